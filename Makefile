@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+# make            builds build/sluiced, build/sluice, build/libsluice.{a,so}
+# make run        sets up, builds, starts the daemon on the bundled model, asks it a question
+# make test       sets up, builds, runs every check that needs no special machine
+# make help       the other targets
+#
+# Variables: O=dir (default build), DEBUG=1 (-O1 -g, assertions), SAN=address,undefined or
+# SAN=thread (own build directory), CC, SHARED=../shared (files that tests use).
+
+SAN ?=
+DEBUG ?=
+comma := ,
+O ?= build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(DEBUG),-debug)
+SHARED ?= ../shared
+CC ?= gcc
+PYTHON ?= /usr/bin/python3
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || cat VERSION)
+
+WARN := -Wall -Wextra -Wshadow -Wvla -Wwrite-strings -Wmissing-prototypes -Wno-unused-parameter
+OPT := $(if $(DEBUG),-O1 -g,-O3 -g1) $(if $(SAN),-O1 -g -fsanitize=$(SAN) -fno-omit-frame-pointer)
+OPT += $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
+CFLAGS += -std=gnu11 $(WARN) $(if $(WERROR),-Werror) $(OPT) -ffp-contract=off -fno-math-errno \
+	-pthread -fPIC -D_GNU_SOURCE -I. -Idaemon -DSLUICE_VERSION='"$(VERSION)"' -MMD -MP
+LDFLAGS += -pthread $(if $(SAN),-fsanitize=$(SAN))
+LIBS := -luring -lnuma -lpcre2-8 -ljansson -lm
+ifneq ($(wildcard /usr/include/systemd/sd-daemon.h),)
+LIBS += -lsystemd
+endif
+
+# Rooms in layer order: a room may use those to its left (tools/check-layers.sh holds it).
+ROOMS := base kernels model store policy engine serve
+SRC_base := $(wildcard base/*.c)
+SRC_kernels := $(wildcard kernels/*.c kernels/cpu/*.c)
+SRC_model := $(wildcard daemon/model/*.c)
+SRC_store := $(wildcard daemon/store/*.c)
+SRC_policy := $(wildcard daemon/policy/*.c)
+SRC_engine := $(wildcard daemon/engine/*.c)
+SRC_serve := $(wildcard daemon/serve/*.c)
+SRC_tools := $(wildcard tools/*.c)
+SRC_lib := uapi/libsluice.c
+
+ifneq ($(shell $(CC) -dumpmachine | grep -c x86_64),1)
+SRC_kernels := $(filter-out %_avx2.c %_avx512.c,$(SRC_kernels))
+endif
+
+obj = $(patsubst %.c,$(O)/obj/%.o,$(1))
+lib = $(O)/lib/lib$(1).a
+
+# room -> archives it links with, itself first (right to left)
+upto = $(if $(filter $(1),$(ROOMS)),$(call upto_,$(1),$(ROOMS)))
+upto_ = $(if $(filter $(1),$(firstword $(2))),$(firstword $(2)),$(call upto_,$(1),$(wordlist 2,99,$(2))) $(firstword $(2)))
+archives = $(foreach r,$(call upto,$(1)),$(call lib,$(r)))
+# The engine links policy and store, which do not know each other; one group keeps ld happy.
+group = -Wl,--start-group $(1) -Wl,--end-group
+
+.PHONY: all
+all: $(O)/sluiced $(O)/sluice $(O)/libsluice.a $(O)/libsluice.so
+
+$(O)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC      $<"
+	@$(CC) $(CFLAGS) $(ISA) -c -o $@ $<
+
+$(O)/obj/%_avx2.o: ISA := -mavx2 -mfma -mf16c -mbmi2
+$(O)/obj/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c -mbmi2
+
+define room_rule
+$(call lib,$(1)): $(call obj,$(SRC_$(1)))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	@$(AR) rcs $$@ $$^
+endef
+$(foreach r,$(ROOMS),$(eval $(call room_rule,$(r))))
+
+$(O)/sluiced: $(O)/obj/daemon/main.o $(call archives,serve)
+	@echo "  LD      $@"
+	@$(CC) $(LDFLAGS) -o $@ $< $(call group,$(call archives,serve)) $(LIBS)
+
+# The tool links the rooms that work on files alone: never engine or serve.
+$(O)/sluice: $(call obj,$(SRC_tools)) $(O)/libsluice.a $(call archives,policy)
+	@echo "  LD      $@"
+	@$(CC) $(LDFLAGS) -o $@ $(call obj,$(SRC_tools)) $(O)/libsluice.a \
+		$(call group,$(call archives,policy)) $(LIBS)
+
+$(O)/libsluice.a: $(call obj,$(SRC_lib))
+	@mkdir -p $(@D)
+	@rm -f $@
+	@$(AR) rcs $@ $^
+
+$(O)/libsluice.so: $(call obj,$(SRC_lib))
+	@$(CC) $(LDFLAGS) -shared -Wl,-soname,libsluice.so.0 -o $@ $^
+
+$(O)/example_%: examples/%.c $(O)/libsluice.a
+	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(O)/libsluice.a
+
+# tests/unit/<room>/test_x.c links that room and those to its left.
+UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
+UNIT := $(patsubst tests/unit/%.c,$(O)/tests/%,$(UNIT_SRC))
+.SECONDEXPANSION:
+$(O)/tests/%: tests/unit/%.c $$(call archives,$$(firstword $$(subst /, ,$$*)))
+	@mkdir -p $(@D)
+	@echo "  TEST    $@"
+	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(call group,$(filter %.a,$^)) -lcmocka $(LIBS)
+
+.PHONY: unit
+unit: $(UNIT)
+	@SHARED=$(SHARED) tests/run.sh $(UNIT)
+
+# tests/bench/*.c: programs that measure; each says what at its top.
+BENCH := $(patsubst tests/bench/%.c,$(O)/bench/%,$(wildcard tests/bench/*.c))
+$(O)/bench/%: tests/bench/%.c $(call archives,policy)
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(call group,$(call archives,policy)) $(LIBS)
+
+.PHONY: bench-programs
+bench-programs: $(BENCH)
+
+.PHONY: clean
+clean:
+	rm -rf $(O)
+
+include tests/targets.mk
+
+-include $(shell find $(O) -name '*.d' 2>/dev/null)

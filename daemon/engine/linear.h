@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/linear.h: dense weights in memory, and products with them by the whole team.
+ *
+ * All calls marked SPMD are made by every thread of the team with the same arguments and their own
+ * tid; none of them contains a barrier unless its comment says so.
+ */
+#ifndef SLUICE_ENGINE_LINEAR_H
+#define SLUICE_ENGINE_LINEAR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/team.h"
+#include "kernels/cpu/cpu.h"
+
+/* A weight matrix that lies in memory: n_out rows of n_in weights. data == NULL: absent. */
+struct wmat {
+	uint32_t type;
+	size_t n_in, n_out, row_bytes;
+	const uint8_t *data;
+	enum act_kind act; /* the form its columns take */
+};
+
+/*
+ * Activations of up to max_cols columns in one quantised form, and the pointer lists that matmul
+ * wants. Memory is the owner's, taken at start; see actbuf_init().
+ */
+struct actbuf {
+	const struct cpu_ops *ops;
+	enum act_kind kind;
+	size_t n;	/* values per column */
+	size_t stride;	/* bytes per column */
+	size_t max_cols;
+	uint8_t *data;	/* max_cols * stride, 64-byte aligned */
+	const void **x; /* max_cols pointers into data */
+};
+
+/* Bytes for max_cols columns of n values in the widest form. */
+int actbuf_init(struct actbuf *a, const struct cpu_ops *ops, size_t max_n, size_t max_cols);
+void actbuf_fini(struct actbuf *a);
+
+/*
+ * SPMD. Quantises columns x + c * ldx (c < cols, n floats each) into @a in the form @kind, columns
+ * (or for few columns, parts of columns) shared over the team. The caller puts a barrier after it.
+ */
+void actbuf_quantize(struct actbuf *a, struct team *team, unsigned tid, enum act_kind kind,
+		     const float *x, size_t ldx, size_t n, size_t cols);
+
+/* What every thread needs to multiply: its scratch and a list of output columns. */
+struct lane {
+	void *scratch;	/* matmul scratch, see cpu_ops */
+	float **y;	/* max_cols pointers */
+	const void **x; /* max_cols pointers, for gathered columns */
+	float *tmp;	/* lane_tmp_floats floats, 64-byte aligned, for the mixers' own use */
+	size_t tmp_floats;
+};
+
+/*
+ * SPMD. y[c * ldy + r] = dot(row r of w, column c of a) for every row, rows shared over the team.
+ * a must hold the form w->act. No barrier before or after.
+ */
+void linear(const struct wmat *w, const struct actbuf *a, size_t cols, float *y, size_t ldy,
+	    struct team *team, unsigned tid, struct lane *lane);
+
+#endif

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/model/model.h: what a model file says, in the terms the engine computes with.
+ *
+ * model_open() validates a GGUF file (all shards) against the architecture that it names and gives
+ * back hyper-parameters, one struct layer per main layer with every weight as a place in a file,
+ * and the extents of the experts. No weight is read. Everything is constant after model_open();
+ * any thread may read it. The file is untrusted: every number here has been checked against the
+ * file's size and against the other numbers, so the engine may index with them.
+ *
+ * Supported: qwen35moe, qwen35, qwen3moe, qwen3next (design/models.md section 2).
+ */
+#ifndef SLUICE_MODEL_MODEL_H
+#define SLUICE_MODEL_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct gguf;
+
+enum arch { ARCH_QWEN35MOE, ARCH_QWEN35, ARCH_QWEN3MOE, ARCH_QWEN3NEXT, ARCH_NR };
+enum mixer_kind { MIXER_ATTENTION, MIXER_DELTANET };
+
+/* Consecutive whole rows in one file. */
+struct weight_run {
+	uint32_t file;	 /* index into gguf's files */
+	uint64_t offset; /* absolute byte offset in that file */
+	uint64_t rows;
+};
+
+/*
+ * A dense weight matrix: n_out rows of n_in weights, y = W x; a vector is one row. The rows are the
+ * concatenation of the runs (more than one only where a file interleaves what we keep apart, such
+ * as qwen3next's ssm_in and ssm_ba). n_runs == 0: the model does not have this weight.
+ */
+struct weight {
+	uint32_t type; /* enum quant_id, always one with an activation form */
+	uint32_t n_runs;
+	uint64_t n_in, n_out;
+	uint64_t row_bytes;
+	struct weight_run *runs;
+	const char *name; /* the tensor's name in the file, for messages */
+};
+
+static inline uint64_t weight_bytes(const struct weight *w)
+{
+	return w->row_bytes * w->n_out;
+}
+
+/* One of the 2 (gate_up merged) or 3 tensors that an expert's bytes come from. */
+struct expert_part {
+	uint32_t file;
+	uint64_t offset; /* of expert 0; expert e starts at offset + e * bytes */
+	uint64_t bytes;	 /* of one expert in this tensor */
+};
+
+enum expert_matrix { EXPERT_GATE, EXPERT_UP, EXPERT_DOWN, EXPERT_MATRIX_NR };
+
+struct expert_layout {
+	uint32_t n_parts;
+	struct expert_part part[3];
+	struct {
+		uint32_t part;	 /* which part holds it */
+		uint64_t offset; /* in the part, of this matrix (merged: up follows gate) */
+		uint32_t type;
+		uint64_t n_in, n_out;
+		uint64_t row_bytes;
+	} matrix[EXPERT_MATRIX_NR];
+	uint64_t bytes; /* of one expert: sum of the parts */
+};
+
+struct layer {
+	enum mixer_kind mixer;
+	struct weight attn_norm; /* {d} before the mixer */
+	struct weight ffn_norm;	 /* {d} before the FFN (post_attention_norm or ffn_norm) */
+
+	/* MIXER_ATTENTION. wq has n_head * head_dim rows, or, gated, twice that: per head first
+	 * head_dim query rows, then head_dim gate rows. */
+	struct weight wq, wk, wv, wo;
+	struct weight q_norm, k_norm; /* {head_dim} */
+	bool q_gated;
+
+	/* MIXER_DELTANET: Cd = 2 * Hk * D + Hv * D channels */
+	struct weight ssm_qkv;	/* {d, Cd}: q, k, v rows */
+	struct weight ssm_z;	/* {d, Hv * D} */
+	struct weight ssm_conv; /* {conv_kernel, Cd}: row c holds the taps of channel c, oldest first */
+	struct weight ssm_dt;	/* {Hv} */
+	struct weight ssm_a;	/* {Hv}, already -exp(A_log) */
+	struct weight ssm_beta, ssm_alpha; /* {d, Hv} */
+	struct weight ssm_norm;		   /* {D} */
+	struct weight ssm_out;		   /* {Hv * D, d} */
+
+	/* FFN: experts.n_parts > 0 means mixture of experts, else the dense triple */
+	struct weight ffn_gate, ffn_up, ffn_down; /* {d,F} {d,F} {F,d} */
+	struct weight router;			  /* {d, n_expert} */
+	struct expert_layout experts;
+	struct weight shared_gate_inp;			   /* {d}; absent: no shared expert */
+	struct weight shared_gate, shared_up, shared_down; /* {d,Fs} {d,Fs} {Fs,d} */
+};
+
+struct model {
+	struct gguf *gguf; /* owned; keeps the files open (see gguf.h) */
+	enum arch arch;
+	const char *arch_name; /* "qwen35moe" */
+	const char *name;      /* general.name, or the file's base name */
+
+	uint32_t n_layers; /* main layers: MTP tail blocks are not counted */
+	uint32_t n_embd;
+	uint32_t n_vocab; /* rows of the output matrix */
+	uint32_t n_ctx_train;
+	float rms_eps;
+
+	/* attention */
+	uint32_t n_head, n_head_kv, head_dim; /* key length == value length, else refused */
+	uint32_t n_rot;			      /* rotated dims, NeoX pairs (j, j + n_rot/2) */
+	float rope_base;
+	float rope_scale; /* position factor: 1, or 1/factor for linear scaling */
+	float attn_scale; /* 1/sqrt(head_dim) unless the file says otherwise */
+
+	/* gated DeltaNet */
+	uint32_t ssm_k_heads, ssm_v_heads, ssm_head_dim, ssm_conv_kernel;
+	bool ssm_v_tiled; /* K head of V head v: true v % Hk, false v / (Hv/Hk) */
+
+	/* experts */
+	uint32_t n_expert, n_expert_used, n_ff_expert, n_ff_shared; /* 0 for dense models */
+	uint32_t n_ff;						    /* dense FFN width */
+	bool router_renorm; /* weights of the chosen divided by their sum */
+	float router_scale; /* factor after that, 1 for these families */
+
+	struct weight token_embd;  /* {d, n_vocab} */
+	struct weight output_norm; /* {d} */
+	struct weight output;	   /* {d, n_vocab}; tied: the same runs as token_embd */
+	struct layer *layers;	   /* n_layers */
+
+	/* sums over the main model */
+	uint64_t dense_bytes;		  /* every weight but the routed experts (tied counted once) */
+	uint64_t expert_bytes_total;	  /* all routed experts, without padding */
+	uint64_t routed_bytes_per_token;  /* n_expert_used experts of each layer */
+	uint64_t n_params;		  /* of the tensors counted above */
+	uint64_t file_bytes;		  /* of all shards */
+};
+
+/*
+ * Opens and validates. 0 and *ret_model, or -errno and a sentence in @err that names the file and
+ * the offset, key or tensor. A separate mtp-*.gguf is refused with a sentence that says what it is.
+ */
+int model_open(const char *path, struct model **ret_model, struct err *err);
+void model_destroy(struct model *m); /* NULL is fine */
+
+#endif

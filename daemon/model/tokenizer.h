@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/model/tokenizer.h: byte-level BPE as GGUF files describe it (tokenizer.ggml.model "gpt2").
+ *
+ * Built from the container alone, so a vocabulary-only file of any architecture works. Constant
+ * after tokenizer_create(); any thread may encode or decode with it. Time is linear (up to a log
+ * factor) in the input for any input. Rules: design/models.md section 4.
+ */
+#ifndef SLUICE_MODEL_TOKENIZER_H
+#define SLUICE_MODEL_TOKENIZER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+struct gguf;
+struct tokenizer;
+
+/*
+ * @pre: NULL takes the file's tokenizer.ggml.pre, else "gpt-2", "qwen2" or "qwen35" by force.
+ * 0 or -errno with a sentence (missing keys, unknown model or pre-tokenizer, bad merges).
+ */
+int tokenizer_create(const struct gguf *g, const char *pre, struct tokenizer **ret,
+		     struct err *err);
+void tokenizer_destroy(struct tokenizer *t); /* NULL is fine */
+
+uint32_t tokenizer_n_vocab(const struct tokenizer *t);
+
+/*
+ * @text: @len bytes, any bytes (invalid UTF-8 is encoded byte by byte). @special: parse control
+ * tokens in the text too (user-defined ones always are). Returns the number of ids and a malloc'd
+ * array in *ret_ids (caller frees; never NULL on success), or -errno.
+ */
+ssize_t tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bool special,
+			 uint32_t **ret_ids);
+
+/*
+ * The raw bytes of one token, which may be part of a UTF-8 character; control tokens give their
+ * text only if @special. Returns the length and sets *ret_bytes (valid as long as the tokenizer);
+ * ids out of range give length 0.
+ */
+size_t tokenizer_piece(const struct tokenizer *t, uint32_t id, bool special,
+		       const char **ret_bytes);
+
+/* End-of-generation ids of the file: eos, eot, <|im_end|>, <|endoftext|> and their like. */
+bool tokenizer_is_eog(const struct tokenizer *t, uint32_t id);
+
+/* The id of a control or user-defined token by its text, or -1. */
+int64_t tokenizer_special_id(const struct tokenizer *t, const char *text);
+
+/*
+ * Streaming detokeniser: whole UTF-8 characters only; an incomplete tail waits for the next token.
+ * Invalid bytes come out as U+FFFD. Caller-owned, no allocation.
+ */
+struct detok {
+	const struct tokenizer *t;
+	bool special;
+	uint8_t tail[4];
+	unsigned n_tail;
+};
+
+void detok_init(struct detok *d, const struct tokenizer *t, bool special);
+/*
+ * Appends the text that became complete with @id to @buf (room for @len bytes) and returns its
+ * length, or -ENOSPC (nothing consumed). detok_bound(t) bytes always suffice for one token.
+ */
+ssize_t detok_push(struct detok *d, uint32_t id, char *buf, size_t len);
+/* What is left at the end (an incomplete character becomes U+FFFD). Same return values. */
+ssize_t detok_flush(struct detok *d, char *buf, size_t len);
+size_t detok_bound(const struct tokenizer *t);
+
+/*
+ * A chat of one user turn in the model's ChatML form, ready to generate the answer:
+ * <|im_start|>user\n...<|im_end|>\n<|im_start|>assistant\n, followed by an empty
+ * <think>\n\n</think>\n\n block where the file's chat template can write one (thinking off).
+ * The frame's special tokens are parsed, those in @user and @system only if @special. @system may
+ * be NULL. Returns the number of ids and a malloc'd array, or -ENOTSUP and a sentence where the
+ * vocabulary has no ChatML tokens.
+ */
+ssize_t chat_encode(const struct gguf *g, const struct tokenizer *t, const char *system,
+		    const char *user, size_t user_len, bool special, uint32_t **ret_ids,
+		    struct err *err);
+
+#endif

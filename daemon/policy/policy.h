@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/policy/policy.h: which expert is worth its slot. Pure decisions.
+ *
+ * A policy is told what was used, what came in and what went out, and is asked for victims and for
+ * what to bring next. It does no I/O, takes no locks and reads no clock: the same calls give the
+ * same answers, so the simulator and the daemon link the same file. One file per policy; adding one
+ * means adding its ops to policy_table[] in policy.c.
+ * Includes nothing but base/. Memory is taken in create(). One thread (the engine's).
+ */
+#ifndef SLUICE_POLICY_POLICY_H
+#define SLUICE_POLICY_POLICY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define POLICY_NONE UINT32_MAX
+
+struct policy_geometry {
+	uint32_t n_layers, n_expert, n_expert_used;
+	uint32_t n_classes;
+	const uint32_t *class_of_layer; /* n_layers entries, copied by create() */
+	const uint32_t *class_slots;	/* n_classes entries: slots of each size class, copied */
+};
+
+struct policy; /* each policy's own */
+
+/* May the engine evict this expert now (unpinned, not being read, not needed by this wave)? */
+typedef bool (*policy_evictable_fn)(void *ctx, uint32_t id);
+
+struct policy_ops {
+	const char *name; /* as in --policy name[:arg] */
+	const char *help; /* one line */
+
+	/* @arg: what follows the colon, or NULL. Experts are ids layer * n_expert + expert. */
+	int (*create)(const struct policy_geometry *geometry, const char *arg, struct policy **ret,
+		      struct err *err);
+	void (*destroy)(struct policy *p); /* NULL is fine */
+
+	/*
+	 * One layer of one step has routed: @ids (distinct, @n of them) were used, counts[i] times
+	 * (tokens of the batch). @step counts engine steps from 1. Called before victim() for the
+	 * same layer.
+	 */
+	void (*used)(struct policy *p, uint64_t step, uint32_t layer, const uint32_t *ids,
+		     const uint32_t *counts, uint32_t n);
+
+	/* The expert took / gave up a slot. */
+	void (*inserted)(struct policy *p, uint32_t id);
+	void (*removed)(struct policy *p, uint32_t id);
+
+	/*
+	 * The resident expert of class @cls that is worth least among those that evictable() allows,
+	 * or POLICY_NONE. Does not remove it: the engine calls removed() once it is out.
+	 */
+	uint32_t (*victim)(struct policy *p, uint32_t cls, policy_evictable_fn evictable, void *ctx);
+
+	/*
+	 * The best absent expert to bring in while slots of class @cls are free, or POLICY_NONE.
+	 * Successive calls without inserted() may return the same.
+	 */
+	uint32_t (*next_fill)(struct policy *p, uint32_t cls);
+};
+
+/* By name ("lfu", "lru", "static:FILE", "belady:FILE"): 0 and both set, or -errno + sentence. */
+int policy_create(const char *spec, const struct policy_geometry *geometry,
+		  const struct policy_ops **ret_ops, struct policy **ret, struct err *err);
+
+/* NULL-terminated table of what there is, for help and tools. */
+extern const struct policy_ops *const policy_table[];
+
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/store/reader.h: extents of the model's files into memory, and nothing else.
+ *
+ * Owns the file descriptors used for data and the io thread (or the pread threads). A request is
+ * one byte range of one file that lands at one address; large requests are cut into pieces of
+ * request_bytes, at most depth of them in flight. Short reads, EINTR and EAGAIN are continued,
+ * EIO is retried a bounded number of times; then the request fails with -errno and the others go
+ * on. A request is complete only when every byte has landed.
+ *
+ * Backends behind one ops table: uring (O_DIRECT where the file system has it, registered files,
+ * registered buffers after prefault), pread (a thread pool, same alignment rules, same results),
+ * memory (tests: a buffer with injected errors, short reads and latency).
+ */
+#ifndef SLUICE_STORE_READER_H
+#define SLUICE_STORE_READER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct gguf;
+struct reader;
+struct reader_ops; /* reader_backend.h */
+
+/*
+ * Embedded in the owner's struct, untouched by the owner between submit and completion. done() runs
+ * on a reader thread, must not block, and is the last touch of the request by the reader; what was
+ * read happens-before it.
+ */
+struct reader_request {
+	uint32_t file;
+	uint64_t offset, bytes; /* any values: the reader widens to the alignment */
+	/*
+	 * Where the byte at @offset goes. The reader may write in the aligned range around it:
+	 * from dest - lead to dest + bytes rounded up, where lead = offset % reader_align(): the
+	 * owner reserves reader_room(offset, bytes) bytes starting at dest - lead, and
+	 * (dest - lead) is aligned to reader_align().
+	 */
+	uint8_t *dest;
+	void (*done)(struct reader_request *r, int result); /* 0 or -errno */
+
+	/* private to the reader */
+	struct reader_request *next;
+	_Atomic uint32_t pieces_left;
+	_Atomic int result;
+	uint64_t submitted_ns;
+};
+
+enum reader_kind { READER_AUTO, READER_URING, READER_PREAD };
+
+struct reader_config {
+	enum reader_kind kind;	/* READER_URING: an error where it is refused; AUTO falls back */
+	uint32_t depth;		/* pieces in flight, 0 = 32 */
+	uint32_t request_bytes; /* size of a piece, 0 = 1 MiB; a multiple of the alignment */
+	bool buffered;		/* no O_DIRECT (tests, file systems without) */
+	const struct reader_ops *ops; /* NULL, or a test's backend instead of kind */
+	void *ops_arg;
+};
+
+struct reader_stats { /* monotonic counters, read at any time from any thread */
+	uint64_t bytes, requests, pieces, retries, short_reads, errors;
+	uint64_t busy_ns; /* time with at least one piece in flight */
+};
+
+/*
+ * Takes its own descriptors of @g's files (by /proc/self/fd, so a file renamed over stays the one
+ * that was validated). 0 or -errno and a sentence.
+ */
+int reader_create(const struct gguf *g, const struct reader_config *config, struct reader **ret,
+		  struct err *err);
+/* Waits for what is in flight, fails what is queued with -ECANCELED. NULL is fine. */
+void reader_destroy(struct reader *r);
+
+const char *reader_name(const struct reader *r);     /* "uring" or "pread" */
+const char *reader_fallback(const struct reader *r); /* why not better: a sentence, or empty */
+uint32_t reader_align(const struct reader *r); /* power of two: offset, length and address */
+
+/* Bytes that a request covers when widened to the alignment. */
+static inline uint64_t reader_room(uint64_t offset, uint64_t bytes, uint32_t align)
+{
+	uint64_t mask = (uint64_t)align - 1;
+
+	return ((offset + bytes + mask) & ~mask) - (offset & ~mask);
+}
+
+/*
+ * Memory that most requests land in, for registration with the ring (in pieces <= 1 GiB). Optional;
+ * call when the range is present. 0 or -errno; a refusal (memlock) is no fault: reads go on without.
+ */
+int reader_register_memory(struct reader *r, void *base, uint64_t bytes, struct err *err);
+
+/* Any thread. Never blocks, never fails: a fault comes through done(). */
+void reader_submit(struct reader *r, struct reader_request *const *requests, unsigned n);
+
+/* Reads a range and waits for it. Any thread but the reader's own. 0 or -errno. */
+int reader_read(struct reader *r, uint32_t file, uint64_t offset, uint64_t bytes, uint8_t *dest);
+
+void reader_get_stats(const struct reader *r, struct reader_stats *ret);
+
+/*
+ * Compares size, mtime and inode of the files with what gguf_open() saw and with the path: 0, or
+ * -ESTALE and a sentence when the open file was truncated or written; a path that now names another
+ * file (renamed over) returns 0 with the sentence set. Any thread; a stat per file.
+ */
+int reader_check_files(struct reader *r, struct err *err);
+
+#endif

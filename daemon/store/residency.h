@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/store/residency.h: which expert is where. The only place that knows.
+ *
+ *            load           every part landed
+ *  ABSENT ----------> READING ----------> HOST
+ *     ^                  | error            | evict (unpinned)
+ *     +------------------+------------------+
+ *
+ * (The device tier adds COPYING and RESIDENT beside HOST; see design/house.md section 4.)
+ *
+ * Slots: the arena is cut once into slots of a few size classes (layers of different weight types
+ * have experts of different sizes). A slot holds the parts of one expert, each with its own lead-in
+ * so that direct reads land where they are computed from.
+ *
+ * Threads: every call is made by the engine thread, except the three marked "any thread". The
+ * reader's threads complete reads through atomics only. Locks: none.
+ */
+#ifndef SLUICE_STORE_RESIDENCY_H
+#define SLUICE_STORE_RESIDENCY_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct arena;
+struct model;
+struct reader;
+struct residency;
+
+typedef uint32_t expert_id_t; /* layer * n_expert + expert */
+
+enum expert_state { EXPERT_ABSENT, EXPERT_READING, EXPERT_HOST };
+
+/* Where the three matrices of a pinned expert lie; valid while it is pinned and HOST. */
+struct expert_view {
+	const uint8_t *gate, *up, *down;
+};
+
+struct residency_stats { /* any thread, monotonic except resident_* */
+	uint64_t slots, slot_bytes_total; /* with padding */
+	uint64_t experts_total, experts_resident, resident_bytes;
+	uint64_t loads, bytes_read, load_errors, evictions;
+};
+
+/* Least and most budget in bytes that make sense: one wave's slots, and a slot for every expert. */
+struct residency_need {
+	uint64_t least_bytes, all_bytes;
+};
+
+/* @align: the reader's. Pure arithmetic on the model. */
+void residency_need(const struct model *m, uint32_t align, struct residency_need *ret);
+
+/*
+ * Cuts @arena's first @budget_bytes into slots, classes in proportion to their experts' number but
+ * never fewer than n_expert_used slots each. -ENOSPC and "need at least N bytes" below the least.
+ */
+int residency_create(const struct model *m, struct arena *arena, uint64_t budget_bytes,
+		     struct reader *reader, struct residency **ret, struct err *err);
+void residency_destroy(struct residency *r); /* after reads have ended; NULL is fine */
+
+uint32_t residency_n_classes(const struct residency *r);
+uint32_t residency_class_of(const struct residency *r, uint32_t layer);
+uint32_t residency_class_slots(const struct residency *r, uint32_t cls);
+uint32_t residency_free_slots(const struct residency *r, uint32_t cls);
+
+enum expert_state residency_state(const struct residency *r, expert_id_t id);
+bool residency_pinned(const struct residency *r, expert_id_t id);
+
+/* HOST or READING: one more pin, 0. ABSENT: -ENOENT. */
+int residency_pin(struct residency *r, expert_id_t id);
+void residency_unpin(struct residency *r, expert_id_t id);
+
+/* ABSENT -> READING with one pin: takes a free slot and submits the reads. -ENOSPC: none is free. */
+int residency_load(struct residency *r, expert_id_t id);
+
+/* HOST and unpinned -> ABSENT, its slot free. -EBUSY where pinned or READING, -ENOENT if ABSENT. */
+int residency_evict(struct residency *r, expert_id_t id);
+
+/*
+ * Any thread, for a pinned expert: 1 landed (acquire: its bytes may be read), 0 still reading,
+ * negative: its load failed with this errno. A failed expert stays READING until
+ * residency_settle() turns it ABSENT once its last pin is gone.
+ */
+int residency_landed(const struct residency *r, expert_id_t id);
+
+/* Valid after residency_landed() gave 1. Any thread. */
+struct expert_view residency_view(const struct residency *r, expert_id_t id);
+
+/* Books landed and failed loads into the states. Cheap; the engine calls it once per layer. */
+void residency_settle(struct residency *r);
+
+/*
+ * A word that changes (and is futex-woken) whenever a load lands or fails: load it, check
+ * residency_landed(), then futex_wait() on the value seen. Any thread.
+ */
+_Atomic uint32_t *residency_event_word(struct residency *r);
+
+/* Loads in flight now. */
+uint32_t residency_reading(const struct residency *r);
+
+void residency_get_stats(const struct residency *r, struct residency_stats *ret);
+
+#endif
