@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/engine.h: the decoder as the rest of the daemon sees it.
+ *
+ * engine_create() checks everything that can be refused (budget, options) and takes all address
+ * space; engine_start() starts the engine thread, which loads the dense weights, becomes ready, and
+ * then takes requests: several at a time in one step, prompts in chunks, experts brought in on
+ * demand while the rest of the budget is filled in the background.
+ *
+ * Requests are handed over with engine_submit() from any thread, also while the engine is still
+ * starting (they wait). Answers come through the request's callbacks on the engine thread, which
+ * must not block: copy and signal.
+ */
+#ifndef SLUICE_ENGINE_ENGINE_H
+#define SLUICE_ENGINE_ENGINE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "engine/seq.h"
+#include "kernels/cpu/cpu.h"
+#include "model/model.h"
+#include "model/tokenizer.h"
+#include "store/reader.h"
+
+struct engine;
+
+struct engine_config {
+	uint64_t host_budget;	 /* bytes of expert slots with padding; 0: what free memory allows */
+	unsigned budget_percent; /* 1..100: of all experts' slots; used where host_budget is 0 */
+	unsigned threads;	 /* compute threads, 0: one per allowed core (2 hyperthreads = 1) */
+	uint32_t n_ctx;		 /* per sequence, 0: the smaller of the model's and 16384 */
+	uint32_t n_parallel;	 /* sequences decoded together, 0: 4 */
+	uint32_t n_batch;	 /* most tokens in a step, 0: 512 */
+	enum kv_type kv_type;
+	enum reader_kind io;
+	uint32_t io_depth, io_request_bytes; /* 0: the reader's own */
+	const struct cpu_ops *ops;	     /* not NULL */
+	const char *policy;		     /* "lfu" by default (NULL) */
+	const char *trace_path;		     /* NULL: no routing trace */
+	bool no_fill;			     /* no background fill (experiments, tests) */
+};
+
+/* The model and the tokenizer must outlive the engine. 0 or -errno and a sentence. */
+int engine_create(const struct engine_config *config, const struct model *model,
+		  const struct tokenizer *tokenizer, struct engine **ret, struct err *err);
+int engine_start(struct engine *e);
+/* Cancels what runs, waits for reads in flight, joins the threads, frees. NULL is fine. */
+void engine_destroy(struct engine *e);
+
+/* A descriptor that becomes readable (eventfd) when the state changes: ready or failed. */
+int engine_state_fd(const struct engine *e);
+
+enum engine_state { ENGINE_STARTING, ENGINE_READY, ENGINE_FAILED };
+
+#define ENGINE_FALLBACKS 8
+
+struct engine_status {
+	enum engine_state state;
+	char failure[256]; /* ENGINE_FAILED: why */
+	uint64_t load_bytes, load_bytes_total; /* dense weights read so far */
+	bool filling;
+	uint64_t budget_bytes, resident_bytes, dense_bytes, kv_bytes;
+	uint64_t experts_total, experts_resident;
+	uint64_t hits, misses; /* per expert use */
+	uint64_t bytes_read;   /* expert bytes from disk */
+	uint64_t stall_ns;     /* time in which compute waited for reads with nothing else to do */
+	uint64_t tokens_generated, tokens_prefilled, steps;
+	uint32_t active, waiting; /* requests */
+	uint32_t n_ctx, n_parallel, n_batch;
+	unsigned threads;
+	const char *cpu, *io, *arena, *policy, *kv;
+	const char *fallbacks[ENGINE_FALLBACKS]; /* sentences, NULL after the last */
+};
+
+/* Any thread, any time; counters are monotonic, the whole is not one instant. */
+void engine_get_status(const struct engine *e, struct engine_status *ret);
+
+struct sampling {
+	float temperature; /* 0: greedy */
+	uint32_t top_k;	   /* 0: off */
+	float top_p;	   /* 1 (or 0): off */
+	float min_p;	   /* 0: off */
+	uint64_t seed;
+};
+
+enum request_stop { STOP_EOG, STOP_LENGTH, STOP_CANCELLED, STOP_ERROR };
+
+struct request_result {
+	enum request_stop stop;
+	int error;	      /* STOP_ERROR: -errno */
+	struct err err;	      /* STOP_ERROR: a sentence */
+	uint32_t n_prompt, n_generated;
+	uint64_t prompt_ns;   /* from the first timed prompt token's step to the end of the prompt */
+	uint64_t predict_ns;  /* from the first generated token to the last */
+	uint64_t ttft_ns;     /* submit to first token */
+	/* the engine's counters over the timed part (all requests together) */
+	uint64_t hits, misses, bytes_read, stall_ns, span_ns;
+};
+
+struct request;
+
+struct request_ops {
+	/* A token was generated (the end-of-generation token included). NULL: not wanted. */
+	void (*token)(struct request *r, uint32_t id);
+	/*
+	 * Logits of the prompt positions [first, first + n): row i at logits + i * ld, n_vocab floats.
+	 * Valid during the call. Only where want_logits. NULL otherwise.
+	 */
+	void (*logits)(struct request *r, uint32_t first, uint32_t n, const float *logits,
+		       size_t ld);
+	/* Log-probability (natural) of prompt token i given those before, 1 <= i < n. Only where
+	 * want_logprobs. NULL otherwise. */
+	void (*logprob)(struct request *r, uint32_t i, double logprob);
+	/* Last call for this request: the owner may free it after that. Never NULL. */
+	void (*done)(struct request *r, const struct request_result *result);
+};
+
+/* Owned by the submitter, untouched between engine_submit() and done() except cancel. */
+struct request {
+	const struct request_ops *ops;
+	void *arg;
+	const uint32_t *tokens; /* prompt, >= 1 ids < n_vocab; n_tokens + max_tokens <= n_ctx */
+	uint32_t n_tokens;
+	uint32_t max_tokens; /* 0: score or prefill only */
+	uint32_t n_untimed;  /* the first so many prompt tokens are not timed (bench at depth) */
+	struct sampling sampling;
+	bool ignore_eog, want_logits, want_logprobs;
+	_Atomic bool cancel; /* set by any thread; seen before the next step */
+
+	/* private to the engine */
+	struct request *next;
+	void *state;
+	uint64_t submitted_ns;
+};
+
+/*
+ * Any thread. 0, or -errno and a sentence where the request can never run (-EINVAL empty prompt or
+ * bad token id, -E2BIG longer than the context, -EBUSY too many waiting, -ESHUTDOWN): then no
+ * callback comes. After 0 exactly one done() comes, on the engine thread.
+ */
+int engine_submit(struct engine *e, struct request *r, struct err *err);
+
+#endif
