@@ -28,6 +28,9 @@ void team_destroy(struct team *t); /* NULL is fine */
 
 unsigned team_size(const struct team *t);
 
+/* Pins the calling thread to the core kept for tid 0; the engine thread calls it once. */
+void team_pin_caller(const struct team *t);
+
 /* Engine thread only: runs fn(arg, tid) on every thread, tid 0 on the caller, and waits for all. */
 void team_run(struct team *t, void (*fn)(void *arg, unsigned tid), void *arg);
 
