@@ -90,7 +90,11 @@ int gguf_f32(const struct gguf *g, const char *key, float *ret, struct err *err)
 int gguf_bool(const struct gguf *g, const char *key, bool *ret, struct err *err);
 int gguf_str(const struct gguf *g, const char *key, struct gguf_str *ret, struct err *err);
 
-/* Arrays: count, then element access by index (i < count). Strings take O(1) each. */
+/*
+ * Arrays: count, then element access by index. Strings take O(1) each. i64 takes integers of any
+ * width and bools, f64 takes f32 and f64. 0, -ENOENT, or -EINVAL (no array, i >= count, another
+ * element type).
+ */
 int gguf_array(const struct gguf *g, const char *key, enum gguf_type *ret_type, uint64_t *ret_count,
 	       struct err *err);
 int gguf_array_str(const struct gguf *g, const char *key, uint64_t i, struct gguf_str *ret);
