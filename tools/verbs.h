@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tools/verbs.h: the verbs of the sluice command, one per file.
+ *
+ * A verb gets its own arguments, argv[0] being its name, prints what it has to say and returns the
+ * exit status: 0 ok, 1 failed, 2 usage, 3 daemon not reachable. Verbs that talk to the daemon do so
+ * through uapi/sluice.h; the others read files. The table is in main.c. One thread.
+ */
+#ifndef SLUICE_TOOLS_VERBS_H
+#define SLUICE_TOOLS_VERBS_H
+
+enum exit_status { EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE };
+
+int verb_generate(int argc, char **argv);
+int verb_status(int argc, char **argv);
+int verb_eval(int argc, char **argv);
+int verb_bench(int argc, char **argv);
+int verb_doctor(int argc, char **argv);
+int verb_inspect(int argc, char **argv) __attribute__((weak));
+int verb_tokenize(int argc, char **argv) __attribute__((weak));
+int verb_trace(int argc, char **argv) __attribute__((weak));
+
+#endif
