@@ -22,6 +22,8 @@ struct float_ops {
 	void (*add)(const float *x, float *y, size_t n);
 	/* y += a * x, one fused multiply-add per element */
 	void (*axpy)(float a, const float *x, float *y, size_t n);
+	/* out = a * x; out may be x */
+	void (*scale)(float a, const float *x, float *out, size_t n);
 	/* out = silu(gate) * up, silu(x) = x / (1 + exp(-x)); out may be gate or up */
 	void (*silu_mul)(const float *gate, const float *up, float *out, size_t n);
 	/* out = x * sigmoid(gate); out may be x */
