@@ -19,6 +19,7 @@ struct batch_run {
 	uint32_t first;	 /* column of its first token */
 	uint32_t count;
 	uint32_t pos; /* absolute position of its first token: the sequence's length so far */
+	uint32_t number; /* of the request, for traces */
 };
 
 struct batch {

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/engine.c: life and status of the decoder (see engine.h). What it does all day is in
+ * sched.c.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/futex.h"
+#include "base/num.h"
+#include "base/size.h"
+#include "engine/engine_private.h"
+
+#define LOGITS_BYTES (64u << 20)     /* of logits held at a time */
+#define MARGIN_BYTES (512ull << 20) /* left to the system by the default budget */
+
+/* One thread per physical core that this process may use: two on a core only share its units. */
+static unsigned default_threads(void)
+{
+	cpu_set_t allowed, taken;
+	unsigned n = 0;
+
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		return 1;
+	CPU_ZERO(&taken);
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		char path[96];
+		int first = cpu;
+		FILE *f;
+
+		if (!CPU_ISSET(cpu, &allowed))
+			continue;
+		snprintf(path, sizeof(path),
+			 "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+		f = fopen(path, "re");
+		if (f) {
+			if (fscanf(f, "%d", &first) != 1 || first < 0 || first >= CPU_SETSIZE)
+				first = cpu;
+			fclose(f);
+		}
+		if (!CPU_ISSET(first, &taken))
+			n++;
+		CPU_SET(first, &taken);
+	}
+	return n ? n : 1;
+}
+
+static uint64_t meminfo_bytes(const char *key)
+{
+	char line[128];
+	uint64_t kib = 0;
+	FILE *f = fopen("/proc/meminfo", "re");
+
+	while (f && fgets(line, sizeof(line), f))
+		if (!strncmp(line, key, strlen(key)) && line[strlen(key)] == ':')
+			kib = strtoull(line + strlen(key) + 1, NULL, 10);
+	if (f)
+		fclose(f);
+	return !strncmp(key, "HugePages", 9) ? kib : kib << 10;
+}
+
+/* Bytes for expert slots, or 0 and a sentence. */
+static uint64_t choose_budget(const struct engine *e, uint64_t other_bytes, struct err *err)
+{
+	struct residency_need need;
+	uint64_t budget, available, huge;
+
+	residency_need(e->model, reader_align(e->reader), &need);
+	if (e->config.host_budget || e->config.budget_percent) {
+		budget = e->config.host_budget ?
+				 e->config.host_budget :
+				 (uint64_t)((double)need.all_bytes * e->config.budget_percent / 100);
+		budget = u64_min(budget, need.all_bytes);
+	} else {
+		available = meminfo_bytes("MemAvailable");
+		huge = meminfo_bytes("HugePages_Free") * meminfo_bytes("Hugepagesize");
+		other_bytes += MARGIN_BYTES;
+		budget = available > other_bytes ? available - other_bytes : 0;
+		budget = u64_min(u64_max(budget, huge), need.all_bytes);
+	}
+	if (budget < need.least_bytes) {
+		err_set(err, -ENOSPC,
+			"the expert budget of %llu bytes is too small: need at least %llu bytes",
+			(unsigned long long)budget, (unsigned long long)need.least_bytes);
+		return 0;
+	}
+	return budget;
+}
+
+static void add_fallback(struct engine *e, const char *text)
+{
+	for (unsigned i = 0; text && text[0] && i < ENGINE_FALLBACKS - 1; i++)
+		if (!e->fallbacks[i]) {
+			e->fallbacks[i] = text;
+			return;
+		}
+}
+
+static int create_experts(struct engine *e, uint64_t budget, struct err *err)
+{
+	const struct model *m = e->model;
+	struct arena_config config = { .bytes = budget, .interleave = true };
+	struct policy_geometry g = { .n_layers = m->n_layers,
+				     .n_expert = m->n_expert,
+				     .n_expert_used = m->n_expert_used };
+	uint32_t *class_of_layer, *class_slots;
+	uint32_t max_used;
+	int rc;
+
+	rc = arena_create(&config, &e->arena, err);
+	if (rc)
+		return rc;
+	add_fallback(e, arena_fallback(e->arena));
+	rc = residency_create(m, e->arena, budget, e->reader, &e->residency, err);
+	if (rc)
+		return rc;
+	g.n_classes = residency_n_classes(e->residency);
+	class_of_layer = calloc(m->n_layers, sizeof(*class_of_layer));
+	class_slots = calloc(g.n_classes, sizeof(*class_slots));
+	rc = -ENOMEM;
+	if (!class_of_layer || !class_slots)
+		goto out_free;
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		class_of_layer[i] = residency_class_of(e->residency, i);
+	for (uint32_t i = 0; i < g.n_classes; i++)
+		class_slots[i] = residency_class_slots(e->residency, i);
+	g.class_of_layer = class_of_layer;
+	g.class_slots = class_slots;
+	rc = policy_create(e->config.policy ? e->config.policy : "lfu", &g, &e->policy_ops,
+			   &e->policy, err);
+	if (rc)
+		goto out_free;
+	max_used = (uint32_t)u64_min(m->n_expert, (uint64_t)e->config.n_batch * m->n_expert_used);
+	rc = supply_create(m, e->residency, e->policy_ops, e->policy, max_used, &e->supply);
+out_free:
+	free(class_of_layer);
+	free(class_slots);
+	return rc;
+}
+
+static int create_decoder(struct engine *e, struct err *err)
+{
+	const struct engine_config *c = &e->config;
+	struct decoder_config d = { .model = e->model,
+				    .weights = e->weights,
+				    .ops = c->ops,
+				    .fops = e->fops,
+				    .team = e->team,
+				    .supply = e->supply,
+				    .trace = e->trace,
+				    .max_tokens = c->n_batch };
+	uint64_t rows = LOGITS_BYTES / sizeof(float) / e->model->n_vocab;
+
+	d.max_logits = (uint32_t)u64_min(u64_max(rows, c->n_parallel), c->n_batch);
+	return decoder_create(&d, &e->decoder, err);
+}
+
+static int create_places(struct engine *e)
+{
+	uint32_t n = e->config.n_parallel, batch = e->config.n_batch;
+
+	e->active = calloc(n, sizeof(*e->active));
+	e->runs = calloc(n, sizeof(*e->runs));
+	e->run_owner = calloc(n, sizeof(*e->run_owner));
+	e->tokens = calloc(batch, sizeof(*e->tokens));
+	e->want = calloc(batch, sizeof(*e->want));
+	e->token_run = calloc(batch, sizeof(*e->token_run));
+	e->token_error = calloc(batch, sizeof(*e->token_error));
+	if (!e->active || !e->runs || !e->run_owner || !e->tokens || !e->want || !e->token_run ||
+	    !e->token_error)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < n; i++)
+		if (sampler_init(&e->active[i].sampler, e->model->n_vocab))
+			return -ENOMEM;
+	return 0;
+}
+
+static void set_defaults(struct engine_config *c, const struct model *m)
+{
+	if (!c->threads)
+		c->threads = default_threads();
+	if (!c->n_ctx)
+		c->n_ctx = (uint32_t)u64_min(m->n_ctx_train, 16384);
+	if (!c->n_parallel)
+		c->n_parallel = 4;
+	if (!c->n_batch)
+		c->n_batch = 512;
+	c->n_batch = (uint32_t)u64_max(c->n_batch, c->n_parallel);
+}
+
+static int create_parts(struct engine *e, struct err *err)
+{
+	const struct engine_config *c = &e->config;
+	struct reader_config rc_config = { .kind = c->io,
+					   .depth = c->io_depth,
+					   .request_bytes = c->io_request_bytes };
+	uint64_t other, budget;
+	int rc;
+
+	rc = reader_create(e->model->gguf, &rc_config, &e->reader, err);
+	if (rc)
+		return rc;
+	add_fallback(e, reader_fallback(e->reader));
+	other = weights_memory_bytes(e->model, reader_align(e->reader)) +
+		seq_pool_bytes(e->model, c->n_parallel, c->n_ctx, c->kv_type);
+	if (e->model->n_expert) {
+		budget = choose_budget(e, other, err);
+		if (!budget)
+			return -ENOSPC;
+		rc = create_experts(e, budget, err);
+		if (rc)
+			return rc;
+	}
+	rc = weights_create(e->model, reader_align(e->reader), &e->weights, err);
+	if (rc)
+		return rc;
+	rc = seq_pool_create(e->model, c->n_parallel, c->n_ctx, c->kv_type, &e->seqs, err);
+	if (rc)
+		return rc;
+	if (c->trace_path) {
+		rc = trace_open(c->trace_path, e->model, &e->trace, err);
+		if (rc)
+			return rc;
+	}
+	rc = team_create(c->threads, true, &e->team, err);
+	if (rc)
+		return rc;
+	rc = create_places(e);
+	return rc ? rc : create_decoder(e, err);
+}
+
+int engine_create(const struct engine_config *config, const struct model *model,
+		  const struct tokenizer *tokenizer, struct engine **ret, struct err *err)
+{
+	struct engine *e = calloc(1, sizeof(*e));
+	int rc;
+
+	if (!e)
+		return err_set(err, -ENOMEM, "no memory");
+	e->config = *config;
+	e->model = model;
+	e->tokenizer = tokenizer;
+	e->fops = float_ops_get(config->ops->level);
+	e->queue_tail = &e->queue_head;
+	set_defaults(&e->config, model);
+	e->state_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	rc = e->state_fd < 0 ? -errno : create_parts(e, err);
+	if (rc) {
+		engine_destroy(e);
+		return err_set(err, rc, "the engine: %s", strerror(-rc));
+	}
+	*ret = e;
+	return 0;
+}
+
+int engine_start(struct engine *e)
+{
+	int rc = pthread_create(&e->thread, NULL, engine_main, e);
+
+	e->started = rc == 0;
+	return -rc;
+}
+
+static void wake(struct engine *e)
+{
+	_Atomic uint32_t *word = e->residency ? residency_event_word(e->residency) : &e->own_event;
+
+	atomic_fetch_add(word, 1);
+	futex_wake_all(word);
+}
+
+void engine_destroy(struct engine *e)
+{
+	if (!e)
+		return;
+	atomic_store(&e->stop, true);
+	if (e->started) {
+		wake(e);
+		pthread_join(e->thread, NULL);
+	}
+	decoder_destroy(e->decoder);
+	team_destroy(e->team);
+	trace_close(e->trace);
+	seq_pool_destroy(e->seqs);
+	reader_destroy(e->reader);
+	supply_destroy(e->supply);
+	if (e->policy)
+		e->policy_ops->destroy(e->policy);
+	residency_destroy(e->residency);
+	arena_destroy(e->arena);
+	weights_destroy(e->weights);
+	for (uint32_t i = 0; e->active && i < e->config.n_parallel; i++)
+		sampler_fini(&e->active[i].sampler);
+	free(e->active);
+	free(e->runs);
+	free(e->run_owner);
+	free(e->tokens);
+	free(e->want);
+	free(e->token_run);
+	free(e->token_error);
+	if (e->state_fd >= 0)
+		close(e->state_fd);
+	free(e);
+}
+
+int engine_state_fd(const struct engine *e)
+{
+	return e->state_fd;
+}
+
+int engine_submit(struct engine *e, struct request *r, struct err *err)
+{
+	struct request *head;
+
+	if (!r->n_tokens)
+		return err_set(err, -EINVAL, "the prompt is empty");
+	if ((uint64_t)r->n_tokens + r->max_tokens > e->config.n_ctx)
+		return err_set(err, -E2BIG,
+			       "%u prompt tokens and %u to generate exceed the context of %u",
+			       r->n_tokens, r->max_tokens, e->config.n_ctx);
+	for (uint32_t i = 0; i < r->n_tokens; i++)
+		if (r->tokens[i] >= e->model->n_vocab)
+			return err_set(err, -EINVAL, "token %u of the prompt is %u, not below %u",
+				       i, r->tokens[i], e->model->n_vocab);
+	if (atomic_load(&e->stop) || atomic_load(&e->state) == ENGINE_FAILED)
+		return err_set(err, -ESHUTDOWN, "the engine has stopped");
+	if (atomic_fetch_add(&e->n_waiting, 1) >= MAX_WAITING) {
+		atomic_fetch_sub(&e->n_waiting, 1);
+		return err_set(err, -EBUSY, "more than %u requests are waiting", MAX_WAITING);
+	}
+	r->submitted_ns = now_ns();
+	head = atomic_load_explicit(&e->inbox, memory_order_relaxed);
+	do
+		r->next = head;
+	while (!atomic_compare_exchange_weak_explicit(&e->inbox, &head, r, memory_order_release,
+						      memory_order_relaxed));
+	wake(e);
+	return 0;
+}
+
+void engine_get_status(const struct engine *e, struct engine_status *s)
+{
+	memset(s, 0, sizeof(*s));
+	s->state = (enum engine_state)atomic_load_explicit(&e->state, memory_order_acquire);
+	if (s->state == ENGINE_FAILED)
+		snprintf(s->failure, sizeof(s->failure), "%.255s", e->failure.text);
+	s->load_bytes = atomic_load(&e->weights->bytes_loaded);
+	s->load_bytes_total = e->weights->bytes_total;
+	s->dense_bytes = e->weights->bytes_total;
+	s->kv_bytes = seq_pool_bytes(e->model, e->config.n_parallel, e->config.n_ctx,
+				     e->config.kv_type);
+	if (e->residency) {
+		const struct supply_counters *c = supply_counters(e->supply);
+		struct residency_stats r;
+
+		residency_get_stats(e->residency, &r);
+		s->budget_bytes = r.slot_bytes_total;
+		s->resident_bytes = r.resident_bytes;
+		s->experts_total = r.experts_total;
+		s->experts_resident = r.experts_resident;
+		s->bytes_read = r.bytes_read;
+		s->hits = atomic_load(&c->hits);
+		s->misses = atomic_load(&c->misses);
+		s->stall_ns = atomic_load(&c->stall_ns);
+	}
+	s->filling = atomic_load(&e->filling);
+	s->tokens_generated = atomic_load(&e->n_generated);
+	s->tokens_prefilled = atomic_load(&e->n_prefilled);
+	s->steps = atomic_load(&e->n_steps);
+	s->active = atomic_load(&e->n_active);
+	s->waiting = atomic_load(&e->n_waiting);
+	s->n_ctx = e->config.n_ctx;
+	s->n_parallel = e->config.n_parallel;
+	s->n_batch = e->config.n_batch;
+	s->threads = e->config.threads;
+	s->cpu = e->config.ops->name;
+	s->io = reader_name(e->reader);
+	s->arena = arena_pages_name(arena_pages(e->arena ? e->arena : e->weights->arena));
+	s->policy = e->policy_ops ? e->policy_ops->name : "none";
+	s->kv = e->config.kv_type == KV_Q8_0 ? "q8_0" : "f16";
+	memcpy(s->fallbacks, e->fallbacks, sizeof(s->fallbacks));
+}

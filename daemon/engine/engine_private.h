@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/engine_private.h: struct engine, shared by engine.c (life, status) and sched.c (the
+ * engine thread's loop). Nobody else includes it.
+ */
+#ifndef SLUICE_ENGINE_ENGINE_PRIVATE_H
+#define SLUICE_ENGINE_ENGINE_PRIVATE_H
+
+#include <pthread.h>
+
+#include "engine/engine.h"
+#include "engine/sampler.h"
+#include "engine/step.h"
+#include "engine/supply.h"
+#include "engine/team.h"
+#include "engine/trace.h"
+#include "engine/weights.h"
+#include "store/arena.h"
+#include "store/residency.h"
+
+#define MAX_WAITING 1024 /* requests accepted and not yet begun */
+
+/* A request in one of the n_parallel places. */
+struct active {
+	struct request *request; /* NULL: the place is free */
+	struct seq *seq;
+	struct sampler sampler;
+	uint32_t number;    /* counts requests, for traces */
+	uint32_t n_done;    /* prompt tokens that went through a step */
+	uint32_t n_in_step; /* tokens in the step that runs */
+	uint32_t n_generated;
+	uint32_t next;	     /* the token to decode next */
+	bool has_next;	     /* sampled in the step that runs */
+	uint64_t timed_ns;   /* start of the timed part */
+	uint64_t prompt_end_ns, last_token_ns;
+	uint64_t hits, misses, bytes_read, stall_ns; /* the counters at timed_ns */
+};
+
+struct engine {
+	struct engine_config config;
+	const struct model *model;
+	const struct tokenizer *tokenizer;
+	const struct float_ops *fops;
+
+	struct reader *reader;
+	struct weights *weights;
+	struct arena *arena; /* NULL for dense models, as are the next four */
+	struct residency *residency;
+	const struct policy_ops *policy_ops;
+	struct policy *policy;
+	struct supply *supply;
+	struct seq_pool *seqs;
+	struct team *team;
+	struct decoder *decoder;
+	struct trace *trace;
+	bool memory_registered;
+
+	pthread_t thread;
+	bool started;
+	int state_fd;
+	_Atomic int state; /* enum engine_state */
+	struct err failure; /* written before state becomes ENGINE_FAILED */
+	_Atomic bool stop;
+	_Atomic bool filling;
+	_Atomic(struct request *) inbox; /* newest first; the engine takes the whole chain */
+	_Atomic uint32_t n_waiting;
+	_Atomic uint32_t own_event; /* woken by submit where there is no residency */
+
+	/* engine thread */
+	struct active *active; /* n_parallel */
+	struct request *queue_head, **queue_tail;
+	uint32_t n_requests;
+	uint64_t step;
+	struct batch_run *runs;
+	uint32_t *run_owner; /* index into active, per run */
+	uint32_t *tokens;    /* n_batch */
+	bool *want;
+	uint32_t *token_run; /* per token of the step: its run */
+	int *token_error;
+
+	_Atomic uint64_t n_generated, n_prefilled, n_steps;
+	_Atomic uint32_t n_active;
+
+	const char *fallbacks[ENGINE_FALLBACKS];
+	char register_fallback[256];
+};
+
+/* The engine thread's main function. */
+void *engine_main(void *arg);
+
+#endif

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/ffn_private.h: what ffn.c (order of work) and experts.c (the products of a list of
+ * experts) share. Nobody else includes it.
+ */
+#ifndef SLUICE_ENGINE_FFN_PRIVATE_H
+#define SLUICE_ENGINE_FFN_PRIVATE_H
+
+#include "engine/ffn.h"
+
+/* Up to this many (token, rank) entries a list of experts is always computed row by row by all
+ * threads together; above, each thread takes whole experts where there are enough of them. */
+#define SMALL_ENTRIES 64
+
+/* The activation forms that products take: one buffer each, as gate, up and down may differ. */
+struct act_forms {
+	struct actbuf form[ACT_NR];
+};
+
+/* One expert of the layer with the entries that need it. */
+struct expert_work {
+	uint32_t expert;
+	uint32_t first, count; /* entries */
+	struct wmat gate, up, down;
+};
+
+/* A token that needs an expert, as its rank-th choice. */
+struct entry {
+	uint32_t token, rank;
+};
+
+struct ffn {
+	struct ffn_config c;
+	uint32_t n_used, n_expert, n_ranks; /* n_ranks: n_used, one more for the shared expert */
+	size_t n_embd, max_ff;
+
+	struct act_forms in; /* the layer's input, one column per token */
+	float *router_logits; /* [max_tokens][n_expert] */
+	uint32_t *ids;	      /* [max_tokens][n_used] */
+	float *weights;	      /* [max_tokens][n_ranks] */
+	float *partial;	      /* [max_tokens][n_ranks][n_embd] */
+
+	/* this layer's plan, made by tid 0 */
+	struct entry *entries; /* sorted by expert */
+	struct expert_work *work;
+	uint32_t *list, *list_counts, *place; /* experts used; their token counts; cursor */
+	uint32_t n_work;
+	uint32_t *handed, n_handed, n_taken; /* indices into work from supply; taken so far */
+	int *failed;			     /* per index into work */
+	const uint32_t *ready;		     /* the part of handed that is computed now */
+	uint32_t n_ready;
+	uint32_t *slot; /* per index into ready: its first hidden column */
+	bool whole;	/* whole experts by one thread each, else rows by all */
+	_Atomic uint32_t cursor[2]; /* dynamic shares of the phases */
+
+	/* rows by all: hidden values of up to max_hidden entries */
+	uint32_t max_hidden;
+	float *hidden_gate, *hidden_up; /* [max_hidden][max_ff] */
+	struct act_forms hidden;	/* max_hidden columns */
+	/* whole experts: each thread's own */
+	struct own {
+		float *gate, *up; /* [max_tokens][max_ff] */
+		struct actbuf act;
+	} *own;
+	/* dense triple and shared expert of a large batch */
+	float *dense_gate, *dense_up; /* [max_tokens][dense ff] */
+	struct actbuf dense_act;
+};
+
+/*
+ * SPMD. Computes partial[entry] for every entry of the n_ready works in f->ready (failed ones are
+ * zeroed). Ends without a barrier. tid 0 has chosen the way and reset the cursors before.
+ */
+void experts_compute(struct ffn *f, unsigned tid);
+
+/* The result column of an entry. */
+static inline float *entry_partial(const struct ffn *f, const struct entry *e)
+{
+	return f->partial + ((size_t)e->token * f->n_ranks + e->rank) * f->n_embd;
+}
+
+#endif

@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/sched.c: the engine thread: load, then steps for as long as there is work.
+ *
+ * Each turn: take new requests, drop cancelled ones, seat waiting ones, build a step (one token of
+ * every sequence that decodes, then prompt chunks in order of arrival while the step has room), run
+ * it, hand out tokens. With nothing to compute: fill the expert slots from disk, then sleep.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/futex.h"
+#include "base/num.h"
+#include "engine/engine_private.h"
+
+#define FILLS_BUSY 1 /* background reads beside a running step: demand must not wait for them */
+#define FILLS_IDLE 16
+
+static void add(_Atomic uint64_t *counter, uint64_t by)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
+			      memory_order_relaxed);
+}
+
+static void read_counters(const struct engine *e, uint64_t *hits, uint64_t *misses, uint64_t *bytes,
+			  uint64_t *stall)
+{
+	const struct supply_counters *c;
+	struct residency_stats r;
+
+	*hits = *misses = *bytes = *stall = 0;
+	if (!e->supply)
+		return;
+	c = supply_counters(e->supply);
+	residency_get_stats(e->residency, &r);
+	*hits = atomic_load_explicit(&c->hits, memory_order_relaxed);
+	*misses = atomic_load_explicit(&c->misses, memory_order_relaxed);
+	*stall = atomic_load_explicit(&c->stall_ns, memory_order_relaxed);
+	*bytes = r.bytes_read;
+}
+
+/* The last words to a request that has (or never had) a place. */
+static void finish_request(struct request *r, const struct request_result *result)
+{
+	r->ops->done(r, result);
+}
+
+static void finish(struct engine *e, struct active *a, enum request_stop stop, int error,
+		   const char *why)
+{
+	struct request_result result = { .stop = stop, .error = error };
+	uint64_t hits, misses, bytes, stall, now = now_ns();
+	struct request *r = a->request;
+
+	if (why)
+		err_set(&result.err, error, "%s", why);
+	result.n_prompt = a->n_done;
+	result.n_generated = a->n_generated;
+	if (a->timed_ns) {
+		uint64_t end = a->prompt_end_ns ? a->prompt_end_ns : now;
+
+		read_counters(e, &hits, &misses, &bytes, &stall);
+		result.prompt_ns = end - a->timed_ns;
+		result.hits = hits - a->hits;
+		result.misses = misses - a->misses;
+		result.bytes_read = bytes - a->bytes_read;
+		result.stall_ns = stall - a->stall_ns;
+		result.span_ns = (a->last_token_ns ? a->last_token_ns : end) - a->timed_ns;
+	}
+	if (a->n_generated) {
+		result.predict_ns = a->last_token_ns - a->prompt_end_ns;
+		result.ttft_ns = a->prompt_end_ns - r->submitted_ns;
+	}
+	seq_put(e->seqs, a->seq);
+	a->seq = NULL;
+	a->request = NULL;
+	atomic_fetch_sub(&e->n_active, 1);
+	finish_request(r, &result);
+}
+
+/* Moves what was submitted behind what waits, oldest first. */
+static void take_inbox(struct engine *e)
+{
+	struct request *r = atomic_exchange_explicit(&e->inbox, NULL, memory_order_acquire);
+	struct request *oldest = NULL;
+
+	while (r) {
+		struct request *next = r->next;
+
+		r->next = oldest;
+		oldest = r;
+		r = next;
+	}
+	*e->queue_tail = oldest;
+	while (*e->queue_tail)
+		e->queue_tail = &(*e->queue_tail)->next;
+}
+
+static struct request *pop_waiting(struct engine *e)
+{
+	struct request *r = e->queue_head;
+
+	if (!r)
+		return NULL;
+	e->queue_head = r->next;
+	if (!e->queue_head)
+		e->queue_tail = &e->queue_head;
+	atomic_fetch_sub(&e->n_waiting, 1);
+	return r;
+}
+
+static void end_waiting(struct engine *e, enum request_stop stop, int error, const char *why)
+{
+	struct request *r;
+
+	take_inbox(e);
+	while ((r = pop_waiting(e))) {
+		struct request_result result = { .stop = stop, .error = error };
+
+		if (why)
+			err_set(&result.err, error, "%s", why);
+		finish_request(r, &result);
+	}
+}
+
+/* Cancelled requests leave the queue wherever they stand in it. */
+static void drop_cancelled(struct engine *e)
+{
+	const struct request_result result = { .stop = STOP_CANCELLED };
+	struct request **at = &e->queue_head;
+
+	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
+		struct active *a = &e->active[i];
+
+		if (a->request && atomic_load_explicit(&a->request->cancel, memory_order_relaxed))
+			finish(e, a, STOP_CANCELLED, 0, NULL);
+	}
+	while (*at) {
+		struct request *r = *at;
+
+		if (!atomic_load_explicit(&r->cancel, memory_order_relaxed)) {
+			at = &r->next;
+			continue;
+		}
+		*at = r->next;
+		atomic_fetch_sub(&e->n_waiting, 1);
+		finish_request(r, &result);
+	}
+	e->queue_tail = at;
+}
+
+static void seat_waiting(struct engine *e)
+{
+	for (uint32_t i = 0; i < e->config.n_parallel && e->queue_head; i++) {
+		struct active *a = &e->active[i];
+		struct sampler sampler = a->sampler;
+
+		if (a->request)
+			continue;
+		memset(a, 0, sizeof(*a));
+		a->sampler = sampler; /* keeps its buffers */
+		a->seq = seq_get(e->seqs);
+		if (!a->seq)
+			return;
+		a->request = pop_waiting(e);
+		a->number = e->n_requests++;
+		sampler_set(&a->sampler, &a->request->sampling);
+		atomic_fetch_add(&e->n_active, 1);
+	}
+}
+
+static bool decoding(const struct active *a)
+{
+	return a->n_done == a->request->n_tokens;
+}
+
+static void start_clock(struct engine *e, struct active *a)
+{
+	a->timed_ns = now_ns();
+	read_counters(e, &a->hits, &a->misses, &a->bytes_read, &a->stall_ns);
+}
+
+/* Puts @n tokens of place @i into the step. */
+static void add_run(struct engine *e, struct batch *b, uint32_t i, const uint32_t *tokens, uint32_t n)
+{
+	struct active *a = &e->active[i];
+	struct request *r = a->request;
+	bool all = r->want_logits || r->want_logprobs;
+
+	for (uint32_t k = 0; k < n; k++) {
+		uint32_t t = b->n_tokens + k;
+		bool last = a->n_done + k + 1 == r->n_tokens;
+
+		e->tokens[t] = tokens[k];
+		e->token_run[t] = b->n_runs;
+		e->want[t] = decoding(a) || all || (last && r->max_tokens > 0);
+	}
+	e->runs[b->n_runs] = (struct batch_run){ .seq = a->seq,
+						 .first = b->n_tokens,
+						 .count = n,
+						 .pos = seq_len(a->seq),
+						 .number = a->number };
+	e->run_owner[b->n_runs++] = i;
+	b->n_tokens += n;
+	a->n_in_step = n;
+	a->has_next = false;
+}
+
+static void build_step(struct engine *e, struct batch *b)
+{
+	*b = (struct batch){ .tokens = e->tokens, .runs = e->runs, .want_logits = e->want };
+	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
+		struct active *a = &e->active[i];
+
+		if (a->request && decoding(a))
+			add_run(e, b, i, &a->next, 1);
+	}
+	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
+		struct active *a = &e->active[i];
+		uint32_t n, left;
+
+		if (!a->request || decoding(a))
+			continue;
+		left = a->request->n_tokens - a->n_done;
+		if (a->n_done < a->request->n_untimed)
+			left = a->request->n_untimed - a->n_done;
+		n = (uint32_t)u64_min(left, e->config.n_batch - b->n_tokens);
+		if (!n)
+			break;
+		if (!a->timed_ns && a->n_done >= a->request->n_untimed)
+			start_clock(e, a);
+		add_run(e, b, i, a->request->tokens + a->n_done, n);
+	}
+}
+
+/* One row of logits: scores the prompt token that follows, or chooses the next token. */
+static void use_row(struct engine *e, uint32_t column, const float *row)
+{
+	const struct batch_run *run = &e->runs[e->token_run[column]];
+	struct active *a = &e->active[e->run_owner[e->token_run[column]]];
+	struct request *r = a->request;
+	uint32_t at = run->pos + (column - run->first); /* the row's position */
+
+	if (at + 1 < r->n_tokens) {
+		if (r->want_logprobs && r->ops->logprob)
+			r->ops->logprob(r, at + 1,
+					log_softmax_at(row, e->model->n_vocab, r->tokens[at + 1]));
+		return;
+	}
+	if (r->max_tokens) {
+		a->next = sampler_next(&a->sampler, row, e->model->n_vocab);
+		a->has_next = true;
+	}
+}
+
+/* decoder_logits_fn: hands whole stretches of one request's rows to it, then uses each row. */
+static void on_logits(void *arg, const uint32_t *columns, uint32_t n, const float *logits,
+		      size_t ld)
+{
+	struct engine *e = arg;
+
+	for (uint32_t i = 0; i < n;) {
+		uint32_t run = e->token_run[columns[i]], k = 1;
+		struct active *a = &e->active[e->run_owner[run]];
+		struct request *r = a->request;
+		uint32_t at = e->runs[run].pos + (columns[i] - e->runs[run].first);
+
+		while (i + k < n && e->token_run[columns[i + k]] == run)
+			k++;
+		if (r->want_logits && r->ops->logits && !decoding(a))
+			r->ops->logits(r, at, k, logits + i * ld, ld);
+		for (uint32_t j = 0; j < k; j++)
+			use_row(e, columns[i + j], logits + (i + j) * ld);
+		i += k;
+	}
+}
+
+static int run_error(const struct engine *e, const struct batch_run *run)
+{
+	for (uint32_t t = run->first; t < run->first + run->count; t++)
+		if (e->token_error[t])
+			return e->token_error[t];
+	return 0;
+}
+
+/* A read failed: says what is wrong with the file where that can be seen. */
+static void fail_read(struct engine *e, struct active *a, int error)
+{
+	struct err why = { { 0 } };
+	char text[512];
+
+	if (!reader_check_files(e->reader, &why))
+		err_clear(&why);
+	snprintf(text, sizeof(text), "reading an expert's weights: %s%s%.400s", strerror(-error),
+		 why.text[0] ? ": " : "", why.text);
+	finish(e, a, STOP_ERROR, error, text);
+}
+
+static void hand_out_token(struct engine *e, struct active *a, uint64_t now)
+{
+	struct request *r = a->request;
+	uint32_t id = a->next;
+
+	a->n_generated++;
+	a->last_token_ns = now;
+	add(&e->n_generated, 1);
+	if (r->ops->token)
+		r->ops->token(r, id);
+	if (!r->ignore_eog && tokenizer_is_eog(e->tokenizer, id))
+		finish(e, a, STOP_EOG, 0, NULL);
+	else if (a->n_generated == r->max_tokens)
+		finish(e, a, STOP_LENGTH, 0, NULL);
+}
+
+static void after_step(struct engine *e, const struct batch *b)
+{
+	uint64_t now = now_ns();
+
+	for (uint32_t i = 0; i < b->n_runs; i++) {
+		struct active *a = &e->active[e->run_owner[i]];
+		bool was_decoding = decoding(a);
+		int error = run_error(e, &b->runs[i]);
+
+		if (error) {
+			fail_read(e, a, error);
+			continue;
+		}
+		if (!was_decoding) {
+			a->n_done += a->n_in_step;
+			add(&e->n_prefilled, a->n_in_step);
+			if (!decoding(a))
+				continue;
+			a->prompt_end_ns = now;
+			if (!a->request->max_tokens) {
+				finish(e, a, STOP_LENGTH, 0, NULL);
+				continue;
+			}
+		}
+		if (a->has_next)
+			hand_out_token(e, a, now);
+	}
+}
+
+/* Registers the arena with the ring once its pages are there. */
+static void register_memory(struct engine *e)
+{
+	struct err err = { { 0 } };
+	unsigned i = 0;
+
+	if (e->memory_registered || !e->arena ||
+	    arena_prefaulted_bytes(e->arena) < arena_bytes(e->arena))
+		return;
+	e->memory_registered = true;
+	if (!reader_register_memory(e->reader, arena_base(e->arena), arena_bytes(e->arena), &err))
+		return;
+	snprintf(e->register_fallback, sizeof(e->register_fallback), "%.255s", err.text);
+	while (i < ENGINE_FALLBACKS - 1 && e->fallbacks[i])
+		i++;
+	if (i < ENGINE_FALLBACKS - 1)
+		e->fallbacks[i] = e->register_fallback;
+}
+
+static void fill(struct engine *e, unsigned in_flight)
+{
+	if (!e->supply || e->config.no_fill)
+		return;
+	atomic_store(&e->filling, supply_fill(e->supply, in_flight));
+}
+
+static void idle(struct engine *e)
+{
+	_Atomic uint32_t *word = e->residency ? residency_event_word(e->residency) : &e->own_event;
+	uint32_t seen = atomic_load_explicit(word, memory_order_acquire);
+
+	register_memory(e);
+	fill(e, FILLS_IDLE);
+	if (atomic_load(&e->inbox) || atomic_load(&e->stop))
+		return;
+	/* the arena's prefault tells nobody when it ends: look again now and then until then */
+	futex_wait(word, seen, e->arena && !e->memory_registered ? 50000000 : 0);
+}
+
+static void set_state(struct engine *e, enum engine_state state)
+{
+	uint64_t one = 1;
+
+	atomic_store_explicit(&e->state, state, memory_order_release);
+	if (write(e->state_fd, &one, sizeof(one)) < 0)
+		return; /* the counter is full: it is readable anyhow */
+}
+
+static int load(struct engine *e)
+{
+	int rc = weights_load(e->weights, e->model, e->reader, e->config.ops, &e->stop, &e->failure);
+
+	if (!rc && e->arena)
+		rc = arena_prefault_start(e->arena);
+	if (rc)
+		err_set(&e->failure, rc, "loading the model: %s", strerror(-rc));
+	set_state(e, rc ? ENGINE_FAILED : ENGINE_READY);
+	return rc;
+}
+
+void *engine_main(void *arg)
+{
+	struct engine *e = arg;
+	struct batch b;
+	int rc;
+
+	pthread_setname_np(pthread_self(), "sluice-engine");
+	rc = load(e);
+	if (!rc)
+		team_pin_caller(e->team);
+	while (!rc && !atomic_load(&e->stop)) {
+		take_inbox(e);
+		drop_cancelled(e);
+		seat_waiting(e);
+		build_step(e, &b);
+		if (!b.n_tokens) {
+			idle(e);
+			continue;
+		}
+		fill(e, FILLS_BUSY);
+		decoder_step(e->decoder, &b, ++e->step, on_logits, e, e->token_error);
+		after_step(e, &b);
+		add(&e->n_steps, 1);
+	}
+	while (rc && !atomic_load(&e->stop)) { /* failed: refuse what still comes in */
+		end_waiting(e, STOP_ERROR, rc, e->failure.text);
+		usleep(20000);
+	}
+	for (uint32_t i = 0; i < e->config.n_parallel; i++)
+		if (e->active[i].request)
+			finish(e, &e->active[i], STOP_CANCELLED, 0, "the daemon is stopping");
+	end_waiting(e, STOP_CANCELLED, 0, "the daemon is stopping");
+	if (e->supply)
+		supply_drain(e->supply);
+	return NULL;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/step.h: one step of the decoder: a batch of tokens through all layers to logits.
+ *
+ * Owns the activations between the parts (residual stream, normed input, logits); knows nothing of
+ * requests or sampling. Engine thread, which takes the whole team along.
+ */
+#ifndef SLUICE_ENGINE_STEP_H
+#define SLUICE_ENGINE_STEP_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "engine/batch.h"
+#include "engine/ffn.h"
+#include "engine/mixer.h"
+#include "engine/weights.h"
+
+struct decoder;
+
+struct decoder_config {
+	const struct model *model;
+	const struct weights *weights;
+	const struct cpu_ops *ops;
+	const struct float_ops *fops;
+	struct team *team;
+	struct supply *supply; /* NULL for dense models */
+	struct trace *trace;   /* NULL: none */
+	uint32_t max_tokens;   /* of a step */
+	uint32_t max_logits;   /* rows of logits computed at a time */
+};
+
+int decoder_create(const struct decoder_config *config, struct decoder **ret, struct err *err);
+void decoder_destroy(struct decoder *d); /* NULL is fine */
+
+/*
+ * Called on tid 0 for each group of wanted rows, in order of tokens: rows [0, n) of @logits (ld
+ * floats apart) belong to the tokens listed in @columns. The other threads wait meanwhile.
+ */
+typedef void (*decoder_logits_fn)(void *arg, const uint32_t *columns, uint32_t n,
+				  const float *logits, size_t ld);
+
+/*
+ * Runs @batch and advances its sequences. token_error[t] is 0, or -errno where an expert that token
+ * t needed could not be read: its sequence is then spoilt and must be closed, others are not.
+ * Engine thread. @step counts from 1.
+ */
+void decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
+		  decoder_logits_fn logits, void *arg, int *token_error);
+
+#endif

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/supply.h: brings a layer's experts, in waves where the budget is small.
+ *
+ * The one place where policy (what is worth keeping) and residency (what is where) meet. For each
+ * layer of a step the engine thread says which experts are needed; supply pins those present, posts
+ * reads for the missing ones before anything is computed, and hands out experts as they are ready.
+ * Where the slots cannot hold all, the rest follow as computed ones are released.
+ *
+ * A failed read fails that expert for this step only: supply_next() reports it, the caller fails
+ * the requests that needed it. Engine thread only; no allocation after supply_create().
+ */
+#ifndef SLUICE_ENGINE_SUPPLY_H
+#define SLUICE_ENGINE_SUPPLY_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "policy/policy.h"
+#include "store/residency.h"
+
+struct supply;
+
+struct supply_counters { /* monotonic; written by the engine thread, read by any */
+	_Atomic uint64_t hits, misses, stall_ns, fills;
+};
+
+/* Borrows all of them. @max_used: most distinct experts of one layer in one step. 0 or -ENOMEM. */
+int supply_create(const struct model *m, struct residency *r, const struct policy_ops *ops,
+		  struct policy *policy, uint32_t max_used, struct supply **ret);
+/* No reads may be in flight (supply_drain). NULL is fine. */
+void supply_destroy(struct supply *s);
+
+/*
+ * Layer @layer of step @step needs the experts @experts (numbers in the layer, distinct), each for
+ * counts[i] tokens. Posts what can be posted and returns; 0 or -errno of nothing (never fails).
+ */
+void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_t *experts,
+		  const uint32_t *counts, uint32_t n);
+
+/*
+ * The indices (into the list given to supply_begin) that are ready to compute, each exactly once
+ * over the layer: waits until there is at least one. Those handed out before are released by this
+ * call: their slots may be reused. Returns 0 when all have been handed out. ret_failed[i] is set
+ * to -errno for indices whose read failed (then there is nothing to compute).
+ */
+uint32_t supply_next(struct supply *s, uint32_t *ret_indices, int *ret_failed);
+
+/* Where index i of the current layer lies; only while it is handed out and did not fail. */
+struct expert_view supply_view(const struct supply *s, uint32_t index);
+
+/*
+ * Background fill: books finished fills and posts new ones while slots are free, keeping at most
+ * @in_flight reading. Returns true while there is something left to fill or in flight.
+ */
+bool supply_fill(struct supply *s, unsigned in_flight);
+
+/* Waits until no read is in flight. */
+void supply_drain(struct supply *s);
+
+const struct supply_counters *supply_counters(const struct supply *s);
+
+#endif

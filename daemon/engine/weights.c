@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/weights.c: see weights.h.
+ *
+ * One walk over the model's weights serves twice: it adds up the room they need, and, with the
+ * memory there, it hands out places and queues the reads. Matrices land in the arena at their
+ * file's alignment (no second copy); vectors pass through a small buffer and become float.
+ */
+#include "engine/weights.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/futex.h"
+#include "base/num.h"
+#include "kernels/quant.h"
+
+#define MAX_QUEUED 64 /* reads handed to the reader at once, so that a cancel is seen soon */
+
+/* What a walk does with each weight. */
+struct walk {
+	struct weights *w;
+	uint32_t align;
+	uint64_t matrix_bytes; /* room in the arena */
+	uint64_t n_floats;     /* room for vectors */
+	bool place;	       /* second walk: give out addresses */
+
+	/* reading */
+	struct reader *reader;
+	const struct cpu_ops *ops;
+	const _Atomic bool *cancel;
+	struct err *err;
+	int rc;
+};
+
+struct pending {
+	struct reader_request request; /* first: done() gets its address */
+	struct weights_load *load;
+	uint64_t bytes;
+};
+
+struct weights_load {
+	struct weights *w;
+	struct pending slots[MAX_QUEUED];
+	_Atomic uint32_t busy[MAX_QUEUED];
+	_Atomic uint32_t event;
+	_Atomic int result; /* first failure */
+};
+
+static void read_done(struct reader_request *r, int result)
+{
+	struct pending *p = (struct pending *)r;
+	struct weights_load *load = p->load;
+	int none = 0;
+
+	if (result)
+		atomic_compare_exchange_strong(&load->result, &none, result);
+	else
+		atomic_fetch_add(&load->w->bytes_loaded, p->bytes);
+	atomic_store_explicit(&load->busy[p - load->slots], 0, memory_order_release);
+	atomic_fetch_add(&load->event, 1);
+	futex_wake_all(&load->event);
+}
+
+/* A free place in the queue, waiting for one. */
+static struct pending *take_slot(struct weights_load *load)
+{
+	for (;;) {
+		uint32_t seen = atomic_load(&load->event);
+
+		for (unsigned i = 0; i < MAX_QUEUED; i++)
+			if (!atomic_load_explicit(&load->busy[i], memory_order_acquire)) {
+				atomic_store(&load->busy[i], 1);
+				return &load->slots[i];
+			}
+		futex_wait(&load->event, seen, 0);
+	}
+}
+
+static void wait_all(struct weights_load *load)
+{
+	for (;;) {
+		uint32_t seen = atomic_load(&load->event);
+		bool any = false;
+
+		for (unsigned i = 0; i < MAX_QUEUED; i++)
+			any |= atomic_load_explicit(&load->busy[i], memory_order_acquire) != 0;
+		if (!any)
+			return;
+		futex_wait(&load->event, seen, 0);
+	}
+}
+
+/* The room of a matrix: every run with its own lead-in, joined runs only when there is one. */
+static uint64_t matrix_room(const struct weight *src, uint32_t align)
+{
+	if (src->n_runs == 1)
+		return reader_room(src->runs[0].offset, weight_bytes(src), align);
+	return align_up(weight_bytes(src), align);
+}
+
+static void queue_run(struct walk *k, uint32_t file, uint64_t offset, uint64_t bytes, uint8_t *dest)
+{
+	struct weights_load *load = k->w->load;
+	struct pending *p;
+	struct reader_request *r;
+
+	p = take_slot(load);
+	p->load = load;
+	p->bytes = bytes;
+	r = &p->request;
+	memset(r, 0, sizeof(*r));
+	r->file = file;
+	r->offset = offset;
+	r->bytes = bytes;
+	r->dest = dest;
+	r->done = read_done;
+	reader_submit(k->reader, &r, 1);
+}
+
+/* Rows that a file interleaves with others: read run by run through a buffer. */
+static int read_runs(struct walk *k, const struct weight *src, uint8_t *dest)
+{
+	uint64_t largest = 0;
+	uint8_t *buffer;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < src->n_runs; i++)
+		largest = u64_max(largest, src->runs[i].rows * src->row_bytes);
+	buffer = aligned_alloc(k->align, align_up(largest + 2 * (uint64_t)k->align, k->align));
+	if (!buffer)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < src->n_runs && !rc; i++) {
+		const struct weight_run *run = &src->runs[i];
+		uint64_t bytes = run->rows * src->row_bytes;
+		uint8_t *at = buffer + run->offset % k->align;
+
+		rc = reader_read(k->reader, run->file, run->offset, bytes, at);
+		if (rc)
+			break;
+		memcpy(dest, at, bytes);
+		dest += bytes;
+		atomic_fetch_add(&k->w->bytes_loaded, bytes);
+	}
+	free(buffer);
+	return rc;
+}
+
+static bool stopped(struct walk *k, const struct weight *src)
+{
+	if (k->rc || src->n_runs == 0)
+		return true;
+	if (k->place && atomic_load(k->cancel))
+		k->rc = -ECANCELED;
+	if (k->place && !k->rc)
+		k->rc = atomic_load(&k->w->load->result);
+	return k->rc != 0;
+}
+
+static void walk_matrix(struct walk *k, const struct weight *src, struct wmat *dst)
+{
+	uint64_t lead, room;
+	uint8_t *base;
+
+	if (stopped(k, src))
+		return;
+	room = matrix_room(src, k->align);
+	if (!k->place) {
+		k->matrix_bytes += align_up(room, k->align);
+		k->w->bytes_total += weight_bytes(src);
+		return;
+	}
+	base = (uint8_t *)arena_base(k->w->arena) + k->matrix_bytes;
+	k->matrix_bytes += align_up(room, k->align);
+	lead = src->n_runs == 1 ? src->runs[0].offset % k->align : 0;
+	*dst = (struct wmat){
+		.type = src->type,
+		.n_in = src->n_in,
+		.n_out = src->n_out,
+		.row_bytes = src->row_bytes,
+		.data = base + lead,
+		.act = quant_format(src->type)->act,
+	};
+	if (src->n_runs == 1)
+		queue_run(k, src->runs[0].file, src->runs[0].offset, weight_bytes(src), base + lead);
+	else
+		k->rc = read_runs(k, src, base);
+}
+
+static void walk_vector(struct walk *k, const struct weight *src, const float **dst)
+{
+	uint64_t n = src->n_in * src->n_out;
+	uint8_t *raw;
+
+	if (stopped(k, src))
+		return;
+	if (!k->place) {
+		k->n_floats += align_up(n, 16);
+		k->w->bytes_total += weight_bytes(src);
+		return;
+	}
+	*dst = k->w->vectors + k->n_floats;
+	raw = malloc(weight_bytes(src) + k->align);
+	if (!raw) {
+		k->rc = -ENOMEM;
+		return;
+	}
+	k->rc = read_runs(k, src, raw);
+	for (uint64_t row = 0; row < src->n_out && !k->rc; row++)
+		k->ops->dequantize(src->type, raw + row * src->row_bytes,
+				   k->w->vectors + k->n_floats + row * src->n_in, src->n_in);
+	k->n_floats += align_up(n, 16);
+	free(raw);
+}
+
+static void walk_layer(struct walk *k, const struct layer *l, struct layer_weights *w)
+{
+	struct mixer_weights *x = &w->mixer;
+
+	walk_vector(k, &l->attn_norm, &w->attn_norm);
+	walk_vector(k, &l->ffn_norm, &w->ffn_norm);
+	walk_matrix(k, &l->wq, &x->wq);
+	walk_matrix(k, &l->wk, &x->wk);
+	walk_matrix(k, &l->wv, &x->wv);
+	walk_matrix(k, &l->wo, &x->wo);
+	walk_vector(k, &l->q_norm, &x->q_norm);
+	walk_vector(k, &l->k_norm, &x->k_norm);
+	walk_matrix(k, &l->ssm_qkv, &x->ssm_qkv);
+	walk_matrix(k, &l->ssm_z, &x->ssm_z);
+	walk_vector(k, &l->ssm_conv, &x->ssm_conv);
+	walk_vector(k, &l->ssm_dt, &x->ssm_dt);
+	walk_vector(k, &l->ssm_a, &x->ssm_a);
+	walk_matrix(k, &l->ssm_beta, &x->ssm_beta);
+	walk_matrix(k, &l->ssm_alpha, &x->ssm_alpha);
+	walk_vector(k, &l->ssm_norm, &x->ssm_norm);
+	walk_matrix(k, &l->ssm_out, &x->ssm_out);
+	walk_matrix(k, &l->ffn_gate, &w->ffn_gate);
+	walk_matrix(k, &l->ffn_up, &w->ffn_up);
+	walk_matrix(k, &l->ffn_down, &w->ffn_down);
+	walk_matrix(k, &l->router, &w->router);
+	walk_vector(k, &l->shared_gate_inp, &w->shared_gate_inp);
+	walk_matrix(k, &l->shared_gate, &w->shared_gate);
+	walk_matrix(k, &l->shared_up, &w->shared_up);
+	walk_matrix(k, &l->shared_down, &w->shared_down);
+}
+
+static bool is_tied(const struct model *m)
+{
+	return m->output.n_runs && m->token_embd.n_runs &&
+	       m->output.runs[0].file == m->token_embd.runs[0].file &&
+	       m->output.runs[0].offset == m->token_embd.runs[0].offset;
+}
+
+static void walk_model(struct walk *k, const struct model *m)
+{
+	struct weights *w = k->w;
+
+	walk_matrix(k, &m->token_embd, &w->token_embd);
+	walk_vector(k, &m->output_norm, &w->output_norm);
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		walk_layer(k, &m->layers[i], &w->layers[i]);
+	if (is_tied(m))
+		w->output = w->token_embd;
+	else
+		walk_matrix(k, &m->output, &w->output);
+}
+
+uint64_t weights_memory_bytes(const struct model *m, uint32_t align)
+{
+	struct layer_weights *layers = calloc(m->n_layers, sizeof(*layers));
+	struct weights w = { .layers = layers };
+	struct walk k = { .w = &w, .align = align };
+
+	if (!layers)
+		return 0;
+	walk_model(&k, m);
+	free(layers);
+	return k.matrix_bytes + k.n_floats * sizeof(float);
+}
+
+int weights_create(const struct model *m, uint32_t align, struct weights **ret, struct err *err)
+{
+	struct weights *w = calloc(1, sizeof(*w));
+	struct walk k = { .w = w, .align = align };
+	struct arena_config config = { 0 };
+	int rc = -ENOMEM;
+
+	if (!w)
+		return err_set(err, -ENOMEM, "no memory");
+	w->layers = calloc(m->n_layers, sizeof(*w->layers));
+	w->load = calloc(1, sizeof(*w->load));
+	if (!w->layers || !w->load)
+		goto out_fail;
+	walk_model(&k, m);
+	w->n_vectors = k.n_floats;
+	w->vectors = aligned_alloc(64, align_up(k.n_floats * sizeof(float) + 64, 64));
+	if (!w->vectors)
+		goto out_fail;
+	config.bytes = k.matrix_bytes + align;
+	rc = arena_create(&config, &w->arena, err);
+	if (rc)
+		goto out_fail;
+	w->load->w = w;
+	*ret = w;
+	return 0;
+out_fail:
+	weights_destroy(w);
+	return err_set(err, rc, "no memory for the dense weights");
+}
+
+void weights_destroy(struct weights *w)
+{
+	if (!w)
+		return;
+	arena_destroy(w->arena);
+	free(w->vectors);
+	free(w->load);
+	free(w->layers);
+	free(w);
+}
+
+int weights_load(struct weights *w, const struct model *m, struct reader *reader,
+		 const struct cpu_ops *ops, const _Atomic bool *cancel, struct err *err)
+{
+	struct walk k = { .w = w,
+			  .align = reader_align(reader),
+			  .place = true,
+			  .reader = reader,
+			  .ops = ops,
+			  .cancel = cancel };
+	int rc;
+
+	walk_model(&k, m);
+	wait_all(w->load);
+	rc = k.rc ? k.rc : atomic_load(&w->load->result);
+	if (rc && rc != -ECANCELED)
+		err_set(err, rc, "reading the dense weights: %s", strerror(-rc));
+	return rc;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/weights.h: the dense weights of a model, loaded once into memory of their own.
+ *
+ * Everything but the routed experts: read with the store's reader straight to where it is computed
+ * from. Vectors (norms, biases, convolution taps) are widened to float. Loaded by the engine
+ * thread; constant afterwards.
+ */
+#ifndef SLUICE_ENGINE_WEIGHTS_H
+#define SLUICE_ENGINE_WEIGHTS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "engine/linear.h"
+#include "engine/mixer.h"
+#include "model/model.h"
+#include "store/arena.h"
+#include "store/reader.h"
+
+struct layer_weights {
+	const float *attn_norm, *ffn_norm;
+	struct mixer_weights mixer;
+	struct wmat ffn_gate, ffn_up, ffn_down; /* dense FFN */
+	struct wmat router;
+	const float *shared_gate_inp;
+	struct wmat shared_gate, shared_up, shared_down;
+};
+
+struct weights {
+	struct wmat token_embd, output;
+	const float *output_norm;
+	struct layer_weights *layers;
+
+	uint64_t bytes_total;	      /* of the file, to be read */
+	_Atomic uint64_t bytes_loaded; /* progress */
+
+	/* private */
+	struct arena *arena;
+	float *vectors;
+	size_t n_vectors_used, n_vectors;
+	struct weights_load *load;
+};
+
+/* Bytes of memory that the dense weights will take. @align: the reader's. */
+uint64_t weights_memory_bytes(const struct model *m, uint32_t align);
+
+/* Takes the memory. 0 or -errno and a sentence. */
+int weights_create(const struct model *m, uint32_t align, struct weights **ret, struct err *err);
+void weights_destroy(struct weights *w); /* NULL is fine */
+
+/* Reads everything; blocks. -ECANCELED when *cancel becomes true. 0 or -errno and a sentence. */
+int weights_load(struct weights *w, const struct model *m, struct reader *reader,
+		 const struct cpu_ops *ops, const _Atomic bool *cancel, struct err *err);
+
+#endif
