@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""The real daemon and the real command, for tests: start, ask, stop. Standard library and numpy only.
+
+BUILD (default build) says where the programs are, SHARED (default ../shared) where the fixtures are.
+"""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
+if not BUILD.is_absolute():
+    BUILD = ROOT / BUILD
+SHARED = pathlib.Path(os.environ.get("SHARED", ROOT.parent / "shared"))
+if not SHARED.is_absolute():
+    SHARED = ROOT / SHARED
+FIXTURES = SHARED / "fixtures"
+DEMO = ROOT / "models" / "demo-moe-q4_k_m.gguf"
+
+
+def need_shared():
+    """Tests of the fixtures fail, by name, where they are missing: a skip would hide it."""
+    assert FIXTURES.is_dir(), f"the fixtures are not at {FIXTURES}: set SHARED to the folder that holds them"
+
+
+def cpu_levels():
+    flags = set()
+    for line in open("/proc/cpuinfo"):
+        if line.startswith("flags"):
+            flags = set(line.split(":")[1].split())
+            break
+    levels = ["scalar"]
+    if {"avx2", "fma", "f16c"} <= flags:
+        levels.append("avx2")
+    if {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"} <= flags:
+        levels.append("avx512")
+    return levels
+
+
+def sluice(*args, check=0, timeout=120, **kw):
+    """Runs build/sluice; returns the CompletedProcess. check: the exit status it must have (None: any)."""
+    p = subprocess.run([str(BUILD / "sluice"), *map(str, args)], capture_output=True, text=True,
+                       timeout=timeout, **kw)
+    assert check is None or p.returncode == check, f"sluice {args}: exit {p.returncode}\n{p.stdout}\n{p.stderr}"
+    return p
+
+
+class Daemon:
+    """with Daemon(model, "--threads", "1") as d: d.generate(...)"""
+
+    def __init__(self, model, *args, env=None, prefix=(), wait=60):
+        self.dir = tempfile.mkdtemp(prefix="sluice-")
+        self.socket = os.path.join(self.dir, "s")
+        self.log = os.path.join(self.dir, "log")
+        self.args = [*prefix, str(BUILD / "sluiced"), "--model", str(model), "--socket", self.socket, *map(str, args)]
+        self.env = {**os.environ, **(env or {})}
+        self.wait = wait
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.args, stderr=open(self.log, "w"), stdout=subprocess.DEVNULL,
+                                        stdin=subprocess.DEVNULL, env=self.env)
+        end = time.monotonic() + self.wait
+        while time.monotonic() < end:
+            assert self.process.poll() is None, f"sluiced ended with {self.process.returncode}:\n{self.text()}"
+            if os.path.exists(self.socket):
+                p = sluice("status", "--socket", self.socket, "--json", check=None)
+                if p.returncode == 0 and json.loads(p.stdout)["state"] == "ready":
+                    return self
+            time.sleep(0.02)
+        self.process.kill()
+        raise AssertionError(f"sluiced was not ready in {self.wait} s:\n{self.text()}")
+
+    def __exit__(self, *exc):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError("sluiced did not stop within 20 s of SIGTERM:\n" + self.text())
+            code, log = self.process.returncode, self.text()
+            shutil.rmtree(self.dir, ignore_errors=True)
+            assert exc[0] or code == 0, f"sluiced ended with {code}:\n{log}"
+
+    def text(self):
+        return open(self.log).read()
+
+    def status(self):
+        return json.loads(sluice("status", "--socket", self.socket, "--json").stdout)
+
+    def filled(self, timeout=60):
+        """Waits for the background fill to end; returns the status."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            s = self.status()
+            if s["state"] == "ready" and not s["filling"]:
+                return s
+            time.sleep(0.05)
+        raise AssertionError(f"still filling after {timeout} s")
+
+    def generate(self, *args, check=0, **kw):
+        return json.loads(sluice("generate", "--socket", self.socket, "--json", *args, check=check, **kw).stdout)
+
+    def generate_ids(self, ids, *args):
+        return self.generate("--prompt-tokens", json.dumps(list(ids)), *args)
+
+    def eval_ids(self, ids, *args):
+        """(json, logits) of scoring the ids."""
+        import numpy
+        tokens, out = os.path.join(self.dir, "tokens.json"), os.path.join(self.dir, "logits.npy")
+        json.dump(list(map(int, ids)), open(tokens, "w"))
+        p = sluice("eval", "--socket", self.socket, "--tokens", tokens, "--perplexity", "--dump-logits", out,
+                   "--json", *args)
+        return json.loads(p.stdout), numpy.load(out)
