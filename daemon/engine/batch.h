@@ -18,7 +18,7 @@ struct batch_run {
 	struct seq *seq; /* each sequence at most once per step */
 	uint32_t first;	 /* column of its first token */
 	uint32_t count;
-	uint32_t pos; /* absolute position of its first token: the sequence's length so far */
+	uint32_t pos;	 /* absolute position of its first token: the sequence's length so far */
 	uint32_t number; /* of the request, for traces */
 };
 

@@ -17,7 +17,7 @@
 #include "base/size.h"
 #include "engine/engine_private.h"
 
-#define LOGITS_BYTES (64u << 20)     /* of logits held at a time */
+#define LOGITS_BYTES (64u << 20)    /* of logits held at a time */
 #define MARGIN_BYTES (512ull << 20) /* left to the system by the default budget */
 
 /* One thread per physical core that this process may use: two on a core only share its units. */
@@ -73,9 +73,9 @@ static uint64_t choose_budget(const struct engine *e, uint64_t other_bytes, stru
 
 	residency_need(e->model, reader_align(e->reader), &need);
 	if (e->config.host_budget || e->config.budget_percent) {
-		budget = e->config.host_budget ?
-				 e->config.host_budget :
-				 (uint64_t)((double)need.all_bytes * e->config.budget_percent / 100);
+		budget = e->config.host_budget ? e->config.host_budget
+					       : (uint64_t)((double)need.all_bytes *
+							    e->config.budget_percent / 100);
 		budget = u64_min(budget, need.all_bytes);
 	} else {
 		available = meminfo_bytes("MemAvailable");
@@ -353,8 +353,8 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	s->load_bytes = atomic_load(&e->weights->bytes_loaded);
 	s->load_bytes_total = e->weights->bytes_total;
 	s->dense_bytes = e->weights->bytes_total;
-	s->kv_bytes = seq_pool_bytes(e->model, e->config.n_parallel, e->config.n_ctx,
-				     e->config.kv_type);
+	s->kv_bytes =
+		seq_pool_bytes(e->model, e->config.n_parallel, e->config.n_ctx, e->config.kv_type);
 	if (e->residency) {
 		const struct supply_counters *c = supply_counters(e->supply);
 		struct residency_stats r;

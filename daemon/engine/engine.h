@@ -28,7 +28,7 @@
 struct engine;
 
 struct engine_config {
-	uint64_t host_budget;	 /* bytes of expert slots with padding; 0: what free memory allows */
+	uint64_t host_budget; /* bytes of expert slots with padding; 0: what free memory allows */
 	unsigned budget_percent; /* 1..100: of all experts' slots; used where host_budget is 0 */
 	unsigned threads;	 /* compute threads, 0: one per allowed core (2 hyperthreads = 1) */
 	uint32_t n_ctx;		 /* per sequence, 0: the smaller of the model's and 16384 */
@@ -59,7 +59,7 @@ enum engine_state { ENGINE_STARTING, ENGINE_READY, ENGINE_FAILED };
 
 struct engine_status {
 	enum engine_state state;
-	char failure[256]; /* ENGINE_FAILED: why */
+	char failure[256];		       /* ENGINE_FAILED: why */
 	uint64_t load_bytes, load_bytes_total; /* dense weights read so far */
 	bool filling;
 	uint64_t budget_bytes, resident_bytes, dense_bytes, kv_bytes;
@@ -90,12 +90,12 @@ enum request_stop { STOP_EOG, STOP_LENGTH, STOP_CANCELLED, STOP_ERROR };
 
 struct request_result {
 	enum request_stop stop;
-	int error;	      /* STOP_ERROR: -errno */
-	struct err err;	      /* STOP_ERROR: a sentence */
+	int error;	/* STOP_ERROR: -errno */
+	struct err err; /* STOP_ERROR: a sentence */
 	uint32_t n_prompt, n_generated;
-	uint64_t prompt_ns;   /* from the first timed prompt token's step to the end of the prompt */
-	uint64_t predict_ns;  /* from the first generated token to the last */
-	uint64_t ttft_ns;     /* submit to first token */
+	uint64_t prompt_ns;  /* from the first timed prompt token's step to the end of the prompt */
+	uint64_t predict_ns; /* from the first generated token to the last */
+	uint64_t ttft_ns;    /* submit to first token */
 	/* the engine's counters over the timed part (all requests together) */
 	uint64_t hits, misses, bytes_read, stall_ns, span_ns;
 };

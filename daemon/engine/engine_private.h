@@ -29,9 +29,9 @@ struct active {
 	uint32_t n_done;    /* prompt tokens that went through a step */
 	uint32_t n_in_step; /* tokens in the step that runs */
 	uint32_t n_generated;
-	uint32_t next;	     /* the token to decode next */
-	bool has_next;	     /* sampled in the step that runs */
-	uint64_t timed_ns;   /* start of the timed part */
+	uint32_t next;	   /* the token to decode next */
+	bool has_next;	   /* sampled in the step that runs */
+	uint64_t timed_ns; /* start of the timed part */
 	uint64_t prompt_end_ns, last_token_ns;
 	uint64_t hits, misses, bytes_read, stall_ns; /* the counters at timed_ns */
 };
@@ -58,7 +58,7 @@ struct engine {
 	pthread_t thread;
 	bool started;
 	int state_fd;
-	_Atomic int state; /* enum engine_state */
+	_Atomic int state;  /* enum engine_state */
 	struct err failure; /* written before state becomes ENGINE_FAILED */
 	_Atomic bool stop;
 	_Atomic bool filling;

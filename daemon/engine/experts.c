@@ -16,8 +16,8 @@
 #define CHUNK_BYTES (128 << 10) /* of weights per taken chunk: some 10 us */
 
 /* rows [row0, row1) of w times the columns x, into the columns y */
-static void product(const struct ffn *f, const struct wmat *w, const void *const *x, float *const *y,
-		    uint32_t cols, size_t row0, size_t row1, void *scratch)
+static void product(const struct ffn *f, const struct wmat *w, const void *const *x,
+		    float *const *y, uint32_t cols, size_t row0, size_t row1, void *scratch)
 {
 	struct matmul m = { .type = w->type,
 			    .w = w->data,
@@ -117,8 +117,9 @@ static void rows_activate(struct ffn *f, unsigned tid)
 			if (column % n_threads != tid)
 				continue;
 			f->c.fops->silu_mul(g, f->hidden_up + column * f->max_ff, g, n);
-			f->c.ops->act_quantize(w->down.act, g, n,
-					       a->data + column * f->c.ops->act_bytes(w->down.act, n));
+			f->c.ops->act_quantize(
+				w->down.act, g, n,
+				a->data + column * f->c.ops->act_bytes(w->down.act, n));
 		}
 	}
 }

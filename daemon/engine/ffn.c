@@ -131,8 +131,8 @@ static void record(struct ffn *f, const struct ffn_args *a)
 		for (uint32_t k = 0; k < run->count; k++) {
 			uint32_t t = run->first + k;
 
-			trace_layer(a->trace, a->step, run->number, run->pos + k,
-				    a->layer_index, f->ids + (size_t)t * f->n_used,
+			trace_layer(a->trace, a->step, run->number, run->pos + k, a->layer_index,
+				    f->ids + (size_t)t * f->n_used,
 				    f->weights + (size_t)t * f->n_ranks, f->n_used);
 		}
 	}
@@ -263,9 +263,8 @@ static void mixture(struct ffn *f, const struct ffn_args *a, unsigned tid)
 			     f->n_work);
 	}
 	if (w->shared_gate_inp) {
-		dense_triple(f, &w->shared_gate, &w->shared_up, &w->shared_down,
-			     a->batch->n_tokens, f->partial + f->n_used * f->n_embd,
-			     f->n_ranks * f->n_embd, tid);
+		dense_triple(f, &w->shared_gate, &w->shared_up, &w->shared_down, a->batch->n_tokens,
+			     f->partial + f->n_used * f->n_embd, f->n_ranks * f->n_embd, tid);
 	}
 	for (;;) {
 		if (tid == 0)

@@ -46,8 +46,8 @@ struct ffn_args {
 	const float *in; /* [n_tokens][n_embd], normed */
 	float *out;	 /* [n_tokens][n_embd], added to (the residual stream) */
 	uint64_t step;
-	struct trace *trace;   /* NULL: not recorded */
-	int *token_error;      /* [n_tokens]: set to -errno where an expert could not be read */
+	struct trace *trace; /* NULL: not recorded */
+	int *token_error;    /* [n_tokens]: set to -errno where an expert could not be read */
 };
 
 /* Leaves without a barrier: the caller has the next. */

@@ -34,7 +34,7 @@ struct ffn {
 	uint32_t n_used, n_expert, n_ranks; /* n_ranks: n_used, one more for the shared expert */
 	size_t n_embd, max_ff;
 
-	struct act_forms in; /* the layer's input, one column per token */
+	struct act_forms in;  /* the layer's input, one column per token */
 	float *router_logits; /* [max_tokens][n_expert] */
 	uint32_t *ids;	      /* [max_tokens][n_used] */
 	float *weights;	      /* [max_tokens][n_ranks] */
@@ -49,8 +49,8 @@ struct ffn {
 	int *failed;			     /* per index into work */
 	const uint32_t *ready;		     /* the part of handed that is computed now */
 	uint32_t n_ready;
-	uint32_t *slot; /* per index into ready: its first hidden column */
-	bool whole;	/* whole experts by one thread each, else rows by all */
+	uint32_t *slot;		    /* per index into ready: its first hidden column */
+	bool whole;		    /* whole experts by one thread each, else rows by all */
 	_Atomic uint32_t cursor[2]; /* dynamic shares of the phases */
 
 	/* rows by all: hidden values of up to max_hidden entries */
@@ -61,7 +61,7 @@ struct ffn {
 	struct own {
 		float *gate, *up; /* [max_tokens][max_ff] */
 		struct actbuf act;
-	} *own;
+	} * own;
 	/* dense triple and shared expert of a large batch */
 	float *dense_gate, *dense_up; /* [max_tokens][dense ff] */
 	struct actbuf dense_act;

@@ -29,8 +29,8 @@ struct wmat {
 struct actbuf {
 	const struct cpu_ops *ops;
 	enum act_kind kind;
-	size_t n;	/* values per column */
-	size_t stride;	/* bytes per column */
+	size_t n;      /* values per column */
+	size_t stride; /* bytes per column */
 	size_t max_cols;
 	uint8_t *data;	/* max_cols * stride, 64-byte aligned */
 	const void **x; /* max_cols pointers into data */

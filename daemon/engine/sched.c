@@ -184,7 +184,8 @@ static void start_clock(struct engine *e, struct active *a)
 }
 
 /* Puts @n tokens of place @i into the step. */
-static void add_run(struct engine *e, struct batch *b, uint32_t i, const uint32_t *tokens, uint32_t n)
+static void add_run(struct engine *e, struct batch *b, uint32_t i, const uint32_t *tokens,
+		    uint32_t n)
 {
 	struct active *a = &e->active[i];
 	struct request *r = a->request;
@@ -394,7 +395,8 @@ static void set_state(struct engine *e, enum engine_state state)
 
 static int load(struct engine *e)
 {
-	int rc = weights_load(e->weights, e->model, e->reader, e->config.ops, &e->stop, &e->failure);
+	int rc =
+		weights_load(e->weights, e->model, e->reader, e->config.ops, &e->stop, &e->failure);
 
 	if (!rc && e->arena)
 		rc = arena_prefault_start(e->arena);

@@ -115,8 +115,8 @@ int decoder_create(const struct decoder_config *config, struct decoder **ret, st
 	rc = ffn_create(&fc, &d->ffn);
 	if (rc)
 		goto out_fail;
-	rc = mixer_scratch_create(m, config->ops, config->max_tokens, d->n_lanes,
-				  &d->mixer_scratch, err);
+	rc = mixer_scratch_create(m, config->ops, config->max_tokens, d->n_lanes, &d->mixer_scratch,
+				  err);
 	if (rc)
 		goto out_fail;
 	*ret = d;

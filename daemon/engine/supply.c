@@ -15,7 +15,7 @@
 #include "base/futex.h"
 #include "model/model.h"
 
-#define SPIN_NS 50000  /* a landing that is this near is cheaper to spin for than to sleep for */
+#define SPIN_NS	  50000 /* a landing that is this near is cheaper to spin for than to sleep for */
 #define MAX_FILLS 64
 
 enum item_state { ITEM_WANTED, ITEM_PINNED, ITEM_OUT, ITEM_DONE };
@@ -86,7 +86,8 @@ static bool evictable(void *ctx, uint32_t id)
 {
 	struct supply *s = ctx;
 
-	return residency_state(s->residency, id) == EXPERT_HOST && !residency_pinned(s->residency, id);
+	return residency_state(s->residency, id) == EXPERT_HOST &&
+	       !residency_pinned(s->residency, id);
 }
 
 /* Takes a slot for @id, evicting the least worthy where none is free. Pins it. -ENOSPC: later. */

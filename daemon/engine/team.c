@@ -36,7 +36,7 @@ struct team {
 		struct team *team;
 		unsigned tid;
 		int cpu;
-	} *workers;
+	} * workers;
 	unsigned n_started;
 };
 

@@ -183,7 +183,8 @@ static void walk_matrix(struct walk *k, const struct weight *src, struct wmat *d
 		.act = quant_format(src->type)->act,
 	};
 	if (src->n_runs == 1)
-		queue_run(k, src->runs[0].file, src->runs[0].offset, weight_bytes(src), base + lead);
+		queue_run(k, src->runs[0].file, src->runs[0].offset, weight_bytes(src),
+			  base + lead);
 	else
 		k->rc = read_runs(k, src, base);
 }

@@ -33,7 +33,7 @@ struct weights {
 	const float *output_norm;
 	struct layer_weights *layers;
 
-	uint64_t bytes_total;	      /* of the file, to be read */
+	uint64_t bytes_total;	       /* of the file, to be read */
 	_Atomic uint64_t bytes_loaded; /* progress */
 
 	/* private */
