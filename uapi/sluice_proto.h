@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * uapi/sluice_proto.h: the native protocol between sluiced and its clients.
+ *
+ * Transport: a Unix socket of type SOCK_SEQPACKET; one packet is one message. Both ends run on one
+ * machine, so numbers are in host order. docs/protocol.md tells the conversation; in short:
+ *
+ *	client                         daemon
+ *	HELLO            ->
+ *	                 <-            WELCOME            (or ERROR and close)
+ *	GENERATE id=1    ->
+ *	                 <-            ACCEPTED id=1      (or ERROR id=1)
+ *	                 <-            TOKEN id=1 ...
+ *	CANCEL id=1      ->                               (at any time)
+ *	                 <-            DONE id=1          (always the last of its id)
+ *
+ * Message: struct sluice_msg, then a fixed part that starts with its own size (struct_size), then
+ * the payload. Fixed parts only grow at their end. A receiver takes a shorter one than it knows
+ * (missing fields are zero) and a longer one if the bytes it does not know are zero; else it
+ * answers SLUICE_E_TOO_NEW. Reserved fields and unknown flag bits must be zero.
+ *
+ * Payload: directly after the fixed part, payload_bytes long, up to SLUICE_INLINE_MAX bytes; longer
+ * ones travel in a memfd attached to the message (SCM_RIGHTS, exactly one, SLUICE_MSG_FD set) that is
+ * sealed with SLUICE_SEALS and exactly payload_bytes long. Either form is legal for short ones.
+ */
+#ifndef SLUICE_PROTO_H
+#define SLUICE_PROTO_H
+
+#include <assert.h>
+#include <stdint.h>
+
+#define SLUICE_PROTO_MAGIC	 0x43554c53u /* "SLUC" */
+#define SLUICE_PROTO_VERSION	 1u	     /* what this header describes */
+#define SLUICE_PROTO_VERSION_MIN 1u	     /* the oldest that this version still speaks */
+
+#define SLUICE_INLINE_MAX  65536u		       /* payload bytes inside a message */
+#define SLUICE_MSG_MAX	   (SLUICE_INLINE_MAX + 4096u) /* bytes of a whole message */
+#define SLUICE_PAYLOAD_MAX (16u << 20)		       /* bytes of a payload to the daemon */
+
+/* F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE of <linux/fcntl.h> */
+#define SLUICE_SEALS (0x0002 | 0x0004 | 0x0008)
+
+struct sluice_msg {
+	uint32_t size;	/* of the whole message, this header included: the packet's length */
+	uint16_t type;	/* enum sluice_type */
+	uint16_t flags; /* SLUICE_MSG_FD or 0 */
+	/*
+	 * Chosen by the client, not in use by another open request of the same connection; replies
+	 * carry it back. 0 only in HELLO, WELCOME and errors of the connection itself.
+	 */
+	uint64_t id;
+};
+static_assert(sizeof(struct sluice_msg) == 16, "wire");
+
+#define SLUICE_MSG_FD 1u /* the payload is in the attached memfd */
+
+enum sluice_type {
+	/* client -> daemon */
+	SLUICE_HELLO = 1,
+	SLUICE_GENERATE = 2,
+	SLUICE_CANCEL = 3,
+	SLUICE_SCORE = 4,
+	SLUICE_MODEL_INFO = 5,
+	SLUICE_STATUS = 6,
+	SLUICE_TOKENIZE = 7,
+	SLUICE_DETOKENIZE = 8,
+	/* daemon -> client */
+	SLUICE_WELCOME = 0x101,
+	SLUICE_ACCEPTED = 0x102,
+	SLUICE_TOKEN = 0x103,
+	SLUICE_DONE = 0x104,
+	SLUICE_LOGITS = 0x105,
+	SLUICE_LOGPROBS = 0x106,
+	SLUICE_MODEL = 0x107,
+	SLUICE_STATUS_REPLY = 0x108,
+	SLUICE_TOKENS = 0x109,
+	SLUICE_TEXT = 0x10a,
+	SLUICE_ERROR = 0x1ff,
+};
+
+/*
+ * Errors: X(name, value, errno that libsluice gives, closes the connection, sentence).
+ * Those that close say that the two ends no longer agree on what a message is, or that the peer
+ * may not be here; the others leave the connection and its other requests as they were.
+ */
+#define SLUICE_ERRORS(X)                                                                      \
+	X(MALFORMED, 1, EPROTO, 1, "the message is not well formed")                          \
+	X(VERSION, 2, EPROTONOSUPPORT, 1, "no common protocol version")                       \
+	X(DENIED, 3, EACCES, 1, "this user may not use the socket")                           \
+	X(LIMIT, 4, EUSERS, 1, "too many connections")                                        \
+	X(SLOW, 5, ETIMEDOUT, 1, "the client did not read or speak in time")                  \
+	X(UNKNOWN_TYPE, 16, EOPNOTSUPP, 0, "unknown message type")                            \
+	X(TOO_NEW, 17, E2BIG, 0, "the message uses fields that this daemon does not know")    \
+	X(INVALID, 18, EINVAL, 0, "a value is out of range")                                  \
+	X(TOO_LARGE, 19, EFBIG, 0, "the payload is too large")                                \
+	X(BAD_FD, 20, EBADF, 0, "the attached descriptor is not a sealed memfd of that size") \
+	X(TOO_LONG, 21, EMSGSIZE, 0, "longer than the context")                               \
+	X(DUPLICATE_ID, 22, EEXIST, 0, "a request with this id is open")                      \
+	X(BUSY, 23, EBUSY, 0, "too many requests")                                            \
+	X(UNSUPPORTED, 24, ENOTSUP, 0, "this model cannot do that")                           \
+	X(IO, 25, EIO, 0, "the model file could not be read")                                 \
+	X(SHUTDOWN, 26, ESHUTDOWN, 0, "the daemon is stopping")                               \
+	X(NO_MEMORY, 27, ENOMEM, 0, "out of memory")                                          \
+	X(INTERNAL, 28, EREMOTEIO, 0, "the daemon failed")
+
+enum sluice_error_code {
+#define SLUICE_X(name, value, err, closes, text) SLUICE_E_##name = value,
+	SLUICE_ERRORS(SLUICE_X)
+#undef SLUICE_X
+};
+
+/* First message of a client, once. */
+struct sluice_hello {
+	uint32_t struct_size;
+	uint32_t magic;	      /* SLUICE_PROTO_MAGIC */
+	uint32_t version_min; /* oldest and newest protocol that the client speaks */
+	uint32_t version_max;
+	char client[32]; /* name and version for the daemon's log; NUL-padded */
+};
+static_assert(sizeof(struct sluice_hello) == 48, "wire");
+
+/* Its answer: the version both speak from here on, and the bounds of this connection. */
+struct sluice_welcome {
+	uint32_t struct_size;
+	uint32_t magic;
+	uint32_t version;     /* chosen: the newest common one */
+	uint32_t version_min; /* the daemon's own range */
+	uint32_t version_max;
+	uint32_t max_requests;	/* open at once on this connection */
+	uint32_t payload_max;	/* bytes */
+	uint32_t stall_seconds; /* a client that takes nothing for so long is dropped */
+	char server[32];	/* "sluiced 0.1.0" */
+};
+static_assert(sizeof(struct sluice_welcome) == 64, "wire");
+
+/* flags of GENERATE, SCORE, TOKENIZE and DETOKENIZE */
+#define SLUICE_TOKENS_IN    0x01u /* the payload is uint32_t ids, not text */
+#define SLUICE_CHAT	    0x02u /* text: one user turn in the model's ChatML form */
+#define SLUICE_SPECIAL	    0x04u /* text: parse control tokens written in it */
+#define SLUICE_IGNORE_EOG   0x08u /* GENERATE: go on after an end-of-generation token */
+#define SLUICE_RAW	    0x10u /* streamed text and TEXT show control tokens too */
+#define SLUICE_LOGITS_OUT   0x20u /* SCORE: send LOGITS */
+#define SLUICE_LOGPROBS_OUT 0x40u /* SCORE: send LOGPROBS */
+
+/* Payload: the prompt. Generates up to max_tokens; 0 only reads the prompt in. */
+struct sluice_generate {
+	uint32_t struct_size;
+	uint32_t flags; /* TOKENS_IN | CHAT | SPECIAL | IGNORE_EOG | RAW */
+	uint64_t payload_bytes;
+	uint32_t max_tokens; /* cut to what the context holds: ACCEPTED says the number */
+	uint32_t n_untimed;  /* the first so many prompt tokens do not count in the timings */
+	float temperature;   /* 0: greedy; up to 100 */
+	uint32_t top_k;	     /* 0: off */
+	float top_p;	     /* 0 or 1: off */
+	float min_p;	     /* 0: off */
+	uint64_t seed;
+	uint32_t system_bytes; /* CHAT: the first so many payload bytes are the system text */
+	uint32_t reserved;
+};
+static_assert(sizeof(struct sluice_generate) == 56, "wire");
+
+/* id names the request to cancel: its DONE comes with SLUICE_STOP_CANCELLED. An id that is not open
+ * (any more) is no error and gets no answer. */
+struct sluice_cancel {
+	uint32_t struct_size;
+	uint32_t reserved;
+};
+static_assert(sizeof(struct sluice_cancel) == 8, "wire");
+
+/* Payload: the text or tokens to score. */
+struct sluice_score {
+	uint32_t struct_size;
+	uint32_t flags; /* TOKENS_IN | SPECIAL | LOGITS_OUT | LOGPROBS_OUT */
+	uint64_t payload_bytes;
+};
+static_assert(sizeof(struct sluice_score) == 16, "wire");
+
+/* MODEL_INFO and STATUS carry nothing but their header's fixed part. */
+struct sluice_query {
+	uint32_t struct_size;
+	uint32_t reserved;
+};
+static_assert(sizeof(struct sluice_query) == 8, "wire");
+
+/* TOKENIZE (text -> TOKENS) and DETOKENIZE (ids -> TEXT). */
+struct sluice_convert {
+	uint32_t struct_size;
+	uint32_t flags; /* TOKENIZE: CHAT | SPECIAL; DETOKENIZE: RAW */
+	uint64_t payload_bytes;
+};
+static_assert(sizeof(struct sluice_convert) == 16, "wire");
+
+/* ---- daemon -> client ---- */
+
+struct sluice_accepted {
+	uint32_t struct_size;
+	uint32_t n_prompt;   /* tokens */
+	uint32_t max_tokens; /* as it will be held */
+	uint32_t n_ctx;
+};
+static_assert(sizeof(struct sluice_accepted) == 16, "wire");
+
+#define SLUICE_NO_TOKEN UINT32_MAX
+
+/*
+ * One generated token, the end-of-generation token included. Payload: the text that became complete
+ * with it, whole UTF-8 characters, often empty or more than one character. A last message with
+ * SLUICE_NO_TOKEN carries what was left of an incomplete character.
+ */
+struct sluice_token {
+	uint32_t struct_size;
+	uint32_t token;
+	uint32_t index; /* counts from 0 */
+	uint32_t reserved;
+	uint64_t payload_bytes;
+};
+static_assert(sizeof(struct sluice_token) == 24, "wire");
+
+enum sluice_stop {
+	SLUICE_STOP_EOG = 0,	   /* "stop": an end-of-generation token */
+	SLUICE_STOP_LENGTH = 1,	   /* "length": max_tokens reached */
+	SLUICE_STOP_CANCELLED = 2, /* "cancelled" */
+	SLUICE_STOP_ERROR = 3,	   /* "error": code and the payload say which */
+};
+
+/* The last message of a GENERATE or SCORE. Payload: the error's sentence, empty without error. */
+struct sluice_done {
+	uint32_t struct_size;
+	uint32_t stop; /* enum sluice_stop */
+	uint32_t code; /* enum sluice_error_code where stop is ERROR, else 0 */
+	uint32_t n_prompt;
+	uint32_t n_generated;
+	uint32_t reserved;
+	uint64_t prompt_ns;  /* the timed part of the prompt */
+	uint64_t predict_ns; /* from the first generated token to the last */
+	uint64_t ttft_ns;    /* from the request to its first token */
+	/* the engine's counters over the timed part, all requests together */
+	uint64_t hits;	     /* uses of experts that were in memory */
+	uint64_t misses;     /* uses that had to wait for the disk or come from it */
+	uint64_t bytes_read; /* expert bytes from disk */
+	uint64_t stall_ns;   /* compute had nothing but waiting to do */
+	uint64_t span_ns;    /* length of the timed part */
+	uint64_t payload_bytes;
+};
+static_assert(sizeof(struct sluice_done) == 96, "wire");
+
+/*
+ * Rows of logits, in order, always in a memfd: n_rows * n_vocab floats, row i for prompt position
+ * first + i (the distribution after that token).
+ */
+struct sluice_logits {
+	uint32_t struct_size;
+	uint32_t first;
+	uint32_t n_rows;
+	uint32_t n_vocab;
+	uint64_t payload_bytes;
+};
+static_assert(sizeof(struct sluice_logits) == 24, "wire");
+
+/* Payload: doubles; entry i is the natural log-probability of prompt token i + 1 given 0..i. */
+struct sluice_logprobs {
+	uint32_t struct_size;
+	uint32_t count;
+	uint64_t payload_bytes;
+};
+static_assert(sizeof(struct sluice_logprobs) == 16, "wire");
+
+/* TOKENS: uint32_t ids. TEXT: bytes. */
+struct sluice_converted {
+	uint32_t struct_size;
+	uint32_t reserved;
+	uint64_t payload_bytes;
+};
+static_assert(sizeof(struct sluice_converted) == 16, "wire");
+
+#define SLUICE_MODEL_HAS_CHAT 1u /* SLUICE_CHAT works */
+
+/* Payload: the path that the daemon was given. Texts are UTF-8, NUL-terminated. */
+struct sluice_model_info {
+	uint32_t struct_size;
+	uint32_t flags;
+	uint32_t n_layers, n_embd, n_vocab;
+	uint32_t n_ctx_train, n_ctx; /* trained for; per sequence of this daemon */
+	uint32_t n_expert, n_expert_used, n_expert_layers; /* 0 for dense models */
+	uint32_t n_tokens;	     /* entries of the vocabulary, <= n_vocab as a rule */
+	uint32_t file_type;	     /* general.file_type, UINT32_MAX: not said */
+	uint64_t expert_bytes_total; /* without padding */
+	uint64_t dense_bytes;
+	uint64_t routed_bytes_per_token;
+	uint64_t n_params;
+	uint64_t file_bytes;
+	uint64_t payload_bytes;
+	char arch[32];
+	char name[128];
+};
+static_assert(sizeof(struct sluice_model_info) == 256, "wire");
+
+enum sluice_state { SLUICE_STATE_STARTING = 0, SLUICE_STATE_READY = 1, SLUICE_STATE_FAILED = 2 };
+
+/* Counters only grow while the daemon runs. Payload: fallbacks, one sentence a line. */
+struct sluice_status_info {
+	uint32_t struct_size;
+	uint32_t state;	  /* enum sluice_state */
+	uint32_t filling; /* 1: experts are being brought in while the budget is not full */
+	uint32_t threads;
+	uint32_t n_ctx, n_parallel, n_batch;
+	uint32_t active, waiting; /* requests */
+	uint32_t connections;
+	uint64_t load_bytes, load_bytes_total; /* dense weights read so far */
+	uint64_t budget_bytes, resident_bytes, dense_bytes, kv_bytes;
+	uint64_t experts_total, experts_resident;
+	uint64_t hits, misses; /* per expert use */
+	uint64_t bytes_read;   /* expert bytes from disk */
+	uint64_t stall_ns;
+	uint64_t tokens_generated, tokens_prefilled, steps;
+	uint64_t uptime_ns;
+	uint64_t payload_bytes;
+	char arch[32], cpu[16], io[16], arena[16], kv[16], policy[64], version[32];
+	char model[128];
+	char failure[256]; /* SLUICE_STATE_FAILED: why */
+};
+static_assert(sizeof(struct sluice_status_info) == 40 + 17 * 8 + 192 + 128 + 256, "wire");
+
+/* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */
+struct sluice_error {
+	uint32_t struct_size;
+	uint32_t code; /* enum sluice_error_code */
+	uint64_t payload_bytes;
+};
+static_assert(sizeof(struct sluice_error) == 16, "wire");
+
+#endif
