@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * base/opts.h: command-line options from a table.
+ *
+ * One const table per program or verb says name, type, default, range and help; parsing, checking
+ * and --help all come from it. Values land in a struct of the caller at the offsets in the table.
+ * Texts point into argv. Prints only where asked to (opts_help). Any thread.
+ */
+#ifndef SLUICE_BASE_OPTS_H
+#define SLUICE_BASE_OPTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/err.h"
+
+enum opt_type {
+	OPT_FLAG,   /* bool, no value */
+	OPT_TEXT,   /* const char *, borrowed from argv */
+	OPT_U32,    /* uint32_t within [min, max] */
+	OPT_U64,    /* uint64_t within [min, max] */
+	OPT_FLOAT,  /* float within [min, max], finite */
+	OPT_SIZE,   /* uint64_t bytes within [min, max], as size_parse() reads them */
+	OPT_CHOICE, /* uint32_t: index in the list choices, "a|b|c" */
+	OPT_CUSTOM, /* parse() */
+};
+
+struct opt {
+	const char *name;  /* "--model" */
+	const char *alias; /* "-m", or NULL */
+	enum opt_type type;
+	size_t offset;
+	const char *arg;     /* how help shows the value: "FILE" */
+	double min, max;     /* numbers; min == max: no bounds */
+	const char *choices; /* OPT_CHOICE */
+	const char *def;     /* parsed before the arguments; NULL: what the struct holds */
+	const char *help;    /* a sentence or more, wrapped by opts_help() */
+	int (*parse)(const char *text, void *field, struct err *err); /* OPT_CUSTOM */
+};
+
+/*
+ * Fills @dst with the defaults and then the arguments argv[1..]. "--name value" and "--name=value"
+ * are alike; a later one wins. Returns 0 or -EINVAL and a sentence: unknown option, missing or bad
+ * value, or a word that is no option while @ret_n_words is NULL. Otherwise words are moved to the
+ * front (argv[1..*ret_n_words]).
+ */
+int opts_parse(const struct opt *table, size_t n, int argc, char **argv, void *dst,
+	       int *ret_n_words, struct err *err);
+
+/* The table as text: two columns, with defaults. */
+void opts_help(FILE *out, const struct opt *table, size_t n);
+
+/* The index of @text in "a|b|c", or -EINVAL. */
+int opts_choice(const char *choices, const char *text);
+
+#endif
