@@ -23,7 +23,8 @@
 
 /* The index finds names at the start of each record. */
 static_assert(offsetof(struct gguf_kv, name) == 0, "name first");
-static_assert(offsetof(struct gguf_entry, t.name) == 0, "name first");
+static_assert(offsetof(struct gguf_entry, t) == 0, "a tensor is its entry");
+static_assert(offsetof(struct gguf_tensor, name) == 0, "name first");
 
 #define LABEL_BYTES 200 /* of a path in a message: struct err is 512 bytes in all */
 
@@ -226,4 +227,19 @@ const struct gguf_tensor *gguf_find(const struct gguf *g, const char *name)
 	uint64_t i = gguf_index_find(&g->tensor_index, name);
 
 	return i == UINT64_MAX ? NULL : &g->tensors[i].t;
+}
+
+uint64_t gguf_tensor_index(const struct gguf *g, const struct gguf_tensor *t)
+{
+	return (uint64_t)((const struct gguf_entry *)t - g->tensors);
+}
+
+uint64_t gguf_tensor_at(const struct gguf *g, const struct gguf_tensor *t)
+{
+	return g->tensors[gguf_tensor_index(g, t)].at;
+}
+
+const char *gguf_label(const struct gguf *g, uint32_t i)
+{
+	return g->shards[i].label;
 }

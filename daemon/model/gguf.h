@@ -77,6 +77,12 @@ uint64_t gguf_n_tensors(const struct gguf *g);
 const struct gguf_tensor *gguf_tensor(const struct gguf *g, uint64_t i);
 /* NULL where there is none of that name. O(1) expected. */
 const struct gguf_tensor *gguf_find(const struct gguf *g, const char *name);
+/* The i for which gguf_tensor(g, i) == @t. */
+uint64_t gguf_tensor_index(const struct gguf *g, const struct gguf_tensor *t);
+/* The path of file @i, shortened where it is too long for a message. */
+const char *gguf_label(const struct gguf *g, uint32_t i);
+/* Where tensor @t is described in its file's header: the offset that a refusal names. */
+uint64_t gguf_tensor_at(const struct gguf *g, const struct gguf_tensor *t);
 
 /*
  * Keys of shard 0. All return 0, -ENOENT (no such key), or -EINVAL (it has another type or does not

@@ -152,7 +152,7 @@ int gguf_u64(const struct gguf *g, const char *key, uint64_t *ret, struct err *e
 int gguf_u32(const struct gguf *g, const char *key, uint32_t *ret, struct err *err)
 {
 	const struct gguf_kv *kv = find(g, key);
-	uint64_t v;
+	uint64_t v = 0;
 	int rc;
 
 	if (!kv)

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/model/hparams.c: hyper-parameters from the keys of a file, checked against each other.
+ *
+ * Every count is bounded before anything is sized by it; what the arithmetic cannot do (a router
+ * other than softmax, rope scaling other than linear, heads that differ between layers) is refused
+ * by name rather than computed wrongly. The kinds of layers are in schedule.c. Called while a
+ * model is opened, by its thread. Keys: design/models.md 2.0.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "model/model_impl.h"
+
+char *build_key(const struct build *b, char buf[BUILD_KEY_BYTES], const char *suffix)
+{
+	snprintf(buf, BUILD_KEY_BYTES, "%s.%s", b->info->name, suffix);
+	return buf;
+}
+
+int build_bad_key(const struct build *b, const char *suffix, const char *fmt, ...)
+{
+	char reason[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(reason, sizeof(reason), fmt, ap);
+	va_end(ap);
+	return err_set(b->err, -EINVAL, "%s: key %s.%s: %s", gguf_label(b->g, 0), b->info->name,
+		       suffix, reason);
+}
+
+/* A key that may be missing: @ret then keeps what it has. */
+static int optional_u32(struct build *b, const char *suffix, uint32_t min, uint32_t max,
+			uint32_t *ret)
+{
+	char key[BUILD_KEY_BYTES];
+	uint64_t v = 0;
+	int rc = gguf_u64(b->g, build_key(b, key, suffix), &v, b->err);
+
+	if (rc)
+		return rc == -ENOENT ? 0 : rc;
+	if (v < min || v > max)
+		return build_bad_key(b, suffix, "%llu is not between %u and %u",
+				     (unsigned long long)v, min, max);
+	*ret = (uint32_t)v;
+	return 0;
+}
+
+static int need_u32(struct build *b, const char *suffix, uint32_t min, uint32_t max, uint32_t *ret)
+{
+	char key[BUILD_KEY_BYTES];
+
+	if (!gguf_has(b->g, build_key(b, key, suffix)))
+		return build_bad_key(b, suffix, "it is missing");
+	return optional_u32(b, suffix, min, max, ret);
+}
+
+/* A positive number; a missing key leaves @ret alone. */
+static int optional_f32(struct build *b, const char *suffix, float *ret)
+{
+	char key[BUILD_KEY_BYTES];
+	float v = 0;
+	int rc = gguf_f32(b->g, build_key(b, key, suffix), &v, b->err);
+
+	if (rc)
+		return rc == -ENOENT ? 0 : rc;
+	if (!(v > 0))
+		return build_bad_key(b, suffix, "%g is not greater than 0", (double)v);
+	*ret = v;
+	return 0;
+}
+
+static int optional_bool(struct build *b, const char *suffix, bool *ret)
+{
+	char key[BUILD_KEY_BYTES];
+	int rc = gguf_bool(b->g, build_key(b, key, suffix), ret, b->err);
+
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static int read_sizes(struct build *b)
+{
+	struct model *m = b->m;
+	uint32_t n_mtp = 0;
+	int rc;
+
+	rc = need_u32(b, "block_count", 1, MODEL_MAX_LAYERS, &b->n_blocks);
+	if (!rc)
+		rc = optional_u32(b, "nextn_predict_layers", 0, MODEL_MAX_LAYERS, &n_mtp);
+	if (rc)
+		return rc;
+	if (n_mtp >= b->n_blocks)
+		return build_bad_key(b, "nextn_predict_layers",
+				     "%u prediction blocks leave no main layer of %u", n_mtp,
+				     b->n_blocks);
+	m->n_layers = b->n_blocks - n_mtp;
+	rc = need_u32(b, "embedding_length", 1, MODEL_MAX_DIM, &m->n_embd);
+	if (!rc)
+		rc = need_u32(b, "context_length", 1, INT32_MAX, &m->n_ctx_train);
+	if (!rc && !b->info->experts)
+		rc = need_u32(b, "feed_forward_length", 1, MODEL_MAX_DIM, &m->n_ff);
+	m->rms_eps = 0;
+	if (!rc)
+		rc = optional_f32(b, "attention.layer_norm_rms_epsilon", &m->rms_eps);
+	if (!rc && !(m->rms_eps > 0 && m->rms_eps < 1))
+		rc = build_bad_key(b, "attention.layer_norm_rms_epsilon",
+				   "it is missing or not between 0 and 1");
+	return rc;
+}
+
+static int read_heads(struct build *b)
+{
+	struct model *m = b->m;
+	uint32_t value_dim;
+	int rc;
+
+	rc = build_head_count(b, "attention.head_count", &m->n_head);
+	m->n_head_kv = m->n_head;
+	if (!rc)
+		rc = build_head_count(b, "attention.head_count_kv", &m->n_head_kv);
+	if (rc)
+		return rc;
+	if (!m->n_head)
+		return build_bad_key(b, "attention.head_count", "it is missing");
+	if (m->n_head % m->n_head_kv)
+		return build_bad_key(b, "attention.head_count_kv", "%u does not divide %u heads",
+				     m->n_head_kv, m->n_head);
+	m->head_dim = m->n_embd % m->n_head ? 0 : m->n_embd / m->n_head;
+	rc = optional_u32(b, "attention.key_length", 1, MODEL_MAX_HEADDIM, &m->head_dim);
+	if (rc)
+		return rc;
+	if (m->head_dim == 0 || m->head_dim > MODEL_MAX_HEADDIM)
+		return build_bad_key(b, "attention.key_length",
+				     "it is missing and %u / %u heads is no head size", m->n_embd,
+				     m->n_head);
+	value_dim = m->head_dim;
+	rc = optional_u32(b, "attention.value_length", 1, MODEL_MAX_HEADDIM, &value_dim);
+	if (!rc && value_dim != m->head_dim)
+		rc = build_bad_key(b, "attention.value_length",
+				   "%u differs from the key length %u, which is not supported",
+				   value_dim, m->head_dim);
+	m->attn_scale = 1.0f / sqrtf((float)m->head_dim);
+	return rc ? rc : optional_f32(b, "attention.scale", &m->attn_scale);
+}
+
+/* Linear scaling only; a file that names none but has a factor means linear. */
+static int read_rope_scaling(struct build *b)
+{
+	struct gguf_str type = { "linear", 6 };
+	char key[BUILD_KEY_BYTES];
+	float factor = 1, attn_factor = 1;
+	int rc = gguf_str(b->g, build_key(b, key, "rope.scaling.type"), &type, b->err);
+
+	if (rc && rc != -ENOENT)
+		return rc;
+	b->m->rope_scale = 1;
+	if ((type.len == 4 && !memcmp(type.data, "none", 4)) ||
+	    (type.len == 7 && !memcmp(type.data, "default", 7)))
+		return 0;
+	if (type.len != 6 || memcmp(type.data, "linear", 6))
+		return build_bad_key(b, "rope.scaling.type",
+				     "rope scaling \"%.*s\" is not supported (linear is)",
+				     (int)(type.len < 32 ? type.len : 32), type.data);
+	rc = optional_f32(b, "rope.scaling.factor", &factor);
+	if (!rc)
+		rc = optional_f32(b, "rope.scaling.attn_factor", &attn_factor);
+	if (!rc && attn_factor != 1)
+		rc = build_bad_key(b, "rope.scaling.attn_factor", "%g is not supported (1 is)",
+				   (double)attn_factor);
+	b->m->rope_scale = 1 / factor;
+	return rc;
+}
+
+/*
+ * Text has one position for all sections, so they say nothing about the arithmetic; they must
+ * still be what they claim, and not more than the rotated pairs.
+ */
+static int check_rope_sections(struct build *b, const char *suffix)
+{
+	char key[BUILD_KEY_BYTES];
+	enum gguf_type type;
+	int64_t section = 0, sum = 0;
+	uint64_t n = 0;
+	int rc = gguf_array(b->g, build_key(b, key, suffix), &type, &n, b->err);
+
+	if (rc)
+		return rc == -ENOENT ? 0 : rc;
+	if (n < 1 || n > 4)
+		return build_bad_key(b, suffix, "%llu sections, 1 to 4 are possible",
+				     (unsigned long long)n);
+	for (uint64_t i = 0; i < n; i++) {
+		if (type == GGUF_BOOL || gguf_array_i64(b->g, key, i, &section))
+			return build_bad_key(b, suffix, "an array of integers is expected");
+		if (section < 0 || section > b->m->n_rot / 2)
+			return build_bad_key(b, suffix, "section %lld of %u pairs",
+					     (long long)section, b->m->n_rot / 2);
+		sum += section;
+	}
+	if (sum > b->m->n_rot / 2)
+		return build_bad_key(b, suffix, "its sum %lld is more than the %u rotated pairs",
+				     (long long)sum, b->m->n_rot / 2);
+	return 0;
+}
+
+static int read_rope(struct build *b)
+{
+	struct model *m = b->m;
+	int rc;
+
+	m->n_rot = m->head_dim;
+	m->rope_base = 10000;
+	rc = optional_u32(b, "rope.dimension_count", 2, MODEL_MAX_HEADDIM, &m->n_rot);
+	if (rc)
+		return rc;
+	if (m->n_rot % 2 || m->n_rot > m->head_dim)
+		return build_bad_key(b, "rope.dimension_count",
+				     "%u is odd or more than the head's %u", m->n_rot, m->head_dim);
+	rc = optional_f32(b, "rope.freq_base", &m->rope_base);
+	if (!rc)
+		rc = read_rope_scaling(b);
+	if (!rc)
+		rc = check_rope_sections(b, "rope.dimension_sections");
+	if (!rc)
+		rc = check_rope_sections(b, "rope.mrope_section");
+	if (!rc)
+		rc = check_rope_sections(b, "mrope_sections");
+	return rc;
+}
+
+static int read_deltanet(struct build *b)
+{
+	struct model *m = b->m;
+	uint32_t inner = 0;
+	int rc;
+
+	rc = need_u32(b, "ssm.conv_kernel", 2, MODEL_MAX_CONV, &m->ssm_conv_kernel);
+	if (!rc)
+		rc = need_u32(b, "ssm.state_size", 1, MODEL_MAX_HEADDIM, &m->ssm_head_dim);
+	if (!rc)
+		rc = need_u32(b, "ssm.group_count", 1, MODEL_MAX_HEADS, &m->ssm_k_heads);
+	if (!rc)
+		rc = need_u32(b, "ssm.time_step_rank", 1, MODEL_MAX_HEADS, &m->ssm_v_heads);
+	if (!rc)
+		rc = need_u32(b, "ssm.inner_size", 1, MODEL_MAX_DIM, &inner);
+	if (rc)
+		return rc;
+	if (m->ssm_v_heads % m->ssm_k_heads)
+		return build_bad_key(b, "ssm.time_step_rank",
+				     "%u value heads are no multiple of %u key heads",
+				     m->ssm_v_heads, m->ssm_k_heads);
+	if (inner != (uint64_t)m->ssm_v_heads * m->ssm_head_dim)
+		return build_bad_key(b, "ssm.inner_size", "%u is not %u value heads of %u", inner,
+				     m->ssm_v_heads, m->ssm_head_dim);
+	m->ssm_v_tiled = b->info->v_tiled;
+	return optional_bool(b, "ssm.v_head_reordered", &m->ssm_v_tiled);
+}
+
+/* What the router may do, beyond softmax over all experts and top-k. */
+static int read_router(struct build *b)
+{
+	struct model *m = b->m;
+	uint32_t gating = 1, groups = 0, lead = 0;
+	char key[BUILD_KEY_BYTES];
+	float scale = 0;
+	int rc;
+
+	m->router_renorm = true;
+	m->router_scale = 1;
+	rc = optional_u32(b, "expert_gating_func", 0, UINT32_MAX, &gating);
+	if (!rc && gating > 1)
+		rc = build_bad_key(b, "expert_gating_func",
+				   "router function %u is not supported (1, softmax, is)", gating);
+	if (!rc)
+		rc = optional_u32(b, "expert_group_count", 0, UINT32_MAX, &groups);
+	if (!rc && groups > 1)
+		rc = build_bad_key(b, "expert_group_count", "groups of experts are not supported");
+	if (!rc)
+		rc = optional_u32(b, "leading_dense_block_count", 0, UINT32_MAX, &lead);
+	if (!rc && lead)
+		rc = build_bad_key(b, "leading_dense_block_count",
+				   "dense layers before the experts are not supported");
+	if (!rc)
+		rc = optional_bool(b, "norm_top_k_prob", &m->router_renorm); /* Ollama's name */
+	if (!rc)
+		rc = optional_bool(b, "expert_weights_norm", &m->router_renorm);
+	if (rc)
+		return rc;
+	rc = gguf_f32(b->g, build_key(b, key, "expert_weights_scale"), &scale, b->err);
+	if (rc && rc != -ENOENT)
+		return rc;
+	if (scale < 0)
+		return build_bad_key(b, "expert_weights_scale", "%g is negative", (double)scale);
+	if (scale > 0) /* writers put 0 for none */
+		m->router_scale = scale;
+	return 0;
+}
+
+static int read_experts(struct build *b)
+{
+	struct model *m = b->m;
+	int rc;
+
+	if (!b->info->experts) {
+		uint32_t none = 0;
+
+		rc = optional_u32(b, "expert_count", 0, UINT32_MAX, &none);
+		if (!rc && none)
+			rc = build_bad_key(b, "expert_count", "%u experts in a dense architecture",
+					   none);
+		return rc;
+	}
+	rc = need_u32(b, "expert_count", 1, MODEL_MAX_EXPERTS, &m->n_expert);
+	if (!rc)
+		rc = need_u32(b, "expert_used_count", 1, m->n_expert, &m->n_expert_used);
+	if (!rc)
+		rc = need_u32(b, "expert_feed_forward_length", 1, MODEL_MAX_DIM, &m->n_ff_expert);
+	if (rc)
+		return rc;
+	if (b->info->shared) {
+		m->n_ff_shared = m->n_ff_expert;
+		rc = optional_u32(b, "expert_shared_feed_forward_length", 1, MODEL_MAX_DIM,
+				  &m->n_ff_shared);
+	}
+	return rc ? rc : read_router(b);
+}
+
+int build_hparams(struct build *b)
+{
+	int rc = read_sizes(b);
+
+	if (!rc)
+		rc = read_heads(b);
+	if (!rc)
+		rc = read_rope(b);
+	if (!rc && b->info->hybrid)
+		rc = read_deltanet(b);
+	if (!rc)
+		rc = read_experts(b);
+	return rc;
+}

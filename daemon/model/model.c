@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/model/model.c: from a GGUF file to a struct model: see model.h.
+ *
+ * Picks the family by general.architecture, has the other files of this room read keys and
+ * tensors, then accounts for every tensor of the main layers: one that nobody asked for (a bias, a
+ * scale, a leftover) would change the arithmetic, so it is refused. Tensors of MTP blocks, of
+ * vision and of other parts are left alone. Reads no weight. One thread while opening; constant
+ * afterwards.
+ */
+#include "model/model.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "model/gguf_impl.h"
+#include "model/model_impl.h"
+
+static const struct arch_info archs[ARCH_NR] = {
+	[ARCH_QWEN35MOE] = { "qwen35moe", .hybrid = true, .experts = true, .shared = true,
+			     .v_tiled = true },
+	[ARCH_QWEN35] = { "qwen35", .hybrid = true, .v_tiled = true },
+	[ARCH_QWEN3MOE] = { "qwen3moe", .experts = true },
+	[ARCH_QWEN3NEXT] = { "qwen3next", .hybrid = true, .experts = true, .shared = true,
+			     .packed_ssm = true },
+};
+
+int build_bad_tensor(const struct build *b, const struct gguf_tensor *t, const char *fmt, ...)
+{
+	char reason[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(reason, sizeof(reason), fmt, ap);
+	va_end(ap);
+	return err_set(b->err, -EINVAL, "%s: offset %llu: tensor %s: %s", gguf_label(b->g, t->file),
+		       (unsigned long long)gguf_tensor_at(b->g, t), t->name, reason);
+}
+
+/* The N of "blk.N.rest", or -1. */
+static int64_t block_of(const char *name)
+{
+	char *end;
+	unsigned long n;
+
+	if (strncmp(name, "blk.", 4) || name[4] < '0' || name[4] > '9')
+		return -1;
+	n = strtoul(name + 4, &end, 10);
+	return *end == '.' && n < UINT32_MAX ? (int64_t)n : -1;
+}
+
+static bool equals(struct gguf_str s, const char *text)
+{
+	return s.len == strlen(text) && !memcmp(s.data, text, s.len);
+}
+
+/* A file with the prediction block alone: it has nextn tensors but no layer 0. */
+static int refuse_mtp_file(const struct build *b)
+{
+	if (gguf_find(b->g, "blk.0.attn_norm.weight"))
+		return 0;
+	for (uint64_t i = 0; i < gguf_n_tensors(b->g); i++)
+		if (strstr(gguf_tensor(b->g, i)->name, "nextn."))
+			return err_set(b->err, -EINVAL,
+				       "%s: this file holds only the multi-token-prediction block "
+				       "of a model (tensor %s is here, blk.0 is not); open the "
+				       "main model file instead",
+				       gguf_label(b->g, 0), gguf_tensor(b->g, i)->name);
+	return 0;
+}
+
+static int find_arch(struct build *b)
+{
+	struct gguf_str arch = { "", 0 }, type;
+	const char *file = gguf_label(b->g, 0);
+	int rc = gguf_str(b->g, "general.architecture", &arch, b->err);
+
+	if (rc)
+		return err_set(b->err, -EINVAL, "%s: key general.architecture: it is missing",
+			       file);
+	if (!gguf_str(b->g, "general.type", &type, NULL) && !equals(type, "model"))
+		return err_set(b->err, -EINVAL, "%s: key general.type: \"%.*s\" is not a model",
+			       file, (int)(type.len < 32 ? type.len : 32), type.data);
+	for (unsigned i = 0; i < ARCH_NR; i++)
+		if (equals(arch, archs[i].name)) {
+			b->m->arch = i;
+			b->m->arch_name = archs[i].name;
+			b->info = &archs[i];
+			return 0;
+		}
+	return err_set(
+		b->err, -EINVAL,
+		"%s: key general.architecture: \"%.*s\" is not supported (qwen35moe, qwen35, "
+		"qwen3moe and qwen3next are)",
+		file, (int)(arch.len < 32 ? arch.len : 32), arch.data);
+}
+
+/* general.name, or the file's own; control characters would break lines of logs. */
+static int set_name(struct build *b)
+{
+	const char *path = gguf_file(b->g, 0)->path, *slash = strrchr(path, '/');
+	struct gguf_str s = { "", 0 };
+	bool ascii_only;
+	char *name;
+
+	if (gguf_str(b->g, "general.name", &s, NULL) || s.len == 0) {
+		s.data = slash ? slash + 1 : path;
+		s.len = strlen(s.data);
+	}
+	name = strndup(s.data, s.len < 255 ? s.len : 255);
+	if (!name)
+		return err_set(b->err, -ENOMEM, "out of memory");
+	ascii_only = !gguf_utf8_ok(name, strlen(name)); /* a file's name, or cut in a character */
+	for (char *p = name; *p; p++)
+		if ((unsigned char)*p < 32 || *p == 127 || (ascii_only && (*p & 0x80)))
+			*p = '?';
+	b->m->name = name;
+	return 0;
+}
+
+/* Rows of the embedding give the vocabulary: every id must have one. */
+static int read_vocab(struct build *b)
+{
+	struct model *m = b->m;
+	const struct gguf_tensor *t = NULL;
+	enum gguf_type type;
+	char key[BUILD_KEY_BYTES];
+	uint64_t n = 0;
+	int rc = build_need(b, GLOBAL_TENSOR, "token_embd.weight", &t);
+
+	if (rc)
+		return rc;
+	if (t->ne[1] > MODEL_MAX_DIM)
+		return build_bad_tensor(b, t, "%llu rows are more than %u",
+					(unsigned long long)t->ne[1], MODEL_MAX_DIM);
+	m->n_vocab = (uint32_t)t->ne[1];
+	rc = gguf_u64(b->g, build_key(b, key, "vocab_size"), &n, b->err);
+	if (rc && rc != -ENOENT)
+		return rc;
+	if (n > m->n_vocab)
+		return build_bad_key(b, "vocab_size", "%llu ids, the embedding has %u rows",
+				     (unsigned long long)n, m->n_vocab);
+	rc = gguf_array(b->g, "tokenizer.ggml.tokens", &type, &n, b->err);
+	if (rc && rc != -ENOENT)
+		return rc;
+	if (!rc && n > m->n_vocab)
+		return err_set(b->err, -EINVAL,
+			       "%s: key tokenizer.ggml.tokens: %llu tokens, the embedding has %u "
+			       "rows",
+			       gguf_label(b->g, 0), (unsigned long long)n, m->n_vocab);
+	return 0;
+}
+
+static int read_globals(struct build *b)
+{
+	struct model *m = b->m;
+	const struct gguf_tensor *t = NULL;
+	int rc = read_vocab(b);
+
+	if (!rc)
+		rc = build_matrix(b, GLOBAL_TENSOR, "token_embd.weight", m->n_embd, m->n_vocab,
+				  &m->token_embd);
+	if (!rc)
+		rc = build_matrix(b, GLOBAL_TENSOR, "output_norm.weight", m->n_embd, 1,
+				  &m->output_norm);
+	if (rc)
+		return rc;
+	t = build_find(b, GLOBAL_TENSOR, "output.weight");
+	return build_matrix(b, GLOBAL_TENSOR, t ? "output.weight" : "token_embd.weight", m->n_embd,
+			    m->n_vocab, &m->output);
+}
+
+/* True for tensors outside the blocks that would change the result of those we use. */
+static bool is_global_extra(const char *name)
+{
+	static const char *const stems[] = { "output.",	    "output_norm.", "token_embd.",
+					     "token_embd_", "output_",	    "rope_" };
+
+	for (unsigned i = 0; i < ARRAY_LEN(stems); i++)
+		if (!strncmp(name, stems[i], strlen(stems[i])))
+			return true;
+	return false;
+}
+
+static bool is_scale(const char *name)
+{
+	size_t len = strlen(name);
+
+	return strstr(name, ".scale") || strstr(name, "_scale") ||
+	       (len > 2 && !strcmp(name + len - 2, "_s"));
+}
+
+/* Nothing in the main layers may be left over, and no block may be beyond block_count. */
+static int check_leftovers(const struct build *b)
+{
+	for (uint64_t i = 0; i < gguf_n_tensors(b->g); i++) {
+		const struct gguf_tensor *t = gguf_tensor(b->g, i);
+		int64_t block = block_of(t->name);
+
+		if (block >= b->n_blocks)
+			return build_bad_tensor(b, t, "the file says it has %u blocks (%s)",
+						b->n_blocks, "block_count");
+		if (b->used[i] || block >= b->m->n_layers ||
+		    (block < 0 && !is_global_extra(t->name)))
+			continue;
+		if (is_scale(t->name))
+			return build_bad_tensor(b, t,
+						"separate scales of a weight are not supported");
+		return build_bad_tensor(b, t, "not a part of %s that this version computes",
+					b->info->name);
+	}
+	return 0;
+}
+
+static void add_weight(struct model *m, const struct weight *w)
+{
+	m->dense_bytes += weight_bytes(w);
+	m->n_params += w->n_in * w->n_out;
+}
+
+/* The weights of a layer, as a list: sums and tear-down walk it. */
+#define W(member) offsetof(struct layer, member)
+static const size_t layer_weights[] = {
+	W(attn_norm), W(ffn_norm),	  W(wq),	  W(wk),	W(wv),
+	W(wo),	      W(q_norm),	  W(k_norm),	  W(ssm_qkv),	W(ssm_z),
+	W(ssm_conv),  W(ssm_dt),	  W(ssm_a),	  W(ssm_beta),	W(ssm_alpha),
+	W(ssm_norm),  W(ssm_out),	  W(ffn_gate),	  W(ffn_up),	W(ffn_down),
+	W(router),    W(shared_gate_inp), W(shared_gate), W(shared_up), W(shared_down),
+};
+#undef W
+
+static struct weight *layer_weight(struct layer *l, unsigned i)
+{
+	return (struct weight *)((char *)l + layer_weights[i]);
+}
+
+static void add_layer(struct model *m, struct layer *l)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(layer_weights); i++)
+		add_weight(m, layer_weight(l, i));
+	m->expert_bytes_total += l->experts.bytes * m->n_expert;
+	m->routed_bytes_per_token += l->experts.bytes * m->n_expert_used;
+	for (unsigned i = 0; i < EXPERT_MATRIX_NR; i++)
+		m->n_params += l->experts.matrix[i].n_in * l->experts.matrix[i].n_out * m->n_expert;
+}
+
+static void sum_up(struct model *m)
+{
+	bool tied = m->output.runs[0].file == m->token_embd.runs[0].file &&
+		    m->output.runs[0].offset == m->token_embd.runs[0].offset;
+
+	add_weight(m, &m->token_embd);
+	add_weight(m, &m->output_norm);
+	if (!tied)
+		add_weight(m, &m->output);
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		add_layer(m, &m->layers[i]);
+	for (uint32_t i = 0; i < gguf_n_files(m->gguf); i++)
+		m->file_bytes += gguf_file(m->gguf, i)->bytes;
+}
+
+static int build(struct build *b)
+{
+	struct model *m = b->m;
+	int rc;
+
+	if (gguf_n_tensors(b->g) == 0)
+		return err_set(b->err, -EINVAL, "%s: no tensors: a vocabulary, not a model",
+			       gguf_label(b->g, 0));
+	rc = refuse_mtp_file(b);
+	if (!rc)
+		rc = find_arch(b);
+	if (!rc)
+		rc = set_name(b);
+	if (!rc)
+		rc = build_hparams(b);
+	if (!rc)
+		rc = build_schedule(b);
+	if (!rc)
+		rc = read_globals(b);
+	if (rc)
+		return rc;
+	m->layers = calloc(m->n_layers, sizeof(*m->layers));
+	if (!m->layers)
+		return err_set(b->err, -ENOMEM, "out of memory");
+	for (uint32_t i = 0; i < m->n_layers && !rc; i++) {
+		rc = build_mixer(b, i);
+		if (!rc)
+			rc = build_ffn(b, i);
+	}
+	if (!rc)
+		rc = check_leftovers(b);
+	if (!rc)
+		sum_up(m);
+	return rc;
+}
+
+int model_open(const char *path, struct model **ret_model, struct err *err)
+{
+	struct build b = { .err = err };
+	struct err own = { 0 };
+	int rc = -ENOMEM;
+
+	if (!err)
+		b.err = &own;
+	b.m = calloc(1, sizeof(*b.m));
+	if (!b.m)
+		return err_set(err, rc, "out of memory");
+	rc = gguf_open(path, &b.m->gguf, b.err);
+	if (rc)
+		goto out_free;
+	b.g = b.m->gguf;
+	b.used = calloc(gguf_n_tensors(b.g) + 1, sizeof(*b.used));
+	rc = b.used ? build(&b) : err_set(b.err, -ENOMEM, "out of memory");
+out_free:
+	free(b.used);
+	free(b.recurrent);
+	if (rc)
+		model_destroy(b.m);
+	else
+		*ret_model = b.m;
+	return rc;
+}
+
+void model_destroy(struct model *m)
+{
+	if (!m)
+		return;
+	for (uint32_t i = 0; m->layers && i < m->n_layers; i++)
+		for (unsigned k = 0; k < ARRAY_LEN(layer_weights); k++)
+			free(layer_weight(&m->layers[i], k)->runs);
+	free(m->layers);
+	free(m->token_embd.runs);
+	free(m->output_norm.runs);
+	free(m->output.runs);
+	free((char *)m->name);
+	gguf_destroy(m->gguf);
+	free(m);
+}

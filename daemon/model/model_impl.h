@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/model/model_impl.h: what the files that build a struct model share; nobody else includes
+ * it.
+ *
+ * model.c opens, sums and tears down; hparams.c and schedule.c read keys; weight.c turns tensors
+ * into places of rows; mixers.c and experts.c know the tensors of a layer. A struct build lives
+ * only during model_open(), owned by its thread.
+ */
+#ifndef SLUICE_MODEL_MODEL_IMPL_H
+#define SLUICE_MODEL_MODEL_IMPL_H
+
+#include "model/gguf.h"
+#include "model/model.h"
+
+#define MODEL_MAX_LAYERS  1024
+#define MODEL_MAX_EXPERTS 4096
+#define MODEL_MAX_DIM	  (1u << 24)
+#define MODEL_MAX_HEADS	  65536
+#define MODEL_MAX_HEADDIM 4096
+#define MODEL_MAX_CONV	  16
+#define BUILD_KEY_BYTES	  96
+#define GLOBAL_TENSOR	  UINT32_MAX /* instead of a layer: a tensor outside the blocks */
+
+/* What distinguishes the families, as a table row each (model.c). */
+struct arch_info {
+	const char *name;
+	bool hybrid;	 /* gated DeltaNet layers between attention layers, output gate */
+	bool experts;	 /* else a dense FFN */
+	bool shared;	 /* a shared expert beside them */
+	bool v_tiled;	 /* order of V heads where the file does not say */
+	bool packed_ssm; /* ssm_ba and ssm_in occur */
+};
+
+struct build {
+	struct model *m;
+	const struct gguf *g;
+	const struct arch_info *info;
+	struct err *err;
+	uint32_t n_blocks; /* main layers and MTP blocks */
+	bool *recurrent;   /* per main layer */
+	bool *used;	   /* per tensor of the file */
+};
+
+/* hparams.c: everything that keys say but the schedule. 0 or -errno and a sentence. */
+int build_hparams(struct build *b);
+
+/* schedule.c: fills b->recurrent (allocated here). 0 or -errno and a sentence. */
+int build_schedule(struct build *b);
+/* A head count, one number or one per layer; *ret stays where the key is missing. */
+int build_head_count(struct build *b, const char *suffix, uint32_t *ret);
+
+/* "<arch>.<suffix>" in @buf, which is returned. */
+char *build_key(const struct build *b, char buf[BUILD_KEY_BYTES], const char *suffix);
+
+/* mixers.c: attention or DeltaNet of layer @i with its norms. */
+int build_mixer(struct build *b, uint32_t i);
+/* experts.c: FFN of layer @i: router, experts and shared expert, or the dense triple. */
+int build_ffn(struct build *b, uint32_t i);
+
+/* "<file>: key <arch>.<suffix>: <reason>"; returns -EINVAL. */
+int build_bad_key(const struct build *b, const char *suffix, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* "<file>: offset <of its description>: tensor <name>: <reason>"; returns -EINVAL. */
+int build_bad_tensor(const struct build *b, const struct gguf_tensor *t, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/*
+ * weight.c. @layer is a block or GLOBAL_TENSOR, @suffix the rest of the name. A tensor that is
+ * looked at counts as used; model_open() refuses main blocks that hold others.
+ */
+const struct gguf_tensor *build_find(struct build *b, uint32_t layer, const char *suffix);
+/* The same, or -EINVAL and a sentence that names the missing tensor. */
+int build_need(struct build *b, uint32_t layer, const char *suffix, const struct gguf_tensor **ret);
+/* Exactly this shape (missing dimensions are 1) and a type with arithmetic. */
+int build_check(const struct build *b, const struct gguf_tensor *t, uint64_t ne0, uint64_t ne1,
+		uint64_t ne2);
+/* A whole matrix {n_in, n_out}; a vector has n_out 1. */
+int build_matrix(struct build *b, uint32_t layer, const char *suffix, uint64_t n_in, uint64_t n_out,
+		 struct weight *w);
+/* Appends @groups runs of @rows rows of @t, the first at row @first, each @stride rows on. */
+int build_rows(struct build *b, const struct gguf_tensor *t, uint64_t first, uint64_t rows,
+	       uint64_t stride, uint64_t groups, struct weight *w);
+
+#endif
