@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/sampler.c: see sampler.h.
+ *
+ * Candidates are compared by (logit descending, id ascending), a total order, so every selection
+ * is deterministic. With top-k a heap of k does; top-p alone pops a heap of all until enough
+ * probability is reached, which for peaked distributions is far cheaper than sorting 250000.
+ */
+#include "engine/sampler.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <float.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+static uint64_t splitmix64(uint64_t *x)
+{
+	uint64_t z = (*x += 0x9e3779b97f4a7c15u);
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return z ^ (z >> 31);
+}
+
+static uint64_t rotl(uint64_t x, unsigned k)
+{
+	return x << k | x >> (64 - k);
+}
+
+static uint64_t xoshiro256ss(uint64_t s[4])
+{
+	uint64_t result = rotl(s[1] * 5, 7) * 9, t = s[1] << 17;
+
+	s[2] ^= s[0];
+	s[3] ^= s[1];
+	s[1] ^= s[2];
+	s[0] ^= s[3];
+	s[2] ^= t;
+	s[3] = rotl(s[3], 45);
+	return result;
+}
+
+/* Uniform in [0, 1), 53 bits. */
+static double uniform(struct sampler *s)
+{
+	return (double)(xoshiro256ss(s->random) >> 11) * 0x1p-53;
+}
+
+int sampler_init(struct sampler *s, uint32_t n_vocab)
+{
+	struct sampling greedy = { 0 };
+
+	s->n_vocab = n_vocab;
+	s->candidates = calloc(n_vocab, sizeof(*s->candidates));
+	if (!s->candidates)
+		return -ENOMEM;
+	sampler_set(s, &greedy);
+	return 0;
+}
+
+void sampler_fini(struct sampler *s)
+{
+	free(s->candidates);
+	s->candidates = NULL;
+}
+
+void sampler_set(struct sampler *s, const struct sampling *config)
+{
+	uint64_t seed = config->seed;
+
+	s->config = *config;
+	for (unsigned i = 0; i < 4; i++)
+		s->random[i] = splitmix64(&seed);
+	/* comparisons with NaN are false, so these also turn NaN into off */
+	if (!(config->temperature > 0.0f))
+		s->config.temperature = 0.0f;
+	if (!(config->top_p > 0.0f && config->top_p < 1.0f))
+		s->config.top_p = 1.0f;
+	if (!(config->min_p > 0.0f))
+		s->config.min_p = 0.0f;
+	if (s->config.min_p > 1.0f)
+		s->config.min_p = 1.0f;
+}
+
+static int pick_greedy(const float *logits, uint32_t n, uint32_t *ret_id)
+{
+	float max = -INFINITY;
+	uint32_t best = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		if (logits[i] > max) {
+			max = logits[i];
+			best = i;
+		}
+	if (max == -INFINITY)
+		return -EDOM;
+	*ret_id = best;
+	return 0;
+}
+
+/* True where a comes before b. */
+static bool before(struct sampler_candidate a, struct sampler_candidate b)
+{
+	return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+}
+
+/* Heap with the first in order (or, with @last, the last in order) at the root. */
+static void sift_down(struct sampler_candidate *c, uint32_t n, uint32_t i, bool last)
+{
+	struct sampler_candidate x = c[i];
+
+	for (;;) {
+		uint32_t child = 2 * i + 1;
+
+		if (child >= n)
+			break;
+		if (child + 1 < n && before(c[child + 1], c[child]) != last)
+			child++;
+		if (before(c[child], x) == last)
+			break;
+		c[i] = c[child];
+		i = child;
+	}
+	c[i] = x;
+}
+
+static void heapify(struct sampler_candidate *c, uint32_t n, bool last)
+{
+	for (uint32_t i = n / 2; i-- > 0;)
+		sift_down(c, n, i, last);
+}
+
+/* Infinite logits would make the differences below NaN. */
+static struct sampler_candidate candidate(const float *logits, uint32_t id)
+{
+	return (struct sampler_candidate){ .logit = fminf(logits[id], FLT_MAX), .id = id };
+}
+
+/* Every candidate, in the order of ids; returns how many. */
+static uint32_t gather_all(struct sampler *s, const float *logits, uint32_t n_logits)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < n_logits; i++)
+		if (logits[i] > -INFINITY)
+			s->candidates[n++] = candidate(logits, i);
+	return n;
+}
+
+/* The k first in order, sorted; returns how many there are. */
+static uint32_t gather_top_k(struct sampler *s, const float *logits, uint32_t n_logits, uint32_t k)
+{
+	struct sampler_candidate *c = s->candidates;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < n_logits; i++) {
+		struct sampler_candidate x;
+
+		/* ids ascend: an equal logit comes after those already kept */
+		if (!(logits[i] > -INFINITY) || (n == k && !(logits[i] > c[0].logit)))
+			continue;
+		x = candidate(logits, i);
+		if (n < k) {
+			c[n++] = x;
+			if (n == k)
+				heapify(c, n, true);
+		} else {
+			c[0] = x;
+			sift_down(c, n, 0, true);
+		}
+	}
+	if (n < k)
+		heapify(c, n, true);
+	/* taking the last in order away again and again leaves them sorted, first in front */
+	for (uint32_t left = n; left > 1; left--) {
+		struct sampler_candidate x = c[0];
+
+		c[0] = c[left - 1];
+		c[left - 1] = x;
+		sift_down(c, left - 1, 0, true);
+	}
+	return n;
+}
+
+static double weight(struct sampler_candidate c, float max)
+{
+	return exp((double)c.logit - (double)max);
+}
+
+/* Keeps the fewest first candidates whose probabilities reach p; @sorted: they are in order. */
+static uint32_t keep_top_p(struct sampler_candidate *c, uint32_t n, float max, float p, bool sorted)
+{
+	double total = 0.0, sum = 0.0;
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		total += weight(c[i], max);
+	if (sorted) {
+		while (kept < n && sum < (double)p * total)
+			sum += weight(c[kept++], max);
+		return kept;
+	}
+	heapify(c, n, false);
+	while (kept < n && sum < (double)p * total) {
+		struct sampler_candidate x = c[0];
+
+		sum += weight(x, max);
+		kept++;
+		c[0] = c[n - kept];
+		c[n - kept] = x;
+		sift_down(c, n - kept, 0, false);
+	}
+	/* they lie at the end, first one last */
+	for (uint32_t i = 0; i < n / 2; i++) {
+		struct sampler_candidate x = c[i];
+
+		c[i] = c[n - 1 - i];
+		c[n - 1 - i] = x;
+	}
+	return kept;
+}
+
+static uint32_t keep_min_p(struct sampler_candidate *c, uint32_t n, float max, float p)
+{
+	float least = max + logf(p);
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		if (c[i].logit >= least)
+			c[kept++] = c[i];
+	return kept;
+}
+
+static uint32_t draw(struct sampler *s, uint32_t n, float max)
+{
+	const struct sampler_candidate *c = s->candidates;
+	double inverse = 1.0 / (double)s->config.temperature, total = 0.0, sum = 0.0, at;
+	uint32_t last = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		total += exp(((double)c[i].logit - (double)max) * inverse);
+	at = uniform(s) * total;
+	for (uint32_t i = 0; i < n; i++) {
+		double w = exp(((double)c[i].logit - (double)max) * inverse);
+
+		sum += w;
+		if (w > 0.0)
+			last = i;
+		if (at < sum)
+			return c[i].id;
+	}
+	return c[last].id; /* rounding left the draw at the very end */
+}
+
+int sampler_pick(struct sampler *s, const float *logits, uint32_t n_logits, uint32_t *ret_id)
+{
+	const struct sampling *config = &s->config;
+	bool sorted = config->top_k && config->top_k < n_logits;
+	float max = -INFINITY;
+	uint32_t n;
+
+	assert(n_logits <= s->n_vocab);
+	if (config->temperature == 0.0f)
+		return pick_greedy(logits, n_logits, ret_id);
+	n = sorted ? gather_top_k(s, logits, n_logits, config->top_k)
+		   : gather_all(s, logits, n_logits);
+	if (n == 0)
+		return -EDOM;
+	for (uint32_t i = 0; i < n; i++)
+		max = fmaxf(max, s->candidates[i].logit);
+	if (config->top_p < 1.0f)
+		n = keep_top_p(s->candidates, n, max, config->top_p, sorted);
+	if (config->min_p > 0.0f)
+		n = keep_min_p(s->candidates, n, max, config->min_p);
+	*ret_id = draw(s, n, max);
+	return 0;
+}
+
+double log_softmax_at(const float *logits, size_t n, uint32_t id)
+{
+	double sum[4] = { 0.0, 0.0, 0.0, 0.0 };
+	float max = -INFINITY;
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		max = logits[i] > max ? logits[i] : max;
+	for (i = 0; i + 4 <= n; i += 4)
+		for (unsigned j = 0; j < 4; j++)
+			sum[j] += (double)expf(logits[i + j] - max);
+	for (; i < n; i++)
+		sum[0] += (double)expf(logits[i] - max);
+	return (double)logits[id] - (double)max - log(sum[0] + sum[1] + (sum[2] + sum[3]));
+}
