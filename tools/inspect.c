@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tools/inspect.c: `sluice inspect`: what a model file holds, without loading a weight.
+ *
+ * Opens and validates exactly as the daemon does, then prints architecture, kinds of layers,
+ * tensors by type, the geometry of the experts and the bytes that a token costs; --json gives the
+ * same as one object. Refuses what model_open() refuses, with its sentence. One thread.
+ */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "base/opts.h"
+#include "base/size.h"
+#include "kernels/quant.h"
+#include "model/gguf.h"
+#include "model/model.h"
+#include "store/reader.h"
+#include "store/residency.h"
+#include "tools/verbs.h"
+
+#define READ_ALIGN 4096 /* of direct reads on nearly every disk */
+#define MAX_TYPES  64
+
+struct args {
+	const char *model;
+	bool json, help;
+};
+
+static const struct opt options[] = {
+	{ "--model", "-m", OPT_TEXT, offsetof(struct args, model), "FILE",
+	  .help = "GGUF file, "
+		  "of a split model the first part" },
+	{ "--json", NULL, OPT_FLAG, offsetof(struct args, json), .help = "one JSON object" },
+	{ "--help", "-h", OPT_FLAG, offsetof(struct args, help), .help = "this text" },
+};
+
+struct by_type {
+	uint32_t type;
+	uint64_t count, bytes;
+};
+
+/* Layers whose experts are made alike: same sizes, same types. */
+struct expert_class {
+	uint64_t bytes, slot_bytes;
+	uint32_t n_layers, example; /* one of them */
+};
+
+struct summary {
+	const struct model *m;
+	struct by_type types[MAX_TYPES];
+	unsigned n_types;
+	struct expert_class *classes; /* at most n_layers */
+	unsigned n_classes;
+	uint32_t n_recurrent;
+	uint64_t bytes_per_token; /* weights read for one token: routed and dense */
+	struct residency_need need;
+};
+
+static int compare_bytes(const void *a, const void *b)
+{
+	const struct by_type *x = a, *y = b;
+
+	return (x->bytes < y->bytes) - (x->bytes > y->bytes);
+}
+
+static void count_types(struct summary *s)
+{
+	const struct gguf *g = s->m->gguf;
+
+	for (uint64_t i = 0; i < gguf_n_tensors(g); i++) {
+		const struct gguf_tensor *t = gguf_tensor(g, i);
+		unsigned k = 0;
+
+		while (k < s->n_types && s->types[k].type != t->type)
+			k++;
+		if (k == MAX_TYPES)
+			continue; /* more than quant.c has names for */
+		if (k == s->n_types)
+			s->types[s->n_types++].type = t->type;
+		s->types[k].count++;
+		s->types[k].bytes += t->bytes;
+	}
+	qsort(s->types, s->n_types, sizeof(s->types[0]), compare_bytes);
+}
+
+/* Room for any expert of the layer, each part with its own lead-in. */
+static uint64_t slot_bytes(const struct model *m, const struct expert_layout *x)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t p = 0; p < x->n_parts; p++) {
+		uint64_t most = 0;
+
+		for (uint32_t e = 0; e < m->n_expert; e++)
+			most = u64_max(most, reader_room(x->part[p].offset + e * x->part[p].bytes,
+							 x->part[p].bytes, READ_ALIGN));
+		sum += most;
+	}
+	return sum;
+}
+
+static bool alike(const struct expert_layout *a, const struct expert_layout *b)
+{
+	bool same = a->bytes == b->bytes && a->n_parts == b->n_parts;
+
+	for (unsigned i = 0; i < EXPERT_MATRIX_NR; i++)
+		same &= a->matrix[i].type == b->matrix[i].type;
+	return same;
+}
+
+static int summarise(const struct model *m, struct summary *s)
+{
+	*s = (struct summary){ .m = m };
+	s->classes = calloc(m->n_layers, sizeof(*s->classes));
+	if (!s->classes)
+		return -1;
+	count_types(s);
+	for (uint32_t i = 0; i < m->n_layers; i++) {
+		const struct layer *l = &m->layers[i];
+		unsigned k = 0;
+
+		s->n_recurrent += l->mixer == MIXER_DELTANET;
+		if (!l->experts.n_parts)
+			continue;
+		while (k < s->n_classes &&
+		       !alike(&l->experts, &m->layers[s->classes[k].example].experts))
+			k++;
+		if (k == s->n_classes)
+			s->classes[s->n_classes++] =
+				(struct expert_class){ .bytes = l->experts.bytes, .example = i };
+		s->classes[k].n_layers++;
+		s->classes[k].slot_bytes =
+			u64_max(s->classes[k].slot_bytes, slot_bytes(m, &l->experts));
+	}
+	/* of the embedding one row is read, unless it is the output matrix too */
+	s->bytes_per_token = m->dense_bytes + m->routed_bytes_per_token;
+	if (m->output.runs[0].offset != m->token_embd.runs[0].offset ||
+	    m->output.runs[0].file != m->token_embd.runs[0].file)
+		s->bytes_per_token -= weight_bytes(&m->token_embd) - m->token_embd.row_bytes;
+	if (m->n_expert)
+		residency_need(m, READ_ALIGN, &s->need);
+	return 0;
+}
+
+static json_t *text(const char *s)
+{
+	json_t *j = json_string(s);
+
+	return j ? j : json_string("?"); /* a path need not be UTF-8 */
+}
+
+static json_t *number(uint64_t n)
+{
+	return json_integer((json_int_t)n);
+}
+
+static json_t *types_json(const struct summary *s)
+{
+	json_t *all = json_object();
+
+	for (unsigned i = 0; i < s->n_types; i++)
+		json_object_set_new(all, quant_name(s->types[i].type),
+				    json_pack("{s:o, s:o}", "count", number(s->types[i].count),
+					      "bytes", number(s->types[i].bytes)));
+	return all;
+}
+
+static const char *const matrix_names[EXPERT_MATRIX_NR] = { "gate", "up", "down" };
+
+static json_t *class_json(const struct summary *s, const struct expert_class *c)
+{
+	const struct expert_layout *x = &s->m->layers[c->example].experts;
+	json_t *j = json_object(), *layers = json_array();
+
+	json_object_set_new(j, "expert_bytes", number(c->bytes));
+	json_object_set_new(j, "slot_bytes", number(c->slot_bytes));
+	json_object_set_new(j, "reads", number(x->n_parts));
+	for (unsigned i = 0; i < EXPERT_MATRIX_NR; i++)
+		json_object_set_new(
+			j, matrix_names[i],
+			json_pack("{s:s, s:o, s:o}", "type", quant_name(x->matrix[i].type), "n_in",
+				  number(x->matrix[i].n_in), "n_out", number(x->matrix[i].n_out)));
+	for (uint32_t i = 0; i < s->m->n_layers; i++)
+		if (alike(&s->m->layers[i].experts, x))
+			json_array_append_new(layers, number(i));
+	json_object_set_new(j, "layers", layers);
+	return j;
+}
+
+static json_t *files_json(const struct gguf *g)
+{
+	json_t *all = json_array();
+
+	for (uint32_t i = 0; i < gguf_n_files(g); i++)
+		json_array_append_new(all,
+				      json_pack("{s:o, s:o}", "path", text(gguf_file(g, i)->path),
+						"bytes", number(gguf_file(g, i)->bytes)));
+	return all;
+}
+
+static json_t *schedule_json(const struct model *m)
+{
+	json_t *all = json_array();
+
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		json_array_append_new(all, json_string(m->layers[i].mixer == MIXER_DELTANET
+							       ? "recurrent"
+							       : "attention"));
+	return all;
+}
+
+static void add_numbers(json_t *j, const struct summary *s)
+{
+	const struct model *m = s->m;
+	const struct {
+		const char *key;
+		uint64_t value;
+	} all[] = {
+		{ "layers", m->n_layers },
+		{ "embedding", m->n_embd },
+		{ "vocab", m->n_vocab },
+		{ "context", m->n_ctx_train },
+		{ "heads", m->n_head },
+		{ "heads_kv", m->n_head_kv },
+		{ "head_dim", m->head_dim },
+		{ "rotated_dims", m->n_rot },
+		{ "experts", m->n_expert },
+		{ "experts_used", m->n_expert_used },
+		{ "expert_width", m->n_ff_expert },
+		{ "shared_width", m->n_ff_shared },
+		{ "dense_width", m->n_ff },
+		{ "expert_bytes_total", m->expert_bytes_total },
+		{ "dense_bytes", m->dense_bytes },
+		{ "routed_bytes_per_token", m->routed_bytes_per_token },
+		{ "bytes_per_token", s->bytes_per_token },
+		{ "budget_least_bytes", s->need.least_bytes },
+		{ "budget_all_bytes", s->need.all_bytes },
+		{ "tensors", gguf_n_tensors(m->gguf) },
+		{ "params", m->n_params },
+		{ "file_bytes", m->file_bytes },
+		{ "gguf_version", gguf_version(m->gguf) },
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(all); i++)
+		json_object_set_new(j, all[i].key, number(all[i].value));
+}
+
+static int print_json(const struct summary *s)
+{
+	const struct model *m = s->m;
+	json_t *j = json_object(), *classes = json_array();
+	int rc;
+
+	json_object_set_new(j, "arch", text(m->arch_name));
+	json_object_set_new(j, "name", text(m->name));
+	add_numbers(j, s);
+	json_object_set_new(j, "rope_base", json_real((double)m->rope_base));
+	json_object_set_new(j, "tied_embeddings",
+			    json_boolean(!gguf_find(m->gguf, "output.weight")));
+	json_object_set_new(j, "tensors_by_type", types_json(s));
+	for (unsigned i = 0; i < s->n_classes; i++)
+		json_array_append_new(classes, class_json(s, &s->classes[i]));
+	json_object_set_new(j, "expert_classes", classes);
+	json_object_set_new(j, "layer_schedule", schedule_json(m));
+	json_object_set_new(j, "files", files_json(m->gguf));
+	rc = json_dumpf(j, stdout, JSON_INDENT(2));
+	putchar('\n');
+	json_decref(j);
+	return rc;
+}
+
+static void print_experts(const struct summary *s)
+{
+	const struct model *m = s->m;
+	char a[32], b[32], c[32];
+
+	printf("experts       %u per layer, %u used", m->n_expert, m->n_expert_used);
+	if (m->n_ff_shared)
+		printf(", one shared of width %u", m->n_ff_shared);
+	printf("; %s in all\n", size_format(a, sizeof(a), m->expert_bytes_total));
+	for (unsigned i = 0; i < s->n_classes; i++) {
+		const struct expert_class *k = &s->classes[i];
+		const struct expert_layout *x = &m->layers[k->example].experts;
+
+		printf("  %3u layers  %s each, slot of %s, %u reads:", k->n_layers,
+		       size_format(a, sizeof(a), k->bytes),
+		       size_format(b, sizeof(b), k->slot_bytes), x->n_parts);
+		for (unsigned w = 0; w < EXPERT_MATRIX_NR; w++)
+			printf(" %s %" PRIu64 "x%" PRIu64 " %s", matrix_names[w],
+			       x->matrix[w].n_out, x->matrix[w].n_in,
+			       quant_name(x->matrix[w].type));
+		putchar('\n');
+	}
+	printf("host budget   least %s, every expert %s\n",
+	       size_format(a, sizeof(a), s->need.least_bytes),
+	       size_format(b, sizeof(b), s->need.all_bytes));
+	printf("routed        %s per token\n",
+	       size_format(c, sizeof(c), m->routed_bytes_per_token));
+}
+
+static void print_layers(const struct summary *s)
+{
+	const struct model *m = s->m;
+
+	printf("layers        %u", m->n_layers);
+	if (s->n_recurrent) {
+		printf(" (%u recurrent, %u attention: ", s->n_recurrent,
+		       m->n_layers - s->n_recurrent);
+		for (uint32_t i = 0; i < m->n_layers; i++)
+			putchar(m->layers[i].mixer == MIXER_DELTANET ? 'r' : 'A');
+		putchar(')');
+	}
+	printf("\nwidth         %u, %u heads of %u, %u of keys and values, %u dims rotated\n",
+	       m->n_embd, m->n_head, m->head_dim, m->n_head_kv, m->n_rot);
+	if (s->n_recurrent)
+		printf("recurrent     %u key and %u value heads of %u, convolution over %u\n",
+		       m->ssm_k_heads, m->ssm_v_heads, m->ssm_head_dim, m->ssm_conv_kernel);
+}
+
+static void print_text(const struct summary *s)
+{
+	const struct model *m = s->m;
+	char a[32];
+
+	printf("model         %s\n", m->name);
+	for (uint32_t i = 0; i < gguf_n_files(m->gguf); i++)
+		printf("file          %s (%s)\n", gguf_file(m->gguf, i)->path,
+		       size_format(a, sizeof(a), gguf_file(m->gguf, i)->bytes));
+	printf("architecture  %s, GGUF version %u, %.3f billion parameters\n", m->arch_name,
+	       gguf_version(m->gguf), (double)m->n_params / 1e9);
+	print_layers(s);
+	printf("vocabulary    %u tokens%s\n", m->n_vocab,
+	       gguf_find(m->gguf, "output.weight") ? "" : ", embedding used for the output too");
+	printf("context       %u tokens in training\n", m->n_ctx_train);
+	printf("tensors       %" PRIu64 "\n", gguf_n_tensors(m->gguf));
+	for (unsigned i = 0; i < s->n_types; i++)
+		printf("  %-10s  %5" PRIu64 "  %12s\n", quant_name(s->types[i].type),
+		       s->types[i].count, size_format(a, sizeof(a), s->types[i].bytes));
+	printf("dense         %s\n", size_format(a, sizeof(a), m->dense_bytes));
+	if (m->n_expert)
+		print_experts(s);
+	else
+		printf("experts       0\n");
+	printf("one token     reads %s of weights\n",
+	       size_format(a, sizeof(a), s->bytes_per_token));
+}
+
+static int inspect(const struct args *args)
+{
+	struct err err = { 0 };
+	struct model *m = NULL;
+	struct summary s;
+	int rc = model_open(args->model, &m, &err);
+
+	if (rc) {
+		fprintf(stderr, "sluice inspect: %s\n", err.text);
+		return EXIT_FAILED;
+	}
+	rc = summarise(m, &s);
+	if (!rc && args->json)
+		rc = print_json(&s);
+	else if (!rc)
+		print_text(&s);
+	if (!rc)
+		rc = fflush(stdout);
+	free(s.classes);
+	model_destroy(m);
+	if (!rc)
+		return EXIT_OK;
+	fprintf(stderr, "sluice inspect: the result cannot be written\n");
+	return EXIT_FAILED;
+}
+
+int verb_inspect(int argc, char **argv)
+{
+	struct args args = { 0 };
+	struct err err = { 0 };
+
+	if (opts_parse(options, ARRAY_LEN(options), argc, argv, &args, NULL, &err)) {
+		fprintf(stderr, "sluice inspect: %s\n", err.text);
+		return EXIT_USAGE;
+	}
+	if (args.help) {
+		puts("usage: sluice inspect --model FILE [--json]\n");
+		opts_help(stdout, options, ARRAY_LEN(options));
+		return EXIT_OK;
+	}
+	if (!args.model) {
+		fprintf(stderr, "sluice inspect: --model FILE is needed\n");
+		return EXIT_USAGE;
+	}
+	return inspect(&args);
+}
