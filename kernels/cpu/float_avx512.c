@@ -1,112 +1,148 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/float_avx512.c: rows of F32, F16 and BF16 times f32 activations (router, norms' company,
- * float models). Any thread.
+ * kernels/cpu/float_avx512.c: float_ops for AVX-512. See fops.h.
  *
- * Order of a (row, column): lane k mod 32 sums its products with one fused multiply-add each, in
- * ascending k; then one fixed tree over the 32 lanes. How many rows and columns are in flight does
- * not enter.
+ * Element-wise functions treat every element alike (the tail is a masked vector of the same
+ * operations). Sums have four vectors of partial sums filled in turn, 64 elements a round, what
+ * remains goes to the first, and then one fixed tree: the order depends on n alone.
  */
-#include "kernels/cpu/avx512_tile.h"
+#include <immintrin.h>
+#include <math.h>
 
-#include "base/num.h"
+#include "kernels/cpu/float_impl.h"
+#include "kernels/cpu/float_vec_avx512.h"
 
-#define ROWS 2
-#define COLS 4
-
-/* weights k..k+15; lanes outside @mask are neither read nor anything but 0 */
-static inline __attribute__((always_inline)) __m512 weights(uint32_t type, const uint8_t *w,
-							     size_t k, __mmask16 mask)
+/* The mask of the elements that are left, at most a vector of them. */
+static inline __mmask16 head(size_t left)
 {
-	switch (type) {
-	case QUANT_F16:
-		return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, w + 2 * k));
-	case QUANT_BF16:
-		return _mm512_castsi512_ps(_mm512_slli_epi32(
-			_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, w + 2 * k)), 16));
-	default:
-		return _mm512_maskz_loadu_ps(mask, w + 4 * k);
+	return vhead(left < 16 ? left : 16);
+}
+
+static float dot(const float *a, const float *b, size_t n)
+{
+	__m512 s0 = _mm512_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
+	size_t i = 0;
+
+	for (; i + 64 <= n; i += 64) {
+		s0 = _mm512_fmadd_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i), s0);
+		s1 = _mm512_fmadd_ps(_mm512_loadu_ps(a + i + 16), _mm512_loadu_ps(b + i + 16), s1);
+		s2 = _mm512_fmadd_ps(_mm512_loadu_ps(a + i + 32), _mm512_loadu_ps(b + i + 32), s2);
+		s3 = _mm512_fmadd_ps(_mm512_loadu_ps(a + i + 48), _mm512_loadu_ps(b + i + 48), s3);
+	}
+	for (; i < n; i += 16) {
+		__mmask16 m = head(n - i);
+
+		s0 = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(m, a + i),
+				     _mm512_maskz_loadu_ps(m, b + i), s0);
+	}
+	return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(s0, s1), _mm512_add_ps(s2, s3)));
+}
+
+static void rmsnorm(const float *x, const float *w, size_t n, float eps, float *out)
+{
+	__m512 scale = _mm512_set1_ps(1.0f / sqrtf(dot(x, x, n) / (float)n + eps));
+
+	for (size_t i = 0; i < n; i += 16) {
+		__mmask16 m = head(n - i);
+		__m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i), scale);
+
+		v = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(m, w + i));
+		_mm512_mask_storeu_ps(out + i, m, v);
 	}
 }
 
-/* @rows x @cols sums in flight; both constants after inlining */
-static inline __attribute__((always_inline)) void block(uint32_t type, int rows, int cols,
-							const struct matmul *m, size_t row, size_t col)
+static void add(const float *x, float *y, size_t n)
 {
-	const uint8_t *w = (const uint8_t *)m->w + row * m->row_bytes;
-	const float *x[COLS];
-	__m512 s[ROWS][COLS][2];
+	for (size_t i = 0; i < n; i += 16) {
+		__mmask16 m = head(n - i);
+		__m512 v = _mm512_maskz_loadu_ps(m, y + i);
 
-#pragma GCC unroll 4
-	for (int c = 0; c < cols; c++)
-		x[c] = m->x[col + (size_t)c];
-#pragma GCC unroll 8
-	for (int i = 0; i < rows * cols; i++)
-		s[i / cols][i % cols][0] = s[i / cols][i % cols][1] = _mm512_setzero_ps();
-#pragma GCC unroll 1
-	for (size_t k = 0; k < m->n; k += 32) {
-#pragma GCC unroll 2
-		for (size_t h = 0; h < 2; h++) {
-			const size_t at = k + 16 * h, left = at < m->n ? m->n - at : 0;
-			const __mmask16 mask = left < 16 ? (__mmask16)((1u << left) - 1) : 0xffff;
-			__m512 a[COLS];
-
-#pragma GCC unroll 4
-			for (int c = 0; c < cols; c++)
-				a[c] = _mm512_maskz_loadu_ps(mask, x[c] + at);
-#pragma GCC unroll 2
-			for (int r = 0; r < rows; r++) {
-				const __m512 v = weights(type, w + (size_t)r * m->row_bytes, at,
-							 mask);
-
-#pragma GCC unroll 4
-				for (int c = 0; c < cols; c++)
-					s[r][c][h] = _mm512_fmadd_ps(v, a[c], s[r][c][h]);
-			}
-		}
-	}
-#pragma GCC unroll 2
-	for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-		for (int c = 0; c < cols; c++)
-			m->y[col + (size_t)c][row + (size_t)r] =
-				_mm512_reduce_add_ps(_mm512_add_ps(s[r][c][0], s[r][c][1]));
-}
-
-static inline __attribute__((always_inline)) void rows_of(uint32_t type, int rows,
-							  const struct matmul *m, size_t row)
-{
-	size_t c = 0;
-
-	for (; c + COLS <= m->cols; c += COLS)
-		block(type, rows, COLS, m, row, c);
-	for (; c < m->cols; c++)
-		block(type, rows, 1, m, row, c);
-}
-
-static inline __attribute__((always_inline)) void product(uint32_t type, const struct matmul *m)
-{
-	size_t row = m->row0;
-
-	for (; row + ROWS <= m->row1; row += ROWS)
-		rows_of(type, ROWS, m, row);
-	for (; row < m->row1; row++)
-		rows_of(type, 1, m, row);
-}
-
-void avx512_matmul_float(const struct matmul *m)
-{
-	switch (m->type) {
-	case QUANT_F32:
-		product(QUANT_F32, m);
-		break;
-	case QUANT_F16:
-		product(QUANT_F16, m);
-		break;
-	case QUANT_BF16:
-		product(QUANT_BF16, m);
-		break;
-	default:
-		break;
+		_mm512_mask_storeu_ps(y + i, m, _mm512_add_ps(v, _mm512_maskz_loadu_ps(m, x + i)));
 	}
 }
+
+static void axpy(float a, const float *x, float *y, size_t n)
+{
+	__m512 va = _mm512_set1_ps(a);
+
+	for (size_t i = 0; i < n; i += 16) {
+		__mmask16 m = head(n - i);
+		__m512 v = _mm512_maskz_loadu_ps(m, y + i);
+
+		v = _mm512_fmadd_ps(va, _mm512_maskz_loadu_ps(m, x + i), v);
+		_mm512_mask_storeu_ps(y + i, m, v);
+	}
+}
+
+static void scale(float a, const float *x, float *out, size_t n)
+{
+	__m512 va = _mm512_set1_ps(a);
+
+	for (size_t i = 0; i < n; i += 16) {
+		__mmask16 m = head(n - i);
+
+		_mm512_mask_storeu_ps(out + i, m,
+				      _mm512_mul_ps(va, _mm512_maskz_loadu_ps(m, x + i)));
+	}
+}
+
+static void silu_mul(const float *gate, const float *up, float *out, size_t n)
+{
+	for (size_t i = 0; i < n; i += 16) {
+		__mmask16 m = head(n - i);
+		__m512 g = _mm512_maskz_loadu_ps(m, gate + i);
+		__m512 u = _mm512_maskz_loadu_ps(m, up + i);
+
+		_mm512_mask_storeu_ps(out + i, m, _mm512_mul_ps(vsigmoid_mul(g, g), u));
+	}
+}
+
+static void sigmoid_mul(const float *x, const float *gate, float *out, size_t n)
+{
+	for (size_t i = 0; i < n; i += 16) {
+		__mmask16 m = head(n - i);
+		__m512 g = _mm512_maskz_loadu_ps(m, gate + i);
+
+		_mm512_mask_storeu_ps(out + i, m, vsigmoid_mul(g, _mm512_maskz_loadu_ps(m, x + i)));
+	}
+}
+
+static void softmax(float *x, size_t n)
+{
+	__m512 max = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
+
+	for (size_t i = 0; i < n; i += 16)
+		max = _mm512_mask_max_ps(max, head(n - i), max,
+					 _mm512_maskz_loadu_ps(head(n - i), x + i));
+	max = _mm512_set1_ps(_mm512_reduce_max_ps(max));
+	for (size_t i = 0; i < n; i += 16) {
+		__mmask16 m = head(n - i);
+		__m512 v = vexp(_mm512_sub_ps(_mm512_maskz_loadu_ps(m, x + i), max));
+
+		sum = _mm512_mask_add_ps(sum, m, sum, v);
+		_mm512_mask_storeu_ps(x + i, m, v);
+	}
+	scale(1.0f / _mm512_reduce_add_ps(sum), x, x, n);
+}
+
+#include "kernels/cpu/float_attend.h"
+#include "kernels/cpu/float_delta.h"
+
+const struct float_ops float_ops_avx512 = {
+	.level = CPU_AVX512,
+	.rmsnorm = rmsnorm,
+	.add = add,
+	.axpy = axpy,
+	.scale = scale,
+	.silu_mul = silu_mul,
+	.sigmoid_mul = sigmoid_mul,
+	.softmax = softmax,
+	.dot = dot,
+	.l2norm = l2norm,
+	.rope = rope,
+	.conv_silu = conv_silu,
+	.kv_store = kv_store,
+	.attend = attend,
+	.attend_merge = attend_merge,
+	.delta = delta,
+};
