@@ -55,7 +55,8 @@ struct policy_ops {
 	 * The resident expert of class @cls that is worth least among those that evictable() allows,
 	 * or POLICY_NONE. Does not remove it: the engine calls removed() once it is out.
 	 */
-	uint32_t (*victim)(struct policy *p, uint32_t cls, policy_evictable_fn evictable, void *ctx);
+	uint32_t (*victim)(struct policy *p, uint32_t cls, policy_evictable_fn evictable,
+			   void *ctx);
 
 	/*
 	 * The best absent expert to bring in while slots of class @cls are free, or POLICY_NONE.

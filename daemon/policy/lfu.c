@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/policy/lfu.c: decayed frequency with admission; the default.
+ *
+ * An expert is worth the number of its uses, each halved for every HALF_LIFE tokens since. Instead
+ * of decaying 30,000 numbers at every step, later uses weigh more: the order is the same at any
+ * time, and only when the weights grow large are all of them scaled back.
+ *
+ * Admission: a miss must take a slot, because it is computed from there, but it is worth only what
+ * its own history says. One that is worth less than everybody else is the next victim, so a rarely
+ * used expert passes through a single slot and pushes out nothing that is used more.
+ *
+ * A step of many tokens (a prompt) ages by its tokens, its uses taken as evenly spread over them.
+ * See policy.h for the calls; the engine's thread.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "policy/policies.h"
+#include "policy/ranking.h"
+
+#define HALF_LIFE   12.0  /* tokens; docs/trace.md has the figures behind it */
+#define LARGEST_AGE 400.0 /* half-lives: weights up to 2^400 leave room for sums */
+
+struct policy {
+	struct ranking *ranking;
+	uint32_t n_used;
+	uint64_t step;
+	double age;    /* of the weights, in half-lives since they were last scaled back */
+	double weight; /* of one use in the current step */
+};
+
+static void lfu_destroy(struct policy *p)
+{
+	if (!p)
+		return;
+	ranking_destroy(p->ranking);
+	free(p);
+}
+
+static int lfu_create(const struct policy_geometry *g, const char *arg, struct policy **ret,
+		      struct err *err)
+{
+	struct policy *p;
+	int rc;
+
+	if (arg)
+		return err_set(err, -EINVAL, "policy lfu takes no argument, not '%s'", arg);
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	p->n_used = g->n_expert_used ? g->n_expert_used : 1;
+	p->weight = 1;
+	rc = ranking_create(g, TIES_SPREAD, &p->ranking, err);
+	if (rc) {
+		lfu_destroy(p);
+		return rc;
+	}
+	*ret = p;
+	return 0;
+}
+
+static void new_step(struct policy *p, uint64_t step, const uint32_t *counts, uint32_t n)
+{
+	double uses = 0, tokens, decay = exp2(-1 / HALF_LIFE);
+
+	for (uint32_t i = 0; i < n; i++)
+		uses += counts[i];
+	tokens = fmax(1, uses / p->n_used);
+	p->step = step;
+	p->age += tokens / HALF_LIFE;
+	if (p->age > LARGEST_AGE) {
+		ranking_scale(p->ranking, exp2(-p->age));
+		p->age = 0;
+	}
+	/* the mean weight of the step's tokens, the last of which weighs 2^age */
+	p->weight = exp2(p->age) * (1 - pow(decay, tokens)) / (tokens * (1 - decay));
+}
+
+static void lfu_used(struct policy *p, uint64_t step, uint32_t layer, const uint32_t *ids,
+		     const uint32_t *counts, uint32_t n)
+{
+	if (step != p->step)
+		new_step(p, step, counts, n);
+	for (uint32_t i = 0; i < n; i++)
+		ranking_set(p->ranking, ids[i],
+			    ranking_worth(p->ranking, ids[i]) + p->weight * counts[i]);
+}
+
+static void lfu_inserted(struct policy *p, uint32_t id)
+{
+	ranking_place(p->ranking, id, true);
+}
+
+static void lfu_removed(struct policy *p, uint32_t id)
+{
+	ranking_place(p->ranking, id, false);
+}
+
+static uint32_t lfu_victim(struct policy *p, uint32_t cls, policy_evictable_fn evictable, void *ctx)
+{
+	return ranking_least(p->ranking, cls, evictable, ctx);
+}
+
+static uint32_t lfu_next_fill(struct policy *p, uint32_t cls)
+{
+	return ranking_best_absent(p->ranking, cls);
+}
+
+const struct policy_ops policy_lfu = {
+	.name = "lfu",
+	.help = "keeps what was used most, older uses counting less; the default",
+	.create = lfu_create,
+	.destroy = lfu_destroy,
+	.used = lfu_used,
+	.inserted = lfu_inserted,
+	.removed = lfu_removed,
+	.victim = lfu_victim,
+	.next_fill = lfu_next_fill,
+};

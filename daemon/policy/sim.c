@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/policy/sim.c: see sim.h.
+ */
+#include "policy/sim.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct sim {
+	const struct route_trace *t;
+	const struct policy_ops *ops;
+	struct policy *policy;
+	uint32_t n_classes;
+	uint32_t *class_of_layer;
+	uint64_t *class_bytes; /* expert bytes of the class */
+	uint32_t *class_slots, *free_slots;
+	bool *present, *pinned; /* per expert id */
+
+	/* the layer being run */
+	uint32_t *ids, *counts; /* n_expert */
+	uint32_t *index;	/* per expert of the layer: its place in ids + 1, or 0 */
+	uint32_t n;
+
+	struct sim_result result;
+};
+
+static void sim_fini(struct sim *s)
+{
+	if (s->ops)
+		s->ops->destroy(s->policy);
+	free(s->class_of_layer);
+	free(s->class_bytes);
+	free(s->class_slots);
+	free(s->free_slots);
+	free(s->present);
+	free(s->pinned);
+	free(s->ids);
+	free(s->counts);
+	free(s->index);
+}
+
+/* Layers whose experts have the same size share slots, as in store/residency. */
+static void find_classes(struct sim *s)
+{
+	for (uint32_t l = 0; l < s->t->n_layers; l++) {
+		uint64_t bytes = s->t->layers[l].expert_bytes;
+		uint32_t c = 0;
+
+		while (c < s->n_classes && s->class_bytes[c] != bytes)
+			c++;
+		if (c == s->n_classes)
+			s->class_bytes[s->n_classes++] = bytes;
+		s->class_of_layer[l] = c;
+	}
+}
+
+/* In proportion to the experts of each class, remainders to the first ones. */
+static int share_slots(struct sim *s, uint32_t slots, struct err *err)
+{
+	uint64_t left_layers = s->t->n_layers, left = slots;
+
+	for (uint32_t c = 0; c < s->n_classes; c++) {
+		uint64_t layers = 0, n;
+
+		for (uint32_t l = 0; l < s->t->n_layers; l++)
+			layers += s->class_of_layer[l] == c;
+		n = (left * layers + left_layers - 1) / left_layers;
+		left_layers -= layers;
+		left -= n;
+		if (n > layers * s->t->n_expert)
+			n = layers * s->t->n_expert;
+		if (n < s->t->n_expert_used)
+			return err_set(err, -EINVAL,
+				       "%u slots leave %u for a class of layers that needs %u",
+				       slots, (unsigned)n, s->t->n_expert_used);
+		s->class_slots[c] = s->free_slots[c] = (uint32_t)n;
+		s->result.slots += (uint32_t)n;
+	}
+	s->result.n_classes = s->n_classes;
+	return 0;
+}
+
+static int sim_init(struct sim *s, const struct route_trace *t, const struct sim_options *o,
+		    struct err *err)
+{
+	size_t n = (size_t)t->n_layers * t->n_expert;
+	struct policy_geometry g = {
+		.n_layers = t->n_layers,
+		.n_expert = t->n_expert,
+		.n_expert_used = t->n_expert_used,
+	};
+	int rc;
+
+	s->t = t;
+	s->class_of_layer = calloc(t->n_layers, sizeof(*s->class_of_layer));
+	s->class_bytes = calloc(t->n_layers, sizeof(*s->class_bytes));
+	s->class_slots = calloc(t->n_layers, sizeof(*s->class_slots));
+	s->free_slots = calloc(t->n_layers, sizeof(*s->free_slots));
+	s->present = calloc(n, sizeof(*s->present));
+	s->pinned = calloc(n, sizeof(*s->pinned));
+	s->ids = calloc(t->n_expert, sizeof(*s->ids));
+	s->counts = calloc(t->n_expert, sizeof(*s->counts));
+	s->index = calloc(t->n_expert, sizeof(*s->index));
+	if (!s->class_of_layer || !s->class_bytes || !s->class_slots || !s->free_slots ||
+	    !s->present || !s->pinned || !s->ids || !s->counts || !s->index)
+		return -ENOMEM;
+	find_classes(s);
+	rc = share_slots(s, o->slots, err);
+	if (rc)
+		return rc;
+	g.n_classes = s->n_classes;
+	g.class_of_layer = s->class_of_layer;
+	g.class_slots = s->class_slots;
+	return policy_create(o->policy, &g, &s->ops, &s->policy, err);
+}
+
+static void fill(struct sim *s)
+{
+	for (uint32_t c = 0; c < s->n_classes; c++) {
+		while (s->free_slots[c]) {
+			uint32_t id = s->ops->next_fill(s->policy, c);
+
+			if (id == POLICY_NONE)
+				break;
+			s->present[id] = true;
+			s->ops->inserted(s->policy, id);
+			s->free_slots[c]--;
+		}
+	}
+}
+
+static bool evictable(void *ctx, uint32_t id)
+{
+	const struct sim *s = ctx;
+
+	return !s->pinned[id];
+}
+
+static void unpin_layer(struct sim *s)
+{
+	for (uint32_t i = 0; i < s->n; i++)
+		s->pinned[s->ids[i]] = false;
+}
+
+static void bring(struct sim *s, uint32_t id, uint32_t cls)
+{
+	if (s->free_slots[cls]) {
+		s->free_slots[cls]--;
+	} else {
+		uint32_t victim = s->ops->victim(s->policy, cls, evictable, s);
+
+		if (victim == POLICY_NONE) { /* all are of this layer and computed by now */
+			unpin_layer(s);
+			s->result.waves++;
+			victim = s->ops->victim(s->policy, cls, evictable, s);
+		}
+		s->present[victim] = false;
+		s->ops->removed(s->policy, victim);
+		s->result.evictions++;
+	}
+	s->present[id] = s->pinned[id] = true;
+	s->ops->inserted(s->policy, id);
+}
+
+static void run_layer(struct sim *s, uint64_t step, uint32_t layer, bool decode)
+{
+	struct sim_counts c = { 0 };
+	uint32_t cls = s->class_of_layer[layer];
+
+	s->ops->used(s->policy, step, layer, s->ids, s->counts, s->n);
+	for (uint32_t i = 0; i < s->n; i++) {
+		s->pinned[s->ids[i]] = s->present[s->ids[i]];
+		c.hits += s->present[s->ids[i]];
+	}
+	c.misses = s->n - c.hits;
+	c.miss_bytes = c.misses * s->t->layers[layer].expert_bytes;
+	for (uint32_t i = 0; i < s->n; i++)
+		if (!s->present[s->ids[i]])
+			bring(s, s->ids[i], cls);
+	unpin_layer(s);
+	s->result.all.hits += c.hits;
+	s->result.all.misses += c.misses;
+	s->result.all.miss_bytes += c.miss_bytes;
+	if (decode) {
+		s->result.decode.hits += c.hits;
+		s->result.decode.misses += c.misses;
+		s->result.decode.miss_bytes += c.miss_bytes;
+	}
+}
+
+/* The rows from @at on that belong to one step and layer, as distinct experts with counts. */
+static size_t gather(struct sim *s, size_t at, bool *ret_decode)
+{
+	const struct trace_row *first = &s->t->rows[at];
+
+	s->n = 0;
+	*ret_decode = true;
+	for (; at < s->t->n_rows; at++) {
+		const struct trace_row *row = &s->t->rows[at];
+
+		if (row->step != first->step || row->layer != first->layer)
+			break;
+		*ret_decode &= row->phase == TRACE_DECODE;
+		for (uint32_t k = 0; k < row->n; k++) {
+			uint32_t e = s->t->uses[row->first + k].expert;
+
+			if (!s->index[e]) {
+				s->ids[s->n] = row->layer * s->t->n_expert + e;
+				s->counts[s->n++] = 0;
+				s->index[e] = s->n;
+			}
+			s->counts[s->index[e] - 1]++;
+		}
+	}
+	for (uint32_t i = 0; i < s->n; i++)
+		s->index[s->ids[i] % s->t->n_expert] = 0;
+	return at;
+}
+
+void sim_slots(const struct route_trace *t, uint32_t *ret_least, uint32_t *ret_all)
+{
+	uint32_t classes = 0;
+
+	for (uint32_t l = 0; l < t->n_layers; l++) {
+		uint32_t k = 0;
+
+		while (k < l && t->layers[k].expert_bytes != t->layers[l].expert_bytes)
+			k++;
+		classes += k == l;
+	}
+	*ret_least = classes * t->n_expert_used;
+	*ret_all = t->n_layers * t->n_expert;
+}
+
+int sim_run(const struct route_trace *t, const struct sim_options *o, struct sim_result *ret,
+	    struct err *err)
+{
+	struct sim s = { 0 };
+	uint64_t last_step = 0;
+	bool any = false;
+	int rc;
+
+	if (!t->n_rows)
+		return err_set(err, -EINVAL,
+			       "the trace has no rows: a table of frequencies has no order");
+	rc = sim_init(&s, t, o, err);
+	if (rc == -ENOMEM)
+		err_set(err, rc, "out of memory");
+	if (rc)
+		goto out;
+	if (o->fill)
+		fill(&s);
+	for (size_t at = 0; at < t->n_rows;) {
+		const struct trace_row *row = &t->rows[at];
+		bool decode;
+
+		at = gather(&s, at, &decode);
+		/* policies count steps from 1 */
+		run_layer(&s, row->step + 1, row->layer, decode);
+		if (!any || row->step != last_step) {
+			s.result.all.steps++;
+			s.result.decode.steps += decode;
+		}
+		last_step = row->step;
+		any = true;
+	}
+	*ret = s.result;
+out:
+	sim_fini(&s);
+	return rc;
+}

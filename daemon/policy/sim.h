@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/policy/sim.h: runs a recorded trace against a policy and counts hits.
+ *
+ * The order of calls is that of the engine's supply: used() for a layer of a step, the present ones
+ * pinned, then for each missing one a free slot or a victim; where nothing may be evicted the layer
+ * goes in waves. What it reports is what the daemon would have seen, without time: hits and bytes.
+ * For tools and tests. Any one thread.
+ */
+#ifndef SLUICE_POLICY_SIM_H
+#define SLUICE_POLICY_SIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "policy/policy.h"
+#include "policy/trace_read.h"
+
+struct sim_options {
+	const char *policy; /* as --policy */
+	uint32_t slots;	    /* in all; shared out over layers' size classes by experts */
+	bool fill;	    /* slots are filled by next_fill() before the first step */
+};
+
+struct sim_counts {
+	uint64_t hits, misses; /* per distinct expert of a layer and step */
+	uint64_t miss_bytes;   /* where the trace says the layers' bytes, else 0 */
+	uint64_t steps;
+};
+
+struct sim_result {
+	struct sim_counts all, decode; /* decode: steps of single tokens only */
+	uint64_t evictions, waves;     /* waves: times that a layer did not fit at once */
+	uint32_t slots, n_classes;     /* as shared out */
+};
+
+/* The least and the most slots that make sense: every class one token's experts, every expert. */
+void sim_slots(const struct route_trace *t, uint32_t *ret_least, uint32_t *ret_all);
+
+/* 0, -EINVAL (no rows, too few slots, the policy's refusal) or -ENOMEM; a sentence in @err. */
+int sim_run(const struct route_trace *t, const struct sim_options *o, struct sim_result *ret,
+	    struct err *err);
+
+static inline double sim_hit_rate(const struct sim_counts *c)
+{
+	return c->hits + c->misses ? (double)c->hits / (double)(c->hits + c->misses) : 0;
+}
+
+#endif

@@ -1,0 +1,80 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# tests/bench/peer/build.sh: gets llama.cpp and builds what the comparisons run.
+#
+# llama.cpp comes inside the source package of llama-cpp-python on PyPI, so one ordinary pip
+# download is all that is needed. It is unpacked and built under PEER (default build/peer), which
+# git ignores: nothing of it belongs to this project. Niced, because it takes a while.
+#
+#	tests/bench/peer/build.sh [TARGET ...]		default: llama-bench llama-perplexity
+#
+# Prints the path of the folder with the programs. A second call finds them and builds nothing.
+set -eu
+
+PEER=${PEER:-build/peer}
+PYTHON=${PEER_PYTHON:-python3}
+JOBS=${JOBS:-2}
+[ $# -gt 0 ] || set -- llama-bench llama-perplexity
+
+say() {
+	echo "peer: $*" >&2
+}
+
+complete() {
+	for target; do
+		[ -x "$PEER/bin/$target" ] || return 1
+	done
+}
+
+mkdir -p "$PEER"
+PEER=$(cd "$PEER" && pwd)
+if complete "$@"; then
+	echo "$PEER/bin"
+	exit 0
+fi
+
+command -v cmake >/dev/null || {
+	say "cmake is missing: apt-get install cmake g++"
+	exit 1
+}
+
+sdist=$(find "$PEER" -maxdepth 1 -name 'llama_cpp_python-*.tar.gz' | sort | tail -n 1)
+if [ -z "$sdist" ]; then
+	say "downloading the source package of llama-cpp-python"
+	"$PYTHON" -m pip download --quiet --no-deps --no-binary llama-cpp-python \
+		--dest "$PEER" llama-cpp-python >&2
+	sdist=$(find "$PEER" -maxdepth 1 -name 'llama_cpp_python-*.tar.gz' | sort | tail -n 1)
+fi
+[ -n "$sdist" ] || {
+	say "pip left no source package in $PEER"
+	exit 1
+}
+
+if [ ! -f "$PEER/src/CMakeLists.txt" ]; then
+	say "unpacking $(basename "$sdist")"
+	rm -rf "$PEER/src.part"
+	mkdir "$PEER/src.part"
+	tar -xzf "$sdist" -C "$PEER/src.part" --strip-components=3 --wildcards '*/vendor/llama.cpp'
+	mv "$PEER/src.part" "$PEER/src"
+	basename "$sdist" .tar.gz >"$PEER/version"
+fi
+
+# One native build for the machine that it runs on, as its README advises; no GPU, no network.
+nice -n 19 cmake -S "$PEER/src" -B "$PEER/cmake" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
+	-DBUILD_SHARED_LIBS=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF \
+	-DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_TOOLS=ON \
+	>"$PEER/cmake.log" 2>&1 || {
+	tail -n 20 "$PEER/cmake.log" >&2
+	exit 1
+}
+say "building $* with $JOBS jobs, niced (log: $PEER/build.log)"
+nice -n 19 cmake --build "$PEER/cmake" --target "$@" -j "$JOBS" >"$PEER/build.log" 2>&1 || {
+	tail -n 20 "$PEER/build.log" >&2
+	exit 1
+}
+mkdir -p "$PEER/bin"
+for target; do
+	cp "$PEER/cmake/bin/$target" "$PEER/bin/$target"
+done
+echo "$PEER/bin"

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+/* Description: what each policy keeps, evicts and fills, on hand-made uses. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/num.h"
+#include "policy/policy.h"
+
+#define LAYERS	4
+#define EXPERTS 8
+
+static const uint32_t class_of_layer[LAYERS];
+static const uint32_t class_slots[1] = { 8 };
+static const struct policy_geometry geometry = {
+	.n_layers = LAYERS,
+	.n_expert = EXPERTS,
+	.n_expert_used = 2,
+	.n_classes = 1,
+	.class_of_layer = class_of_layer,
+	.class_slots = class_slots,
+};
+
+static const struct policy_ops *ops;
+static struct policy *policy;
+static uint64_t step;
+
+static void open_policy(const char *spec)
+{
+	struct err err = { 0 };
+	int rc = policy_create(spec, &geometry, &ops, &policy, &err);
+
+	if (rc)
+		fail_msg("%s: %s", spec, err.text);
+	step = 0;
+}
+
+static void close_policy(void)
+{
+	ops->destroy(policy);
+	ops->destroy(NULL);
+}
+
+static void expect_refused(const char *spec, const char *text)
+{
+	struct err err = { 0 };
+
+	assert_true(policy_create(spec, &geometry, &ops, &policy, &err) < 0);
+	if (!strstr(err.text, text))
+		fail_msg("%s: '%s' lacks '%s'", spec, err.text, text);
+}
+
+/* One more step in which layer 0 used these two experts. */
+static void use(uint32_t a, uint32_t b)
+{
+	uint32_t ids[2] = { a, b }, counts[2] = { 1, 1 };
+
+	ops->used(policy, ++step, 0, ids, counts, 2);
+}
+
+static bool anything(void *ctx, uint32_t id)
+{
+	return true;
+}
+
+static bool not_that(void *ctx, uint32_t id)
+{
+	return id != *(uint32_t *)ctx;
+}
+
+static uint32_t evict(void)
+{
+	uint32_t id = ops->victim(policy, 0, anything, NULL);
+
+	if (id != POLICY_NONE)
+		ops->removed(policy, id);
+	return id;
+}
+
+static uint32_t fill(void)
+{
+	uint32_t id = ops->next_fill(policy, 0);
+
+	if (id != POLICY_NONE)
+		ops->inserted(policy, id);
+	return id;
+}
+
+static void test_lru(void **state)
+{
+	uint32_t spared = 3;
+
+	open_policy("lru");
+	assert_int_equal(ops->victim(policy, 0, anything, NULL), POLICY_NONE);
+	for (uint32_t id = 0; id < 6; id++)
+		assert_int_equal(fill(), id); /* layer order */
+	use(0, 1);
+	use(2, 4);
+	use(1, 5);
+	/* 3 was never used; then 0, 2, 4, 1, 5 */
+	assert_int_equal(ops->victim(policy, 0, not_that, &spared), 0);
+	assert_int_equal(evict(), 3);
+	assert_int_equal(evict(), 0);
+	assert_int_equal(evict(), 2);
+	assert_int_equal(evict(), 4);
+	assert_int_equal(evict(), 1);
+	assert_int_equal(evict(), 5);
+	assert_int_equal(evict(), POLICY_NONE);
+	assert_int_equal(fill(), 5); /* what was used last is the best to bring back */
+	close_policy();
+}
+
+static void test_lfu_keeps_the_frequent(void **state)
+{
+	open_policy("lfu");
+	use(0, 1);
+	use(0, 1);
+	use(0, 1);
+	ops->inserted(policy, 0);
+	ops->inserted(policy, 1);
+	use(2, 3);
+	ops->inserted(policy, 2);
+	ops->inserted(policy, 3);
+	/* lru would evict 0; among equals the one later in fill order goes */
+	assert_int_equal(evict(), 3);
+	assert_int_equal(evict(), 2);
+	assert_int_equal(evict(), 1);
+	close_policy();
+}
+
+/* A newcomer worth less than everybody goes first: it passes through one slot. */
+static void test_lfu_admission(void **state)
+{
+	open_policy("lfu");
+	for (uint32_t i = 0; i < 20; i++)
+		use(0, 1);
+	ops->inserted(policy, 0);
+	ops->inserted(policy, 1);
+	for (uint32_t newcomer = 8; newcomer < 12; newcomer++) {
+		use(0, newcomer);
+		ops->inserted(policy, newcomer);
+		assert_int_equal(evict(), newcomer);
+	}
+	/* one that keeps coming gets in */
+	for (uint32_t i = 0; i < 30; i++)
+		use(0, 12);
+	ops->inserted(policy, 12);
+	assert_int_equal(evict(), 1);
+	close_policy();
+}
+
+/* Old uses count less, over any number of steps: the weights are scaled back on the way. */
+static void test_lfu_decay(void **state)
+{
+	open_policy("lfu");
+	for (uint32_t i = 0; i < 100; i++)
+		use(0, 1);
+	for (uint32_t i = 0; i < 200; i++)
+		use(2, 3);
+	for (uint32_t id = 0; id < 4; id++)
+		ops->inserted(policy, id);
+	assert_int_equal(evict(), 1);
+	for (uint32_t i = 0; i < 100000; i++)
+		use(2, 3 + i % 2);
+	ops->inserted(policy, 4);
+	assert_int_equal(evict(), 0);
+	assert_int_equal(evict(), 3); /* 4 was used once more, and last */
+	assert_int_equal(evict(), 4);
+	assert_int_equal(evict(), 2);
+	close_policy();
+}
+
+/* A prompt of 512 tokens ages by 512 tokens: a share of it is worth what it would be one by one. */
+static void test_lfu_prompt(void **state)
+{
+	uint32_t ids[3] = { 0, 1, 2 }, counts[3] = { 512, 400, 112 };
+
+	open_policy("lfu");
+	ops->used(policy, ++step, 0, ids, counts, 3);
+	for (uint32_t id = 0; id < 3; id++)
+		ops->inserted(policy, id);
+	assert_int_equal(ops->victim(policy, 0, anything, NULL), 2);
+	/* fourteen tokens later the prompt counts less than half */
+	for (uint32_t i = 0; i < 14; i++)
+		use(2, 3);
+	ops->inserted(policy, 3);
+	assert_int_equal(evict(), 1);
+	assert_int_equal(evict(), 0);
+	assert_int_equal(evict(), 3);
+	close_policy();
+}
+
+static void test_lfu_fill(void **state)
+{
+	open_policy("lfu");
+	use(5, 6);
+	use(5, 6);
+	use(6, 7);
+	assert_int_equal(fill(), 6);
+	assert_int_equal(fill(), 5);
+	assert_int_equal(fill(), 7);
+	/* the unused: expert 0 of every layer, then expert 1 */
+	assert_int_equal(fill(), 0);
+	assert_int_equal(fill(), EXPERTS);
+	assert_int_equal(fill(), 2 * EXPERTS);
+	assert_int_equal(fill(), 3 * EXPERTS);
+	assert_int_equal(fill(), 1);
+	close_policy();
+}
+
+static void write_file(char *path, const char *text)
+{
+	int fd;
+
+	strcpy(path, "/tmp/sluice-test-XXXXXX");
+	fd = mkstemp(path);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	close(fd);
+}
+
+static void test_static(void **state)
+{
+	char path[64], spec[80];
+
+	write_file(path, "# worth most first\n1 2\n\n0 3  # a comment\n3 7\n");
+	snprintf(spec, sizeof(spec), "static:%s", path);
+	open_policy(spec);
+	unlink(path);
+	assert_int_equal(fill(), EXPERTS + 2);
+	assert_int_equal(fill(), 3);
+	assert_int_equal(fill(), 3 * EXPERTS + 7);
+	assert_int_equal(fill(), 0); /* then layer order */
+	assert_int_equal(fill(), 1);
+	use(0, 2);
+	ops->inserted(policy, 2);
+	use(0, 3); /* a use changes nothing for a listed one */
+	assert_int_equal(evict(), 1);
+	assert_int_equal(evict(), 2);
+	assert_int_equal(evict(), 0);
+	assert_int_equal(evict(), 3 * EXPERTS + 7);
+	assert_int_equal(evict(), 3);
+	assert_int_equal(evict(), EXPERTS + 2);
+	close_policy();
+}
+
+static void test_static_refused(void **state)
+{
+	static const char *const bad[][2] = {
+		{ "0 1\n4 0\n", "line 2 is not" },
+		{ "0 8\n", "line 1 is not" },
+		{ "0\n", "line 1 is not" },
+		{ "0 1 2\n", "line 1 is not" },
+		{ "0 -1\n", "line 1 is not" },
+		{ "a 1\n", "line 1 is not" },
+		{ "0 1\n#\n0 1\n", "line 3 repeats" },
+		{ "4294967296 1\n", "line 1 is not" },
+		{ "0 99999999999999999\n", "line 1 is not" },
+	};
+	char path[64], spec[80];
+
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		write_file(path, bad[i][0]);
+		snprintf(spec, sizeof(spec), "static:%s", path);
+		expect_refused(spec, bad[i][1]);
+		unlink(path);
+	}
+	expect_refused(spec, "cannot open");
+	expect_refused("static", "needs a file");
+}
+
+static void test_belady(void **state)
+{
+	char path[64], spec[80];
+
+	write_file(path, "route_trace v1\ngeometry 4 8 2\norder rank\ndata\n"
+			 "step 1\nd 0 0 0 0 1\nstep 2\nd 0 0 1 2 3\nstep 3\nd 0 0 2 0 2\n"
+			 "step 4\nd 0 0 3 1 4\n");
+	snprintf(spec, sizeof(spec), "belady:%s", path);
+	open_policy(spec);
+	unlink(path);
+	use(0, 1);
+	ops->inserted(policy, 0);
+	ops->inserted(policy, 1);
+	use(2, 3);
+	ops->inserted(policy, 2);
+	ops->inserted(policy, 3);
+	assert_int_equal(evict(), 3); /* never again */
+	assert_int_equal(evict(), 1); /* in step 4 */
+	assert_int_equal(evict(), 2); /* both in step 3: the lower is worth more */
+	assert_int_equal(evict(), 0);
+	assert_int_equal(fill(), 0);
+	close_policy();
+}
+
+static void test_belady_refused(void **state)
+{
+	char path[64], spec[80];
+
+	write_file(path, "route_trace v1\ngeometry 4 16 2\norder rank\ndata\n");
+	snprintf(spec, sizeof(spec), "belady:%s", path);
+	expect_refused(spec, "is of 4 layers of 16 experts, the model has 4 of 8");
+	unlink(path);
+	expect_refused(spec, "cannot open");
+	expect_refused("belady", "needs a recorded trace");
+}
+
+static void test_names(void **state)
+{
+	expect_refused("", "no policy is called ''");
+	expect_refused("lf", "no policy is called 'lf'");
+	expect_refused("lfus", "no policy is called 'lfus'");
+	expect_refused("lru:x", "takes no argument");
+	expect_refused("lfu:", "takes no argument");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_lru),	      cmocka_unit_test(test_lfu_keeps_the_frequent),
+		cmocka_unit_test(test_lfu_admission), cmocka_unit_test(test_lfu_decay),
+		cmocka_unit_test(test_lfu_prompt),    cmocka_unit_test(test_lfu_fill),
+		cmocka_unit_test(test_static),	      cmocka_unit_test(test_static_refused),
+		cmocka_unit_test(test_belady),	      cmocka_unit_test(test_belady_refused),
+		cmocka_unit_test(test_names),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
