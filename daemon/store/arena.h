@@ -23,9 +23,9 @@ enum arena_pages { ARENA_HUGETLB, ARENA_THP, ARENA_4K, ARENA_PAGES_NR };
 struct arena;
 
 struct arena_config {
-	uint64_t bytes;		 /* rounded up to the page size that is got */
-	enum arena_pages best;	 /* do not try anything better than this (tests); 0 = try all */
-	bool interleave;	 /* spread over the NUMA nodes with memory (more than one node only) */
+	uint64_t bytes;	       /* rounded up to the page size that is got */
+	enum arena_pages best; /* do not try anything better than this (tests); 0 = try all */
+	bool interleave; /* spread over the NUMA nodes with memory (more than one node only) */
 	unsigned prefault_threads; /* 0: one per two cores, at most 4 */
 };
 

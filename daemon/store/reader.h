@@ -76,7 +76,7 @@ void reader_destroy(struct reader *r);
 
 const char *reader_name(const struct reader *r);     /* "uring" or "pread" */
 const char *reader_fallback(const struct reader *r); /* why not better: a sentence, or empty */
-uint32_t reader_align(const struct reader *r); /* power of two: offset, length and address */
+uint32_t reader_align(const struct reader *r);	     /* power of two: offset, length and address */
 
 /* Bytes that a request covers when widened to the alignment. */
 static inline uint64_t reader_room(uint64_t offset, uint64_t bytes, uint32_t align)

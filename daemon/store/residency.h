@@ -39,7 +39,7 @@ struct expert_view {
 	const uint8_t *gate, *up, *down;
 };
 
-struct residency_stats { /* any thread, monotonic except resident_* */
+struct residency_stats {		  /* any thread, monotonic except resident_* */
 	uint64_t slots, slot_bytes_total; /* with padding */
 	uint64_t experts_total, experts_resident, resident_bytes;
 	uint64_t loads, bytes_read, load_errors, evictions;

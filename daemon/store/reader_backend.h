@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/store/reader_backend.h: the seam under the reader: who executes pieces.
+ *
+ * reader.c cuts requests into pieces and books them; a backend takes pieces, reads them, and gives
+ * them back. Backends: uring.c, pread.c, and what a test hands to reader_config.ops.
+ */
+#ifndef SLUICE_STORE_READER_BACKEND_H
+#define SLUICE_STORE_READER_BACKEND_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "store/reader.h"
+
+/* One aligned range of a request. `done` grows until everything that is wanted has arrived. */
+struct piece {
+	struct reader_request *request;
+	uint32_t file;
+	uint64_t offset; /* in the file, aligned */
+	uint64_t bytes;	 /* aligned; may reach past the end of the file */
+	uint64_t wanted; /* the first so many bytes must arrive */
+	uint64_t done;	 /* have arrived, a multiple of the alignment unless complete */
+	uint8_t *dest;
+	unsigned retries;
+};
+
+struct reader_file {
+	int fd_direct, fd_buffered; /* fd_direct: -1 where O_DIRECT is refused */
+	_Atomic bool direct;	    /* which of the two is used */
+	uint64_t bytes;
+	const char *path;
+	uint64_t device, inode;
+	int64_t mtime_ns;
+};
+
+struct reader_ops {
+	const char *name;
+	/* Starts threads; *ret_state is the backend's own. -errno and a sentence where refused. */
+	int (*start)(struct reader *r, void *arg, void **ret_state, struct err *err);
+	/* r->stop is set: finish what is in flight, join. */
+	void (*stop)(struct reader *r, void *state);
+	/* New pieces may be taken. Any thread, must not block. */
+	void (*wake)(struct reader *r, void *state);
+	/* NULL: has no use for it. 0 or -errno and a sentence. */
+	int (*register_memory)(struct reader *r, void *state, void *base, uint64_t bytes,
+			       struct err *err);
+	/* pread.c and tests: executes one read like pread(2), -errno on failure. Else NULL. */
+	ssize_t (*read)(void *arg, struct reader_file *f, uint32_t index, void *buf, uint64_t bytes,
+			uint64_t offset);
+};
+
+struct reader {
+	const struct reader_ops *ops;
+	void *state;   /* the backend's */
+	void *ops_arg; /* the test's */
+	uint32_t align, depth, request_bytes;
+	uint32_t n_files;
+	struct reader_file *files;
+	char fallback[256];
+	_Atomic bool stop;
+
+	_Atomic(struct reader_request *) inbox; /* newest first */
+	pthread_mutex_t cut;			/* reader threads only: guards the next three */
+	struct reader_request *head, **tail;
+	uint64_t cut_done; /* bytes of head already given out as pieces */
+
+	_Atomic uint32_t in_flight; /* pieces */
+	_Atomic uint64_t busy_since;
+	_Atomic uint64_t bytes, requests, pieces, retries, short_reads, errors, busy_ns;
+};
+
+extern const struct reader_ops reader_uring, reader_pread;
+
+/* The next piece to read, in order of submission. False: nothing is queued. Reader threads. */
+bool reader_take_piece(struct reader *r, struct piece *ret);
+
+/* Is anything queued? Reader threads; exact enough to decide on sleeping after a wake flag. */
+bool reader_has_work(struct reader *r);
+
+/*
+ * Books what a read of (piece->bytes - piece->done) at (piece->offset + piece->done) gave: a byte
+ * count or -errno. True: read again (the rest, or a retry). False: the piece is finished, and with
+ * the last piece of a request done() has been called.
+ */
+bool reader_book_piece(struct reader *r, struct piece *p, ssize_t result);
+
+/* Ends a piece without reading it (stop). */
+void reader_fail_piece(struct reader *r, struct piece *p, int result);
+
+static inline int reader_fd(const struct reader_file *f)
+{
+	return atomic_load_explicit(&f->direct, memory_order_relaxed) ? f->fd_direct
+								      : f->fd_buffered;
+}
+
+#endif

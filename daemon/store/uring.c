@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/store/uring.c: the reader over io_uring.
+ *
+ * One io thread owns the ring (so DEFER_TASKRUN and SINGLE_ISSUER apply where the kernel has them)
+ * and sleeps in the kernel until a read completes or the eventfd says that there is new work; a
+ * read of that eventfd is always in flight. Submitters write to it only when the io thread has said
+ * that it is about to sleep.
+ */
+#include <errno.h>
+#include <liburing.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/futex.h"
+#include "base/num.h"
+#include "store/reader_backend.h"
+
+#define BUFFER_BYTES (1ull << 30) /* most that one registered buffer may have */
+#define WAKE_TAG     UINT64_MAX
+
+struct uring {
+	struct reader *r;
+	struct io_uring ring;
+	pthread_t thread;
+	int event_fd;
+	uint64_t event_value;
+	bool event_armed, files_registered;
+	_Atomic uint32_t sleeping;
+
+	struct piece *pieces; /* depth */
+	uint32_t *free_list, n_free;
+
+	/* a registration asked for by another thread: 0 none, 1 asked, 2 answered */
+	_Atomic uint32_t registration;
+	uint8_t *asked_base;
+	uint64_t asked_bytes;
+	int registered_result;
+	uint8_t *buffers_base; /* registered, in steps of BUFFER_BYTES */
+	uint64_t buffers_bytes;
+};
+
+static int setup_ring(struct uring *u, unsigned entries)
+{
+	static const unsigned flags[] = {
+#ifdef IORING_SETUP_DEFER_TASKRUN
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+#endif
+#ifdef IORING_SETUP_SINGLE_ISSUER
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN,
+#endif
+		IORING_SETUP_COOP_TASKRUN,
+		0,
+	};
+	int rc = -ENOSYS;
+
+	for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
+		struct io_uring_params p = { .flags = flags[i] };
+
+		rc = io_uring_queue_init_params(entries, &u->ring, &p);
+		if (rc != -EINVAL)
+			return rc;
+	}
+	return rc;
+}
+
+/* Descriptor 2 * file is the direct one (or -1), 2 * file + 1 the buffered one. */
+static void register_files(struct uring *u)
+{
+	struct reader *r = u->r;
+	int *fds = calloc(2 * r->n_files, sizeof(*fds));
+
+	if (!fds)
+		return;
+	for (uint32_t i = 0; i < r->n_files; i++) {
+		fds[2 * i] = r->files[i].fd_direct;
+		fds[2 * i + 1] = r->files[i].fd_buffered;
+	}
+	u->files_registered = !io_uring_register_files(&u->ring, fds, 2 * r->n_files);
+	free(fds);
+}
+
+static int register_buffers(struct uring *u)
+{
+	uint64_t n = div_ceil(u->asked_bytes, BUFFER_BYTES);
+	struct iovec *v = calloc(n, sizeof(*v));
+	int rc;
+
+	if (!v)
+		return -ENOMEM;
+	for (uint64_t i = 0; i < n; i++) {
+		v[i].iov_base = u->asked_base + i * BUFFER_BYTES;
+		v[i].iov_len = u64_min(BUFFER_BYTES, u->asked_bytes - i * BUFFER_BYTES);
+	}
+	rc = io_uring_register_buffers(&u->ring, v, (unsigned)n);
+	if (!rc) {
+		u->buffers_base = u->asked_base;
+		u->buffers_bytes = u->asked_bytes;
+	}
+	free(v);
+	return rc;
+}
+
+static void answer_registration(struct uring *u)
+{
+	if (atomic_load(&u->registration) != 1)
+		return;
+	u->registered_result = register_buffers(u);
+	atomic_store(&u->registration, 2);
+	futex_wake_all(&u->registration);
+}
+
+/* A free submission entry; the ring has room for depth reads and the event, so submit makes room. */
+static struct io_uring_sqe *get_sqe(struct uring *u)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+
+	while (!sqe) {
+		io_uring_submit(&u->ring);
+		sqe = io_uring_get_sqe(&u->ring);
+	}
+	return sqe;
+}
+
+static void prepare(struct uring *u, uint32_t i)
+{
+	struct piece *p = &u->pieces[i];
+	struct reader_file *f = &u->r->files[p->file];
+	struct io_uring_sqe *sqe = get_sqe(u);
+	bool direct = atomic_load_explicit(&f->direct, memory_order_relaxed);
+	int fd = u->files_registered ? (int)(2 * p->file + !direct) : reader_fd(f);
+	uint8_t *at = p->dest + p->done;
+	unsigned n = (unsigned)(p->bytes - p->done);
+	uint64_t inside = (uint64_t)(at - u->buffers_base);
+
+	if (u->buffers_base && at >= u->buffers_base && inside + n <= u->buffers_bytes &&
+	    inside / BUFFER_BYTES == (inside + n - 1) / BUFFER_BYTES)
+		io_uring_prep_read_fixed(sqe, fd, at, n, p->offset + p->done,
+					 (int)(inside / BUFFER_BYTES));
+	else
+		io_uring_prep_read(sqe, fd, at, n, p->offset + p->done);
+	if (u->files_registered)
+		sqe->flags |= IOSQE_FIXED_FILE;
+	sqe->user_data = i;
+}
+
+static void arm_event(struct uring *u)
+{
+	struct io_uring_sqe *sqe;
+
+	if (u->event_armed)
+		return;
+	sqe = get_sqe(u);
+	io_uring_prep_read(sqe, u->event_fd, &u->event_value, sizeof(u->event_value), 0);
+	sqe->user_data = WAKE_TAG;
+	u->event_armed = true;
+}
+
+static void take_pieces(struct uring *u)
+{
+	while (u->n_free) {
+		uint32_t i = u->free_list[u->n_free - 1];
+
+		if (!reader_take_piece(u->r, &u->pieces[i]))
+			return;
+		u->n_free--;
+		prepare(u, i);
+	}
+}
+
+static void take_completions(struct uring *u)
+{
+	struct io_uring_cqe *cqe;
+	unsigned head, n = 0;
+
+	io_uring_for_each_cqe(&u->ring, head, cqe)
+	{
+		uint64_t tag = cqe->user_data;
+		int result = cqe->res;
+
+		n++;
+		if (tag == WAKE_TAG) {
+			u->event_armed = false;
+			continue;
+		}
+		if (reader_book_piece(u->r, &u->pieces[tag], result))
+			prepare(u, (uint32_t)tag);
+		else
+			u->free_list[u->n_free++] = (uint32_t)tag;
+	}
+	io_uring_cq_advance(&u->ring, n);
+}
+
+static void *io_main(void *arg)
+{
+	struct uring *u = arg;
+	struct reader *r = u->r;
+
+	pthread_setname_np(pthread_self(), "sluice-io");
+	register_files(u);
+	for (;;) {
+		int rc;
+
+		answer_registration(u);
+		if (!atomic_load(&r->stop))
+			take_pieces(u);
+		if (atomic_load(&r->stop) && u->n_free == r->depth)
+			return NULL;
+		arm_event(u);
+		atomic_store(&u->sleeping, 1);
+		/* seq_cst with submit's push: it sees us asleep, or we see its request */
+		if (u->n_free && !atomic_load(&r->stop) &&
+		    (reader_has_work(r) || atomic_load(&u->registration) == 1)) {
+			atomic_store(&u->sleeping, 0);
+			continue;
+		}
+		rc = io_uring_submit_and_wait(&u->ring, 1);
+		atomic_store(&u->sleeping, 0);
+		if (rc < 0 && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY && rc != -ETIME)
+			usleep(1000); /* nothing known does this; never spin hot on it */
+		take_completions(u);
+	}
+}
+
+static void uring_wake(struct reader *r, void *state)
+{
+	struct uring *u = state;
+	uint64_t one = 1;
+
+	if (atomic_exchange(&u->sleeping, 0) && write(u->event_fd, &one, sizeof(one)) < 0)
+		return; /* full: it is readable already */
+}
+
+static int uring_register(struct reader *r, void *state, void *base, uint64_t bytes,
+			  struct err *err)
+{
+	struct uring *u = state;
+	uint64_t one = 1;
+
+	u->asked_base = base;
+	u->asked_bytes = bytes;
+	atomic_store(&u->registration, 1);
+	while (write(u->event_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+	while (atomic_load(&u->registration) == 1)
+		futex_wait(&u->registration, 1, 0);
+	if (u->registered_result)
+		return err_set(err, u->registered_result,
+			       "buffers are not registered with io_uring: %s (memlock limit?)",
+			       strerror(-u->registered_result));
+	return 0;
+}
+
+static void uring_free(struct uring *u)
+{
+	if (u->event_fd >= 0)
+		close(u->event_fd);
+	free(u->pieces);
+	free(u->free_list);
+	free(u);
+}
+
+struct start {
+	struct uring *u;
+	unsigned entries;
+	_Atomic uint32_t answered;
+	int rc;
+};
+
+/* The ring is made by the thread that will use it, as SINGLE_ISSUER wants. */
+static void *io_start(void *arg)
+{
+	struct start *s = arg;
+	struct uring *u = s->u;
+
+	s->rc = setup_ring(u, s->entries);
+	if (s->rc) {
+		atomic_store(&s->answered, 1);
+		futex_wake_all(&s->answered);
+		return NULL;
+	}
+	atomic_store(&s->answered, 1);
+	futex_wake_all(&s->answered);
+	/* s is gone from here on */
+	return io_main(u);
+}
+
+static void uring_stop(struct reader *r, void *state)
+{
+	struct uring *u = state;
+	uint64_t one = 1;
+
+	while (write(u->event_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+	pthread_join(u->thread, NULL);
+	io_uring_queue_exit(&u->ring);
+	uring_free(u);
+}
+
+static int uring_start(struct reader *r, void *arg, void **ret_state, struct err *err)
+{
+	struct uring *u = calloc(1, sizeof(*u));
+	struct start s = { .u = u, .entries = 8 };
+	int rc;
+
+	if (!u)
+		return err_set(err, -ENOMEM, "no memory");
+	u->r = r;
+	u->event_fd = eventfd(0, EFD_CLOEXEC);
+	u->pieces = calloc(r->depth, sizeof(*u->pieces));
+	u->free_list = calloc(r->depth, sizeof(*u->free_list));
+	if (u->event_fd < 0 || !u->pieces || !u->free_list) {
+		uring_free(u);
+		return err_set(err, -ENOMEM, "no memory for the reads in flight");
+	}
+	for (uint32_t i = 0; i < r->depth; i++)
+		u->free_list[u->n_free++] = i;
+	while (s.entries < r->depth + 2)
+		s.entries *= 2;
+	rc = pthread_create(&u->thread, NULL, io_start, &s);
+	if (rc) {
+		uring_free(u);
+		return err_set(err, -rc, "no io thread: %s", strerror(rc));
+	}
+	while (!atomic_load(&s.answered))
+		futex_wait(&s.answered, 0, 0);
+	if (s.rc) {
+		pthread_join(u->thread, NULL);
+		uring_free(u);
+		return err_set(err, s.rc, "io_uring is refused: %s", strerror(-s.rc));
+	}
+	*ret_state = u;
+	return 0;
+}
+
+const struct reader_ops reader_uring = {
+	.name = "uring",
+	.start = uring_start,
+	.stop = uring_stop,
+	.wake = uring_wake,
+	.register_memory = uring_register,
+};
