@@ -21,17 +21,17 @@
 
 #include "kernels/cpu/cpu.h"
 
-#define TILE_ROWS  32
-#define TILE_DEPTH 256	/* weights of a row in a tile */
-#define TILE_COLS  8	/* columns that one kernel call multiplies, at most */
-#define BLOCK_COLS 128	/* columns that share one unpacking, at most */
+#define TILE_ROWS     32
+#define TILE_DEPTH    256 /* weights of a row in a tile */
+#define TILE_COLS     8	  /* columns that one kernel call multiplies, at most */
+#define BLOCK_COLS    128 /* columns that share one unpacking, at most */
 #define ROW_BYTES_MAX 288 /* of TILE_DEPTH weights of any block format: Q8_0 has 272 */
 
 /* ACT_Q8_K: one per 256 values. Sums are of q, in units of q. */
 struct act_k {
 	int8_t q[256];
-	int32_t by32[8];  /* -8 * sums of 32: Q4_K */
-	float sum32[8];	  /* d * sums of 32 */
+	int32_t by32[8]; /* -8 * sums of 32: Q4_K */
+	float sum32[8];	 /* d * sums of 32 */
 	float d;
 	float pad[7];
 	int32_t wide[8];  /* -128 * sums of 32: IQ4_XS */
@@ -97,8 +97,7 @@ void avx512_unpack_q5_1(struct tile *, int half, const uint8_t *w, size_t stride
 void avx512_unpack_q8_0(struct tile *, int half, const uint8_t *w, size_t stride, unsigned blocks);
 void avx512_unpack_iq4_nl(struct tile *, int half, const uint8_t *w, size_t stride,
 			  unsigned blocks);
-void avx512_unpack_mxfp4(struct tile *, int half, const uint8_t *w, size_t stride,
-			 unsigned blocks);
+void avx512_unpack_mxfp4(struct tile *, int half, const uint8_t *w, size_t stride, unsigned blocks);
 
 /* act_avx512.c: see struct cpu_ops */
 size_t avx512_act_bytes(enum act_kind kind, size_t n);
@@ -165,7 +164,8 @@ static inline void transpose32(const uint8_t *w, size_t stride, __m512i t[8])
 /* the 32-bit word at @w of each of 16 rows (15 * stride < 2^31) */
 static inline __m512i gather_rows(const uint8_t *w, size_t stride)
 {
-	const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+	const __m512i lane =
+		_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 
 	return _mm512_i32gather_epi32(_mm512_mullo_epi32(lane, _mm512_set1_epi32((int)stride)), w,
 				      1);

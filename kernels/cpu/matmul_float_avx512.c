@@ -16,7 +16,7 @@
 
 /* weights k..k+15; lanes outside @mask are neither read nor anything but 0 */
 static inline __attribute__((always_inline)) __m512 weights(uint32_t type, const uint8_t *w,
-							     size_t k, __mmask16 mask)
+							    size_t k, __mmask16 mask)
 {
 	switch (type) {
 	case QUANT_F16:
@@ -30,8 +30,8 @@ static inline __attribute__((always_inline)) __m512 weights(uint32_t type, const
 }
 
 /* @rows x @cols sums in flight; both constants after inlining */
-static inline __attribute__((always_inline)) void block(uint32_t type, int rows, int cols,
-							const struct matmul *m, size_t row, size_t col)
+static inline __attribute__((always_inline)) void
+block(uint32_t type, int rows, int cols, const struct matmul *m, size_t row, size_t col)
 {
 	const uint8_t *w = (const uint8_t *)m->w + row * m->row_bytes;
 	const float *x[COLS];
@@ -56,8 +56,8 @@ static inline __attribute__((always_inline)) void block(uint32_t type, int rows,
 				a[c] = _mm512_maskz_loadu_ps(mask, x[c] + at);
 #pragma GCC unroll 2
 			for (int r = 0; r < rows; r++) {
-				const __m512 v = weights(type, w + (size_t)r * m->row_bytes, at,
-							 mask);
+				const __m512 v =
+					weights(type, w + (size_t)r * m->row_bytes, at, mask);
 
 #pragma GCC unroll 4
 				for (int c = 0; c < cols; c++)

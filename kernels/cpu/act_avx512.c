@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/act_avx512.c: activation vectors of the AVX-512 level: int8 values in natural order, the
+ * scale, and the sums of neighbours that the tile kernels start from. Any thread; pieces of one
+ * vector may be written by several.
+ *
+ * The int8 values and scales equal those of the scalar level, bit for bit.
+ */
+#include "kernels/cpu/avx512_tile.h"
+
+#include "base/num.h"
+
+static inline size_t groups(size_t n)
+{
+	return div_ceil(n, TILE_DEPTH);
+}
+
+size_t avx512_act_bytes(enum act_kind kind, size_t n)
+{
+	switch (kind) {
+	case ACT_F32:
+		return align_up(n * sizeof(float), 64);
+	case ACT_Q8_0:
+		return groups(n) * sizeof(struct act_b);
+	case ACT_Q8_K:
+		return groups(n) * sizeof(struct act_k);
+	default:
+		return 0;
+	}
+}
+
+/* sums of neighbours: 32 words -> 16 */
+static inline __m512i fold(__m512i a, __m512i b)
+{
+	const __m512i even =
+		_mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+	const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+
+	return _mm512_add_epi32(_mm512_permutex2var_epi32(a, even, b),
+				_mm512_permutex2var_epi32(a, odd, b));
+}
+
+/* sums of 8 neighbours of 256 bytes */
+static inline void sums_of_8(const int8_t *q, __m512i s[2])
+{
+	const __m512i ones = _mm512_set1_epi8(1);
+	__m512i four[4];
+
+	for (int i = 0; i < 4; i++)
+		four[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), ones,
+					      _mm512_load_si512(q + 64 * i));
+	s[0] = fold(four[0], four[1]);
+	s[1] = fold(four[2], four[3]);
+}
+
+static inline __m512i times(__m512i v, int factor)
+{
+	return _mm512_mullo_epi32(v, _mm512_set1_epi32(factor));
+}
+
+/* The first element of greatest magnitude, with its sign; 0 where all are zero (or not numbers). */
+static inline float extreme(const float *x)
+{
+	__m512 m = _mm512_setzero_ps();
+	float max;
+
+	for (int i = 0; i < 16; i++)
+		m = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(x + 16 * i)), m);
+	max = _mm512_reduce_max_ps(m);
+	if (!(max > 0))
+		return 0;
+	for (int i = 0; i < 16; i++) {
+		__mmask16 hit = _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(x + 16 * i)),
+						   _mm512_set1_ps(max), _CMP_EQ_OQ);
+
+		if (hit)
+			return x[16 * i + __builtin_ctz(hit)];
+	}
+	return 0;
+}
+
+static void quantize_k(const float *x, struct act_k *a)
+{
+	const float top = extreme(x);
+	__m512i eight[2], sixteen, thirtytwo;
+
+	if (top == 0) {
+		memset(a, 0, sizeof(*a));
+		return;
+	}
+
+	const float inv = -127.0f / top;
+	const __m512 scale = _mm512_set1_ps(inv);
+
+	a->d = 1 / inv;
+	memset(a->pad, 0, sizeof(a->pad));
+	for (int i = 0; i < 16; i++) {
+		/* the current rounding mode, to nearest even: what rint does */
+		__m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(scale, _mm512_loadu_ps(x + 16 * i)));
+
+		q = _mm512_min_epi32(q, _mm512_set1_epi32(127));
+		_mm_store_si128((void *)(a->q + 16 * i), _mm512_cvtsepi32_epi8(q));
+	}
+	sums_of_8(a->q, eight);
+	sixteen = fold(eight[0], eight[1]);
+	thirtytwo = fold(sixteen, sixteen); /* in the low half, and again in the high one */
+	_mm512_store_si512(a->by8, times(eight[0], -32));
+	_mm512_store_si512(a->by8 + 16, times(eight[1], -32));
+	_mm512_store_si512(a->by16, times(sixteen, -16));
+	_mm256_store_si256((void *)a->by32, _mm512_castsi512_si256(times(thirtytwo, -8)));
+	_mm256_store_si256((void *)a->wide, _mm512_castsi512_si256(times(thirtytwo, -128)));
+
+	const __m512 d = _mm512_set1_ps(a->d);
+
+	_mm512_store_ps(a->sum16, _mm512_mul_ps(d, _mm512_cvtepi32_ps(sixteen)));
+	_mm256_store_ps(a->sum32,
+			_mm512_castps512_ps256(_mm512_mul_ps(d, _mm512_cvtepi32_ps(thirtytwo))));
+}
+
+/* to the nearest integer, halves away from zero, as roundf */
+static inline __m512i round_away(__m512 x)
+{
+	const __m512 a = _mm512_abs_ps(x);
+	__m512 f = _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+	__mmask16 up = _mm512_cmp_ps_mask(_mm512_sub_ps(a, f), _mm512_set1_ps(0.5f), _CMP_GE_OQ);
+	__m512i i = _mm512_cvttps_epi32(_mm512_mask_add_ps(f, up, f, _mm512_set1_ps(1)));
+	__mmask16 negative = _mm512_movepi32_mask(_mm512_castps_si512(x));
+
+	return _mm512_mask_sub_epi32(i, negative, _mm512_setzero_si512(), i);
+}
+
+static void quantize_block(const float *x, struct act_b *a, unsigned block)
+{
+	const __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
+	const float max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x0), _mm512_abs_ps(x1)));
+	const float d = max / 127, inv = d != 0 ? 1 / d : 0;
+	const __m512i q0 = round_away(_mm512_mul_ps(x0, _mm512_set1_ps(inv)));
+	const __m512i q1 = round_away(_mm512_mul_ps(x1, _mm512_set1_ps(inv)));
+	const int sum = _mm512_reduce_add_epi32(_mm512_add_epi32(q0, q1));
+
+	_mm_store_si128((void *)(a->q + 32 * block), _mm512_cvtsepi32_epi8(q0));
+	_mm_store_si128((void *)(a->q + 32 * block + 16), _mm512_cvtsepi32_epi8(q1));
+	a->d[block] = d;
+	a->by32[block] = -128 * sum;
+	a->sum[block] = d * (float)sum;
+}
+
+/* @count: a multiple of 32, at most 256 */
+static void quantize_b(const float *x, size_t count, struct act_b *a)
+{
+	if (count < TILE_DEPTH)
+		memset(a, 0, sizeof(*a));
+	memset(a->pad, 0, sizeof(a->pad));
+	for (unsigned i = 0; i < count / 32; i++)
+		quantize_block(x + 32 * i, a, i);
+}
+
+void avx512_act_quantize_part(enum act_kind kind, const float *x, size_t n, void *dst, size_t first,
+			      size_t count)
+{
+	struct act_k *k = dst;
+	struct act_b *b = dst;
+	float *f = dst;
+
+	switch (kind) {
+	case ACT_Q8_K:
+		for (size_t i = first; i < first + count; i += TILE_DEPTH)
+			quantize_k(x + i, k + i / TILE_DEPTH);
+		break;
+	case ACT_Q8_0:
+		for (size_t i = first; i < first + count; i += TILE_DEPTH)
+			quantize_b(x + i, u64_min(first + count - i, TILE_DEPTH),
+				   b + i / TILE_DEPTH);
+		break;
+	case ACT_F32:
+		memcpy(f + first, x + first, count * sizeof(float));
+		break;
+	default:
+		break;
+	}
+}
+
+void avx512_act_quantize(enum act_kind kind, const float *x, size_t n, void *dst)
+{
+	avx512_act_quantize_part(kind, x, n, dst, 0, n);
+}

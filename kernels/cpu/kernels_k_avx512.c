@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/kernels_k_avx512.c: one tile (32 rows, one super-block of 256) times 1..8 columns, for
+ * formats with integer scales inside a super-block. Refuses nothing: the caller has unpacked.
+ * Any thread.
+ *
+ * Byte products of a group of weights are summed exactly in 32 bits; groups are chosen so that the
+ * sum, less the offset, fits 16 bits, for then one vpdpwssd multiplies it with its 6- or 8-bit
+ * scale and adds it to the row's sum:
+ *	Q4_K  q - 8  in [-8, 7],   32 weights: 32 * 8 * 127 = 32512
+ *	Q5_K  q - 16 in [-16, 15], 16 weights: 32512
+ *	Q6_K  q - 32 in [-32, 31],  8 weights: 32512
+ *	Q3_K  q - 4  in [-4, 3], stored as q + 12, 16 weights: 8128
+ *	Q2_K  q      in [0, 3], 16 weights: 6096
+ * IQ4_XS has values to 127; its sums of 32 need a whole 32-bit multiplication.
+ * The row's integer sum becomes a float once per super-block.
+ */
+#include "kernels/cpu/avx512_tile.h"
+
+enum k_form { FORM_Q2, FORM_Q3, FORM_Q4, FORM_Q5, FORM_Q6, FORM_IQ4 };
+
+/* words (of four weights) per group, and groups per scale, as powers of two */
+#define GROUP_SHIFT(form) ((form) == FORM_Q4 || (form) == FORM_IQ4 ? 3 : (form) == FORM_Q6 ? 1 : 2)
+#define SCALE_SHIFT(form) ((form) == FORM_Q5 || (form) == FORM_Q6 ? 1 : 0)
+
+static inline __attribute__((always_inline)) __m512i group_start(enum k_form form,
+								 const struct act_k *x, int group)
+{
+	switch (form) {
+	case FORM_Q4:
+		return _mm512_set1_epi32(x->by32[group]);
+	case FORM_IQ4:
+		return _mm512_set1_epi32(x->wide[group]);
+	case FORM_Q3:
+	case FORM_Q5:
+		return _mm512_set1_epi32(x->by16[group]);
+	case FORM_Q6:
+		return _mm512_set1_epi32(x->by8[group]);
+	default:
+		return _mm512_setzero_si512();
+	}
+}
+
+/* exact integer sums of 32 rows and @cols columns */
+static inline __attribute__((always_inline)) void sums(enum k_form form, int cols,
+						       const struct tile *t,
+						       const struct act_k *const *x,
+						       const char *prefetch, __m512i s[][2])
+{
+	const int words = 1 << GROUP_SHIFT(form), per_step = 8 / words;
+
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++)
+		s[c][0] = s[c][1] = _mm512_setzero_si512();
+#pragma GCC unroll 1
+	for (int step = 0; step < 8; step++) {
+		_mm_prefetch(prefetch + 64 * step, _MM_HINT_T0);
+#pragma GCC unroll 4
+		for (int g = 0; g < per_step; g++) {
+			const int group = step * per_step + g;
+			__m512i dot[TILE_COLS][2];
+
+#pragma GCC unroll 8
+			for (int c = 0; c < cols; c++)
+				dot[c][0] = dot[c][1] = group_start(form, x[c], group);
+#pragma GCC unroll 8
+			for (int k = 0; k < words; k++) {
+				const int word = group * words + k;
+				const __m512i w0 = _mm512_load_si512(t->w[word][0]);
+				const __m512i w1 = _mm512_load_si512(t->w[word][1]);
+
+#pragma GCC unroll 8
+				for (int c = 0; c < cols; c++) {
+					int32_t four;
+
+					memcpy(&four, x[c]->q + 4 * word, 4);
+					__m512i a = _mm512_set1_epi32(four);
+
+					dot[c][0] = _mm512_dpbusd_epi32(dot[c][0], w0, a);
+					dot[c][1] = _mm512_dpbusd_epi32(dot[c][1], w1, a);
+				}
+			}
+			const int sc = group >> SCALE_SHIFT(form);
+			const __m512i sc0 = _mm512_load_si512(t->scale[sc][0]);
+			const __m512i sc1 = _mm512_load_si512(t->scale[sc][1]);
+
+#pragma GCC unroll 8
+			for (int c = 0; c < cols; c++) {
+				if (form == FORM_IQ4) {
+					s[c][0] = _mm512_add_epi32(
+						s[c][0], _mm512_mullo_epi32(dot[c][0], sc0));
+					s[c][1] = _mm512_add_epi32(
+						s[c][1], _mm512_mullo_epi32(dot[c][1], sc1));
+				} else {
+					s[c][0] = _mm512_dpwssd_epi32(s[c][0], dot[c][0], sc0);
+					s[c][1] = _mm512_dpwssd_epi32(s[c][1], dot[c][1], sc1);
+				}
+			}
+		}
+	}
+}
+
+static inline __attribute__((always_inline)) void
+product(enum k_form form, int cols, const struct tile *t, const void *const *vectors, size_t offset,
+	float (*acc)[TILE_ROWS], const char *prefetch)
+{
+	const int shifts = form == FORM_Q2 ? 16 : form == FORM_Q4 || form == FORM_Q5 ? 8 : 0;
+	const struct act_k *x[TILE_COLS];
+	__m512i s[TILE_COLS][2];
+	__m512 y[TILE_COLS][2];
+
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++)
+		x[c] = (const void *)((const char *)vectors[c] + offset);
+	sums(form, cols, t, x, prefetch, s);
+
+	const __m512 d0 = _mm512_load_ps(t->d[0][0]), d1 = _mm512_load_ps(t->d[0][1]);
+
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++) {
+		const __m512 d = _mm512_set1_ps(x[c]->d);
+
+		y[c][0] = _mm512_fmadd_ps(_mm512_mul_ps(d0, d), _mm512_cvtepi32_ps(s[c][0]),
+					  _mm512_load_ps(acc[c]));
+		y[c][1] = _mm512_fmadd_ps(_mm512_mul_ps(d1, d), _mm512_cvtepi32_ps(s[c][1]),
+					  _mm512_load_ps(acc[c] + 16));
+	}
+#pragma GCC unroll 1
+	for (int j = 0; j < shifts; j++) {
+		const __m512 f0 = _mm512_load_ps(t->shift[j][0]);
+		const __m512 f1 = _mm512_load_ps(t->shift[j][1]);
+
+#pragma GCC unroll 8
+		for (int c = 0; c < cols; c++) {
+			const float *sum = form == FORM_Q2 ? x[c]->sum16 : x[c]->sum32;
+			const __m512 a = _mm512_set1_ps(sum[j]);
+
+			y[c][0] = _mm512_fmadd_ps(f0, a, y[c][0]);
+			y[c][1] = _mm512_fmadd_ps(f1, a, y[c][1]);
+		}
+	}
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++) {
+		_mm512_store_ps(acc[c], y[c][0]);
+		_mm512_store_ps(acc[c] + 16, y[c][1]);
+	}
+}
+
+#define KERNEL(name, form, cols)                                                                 \
+	static void name##_##cols(const struct tile *t, const void *const *x, size_t offset,     \
+				  float(*acc)[TILE_ROWS], unsigned blocks, const char *prefetch) \
+	{                                                                                        \
+		product(form, cols, t, x, offset, acc, prefetch);                                \
+	}
+#define KERNELS(name, form)                                                                    \
+	KERNEL(name, form, 1)                                                                  \
+	KERNEL(name, form, 2)                                                                  \
+	KERNEL(name, form, 3)                                                                  \
+	KERNEL(name, form, 4)                                                                  \
+	KERNEL(name, form, 5)                                                                  \
+	KERNEL(name, form, 6)                                                                  \
+	KERNEL(name, form, 7)                                                                  \
+	KERNEL(name, form, 8)                                                                  \
+	const kernel_fn avx512_kernel_##name[TILE_COLS] = {                                    \
+		name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8 \
+	};
+
+KERNELS(q2_k, FORM_Q2)
+KERNELS(q3_k, FORM_Q3)
+KERNELS(q4_k, FORM_Q4)
+KERNELS(q5_k, FORM_Q5)
+KERNELS(q6_k, FORM_Q6)
+KERNELS(iq4_xs, FORM_IQ4)

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/ops_avx512.c: the AVX-512 level's table and the walk over a product: blocks of columns,
+ * tiles of 32 rows, 256 weights at a time, eight columns per kernel call. Owns the order in which
+ * memory is read: a tile's rows lie together in the file, and while one tile is worked on the next
+ * is prefetched in file order, a few lines per step, so that memory never waits for arithmetic.
+ * Called by engine workers, each with its own scratch. Refuses unknown types by assertion: the
+ * model reader has checked them.
+ */
+#include "kernels/cpu/avx512_tile.h"
+
+#include <assert.h>
+
+#include "base/num.h"
+
+struct scratch {
+	struct tile tile;
+	float acc[BLOCK_COLS][TILE_ROWS];
+	uint8_t rows[16][ROW_BYTES_MAX];
+};
+
+static const struct tile_format formats[] = {
+#define K(T, t, bytes)                                                                            \
+	{                                                                                         \
+		QUANT_##T, 256, bytes, sizeof(struct act_k), avx512_unpack_##t, avx512_kernel_##t \
+	}
+#define B(T, t, bytes, kernel)                                                 \
+	{                                                                      \
+		QUANT_##T, 32, bytes, sizeof(struct act_b), avx512_unpack_##t, \
+			avx512_kernel_##kernel                                 \
+	}
+	K(Q4_K, q4_k, 144),	    K(Q6_K, q6_k, 210),		  K(Q5_K, q5_k, 176),
+	K(Q2_K, q2_k, 84),	    K(Q3_K, q3_k, 110),		  K(IQ4_XS, iq4_xs, 136),
+	B(Q8_0, q8_0, 34, block),   B(Q4_0, q4_0, 18, block),	  B(Q4_1, q4_1, 20, block_min),
+	B(Q5_0, q5_0, 22, block),   B(Q5_1, q5_1, 24, block_min), B(IQ4_NL, iq4_nl, 18, block),
+	B(MXFP4, mxfp4, 17, block),
+#undef K
+#undef B
+};
+
+static const struct tile_format *tile_format(uint32_t type)
+{
+	for (size_t i = 0; i < ARRAY_LEN(formats); i++)
+		if (formats[i].type == type)
+			return &formats[i];
+	return NULL;
+}
+
+/* Memory still to be brought in: from @at, at most @end. */
+struct ahead {
+	const char *at, *end;
+};
+
+static inline void prefetch(struct ahead *ahead, size_t bytes)
+{
+	const char *to = ahead->at + u64_min(bytes, (uint64_t)(ahead->end - ahead->at));
+
+	for (; ahead->at < to; ahead->at += 64)
+		_mm_prefetch(ahead->at, _MM_HINT_T0);
+	if (ahead->at > ahead->end)
+		ahead->at = ahead->end;
+}
+
+/* One step: @blocks blocks from @w of @rows rows into the tile. */
+static void unpack(const struct tile_format *f, struct scratch *s, const uint8_t *w, size_t stride,
+		   size_t rows, unsigned blocks)
+{
+	const size_t bytes = (size_t)f->bytes * blocks;
+
+	for (int half = 0; half < 2; half++) {
+		const size_t first = 16 * (size_t)half;
+
+		if (rows >= first + 16) {
+			f->unpack(&s->tile, half, w + first * stride, stride, blocks);
+			continue;
+		}
+		if (rows <= first)
+			break;
+		/* the last rows: a copy with sixteen; what the spare rows hold is not stored */
+		for (size_t r = 0; r < 16; r++)
+			memcpy(s->rows[r], w + u64_min(first + r, rows - 1) * stride, bytes);
+		f->unpack(&s->tile, half, s->rows[0], ROW_BYTES_MAX, blocks);
+	}
+}
+
+static void store(const struct matmul *m, const struct scratch *s, size_t row, size_t rows,
+		  size_t first, size_t cols)
+{
+	const uint32_t mask = (uint32_t)((UINT64_C(1) << rows) - 1);
+
+	for (size_t c = 0; c < cols; c++) {
+		float *y = m->y[first + c] + row;
+
+		_mm512_mask_storeu_ps(y, (__mmask16)mask, _mm512_load_ps(s->acc[c]));
+		_mm512_mask_storeu_ps(y + 16, (__mmask16)(mask >> 16),
+				      _mm512_load_ps(s->acc[c] + 16));
+	}
+}
+
+/* Rows [row, row + rows), columns [first, first + cols); @next: the rows that come after. */
+static void multiply_tile(const struct tile_format *f, const struct matmul *m, size_t row,
+			  size_t rows, size_t first, size_t cols, struct ahead next)
+{
+	struct scratch *s = m->scratch;
+	const unsigned per_step = TILE_DEPTH / f->block;
+	const size_t nb = m->n / f->block, steps = div_ceil(nb, per_step);
+	const size_t share = (size_t)(next.end - next.at) / steps + 64;
+	const size_t passes = div_ceil(cols, TILE_COLS);
+	const uint8_t *w = (const uint8_t *)m->w + row * m->row_bytes;
+
+	memset(s->acc, 0, cols * sizeof(s->acc[0]));
+	for (size_t step = 0; step < steps; step++) {
+		const unsigned blocks = (unsigned)u64_min(per_step, nb - step * per_step);
+		struct ahead now = { next.at,
+				     next.at + u64_min(share, (uint64_t)(next.end - next.at)) };
+		const size_t later = passes * 512;
+
+		next.at = now.end;
+		/* what the kernels will not bring in on their way is asked for here */
+		if (share > later)
+			prefetch(&now, share - later);
+		unpack(f, s, w, m->row_bytes, rows, blocks);
+		w += (size_t)f->bytes * per_step;
+		for (size_t c = 0, i = 0; c < cols; i++) {
+			const size_t n = (cols - c) / (passes - i);
+			const char *p = now.at < now.end ? now.at : (const char *)s;
+
+			f->kernel[n - 1](&s->tile, m->x + first + c, step * f->act_bytes,
+					 s->acc + c, blocks, p);
+			if (now.at < now.end)
+				now.at += 512;
+			c += n;
+		}
+	}
+	store(m, s, row, rows, first, cols);
+}
+
+/* Columns whose activations fit the second-level cache beside the tile. */
+static size_t columns_together(size_t act_bytes)
+{
+	size_t cols = (512u << 10) / act_bytes / TILE_COLS * TILE_COLS;
+
+	return cols < 32 ? 32 : cols > BLOCK_COLS ? BLOCK_COLS : cols;
+}
+
+static void matmul(const struct matmul *m)
+{
+	const struct tile_format *f = tile_format(m->type);
+
+	if (!f) {
+		avx512_matmul_float(m);
+		return;
+	}
+
+	const size_t most = columns_together(div_ceil(m->n, TILE_DEPTH) * f->act_bytes);
+	const char *end = (const char *)m->w + m->row1 * m->row_bytes;
+
+	for (size_t c = 0; c < m->cols; c += most) {
+		for (size_t row = m->row0; row < m->row1; row += TILE_ROWS) {
+			const size_t rows = u64_min(TILE_ROWS, m->row1 - row);
+			const char *next = (const char *)m->w + (row + rows) * m->row_bytes;
+			struct ahead ahead = { next, next + u64_min(TILE_ROWS * m->row_bytes,
+								    (uint64_t)(end - next)) };
+
+			multiply_tile(f, m, row, rows, c, u64_min(most, m->cols - c), ahead);
+		}
+	}
+}
+
+static size_t matmul_scratch_bytes(size_t n)
+{
+	return align_up(sizeof(struct scratch), 64);
+}
+
+/* Exactness, not speed, matters here (embedding rows, tests): the reference does it. */
+static void dequantize(uint32_t type, const void *src, float *dst, size_t n)
+{
+	cpu_ops_scalar.dequantize(type, src, dst, n);
+}
+
+const struct cpu_ops cpu_ops_avx512 = {
+	.level = CPU_AVX512,
+	.name = "avx512",
+	.dequantize = dequantize,
+	.act_bytes = avx512_act_bytes,
+	.act_quantize = avx512_act_quantize,
+	.act_quantize_part = avx512_act_quantize_part,
+	.matmul = matmul,
+	.matmul_scratch_bytes = matmul_scratch_bytes,
+	.row_tile = TILE_ROWS,
+};
