@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/* daemon/serve/info.c: what clients ask about the model and the daemon, as wire structs. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/num.h"
+#include "model/gguf.h"
+#include "serve/private.h"
+
+/* Copies as much as fits; a NUL always. Cuts before a UTF-8 character that would not fit whole. */
+static void put_text(char *dst, size_t room, const char *src)
+{
+	size_t len = src ? strlen(src) : 0;
+
+	if (len >= room) {
+		len = room - 1;
+		while (len && ((unsigned char)src[len] & 0xc0) == 0x80)
+			len--;
+	}
+	if (len)
+		memcpy(dst, src, len);
+	dst[len] = '\0';
+}
+
+#define PUT(field, text) put_text(field, sizeof(field), text)
+
+static bool has_chat(const struct tokenizer *t)
+{
+	return tokenizer_special_id(t, "<|im_start|>") >= 0 &&
+	       tokenizer_special_id(t, "<|im_end|>") >= 0;
+}
+
+void info_model(const struct serve *s, struct sluice_model_info *ret)
+{
+	const struct model *m = s->config.model;
+	struct engine_status e;
+
+	engine_get_status(s->config.engine, &e);
+	*ret = (struct sluice_model_info){
+		.struct_size = sizeof(*ret),
+		.flags = has_chat(s->config.tokenizer) ? SLUICE_MODEL_HAS_CHAT : 0,
+		.n_layers = m->n_layers,
+		.n_embd = m->n_embd,
+		.n_vocab = m->n_vocab,
+		.n_ctx_train = m->n_ctx_train,
+		.n_ctx = e.n_ctx,
+		.n_expert = m->n_expert,
+		.n_expert_used = m->n_expert_used,
+		.n_tokens = tokenizer_n_vocab(s->config.tokenizer),
+		.file_type = UINT32_MAX,
+		.expert_bytes_total = m->expert_bytes_total,
+		.dense_bytes = m->dense_bytes,
+		.routed_bytes_per_token = m->routed_bytes_per_token,
+		.n_params = m->n_params,
+		.file_bytes = m->file_bytes,
+	};
+	for (uint32_t i = 0; i < m->n_layers && m->layers; i++)
+		ret->n_expert_layers += m->layers[i].experts.n_parts > 0;
+	if (m->gguf && gguf_u32(m->gguf, "general.file_type", &ret->file_type, NULL))
+		ret->file_type = UINT32_MAX;
+	PUT(ret->arch, m->arch_name);
+	PUT(ret->name, m->name);
+}
+
+static uint32_t count_conns(const struct serve *s)
+{
+	uint32_t n = 0;
+
+	for (const struct conn *c = s->conns; c; c = c->next)
+		n += !c->dead;
+	return n;
+}
+
+size_t info_status(const struct serve *s, struct sluice_status_info *ret, char *fallbacks,
+		   size_t room)
+{
+	const struct model *m = s->config.model;
+	struct engine_status e;
+	size_t used = 0;
+
+	engine_get_status(s->config.engine, &e);
+	*ret = (struct sluice_status_info){
+		.struct_size = sizeof(*ret),
+		.state = (uint32_t)e.state,
+		.filling = e.filling,
+		.threads = e.threads,
+		.n_ctx = e.n_ctx,
+		.n_parallel = e.n_parallel,
+		.n_batch = e.n_batch,
+		.active = e.active,
+		.waiting = e.waiting,
+		.connections = count_conns(s),
+		.load_bytes = e.load_bytes,
+		.load_bytes_total = e.load_bytes_total,
+		.budget_bytes = e.budget_bytes,
+		.resident_bytes = e.resident_bytes,
+		.dense_bytes = e.dense_bytes,
+		.kv_bytes = e.kv_bytes,
+		.experts_total = e.experts_total,
+		.experts_resident = e.experts_resident,
+		.hits = e.hits,
+		.misses = e.misses,
+		.bytes_read = e.bytes_read,
+		.stall_ns = e.stall_ns,
+		.tokens_generated = e.tokens_generated,
+		.tokens_prefilled = e.tokens_prefilled,
+		.steps = e.steps,
+		.uptime_ns = now_ns() - s->started_ns,
+	};
+	PUT(ret->arch, m->arch_name);
+	PUT(ret->model, m->name);
+	PUT(ret->cpu, e.cpu);
+	PUT(ret->io, e.io);
+	PUT(ret->arena, e.arena);
+	PUT(ret->kv, e.kv);
+	PUT(ret->policy, e.policy);
+	PUT(ret->version, SLUICE_VERSION);
+	PUT(ret->failure, e.failure);
+	fallbacks[0] = '\0';
+	for (unsigned i = 0; i < ENGINE_FALLBACKS && e.fallbacks[i] && used < room; i++)
+		used += (size_t)snprintf(fallbacks + used, room - used, "%s%s", used ? "\n" : "",
+					 e.fallbacks[i]);
+	ret->payload_bytes = strlen(fallbacks);
+	return ret->payload_bytes;
+}

@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: MIT */
+/* daemon/serve/job.c: see job.h. */
+#include "serve/job.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/num.h"
+#include "serve/payload.h"
+#include "serve/private.h"
+
+/* Rows are gathered to chunks of about this size, so that few descriptors carry many rows. */
+#define CHUNK_BYTES (4u << 20)
+
+/* ---- engine thread ---- */
+
+static void on_token(struct request *r, uint32_t id)
+{
+	struct job *j = r->arg;
+	uint32_t n = atomic_load_explicit(&j->n_out, memory_order_relaxed);
+
+	j->out[n] = id;
+	/* pairs with the acquire in next_token() */
+	atomic_store_explicit(&j->n_out, n + 1, memory_order_release);
+	serve_wake(j->serve);
+}
+
+static void on_logprob(struct request *r, uint32_t i, double logprob)
+{
+	struct job *j = r->arg;
+
+	j->logprobs[i - 1] = logprob; /* published by done */
+}
+
+/* The job cannot go on for a reason of ours; the engine is asked to stop it. */
+static void fail_job(struct job *j, int code)
+{
+	atomic_store_explicit(&j->fault, code, memory_order_relaxed); /* published by done */
+	atomic_store_explicit(&j->req.cancel, true, memory_order_relaxed);
+}
+
+static int close_chunk(struct job *j)
+{
+	uint32_t n = atomic_load_explicit(&j->n_chunks, memory_order_relaxed);
+	int rc;
+
+	if (n == j->req.n_tokens || j->chunks[n].fd < 0 || !j->chunks[n].n_rows)
+		return 0;
+	rc = payload_seal(j->chunks[n].fd);
+	if (rc)
+		return rc;
+	/* pairs with the acquire in next_logits() */
+	atomic_store_explicit(&j->n_chunks, n + 1, memory_order_release);
+	serve_wake(j->serve);
+	return 0;
+}
+
+static int add_row(struct job *j, uint32_t position, const float *row)
+{
+	size_t bytes = (size_t)j->serve->config.model->n_vocab * sizeof(float);
+	struct logits_chunk *c =
+		&j->chunks[atomic_load_explicit(&j->n_chunks, memory_order_relaxed)];
+	uint64_t pending;
+	int rc;
+
+	if (c->fd < 0) {
+		c->fd = payload_open();
+		c->first = position;
+		if (c->fd < 0)
+			return c->fd;
+	}
+	pending = atomic_fetch_add_explicit(&j->serve->logits_pending, bytes, memory_order_relaxed);
+	if (pending > SERVE_LOGITS_PENDING)
+		rc = -ETIMEDOUT;
+	else
+		rc = payload_append(c->fd, row, bytes);
+	if (rc) {
+		atomic_fetch_sub_explicit(&j->serve->logits_pending, bytes, memory_order_relaxed);
+		return rc;
+	}
+	c->n_rows++;
+	return c->n_rows == j->chunk_rows ? close_chunk(j) : 0;
+}
+
+static void on_logits(struct request *r, uint32_t first, uint32_t n, const float *logits, size_t ld)
+{
+	struct job *j = r->arg;
+
+	if (atomic_load_explicit(&j->fault, memory_order_relaxed))
+		return;
+	for (uint32_t i = 0; i < n; i++) {
+		int rc = add_row(j, first + i, logits + i * ld);
+
+		if (rc) {
+			fail_job(j, rc == -ETIMEDOUT ? SLUICE_E_SLOW : SLUICE_E_NO_MEMORY);
+			return;
+		}
+	}
+}
+
+static void on_done(struct request *r, const struct request_result *result)
+{
+	struct job *j = r->arg;
+	struct serve *s = j->serve;
+
+	if (r->want_logits && !atomic_load_explicit(&j->fault, memory_order_relaxed) &&
+	    close_chunk(j))
+		fail_job(j, SLUICE_E_NO_MEMORY);
+	j->result = *result;
+	/* pairs with the acquire in job_next(); the job may be freed right after it */
+	atomic_store_explicit(&j->done, true, memory_order_release);
+	serve_wake(s);
+}
+
+static const struct request_ops generate_ops = { .token = on_token, .done = on_done };
+static const struct request_ops score_ops = { .logits = on_logits,
+					      .logprob = on_logprob,
+					      .done = on_done };
+
+/* ---- main thread ---- */
+
+static int submit_error(int rc)
+{
+	switch (rc) {
+	case -EINVAL:
+		return SLUICE_E_INVALID;
+	case -E2BIG:
+		return SLUICE_E_TOO_LONG;
+	case -EBUSY:
+		return SLUICE_E_BUSY;
+	case -ESHUTDOWN:
+		return SLUICE_E_SHUTDOWN;
+	case -ENOMEM:
+		return SLUICE_E_NO_MEMORY;
+	default:
+		return SLUICE_E_INTERNAL;
+	}
+}
+
+static int result_error(int rc)
+{
+	if (rc == -EIO || rc == -ESTALE || rc == -ENODATA)
+		return SLUICE_E_IO;
+	return submit_error(rc);
+}
+
+static int take_buffers(struct job *j)
+{
+	struct request *r = &j->req;
+
+	if (r->max_tokens) {
+		j->out = calloc(r->max_tokens, sizeof(*j->out));
+		if (!j->out)
+			return -ENOMEM;
+	}
+	if (r->want_logprobs) {
+		j->logprobs = calloc(r->n_tokens, sizeof(*j->logprobs));
+		if (!j->logprobs)
+			return -ENOMEM;
+	}
+	if (r->want_logits) {
+		j->chunks = calloc(r->n_tokens, sizeof(*j->chunks));
+		if (!j->chunks)
+			return -ENOMEM;
+		for (uint32_t i = 0; i < r->n_tokens; i++)
+			j->chunks[i].fd = -1;
+	}
+	return 0;
+}
+
+static void fill_request(struct job *j, const struct message *m, uint32_t n_ctx)
+{
+	struct request *r = &j->req;
+
+	r->arg = j;
+	r->tokens = j->prompt;
+	if (m->type == SLUICE_SCORE) {
+		j->score = true;
+		r->ops = &score_ops;
+		r->want_logits = m->u.score.flags & SLUICE_LOGITS_OUT;
+		r->want_logprobs = m->u.score.flags & SLUICE_LOGPROBS_OUT;
+		return;
+	}
+	j->raw = m->u.generate.flags & SLUICE_RAW;
+	r->ops = &generate_ops;
+	r->max_tokens = m->u.generate.max_tokens;
+	if (r->n_tokens <= n_ctx && r->max_tokens > n_ctx - r->n_tokens)
+		r->max_tokens = n_ctx - r->n_tokens;
+	r->n_untimed = m->u.generate.n_untimed;
+	r->ignore_eog = m->u.generate.flags & SLUICE_IGNORE_EOG;
+	r->sampling = (struct sampling){
+		.temperature = m->u.generate.temperature,
+		.top_k = m->u.generate.top_k,
+		.top_p = m->u.generate.top_p,
+		.min_p = m->u.generate.min_p,
+		.seed = m->u.generate.seed,
+	};
+}
+
+/* Refusals that need the context's length. */
+static int check_length(const struct message *m, uint32_t n_prompt, uint32_t n_ctx, struct err *err)
+{
+	bool grows = m->type == SLUICE_GENERATE && m->u.generate.max_tokens;
+
+	if (n_prompt + (grows ? 1 : 0) > n_ctx)
+		return err_set(err, SLUICE_E_TOO_LONG,
+			       "the prompt has %u tokens%s, the context holds %u (sluiced --ctx)",
+			       n_prompt, grows ? " and no room for an answer" : "", n_ctx);
+	if (m->type == SLUICE_GENERATE && m->u.generate.n_untimed > n_prompt)
+		return err_set(err, SLUICE_E_INVALID, "n_untimed is longer than the prompt");
+	return 0;
+}
+
+int job_create(struct serve *s, struct conn *conn, const struct message *m, uint32_t *prompt,
+	       uint32_t n_prompt, struct job **ret, struct err *err)
+{
+	struct engine_status status;
+	struct job *j = NULL;
+	size_t row = (size_t)s->config.model->n_vocab * sizeof(float);
+	int rc;
+
+	engine_get_status(s->config.engine, &status);
+	rc = check_length(m, n_prompt, status.n_ctx, err);
+	if (rc)
+		goto out_prompt;
+	rc = SLUICE_E_NO_MEMORY;
+	j = calloc(1, sizeof(*j));
+	if (!j)
+		goto out_prompt;
+	j->serve = s;
+	j->conn = conn;
+	j->id = m->id;
+	j->prompt = prompt;
+	j->chunk_rows = row < CHUNK_BYTES ? (uint32_t)(CHUNK_BYTES / row) : 1;
+	j->req.n_tokens = n_prompt;
+	fill_request(j, m, status.n_ctx);
+	if (take_buffers(j))
+		goto out_job;
+	detok_init(&j->detok, s->config.tokenizer, j->raw);
+	rc = engine_submit(s->config.engine, &j->req, err);
+	if (rc) {
+		rc = submit_error(rc);
+		goto out_job;
+	}
+	*ret = j;
+	return 0;
+out_job:
+	job_destroy(j);
+	prompt = NULL;
+out_prompt:
+	free(prompt);
+	return err_set(err, rc, "%s", message_error_text(rc));
+}
+
+static bool next_token(struct job *j, struct reply *ret)
+{
+	/* pairs with the release in on_token() */
+	uint32_t n = atomic_load_explicit(&j->n_out, memory_order_acquire);
+	ssize_t len;
+
+	if (j->n_sent == n)
+		return false;
+	len = detok_push(&j->detok, j->out[j->n_sent], j->serve->text, j->serve->text_room);
+	ret->type = SLUICE_TOKEN;
+	ret->u.token = (struct sluice_token){ .struct_size = sizeof(struct sluice_token),
+					      .token = j->out[j->n_sent],
+					      .index = j->n_sent };
+	ret->payload = j->serve->text;
+	ret->payload_bytes = ret->u.token.payload_bytes = len > 0 ? (uint64_t)len : 0;
+	j->n_sent++;
+	return true;
+}
+
+/* What is left of a character that never became complete. */
+static bool next_flush(struct job *j, struct reply *ret)
+{
+	ssize_t len;
+
+	if (j->flushed || j->score)
+		return false;
+	j->flushed = true;
+	len = detok_flush(&j->detok, j->serve->text, j->serve->text_room);
+	if (len <= 0)
+		return false;
+	ret->type = SLUICE_TOKEN;
+	ret->u.token = (struct sluice_token){ .struct_size = sizeof(struct sluice_token),
+					      .token = SLUICE_NO_TOKEN,
+					      .index = j->n_sent,
+					      .payload_bytes = (uint64_t)len };
+	ret->payload = j->serve->text;
+	ret->payload_bytes = (uint64_t)len;
+	return true;
+}
+
+static bool next_logits(struct job *j, struct reply *ret)
+{
+	struct logits_chunk *c;
+	uint64_t bytes;
+
+	/* pairs with the release in close_chunk() */
+	if (j->n_chunks_sent == atomic_load_explicit(&j->n_chunks, memory_order_acquire))
+		return false;
+	c = &j->chunks[j->n_chunks_sent++];
+	bytes = (uint64_t)c->n_rows * j->serve->config.model->n_vocab * sizeof(float);
+	atomic_fetch_sub_explicit(&j->serve->logits_pending, bytes, memory_order_relaxed);
+	ret->type = SLUICE_LOGITS;
+	ret->u.logits = (struct sluice_logits){ .struct_size = sizeof(struct sluice_logits),
+						.first = c->first,
+						.n_rows = c->n_rows,
+						.n_vocab = j->serve->config.model->n_vocab,
+						.payload_bytes = bytes };
+	ret->payload_bytes = bytes;
+	ret->fd = c->fd;
+	c->fd = -1;
+	return true;
+}
+
+static bool next_logprobs(struct job *j, struct reply *ret)
+{
+	uint32_t n = j->req.n_tokens - 1;
+
+	if (j->logprobs_sent || !j->logprobs || j->result.stop == STOP_ERROR ||
+	    j->result.stop == STOP_CANCELLED)
+		return false;
+	j->logprobs_sent = true;
+	ret->type = SLUICE_LOGPROBS;
+	ret->u.logprobs = (struct sluice_logprobs){ .struct_size = sizeof(struct sluice_logprobs),
+						    .count = n,
+						    .payload_bytes = n * sizeof(double) };
+	ret->payload = j->logprobs;
+	ret->payload_bytes = n * sizeof(double);
+	return true;
+}
+
+static void last_reply(struct job *j, struct reply *ret)
+{
+	int fault = atomic_load_explicit(&j->fault, memory_order_relaxed);
+	const struct request_result *r = &j->result;
+	struct sluice_done *d = &ret->u.done;
+	const char *text = "";
+
+	*d = (struct sluice_done){
+		.struct_size = sizeof(*d),
+		.stop = (uint32_t)r->stop,
+		.n_prompt = j->req.n_tokens,
+		.n_generated = j->n_sent,
+		.prompt_ns = r->prompt_ns,
+		.predict_ns = r->predict_ns,
+		.ttft_ns = r->ttft_ns,
+		.hits = r->hits,
+		.misses = r->misses,
+		.bytes_read = r->bytes_read,
+		.stall_ns = r->stall_ns,
+		.span_ns = r->span_ns,
+	};
+	if (fault) {
+		d->stop = SLUICE_STOP_ERROR;
+		d->code = (uint32_t)fault;
+		text = fault == SLUICE_E_SLOW ? "the client did not take its logits in time"
+					      : message_error_text(fault);
+	} else if (r->stop == STOP_ERROR) {
+		d->code = (uint32_t)result_error(r->error);
+		text = r->err.text[0] ? r->err.text : message_error_text((int)d->code);
+	}
+	ret->type = SLUICE_DONE;
+	ret->payload = text;
+	ret->payload_bytes = d->payload_bytes = strlen(text);
+}
+
+bool job_next(struct job *j, struct reply *ret)
+{
+	/* Before the counters: what came before done() is then visible. Pairs with on_done(). */
+	bool done = atomic_load_explicit(&j->done, memory_order_acquire);
+
+	memset(ret, 0, sizeof(*ret));
+	ret->fd = -1;
+	if (next_token(j, ret) || next_logits(j, ret))
+		return true;
+	if (!done || j->done_sent)
+		return false;
+	if (next_flush(j, ret) || next_logprobs(j, ret))
+		return true;
+	last_reply(j, ret);
+	j->done_sent = true;
+	return true;
+}
+
+bool job_finished(const struct job *j)
+{
+	return atomic_load_explicit(&j->done, memory_order_acquire) && (j->done_sent || !j->conn);
+}
+
+void job_destroy(struct job *j)
+{
+	size_t row = (size_t)j->serve->config.model->n_vocab * sizeof(float);
+
+	for (uint32_t i = 0; j->chunks && i < j->req.n_tokens; i++) {
+		if (j->chunks[i].fd < 0)
+			continue;
+		close(j->chunks[i].fd);
+		atomic_fetch_sub_explicit(&j->serve->logits_pending, j->chunks[i].n_rows * row,
+					  memory_order_relaxed);
+	}
+	free(j->chunks);
+	free(j->logprobs);
+	free(j->out);
+	free(j->prompt);
+	free(j);
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/* daemon/serve/options.c: see options.h. */
+#include "serve/options.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "base/opts.h"
+#include "base/size.h"
+
+#define AT(field) offsetof(struct options, field)
+
+static int parse_budget(const char *text, void *field, struct err *err)
+{
+	return options_budget(text, field, err);
+}
+
+static const struct opt table[] = {
+	{ "--model", "-m", OPT_TEXT, AT(model), "FILE",
+	  .help = "The GGUF file to serve; of a split model its first part." },
+	{ "--socket", "-s", OPT_TEXT, AT(socket), "PATH",
+	  .help = "Where to listen: a Unix socket, made with mode 0660." },
+	{ "--host-budget", NULL, OPT_CUSTOM, AT(host_budget), "SIZE|PERCENT%",
+	  .parse = parse_budget,
+	  .help = "Memory for experts, their padding included: 12G, 512MiB, or a percentage of all "
+		  "experts. Default: what free memory allows." },
+	{ "--threads", "-t", OPT_U32, AT(threads), "N", 0, 1024, .def = "0",
+	  .help = "Compute threads; 0: one per core that may be used." },
+	{ "--ctx", "-c", OPT_U32, AT(ctx), "N", 0, 16777216, .def = "0",
+	  .help = "Context of each sequence in tokens; 0: the model's, at most 16384." },
+	{ "--parallel", NULL, OPT_U32, AT(parallel), "N", 0, 256, .def = "0",
+	  .help = "Sequences decoded together; 0: 4." },
+	{ "--batch", NULL, OPT_U32, AT(batch), "N", 0, 65536, .def = "0",
+	  .help = "Most tokens in one step while prompts are read in; 0: 512." },
+	{ "--kv-type", NULL, OPT_CHOICE, AT(kv_type), "TYPE", .choices = "f16|q8_0", .def = "f16",
+	  .help = "Precision of the KV cache." },
+	{ "--io", NULL, OPT_CHOICE, AT(io), "KIND", .choices = "auto|uring|pread", .def = "auto",
+	  .help = "How the disk is read. A kind that is named and cannot be had is an error." },
+	{ "--io-depth", NULL, OPT_U32, AT(io_depth), "N", 0, 4096, .def = "0",
+	  .help = "Reads in flight; 0: 32." },
+	{ "--io-request", NULL, OPT_SIZE, AT(io_request), "SIZE", 0, 268435456, .def = "0",
+	  .help = "Bytes of one read; 0: 1 MiB." },
+	{ "--cpu", NULL, OPT_TEXT, AT(cpu), "auto|scalar|avx2|avx512", .def = "auto",
+	  .help = "Instruction set. One that is named and not there is an error." },
+	{ "--policy", NULL, OPT_TEXT, AT(policy), "lru|lfu|static:FILE", .def = "lfu",
+	  .help = "Which experts stay in memory." },
+	{ "--no-fill", NULL, OPT_FLAG, AT(no_fill),
+	  .help = "Do not bring experts in before they are asked for." },
+	{ "--trace", NULL, OPT_TEXT, AT(trace), "FILE",
+	  .help = "Record which experts each token uses (docs/trace.md)." },
+	{ "--log-level", NULL, OPT_CHOICE, AT(log_level), "LEVEL",
+	  .choices = "error|warn|notice|info|debug", .def = "info",
+	  .help = "Least urgent lines to log." },
+	{ "--help", "-h", OPT_FLAG, AT(help), .help = "This text." },
+	{ "--version", NULL, OPT_FLAG, AT(version), .help = "The version." },
+};
+
+int options_budget(const char *text, struct budget_option *ret, struct err *err)
+{
+	size_t len = strlen(text);
+	struct budget_option b = { 0 };
+
+	if (len && text[len - 1] == '%') {
+		char *end;
+		unsigned long percent;
+
+		percent = *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : 0;
+		if (percent < 1 || percent > 100 || end != text + len - 1)
+			return err_set(err, -EINVAL, "%s is not 1%% to 100%%", text);
+		b.percent = (uint32_t)percent;
+	} else if (size_parse(text, &b.bytes) || !b.bytes) {
+		return err_set(err, -EINVAL, "%s is not a size such as 12G, or a percentage", text);
+	}
+	*ret = b;
+	return 0;
+}
+
+int options_parse(int argc, char **argv, struct options *ret, struct err *err)
+{
+	int rc;
+
+	memset(ret, 0, sizeof(*ret));
+	rc = opts_parse(table, ARRAY_LEN(table), argc, argv, ret, NULL, err);
+	if (rc || ret->help || ret->version)
+		return rc;
+	if (!ret->model)
+		return err_set(err, -EINVAL, "--model FILE is missing");
+	if (!ret->socket)
+		return err_set(err, -EINVAL, "--socket PATH is missing");
+	if (ret->io_request % 4096)
+		return err_set(err, -EINVAL, "--io-request must be a multiple of 4096");
+	return 0;
+}
+
+void options_help(FILE *out)
+{
+	fprintf(out, "usage: sluiced --model FILE --socket PATH [options]\n\n"
+		     "Opens a mixture-of-experts model, keeps as many experts in memory as it may, "
+		     "reads the\nothers from disk as they are needed, and serves clients on a Unix "
+		     "socket.\n\n");
+	opts_help(out, table, ARRAY_LEN(table));
+	fprintf(out, "\nSizes take K, M, G, T or KiB, MiB, GiB, TiB: powers of 1024.\n"
+		     "SIGTERM or SIGINT stops it. Try: sluice generate --socket PATH --chat "
+		     "--prompt 'Hello'\n");
+}

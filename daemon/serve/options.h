@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/options.h: sluiced's options. One table drives parsing, checks, --help and the
+ * manual page's list; main() reads the struct. Main thread.
+ */
+#ifndef SLUICE_SERVE_OPTIONS_H
+#define SLUICE_SERVE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/err.h"
+
+struct budget_option {
+	uint64_t bytes;	  /* 0: by percent, or automatic where that is 0 too */
+	uint32_t percent; /* 1..100 */
+};
+
+struct options {
+	const char *model, *socket, *policy, *trace, *cpu;
+	struct budget_option host_budget;
+	uint32_t threads, ctx, parallel, batch;
+	uint32_t kv_type, io; /* enum kv_type, enum reader_kind */
+	uint32_t io_depth;
+	uint64_t io_request;
+	uint32_t log_level; /* index in "error|warn|notice|info|debug" */
+	bool no_fill, help, version;
+};
+
+/*
+ * 0 or -EINVAL and a sentence. With --help or --version nothing else is required; otherwise --model
+ * and --socket are.
+ */
+int options_parse(int argc, char **argv, struct options *ret, struct err *err);
+
+void options_help(FILE *out);
+
+/* "8G" or "50%" -> *ret; 0 or -EINVAL and a sentence. */
+int options_budget(const char *text, struct budget_option *ret, struct err *err);
+
+#endif

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/serve.c: the loop of the main thread, and the life of a struct serve.
+ *
+ * Five kinds of events: a client connects, a client speaks or takes, the engine has something for a
+ * client (one eventfd for all), the engine's state changed, a signal. Deadlines are the timeout of
+ * epoll_wait(). See serve.h.
+ */
+#include "serve/serve.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "serve/private.h"
+
+#define MAX_EVENTS	   32
+#define NOTICES_WINDOW_NS  10000000000u
+#define NOTICES_PER_WINDOW 10
+
+static_assert((int)SLUICE_STOP_EOG == (int)STOP_EOG, "uapi");
+static_assert((int)SLUICE_STOP_LENGTH == (int)STOP_LENGTH, "uapi");
+static_assert((int)SLUICE_STOP_CANCELLED == (int)STOP_CANCELLED, "uapi");
+static_assert((int)SLUICE_STOP_ERROR == (int)STOP_ERROR, "uapi");
+static_assert((int)SLUICE_STATE_READY == (int)ENGINE_READY, "uapi");
+static_assert((int)SLUICE_STATE_FAILED == (int)ENGINE_FAILED, "uapi");
+
+void serve_wake(struct serve *s)
+{
+	uint64_t one = 1;
+
+	/* One write per look of the main thread; pairs with the exchange in take_wake(). */
+	if (atomic_exchange_explicit(&s->wake_pending, true, memory_order_acq_rel))
+		return;
+	if (write(s->wake_fd, &one, sizeof(one)) < 0)
+		return; /* only when it is set already */
+}
+
+void serve_stop(struct serve *s)
+{
+	atomic_store_explicit(&s->stop, true, memory_order_release);
+	serve_wake(s);
+}
+
+void serve_notice(struct serve *s, const char *msg, const struct conn *c, const char *cause)
+{
+	uint64_t now = now_ns();
+
+	if (now - s->notices_ns > NOTICES_WINDOW_NS) {
+		s->notices_ns = now;
+		s->n_notices = 0;
+	}
+	if (s->n_notices++ >= NOTICES_PER_WINDOW)
+		return;
+	if (c)
+		log_line(LOG_NOTICE, msg, "uid=%u cause=\"%s\"", (unsigned)c->uid, cause);
+	else
+		log_line(LOG_NOTICE, msg, "cause=\"%s\"", cause);
+}
+
+static int watch(struct serve *s, int fd, enum source source)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = &s->sources[source] };
+
+	s->sources[source] = source;
+	return epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
+}
+
+static int watch_signals(struct serve *s)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (s->signal_fd < 0)
+		return -errno;
+	return watch(s, s->signal_fd, SOURCE_SIGNAL);
+}
+
+static int open_loop(struct serve *s, struct err *err)
+{
+	int rc;
+
+	s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->epoll_fd < 0 || s->wake_fd < 0)
+		return err_set(err, -errno, "cannot make the event loop: %s", strerror(errno));
+	rc = watch(s, s->wake_fd, SOURCE_WAKE);
+	if (!rc)
+		rc = watch(s, engine_state_fd(s->config.engine), SOURCE_ENGINE);
+	if (!rc && s->config.signals)
+		rc = watch_signals(s);
+	return rc ? err_set(err, rc, "cannot make the event loop: %s", strerror(-rc)) : 0;
+}
+
+int serve_create(const struct serve_config *config, struct serve **ret, struct err *err)
+{
+	struct serve *s = calloc(1, sizeof(*s));
+	int rc = -ENOMEM;
+
+	if (!s)
+		return err_set(err, rc, "out of memory");
+	s->config = *config;
+	if (!s->config.stall_ms)
+		s->config.stall_ms = SERVE_STALL_MS;
+	if (!s->config.hello_ms)
+		s->config.hello_ms = SERVE_HELLO_MS;
+	s->epoll_fd = s->listen_fd = s->signal_fd = s->wake_fd = s->reserve_fd = -1;
+	s->started_ns = now_ns();
+	s->text_room = detok_bound(config->tokenizer) + 16;
+	s->packet = malloc(SLUICE_MSG_MAX);
+	s->built = malloc(SLUICE_MSG_MAX);
+	s->text = malloc(s->text_room);
+	if (!s->packet || !s->built || !s->text) {
+		err_set(err, rc, "out of memory");
+		goto out;
+	}
+	rc = open_loop(s, err);
+	if (!rc)
+		rc = listen_open(s, err);
+	if (rc)
+		goto out;
+	*ret = s;
+	return 0;
+out:
+	serve_destroy(s);
+	return rc;
+}
+
+/* Sends what the jobs have and frees those that are through. */
+static void pump_jobs(struct serve *s)
+{
+	struct job **link = &s->jobs, *j;
+
+	for (struct conn *c = s->conns; c; c = c->next)
+		if (c->n_jobs && !c->dead && !c->out)
+			conn_pump(c);
+	while ((j = *link)) {
+		if (!job_finished(j)) {
+			link = &j->next;
+			continue;
+		}
+		*link = j->next;
+		if (j->conn)
+			j->conn->n_jobs--;
+		job_destroy(j);
+	}
+}
+
+static void take_wake(struct serve *s)
+{
+	uint64_t count;
+
+	if (read(s->wake_fd, &count, sizeof(count)) < 0)
+		return;
+	/* Before looking at the jobs: what comes after this writes the eventfd again. */
+	atomic_exchange_explicit(&s->wake_pending, false, memory_order_acq_rel);
+}
+
+static int take_state(struct serve *s, struct err *err)
+{
+	struct engine_status e;
+	uint64_t count;
+
+	if (read(engine_state_fd(s->config.engine), &count, sizeof(count)) < 0)
+		return 0;
+	engine_get_status(s->config.engine, &e);
+	if (e.state == ENGINE_FAILED)
+		return err_set(err, -EIO, "%s", e.failure[0] ? e.failure : "the engine failed");
+	if (e.state == ENGINE_READY && !s->ready) {
+		s->ready = true;
+		log_line(LOG_NOTICE, "ready", "socket=%s load_seconds=%.2f dense_bytes=%llu",
+			 s->config.socket_path, (double)(now_ns() - s->started_ns) / 1e9,
+			 (unsigned long long)e.dense_bytes);
+		notify_manager("READY=1\nSTATUS=ready");
+	}
+	return 0;
+}
+
+static void take_signal(struct serve *s)
+{
+	struct signalfd_siginfo info;
+
+	if (read(s->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	log_line(LOG_NOTICE, "stopping", "signal=%u", info.ssi_signo);
+	s->stopping = true;
+}
+
+static int take_event(struct serve *s, const struct epoll_event *ev, struct err *err)
+{
+	switch (*(enum source *)ev->data.ptr) {
+	case SOURCE_LISTEN:
+		listen_accept(s);
+		return 0;
+	case SOURCE_SIGNAL:
+		take_signal(s);
+		return 0;
+	case SOURCE_WAKE:
+		take_wake(s);
+		return 0;
+	case SOURCE_ENGINE:
+		return take_state(s, err);
+	case SOURCE_CONN:
+		conn_event(ev->data.ptr, ev->events);
+		return 0;
+	}
+	return 0;
+}
+
+int serve_run(struct serve *s, struct err *err)
+{
+	struct epoll_event events[MAX_EVENTS];
+
+	while (!s->stopping) {
+		int n = epoll_wait(s->epoll_fd, events, MAX_EVENTS, conn_deadline_ms(s));
+
+		if (n < 0 && errno != EINTR)
+			return err_set(err, -errno, "epoll_wait: %s", strerror(errno));
+		for (int i = 0; i < n; i++) {
+			int rc = take_event(s, &events[i], err);
+
+			if (rc)
+				return rc;
+		}
+		pump_jobs(s);
+		conn_sweep(s, true);
+		/* pairs with the release in serve_stop() */
+		if (atomic_load_explicit(&s->stop, memory_order_acquire))
+			s->stopping = true;
+	}
+	notify_manager("STOPPING=1");
+	return 0;
+}
+
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+void serve_destroy(struct serve *s)
+{
+	struct job *j;
+
+	if (!s)
+		return;
+	listen_close(s);
+	pump_jobs(s);
+	for (struct conn *c = s->conns; c; c = c->next)
+		conn_drop(c);
+	conn_sweep(s, false);
+	while ((j = s->jobs)) {
+		s->jobs = j->next;
+		job_destroy(j);
+	}
+	close_fd(s->reserve_fd);
+	close_fd(s->signal_fd);
+	close_fd(s->wake_fd);
+	close_fd(s->epoll_fd);
+	free(s->text);
+	free(s->built);
+	free(s->packet);
+	free(s);
+}
