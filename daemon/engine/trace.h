@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * daemon/engine/trace.h: writes the routing trace that --trace asks for (format: docs/trace.md).
- * Engine thread; nothing blocks on the disk on the token path, and a full disk only ends the trace.
+ *
+ * The engine thread puts rows into a ring taken at start; a thread of its own turns them into text
+ * and writes. Nothing on the token path waits for the disk: where the ring is full rows are counted
+ * as lost, and the trace says so. A full disk or any other error ends the trace, not the daemon:
+ * the file is cut back to its last whole row, trace_error() says it once, and rows are dropped.
  */
 #ifndef SLUICE_ENGINE_TRACE_H
 #define SLUICE_ENGINE_TRACE_H
@@ -13,12 +17,21 @@
 
 struct trace;
 
-/* Creates @path and writes the header. 0 or -errno and a sentence. */
+/* Creates @path (or empties it), writes the header, starts the thread. 0 or -errno and a sentence.
+ * The model must have experts (-EINVAL). */
 int trace_open(const char *path, const struct model *m, struct trace **ret, struct err *err);
-void trace_close(struct trace *t); /* flushes; NULL is fine */
+void trace_close(struct trace *t); /* writes what is left, joins the thread; NULL is fine */
 
-/* The experts that one token of a layer used, in rank order, with their weights. */
+/*
+ * The experts that one token of a layer used, in rank order, with their weights; @k of them, at
+ * most the model's n_expert_used. Rows of one step and layer are given one after the other, a
+ * sequence's positions in rising order. Engine thread; never blocks, never allocates.
+ */
 void trace_layer(struct trace *t, uint64_t step, uint32_t seq, uint32_t pos, uint32_t layer,
 		 const uint32_t *ids, const float *weights, uint32_t k);
+
+/* 0, or once after writing has ended: -errno and a sentence for the log. NULL @t: 0. Any one
+ * thread. */
+int trace_error(struct trace *t, struct err *err);
 
 #endif
