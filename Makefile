@@ -37,7 +37,7 @@ SRC_policy := $(wildcard daemon/policy/*.c)
 SRC_engine := $(wildcard daemon/engine/*.c)
 SRC_serve := $(wildcard daemon/serve/*.c)
 SRC_tools := $(wildcard tools/*.c)
-SRC_lib := uapi/libsluice.c
+SRC_lib := $(wildcard uapi/*.c)
 
 ifneq ($(shell $(CC) -dumpmachine | grep -c x86_64),1)
 SRC_kernels := $(filter-out %_avx2.c %_avx512.c,$(SRC_kernels))

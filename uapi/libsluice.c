@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * uapi/libsluice.c: see sluice.h. One struct per connection, one request at a time on it: a call
+ * sends its request and hands on the replies until the last. Bytes and descriptors are the business
+ * of libsluice_wire.c.
+ */
+#include "sluice.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "libsluice_wire.h"
+
+const char *sluice_stop_name(uint32_t stop)
+{
+	static const char *const names[] = { "stop", "length", "cancelled", "error" };
+
+	return stop < sizeof(names) / sizeof(names[0]) ? names[stop] : "error";
+}
+
+void sluice_cancel(struct sluice *s)
+{
+	uint64_t id = atomic_load_explicit(&s->open_id, memory_order_acquire);
+	struct {
+		struct sluice_msg head;
+		struct sluice_cancel cancel;
+	} packet = {
+		.head = { .size = sizeof(packet), .type = SLUICE_CANCEL, .id = id },
+		.cancel = { .struct_size = sizeof(packet.cancel) },
+	};
+	int saved = errno;
+
+	/* One packet, one call: safe beside a thread that receives, and in a signal handler. */
+	if (id && send(s->fd, &packet, sizeof(packet), MSG_NOSIGNAL) < 0)
+		errno = saved; /* the daemon is gone: the receiver will see that */
+	errno = saved;
+}
+
+/* One question, one answer of @type. The caller drops the reply. */
+static int expect(struct sluice *s, uint16_t type, struct sluice__reply *r,
+		  struct sluice_fault *fault)
+{
+	int rc = sluice__next_reply(s, s->last_id, r, fault);
+
+	if (rc || r->head.type == type)
+		return rc;
+	sluice__drop_reply(r);
+	return sluice__fail_protocol(fault);
+}
+
+/* ---- connecting ---- */
+
+static int shake_hands(struct sluice *s, struct sluice_fault *fault)
+{
+	struct sluice_hello hello = { .struct_size = sizeof(hello),
+				      .magic = SLUICE_PROTO_MAGIC,
+				      .version_min = SLUICE_PROTO_VERSION_MIN,
+				      .version_max = SLUICE_PROTO_VERSION,
+				      .client = "libsluice" };
+	struct sluice__reply r;
+	int rc = sluice__send_request(s, SLUICE_HELLO, &hello, NULL, 0, NULL, 0, fault);
+
+	if (!rc)
+		rc = sluice__next_reply(s, 0, &r, fault);
+	if (rc)
+		return rc;
+	sluice__copy_fixed(&r, &s->welcome, sizeof(s->welcome));
+	s->welcome.server[sizeof(s->welcome.server) - 1] = '\0';
+	sluice__drop_reply(&r);
+	if (r.head.type != SLUICE_WELCOME || s->welcome.magic != SLUICE_PROTO_MAGIC ||
+	    s->welcome.version < SLUICE_PROTO_VERSION_MIN ||
+	    s->welcome.version > SLUICE_PROTO_VERSION)
+		return sluice__fail(
+			fault, -EPROTONOSUPPORT,
+			"what listens there does not speak this version of the protocol");
+	return 0;
+}
+
+int sluice_connect(const char *path, struct sluice **ret, struct sluice_fault *fault)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sluice *s;
+	int rc;
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return sluice__fail(fault, -ENAMETOOLONG, "%s: a socket path has at most %zu bytes",
+				    path, sizeof(addr.sun_path) - 1);
+	memcpy(addr.sun_path, path, strlen(path) + 1);
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return sluice__fail(fault, -ENOMEM, "out of memory");
+	s->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (s->fd < 0) {
+		rc = sluice__fail(fault, -errno, "cannot make a socket: %s", strerror(errno));
+		goto out;
+	}
+	do
+		rc = connect(s->fd, (struct sockaddr *)&addr, sizeof(addr)) ? -errno : 0;
+	while (rc == -EINTR);
+	if (rc)
+		sluice__fail(fault, rc, "%s: cannot connect: %s", path, strerror(-rc));
+	else
+		rc = shake_hands(s, fault);
+	if (rc)
+		goto out;
+	*ret = s;
+	return 0;
+out:
+	sluice_close(s);
+	return rc;
+}
+
+void sluice_close(struct sluice *s)
+{
+	if (!s)
+		return;
+	if (s->fd >= 0)
+		close(s->fd);
+	free(s);
+}
+
+const struct sluice_welcome *sluice_daemon(const struct sluice *s)
+{
+	return &s->welcome;
+}
+
+/* ---- questions ---- */
+
+static void copy_text(char *dst, size_t room, const struct sluice__reply *r)
+{
+	size_t n = r->payload_bytes;
+
+	if (!dst || !room)
+		return;
+	if (n >= room)
+		n = room - 1;
+	memcpy(dst, r->payload, n);
+	dst[n] = '\0';
+}
+
+static int ask(struct sluice *s, uint16_t type, uint16_t reply_type, void *ret, size_t size,
+	       char *text, size_t room, struct sluice_fault *fault)
+{
+	struct sluice_query q = { .struct_size = sizeof(q) };
+	struct sluice__reply r;
+	int rc = sluice__send_request(s, type, &q, NULL, 0, NULL, 0, fault);
+
+	if (!rc)
+		rc = expect(s, reply_type, &r, fault);
+	if (rc)
+		return rc;
+	sluice__copy_fixed(&r, ret, size);
+	copy_text(text, room, &r);
+	sluice__drop_reply(&r);
+	return 0;
+}
+
+#define END_TEXT(field) ((field)[sizeof(field) - 1] = '\0')
+
+int sluice_get_model(struct sluice *s, struct sluice_model_info *ret, char *path, size_t len,
+		     struct sluice_fault *fault)
+{
+	int rc = ask(s, SLUICE_MODEL_INFO, SLUICE_MODEL, ret, sizeof(*ret), path, len, fault);
+
+	if (rc)
+		return rc;
+	END_TEXT(ret->arch);
+	END_TEXT(ret->name);
+	return 0;
+}
+
+int sluice_get_status(struct sluice *s, struct sluice_status_info *ret, char *fallbacks, size_t len,
+		      struct sluice_fault *fault)
+{
+	int rc = ask(s, SLUICE_STATUS, SLUICE_STATUS_REPLY, ret, sizeof(*ret), fallbacks, len,
+		     fault);
+
+	if (rc)
+		return rc;
+	END_TEXT(ret->arch);
+	END_TEXT(ret->cpu);
+	END_TEXT(ret->io);
+	END_TEXT(ret->arena);
+	END_TEXT(ret->kv);
+	END_TEXT(ret->policy);
+	END_TEXT(ret->version);
+	END_TEXT(ret->model);
+	END_TEXT(ret->failure);
+	return 0;
+}
+
+/* ---- requests ---- */
+
+/* The two parts of a prompt's payload. */
+struct parts {
+	const void *a, *b;
+	size_t a_bytes, b_bytes;
+	uint32_t flags;
+};
+
+static struct parts split_prompt(const struct sluice_prompt *p)
+{
+	struct parts parts = { .flags = p->flags & (SLUICE_CHAT | SLUICE_SPECIAL) };
+
+	if (p->tokens) {
+		parts.flags |= SLUICE_TOKENS_IN;
+		parts.b = p->tokens;
+		parts.b_bytes = p->n_tokens > SLUICE_PAYLOAD_MAX ? (size_t)SLUICE_PAYLOAD_MAX + 1
+								 : p->n_tokens * sizeof(uint32_t);
+		return parts;
+	}
+	if (p->system && p->flags & SLUICE_CHAT) {
+		parts.a = p->system;
+		parts.a_bytes = strlen(p->system);
+	}
+	parts.b = p->text;
+	parts.b_bytes = p->text_bytes;
+	return parts;
+}
+
+/* What a running request hands its messages to. */
+struct sinks {
+	sluice_token_fn on_token;
+	sluice_logits_fn on_logits;
+	void *arg;
+	double **ret_logprobs;
+};
+
+static int sink_token(struct sinks *k, const struct sluice__reply *r)
+{
+	struct sluice_token t;
+
+	sluice__copy_fixed(r, &t, sizeof(t));
+	return k->on_token
+		       ? k->on_token(k->arg, t.token, (const char *)r->payload, r->payload_bytes)
+		       : 0;
+}
+
+/* -EPROTO where the rows do not fit their payload, else what the callback says. */
+static int sink_logits(struct sinks *k, const struct sluice__reply *r)
+{
+	struct sluice_logits l;
+
+	sluice__copy_fixed(r, &l, sizeof(l));
+	if ((uint64_t)l.n_rows * l.n_vocab > UINT64_MAX / sizeof(float) ||
+	    (uint64_t)l.n_rows * l.n_vocab * sizeof(float) != r->payload_bytes)
+		return -EPROTO;
+	return k->on_logits ? k->on_logits(k->arg, l.first, l.n_rows, l.n_vocab,
+					   (const float *)(const void *)r->payload) != 0
+			    : 0;
+}
+
+static int sink_logprobs(struct sinks *k, const struct sluice__reply *r)
+{
+	if (!k->ret_logprobs || *k->ret_logprobs)
+		return 0;
+	*k->ret_logprobs = malloc(r->payload_bytes + 1);
+	if (!*k->ret_logprobs)
+		return -ENOMEM;
+	memcpy(*k->ret_logprobs, r->payload, r->payload_bytes);
+	return 0;
+}
+
+static int finish(const struct sluice__reply *r, struct sluice_done *ret,
+		  struct sluice_fault *fault)
+{
+	struct sluice_done d;
+
+	sluice__copy_fixed(r, &d, sizeof(d));
+	if (ret)
+		*ret = d;
+	if (d.stop != SLUICE_STOP_ERROR)
+		return 0;
+	return sluice__fail_refused(fault, d.code, r->payload, r->payload_bytes);
+}
+
+/* Hands on replies until DONE. A callback that wants no more is not called again. */
+static int run_request(struct sluice *s, struct sinks *k, struct sluice_done *ret,
+		       struct sluice_fault *fault)
+{
+	bool stopped = false, done = false;
+	uint64_t id = s->last_id;
+	int rc = 0;
+
+	atomic_store_explicit(&s->open_id, id, memory_order_release);
+	while (!rc && !done) {
+		struct sluice__reply r;
+		int wish = 0;
+
+		rc = sluice__next_reply(s, id, &r, fault);
+		if (rc)
+			break;
+		if (r.head.type == SLUICE_DONE) {
+			rc = finish(&r, ret, fault);
+			done = true;
+		} else if (r.head.type == SLUICE_TOKEN && !stopped) {
+			wish = sink_token(k, &r);
+		} else if (r.head.type == SLUICE_LOGITS && !stopped) {
+			wish = sink_logits(k, &r);
+		} else if (r.head.type == SLUICE_LOGPROBS) {
+			wish = sink_logprobs(k, &r);
+		}
+		sluice__drop_reply(&r);
+		if (wish == -EPROTO)
+			rc = sluice__fail_protocol(fault);
+		else if (wish == -ENOMEM && r.head.type == SLUICE_LOGPROBS)
+			rc = sluice__fail(fault, -ENOMEM, "out of memory");
+		if (wish && !stopped) {
+			stopped = true;
+			sluice_cancel(s);
+		}
+	}
+	atomic_store_explicit(&s->open_id, 0, memory_order_release);
+	return rc;
+}
+
+int sluice_generate(struct sluice *s, const struct sluice_prompt *prompt,
+		    const struct sluice_settings *settings, sluice_token_fn on_token, void *arg,
+		    struct sluice_done *ret, struct sluice_fault *fault)
+{
+	struct parts p = split_prompt(prompt);
+	struct sluice_generate g = {
+		.struct_size = sizeof(g),
+		.flags = p.flags | (settings->flags & (SLUICE_IGNORE_EOG | SLUICE_RAW)),
+		.payload_bytes = p.a_bytes + p.b_bytes,
+		.max_tokens = settings->max_tokens,
+		.n_untimed = settings->n_untimed,
+		.temperature = settings->temperature,
+		.top_k = settings->top_k,
+		.top_p = settings->top_p,
+		.min_p = settings->min_p,
+		.seed = settings->seed,
+		.system_bytes = (uint32_t)p.a_bytes,
+	};
+	struct sinks k = { .on_token = on_token, .arg = arg };
+	int rc;
+
+	if (ret)
+		memset(ret, 0, sizeof(*ret));
+	rc = sluice__send_request(s, SLUICE_GENERATE, &g, p.a, p.a_bytes, p.b, p.b_bytes, fault);
+	return rc ? rc : run_request(s, &k, ret, fault);
+}
+
+int sluice_score(struct sluice *s, const struct sluice_prompt *prompt, sluice_logits_fn on_logits,
+		 void *arg, double **ret_logprobs, struct sluice_done *ret,
+		 struct sluice_fault *fault)
+{
+	struct parts p = split_prompt(prompt);
+	struct sluice_score q = { .struct_size = sizeof(q),
+				  .flags = p.flags,
+				  .payload_bytes = p.a_bytes + p.b_bytes };
+	double *logprobs = NULL;
+	struct sinks k = { .on_logits = on_logits,
+			   .arg = arg,
+			   .ret_logprobs = ret_logprobs ? &logprobs : NULL };
+	struct sluice_done done = { 0 };
+	int rc;
+
+	if (on_logits)
+		q.flags |= SLUICE_LOGITS_OUT;
+	if (ret_logprobs)
+		q.flags |= SLUICE_LOGPROBS_OUT;
+	rc = sluice__send_request(s, SLUICE_SCORE, &q, p.a, p.a_bytes, p.b, p.b_bytes, fault);
+	if (!rc)
+		rc = run_request(s, &k, &done, fault);
+	if (ret)
+		*ret = done;
+	if (rc || !ret_logprobs) {
+		free(logprobs);
+		return rc;
+	}
+	*ret_logprobs = logprobs;
+	return 0;
+}
+
+/* Sends @type and copies the answer's payload, with a NUL behind it. */
+static int convert(struct sluice *s, uint16_t type, uint16_t reply_type, uint32_t flags,
+		   const void *data, size_t bytes, void **ret, size_t *ret_bytes,
+		   struct sluice_fault *fault)
+{
+	struct sluice_convert q = { .struct_size = sizeof(q),
+				    .flags = flags,
+				    .payload_bytes = bytes };
+	struct sluice__reply r;
+	uint8_t *copy;
+	int rc = sluice__send_request(s, type, &q, NULL, 0, data, bytes, fault);
+
+	if (!rc)
+		rc = expect(s, reply_type, &r, fault);
+	if (rc)
+		return rc;
+	copy = malloc(r.payload_bytes + 1);
+	if (copy) {
+		memcpy(copy, r.payload, r.payload_bytes);
+		copy[r.payload_bytes] = '\0';
+		*ret = copy;
+		*ret_bytes = r.payload_bytes;
+	}
+	sluice__drop_reply(&r);
+	return copy ? 0 : sluice__fail(fault, -ENOMEM, "out of memory");
+}
+
+int sluice_tokenize(struct sluice *s, const struct sluice_prompt *prompt, uint32_t **ret,
+		    size_t *ret_n, struct sluice_fault *fault)
+{
+	uint32_t flags = prompt->flags & (SLUICE_CHAT | SLUICE_SPECIAL);
+	size_t bytes;
+	void *ids;
+	int rc = convert(s, SLUICE_TOKENIZE, SLUICE_TOKENS, flags, prompt->text, prompt->text_bytes,
+			 &ids, &bytes, fault);
+
+	if (rc)
+		return rc;
+	*ret = ids;
+	*ret_n = bytes / sizeof(uint32_t);
+	return 0;
+}
+
+int sluice_detokenize(struct sluice *s, const uint32_t *tokens, size_t n, uint32_t flags,
+		      char **ret, size_t *ret_bytes, struct sluice_fault *fault)
+{
+	void *text;
+	int rc;
+
+	if (n > SLUICE_PAYLOAD_MAX / sizeof(uint32_t))
+		return sluice__fail(fault, -EFBIG, "too many tokens at once");
+	rc = convert(s, SLUICE_DETOKENIZE, SLUICE_TEXT, flags & SLUICE_RAW, tokens,
+		     n * sizeof(uint32_t), &text, ret_bytes, fault);
+	if (!rc)
+		*ret = text;
+	return rc;
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * uapi/sluice.h: libsluice, the C client of sluiced. Needs libc alone.
+ *
+ *	struct sluice_fault fault;
+ *	struct sluice *s;
+ *
+ *	if (sluice_connect("/run/sluiced/socket", &s, &fault))
+ *		die(fault.text);
+ *	struct sluice_prompt p = { .text = "Hello", .text_bytes = 5, .flags = SLUICE_CHAT };
+ *	struct sluice_settings how = { .max_tokens = 64 };
+ *	if (sluice_generate(s, &p, &how, print_token, NULL, NULL, &fault))
+ *		die(fault.text);
+ *	sluice_close(s);
+ *
+ * (A whole program: examples/generate.c.) Functions return 0 or -errno and then a sentence in
+ * *fault, which may be NULL. One request at a time per connection: calls on one struct sluice must
+ * not overlap, except sluice_cancel(). Connections are independent of each other. Text is UTF-8.
+ * After an error of the connection itself (-EPIPE, -EPROTO) only sluice_close() makes sense.
+ */
+#ifndef SLUICE_H
+#define SLUICE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "sluice_proto.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct sluice;
+
+struct sluice_fault {
+	int error;	/* -errno, as returned */
+	uint32_t code;	/* enum sluice_error_code where the daemon refused, else 0 */
+	char text[512]; /* a sentence, NUL-terminated */
+};
+
+/*
+ * Connects and shakes hands. -ENOENT or -ECONNREFUSED: nobody listens at @path; -EACCES: not
+ * allowed; -EPROTONOSUPPORT: no common protocol version.
+ */
+int sluice_connect(const char *path, struct sluice **ret, struct sluice_fault *fault);
+void sluice_close(struct sluice *s); /* cancels what runs; NULL is fine */
+
+/* What the daemon said at the handshake: "sluiced 0.1.0", bounds. Valid as long as @s. */
+const struct sluice_welcome *sluice_daemon(const struct sluice *s);
+
+/* @path (room for @len bytes, may be NULL) gets the model's path as the daemon was given it. */
+int sluice_get_model(struct sluice *s, struct sluice_model_info *ret, char *path, size_t len,
+		     struct sluice_fault *fault);
+
+/* @fallbacks (may be NULL) gets what the daemon could not have, one sentence a line. */
+int sluice_get_status(struct sluice *s, struct sluice_status_info *ret, char *fallbacks, size_t len,
+		      struct sluice_fault *fault);
+
+/*
+ * What a request reads. Either tokens, or text with flags out of SLUICE_CHAT (one user turn in the
+ * model's chat form) and SLUICE_SPECIAL (control tokens in the text are parsed). Borrowed during
+ * the call.
+ */
+struct sluice_prompt {
+	const uint32_t *tokens; /* NULL: text */
+	size_t n_tokens;
+	const char *text;
+	size_t text_bytes;
+	const char *system; /* SLUICE_CHAT: system text, NUL-terminated, or NULL */
+	uint32_t flags;
+};
+
+/* How to answer; zero everywhere but max_tokens is greedy. */
+struct sluice_settings {
+	uint32_t max_tokens; /* cut to what the context holds */
+	uint32_t n_untimed;  /* the first so many prompt tokens stay out of the timings */
+	uint32_t flags;	     /* SLUICE_IGNORE_EOG, SLUICE_RAW */
+	float temperature;   /* 0: greedy */
+	uint32_t top_k;	     /* 0: off */
+	float top_p;	     /* 0 or 1: off */
+	float min_p;	     /* 0: off */
+	uint64_t seed;
+};
+
+/*
+ * A generated token and the text that became complete with it (@bytes may be 0; not
+ * NUL-terminated). The last call may have SLUICE_NO_TOKEN and a rest of text. Returns 0 to go on;
+ * anything else cancels (and is not called again).
+ */
+typedef int (*sluice_token_fn)(void *arg, uint32_t token, const char *text, size_t bytes);
+
+/*
+ * Generates. 0 when it ended by itself or was cancelled (ret->stop says which); @ret and @on_token
+ * may be NULL. Where the daemon reports an error in the middle: -errno, and @ret holds the counts
+ * so far.
+ */
+int sluice_generate(struct sluice *s, const struct sluice_prompt *prompt,
+		    const struct sluice_settings *settings, sluice_token_fn on_token, void *arg,
+		    struct sluice_done *ret, struct sluice_fault *fault);
+
+/*
+ * Ends the running sluice_generate() or sluice_score() soon. Any thread; safe in a signal handler.
+ * Without one running it does nothing.
+ */
+void sluice_cancel(struct sluice *s);
+
+/*
+ * Rows of logits: floats [n_rows][n_vocab], row i for prompt position first + i. Valid during the
+ * call. Returns 0 to go on; anything else cancels.
+ */
+typedef int (*sluice_logits_fn)(void *arg, uint32_t first, uint32_t n_rows, uint32_t n_vocab,
+				const float *logits);
+
+/*
+ * Reads the prompt and reports what the model thought of it: logits of every position (@on_logits
+ * not NULL) and, in *ret_logprobs (not NULL), a malloc'd array of ret->n_prompt - 1 natural
+ * log-probabilities, entry i for token i + 1 given 0..i. free() it.
+ */
+int sluice_score(struct sluice *s, const struct sluice_prompt *prompt, sluice_logits_fn on_logits,
+		 void *arg, double **ret_logprobs, struct sluice_done *ret,
+		 struct sluice_fault *fault);
+
+/* Text -> ids: malloc'd, free() it. */
+int sluice_tokenize(struct sluice *s, const struct sluice_prompt *prompt, uint32_t **ret,
+		    size_t *ret_n, struct sluice_fault *fault);
+
+/* Ids -> text: malloc'd with a NUL behind it. @flags: SLUICE_RAW shows control tokens. */
+int sluice_detokenize(struct sluice *s, const uint32_t *tokens, size_t n, uint32_t flags,
+		      char **ret, size_t *ret_bytes, struct sluice_fault *fault);
+
+/* "stop", "length", "cancelled" or "error" for enum sluice_stop. */
+const char *sluice_stop_name(uint32_t stop);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
