@@ -129,8 +129,11 @@ void scalar_dequantize(uint32_t type, const void *src, float *dst, size_t n)
 		struct block32 b;
 
 		scalar_unpack32(type, at, &b);
-		for (int j = 0; j < 32; j++)
-			dst[i + j] = b.scale * b.q[j] + b.min;
+		for (int j = 0; j < 32; j++) {
+			dst[i + j] = b.scale * b.q[j];
+			if (type == QUANT_Q4_1 || type == QUANT_Q5_1) /* -0 + 0 would lose a sign */
+				dst[i + j] += b.min;
+		}
 	}
 	for (size_t i = 0; i < n && f->block == 256; i += 256, at += f->bytes) {
 		struct block256 b;

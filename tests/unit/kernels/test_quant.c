@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Description: every supported format dequantises to the fixture's values bit for bit on every
+ * level, refused formats are known by name, and halves convert exactly.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/quant.h"
+
+#define ROWS 64
+#define COLUMNS 256
+
+static const uint32_t supported[] = { QUANT_Q4_0, QUANT_Q4_1, QUANT_Q5_0,   QUANT_Q5_1,
+				      QUANT_Q8_0, QUANT_Q2_K, QUANT_Q3_K,   QUANT_Q4_K,
+				      QUANT_Q5_K, QUANT_Q6_K, QUANT_IQ4_NL, QUANT_IQ4_XS,
+				      QUANT_MXFP4 };
+
+/* The whole fixture file; fails the test by name where it is missing. */
+static void *load(const char *name, const char *ending, size_t *ret_bytes)
+{
+	const char *shared = getenv("SHARED");
+	char path[512];
+	void *data;
+	long n;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/fixtures/quants/%s%s", shared ? shared : "../shared", name,
+		 ending);
+	f = fopen(path, "rb");
+	if (!f)
+		fail_msg("%s is missing: set SHARED to the folder that holds fixtures/", path);
+	fseek(f, 0, SEEK_END);
+	n = ftell(f);
+	rewind(f);
+	data = malloc((size_t)n);
+	assert_int_equal(fread(data, 1, (size_t)n, f), n);
+	fclose(f);
+	*ret_bytes = (size_t)n;
+	return data;
+}
+
+static void test_fixture_values(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_LEN(supported); k++) {
+		const char *name = quant_name(supported[k]);
+		size_t row = quant_row_bytes(supported[k], COLUMNS), n_blocks, n_floats;
+		uint8_t *blocks = load(name, ".blocks", &n_blocks);
+		float *want = load(name, ".f32", &n_floats), got[COLUMNS];
+
+		assert_int_equal(n_blocks, ROWS * row);
+		assert_int_equal(n_floats, ROWS * COLUMNS * sizeof(float));
+		for (int level = 0; level < CPU_LEVEL_NR; level++) {
+			const struct cpu_ops *ops = cpu_ops_get((enum cpu_level)level);
+
+			for (int r = 0; r < ROWS && ops; r++) {
+				ops->dequantize(supported[k], blocks + r * row, got, COLUMNS);
+				if (memcmp(got, want + r * COLUMNS, sizeof(got)))
+					fail_msg("%s on %s: row %d differs", name, ops->name, r);
+			}
+		}
+		free(blocks);
+		free(want);
+	}
+}
+
+static void test_refused_formats(void **state)
+{
+	static const char *const refused[] = { "IQ1_S", "IQ2_S",   "IQ2_XS", "IQ2_XXS",
+					       "IQ3_S", "IQ3_XXS", "TQ1_0",  "TQ2_0" };
+
+	(void)state;
+	for (size_t k = 0; k < ARRAY_LEN(refused); k++) {
+		bool found = false;
+
+		for (uint32_t id = 0; id < 64; id++) {
+			const struct quant_format *f = quant_format(id);
+			size_t bytes;
+
+			if (!f || strcmp(f->name, refused[k]))
+				continue;
+			found = true;
+			assert_int_equal(f->act, ACT_NONE);
+			free(load(refused[k], ".blocks", &bytes));
+			assert_int_equal(bytes, ROWS * quant_row_bytes(id, COLUMNS));
+		}
+		assert_true(found);
+	}
+	assert_null(quant_format(4)); /* removed from ggml */
+	assert_null(quant_format(1000));
+	assert_string_equal(quant_name(1000), "unknown");
+	assert_int_equal(quant_row_bytes(QUANT_Q4_K, 255), 0);
+}
+
+/* All 65536 halves: out and back is the same; the float is what arithmetic says. */
+static void test_halves(void **state)
+{
+	(void)state;
+	for (uint32_t h = 0; h < 65536; h++) {
+		float f = f32_from_f16((uint16_t)h);
+		int exponent = (int)(h >> 10) & 31, mantissa = (int)h & 1023;
+		double want = exponent ? ldexp(1024 + mantissa, exponent - 25) :
+					 ldexp(mantissa, -24);
+
+		if (exponent == 31) {
+			assert_true(mantissa ? isnan(f) : isinf(f));
+		} else {
+			assert_true((double)f == (h & 0x8000 ? -want : want));
+			assert_int_equal(f16_from_f32(f), h);
+		}
+	}
+	/* halfway cases go to even, overflow to infinity */
+	assert_int_equal(f16_from_f32(1.0f + 0x1p-11f), 0x3c00);
+	assert_int_equal(f16_from_f32(1.0f + 3 * 0x1p-11f), 0x3c02);
+	assert_int_equal(f16_from_f32(65519.0f), 0x7bff);
+	assert_int_equal(f16_from_f32(65520.0f), 0x7c00);
+	assert_int_equal(f16_from_f32(0x1p-25f), 0);
+	assert_int_equal(f16_from_f32(0x1.8p-25f), 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_fixture_values),
+		cmocka_unit_test(test_refused_formats),
+		cmocka_unit_test(test_halves),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
