@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: MIT
+"""Description: disks that fail, files that change, limits that bite, clients that vanish.
+
+What must come of each is in the table of faults the project promises to survive (docs/operation.md).
+"""
+import concurrent.futures
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+import gguf_file
+from daemon import BUILD, DEMO, ROOT, Daemon, sluice
+
+LEAST = ["--host-budget", "25%", "--no-fill"]
+PROMPT = ["--chat", "--prompt", "What is the capital of France?", "--max-tokens", "24"]
+
+
+@pytest.fixture(scope="session")
+def helpers(tmp_path_factory):
+    """Compiles the helper programs; returns their folder."""
+    out = tmp_path_factory.mktemp("helpers")
+    source = ROOT / "tests" / "e2e" / "helpers"
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "fuse3"], capture_output=True, text=True, check=True)
+    subprocess.run(["gcc", "-O1", "-D_GNU_SOURCE", "-o", out / "no_uring", source / "no_uring.c"], check=True)
+    subprocess.run(["gcc", "-O1", "-D_GNU_SOURCE", "-o", out / "faultfs", source / "faultfs.c",
+                    *flags.stdout.split()], check=True)
+    return out
+
+
+@pytest.fixture
+def copy(tmp_path):
+    path = tmp_path / "model.gguf"
+    shutil.copyfile(DEMO, path)
+    return path
+
+
+@pytest.fixture
+def faulty(helpers, tmp_path):
+    """(path of the model on the faulty file system, function that sets the rules)"""
+    mount, rules = tmp_path / "mnt", tmp_path / "rules"
+    mount.mkdir()
+    rules.write_text("")
+    process = subprocess.Popen([helpers / "faultfs", DEMO, rules, mount, "-f"])
+    end = time.monotonic() + 10
+    while not (mount / "model.gguf").exists():
+        assert process.poll() is None and time.monotonic() < end, "the FUSE file system did not mount"
+        time.sleep(0.02)
+    yield mount / "model.gguf", rules.write_text
+    subprocess.run(["fusermount3", "-u", "-z", mount], check=False)
+    process.terminate()
+    process.wait(10)
+
+
+def expert_range():
+    """(offset, length) in the file of its largest tensor of experts."""
+    whole = DEMO.read_bytes()
+    tensor = max((t for t in gguf_file.read(DEMO).tensors if "_exps" in t.name), key=lambda t: len(t.data))
+    return whole.find(tensor.data), len(tensor.data)
+
+
+@pytest.mark.parametrize("io", ["uring", "pread"])
+def test_unreadable_experts_fail_only_their_request(faulty, io):
+    path, rules = faulty
+    offset, length = expert_range()
+    with Daemon(path, "--io", io, *LEAST) as d:
+        good = d.generate(*PROMPT)["text"]
+        rules(f"eio {offset} {length}\n")
+        p = sluice("generate", "--socket", d.socket, "--json", "--prompt", "It is a truth universally acknowledged",
+                   "--max-tokens", "40", check=1)
+        assert json.loads(p.stdout)["stop_reason"] == "error" or "reading" in p.stderr
+        assert re.search(r"expert", p.stdout + p.stderr)
+        rules("")
+        assert d.generate(*PROMPT)["text"] == good
+        assert d.status()["state"] == "ready"
+
+
+@pytest.mark.parametrize("io", ["uring", "pread"])
+def test_a_passing_error_is_retried(faulty, io):
+    path, rules = faulty
+    offset, length = expert_range()
+    rules(f"once {offset} {length}\n")
+    with Daemon(path, "--io", io, *LEAST) as d:
+        assert "Paris" in d.generate(*PROMPT)["text"]
+
+
+@pytest.mark.parametrize("io", ["uring", "pread"])
+def test_short_and_slow_reads(faulty, io):
+    path, rules = faulty
+    rules("short 40000\nslow 1\n")
+    with Daemon(path, "--io", io, *LEAST, wait=120) as d:
+        assert "Paris" in d.generate(*PROMPT)["text"]
+
+
+def test_truncated_while_running(copy):
+    with Daemon(copy, *LEAST) as d:
+        good = d.generate(*PROMPT)["text"]
+        assert "Paris" in good
+        offset, _ = expert_range()
+        os.truncate(copy, offset)
+        failed = 0
+        for prompt in ("def __init__(self", "My dear Watson,", "KING RICHARD III:", "Alice was beginning"):
+            p = sluice("generate", "--socket", d.socket, "--json", "--prompt", prompt, "--max-tokens", "20", check=None)
+            assert p.returncode in (0, 1)
+            failed += p.returncode
+            if p.returncode:
+                assert "model.gguf" in p.stdout + p.stderr, "the message names the file"
+        assert failed, "nothing failed although experts are gone"
+        s = d.status()
+        assert s["state"] == "ready"
+        assert any("model.gguf" in f for f in s["fallbacks"]), "the status says that the file was cut"
+        shutil.copyfile(DEMO, copy)  # the same inode, whole again
+
+
+def test_renamed_over_while_running(copy):
+    with Daemon(copy, *LEAST) as d:
+        good = d.generate(*PROMPT)["text"]
+        other = copy.with_name("other")
+        other.write_bytes(b"nothing of use")
+        os.rename(other, copy)
+        for _ in range(2):
+            assert d.generate(*PROMPT)["text"] == good
+        assert d.generate("--prompt", "My dear Watson,", "--max-tokens", "20")["stop_reason"] in ("stop", "length")
+        assert any("another file" in f for f in d.status()["fallbacks"]), "the status reports it"
+
+
+def test_empty_hugepage_pool():
+    free = int(open("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages").read())
+    with Daemon(DEMO) as d:
+        s = d.status()
+        if free == 0:
+            assert s["arena"] in ("thp", "4k")
+            assert any("hugetlb" in f for f in s["fallbacks"])
+        assert "Paris" in d.generate(*PROMPT)["text"]
+
+
+def test_hugepages_are_used_where_there_are_some():
+    pool = "/proc/sys/vm/nr_hugepages"
+    before = open(pool).read()
+    if not os.access(pool, os.W_OK):
+        pytest.fail("writing nr_hugepages needs root: run the tests as root")
+    try:
+        open(pool, "w").write("64")
+        if int(open(pool).read()) < 32:
+            pytest.fail("the kernel gave no hugepages for the test")
+        with Daemon(DEMO) as d:
+            assert d.status()["arena"] == "hugetlb"
+            assert "Paris" in d.generate(*PROMPT)["text"]
+    finally:
+        open(pool, "w").write(before)
+
+
+def test_small_memlock_without_the_capability(tmp_path):
+    """As a user without CAP_IPC_LOCK and with 8 MiB that may be locked: works, says what it lacks."""
+    if os.getuid() != 0:
+        prefix = ["prlimit", "--memlock=8388608"]
+    else:
+        prefix = ["prlimit", "--memlock=8388608", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                  "--inh-caps=-all", "--bounding-set=-all"]
+    model = tmp_path / "model.gguf"
+    shutil.copyfile(DEMO, model)
+    for p in [tmp_path, *tmp_path.parents]:
+        if str(p).startswith("/tmp/"):
+            os.chmod(p, 0o755)
+    d = Daemon(model, prefix=prefix)
+    os.chmod(d.dir, 0o777)
+    with d:
+        assert "Paris" in d.generate(*PROMPT)["text"]
+        assert d.status()["io"] == "uring"
+
+
+def test_io_uring_refused(helpers):
+    prefix = [str(helpers / "no_uring")]
+    with Daemon(DEMO) as d:
+        good = d.generate(*PROMPT)["text"]
+    with Daemon(DEMO, prefix=prefix) as d:
+        s = d.status()
+        assert s["io"] == "pread"
+        assert any("io_uring" in f for f in s["fallbacks"])
+        assert d.generate(*PROMPT)["text"] == good
+    p = subprocess.run([*prefix, str(BUILD / "sluiced"), "--model", DEMO, "--socket", "/tmp/none", "--io", "uring"],
+                       capture_output=True, text=True, timeout=30)
+    assert p.returncode == 1 and "io_uring" in p.stderr
+
+
+def endless(d):
+    """A client that keeps a stream open for a long time."""
+    return subprocess.Popen([str(BUILD / "sluice"), "bench", "--socket", d.socket, "-p", "0", "-n", "3000", "-r", "50",
+                             "--json"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for(what, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if what():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_client_killed_in_a_stream():
+    with Daemon(DEMO, "--ctx", "4096") as d:
+        client = endless(d)
+        assert wait_for(lambda: d.status()["active"] == 1, 20)
+        client.send_signal(signal.SIGKILL)
+        client.wait()
+        assert wait_for(lambda: d.status()["active"] == 0, 2), "its request went on after the client was gone"
+        assert "Paris" in d.generate(*PROMPT)["text"]
+
+
+def test_client_stopped_in_a_stream():
+    with Daemon(DEMO, "--ctx", "4096", "--parallel", "2") as d:
+        client = endless(d)
+        try:
+            assert wait_for(lambda: d.status()["active"] == 1, 20)
+            client.send_signal(signal.SIGSTOP)
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:  # others are served meanwhile
+                assert "Paris" in pool.submit(d.generate, *PROMPT).result(30)["text"]
+            assert wait_for(lambda: d.status()["active"] == 0, 40), "a client that does not read keeps its place"
+        finally:
+            client.kill()
+            client.wait()
+        assert "Paris" in d.generate(*PROMPT)["text"]
