@@ -1,0 +1,690 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tests/bench/make_model.c: writes a GGUF file shaped like a published model, with random weights.
+ *
+ *	make_model --shape qwen3-30b-a3b --layers 8 --vocab 32768 --out FILE [--seed N]
+ *	make_model --list
+ *
+ * For measuring speed where the real files cannot be had: architecture, sizes, the Q4_K_M mixture
+ * of types (design/models.md section 5), metadata and tokenizer are those of a real file, so that
+ * any program that reads such files runs it; only the text it writes is noise. The weights are
+ * scaled so that activations neither grow nor vanish, and the routers' rows differ in length, so
+ * that some experts are chosen more often than others, as in trained models.
+ * The same arguments give the same bytes. Streams; several GB take seconds.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/num.h"
+
+#define ALIGNMENT   32
+#define MAX_TENSORS 4096
+#define BUFFER	    (4u << 20)
+#define N_SYMBOLS   95 /* that merges are made of: the space and 94 printable characters */
+#define N_SPECIAL   3
+
+enum arch { QWEN3MOE, QWEN35MOE, QWEN35, QWEN3NEXT };
+enum type { F32 = 0, Q4_K = 12, Q6_K = 14 };
+enum fill { FILL_MATRIX, FILL_NORM, FILL_ROUTER, FILL_CONV, FILL_DT, FILL_A };
+
+struct shape {
+	const char *name;
+	enum arch arch;
+	uint32_t layers, d, heads, kv_heads, head_dim, experts, used, ff, ff_shared;
+	uint32_t k_heads, v_heads; /* of the gated DeltaNet, 128 wide */
+	uint32_t vocab, n_rot;
+	float rope_base;
+	uint32_t context;
+	bool tied;
+};
+
+static const char *const arch_names[] = { "qwen3moe", "qwen35moe", "qwen35", "qwen3next" };
+
+/* design/models.md section 3; ff is an expert's, or the FFN's where there are no experts */
+static const struct shape shapes[] = {
+	{ "qwen3-30b-a3b", QWEN3MOE, 48, 2048, 32, 4, 128, 128, 8, 768, 0, 0, 0, 151936, 128, 1e6f,
+	  40960, false },
+	{ "qwen3-235b-a22b", QWEN3MOE, 94, 4096, 64, 4, 128, 128, 8, 1536, 0, 0, 0, 151936, 128,
+	  1e6f, 40960, false },
+	{ "qwen3.5-35b-a3b", QWEN35MOE, 40, 2048, 16, 2, 256, 256, 8, 512, 512, 16, 32, 248320, 64,
+	  1e7f, 262144, false },
+	{ "qwen3.5-122b-a10b", QWEN35MOE, 48, 3072, 32, 2, 256, 256, 8, 1024, 1024, 16, 64, 248320,
+	  64, 1e7f, 262144, false },
+	{ "qwen3.5-397b-a17b", QWEN35MOE, 60, 4096, 32, 2, 256, 512, 10, 1024, 1024, 16, 64, 248320,
+	  64, 1e7f, 262144, false },
+	{ "qwen3-next-80b-a3b", QWEN3NEXT, 48, 2048, 16, 2, 256, 512, 10, 512, 512, 16, 32, 151936,
+	  64, 1e7f, 262144, false },
+	{ "qwen3.5-27b", QWEN35, 64, 5120, 24, 4, 256, 0, 0, 17408, 0, 16, 48, 248320, 64, 1e7f,
+	  262144, false },
+	{ "qwen3.5-9b", QWEN35, 32, 4096, 16, 4, 256, 0, 0, 12288, 0, 16, 32, 248320, 64, 1e7f,
+	  262144, false },
+	{ "qwen3.5-4b", QWEN35, 32, 2560, 16, 4, 256, 0, 0, 9216, 0, 16, 32, 248320, 64, 1e7f,
+	  262144, true },
+};
+
+struct tensor {
+	char name[64];
+	uint64_t ne[3];
+	uint32_t n_dims;
+	enum type type;
+	enum fill fill;
+	float gain; /* of the output against the input, FILL_MATRIX and FILL_ROUTER */
+	uint64_t offset, bytes;
+};
+
+struct writer {
+	const char *path;
+	int fd;
+	uint8_t *buffer;
+	size_t used;
+	uint64_t written;
+	uint64_t random;
+	struct tensor *tensors;
+	uint32_t n_tensors;
+};
+
+static void die(const char *what, const char *which)
+{
+	fprintf(stderr, "make_model: %s%s%s\n", what, which ? ": " : "", which ? which : "");
+	exit(1);
+}
+
+/* ---- output ---- */
+
+static void flush(struct writer *w)
+{
+	size_t done = 0;
+
+	while (done < w->used) {
+		ssize_t n = write(w->fd, w->buffer + done, w->used - done);
+
+		if (n < 0 && errno != EINTR)
+			die(w->path, strerror(errno));
+		if (n > 0)
+			done += (size_t)n;
+	}
+	w->written += w->used;
+	w->used = 0;
+}
+
+/* Room for @len <= BUFFER bytes, to be filled by the caller. */
+static uint8_t *reserve(struct writer *w, size_t len)
+{
+	uint8_t *p;
+
+	if (w->used + len > BUFFER)
+		flush(w);
+	p = w->buffer + w->used;
+	w->used += len;
+	return p;
+}
+
+static void put(struct writer *w, const void *data, size_t len)
+{
+	memcpy(reserve(w, len), data, len);
+}
+
+static void put_u32(struct writer *w, uint32_t v)
+{
+	put(w, &v, sizeof(v)); /* little-endian machines only, as the file format */
+}
+
+static void put_u64(struct writer *w, uint64_t v)
+{
+	put(w, &v, sizeof(v));
+}
+
+static void put_string(struct writer *w, const char *s)
+{
+	put_u64(w, strlen(s));
+	put(w, s, strlen(s));
+}
+
+static void pad(struct writer *w)
+{
+	static const uint8_t zeros[ALIGNMENT];
+	uint64_t at = w->written + w->used;
+
+	put(w, zeros, (size_t)(align_up(at, ALIGNMENT) - at));
+}
+
+/* ---- random numbers ---- */
+
+static uint64_t next_random(struct writer *w)
+{
+	w->random ^= w->random << 13;
+	w->random ^= w->random >> 7;
+	w->random ^= w->random << 17;
+	return w->random;
+}
+
+static float uniform(struct writer *w)
+{
+	return (float)(next_random(w) >> 40) * 0x1p-24f;
+}
+
+/* Four uniforms summed: near enough to a normal distribution of variance 1. */
+static float normal(struct writer *w)
+{
+	return (uniform(w) + uniform(w) + uniform(w) + uniform(w) - 2) * 1.7320508f;
+}
+
+/* ---- weights ---- */
+
+static void fill_random(struct writer *w, uint8_t *p, size_t words)
+{
+	for (size_t i = 0; i < words; i++) {
+		uint64_t r = next_random(w);
+
+		memcpy(p + i * 8, &r, 8);
+	}
+}
+
+/*
+ * w = d * sc * q - dmin * m with q uniform in 0..15: m = sc and dmin = 7.5 d make the mean 0.
+ * Sub-block scales of 16..47 around 32 give a deviation of d * 32 * 4.61.
+ */
+static void block_q4_k(struct writer *w, uint8_t *p, float sigma)
+{
+	uint16_t d = f16_from_f32(sigma / (32 * 4.61f));
+	uint16_t dmin = f16_from_f32(7.5f * f32_from_f16(d));
+	uint64_t r = next_random(w);
+	uint8_t *s = p + 4;
+
+	memcpy(p, &d, 2);
+	memcpy(p + 2, &dmin, 2);
+	for (int j = 0; j < 4; j++) {
+		uint8_t low = (uint8_t)(16 + (r & 31)), high = (uint8_t)(16 + (r >> 5 & 31));
+
+		r >>= 10;
+		s[j] = s[j + 4] = (uint8_t)(low | (high >> 4) << 6);
+		s[j + 8] = (uint8_t)((high & 15) | (high & 15) << 4);
+	}
+	fill_random(w, p + 16, 16);
+}
+
+/* w = d * sc * (q - 32), scales of either sign, so the mean is 0; 18.5 is q's deviation. */
+static void block_q6_k(struct writer *w, uint8_t *p, float sigma)
+{
+	uint16_t d = f16_from_f32(sigma / (32 * 18.5f));
+	uint64_t r = next_random(w);
+
+	fill_random(w, p, 24);
+	for (int j = 0; j < 16; j++) {
+		int scale = 16 + (int)(r >> j & 31);
+
+		p[192 + j] = (uint8_t)(int8_t)(r >> (j + 40) & 1 ? -scale : scale);
+	}
+	memcpy(p + 208, &d, 2);
+}
+
+static void write_matrix(struct writer *w, const struct tensor *t)
+{
+	size_t block = t->type == Q4_K ? 144 : 210;
+	float sigma = t->gain / sqrtf((float)t->ne[0]);
+
+	for (uint64_t i = 0; i < t->bytes / block; i++) {
+		uint8_t *p = reserve(w, block);
+
+		if (t->type == Q4_K)
+			block_q4_k(w, p, sigma);
+		else
+			block_q6_k(w, p, sigma);
+	}
+}
+
+static float vector_value(struct writer *w, enum fill fill)
+{
+	switch (fill) {
+	case FILL_NORM:
+		return 0.9f + 0.2f * uniform(w);
+	case FILL_CONV:
+		return 0.5f * normal(w);
+	case FILL_DT: /* softplus of it is 0.02 to 0.13 */
+		return -4 + 2 * uniform(w);
+	case FILL_A:
+		return -(0.5f + 3.5f * uniform(w));
+	default:
+		return 0;
+	}
+}
+
+static void write_floats(struct writer *w, const struct tensor *t)
+{
+	uint64_t rows = t->ne[1] ? t->ne[1] : 1;
+	float scale = t->gain / sqrtf((float)t->ne[0]);
+
+	for (uint64_t r = 0; r < rows; r++) {
+		/* a longer row is chosen more often: exp(0.25 z) is 0.6 to 1.6 for most */
+		float length = scale * expf(0.25f * normal(w));
+
+		for (uint64_t i = 0; i < t->ne[0]; i++) {
+			float f = t->fill == FILL_ROUTER ? length * normal(w)
+							 : vector_value(w, t->fill);
+
+			put(w, &f, sizeof(f));
+		}
+	}
+}
+
+/* ---- the tensor list ---- */
+
+static struct tensor *add(struct writer *w, enum type type, enum fill fill, uint64_t n0,
+			  uint64_t n1, uint64_t n2, const char *name)
+{
+	struct tensor *t = &w->tensors[w->n_tensors++], *last = t - 1;
+	uint64_t n = n0 * (n1 ? n1 : 1) * (n2 ? n2 : 1);
+
+	if (w->n_tensors > MAX_TENSORS)
+		die("too many tensors", NULL);
+	if (type != F32 && n0 % 256)
+		die("rows are not whole blocks of 256", name);
+	snprintf(t->name, sizeof(t->name), "%s", name);
+	t->ne[0] = n0;
+	t->ne[1] = n1;
+	t->ne[2] = n2;
+	t->n_dims = n2 ? 3 : n1 ? 2 : 1;
+	t->type = type;
+	t->fill = fill;
+	t->gain = 1;
+	t->bytes = type == F32 ? n * 4 : n / 256 * (type == Q4_K ? 144 : 210);
+	t->offset = w->n_tensors > 1 ? align_up(last->offset + last->bytes, ALIGNMENT) : 0;
+	return t;
+}
+
+static struct tensor *add_in_layer(struct writer *w, uint32_t layer, enum type type, enum fill fill,
+				   uint64_t n0, uint64_t n1, uint64_t n2, const char *name)
+{
+	char full[64];
+
+	snprintf(full, sizeof(full), "blk.%u.%s", layer, name);
+	return add(w, type, fill, n0, n1, n2, full);
+}
+
+static bool more_bits(uint32_t i, uint32_t n)
+{
+	return i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2;
+}
+
+static void add_attention(struct writer *w, const struct shape *s, uint32_t l, uint32_t n_layers)
+{
+	enum type v = more_bits(l, n_layers) ? Q6_K : Q4_K;
+	uint64_t q_rows = (uint64_t)s->heads * s->head_dim,
+		 kv = (uint64_t)s->kv_heads * s->head_dim;
+	bool gated = s->arch != QWEN3MOE;
+
+	add_in_layer(w, l, Q4_K, FILL_MATRIX, s->d, gated ? 2 * q_rows : q_rows, 0,
+		     "attn_q.weight");
+	add_in_layer(w, l, Q4_K, FILL_MATRIX, s->d, kv, 0, "attn_k.weight");
+	add_in_layer(w, l, v, FILL_MATRIX, s->d, kv, 0, "attn_v.weight");
+	add_in_layer(w, l, Q4_K, FILL_MATRIX, q_rows, s->d, 0, "attn_output.weight")->gain = 0.5f;
+	add_in_layer(w, l, F32, FILL_NORM, s->head_dim, 0, 0, "attn_q_norm.weight");
+	add_in_layer(w, l, F32, FILL_NORM, s->head_dim, 0, 0, "attn_k_norm.weight");
+}
+
+static void add_deltanet(struct writer *w, const struct shape *s, uint32_t l, uint32_t n_layers)
+{
+	enum type qkv = more_bits(l, n_layers) ? Q6_K : Q4_K;
+	uint64_t v_dim = s->v_heads * 128, channels = 2 * s->k_heads * 128 + v_dim;
+
+	add_in_layer(w, l, qkv, FILL_MATRIX, s->d, channels, 0, "attn_qkv.weight");
+	add_in_layer(w, l, Q4_K, FILL_MATRIX, s->d, v_dim, 0, "attn_gate.weight");
+	add_in_layer(w, l, F32, FILL_CONV, 4, channels, 0, "ssm_conv1d.weight");
+	add_in_layer(w, l, F32, FILL_DT, s->v_heads, 0, 0, "ssm_dt.bias");
+	add_in_layer(w, l, F32, FILL_A, s->v_heads, 0, 0, "ssm_a");
+	if (s->arch == QWEN3NEXT) {
+		add_in_layer(w, l, Q4_K, FILL_MATRIX, s->d, 2 * s->v_heads, 0, "ssm_ba.weight");
+	} else {
+		add_in_layer(w, l, Q4_K, FILL_MATRIX, s->d, s->v_heads, 0, "ssm_beta.weight");
+		add_in_layer(w, l, Q4_K, FILL_MATRIX, s->d, s->v_heads, 0, "ssm_alpha.weight");
+	}
+	add_in_layer(w, l, F32, FILL_NORM, 128, 0, 0, "ssm_norm.weight");
+	add_in_layer(w, l, Q4_K, FILL_MATRIX, v_dim, s->d, 0, "ssm_out.weight")->gain = 0.5f;
+}
+
+static void add_ffn(struct writer *w, const struct shape *s, uint32_t l, uint32_t n_layers)
+{
+	enum type down = more_bits(l, n_layers) ? Q6_K : Q4_K;
+
+	if (!s->experts) {
+		add_in_layer(w, l, Q4_K, FILL_MATRIX, s->d, s->ff, 0, "ffn_gate.weight");
+		add_in_layer(w, l, Q4_K, FILL_MATRIX, s->d, s->ff, 0, "ffn_up.weight");
+		add_in_layer(w, l, down, FILL_MATRIX, s->ff, s->d, 0, "ffn_down.weight");
+		return;
+	}
+	add_in_layer(w, l, F32, FILL_ROUTER, s->d, s->experts, 0, "ffn_gate_inp.weight")->gain =
+		1.5f;
+	add_in_layer(w, l, Q4_K, FILL_MATRIX, s->d, s->ff, s->experts, "ffn_gate_exps.weight");
+	add_in_layer(w, l, Q4_K, FILL_MATRIX, s->d, s->ff, s->experts, "ffn_up_exps.weight");
+	add_in_layer(w, l, down, FILL_MATRIX, s->ff, s->d, s->experts, "ffn_down_exps.weight");
+	if (!s->ff_shared)
+		return;
+	add_in_layer(w, l, F32, FILL_ROUTER, s->d, 0, 0, "ffn_gate_inp_shexp.weight");
+	add_in_layer(w, l, Q4_K, FILL_MATRIX, s->d, s->ff_shared, 0, "ffn_gate_shexp.weight");
+	add_in_layer(w, l, Q4_K, FILL_MATRIX, s->d, s->ff_shared, 0, "ffn_up_shexp.weight");
+	add_in_layer(w, l, down, FILL_MATRIX, s->ff_shared, s->d, 0, "ffn_down_shexp.weight");
+}
+
+static void add_tensors(struct writer *w, const struct shape *s, uint32_t layers, uint32_t vocab)
+{
+	add(w, s->tied ? Q6_K : Q4_K, FILL_MATRIX, s->d, vocab, 0, "token_embd.weight")->gain =
+		sqrtf((float)s->d); /* a row, not a sum over one: unit variance in the stream */
+	add(w, F32, FILL_NORM, s->d, 0, 0, "output_norm.weight");
+	if (!s->tied)
+		add(w, Q6_K, FILL_MATRIX, s->d, vocab, 0, "output.weight")->gain = 2;
+	for (uint32_t l = 0; l < layers; l++) {
+		add_in_layer(w, l, F32, FILL_NORM, s->d, 0, 0, "attn_norm.weight");
+		if (s->arch == QWEN3MOE || (l + 1) % 4 == 0)
+			add_attention(w, s, l, layers);
+		else
+			add_deltanet(w, s, l, layers);
+		add_in_layer(w, l, F32, FILL_NORM, s->d, 0, 0,
+			     s->arch == QWEN3MOE ? "ffn_norm.weight"
+						 : "post_attention_norm.weight");
+		add_ffn(w, s, l, layers);
+	}
+}
+
+/* ---- metadata; each key is counted, because the count stands before them ---- */
+
+struct meta {
+	struct writer *w;
+	const char *arch;
+	uint64_t n;
+	bool dry; /* only counts */
+};
+
+enum value { V_U32 = 4, V_I32 = 5, V_F32 = 6, V_BOOL = 7, V_STRING = 8, V_ARRAY = 9 };
+
+/* "general.x" and "tokenizer.x" stay, "x" becomes "<arch>.x". False while counting. */
+static bool key(struct meta *m, const char *name, enum value type)
+{
+	char full[96];
+
+	m->n++;
+	if (m->dry)
+		return false;
+	if (strncmp(name, "general.", 8) == 0 || strncmp(name, "tokenizer.", 10) == 0)
+		snprintf(full, sizeof(full), "%s", name);
+	else
+		snprintf(full, sizeof(full), "%s.%s", m->arch, name);
+	put_string(m->w, full);
+	put_u32(m->w, type);
+	return true;
+}
+
+static void meta_u32(struct meta *m, const char *name, uint32_t v)
+{
+	if (key(m, name, V_U32))
+		put_u32(m->w, v);
+}
+
+static void meta_f32(struct meta *m, const char *name, float v)
+{
+	if (key(m, name, V_F32))
+		put(m->w, &v, sizeof(v));
+}
+
+static void meta_string(struct meta *m, const char *name, const char *v)
+{
+	if (key(m, name, V_STRING))
+		put_string(m->w, v);
+}
+
+static bool meta_array(struct meta *m, const char *name, enum value type, uint64_t n)
+{
+	if (!key(m, name, V_ARRAY))
+		return false;
+	put_u32(m->w, type);
+	put_u64(m->w, n);
+	return true;
+}
+
+/* ---- tokenizer: 256 bytes, then tokens made by merges, then the special ones ---- */
+
+/* GPT-2's letter for a byte, as UTF-8. */
+static const char *byte_letter(unsigned byte, char out[4])
+{
+	unsigned code = byte, low = 0;
+
+	if (!((byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174)) {
+		for (unsigned b = 0; b < byte; b++)
+			low += !((b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174);
+		code = 256 + low;
+	}
+	if (code < 128) {
+		out[0] = (char)code;
+		out[1] = '\0';
+	} else {
+		out[0] = (char)(0xc0 | code >> 6);
+		out[1] = (char)(0x80 | (code & 63));
+		out[2] = '\0';
+	}
+	return out;
+}
+
+/* Symbols of merges in this order: the common ones first, so that short vocabularies have them. */
+static unsigned symbol_byte(unsigned i)
+{
+	static const char first[] = " etaoinshrdlucmfwygpbvkxqjz";
+	unsigned n = sizeof(first) - 1;
+
+	if (i < n)
+		return (unsigned char)first[i];
+	for (unsigned b = '!'; b <= '~'; b++) {
+		if (memchr(first, (int)b, sizeof(first) - 1))
+			continue;
+		if (n++ == i)
+			return b;
+	}
+	return 0;
+}
+
+/* Merge @i: first every pair of symbols, then every pair and one more symbol. */
+static void merge_parts(uint32_t i, char left[8], char right[4])
+{
+	char a[4], b[4];
+
+	if (i < N_SYMBOLS * N_SYMBOLS) {
+		strcpy(left, byte_letter(symbol_byte(i / N_SYMBOLS), a));
+	} else {
+		uint32_t pair = i / N_SYMBOLS - N_SYMBOLS;
+
+		snprintf(left, 8, "%s%s", byte_letter(symbol_byte(pair / N_SYMBOLS), a),
+			 byte_letter(symbol_byte(pair % N_SYMBOLS), b));
+	}
+	byte_letter(symbol_byte(i % N_SYMBOLS), right);
+}
+
+static void write_tokenizer(struct meta *m, const struct shape *s, uint32_t vocab)
+{
+	static const char *const special[N_SPECIAL] = { "<|endoftext|>", "<|im_start|>",
+							"<|im_end|>" };
+	uint32_t n_merges = vocab - 256 - N_SPECIAL;
+	char left[8], right[4], text[16];
+
+	meta_string(m, "tokenizer.ggml.model", "gpt2");
+	meta_string(m, "tokenizer.ggml.pre",
+		    s->arch == QWEN35 || s->arch == QWEN35MOE ? "qwen35" : "qwen2");
+	if (meta_array(m, "tokenizer.ggml.tokens", V_STRING, vocab)) {
+		for (unsigned b = 0; b < 256; b++)
+			put_string(m->w, byte_letter(b, text));
+		for (uint32_t i = 0; i < n_merges; i++) {
+			merge_parts(i, left, right);
+			snprintf(text, sizeof(text), "%s%s", left, right);
+			put_string(m->w, text);
+		}
+		for (unsigned i = 0; i < N_SPECIAL; i++)
+			put_string(m->w, special[i]);
+	}
+	if (meta_array(m, "tokenizer.ggml.token_type", V_I32, vocab))
+		for (uint32_t i = 0; i < vocab; i++)
+			put_u32(m->w, i < vocab - N_SPECIAL ? 1 : 3);
+	if (meta_array(m, "tokenizer.ggml.merges", V_STRING, n_merges)) {
+		for (uint32_t i = 0; i < n_merges; i++) {
+			merge_parts(i, left, right);
+			snprintf(text, sizeof(text), "%s %s", left, right);
+			put_string(m->w, text);
+		}
+	}
+	meta_u32(m, "tokenizer.ggml.eos_token_id", vocab - 1);
+	meta_u32(m, "tokenizer.ggml.padding_token_id", vocab - N_SPECIAL);
+	if (key(m, "tokenizer.ggml.add_bos_token", V_BOOL))
+		put(m->w, "\0", 1);
+	meta_string(m, "tokenizer.chat_template",
+		    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+		    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}");
+}
+
+static void write_metadata(struct meta *m, const struct shape *s, uint32_t layers, uint32_t vocab)
+{
+	static const uint32_t sections[4] = { 11, 11, 10, 0 };
+
+	meta_string(m, "general.architecture", m->arch);
+	meta_string(m, "general.name", s->name);
+	meta_u32(m, "general.file_type", 15);
+	meta_u32(m, "general.quantization_version", 2);
+	meta_u32(m, "block_count", layers);
+	meta_u32(m, "context_length", s->context);
+	meta_u32(m, "embedding_length", s->d);
+	meta_u32(m, "attention.head_count", s->heads);
+	meta_u32(m, "attention.head_count_kv", s->kv_heads);
+	meta_u32(m, "attention.key_length", s->head_dim);
+	meta_u32(m, "attention.value_length", s->head_dim);
+	meta_f32(m, "attention.layer_norm_rms_epsilon", 1e-6f);
+	meta_f32(m, "rope.freq_base", s->rope_base);
+	meta_u32(m, "feed_forward_length", s->experts ? s->ff * s->used : s->ff);
+	if (s->experts) {
+		meta_u32(m, "expert_count", s->experts);
+		meta_u32(m, "expert_used_count", s->used);
+		meta_u32(m, "expert_feed_forward_length", s->ff);
+	}
+	if (s->ff_shared)
+		meta_u32(m, "expert_shared_feed_forward_length", s->ff_shared);
+	if (s->arch != QWEN3MOE) {
+		meta_u32(m, "rope.dimension_count", s->n_rot);
+		meta_u32(m, "ssm.conv_kernel", 4);
+		meta_u32(m, "ssm.state_size", 128);
+		meta_u32(m, "ssm.group_count", s->k_heads);
+		meta_u32(m, "ssm.time_step_rank", s->v_heads);
+		meta_u32(m, "ssm.inner_size", s->v_heads * 128);
+		meta_u32(m, "full_attention_interval", 4);
+	}
+	if ((s->arch == QWEN35 || s->arch == QWEN35MOE) &&
+	    meta_array(m, "rope.dimension_sections", V_I32, 4))
+		put(m->w, sections, sizeof(sections));
+	write_tokenizer(m, s, vocab);
+}
+
+static void write_model(struct writer *w, const struct shape *s, uint32_t layers, uint32_t vocab,
+			uint64_t seed)
+{
+	struct meta count = { .w = w, .arch = arch_names[s->arch], .dry = true };
+	struct meta meta = { .w = w, .arch = arch_names[s->arch] };
+
+	write_metadata(&count, s, layers, vocab);
+	add_tensors(w, s, layers, vocab);
+	put(w, "GGUF", 4);
+	put_u32(w, 3);
+	put_u64(w, w->n_tensors);
+	put_u64(w, count.n);
+	write_metadata(&meta, s, layers, vocab);
+	for (uint32_t i = 0; i < w->n_tensors; i++) {
+		const struct tensor *t = &w->tensors[i];
+
+		put_string(w, t->name);
+		put_u32(w, t->n_dims);
+		for (uint32_t k = 0; k < t->n_dims; k++)
+			put_u64(w, t->ne[k]);
+		put_u32(w, t->type);
+		put_u64(w, t->offset);
+	}
+	pad(w);
+	for (uint32_t i = 0; i < w->n_tensors; i++) {
+		const struct tensor *t = &w->tensors[i];
+
+		w->random = (seed * 0x9e3779b97f4a7c15u ^ (i + 1) * 0xbf58476d1ce4e5b9u) | 1;
+		if (t->type == F32)
+			write_floats(w, t);
+		else
+			write_matrix(w, t);
+		pad(w);
+	}
+	flush(w);
+}
+
+static uint64_t number(const char *option, const char *text, uint64_t least, uint64_t most)
+{
+	char *end;
+	unsigned long long n;
+
+	errno = 0;
+	n = text ? strtoull(text, &end, 10) : 0;
+	if (!text || errno || *end || end == text || n < least || n > most)
+		die("not a number that this option takes", option);
+	return n;
+}
+
+static int list(void)
+{
+	for (size_t i = 0; i < ARRAY_LEN(shapes); i++)
+		printf("%-20s %s, %u layers, %u experts, vocabulary %u\n", shapes[i].name,
+		       arch_names[shapes[i].arch], shapes[i].layers, shapes[i].experts,
+		       shapes[i].vocab);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct writer w = { 0 };
+	const struct shape *s = NULL;
+	uint64_t layers = 0, vocab = 32768, seed = 1;
+
+	for (int i = 1; i < argc; i += 2) {
+		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+
+		if (strcmp(argv[i], "--list") == 0)
+			return list();
+		if (strcmp(argv[i], "--shape") == 0) {
+			for (size_t k = 0; k < ARRAY_LEN(shapes) && value; k++)
+				if (strcmp(shapes[k].name, value) == 0)
+					s = &shapes[k];
+			if (!s)
+				die("no such shape (see --list)", value);
+		} else if (strcmp(argv[i], "--layers") == 0) {
+			layers = number(argv[i], value, 1, 200);
+		} else if (strcmp(argv[i], "--vocab") == 0) {
+			vocab = number(argv[i], value, 1024, 400000);
+		} else if (strcmp(argv[i], "--seed") == 0) {
+			seed = number(argv[i], value, 0, UINT64_MAX);
+		} else if (strcmp(argv[i], "--out") == 0) {
+			w.path = value;
+		} else {
+			die("unknown option", argv[i]);
+		}
+	}
+	if (!s || !w.path)
+		die("usage: make_model --shape NAME --out FILE [--layers N] [--vocab N] [--seed N]",
+		    NULL);
+	w.buffer = malloc(BUFFER);
+	w.tensors = calloc(MAX_TENSORS, sizeof(*w.tensors));
+	w.fd = open(w.path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (!w.buffer || !w.tensors)
+		die("out of memory", NULL);
+	if (w.fd < 0)
+		die(w.path, strerror(errno));
+	write_model(&w, s, layers ? (uint32_t)layers : s->layers, (uint32_t)vocab, seed);
+	if (close(w.fd))
+		die(w.path, strerror(errno));
+	printf("%s: %u tensors, %llu bytes\n", w.path, w.n_tensors, (unsigned long long)w.written);
+	free(w.buffer);
+	free(w.tensors);
+	return 0;
+}
