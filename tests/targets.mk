@@ -40,3 +40,16 @@ unit-programs: $(UNIT)
 help:
 	@sed -n '2,8p' Makefile | cut -c3-
 	@echo "Other targets: unit, e2e, check-layers, check-format, bench-programs, clean"
+
+# ---- serve: protocol, clients ----
+$(O)/tests/serve/test_serve: $(O)/libsluice.a
+
+# ---- fuzzing: the GGUF reader
+# make O=... $(O)/fuzz/fuzz_gguf, then: $(O)/fuzz/fuzz_gguf -max_len=65536 WORK_DIR tests/fuzz/seeds/gguf
+FUZZ_GGUF_SRC := tests/fuzz/fuzz_gguf.c $(wildcard daemon/model/gguf*.c) kernels/quant.c base/err.c \
+	$(addprefix daemon/model/,model.c hparams.c schedule.c weight.c mixers.c experts.c)
+$(O)/fuzz/fuzz_gguf: $(FUZZ_GGUF_SRC) $(wildcard daemon/model/*.h base/*.h kernels/quant.h)
+	@mkdir -p $(@D)
+	@echo "  FUZZ    $@"
+	@clang -std=gnu11 $(WARN) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+		-D_GNU_SOURCE -I. -Idaemon -o $@ $(FUZZ_GGUF_SRC) -lm
