@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tests/fuzz/fuzz_gguf.c: libFuzzer target: any bytes as a model file.
+ *
+ * The input is the header; a hole behind it stands for the weights, so that inputs stay small and
+ * still reach the checks of tensors. What opens must keep its promises: every tensor, weight and
+ * expert lies inside its file, every key can be shown. Built by make fuzz (clang).
+ */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "model/gguf.h"
+#include "model/model.h"
+
+#define HOLE_BYTES (256u << 20)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+static void check_container(const struct gguf *g)
+{
+	enum gguf_type type;
+	struct gguf_str s;
+	uint64_t n, sum = 0;
+	char text[80];
+
+	for (uint64_t i = 0; i < gguf_n_tensors(g); i++) {
+		const struct gguf_tensor *t = gguf_tensor(g, i);
+		const struct gguf_file *f = gguf_file(g, t->file);
+
+		assert(t->offset >= f->data_offset && t->offset + t->bytes <= f->bytes);
+		assert(gguf_find(g, t->name) == t);
+	}
+	for (uint64_t i = 0; i < gguf_n_keys(g); i++) {
+		const char *key = gguf_key_name(g, i);
+
+		assert(gguf_has(g, key));
+		gguf_key_text(g, i, text, sizeof(text));
+		if (gguf_array(g, key, &type, &n, NULL))
+			continue;
+		for (uint64_t k = 0; k < n && type == GGUF_STRING; k++) {
+			assert(!gguf_array_str(g, key, k, &s));
+			for (uint64_t c = 0; c < s.len; c++)
+				sum += (uint8_t)s.data[c];
+		}
+	}
+	assert(sum < UINT64_MAX);
+}
+
+static void check_weight(const struct model *m, const struct weight *w)
+{
+	uint64_t rows = 0;
+
+	for (uint32_t i = 0; i < w->n_runs; i++) {
+		rows += w->runs[i].rows;
+		assert(w->runs[i].offset + w->runs[i].rows * w->row_bytes <=
+		       gguf_file(m->gguf, w->runs[i].file)->bytes);
+	}
+	assert(rows == w->n_out);
+}
+
+static void check_layer(const struct model *m, const struct layer *l)
+{
+	const struct expert_layout *x = &l->experts;
+	const struct weight *all[] = { &l->wq,	      &l->wk,	    &l->wv,	  &l->wo,
+				       &l->ssm_qkv,   &l->ssm_z,    &l->ssm_conv, &l->ssm_beta,
+				       &l->ssm_alpha, &l->ssm_out,  &l->ffn_gate, &l->ffn_down,
+				       &l->router,    &l->shared_up };
+
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		check_weight(m, all[i]);
+	for (uint32_t i = 0; i < x->n_parts; i++)
+		assert(x->part[i].offset + x->part[i].bytes * m->n_expert <=
+		       gguf_file(m->gguf, x->part[i].file)->bytes);
+	for (unsigned i = 0; x->n_parts && i < EXPERT_MATRIX_NR; i++)
+		assert(x->matrix[i].offset + x->matrix[i].n_out * x->matrix[i].row_bytes <=
+		       x->part[x->matrix[i].part].bytes);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+	int fd = memfd_create("fuzz", MFD_CLOEXEC);
+	struct err err = { 0 };
+	struct model *m;
+	struct gguf *g;
+	char path[64];
+
+	if (fd < 0 || write(fd, data, len) != (ssize_t)len || ftruncate(fd, len + HOLE_BYTES))
+		abort();
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (!gguf_open(path, &g, &err)) {
+		check_container(g);
+		gguf_destroy(g);
+		if (!model_open(path, &m, &err)) {
+			assert(m->n_layers && m->n_head && m->n_head_kv && m->n_vocab);
+			check_weight(m, &m->output);
+			for (uint32_t i = 0; i < m->n_layers; i++)
+				check_layer(m, &m->layers[i]);
+			model_destroy(m);
+		} else {
+			assert(err.text[0]);
+		}
+	} else {
+		assert(err.text[0]);
+	}
+	close(fd);
+	return 0;
+}
