@@ -120,6 +120,9 @@ static void softmax(float *x, size_t n)
 	scale(1.0f / vsum(sum), x, x, n);
 }
 
+#include "kernels/cpu/float_attend.h"
+#include "kernels/cpu/float_delta.h"
+
 const struct float_ops float_ops_avx2 = {
 	.level = CPU_AVX2,
 	.rmsnorm = rmsnorm,
@@ -130,4 +133,11 @@ const struct float_ops float_ops_avx2 = {
 	.sigmoid_mul = sigmoid_mul,
 	.softmax = softmax,
 	.dot = dot,
+	.l2norm = l2norm,
+	.rope = rope,
+	.conv_silu = conv_silu,
+	.kv_store = kv_store,
+	.attend = attend,
+	.attend_merge = attend_merge,
+	.delta = delta,
 };

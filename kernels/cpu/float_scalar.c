@@ -6,8 +6,10 @@
 #include "kernels/cpu/fops.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "kernels/cpu/float_impl.h"
+#include "kernels/cpu/float_kv_store.h"
 
 static void rmsnorm(const float *x, const float *w, size_t n, float eps, float *out)
 {
@@ -88,6 +90,159 @@ static float dot(const float *a, const float *b, size_t n)
 	return (float)sum;
 }
 
+static void l2norm(const float *x, size_t n, float eps, float factor, float *out)
+{
+	double sum = 0.0;
+
+	for (size_t i = 0; i < n; i++)
+		sum += (double)x[i] * x[i];
+	scale((float)((double)factor / sqrt(sum + (double)eps)), x, out, n);
+}
+
+static void rope(float *x, const float *cosine, const float *sine, size_t half)
+{
+	for (size_t i = 0; i < half; i++) {
+		float a = x[i], b = x[half + i];
+
+		x[i] = a * cosine[i] - b * sine[i];
+		x[half + i] = a * sine[i] + b * cosine[i];
+	}
+}
+
+static void conv_silu(const float *const *rows, const float *w, unsigned taps, size_t first,
+		      size_t end, float *out)
+{
+	for (size_t c = first; c < end; c++) {
+		float sum = 0.0f;
+
+		for (unsigned m = 0; m < taps; m++)
+			sum += w[c * taps + m] * rows[m][c];
+		out[c] = silu(sum);
+	}
+}
+
+static void to_halves(const float *x, size_t n, uint16_t *out)
+{
+	for (size_t i = 0; i < n; i++) {
+		float v = x[i] > KV_HALF_MAX ? KV_HALF_MAX : x[i];
+
+		out[i] = f16_from_f32(v < -KV_HALF_MAX ? -KV_HALF_MAX : v);
+	}
+}
+
+static void kv_store(enum kv_type type, size_t head_dim, unsigned slot, const float *k,
+		     const float *v, void *k_block, void *v_block)
+{
+	uint16_t halves[KV_MAX_HEAD_DIM];
+
+	if (type == KV_Q8_0) {
+		kv_store_q8(head_dim, slot, k, v, k_block, v_block);
+		return;
+	}
+	to_halves(k, head_dim, halves);
+	kv_store_k_halves(head_dim, slot, halves, k_block);
+	to_halves(v, head_dim, halves);
+	kv_store_v_halves(head_dim, slot, halves, v_block);
+}
+
+/* K of dimension d at position j of a block */
+static float key_at(const struct attend_args *a, size_t d, unsigned j)
+{
+	const uint8_t *k = a->k;
+	uint16_t h;
+
+	if (a->type == KV_F16) {
+		memcpy(&h, k + ((j / KV_TILE * a->head_dim + d) * KV_TILE + j % KV_TILE) * 2, 2);
+		return f32_from_f16(h);
+	}
+	k += (j / KV_TILE * (a->head_dim / KV_Q8) + d / KV_Q8) * KV_Q8_K_BYTES;
+	memcpy(&h, k + j % KV_TILE * 2, 2);
+	return f32_from_f16(h) * (float)(int8_t)k[2 * KV_TILE + d % KV_Q8 * KV_TILE + j % KV_TILE];
+}
+
+static float value_at(const struct attend_args *a, size_t d, unsigned j)
+{
+	const uint8_t *v = a->v;
+	uint16_t h;
+
+	if (a->type == KV_F16) {
+		memcpy(&h, v + ((d / KV_TILE * KV_BLOCK + j) * KV_TILE + d % KV_TILE) * 2, 2);
+		return f32_from_f16(h);
+	}
+	v += d / KV_Q8 * KV_Q8_V_BYTES;
+	memcpy(&h, v + j * 2, 2);
+	return f32_from_f16(h) * (float)(int8_t)v[2 * KV_BLOCK + j * KV_Q8 + d % KV_Q8];
+}
+
+static void attend_row(const struct attend_args *a, size_t row)
+{
+	const float *q = a->q + row * a->head_dim;
+	float *acc = a->acc + row * a->head_dim, s[KV_BLOCK], highest = a->m[row], correction;
+
+	for (unsigned j = 0; j < a->n_valid; j++) {
+		s[j] = 0.0f;
+		for (size_t d = 0; d < a->head_dim; d++)
+			s[j] += q[d] * key_at(a, d, j);
+		highest = s[j] > highest ? s[j] : highest;
+	}
+	correction = expf(a->m[row] - highest);
+	a->m[row] = highest;
+	a->l[row] *= correction;
+	for (unsigned j = 0; j < a->n_valid; j++) {
+		s[j] = expf(s[j] - highest);
+		a->l[row] += s[j];
+	}
+	for (size_t d = 0; d < a->head_dim; d++) {
+		acc[d] *= correction;
+		for (unsigned j = 0; j < a->n_valid; j++)
+			acc[d] += s[j] * value_at(a, d, j);
+	}
+}
+
+static void attend(const struct attend_args *a)
+{
+	for (size_t row = 0; row < a->rows; row++)
+		attend_row(a, row);
+}
+
+static void attend_merge(float *m, float *l, float *acc, float m2, float l2, const float *acc2,
+			 size_t head_dim)
+{
+	float highest = m2 > *m ? m2 : *m, first = expf(*m - highest), second = expf(m2 - highest);
+
+	*m = highest;
+	*l = *l * first + l2 * second;
+	for (size_t i = 0; i < head_dim; i++)
+		acc[i] = acc[i] * first + acc2[i] * second;
+}
+
+static void delta_token(const struct delta_args *a, size_t t)
+{
+	const float *q = a->q + t * a->ld, *k = a->k + t * a->ld, *v = a->v + t * a->ld;
+	float decay = a->decay[t * a->ld_gate], beta = a->beta[t * a->ld_gate];
+
+	for (unsigned j = 0; j < DELTA_LANES; j++) {
+		float read = 0.0f, out = 0.0f, change;
+
+		for (size_t i = 0; i < a->dim; i++)
+			read += a->strip[i * DELTA_LANES + j] * k[i];
+		change = beta * (v[j] - decay * read);
+		for (size_t i = 0; i < a->dim; i++) {
+			float *s = &a->strip[i * DELTA_LANES + j];
+
+			*s = decay * *s + k[i] * change;
+			out += *s * q[i];
+		}
+		a->o[t * a->ld_o + j] = out;
+	}
+}
+
+static void delta(const struct delta_args *a)
+{
+	for (size_t t = 0; t < a->n_tokens; t++)
+		delta_token(a, t);
+}
+
 static const struct float_ops table = {
 	.level = CPU_SCALAR,
 	.rmsnorm = rmsnorm,
@@ -98,6 +253,13 @@ static const struct float_ops table = {
 	.sigmoid_mul = sigmoid_mul,
 	.softmax = softmax,
 	.dot = dot,
+	.l2norm = l2norm,
+	.rope = rope,
+	.conv_silu = conv_silu,
+	.kv_store = kv_store,
+	.attend = attend,
+	.attend_merge = attend_merge,
+	.delta = delta,
 };
 
 const struct float_ops *float_ops_get(enum cpu_level level)

@@ -77,4 +77,134 @@ static inline __m256i vhead(size_t n)
 	return _mm256_cmpgt_epi32(_mm256_set1_epi32(n < 8 ? (int)n : 8), lane);
 }
 
+/* The names that float_attend.h and float_delta.h are written in. */
+typedef __m256 vf;
+#define VL 8 /* lanes */
+
+static inline vf vf_zero(void)
+{
+	return _mm256_setzero_ps();
+}
+
+static inline vf vf_set1(float x)
+{
+	return _mm256_set1_ps(x);
+}
+
+static inline vf vf_load(const float *p)
+{
+	return _mm256_loadu_ps(p);
+}
+
+static inline void vf_store(float *p, vf v)
+{
+	_mm256_storeu_ps(p, v);
+}
+
+/* The first min(n, VL) lanes; the others are 0. */
+static inline vf vf_load_n(const float *p, size_t n)
+{
+	return _mm256_maskload_ps(p, vhead(n));
+}
+
+static inline void vf_store_n(float *p, vf v, size_t n)
+{
+	_mm256_maskstore_ps(p, vhead(n), v);
+}
+
+static inline vf vf_add(vf a, vf b)
+{
+	return _mm256_add_ps(a, b);
+}
+
+static inline vf vf_sub(vf a, vf b)
+{
+	return _mm256_sub_ps(a, b);
+}
+
+static inline vf vf_mul(vf a, vf b)
+{
+	return _mm256_mul_ps(a, b);
+}
+
+static inline vf vf_max(vf a, vf b)
+{
+	return _mm256_max_ps(a, b);
+}
+
+static inline vf vf_min(vf a, vf b)
+{
+	return _mm256_min_ps(a, b);
+}
+
+/* a b + c */
+static inline vf vf_fma(vf a, vf b, vf c)
+{
+	return _mm256_fmadd_ps(a, b, c);
+}
+
+/* c - a b */
+static inline vf vf_fnma(vf a, vf b, vf c)
+{
+	return _mm256_fnmadd_ps(a, b, c);
+}
+
+static inline vf vf_exp(vf x)
+{
+	return vexp(x);
+}
+
+static inline vf vf_silu(vf x)
+{
+	return vsigmoid_mul(x, x);
+}
+
+static inline float vf_sum(vf v)
+{
+	return vsum(v);
+}
+
+static inline float vf_highest(vf v)
+{
+	return vmax(v);
+}
+
+/* VL halves */
+static inline vf vf_load_half(const uint8_t *p)
+{
+	return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+
+static inline void vf_store_half(uint16_t *p, vf v)
+{
+	_mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+/* VL signed bytes */
+static inline vf vf_load_int8(const uint8_t *p)
+{
+	__m128i bytes = _mm_loadl_epi64((const __m128i *)p);
+
+	return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+}
+
+/* w: VL channels of four taps each -> taps[m] = tap m of every channel */
+static inline void vf_taps4(const float *w, vf taps[4])
+{
+	vf row[4], low01, high01, low23, high23;
+
+	/* row[i]: channels i and i + 4 */
+	for (int i = 0; i < 4; i++)
+		row[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(w + 4 * i)),
+					      _mm_loadu_ps(w + 4 * (i + 4)), 1);
+	low01 = _mm256_unpacklo_ps(row[0], row[1]);
+	high01 = _mm256_unpackhi_ps(row[0], row[1]);
+	low23 = _mm256_unpacklo_ps(row[2], row[3]);
+	high23 = _mm256_unpackhi_ps(row[2], row[3]);
+	taps[0] = _mm256_shuffle_ps(low01, low23, 0x44);
+	taps[1] = _mm256_shuffle_ps(low01, low23, 0xee);
+	taps[2] = _mm256_shuffle_ps(high01, high23, 0x44);
+	taps[3] = _mm256_shuffle_ps(high01, high23, 0xee);
+}
+
 #endif

@@ -11,6 +11,8 @@
 
 #include <immintrin.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 
 static inline __m512 vexp(__m512 x)
 {
@@ -45,6 +47,131 @@ static inline __m512 vsigmoid_mul(__m512 x, __m512 y)
 static inline __mmask16 vhead(size_t n)
 {
 	return (__mmask16)((1u << n) - 1);
+}
+
+/* The names that float_attend.h and float_delta.h are written in. */
+typedef __m512 vf;
+#define VL 16 /* lanes */
+
+static inline vf vf_zero(void)
+{
+	return _mm512_setzero_ps();
+}
+
+static inline vf vf_set1(float x)
+{
+	return _mm512_set1_ps(x);
+}
+
+static inline vf vf_load(const float *p)
+{
+	return _mm512_loadu_ps(p);
+}
+
+static inline void vf_store(float *p, vf v)
+{
+	_mm512_storeu_ps(p, v);
+}
+
+/* The first min(n, VL) lanes; the others are 0. */
+static inline vf vf_load_n(const float *p, size_t n)
+{
+	return _mm512_maskz_loadu_ps(vhead(n < VL ? n : VL), p);
+}
+
+static inline void vf_store_n(float *p, vf v, size_t n)
+{
+	_mm512_mask_storeu_ps(p, vhead(n < VL ? n : VL), v);
+}
+
+static inline vf vf_add(vf a, vf b)
+{
+	return _mm512_add_ps(a, b);
+}
+
+static inline vf vf_sub(vf a, vf b)
+{
+	return _mm512_sub_ps(a, b);
+}
+
+static inline vf vf_mul(vf a, vf b)
+{
+	return _mm512_mul_ps(a, b);
+}
+
+static inline vf vf_max(vf a, vf b)
+{
+	return _mm512_max_ps(a, b);
+}
+
+static inline vf vf_min(vf a, vf b)
+{
+	return _mm512_min_ps(a, b);
+}
+
+/* a b + c */
+static inline vf vf_fma(vf a, vf b, vf c)
+{
+	return _mm512_fmadd_ps(a, b, c);
+}
+
+/* c - a b */
+static inline vf vf_fnma(vf a, vf b, vf c)
+{
+	return _mm512_fnmadd_ps(a, b, c);
+}
+
+static inline vf vf_exp(vf x)
+{
+	return vexp(x);
+}
+
+static inline vf vf_silu(vf x)
+{
+	return vsigmoid_mul(x, x);
+}
+
+static inline float vf_sum(vf v)
+{
+	return _mm512_reduce_add_ps(v);
+}
+
+static inline float vf_highest(vf v)
+{
+	return _mm512_reduce_max_ps(v);
+}
+
+/* VL halves */
+static inline vf vf_load_half(const uint8_t *p)
+{
+	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+static inline void vf_store_half(uint16_t *p, vf v)
+{
+	_mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+/* VL signed bytes */
+static inline vf vf_load_int8(const uint8_t *p)
+{
+	__m128i bytes = _mm_loadu_si128((const __m128i *)p);
+
+	return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+}
+
+/* w: VL channels of four taps each -> taps[m] = tap m of every channel */
+static inline void vf_taps4(const float *w, vf taps[4])
+{
+	const __m512i low = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 0, 0, 0, 0, 0, 0, 0);
+	vf a = vf_load(w), b = vf_load(w + 16), c = vf_load(w + 32), d = vf_load(w + 48);
+
+	for (int m = 0; m < 4; m++) {
+		__m512i index = _mm512_add_epi32(low, _mm512_set1_epi32(m));
+
+		taps[m] = _mm512_shuffle_f32x4(_mm512_permutex2var_ps(a, index, b),
+					       _mm512_permutex2var_ps(c, index, d), 0x44);
+	}
 }
 
 #endif

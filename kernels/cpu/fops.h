@@ -2,7 +2,9 @@
 /*
  * kernels/cpu/fops.h: float arithmetic of a token beside the weight products, one table per level.
  *
- * The promise of cpu.h holds here too: a level never differs from itself, whatever the batch.
+ * Formulas: design/models.md 2.4. The promise of cpu.h holds here too: a level never differs from
+ * itself, whatever the batch. exp() inside is within 1.5 ulp. Where a name says nothing else, a
+ * sum's order depends on n alone and an element's value on its own inputs alone.
  * All functions are reentrant and allocate nothing; pointers need no alignment unless said.
  */
 #ifndef SLUICE_KERNELS_CPU_FOPS_H
@@ -12,6 +14,49 @@
 #include <stdint.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/kv_block.h"
+
+/*
+ * Query rows of one KV head against one block of its cache, positions [0, n_valid) of the block.
+ * Online softmax: m is the largest score so far, l the sum of exp(score - m), acc the sum of
+ * exp(score - m) * value; they start at -inf, 0 and 0. What a row gets does not depend on the
+ * other rows of the call nor on the cache's content from n_valid on (which is read).
+ */
+struct attend_args {
+	enum kv_type type;
+	size_t head_dim;
+	const void *k, *v;
+	unsigned n_valid; /* 1 .. KV_BLOCK */
+	size_t rows;
+	const float *q; /* [rows][head_dim], scaled */
+	float *m, *l;	/* [rows] */
+	float *acc;	/* [rows][head_dim] */
+};
+
+/*
+ * Gated delta rule (models.md 2.4) for DELTA_LANES value dimensions of one head, token by token.
+ * The state of a head is [dim / DELTA_LANES][dim of the key][DELTA_LANES]: a strip is contiguous
+ * and stays in the first cache level while the run's tokens pass over it. Per token:
+ *   r = S^T k, p = S^T q (old S); delta = beta (v - decay r); o = decay p + delta (k.q)
+ *   S <- decay S + k delta^T
+ * which is decay, read, write, then output with the new S, in one pass over S.
+ */
+#define DELTA_LANES 32
+
+struct delta_args {
+	float *strip;	   /* [dim][DELTA_LANES] */
+	const float *next; /* strip that this thread takes next, fetched ahead; NULL: none */
+	size_t dim;
+	size_t n_tokens;
+	const float *q, *k, *v; /* token t at + t * ld; v: DELTA_LANES values */
+	size_t ld;
+	const float *decay, *beta; /* token t at [t * ld_gate] */
+	size_t ld_gate;
+	const float *kq; /* k.q of token t at [t * ld_kq] */
+	size_t ld_kq;
+	float *o; /* DELTA_LANES values, token t at + t * ld_o */
+	size_t ld_o;
+};
 
 struct float_ops {
 	enum cpu_level level;
@@ -33,9 +78,27 @@ struct float_ops {
 	/* sum of a[i] * b[i] */
 	float (*dot)(const float *a, const float *b, size_t n);
 
-	/* The mixers' own inner loops follow here (attention over one KV block, DeltaNet step). */
+	/* out = x * scale / sqrt(sum of x^2 + eps); out may be x */
+	void (*l2norm)(const float *x, size_t n, float eps, float scale, float *out);
+	/* rotates pairs (x[j], x[j + half]) by the angle whose cosine and sine are given, j < half */
+	void (*rope)(float *x, const float *cosine, const float *sine, size_t half);
+	/*
+	 * out[c] = silu(sum over m < taps of w[c * taps + m] * rows[m][c]) for channels
+	 * [first, end); oldest tap first.
+	 */
+	void (*conv_silu)(const float *const *rows, const float *w, unsigned taps, size_t first,
+			  size_t end, float *out);
+	/* Writes position @slot < KV_BLOCK of a block of the cache, see kv_block.h. */
+	void (*kv_store)(enum kv_type type, size_t head_dim, unsigned slot, const float *k,
+			 const float *v, void *k_block, void *v_block);
+	void (*attend)(const struct attend_args *a);
+	/* (m, l, acc) <- the state of the positions of both; acc has head_dim values */
+	void (*attend_merge)(float *m, float *l, float *acc, float m2, float l2, const float *acc2,
+			     size_t head_dim);
+	void (*delta)(const struct delta_args *a);
 };
 
-const struct float_ops *float_ops_get(enum cpu_level level); /* NULL where not available */
+/* The table of @level; NULL where this CPU cannot run it. */
+const struct float_ops *float_ops_get(enum cpu_level level);
 
 #endif

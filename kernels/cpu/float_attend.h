@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/float_attend.h: attention over one block of the KV cache, for the vector levels.
+ *
+ * Included once by each float_avx*.c after its float_vec_*.h; written in the names given there.
+ * Both products are small matrix products with a register tile of rows x vectors: every (row,
+ * position) score is one chain of multiply-adds over the dimensions, every (row, dimension) of acc
+ * one chain over the positions. The tile's shape changes nothing in a chain, so a row's bits do
+ * not depend on how many rows come together. Cache values are widened on the way into the tile
+ * (exactly; q8_0: scale * int, rounded once) and used for all its rows.
+ */
+#ifndef SLUICE_KERNELS_CPU_FLOAT_ATTEND_H
+#define SLUICE_KERNELS_CPU_FLOAT_ATTEND_H
+
+#include <math.h>
+
+#include "kernels/cpu/float_impl.h"
+
+#define ALWAYS	     static inline __attribute__((always_inline))
+#define PER_TILE     (KV_TILE / VL) /* vectors in 16 lanes */
+#define MAX_ROWS     8
+#define MAX_VECTORS  4
+#define BLOCK_VECTOR (KV_BLOCK / VL)
+
+/* s[r][position] for @n_rows rows and the positions of @n_tiles tiles from @tile on. */
+ALWAYS void score_tile(const struct attend_args *a, const enum kv_type type, const unsigned n_rows,
+		       const unsigned n_tiles, size_t row, unsigned tile, float (*s)[KV_BLOCK])
+{
+	const size_t dims = a->head_dim, group = type == KV_Q8_0 ? KV_Q8 : dims;
+	const size_t tile_bytes = kv_block_bytes(type, dims) / KV_TILES;
+	const unsigned n_vectors = n_tiles * PER_TILE;
+	const uint8_t *k = (const uint8_t *)a->k + tile * tile_bytes;
+	const float *q = a->q + row * dims;
+	vf sum[MAX_ROWS][MAX_VECTORS], scale[MAX_VECTORS], value[MAX_VECTORS];
+
+	for (unsigned r = 0; r < n_rows; r++)
+		for (unsigned v = 0; v < n_vectors; v++)
+			sum[r][v] = vf_zero();
+	for (size_t d = 0; d < dims; d += group) {
+		if (type == KV_Q8_0) {
+			for (unsigned v = 0; v < n_vectors; v++)
+				scale[v] = vf_load_half(k + v / PER_TILE * tile_bytes +
+							v % PER_TILE * VL * 2);
+			k += 2 * KV_TILE;
+		}
+		for (size_t i = d; i < d + group; i++) {
+			for (unsigned v = 0; v < n_vectors; v++) {
+				const uint8_t *at = k + v / PER_TILE * tile_bytes;
+
+				if (type == KV_F16)
+					value[v] = vf_load_half(at + v % PER_TILE * VL * 2);
+				else
+					value[v] = vf_mul(scale[v],
+							  vf_load_int8(at + v % PER_TILE * VL));
+			}
+			for (unsigned r = 0; r < n_rows; r++) {
+				vf x = vf_set1(q[r * dims + i]);
+
+				for (unsigned v = 0; v < n_vectors; v++)
+					sum[r][v] = vf_fma(x, value[v], sum[r][v]);
+			}
+			k += type == KV_F16 ? KV_TILE * 2 : KV_TILE;
+		}
+	}
+	for (unsigned r = 0; r < n_rows; r++)
+		for (unsigned v = 0; v < n_vectors; v++)
+			vf_store(s[r] + tile * KV_TILE + v * VL, sum[r][v]);
+}
+
+/*
+ * Scores -> exp(score - m) in place, with m and l brought up to date; correction[r] is the factor
+ * for what acc held. Masked positions have -inf and become 0.
+ */
+static void soften(const struct attend_args *a, unsigned n_rows, size_t row, float (*s)[KV_BLOCK],
+		   float *correction)
+{
+	float *m = a->m + row, *l = a->l + row;
+
+	for (unsigned r = 0; r < n_rows; r++) {
+		vf high = vf_load(s[r]);
+		float highest;
+
+		for (unsigned v = 1; v < BLOCK_VECTOR; v++)
+			high = vf_max(high, vf_load(s[r] + v * VL));
+		highest = vf_highest(high);
+		highest = highest > m[r] ? highest : m[r];
+		correction[r] = m[r] - highest;
+		m[r] = highest;
+	}
+	vf_store_n(correction, vf_exp(vf_load_n(correction, n_rows)), n_rows);
+	for (unsigned r = 0; r < n_rows; r++) {
+		vf sum = vf_zero(), highest = vf_set1(m[r]);
+
+		for (unsigned v = 0; v < BLOCK_VECTOR; v++) {
+			vf p = vf_exp(vf_sub(vf_load(s[r] + v * VL), highest));
+
+			sum = vf_add(sum, p);
+			vf_store(s[r] + v * VL, p);
+		}
+		l[r] = l[r] * correction[r] + vf_sum(sum);
+	}
+}
+
+/* acc = acc * correction + sum of p * value, for the 16-dimension tiles [tile, tile + n_tiles). */
+ALWAYS void value_tile(const struct attend_args *a, const enum kv_type type, const unsigned n_rows,
+		       const unsigned n_tiles, size_t row, size_t tile, float (*p)[KV_BLOCK],
+		       const float *correction)
+{
+	const size_t dims = a->head_dim, half = KV_Q8 / KV_TILE;
+	const unsigned n_vectors = n_tiles * PER_TILE;
+	const uint8_t *base = a->v;
+	const uint8_t *at[MAX_VECTORS];
+	float scale[MAX_VECTORS][KV_BLOCK];
+	float *acc = a->acc + row * dims + tile * KV_TILE;
+	vf sum[MAX_ROWS][MAX_VECTORS], value[MAX_VECTORS];
+
+	for (unsigned v = 0; v < n_vectors; v++) {
+		size_t t = tile + v / PER_TILE, part = v % PER_TILE * VL;
+
+		if (type == KV_F16) {
+			at[v] = base + t * KV_BLOCK * KV_TILE * 2 + part * 2;
+			continue;
+		}
+		at[v] = base + t / half * KV_Q8_V_BYTES;
+		for (unsigned j = 0; j < BLOCK_VECTOR; j++)
+			vf_store(scale[v] + j * VL, vf_load_half(at[v] + j * VL * 2));
+		at[v] += KV_BLOCK * 2 + t % half * KV_TILE + part;
+	}
+	for (unsigned r = 0; r < n_rows; r++)
+		for (unsigned v = 0; v < n_vectors; v++)
+			sum[r][v] =
+				vf_mul(vf_load(acc + r * dims + v * VL), vf_set1(correction[r]));
+	for (unsigned j = 0; j < a->n_valid; j++) {
+		for (unsigned v = 0; v < n_vectors; v++) {
+			if (type == KV_F16)
+				value[v] = vf_load_half(at[v] + j * KV_TILE * 2);
+			else
+				value[v] = vf_mul(vf_set1(scale[v][j]),
+						  vf_load_int8(at[v] + j * KV_Q8));
+		}
+		for (unsigned r = 0; r < n_rows; r++) {
+			vf x = vf_set1(p[r][j]);
+
+			for (unsigned v = 0; v < n_vectors; v++)
+				sum[r][v] = vf_fma(x, value[v], sum[r][v]);
+		}
+	}
+	for (unsigned r = 0; r < n_rows; r++)
+		for (unsigned v = 0; v < n_vectors; v++)
+			vf_store(acc + r * dims + v * VL, sum[r][v]);
+}
+
+/*
+ * One function per shape of tile: kept apart, so that the compiler gives each loop all registers.
+ * Few rows take wide tiles: about 8 independent chains are needed to keep the multipliers busy.
+ */
+struct shape {
+	unsigned n_rows, n_tiles;
+	void (*score)(const struct attend_args *a, size_t row, unsigned tile, float (*s)[KV_BLOCK]);
+	void (*value)(const struct attend_args *a, size_t row, size_t tile, float (*p)[KV_BLOCK],
+		      const float *correction);
+	void (*value_one)(const struct attend_args *a, size_t row, size_t tile,
+			  float (*p)[KV_BLOCK], const float *correction); /* one tile */
+};
+
+#define SHAPE(type, rows, tiles)                                                                  \
+	static void score_##type##_##rows(const struct attend_args *a, size_t row, unsigned tile, \
+					  float(*s)[KV_BLOCK])                                    \
+	{                                                                                         \
+		score_tile(a, type, rows, tiles, row, tile, s);                                   \
+	}                                                                                         \
+	static void value_##type##_##rows(const struct attend_args *a, size_t row, size_t tile,   \
+					  float(*p)[KV_BLOCK], const float *correction)           \
+	{                                                                                         \
+		value_tile(a, type, rows, tiles, row, tile, p, correction);                       \
+	}                                                                                         \
+	static void value_one_##type##_##rows(const struct attend_args *a, size_t row,            \
+					      size_t tile, float(*p)[KV_BLOCK],                   \
+					      const float *correction)                            \
+	{                                                                                         \
+		value_tile(a, type, rows, 1, row, tile, p, correction);                           \
+	}
+
+#define SHAPE_ROW(type, rows, tiles)                                       \
+	{                                                                  \
+		rows, tiles, score_##type##_##rows, value_##type##_##rows, \
+			value_one_##type##_##rows                          \
+	}
+
+#if VL == 16
+#define SHAPES(X, type) X(type, 8, 2) X(type, 4, 4) X(type, 2, 4) X(type, 1, 4)
+#else
+#define SHAPES(X, type) X(type, 4, 1) X(type, 2, 2) X(type, 1, 2)
+#endif
+#define SHAPE_ENTRY(type, rows, tiles) SHAPE_ROW(type, rows, tiles),
+
+SHAPES(SHAPE, KV_F16)
+SHAPES(SHAPE, KV_Q8_0)
+
+/* most rows first, one row last */
+static const struct shape f16_shapes[] = { SHAPES(SHAPE_ENTRY, KV_F16) };
+static const struct shape q8_0_shapes[] = { SHAPES(SHAPE_ENTRY, KV_Q8_0) };
+
+static void attend_rows(const struct attend_args *a, const struct shape *shape, size_t row)
+{
+	float s[MAX_ROWS][KV_BLOCK], correction[MAX_ROWS];
+	size_t tile, n_dim_tiles = a->head_dim / KV_TILE;
+
+	for (tile = 0; tile * KV_TILE < a->n_valid; tile += shape->n_tiles)
+		shape->score(a, row, (unsigned)tile, s);
+	for (unsigned r = 0; r < shape->n_rows; r++)
+		for (unsigned j = a->n_valid; j < KV_BLOCK; j++)
+			s[r][j] = -INFINITY;
+	soften(a, shape->n_rows, row, s, correction);
+	for (tile = 0; tile + shape->n_tiles <= n_dim_tiles; tile += shape->n_tiles)
+		shape->value(a, row, tile, s, correction);
+	for (; tile < n_dim_tiles; tile++)
+		shape->value_one(a, row, tile, s, correction);
+}
+
+static void attend(const struct attend_args *a)
+{
+	const struct shape *shape = a->type == KV_F16 ? f16_shapes : q8_0_shapes;
+
+	for (size_t row = 0; row < a->rows; row += shape->n_rows) {
+		while (shape->n_rows > a->rows - row)
+			shape++;
+		attend_rows(a, shape, row);
+	}
+}
+
+static void attend_merge(float *m, float *l, float *acc, float m2, float l2, const float *acc2,
+			 size_t head_dim)
+{
+	float highest = m2 > *m ? m2 : *m, factor[2] = { *m - highest, m2 - highest };
+	vf first, second;
+
+	vf_store_n(factor, vf_exp(vf_load_n(factor, 2)), 2);
+	first = vf_set1(factor[0]);
+	second = vf_set1(factor[1]);
+	*m = highest;
+	*l = *l * factor[0] + l2 * factor[1];
+	for (size_t i = 0; i < head_dim; i += VL) {
+		vf v = vf_mul(vf_load_n(acc + i, head_dim - i), first);
+
+		v = vf_fma(vf_load_n(acc2 + i, head_dim - i), second, v);
+		vf_store_n(acc + i, v, head_dim - i);
+	}
+}
+
+#endif

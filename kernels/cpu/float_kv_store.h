@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/float_kv_store.h: putting one position into a block of the KV cache, see kv_block.h.
+ *
+ * The same for every level: the bytes of the cache must not depend on the level.
+ */
+#ifndef SLUICE_KERNELS_CPU_FLOAT_KV_STORE_H
+#define SLUICE_KERNELS_CPU_FLOAT_KV_STORE_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "kernels/cpu/kv_block.h"
+
+#define KV_HALF_MAX 65504.0f
+
+static inline void kv_store_k_halves(size_t head_dim, unsigned slot, const uint16_t *halves,
+				     void *k_block)
+{
+	uint16_t *at = (uint16_t *)k_block + slot / KV_TILE * head_dim * KV_TILE + slot % KV_TILE;
+
+	for (size_t d = 0; d < head_dim; d++)
+		at[d * KV_TILE] = halves[d];
+}
+
+static inline void kv_store_v_halves(size_t head_dim, unsigned slot, const uint16_t *halves,
+				     void *v_block)
+{
+	uint16_t *at = (uint16_t *)v_block + slot * KV_TILE;
+
+	for (size_t d = 0; d < head_dim; d += KV_TILE)
+		memcpy(at + d * KV_BLOCK, halves + d, KV_TILE * sizeof(*halves));
+}
+
+/* KV_Q8 values -> their scale as a half and their bytes; NaN becomes -127, large scales saturate */
+static inline uint16_t kv_quantize(const float *x, int8_t *q)
+{
+	float max = 0.0f, d, inverse;
+
+	for (unsigned i = 0; i < KV_Q8; i++)
+		max = fmaxf(max, fabsf(x[i]));
+	d = max / 127.0f;
+	if (d > KV_HALF_MAX)
+		d = KV_HALF_MAX;
+	inverse = d > 0.0f ? 1.0f / d : 0.0f;
+	for (unsigned i = 0; i < KV_Q8; i++)
+		q[i] = (int8_t)fminf(fmaxf(roundf(x[i] * inverse), -127.0f), 127.0f);
+	return f16_from_f32(d);
+}
+
+static inline void kv_store_q8(size_t head_dim, unsigned slot, const float *k, const float *v,
+			       void *k_block, void *v_block)
+{
+	const size_t tile_bytes = head_dim / KV_Q8 * KV_Q8_K_BYTES;
+	uint8_t *kg = (uint8_t *)k_block + slot / KV_TILE * tile_bytes, *vg = v_block;
+	unsigned lane = slot % KV_TILE;
+	int8_t q[KV_Q8];
+	uint16_t d;
+
+	for (size_t g = 0; g < head_dim; g += KV_Q8) {
+		d = kv_quantize(k + g, q);
+		memcpy(kg + lane * sizeof(d), &d, sizeof(d));
+		for (unsigned i = 0; i < KV_Q8; i++)
+			kg[KV_TILE * sizeof(d) + i * KV_TILE + lane] = (uint8_t)q[i];
+		kg += KV_Q8_K_BYTES;
+		d = kv_quantize(v + g, q);
+		memcpy(vg + slot * sizeof(d), &d, sizeof(d));
+		memcpy(vg + KV_BLOCK * sizeof(d) + slot * KV_Q8, q, KV_Q8);
+		vg += KV_Q8_V_BYTES;
+	}
+}
+
+#endif
