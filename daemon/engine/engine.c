@@ -93,7 +93,7 @@ static uint64_t choose_budget(const struct engine *e, uint64_t other_bytes, stru
 	return budget;
 }
 
-static void add_fallback(struct engine *e, const char *text)
+void engine_add_fallback(struct engine *e, const char *text)
 {
 	for (unsigned i = 0; text && text[0] && i < ENGINE_FALLBACKS - 1; i++)
 		if (!e->fallbacks[i]) {
@@ -116,7 +116,7 @@ static int create_experts(struct engine *e, uint64_t budget, struct err *err)
 	rc = arena_create(&config, &e->arena, err);
 	if (rc)
 		return rc;
-	add_fallback(e, arena_fallback(e->arena));
+	engine_add_fallback(e, arena_fallback(e->arena));
 	rc = residency_create(m, e->arena, budget, e->reader, &e->residency, err);
 	if (rc)
 		return rc;
@@ -206,7 +206,7 @@ static int create_parts(struct engine *e, struct err *err)
 	rc = reader_create(e->model->gguf, &rc_config, &e->reader, err);
 	if (rc)
 		return rc;
-	add_fallback(e, reader_fallback(e->reader));
+	engine_add_fallback(e, reader_fallback(e->reader));
 	other = weights_memory_bytes(e->model, reader_align(e->reader)) +
 		seq_pool_bytes(e->model, c->n_parallel, c->n_ctx, c->kv_type);
 	if (e->model->n_expert) {
@@ -385,4 +385,6 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	s->policy = e->policy_ops ? e->policy_ops->name : "none";
 	s->kv = e->config.kv_type == KV_Q8_0 ? "q8_0" : "f16";
 	memcpy(s->fallbacks, e->fallbacks, sizeof(s->fallbacks));
+	s->file_note = (struct err){ { 0 } };
+	reader_check_files(e->reader, &s->file_note);
 }

@@ -73,6 +73,7 @@ struct engine_status {
 	unsigned threads;
 	const char *cpu, *io, *arena, *policy, *kv;
 	const char *fallbacks[ENGINE_FALLBACKS]; /* sentences, NULL after the last */
+	struct err file_note; /* the model's files changed under us: how; else empty */
 };
 
 /* Any thread, any time; counters are monotonic, the whole is not one instant. */

@@ -81,9 +81,12 @@ struct engine {
 	_Atomic uint64_t n_generated, n_prefilled, n_steps;
 	_Atomic uint32_t n_active;
 
-	const char *fallbacks[ENGINE_FALLBACKS];
-	char register_fallback[256];
+	const char *fallbacks[ENGINE_FALLBACKS]; /* filled from the front, entries never change */
+	struct err register_note, trace_note;
 };
+
+/* One more sentence for the status; @text must live as long as the engine. Engine thread or start. */
+void engine_add_fallback(struct engine *e, const char *text);
 
 /* The engine thread's main function. */
 void *engine_main(void *arg);

@@ -207,7 +207,7 @@ static void add_run(struct engine *e, struct batch *b, uint32_t i, const uint32_
 	e->run_owner[b->n_runs++] = i;
 	b->n_tokens += n;
 	a->n_in_step = n;
-	a->has_next = false;
+	a->has_next = a->no_number = false;
 }
 
 static void build_step(struct engine *e, struct batch *b)
@@ -252,8 +252,8 @@ static void use_row(struct engine *e, uint32_t column, const float *row)
 		return;
 	}
 	if (r->max_tokens) {
-		a->next = sampler_next(&a->sampler, row, e->model->n_vocab);
-		a->has_next = true;
+		a->has_next = !sampler_pick(&a->sampler, row, e->model->n_vocab, &a->next);
+		a->no_number = !a->has_next;
 	}
 }
 
@@ -342,6 +342,9 @@ static void after_step(struct engine *e, const struct batch *b)
 		}
 		if (a->has_next)
 			hand_out_token(e, a, now);
+		else if (a->no_number)
+			finish(e, a, STOP_ERROR, -EDOM,
+			       "the model gave no finite logit: its weights or its state are broken");
 	}
 }
 
@@ -355,13 +358,18 @@ static void register_memory(struct engine *e)
 	    arena_prefaulted_bytes(e->arena) < arena_bytes(e->arena))
 		return;
 	e->memory_registered = true;
-	if (!reader_register_memory(e->reader, arena_base(e->arena), arena_bytes(e->arena), &err))
+	if (reader_register_memory(e->reader, arena_base(e->arena), arena_bytes(e->arena),
+				   &e->register_note))
+		engine_add_fallback(e, e->register_note.text);
+}
+
+/* A trace that could not go on (a full disk, say) is said once and missed by nobody else. */
+static void check_trace(struct engine *e)
+{
+	if (!e->trace || e->trace_note.text[0])
 		return;
-	snprintf(e->register_fallback, sizeof(e->register_fallback), "%.255s", err.text);
-	while (i < ENGINE_FALLBACKS - 1 && e->fallbacks[i])
-		i++;
-	if (i < ENGINE_FALLBACKS - 1)
-		e->fallbacks[i] = e->register_fallback;
+	if (trace_error(e->trace, &e->trace_note))
+		engine_add_fallback(e, e->trace_note.text);
 }
 
 static void fill(struct engine *e, unsigned in_flight)
@@ -428,6 +436,7 @@ void *engine_main(void *arg)
 		fill(e, FILLS_BUSY);
 		decoder_step(e->decoder, &b, ++e->step, on_logits, e, e->token_error);
 		after_step(e, &b);
+		check_trace(e);
 		add(&e->n_steps, 1);
 	}
 	while (rc && !atomic_load(&e->stop)) { /* failed: refuse what still comes in */
