@@ -45,8 +45,8 @@ struct gguf_tensor {
 	const char *name; /* NUL-terminated copy */
 	uint32_t type;	  /* ggml type id, known to quant_format() */
 	uint32_t n_dims;
-	uint64_t ne[4]; /* fastest first; missing dims are 1 */
-	uint32_t file;	/* shard index */
+	uint64_t ne[4];	 /* fastest first; missing dims are 1 */
+	uint32_t file;	 /* shard index */
 	uint64_t offset; /* absolute in that shard */
 	uint64_t bytes;
 };

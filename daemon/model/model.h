@@ -83,11 +83,12 @@ struct layer {
 	bool q_gated;
 
 	/* MIXER_DELTANET: Cd = 2 * Hk * D + Hv * D channels */
-	struct weight ssm_qkv;	/* {d, Cd}: q, k, v rows */
-	struct weight ssm_z;	/* {d, Hv * D} */
-	struct weight ssm_conv; /* {conv_kernel, Cd}: row c holds the taps of channel c, oldest first */
-	struct weight ssm_dt;	/* {Hv} */
-	struct weight ssm_a;	/* {Hv}, already -exp(A_log) */
+	struct weight ssm_qkv; /* {d, Cd}: q, k, v rows */
+	struct weight ssm_z;   /* {d, Hv * D} */
+	struct weight
+		ssm_conv; /* {conv_kernel, Cd}: row c holds the taps of channel c, oldest first */
+	struct weight ssm_dt;		   /* {Hv} */
+	struct weight ssm_a;		   /* {Hv}, already -exp(A_log) */
 	struct weight ssm_beta, ssm_alpha; /* {d, Hv} */
 	struct weight ssm_norm;		   /* {D} */
 	struct weight ssm_out;		   /* {Hv * D, d} */
@@ -135,11 +136,11 @@ struct model {
 	struct layer *layers;	   /* n_layers */
 
 	/* sums over the main model */
-	uint64_t dense_bytes;		  /* every weight but the routed experts (tied counted once) */
-	uint64_t expert_bytes_total;	  /* all routed experts, without padding */
-	uint64_t routed_bytes_per_token;  /* n_expert_used experts of each layer */
-	uint64_t n_params;		  /* of the tensors counted above */
-	uint64_t file_bytes;		  /* of all shards */
+	uint64_t dense_bytes;	     /* every weight but the routed experts (tied counted once) */
+	uint64_t expert_bytes_total; /* all routed experts, without padding */
+	uint64_t routed_bytes_per_token; /* n_expert_used experts of each layer */
+	uint64_t n_params;		 /* of the tensors counted above */
+	uint64_t file_bytes;		 /* of all shards */
 };
 
 /*
