@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tools/trace.c: `sluice trace`: routing traces read, converted, counted, replayed.
+ *
+ *	sluice trace convert IN OUT	any known format to route_trace v1 (docs/trace.md)
+ *	sluice trace list IN OUT	experts by use, most used first: for --policy static:OUT
+ *	sluice trace stats FILE		what a trace holds and how uneven its routing is
+ *	sluice trace sim FILE		hit rates of the policies side by side
+ *
+ * Works on files alone, with the daemon's own policies. One thread.
+ */
+#include "tools/trace.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "base/opts.h"
+#include "tools/verbs.h"
+
+static const struct opt options[] = {
+	{ "--policy", "-p", OPT_TEXT, offsetof(struct trace_args, policy), "NAMES",
+	  .help = "sim: policies, separated by commas; default lru,lfu,belady "
+		  "(belady replays this very trace: the bound)" },
+	{ "--slots", "-s", OPT_U32, offsetof(struct trace_args, slots), "N", 1, UINT32_MAX,
+	  .help = "sim: experts that fit in memory" },
+	{ "--share", NULL, OPT_TEXT, offsetof(struct trace_args, share), "P,..",
+	  .help = "sim: the same as percent of all experts, several separated by commas; "
+		  "default 6,12,25,50" },
+	{ "--fill", NULL, OPT_FLAG, offsetof(struct trace_args, fill),
+	  .help = "sim: slots are full before the first token, as after the daemon's background fill" },
+	{ "--json", NULL, OPT_FLAG, offsetof(struct trace_args, json), .help = "one JSON object" },
+	{ "--help", "-h", OPT_FLAG, offsetof(struct trace_args, help), .help = "this text" },
+};
+
+double *trace_count_uses(const struct route_trace *t)
+{
+	double *uses = calloc((size_t)t->n_layers * t->n_expert, sizeof(*uses));
+
+	if (!uses)
+		return NULL;
+	for (size_t i = 0; i < t->n_rows; i++)
+		for (uint32_t k = 0; k < t->rows[i].n; k++)
+			uses[t->rows[i].layer * t->n_expert +
+			     t->uses[t->rows[i].first + k].expert]++;
+	for (size_t i = 0; i < t->n_frequencies; i++) {
+		const struct trace_frequency *f = &t->frequencies[i];
+
+		uses[f->layer * t->n_expert + f->expert] += (double)f->uses_per_token;
+	}
+	return uses;
+}
+
+static int fail(const char *what, const char *path, int rc)
+{
+	fprintf(stderr, "sluice trace: %s %s: %s\n", what, path, strerror(-rc));
+	return EXIT_FAILED;
+}
+
+/* Writes what @fn writes into @path; nothing half written is left behind. */
+static int write_to(const char *path, const struct route_trace *t,
+		    int (*fn)(const struct route_trace *t, FILE *f))
+{
+	FILE *f = fopen(path, "we");
+	int rc;
+
+	if (!f)
+		return fail("cannot create", path, -errno);
+	rc = fn(t, f);
+	if (fclose(f) && !rc)
+		rc = -errno;
+	if (rc) {
+		remove(path);
+		return fail("cannot write", path, rc);
+	}
+	return EXIT_OK;
+}
+
+struct listed {
+	uint32_t id;
+	double uses;
+};
+
+static int by_uses(const void *a, const void *b)
+{
+	const struct listed *x = a, *y = b;
+
+	if (x->uses != y->uses)
+		return x->uses < y->uses ? 1 : -1;
+	return x->id < y->id ? -1 : 1;
+}
+
+static int write_list(const struct route_trace *t, FILE *f)
+{
+	uint32_t n = t->n_layers * t->n_expert;
+	struct listed *list = calloc(n, sizeof(*list));
+	double *uses = trace_count_uses(t);
+
+	if (!list || !uses) {
+		free(list);
+		free(uses);
+		return -ENOMEM;
+	}
+	for (uint32_t id = 0; id < n; id++)
+		list[id] = (struct listed){ id, uses[id] };
+	qsort(list, n, sizeof(*list), by_uses);
+	fprintf(f, "# layer expert, most used first; for --policy static:FILE\n");
+	for (uint32_t i = 0; i < n && list[i].uses > 0; i++)
+		fprintf(f, "%u %u\n", list[i].id / t->n_expert, list[i].id % t->n_expert);
+	free(list);
+	free(uses);
+	return ferror(f) ? -EIO : 0;
+}
+
+static int usage(FILE *out)
+{
+	fputs("usage: sluice trace convert IN OUT\n"
+	      "       sluice trace list IN OUT\n"
+	      "       sluice trace stats FILE [--json]\n"
+	      "       sluice trace sim FILE [--policy NAMES] [--slots N | --share P,..] [--json]\n"
+	      "IN and FILE may be route_trace v1, a .route.csv, a .jsonl with layers, a .freq table.\n\n",
+	      out);
+	opts_help(out, options, ARRAY_LEN(options));
+	return out == stdout ? EXIT_OK : EXIT_USAGE;
+}
+
+int verb_trace(int argc, char **argv)
+{
+	struct trace_args args = { 0 };
+	struct route_trace *t;
+	struct err err = { 0 };
+	const char *what, *path;
+	int n_words, status;
+
+	if (opts_parse(options, ARRAY_LEN(options), argc, argv, &args, &n_words, &err)) {
+		fprintf(stderr, "sluice trace: %s\n", err.text);
+		return EXIT_USAGE;
+	}
+	if (args.help)
+		return usage(stdout);
+	what = n_words > 0 ? argv[1] : "";
+	if (n_words != (strcmp(what, "convert") == 0 || strcmp(what, "list") == 0 ? 3 : 2) ||
+	    opts_choice("convert|list|stats|sim", what) < 0)
+		return usage(stderr);
+	path = argv[2];
+	if (trace_read(path, &t, &err)) {
+		fprintf(stderr, "sluice trace: %s\n", err.text);
+		return EXIT_FAILED;
+	}
+	if (strcmp(what, "convert") == 0)
+		status = write_to(argv[3], t, trace_write);
+	else if (strcmp(what, "list") == 0)
+		status = write_to(argv[3], t, write_list);
+	else if (strcmp(what, "stats") == 0)
+		status = trace_stats(t, path, &args);
+	else
+		status = trace_sim(t, path, &args);
+	route_trace_destroy(t);
+	return status;
+}

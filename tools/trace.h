@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tools/trace.h: the parts of `sluice trace`. Private to tools/trace*.c. One thread.
+ */
+#ifndef SLUICE_TOOLS_TRACE_H
+#define SLUICE_TOOLS_TRACE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "policy/trace_read.h"
+
+struct trace_args {
+	const char *policy; /* "lfu,lru", NULL: the usual ones */
+	const char *share;  /* "6,12.5", percent */
+	uint32_t slots;	    /* 0: by share */
+	bool fill, json, help;
+};
+
+/* `sluice trace stats` and `sluice trace sim`: print and return the exit status. */
+int trace_stats(const struct route_trace *t, const char *path, const struct trace_args *args);
+int trace_sim(const struct route_trace *t, const char *path, const struct trace_args *args);
+
+/* How often each expert was used, from rows and frequencies alike: n_layers * n_expert numbers in
+ * no unit but comparable. The caller frees; NULL: out of memory. */
+double *trace_count_uses(const struct route_trace *t);
+
+#endif

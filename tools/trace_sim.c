@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tools/trace_sim.c: `sluice trace sim`: the daemon's own policies on a recorded trace.
+ *
+ * One row per policy, one column per budget: hits over all uses of distinct experts per layer and
+ * step, as `sluice status` counts them, generated tokens apart from the prompt. One thread.
+ */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "policy/sim.h"
+#include "tools/trace.h"
+#include "tools/verbs.h"
+
+#define MAX_BUDGETS  16
+#define MAX_POLICIES 16
+
+struct table {
+	const struct route_trace *t;
+	const char *path;
+	uint32_t slots[MAX_BUDGETS];
+	unsigned n_budgets;
+	char *policies[MAX_POLICIES]; /* point into names */
+	unsigned n_policies;
+	char *names;
+	struct sim_result results[MAX_POLICIES][MAX_BUDGETS];
+};
+
+static int take_budgets(struct table *tab, const struct trace_args *args)
+{
+	const char *at = args->share ? args->share : "6,12,25,50";
+	uint32_t least, all;
+
+	sim_slots(tab->t, &least, &all);
+	if (args->slots) {
+		tab->slots[tab->n_budgets++] = args->slots;
+		return 0;
+	}
+	for (;;) {
+		char *end;
+		double share = strtod(at, &end);
+
+		if (*end == '%')
+			end++;
+		if (end == at || !(share > 0 && share <= 100) || (*end && *end != ',') ||
+		    tab->n_budgets == MAX_BUDGETS) {
+			fprintf(stderr,
+				"sluice trace: --share takes percents up to 100, at most %d, not '%s'\n",
+				MAX_BUDGETS, args->share);
+			return -1;
+		}
+		tab->slots[tab->n_budgets++] =
+			(uint32_t)u64_max(least, (uint64_t)(share / 100 * all + 0.5));
+		if (!*end)
+			return 0;
+		at = end + 1;
+	}
+}
+
+static int take_policies(struct table *tab, const struct trace_args *args)
+{
+	char *save = NULL;
+
+	tab->names = strdup(args->policy ? args->policy : "lru,lfu,belady");
+	if (!tab->names)
+		return -1;
+	for (char *p = strtok_r(tab->names, ",", &save); p; p = strtok_r(NULL, ",", &save)) {
+		if (tab->n_policies == MAX_POLICIES) {
+			fprintf(stderr, "sluice trace: at most %d policies\n", MAX_POLICIES);
+			return -1;
+		}
+		tab->policies[tab->n_policies++] = p;
+	}
+	return tab->n_policies ? 0 : -1;
+}
+
+static int run(struct table *tab, unsigned p, unsigned b, bool fill)
+{
+	struct sim_options o = { .policy = tab->policies[p], .slots = tab->slots[b], .fill = fill };
+	struct err err = { 0 };
+	char *own = NULL;
+	int rc;
+
+	if (strcmp(o.policy, "belady") == 0) {
+		if (asprintf(&own, "belady:%s", tab->path) < 0)
+			return -1;
+		o.policy = own;
+	}
+	rc = sim_run(tab->t, &o, &tab->results[p][b], &err);
+	if (rc)
+		fprintf(stderr, "sluice trace: %s\n", err.text);
+	free(own);
+	return rc;
+}
+
+static void print_table(const struct table *tab, const char *title, bool decode)
+{
+	uint32_t all = tab->t->n_layers * tab->t->n_expert;
+
+	printf("%-12s", title);
+	for (unsigned b = 0; b < tab->n_budgets; b++)
+		printf(" %7u (%4.1f %%)", tab->results[0][b].slots,
+		       100.0 * tab->results[0][b].slots / all);
+	putchar('\n');
+	for (unsigned p = 0; p < tab->n_policies; p++) {
+		printf("%-12.12s", tab->policies[p]);
+		for (unsigned b = 0; b < tab->n_budgets; b++) {
+			const struct sim_result *r = &tab->results[p][b];
+
+			printf(" %14.2f %%", 100 * sim_hit_rate(decode ? &r->decode : &r->all));
+		}
+		putchar('\n');
+	}
+}
+
+static json_t *counts_json(const struct sim_counts *c)
+{
+	return json_pack("{s:f,s:I,s:I,s:I,s:I}", "hit_ratio", sim_hit_rate(c), "hits",
+			 (json_int_t)c->hits, "misses", (json_int_t)c->misses, "miss_bytes",
+			 (json_int_t)c->miss_bytes, "steps", (json_int_t)c->steps);
+}
+
+static int print_json(const struct table *tab)
+{
+	json_t *rows = json_array();
+
+	for (unsigned p = 0; p < tab->n_policies; p++)
+		for (unsigned b = 0; b < tab->n_budgets; b++) {
+			const struct sim_result *r = &tab->results[p][b];
+
+			json_array_append_new(
+				rows, json_pack("{s:s,s:I,s:I,s:I,s:I,s:o,s:o}", "policy",
+						tab->policies[p], "slots", (json_int_t)r->slots,
+						"classes", (json_int_t)r->n_classes, "evictions",
+						(json_int_t)r->evictions, "waves",
+						(json_int_t)r->waves, "all", counts_json(&r->all),
+						"decode", counts_json(&r->decode)));
+		}
+	json_dumpf(rows, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+	putchar('\n');
+	json_decref(rows);
+	return EXIT_OK;
+}
+
+int trace_sim(const struct route_trace *t, const char *path, const struct trace_args *args)
+{
+	struct table *tab = calloc(1, sizeof(*tab));
+	int status = EXIT_USAGE;
+
+	if (!tab)
+		return EXIT_FAILED;
+	tab->t = t;
+	tab->path = path;
+	if (take_budgets(tab, args) || take_policies(tab, args))
+		goto out;
+	status = EXIT_FAILED;
+	for (unsigned p = 0; p < tab->n_policies; p++)
+		for (unsigned b = 0; b < tab->n_budgets; b++)
+			if (run(tab, p, b, args->fill))
+				goto out;
+	status = EXIT_OK;
+	if (args->json) {
+		status = print_json(tab);
+		goto out;
+	}
+	print_table(tab, "all", false);
+	if (tab->results[0][0].decode.steps &&
+	    tab->results[0][0].decode.steps < tab->results[0][0].all.steps) {
+		putchar('\n');
+		print_table(tab, "generated", true);
+	}
+out:
+	free(tab->names);
+	free(tab);
+	return status;
+}
