@@ -53,3 +53,19 @@ $(O)/fuzz/fuzz_gguf: $(FUZZ_GGUF_SRC) $(wildcard daemon/model/*.h base/*.h kerne
 	@echo "  FUZZ    $@"
 	@clang -std=gnu11 $(WARN) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
 		-D_GNU_SOURCE -I. -Idaemon -o $@ $(FUZZ_GGUF_SRC) -lm
+
+# ---- bench: against llama.cpp on synthetic models (tests/bench/compare.py says how)
+# make bench-compare MODEL_SHAPE=qwen3.5-35b-a3b [MODEL_LAYERS=24] [COMPARE_ARGS='--rounds 3 --json OUT']
+MODEL_SHAPE ?= qwen3-30b-a3b
+MODEL_LAYERS ?= 8
+MODEL_VOCAB ?= 32768
+BENCH_MODEL = $(O)/bench/$(MODEL_SHAPE)-l$(MODEL_LAYERS)-v$(MODEL_VOCAB).gguf
+.PHONY: bench-model bench-peer bench-compare
+$(BENCH_MODEL): $(O)/bench/make_model
+	@$< --shape $(MODEL_SHAPE) --layers $(MODEL_LAYERS) --vocab $(MODEL_VOCAB) --out $@.part
+	@mv $@.part $@
+bench-model: $(BENCH_MODEL)
+bench-peer:
+	@tests/bench/peer/build.sh >/dev/null
+bench-compare: all bench-model bench-peer
+	@$(PYTHON) tests/bench/compare.py --build $(O) --model $(BENCH_MODEL) $(COMPARE_ARGS)

@@ -1,0 +1,279 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Sluice against llama.cpp on the same file, threads and machine, side by side in one run.
+
+    tests/bench/compare.py --build build --peer build/peer/bin --model FILE [--only memory,half] [--json OUT]
+
+memory  the whole model in memory: prompt (pp512) and generation (tg64), A-B-B-A in every round
+half    half of the file's bytes allowed: both in a memory cgroup of that size. The peer maps the file
+        (without repacking, which would need a second copy); ours gets --host-budget so that expert slots,
+        dense weights, KV cache and everything else of the process stay within the limit. fio reads the same
+        file between the runs, with the same request size, depth and kind of buffer.
+
+Prints Markdown; --json writes every sample. Ratios are of medians. Each figure stands beside the share of
+processors that other programs used meanwhile: above --disturbed a run is repeated, up to --tries times.
+Never a timed test: it judges nothing, it reports.
+"""
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import machine  # noqa: E402
+
+
+class Daemon:
+    """sluiced on a socket of its own, until the block ends."""
+
+    def __init__(self, build, model, *args, limit=None):
+        self.build, self.dir = pathlib.Path(build), tempfile.mkdtemp(prefix="sluice-bench-")
+        self.socket = os.path.join(self.dir, "s")
+        self.log = open(os.path.join(self.dir, "log"), "w+")
+        self.process = subprocess.Popen(
+            [self.build / "sluiced", "--model", model, "--socket", self.socket, *map(str, args)], stderr=self.log,
+            stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, preexec_fn=limit.join if limit else None)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.process.terminate()
+        self.process.wait(60)
+        self.log.close()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def fail(self, why):
+        self.log.seek(0)
+        raise RuntimeError(f"{why}\n{self.log.read()}")
+
+    def ask(self, verb, *args, timeout=1800):
+        p = subprocess.run([self.build / "sluice", verb, "--socket", self.socket, "--json", *map(str, args)],
+                           capture_output=True, text=True, timeout=timeout)
+        if p.returncode:
+            self.fail(f"sluice {verb}: exit {p.returncode}: {p.stderr.strip()}")
+        return json.loads(p.stdout)
+
+    def filled(self, seconds=600):
+        """Waits until the budget is full; returns the status."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                self.fail(f"sluiced ended with {self.process.returncode}")
+            if os.path.exists(self.socket):
+                try:
+                    status = self.ask("status")
+                    if status["state"] == "ready" and not status["filling"]:
+                        return status
+                except RuntimeError:
+                    pass  # not listening yet
+            time.sleep(0.1)
+        self.fail(f"not ready after {seconds} s")
+
+
+class Runs:
+    """Runs both sides, each until it was left alone, and keeps every sample."""
+
+    def __init__(self, args):
+        self.args, self.log = args, []
+
+    def measured(self, name, fn, pid=None):
+        """fn() gives rows; the least disturbed of up to --tries attempts counts."""
+        best = None
+        for attempt in range(self.args.tries):
+            machine.wait_quiet(self.args.quiet)
+            with machine.Foreign(pid) as f:
+                rows = fn()
+            run = {"side": name, "foreign": round(f.share, 3), "rows": rows}
+            print(f"  {name}: {', '.join(text_of(r) for r in rows)} (others used {f.share:.2f} processors)",
+                  file=sys.stderr)
+            if best is None or run["foreign"] < best["foreign"]:
+                best = run
+            if f.share <= self.args.disturbed:
+                break
+        self.log.append(best)
+        return best
+
+    def peer(self, tests, reps, limit=None, extra=()):
+        command = [pathlib.Path(self.args.peer) / "llama-bench", "-m", self.args.model, "-t", str(self.args.threads),
+                   "-r", str(reps), "-o", "json", *tests, *extra]
+
+        def run():
+            p = subprocess.run(command, capture_output=True, text=True, timeout=3600,
+                               preexec_fn=limit.join if limit else None)
+            if p.returncode:
+                raise RuntimeError(f"llama-bench: exit {p.returncode}\n{p.stderr[-2000:]}")
+            return json.loads(p.stdout)
+
+        return self.measured("llama.cpp", run)
+
+    def ours(self, daemon, tests, reps):
+        return self.measured("sluice", lambda: rows_of(daemon.ask("bench", *tests, "-r", reps)),
+                             daemon.process.pid)
+
+
+def rows_of(answer):
+    return answer if isinstance(answer, list) else answer["rows"]
+
+
+def label(row):
+    return f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
+
+
+def text_of(row):
+    return f"{label(row)} {row['avg_ts']:.1f} t/s"
+
+
+def samples(runs, side, test):
+    return [ts for run in runs if run["side"] == side for row in run["rows"] if label(row) == test
+            for ts in row["samples_ts"]]
+
+
+def compare(runs, tests):
+    """[{test, ours, peer, ratio, pairs}]: medians, and the ratio of every A-B pair of neighbours."""
+    out = []
+    for test in tests:
+        ours, peer = samples(runs, "sluice", test), samples(runs, "llama.cpp", test)
+        pairs = []
+        for a, b in zip(runs[::2], runs[1::2]):
+            x, y = (samples([a, b], side, test) for side in ("sluice", "llama.cpp"))
+            if x and y:
+                pairs.append(round(statistics.median(x) / statistics.median(y), 3))
+        o, p = statistics.median(ours), statistics.median(peer)
+        out.append({"test": test, "sluice": o, "llama.cpp": p, "ratio": o / p, "pair_ratios": pairs})
+    return out
+
+
+def in_memory(args):
+    runs = Runs(args)
+    tests = ["-p", str(args.prompt), "-n", str(args.generate)]
+    with Daemon(args.build, args.model, "--threads", args.threads, "--host-budget", "100%") as d:
+        status = d.filled()
+        print(f"in memory: {args.rounds} rounds of sluice, llama.cpp, llama.cpp, sluice", file=sys.stderr)
+        for _ in range(args.rounds):
+            runs.ours(d, tests, args.reps)
+            runs.peer(tests, args.reps)
+            runs.peer(tests, args.reps)
+            runs.ours(d, tests, args.reps)
+    return {"what": "model in memory", "status": status, "runs": runs.log,
+            "result": compare(runs.log, [f"pp{args.prompt}", f"tg{args.generate}"])}
+
+
+def inspect(args):
+    p = subprocess.run([pathlib.Path(args.build) / "sluice", "inspect", "--model", args.model, "--json"],
+                       capture_output=True, text=True, check=True)
+    return json.loads(p.stdout)
+
+
+def read_bytes_of(info):
+    """The size of most of an expert's reads: one matrix, widened to the alignment, at most 1 MiB."""
+    one = info["expert_bytes_total"] // (info["layers"] * info["experts"]) // 3
+    return min(1 << 20, (one + 8191) // 4096 * 4096)
+
+
+def half(args):
+    info, runs, disk = inspect(args), Runs(args), []
+    limit_bytes = int(info["file_bytes"] * args.half_share)
+    budget = limit_bytes - info["dense_bytes"] - args.slack
+    request, tests = read_bytes_of(info), ["-p", "0", "-n", str(args.half_generate)]
+    print(f"half memory: {limit_bytes} bytes each; our budget {budget}", file=sys.stderr)
+
+    def ours():
+        machine.drop_file(args.model)
+        with machine.MemoryLimit(limit_bytes) as limit, Daemon(
+                args.build, args.model, "--threads", args.threads, "--host-budget", budget, "--ctx", 2048,
+                "--parallel", 1, limit=limit) as d:
+            status = d.filled()
+            before = machine.fio_rate(args.model, request, args.depth)
+            run = runs.ours(d, tests, args.half_reps)
+            after = machine.fio_rate(args.model, request, args.depth)
+            run["process_bytes"] = machine.process_memory(d.process.pid)
+        rates = [r[0] for r in (before, after) if r[0]]
+        disk.append({"fio_gbs": statistics.mean(rates) if rates else None, "buffers": before[1],
+                     "ours_gbs": [row["read_gbs"] for row in run["rows"]],
+                     "stall_seconds": [row["stall_seconds"] for row in run["rows"]]})
+        return status
+
+    def peer():
+        machine.drop_file(args.model)
+        with machine.MemoryLimit(limit_bytes) as limit:
+            runs.peer(tests, args.half_peer_reps, limit, ("-lm", "mmap", "--repack", "0"))
+            runs.log[-1]["peak_bytes"] = limit.peak()
+
+    status = ours()
+    peer()
+    peer()
+    ours()
+    return {"what": "half of the bytes allowed", "limit_bytes": limit_bytes, "budget_bytes": budget,
+            "request_bytes": request, "depth": args.depth, "status": status, "runs": runs.log, "disk": disk,
+            "result": compare(runs.log, [f"tg{args.half_generate}"])}
+
+
+def markdown(report, args):
+    m = report["machine"]
+    lines = [f"{os.path.basename(args.model)}, {args.threads} threads, {m['cpu']}, {m['memory_gib']} GiB, "
+             f"Linux {m['kernel']}", "", "| | test | sluice t/s | llama.cpp t/s | ratio | of each pair |",
+             "|---|---|---|---|---|---|"]
+    for part in report["parts"]:
+        for r in part["result"]:
+            lines.append(f"| {part['what']} | {r['test']} | {r['sluice']:.1f} | {r['llama.cpp']:.1f} | "
+                         f"{r['ratio']:.2f} | {', '.join(f'{p:.2f}' for p in r['pair_ratios'])} |")
+    for part in report["parts"]:
+        lines += ["", f"{part['what']}: others used at most "
+                      f"{max(run['foreign'] for run in part['runs']):.2f} processors during a run"]
+        for d in part.get("disk", []):
+            if d["fio_gbs"]:
+                ours = statistics.median(d["ours_gbs"])
+                lines.append(f"disk: sluice {ours:.2f} GB/s while stalled, fio {d['fio_gbs']:.2f} GB/s ({d['buffers']}, "
+                             f"{part['request_bytes']} bytes, depth {part['depth']}): {ours / d['fio_gbs']:.2f}")
+        if "limit_bytes" in part:
+            most = max(run.get("process_bytes", 0) for run in part["runs"])
+            lines.append(f"limit {part['limit_bytes']} bytes; sluiced's resident bytes {most}, "
+                         f"arena {part['status'].get('arena')}")
+    return "\n".join(lines)
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--build", default="build")
+    p.add_argument("--peer", default="build/peer/bin", help="folder with llama-bench (peer/build.sh makes it)")
+    p.add_argument("--model", required=True)
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--only", default="memory,half")
+    p.add_argument("--rounds", type=int, default=2)
+    p.add_argument("--reps", type=int, default=3)
+    p.add_argument("--prompt", type=int, default=512)
+    p.add_argument("--generate", type=int, default=64)
+    p.add_argument("--half-share", type=float, default=0.5)
+    p.add_argument("--half-generate", type=int, default=32)
+    p.add_argument("--half-reps", type=int, default=3)
+    p.add_argument("--half-peer-reps", type=int, default=1)
+    p.add_argument("--slack", type=int, default=192 << 20, help="bytes of ours beside experts and dense weights")
+    p.add_argument("--depth", type=int, default=32, help="reads in flight, ours and fio's")
+    p.add_argument("--quiet", type=int, default=0, help="seconds to wait for others to leave the processors")
+    p.add_argument("--disturbed", type=float, default=0.1, help="processors used by others that spoil a run")
+    p.add_argument("--tries", type=int, default=1)
+    p.add_argument("--json", help="where all samples go")
+    return p.parse_args()
+
+
+def main():
+    args = arguments()
+    args.model = os.path.abspath(args.model)
+    report = {"machine": machine.describe(), "model": args.model, "threads": args.threads, "parts": []}
+    for part in args.only.split(","):
+        report["parts"].append({"memory": in_memory, "half": half}[part](args))
+    print(markdown(report, args))
+    if args.json:
+        with open(args.json, "w") as f:
+            json.dump(report, f, indent=1)
+
+
+if __name__ == "__main__":
+    main()
