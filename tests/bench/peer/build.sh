@@ -21,7 +21,7 @@ say() {
 	echo "peer: $*" >&2
 }
 
-complete() {
+built() {
 	for target; do
 		[ -x "$PEER/bin/$target" ] || return 1
 	done
@@ -29,7 +29,7 @@ complete() {
 
 mkdir -p "$PEER"
 PEER=$(cd "$PEER" && pwd)
-if complete "$@"; then
+if built "$@"; then
 	echo "$PEER/bin"
 	exit 0
 fi
