@@ -318,22 +318,16 @@ static bool retry(struct reader *r, struct piece *p, int error)
 {
 	struct reader_file *f = &r->files[p->file];
 
-	if (error == -EINTR || error == -EAGAIN) {
-		/* not a fault of the disk; but never spin for ever on a file that always says so */
-		if (++p->retries < 1000)
-			return true;
-		return false;
-	}
+	/* not a fault of the disk; but never spin for ever on a file that always says so */
+	if (error == -EINTR || error == -EAGAIN)
+		return ++p->interruptions < 10000;
 	if ((error == -EINVAL || error == -EOPNOTSUPP) && f->fd_direct >= 0 &&
 	    atomic_load(&f->direct)) {
 		atomic_store(&f->direct, false); /* this file system takes no direct reads */
 		p->done = 0;
 		return true;
 	}
-	if (error != -EIO || p->retries >= MAX_RETRIES)
-		return false;
-	p->retries++;
-	return true;
+	return error == -EIO && p->errors++ < MAX_RETRIES;
 }
 
 bool reader_book_piece(struct reader *r, struct piece *p, ssize_t result)
@@ -352,16 +346,14 @@ bool reader_book_piece(struct reader *r, struct piece *p, ssize_t result)
 		end_piece(r, p, 0);
 		return false;
 	}
-	if (result == 0) { /* the file ends before what is wanted */
+	if (p->done <= p->seen || !result) { /* the file ends before what is wanted */
 		end_piece(r, p, -ENODATA);
 		return false;
 	}
 	atomic_fetch_add_explicit(&r->short_reads, 1, memory_order_relaxed);
-	if (align_down(p->done, r->align) != p->done && ++p->retries > 1000) {
-		end_piece(r, p, -EIO); /* hands out crumbs without end */
-		return false;
-	}
-	p->done = align_down(p->done, r->align); /* the next direct read starts aligned */
+	p->seen = p->done;
+	if (atomic_load(&r->files[p->file].direct))
+		p->done = align_down(p->done, r->align);
 	return true;
 }
 

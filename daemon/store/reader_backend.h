@@ -24,9 +24,10 @@ struct piece {
 	uint64_t offset; /* in the file, aligned */
 	uint64_t bytes;	 /* aligned; may reach past the end of the file */
 	uint64_t wanted; /* the first so many bytes must arrive */
-	uint64_t done;	 /* have arrived, a multiple of the alignment unless complete */
+	uint64_t done;	 /* have arrived; direct reads go on from a multiple of the alignment */
+	uint64_t seen;	 /* most that ever arrived, before rounding down */
 	uint8_t *dest;
-	unsigned retries;
+	unsigned errors, interruptions;
 };
 
 struct reader_file {
