@@ -7,6 +7,7 @@
  * it, hand out tokens. With nothing to compute: fill the expert slots from disk, then sleep.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -351,9 +352,6 @@ static void after_step(struct engine *e, const struct batch *b)
 /* Registers the arena with the ring once its pages are there. */
 static void register_memory(struct engine *e)
 {
-	struct err err = { { 0 } };
-	unsigned i = 0;
-
 	if (e->memory_registered || !e->arena ||
 	    arena_prefaulted_bytes(e->arena) < arena_bytes(e->arena))
 		return;
