@@ -14,29 +14,50 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "engine/kv.h"
+#include "kernels/cpu/kv_block.h"
 #include "model/model.h"
-
-#define KV_BLOCK 64 /* positions */
-
-enum kv_type { KV_F16, KV_Q8_0 };
 
 struct seq;
 struct seq_pool;
 
+/*
+ * Reserves address space for @n_seq sequences of @n_ctx positions. 0, or -errno and a sentence
+ * (-ENOTSUP: head sizes that the cache type cannot hold; -ENOMEM).
+ */
 int seq_pool_create(const struct model *m, uint32_t n_seq, uint32_t n_ctx, enum kv_type type,
 		    struct seq_pool **ret, struct err *err);
 void seq_pool_destroy(struct seq_pool *p); /* NULL is fine */
 
-/* Most bytes that the pool can come to hold. */
+/* Most bytes that the pool can come to hold; 0 where seq_pool_create would refuse. */
 uint64_t seq_pool_bytes(const struct model *m, uint32_t n_seq, uint32_t n_ctx, enum kv_type type);
 
-/* A free sequence of length 0 with zeroed recurrent state, or NULL. */
+/*
+ * A free sequence of length 0, or NULL. Its memory is not cleared here: the mixers take the
+ * recurrent state as zero at position 0, in the caches and by all threads, and no position of the
+ * KV cache counts before it is written.
+ */
 struct seq *seq_get(struct seq_pool *p);
 /* Gives it back; its pages are released to the system where it was long (MADV_DONTNEED). */
 void seq_put(struct seq_pool *p, struct seq *s);
 
-uint32_t seq_len(const struct seq *s);	  /* positions written */
-uint32_t seq_ctx(const struct seq *s);	  /* most that fit */
+uint32_t seq_len(const struct seq *s);	     /* positions written */
+uint32_t seq_ctx(const struct seq *s);	     /* most that fit */
 void seq_advance(struct seq *s, uint32_t n); /* after a step, once for all layers */
+
+/*
+ * What the mixers work on, any thread of the team during a step. @layer is the model's index of a
+ * layer of the kind asked for.
+ */
+enum kv_type seq_kv_type(const struct seq *s);
+/* K and V of one KV head and block (position / KV_BLOCK). */
+void seq_kv(const struct seq *s, uint32_t layer, uint32_t head, uint32_t block, void **ret_k,
+	    void **ret_v);
+/* Conv window [kernel - 1][Cd] and S [Hv][D / 32][D][32] of a DeltaNet layer. */
+float *seq_conv(const struct seq *s, uint32_t layer);
+float *seq_delta(const struct seq *s, uint32_t layer);
+
+/* The whole recurrent state as one range, for snapshots; meaningful where seq_len() > 0. */
+void *seq_state(const struct seq *s, size_t *ret_bytes);
 
 #endif

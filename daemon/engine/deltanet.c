@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/deltanet.c: gated DeltaNet, token by token in prompts and decode alike. See mixer.h.
+ *
+ * Formulas: design/models.md 2.4 (gated DeltaNet); recurrence: struct delta_args in fops.h. The
+ * recurrent form costs a few per cent of a token (design/physics.md 1.8) and makes any cut of a
+ * prompt give the same bits. Stages, a barrier between them:
+ *   quantise the input | q k v, z, beta, alpha projections | convolution, norm of q and k, gates |
+ *   recurrence | norm, gate and quantise | output projection
+ * A thread owns channels in the convolution and strips of S in the recurrence, and takes them
+ * through all tokens of a run. State is taken as zero where a run starts at position 0.
+ */
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "engine/mixer_private.h"
+
+#define L2_EPS 1e-6f
+
+struct sizes {
+	size_t dim, k_heads, v_heads, k_all, v_all, channels;
+};
+
+static struct sizes sizes_of(const struct model *m)
+{
+	struct sizes s = { .dim = m->ssm_head_dim,
+			   .k_heads = m->ssm_k_heads,
+			   .v_heads = m->ssm_v_heads };
+
+	s.k_all = s.k_heads * s.dim;
+	s.v_all = s.v_heads * s.dim;
+	s.channels = 2 * s.k_all + s.v_all;
+	return s;
+}
+
+/*
+ * Row of u that lies @back tokens before token @t of a run; before the run's start that is the
+ * saved window, and before the sequence's start zero.
+ */
+static const float *input_row(const struct mixer_args *a, const struct batch_run *run, uint32_t t,
+			      uint32_t back, const float *window, size_t channels)
+{
+	uint32_t kept = a->model->ssm_conv_kernel - 1;
+
+	if (back <= t)
+		return a->scratch->delta.u + (size_t)(run->first + t - back) * channels;
+	if (run->pos == 0)
+		return a->scratch->delta.zeros;
+	return window + (size_t)(kept - (back - t)) * channels;
+}
+
+/* Channels [first, end): convolution of every token of a run, then the window for the next run. */
+static void convolve(const struct mixer_args *a, const struct batch_run *run, size_t first,
+		     size_t end)
+{
+	uint32_t taps = a->model->ssm_conv_kernel;
+	size_t channels = sizes_of(a->model).channels;
+	float *window = seq_conv(run->seq, a->layer_index);
+	const float *rows[CONV_MAX_TAPS];
+
+	for (uint32_t t = 0; t < run->count; t++) {
+		for (uint32_t m = 0; m < taps; m++)
+			rows[m] = input_row(a, run, t, taps - 1 - m, window, channels);
+		a->fops->conv_silu(rows, a->weights->ssm_conv, taps, first, end,
+				   a->scratch->delta.c + (run->first + t) * channels);
+	}
+	/* ascending: a row that comes from the window itself comes from further on in it */
+	for (uint32_t m = 0; m + 1 < taps; m++) {
+		const float *row =
+			input_row(a, run, run->count - 1, taps - 2 - m, window, channels);
+
+		memcpy(window + m * channels + first, row + first, (end - first) * sizeof(*row));
+	}
+}
+
+/* q and k of one K head, convolved and normed, and their products for the recurrence. */
+static void prepare_key_head(const struct mixer_args *a, const struct batch_run *run, size_t head)
+{
+	const struct sizes s = sizes_of(a->model);
+	struct delta_buffers *b = &a->scratch->delta;
+	float q_scale = (float)(1.0 / sqrt((double)s.dim));
+
+	convolve(a, run, head * s.dim, (head + 1) * s.dim);
+	convolve(a, run, s.k_all + head * s.dim, s.k_all + (head + 1) * s.dim);
+	for (size_t c = run->first; c < run->first + run->count; c++) {
+		float *q = b->c + c * s.channels + head * s.dim, *k = q + s.k_all;
+
+		a->fops->l2norm(q, s.dim, L2_EPS, q_scale, q);
+		a->fops->l2norm(k, s.dim, L2_EPS, 1.0f, k);
+		b->kq[c * s.k_heads + head] = a->fops->dot(k, q, s.dim);
+	}
+}
+
+/* beta = sigmoid(b); decay = exp(a softplus(alpha + dt)): projections -> factors, one V head */
+static void prepare_gates(const struct mixer_args *a, const struct batch_run *run, size_t head)
+{
+	struct delta_buffers *b = &a->scratch->delta;
+	size_t n = a->model->ssm_v_heads;
+
+	for (size_t c = run->first; c < run->first + run->count; c++) {
+		float *beta = &b->beta[c * n + head], *decay = &b->decay[c * n + head];
+		float x = *decay + a->weights->ssm_dt[head];
+		float softplus = x > 20.0f ? x : log1pf(expf(x));
+
+		*beta = 1.0f / (1.0f + expf(-*beta));
+		*decay = expf(a->weights->ssm_a[head] * softplus);
+	}
+}
+
+/* This thread's heads: K heads count twice, since they have q and k. */
+static void prepare_heads(const struct mixer_args *a, unsigned tid)
+{
+	const struct sizes s = sizes_of(a->model);
+	size_t first, end;
+
+	team_share(2 * s.k_heads + s.v_heads, 1, tid, team_size(a->team), &first, &end);
+	for (uint32_t i = 0; i < a->batch->n_runs; i++) {
+		const struct batch_run *run = &a->batch->runs[i];
+
+		for (size_t u = first; u < end; u++) {
+			if (u >= 2 * s.k_heads) {
+				convolve(a, run, u * s.dim, (u + 1) * s.dim);
+				prepare_gates(a, run, u - 2 * s.k_heads);
+			} else if (u % 2 == 0) {
+				prepare_key_head(a, run, u / 2);
+			}
+		}
+	}
+}
+
+/* This thread's strips of S through all tokens of each run. */
+static void recur(const struct mixer_args *a, unsigned tid)
+{
+	const struct sizes s = sizes_of(a->model);
+	const struct delta_buffers *b = &a->scratch->delta;
+	size_t strips = s.dim / DELTA_LANES, strip_floats = s.dim * DELTA_LANES, first, end;
+
+	team_share(s.v_heads * strips, 1, tid, team_size(a->team), &first, &end);
+	for (uint32_t i = 0; i < a->batch->n_runs; i++) {
+		const struct batch_run *run = &a->batch->runs[i];
+		float *state = seq_delta(run->seq, a->layer_index);
+
+		for (size_t at = first; at < end; at++) {
+			size_t v_head = at / strips, lane = at % strips * DELTA_LANES;
+			size_t k_head = a->model->ssm_v_tiled ? v_head % s.k_heads
+							      : v_head / (s.v_heads / s.k_heads);
+			const float *c = b->c + run->first * s.channels;
+			struct delta_args args = {
+				.strip = state + at * strip_floats,
+				.next = at + 1 < end ? state + (at + 1) * strip_floats : NULL,
+				.dim = s.dim,
+				.n_tokens = run->count,
+				.q = c + k_head * s.dim,
+				.k = c + s.k_all + k_head * s.dim,
+				.v = c + 2 * s.k_all + v_head * s.dim + lane,
+				.ld = s.channels,
+				.decay = b->decay + run->first * s.v_heads + v_head,
+				.beta = b->beta + run->first * s.v_heads + v_head,
+				.ld_gate = s.v_heads,
+				.kq = b->kq + run->first * s.k_heads + k_head,
+				.ld_kq = s.k_heads,
+				.o = b->o + run->first * s.v_all + v_head * s.dim + lane,
+				.ld_o = s.v_all,
+			};
+
+			if (run->pos == 0)
+				memset(args.strip, 0, strip_floats * sizeof(*args.strip));
+			a->fops->delta(&args);
+		}
+	}
+}
+
+/* RMS(o) * SiLU(z), heads [first, end) / dim of a column */
+static float *finish_heads(const struct mixer_args *a, unsigned tid, size_t column, size_t first,
+			   size_t end)
+{
+	const struct sizes s = sizes_of(a->model);
+	const struct delta_buffers *b = &a->scratch->delta;
+	float *o = b->o + column * s.v_all;
+
+	for (size_t i = first; i < end; i += s.dim)
+		a->fops->rmsnorm(o + i, a->weights->ssm_norm, s.dim, a->model->rms_eps, o + i);
+	a->fops->silu_mul(b->z + column * s.v_all + first, o + first, o + first, end - first);
+	return o;
+}
+
+void deltanet_forward(const struct mixer_args *a, unsigned tid)
+{
+	const struct mixer_weights *w = a->weights;
+	const struct sizes s = sizes_of(a->model);
+	struct mixer_scratch *scratch = a->scratch;
+	struct delta_buffers *b = &scratch->delta;
+	struct lane *lane = &a->lanes[tid];
+	size_t columns = a->batch->n_tokens;
+	unsigned done = 0;
+
+	assert(columns <= scratch->max_tokens && team_size(a->team) <= scratch->n_threads);
+	mixer_input(a, tid, w->ssm_qkv.act, &done);
+	mixer_input(a, tid, w->ssm_z.act, &done);
+	mixer_input(a, tid, w->ssm_beta.act, &done);
+	mixer_input(a, tid, w->ssm_alpha.act, &done);
+	team_barrier(a->team);
+	linear(&w->ssm_qkv, &scratch->in[w->ssm_qkv.act], columns, b->u, s.channels, a->team, tid,
+	       lane);
+	linear(&w->ssm_z, &scratch->in[w->ssm_z.act], columns, b->z, s.v_all, a->team, tid, lane);
+	linear(&w->ssm_beta, &scratch->in[w->ssm_beta.act], columns, b->beta, s.v_heads, a->team,
+	       tid, lane);
+	linear(&w->ssm_alpha, &scratch->in[w->ssm_alpha.act], columns, b->decay, s.v_heads, a->team,
+	       tid, lane);
+	team_barrier(a->team);
+	prepare_heads(a, tid);
+	team_barrier(a->team);
+	recur(a, tid);
+	team_barrier(a->team);
+	mixer_output(a, tid, &w->ssm_out, s.dim, finish_heads);
+}

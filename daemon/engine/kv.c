@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/* daemon/engine/kv.c: see kv.h. */
+#include "engine/kv.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "kernels/cpu/fops.h"
+
+static int check_heads(const struct kv_shape *s, const struct model *m, struct err *err)
+{
+	if (s->n_attention && (m->head_dim % kv_granule(s->type) || m->head_dim > KV_MAX_HEAD_DIM))
+		return err_set(
+			err, -ENOTSUP,
+			"a KV cache of type %s needs attention heads of a multiple of %zu up to "
+			"%d dimensions, this model has %u",
+			s->type == KV_F16 ? "f16" : "q8_0", kv_granule(s->type), KV_MAX_HEAD_DIM,
+			m->head_dim);
+	if (s->n_attention && (!m->n_head_kv || m->n_head % m->n_head_kv))
+		return err_set(err, -ENOTSUP, "%u attention heads do not share %u KV heads evenly",
+			       m->n_head, m->n_head_kv);
+	if (s->n_delta && m->ssm_head_dim % DELTA_LANES)
+		return err_set(err, -ENOTSUP,
+			       "DeltaNet heads need a multiple of %d dimensions, this model has %u",
+			       DELTA_LANES, m->ssm_head_dim);
+	if (s->n_delta && (!m->ssm_k_heads || m->ssm_v_heads % m->ssm_k_heads))
+		return err_set(err, -ENOTSUP,
+			       "%u DeltaNet value heads do not share %u key heads evenly",
+			       m->ssm_v_heads, m->ssm_k_heads);
+	if (s->n_delta && (m->ssm_conv_kernel < 1 || m->ssm_conv_kernel > CONV_MAX_TAPS))
+		return err_set(err, -ENOTSUP, "a convolution of %u taps, at most %d are possible",
+			       m->ssm_conv_kernel, CONV_MAX_TAPS);
+	return 0;
+}
+
+int kv_shape_init(struct kv_shape *s, const struct model *m, uint32_t n_ctx, enum kv_type type,
+		  struct err *err)
+{
+	uint64_t channels = (2 * (uint64_t)m->ssm_k_heads + m->ssm_v_heads) * m->ssm_head_dim;
+	uint64_t state, blocks;
+	int rc;
+
+	memset(s, 0, sizeof(*s));
+	s->type = type;
+	if (n_ctx == 0 || n_ctx > UINT32_MAX - KV_BLOCK)
+		return err_set(err, -EINVAL, "a context of %u positions is not possible", n_ctx);
+	s->n_ctx = (uint32_t)align_up(n_ctx, KV_BLOCK);
+	s->n_kv_heads = m->n_head_kv;
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		if (m->layers[i].mixer == MIXER_ATTENTION)
+			s->n_attention++;
+		else
+			s->n_delta++;
+	rc = check_heads(s, m, err);
+	if (rc)
+		return rc;
+	if (s->n_attention)
+		s->matrix_bytes = kv_block_bytes(type, m->head_dim);
+	if (s->n_delta) {
+		s->conv_floats = (m->ssm_conv_kernel - 1) * channels;
+		s->delta_floats = (size_t)m->ssm_v_heads * m->ssm_head_dim * m->ssm_head_dim;
+	}
+	blocks = s->n_ctx / KV_BLOCK;
+	s->block_bytes = 2 * s->matrix_bytes * s->n_kv_heads * s->n_attention;
+	if (u64_mul_overflow(s->n_delta * sizeof(float), s->conv_floats + s->delta_floats,
+			     &state) ||
+	    u64_mul_overflow(blocks, s->block_bytes, &s->cache_bytes) || state > UINT64_MAX / 4 ||
+	    s->cache_bytes > UINT64_MAX / 4)
+		return err_set(err, -EOVERFLOW, "the state of a sequence does not fit into memory");
+	s->state_bytes = align_up(state, 4096);
+	s->cache_bytes = align_up(s->cache_bytes, 4096);
+	return 0;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/kv.h: where things lie in a sequence's memory.
+ *
+ * A sequence is one range: first its recurrent state, then its KV cache.
+ *   state   [DeltaNet layer]{ conv window [kernel - 1][Cd], oldest first; S [Hv][D / 32][D][32] }
+ *           S of a head as kernels/cpu/fops.h wants it (struct delta_args), all f32
+ *   KV      [block][attention layer][KV head]{ K, V } in the layouts of kernels/cpu/kv_block.h
+ * With the block outermost memory grows with the positions written, huge pages fill up, and what
+ * decode streams at a time is still some ten KiB in one piece. Pure arithmetic, any thread.
+ */
+#ifndef SLUICE_ENGINE_KV_H
+#define SLUICE_ENGINE_KV_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "kernels/cpu/kv_block.h"
+#include "model/model.h"
+
+#define CONV_MAX_TAPS 16
+
+struct kv_shape {
+	enum kv_type type;
+	uint32_t n_ctx;	      /* rounded up to whole blocks */
+	uint32_t n_attention; /* layers of each kind */
+	uint32_t n_delta;
+	uint32_t n_kv_heads;
+	size_t matrix_bytes; /* K, or V, of one head and block */
+	size_t block_bytes;  /* all layers and heads of one block */
+	size_t conv_floats;  /* of one layer */
+	size_t delta_floats;
+	uint64_t state_bytes; /* all layers, a multiple of 4096 */
+	uint64_t cache_bytes; /* all blocks, a multiple of 4096 */
+};
+
+/*
+ * Works out the shape for @n_ctx positions of @m. 0; -ENOTSUP and a sentence where the model's head
+ * sizes do not fit the layouts (head_dim a multiple of 16, for q8_0 of 32; DeltaNet heads a
+ * multiple of 32); -EOVERFLOW where sizes do not fit.
+ */
+int kv_shape_init(struct kv_shape *s, const struct model *m, uint32_t n_ctx, enum kv_type type,
+		  struct err *err);
+
+/* Byte offset of K of (block, n-th attention layer, head) in the cache; V follows matrix_bytes on. */
+static inline size_t kv_offset(const struct kv_shape *s, uint32_t layer, uint32_t head,
+			       uint32_t block)
+{
+	return block * s->block_bytes +
+	       ((size_t)layer * s->n_kv_heads + head) * 2 * s->matrix_bytes;
+}
+
+#endif
