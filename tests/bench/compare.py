@@ -177,6 +177,20 @@ def read_bytes_of(info):
     return min(1 << 20, (one + 8191) // 4096 * 4096)
 
 
+def disk_rates(start, end):
+    """Bytes read over the time in which something was being read, and over the time that compute waited.
+
+    The second is too high by what was read behind the computing; the first wants read_busy_seconds.
+    """
+    def delta(key):
+        return end[key] - start[key]
+
+    rates = {"stalled_gbs": delta("bytes_read") / 1e9 / max(delta("stall_seconds"), 1e-9)}
+    if "read_busy_seconds" in end:
+        rates["busy_gbs"] = delta("bytes_read") / 1e9 / max(delta("read_busy_seconds"), 1e-9)
+    return rates
+
+
 def half(args):
     info, runs, disk = inspect(args), Runs(args), []
     limit_bytes = int(info["file_bytes"] * args.half_share)
@@ -191,13 +205,14 @@ def half(args):
                 "--parallel", 1, limit=limit) as d:
             status = d.filled()
             before = machine.fio_rate(args.model, request, args.depth)
+            start = d.ask("status")
             run = runs.ours(d, tests, args.half_reps)
+            end = d.ask("status")
             after = machine.fio_rate(args.model, request, args.depth)
             run["process_bytes"] = machine.process_memory(d.process.pid)
         rates = [r[0] for r in (before, after) if r[0]]
         disk.append({"fio_gbs": statistics.mean(rates) if rates else None, "buffers": before[1],
-                     "ours_gbs": [row["read_gbs"] for row in run["rows"]],
-                     "stall_seconds": [row["stall_seconds"] for row in run["rows"]]})
+                     "over_all_gbs": run["rows"][0]["read_gbs"], **disk_rates(start, end)})
         return status
 
     def peer():
@@ -228,10 +243,13 @@ def markdown(report, args):
         lines += ["", f"{part['what']}: others used at most "
                       f"{max(run['foreign'] for run in part['runs']):.2f} processors during a run"]
         for d in part.get("disk", []):
-            if d["fio_gbs"]:
-                ours = statistics.median(d["ours_gbs"])
-                lines.append(f"disk: sluice {ours:.2f} GB/s while stalled, fio {d['fio_gbs']:.2f} GB/s ({d['buffers']}, "
-                             f"{part['request_bytes']} bytes, depth {part['depth']}): {ours / d['fio_gbs']:.2f}")
+            if not d["fio_gbs"]:
+                continue
+            for key, what in (("busy_gbs", "while reading"), ("stalled_gbs", "bytes over stalled time"),
+                              ("over_all_gbs", "over all")):
+                if key in d:
+                    lines.append(f"disk, {what}: sluice {d[key]:.2f} GB/s, fio {d['fio_gbs']:.2f} GB/s ({d['buffers']}, "
+                                 f"{part['request_bytes']} bytes, depth {part['depth']}): {d[key] / d['fio_gbs']:.2f}")
         if "limit_bytes" in part:
             most = max(run.get("process_bytes", 0) for run in part["runs"])
             lines.append(f"limit {part['limit_bytes']} bytes; sluiced's resident bytes {most}, "
