@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""Routing traces: `sluice trace` on the published ones, and what `sluiced --trace` records."""
+import json
+import sys
+
+import pytest
+
+from daemon import DEMO, SHARED, Daemon, need_shared, sluice
+
+TRACES = {  # layers, experts, used, prompt tokens, generated tokens, uses, frequencies
+    "qwen.route.csv": (48, 128, 6, 28, 128, 44766, 0),
+    "gemma.route.csv": (30, 128, 6, 29, 128, 28260, 0),
+    "gptoss.route.csv": (36, 128, 2, 84, 64, 10560, 0),
+    "kimi-linear.jsonl": (26, 256, 8, 0, 300, 62400, 0),
+    "olmoe.jsonl": (16, 64, 8, 0, 299, 38272, 0),
+    "397b.freq": (60, 512, 10, 0, 0, 0, 15500),
+    "122b.freq": (48, 256, 8, 0, 0, 0, 3179),
+}
+
+
+def stats(path):
+    return json.loads(sluice("trace", "stats", path, "--json").stdout)
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_convert(name, tmp_path):
+    need_shared()
+    source, once, twice = SHARED / "traces" / name, tmp_path / "1", tmp_path / "2"
+    sluice("trace", "convert", source, once)
+    sluice("trace", "convert", once, twice)
+    assert once.read_bytes() == twice.read_bytes()
+    assert once.read_text().startswith("route_trace v1\n")
+    s = stats(once)
+    assert s == stats(source)
+    assert (s["layers"], s["experts"], s["experts_used"], s["prefill_tokens"], s["decode_tokens"], s["uses"],
+            s["frequencies"]) == TRACES[name]
+
+
+def test_sim_side_by_side():
+    need_shared()
+    out = json.loads(sluice("trace", "sim", SHARED / "traces/qwen.route.csv", "--share", "6,25", "--json").stdout)
+    rate = {(r["policy"], r["slots"]): r["all"]["hit_ratio"] for r in out}
+    assert len(rate) == 6
+    for slots in (369, 1536):
+        assert rate["belady", slots] > rate["lfu", slots] > rate["lru", slots]
+    text = sluice("trace", "sim", SHARED / "traces/qwen.route.csv").stdout
+    assert "belady" in text and "generated" in text
+
+
+def test_list_serves_the_static_policy(tmp_path):
+    need_shared()
+    sluice("trace", "list", SHARED / "traces/olmoe.jsonl", tmp_path / "hot")
+    out = json.loads(sluice("trace", "sim", SHARED / "traces/olmoe.jsonl", "--policy", f"static:{tmp_path}/hot,lru",
+                            "--share", "25", "--fill", "--json").stdout)
+    assert out[0]["all"]["hit_ratio"] > out[1]["all"]["hit_ratio"]
+
+
+def test_refusals(tmp_path):
+    bad = tmp_path / "bad"
+    bad.write_text("route_trace v1\ngeometry 2 4 2\ndata\nd 0 0 0 9\n")
+    p = sluice("trace", "stats", bad, check=1)
+    assert "line 4: expert 9 of 4" in p.stderr
+    assert "no routing trace" in sluice("trace", "stats", "/dev/null", check=1).stderr
+    assert "cannot open" in sluice("trace", "stats", tmp_path / "none", check=1).stderr
+    sluice("trace", check=2)
+    sluice("trace", "convert", bad, check=2)
+    sluice("trace", "sim", bad, "--share", "0", check=1)
+
+
+def test_daemon_records(tmp_path):
+    """The trace holds every token of every layer, and the counters agree with it."""
+    out = tmp_path / "run.trace"
+    with Daemon(DEMO, "--threads", "1", "--trace", out, "--host-budget", "50%") as d:
+        a = d.generate("--prompt", "Question: what is the capital of France?", "--max-tokens", "12", "--temperature", "0")
+        b = d.generate("--prompt", "def main():", "--max-tokens", "5")
+        status = d.status()
+    s = stats(out)
+    # the last token generated is never run through the model
+    prompt = a["usage"]["prompt_tokens"] + b["usage"]["prompt_tokens"]
+    done = a["usage"]["completion_tokens"] + b["usage"]["completion_tokens"] - 2
+    assert s["prefill_tokens"] + s["decode_tokens"] == prompt + done
+    assert s["decode_tokens"] == done
+    assert s["layers"] == 4 and s["experts"] == 32 and s["experts_used"] == 4 and s["lost"] == 0
+    assert s["uses"] == (prompt + done) * 4 * 4
+    sim = json.loads(sluice("trace", "sim", out, "--slots", 128, "--policy", "lru", "--json").stdout)[0]
+    assert sim["all"]["hits"] + sim["all"]["misses"] == status["hits"] + status["misses"]
+
+
+def test_full_disk_only_ends_the_trace(tmp_path):
+    """A trace that cannot grow: one line in the log, the same answers, a readable file."""
+    out = tmp_path / "run.trace"
+    ask = ("--prompt", "Once upon a time", "--max-tokens", "60", "--temperature", "0")
+    with Daemon(DEMO, "--threads", "1") as d:
+        want = d.generate(*ask)["tokens"]
+    limited = ("import os, resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+               "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); os.execv(sys.argv[1], sys.argv[1:])")
+    with Daemon(DEMO, "--threads", "1", "--trace", out, prefix=(sys.executable, "-c", limited)) as d:
+        for _ in range(4):
+            assert d.generate(*ask)["tokens"] == want
+        log = d.text()
+    assert log.count("ends here") == 1
+    assert stats(out)["uses"] > 0
+    assert out.stat().st_size <= 20000
