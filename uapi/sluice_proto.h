@@ -287,13 +287,14 @@ struct sluice_model_info {
 	uint64_t expert_bytes_total; /* without padding */
 	uint64_t dense_bytes;
 	uint64_t routed_bytes_per_token;
+	uint64_t active_bytes_per_token; /* routed and dense weights that a token reads */
 	uint64_t n_params;
 	uint64_t file_bytes;
 	uint64_t payload_bytes;
 	char arch[32];
 	char name[128];
 };
-static_assert(sizeof(struct sluice_model_info) == 256, "wire");
+static_assert(sizeof(struct sluice_model_info) == 264, "wire");
 
 enum sluice_state { SLUICE_STATE_STARTING = 0, SLUICE_STATE_READY = 1, SLUICE_STATE_FAILED = 2 };
 

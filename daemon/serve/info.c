@@ -31,6 +31,17 @@ static bool has_chat(const struct tokenizer *t)
 	       tokenizer_special_id(t, "<|im_end|>") >= 0;
 }
 
+/* All dense weights but the embedding table, of which a token reads one row (unless it is tied). */
+static uint64_t active_bytes(const struct model *m)
+{
+	const struct weight *in = &m->token_embd, *out = &m->output;
+	bool tied = in->n_runs && out->n_runs && in->runs[0].file == out->runs[0].file &&
+		    in->runs[0].offset == out->runs[0].offset;
+	uint64_t table = tied ? 0 : weight_bytes(in) - in->row_bytes;
+
+	return m->routed_bytes_per_token + (m->dense_bytes > table ? m->dense_bytes - table : 0);
+}
+
 void info_model(const struct serve *s, struct sluice_model_info *ret)
 {
 	const struct model *m = s->config.model;
@@ -52,6 +63,7 @@ void info_model(const struct serve *s, struct sluice_model_info *ret)
 		.expert_bytes_total = m->expert_bytes_total,
 		.dense_bytes = m->dense_bytes,
 		.routed_bytes_per_token = m->routed_bytes_per_token,
+		.active_bytes_per_token = active_bytes(m),
 		.n_params = m->n_params,
 		.file_bytes = m->file_bytes,
 	};

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tools/bench.c: `sluice bench`: how fast the daemon reads prompts (pp) and generates (tg), asked as
+ * llama-bench asks: one warm-up, then repetitions, mean and deviation.
+ *
+ * pp N: N tokens are read in, nothing is generated. tg N: N decode steps; the first token, which
+ * belongs to the prompt, is not timed. Behind a depth of D other tokens that are not timed. Random
+ * tokens (the default) route almost evenly over the experts, which is the worst case for a cache of
+ * them: --text measures what real text gives. Greedy text soon repeats itself and would hit always,
+ * so generated tokens are drawn at temperature 1 with a fixed seed. One thread.
+ */
+#include "tools/bench.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/num.h"
+#include "tools/client.h"
+#include "tools/input.h"
+#include "tools/verbs.h"
+
+#define MAX_LIST  16
+#define TEXT_LEAD 32 /* tokens of text before tg, so that it starts in the middle of something */
+
+struct args {
+	struct client_args client;
+	const char *prompts, *gens, *depths, *text, *peaks;
+	uint32_t reps, format, seed;
+	bool json, no_warmup, help;
+};
+
+#define AT(field) offsetof(struct args, field)
+
+static const struct opt options[] = {
+	CLIENT_OPTIONS(struct args),
+	{ "--n-prompt", "-p", OPT_TEXT, AT(prompts), "N,..", .def = "512",
+	  .help = "Prompt lengths; 0: none." },
+	{ "--n-gen", "-n", OPT_TEXT, AT(gens), "N,..", .def = "128",
+	  .help = "Tokens to generate; 0: none." },
+	{ "--n-depth", "-d", OPT_TEXT, AT(depths), "N,..", .def = "0",
+	  .help = "Tokens already in the context." },
+	{ "--repetitions", "-r", OPT_U32, AT(reps), "N", 1, BENCH_MAX_REPS, .def = "5",
+	  .help = "Of each test." },
+	{ "--text", "-f", OPT_TEXT, AT(text), "FILE",
+	  .help = "Take tokens from this text instead of random ones; - reads stdin." },
+	{ "--output", "-o", OPT_CHOICE, AT(format), "FORMAT", .choices = "md|csv|json", .def = "md",
+	  .help = "How to print." },
+	{ "--json", NULL, OPT_FLAG, AT(json), .help = "The same as -o json." },
+	{ "--peaks", NULL, OPT_TEXT, AT(peaks), "FILE",
+	  .help = "What sluice doctor --json printed here: rates are shown as shares of it too." },
+	{ "--seed", NULL, OPT_U32, AT(seed), "N", 0, 4294967295, .def = "1",
+	  .help = "Of the random tokens." },
+	{ "--no-warmup", NULL, OPT_FLAG, AT(no_warmup), .help = "Time the first run too." },
+	{ "--help", "-h", OPT_FLAG, AT(help), .help = "This text." },
+};
+
+struct list {
+	uint32_t n[MAX_LIST];
+	unsigned count;
+};
+
+struct bench {
+	struct sluice *s;
+	struct bench_report report;
+	uint32_t *pool; /* tokens of the text, or random ones */
+	size_t n_pool;
+	uint64_t seed;
+};
+
+static uint64_t next_random(uint64_t *state)
+{
+	uint64_t z = (*state += 0x9e3779b97f4a7c15u); /* splitmix64 */
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return z ^ z >> 31;
+}
+
+/* Uniform over the vocabulary's tokens that have a text of their own: control tokens have none. */
+static int fill_random(struct bench *b, size_t n, struct sluice_fault *fault)
+{
+	uint32_t n_tokens = b->report.model.n_tokens;
+	uint64_t state = b->seed;
+
+	if (n_tokens > b->report.model.n_vocab)
+		n_tokens = b->report.model.n_vocab;
+	b->pool = malloc(n * sizeof(*b->pool));
+	if (!b->pool || !n_tokens)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		b->pool[i] = (uint32_t)(next_random(&state) % n_tokens);
+	b->n_pool = n;
+	for (size_t i = 0; i < n; i++) {
+		char *text;
+		size_t bytes;
+		int rc;
+
+		/* control tokens lie at the end of these vocabularies: ask for those only */
+		if (b->pool[i] < n_tokens - n_tokens / 64)
+			continue;
+		rc = sluice_detokenize(b->s, &b->pool[i], 1, 0, &text, &bytes, fault);
+		if (rc)
+			return rc;
+		free(text);
+		if (!bytes)
+			b->pool[i--] = (uint32_t)(next_random(&state) % n_tokens);
+	}
+	return 0;
+}
+
+static int fill_text(struct bench *b, const char *path, size_t need, struct err *err)
+{
+	struct sluice_prompt p = { 0 };
+	struct sluice_fault fault;
+	uint32_t *ids;
+	char *text;
+	int rc = input_file(path, &text, &p.text_bytes, err);
+
+	if (rc)
+		return rc;
+	p.text = text;
+	/* what the context could not hold is not needed, and would be refused */
+	if (p.text_bytes > need * 16)
+		p.text_bytes = need * 16;
+	rc = sluice_tokenize(b->s, &p, &ids, &b->n_pool, &fault);
+	free(text);
+	if (rc)
+		return err_set(err, rc, "%s", fault.text);
+	b->pool = ids;
+	if (b->n_pool < need)
+		return err_set(err, -EINVAL, "%s: %zu tokens; these tests need %zu", path,
+			       b->n_pool, need);
+	return 0;
+}
+
+/* Runs one test once and adds it to @row (NULL: warm-up). */
+static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t depth,
+		    uint32_t rep, struct bench_row *row, struct sluice_fault *fault)
+{
+	uint32_t lead = n_gen ? (b->report.text ? TEXT_LEAD : 1) : 0;
+	struct sluice_settings how = {
+		.max_tokens = n_gen ? n_gen + 1 : 0,
+		.n_untimed = depth + lead,
+		.flags = SLUICE_IGNORE_EOG,
+		.temperature = 1,
+		.seed = b->seed + rep,
+	};
+	struct sluice_prompt p = { .n_tokens = depth + n_prompt + lead };
+	size_t spare = b->n_pool - p.n_tokens;
+	struct sluice_done d;
+	int rc;
+
+	/* every repetition reads another piece where there is one */
+	p.tokens = b->pool + (spare ? (size_t)rep * 997 % (spare + 1) : 0);
+	rc = sluice_generate(b->s, &p, &how, NULL, NULL, &d, fault);
+	if (rc || !row)
+		return rc;
+	if (d.stop != SLUICE_STOP_LENGTH || (n_gen && d.n_generated != n_gen + 1)) {
+		snprintf(fault->text, sizeof(fault->text), "a test ended early (%s)",
+			 sluice_stop_name(d.stop));
+		return -ECANCELED;
+	}
+	row->samples_ns[row->n_samples++] = n_gen ? d.predict_ns : d.prompt_ns;
+	row->hits += d.hits;
+	row->misses += d.misses;
+	row->bytes_read += d.bytes_read;
+	row->stall_ns += d.stall_ns;
+	row->span_ns += d.span_ns;
+	return 0;
+}
+
+static int run_test(struct bench *b, const struct args *args, uint32_t n_prompt, uint32_t n_gen,
+		    uint32_t depth)
+{
+	struct sluice_fault fault = { 0 };
+	struct bench_row *row = calloc(1, sizeof(*row));
+	time_t now = time(NULL);
+	struct tm tm;
+	int rc = 0;
+
+	if (!row) {
+		fprintf(stderr, "sluice bench: out of memory\n");
+		return EXIT_FAILED;
+	}
+	row->n_prompt = n_prompt;
+	row->n_gen = n_gen;
+	row->n_depth = depth;
+	gmtime_r(&now, &tm);
+	strftime(row->test_time, sizeof(row->test_time), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	b->report.rows[b->report.n_rows++] = row;
+	if (!args->no_warmup)
+		rc = run_once(b, n_prompt, n_gen ? 1 : 0, n_gen ? 0 : depth, 0, NULL, &fault);
+	for (uint32_t i = 0; !rc && i < args->reps; i++) {
+		if (isatty(STDERR_FILENO))
+			fprintf(stderr, "\r%s%u @ d%u: %u of %u ", n_prompt ? "pp" : "tg",
+				n_prompt + n_gen, depth, i + 1, args->reps);
+		rc = run_once(b, n_prompt, n_gen, depth, i, row, &fault);
+	}
+	if (isatty(STDERR_FILENO))
+		fprintf(stderr, "\r\033[K");
+	return rc ? client_fail("bench", &fault) : 0;
+}
+
+/* "mem_read_gbs" and "disk_read_gbs" of what doctor printed. */
+static int read_peaks(const char *path, struct bench_peaks *ret, struct err *err)
+{
+	json_error_t where;
+	json_t *o = json_load_file(path, 0, &where);
+
+	if (!o)
+		return err_set(err, -EINVAL, "%s: %s", path, where.text);
+	ret->memory_gbs = json_number_value(json_object_get(o, "mem_read_gbs"));
+	ret->disk_gbs = json_number_value(json_object_get(o, "disk_read_gbs"));
+	json_decref(o);
+	return 0;
+}
+
+static void read_cpu_name(char *buf, size_t len)
+{
+	char line[256];
+	FILE *f = fopen("/proc/cpuinfo", "re");
+
+	snprintf(buf, len, "unknown");
+	while (f && fgets(line, sizeof(line), f)) {
+		const char *colon = strchr(line, ':');
+
+		if (strncmp(line, "model name", 10) || !colon)
+			continue;
+		snprintf(buf, len, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
+		break;
+	}
+	if (f)
+		fclose(f);
+}
+
+static uint32_t largest(const struct list *l)
+{
+	uint32_t most = 0;
+
+	for (unsigned i = 0; i < l->count; i++)
+		most = l->n[i] > most ? l->n[i] : most;
+	return most;
+}
+
+static int run_all(struct bench *b, const struct args *args, const struct list *prompts,
+		   const struct list *gens, const struct list *depths)
+{
+	unsigned most = depths->count * (prompts->count + gens->count);
+	int rc = 0;
+
+	b->report.rows = calloc(most, sizeof(*b->report.rows));
+	if (!b->report.rows)
+		return EXIT_FAILED;
+	for (unsigned d = 0; d < depths->count && !rc; d++) {
+		for (unsigned i = 0; i < prompts->count && !rc; i++)
+			if (prompts->n[i])
+				rc = run_test(b, args, prompts->n[i], 0, depths->n[d]);
+		for (unsigned i = 0; i < gens->count && !rc; i++)
+			if (gens->n[i])
+				rc = run_test(b, args, 0, gens->n[i], depths->n[d]);
+	}
+	return rc;
+}
+
+static int measure(struct bench *b, const struct args *args, const struct list *prompts,
+		   const struct list *gens, const struct list *depths)
+{
+	size_t need = (size_t)largest(depths) + largest(prompts) + TEXT_LEAD;
+	uint32_t generating = largest(gens) + TEXT_LEAD + 1;
+	uint32_t most = largest(prompts) > generating ? largest(prompts) : generating;
+	struct sluice_fault fault = { 0 };
+	struct err err = { 0 };
+	int rc = sluice_get_model(b->s, &b->report.model, b->report.path, sizeof(b->report.path),
+				  &fault);
+
+	if (!rc && largest(depths) + most > b->report.model.n_ctx) {
+		fprintf(stderr,
+			"sluice bench: these tests need a context of %u tokens, the daemon has %u "
+			"(sluiced --ctx)\n",
+			largest(depths) + most, b->report.model.n_ctx);
+		return EXIT_FAILED;
+	}
+	if (!rc && args->text) {
+		if (fill_text(b, args->text, need, &err)) {
+			fprintf(stderr, "sluice bench: %s\n", err.text);
+			return EXIT_FAILED;
+		}
+	} else if (!rc) {
+		rc = fill_random(b, need * 2, &fault);
+	}
+	if (rc)
+		return client_fail("bench", &fault);
+	rc = run_all(b, args, prompts, gens, depths);
+	if (rc)
+		return rc;
+	read_cpu_name(b->report.cpu, sizeof(b->report.cpu));
+	if (sluice_get_status(b->s, &b->report.status, NULL, 0, &fault))
+		return client_fail("bench", &fault);
+	return bench_print(&b->report, args->json ? BENCH_JSON : (enum bench_format)args->format)
+		       ? EXIT_FAILED
+		       : EXIT_OK;
+}
+
+static int take_list(const char *text, struct list *ret, struct err *err)
+{
+	int n = input_list(text, 1u << 24, ret->n, MAX_LIST, err);
+
+	ret->count = n < 0 ? 0 : (unsigned)n;
+	return n < 0 ? n : 0;
+}
+
+int verb_bench(int argc, char **argv)
+{
+	struct list prompts, gens, depths;
+	struct args args = { 0 };
+	struct bench b = { 0 };
+	struct err err = { 0 };
+	int rc = input_args("--socket PATH [-p N,..] [-n N,..] [-d N,..] [-r N] [--text FILE]",
+			    options, ARRAY_LEN(options), argc, argv, &args, &args.help);
+
+	if (rc >= 0)
+		return rc;
+	rc = take_list(args.prompts, &prompts, &err);
+	if (!rc)
+		rc = take_list(args.gens, &gens, &err);
+	if (!rc)
+		rc = take_list(args.depths, &depths, &err);
+	if (!rc && args.peaks)
+		rc = read_peaks(args.peaks, &b.report.peaks, &err);
+	if (rc) {
+		fprintf(stderr, "sluice bench: %s\n", err.text);
+		return EXIT_USAGE;
+	}
+	b.report.text = args.text != NULL;
+	b.seed = args.seed;
+	rc = client_open("bench", &args.client, &b.s);
+	if (!rc)
+		rc = client_ready("bench", b.s);
+	if (!rc)
+		rc = measure(&b, &args, &prompts, &gens, &depths);
+	for (unsigned i = 0; i < b.report.n_rows; i++)
+		free(b.report.rows[i]);
+	free(b.report.rows);
+	free(b.pool);
+	sluice_close(b.s);
+	return rc;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tools/bench.h: rows of `sluice bench` between what measures (bench.c) and what prints
+ * (bench_report.c).
+ */
+#ifndef SLUICE_TOOLS_BENCH_H
+#define SLUICE_TOOLS_BENCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "uapi/sluice.h"
+
+#define BENCH_MAX_REPS 1000
+
+/* One test: n_prompt or n_gen tokens behind n_depth others, and its repetitions. */
+struct bench_row {
+	uint32_t n_prompt, n_gen, n_depth;
+	uint32_t n_samples;
+	uint64_t samples_ns[BENCH_MAX_REPS];
+	char test_time[32]; /* UTC, when it began */
+	/* sums over the repetitions, timed parts only */
+	uint64_t hits, misses, bytes_read, stall_ns, span_ns;
+};
+
+/* Rates of this machine, 0 where not known (sluice doctor --json measures them). */
+struct bench_peaks {
+	double memory_gbs, disk_gbs;
+};
+
+struct bench_report {
+	struct sluice_model_info model;
+	struct sluice_status_info status;
+	char path[4096];
+	char cpu[128];
+	bool text; /* real text, not random tokens */
+	struct bench_peaks peaks;
+	struct bench_row **rows;
+	unsigned n_rows;
+};
+
+enum bench_format { BENCH_MD, BENCH_CSV, BENCH_JSON };
+
+/* Prints all rows on stdout. 0 or -errno. */
+int bench_print(const struct bench_report *r, enum bench_format format);
+
+#endif

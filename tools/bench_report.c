@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tools/bench_report.c: rows of `sluice bench` as markdown, CSV or JSON. Names and order follow
+ * llama-bench where it has the field, so that its readers work; ours come behind. One thread.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "tools/bench.h"
+#include "tools/input.h"
+
+/* general.file_type of GGUF (llama_ftype) in llama-bench's words; others are a number. */
+static const struct {
+	uint32_t id;
+	const char *name;
+} file_types[] = {
+	{ 0, "all F32" },	 { 1, "F16" },
+	{ 2, "Q4_0" },		 { 3, "Q4_1" },
+	{ 7, "Q8_0" },		 { 8, "Q5_0" },
+	{ 9, "Q5_1" },		 { 10, "Q2_K - Medium" },
+	{ 11, "Q3_K - Small" },	 { 12, "Q3_K - Medium" },
+	{ 13, "Q3_K - Large" },	 { 14, "Q4_K - Small" },
+	{ 15, "Q4_K - Medium" }, { 16, "Q5_K - Small" },
+	{ 17, "Q5_K - Medium" }, { 18, "Q6_K" },
+	{ 25, "IQ4_NL" },	 { 30, "IQ4_XS" },
+	{ 32, "BF16" },		 { 38, "MXFP4 MoE" },
+};
+
+static const char *file_type_name(uint32_t id)
+{
+	for (size_t i = 0; i < ARRAY_LEN(file_types); i++)
+		if (file_types[i].id == id)
+			return file_types[i].name;
+	return "";
+}
+
+static uint32_t tokens(const struct bench_row *r)
+{
+	return r->n_prompt + r->n_gen;
+}
+
+static double sample_ts(const struct bench_row *r, uint32_t i)
+{
+	return r->samples_ns[i] ? 1e9 * tokens(r) / (double)r->samples_ns[i] : 0;
+}
+
+static double sample_value(const struct bench_row *r, uint32_t i, bool ns)
+{
+	return ns ? (double)r->samples_ns[i] : sample_ts(r, i);
+}
+
+static double mean(const struct bench_row *r, bool ns)
+{
+	double sum = 0;
+
+	for (uint32_t i = 0; i < r->n_samples; i++)
+		sum += sample_value(r, i, ns);
+	return r->n_samples ? sum / r->n_samples : 0;
+}
+
+/* Of the sample (n - 1), 0 for one. */
+static double deviation(const struct bench_row *r, bool ns)
+{
+	double m = mean(r, ns), sum = 0;
+
+	if (r->n_samples < 2)
+		return 0;
+	for (uint32_t i = 0; i < r->n_samples; i++)
+		sum += (sample_value(r, i, ns) - m) * (sample_value(r, i, ns) - m);
+	return sqrt(sum / (r->n_samples - 1));
+}
+
+/* ---- what is ours ---- */
+
+static double hit_ratio(const struct bench_row *r)
+{
+	uint64_t uses = r->hits + r->misses;
+
+	return uses ? (double)r->hits / (double)uses : 1;
+}
+
+static double miss_bytes(const struct bench_row *r)
+{
+	uint64_t n = (uint64_t)tokens(r) * r->n_samples;
+
+	return n ? (double)r->bytes_read / (double)n : 0;
+}
+
+static double read_gbs(const struct bench_row *r)
+{
+	return r->span_ns ? (double)r->bytes_read / (double)r->span_ns : 0;
+}
+
+/* Weights read from memory per second while generating: every token reads them all once. */
+static double memory_gbs(const struct bench_report *b, const struct bench_row *r)
+{
+	return r->n_gen ? mean(r, false) * (double)b->model.active_bytes_per_token / 1e9 : 0;
+}
+
+static double share(double value, double peak)
+{
+	return peak > 0 ? value / peak : 0;
+}
+
+/* ---- markdown ---- */
+
+static void test_label(const struct bench_row *r, char *buf, size_t len)
+{
+	char depth[24] = "";
+
+	if (r->n_depth)
+		snprintf(depth, sizeof(depth), " @ d%u", r->n_depth);
+	snprintf(buf, len, "%s%u%s", r->n_prompt ? "pp" : "tg", tokens(r), depth);
+}
+
+static void print_md_row(const struct bench_report *b, const struct bench_row *r)
+{
+	uint64_t size = b->model.dense_bytes + b->model.expert_bytes_total;
+	bool small = size < 1u << 30;
+	char model[96], bytes[24], params[24], test[48], rate[48], disk[48], memory[48];
+	double gbs = memory_gbs(b, r);
+
+	snprintf(model, sizeof(model), "%s %s", b->model.arch, file_type_name(b->model.file_type));
+	snprintf(bytes, sizeof(bytes), "%.2f %s", (double)size / (small ? 1 << 20 : 1 << 30),
+		 small ? "MiB" : "GiB");
+	if (b->model.n_params >= 1000000000)
+		snprintf(params, sizeof(params), "%.2f B", (double)b->model.n_params / 1e9);
+	else
+		snprintf(params, sizeof(params), "%.2f M", (double)b->model.n_params / 1e6);
+	test_label(r, test, sizeof(test));
+	snprintf(rate, sizeof(rate), "%.2f ± %.2f", mean(r, false), deviation(r, false));
+	snprintf(disk, sizeof(disk), "%.2f", read_gbs(r));
+	if (b->peaks.disk_gbs > 0)
+		snprintf(disk, sizeof(disk), "%.2f (%.0f %%)", read_gbs(r),
+			 100 * share(read_gbs(r), b->peaks.disk_gbs));
+	snprintf(memory, sizeof(memory), "%.1f", gbs);
+	if (b->peaks.memory_gbs > 0 && gbs > 0)
+		snprintf(memory, sizeof(memory), "%.1f (%.0f %%)", gbs,
+			 100 * share(gbs, b->peaks.memory_gbs));
+	/* "±" has two bytes and one column */
+	printf("| %-30s | %10s | %10s | %-8s | %7u | %15s | %21s | %6.2f %% | %10.3f | %8.2f | %14s "
+	       "| %14s |\n",
+	       model, bytes, params, "CPU", b->status.threads, test, rate, 100 * hit_ratio(r),
+	       miss_bytes(r) / 1e6, (double)r->stall_ns / 1e9, disk, r->n_gen ? memory : "");
+}
+
+static void print_md(const struct bench_report *b)
+{
+	static const struct {
+		const char *name;
+		int width;
+		bool right;
+	} columns[] = {
+		{ "model", 30, false },	 { "size", 10, true },	    { "params", 10, true },
+		{ "backend", 8, false }, { "threads", 7, true },    { "test", 15, true },
+		{ "t/s", 20, true },	 { "hit rate", 8, true },   { "miss MB/t", 10, true },
+		{ "stall s", 8, true },	 { "disk GB/s", 14, true }, { "memory GB/s", 14, true },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(columns); i++)
+		printf(columns[i].right ? "| %*s " : "| %-*s ", columns[i].width, columns[i].name);
+	puts("|");
+	for (size_t i = 0; i < ARRAY_LEN(columns); i++) {
+		printf("| ");
+		for (int k = 1; k < columns[i].width; k++)
+			putchar('-');
+		printf("%c ", columns[i].right ? ':' : '-');
+	}
+	puts("|");
+	for (unsigned i = 0; i < b->n_rows; i++)
+		print_md_row(b, b->rows[i]);
+	printf("\nbuild: %s; %s tokens; cpu %s, io %s, arena %s, kv %s, policy %s; budget %.2f GiB, "
+	       "%" PRIu64 " of %" PRIu64 " experts in memory\n",
+	       b->status.version, b->text ? "text" : "random", b->status.cpu, b->status.io,
+	       b->status.arena, b->status.kv, b->status.policy,
+	       (double)b->status.budget_bytes / (1 << 30), b->status.experts_resident,
+	       b->status.experts_total);
+}
+
+/* ---- JSON and CSV ---- */
+
+static json_t *samples(const struct bench_row *r, bool ns)
+{
+	json_t *array = json_array();
+
+	for (uint32_t i = 0; i < r->n_samples; i++)
+		json_array_append_new(array, ns ? json_integer((json_int_t)r->samples_ns[i])
+						: json_real(sample_ts(r, i)));
+	return array;
+}
+
+static void put_text(json_t *o, const char *name, const char *text)
+{
+	json_object_set_new(o, name, input_json_text(text, strlen(text)));
+}
+
+static void put_int(json_t *o, const char *name, uint64_t value)
+{
+	json_object_set_new(o, name, json_integer((json_int_t)value));
+}
+
+static void put_real(json_t *o, const char *name, double value)
+{
+	json_object_set_new(o, name, json_real(value));
+}
+
+static json_t *row_json(const struct bench_report *b, const struct bench_row *r)
+{
+	json_t *o = json_object();
+	char type[96];
+
+	snprintf(type, sizeof(type), "%s %s", b->model.arch, file_type_name(b->model.file_type));
+	put_text(o, "build_commit", b->status.version);
+	put_text(o, "cpu_info", b->cpu);
+	put_text(o, "backends", "CPU");
+	put_text(o, "model_filename", b->path);
+	put_text(o, "model_type", type);
+	put_int(o, "model_size", b->model.dense_bytes + b->model.expert_bytes_total);
+	put_int(o, "model_n_params", b->model.n_params);
+	put_int(o, "n_batch", b->status.n_batch);
+	put_int(o, "n_threads", b->status.threads);
+	put_text(o, "type_k", b->status.kv);
+	put_text(o, "type_v", b->status.kv);
+	put_int(o, "n_prompt", r->n_prompt);
+	put_int(o, "n_gen", r->n_gen);
+	put_int(o, "n_depth", r->n_depth);
+	put_text(o, "test_time", r->test_time);
+	put_int(o, "avg_ns", (uint64_t)mean(r, true));
+	put_int(o, "stddev_ns", (uint64_t)deviation(r, true));
+	put_real(o, "avg_ts", mean(r, false));
+	put_real(o, "stddev_ts", deviation(r, false));
+	json_object_set_new(o, "samples_ns", samples(r, true));
+	json_object_set_new(o, "samples_ts", samples(r, false));
+	put_text(o, "tokens", b->text ? "text" : "random");
+	put_text(o, "cpu", b->status.cpu);
+	put_text(o, "io", b->status.io);
+	put_text(o, "arena", b->status.arena);
+	put_text(o, "policy", b->status.policy);
+	put_int(o, "budget_bytes", b->status.budget_bytes);
+	put_real(o, "hit_ratio", hit_ratio(r));
+	put_real(o, "miss_bytes_per_token", miss_bytes(r));
+	put_real(o, "memory_bytes_per_token", (double)b->model.active_bytes_per_token);
+	put_real(o, "stall_seconds", (double)r->stall_ns / 1e9);
+	put_real(o, "read_gbs", read_gbs(r));
+	put_real(o, "memory_gbs", memory_gbs(b, r));
+	if (b->peaks.disk_gbs > 0)
+		put_real(o, "read_share_of_peak", share(read_gbs(r), b->peaks.disk_gbs));
+	if (b->peaks.memory_gbs > 0 && r->n_gen)
+		put_real(o, "memory_share_of_peak", share(memory_gbs(b, r), b->peaks.memory_gbs));
+	return o;
+}
+
+static int print_json(const struct bench_report *b)
+{
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < b->n_rows; i++)
+		json_array_append_new(array, row_json(b, b->rows[i]));
+	return input_print_json(array, true);
+}
+
+static void print_quoted(const char *text)
+{
+	putchar('"');
+	for (; *text; text++) {
+		if (*text == '"')
+			putchar('"');
+		putchar(*text);
+	}
+	putchar('"');
+}
+
+/* The scalars of the JSON rows: one list of fields for both. */
+static int print_csv(const struct bench_report *b)
+{
+	for (unsigned i = 0; i < b->n_rows; i++) {
+		json_t *o = row_json(b, b->rows[i]), *v;
+		const char *key, *comma = "";
+		char number[64];
+
+		if (!o)
+			return -ENOMEM;
+		for (int line = i ? 1 : 0; line < 2; line++, comma = "") {
+			json_object_foreach(o, key, v)
+			{
+				if (json_is_array(v))
+					continue;
+				if (json_is_integer(v))
+					snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT,
+						 json_integer_value(v));
+				else if (json_is_real(v))
+					snprintf(number, sizeof(number), "%.9g",
+						 json_real_value(v));
+				fputs(comma, stdout);
+				print_quoted(!line		 ? key
+					     : json_is_string(v) ? json_string_value(v)
+								 : number);
+				comma = ",";
+			}
+			putchar('\n');
+		}
+		json_decref(o);
+	}
+	return 0;
+}
+
+int bench_print(const struct bench_report *r, enum bench_format format)
+{
+	int rc = 0;
+
+	if (format == BENCH_JSON)
+		return print_json(r);
+	if (format == BENCH_CSV)
+		rc = print_csv(r);
+	else
+		print_md(r);
+	return fflush(stdout) && !rc ? -EIO : rc;
+}

@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tools/doctor.c: `sluice doctor`: measures what bounds the speed here (memory, disk), looks at what
+ * the daemon would like to have (huge pages, io_uring, locked memory, CPU level), and says what to
+ * change with the exact command. With a model it also says how that would fit. Changes nothing. One
+ * thread beside those that measure.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <liburing.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <linux/capability.h>
+
+#include "base/num.h"
+#include "base/opts.h"
+#include "base/size.h"
+#include "kernels/cpu/cpu.h"
+#include "model/model.h"
+#include "store/residency.h"
+#include "tools/diskread.h"
+#include "tools/input.h"
+#include "tools/memread.h"
+#include "tools/verbs.h"
+
+#define MAX_ADVICE     16
+#define MEMLOCK_ENOUGH ((uint64_t)1 << 30) /* fixed buffers pay from about here */
+#define READ_ALIGN     4096
+#define KV_RESERVE     ((uint64_t)1 << 30) /* for KV cache, activations and the system */
+
+struct args {
+	const char *disk, *model;
+	float seconds;
+	bool no_memory, json, help;
+};
+
+#define AT(field) offsetof(struct args, field)
+
+static const struct opt options[] = {
+	{ "--model", "-m", OPT_TEXT, AT(model), "FILE",
+	  .help = "Say how this model would fit, and measure the disk that it is on." },
+	{ "--disk", NULL, OPT_TEXT, AT(disk), "PATH",
+	  .help = "Measure the disk of this GGUF file, or of this directory with a test file of "
+		  "512 MiB." },
+	{ "--seconds", NULL, OPT_FLOAT, AT(seconds), "X", 0.1, 60, .def = "1",
+	  .help = "How long each measurement takes." },
+	{ "--no-memory", NULL, OPT_FLAG, AT(no_memory), .help = "Do not measure the memory." },
+	{ "--json", NULL, OPT_FLAG, AT(json),
+	  .help = "One JSON object; sluice bench --peaks reads it." },
+	{ "--help", "-h", OPT_FLAG, AT(help), .help = "This text." },
+};
+
+/* What is the matter, what it costs, the command. */
+struct advice {
+	char problem[256], command[256];
+};
+
+struct fit {
+	char name[128], arch[32];
+	uint64_t dense_bytes, experts_bytes, least_bytes, active_bytes, routed_bytes;
+	uint64_t budget_bytes; /* what free memory leaves for experts */
+	double share;	       /* of the experts that this holds */
+	double bound_ts;       /* tok/s that memory and disk allow, 0: not measured */
+};
+
+struct facts {
+	char kernel[96], cpu[128], level[16], nodes[64], governor[32], thp[64], io_uring[128];
+	unsigned cpus[MEMREAD_MAX_CORES], n_cores;
+	uint64_t memory_total, memory_free, huge_total, huge_free, huge_bytes, memlock;
+	bool may_lock; /* CAP_IPC_LOCK: the limit does not count */
+	double mem_gbs;
+	bool disk_measured, model_given;
+	struct diskread disk;
+	struct fit fit;
+	struct advice advice[MAX_ADVICE];
+	unsigned n_advice;
+};
+
+/* First line of a file, "" where it cannot be read. */
+static void read_line(const char *path, char *buf, size_t len)
+{
+	FILE *f = fopen(path, "re");
+
+	buf[0] = '\0';
+	if (!f)
+		return;
+	if (!fgets(buf, (int)len, f))
+		buf[0] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+	fclose(f);
+}
+
+static void read_meminfo(struct facts *f)
+{
+	const struct {
+		const char *name;
+		uint64_t *value, unit;
+	} rows[] = {
+		{ "MemTotal:", &f->memory_total, 1024 },
+		{ "MemAvailable:", &f->memory_free, 1024 },
+		{ "HugePages_Total:", &f->huge_total, 1 },
+		{ "HugePages_Free:", &f->huge_free, 1 },
+		{ "Hugepagesize:", &f->huge_bytes, 1024 },
+	};
+	FILE *file = fopen("/proc/meminfo", "re");
+	char line[160];
+
+	while (file && fgets(line, sizeof(line), file))
+		for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+			if (!strncmp(line, rows[i].name, strlen(rows[i].name)))
+				*rows[i].value = strtoull(line + strlen(rows[i].name), NULL, 10) *
+						 rows[i].unit;
+	if (file)
+		fclose(file);
+}
+
+static void read_cpu(struct facts *f)
+{
+	FILE *file = fopen("/proc/cpuinfo", "re");
+	char line[256];
+
+	snprintf(f->cpu, sizeof(f->cpu), "unknown");
+	while (file && fgets(line, sizeof(line), file)) {
+		const char *colon = strchr(line, ':');
+
+		if (strncmp(line, "model name", 10) || !colon)
+			continue;
+		snprintf(f->cpu, sizeof(f->cpu), "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
+		break;
+	}
+	if (file)
+		fclose(file);
+	snprintf(f->level, sizeof(f->level), "%s", cpu_ops_best()->name);
+	f->n_cores = memread_cores(f->cpus, ARRAY_LEN(f->cpus));
+}
+
+static bool has_capability(unsigned which)
+{
+	char line[128];
+	FILE *file = fopen("/proc/self/status", "re");
+	uint64_t mask = 0;
+
+	while (file && fgets(line, sizeof(line), file))
+		if (!strncmp(line, "CapEff:", 7))
+			mask = strtoull(line + 7, NULL, 16);
+	if (file)
+		fclose(file);
+	return mask >> which & 1;
+}
+
+/* "yes", or why not. */
+static void probe_io_uring(struct facts *f)
+{
+	struct io_uring ring;
+	char setting[16];
+	int rc = io_uring_queue_init(4, &ring, 0);
+
+	if (!rc) {
+		io_uring_queue_exit(&ring);
+		snprintf(f->io_uring, sizeof(f->io_uring), "yes");
+		return;
+	}
+	read_line("/proc/sys/kernel/io_uring_disabled", setting, sizeof(setting));
+	snprintf(f->io_uring, sizeof(f->io_uring), "no: %s%s%s", strerror(-rc),
+		 setting[0] ? ", kernel.io_uring_disabled = " : "", setting);
+}
+
+static void look(struct facts *f)
+{
+	struct rlimit limit = { 0 };
+	struct utsname system;
+
+	if (!uname(&system))
+		snprintf(f->kernel, sizeof(f->kernel), "%.30s %.60s", system.sysname,
+			 system.release);
+	read_cpu(f);
+	read_meminfo(f);
+	read_line("/sys/devices/system/node/has_memory", f->nodes, sizeof(f->nodes));
+	read_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", f->governor,
+		  sizeof(f->governor));
+	read_line("/sys/kernel/mm/transparent_hugepage/enabled", f->thp, sizeof(f->thp));
+	getrlimit(RLIMIT_MEMLOCK, &limit);
+	f->memlock = limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : (uint64_t)limit.rlim_cur;
+	f->may_lock = has_capability(CAP_IPC_LOCK);
+	probe_io_uring(f);
+}
+
+/* ---- measuring ---- */
+
+static int measure_memory(struct facts *f, float seconds, struct err *err)
+{
+	/* well beyond any cache, and never most of what is free */
+	uint64_t each = u64_min((uint64_t)256 << 20, f->memory_free / 4 / f->n_cores);
+
+	return memread_measure(f->cpus, f->n_cores, each, (double)seconds, &f->mem_gbs, err);
+}
+
+/* All dense weights but the embedding table, of which one row is read; and the routed experts. */
+static uint64_t active_bytes(const struct model *m)
+{
+	bool tied = m->token_embd.n_runs && m->output.n_runs &&
+		    m->token_embd.runs[0].offset == m->output.runs[0].offset &&
+		    m->token_embd.runs[0].file == m->output.runs[0].file;
+	uint64_t table = tied ? 0 : weight_bytes(&m->token_embd);
+
+	return m->routed_bytes_per_token + (m->dense_bytes > table ? m->dense_bytes - table : 0);
+}
+
+static int fit_model(struct facts *f, const char *path, struct err *err)
+{
+	struct residency_need need;
+	struct fit *fit = &f->fit;
+	struct model *m;
+	uint64_t taken;
+	int rc = model_open(path, &m, err);
+
+	if (rc)
+		return rc;
+	residency_need(m, READ_ALIGN, &need);
+	snprintf(fit->name, sizeof(fit->name), "%s", m->name);
+	snprintf(fit->arch, sizeof(fit->arch), "%s", m->arch_name);
+	fit->dense_bytes = m->dense_bytes;
+	fit->experts_bytes = need.all_bytes;
+	fit->least_bytes = need.least_bytes;
+	fit->routed_bytes = m->routed_bytes_per_token;
+	fit->active_bytes = active_bytes(m);
+	model_destroy(m);
+	taken = fit->dense_bytes + KV_RESERVE;
+	fit->budget_bytes = f->memory_free > taken ? f->memory_free - taken : 0;
+	fit->budget_bytes = u64_min(fit->budget_bytes, fit->experts_bytes);
+	fit->share = fit->experts_bytes ? (double)fit->budget_bytes / (double)fit->experts_bytes
+					: 1;
+	f->model_given = true;
+	return 0;
+}
+
+/* Seconds that memory and disk need for a token whose experts are used evenly. */
+static void bound_speed(struct facts *f)
+{
+	struct fit *fit = &f->fit;
+	double missed = (double)fit->routed_bytes * (1 - fit->share), seconds;
+
+	if (!f->model_given || f->mem_gbs <= 0 || (missed > 0 && !f->disk_measured))
+		return;
+	seconds = (double)fit->active_bytes / f->mem_gbs / 1e9;
+	if (missed > 0)
+		seconds += missed / f->disk.gbs / 1e9;
+	fit->bound_ts = 1 / seconds;
+}
+
+/* ---- advice ---- */
+
+static void advise(struct facts *f, const char *command, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static void advise(struct facts *f, const char *command, const char *fmt, ...)
+{
+	struct advice *a;
+	va_list ap;
+
+	if (f->n_advice == MAX_ADVICE)
+		return;
+	a = &f->advice[f->n_advice++];
+	va_start(ap, fmt);
+	vsnprintf(a->problem, sizeof(a->problem), fmt, ap);
+	va_end(ap);
+	snprintf(a->command, sizeof(a->command), "%s", command);
+}
+
+static void advise_pages(struct facts *f)
+{
+	uint64_t want = f->model_given ? f->fit.budget_bytes : f->memory_free / 2;
+	char command[128], size[32];
+
+	if (f->huge_bytes && f->huge_free * f->huge_bytes < want) {
+		uint64_t pages = f->huge_total - f->huge_free + want / f->huge_bytes + 1;
+
+		snprintf(command, sizeof(command), "sudo sysctl -w vm.nr_hugepages=%" PRIu64,
+			 pages);
+		advise(f, command,
+		       "fewer free huge pages than the experts could use (%s); the daemon falls "
+		       "back to transparent ones",
+		       size_format(size, sizeof(size), want));
+	}
+	if (strstr(f->thp, "[never]"))
+		advise(f, "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled",
+		       "transparent huge pages are off: every expert costs many TLB misses");
+}
+
+static void advise_all(struct facts *f)
+{
+	char size[32];
+
+	if (!strcmp(f->level, "scalar"))
+		advise(f, "", "this processor has neither AVX2 nor AVX-512: decoding will be slow");
+	if (f->governor[0] && strcmp(f->governor, "performance"))
+		advise(f, "sudo cpupower frequency-set -g performance",
+		       "the CPU governor is %s: clocks fall while the disk is waited for",
+		       f->governor);
+	advise_pages(f);
+	if (f->memlock < MEMLOCK_ENOUGH && !f->may_lock)
+		advise(f,
+		       "LimitMEMLOCK=infinity in the unit, or ulimit -l unlimited before sluiced",
+		       "only %s may be locked: the ring's buffers cannot be registered",
+		       size_format(size, sizeof(size), f->memlock));
+	if (strcmp(f->io_uring, "yes"))
+		advise(f, "sudo sysctl -w kernel.io_uring_disabled=0",
+		       "io_uring cannot be had (%s): reads go through threads", f->io_uring + 4);
+	if (f->disk_measured && f->disk.fallback[0])
+		advise(f, "", "reading falls back: %s", f->disk.fallback);
+	if (f->model_given && f->fit.budget_bytes < f->fit.least_bytes)
+		advise(f, "", "free memory does not hold the least that this model needs (%s)",
+		       size_format(size, sizeof(size),
+				   f->fit.least_bytes + f->fit.dense_bytes + KV_RESERVE));
+}
+
+/* ---- telling ---- */
+
+static void print_fit(const struct fit *fit)
+{
+	char a[32], b[32], c[32];
+
+	printf("model      %s (%s)\n", fit->name, fit->arch);
+	printf("  dense    %s always in memory; %s of weights are read for one token\n",
+	       size_format(a, sizeof(a), fit->dense_bytes),
+	       size_format(b, sizeof(b), fit->active_bytes));
+	if (fit->experts_bytes)
+		printf("  experts  %s in all, at least %s; free memory holds %s, %.0f %%\n",
+		       size_format(a, sizeof(a), fit->experts_bytes),
+		       size_format(b, sizeof(b), fit->least_bytes),
+		       size_format(c, sizeof(c), fit->budget_bytes), fit->share * 100);
+	if (fit->bound_ts > 0)
+		printf("  speed    memory and disk allow at most %.1f tok/s with evenly used experts"
+		       "\n",
+		       fit->bound_ts);
+}
+
+static void print_text(const struct facts *f)
+{
+	char a[32], b[32];
+
+	printf("kernel     %s\n", f->kernel);
+	printf("cpu        %s, %u cores, level %s%s%s\n", f->cpu, f->n_cores, f->level,
+	       f->governor[0] ? ", governor " : "", f->governor);
+	printf("memory     %s, %s free, NUMA nodes %s\n",
+	       size_format(a, sizeof(a), f->memory_total),
+	       size_format(b, sizeof(b), f->memory_free), f->nodes[0] ? f->nodes : "0");
+	printf("pages      %" PRIu64 " of %" PRIu64 " huge pages of %s free; transparent: %s\n",
+	       f->huge_free, f->huge_total, size_format(a, sizeof(a), f->huge_bytes),
+	       f->thp[0] ? f->thp : "none");
+	printf("locking    %s%s\n",
+	       f->memlock == UINT64_MAX ? "no limit" : size_format(a, sizeof(a), f->memlock),
+	       f->may_lock ? " (CAP_IPC_LOCK: no limit)" : "");
+	printf("io_uring   %s\n", f->io_uring);
+	if (f->mem_gbs > 0)
+		printf("reads      memory %.1f GB/s on %u cores\n", f->mem_gbs, f->n_cores);
+	if (f->disk_measured)
+		printf("reads      disk %.2f GB/s (%s, random 1 MiB, %s read)\n", f->disk.gbs,
+		       f->disk.io, size_format(a, sizeof(a), f->disk.bytes));
+	if (f->model_given)
+		print_fit(&f->fit);
+	puts(f->n_advice ? "\nto change:" : "\nnothing to change");
+	for (unsigned i = 0; i < f->n_advice; i++) {
+		printf("- %s\n", f->advice[i].problem);
+		if (f->advice[i].command[0])
+			printf("    %s\n", f->advice[i].command);
+	}
+}
+
+static void put_text(json_t *o, const char *name, const char *text)
+{
+	json_object_set_new(o, name, input_json_text(text, strlen(text)));
+}
+
+static void put_int(json_t *o, const char *name, uint64_t value)
+{
+	json_object_set_new(o, name, json_integer((json_int_t)value));
+}
+
+static json_t *fit_json(const struct fit *fit)
+{
+	json_t *o = json_object();
+
+	put_text(o, "name", fit->name);
+	put_text(o, "arch", fit->arch);
+	put_int(o, "dense_bytes", fit->dense_bytes);
+	put_int(o, "experts_bytes", fit->experts_bytes);
+	put_int(o, "least_bytes", fit->least_bytes);
+	put_int(o, "active_bytes_per_token", fit->active_bytes);
+	put_int(o, "budget_bytes", fit->budget_bytes);
+	json_object_set_new(o, "experts_share", json_real(fit->share));
+	if (fit->bound_ts > 0)
+		json_object_set_new(o, "bound_tokens_per_second", json_real(fit->bound_ts));
+	return o;
+}
+
+static json_t *to_json(const struct facts *f)
+{
+	json_t *o = json_object(), *list = json_array();
+
+	put_text(o, "kernel", f->kernel);
+	put_text(o, "cpu", f->cpu);
+	put_text(o, "cpu_level", f->level);
+	put_int(o, "cores", f->n_cores);
+	put_text(o, "governor", f->governor);
+	put_text(o, "numa_nodes", f->nodes);
+	put_int(o, "memory_bytes", f->memory_total);
+	put_int(o, "memory_free_bytes", f->memory_free);
+	put_int(o, "hugepages_total", f->huge_total);
+	put_int(o, "hugepages_free", f->huge_free);
+	put_int(o, "hugepage_bytes", f->huge_bytes);
+	put_text(o, "transparent_hugepages", f->thp);
+	if (f->memlock == UINT64_MAX || f->may_lock)
+		json_object_set_new(o, "memlock_bytes", json_null());
+	else
+		put_int(o, "memlock_bytes", f->memlock);
+	put_text(o, "io_uring", f->io_uring);
+	if (f->mem_gbs > 0)
+		json_object_set_new(o, "mem_read_gbs", json_real(f->mem_gbs));
+	if (f->disk_measured) {
+		json_object_set_new(o, "disk_read_gbs", json_real(f->disk.gbs));
+		put_text(o, "disk_io", f->disk.io);
+	}
+	if (f->model_given)
+		json_object_set_new(o, "model", fit_json(&f->fit));
+	for (unsigned i = 0; i < f->n_advice; i++)
+		json_array_append_new(list, json_pack("{s:s, s:s}", "problem", f->advice[i].problem,
+						      "command", f->advice[i].command));
+	json_object_set_new(o, "advice", list);
+	return o;
+}
+
+static int examine(struct facts *f, const struct args *args, struct err *err)
+{
+	const char *disk = args->disk ? args->disk : args->model;
+	int rc = 0;
+
+	look(f);
+	if (args->model)
+		rc = fit_model(f, args->model, err);
+	if (!rc && !args->no_memory)
+		rc = measure_memory(f, args->seconds, err);
+	if (!rc && disk) {
+		rc = diskread_measure(disk, (double)args->seconds, &f->disk, err);
+		f->disk_measured = !rc;
+	}
+	if (rc)
+		return rc;
+	bound_speed(f);
+	advise_all(f);
+	return 0;
+}
+
+int verb_doctor(int argc, char **argv)
+{
+	static struct facts facts;
+	struct args args = { 0 };
+	struct err err = { 0 };
+	int rc = input_args("[--model FILE] [--disk PATH] [--json]", options, ARRAY_LEN(options),
+			    argc, argv, &args, &args.help);
+
+	if (rc >= 0)
+		return rc;
+	if (examine(&facts, &args, &err)) {
+		fprintf(stderr, "sluice doctor: %s\n", err.text);
+		return EXIT_FAILED;
+	}
+	if (args.json)
+		return input_print_json(to_json(&facts), true) ? EXIT_FAILED : EXIT_OK;
+	print_text(&facts);
+	return fflush(stdout) ? EXIT_FAILED : EXIT_OK;
+}

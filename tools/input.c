@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/* tools/input.c: see input.h. */
+#include "tools/input.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/verbs.h"
+
+#define FILE_MAX (1u << 30) /* bytes: more is surely not meant */
+
+static int read_all(int fd, const char *path, char **ret, size_t *ret_bytes, struct err *err)
+{
+	size_t room = 65536, used = 0;
+	char *text = malloc(room + 1);
+
+	while (text) {
+		ssize_t n = read(fd, text + used, room - used);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			err_set(err, 0, "%s: %s", path, strerror(errno));
+			free(text);
+			return -EIO;
+		}
+		if (!n) {
+			text[used] = '\0';
+			*ret = text;
+			*ret_bytes = used;
+			return 0;
+		}
+		used += (size_t)n;
+		if (used == room) {
+			char *bigger = room < FILE_MAX ? realloc(text, room * 2 + 1) : NULL;
+
+			if (!bigger)
+				break;
+			text = bigger;
+			room *= 2;
+		}
+	}
+	free(text);
+	return err_set(err, -EFBIG, "%s: too large", path);
+}
+
+int input_file(const char *path, char **ret, size_t *ret_bytes, struct err *err)
+{
+	bool from_stdin = !strcmp(path, "-");
+	int fd = from_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+	int rc;
+
+	if (fd < 0)
+		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+	rc = read_all(fd, path, ret, ret_bytes, err);
+	if (!from_stdin)
+		close(fd);
+	return rc;
+}
+
+int input_tokens(const char *json, size_t bytes, const char *what, uint32_t **ret, size_t *ret_n,
+		 struct err *err)
+{
+	json_error_t where;
+	json_t *array = json_loadb(json, bytes, 0, &where);
+	uint32_t *ids = NULL;
+	size_t n = json_array_size(array);
+	int rc = -EINVAL;
+
+	if (!array)
+		return err_set(err, rc, "%s: line %d: %s", what, where.line, where.text);
+	if (!json_is_array(array)) {
+		err_set(err, rc, "%s: not a JSON array of token ids such as [1, 2, 3]", what);
+		goto out;
+	}
+	ids = malloc((n + 1) * sizeof(*ids));
+	if (!ids) {
+		rc = err_set(err, -ENOMEM, "%s: out of memory", what);
+		goto out;
+	}
+	for (size_t i = 0; i < n; i++) {
+		json_t *v = json_array_get(array, i);
+		json_int_t id = json_is_integer(v) ? json_integer_value(v) : -1;
+
+		if (id < 0 || id > UINT32_MAX) {
+			err_set(err, rc, "%s: entry %zu is not a token id", what, i);
+			goto out;
+		}
+		ids[i] = (uint32_t)id;
+	}
+	*ret = ids;
+	*ret_n = n;
+	ids = NULL;
+	rc = 0;
+out:
+	free(ids);
+	json_decref(array);
+	return rc;
+}
+
+int input_list(const char *text, uint32_t most, uint32_t *ret, size_t room, struct err *err)
+{
+	int n = 0;
+
+	for (const char *p = text;; p++) {
+		char *end;
+		unsigned long long value;
+
+		if (*p < '0' || *p > '9')
+			return err_set(err, -EINVAL, "%s is not a list such as 512,2048", text);
+		value = strtoull(p, &end, 10);
+		if (value > most || (size_t)n == room || (*end && *end != ','))
+			return err_set(err, -EINVAL,
+				       "%s is not a list of up to %zu numbers from 0 to %u", text,
+				       room, most);
+		ret[n++] = (uint32_t)value;
+		if (!*end)
+			return n;
+		p = end;
+	}
+}
+
+/* Bytes of the UTF-8 character at @p, 0 where there is none. */
+static size_t utf8_length(const unsigned char *p, size_t room)
+{
+	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+
+	if (p[0] > 0xf4 || n > room)
+		return 0;
+	for (size_t i = 1; i < n; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	if (n == 3 && ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f)))
+		return 0;
+	if (n == 4 && ((p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f)))
+		return 0;
+	return n;
+}
+
+json_t *input_json_text(const char *text, size_t bytes)
+{
+	json_t *value = json_stringn(text, bytes);
+	size_t used = 0;
+	char *clean;
+
+	if (value)
+		return value;
+	clean = malloc(bytes * 3 + 1);
+	if (!clean)
+		return NULL;
+	for (size_t i = 0; i < bytes;) {
+		size_t n = utf8_length((const unsigned char *)text + i, bytes - i);
+
+		memcpy(clean + used, n ? text + i : "\xef\xbf\xbd", n ? n : 3);
+		used += n ? n : 3;
+		i += n ? n : 1;
+	}
+	value = json_stringn(clean, used);
+	free(clean);
+	return value;
+}
+
+int input_print_json(json_t *object, bool lines)
+{
+	int rc;
+
+	if (!object)
+		return -ENOMEM;
+	rc = json_dumpf(object, stdout, lines ? JSON_INDENT(2) : 0);
+	json_decref(object);
+	if (rc || putchar('\n') == EOF || fflush(stdout))
+		return -EIO;
+	return 0;
+}
+
+int input_args(const char *usage, const struct opt *table, size_t n, int argc, char **argv,
+	       void *args, const bool *help)
+{
+	struct err err = { 0 };
+
+	if (opts_parse(table, n, argc, argv, args, NULL, &err)) {
+		fprintf(stderr, "sluice %s: %s\nsluice %s --help lists the options\n", argv[0],
+			err.text, argv[0]);
+		return EXIT_USAGE;
+	}
+	if (!*help)
+		return -1;
+	printf("usage: sluice %s %s\n\n", argv[0], usage);
+	opts_help(stdout, table, n);
+	return EXIT_OK;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tools/input.h: texts and token lists from arguments and files, and text as JSON. Failures are a
+ * sentence in struct err. One thread.
+ */
+#ifndef SLUICE_TOOLS_INPUT_H
+#define SLUICE_TOOLS_INPUT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/opts.h"
+
+/* A whole file, "-" for stdin: malloc'd with a NUL behind it. 0 or -errno. */
+int input_file(const char *path, char **ret, size_t *ret_bytes, struct err *err);
+
+/* "[1, 2, 3]" -> malloc'd ids. 0 or -EINVAL. @what names the source in messages. */
+int input_tokens(const char *json, size_t bytes, const char *what, uint32_t **ret, size_t *ret_n,
+		 struct err *err);
+
+/* "512,2048" -> up to @room numbers of at most @most. Returns how many, or -EINVAL. */
+int input_list(const char *text, uint32_t most, uint32_t *ret, size_t room, struct err *err);
+
+/* A JSON string of any bytes: what is not UTF-8 becomes U+FFFD. NULL: out of memory. */
+json_t *input_json_text(const char *text, size_t bytes);
+
+/* Prints @object (taken over) on stdout as one line, or indented. 0, or -EIO, -ENOMEM (NULL). */
+int input_print_json(json_t *object, bool lines);
+
+/*
+ * The part that all verbs share: parses, and answers --help with @usage and the table. Returns -1
+ * to go on, else the exit status. @help points to the parsed flag.
+ */
+int input_args(const char *usage, const struct opt *table, size_t n, int argc, char **argv,
+	       void *args, const bool *help);
+
+#endif

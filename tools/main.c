@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tools/main.c: the sluice command: finds the verb, hands it its arguments. See verbs.h.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "tools/verbs.h"
+
+struct verb {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *help;
+};
+
+static int verb_help(int argc, char **argv);
+static int verb_version(int argc, char **argv);
+
+static const struct verb verbs[] = {
+	{ "generate", verb_generate, "let the model write: text streams as it comes" },
+	{ "status", verb_status, "what the daemon does and has" },
+	{ "eval", verb_eval, "perplexity of a text, or its logits in a file" },
+	{ "bench", verb_bench, "prompt and generation speed, like llama-bench" },
+	{ "doctor", verb_doctor, "measures this machine and says what to change" },
+	{ "inspect", verb_inspect, "what a model file holds" },
+	{ "tokenize", verb_tokenize, "text to tokens and back" },
+	{ "trace", verb_trace, "routing traces: convert, describe, replay" },
+	{ "help", verb_help, "this list; sluice VERB --help for one verb's options" },
+	{ "version", verb_version, "the version" },
+};
+
+static int verb_help(int argc, char **argv)
+{
+	printf("usage: sluice VERB [options]\n\n");
+	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+		printf("  %-10s  %s\n", verbs[i].name, verbs[i].help);
+	printf("\nExit status: 0 ok, 1 failed, 2 usage, 3 daemon not reachable.\n");
+	return EXIT_OK;
+}
+
+static int verb_version(int argc, char **argv)
+{
+	puts("sluice " SLUICE_VERSION);
+	return EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : NULL;
+
+	if (name && (!strcmp(name, "--help") || !strcmp(name, "-h")))
+		name = "help";
+	else if (name && !strcmp(name, "--version"))
+		name = "version";
+	for (size_t i = 0; name && i < ARRAY_LEN(verbs); i++) {
+		if (strcmp(name, verbs[i].name))
+			continue;
+		if (verbs[i].run)
+			return verbs[i].run(argc - 1, argv + 1);
+		fprintf(stderr, "sluice %s: not built\n", name);
+		return EXIT_FAILED;
+	}
+	if (name)
+		fprintf(stderr, "sluice: there is no verb %s; sluice help lists them\n", name);
+	else
+		fprintf(stderr, "usage: sluice VERB [options]; sluice help lists the verbs\n");
+	return EXIT_USAGE;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tools/memread.h: how fast this machine reads memory: every core streams through memory of its
+ * own with the widest loads that it has. What a decoder can at best get.
+ */
+#ifndef SLUICE_TOOLS_MEMREAD_H
+#define SLUICE_TOOLS_MEMREAD_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define MEMREAD_MAX_CORES 1024
+
+/* One CPU number for each core that this process may use (of two hyperthreads one): how many. */
+unsigned memread_cores(unsigned *ret_cpus, unsigned room);
+
+/*
+ * Reads @bytes_per_core on each of @n cpus over and over for about @seconds. 0 and the best rate of
+ * several rounds in 10^9 bytes per second; or -errno and a sentence.
+ */
+int memread_measure(const unsigned *cpus, unsigned n, uint64_t bytes_per_core, double seconds,
+		    double *ret_gbs, struct err *err);
+
+#endif

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tools/status.c: `sluice status`: what the daemon does and has, for people or as JSON. Asks one
+ * question; does not wait for the model. One thread.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "base/size.h"
+#include "tools/client.h"
+#include "tools/input.h"
+#include "tools/verbs.h"
+
+struct args {
+	struct client_args client;
+	bool json, help;
+};
+
+static const struct opt options[] = {
+	CLIENT_OPTIONS(struct args),
+	{ "--json", NULL, OPT_FLAG, offsetof(struct args, json), .help = "One JSON object." },
+	{ "--help", "-h", OPT_FLAG, offsetof(struct args, help), .help = "This text." },
+};
+
+static const char *state_name(uint32_t state)
+{
+	static const char *const names[] = { "starting", "ready", "failed" };
+
+	return state < ARRAY_LEN(names) ? names[state] : "unknown";
+}
+
+/* One entry a line of @text. */
+static json_t *lines_json(const char *text)
+{
+	json_t *array = json_array();
+
+	while (*text) {
+		size_t n = strcspn(text, "\n");
+
+		json_array_append_new(array, input_json_text(text, n));
+		text += n + (text[n] == '\n');
+	}
+	return array;
+}
+
+struct number {
+	const char *name;
+	uint64_t value;
+};
+
+static json_t *to_json(const struct sluice_status_info *s, const char *fallbacks, const char *path)
+{
+	const struct number numbers[] = {
+		{ "threads", s->threads },
+		{ "ctx", s->n_ctx },
+		{ "parallel", s->n_parallel },
+		{ "batch", s->n_batch },
+		{ "active", s->active },
+		{ "waiting", s->waiting },
+		{ "connections", s->connections },
+		{ "load_bytes", s->load_bytes },
+		{ "load_bytes_total", s->load_bytes_total },
+		{ "budget_bytes", s->budget_bytes },
+		{ "resident_bytes", s->resident_bytes },
+		{ "dense_bytes", s->dense_bytes },
+		{ "kv_bytes", s->kv_bytes },
+		{ "experts_total", s->experts_total },
+		{ "experts_resident", s->experts_resident },
+		{ "hits", s->hits },
+		{ "misses", s->misses },
+		{ "bytes_read", s->bytes_read },
+		{ "tokens_generated", s->tokens_generated },
+		{ "tokens_prefilled", s->tokens_prefilled },
+		{ "steps", s->steps },
+	};
+	json_t *o = json_pack("{s:s, s:b, s:o, s:o, s:s}", "state", state_name(s->state), "filling",
+			      (int)s->filling, "model", input_json_text(s->model, strlen(s->model)),
+			      "model_path", input_json_text(path, strlen(path)), "arch", s->arch);
+
+	for (size_t i = 0; o && i < ARRAY_LEN(numbers); i++)
+		json_object_set_new(o, numbers[i].name, json_integer((json_int_t)numbers[i].value));
+	json_object_set_new(o, "stall_seconds", json_real((double)s->stall_ns / 1e9));
+	json_object_set_new(o, "uptime_seconds", json_real((double)s->uptime_ns / 1e9));
+	json_object_set_new(o, "cpu", json_string(s->cpu));
+	json_object_set_new(o, "io", json_string(s->io));
+	json_object_set_new(o, "arena", json_string(s->arena));
+	json_object_set_new(o, "kv_type", json_string(s->kv));
+	json_object_set_new(o, "policy", input_json_text(s->policy, strlen(s->policy)));
+	json_object_set_new(o, "version", json_string(s->version));
+	json_object_set_new(o, "fallbacks", lines_json(fallbacks));
+	if (s->state == SLUICE_STATE_FAILED)
+		json_object_set_new(o, "failure", input_json_text(s->failure, strlen(s->failure)));
+	return o;
+}
+
+static void print_experts(const struct sluice_status_info *s)
+{
+	char a[32], b[32], c[32];
+	uint64_t uses = s->hits + s->misses;
+
+	if (!s->experts_total) {
+		printf("experts    none (a dense model)\n");
+		return;
+	}
+	printf("experts    %" PRIu64 " of %" PRIu64 " in memory: %s of a budget of %s%s\n",
+	       s->experts_resident, s->experts_total, size_format(a, sizeof(a), s->resident_bytes),
+	       size_format(b, sizeof(b), s->budget_bytes), s->filling ? ", filling" : "");
+	printf("uses       %" PRIu64 ", hit rate %.2f %%, %s read, %.2f s stalled\n", uses,
+	       uses ? 100.0 * (double)s->hits / (double)uses : 100.0,
+	       size_format(c, sizeof(c), s->bytes_read), (double)s->stall_ns / 1e9);
+}
+
+static void print_text(const struct sluice_status_info *s, const char *fallbacks, const char *path)
+{
+	char a[32], b[32];
+
+	printf("state      %s", state_name(s->state));
+	if (s->state == SLUICE_STATE_STARTING)
+		printf(", %s of %s loaded", size_format(a, sizeof(a), s->load_bytes),
+		       size_format(b, sizeof(b), s->load_bytes_total));
+	if (s->state == SLUICE_STATE_FAILED)
+		printf(": %s", s->failure);
+	printf("\nmodel      %s (%s), %s\n", s->model, s->arch, path);
+	print_experts(s);
+	printf("dense      %s, KV cache up to %s (%s)\n", size_format(a, sizeof(a), s->dense_bytes),
+	       size_format(b, sizeof(b), s->kv_bytes), s->kv);
+	printf("tokens     %" PRIu64 " generated, %" PRIu64 " read in, %" PRIu64 " steps\n",
+	       s->tokens_generated, s->tokens_prefilled, s->steps);
+	printf("requests   %u active, %u waiting, %u connections\n", s->active, s->waiting,
+	       s->connections);
+	printf("context    %u tokens each of %u sequences\n", s->n_ctx, s->n_parallel);
+	printf("machine    %u threads, cpu %s, io %s, arena %s, policy %s\n", s->threads, s->cpu,
+	       s->io, s->arena, s->policy);
+	printf("daemon     sluiced %s, up %.0f s\n", s->version, (double)s->uptime_ns / 1e9);
+	while (*fallbacks) {
+		size_t n = strcspn(fallbacks, "\n");
+
+		printf("fallback   %.*s\n", (int)n, fallbacks);
+		fallbacks += n + (fallbacks[n] == '\n');
+	}
+}
+
+int verb_status(int argc, char **argv)
+{
+	char fallbacks[4096], path[4096];
+	struct args args = { 0 };
+	struct sluice_status_info status;
+	struct sluice_model_info model;
+	struct sluice_fault fault = { 0 };
+	struct sluice *s;
+	int rc = input_args("--socket PATH [--json]", options, ARRAY_LEN(options), argc, argv,
+			    &args, &args.help);
+
+	if (rc >= 0)
+		return rc;
+	rc = client_open("status", &args.client, &s);
+	if (rc)
+		return rc;
+	if (sluice_get_status(s, &status, fallbacks, sizeof(fallbacks), &fault) ||
+	    sluice_get_model(s, &model, path, sizeof(path), &fault))
+		rc = client_fail("status", &fault);
+	sluice_close(s);
+	if (rc)
+		return rc;
+	if (args.json)
+		return input_print_json(to_json(&status, fallbacks, path), true) ? EXIT_FAILED
+										 : EXIT_OK;
+	print_text(&status, fallbacks, path);
+	return fflush(stdout) ? EXIT_FAILED : EXIT_OK;
+}
