@@ -410,8 +410,8 @@ int sluice_tokenize(struct sluice *s, const struct sluice_prompt *prompt, uint32
 		    size_t *ret_n, struct sluice_fault *fault)
 {
 	uint32_t flags = prompt->flags & (SLUICE_CHAT | SLUICE_SPECIAL);
-	size_t bytes;
-	void *ids;
+	size_t bytes = 0;
+	void *ids = NULL;
 	int rc = convert(s, SLUICE_TOKENIZE, SLUICE_TOKENS, flags, prompt->text, prompt->text_bytes,
 			 &ids, &bytes, fault);
 
@@ -425,7 +425,7 @@ int sluice_tokenize(struct sluice *s, const struct sluice_prompt *prompt, uint32
 int sluice_detokenize(struct sluice *s, const uint32_t *tokens, size_t n, uint32_t flags,
 		      char **ret, size_t *ret_bytes, struct sluice_fault *fault)
 {
-	void *text;
+	void *text = NULL;
 	int rc;
 
 	if (n > SLUICE_PAYLOAD_MAX / sizeof(uint32_t))
