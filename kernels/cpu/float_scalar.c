@@ -11,6 +11,8 @@
 #include "kernels/cpu/float_impl.h"
 #include "kernels/cpu/float_kv_store.h"
 
+#define ATTEND_ROWS 16
+
 static void rmsnorm(const float *x, const float *w, size_t n, float eps, float *out)
 {
 	double sum = 0.0;
@@ -174,35 +176,52 @@ static float value_at(const struct attend_args *a, size_t d, unsigned j)
 	return f32_from_f16(h) * (float)(int8_t)v[2 * KV_BLOCK + j * KV_Q8 + d % KV_Q8];
 }
 
-static void attend_row(const struct attend_args *a, size_t row)
+/* Scores -> exp(score - m) for one row, with m and l brought up to date; factor for acc. */
+static float soften(float *s, unsigned n, float *m, float *l)
+{
+	float highest = *m, correction;
+
+	for (unsigned j = 0; j < n; j++)
+		highest = s[j] > highest ? s[j] : highest;
+	correction = expf(*m - highest);
+	*m = highest;
+	*l *= correction;
+	for (unsigned j = 0; j < n; j++) {
+		s[j] = expf(s[j] - highest);
+		*l += s[j];
+	}
+	return correction;
+}
+
+/* Up to ATTEND_ROWS rows: every cache value is unpacked once for all of them. */
+static void attend_rows(const struct attend_args *a, size_t row, size_t rows)
 {
 	const float *q = a->q + row * a->head_dim;
-	float *acc = a->acc + row * a->head_dim, s[KV_BLOCK], highest = a->m[row], correction;
+	float *acc = a->acc + row * a->head_dim, s[ATTEND_ROWS][KV_BLOCK] = { 0 };
 
-	for (unsigned j = 0; j < a->n_valid; j++) {
-		s[j] = 0.0f;
-		for (size_t d = 0; d < a->head_dim; d++)
-			s[j] += q[d] * key_at(a, d, j);
-		highest = s[j] > highest ? s[j] : highest;
-	}
-	correction = expf(a->m[row] - highest);
-	a->m[row] = highest;
-	a->l[row] *= correction;
-	for (unsigned j = 0; j < a->n_valid; j++) {
-		s[j] = expf(s[j] - highest);
-		a->l[row] += s[j];
-	}
-	for (size_t d = 0; d < a->head_dim; d++) {
-		acc[d] *= correction;
-		for (unsigned j = 0; j < a->n_valid; j++)
-			acc[d] += s[j] * value_at(a, d, j);
-	}
+	for (unsigned j = 0; j < a->n_valid; j++)
+		for (size_t d = 0; d < a->head_dim; d++) {
+			float key = key_at(a, d, j);
+
+			for (size_t r = 0; r < rows; r++)
+				s[r][j] += q[r * a->head_dim + d] * key;
+		}
+	for (size_t r = 0; r < rows; r++)
+		scale(soften(s[r], a->n_valid, &a->m[row + r], &a->l[row + r]),
+		      acc + r * a->head_dim, acc + r * a->head_dim, a->head_dim);
+	for (size_t d = 0; d < a->head_dim; d++)
+		for (unsigned j = 0; j < a->n_valid; j++) {
+			float value = value_at(a, d, j);
+
+			for (size_t r = 0; r < rows; r++)
+				acc[r * a->head_dim + d] += s[r][j] * value;
+		}
 }
 
 static void attend(const struct attend_args *a)
 {
-	for (size_t row = 0; row < a->rows; row++)
-		attend_row(a, row);
+	for (size_t row = 0; row < a->rows; row += ATTEND_ROWS)
+		attend_rows(a, row, a->rows - row < ATTEND_ROWS ? a->rows - row : ATTEND_ROWS);
 }
 
 static void attend_merge(float *m, float *l, float *acc, float m2, float l2, const float *acc2,

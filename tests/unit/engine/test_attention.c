@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Description: attention, gated and not, against softmax attention in double; the same bits for
+ * any cut of the prompt, number of threads and company, in contexts of several segments.
+ */
+#include "mixer_rig.h"
+
+enum { EMBD = 64, HEADS = 4, KV_HEADS = 2, DIM = 64, ROT = 16 };
+
+static const uint32_t whole[] = { 1024, 0 };
+
+static void make_rig(struct rig *r, bool gated, uint32_t type, uint32_t n_rot)
+{
+	size_t dims = HEADS * DIM, dims_kv = KV_HEADS * DIM;
+
+	memset(r, 0, sizeof(*r));
+	rig_state = 7;
+	r->model.n_embd = EMBD;
+	r->model.rms_eps = 1e-6f;
+	r->model.n_head = HEADS;
+	r->model.n_head_kv = KV_HEADS;
+	r->model.head_dim = DIM;
+	r->model.n_rot = n_rot;
+	r->model.rope_base = 10000.0f;
+	r->model.rope_scale = 1.0f;
+	r->model.attn_scale = 0.125f;
+	r->layer.mixer = MIXER_ATTENTION;
+	r->layer.q_gated = gated;
+	rig_matrix(r, type, EMBD, dims * (gated ? 2 : 1), 0.3f, &r->weights.wq, &r->layer.wq);
+	rig_matrix(r, QUANT_F32, EMBD, dims_kv, 0.3f, &r->weights.wk, &r->layer.wk);
+	rig_matrix(r, QUANT_F32, EMBD, dims_kv, 0.3f, &r->weights.wv, &r->layer.wv);
+	rig_matrix(r, type, dims, EMBD, 0.3f, &r->weights.wo, &r->layer.wo);
+	/* large norms: peaked scores, so that positions matter */
+	r->weights.q_norm = rig_vector(r, DIM, 1.5f, 0.5f);
+	r->weights.k_norm = rig_vector(r, DIM, 1.5f, 0.5f);
+}
+
+static float *make_input(size_t n)
+{
+	float *x = malloc(n * EMBD * sizeof(*x));
+
+	for (size_t i = 0; i < n * EMBD; i++)
+		x[i] = rig_random();
+	return x;
+}
+
+static void reference_rope(const struct rig *r, double *x, uint32_t position)
+{
+	uint32_t half = r->model.n_rot / 2;
+
+	for (uint32_t j = 0; j < half; j++) {
+		double angle = position * pow(10000.0, -2.0 * j / r->model.n_rot);
+		double a = x[j], b = x[j + half];
+
+		x[j] = a * cos(angle) - b * sin(angle);
+		x[j + half] = a * sin(angle) + b * cos(angle);
+	}
+}
+
+/* One head of one token over all keys and values so far. */
+static void reference_head(const struct rig *r, const double *q, const double *gate,
+			   const double *k, const double *v, uint32_t n, double *out)
+{
+	double *p = calloc(n, sizeof(*p)), max = -INFINITY, sum = 0;
+
+	for (uint32_t t = 0; t < n; t++) {
+		for (unsigned i = 0; i < DIM; i++)
+			p[t] += q[i] * k[t * KV_HEADS * DIM + i];
+		p[t] *= r->model.attn_scale;
+		max = fmax(max, p[t]);
+	}
+	for (uint32_t t = 0; t < n; t++)
+		sum += p[t] = exp(p[t] - max);
+	for (unsigned i = 0; i < DIM; i++) {
+		out[i] = 0;
+		for (uint32_t t = 0; t < n; t++)
+			out[i] += p[t] / sum * v[t * KV_HEADS * DIM + i];
+		if (gate)
+			out[i] /= 1 + exp(-gate[i]);
+	}
+	free(p);
+}
+
+static void reference(const struct rig *r, const float *x, uint32_t n, double *y)
+{
+	size_t dims_kv = KV_HEADS * DIM, stride = DIM * (r->layer.q_gated ? 2 : 1);
+	double *k = calloc(n * dims_kv, sizeof(*k)), *v = calloc(n * dims_kv, sizeof(*v));
+	double in[EMBD], q[HEADS * DIM * 2], o[HEADS * DIM];
+
+	for (uint32_t t = 0; t < n; t++) {
+		for (unsigned i = 0; i < EMBD; i++)
+			in[i] = x[t * EMBD + i];
+		rig_product(&r->weights.wq, in, q);
+		rig_product(&r->weights.wk, in, k + t * dims_kv);
+		rig_product(&r->weights.wv, in, v + t * dims_kv);
+		for (unsigned h = 0; h < KV_HEADS; h++) {
+			double *key = k + t * dims_kv + h * DIM;
+
+			rig_rmsnorm(key, r->weights.k_norm, DIM, 1e-6);
+			reference_rope(r, key, t);
+		}
+		for (unsigned h = 0; h < HEADS; h++) {
+			double *query = q + h * stride;
+			unsigned kv = h / (HEADS / KV_HEADS) * DIM;
+
+			rig_rmsnorm(query, r->weights.q_norm, DIM, 1e-6);
+			reference_rope(r, query, t);
+			reference_head(r, query, r->layer.q_gated ? query + DIM : NULL, k + kv,
+				       v + kv, t + 1, o + h * DIM);
+		}
+		rig_product(&r->weights.wo, o, y + t * EMBD);
+	}
+	free(k);
+	free(v);
+}
+
+static void check_reference(const struct cpu_ops *ops)
+{
+	enum { n = 530 };
+	static double want[n * EMBD];
+	static float got[n * EMBD];
+
+	for (int kind = 0; kind < 4; kind++) {
+		bool gated = kind & 1;
+		enum kv_type type = kind & 2 ? KV_Q8_0 : KV_F16;
+		struct rig r;
+		float *x;
+
+		make_rig(&r, gated, QUANT_F32, gated ? ROT : DIM);
+		x = make_input(n);
+		rig_start(&r, ops, 2, n, n, type);
+		rig_sequence(&r, x, got, n, whole, NULL);
+		reference(&r, x, n, want);
+		/* what is left is the rounding of the cache: 2^-11, and 1/254 of a group's largest */
+		assert_true(rig_difference(got, want, n * EMBD) < (type == KV_F16 ? 1e-3 : 2e-2));
+		rig_stop(&r);
+		rig_free(&r);
+		free(x);
+	}
+}
+
+static void test_reference(void **unused)
+{
+	rig_each_level(check_reference);
+}
+
+static void check_same_bits(const struct cpu_ops *ops)
+{
+	enum { n = 560 };
+	static const uint32_t cuts[][8] = { { 1, 0 },	     { 64, 0 },	       { 512, 0 },
+					    { 1, 63, 7, 0 }, { 200, 1, 1, 0 }, { 560, 0 } };
+	static float want[n * EMBD], got[n * EMBD];
+
+	for (int type = KV_F16; type <= KV_Q8_0; type++) {
+		struct rig r;
+		float *x, *company;
+
+		make_rig(&r, type == KV_F16, QUANT_Q8_0, ROT);
+		x = make_input(n);
+		company = make_input(8);
+		rig_start(&r, ops, 1, n + 8, 2 * n, (enum kv_type)type);
+		rig_sequence(&r, x, want, n, whole, NULL);
+		rig_stop(&r);
+		for (unsigned threads = 1; threads <= 3; threads++) {
+			rig_start(&r, ops, threads, n + 8, 4 * n, (enum kv_type)type);
+			/* the scalar level is slow, and two of its cuts show the rest */
+			for (unsigned c = ops->level == CPU_SCALAR ? 3 : 0;
+			     c < (ops->level == CPU_SCALAR ? 5 : ARRAY_LEN(cuts)); c++) {
+				memset(got, 0, sizeof(got));
+				rig_sequence(&r, x, got, n, cuts[c], c % 2 ? company : NULL);
+				assert_memory_equal(got, want, sizeof(want));
+			}
+			rig_stop(&r);
+		}
+		rig_free(&r);
+		free(x);
+		free(company);
+	}
+}
+
+static void test_same_bits(void **unused)
+{
+	rig_each_level(check_same_bits);
+}
+
+/* Puts random keys and values before the position that a sequence then continues from. */
+static void write_past(struct rig *r, struct seq *s, uint32_t n)
+{
+	const struct float_ops *f = float_ops_get(r->ops->level);
+	float k[DIM], v[DIM];
+	void *k_block, *v_block;
+
+	for (uint32_t t = 0; t < n; t++)
+		for (uint32_t h = 0; h < KV_HEADS; h++) {
+			for (unsigned i = 0; i < DIM; i++) {
+				k[i] = rig_random();
+				v[i] = rig_random();
+			}
+			seq_kv(s, 0, h, t / KV_BLOCK, &k_block, &v_block);
+			f->kv_store(seq_kv_type(s), DIM, t % KV_BLOCK, k, v, k_block, v_block);
+		}
+	seq_advance(s, n);
+}
+
+/* Five long contexts of different lengths decoded together: more parts than there are slots. */
+static void decode_long(const struct cpu_ops *ops, unsigned threads, float *y)
+{
+	static const uint32_t past[RIG_MAX_SEQS] = { 511, 512, 3000, 3600, 4095 };
+	struct rig_part parts[RIG_MAX_SEQS];
+	struct rig r;
+	float *x;
+
+	make_rig(&r, true, QUANT_F32, ROT);
+	x = make_input(RIG_MAX_SEQS);
+	rig_start(&r, ops, threads, RIG_MAX_SEQS * 2, 4200, KV_F16);
+	for (unsigned i = 0; i < RIG_MAX_SEQS; i++) {
+		struct seq *s = seq_get(r.pool);
+
+		write_past(&r, s, past[i]);
+		parts[i] = (struct rig_part){ s, x + i * EMBD, y + i * EMBD, 1 };
+	}
+	assert_null(seq_get(r.pool));
+	rig_step(&r, parts, RIG_MAX_SEQS);
+	rig_stop(&r);
+	rig_free(&r);
+	free(x);
+}
+
+static void check_long(const struct cpu_ops *ops)
+{
+	float want[RIG_MAX_SEQS * EMBD], got[RIG_MAX_SEQS * EMBD];
+
+	decode_long(ops, 1, want);
+	for (size_t i = 0; i < ARRAY_LEN(want); i++)
+		assert_true(isfinite(want[i]));
+	for (unsigned threads = 2; threads <= 4; threads++) {
+		memset(got, 0, sizeof(got));
+		decode_long(ops, threads, got);
+		assert_memory_equal(got, want, sizeof(want));
+	}
+}
+
+static void test_long(void **unused)
+{
+	rig_each_level(check_long);
+}
+
+/* Nothing of a sequence that ended can be seen by the next in its place. */
+static void test_reuse(void **unused)
+{
+	enum { n = 100 };
+	static float first[n * EMBD], again[n * EMBD];
+	struct rig r;
+	float *x, *other;
+
+	make_rig(&r, true, QUANT_F32, ROT);
+	x = make_input(n);
+	other = make_input(n);
+	rig_start(&r, cpu_ops_best(), 2, n, n, KV_Q8_0);
+	rig_sequence(&r, x, first, n, whole, NULL);
+	rig_sequence(&r, other, again, n, whole, NULL);
+	assert_memory_not_equal(first, again, sizeof(first));
+	rig_sequence(&r, x, again, n, whole, NULL);
+	assert_memory_equal(first, again, sizeof(first));
+	rig_stop(&r);
+	rig_free(&r);
+	free(x);
+	free(other);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_reference),
+		cmocka_unit_test(test_same_bits),
+		cmocka_unit_test(test_long),
+		cmocka_unit_test(test_reuse),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
