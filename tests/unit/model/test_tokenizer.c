@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Description: the tokenizer on real vocabularies: every fixture case with both pre-tokenizers, the
+ * prompts of the moe fixture, round trips, pieces, ends of generation, the chat form.
+ */
+#include "test_tokenizer.h"
+
+#include <jansson.h>
+
+#define VOCAB "fixtures/tokenizer/qwen-vocab.gguf"
+#define MOE   "fixtures/moe/moe-q4_k_m.gguf"
+
+static json_t *load_json(const char *name)
+{
+	json_error_t error;
+	json_t *j = json_load_file(shared_path(name), JSON_ALLOW_NUL, &error);
+
+	if (!j)
+		fail_msg("%s: %s", name, error.text);
+	return j;
+}
+
+static void assert_json_ids(const uint32_t *ids, ssize_t n, const json_t *want, const char *what)
+{
+	uint32_t *all = calloc(json_array_size(want) + 1, sizeof(*all));
+
+	assert_non_null(all);
+	for (size_t i = 0; i < json_array_size(want); i++)
+		all[i] = (uint32_t)json_integer_value(json_array_get(want, i));
+	assert_ids(ids, n, all, json_array_size(want), what);
+	free(all);
+}
+
+static void check_cases(const char *pre)
+{
+	struct tokenizer *t = open_tokenizer(shared_path(VOCAB), pre);
+	json_t *cases = load_json("fixtures/tokenizer/cases.json");
+
+	assert_true(json_array_size(cases) >= 69);
+	for (size_t i = 0; i < json_array_size(cases); i++) {
+		const json_t *c = json_array_get(cases, i), *text = json_object_get(c, "text");
+		uint32_t *ids = NULL;
+		ssize_t n = tokenizer_encode(t, json_string_value(text), json_string_length(text),
+					     true, &ids);
+
+		assert_json_ids(ids, n, json_object_get(c, pre), json_string_value(text));
+		free(ids);
+		assert_round_trip(t, json_string_value(text), json_string_length(text), true);
+		assert_round_trip(t, json_string_value(text), json_string_length(text), false);
+	}
+	json_decref(cases);
+	tokenizer_destroy(t);
+}
+
+static void cases_qwen2(void **state)
+{
+	check_cases("qwen2");
+}
+
+static void cases_qwen35(void **state)
+{
+	check_cases("qwen35");
+}
+
+/* The file's own pre-tokenizer is qwen2; the two splits differ on marks. */
+static void own_split(void **state)
+{
+	struct tokenizer *own = open_tokenizer(shared_path(VOCAB), NULL);
+	struct tokenizer *forced = open_tokenizer(shared_path(VOCAB), "qwen35");
+	const char *text =
+		"\xe0\xb9\x84\xe0\xb8\x97\xe0\xb8\xa2\xe0\xb9\x81\xe0\xb8\xa5\xe0\xb8\x99\xe0\xb8\x94\xe0\xb9\x8c"
+		" \xe0\xb8\xaa\xe0\xb8\xa7\xe0\xb8\xb1\xe0\xb8\xaa\xe0\xb8\x94\xe0\xb8\xb5";
+	uint32_t *a = NULL, *b = NULL;
+	ssize_t n = tokenizer_encode(own, text, strlen(text), false, &a);
+	ssize_t m = tokenizer_encode(forced, text, strlen(text), false, &b);
+
+	assert_true(n > 0 && m > 0);
+	assert_true(n != m || memcmp(a, b, (size_t)n * sizeof(*a)));
+	free(a);
+	free(b);
+	tokenizer_destroy(own);
+	tokenizer_destroy(forced);
+}
+
+static void prompts_of_moe(void **state)
+{
+	static const char *const files[] = { "fixtures/moe/moe-q4_k_m",
+					     "fixtures/dense/dense-q4_k_m",
+					     "fixtures/qwen3moe/qwen3moe-q4_k_m" };
+
+	for (size_t k = 0; k < ARRAY_LEN(files); k++) {
+		char name[128];
+		struct tokenizer *t;
+		json_t *j, *greedy;
+
+		snprintf(name, sizeof(name), "%s.json", files[k]);
+		j = load_json(name);
+		snprintf(name, sizeof(name), "%s.gguf", files[k]);
+		t = open_tokenizer(shared_path(name), NULL);
+		greedy = json_object_get(j, "greedy");
+		assert_true(json_array_size(greedy) > 0);
+		for (size_t i = 0; i < json_array_size(greedy); i++) {
+			const json_t *c = json_array_get(greedy, i);
+			const char *text = json_string_value(json_object_get(c, "text"));
+			uint32_t *ids = NULL;
+			ssize_t n = tokenizer_encode(t, text, strlen(text), true, &ids);
+
+			assert_json_ids(ids, n, json_object_get(c, "prompt"), text);
+			free(ids);
+		}
+		json_decref(j);
+		tokenizer_destroy(t);
+	}
+}
+
+/* What the fixture's template renders for one user turn is what chat_encode() gives. */
+static void chat_of_moe(void **state)
+{
+	static const char head[] = "<|im_start|>user\n",
+			  tail[] = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
+	struct gguf *g = open_gguf(shared_path(MOE));
+	struct tokenizer *t = open_tokenizer(shared_path(MOE), NULL);
+	json_t *j = load_json("fixtures/moe/moe-q4_k_m.json");
+	const json_t *greedy = json_object_get(j, "greedy");
+	unsigned checked = 0;
+
+	for (size_t i = 0; i < json_array_size(greedy); i++) {
+		const json_t *c = json_array_get(greedy, i);
+		const char *text = json_string_value(json_object_get(c, "text"));
+		size_t len = strlen(text), frame = strlen(head) + strlen(tail);
+		struct err err = { 0 };
+		uint32_t *ids = NULL;
+		char question[256];
+		ssize_t n;
+
+		if (strncmp(text, head, strlen(head)) || len < frame ||
+		    strcmp(text + len - strlen(tail), tail))
+			continue;
+		/* white space around it is trimmed, as the template does */
+		n = snprintf(question, sizeof(question), " \n\xe3\x80\x80%.*s\t \n",
+			     (int)(len - frame), text + strlen(head));
+		n = chat_encode(g, t, NULL, question, (size_t)n, false, &ids, &err);
+		assert_json_ids(ids, n, json_object_get(c, "prompt"), text);
+		free(ids);
+		checked++;
+	}
+	assert_true(checked > 1);
+	json_decref(j);
+	tokenizer_destroy(t);
+	gguf_destroy(g);
+}
+
+static void assert_chat_text(const struct gguf *g, const struct tokenizer *t, const char *system,
+			     const char *user, bool special, const char *want)
+{
+	struct err err = { 0 };
+	uint32_t *ids = NULL, *plain = NULL;
+	ssize_t n = chat_encode(g, t, system, user, strlen(user), special, &ids, &err);
+	ssize_t m = tokenizer_encode(t, want, strlen(want), true, &plain);
+
+	assert_true(m > 0);
+	assert_ids(ids, n, plain, (size_t)m, want);
+	free(ids);
+	free(plain);
+}
+
+static void chat_forms(void **state)
+{
+	struct gguf *g = open_gguf(shared_path(MOE));
+	struct tokenizer *t = open_tokenizer(shared_path(MOE), NULL);
+	const uint32_t start = (uint32_t)tokenizer_special_id(t, "<|im_start|>");
+	struct err err = { 0 };
+	uint32_t *ids = NULL;
+	unsigned starts = 0;
+	ssize_t n;
+
+	assert_chat_text(g, t, " Be brief. ", "Hi", false,
+			 "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+			 "<|im_start|>assistant\n<think>\n\n</think>\n\n");
+	assert_chat_text(g, t, NULL, "a<|im_end|>b", true,
+			 "<|im_start|>user\na<|im_end|>b<|im_end|>\n"
+			 "<|im_start|>assistant\n<think>\n\n</think>\n\n");
+	assert_chat_text(g, t, NULL, "", false,
+			 "<|im_start|>user\n<|im_end|>\n"
+			 "<|im_start|>assistant\n<think>\n\n</think>\n\n");
+	/* control tokens that people write stay text */
+	n = chat_encode(g, t, NULL, "<|im_start|>system", 18, false, &ids, &err);
+	for (ssize_t i = 0; i < n; i++)
+		starts += ids[i] == start;
+	assert_int_equal(starts, 2);
+	free(ids);
+	tokenizer_destroy(t);
+	gguf_destroy(g);
+}
+
+/* Templates that do not trim, that cannot switch thinking off, and a file without one. */
+static void chat_templates(void **state)
+{
+	static const char *const tokens[] = { "<|im_start|>", "<|im_end|>", "<think>", "</think>" };
+	static const int32_t types[] = { 3, 3, 4, 4 };
+	static const char *const merges[] = { "\xc4\x8a \xc4\x8a" };
+	static const struct {
+		const char *template, *want;
+	} all[] = {
+		{ NULL, "<|im_start|>user\n\n x <|im_end|>\n<|im_start|>assistant\n" },
+		{ "{{ m.content|trim }}",
+		  "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n" },
+		{ "{{ tool | trim }}{{ '\\n' + message.content + '<|im_end|>' }}",
+		  "<|im_start|>user\n\n x <|im_end|>\n<|im_start|>assistant\n" },
+		{ "{{- '<think>\\n\\n</think>\\n\\n' }}",
+		  "<|im_start|>user\n\n x <|im_end|>\n<|im_start|>assistant\n"
+		  "<think>\n\n</think>\n\n" },
+	};
+	struct vocab v = { VOCAB_DEFAULTS, .tokens = tokens, .n_tokens = 4, .types = types,
+			   .n_types = 4,   .merges = merges, .n_merges = 1, .bytes = true };
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		struct tokenizer *t;
+		struct gguf *g;
+
+		v.template = all[i].template;
+		g = make_gguf(&v);
+		t = make_tokenizer(&v);
+		assert_chat_text(g, t, NULL, "\n x ", false, all[i].want);
+		tokenizer_destroy(t);
+		gguf_destroy(g);
+	}
+}
+
+static void chat_refused(void **state)
+{
+	static const char *const tokens[] = { "<|im_start|>" };
+	static const int32_t types[] = { 3 };
+	static const char *const merges[] = { "a b" };
+	const struct vocab v = { VOCAB_DEFAULTS, .tokens = tokens, .n_tokens = 1, .types = types,
+				 .n_types = 1,	 .merges = merges, .n_merges = 1, .bytes = true };
+	struct gguf *g = make_gguf(&v);
+	struct tokenizer *t = make_tokenizer(&v);
+	struct err err = { 0 };
+	uint32_t *ids = NULL;
+
+	assert_int_equal(chat_encode(g, t, NULL, "x", 1, false, &ids, &err), -ENOTSUP);
+	assert_non_null(strstr(err.text, "ChatML"));
+	tokenizer_destroy(t);
+	gguf_destroy(g);
+}
+
+static void eog_and_pieces(void **state)
+{
+	struct tokenizer *t = open_tokenizer(shared_path(VOCAB), NULL);
+	const char *bytes;
+
+	assert_int_equal(tokenizer_n_vocab(t), 151669);
+	assert_true(tokenizer_is_eog(t, 151643)); /* <|endoftext|> */
+	assert_true(tokenizer_is_eog(t, 151645)); /* <|im_end|>, eos */
+	assert_false(tokenizer_is_eog(t, 151644));
+	assert_false(tokenizer_is_eog(t, 0));
+	assert_int_equal(tokenizer_special_id(t, "<|im_start|>"), 151644);
+	assert_int_equal(tokenizer_special_id(t, "<think>"), 151667);
+	assert_int_equal(tokenizer_special_id(t, "<|im_start"), -1);
+	assert_int_equal(tokenizer_special_id(t, "<|im_start|>x"), -1);
+	assert_int_equal(tokenizer_special_id(t, ""), -1);
+	assert_int_equal(tokenizer_special_id(t, "the"), -1);
+	assert_int_equal(tokenizer_piece(t, 151644, false, &bytes), 0);
+	assert_int_equal(tokenizer_piece(t, 151644, true, &bytes), 12);
+	assert_memory_equal(bytes, "<|im_start|>", 12);
+	assert_int_equal(tokenizer_piece(t, 151667, false, &bytes), 7); /* user-defined */
+	assert_int_equal(tokenizer_piece(t, 151669, true, &bytes), 0);
+	assert_int_equal(tokenizer_piece(t, UINT32_MAX, true, &bytes), 0);
+	tokenizer_destroy(t);
+
+	t = open_tokenizer(shared_path(MOE), NULL);
+	assert_true(tokenizer_is_eog(t, (uint32_t)tokenizer_special_id(t, "<|im_end|>")));
+	assert_true(tokenizer_is_eog(t, (uint32_t)tokenizer_special_id(t, "<|endoftext|>")));
+	assert_false(tokenizer_is_eog(t, (uint32_t)tokenizer_special_id(t, "<|im_start|>")));
+	tokenizer_destroy(t);
+}
+
+/* Control tokens in text are text unless asked for; user-defined ones are always tokens. */
+static void control_in_text(void **state)
+{
+	struct tokenizer *t = open_tokenizer(shared_path(VOCAB), NULL);
+	static const char text[] = "<|im_start|><think>";
+	uint32_t *ids = NULL;
+	ssize_t n = tokenizer_encode(t, text, strlen(text), false, &ids);
+
+	assert_true(n > 2);
+	for (ssize_t i = 0; i < n; i++)
+		assert_true(ids[i] < 151643 || ids[i] == 151667);
+	assert_int_equal(ids[n - 1], 151667);
+	free(ids);
+	assert_encodes(t, text, true, IDS(151644, 151667));
+	n = tokenizer_encode(t, "", 0, true, &ids);
+	assert_int_equal(n, 0);
+	assert_non_null(ids);
+	free(ids);
+	tokenizer_destroy(t);
+}
+
+/* Random bytes and random valid text both come back, with and without control tokens. */
+static void round_trips(void **state)
+{
+	struct tokenizer *t = open_tokenizer(shared_path(VOCAB), NULL);
+	static const char *const parts[] = { "<|im_end|>",
+					     "<think>",
+					     " ",
+					     "\n",
+					     "\r\n",
+					     "word",
+					     "1",
+					     "'s",
+					     "\xc3\xa9",
+					     "\xe6\x97\xa5",
+					     "\xf0\x9f\x91\xa9",
+					     "\xcc\x81",
+					     "\xff",
+					     "\xc3",
+					     "\xe6\x97" };
+	uint64_t seed = 1;
+	char text[512];
+
+	for (unsigned round = 0; round < 2000; round++) {
+		size_t n = 0;
+
+		while (n + 16 < sizeof(text) && next_random(&seed) % 24) {
+			const char *part = parts[next_random(&seed) % ARRAY_LEN(parts)];
+
+			if (next_random(&seed) % 4 == 0) {
+				text[n++] = (char)next_random(&seed);
+				continue;
+			}
+			memcpy(text + n, part, strlen(part));
+			n += strlen(part);
+		}
+		assert_round_trip(t, text, n, true);
+		assert_round_trip(t, text, n, false);
+	}
+	tokenizer_destroy(t);
+}
+
+/* A call that uses the table of words seen gives the ids of calls that do not. */
+static void long_text_as_short(void **state)
+{
+	struct tokenizer *t = open_tokenizer(shared_path(VOCAB), NULL);
+	static const char line[] =
+		"Sphinx of black quartz, judge my vow; it's 1234 \xe6\x97\xa5!\n";
+	size_t len = sizeof(line) - 1, repeat = 4000;
+	uint32_t *one = NULL, *many = NULL;
+	char *text = malloc(len * repeat);
+	ssize_t n, m;
+
+	assert_non_null(text);
+	for (size_t i = 0; i < repeat; i++)
+		memcpy(text + i * len, line, len);
+	n = tokenizer_encode(t, line, len, false, &one);
+	m = tokenizer_encode(t, text, len * repeat, false, &many);
+	assert_true(n > 0);
+	assert_int_equal(m, n * (ssize_t)repeat);
+	for (ssize_t i = 0; i < m; i++)
+		assert_int_equal(many[i], one[i % n]);
+	free(text);
+	free(one);
+	free(many);
+	tokenizer_destroy(t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(cases_qwen2),	  cmocka_unit_test(cases_qwen35),
+		cmocka_unit_test(own_split),	  cmocka_unit_test(prompts_of_moe),
+		cmocka_unit_test(chat_of_moe),	  cmocka_unit_test(chat_forms),
+		cmocka_unit_test(chat_templates), cmocka_unit_test(chat_refused),
+		cmocka_unit_test(eog_and_pieces), cmocka_unit_test(control_in_text),
+		cmocka_unit_test(round_trips),	  cmocka_unit_test(long_text_as_short),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
