@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Description: the sampler: greedy and its ties, what each filter leaves, frequencies against the
+ * probabilities, the same draws from the same seed, and logits that are not numbers.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/sampler.h"
+
+enum { MAX_VOCAB = 600 };
+
+static struct sampler make(uint32_t n, struct sampling config)
+{
+	struct sampler s = { 0 };
+
+	assert_int_equal(sampler_init(&s, n), 0);
+	sampler_set(&s, &config);
+	return s;
+}
+
+/* Logits of the probabilities 0.4 0.3 0.2 0.1, not in order. */
+static const float four[4] = { -1.60943791f, -0.91629073f, -2.30258509f, -1.20397280f };
+
+/*
+ * Draws and compares with @want (probabilities per id, need not sum to 1): zero where zero is
+ * expected, else within five standard deviations.
+ */
+static void check_frequencies(const float *logits, uint32_t n, struct sampling config,
+			      const double *want)
+{
+	const unsigned draws = n > 4 ? 4000 : 40000;
+	struct sampler s = make(n, config);
+	uint32_t counts[MAX_VOCAB] = { 0 }, id;
+	double total = 0;
+
+	for (unsigned i = 0; i < draws; i++) {
+		assert_int_equal(sampler_pick(&s, logits, n, &id), 0);
+		assert_true(id < n);
+		counts[id]++;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		total += want[i];
+	for (uint32_t i = 0; i < n; i++) {
+		double p = want[i] / total, sd = sqrt(p * (1 - p) * draws);
+
+		if (fabs(counts[i] - p * draws) > 5 * sd)
+			fail_msg("id %u: drawn %u times, expected %.0f", i, counts[i], p * draws);
+	}
+	sampler_fini(&s);
+}
+
+static void test_greedy(void **unused)
+{
+	float logits[5] = { 1, 3, NAN, 3, -INFINITY };
+	struct sampler s = make(5, (struct sampling){ .top_k = 3, .seed = 5 });
+	uint32_t id;
+
+	assert_int_equal(sampler_pick(&s, logits, 5, &id), 0);
+	assert_int_equal(id, 1);
+	assert_int_equal(sampler_next(&s, logits, 5), 1);
+	logits[4] = INFINITY;
+	assert_int_equal(sampler_next(&s, logits, 5), 4);
+	/* settings that are no numbers are off */
+	sampler_set(&s, &(struct sampling){ .temperature = NAN });
+	assert_int_equal(sampler_next(&s, logits, 5), 4);
+	sampler_set(&s, &(struct sampling){ .temperature = -1 });
+	assert_int_equal(sampler_next(&s, logits, 5), 4);
+	sampler_fini(&s);
+}
+
+static void test_temperature(void **unused)
+{
+	double want[4] = { 0.2, 0.4, 0.1, 0.3 }, hot[4];
+
+	check_frequencies(four, 4, (struct sampling){ .temperature = 1, .seed = 1 }, want);
+	for (unsigned i = 0; i < 4; i++)
+		hot[i] = pow(want[i], 1 / 2.5);
+	check_frequencies(four, 4, (struct sampling){ .temperature = 2.5f, .seed = 2 }, hot);
+	for (unsigned i = 0; i < 4; i++)
+		hot[i] = pow(want[i], 1 / 0.3);
+	check_frequencies(four, 4, (struct sampling){ .temperature = 0.3f, .seed = 3 }, hot);
+	/* so cold that every other weight is zero */
+	check_frequencies(four, 4, (struct sampling){ .temperature = 1e-30f, .seed = 3 },
+			  (double[]){ 0, 1, 0, 0 });
+}
+
+static void test_filters(void **unused)
+{
+	const struct sampling t = { .temperature = 1, .seed = 4 };
+	struct sampling c;
+
+	c = t;
+	c.top_k = 1;
+	check_frequencies(four, 4, c, (double[]){ 0, 1, 0, 0 });
+	c.top_k = 2;
+	check_frequencies(four, 4, c, (double[]){ 0, 4, 0, 3 });
+	c.top_k = 4;
+	check_frequencies(four, 4, c, (double[]){ 2, 4, 1, 3 });
+	c.top_k = 9;
+	check_frequencies(four, 4, c, (double[]){ 2, 4, 1, 3 });
+	c = t;
+	c.top_p = 0.75f; /* 0.4 + 0.3 do not reach it */
+	check_frequencies(four, 4, c, (double[]){ 2, 4, 0, 3 });
+	c.top_p = 0.65f;
+	check_frequencies(four, 4, c, (double[]){ 0, 4, 0, 3 });
+	c.top_p = 1e-6f;
+	check_frequencies(four, 4, c, (double[]){ 0, 1, 0, 0 });
+	c.top_p = 0; /* off */
+	check_frequencies(four, 4, c, (double[]){ 2, 4, 1, 3 });
+	c.top_p = NAN;
+	check_frequencies(four, 4, c, (double[]){ 2, 4, 1, 3 });
+	c = t;
+	c.min_p = 0.45f;
+	check_frequencies(four, 4, c, (double[]){ 2, 4, 0, 3 });
+	c.min_p = 7;
+	check_frequencies(four, 4, c, (double[]){ 0, 1, 0, 0 });
+	c.min_p = NAN;
+	check_frequencies(four, 4, c, (double[]){ 2, 4, 1, 3 });
+}
+
+static void test_order(void **unused)
+{
+	struct sampling c = { .temperature = 2, .top_k = 3, .top_p = 0.7f, .seed = 6 };
+
+	/* of 4:3:2 the first two are 0.78: top-p after top-k, and before the temperature */
+	check_frequencies(four, 4, c, (double[]){ 0, sqrt(4), 0, sqrt(3) });
+	c = (struct sampling){ .temperature = 2, .top_p = 0.95f, .min_p = 0.6f, .seed = 7 };
+	check_frequencies(four, 4, c, (double[]){ 0, sqrt(4), 0, sqrt(3) });
+}
+
+static int descending(const void *a, const void *b)
+{
+	float x = *(const float *)a, y = *(const float *)b;
+
+	return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/* On a large vocabulary with many ties every pick lies within what sorting says is left. */
+static void test_large(void **unused)
+{
+	float logits[MAX_VOCAB], sorted[MAX_VOCAB];
+	uint64_t state = 17;
+
+	for (unsigned i = 0; i < MAX_VOCAB; i++) {
+		state = state * 6364136223846793005u + 1442695040888963407u;
+		logits[i] = sorted[i] = (float)(state >> 58) * 0.1f;
+	}
+	qsort(sorted, MAX_VOCAB, sizeof(*sorted), descending);
+	for (uint32_t k = 1; k < MAX_VOCAB; k = k * 3 + 1) {
+		double want[MAX_VOCAB] = { 0 }, p[MAX_VOCAB] = { 0 }, sum = 0, total = 0;
+		uint32_t left = k;
+
+		/* ties at the border: the lowest ids */
+		for (unsigned i = 0; i < MAX_VOCAB; i++)
+			if (logits[i] > sorted[k - 1]) {
+				want[i] = exp(logits[i]);
+				left--;
+			}
+		for (unsigned i = 0; i < MAX_VOCAB && left; i++)
+			if (logits[i] == sorted[k - 1]) {
+				want[i] = exp(logits[i]);
+				left--;
+			}
+		check_frequencies(logits, MAX_VOCAB,
+				  (struct sampling){ .temperature = 1, .top_k = k, .seed = k },
+				  want);
+		/* the same set by top-p alone: its probability, a little less */
+		for (unsigned i = 0; i < MAX_VOCAB; i++) {
+			p[i] = exp(logits[i]);
+			total += p[i];
+			sum += want[i];
+		}
+		check_frequencies(logits, MAX_VOCAB,
+				  (struct sampling){ .temperature = 1,
+						     .top_p = (float)((sum - 0.3) / total),
+						     .seed = k },
+				  want);
+	}
+}
+
+static void test_seed(void **unused)
+{
+	struct sampling c = { .temperature = 1.5f, .min_p = 0.01f, .seed = 42 };
+	struct sampler a = make(4, c), b = make(4, c);
+	unsigned same = 0;
+
+	for (unsigned i = 0; i < 1000; i++)
+		assert_int_equal(sampler_next(&a, four, 4), sampler_next(&b, four, 4));
+	/* from the start again */
+	sampler_set(&a, &c);
+	sampler_set(&b, &c);
+	assert_int_equal(sampler_next(&a, four, 4), sampler_next(&b, four, 4));
+	c.seed = 43;
+	sampler_set(&b, &c);
+	for (unsigned i = 0; i < 1000; i++)
+		same += sampler_next(&a, four, 4) == sampler_next(&b, four, 4);
+	assert_true(same < 500);
+	sampler_fini(&a);
+	sampler_fini(&b);
+	sampler_fini(&(struct sampler){ 0 });
+}
+
+static void test_not_numbers(void **unused)
+{
+	float logits[4] = { NAN, -INFINITY, 1, NAN };
+	const struct sampling settings[] = {
+		{ 0 },
+		{ .temperature = 1 },
+		{ .temperature = 1, .top_k = 1 },
+		{ .temperature = 1, .top_k = 2, .top_p = 0.5f, .min_p = 0.5f },
+		{ .temperature = 1, .top_p = 0.9f },
+	};
+
+	for (unsigned i = 0; i < sizeof(settings) / sizeof(*settings); i++) {
+		struct sampler s = make(4, settings[i]);
+		uint32_t id = 77;
+
+		logits[2] = 1;
+		assert_int_equal(sampler_pick(&s, logits, 4, &id), 0);
+		assert_int_equal(id, 2);
+		logits[2] = INFINITY;
+		assert_int_equal(sampler_pick(&s, logits, 4, &id), 0);
+		assert_int_equal(id, 2);
+		logits[2] = -INFINITY;
+		id = 77;
+		assert_int_equal(sampler_pick(&s, logits, 4, &id), -EDOM);
+		assert_int_equal(id, 77);
+		assert_int_equal(sampler_next(&s, logits, 4), 0);
+		sampler_fini(&s);
+	}
+}
+
+static void test_log_softmax(void **unused)
+{
+	float logits[MAX_VOCAB];
+	double sum = 0;
+
+	for (unsigned i = 0; i < MAX_VOCAB; i++)
+		logits[i] = 30 * sinf((float)i) + 500;
+	for (unsigned i = 0; i < MAX_VOCAB; i++)
+		sum += exp((double)logits[i] - 500);
+	for (unsigned n = 0; n < MAX_VOCAB; n += 97)
+		assert_true(fabs(log_softmax_at(logits, MAX_VOCAB, n) -
+				 ((double)logits[n] - 500 - log(sum))) < 1e-6);
+	assert_true(fabs(log_softmax_at(four, 3, 1) - log(4.0 / 7)) < 1e-6);
+	assert_true(log_softmax_at(four, 1, 0) == 0);
+	logits[3] = -INFINITY;
+	assert_true(log_softmax_at(logits, MAX_VOCAB, 3) == -INFINITY);
+	logits[3] = NAN;
+	assert_true(isnan(log_softmax_at(logits, MAX_VOCAB, 5)));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_greedy),	    cmocka_unit_test(test_temperature),
+		cmocka_unit_test(test_filters),	    cmocka_unit_test(test_order),
+		cmocka_unit_test(test_large),	    cmocka_unit_test(test_seed),
+		cmocka_unit_test(test_not_numbers), cmocka_unit_test(test_log_softmax),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Description: the pool of sequences: nothing overlaps, sizes add up, models that do not fit the
+ * layouts are refused with a sentence, and memory comes and goes with use.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/num.h"
+#include "engine/seq.h"
+
+enum { LAYERS = 5, KV_HEADS = 2, DIM = 64, K_HEADS = 2, V_HEADS = 4, STATE_DIM = 32, TAPS = 4 };
+enum { CHANNELS = (2 * K_HEADS + V_HEADS) * STATE_DIM };
+
+static struct layer layers[LAYERS];
+
+static struct model make_model(void)
+{
+	struct model m = { .n_layers = LAYERS,
+			   .layers = layers,
+			   .n_head = 4,
+			   .n_head_kv = KV_HEADS,
+			   .head_dim = DIM,
+			   .ssm_k_heads = K_HEADS,
+			   .ssm_v_heads = V_HEADS,
+			   .ssm_head_dim = STATE_DIM,
+			   .ssm_conv_kernel = TAPS };
+
+	for (unsigned i = 0; i < LAYERS; i++)
+		layers[i].mixer = i % 2 ? MIXER_ATTENTION : MIXER_DELTANET;
+	return m;
+}
+
+/* Writes a different byte into everything a sequence has, then looks whether all stayed. */
+static uint8_t mark(unsigned seq, unsigned thing, unsigned part)
+{
+	return (uint8_t)(1 + (seq * 101 + thing * 7 + part) % 255);
+}
+
+static void check_bytes(const void *p, size_t n, uint8_t want, bool write)
+{
+	if (write)
+		memset((void *)(uintptr_t)p, want, n);
+	for (size_t i = 0; i < n; i++)
+		if (((const uint8_t *)p)[i] != want)
+			fail_msg("byte %zu is %u instead of %u", i, ((const uint8_t *)p)[i], want);
+}
+
+static void visit(struct seq *s, unsigned number, bool write)
+{
+	size_t bytes = kv_block_bytes(seq_kv_type(s), DIM);
+
+	for (uint32_t l = 0; l < LAYERS; l++) {
+		if (l % 2 == 0) {
+			check_bytes(seq_conv(s, l), (TAPS - 1) * CHANNELS * sizeof(float),
+				    mark(number, l, 0), write);
+			check_bytes(seq_delta(s, l),
+				    V_HEADS * STATE_DIM * STATE_DIM * sizeof(float),
+				    mark(number, l, 1), write);
+			continue;
+		}
+		for (uint32_t h = 0; h < KV_HEADS; h++)
+			for (uint32_t b = 0; b < seq_ctx(s) / KV_BLOCK; b++) {
+				void *k, *v;
+
+				seq_kv(s, l, h, b, &k, &v);
+				check_bytes(k, bytes, mark(number, l, 2 + b * 4 + h * 2), write);
+				check_bytes(v, bytes, mark(number, l, 3 + b * 4 + h * 2), write);
+			}
+	}
+}
+
+static void test_layout(void **unused)
+{
+	struct model m = make_model();
+
+	for (int type = KV_F16; type <= KV_Q8_0; type++) {
+		struct seq_pool *pool;
+		struct seq *seqs[3];
+		size_t state_bytes;
+		uint8_t *state;
+
+		assert_int_equal(seq_pool_create(&m, 3, 200, (enum kv_type)type, &pool, NULL), 0);
+		for (unsigned i = 0; i < 3; i++) {
+			seqs[i] = seq_get(pool);
+			assert_non_null(seqs[i]);
+			assert_int_equal(seq_ctx(seqs[i]), 256);
+			assert_int_equal(seq_kv_type(seqs[i]), type);
+			visit(seqs[i], i, true);
+		}
+		assert_null(seq_get(pool));
+		for (unsigned i = 0; i < 3; i++)
+			visit(seqs[i], i, false);
+		/* all recurrent state, and no more, in the range for snapshots */
+		state = seq_state(seqs[1], &state_bytes);
+		memset(state, mark(9, 0, 0), state_bytes);
+		for (uint32_t l = 0; l < LAYERS; l += 2) {
+			check_bytes(seq_conv(seqs[1], l), (TAPS - 1) * CHANNELS * sizeof(float),
+				    mark(9, 0, 0), false);
+			check_bytes(seq_delta(seqs[1], l),
+				    V_HEADS * STATE_DIM * STATE_DIM * sizeof(float), mark(9, 0, 0),
+				    false);
+		}
+		visit(seqs[0], 0, false);
+		visit(seqs[2], 2, false);
+		seq_put(pool, seqs[1]);
+		assert_ptr_equal(seq_get(pool), seqs[1]);
+		assert_int_equal(seq_len(seqs[1]), 0);
+		seq_pool_destroy(pool);
+	}
+}
+
+static void test_length(void **unused)
+{
+	struct model m = make_model();
+	struct seq_pool *pool;
+	struct seq *s;
+
+	assert_int_equal(seq_pool_create(&m, 1, 64, KV_F16, &pool, NULL), 0);
+	s = seq_get(pool);
+	seq_advance(s, 63);
+	seq_advance(s, 1);
+	assert_int_equal(seq_len(s), 64);
+	seq_put(pool, s);
+	s = seq_get(pool);
+	assert_int_equal(seq_len(s), 0);
+	seq_pool_destroy(pool);
+	seq_pool_destroy(NULL);
+}
+
+static void test_sizes(void **unused)
+{
+	struct model m = make_model();
+	uint64_t cache = 2ull * 2 * KV_HEADS * 1024 * DIM; /* values, 2 attention layers */
+	uint64_t state = 3ull * ((TAPS - 1) * CHANNELS + V_HEADS * STATE_DIM * STATE_DIM) * 4;
+
+	assert_true(seq_pool_bytes(&m, 1, 1024, KV_F16) == cache * 2 + align_up(state, 4096));
+	assert_true(seq_pool_bytes(&m, 1, 1024, KV_Q8_0) ==
+		    cache / 32 * 34 + align_up(state, 4096));
+	assert_true(seq_pool_bytes(&m, 7, 1024, KV_F16) == 7 * seq_pool_bytes(&m, 1, 1024, KV_F16));
+}
+
+static void refuse(const struct model *m, uint32_t n_ctx, enum kv_type type, int code,
+		   const char *text)
+{
+	struct seq_pool *pool = NULL;
+	struct err err = { 0 };
+
+	assert_int_equal(seq_pool_create(m, 2, n_ctx, type, &pool, &err), code);
+	if (!strstr(err.text, text))
+		fail_msg("\"%s\" does not say \"%s\"", err.text, text);
+	assert_null(pool);
+	assert_true(seq_pool_bytes(m, 2, n_ctx, type) == 0);
+}
+
+static void test_refusals(void **unused)
+{
+	struct model m = make_model(), bad;
+
+	bad = m;
+	bad.head_dim = 80;
+	refuse(&bad, 64, KV_Q8_0, -ENOTSUP, "q8_0 needs attention heads of a multiple of 32");
+	assert_true(seq_pool_bytes(&bad, 2, 64, KV_F16) > 0);
+	bad.head_dim = 2048;
+	refuse(&bad, 64, KV_F16, -ENOTSUP, "up to 1024");
+	bad = m;
+	bad.n_head = 5;
+	refuse(&bad, 64, KV_F16, -ENOTSUP, "do not share 2 KV heads");
+	bad = m;
+	bad.ssm_head_dim = 48;
+	refuse(&bad, 64, KV_F16, -ENOTSUP, "multiple of 32 dimensions");
+	bad = m;
+	bad.ssm_k_heads = 3;
+	refuse(&bad, 64, KV_F16, -ENOTSUP, "do not share 3 key heads");
+	bad = m;
+	bad.ssm_conv_kernel = 0;
+	refuse(&bad, 64, KV_F16, -ENOTSUP, "0 taps");
+	bad.ssm_conv_kernel = 17;
+	refuse(&bad, 64, KV_F16, -ENOTSUP, "17 taps");
+	refuse(&m, 0, KV_F16, -EINVAL, "0 positions");
+	refuse(&m, UINT32_MAX, KV_F16, -EINVAL, "not possible");
+}
+
+static uint64_t resident_bytes(void)
+{
+	unsigned long size, pages = 0;
+	FILE *f = fopen("/proc/self/statm", "re");
+
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%lu %lu", &size, &pages), 2);
+	fclose(f);
+	return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* A large pool costs nothing until it is written, and a long sequence gives its pages back. */
+static void test_memory(void **unused)
+{
+	const uint64_t mib = 1 << 20;
+	struct model m = make_model();
+	struct seq_pool *pool;
+	uint64_t before = resident_bytes(), grown;
+	struct seq *s;
+	uint32_t n = 256 * 1024;
+
+	/* 2 KiB per position here: 512 MiB each */
+	assert_int_equal(seq_pool_create(&m, 64, n, KV_F16, &pool, NULL), 0);
+	assert_true(resident_bytes() < before + 16 * mib);
+	s = seq_get(pool);
+	for (uint32_t b = 0; b < n / 2 / KV_BLOCK; b++) {
+		void *k, *v;
+
+		for (uint32_t l = 1; l < LAYERS; l += 2)
+			for (uint32_t h = 0; h < KV_HEADS; h++) {
+				seq_kv(s, l, h, b, &k, &v);
+				memset(k, 1, 2 * kv_block_bytes(KV_F16, DIM));
+			}
+	}
+	seq_advance(s, n / 2);
+	grown = resident_bytes();
+	assert_true(grown >= before + 120 * mib);
+	seq_put(pool, s);
+	assert_true(resident_bytes() + 40 * mib <= grown);
+	seq_pool_destroy(pool);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_layout), cmocka_unit_test(test_length),
+		cmocka_unit_test(test_sizes),  cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_memory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
