@@ -184,15 +184,15 @@ static void wrap(FILE *out, const char *text, int column)
 	}
 	fprintf(out, "%*s", HELP_COLUMN - column, "");
 	column = HELP_COLUMN;
-	while (*text) {
+	for (bool first = true; *text; first = false) {
 		int len = (int)strcspn(text, " ");
 
-		if (column + len > HELP_WIDTH && column > HELP_COLUMN) {
+		if (!first && column + 1 + len > HELP_WIDTH) {
 			fprintf(out, "\n%*s", HELP_COLUMN, "");
 			column = HELP_COLUMN;
+			first = true;
 		}
-		fprintf(out, "%.*s%s", len, text, text[len] ? " " : "");
-		column += len + 1;
+		column += fprintf(out, "%s%.*s", first ? "" : " ", len, text);
 		text += len + (text[len] == ' ');
 	}
 	fputc('\n', out);

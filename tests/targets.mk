@@ -42,7 +42,7 @@ help:
 	@echo "Other targets: unit, e2e, check-layers, check-format, bench-programs, clean"
 
 # ---- serve: protocol, clients ----
-$(O)/tests/serve/test_serve: $(O)/libsluice.a
+$(O)/tests/serve/test_serve $(O)/tests/serve/test_hostile: $(O)/libsluice.a
 
 # ---- fuzzing: the GGUF reader
 # make O=... $(O)/fuzz/fuzz_gguf, then: $(O)/fuzz/fuzz_gguf -max_len=65536 WORK_DIR tests/fuzz/seeds/gguf
@@ -69,3 +69,13 @@ bench-peer:
 	@tests/bench/peer/build.sh >/dev/null
 bench-compare: all bench-model bench-peer
 	@$(PYTHON) tests/bench/compare.py --build $(O) --model $(BENCH_MODEL) $(COMPARE_ARGS)
+
+# ---- fuzzing: the native protocol
+# make O=... $(O)/fuzz/fuzz_proto, then: $(O)/fuzz/fuzz_proto -max_len=8192 WORK_DIR tests/fuzz/seeds/proto
+FUZZ_PROTO_SRC := tests/fuzz/fuzz_proto.c $(filter-out daemon/serve/options.c,$(wildcard daemon/serve/*.c)) \
+	base/err.c base/log.c
+$(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) tests/unit/serve/fake_rooms.c $(wildcard daemon/serve/*.h)
+	@mkdir -p $(@D)
+	@echo "  FUZZ    $@"
+	@clang $(CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ \
+		$(FUZZ_PROTO_SRC) $(filter -lsystemd,$(LIBS)) -pthread

@@ -53,14 +53,9 @@ int main(int argc, char **argv)
 		name = "help";
 	else if (name && !strcmp(name, "--version"))
 		name = "version";
-	for (size_t i = 0; name && i < ARRAY_LEN(verbs); i++) {
-		if (strcmp(name, verbs[i].name))
-			continue;
-		if (verbs[i].run)
+	for (size_t i = 0; name && i < ARRAY_LEN(verbs); i++)
+		if (!strcmp(name, verbs[i].name))
 			return verbs[i].run(argc - 1, argv + 1);
-		fprintf(stderr, "sluice %s: not built\n", name);
-		return EXIT_FAILED;
-	}
 	if (name)
 		fprintf(stderr, "sluice: there is no verb %s; sluice help lists them\n", name);
 	else

@@ -20,6 +20,7 @@
 
 #include "base/num.h"
 #include "engine/engine.h"
+#include "model/gguf.h"
 
 #define FAKE_VOCAB 300
 #define FAKE_EOG   256 /* <|im_end|> */
@@ -33,7 +34,8 @@ struct engine {
 	struct request *head, **tail;
 	bool stop, started;
 	int state_fd;
-	_Atomic uint32_t open; /* submitted and not done */
+	_Atomic uint32_t open;	  /* submitted and not done */
+	_Atomic uint32_t touched; /* submitted, and done() may still be on its way out */
 };
 
 static struct {
@@ -144,6 +146,7 @@ static void *fake_thread(void *arg)
 			atomic_store(&r->cancel, true);
 		pthread_mutex_unlock(&e->lock);
 		fake_run(e, r);
+		atomic_fetch_sub(&e->touched, 1);
 		pthread_mutex_lock(&e->lock);
 	}
 	pthread_mutex_unlock(&e->lock);
@@ -226,6 +229,7 @@ int engine_submit(struct engine *e, struct request *r, struct err *err)
 	if (!r->n_tokens)
 		return err_set(err, -EINVAL, "empty prompt");
 	atomic_fetch_add(&e->open, 1);
+	atomic_fetch_add(&e->touched, 1);
 	pthread_mutex_lock(&e->lock);
 	r->next = NULL;
 	*e->tail = r;

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * examples/generate.c: a whole client of sluiced: asks one question, prints the answer as it comes.
+ *
+ *	make build/example_generate
+ *	build/example_generate SOCKET 'What is the capital of France?'
+ *
+ * Outside of this repository: cc generate.c -lsluice
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "uapi/sluice.h"
+
+/* Called for each token; the text may be empty until a character is complete. */
+static int print_token(void *arg, uint32_t token, const char *text, size_t bytes)
+{
+	fwrite(text, 1, bytes, stdout);
+	fflush(stdout);
+	return 0; /* anything else would cancel */
+}
+
+int main(int argc, char **argv)
+{
+	struct sluice_prompt prompt = { .flags = SLUICE_CHAT };
+	struct sluice_settings settings = { .max_tokens = 256 };
+	struct sluice_fault fault;
+	struct sluice_done done;
+	struct sluice *s;
+
+	if (argc != 3) {
+		fprintf(stderr, "usage: %s SOCKET QUESTION\n", argv[0]);
+		return 2;
+	}
+	if (sluice_connect(argv[1], &s, &fault)) {
+		fprintf(stderr, "%s\n", fault.text);
+		return 1;
+	}
+	prompt.text = argv[2];
+	prompt.text_bytes = strlen(argv[2]);
+	if (sluice_generate(s, &prompt, &settings, print_token, NULL, &done, &fault)) {
+		fprintf(stderr, "\n%s\n", fault.text);
+		sluice_close(s);
+		return 1;
+	}
+	printf("\n(%u tokens, %s)\n", done.n_generated, sluice_stop_name(done.stop));
+	sluice_close(s);
+	return 0;
+}
