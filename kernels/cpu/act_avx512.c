@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/act_avx512.c: activation vectors of the AVX-512 level: int8 values in natural order, the
- * scale, and the sums of neighbours that the tile kernels start from. Any thread; pieces of one
- * vector may be written by several.
+ * kernels/cpu/act_avx512.c: activation vectors of the AVX-512 level: int8
+ * values in the orders that avx512_tile.h draws, the scale, and the sums of
+ * neighbours that the tile kernels start from. Any thread; pieces of one vector
+ * may be written by several.
  *
  * The int8 values and scales equal those of the scalar level, bit for bit.
  */
@@ -41,14 +42,14 @@ static inline __m512i fold(__m512i a, __m512i b)
 }
 
 /* sums of 8 neighbours of 256 bytes */
-static inline void sums_of_8(const int8_t *q, __m512i s[2])
+static inline void sums_of_8(const __m128i q[16], __m512i s[2])
 {
 	const __m512i ones = _mm512_set1_epi8(1);
 	__m512i four[4];
 
 	for (int i = 0; i < 4; i++)
 		four[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), ones,
-					      _mm512_load_si512(q + 64 * i));
+					      _mm512_loadu_si512(q + 4 * i));
 	s[0] = fold(four[0], four[1]);
 	s[1] = fold(four[2], four[3]);
 }
@@ -58,7 +59,8 @@ static inline __m512i times(__m512i v, int factor)
 	return _mm512_mullo_epi32(v, _mm512_set1_epi32(factor));
 }
 
-/* The first element of greatest magnitude, with its sign; 0 where all are zero (or not numbers). */
+/* The first element of greatest magnitude, with its sign; 0 where all are zero
+ * (or not numbers). */
 static inline float extreme(const float *x)
 {
 	__m512 m = _mm512_setzero_ps();
@@ -89,32 +91,34 @@ static void quantize_k(const float *x, struct act_k *a)
 		return;
 	}
 
+	memset(a->pad, 0, sizeof(a->pad));
+	memset(a->pad2, 0, sizeof(a->pad2));
+
 	const float inv = -127.0f / top;
 	const __m512 scale = _mm512_set1_ps(inv);
+	__m128i q[16]; /* pieces of 16 in natural order: sub-block i / 2, half a or b */
 
 	a->d = 1 / inv;
-	memset(a->pad, 0, sizeof(a->pad));
 	for (int i = 0; i < 16; i++) {
 		/* the current rounding mode, to nearest even: what rint does */
-		__m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(scale, _mm512_loadu_ps(x + 16 * i)));
+		__m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(scale, _mm512_loadu_ps(x + 16 * i)));
+		const int j = i / 2, half = i % 2;
 
-		q = _mm512_min_epi32(q, _mm512_set1_epi32(127));
-		_mm_store_si128((void *)(a->q + 16 * i), _mm512_cvtsepi32_epi8(q));
+		q[i] = _mm512_cvtsepi32_epi8(_mm512_min_epi32(v, _mm512_set1_epi32(127)));
+		_mm_store_si128((void *)(a->q + ACT_K_WORD(j, 4 * half)), q[i]);
+		_mm_store_si128((void *)(a->q6 + 64 * (j % 4) + 32 * (j / 4) + 16 * half), q[i]);
 	}
-	sums_of_8(a->q, eight);
+	sums_of_8(q, eight);
 	sixteen = fold(eight[0], eight[1]);
 	thirtytwo = fold(sixteen, sixteen); /* in the low half, and again in the high one */
 	_mm512_store_si512(a->by8, times(eight[0], -32));
 	_mm512_store_si512(a->by8 + 16, times(eight[1], -32));
-	_mm512_store_si512(a->by16, times(sixteen, -16));
-	_mm256_store_si256((void *)a->by32, _mm512_castsi512_si256(times(thirtytwo, -8)));
-	_mm256_store_si256((void *)a->wide, _mm512_castsi512_si256(times(thirtytwo, -128)));
-
-	const __m512 d = _mm512_set1_ps(a->d);
-
-	_mm512_store_ps(a->sum16, _mm512_mul_ps(d, _mm512_cvtepi32_ps(sixteen)));
-	_mm256_store_ps(a->sum32,
-			_mm512_castps512_ps256(_mm512_mul_ps(d, _mm512_cvtepi32_ps(thirtytwo))));
+	sixteen = times(sixteen, -16);
+	_mm512_store_si512(a->by16, sixteen);
+	_mm256_store_si256((void *)a->sum16, _mm512_cvtepi32_epi16(sixteen));
+	thirtytwo = times(thirtytwo, 8);
+	_mm_store_si128((void *)a->sum32, _mm256_castsi256_si128(_mm512_cvtepi32_epi16(thirtytwo)));
+	_mm256_store_si256((void *)a->by32, _mm512_castsi512_si256(times(thirtytwo, -1)));
 }
 
 /* to the nearest integer, halves away from zero, as roundf */
@@ -138,8 +142,8 @@ static void quantize_block(const float *x, struct act_b *a, unsigned block)
 	const __m512i q1 = round_away(_mm512_mul_ps(x1, _mm512_set1_ps(inv)));
 	const int sum = _mm512_reduce_add_epi32(_mm512_add_epi32(q0, q1));
 
-	_mm_store_si128((void *)(a->q + 32 * block), _mm512_cvtsepi32_epi8(q0));
-	_mm_store_si128((void *)(a->q + 32 * block + 16), _mm512_cvtsepi32_epi8(q1));
+	_mm_store_si128((void *)(a->q + ACT_B_WORD(block, 0)), _mm512_cvtsepi32_epi8(q0));
+	_mm_store_si128((void *)(a->q + ACT_B_WORD(block, 4)), _mm512_cvtsepi32_epi8(q1));
 	a->d[block] = d;
 	a->by32[block] = -128 * sum;
 	a->sum[block] = d * (float)sum;

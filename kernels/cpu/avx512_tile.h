@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/avx512_tile.h: what the AVX-512 level's files share; nothing outside includes it.
+ * kernels/cpu/avx512_tile.h: what the AVX-512 level's files share; nothing
+ * outside includes it.
  *
- * One form serves decode and prefill. Sixteen rows stand in the sixteen 32-bit lanes of a register:
- * 256 weights of 16 rows are transposed while they are unpacked to unsigned bytes (struct tile, two
- * such halves), then every column multiplies the tile with vpdpbusd, four activation bytes
- * broadcast to all rows. No sum ever crosses lanes, so a column's result cannot depend on its
- * neighbours, and one column goes the same way as five hundred.
+ * Two forms, one result. Many columns (prefill): 256 weights of 32 rows are
+ * unpacked to a tile in which a row is a 32-bit lane, and every column
+ * multiplies the tile with vpdpbusd, four activation bytes broadcast to all
+ * rows. One column (decode): rows are read in file order, as fast as memory
+ * gives them, and what a lane holds is a piece of a row. Both compute the same
+ * whole numbers, which no order of additions can change: per super-block the
+ * sum of scale times product and the sum of minimum times activation, per
+ * 32-block the sum of products. From there on a row is a lane in both, and
+ * floats are added block by block in the order of the row.
  *
- * Signed weights are stored with an offset (vpdpbusd takes unsigned times signed); the activation
- * vector carries -offset * (sums of its bytes), and accumulators start from those.
+ * vpdpbusd multiplies unsigned with signed bytes, so signed weights carry an
+ * offset, which the activation vector's sums take away again.
  */
 #ifndef SLUICE_KERNELS_CPU_AVX512_TILE_H
 #define SLUICE_KERNELS_CPU_AVX512_TILE_H
@@ -27,20 +32,30 @@
 #define BLOCK_COLS    128 /* columns that share one unpacking, at most */
 #define ROW_BYTES_MAX 288 /* of TILE_DEPTH weights of any block format: Q8_0 has 272 */
 
-/* ACT_Q8_K: one per 256 values. Sums are of q, in units of q. */
+/*
+ * ACT_Q8_K: one per 256 values. Sums are of the int8 values. Sub-block j is
+ *values 32j..32j+31, its halves ja and jb; the orders are those in which the
+ *weights of a 64-byte load come out: q:  0a 2a 4a 6a, 0b 2b 4b 6b, 1a 3a 5a 7a,
+ *1b 3b 5b 7b	(Q4_K, Q5_K, IQ4_XS, all tiles) q6: 0a 0b 4a 4b, 1a 1b 5a 5b, 2a
+ *2b 6a 6b, 3a 3b 7a 7b	(Q6_K, Q2_K, Q3_K)
+ */
 struct act_k {
 	int8_t q[256];
-	int32_t by32[8]; /* -8 * sums of 32: Q4_K */
-	float sum32[8];	 /* d * sums of 32 */
+	int32_t by32[8];  /* -8 * sums of 32 */
+	int16_t sum32[8]; /* 8 * sums of 32 */
 	float d;
-	float pad[7];
-	int32_t wide[8];  /* -128 * sums of 32: IQ4_XS */
-	int32_t by16[16]; /* -16 * sums of 16: Q3_K, Q5_K */
-	int32_t by8[32];  /* -32 * sums of 8: Q6_K */
-	float sum16[16];  /* d * sums of 16: Q2_K */
+	float pad[3];
+	int32_t by16[16];  /* -16 * sums of 16 */
+	int16_t sum16[16]; /* the same */
+	int16_t pad2[16];
+	int32_t by8[32]; /* -32 * sums of 8 */
+	int8_t q6[256];
 };
 
-/* ACT_Q8_0: one per 8 blocks of 32; a vector's last one may be partly used, the rest is zero. */
+/*
+ * ACT_Q8_0: one per 8 blocks of 32; a vector's last one may be partly used, the
+ *rest is zero. q: 0a 1a 2a 3a, 0b 1b 2b 3b, 4a 5a 6a 7a, 4b 5b 6b 7b
+ */
 struct act_b {
 	int8_t q[256];
 	int32_t by32[8]; /* -128 * sums */
@@ -49,24 +64,50 @@ struct act_b {
 	float pad[8];
 };
 
-/* 256 weights of 32 rows; [..][h][..]: rows 16h..16h+15, row r in lane r % 16. 64-byte aligned. */
+/* w = d * scale * q - dmin * minimum: factors of dmin for sums of minimum *
+ * sum32, * sum16 */
+#define AVX512_SHIFT_8	-0.125f
+#define AVX512_SHIFT_16 0.0625f
+
+/* where four values begin in q: word 0..7 of sub-block j */
+#define ACT_K_WORD(j, word) (128 * ((j)&1) + 16 * ((j) >> 1) + 64 * ((word) >> 2) + 4 * ((word)&3))
+#define ACT_B_WORD(j, word) (128 * ((j) >> 2) + 16 * ((j)&3) + 64 * ((word) >> 2) + 4 * ((word)&3))
+
+/* 256 weights of 32 rows; [..][h][..]: rows 16h..16h+15, row r in lane r % 16.
+ * 64-byte aligned. */
 struct tile {
 	uint8_t w[TILE_DEPTH / 4][2][64]; /* [k/4][h]: bytes k..k+3 of 16 rows */
-	int32_t scale[16][2][16];	  /* super-blocks: of each sub-block, as (int16, 0) pairs */
-	float shift[16][2][16];		  /* factor of the activation sums, scales included */
+	int32_t scale[16][2][16];	  /* super-blocks: of each sub-block, as (int16, 0) */
+	int32_t pair[4][2][16];		  /* Q4_K, Q5_K: of sub-blocks 2i, 2i + 1 as int16 */
+	int32_t min[8][2][16];		  /* minima of sub-blocks 2i, 2i + 1 as int16 */
 	float d[8][2][16];		  /* super-blocks: [0]; 32-blocks: one each */
+	float shift[8][2][16];		  /* factor of the sums with min; Q4_1, Q5_1: of sum */
 };
 
-/* What unpacks @blocks blocks (super-blocks: always one) of 16 rows, @stride bytes apart. */
+/* What unpacks @blocks blocks (super-blocks: always one) of 16 rows, @stride
+ * bytes apart. */
 typedef void (*unpack_fn)(struct tile *t, int half, const uint8_t *w, size_t stride,
 			  unsigned blocks);
 
 /*
- * acc[c][row] += tile times column c, for up to TILE_COLS columns; the activations are at
- * x[c] + @offset. @prefetch: 8 lines from here on are brought in along the way.
+ * acc[c][row] += tile times column c, for up to TILE_COLS columns; the
+ * activations are at x[c] + @offset. @prefetch: 8 lines from here on are
+ * brought in along the way.
  */
 typedef void (*kernel_fn)(const struct tile *t, const void *const *x, size_t offset,
 			  float (*acc)[TILE_ROWS], unsigned blocks, const char *prefetch);
+
+/* Where a row's whole numbers go, one per block in file order; room for a
+ * multiple of 16. */
+struct row_sums {
+	int32_t *sum;
+	int32_t *min; /* super-blocks with minima only */
+	uint32_t *d;  /* the block's own scale as it is stored, the minimum's in the
+                   high half */
+};
+
+/* One row of @blocks blocks at @w times the vector @x. */
+typedef void (*row_fn)(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
 
 struct tile_format {
 	uint32_t type;
@@ -74,6 +115,9 @@ struct tile_format {
 	uint16_t act_bytes;    /* of TILE_DEPTH activations */
 	unpack_fn unpack;
 	const kernel_fn *kernel; /* [cols - 1] */
+	row_fn row;
+	float shift; /* super-blocks: the float factor of a row's min sums; 0: none */
+	bool min;    /* 32-blocks: Q4_1, Q5_1 */
 };
 
 /* tile products: kernels_k_avx512.c, kernels_b_avx512.c; [cols - 1] */
@@ -99,16 +143,37 @@ void avx512_unpack_iq4_nl(struct tile *, int half, const uint8_t *w, size_t stri
 			  unsigned blocks);
 void avx512_unpack_mxfp4(struct tile *, int half, const uint8_t *w, size_t stride, unsigned blocks);
 
+/* rows: rows_k_avx512.c, rows_k2_avx512.c, rows_b_avx512.c */
+void avx512_row_q2_k(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
+void avx512_row_q3_k(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
+void avx512_row_q4_k(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
+void avx512_row_q5_k(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
+void avx512_row_q6_k(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
+void avx512_row_iq4_xs(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
+void avx512_row_q4_0(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
+void avx512_row_q4_1(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
+void avx512_row_q5_0(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
+void avx512_row_q5_1(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
+void avx512_row_q8_0(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
+void avx512_row_iq4_nl(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
+void avx512_row_mxfp4(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
+
 /* act_avx512.c: see struct cpu_ops */
 size_t avx512_act_bytes(enum act_kind kind, size_t n);
 void avx512_act_quantize(enum act_kind kind, const float *x, size_t n, void *dst);
 void avx512_act_quantize_part(enum act_kind kind, const float *x, size_t n, void *dst, size_t first,
 			      size_t count);
 
+/* rows_avx512.c: column @col of a product, row by row; what it needs of scratch
+ * for rows of @n */
+void avx512_matmul_rows(const struct tile_format *f, const struct matmul *m, size_t col);
+size_t avx512_rows_scratch_bytes(size_t n);
+
 /* matmul_float_avx512.c: F32, F16, BF16 rows with f32 activations */
 void avx512_matmul_float(const struct matmul *m);
 
-/* Four registers of 32-bit words, transposed inside each 128-bit lane: t[i] word k <-> t[k] word i */
+/* Four registers of 32-bit words, transposed inside each 128-bit lane: t[i]
+ * word k <-> t[k] word i */
 static inline void transpose_lanes(__m512i t[4])
 {
 	__m512i a = _mm512_unpacklo_epi32(t[0], t[1]), b = _mm512_unpackhi_epi32(t[0], t[1]);
@@ -189,6 +254,30 @@ static inline __m512i avx512_iq4_values(void)
 					69, 89, 113);
 
 	return _mm512_broadcast_i32x4(_mm_add_epi8(v, _mm_set1_epi8(-128)));
+}
+
+/* twice the values of MXFP4, plus 128, in every 128-bit lane */
+static inline __m512i avx512_fp4_values(void)
+{
+	const __m128i v = _mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
+
+	return _mm512_broadcast_i32x4(_mm_add_epi8(v, _mm_set1_epi8(-128)));
+}
+
+/* the low bytes e of words -> 2^(e - 128); e = 0 and 1 are subnormal */
+static inline __m512 fp4_scale(__m512i word)
+{
+	const __m512i e = _mm512_and_si512(word, _mm512_set1_epi32(255));
+	const __m512i d = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+	const __mmask16 tiny = _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2));
+
+	return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(d, tiny, _mm512_set1_epi32(0x200000), e));
+}
+
+/* y + (d * dx) * whole: how a block's sum joins a row, in both forms */
+static inline __m512 add_scaled(__m512 y, __m512 d, __m512 dx, __m512i whole)
+{
+	return _mm512_fmadd_ps(_mm512_mul_ps(d, dx), _mm512_cvtepi32_ps(whole), y);
 }
 
 /* (a & mask) | (b & ~mask) */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/kernels_b_avx512.c: one tile (32 rows, up to eight blocks of 32) times 1..8 columns, for
- * formats with a float scale per block of 32. Any thread.
+ * kernels/cpu/kernels_b_avx512.c: one tile (32 rows, up to eight blocks of 32)
+ * times 1..8 columns, for formats with a float scale per block of 32. Any
+ * thread.
  *
- * Signed formats are stored as q + 128 and their sums start from -128 * (activations): one kernel
- * serves Q8_0, Q4_0, Q5_0, IQ4_NL and MXFP4. Q4_1 and Q5_1 are unsigned and add min * (activations).
- * A block's sum is exact in 32 bits (at most 32 * 128 * 127) and in the float it becomes.
+ * Signed formats are stored as q + 128 and their sums start from -128 *
+ * (activations): one kernel serves Q8_0, Q4_0, Q5_0, IQ4_NL and MXFP4. Q4_1 and
+ * Q5_1 are unsigned and add min * (activations). A block's sum is exact in 32
+ * bits (at most 32 * 128 * 127) and in the float it becomes.
  */
 #include "kernels/cpu/avx512_tile.h"
 
@@ -18,6 +20,8 @@ static inline __attribute__((always_inline)) void sums(int cols, bool min, const
 	for (int c = 0; c < cols; c++)
 		dot[c][0] = dot[c][1] = min ? _mm512_setzero_si512()
 					    : _mm512_set1_epi32(x[c]->by32[j]);
+	const unsigned at = ACT_B_WORD(j, 0);
+
 #pragma GCC unroll 8
 	for (unsigned k = 0; k < 8; k++) {
 		const __m512i w0 = _mm512_load_si512(t->w[8 * j + k][0]);
@@ -27,7 +31,7 @@ static inline __attribute__((always_inline)) void sums(int cols, bool min, const
 		for (int c = 0; c < cols; c++) {
 			int32_t four;
 
-			memcpy(&four, x[c]->q + 32 * j + 4 * k, 4);
+			memcpy(&four, x[c]->q + at + ACT_B_WORD(0, k), 4);
 			__m512i a = _mm512_set1_epi32(four);
 
 			dot[c][0] = _mm512_dpbusd_epi32(dot[c][0], w0, a);
@@ -61,8 +65,7 @@ static inline __attribute__((always_inline)) void product(int cols, bool min, co
 			for (int h = 0; h < 2; h++) {
 				__m512 y = _mm512_load_ps(acc[c] + 16 * h);
 
-				y = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_load_ps(t->d[j][h]), d),
-						    _mm512_cvtepi32_ps(dot[c][h]), y);
+				y = add_scaled(y, _mm512_load_ps(t->d[j][h]), d, dot[c][h]);
 				if (min)
 					y = _mm512_fmadd_ps(_mm512_load_ps(t->shift[j][h]), s, y);
 				_mm512_store_ps(acc[c] + 16 * h, y);

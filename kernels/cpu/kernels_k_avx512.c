@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/kernels_k_avx512.c: one tile (32 rows, one super-block of 256) times 1..8 columns, for
- * formats with integer scales inside a super-block. Refuses nothing: the caller has unpacked.
- * Any thread.
+ * kernels/cpu/kernels_k_avx512.c: one tile (32 rows, one super-block of 256)
+ *times 1..8 columns, for formats with integer scales inside a super-block.
+ *Refuses nothing: the caller has unpacked. Any thread.
  *
- * Byte products of a group of weights are summed exactly in 32 bits; groups are chosen so that the
- * sum, less the offset, fits 16 bits, for then one vpdpwssd multiplies it with its 6- or 8-bit
- * scale and adds it to the row's sum:
- *	Q4_K  q - 8  in [-8, 7],   32 weights: 32 * 8 * 127 = 32512
- *	Q5_K  q - 16 in [-16, 15], 16 weights: 32512
- *	Q6_K  q - 32 in [-32, 31],  8 weights: 32512
- *	Q3_K  q - 4  in [-4, 3], stored as q + 12, 16 weights: 8128
- *	Q2_K  q      in [0, 3], 16 weights: 6096
- * IQ4_XS has values to 127; its sums of 32 need a whole 32-bit multiplication.
- * The row's integer sum becomes a float once per super-block.
+ * Byte products of a group of weights are summed exactly in 32 bits; groups are
+ *chosen so that the sum, less the offset, fits 16 bits, for then one vpdpwssd
+ *multiplies it with its 6- or 8-bit scale and adds it to the row's sum: Q4_K  q
+ *- 8  in [-8, 7],   32 weights: 32 * 8 * 127 = 32512 Q5_K  q - 16 in [-16, 15],
+ *16 weights: 32512 Q6_K  q - 32 in [-32, 31],  8 weights: 32512 Q3_K  q - 4  in
+ *[-4, 3], stored as q + 12, 16 weights: 8128 Q2_K  q      in [0, 3], 16
+ *weights: 6096 IQ4_XS has values to 127; its sums of 32 need a whole 32-bit
+ *multiplication. Q4_K and Q5_K add scale * offset * (sums) again, for the row
+ *form sums q itself. The row's sums become floats once per super-block.
  */
 #include "kernels/cpu/avx512_tile.h"
 
@@ -30,7 +29,7 @@ static inline __attribute__((always_inline)) __m512i group_start(enum k_form for
 	case FORM_Q4:
 		return _mm512_set1_epi32(x->by32[group]);
 	case FORM_IQ4:
-		return _mm512_set1_epi32(x->wide[group]);
+		return _mm512_slli_epi32(_mm512_set1_epi32(x->by32[group]), 4);
 	case FORM_Q3:
 	case FORM_Q5:
 		return _mm512_set1_epi32(x->by16[group]);
@@ -54,6 +53,8 @@ static inline __attribute__((always_inline)) void sums(enum k_form form, int col
 		s[c][0] = s[c][1] = _mm512_setzero_si512();
 #pragma GCC unroll 1
 	for (int step = 0; step < 8; step++) {
+		const int at = ACT_K_WORD(step, 0);
+
 		_mm_prefetch(prefetch + 64 * step, _MM_HINT_T0);
 #pragma GCC unroll 4
 		for (int g = 0; g < per_step; g++) {
@@ -65,15 +66,15 @@ static inline __attribute__((always_inline)) void sums(enum k_form form, int col
 				dot[c][0] = dot[c][1] = group_start(form, x[c], group);
 #pragma GCC unroll 8
 			for (int k = 0; k < words; k++) {
-				const int word = group * words + k;
-				const __m512i w0 = _mm512_load_si512(t->w[word][0]);
-				const __m512i w1 = _mm512_load_si512(t->w[word][1]);
+				const int word = g * words + k;
+				const __m512i w0 = _mm512_load_si512(t->w[8 * step + word][0]);
+				const __m512i w1 = _mm512_load_si512(t->w[8 * step + word][1]);
 
 #pragma GCC unroll 8
 				for (int c = 0; c < cols; c++) {
 					int32_t four;
 
-					memcpy(&four, x[c]->q + 4 * word, 4);
+					memcpy(&four, x[c]->q + at + ACT_K_WORD(0, word), 4);
 					__m512i a = _mm512_set1_epi32(four);
 
 					dot[c][0] = _mm512_dpbusd_epi32(dot[c][0], w0, a);
@@ -100,50 +101,68 @@ static inline __attribute__((always_inline)) void sums(enum k_form form, int col
 	}
 }
 
+/* two int16 sums of neighbouring sub-blocks, for every row */
+static inline __m512i sum_pair(const int16_t *sums, int i)
+{
+	int32_t two;
+
+	memcpy(&two, sums + 2 * i, 4);
+	return _mm512_set1_epi32(two);
+}
+
+/* Sixteen rows of the tile: what the activation sums add to @s, and the floats.
+ */
+static inline __attribute__((always_inline)) void finish(enum k_form form, int cols, int half,
+							 const struct tile *t,
+							 const struct act_k *const *x,
+							 __m512i s[][2], float (*acc)[TILE_ROWS])
+{
+	const int pairs = form == FORM_Q2 ? 8 : form == FORM_Q4 || form == FORM_Q5 ? 4 : 0;
+	const __m512 d = _mm512_load_ps(t->d[0][half]);
+	__m512i m[TILE_COLS];
+
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++)
+		m[c] = _mm512_setzero_si512();
+#pragma GCC unroll 1
+	for (int i = 0; i < pairs; i++) {
+		const __m512i min = _mm512_load_si512(t->min[i][half]);
+
+#pragma GCC unroll 8
+		for (int c = 0; c < cols; c++) {
+			const __m512i a = sum_pair(form == FORM_Q2 ? x[c]->sum16 : x[c]->sum32, i);
+
+			m[c] = _mm512_dpwssd_epi32(m[c], min, a);
+			if (form != FORM_Q2)
+				s[c][half] = _mm512_dpwssd_epi32(
+					s[c][half], _mm512_load_si512(t->pair[i & 3][half]), a);
+		}
+	}
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++) {
+		const __m512 dx = _mm512_set1_ps(x[c]->d);
+		__m512 y = _mm512_load_ps(acc[c] + 16 * half);
+
+		y = add_scaled(y, d, dx, s[c][half]);
+		if (pairs)
+			y = add_scaled(y, _mm512_load_ps(t->shift[0][half]), dx, m[c]);
+		_mm512_store_ps(acc[c] + 16 * half, y);
+	}
+}
+
 static inline __attribute__((always_inline)) void
 product(enum k_form form, int cols, const struct tile *t, const void *const *vectors, size_t offset,
 	float (*acc)[TILE_ROWS], const char *prefetch)
 {
-	const int shifts = form == FORM_Q2 ? 16 : form == FORM_Q4 || form == FORM_Q5 ? 8 : 0;
 	const struct act_k *x[TILE_COLS];
 	__m512i s[TILE_COLS][2];
-	__m512 y[TILE_COLS][2];
 
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		x[c] = (const void *)((const char *)vectors[c] + offset);
 	sums(form, cols, t, x, prefetch, s);
-
-	const __m512 d0 = _mm512_load_ps(t->d[0][0]), d1 = _mm512_load_ps(t->d[0][1]);
-
-#pragma GCC unroll 8
-	for (int c = 0; c < cols; c++) {
-		const __m512 d = _mm512_set1_ps(x[c]->d);
-
-		y[c][0] = _mm512_fmadd_ps(_mm512_mul_ps(d0, d), _mm512_cvtepi32_ps(s[c][0]),
-					  _mm512_load_ps(acc[c]));
-		y[c][1] = _mm512_fmadd_ps(_mm512_mul_ps(d1, d), _mm512_cvtepi32_ps(s[c][1]),
-					  _mm512_load_ps(acc[c] + 16));
-	}
-#pragma GCC unroll 1
-	for (int j = 0; j < shifts; j++) {
-		const __m512 f0 = _mm512_load_ps(t->shift[j][0]);
-		const __m512 f1 = _mm512_load_ps(t->shift[j][1]);
-
-#pragma GCC unroll 8
-		for (int c = 0; c < cols; c++) {
-			const float *sum = form == FORM_Q2 ? x[c]->sum16 : x[c]->sum32;
-			const __m512 a = _mm512_set1_ps(sum[j]);
-
-			y[c][0] = _mm512_fmadd_ps(f0, a, y[c][0]);
-			y[c][1] = _mm512_fmadd_ps(f1, a, y[c][1]);
-		}
-	}
-#pragma GCC unroll 8
-	for (int c = 0; c < cols; c++) {
-		_mm512_store_ps(acc[c], y[c][0]);
-		_mm512_store_ps(acc[c] + 16, y[c][1]);
-	}
+	finish(form, cols, 0, t, x, s, acc);
+	finish(form, cols, 1, t, x, s, acc);
 }
 
 #define KERNEL(name, form, cols)                                                                 \

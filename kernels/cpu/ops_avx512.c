@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/ops_avx512.c: the AVX-512 level's table and the walk over a product: blocks of columns,
- * tiles of 32 rows, 256 weights at a time, eight columns per kernel call. Owns the order in which
- * memory is read: a tile's rows lie together in the file, and while one tile is worked on the next
- * is prefetched in file order, a few lines per step, so that memory never waits for arithmetic.
- * Called by engine workers, each with its own scratch. Refuses unknown types by assertion: the
- * model reader has checked them.
+ * kernels/cpu/ops_avx512.c: the AVX-512 level's table and the walk over a
+ * product: blocks of columns, tiles of 32 rows, 256 weights at a time, eight
+ * columns per kernel call. Owns the order in which memory is read: a tile's
+ * rows lie together in the file, and while one tile is worked on the next is
+ * prefetched in file order, a few lines per step, so that memory never waits
+ * for arithmetic. Called by engine workers, each with its own scratch. Refuses
+ * unknown types by assertion: the model reader has checked them.
  */
 #include "kernels/cpu/avx512_tile.h"
 
 #include <assert.h>
 
 #include "base/num.h"
+
+/* up to so many columns rows are read one by one, for each column again */
+#define ROW_COLS 1
 
 struct scratch {
 	struct tile tile;
@@ -20,20 +24,29 @@ struct scratch {
 };
 
 static const struct tile_format formats[] = {
-#define K(T, t, bytes)                                                                            \
-	{                                                                                         \
-		QUANT_##T, 256, bytes, sizeof(struct act_k), avx512_unpack_##t, avx512_kernel_##t \
+#define K(T, t, bytes, shift)                                                                      \
+	{                                                                                          \
+		QUANT_##T, 256, bytes, sizeof(struct act_k), avx512_unpack_##t, avx512_kernel_##t, \
+			avx512_row_##t, shift, false                                               \
 	}
-#define B(T, t, bytes, kernel)                                                 \
+#define B(T, t, bytes, kernel, min)                                            \
 	{                                                                      \
 		QUANT_##T, 32, bytes, sizeof(struct act_b), avx512_unpack_##t, \
-			avx512_kernel_##kernel                                 \
+			avx512_kernel_##kernel, avx512_row_##t, 0, min         \
 	}
-	K(Q4_K, q4_k, 144),	    K(Q6_K, q6_k, 210),		  K(Q5_K, q5_k, 176),
-	K(Q2_K, q2_k, 84),	    K(Q3_K, q3_k, 110),		  K(IQ4_XS, iq4_xs, 136),
-	B(Q8_0, q8_0, 34, block),   B(Q4_0, q4_0, 18, block),	  B(Q4_1, q4_1, 20, block_min),
-	B(Q5_0, q5_0, 22, block),   B(Q5_1, q5_1, 24, block_min), B(IQ4_NL, iq4_nl, 18, block),
-	B(MXFP4, mxfp4, 17, block),
+	K(Q4_K, q4_k, 144, AVX512_SHIFT_8),
+	K(Q6_K, q6_k, 210, 0),
+	K(Q5_K, q5_k, 176, AVX512_SHIFT_8),
+	K(Q2_K, q2_k, 84, AVX512_SHIFT_16),
+	K(Q3_K, q3_k, 110, 0),
+	K(IQ4_XS, iq4_xs, 136, 0),
+	B(Q8_0, q8_0, 34, block, false),
+	B(Q4_0, q4_0, 18, block, false),
+	B(Q4_1, q4_1, 20, block_min, true),
+	B(Q5_0, q5_0, 22, block, false),
+	B(Q5_1, q5_1, 24, block_min, true),
+	B(IQ4_NL, iq4_nl, 18, block, false),
+	B(MXFP4, mxfp4, 17, block, false),
 #undef K
 #undef B
 };
@@ -76,7 +89,8 @@ static void unpack(const struct tile_format *f, struct scratch *s, const uint8_t
 		}
 		if (rows <= first)
 			break;
-		/* the last rows: a copy with sixteen; what the spare rows hold is not stored */
+		/* the last rows: a copy with sixteen; what the spare rows hold is not
+     * stored */
 		for (size_t r = 0; r < 16; r++)
 			memcpy(s->rows[r], w + u64_min(first + r, rows - 1) * stride, bytes);
 		f->unpack(&s->tile, half, s->rows[0], ROW_BYTES_MAX, blocks);
@@ -97,7 +111,8 @@ static void store(const struct matmul *m, const struct scratch *s, size_t row, s
 	}
 }
 
-/* Rows [row, row + rows), columns [first, first + cols); @next: the rows that come after. */
+/* Rows [row, row + rows), columns [first, first + cols); @next: the rows that
+ * come after. */
 static void multiply_tile(const struct tile_format *f, const struct matmul *m, size_t row,
 			  size_t rows, size_t first, size_t cols, struct ahead next)
 {
@@ -152,6 +167,12 @@ static void matmul(const struct matmul *m)
 		return;
 	}
 
+	if (m->cols <= ROW_COLS) {
+		for (size_t c = 0; c < m->cols; c++)
+			avx512_matmul_rows(f, m, c);
+		return;
+	}
+
 	const size_t most = columns_together(div_ceil(m->n, TILE_DEPTH) * f->act_bytes);
 	const char *end = (const char *)m->w + m->row1 * m->row_bytes;
 
@@ -169,10 +190,11 @@ static void matmul(const struct matmul *m)
 
 static size_t matmul_scratch_bytes(size_t n)
 {
-	return align_up(sizeof(struct scratch), 64);
+	return align_up(u64_max(sizeof(struct scratch), avx512_rows_scratch_bytes(n)), 64);
 }
 
-/* Exactness, not speed, matters here (embedding rows, tests): the reference does it. */
+/* Exactness, not speed, matters here (embedding rows, tests): the reference
+ * does it. */
 static void dequantize(uint32_t type, const void *src, float *dst, size_t n)
 {
 	cpu_ops_scalar.dequantize(type, src, dst, n);

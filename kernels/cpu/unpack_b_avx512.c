@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/unpack_b_avx512.c: up to eight blocks of 32 of 16 rows -> half a tile, for Q4_0, Q4_1,
- * Q5_0, Q5_1, Q8_0, IQ4_NL and MXFP4. Layouts: models.md 1.4. Reads exactly the blocks named; any
- * thread. Signed formats leave as q + 128 (see kernels_b_avx512.c).
+ * kernels/cpu/unpack_b_avx512.c: up to eight blocks of 32 of 16 rows -> half a
+ * tile, for Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL and MXFP4. Layouts:
+ * models.md 1.4. Reads exactly the blocks named; any thread. Signed formats
+ * leave as q + 128 (see kernels_b_avx512.c).
  */
 #include "kernels/cpu/avx512_tile.h"
 
-/* 16 bytes of nibbles, low ones the first half of the block -> eight words of unpacked values */
+/* 16 bytes of nibbles, low ones the first half of the block -> eight words of
+ * unpacked values */
 static inline void unpack_nibbles(const uint8_t *w, size_t stride, __m512i out[8])
 {
 	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f);
@@ -30,7 +32,8 @@ static inline void unpack_table(struct tile *t, int half, unsigned block, const 
 		_mm512_store_si512(t->w[8 * block + k][half], _mm512_shuffle_epi8(values, q[k]));
 }
 
-/* nibbles with a fifth bit each from the word @high (bit j: weight j of the block), plus @add */
+/* nibbles with a fifth bit each from the word @high (bit j: weight j of the
+ * block), plus @add */
 static inline void unpack_five(struct tile *t, int half, unsigned block, const uint8_t *w,
 			       size_t stride, __m512i high, int8_t add)
 {
@@ -121,18 +124,10 @@ void avx512_unpack_iq4_nl(struct tile *t, int half, const uint8_t *w, size_t str
 
 void avx512_unpack_mxfp4(struct tile *t, int half, const uint8_t *w, size_t stride, unsigned blocks)
 {
-	const __m512i values = _mm512_broadcast_i32x4(
-		_mm_add_epi8(_mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12),
-			     _mm_set1_epi8(-128)));
+	const __m512i values = avx512_fp4_values();
 
 	for (unsigned b = 0; b < blocks; b++, w += 17) {
-		__m512i e = _mm512_and_si512(gather_rows(w, stride), _mm512_set1_epi32(255));
-		/* 2^(e - 128); e = 0 and 1 are subnormal */
-		__m512i d = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
-
-		d = _mm512_mask_sllv_epi32(d, _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2)),
-					   _mm512_set1_epi32(0x200000), e);
-		_mm512_store_si512(t->d[b][half], d);
+		_mm512_store_ps(t->d[b][half], fp4_scale(gather_rows(w, stride)));
 		unpack_table(t, half, b, w + 1, stride, values);
 	}
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/unpack_k2_avx512.c: super-blocks of 16 rows -> half a tile, for Q2_K, Q3_K and IQ4_XS.
- * Layouts: models.md 1.4. Reads exactly the 16 super-blocks; any thread.
+ * kernels/cpu/unpack_k2_avx512.c: super-blocks of 16 rows -> half a tile, for
+ * Q2_K, Q3_K and IQ4_XS. Layouts: models.md 1.4. Reads exactly the 16
+ * super-blocks; any thread.
  */
 #include "kernels/cpu/avx512_tile.h"
 
@@ -9,17 +10,25 @@ void avx512_unpack_q2_k(struct tile *t, int half, const uint8_t *w, size_t strid
 {
 	const __m512i low2 = _mm512_set1_epi32(0x03030303), low4 = _mm512_set1_epi32(15);
 	const __m512i ends = gather_rows(w + 80, stride);
-	const __m512 minus = _mm512_sub_ps(_mm512_setzero_ps(), half_high(ends));
+	const __m512 shift = _mm512_mul_ps(half_high(ends), _mm512_set1_ps(AVX512_SHIFT_16));
 	__m512i sc[4];
 
 	_mm512_store_ps(t->d[0][half], half_low(ends));
+	_mm512_store_ps(t->shift[0][half], shift);
 	transpose16(w, stride, sc);
 	for (int j = 0; j < 16; j++) {
 		__m512i byte = _mm512_srli_epi32(sc[j / 4], 8 * (j % 4));
-		__m512i m = _mm512_and_si512(_mm512_srli_epi32(byte, 4), low4);
 
 		_mm512_store_si512(t->scale[j][half], _mm512_and_si512(byte, low4));
-		_mm512_store_ps(t->shift[j][half], _mm512_mul_ps(minus, _mm512_cvtepi32_ps(m)));
+	}
+	for (int i = 0; i < 8; i++) {
+		/* the high nibbles of bytes 2i and 2i + 1 */
+		__m512i two = _mm512_srli_epi32(sc[i / 2], 16 * (i % 2) + 4);
+		__m512i b =
+			_mm512_slli_epi32(_mm512_and_si512(_mm512_srli_epi32(two, 8), low4), 16);
+
+		_mm512_store_si512(t->min[i][half],
+				   _mm512_or_si512(_mm512_and_si512(two, low4), b));
 	}
 	for (int n = 0; n < 2; n++) {
 		__m512i q[8];
@@ -33,7 +42,8 @@ void avx512_unpack_q2_k(struct tile *t, int half, const uint8_t *w, size_t strid
 	}
 }
 
-/* Sixteen 6-bit scales less 32, as (int16, 0); @s: the three words they are packed in. */
+/* Sixteen 6-bit scales less 32, as (int16, 0); @s: the three words they are
+ * packed in. */
 static inline void unpack_q3_scales(struct tile *t, int half, const __m512i s[3])
 {
 	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f), low2 = _mm512_set1_epi32(0x03030303);

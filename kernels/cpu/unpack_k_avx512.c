@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/unpack_k_avx512.c: super-blocks of 16 rows -> half a tile, for Q4_K, Q5_K and Q6_K,
- * the formats that published files are made of. Layouts: models.md 1.4. Reads exactly the 16
- * super-blocks; any thread.
+ * kernels/cpu/unpack_k_avx512.c: super-blocks of 16 rows -> half a tile, for
+ * Q4_K, Q5_K and Q6_K, the formats that published files are made of. Layouts:
+ * models.md 1.4. Reads exactly the 16 super-blocks; any thread.
  *
- * Words are transposed while they are still packed: a 32-bit word of a row holds bytes of four
- * neighbouring weights, and masks and shifts do not care which row a lane belongs to.
+ * Words are transposed while they are still packed: a 32-bit word of a row
+ * holds bytes of four neighbouring weights, and masks and shifts do not care
+ * which row a lane belongs to.
  */
 #include "kernels/cpu/avx512_tile.h"
 
@@ -18,50 +19,54 @@ static inline void store_scales(struct tile *t, int half, int first, __m512i byt
 			_mm512_and_si512(_mm512_srli_epi32(bytes, 8 * j), _mm512_set1_epi32(255)));
 }
 
-/*
- * w = d * sc * q - dmin * m, and the kernel multiplies with q - offset: what is left of a
- * sub-block is (offset * d * sc - dmin * m) times the sum of its activations.
- */
-static inline void store_shifts(struct tile *t, int half, int first, __m512 d, __m512 dmin,
-				__m512i minima)
+/* Bytes 0, 1 and 2, 3 of every word as pairs of int16. */
+static inline void store_pairs(int32_t (*to)[2][16], int half, __m512i bytes)
 {
-	for (int j = 0; j < 4; j++) {
-		__m512i m =
-			_mm512_and_si512(_mm512_srli_epi32(minima, 8 * j), _mm512_set1_epi32(255));
-		__m512i sc = _mm512_load_si512(t->scale[first + j][half]);
-		__m512 f = _mm512_mul_ps(dmin, _mm512_cvtepi32_ps(m));
+	const __m512i low = _mm512_set1_epi32(0xff);
 
-		_mm512_store_ps(t->shift[first + j][half],
-				_mm512_fmsub_ps(d, _mm512_cvtepi32_ps(sc), f));
+	for (int i = 0; i < 2; i++, bytes = _mm512_srli_epi32(bytes, 16)) {
+		__m512i high =
+			_mm512_and_si512(_mm512_slli_epi32(bytes, 8), _mm512_set1_epi32(0xff0000));
+
+		_mm512_store_si512(to[i][half],
+				   _mm512_or_si512(_mm512_and_si512(bytes, low), high));
 	}
 }
 
-/* The 16 bytes in front of Q4_K and Q5_K: d, dmin, eight 6-bit scales, eight 6-bit minima. */
+/*
+ * The 16 bytes in front of Q4_K and Q5_K: d, dmin, eight 6-bit scales, eight
+ * 6-bit minima. The kernel sums q less an offset and adds scale * (8 * sums)
+ * back, @times as often as 8 goes into it.
+ */
 static inline void unpack_header(struct tile *t, int half, const uint8_t *w, size_t stride,
-				 float offset)
+				 int times)
 {
 	const __m512i low6 = _mm512_set1_epi32(0x3f3f3f3f), low4 = _mm512_set1_epi32(0x0f0f0f0f);
-	__m512i h[4];
+	__m512i h[4], sc[2], m[2];
 
 	transpose16(w, stride, h);
-
-	__m512 d = half_low(h[0]), dmin = half_high(h[0]);
-	__m512i sc1 = select_bits(low4, h[3], _mm512_srli_epi32(h[1], 2));
-	__m512i m1 = select_bits(low4, _mm512_srli_epi32(h[3], 4), _mm512_srli_epi32(h[2], 2));
-
-	_mm512_store_ps(t->d[0][half], d);
-	store_scales(t, half, 0, _mm512_and_si512(h[1], low6));
-	store_scales(t, half, 4, _mm512_and_si512(sc1, low6));
-	d = _mm512_mul_ps(d, _mm512_set1_ps(offset));
-	store_shifts(t, half, 0, d, dmin, _mm512_and_si512(h[2], low6));
-	store_shifts(t, half, 4, d, dmin, _mm512_and_si512(m1, low6));
+	_mm512_store_ps(t->d[0][half], half_low(h[0]));
+	_mm512_store_ps(t->shift[0][half],
+			_mm512_mul_ps(half_high(h[0]), _mm512_set1_ps(AVX512_SHIFT_8)));
+	sc[0] = _mm512_and_si512(h[1], low6);
+	sc[1] = select_bits(low4, h[3], _mm512_srli_epi32(h[1], 2));
+	sc[1] = _mm512_and_si512(sc[1], low6);
+	m[0] = _mm512_and_si512(h[2], low6);
+	m[1] = select_bits(low4, _mm512_srli_epi32(h[3], 4), _mm512_srli_epi32(h[2], 2));
+	m[1] = _mm512_and_si512(m[1], low6);
+	for (int i = 0; i < 2; i++) {
+		store_scales(t, half, 4 * i, sc[i]);
+		store_pairs(t->pair + 2 * i, half,
+			    times == 2 ? _mm512_slli_epi32(sc[i], 1) : sc[i]);
+		store_pairs(t->min + 2 * i, half, m[i]);
+	}
 }
 
 void avx512_unpack_q4_k(struct tile *t, int half, const uint8_t *w, size_t stride, unsigned blocks)
 {
 	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f);
 
-	unpack_header(t, half, w, stride, 8);
+	unpack_header(t, half, w, stride, 1);
 #pragma GCC unroll 1
 	for (int chunk = 0; chunk < 4; chunk++) {
 		__m512i q[8];
@@ -81,9 +86,10 @@ void avx512_unpack_q5_k(struct tile *t, int half, const uint8_t *w, size_t strid
 	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f), low5 = _mm512_set1_epi32(0x1f1f1f1f);
 	__m512i high[8];
 
-	unpack_header(t, half, w, stride, 16);
+	unpack_header(t, half, w, stride, 2);
 	transpose32(w + 16, stride, high);
-	/* bits 2c and 2c + 1 of a byte belong to chunk c: they are rotated to bit 4 */
+	/* bits 2c and 2c + 1 of a byte belong to chunk c: they are rotated to bit 4
+   */
 	for (int k = 0; k < 8; k++)
 		high[k] = _mm512_rol_epi32(high[k], 4);
 #pragma GCC unroll 1

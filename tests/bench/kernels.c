@@ -76,11 +76,11 @@ __attribute__((target("avx512f"))) static uint64_t peak_vnni(uint64_t rounds)
 {
 	for (uint64_t i = 0; i < rounds; i++) {
 #define D(r) "vpdpbusd %%zmm16, %%zmm17, %%zmm" #r "\n\t"
-		__asm__ volatile(D(0) D(1) D(2) D(3) D(4) D(5) D(6) D(7) D(8) D(9) D(10) D(11)
-					 D(12) D(13) D(14) D(15)::
-					 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",
-					   "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
-					   "xmm13", "xmm14", "xmm15");
+		__asm__ volatile(D(0) D(1) D(2) D(3) D(4) D(5) D(6) D(7) D(8) D(9) D(10) D(11) D(12)
+					 D(13) D(14) D(15)::
+						 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5",
+						   "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
+						   "xmm12", "xmm13", "xmm14", "xmm15");
 #undef D
 	}
 	return rounds * 16 * 64;

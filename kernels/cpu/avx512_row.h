@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/avx512_row.h: what the one-column row products of the AVX-512
+ * level share.
+ *
+ * A row is read once, front to back; memory is asked for ROW_AHEAD bytes before
+ * it is used, which runs into the rows that follow (a prefetch never faults).
+ * Four super-blocks, or sixteen 32-blocks, are multiplied before their lanes
+ * are added up together: that costs a quarter of doing it one by one.
+ */
+#ifndef SLUICE_KERNELS_CPU_AVX512_ROW_H
+#define SLUICE_KERNELS_CPU_AVX512_ROW_H
+
+#include "kernels/cpu/avx512_tile.h"
+
+#define ROW_AHEAD 4096
+
+static inline __attribute__((always_inline)) void prefetch_ahead(const uint8_t *w, size_t bytes)
+{
+#pragma GCC unroll 16
+	for (size_t i = 0; i < bytes; i += 64)
+		_mm_prefetch((const char *)w + ROW_AHEAD + i, _MM_HINT_T0);
+}
+
+/* 16 bytes at each of @count <= 4 places @step bytes apart, a lane each; lanes
+ * beyond are zero */
+static inline __attribute__((always_inline)) __m512i load_some(const void *from, size_t step,
+							       int count)
+{
+	const uint8_t *w = from;
+	__m512i z = _mm512_zextsi128_si512(_mm_loadu_si128((const void *)w));
+
+	if (count > 1)
+		z = _mm512_inserti32x4(z, _mm_loadu_si128((const void *)(w + step)), 1);
+	if (count > 2)
+		z = _mm512_inserti32x4(z, _mm_loadu_si128((const void *)(w + 2 * step)), 2);
+	if (count > 3)
+		z = _mm512_inserti32x4(z, _mm_loadu_si128((const void *)(w + 3 * step)), 3);
+	return z;
+}
+
+/* lane L of the result: sums of lane L of s[0], s[1], s[2], s[3] */
+static inline __m512i add_words(const __m512i s[4])
+{
+	__m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(s[0], s[1]),
+				     _mm512_unpackhi_epi32(s[0], s[1]));
+	__m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(s[2], s[3]),
+				     _mm512_unpackhi_epi32(s[2], s[3]));
+
+	return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+}
+
+/* the four lanes added up */
+static inline __m128i add_lanes(__m512i s)
+{
+	__m256i a = _mm256_add_epi32(_mm512_castsi512_si256(s), _mm512_extracti64x4_epi64(s, 1));
+
+	return _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+}
+
+/* sums of s[0], s[1], s[2], s[3] */
+static inline void store_sums(int32_t *to, const __m512i s[4])
+{
+	_mm_storeu_si128((void *)to, add_lanes(add_words(s)));
+}
+
+/* the sum of each lane */
+static inline void store_lane_sums(int32_t *to, __m512i s)
+{
+	const __m512i first = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+
+	s = _mm512_add_epi32(s, _mm512_shuffle_epi32(s, _MM_PERM_CDAB));
+	s = _mm512_add_epi32(s, _mm512_shuffle_epi32(s, _MM_PERM_BADC));
+	_mm_storeu_si128((void *)to, _mm512_castsi512_si128(_mm512_permutexvar_epi32(first, s)));
+}
+
+/* A row function from one that does @count <= 4 super-blocks from block @b on.
+ */
+#define ROW(name, group, bytes)                                                \
+	void avx512_row_##name(const uint8_t *w, const void *x, size_t blocks, \
+			       struct row_sums out)                            \
+	{                                                                      \
+		const struct act_k *a = x;                                     \
+		size_t b = 0;                                                  \
+                                                                               \
+		for (; b + 4 <= blocks; b += 4)                                \
+			group(w + b * (bytes), a + b, 4, b, out);              \
+		if (blocks - b == 3)                                           \
+			group(w + b * (bytes), a + b, 3, b, out);              \
+		else if (blocks - b == 2)                                      \
+			group(w + b * (bytes), a + b, 2, b, out);              \
+		else if (blocks - b == 1)                                      \
+			group(w + b * (bytes), a + b, 1, b, out);              \
+	}
+
+#endif

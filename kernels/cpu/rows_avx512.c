@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/rows_avx512.c: one column of a product, sixteen rows at a time:
+ * each row is read in file order into whole numbers, then the rows become lanes
+ * and their floats are added block by block, in the order and with the
+ * operations of the tile kernels. Called by ops_avx512.c, any thread.
+ */
+#include "kernels/cpu/avx512_tile.h"
+
+#include "base/num.h"
+
+/* of one column: [row][block], the blocks of a row padded to @pitch */
+struct numbers {
+	int32_t *sum, *min;
+	uint32_t *d;
+	size_t pitch;
+};
+
+static inline size_t pitch_of(size_t blocks)
+{
+	return align_up(blocks, 16);
+}
+
+size_t avx512_rows_scratch_bytes(size_t n)
+{
+	return 3 * 16 * pitch_of(div_ceil(n, 32)) * sizeof(int32_t);
+}
+
+/* blocks b..b+3 of sixteen rows */
+static inline void load_lanes(const void *from, size_t pitch, size_t b, __m512i t[4])
+{
+	transpose16((const uint8_t *)from + 4 * b, 4 * pitch, t);
+}
+
+static __m512 finish_k(const struct tile_format *f, struct numbers a, size_t blocks,
+		       const struct act_k *x)
+{
+	const __m512 shift = _mm512_set1_ps(f->shift);
+	__m512 y = _mm512_setzero_ps();
+
+	for (size_t b = 0; b < blocks; b += 4) {
+		__m512i sum[4], min[4], d[4];
+
+		load_lanes(a.sum, a.pitch, b, sum);
+		load_lanes(a.d, a.pitch, b, d);
+		if (f->shift != 0)
+			load_lanes(a.min, a.pitch, b, min);
+		for (size_t i = 0; i < 4 && b + i < blocks; i++) {
+			const __m512 dx = _mm512_set1_ps(x[b + i].d);
+
+			y = add_scaled(y, half_low(d[i]), dx, sum[i]);
+			if (f->shift != 0)
+				y = add_scaled(y, _mm512_mul_ps(half_high(d[i]), shift), dx,
+					       min[i]);
+		}
+	}
+	return y;
+}
+
+static __m512 finish_b(const struct tile_format *f, struct numbers a, size_t blocks,
+		       const struct act_b *x)
+{
+	__m512 y = _mm512_setzero_ps();
+
+	for (size_t b = 0; b < blocks; b += 4) {
+		__m512i sum[4], d[4];
+
+		load_lanes(a.sum, a.pitch, b, sum);
+		load_lanes(a.d, a.pitch, b, d);
+		for (size_t i = 0; i < 4 && b + i < blocks; i++) {
+			const struct act_b *v = &x[(b + i) / 8];
+			const size_t j = (b + i) % 8;
+			const __m512 dx = _mm512_set1_ps(v->d[j]);
+			const __m512 dw = f->type == QUANT_MXFP4 ? fp4_scale(d[i]) : half_low(d[i]);
+
+			if (f->min) {
+				y = add_scaled(y, dw, dx, sum[i]);
+				y = _mm512_fmadd_ps(half_high(d[i]), _mm512_set1_ps(v->sum[j]), y);
+			} else {
+				sum[i] = _mm512_add_epi32(sum[i], _mm512_set1_epi32(v->by32[j]));
+				y = add_scaled(y, dw, dx, sum[i]);
+			}
+		}
+	}
+	return y;
+}
+
+void avx512_matmul_rows(const struct tile_format *f, const struct matmul *m, size_t col)
+{
+	const size_t blocks = m->n / f->block, pitch = pitch_of(blocks);
+	const uint8_t *w = (const uint8_t *)m->w + m->row0 * m->row_bytes;
+	const void *x = m->x[col];
+	int32_t *words = m->scratch;
+	const struct numbers a = { .sum = words,
+				   .min = words + 16 * pitch,
+				   .d = (uint32_t *)words + 32 * pitch,
+				   .pitch = pitch };
+
+	for (size_t row = m->row0; row < m->row1; row += 16) {
+		const size_t rows = u64_min(16, m->row1 - row);
+		__m512 y;
+
+		/* of rows that are not there the numbers are stale and the floats not
+     * stored */
+		for (size_t r = 0; r < rows; r++, w += m->row_bytes) {
+			const struct row_sums out = { a.sum + r * pitch, a.min + r * pitch,
+						      a.d + r * pitch };
+
+			f->row(w, x, blocks, out);
+		}
+		y = f->block == 32 ? finish_b(f, a, blocks, x) : finish_k(f, a, blocks, x);
+		_mm512_mask_storeu_ps(m->y[col] + row, (__mmask16)((1u << rows) - 1), y);
+	}
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/rows_b_avx512.c: one row times one vector for formats with blocks
+ * of 32, in file order: whole numbers only, see avx512_tile.h. Any thread.
+ *
+ * Four blocks stand in the four 128-bit lanes, their first and second halves in
+ * two registers. Signed formats are multiplied as q + 128; who adds the floats
+ * up takes the offset away.
+ */
+#include "kernels/cpu/avx512_row.h"
+
+enum b_form { FORM_NIBBLE, FORM_TABLE, FORM_FIVE, FORM_EIGHT };
+
+/* @add, in bytes of four blocks' first (@half 0) or second halves whose fifth
+ * bit is set */
+static inline __m512i fifth_bits(__m512i q, const uint8_t *w, size_t bytes, int count, int half)
+{
+	uint64_t mask = 0;
+
+	for (int i = 0; i < count; i++) {
+		uint16_t bits;
+
+		memcpy(&bits, w + bytes * (size_t)i + 2 * half, 2);
+		mask |= (uint64_t)bits << 16 * i;
+	}
+	return _mm512_mask_add_epi8(q, mask, q, _mm512_set1_epi8(16));
+}
+
+/* what the kernels for one format differ in; constants after inlining */
+struct b_format {
+	enum b_form form;
+	size_t bytes, qs, qh; /* of a block, and where the fields are */
+	int add;	      /* to every value */
+	__m512i values;	      /* FORM_TABLE */
+};
+
+/* @count <= 4 blocks from @w on: sums of four products */
+static inline __attribute__((always_inline)) __m512i
+quad(const struct b_format *f, const uint8_t *w, const int8_t *x, int count)
+{
+	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f);
+	const __m512i add = _mm512_set1_epi8((char)f->add);
+	__m512i a = load_some(w + f->qs, f->bytes, count), b, s;
+
+	if (f->form == FORM_EIGHT) {
+		b = load_some(w + f->qs + 16, f->bytes, count);
+	} else {
+		b = _mm512_and_si512(_mm512_srli_epi16(a, 4), low4);
+		a = _mm512_and_si512(a, low4);
+	}
+	if (f->form == FORM_TABLE) {
+		a = _mm512_shuffle_epi8(f->values, a);
+		b = _mm512_shuffle_epi8(f->values, b);
+	}
+	if (f->form == FORM_FIVE) {
+		a = fifth_bits(a, w + f->qh, f->bytes, count, 0);
+		b = fifth_bits(b, w + f->qh, f->bytes, count, 1);
+	}
+	if (f->add) {
+		a = _mm512_add_epi8(a, add);
+		b = _mm512_add_epi8(b, add);
+	}
+	s = _mm512_dpbusd_epi32(_mm512_setzero_si512(), a, _mm512_load_si512(x));
+	return _mm512_dpbusd_epi32(s, b, _mm512_load_si512(x + 64));
+}
+
+static inline __attribute__((always_inline)) void row(const struct b_format *f, const uint8_t *w,
+						      const void *vector, size_t blocks,
+						      struct row_sums out)
+{
+	/* word i of lane L is the sum of block 4i + L */
+	const __m512i order =
+		_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+	const int8_t *x;
+	size_t b = 0;
+	__m512i s[4];
+
+	for (; b + 16 <= blocks; b += 16, w += 16 * f->bytes) {
+		prefetch_ahead(w, 16 * f->bytes);
+		for (size_t i = 0; i < 16; i++)
+			memcpy(&out.d[b + i], w + f->bytes * i, 4);
+#pragma GCC unroll 4
+		for (size_t i = 0; i < 4; i++) {
+			x = ((const struct act_b *)vector)[b / 8 + i / 2].q + 128 * (i % 2);
+			s[i] = quad(f, w + 4 * i * f->bytes, x, 4);
+		}
+		_mm512_storeu_si512(out.sum + b, _mm512_permutexvar_epi32(order, add_words(s)));
+	}
+	for (; b < blocks; b += 4, w += 4 * f->bytes) {
+		x = ((const struct act_b *)vector)[b / 8].q + 128 * (b / 4 % 2);
+		for (size_t i = 0; i < 4 && b + i < blocks; i++)
+			memcpy(&out.d[b + i], w + f->bytes * i, 4);
+		switch (blocks - b) {
+		case 1:
+			s[0] = quad(f, w, x, 1);
+			break;
+		case 2:
+			s[0] = quad(f, w, x, 2);
+			break;
+		case 3:
+			s[0] = quad(f, w, x, 3);
+			break;
+		default:
+			s[0] = quad(f, w, x, 4);
+			break;
+		}
+		store_lane_sums(out.sum + b, s[0]);
+	}
+}
+
+#define ROW_B(name, ...)                                                       \
+	void avx512_row_##name(const uint8_t *w, const void *x, size_t blocks, \
+			       struct row_sums out)                            \
+	{                                                                      \
+		const struct b_format f = { __VA_ARGS__ };                     \
+                                                                               \
+		row(&f, w, x, blocks, out);                                    \
+	}
+
+ROW_B(q8_0, .form = FORM_EIGHT, .bytes = 34, .qs = 2, .add = 128)
+ROW_B(q4_0, .form = FORM_NIBBLE, .bytes = 18, .qs = 2, .add = 120)
+ROW_B(q4_1, .form = FORM_NIBBLE, .bytes = 20, .qs = 4)
+ROW_B(q5_0, .form = FORM_FIVE, .bytes = 22, .qs = 6, .qh = 2, .add = 112)
+ROW_B(q5_1, .form = FORM_FIVE, .bytes = 24, .qs = 8, .qh = 4)
+ROW_B(iq4_nl, .form = FORM_TABLE, .bytes = 18, .qs = 2, .values = avx512_iq4_values())
+ROW_B(mxfp4, .form = FORM_TABLE, .bytes = 17, .qs = 1, .values = avx512_fp4_values())
