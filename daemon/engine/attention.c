@@ -132,9 +132,12 @@ static void prepare_heads(const struct mixer_args *a, unsigned tid)
 	}
 }
 
-/* Rows [row, row + rows) of the query against @n_valid positions of a block, into @p. */
+/*
+ * Rows [row, row + rows) of the query against @n_valid positions of a block, into @p; @more: the
+ * next block follows.
+ */
 static void attend_block(const struct mixer_args *a, const struct batch_run *run, uint32_t head,
-			 uint32_t block, unsigned n_valid, size_t row, size_t rows,
+			 uint32_t block, unsigned n_valid, bool more, size_t row, size_t rows,
 			 struct partial p)
 {
 	size_t dims = a->model->head_dim;
@@ -148,11 +151,15 @@ static void attend_block(const struct mixer_args *a, const struct batch_run *run
 		.l = p.l,
 		.acc = p.acc,
 	};
-	void *k, *v;
+	void *k, *v, *next;
 
 	seq_kv(run->seq, a->layer_index, head, block, &k, &v);
 	args.k = k;
 	args.v = v;
+	if (more) {
+		seq_kv(run->seq, a->layer_index, head, block + 1, &next, &v);
+		args.next_k = next;
+	}
 	a->fops->attend(&args);
 }
 
@@ -175,11 +182,11 @@ static void tile_block(const struct mixer_args *a, const struct tile *t, uint32_
 	size_t row = row_of(a, t->head, t->run->first + t->t0), dims = a->model->head_dim;
 
 	for (; i < t->n && i < full; i++)
-		attend_block(a, t->run, t->head, block, pos + i - start + 1, row + i * group, group,
-			     rows_from(p, i * group, dims));
+		attend_block(a, t->run, t->head, block, pos + i - start + 1, false, row + i * group,
+			     group, rows_from(p, i * group, dims));
 	if (i < t->n)
-		attend_block(a, t->run, t->head, block, KV_BLOCK, row + i * group,
-			     (t->n - i) * group, rows_from(p, i * group, dims));
+		attend_block(a, t->run, t->head, block, KV_BLOCK, start + KV_BLOCK < pos + t->n,
+			     row + i * group, (t->n - i) * group, rows_from(p, i * group, dims));
 }
 
 static void run_tile(const struct mixer_args *a, unsigned tid, const struct tile *t)
@@ -252,7 +259,7 @@ static void run_segment(const struct mixer_args *a, uint32_t column, uint32_t he
 			break;
 		attend_block(a, run, head, b,
 			     (unsigned)u64_min(KV_BLOCK, position + 1 - b * KV_BLOCK),
-			     row_of(a, head, column), group, slot);
+			     (b + 1) * KV_BLOCK <= position, row_of(a, head, column), group, slot);
 	}
 }
 

@@ -22,6 +22,35 @@
 #define MAX_VECTORS  4
 #define BLOCK_VECTOR (KV_BLOCK / VL)
 
+/*
+ * Memory to fetch while a tile is computed, so that a cold cache streams at the speed of memory: V
+ * during the scores, the next block's K during the values, only by the first rows of a call. The
+ * tile takes its share of the other matrix, spread evenly over its steps.
+ */
+struct ahead {
+	const uint8_t *at;
+	size_t step; /* bytes per step; 0: stay, which costs a load that hits */
+};
+
+static inline struct ahead ahead_of(const struct attend_args *a, const void *other, size_t row,
+				    size_t share, size_t shares, size_t n_shares, size_t steps)
+{
+	size_t bytes = kv_block_bytes(a->type, a->head_dim);
+
+	if (row || !other)
+		return (struct ahead){ .at = (const uint8_t *)(a->q + row * a->head_dim) };
+	return (struct ahead){ .at = (const uint8_t *)other + bytes / n_shares * share,
+			       .step = bytes * shares / n_shares / steps };
+}
+
+/* @most: the step's bound, known to the compiler */
+ALWAYS void fetch(struct ahead *f, const size_t most)
+{
+	for (size_t i = 0; i < most; i += 64)
+		_mm_prefetch((const char *)f->at + i, _MM_HINT_T0);
+	f->at += f->step;
+}
+
 /* s[r][position] for @n_rows rows and the positions of @n_tiles tiles from @tile on. */
 ALWAYS void score_tile(const struct attend_args *a, const enum kv_type type, const unsigned n_rows,
 		       const unsigned n_tiles, size_t row, unsigned tile, float (*s)[KV_BLOCK])
@@ -31,6 +60,7 @@ ALWAYS void score_tile(const struct attend_args *a, const enum kv_type type, con
 	const unsigned n_vectors = n_tiles * PER_TILE;
 	const uint8_t *k = (const uint8_t *)a->k + tile * tile_bytes;
 	const float *q = a->q + row * dims;
+	struct ahead ahead = ahead_of(a, a->v, row, tile, n_tiles, KV_TILES, dims);
 	vf sum[MAX_ROWS][MAX_VECTORS], scale[MAX_VECTORS], value[MAX_VECTORS];
 
 	for (unsigned r = 0; r < n_rows; r++)
@@ -44,6 +74,7 @@ ALWAYS void score_tile(const struct attend_args *a, const enum kv_type type, con
 			k += 2 * KV_TILE;
 		}
 		for (size_t i = d; i < d + group; i++) {
+			fetch(&ahead, n_tiles * KV_TILE * 2);
 			for (unsigned v = 0; v < n_vectors; v++) {
 				const uint8_t *at = k + v / PER_TILE * tile_bytes;
 
@@ -112,6 +143,7 @@ ALWAYS void value_tile(const struct attend_args *a, const enum kv_type type, con
 	const uint8_t *at[MAX_VECTORS];
 	float scale[MAX_VECTORS][KV_BLOCK];
 	float *acc = a->acc + row * dims + tile * KV_TILE;
+	struct ahead ahead = ahead_of(a, a->next_k, row, tile, n_tiles, dims / KV_TILE, KV_BLOCK);
 	vf sum[MAX_ROWS][MAX_VECTORS], value[MAX_VECTORS];
 
 	for (unsigned v = 0; v < n_vectors; v++) {
@@ -131,6 +163,7 @@ ALWAYS void value_tile(const struct attend_args *a, const enum kv_type type, con
 			sum[r][v] =
 				vf_mul(vf_load(acc + r * dims + v * VL), vf_set1(correction[r]));
 	for (unsigned j = 0; j < a->n_valid; j++) {
+		fetch(&ahead, n_tiles * KV_TILE * 2);
 		for (unsigned v = 0; v < n_vectors; v++) {
 			if (type == KV_F16)
 				value[v] = vf_load_half(at[v] + j * KV_TILE * 2);

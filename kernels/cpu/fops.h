@@ -26,7 +26,8 @@ struct attend_args {
 	enum kv_type type;
 	size_t head_dim;
 	const void *k, *v;
-	unsigned n_valid; /* 1 .. KV_BLOCK */
+	const void *next_k; /* K that this thread takes next, fetched ahead; NULL: none */
+	unsigned n_valid;   /* 1 .. KV_BLOCK */
 	size_t rows;
 	const float *q; /* [rows][head_dim], scaled */
 	float *m, *l;	/* [rows] */

@@ -338,6 +338,7 @@ static void run_attend(const struct float_ops *f, enum kv_type type, size_t dims
 				       .head_dim = dims,
 				       .k = b->k,
 				       .v = b->v,
+				       .next_k = first % 2 ? b->k : NULL,
 				       .n_valid = n_valid,
 				       .rows = rows,
 				       .q = q + first * dims,
