@@ -79,3 +79,14 @@ $(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) tests/unit/serve/fake_rooms.c $(wildcard
 	@echo "  FUZZ    $@"
 	@clang $(CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ \
 		$(FUZZ_PROTO_SRC) $(filter -lsystemd,$(LIBS)) -pthread
+
+# ---- fuzzing: the tokenizer
+# make O=... $(O)/fuzz/fuzz_tokenizer, then here: $(O)/fuzz/fuzz_tokenizer -max_len=4096 WORK_DIR
+FUZZ_TOKENIZER_SRC := tests/fuzz/fuzz_tokenizer.c base/err.c kernels/quant.c \
+	$(wildcard daemon/model/tokenizer*.c daemon/model/gguf*.c) \
+	$(addprefix daemon/model/,pretok.c detok.c)
+$(O)/fuzz/fuzz_tokenizer: $(FUZZ_TOKENIZER_SRC) $(wildcard daemon/model/*.h base/*.h kernels/quant.h)
+	@mkdir -p $(@D)
+	@echo "  FUZZ    $@"
+	@clang -std=gnu11 $(WARN) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+		-D_GNU_SOURCE -I. -Idaemon -o $@ $(FUZZ_TOKENIZER_SRC) -lpcre2-8 -lm -pthread
