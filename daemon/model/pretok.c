@@ -2,7 +2,7 @@
 /*
  * daemon/model/pretok.c: the splits of gpt-2, qwen2 and qwen35 (design/models.md section 4).
  *
- * Owns the class of every code point (letter, number, mark, white space) and the rules of the
+ * Owns the class of every code point, one table per process (letter, number, mark, white space) and the rules of the
  * split. White space is Unicode's White_Space, not PCRE2's \s, which under UCP also takes U+180E.
  * Ignoring case, 's also takes U+017F (long s), which folds to s. NFC is not applied: byte-exact
  * round trips matter more here than equal ids for text in another normal form.
@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <pcre2.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -39,9 +40,13 @@ enum kind { KIND_GPT2, KIND_QWEN2, KIND_QWEN35, KIND_NR };
 
 struct pretok {
 	enum kind kind;
-	uint8_t letters;	      /* classes that make a word */
-	uint8_t class[N_CODE_POINTS]; /* 0: a symbol */
+	uint8_t letters; /* classes that make a word */
 };
+
+/* The class of each code point, 0 for a symbol. Written once per process, constant afterwards. */
+static uint8_t classes[N_CODE_POINTS];
+static pthread_once_t classes_once = PTHREAD_ONCE_INIT;
+static int classes_rc;
 
 /* Unicode's White_Space, inside brackets. */
 #define WS                                                                                       \
@@ -93,8 +98,7 @@ static uint8_t *all_characters(size_t *ret_len)
 }
 
 /* Adds @bit to the class of every character in the pieces of @text that @pattern matches. */
-static int classify(struct pretok *p, const uint8_t *text, size_t len, const char *pattern,
-		    uint8_t bit)
+static int classify(const uint8_t *text, size_t len, const char *pattern, uint8_t bit)
 {
 	uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, cp;
 	pcre2_match_data *match = NULL;
@@ -116,7 +120,7 @@ static int classify(struct pretok *p, const uint8_t *text, size_t len, const cha
 		span = pcre2_get_ovector_pointer(match);
 		for (offset = span[0]; offset < span[1];) {
 			offset += utf8_decode(text + offset, len - offset, &cp);
-			p->class[cp] |= bit;
+			classes[cp] |= bit;
 		}
 	}
 	pcre2_match_data_free(match);
@@ -124,47 +128,43 @@ static int classify(struct pretok *p, const uint8_t *text, size_t len, const cha
 	return rc == PCRE2_ERROR_NOMATCH ? 0 : rc == PCRE2_ERROR_NOMEMORY ? -ENOMEM : -EIO;
 }
 
-static int classify_all(struct pretok *p)
+static void classify_all(void)
 {
 	size_t len;
 	uint8_t *text = all_characters(&len);
-	int rc;
+	int rc = text ? 0 : -ENOMEM;
 
-	if (!text)
-		return -ENOMEM;
-	rc = classify(p, text, len, "\\p{L}+", LETTER);
 	if (!rc)
-		rc = classify(p, text, len, "\\p{N}+", NUMBER);
+		rc = classify(text, len, "\\p{L}+", LETTER);
 	if (!rc)
-		rc = classify(p, text, len, "\\p{M}+", MARK);
+		rc = classify(text, len, "\\p{N}+", NUMBER);
 	if (!rc)
-		rc = classify(p, text, len, "[" WS "]+", SPACE);
+		rc = classify(text, len, "\\p{M}+", MARK);
 	if (!rc)
-		rc = classify(p, text, len, "[\\r\\n]+", NEWLINE);
+		rc = classify(text, len, "[" WS "]+", SPACE);
+	if (!rc)
+		rc = classify(text, len, "[\\r\\n]+", NEWLINE);
 	free(text);
-	return rc;
+	classes_rc = rc;
 }
 
 int pretok_create(const char *name, struct pretok **ret)
 {
 	struct pretok *p;
 	size_t i = 0;
-	int rc;
 
 	while (i < ARRAY_LEN(names) && strcmp(names[i].name, name) != 0)
 		i++;
 	if (i == ARRAY_LEN(names))
 		return -ENOENT;
+	pthread_once(&classes_once, classify_all);
+	if (classes_rc)
+		return classes_rc;
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
 	p->kind = names[i].kind;
 	p->letters = kinds[p->kind].letters;
-	rc = classify_all(p);
-	if (rc) {
-		pretok_destroy(p);
-		return rc;
-	}
 	*ret = p;
 	return 0;
 }
@@ -182,39 +182,36 @@ const char *pretok_pattern(const struct pretok *p)
 /* ---- the split ---- */
 
 /* The class of the character at @s and its length (1 for an invalid byte). s < end. */
-static inline unsigned class_at(const struct pretok *p, const uint8_t *s, const uint8_t *end,
-				unsigned *ret_len)
+static inline unsigned class_at(const uint8_t *s, const uint8_t *end, unsigned *ret_len)
 {
 	uint32_t cp;
 	unsigned n;
 
 	if (*s < 0x80) {
 		*ret_len = 1;
-		return p->class[*s];
+		return classes[*s];
 	}
 	n = utf8_decode(s, (size_t)(end - s), &cp);
 	*ret_len = n ? n : 1;
-	return n ? p->class[cp] : 0;
+	return n ? classes[cp] : 0;
 }
 
 /* Past the characters that have any of the classes in @mask. */
-static const uint8_t *skip_class(const struct pretok *p, const uint8_t *s, const uint8_t *end,
-				 unsigned mask)
+static const uint8_t *skip_class(const uint8_t *s, const uint8_t *end, unsigned mask)
 {
 	unsigned n;
 
-	while (s < end && (class_at(p, s, end, &n) & mask))
+	while (s < end && (class_at(s, end, &n) & mask))
 		s += n;
 	return s;
 }
 
 /* Past the symbols: characters without any of the classes in @mask. */
-static const uint8_t *skip_symbols(const struct pretok *p, const uint8_t *s, const uint8_t *end,
-				   unsigned mask)
+static const uint8_t *skip_symbols(const uint8_t *s, const uint8_t *end, unsigned mask)
 {
 	unsigned n;
 
-	while (s < end && !(class_at(p, s, end, &n) & mask))
+	while (s < end && !(class_at(s, end, &n) & mask))
 		s += n;
 	return s;
 }
@@ -243,9 +240,9 @@ static size_t contraction(const uint8_t *s, size_t len, bool any_case)
  * White space at @s that nothing before took: all of it at the end of the text, else all but the
  * last character, which the next piece may want for itself; a single one stands alone.
  */
-static const uint8_t *white_space(const struct pretok *p, const uint8_t *s, const uint8_t *end)
+static const uint8_t *white_space(const uint8_t *s, const uint8_t *end)
 {
-	const uint8_t *stop = skip_class(p, s, end, SPACE), *last = stop;
+	const uint8_t *stop = skip_class(s, end, SPACE), *last = stop;
 
 	if (stop == end)
 		return stop;
@@ -255,7 +252,7 @@ static const uint8_t *white_space(const struct pretok *p, const uint8_t *s, cons
 	return last > s ? last : stop;
 }
 
-static const uint8_t *next_gpt2(const struct pretok *p, const uint8_t *s, const uint8_t *end)
+static const uint8_t *next_gpt2(const uint8_t *s, const uint8_t *end)
 {
 	const uint8_t *word = s;
 	unsigned n, class;
@@ -268,18 +265,18 @@ static const uint8_t *next_gpt2(const struct pretok *p, const uint8_t *s, const 
 	}
 	if (*s == ' ' && s + 1 < end)
 		word = s + 1;
-	class = class_at(p, word, end, &n);
+	class = class_at(word, end, &n);
 	if (class & (LETTER | NUMBER))
-		return skip_class(p, word, end, class);
+		return skip_class(word, end, class);
 	if (!(class & SPACE))
-		return skip_symbols(p, word, end, LETTER | NUMBER | SPACE);
-	return white_space(p, s, end);
+		return skip_symbols(word, end, LETTER | NUMBER | SPACE);
+	return white_space(s, end);
 }
 
 /* The last CR or LF in the white space at @s, or NULL. */
-static const uint8_t *last_newline(const struct pretok *p, const uint8_t *s, const uint8_t *end)
+static const uint8_t *last_newline(const uint8_t *s, const uint8_t *end)
 {
-	const uint8_t *stop = skip_class(p, s, end, SPACE);
+	const uint8_t *stop = skip_class(s, end, SPACE);
 
 	while (stop > s)
 		if (*--stop == '\n' || *stop == '\r')
@@ -289,7 +286,7 @@ static const uint8_t *last_newline(const struct pretok *p, const uint8_t *s, con
 
 static const uint8_t *next_qwen(const struct pretok *p, const uint8_t *s, const uint8_t *end)
 {
-	unsigned n, m, class = class_at(p, s, end, &n), after = 0;
+	unsigned n, m, class = class_at(s, end, &n), after = 0;
 	const uint8_t *found;
 	size_t short_form;
 
@@ -299,26 +296,26 @@ static const uint8_t *next_qwen(const struct pretok *p, const uint8_t *s, const 
 			return s + short_form;
 	}
 	if (s + n < end)
-		after = class_at(p, s + n, end, &m);
+		after = class_at(s + n, end, &m);
 	if (!(class & (NEWLINE | LETTER | NUMBER)) && (after & p->letters))
-		return skip_class(p, s + n, end, p->letters);
+		return skip_class(s + n, end, p->letters);
 	if (class & p->letters)
-		return skip_class(p, s, end, p->letters);
+		return skip_class(s, end, p->letters);
 	if (class & NUMBER)
 		return s + n;
 	found = *s == ' ' && s + 1 < end && !(after & (p->letters | NUMBER | SPACE)) ? s + 1 : s;
 	if (found > s || !(class & SPACE)) {
-		found = skip_symbols(p, found, end, p->letters | NUMBER | SPACE);
-		return skip_class(p, found, end, NEWLINE);
+		found = skip_symbols(found, end, p->letters | NUMBER | SPACE);
+		return skip_class(found, end, NEWLINE);
 	}
-	found = last_newline(p, s, end);
-	return found ? found + 1 : white_space(p, s, end);
+	found = last_newline(s, end);
+	return found ? found + 1 : white_space(s, end);
 }
 
 size_t pretok_next(const struct pretok *p, const char *text, size_t len)
 {
 	const uint8_t *s = (const uint8_t *)text, *end = s + len;
-	const uint8_t *stop = p->kind == KIND_GPT2 ? next_gpt2(p, s, end) : next_qwen(p, s, end);
+	const uint8_t *stop = p->kind == KIND_GPT2 ? next_gpt2(s, end) : next_qwen(p, s, end);
 
 	return (size_t)(stop - s);
 }
