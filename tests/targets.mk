@@ -81,7 +81,7 @@ $(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) tests/unit/serve/fake_rooms.c $(wildcard
 		$(FUZZ_PROTO_SRC) $(filter -lsystemd,$(LIBS)) -pthread
 
 # ---- fuzzing: the tokenizer
-# make O=... $(O)/fuzz/fuzz_tokenizer, then here: $(O)/fuzz/fuzz_tokenizer -max_len=4096 WORK_DIR
+# make O=... $(O)/fuzz/fuzz_tokenizer, then here: $(O)/fuzz/fuzz_tokenizer -max_len=4096 WORK_DIR tests/fuzz/seeds/tokenizer
 FUZZ_TOKENIZER_SRC := tests/fuzz/fuzz_tokenizer.c base/err.c kernels/quant.c \
 	$(wildcard daemon/model/tokenizer*.c daemon/model/gguf*.c) \
 	$(addprefix daemon/model/,pretok.c detok.c)
