@@ -151,16 +151,22 @@ def compare(runs, tests):
 
 
 def in_memory(args):
-    runs = Runs(args)
+    runs, status = Runs(args), None
     tests = ["-p", str(args.prompt), "-n", str(args.generate)]
-    with Daemon(args.build, args.model, "--threads", args.threads, "--host-budget", "100%") as d:
-        status = d.filled()
-        print(f"in memory: {args.rounds} rounds of sluice, llama.cpp, llama.cpp, sluice", file=sys.stderr)
-        for _ in range(args.rounds):
+
+    def ours():
+        # a daemon for each run: nothing of ours is in memory while the peer runs
+        with Daemon(args.build, args.model, "--threads", args.threads, "--host-budget", "100%") as d:
+            filled = d.filled()
             runs.ours(d, tests, args.reps)
-            runs.peer(tests, args.reps)
-            runs.peer(tests, args.reps)
-            runs.ours(d, tests, args.reps)
+        return filled
+
+    print(f"in memory: {args.rounds} rounds of sluice, llama.cpp, llama.cpp, sluice", file=sys.stderr)
+    for _ in range(args.rounds):
+        status = ours()
+        runs.peer(tests, args.reps)
+        runs.peer(tests, args.reps)
+        ours()
     return {"what": "model in memory", "status": status, "runs": runs.log,
             "result": compare(runs.log, [f"pp{args.prompt}", f"tg{args.generate}"])}
 
