@@ -191,7 +191,9 @@ def disk_rates(start, end):
     def delta(key):
         return end[key] - start[key]
 
-    rates = {"stalled_gbs": delta("bytes_read") / 1e9 / max(delta("stall_seconds"), 1e-9)}
+    uses = delta("hits") + delta("misses")
+    rates = {"stalled_gbs": delta("bytes_read") / 1e9 / max(delta("stall_seconds"), 1e-9),
+             "hit_ratio": delta("hits") / uses if uses else None, "stall_seconds": delta("stall_seconds")}
     if "read_busy_seconds" in end:
         rates["busy_gbs"] = delta("bytes_read") / 1e9 / max(delta("read_busy_seconds"), 1e-9)
     return rates
@@ -218,7 +220,7 @@ def half(args):
             run["process_bytes"] = machine.process_memory(d.process.pid)
         rates = [r[0] for r in (before, after) if r[0]]
         disk.append({"fio_gbs": statistics.mean(rates) if rates else None, "buffers": before[1],
-                     "over_all_gbs": run["rows"][0]["read_gbs"], **disk_rates(start, end)})
+                     **disk_rates(start, end)})
         return status
 
     def peer():
@@ -251,11 +253,11 @@ def markdown(report, args):
         for d in part.get("disk", []):
             if not d["fio_gbs"]:
                 continue
-            for key, what in (("busy_gbs", "while reading"), ("stalled_gbs", "bytes over stalled time"),
-                              ("over_all_gbs", "over all")):
+            for key, what in (("busy_gbs", "while reading"), ("stalled_gbs", "bytes over stalled time")):
                 if key in d:
                     lines.append(f"disk, {what}: sluice {d[key]:.2f} GB/s, fio {d['fio_gbs']:.2f} GB/s ({d['buffers']}, "
-                                 f"{part['request_bytes']} bytes, depth {part['depth']}): {d[key] / d['fio_gbs']:.2f}")
+                                 f"{part['request_bytes']} bytes, depth {part['depth']}): {d[key] / d['fio_gbs']:.2f}; "
+                                 f"hit rate {100 * (d['hit_ratio'] or 0):.1f} %")
         if "limit_bytes" in part:
             most = max(run.get("process_bytes", 0) for run in part["runs"])
             lines.append(f"limit {part['limit_bytes']} bytes; sluiced's resident bytes {most}, "
