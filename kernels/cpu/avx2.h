@@ -16,7 +16,7 @@ struct unpacked256 {
 	bool has_min;
 };
 
-/* The same values as scalar_unpack32 and scalar_unpack256. b->q is 32-byte aligned. */
+/* The same values as scalar_unpack32 and scalar_unpack256. */
 void avx2_unpack32(uint32_t type, const uint8_t *src, struct block32 *b);
 void avx2_unpack256(uint32_t type, const uint8_t *src, struct unpacked256 *b);
 

@@ -43,7 +43,7 @@ static inline __m256i spread_bits(const uint8_t *qh, int8_t set)
 
 static inline void store(struct block32 *b, __m256i q)
 {
-	_mm256_store_si256((__m256i *)b->q, q);
+	_mm256_storeu_si256((__m256i *)b->q, q);
 }
 
 void avx2_unpack32(uint32_t type, const uint8_t *src, struct block32 *b)
