@@ -1,76 +1,53 @@
 /* SPDX-License-Identifier: MIT */
-/* kernels/cpu/act_avx2.c: activations to 8 bits, the rules of scalar.h eight at a time. */
-#include <immintrin.h>
+/*
+ * kernels/cpu/act_avx2.c: activation vectors of the AVX2 level: int8 values in their order, scales
+ * and the sums that minima and offsets need (layouts: avx2_level.h). The int8 values and scales
+ * equal those of the scalar level, bit for bit, for any input. Any thread; pieces of one vector
+ * may be written by several.
+ */
+#include <assert.h>
 #include <math.h>
-#include <string.h>
 
-#include "kernels/cpu/avx2.h"
+#include "base/num.h"
+#include "kernels/cpu/avx2_level.h"
+
+size_t avx2_act_bytes(enum act_kind kind, size_t n)
+{
+	switch (kind) {
+	case ACT_Q8_0:
+		return div_ceil(n, 256) * sizeof(struct act_group);
+	case ACT_Q8_K:
+		return div_ceil(n, 256) * sizeof(struct act_super);
+	default:
+		return align_up(n * sizeof(float), 64);
+	}
+}
 
 static inline __m256 magnitude(__m256 x)
 {
 	return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
 }
 
-static float largest(__m256 v)
+/* the largest |x|; what is not a number does not count (maxps gives its second operand then) */
+static inline float largest(const float *x, int n)
 {
-	__m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+	__m256 m = _mm256_setzero_ps();
+	__m128 v;
 
-	m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-	return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+	for (int i = 0; i < n; i += 8)
+		m = _mm256_max_ps(magnitude(_mm256_loadu_ps(x + i)), m);
+	v = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps(m, 1));
+	v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+	return _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)));
 }
 
-/* 32 values in four vectors of 32-bit integers -> 32 bytes in order. */
-static __m256i pack32(const __m256i v[4])
+/* The first element whose magnitude is @most, with its sign. */
+static inline float first_of(const float *x, float most)
 {
-	__m256i low = _mm256_packs_epi32(v[0], v[1]), high = _mm256_packs_epi32(v[2], v[3]);
-	const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-
-	return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
-}
-
-void avx2_quantize32(const float *x, struct act32 *a)
-{
-	/* half away from zero: add the float below one half with x's sign, then cut */
-	const __m256 half = _mm256_set1_ps(0x1.fffffep-2f), sign = _mm256_set1_ps(-0.0f);
-	const __m256 most = _mm256_set1_ps(127.0f), least = _mm256_set1_ps(-127.0f);
-	__m256 m = _mm256_setzero_ps(), inverse;
-	__m256i q[4], bytes, sums;
-
-	for (int k = 0; k < 4; k++)
-		m = _mm256_max_ps(m, magnitude(_mm256_loadu_ps(x + 8 * k)));
-	a->d = largest(m) / 127.0f;
-	inverse = _mm256_set1_ps(a->d > 0 ? 1.0f / a->d : 0.0f);
-	for (int k = 0; k < 4; k++) {
-		__m256 v = _mm256_mul_ps(_mm256_loadu_ps(x + 8 * k), inverse);
-
-		v = _mm256_add_ps(v, _mm256_or_ps(half, _mm256_and_ps(v, sign)));
-		v = _mm256_min_ps(_mm256_max_ps(v, least), most);
-		q[k] = _mm256_cvttps_epi32(v);
-	}
-	bytes = pack32(q);
-	_mm256_storeu_si256((__m256i *)a->q, bytes);
-	sums = _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
-	{
-		int32_t s[8];
-
-		_mm256_storeu_si256((__m256i *)s, sums);
-		a->sum = s[0] + s[1] + s[2] + s[3] + s[4] + s[5] + s[6] + s[7];
-	}
-}
-
-/* The x of largest magnitude, the first of equals; 0 where all are 0. */
-static float extreme(const float *x)
-{
-	__m256 m = _mm256_setzero_ps(), all;
-	float most;
-
-	for (int i = 0; i < 256; i += 8)
-		m = _mm256_max_ps(m, magnitude(_mm256_loadu_ps(x + i)));
-	most = largest(m);
-	all = _mm256_set1_ps(most);
 	for (int i = 0; i < 256; i += 8) {
-		__m256 equal = _mm256_cmp_ps(magnitude(_mm256_loadu_ps(x + i)), all, _CMP_EQ_OQ);
-		int mask = _mm256_movemask_ps(equal);
+		__m256 hit = _mm256_cmp_ps(magnitude(_mm256_loadu_ps(x + i)), _mm256_set1_ps(most),
+					   _CMP_EQ_OQ);
+		int mask = _mm256_movemask_ps(hit);
 
 		if (mask)
 			return x[i + __builtin_ctz((unsigned)mask)];
@@ -78,33 +55,110 @@ static float extreme(const float *x)
 	return 0;
 }
 
-void avx2_quantize256(const float *x, struct act256 *a)
+/* to [-127, 127]; not a number: -127 */
+static inline __m256 clamp(__m256 x)
 {
-	const __m256 most = _mm256_set1_ps(127.0f), least = _mm256_set1_ps(-127.0f);
-	const __m256i ones8 = _mm256_set1_epi8(1), ones16 = _mm256_set1_epi16(1);
-	float at = extreme(x), inverse = at != 0 ? -127.0f / at : 0.0f;
+	return _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(-127)), _mm256_set1_ps(127));
+}
+
+/* to the nearest integer, halves away from zero */
+static inline __m256 round_away(__m256 x)
+{
+	__m256 a = magnitude(x);
+	__m256 t = _mm256_round_ps(a, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
+	__m256 up = _mm256_cmp_ps(_mm256_sub_ps(a, t), _mm256_set1_ps(0.5f), _CMP_GE_OQ);
+
+	t = _mm256_add_ps(t, _mm256_and_ps(up, _mm256_set1_ps(1)));
+	return _mm256_or_ps(t, _mm256_and_ps(x, _mm256_set1_ps(-0.0f)));
+}
+
+/* 32 words in [-128, 127] -> bytes in their order */
+static inline __m256i bytes_of(const __m256i w[4])
+{
+	__m256i v =
+		_mm256_packs_epi16(_mm256_packs_epi32(w[0], w[1]), _mm256_packs_epi32(w[2], w[3]));
+
+	return _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+static int add_words(__m256i v)
+{
+	__m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+
+	s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+	return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+
+static void quantize_super(const float *x, struct act_super *a)
+{
+	const float most = largest(x, 256), at = most > 0 ? first_of(x, most) : 0;
+	const float inverse = at != 0 ? -127.0f / at : 0;
 
 	if (at == 0 || isinf(inverse)) {
 		memset(a, 0, sizeof(*a));
 		return;
 	}
 	a->d = 1.0f / inverse;
-	for (int i = 0; i < 256; i += 32) {
-		__m256i q[4], bytes, pairs;
-		int32_t s[8];
+	memset(a->pad, 0, sizeof(a->pad));
+	for (int j = 0; j < 8; j++) {
+		__m256i w[4];
 
-		for (int k = 0; k < 4; k++) {
-			__m256 v = _mm256_mul_ps(_mm256_loadu_ps(x + i + 8 * k),
-						 _mm256_set1_ps(inverse));
+		for (int i = 0; i < 4; i++) {
+			__m256 v = _mm256_loadu_ps(x + 32 * j + 8 * i);
 
-			v = _mm256_min_ps(_mm256_max_ps(v, least), most);
-			q[k] = _mm256_cvtps_epi32(v); /* to nearest even, as rint */
+			/* converts to nearest even, as rint does */
+			v = clamp(_mm256_mul_ps(v, _mm256_set1_ps(inverse)));
+			w[i] = _mm256_cvtps_epi32(v);
 		}
-		bytes = pack32(q);
-		_mm256_storeu_si256((__m256i *)(a->q + i), bytes);
-		pairs = _mm256_madd_epi16(_mm256_maddubs_epi16(ones8, bytes), ones16);
-		_mm256_storeu_si256((__m256i *)s, pairs);
-		a->sum[i / 16] = (int16_t)(s[0] + s[1] + s[2] + s[3]);
-		a->sum[i / 16 + 1] = (int16_t)(s[4] + s[5] + s[6] + s[7]);
+		_mm256_storeu_si256((__m256i *)(a->q + 32 * j), bytes_of(w));
+		a->sum[2 * j] = (int16_t)add_words(_mm256_add_epi32(w[0], w[1]));
+		a->sum[2 * j + 1] = (int16_t)add_words(_mm256_add_epi32(w[2], w[3]));
 	}
+}
+
+static void quantize_block(const float *x, struct act_group *a, unsigned j)
+{
+	const float d = largest(x, 32) / 127.0f, inverse = d > 0 ? 1.0f / d : 0;
+	__m256i w[4], sum;
+
+	for (int i = 0; i < 4; i++) {
+		__m256 v = _mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), _mm256_set1_ps(inverse));
+
+		w[i] = _mm256_cvtps_epi32(clamp(round_away(v)));
+	}
+	_mm256_storeu_si256((__m256i *)a->q[j], bytes_of(w));
+	sum = _mm256_add_epi32(_mm256_add_epi32(w[0], w[1]), _mm256_add_epi32(w[2], w[3]));
+	a->d[j] = d;
+	a->sum[j] = d * (float)add_words(sum);
+}
+
+void avx2_act_quantize_part(enum act_kind kind, const float *x, size_t n, void *dst, size_t first,
+			    size_t count)
+{
+	const size_t end = first + count;
+
+	if (kind == ACT_F32) {
+		memcpy((float *)dst + first, x + first, count * sizeof(float));
+		return;
+	}
+	assert(kind == ACT_Q8_0 || kind == ACT_Q8_K);
+	for (size_t i = first; i < end; i += 256) {
+		if (kind == ACT_Q8_K) {
+			quantize_super(x + i, (struct act_super *)dst + i / 256);
+			continue;
+		}
+
+		struct act_group *g = (struct act_group *)dst + i / 256;
+		const unsigned blocks = (unsigned)(u64_min(end - i, 256) / 32);
+
+		if (blocks < 8)
+			memset(g, 0, sizeof(*g));
+		for (unsigned j = 0; j < blocks; j++)
+			quantize_block(x + i + 32 * j, g, j);
+	}
+}
+
+void avx2_act_quantize(enum act_kind kind, const float *x, size_t n, void *dst)
+{
+	avx2_act_quantize_part(kind, x, n, dst, 0, n);
 }

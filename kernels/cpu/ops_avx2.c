@@ -18,10 +18,7 @@
 #define TILE_COLS  64 /* columns that share one unpacking */
 
 struct scratch {
-	union {
-		struct super super;
-		struct group group;
-	} w[TILE_ROWS][TILE_STEPS];
+	union unpacked w[TILE_ROWS][TILE_STEPS];
 	__m256 acc[TILE_ROWS][TILE_COLS];
 };
 
@@ -134,8 +131,8 @@ static size_t matmul_scratch_bytes(size_t n)
 const struct cpu_ops cpu_ops_avx2 = {
 	.level = CPU_AVX2,
 	.name = "avx2",
-	.dequantize =
-		scalar_dequantize, /* embedding rows and tests: exactness, not speed, counts */
+	/* embedding rows and tests: exactness counts, speed does not */
+	.dequantize = scalar_dequantize,
 	.act_bytes = avx2_act_bytes,
 	.act_quantize = avx2_act_quantize,
 	.act_quantize_part = avx2_act_quantize_part,
