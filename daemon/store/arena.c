@@ -2,9 +2,13 @@
 /*
  * daemon/store/arena.c: see arena.h.
  *
- * Hugetlb space is taken with fallocate() on a memfd, which fails cleanly where the pool is too
- * small; a plain reservation would succeed and deliver SIGBUS later. Prefault touches pages with
- * MADV_POPULATE_WRITE, which changes no bytes, so reads may already be landing in them.
+ * Hugetlb: mapping the memfd reserves its pages, or fails cleanly with ENOMEM where the pool is too
+ * small. A reserved page can still be refused with SIGBUS under a control group's hugetlb limit;
+ * where there is one, all pages are allocated at once, which is slow (they are zeroed) but also
+ * fails cleanly. Elsewhere the prefault threads allocate them, with fallocate() and
+ * MADV_POPULATE_WRITE, which change no bytes, so reads may already be landing there.
+ * 1 GiB pages are not tried: measured, they stream no faster than 2 MiB ones, and a pool of them
+ * has to be reserved at boot.
  */
 #include "store/arena.h"
 
@@ -14,30 +18,35 @@
 #include <numa.h>
 #include <numaif.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/num.h"
+#include "store/hugetlb.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define HUGE_BYTES   (2ull << 20)
 #define PIECE_BYTES  (32ull << 20) /* of prefault work taken at a time */
 #define MAX_PREFAULT 4
+#define MAX_BYTES    (1ull << 46)
 
 struct arena {
 	uint8_t *base;
 	uint64_t bytes, page_bytes;
 	enum arena_pages pages;
-	char fallback[256];
+	int fd; /* hugetlb: the memfd, else -1 */
+	uint32_t n_nodes;
+	char fallback[384];
 
-	pthread_t threads[MAX_PREFAULT];
+	pthread_t threads[MAX_PREFAULT]; /* owned by the thread that starts and waits */
 	unsigned n_threads, n_wanted;
 	_Atomic uint64_t cursor, done;
 	_Atomic bool stop;
@@ -45,57 +54,89 @@ struct arena {
 
 static const char *const page_names[ARENA_PAGES_NR] = { "hugetlb", "thp", "4k" };
 
-static uint64_t free_hugepages(void)
+/* One more reason why the arena is not better than it is. */
+static void note(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void note(struct arena *a, const char *fmt, ...)
 {
-	unsigned long long n = 0;
-	FILE *f = fopen("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "re");
+	size_t used = strlen(a->fallback);
+	va_list ap;
 
-	if (f) {
-		if (fscanf(f, "%llu", &n) != 1)
-			n = 0;
-		fclose(f);
-	}
-	return n;
+	if (used)
+		used += (size_t)snprintf(a->fallback + used, sizeof(a->fallback) - used, "; ");
+	if (used >= sizeof(a->fallback))
+		return;
+	va_start(ap, fmt);
+	vsnprintf(a->fallback + used, sizeof(a->fallback) - used, fmt, ap);
+	va_end(ap);
 }
 
-/* 0, or -errno and why in a->fallback. */
-static int try_hugetlb(struct arena *a, uint64_t bytes)
+/* Spreads pages that are not there yet over the nodes that have memory. No correctness needs it. */
+static void interleave(struct arena *a)
 {
-	uint64_t rounded = align_up(bytes, HUGE_BYTES), pages = rounded / HUGE_BYTES;
-	uint64_t available = free_hugepages();
-	void *base;
-	int fd, rc;
+	struct bitmask *nodes;
+	unsigned n;
 
-	if (available < pages) {
-		snprintf(a->fallback, sizeof(a->fallback),
-			 "no hugetlb pages: %llu of 2 MiB needed, %llu free (echo %llu > "
-			 "/proc/sys/vm/nr_hugepages reserves them)",
-			 (unsigned long long)pages, (unsigned long long)available,
-			 (unsigned long long)pages);
-		return -ENOMEM;
-	}
+	if (numa_available() < 0)
+		return;
+	nodes = numa_get_mems_allowed();
+	n = nodes ? numa_bitmask_weight(nodes) : 0;
+	if (n > 1 && mbind(a->base, a->bytes, MPOL_INTERLEAVE, nodes->maskp, nodes->size + 1, 0))
+		note(a, "memory is not spread over the %u NUMA nodes: %s", n, strerror(errno));
+	else if (n > 1)
+		a->n_nodes = n;
+	if (nodes)
+		numa_bitmask_free(nodes);
+}
+
+static void explain_no_hugetlb(struct arena *a, uint64_t pages, int error)
+{
+	struct hugetlb_pool pool;
+
+	hugetlb_read_pool(&pool);
+	if (error == ENOMEM && pool.available < pages)
+		note(a,
+		     "no hugetlb pages: %llu of 2 MiB needed, %llu free (echo %llu > "
+		     "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages reserves them)",
+		     (unsigned long long)pages, (unsigned long long)pool.available,
+		     (unsigned long long)(pool.total + pages - pool.available));
+	else
+		note(a, "no hugetlb pages: %s", strerror(error));
+}
+
+/* True, or why not in a->fallback. */
+static bool try_hugetlb(struct arena *a, uint64_t bytes, bool spread)
+{
+	uint64_t rounded = align_up(bytes, HUGETLB_BYTES);
+	void *base = MAP_FAILED;
+	int fd, error;
+
 	fd = memfd_create("sluice-arena", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
-	if (fd < 0)
-		goto out_errno;
-	if (fallocate(fd, 0, 0, (off_t)rounded))
-		goto out_close;
+	if (fd < 0 || ftruncate(fd, (off_t)rounded))
+		goto out_fail;
 	base = mmap(NULL, rounded, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (base == MAP_FAILED)
-		goto out_close;
-	close(fd); /* the mapping holds the pages */
+		goto out_fail;
 	a->base = base;
 	a->bytes = rounded;
-	a->page_bytes = HUGE_BYTES;
+	if (spread)
+		interleave(a);
+	if (hugetlb_cgroup_limited() && fallocate(fd, 0, 0, (off_t)rounded)) {
+		note(a, "no hugetlb pages: the control group's hugetlb limit is below %llu bytes",
+		     (unsigned long long)rounded);
+		munmap(base, rounded);
+		close(fd);
+		return false;
+	}
+	a->fd = fd;
+	a->page_bytes = HUGETLB_BYTES;
 	a->pages = ARENA_HUGETLB;
-	return 0;
-out_close:
-	rc = -errno;
-	close(fd);
-	errno = -rc;
-out_errno:
-	rc = -errno;
-	snprintf(a->fallback, sizeof(a->fallback), "no hugetlb pages: %s", strerror(-rc));
-	return rc;
+	return true;
+out_fail:
+	error = errno;
+	if (fd >= 0)
+		close(fd);
+	explain_no_hugetlb(a, rounded / HUGETLB_BYTES, error);
+	return false;
 }
 
 static bool thp_off(void)
@@ -108,12 +149,12 @@ static bool thp_off(void)
 			line[0] = '\0';
 		fclose(f);
 	}
-	return !line[0] || strstr(line, "[never]");
+	return !line[0] || strstr(line, "[never]") || prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) > 0;
 }
 
 static int try_anonymous(struct arena *a, uint64_t bytes, bool huge)
 {
-	uint64_t rounded = align_up(bytes, HUGE_BYTES), room = rounded + HUGE_BYTES;
+	uint64_t rounded = align_up(bytes, HUGETLB_BYTES), room = rounded + HUGETLB_BYTES;
 	uint8_t *base = mmap(NULL, room, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	uint64_t head;
@@ -121,65 +162,53 @@ static int try_anonymous(struct arena *a, uint64_t bytes, bool huge)
 	if (base == MAP_FAILED)
 		return -errno;
 	/* aligned to a huge page: cut off what is before and after */
-	head = align_up((uintptr_t)base, HUGE_BYTES) - (uintptr_t)base;
+	head = align_up((uintptr_t)base, HUGETLB_BYTES) - (uintptr_t)base;
 	if (head)
 		munmap(base, head);
-	if (HUGE_BYTES - head)
-		munmap(base + head + rounded, HUGE_BYTES - head);
-	base += head;
-	madvise(base, rounded, MADV_DONTDUMP);
-	a->base = base;
+	if (HUGETLB_BYTES - head)
+		munmap(base + head + rounded, HUGETLB_BYTES - head);
+	a->base = base + head;
 	a->bytes = rounded;
 	a->pages = ARENA_4K;
 	a->page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
-	if (huge && !thp_off() && !madvise(base, rounded, MADV_HUGEPAGE)) {
+	if (huge && !thp_off() && !madvise(a->base, rounded, MADV_HUGEPAGE)) {
 		a->pages = ARENA_THP;
-		a->page_bytes = HUGE_BYTES;
-	} else if (huge && strlen(a->fallback) < sizeof(a->fallback) - 48) {
-		strcat(a->fallback, "; no transparent huge pages either");
+		a->page_bytes = HUGETLB_BYTES;
+		return 0;
 	}
+	madvise(a->base, rounded, MADV_NOHUGEPAGE); /* what we say is what we have */
+	if (huge)
+		note(a, "no transparent huge pages: they are switched off "
+			"(/sys/kernel/mm/transparent_hugepage/enabled)");
 	return 0;
-}
-
-/* Spreads the pages over the nodes that have memory; best effort, no correctness hangs on it. */
-static void interleave(struct arena *a)
-{
-	struct bitmask *nodes;
-
-	if (numa_available() < 0)
-		return;
-	nodes = numa_get_mems_allowed();
-	if (nodes && numa_bitmask_weight(nodes) > 1)
-		mbind(a->base, a->bytes, MPOL_INTERLEAVE, nodes->maskp, nodes->size + 1, 0);
-	if (nodes)
-		numa_bitmask_free(nodes);
 }
 
 int arena_create(const struct arena_config *config, struct arena **ret, struct err *err)
 {
-	struct arena *a = calloc(1, sizeof(*a));
 	uint64_t bytes = config->bytes ? config->bytes : 1;
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-	int rc = -ENOMEM;
+	struct arena *a;
+	int rc;
 
-	if (!a)
-		return err_set(err, -ENOMEM, "no memory");
-	if (bytes > 1ull << 46) {
-		free(a);
+	if (bytes > MAX_BYTES)
 		return err_set(err, -ENOMEM, "%llu bytes are more than can be addressed",
 			       (unsigned long long)bytes);
-	}
-	if (config->best == ARENA_HUGETLB)
-		rc = try_hugetlb(a, bytes);
-	if (rc)
+	a = calloc(1, sizeof(*a));
+	if (!a)
+		return err_set(err, -ENOMEM, "no memory");
+	a->fd = -1;
+	a->n_nodes = 1;
+	if (config->best != ARENA_HUGETLB || !try_hugetlb(a, bytes, config->interleave)) {
 		rc = try_anonymous(a, bytes, config->best != ARENA_4K);
-	if (rc) {
-		free(a);
-		return err_set(err, rc, "no address space for %llu bytes: %s",
-			       (unsigned long long)bytes, strerror(-rc));
+		if (rc) {
+			free(a);
+			return err_set(err, rc, "no address space for %llu bytes: %s",
+				       (unsigned long long)bytes, strerror(-rc));
+		}
+		if (config->interleave)
+			interleave(a);
 	}
-	if (config->interleave)
-		interleave(a);
+	madvise(a->base, a->bytes, MADV_DONTDUMP);
 	a->n_wanted = config->prefault_threads ? config->prefault_threads
 					       : (unsigned)u64_max(1, (uint64_t)cores / 2);
 	a->n_wanted = (unsigned)u64_min(a->n_wanted, MAX_PREFAULT);
@@ -194,6 +223,8 @@ void arena_destroy(struct arena *a)
 	atomic_store(&a->stop, true);
 	arena_prefault_wait(a);
 	munmap(a->base, a->bytes);
+	if (a->fd >= 0)
+		close(a->fd);
 	free(a);
 }
 
@@ -202,6 +233,19 @@ static void touch(uint8_t *at, uint64_t bytes, uint64_t page)
 {
 	for (uint64_t i = 0; i < bytes; i += page)
 		__atomic_fetch_add(at + i, 0, __ATOMIC_RELAXED);
+}
+
+/* 0 or -errno: then the pages are left to the first real use. */
+static int make_present(struct arena *a, uint64_t at, uint64_t n)
+{
+	if (a->fd >= 0 && fallocate(a->fd, 0, (off_t)at, (off_t)n))
+		return -errno;
+	if (!madvise(a->base + at, n, MADV_POPULATE_WRITE))
+		return 0;
+	if (errno != EINVAL)
+		return -errno;
+	touch(a->base + at, n, a->page_bytes); /* before Linux 5.14 */
+	return 0;
 }
 
 static void *prefault_main(void *arg)
@@ -215,11 +259,8 @@ static void *prefault_main(void *arg)
 		if (at >= a->bytes || atomic_load(&a->stop))
 			return NULL;
 		n = u64_min(PIECE_BYTES, a->bytes - at);
-		if (madvise(a->base + at, n, MADV_POPULATE_WRITE)) {
-			if (errno != EINVAL) /* out of memory: leave it to the first real use */
-				return NULL;
-			touch(a->base + at, n, a->page_bytes); /* before Linux 5.14 */
-		}
+		if (make_present(a, at, n))
+			return NULL;
 		atomic_fetch_add(&a->done, n);
 	}
 }
@@ -265,6 +306,11 @@ const char *arena_pages_name(enum arena_pages pages)
 uint64_t arena_page_bytes(const struct arena *a)
 {
 	return a->page_bytes;
+}
+
+uint32_t arena_nodes(const struct arena *a)
+{
+	return a->n_nodes;
 }
 
 const char *arena_fallback(const struct arena *a)

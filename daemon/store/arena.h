@@ -7,7 +7,9 @@
  * private anonymous memory with THP, else 4 KiB pages. Pages are made present in the background by
  * arena_prefault_start(), in the order in which slots are handed out, so that first touches do not
  * fall into the token path; touching a page earlier than that is legal and only slower.
- * Never faults with SIGBUS later: hugetlb space is allocated (fallocate) at creation or not used.
+ * Never faults with SIGBUS later: hugetlb pages are reserved at creation, all of them or none, and
+ * allocated there and then where a control group could refuse a reserved page.
+ * Who calls what: one thread creates, starts, waits and destroys; the rest is constant or atomic.
  */
 #ifndef SLUICE_STORE_ARENA_H
 #define SLUICE_STORE_ARENA_H
@@ -23,7 +25,7 @@ enum arena_pages { ARENA_HUGETLB, ARENA_THP, ARENA_4K, ARENA_PAGES_NR };
 struct arena;
 
 struct arena_config {
-	uint64_t bytes;	       /* rounded up to the page size that is got */
+	uint64_t bytes;	       /* rounded up to a multiple of 2 MiB */
 	enum arena_pages best; /* do not try anything better than this (tests); 0 = try all */
 	bool interleave; /* spread over the NUMA nodes with memory (more than one node only) */
 	unsigned prefault_threads; /* 0: one per two cores, at most 4 */
@@ -31,21 +33,31 @@ struct arena_config {
 
 /*
  * Reserves the range. 0 or -errno (-ENOMEM with a sentence). Falling back to smaller pages is no
- * error: arena_fallback() says why in a sentence, or is empty.
+ * error: arena_fallback() says why.
  */
 int arena_create(const struct arena_config *config, struct arena **ret, struct err *err);
 void arena_destroy(struct arena *a); /* stops the prefault threads; NULL is fine */
 
-void *arena_base(const struct arena *a);
+void *arena_base(const struct arena *a); /* aligned to 2 MiB; valid until arena_destroy() */
 uint64_t arena_bytes(const struct arena *a);
 enum arena_pages arena_pages(const struct arena *a);
 const char *arena_pages_name(enum arena_pages pages); /* "hugetlb", "thp", "4k" */
 uint64_t arena_page_bytes(const struct arena *a);
+uint32_t arena_nodes(const struct arena *a); /* NUMA nodes it is spread over; 1: not spread */
+
+/*
+ * Why it is not better than it is: sentences with the numbers and the command that would help, or
+ * empty. Valid as long as the arena, never changes.
+ */
 const char *arena_fallback(const struct arena *a);
 
-/* Starts / waits for / asks about the background prefault. Progress is monotonic. */
+/*
+ * Starts / waits for / asks about the background prefault. start: 0 or -errno, once per arena. The
+ * number of bytes present only grows; it stops short of arena_bytes() only where the machine has
+ * no memory for the rest, which is then left to the first use of each page.
+ */
 int arena_prefault_start(struct arena *a);
 void arena_prefault_wait(struct arena *a);
-uint64_t arena_prefaulted_bytes(const struct arena *a);
+uint64_t arena_prefaulted_bytes(const struct arena *a); /* any thread */
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * daemon/store/pread.c: the reader where io_uring is refused: a pool of threads that read pieces
- * with pread(2), as many as the depth up to a bound. Sleeps on a futex that submit bumps.
+ * with pread(2), as many as the depth up to a bound. They sleep on a futex that submit bumps. The
+ * pool serves any backend that reads synchronously (reader_memory.c, tests).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,22 +22,12 @@ struct pool {
 	unsigned n;
 };
 
-static ssize_t read_file(void *arg, struct reader_file *f, uint32_t index, void *buf,
-			 uint64_t bytes, uint64_t offset)
+static ssize_t read_piece(struct reader *r, struct piece *p)
 {
-	ssize_t n = pread(reader_fd(f), buf, bytes, (off_t)offset);
+	ssize_t n = pread(reader_piece_fd(r, p), p->dest + p->done, p->bytes - p->done,
+			  (off_t)(p->offset + p->done));
 
 	return n < 0 ? -errno : n;
-}
-
-static void run_piece(struct reader *r, struct piece *p)
-{
-	ssize_t n;
-
-	do
-		n = r->ops->read(r->ops_arg, &r->files[p->file], p->file, p->dest + p->done,
-				 p->bytes - p->done, p->offset + p->done);
-	while (reader_book_piece(r, p, n));
 }
 
 static void *pool_main(void *arg)
@@ -52,7 +43,8 @@ static void *pool_main(void *arg)
 		if (atomic_load(&r->stop))
 			return NULL;
 		if (reader_take_piece(r, &p)) {
-			run_piece(r, &p);
+			while (reader_book_piece(r, &p, r->ops->read(r, &p)))
+				;
 			continue;
 		}
 		atomic_fetch_add(&pool->sleepers, 1);
@@ -61,7 +53,7 @@ static void *pool_main(void *arg)
 	}
 }
 
-static void pool_wake(struct reader *r, void *state)
+void reader_pool_wake(struct reader *r, void *state)
 {
 	struct pool *pool = state;
 
@@ -70,7 +62,7 @@ static void pool_wake(struct reader *r, void *state)
 		futex_wake_all(&pool->work);
 }
 
-static void pool_stop(struct reader *r, void *state)
+void reader_pool_stop(struct reader *r, void *state)
 {
 	struct pool *pool = state;
 
@@ -81,7 +73,7 @@ static void pool_stop(struct reader *r, void *state)
 	free(pool);
 }
 
-static int pool_start(struct reader *r, void *arg, void **ret_state, struct err *err)
+int reader_pool_start(struct reader *r, void *arg, void **ret_state, struct err *err)
 {
 	struct pool *pool = calloc(1, sizeof(*pool));
 	unsigned wanted = r->depth < MAX_THREADS ? r->depth : MAX_THREADS;
@@ -106,8 +98,8 @@ static int pool_start(struct reader *r, void *arg, void **ret_state, struct err 
 
 const struct reader_ops reader_pread = {
 	.name = "pread",
-	.start = pool_start,
-	.stop = pool_stop,
-	.wake = pool_wake,
-	.read = read_file,
+	.start = reader_pool_start,
+	.stop = reader_pool_stop,
+	.wake = reader_pool_wake,
+	.read = read_piece,
 };

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/store/reader.c: files, queue and books of the reader (see reader.h). Backends only execute
- * pieces (reader_backend.h).
+ * daemon/store/reader.c: queue and books of the reader (see reader.h). Files are reader_files.c;
+ * backends only execute pieces (reader_backend.h). reader_submit() and reader_read() belong to any
+ * thread, taking and booking pieces to the backend's.
  */
 #include "store/reader.h"
 
+#include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -19,61 +19,16 @@
 #include "model/gguf.h"
 #include "store/reader_backend.h"
 
-#define DEFAULT_DEPTH	32
-#define DEFAULT_REQUEST (1u << 20)
-#define DEFAULT_ALIGN	4096
-#define MAX_RETRIES	2 /* of EIO, per piece */
-
-/* What the file system asks of direct reads; never less than 512, so leads stay small integers. */
-static uint32_t direct_align(int fd)
-{
-#ifdef STATX_DIOALIGN
-	struct statx st;
-
-	if (!statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &st) && (st.stx_mask & STATX_DIOALIGN) &&
-	    st.stx_dio_offset_align) {
-		uint32_t a = st.stx_dio_offset_align > st.stx_dio_mem_align
-				     ? st.stx_dio_offset_align
-				     : st.stx_dio_mem_align;
-
-		if (is_pow2(a) && a <= (1u << 16))
-			return a < 512 ? 512 : a;
-	}
-#endif
-	return DEFAULT_ALIGN;
-}
-
-static int open_file(struct reader *r, const struct gguf_file *g, struct reader_file *f,
-		     bool buffered, struct err *err)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", g->fd);
-	f->fd_direct = -1;
-	f->path = g->path;
-	f->bytes = g->bytes;
-	f->device = g->device;
-	f->inode = g->inode;
-	f->mtime_ns = g->mtime_ns;
-	f->fd_buffered = open(path, O_RDONLY | O_CLOEXEC);
-	if (f->fd_buffered < 0)
-		f->fd_buffered = fcntl(g->fd, F_DUPFD_CLOEXEC, 0); /* no /proc */
-	if (f->fd_buffered < 0)
-		return err_set(err, -errno, "%s: cannot be opened again: %s", g->path,
-			       strerror(errno));
-	if (!buffered)
-		f->fd_direct = open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
-	if (f->fd_direct >= 0) {
-		uint32_t align = direct_align(f->fd_direct);
-
-		r->align = align > r->align ? align : r->align;
-	} else if (!buffered) {
-		snprintf(r->fallback, sizeof(r->fallback),
-			 "the file system refuses direct reads: reads pass through the page cache");
-	}
-	atomic_store(&f->direct, f->fd_direct >= 0);
-	return 0;
-}
+#define DEFAULT_DEPTH	  32
+#define DEFAULT_REQUEST	  (1u << 20)
+#define MIN_ALIGN	  512 /* of buffered reads too, so that slots are cut alike */
+#define MAX_ALIGN	  (64u << 10)
+#define MAX_DEPTH	  4096
+#define MAX_REQUEST	  (1u << 30)
+#define MAX_RETRIES	  2	/* of a failed read, per piece */
+#define MAX_INTERRUPTIONS 10000 /* EINTR and EAGAIN, per piece */
+#define FREE_RETRIES	  64	/* so many of them at full speed, then with pauses */
+#define PAUSE_US	  50
 
 static int start_backend(struct reader *r, const struct reader_config *c, struct err *err)
 {
@@ -98,8 +53,21 @@ static int start_backend(struct reader *r, const struct reader_config *c, struct
 	return reader_pread.start(r, NULL, &r->state, err);
 }
 
-int reader_create(const struct gguf *g, const struct reader_config *config, struct reader **ret,
-		  struct err *err)
+static int check_config(const struct reader *r, const struct reader_config *c, struct err *err)
+{
+	if (c->least_align && (!is_pow2(c->least_align) || c->least_align > MAX_ALIGN))
+		return err_set(err, -EINVAL, "alignment %u: must be a power of two up to %u",
+			       c->least_align, MAX_ALIGN);
+	if (r->depth > MAX_DEPTH || r->request_bytes % r->align || r->request_bytes > MAX_REQUEST)
+		return err_set(err, -EINVAL,
+			       "reads of %u bytes, %u at a time: the size must be a multiple of %u "
+			       "up to 1 GiB, the number at most %u",
+			       r->request_bytes, r->depth, r->align, MAX_DEPTH);
+	return 0;
+}
+
+int reader_create_files(const struct gguf_file *files, uint32_t n_files,
+			const struct reader_config *config, struct reader **ret, struct err *err)
 {
 	static const struct reader_config defaults;
 	const struct reader_config *c = config ? config : &defaults;
@@ -110,28 +78,22 @@ int reader_create(const struct gguf *g, const struct reader_config *config, stru
 		return err_set(err, -ENOMEM, "no memory");
 	pthread_mutex_init(&r->cut, NULL);
 	r->tail = &r->head;
-	r->align = 512;
+	r->align = c->least_align > MIN_ALIGN ? c->least_align : MIN_ALIGN;
 	r->depth = c->depth ? c->depth : DEFAULT_DEPTH;
 	r->request_bytes = c->request_bytes ? c->request_bytes : DEFAULT_REQUEST;
 	r->ops_arg = c->ops_arg;
-	r->files = calloc(gguf_n_files(g) + 1, sizeof(*r->files));
+	r->files = calloc((size_t)n_files + 1, sizeof(*r->files));
 	if (!r->files)
 		goto out_fail;
-	for (uint32_t i = 0; i < gguf_n_files(g); i++) {
-		rc = open_file(r, gguf_file(g, i), &r->files[i], c->buffered, err);
+	for (uint32_t i = 0; i < n_files; i++) {
+		rc = reader_open_file(r, &files[i], &r->files[i], c->buffered, err);
 		if (rc)
 			goto out_fail;
 		r->n_files++;
 	}
-	rc = -EINVAL;
-	if (r->depth > 4096 || r->request_bytes % r->align || r->request_bytes > (1u << 30)) {
-		err_set(err, rc,
-			"reads of %u bytes, %u at a time: the size must be a multiple of %u up to "
-			"1 GiB, the number at most 4096",
-			r->request_bytes, r->depth, r->align);
-		goto out_fail;
-	}
-	rc = start_backend(r, c, err);
+	rc = check_config(r, c, err);
+	if (!rc)
+		rc = start_backend(r, c, err);
 	if (rc)
 		goto out_fail;
 	*ret = r;
@@ -140,6 +102,22 @@ out_fail:
 	r->ops = NULL;
 	reader_destroy(r);
 	return err_set(err, rc, "the reader: %s", strerror(-rc));
+}
+
+int reader_create(const struct gguf *g, const struct reader_config *config, struct reader **ret,
+		  struct err *err)
+{
+	uint32_t n = gguf_n_files(g);
+	struct gguf_file *files = calloc((size_t)n + 1, sizeof(*files));
+	int rc;
+
+	if (!files)
+		return err_set(err, -ENOMEM, "no memory");
+	for (uint32_t i = 0; i < n; i++)
+		files[i] = *gguf_file(g, i);
+	rc = reader_create_files(files, n, config, ret, err);
+	free(files);
+	return rc;
 }
 
 void reader_destroy(struct reader *r)
@@ -153,11 +131,8 @@ void reader_destroy(struct reader *r)
 		r->ops->stop(r, r->state);
 	while (reader_take_piece(r, &p))
 		reader_fail_piece(r, &p, -ECANCELED);
-	for (uint32_t i = 0; i < r->n_files; i++) {
-		if (r->files[i].fd_direct >= 0)
-			close(r->files[i].fd_direct);
-		close(r->files[i].fd_buffered);
-	}
+	for (uint32_t i = 0; i < r->n_files; i++)
+		reader_close_file(&r->files[i]);
 	pthread_mutex_destroy(&r->cut);
 	free(r->files);
 	free(r);
@@ -196,27 +171,53 @@ static uint64_t request_room(const struct reader *r, const struct reader_request
 	return reader_room(q->offset, q->bytes, r->align);
 }
 
+static bool valid_request(const struct reader *r, const struct reader_request *q)
+{
+	uint64_t end;
+
+	if (q->file >= r->n_files || u64_add_overflow(q->offset, q->bytes, &end) ||
+	    end > INT64_MAX - MAX_ALIGN)
+		return false;
+	if (!q->bytes)
+		return true;
+	/* our own slots: a wrong place would spoil the neighbour's bytes */
+	assert(((uintptr_t)q->dest - q->offset % r->align) % r->align == 0);
+	return div_ceil(request_room(r, q), r->request_bytes) <= UINT32_MAX;
+}
+
+static void push_request(struct reader *r, struct reader_request *q)
+{
+	struct reader_request *head = atomic_load_explicit(&r->inbox, memory_order_relaxed);
+
+	/* release to take_inbox(); seq_cst against the backend's flag that it is about to sleep */
+	do
+		q->next = head;
+	while (!atomic_compare_exchange_weak_explicit(&r->inbox, &head, q, memory_order_seq_cst,
+						      memory_order_relaxed));
+}
+
 void reader_submit(struct reader *r, struct reader_request *const *requests, unsigned n)
 {
+	bool any = false;
+
 	for (unsigned i = 0; i < n; i++) {
 		struct reader_request *q = requests[i];
-		uint64_t n_pieces = div_ceil(request_room(r, q), r->request_bytes);
-		struct reader_request *head;
+		bool valid = valid_request(r, q);
 
-		atomic_store_explicit(&q->result, 0, memory_order_relaxed);
-		atomic_store_explicit(&q->pieces_left, (uint32_t)n_pieces, memory_order_relaxed);
-		q->submitted_ns = now_ns();
-		if (!n_pieces || q->file >= r->n_files || q->offset + q->bytes < q->offset) {
-			q->done(q, n_pieces ? -EINVAL : 0);
+		if (!valid || !q->bytes) {
+			q->done(q, valid ? 0 : -EINVAL);
 			continue;
 		}
-		head = atomic_load_explicit(&r->inbox, memory_order_relaxed);
-		do
-			q->next = head;
-		while (!atomic_compare_exchange_weak_explicit(
-			&r->inbox, &head, q, memory_order_seq_cst, memory_order_relaxed));
+		atomic_store_explicit(&q->result, 0, memory_order_relaxed);
+		atomic_store_explicit(&q->pieces_left,
+				      (uint32_t)div_ceil(request_room(r, q), r->request_bytes),
+				      memory_order_relaxed);
+		q->submitted_ns = now_ns();
+		push_request(r, q);
+		any = true;
 	}
-	r->ops->wake(r, r->state);
+	if (any)
+		r->ops->wake(r, r->state);
 }
 
 /* Caller holds r->cut. Moves what was submitted behind what is queued, oldest first. */
@@ -286,17 +287,24 @@ bool reader_take_piece(struct reader *r, struct piece *p)
 	return true;
 }
 
+/* Since the reads in flight began. A statistic: another thread may have just begun anew. */
+static uint64_t busy_time(const struct reader *r)
+{
+	uint64_t since = atomic_load_explicit(&r->busy_since, memory_order_relaxed);
+	uint64_t now = now_ns();
+
+	return now > since ? now - since : 0;
+}
+
 /* The piece is over; with the last one, the request. */
 static void end_piece(struct reader *r, struct piece *p, int result)
 {
 	struct reader_request *q = p->request;
 	int none = 0;
 
-	if (atomic_fetch_sub_explicit(&r->in_flight, 1, memory_order_relaxed) == 1) {
-		uint64_t since = atomic_load_explicit(&r->busy_since, memory_order_relaxed);
-
-		atomic_fetch_add_explicit(&r->busy_ns, now_ns() - since, memory_order_relaxed);
-	}
+	/* acq_rel: sees the busy_since of whoever counted up from zero */
+	if (atomic_fetch_sub_explicit(&r->in_flight, 1, memory_order_acq_rel) == 1)
+		atomic_fetch_add_explicit(&r->busy_ns, busy_time(r), memory_order_relaxed);
 	if (result) {
 		atomic_fetch_add_explicit(&r->errors, 1, memory_order_relaxed);
 		atomic_compare_exchange_strong(&q->result, &none, result);
@@ -313,21 +321,23 @@ void reader_fail_piece(struct reader *r, struct piece *p, int result)
 	end_piece(r, p, result);
 }
 
-/* True: worth another try. */
+/* True: worth another try. Any negative result is a failure, whatever its number. */
 static bool retry(struct reader *r, struct piece *p, int error)
 {
-	struct reader_file *f = &r->files[p->file];
-
 	/* not a fault of the disk; but never spin for ever on a file that always says so */
-	if (error == -EINTR || error == -EAGAIN)
-		return ++p->interruptions < 10000;
-	if ((error == -EINVAL || error == -EOPNOTSUPP) && f->fd_direct >= 0 &&
-	    atomic_load(&f->direct)) {
-		atomic_store(&f->direct, false); /* this file system takes no direct reads */
-		p->done = 0;
+	if (error == -EINTR || error == -EAGAIN) {
+		if (++p->interruptions > FREE_RETRIES)
+			usleep(PAUSE_US);
+		return p->interruptions < MAX_INTERRUPTIONS;
+	}
+	if ((error == -EINVAL || error == -EOPNOTSUPP) && p->direct) {
+		/* this file system takes no direct reads after all */
+		atomic_store_explicit(&r->files[p->file].direct, false, memory_order_relaxed);
+		p->done = p->seen = 0;
 		return true;
 	}
-	return error == -EIO && p->errors++ < MAX_RETRIES;
+	/* block devices fail merged requests together: a neighbour's fault passes on a retry */
+	return error != -EFAULT && error != -EBADF && p->errors++ < MAX_RETRIES;
 }
 
 bool reader_book_piece(struct reader *r, struct piece *p, ssize_t result)
@@ -352,7 +362,7 @@ bool reader_book_piece(struct reader *r, struct piece *p, ssize_t result)
 	}
 	atomic_fetch_add_explicit(&r->short_reads, 1, memory_order_relaxed);
 	p->seen = p->done;
-	if (atomic_load(&r->files[p->file].direct))
+	if (p->direct)
 		p->done = align_down(p->done, r->align);
 	return true;
 }
@@ -398,28 +408,5 @@ void reader_get_stats(const struct reader *r, struct reader_stats *s)
 	s->errors = atomic_load(&r->errors);
 	s->busy_ns = atomic_load(&r->busy_ns);
 	if (atomic_load(&r->in_flight))
-		s->busy_ns += now_ns() - atomic_load(&r->busy_since);
-}
-
-int reader_check_files(struct reader *r, struct err *err)
-{
-	for (uint32_t i = 0; i < r->n_files; i++) {
-		const struct reader_file *f = &r->files[i];
-		struct stat st, at;
-		int64_t mtime;
-
-		if (fstat(f->fd_buffered, &st))
-			return err_set(err, -ESTALE, "%s: %s", f->path, strerror(errno));
-		mtime = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
-		if ((uint64_t)st.st_size < f->bytes)
-			return err_set(err, -ESTALE,
-				       "%s was cut from %llu to %lld bytes while in use", f->path,
-				       (unsigned long long)f->bytes, (long long)st.st_size);
-		if (mtime != f->mtime_ns || (uint64_t)st.st_size != f->bytes)
-			return err_set(err, -ESTALE, "%s was written to while in use", f->path);
-		if (stat(f->path, &at) || at.st_dev != st.st_dev || at.st_ino != st.st_ino)
-			err_set(err, 0, "%s now names another file: the one opened first is used",
-				f->path);
-	}
-	return 0;
+		s->busy_ns += busy_time(r);
 }

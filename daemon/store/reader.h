@@ -22,6 +22,7 @@
 #include "base/err.h"
 
 struct gguf;
+struct gguf_file;
 struct reader;
 struct reader_ops; /* reader_backend.h */
 
@@ -55,6 +56,7 @@ struct reader_config {
 	enum reader_kind kind;	/* READER_URING: an error where it is refused; AUTO falls back */
 	uint32_t depth;		/* pieces in flight, 0 = 32 */
 	uint32_t request_bytes; /* size of a piece, 0 = 1 MiB; a multiple of the alignment */
+	uint32_t least_align;	/* 0, or a power of two up to 64 KiB: align to no less (tests) */
 	bool buffered;		/* no O_DIRECT (tests, file systems without) */
 	const struct reader_ops *ops; /* NULL, or a test's backend instead of kind */
 	void *ops_arg;
@@ -74,8 +76,15 @@ int reader_create(const struct gguf *g, const struct reader_config *config, stru
 /* Waits for what is in flight, fails what is queued with -ECANCELED. NULL is fine. */
 void reader_destroy(struct reader *r);
 
+/*
+ * The same for any files: of each path, fd, bytes, device, inode and mtime_ns are used. Path and fd
+ * stay the caller's and must outlive the reader. fd may be -1 where config->ops needs none.
+ */
+int reader_create_files(const struct gguf_file *files, uint32_t n_files,
+			const struct reader_config *config, struct reader **ret, struct err *err);
+
 const char *reader_name(const struct reader *r);     /* "uring" or "pread" */
-const char *reader_fallback(const struct reader *r); /* why not better: a sentence, or empty */
+const char *reader_fallback(const struct reader *r); /* why not better: sentences, or empty */
 uint32_t reader_align(const struct reader *r);	     /* power of two: offset, length and address */
 
 /* Bytes that a request covers when widened to the alignment. */
@@ -87,12 +96,17 @@ static inline uint64_t reader_room(uint64_t offset, uint64_t bytes, uint32_t ali
 }
 
 /*
- * Memory that most requests land in, for registration with the ring (in pieces <= 1 GiB). Optional;
- * call when the range is present. 0 or -errno; a refusal (memlock) is no fault: reads go on without.
+ * Memory that most requests land in, for registration with the ring (in pieces <= 1 GiB, between
+ * which reads go on). Optional, once; call when the range is present. Waits for the end. 0 or
+ * -errno and a sentence; a refusal (memlock) is no fault: reads go on without, or with the pieces
+ * that were taken. Any thread but the reader's own.
  */
 int reader_register_memory(struct reader *r, void *base, uint64_t bytes, struct err *err);
 
-/* Any thread. Never blocks, never fails: a fault comes through done(). */
+/*
+ * Any thread. Never blocks, never fails: a fault comes through done(), which for a request that
+ * names no such range is called at once and by the caller's thread.
+ */
 void reader_submit(struct reader *r, struct reader_request *const *requests, unsigned n);
 
 /* Reads a range and waits for it. Any thread but the reader's own. 0 or -errno. */

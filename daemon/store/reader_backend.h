@@ -3,7 +3,8 @@
  * daemon/store/reader_backend.h: the seam under the reader: who executes pieces.
  *
  * reader.c cuts requests into pieces and books them; a backend takes pieces, reads them, and gives
- * them back. Backends: uring.c, pread.c, and what a test hands to reader_config.ops.
+ * them back. Backends: uring.c, pread.c, reader_memory.c (tests), and what else a test hands to
+ * reader_config.ops.
  */
 #ifndef SLUICE_STORE_READER_BACKEND_H
 #define SLUICE_STORE_READER_BACKEND_H
@@ -15,6 +16,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "model/gguf.h"
 #include "store/reader.h"
 
 /* One aligned range of a request. `done` grows until everything that is wanted has arrived. */
@@ -27,11 +29,12 @@ struct piece {
 	uint64_t done;	 /* have arrived; direct reads go on from a multiple of the alignment */
 	uint64_t seen;	 /* most that ever arrived, before rounding down */
 	uint8_t *dest;
+	bool direct; /* how it was issued last */
 	unsigned errors, interruptions;
 };
 
 struct reader_file {
-	int fd_direct, fd_buffered; /* fd_direct: -1 where O_DIRECT is refused */
+	int fd_direct, fd_buffered; /* -1: O_DIRECT is refused; both -1: a test's file */
 	_Atomic bool direct;	    /* which of the two is used */
 	uint64_t bytes;
 	const char *path;
@@ -50,10 +53,17 @@ struct reader_ops {
 	/* NULL: has no use for it. 0 or -errno and a sentence. */
 	int (*register_memory)(struct reader *r, void *state, void *base, uint64_t bytes,
 			       struct err *err);
-	/* pread.c and tests: executes one read like pread(2), -errno on failure. Else NULL. */
-	ssize_t (*read)(void *arg, struct reader_file *f, uint32_t index, void *buf, uint64_t bytes,
-			uint64_t offset);
+	/*
+	 * For backends on the thread pool below, else NULL: reads what is missing of a piece, like
+	 * pread(2) with -errno on failure. Calls reader_piece_fd(), which settles p->direct.
+	 */
+	ssize_t (*read)(struct reader *r, struct piece *p);
 };
+
+/* A pool of threads that calls ops->read for pieces: start, stop and wake of such backends. */
+int reader_pool_start(struct reader *r, void *arg, void **ret_state, struct err *err);
+void reader_pool_stop(struct reader *r, void *state);
+void reader_pool_wake(struct reader *r, void *state);
 
 struct reader {
 	const struct reader_ops *ops;
@@ -93,10 +103,21 @@ bool reader_book_piece(struct reader *r, struct piece *p, ssize_t result);
 /* Ends a piece without reading it (stop). */
 void reader_fail_piece(struct reader *r, struct piece *p, int result);
 
-static inline int reader_fd(const struct reader_file *f)
+/* The descriptor to issue a piece on, direct or buffered; the piece remembers which. */
+static inline int reader_piece_fd(const struct reader *r, struct piece *p)
 {
-	return atomic_load_explicit(&f->direct, memory_order_relaxed) ? f->fd_direct
-								      : f->fd_buffered;
+	const struct reader_file *f = &r->files[p->file];
+
+	p->direct = atomic_load_explicit(&f->direct, memory_order_relaxed);
+	return p->direct ? f->fd_direct : f->fd_buffered;
 }
+
+/*
+ * reader_files.c: opens the data descriptors of @g into @f and raises r->align to what direct reads
+ * of it need; a refusal of O_DIRECT goes into r->fallback. 0 or -errno and a sentence.
+ */
+int reader_open_file(struct reader *r, const struct gguf_file *g, struct reader_file *f,
+		     bool buffered, struct err *err);
+void reader_close_file(struct reader_file *f);
 
 #endif

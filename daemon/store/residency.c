@@ -2,12 +2,14 @@
 /*
  * daemon/store/residency.c: see residency.h.
  *
- * A class is one set of part sizes; its slots lie side by side in the arena, parts at fixed offsets
- * that leave each part room for the worst lead-in. Layers whose tensors start at different
+ * A class is one cut of a slot into the rooms of its parts; its slots lie side by side in the arena.
+ * Each room suffices for the worst lead-in: an expert's stride need not be a multiple of the
+ * alignment, so the experts of one tensor differ in it, and layers whose tensors start at different
  * misalignments share a class that way, for at most one alignment unit per part.
  */
 #include "store/residency.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,8 +45,7 @@ struct slot {
 
 struct slot_class {
 	uint32_t n_parts;
-	uint64_t part_bytes[MAX_PARTS]; /* what makes the class */
-	uint64_t part_at[MAX_PARTS];	/* where each part's room starts in the slot */
+	uint64_t part_at[MAX_PARTS]; /* where each part's room starts in the slot */
 	uint64_t slot_bytes;
 	uint64_t n_experts;
 	uint32_t n_slots, n_free, first_free;
@@ -68,7 +69,7 @@ struct residency {
 	uint32_t n_reading;
 	_Atomic uint32_t event;
 
-	uint64_t slot_bytes_total;
+	uint64_t slot_bytes_total, n_experts;
 	_Atomic uint64_t n_resident, resident_bytes, loads, bytes_read, load_errors, evictions;
 };
 
@@ -82,7 +83,6 @@ static void describe_class(const struct expert_layout *l, uint32_t align, struct
 	memset(c, 0, sizeof(*c));
 	c->n_parts = l->n_parts;
 	for (uint32_t p = 0; p < l->n_parts; p++) {
-		c->part_bytes[p] = l->part[p].bytes;
 		c->part_at[p] = c->slot_bytes;
 		c->slot_bytes += part_room(l->part[p].bytes, align);
 	}
@@ -90,8 +90,8 @@ static void describe_class(const struct expert_layout *l, uint32_t align, struct
 
 static bool same_class(const struct slot_class *a, const struct slot_class *b)
 {
-	return a->n_parts == b->n_parts &&
-	       !memcmp(a->part_bytes, b->part_bytes, sizeof(a->part_bytes));
+	return a->n_parts == b->n_parts && a->slot_bytes == b->slot_bytes &&
+	       !memcmp(a->part_at, b->part_at, sizeof(a->part_at));
 }
 
 /* Fills classes (room for n_layers) and class_of_layer; returns the number of classes. */
@@ -223,8 +223,10 @@ int residency_create(const struct model *m, struct arena *arena, uint64_t budget
 	rc = divide(r, u64_min(budget_bytes, arena_bytes(arena)), err);
 	if (rc)
 		goto out_fail;
-	for (uint32_t k = 0; k < r->n_classes; k++)
+	for (uint32_t k = 0; k < r->n_classes; k++) {
 		r->n_slots += r->classes[k].n_slots;
+		r->n_experts += r->classes[k].n_experts;
+	}
 	rc = -ENOMEM;
 	r->slots = calloc(r->n_slots + 1, sizeof(*r->slots));
 	if (!r->slots)
@@ -292,6 +294,7 @@ int residency_pin(struct residency *r, expert_id_t id)
 
 void residency_unpin(struct residency *r, expert_id_t id)
 {
+	assert(r->experts[id].pins);
 	r->experts[id].pins--;
 }
 
@@ -449,7 +452,7 @@ void residency_get_stats(const struct residency *r, struct residency_stats *s)
 {
 	s->slots = r->n_slots;
 	s->slot_bytes_total = r->slot_bytes_total;
-	s->experts_total = (uint64_t)r->model->n_layers * r->model->n_expert;
+	s->experts_total = r->n_experts;
 	s->experts_resident = atomic_load_explicit(&r->n_resident, memory_order_relaxed);
 	s->resident_bytes = atomic_load_explicit(&r->resident_bytes, memory_order_relaxed);
 	s->loads = atomic_load_explicit(&r->loads, memory_order_relaxed);

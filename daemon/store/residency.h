@@ -45,7 +45,8 @@ struct residency_stats {		  /* any thread, monotonic except resident_* */
 	uint64_t loads, bytes_read, load_errors, evictions;
 };
 
-/* Least and most budget in bytes that make sense: one wave's slots, and a slot for every expert. */
+/* Least and most budget in bytes that make sense: one wave's slots, and a slot for every expert.
+ * Zeros for a dense model. */
 struct residency_need {
 	uint64_t least_bytes, all_bytes;
 };
@@ -55,7 +56,10 @@ void residency_need(const struct model *m, uint32_t align, struct residency_need
 
 /*
  * Cuts @arena's first @budget_bytes into slots, classes in proportion to their experts' number but
- * never fewer than n_expert_used slots each. -ENOSPC and "need at least N bytes" below the least.
+ * never fewer than n_expert_used slots each; at residency_need().all_bytes every expert has one.
+ * -ENOSPC and "need at least N bytes" below residency_need().least_bytes, 0 at that and above. The
+ * model, the arena and the reader are borrowed. A dense model has no classes and no slots: it may
+ * be created (any budget, any arena) or left out; nothing that takes an id may then be called.
  */
 int residency_create(const struct model *m, struct arena *arena, uint64_t budget_bytes,
 		     struct reader *reader, struct residency **ret, struct err *err);
@@ -73,7 +77,10 @@ bool residency_pinned(const struct residency *r, expert_id_t id);
 int residency_pin(struct residency *r, expert_id_t id);
 void residency_unpin(struct residency *r, expert_id_t id);
 
-/* ABSENT -> READING with one pin: takes a free slot and submits the reads. -ENOSPC: none is free. */
+/*
+ * ABSENT -> READING with one pin: takes a free slot and submits the reads. -ENOSPC: none is free.
+ * -EBUSY: not ABSENT, a failed load that is still pinned included.
+ */
 int residency_load(struct residency *r, expert_id_t id);
 
 /* HOST and unpinned -> ABSENT, its slot free. -EBUSY where pinned or READING, -ENOENT if ABSENT. */

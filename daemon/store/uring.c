@@ -7,38 +7,50 @@
  * read of that eventfd is always in flight. Submitters write to it only when the io thread has said
  * that it is about to sleep.
  */
+#include <assert.h>
 #include <errno.h>
 #include <liburing.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/futex.h"
 #include "base/num.h"
 #include "store/reader_backend.h"
 
-#define BUFFER_BYTES (1ull << 30) /* most that one registered buffer may have */
-#define WAKE_TAG     UINT64_MAX
+#define BUFFER_BYTES  (1ull << 30) /* most that one registered buffer may have */
+#define WAKE_TAG      UINT64_MAX
+#define IO_NICE	      (-10)
+#define SLICE_NS      100000 /* the least that the kernel takes */
+#define FREE_REFUSALS 16
+#define PAUSE_US      100
+
+enum { REGISTRATION_NONE, REGISTRATION_ASKED, REGISTRATION_ANSWERED };
 
 struct uring {
 	struct reader *r;
-	struct io_uring ring;
+	struct io_uring ring; /* this and the next block: io thread */
 	pthread_t thread;
 	int event_fd;
 	uint64_t event_value;
 	bool event_armed, files_registered;
-	_Atomic uint32_t sleeping;
+	_Atomic uint32_t sleeping; /* set by the io thread, taken back by it or a submitter */
 
 	struct piece *pieces; /* depth */
 	uint32_t *free_list, n_free;
+	unsigned n_refused; /* submissions in a row that the kernel did not take */
 
-	/* a registration asked for by another thread: 0 none, 1 asked, 2 answered */
+	/* asked by another thread, which then waits; done by the io thread, a buffer per round */
 	_Atomic uint32_t registration;
 	uint8_t *asked_base;
 	uint64_t asked_bytes;
 	int registered_result;
-	uint8_t *buffers_base; /* registered, in steps of BUFFER_BYTES */
+	bool buffers_sparse;
+	uint8_t *buffers_base; /* the first buffers_bytes from here, in steps of BUFFER_BYTES */
 	uint64_t buffers_bytes;
 };
 
@@ -82,9 +94,9 @@ static void register_files(struct uring *u)
 	free(fds);
 }
 
-static int register_buffers(struct uring *u)
+/* All buffers in one call, for kernels before 5.19. Reads stall meanwhile. */
+static int register_at_once(struct uring *u, uint64_t n)
 {
-	uint64_t n = div_ceil(u->asked_bytes, BUFFER_BYTES);
 	struct iovec *v = calloc(n, sizeof(*v));
 	int rc;
 
@@ -95,47 +107,73 @@ static int register_buffers(struct uring *u)
 		v[i].iov_len = u64_min(BUFFER_BYTES, u->asked_bytes - i * BUFFER_BYTES);
 	}
 	rc = io_uring_register_buffers(&u->ring, v, (unsigned)n);
-	if (!rc) {
-		u->buffers_base = u->asked_base;
+	if (!rc)
 		u->buffers_bytes = u->asked_bytes;
-	}
 	free(v);
 	return rc;
 }
 
-static void answer_registration(struct uring *u)
+/* The next buffer: pinning one takes milliseconds, so reads go on between them. */
+static int register_next(struct uring *u)
 {
-	if (atomic_load(&u->registration) != 1)
-		return;
-	u->registered_result = register_buffers(u);
-	atomic_store(&u->registration, 2);
-	futex_wake_all(&u->registration);
+	uint64_t n = div_ceil(u->asked_bytes, BUFFER_BYTES);
+	struct iovec v;
+	int rc;
+
+	if (!u->buffers_sparse) {
+		rc = io_uring_register_buffers_sparse(&u->ring, (unsigned)n);
+		if (rc == -EINVAL)
+			return register_at_once(u, n);
+		if (rc)
+			return rc;
+		u->buffers_sparse = true;
+	}
+	v.iov_base = u->asked_base + u->buffers_bytes;
+	v.iov_len = u64_min(BUFFER_BYTES, u->asked_bytes - u->buffers_bytes);
+	rc = io_uring_register_buffers_update_tag(
+		&u->ring, (unsigned)(u->buffers_bytes / BUFFER_BYTES), &v, NULL, 1);
+	if (rc < 0)
+		return rc;
+	u->buffers_bytes += v.iov_len;
+	return 0;
 }
 
-/* A free submission entry; the ring has room for depth reads and the event, so submit makes room. */
+/* True: more of it is left for the next round. */
+static bool go_on_registering(struct uring *u)
+{
+	/* acquire: sees asked_*, which were stored before the release in uring_register() */
+	if (atomic_load_explicit(&u->registration, memory_order_acquire) != REGISTRATION_ASKED)
+		return false;
+	u->buffers_base = u->asked_base;
+	u->registered_result = register_next(u);
+	if (!u->registered_result && u->buffers_bytes < u->asked_bytes)
+		return true;
+	atomic_store_explicit(&u->registration, REGISTRATION_ANSWERED, memory_order_release);
+	futex_wake_all(&u->registration);
+	return false;
+}
+
+/* The ring has room for depth reads and the event, and each is in it at most once. */
 static struct io_uring_sqe *get_sqe(struct uring *u)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
 
-	while (!sqe) {
-		io_uring_submit(&u->ring);
-		sqe = io_uring_get_sqe(&u->ring);
-	}
+	assert(sqe);
 	return sqe;
 }
 
 static void prepare(struct uring *u, uint32_t i)
 {
 	struct piece *p = &u->pieces[i];
-	struct reader_file *f = &u->r->files[p->file];
 	struct io_uring_sqe *sqe = get_sqe(u);
-	bool direct = atomic_load_explicit(&f->direct, memory_order_relaxed);
-	int fd = u->files_registered ? (int)(2 * p->file + !direct) : reader_fd(f);
+	int fd = reader_piece_fd(u->r, p);
 	uint8_t *at = p->dest + p->done;
 	unsigned n = (unsigned)(p->bytes - p->done);
 	uint64_t inside = (uint64_t)(at - u->buffers_base);
 
-	if (u->buffers_base && at >= u->buffers_base && inside + n <= u->buffers_bytes &&
+	if (u->files_registered)
+		fd = (int)(2 * p->file + !p->direct);
+	if (u->buffers_bytes && at >= u->buffers_base && inside + n <= u->buffers_bytes &&
 	    inside / BUFFER_BYTES == (inside + n - 1) / BUFFER_BYTES)
 		io_uring_prep_read_fixed(sqe, fd, at, n, p->offset + p->done,
 					 (int)(inside / BUFFER_BYTES));
@@ -193,62 +231,119 @@ static void take_completions(struct uring *u)
 	io_uring_cq_advance(&u->ring, n);
 }
 
-static void *io_main(void *arg)
+/*
+ * The compute threads fill every core, and each completion has to be answered with the next read.
+ * A higher priority where it is permitted; and for anyone, on kernels that know of it, a short time
+ * slice, which the scheduler rewards with an earlier turn.
+ */
+static void raise_priority(void)
 {
-	struct uring *u = arg;
+	struct {
+		uint32_t size, policy;
+		uint64_t flags;
+		int32_t nice;
+		uint32_t priority;
+		uint64_t runtime, deadline, period;
+	} attr = { .size = sizeof(attr), .policy = SCHED_OTHER, .runtime = SLICE_NS };
+
+	if (sched_getscheduler(0) != SCHED_OTHER)
+		return;			       /* somebody has chosen */
+	setpriority(PRIO_PROCESS, 0, IO_NICE); /* 0: this thread alone; refused: as it was */
+	errno = 0;
+	attr.nice = getpriority(PRIO_PROCESS, 0);
+	if (!errno)
+		syscall(SYS_sched_setattr, 0, &attr, 0);
+}
+
+/* Is there a reason not to sleep? Else submitters are told to wake us, and only then. */
+static bool stay_awake(struct uring *u)
+{
+	struct reader *r = u->r;
+
+	if (!u->n_free)
+		return false; /* nothing could be taken: a completion is what we wait for */
+	atomic_store(&u->sleeping, 1);
+	/* seq_cst with submit's push: it sees us asleep, or we see its request */
+	if (atomic_load(&r->stop) || !reader_has_work(r))
+		return false;
+	atomic_store(&u->sleeping, 0);
+	return true;
+}
+
+/* Hands the prepared reads to the kernel and sleeps until something completes. */
+static void submit_and_wait(struct uring *u, bool wait)
+{
+	int rc = wait ? io_uring_submit_and_wait(&u->ring, 1)
+		      : io_uring_submit_and_get_events(&u->ring);
+
+	atomic_store(&u->sleeping, 0);
+	if (rc >= 0 || rc == -EINTR) {
+		u->n_refused = 0;
+		return;
+	}
+	/* EAGAIN, EBUSY and what else may come: the entries stay in the ring and go with the next
+	 * call. A while at full speed; then with pauses, as nothing will wake us. */
+	if (++u->n_refused > FREE_REFUSALS && !io_uring_cq_ready(&u->ring))
+		usleep(PAUSE_US);
+}
+
+static void *io_main(struct uring *u)
+{
 	struct reader *r = u->r;
 
 	pthread_setname_np(pthread_self(), "sluice-io");
+	raise_priority();
 	register_files(u);
 	for (;;) {
-		int rc;
+		bool registering = go_on_registering(u);
 
-		answer_registration(u);
 		if (!atomic_load(&r->stop))
 			take_pieces(u);
-		if (atomic_load(&r->stop) && u->n_free == r->depth)
+		else if (u->n_free == r->depth)
 			return NULL;
 		arm_event(u);
-		atomic_store(&u->sleeping, 1);
-		/* seq_cst with submit's push: it sees us asleep, or we see its request */
-		if (u->n_free && !atomic_load(&r->stop) &&
-		    (reader_has_work(r) || atomic_load(&u->registration) == 1)) {
-			atomic_store(&u->sleeping, 0);
+		if (!registering && stay_awake(u))
 			continue;
-		}
-		rc = io_uring_submit_and_wait(&u->ring, 1);
-		atomic_store(&u->sleeping, 0);
-		if (rc < 0 && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY && rc != -ETIME)
-			usleep(1000); /* nothing known does this; never spin hot on it */
+		submit_and_wait(u, !registering);
 		take_completions(u);
 	}
+}
+
+static void write_event(struct uring *u)
+{
+	uint64_t one = 1;
+
+	while (write(u->event_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		; /* EAGAIN cannot be: the counter never comes near its end */
 }
 
 static void uring_wake(struct reader *r, void *state)
 {
 	struct uring *u = state;
-	uint64_t one = 1;
 
-	if (atomic_exchange(&u->sleeping, 0) && write(u->event_fd, &one, sizeof(one)) < 0)
-		return; /* full: it is readable already */
+	if (atomic_load(&u->sleeping) && atomic_exchange(&u->sleeping, 0))
+		write_event(u);
 }
 
 static int uring_register(struct reader *r, void *state, void *base, uint64_t bytes,
 			  struct err *err)
 {
 	struct uring *u = state;
-	uint64_t one = 1;
 
+	if (!bytes || atomic_load(&u->registration) != REGISTRATION_NONE)
+		return err_set(err, -EINVAL, "memory is registered with io_uring once");
 	u->asked_base = base;
 	u->asked_bytes = bytes;
-	atomic_store(&u->registration, 1);
-	while (write(u->event_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		;
-	while (atomic_load(&u->registration) == 1)
-		futex_wait(&u->registration, 1, 0);
+	atomic_store_explicit(&u->registration, REGISTRATION_ASKED, memory_order_release);
+	write_event(u);
+	/* acquire: sees the result, stored before the release in go_on_registering() */
+	while (atomic_load_explicit(&u->registration, memory_order_acquire) == REGISTRATION_ASKED)
+		futex_wait(&u->registration, REGISTRATION_ASKED, 0);
 	if (u->registered_result)
 		return err_set(err, u->registered_result,
-			       "buffers are not registered with io_uring: %s (memlock limit?)",
+			       "%llu of %llu bytes are registered with io_uring: %s (the memlock "
+			       "limit, ulimit -l, bounds them); reads go on without",
+			       (unsigned long long)u->buffers_bytes, (unsigned long long)bytes,
 			       strerror(-u->registered_result));
 	return 0;
 }
@@ -274,26 +369,19 @@ static void *io_start(void *arg)
 {
 	struct start *s = arg;
 	struct uring *u = s->u;
+	int rc = setup_ring(u, s->entries);
 
-	s->rc = setup_ring(u, s->entries);
-	if (s->rc) {
-		atomic_store(&s->answered, 1);
-		futex_wake_all(&s->answered);
-		return NULL;
-	}
+	s->rc = rc;
 	atomic_store(&s->answered, 1);
-	futex_wake_all(&s->answered);
-	/* s is gone from here on */
-	return io_main(u);
+	futex_wake_all(&s->answered); /* s is gone from here on */
+	return rc ? NULL : io_main(u);
 }
 
 static void uring_stop(struct reader *r, void *state)
 {
 	struct uring *u = state;
-	uint64_t one = 1;
 
-	while (write(u->event_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		;
+	write_event(u);
 	pthread_join(u->thread, NULL);
 	io_uring_queue_exit(&u->ring);
 	uring_free(u);
