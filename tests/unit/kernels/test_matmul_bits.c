@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Description: a level never differs from itself: the bits of a product do not depend on how many
+ * columns or rows are asked for together, nor on alignment or row distance; only what the call
+ * names is written, and nothing outside the ranges stated is read.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "tests/unit/kernels/matmul_rig.h"
+
+static struct result want, got;
+
+#define SAY "%s %s n=%zu: "
+
+static void compare(const struct product *p, const char *what, size_t a, size_t b)
+{
+	for (size_t c = 0; c < MAX_COLS; c++)
+		for (size_t r = 0; r < MAX_ROWS; r++)
+			if (f32_bits(got.y[c][r]) != f32_bits(want.y[c][r]))
+				fail_msg(SAY "%s %zu %zu: column %zu row %zu is %a, not %a",
+					 p->ops->name, quant_name(p->f->type), p->n, what, a, b, c,
+					 r, got.y[c][r], want.y[c][r]);
+}
+
+static void check_columns(const struct cpu_ops *ops, const struct format *f, size_t n)
+{
+	static const size_t counts[] = { 1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 33, 64 };
+	struct product p;
+
+	product_init(&p, ops, f, n, 37, 64);
+	multiply_singly(&p, &want);
+	for (size_t k = 0; k < ARRAY_LEN(counts); k++) {
+		result_clear(&got);
+		/* the last call has fewer columns where @count does not divide 64 */
+		for (size_t c = 0; c < 64; c += counts[k])
+			multiply(&p, p.w, p.row_bytes, 0, p.rows, c, u64_min(counts[k], 64 - c),
+				 &got);
+		compare(&p, "columns at once:", counts[k], 0);
+	}
+	/* no columns: nothing happens */
+	multiply(&p, p.w, p.row_bytes, 0, p.rows, 0, 0, &got);
+	compare(&p, "columns at once:", 0, 0);
+	product_fini(&p);
+}
+
+static void test_columns(void **state)
+{
+	(void)state;
+	each_product(check_columns);
+}
+
+/* Any split of the rows, in any order, gives the same; rows outside of the range stay untouched. */
+static void check_rows(const struct cpu_ops *ops, const struct format *f, size_t n)
+{
+	static const size_t splits[][6] = {
+		{ 0, 71 },     { 0, 1, 16, 17, 37, 71 }, { 0, 32, 64, 71 },
+		{ 0, 48, 71 }, { 0, 5, 38, 70, 71 },	 { 0, 31, 33, 71 }
+	};
+	static const size_t cols[] = { 1, 4, 5, 11 };
+	struct product p;
+
+	product_init(&p, ops, f, n, 71, 11);
+	multiply_singly(&p, &want);
+	for (size_t k = 0; k < ARRAY_LEN(cols); k++)
+		for (size_t s = 0; s < ARRAY_LEN(splits); s++) {
+			size_t parts = 1;
+
+			while (splits[s][parts] < 71)
+				parts++;
+			result_clear(&got);
+			for (size_t c = 0; c < 11; c += cols[k])
+				for (size_t i = parts; i--;)
+					multiply(&p, p.w, p.row_bytes, splits[s][i],
+						 splits[s][i + 1], c, u64_min(cols[k], 11 - c),
+						 &got);
+			compare(&p, "columns, split of rows:", cols[k], s);
+		}
+	for (size_t k = 0; k < ARRAY_LEN(cols); k++) {
+		multiply_singly(&p, &want);
+		result_clear(&got);
+		multiply(&p, p.w, p.row_bytes, 3, 42, 0, cols[k], &got);
+		for (size_t c = 0; c < MAX_COLS; c++)
+			for (size_t r = 0; r < MAX_ROWS; r++)
+				if (r < 3 || r >= 42 || c >= cols[k])
+					want.y[c][r] = f32_from_bits(UNTOUCHED);
+		compare(&p, "rows 3 to 42 alone, columns:", cols[k], 0);
+	}
+	product_fini(&p);
+}
+
+static void test_rows(void **state)
+{
+	(void)state;
+	each_product(check_rows);
+}
+
+/* Weights at every offset from a cache line, rows as far apart as they are long or farther. */
+static void check_alignment(const struct cpu_ops *ops, const struct format *f, size_t n)
+{
+	struct product p;
+	uint8_t *room;
+
+	product_init(&p, ops, f, n, 19, 6);
+	multiply_singly(&p, &want);
+	room = aligned(64 + p.rows * (p.row_bytes + 13));
+	for (size_t offset = 1; offset < 64; offset++) {
+		const size_t distance = p.row_bytes + (offset % 2 ? 0 : 13);
+
+		memset(room, 0xff, 64 + p.rows * (p.row_bytes + 13));
+		for (size_t r = 0; r < p.rows; r++)
+			memcpy(room + offset + r * distance, p.w + r * p.row_bytes, p.row_bytes);
+		result_clear(&got);
+		multiply(&p, room + offset, distance, 0, p.rows, 0, 1, &got);
+		multiply(&p, room + offset, distance, 0, p.rows, 1, 5, &got);
+		compare(&p, "offset, distance:", offset, distance);
+	}
+	free(room);
+	product_fini(&p);
+}
+
+static void test_alignment(void **state)
+{
+	(void)state;
+	each_product(check_alignment);
+}
+
+/* @bytes of memory between two pages that cannot be touched. */
+struct fenced {
+	uint8_t *map, *first, *end;
+	size_t bytes;
+};
+
+static void fence(struct fenced *f, size_t bytes)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	f->bytes = align_up(bytes, page) + 2 * page;
+	f->map = mmap(NULL, f->bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(f->map, MAP_FAILED);
+	f->first = f->map + page;
+	f->end = f->map + f->bytes - page;
+	assert_int_equal(mprotect(f->first, f->bytes - 2 * page, PROT_READ | PROT_WRITE), 0);
+}
+
+static void unfence(struct fenced *f)
+{
+	assert_int_equal(munmap(f->map, f->bytes), 0);
+}
+
+/* Activations and scratch end at a fence too: they are whole lines of 64 bytes. */
+static void fence_in(struct product *p, struct fenced act[], struct fenced *scratch)
+{
+	const size_t bytes = p->ops->act_bytes(act_of(p->f), p->n);
+	const size_t work = align_up(p->ops->matmul_scratch_bytes(p->n), 64);
+
+	assert_int_equal(bytes % 64, 0);
+	for (size_t c = 0; c < p->cols; c++) {
+		free(p->act[c]);
+		fence(&act[c], bytes);
+		p->act[c] = act[c].end - bytes;
+		quantize_column(p, c);
+	}
+	free(p->scratch);
+	fence(scratch, work);
+	p->scratch = scratch->end - work;
+	memset(p->scratch, 0xff, work);
+}
+
+/* Rows [3, 22) alone exist, right before a fence or right after one. */
+static void check_fences(const struct cpu_ops *ops, const struct format *f, size_t n)
+{
+	struct fenced act[6], scratch, weights;
+	struct product p;
+
+	product_init(&p, ops, f, n, 22, 6);
+	multiply_singly(&p, &want);
+	fence_in(&p, act, &scratch);
+	fence(&weights, 19 * p.row_bytes);
+	for (size_t c = 0; c < 6; c++)
+		for (size_t r = 0; r < 3; r++)
+			want.y[c][r] = f32_from_bits(UNTOUCHED);
+	for (int after = 0; after < 2; after++) {
+		uint8_t *at = after ? weights.first : weights.end - 19 * p.row_bytes;
+
+		memcpy(at, p.w + 3 * p.row_bytes, 19 * p.row_bytes);
+		at -= 3 * p.row_bytes;
+		for (size_t cols = 1; cols <= 6; cols++) {
+			result_clear(&got);
+			for (size_t c = 0; c < 6; c += cols)
+				multiply(&p, at, p.row_bytes, 3, 22, c, u64_min(cols, 6 - c), &got);
+			compare(&p, "next to a fence:", (size_t)after, cols);
+		}
+	}
+	unfence(&weights);
+	unfence(&scratch);
+	for (size_t c = 0; c < 6; c++) {
+		unfence(&act[c]);
+		p.act[c] = NULL;
+	}
+	p.scratch = NULL;
+	product_fini(&p);
+}
+
+static void test_fences(void **state)
+{
+	(void)state;
+	each_product(check_fences);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_columns),
+		cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_alignment),
+		cmocka_unit_test(test_fences),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
