@@ -92,27 +92,24 @@ static void kv_store(enum kv_type type, size_t head_dim, unsigned slot, const fl
 
 #define STRIP (DELTA_LANES / VL) /* vectors */
 
-/* r += S^T k, p += S^T q over one row of the strip */
-#define READ_ROW(s, i)                                     \
-	do {                                               \
-		vf ki = vf_set1(k[i]), qi = vf_set1(q[i]); \
-		for (unsigned v = 0; v < STRIP; v++) {     \
-			r[v] = vf_fma(s[v], ki, r[v]);     \
-			p[v] = vf_fma(s[v], qi, p[v]);     \
-		}                                          \
-	} while (0)
+#define PASS (VL / 8) /* rows of S taken together: as many as registers allow */
 
 static void delta_first(const struct delta_args *a, vf *ret_r, vf *ret_p)
 {
 	const float *k = a->k, *q = a->q;
-	vf r[STRIP], p[STRIP], s[STRIP];
+	vf r[STRIP], p[STRIP];
 
 	for (unsigned v = 0; v < STRIP; v++)
 		r[v] = p[v] = vf_zero();
 	for (size_t i = 0; i < a->dim; i++) {
-		for (unsigned v = 0; v < STRIP; v++)
-			s[v] = vf_load(a->strip + i * DELTA_LANES + v * VL);
-		READ_ROW(s, i);
+		vf ki = vf_set1(k[i]), qi = vf_set1(q[i]);
+
+		for (unsigned v = 0; v < STRIP; v++) {
+			vf s = vf_load(a->strip + i * DELTA_LANES + v * VL);
+
+			r[v] = vf_fma(s, ki, r[v]);
+			p[v] = vf_fma(s, qi, p[v]);
+		}
 	}
 	for (unsigned v = 0; v < STRIP; v++) {
 		ret_r[v] = r[v];
@@ -120,7 +117,11 @@ static void delta_first(const struct delta_args *a, vf *ret_r, vf *ret_p)
 	}
 }
 
-/* Writes token t's update and reads for token t + 1 in the same pass. */
+/*
+ * Writes token t's update and reads for token t + 1 in the same pass. The factors of PASS rows are
+ * loaded before those rows are stored: a load waits for an older store whose address it shares the
+ * low 12 bits with, and the stores run through all of them.
+ */
 static void delta_between(const struct delta_args *a, size_t t, const vf *change, vf *ret_r,
 			  vf *ret_p)
 {
@@ -128,20 +129,31 @@ static void delta_between(const struct delta_args *a, size_t t, const vf *change
 	const vf decay = vf_set1(a->decay[t * a->ld_gate]);
 	const size_t dim = a->dim;
 	float *row = a->strip;
-	vf r[STRIP], p[STRIP], s[STRIP], d[STRIP];
+	vf r[STRIP], p[STRIP], d[STRIP], s[PASS][STRIP];
 
 	for (unsigned v = 0; v < STRIP; v++) {
 		r[v] = p[v] = vf_zero();
 		d[v] = change[v];
 	}
-	for (size_t i = 0; i < dim; i++, row += DELTA_LANES) {
-		vf x = vf_set1(old[i]);
+	for (size_t i = 0; i < dim; i += PASS, row += PASS * DELTA_LANES) {
+		vf oldi[PASS], ki[PASS], qi[PASS];
 
-		for (unsigned v = 0; v < STRIP; v++) {
-			s[v] = vf_fma(x, d[v], vf_mul(decay, vf_load(row + v * VL)));
-			vf_store(row + v * VL, s[v]);
+		for (unsigned u = 0; u < PASS; u++) {
+			oldi[u] = vf_set1(old[i + u]);
+			ki[u] = vf_set1(k[i + u]);
+			qi[u] = vf_set1(q[i + u]);
 		}
-		READ_ROW(s, i);
+		for (unsigned u = 0; u < PASS; u++)
+			for (unsigned v = 0; v < STRIP; v++)
+				s[u][v] = vf_fma(
+					oldi[u], d[v],
+					vf_mul(decay, vf_load(row + u * DELTA_LANES + v * VL)));
+		for (unsigned u = 0; u < PASS; u++)
+			for (unsigned v = 0; v < STRIP; v++) {
+				vf_store(row + u * DELTA_LANES + v * VL, s[u][v]);
+				r[v] = vf_fma(s[u][v], ki[u], r[v]);
+				p[v] = vf_fma(s[u][v], qi[u], p[v]);
+			}
 	}
 	for (unsigned v = 0; v < STRIP; v++) {
 		ret_r[v] = r[v];
