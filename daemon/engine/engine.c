@@ -387,4 +387,9 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	memcpy(s->fallbacks, e->fallbacks, sizeof(s->fallbacks));
 	s->file_note = (struct err){ { 0 } };
 	reader_check_files(e->reader, &s->file_note);
+	for (unsigned i = 0; i < ENGINE_FALLBACKS - 1 && s->file_note.text[0]; i++)
+		if (!s->fallbacks[i]) {
+			s->fallbacks[i] = s->file_note.text;
+			break;
+		}
 }

@@ -73,7 +73,9 @@ struct engine_status {
 	unsigned threads;
 	const char *cpu, *io, *arena, *policy, *kv;
 	const char *fallbacks[ENGINE_FALLBACKS]; /* sentences, NULL after the last */
-	struct err file_note; /* the model's files changed under us: how; else empty */
+	/* the model's files changed under us: how; else empty. Also the last of fallbacks, which
+	 * points here: do not copy the struct. */
+	struct err file_note;
 };
 
 /* Any thread, any time; counters are monotonic, the whole is not one instant. */

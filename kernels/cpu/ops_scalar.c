@@ -199,7 +199,7 @@ static float float_dot(uint32_t type, const uint8_t *row, const float *x, size_t
 	float sum[8] = { 0 };
 
 	for (size_t i = 0; i < n; i++)
-		sum[i % 8] = fmaf(float_weight(type, row, i), x[i], sum[i % 8]);
+		sum[i % 8] += float_weight(type, row, i) * x[i];
 	return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
 }
 
