@@ -146,6 +146,17 @@ FORCE_INLINE __m256i iq4_values(void)
 							 1, 13, 25, 38, 53, 69, 89, 113));
 }
 
+/*
+ * a + b, now: left alone, the compiler turns a chain of integer additions into a tree, whose leaves
+ * do not fit the registers.
+ */
+FORCE_INLINE __m256i add_here(__m256i a, __m256i b)
+{
+	a = _mm256_add_epi32(a, b);
+	__asm__("" : "+x"(a));
+	return a;
+}
+
 /* acc[c] += super-block @s times super-block @b of column c */
 FORCE_INLINE void super_dot(const struct super *s, enum super_form form,
 			    const struct act_super *const *x, int cols, size_t b, __m256 *acc)
@@ -172,7 +183,7 @@ FORCE_INLINE void super_dot(const struct super *s, enum super_form form,
 			if (form == SUPER_SIGNED)
 				a = _mm256_sign_epi8(a, s->q[j]);
 			a = _mm256_madd_epi16(_mm256_maddubs_epi16(q, a), scale);
-			sum[c] = _mm256_add_epi32(sum[c], a);
+			sum[c] = add_here(sum[c], a);
 		}
 	}
 #pragma GCC unroll 4

@@ -10,6 +10,8 @@
 
 #include "kernels/cpu/avx2_level.h"
 
+#define ROWS 8
+
 /* eight weights from k on */
 FORCE_INLINE __m256 weights(uint32_t type, const uint8_t *w, size_t k)
 {
@@ -70,17 +72,20 @@ FORCE_INLINE void float_row(uint32_t type, const struct matmul *m, size_t r, siz
 	}
 }
 
-/* Columns outside, so that a group of them stays in the first cache level while rows pass. */
+/* A few rows for all columns, four at a time: memory is read once, the cache serves the rest. */
 FORCE_INLINE void product(uint32_t type, const struct matmul *m)
 {
-	size_t c = 0;
+	for (size_t first = m->row0; first < m->row1; first += ROWS) {
+		const size_t end = first + ROWS < m->row1 ? first + ROWS : m->row1;
+		size_t c = 0;
 
-	for (; c + AVX2_COLS <= m->cols; c += AVX2_COLS)
-		for (size_t r = m->row0; r < m->row1; r++)
-			float_row(type, m, r, c, AVX2_COLS);
-	for (; c < m->cols; c++)
-		for (size_t r = m->row0; r < m->row1; r++)
-			float_row(type, m, r, c, 1);
+		for (; c + AVX2_COLS <= m->cols; c += AVX2_COLS)
+			for (size_t r = first; r < end; r++)
+				float_row(type, m, r, c, AVX2_COLS);
+		for (; c < m->cols; c++)
+			for (size_t r = first; r < end; r++)
+				float_row(type, m, r, c, 1);
+	}
 }
 
 void avx2_matmul_float(const struct matmul *m)

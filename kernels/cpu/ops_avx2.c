@@ -2,10 +2,11 @@
 /*
  * kernels/cpu/ops_avx2.c: the AVX2 level's table (AVX2, FMA, F16C) and the walk over a product.
  *
- * Up to AVX2_COLS columns: rows are streamed in file order, each read once and multiplied as it
- * is unpacked. More columns: tiles of rows are unpacked to scratch, a depth at a time, and all
- * columns pass over them; lanes rest in scratch between depths and keep their bits. Memory of the
- * next tile is asked for along the way. Called by engine workers, each with its own scratch.
+ * Few columns: rows are streamed in file order and multiplied as they are unpacked, four columns
+ * at a time; what these share comes from the cache. Many columns: tiles of rows are unpacked to
+ * scratch, a depth at a time, and all columns pass over them; lanes rest in scratch between depths
+ * and keep their bits. Memory of the next tile is asked for along the way. Called by engine
+ * workers, each with its own scratch.
  */
 #include <assert.h>
 
@@ -13,6 +14,7 @@
 #include "kernels/cpu/avx2_level.h"
 #include "kernels/cpu/scalar.h"
 
+#define FEW_COLS   16
 #define TILE_ROWS  8
 #define TILE_STEPS 4  /* times 256 weights: a tile and four columns fit the first cache level */
 #define TILE_COLS  64 /* columns that share one unpacking */
@@ -95,6 +97,17 @@ static void multiply_tile(const struct avx2_format *f, const struct matmul *m, s
 			m->y[t->col + c][t->row + r] = add_lanes(s->acc[r][c]);
 }
 
+static void stream(const struct avx2_format *f, const struct matmul *m)
+{
+	struct matmul part = *m;
+
+	for (; part.row0 < m->row1; part.row0 = part.row1) {
+		part.row1 = u64_min(part.row0 + TILE_ROWS, m->row1);
+		for (size_t c = 0; c < m->cols; c += AVX2_COLS)
+			f->rows(&part, c, (int)u64_min(AVX2_COLS, m->cols - c));
+	}
+}
+
 static void matmul(const struct matmul *m)
 {
 	const struct avx2_format *f = find_format(m->type);
@@ -104,9 +117,8 @@ static void matmul(const struct matmul *m)
 		avx2_matmul_float(m);
 		return;
 	}
-	if (m->cols <= AVX2_COLS) {
-		if (m->cols)
-			f->rows(m, 0, (int)m->cols);
+	if (m->cols <= FEW_COLS) {
+		stream(f, m);
 		return;
 	}
 	for (size_t c = 0; c < m->cols; c += TILE_COLS) {
