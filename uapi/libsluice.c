@@ -12,10 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "libsluice_wire.h"
+
+#define CONNECT_SECONDS 10
 
 const char *sluice_stop_name(uint32_t stop)
 {
@@ -55,6 +58,15 @@ static int expect(struct sluice *s, uint16_t type, struct sluice__reply *r,
 }
 
 /* ---- connecting ---- */
+
+/* How long connecting may take; afterwards an answer may take as long as a model needs. */
+static void set_patience(struct sluice *s, unsigned seconds)
+{
+	struct timeval t = { .tv_sec = seconds };
+
+	setsockopt(s->fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t));
+	setsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t));
+}
 
 static int shake_hands(struct sluice *s, struct sluice_fault *fault)
 {
@@ -100,15 +112,19 @@ int sluice_connect(const char *path, struct sluice **ret, struct sluice_fault *f
 		rc = sluice__fail(fault, -errno, "cannot make a socket: %s", strerror(errno));
 		goto out;
 	}
+	set_patience(s, CONNECT_SECONDS);
 	do
 		rc = connect(s->fd, (struct sockaddr *)&addr, sizeof(addr)) ? -errno : 0;
 	while (rc == -EINTR);
-	if (rc)
+	if (rc == -EAGAIN)
+		rc = sluice__fail(fault, -ETIMEDOUT, "%s: the daemon does not answer", path);
+	else if (rc)
 		sluice__fail(fault, rc, "%s: cannot connect: %s", path, strerror(-rc));
 	else
 		rc = shake_hands(s, fault);
 	if (rc)
 		goto out;
+	set_patience(s, 0);
 	*ret = s;
 	return 0;
 out:

@@ -270,6 +270,8 @@ static int receive(struct sluice *s, struct sluice__reply *r, struct sluice_faul
 	do
 		n = recvmsg(s->fd, &msg, MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN)
+		return sluice__fail(fault, -ETIMEDOUT, "the daemon does not answer");
 	if (n < 0)
 		return sluice__fail(fault, -EPIPE, "the daemon is gone: %s", strerror(errno));
 	if (!n)

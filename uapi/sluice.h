@@ -40,7 +40,7 @@ struct sluice_fault {
 
 /*
  * Connects and shakes hands. -ENOENT or -ECONNREFUSED: nobody listens at @path; -EACCES: not
- * allowed; -EPROTONOSUPPORT: no common protocol version.
+ * allowed; -EPROTONOSUPPORT: no common protocol version; -ETIMEDOUT: no answer within ten seconds.
  */
 int sluice_connect(const char *path, struct sluice **ret, struct sluice_fault *fault);
 void sluice_close(struct sluice *s); /* cancels what runs; NULL is fine */

@@ -72,7 +72,7 @@ static int add_row(struct job *j, uint32_t position, const float *row)
 			return c->fd;
 	}
 	pending = atomic_fetch_add_explicit(&j->serve->logits_pending, bytes, memory_order_relaxed);
-	if (pending > SERVE_LOGITS_PENDING)
+	if (pending > j->serve->config.logits_pending)
 		rc = -ETIMEDOUT;
 	else
 		rc = payload_append(c->fd, row, bytes);

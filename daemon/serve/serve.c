@@ -115,6 +115,8 @@ int serve_create(const struct serve_config *config, struct serve **ret, struct e
 		s->config.stall_ms = SERVE_STALL_MS;
 	if (!s->config.hello_ms)
 		s->config.hello_ms = SERVE_HELLO_MS;
+	if (!s->config.logits_pending)
+		s->config.logits_pending = SERVE_LOGITS_PENDING;
 	s->epoll_fd = s->listen_fd = s->signal_fd = s->wake_fd = s->reserve_fd = -1;
 	s->started_ns = now_ns();
 	s->text_room = detok_bound(config->tokenizer) + 16;
@@ -240,6 +242,7 @@ int serve_run(struct serve *s, struct err *err)
 			s->stopping = true;
 	}
 	notify_manager("STOPPING=1");
+	listen_close(s); /* reads in flight may take a while: newcomers shall not wait for that */
 	return 0;
 }
 

@@ -38,6 +38,7 @@ struct serve_config {
 	struct engine *engine;
 	bool signals;		     /* stop at SIGTERM, SIGINT, SIGHUP (blocked by the caller) */
 	uint32_t stall_ms, hello_ms; /* 0: as above; tests shorten them */
+	uint64_t logits_pending;     /* the same for SERVE_LOGITS_PENDING */
 };
 
 /*

@@ -301,6 +301,15 @@ def test_a_client_may_come_before_the_daemon(tmp_path):
         assert daemon.wait(20) == 0
 
 
+def test_a_daemon_that_does_not_answer_is_not_waited_for():
+    with Daemon(DEMO) as d:
+        d.process.send_signal(signal.SIGSTOP)
+        try:
+            assert "does not answer" in sluice("status", "--socket", d.socket, check=3, timeout=30).stderr
+        finally:
+            d.process.send_signal(signal.SIGCONT)
+
+
 def test_sigterm_ends_open_requests():
     with Daemon(DEMO) as d:
         p = subprocess.Popen([BUILD / "sluice", "generate", "--socket", d.socket, "--prompt", "It was", "--ignore-eog",

@@ -49,7 +49,7 @@ static struct {
 
 static void nap(unsigned us)
 {
-	struct timespec t = { .tv_nsec = (long)us * 1000 };
+	struct timespec t = { .tv_sec = us / 1000000, .tv_nsec = (long)(us % 1000000) * 1000 };
 
 	if (us)
 		nanosleep(&t, NULL);

@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -27,6 +28,8 @@
 #include "base/log.h"
 #include "serve/serve.h"
 #include "uapi/sluice.h"
+
+#define PATIENCE_MS 1000 /* long enough for a client on a busy machine */
 
 static char path[64];
 static struct engine *engine;
@@ -41,14 +44,17 @@ static void *run_loop(void *arg)
 	return NULL;
 }
 
+static uint64_t logits_pending; /* 0: as ever; set before start() */
+
 static inline int start(void **state)
 {
 	struct serve_config config = { .socket_path = path,
 				       .model_path = "/models/echo.gguf",
 				       .model = &fake_model,
 				       .tokenizer = &fake_tokenizer,
-				       .stall_ms = 300,
-				       .hello_ms = 300 };
+				       .stall_ms = PATIENCE_MS,
+				       .hello_ms = PATIENCE_MS,
+				       .logits_pending = logits_pending };
 	struct err err = { 0 };
 
 	log_init((enum log_level)0);

@@ -150,12 +150,12 @@ static void silent_reader_is_dropped(void **state)
 	atomic_store(&fake.token_us, 0);
 	begin = now_ns();
 	wait_idle(2000); /* its buffers hold everything: the engine never waits for it */
-	nap(900 * 1000); /* three times the stall limit of 300 ms */
+	nap(3 * PATIENCE_MS * 1000);
 	while ((type = raw_receive(fd, &code)) && n < 200000)
 		n++;
 	assert_int_equal(type, 0);
 	assert_true(n < 60000); /* it was cut off */
-	assert_true(now_ns() - begin < 5000000000ull);
+	assert_true(now_ns() - begin < 20000000000ull);
 	close(fd);
 }
 
@@ -195,17 +195,19 @@ static void dead_client_is_cancelled(void **state)
 
 static void killed_client_is_cancelled(void **state)
 {
-	pid_t pid = fork();
+	pid_t pid;
 
+	atomic_store(&fake.token_us, 1000); /* a minute for the answer below */
+	pid = fork();
 	if (!pid) {
 		int fd = raw_connect();
 
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* whatever becomes of the test */
 		hello(fd);
 		raw_generate(fd, 1, 60000);
 		for (;;)
 			pause();
 	}
-	atomic_store(&fake.token_us, 1000);
 	wait_open(1);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
@@ -216,6 +218,7 @@ static void too_many_connections(void **state)
 {
 	int fd[SERVE_MAX_CONNS_PER_UID + 1];
 	int n = SERVE_MAX_CONNS_PER_UID;
+	bool served = false;
 
 	for (int i = 0; i < n; i++) {
 		fd[i] = raw_connect();
@@ -226,8 +229,15 @@ static void too_many_connections(void **state)
 	expect_end(fd[n]);
 	for (int i = 0; i < n; i++)
 		close(fd[i]);
-	nap(50000);
-	expect_alive((fd[0] = raw_connect(), hello(fd[0]), fd[0]));
+	for (int i = 0; i < 100 && !served; i++) { /* when the daemon has seen them go */
+		struct sluice *one;
+
+		nap(50000);
+		served = !sluice_connect(path, &one, NULL);
+		if (served)
+			sluice_close(one);
+	}
+	assert_true(served);
 }
 
 static void no_descriptors_left(void **state)
@@ -274,6 +284,39 @@ static void other_users_are_refused(void **state)
 	}
 	waitpid(pid, &status, 0);
 	assert_int_equal(status, 0);
+}
+
+static int start_tight(void **state)
+{
+	logits_pending = 1;
+	return start(state);
+}
+
+static int stop_tight(void **state)
+{
+	logits_pending = 0;
+	return stop(state);
+}
+
+/* What is computed and not sent is bounded: the request ends, the connection goes on. */
+static void logits_beyond_the_bound(void **state)
+{
+	struct sluice_score q = { .struct_size = sizeof(q),
+				  .flags = SLUICE_TOKENS_IN | SLUICE_LOGITS_OUT,
+				  .payload_bytes = 400 };
+	static uint32_t ids[100];
+	struct sluice_done done;
+	int fd = raw_connect();
+	uint32_t code;
+
+	hello(fd);
+	raw_send(fd, SLUICE_SCORE, 1, &q, ids, sizeof(ids), -1);
+	assert_int_equal(raw_receive(fd, &code), SLUICE_ACCEPTED);
+	assert_int_equal(raw_receive(fd, &code), SLUICE_DONE);
+	memcpy(&done, packet + sizeof(struct sluice_msg), sizeof(done));
+	assert_int_equal(done.stop, SLUICE_STOP_ERROR);
+	assert_int_equal(done.code, SLUICE_E_SLOW);
+	expect_alive(fd);
 }
 
 /* ---- the socket file ---- */
@@ -345,6 +388,7 @@ int main(void)
 		WITH_DAEMON(no_descriptors_left),
 		WITH_DAEMON(other_users_are_refused),
 		WITH_DAEMON(socket_files),
+		cmocka_unit_test_setup_teardown(logits_beyond_the_bound, start_tight, stop_tight),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/* Description: the option parser on every type, with words, aliases and help. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/num.h"
+#include "base/opts.h"
+
+struct args {
+	bool flag;
+	const char *text;
+	uint32_t small, choice, custom;
+	uint64_t large, size;
+	float share;
+};
+
+#define AT(field) offsetof(struct args, field)
+
+static int parse_even(const char *text, void *field, struct err *err)
+{
+	uint32_t value = (uint32_t)atoi(text);
+
+	if (value % 2)
+		return err_set(err, -EINVAL, "%s is odd", text);
+	*(uint32_t *)field = value;
+	return 0;
+}
+
+static const struct opt table[] = {
+	{ "--flag", "-f", OPT_FLAG, AT(flag), .help = "A flag." },
+	{ "--text", NULL, OPT_TEXT, AT(text), "TEXT", .help = "A text." },
+	{ "--small", "-s", OPT_U32, AT(small), "N", 1, 9, .def = "3", .help = "A digit." },
+	{ "--large", NULL, OPT_U64, AT(large), "N", .help = "Any number." },
+	{ "--size", NULL, OPT_SIZE, AT(size), "SIZE", .help = "Bytes." },
+	{ "--share", NULL, OPT_FLOAT, AT(share), "X", 0, 1, .def = "0.5", .help = "A share." },
+	{ "--choice", NULL, OPT_CHOICE, AT(choice), .choices = "red|green", .help = "A colour." },
+	{ "--even", NULL, OPT_CUSTOM, AT(custom), "N", .parse = parse_even, .help = "Even." },
+};
+
+static struct args args;
+static struct err err;
+static char *argv[16];
+static int n_words;
+
+static int parse(bool with_words, const char *line)
+{
+	static char text[256];
+	int argc = 1;
+
+	memset(&args, 0, sizeof(args));
+	err_clear(&err);
+	strcpy(text, line);
+	argv[0] = text;
+	for (char *w = strtok(text, " "); w; w = strtok(NULL, " "))
+		argv[argc++] = w;
+	return opts_parse(table, ARRAY_LEN(table), argc, argv, &args, with_words ? &n_words : NULL,
+			  &err);
+}
+
+static void every_type(void **state)
+{
+	assert_int_equal(parse(false, "-f --text=a=b -s 9 --large 18446744073709551615 --size 2K "
+				      "--share 1 --choice green --even 4"),
+			 0);
+	assert_true(args.flag);
+	assert_string_equal(args.text, "a=b");
+	assert_int_equal(args.small, 9);
+	assert_true(args.large == UINT64_MAX);
+	assert_int_equal(args.size, 2048);
+	assert_true(args.share == 1.0f);
+	assert_int_equal(args.choice, 1);
+	assert_int_equal(args.custom, 4);
+	assert_int_equal(parse(false, ""), 0);
+	assert_int_equal(args.small, 3);
+	assert_true(args.share == 0.5f);
+}
+
+static void words(void **state)
+{
+	assert_int_equal(parse(true, "one -s 4 two - -- --flag"), 0);
+	assert_int_equal(n_words, 4);
+	assert_string_equal(argv[1], "one");
+	assert_string_equal(argv[2], "two");
+	assert_string_equal(argv[3], "-");
+	assert_string_equal(argv[4], "--flag");
+	assert_int_equal(args.small, 4);
+	assert_false(args.flag);
+	assert_int_equal(parse(false, "one"), -EINVAL);
+}
+
+static void refusals(void **state)
+{
+	static const char *const lines[] = {
+		"--none",
+		"-x",
+		"--fla",
+		"--text",
+		"--flag=1",
+		"--small 0",
+		"--small 10",
+		"--small +4",
+		"--small 4.0",
+		"--small 4294967297",
+		"--large -1",
+		"--size 5X",
+		"--share nan",
+		"--share inf",
+		"--share 1.01",
+		"--choice re",
+		"--choice red|green",
+		"--even 3",
+		"--small=",
+		"--share=",
+		"--large 18446744073709551616",
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+		assert_int_equal(parse(false, lines[i]), -EINVAL);
+		assert_true(err.text[0]);
+	}
+	assert_int_equal(parse(false, "--even 3"), -EINVAL);
+	assert_string_equal(err.text, "--even: 3 is odd");
+}
+
+static void help(void **state)
+{
+	char *text;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	opts_help(f, table, ARRAY_LEN(table));
+	fclose(f);
+	assert_non_null(strstr(text, "  -s, --small N                   A digit. (default 3)\n"));
+	assert_non_null(strstr(text, "  --choice red|green              A colour.\n"));
+	free(text);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_type),
+		cmocka_unit_test(words),
+		cmocka_unit_test(refusals),
+		cmocka_unit_test(help),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
