@@ -14,6 +14,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 static uint64_t splitmix64(uint64_t *x)
 {
@@ -184,29 +185,77 @@ static uint32_t gather_top_k(struct sampler *s, const float *logits, uint32_t n_
 	return n;
 }
 
-static double weight(struct sampler_candidate c, float max)
+/* Four at a time, in the compiler's own vectors: any machine, the same arithmetic on all. */
+typedef float vec __attribute__((vector_size(16)));
+typedef uint32_t vec_bits __attribute__((vector_size(16)));
+
+/*
+ * exp(x) for x <= 0 (below -87 as at -87; NaN stays), relative error below 3e-7. Adding 1.5 * 2^23
+ * leaves round(x / ln 2) in the low bits, which then become the exponent.
+ */
+static vec exp_down(vec x)
 {
-	return exp((double)c.logit - (double)max);
+	const vec lowest = { -87.0f, -87.0f, -87.0f, -87.0f };
+	vec_bits below = (vec_bits)(x < lowest);
+	vec y = (vec)((below & (vec_bits)lowest) | (~below & (vec_bits)x));
+	vec t = y * 0x1.715476p+0f + 0x1.8p23f, n = t - 0x1.8p23f;
+	vec r = (y - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
+	vec p = r * 0x1.6a1a54p-10f + 0x1.123fcap-7f;
+
+	p = p * r + 0x1.555916p-5f;
+	p = p * r + 0x1.55548ap-3f;
+	p = p * r + 0x1.fffffcp-2f;
+	p = p * r + 1.0f;
+	p = p * r + 1.0f;
+	return p * (vec)(((vec_bits)t << 23) + 0x3f800000);
+}
+
+static double weight(struct sampler_candidate c, float max, float inverse)
+{
+	float x = (c.logit - max) * inverse;
+
+	return (double)exp_down((vec){ x, x, x, x })[0];
+}
+
+static double sum_weights(const struct sampler_candidate *c, uint32_t n, float max, float inverse)
+{
+	double sum[4] = { 0.0 };
+	uint32_t i;
+
+	for (i = 0; i + 4 <= n; i += 4) {
+		vec x = { c[i].logit, c[i + 1].logit, c[i + 2].logit, c[i + 3].logit };
+
+		x = exp_down((x - max) * inverse);
+		for (unsigned j = 0; j < 4; j++)
+			sum[j] += (double)x[j];
+	}
+	for (; i < n; i++)
+		sum[0] += weight(c[i], max, inverse);
+	return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 /* Keeps the fewest first candidates whose probabilities reach p; @sorted: they are in order. */
 static uint32_t keep_top_p(struct sampler_candidate *c, uint32_t n, float max, float p, bool sorted)
 {
-	double total = 0.0, sum = 0.0;
-	uint32_t kept = 0;
+	double total = sum_weights(c, n, max, 1.0f), sum = 0.0, least;
+	uint32_t kept = 0, left = 0;
 
-	for (uint32_t i = 0; i < n; i++)
-		total += weight(c[i], max);
 	if (sorted) {
 		while (kept < n && sum < (double)p * total)
-			sum += weight(c[kept++], max);
+			sum += weight(c[kept++], max, 1.0f);
 		return kept;
 	}
+	/* all that are lighter than this weigh less than 1 - p together: they are never reached */
+	least = 0.999 * (1.0 - (double)p) * total / n;
+	for (uint32_t i = 0; i < n; i++)
+		if (weight(c[i], max, 1.0f) >= least)
+			c[left++] = c[i];
+	n = left;
 	heapify(c, n, false);
 	while (kept < n && sum < (double)p * total) {
 		struct sampler_candidate x = c[0];
 
-		sum += weight(x, max);
+		sum += weight(x, max, 1.0f);
 		kept++;
 		c[0] = c[n - kept];
 		c[n - kept] = x;
@@ -236,22 +285,18 @@ static uint32_t keep_min_p(struct sampler_candidate *c, uint32_t n, float max, f
 static uint32_t draw(struct sampler *s, uint32_t n, float max)
 {
 	const struct sampler_candidate *c = s->candidates;
-	double inverse = 1.0 / (double)s->config.temperature, total = 0.0, sum = 0.0, at;
-	uint32_t last = 0;
+	float inverse = fminf(1.0f / s->config.temperature, FLT_MAX);
+	double at = uniform(s) * sum_weights(c, n, max, inverse), sum = 0.0;
+	uint32_t heaviest = 0;
 
-	for (uint32_t i = 0; i < n; i++)
-		total += exp(((double)c[i].logit - (double)max) * inverse);
-	at = uniform(s) * total;
 	for (uint32_t i = 0; i < n; i++) {
-		double w = exp(((double)c[i].logit - (double)max) * inverse);
-
-		sum += w;
-		if (w > 0.0)
-			last = i;
+		sum += weight(c[i], max, inverse);
 		if (at < sum)
 			return c[i].id;
+		if (c[i].logit > c[heaviest].logit)
+			heaviest = i;
 	}
-	return c[last].id; /* rounding left the draw at the very end */
+	return c[heaviest].id; /* rounding left the draw beyond the end */
 }
 
 int sampler_pick(struct sampler *s, const float *logits, uint32_t n_logits, uint32_t *ret_id)
@@ -280,16 +325,21 @@ int sampler_pick(struct sampler *s, const float *logits, uint32_t n_logits, uint
 
 double log_softmax_at(const float *logits, size_t n, uint32_t id)
 {
-	double sum[4] = { 0.0, 0.0, 0.0, 0.0 };
+	double sum[4] = { 0.0 };
 	float max = -INFINITY;
 	size_t i;
 
 	for (i = 0; i < n; i++)
 		max = logits[i] > max ? logits[i] : max;
-	for (i = 0; i + 4 <= n; i += 4)
+	for (i = 0; i + 4 <= n; i += 4) {
+		vec x;
+
+		memcpy(&x, logits + i, sizeof(x));
+		x = exp_down(x - max);
 		for (unsigned j = 0; j < 4; j++)
-			sum[j] += (double)expf(logits[i + j] - max);
+			sum[j] += (double)x[j];
+	}
 	for (; i < n; i++)
-		sum[0] += (double)expf(logits[i] - max);
-	return (double)logits[id] - (double)max - log(sum[0] + sum[1] + (sum[2] + sum[3]));
+		sum[0] += (double)exp_down((vec){ logits[i] - max })[0];
+	return (double)logits[id] - (double)max - log((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }

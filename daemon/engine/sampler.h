@@ -4,8 +4,8 @@
  *
  * Order: top-k, then top-p (of what top-k left, at temperature 1), then min-p (relative to the
  * most probable), then temperature and one draw. Temperature 0 is greedy: the largest logit, the
- * lowest id among equals. The same seed and logits give the same tokens on every machine with the
- * same C library. Logits that are NaN or -inf are never chosen.
+ * lowest id among equals. The same seed and logits give the same tokens. Logits that are NaN or
+ * -inf are never chosen.
  *
  * One sampler per sequence; engine thread. Memory is taken by sampler_init() only.
  */
@@ -56,7 +56,7 @@ static inline uint32_t sampler_next(struct sampler *s, const float *logits, uint
 
 /*
  * Natural log of softmax(logits)[id], the sum in double; NaN where a logit is NaN or all are -inf.
- * Exponentials are f32 (relative error 1e-7 each, and so of the sum). Any thread.
+ * Exponentials are f32 (relative error 3e-7 each, and so of the sum). Any thread.
  */
 double log_softmax_at(const float *logits, size_t n, uint32_t id);
 
