@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/act_avx512.c: activation vectors of the AVX-512 level: int8
- * values in the orders that avx512_tile.h draws, the scale, and the sums of
- * neighbours that the tile kernels start from. Any thread; pieces of one vector
- * may be written by several.
+ * kernels/cpu/act_avx512.c: activation vectors of the AVX-512 level: int8 values in the orders
+ * that avx512_tile.h draws, the scale, and the sums of neighbours that the tile kernels start
+ * from. Any thread; pieces of one vector may be written by several.
  *
  * The int8 values and scales equal those of the scalar level, bit for bit.
  */
 #include "kernels/cpu/avx512_tile.h"
+
+#include <math.h>
 
 #include "base/num.h"
 
@@ -59,8 +60,13 @@ static inline __m512i times(__m512i v, int factor)
 	return _mm512_mullo_epi32(v, _mm512_set1_epi32(factor));
 }
 
-/* The first element of greatest magnitude, with its sign; 0 where all are zero
- * (or not numbers). */
+/* to -127..127; what is no number becomes -127, as in the reference */
+static inline __m512 clamp(__m512 x)
+{
+	return _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-127)), _mm512_set1_ps(127));
+}
+
+/* The first element of greatest magnitude, with its sign; 0 where all are zero (or not numbers). */
 static inline float extreme(const float *x)
 {
 	__m512 m = _mm512_setzero_ps();
@@ -83,10 +89,11 @@ static inline float extreme(const float *x)
 
 static void quantize_k(const float *x, struct act_k *a)
 {
-	const float top = extreme(x);
+	const float top = extreme(x), inv = -127.0f / top;
 	__m512i eight[2], sixteen, thirtytwo;
 
-	if (top == 0) {
+	/* so small that its reciprocal overflows: zero */
+	if (top == 0 || isinf(inv)) {
 		memset(a, 0, sizeof(*a));
 		return;
 	}
@@ -94,17 +101,17 @@ static void quantize_k(const float *x, struct act_k *a)
 	memset(a->pad, 0, sizeof(a->pad));
 	memset(a->pad2, 0, sizeof(a->pad2));
 
-	const float inv = -127.0f / top;
 	const __m512 scale = _mm512_set1_ps(inv);
 	__m128i q[16]; /* pieces of 16 in natural order: sub-block i / 2, half a or b */
 
 	a->d = 1 / inv;
 	for (int i = 0; i < 16; i++) {
 		/* the current rounding mode, to nearest even: what rint does */
-		__m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(scale, _mm512_loadu_ps(x + 16 * i)));
+		__m512i v = _mm512_cvtps_epi32(
+			clamp(_mm512_mul_ps(scale, _mm512_loadu_ps(x + 16 * i))));
 		const int j = i / 2, half = i % 2;
 
-		q[i] = _mm512_cvtsepi32_epi8(_mm512_min_epi32(v, _mm512_set1_epi32(127)));
+		q[i] = _mm512_cvtepi32_epi8(v);
 		_mm_store_si128((void *)(a->q + ACT_K_WORD(j, 4 * half)), q[i]);
 		_mm_store_si128((void *)(a->q6 + 64 * (j % 4) + 32 * (j / 4) + 16 * half), q[i]);
 	}
@@ -121,29 +128,30 @@ static void quantize_k(const float *x, struct act_k *a)
 	_mm256_store_si256((void *)a->by32, _mm512_castsi512_si256(times(thirtytwo, -1)));
 }
 
-/* to the nearest integer, halves away from zero, as roundf */
+/* to the nearest integer, halves away from zero, as roundf; clamped */
 static inline __m512i round_away(__m512 x)
 {
-	const __m512 a = _mm512_abs_ps(x);
+	const __m512 a = _mm512_abs_ps(x), sign = _mm512_and_ps(x, _mm512_set1_ps(-0.0f));
 	__m512 f = _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
 	__mmask16 up = _mm512_cmp_ps_mask(_mm512_sub_ps(a, f), _mm512_set1_ps(0.5f), _CMP_GE_OQ);
-	__m512i i = _mm512_cvttps_epi32(_mm512_mask_add_ps(f, up, f, _mm512_set1_ps(1)));
-	__mmask16 negative = _mm512_movepi32_mask(_mm512_castps_si512(x));
 
-	return _mm512_mask_sub_epi32(i, negative, _mm512_setzero_si512(), i);
+	f = _mm512_mask_add_ps(f, up, f, _mm512_set1_ps(1));
+	return _mm512_cvtps_epi32(clamp(_mm512_or_ps(f, sign)));
 }
 
 static void quantize_block(const float *x, struct act_b *a, unsigned block)
 {
 	const __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
-	const float max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x0), _mm512_abs_ps(x1)));
-	const float d = max / 127, inv = d != 0 ? 1 / d : 0;
+	/* the second operand comes out where the first is no number */
+	const __m512 most = _mm512_max_ps(_mm512_abs_ps(x0), _mm512_setzero_ps());
+	const float max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x1), most));
+	const float d = max / 127, inv = d > 0 ? 1 / d : 0;
 	const __m512i q0 = round_away(_mm512_mul_ps(x0, _mm512_set1_ps(inv)));
 	const __m512i q1 = round_away(_mm512_mul_ps(x1, _mm512_set1_ps(inv)));
 	const int sum = _mm512_reduce_add_epi32(_mm512_add_epi32(q0, q1));
 
-	_mm_store_si128((void *)(a->q + ACT_B_WORD(block, 0)), _mm512_cvtsepi32_epi8(q0));
-	_mm_store_si128((void *)(a->q + ACT_B_WORD(block, 4)), _mm512_cvtsepi32_epi8(q1));
+	_mm_store_si128((void *)(a->q + ACT_B_WORD(block, 0)), _mm512_cvtepi32_epi8(q0));
+	_mm_store_si128((void *)(a->q + ACT_B_WORD(block, 4)), _mm512_cvtepi32_epi8(q1));
 	a->d[block] = d;
 	a->by32[block] = -128 * sum;
 	a->sum[block] = d * (float)sum;

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/avx512_row.h: what the one-column row products of the AVX-512
- * level share.
+ * kernels/cpu/avx512_row.h: what the row products of the AVX-512 level share.
  *
- * A row is read once, front to back; memory is asked for ROW_AHEAD bytes before
- * it is used, which runs into the rows that follow (a prefetch never faults).
- * Four super-blocks, or sixteen 32-blocks, are multiplied before their lanes
- * are added up together: that costs a quarter of doing it one by one.
+ * A row is read once, front to back; memory is asked for ROW_AHEAD bytes before it is used, which
+ * runs into the rows that follow (a prefetch never faults). Four super-blocks, or sixteen
+ * 32-blocks, are multiplied before their lanes are added up together: that costs a quarter of
+ * doing it one by one.
  */
 #ifndef SLUICE_KERNELS_CPU_AVX512_ROW_H
 #define SLUICE_KERNELS_CPU_AVX512_ROW_H
@@ -22,8 +21,7 @@ static inline __attribute__((always_inline)) void prefetch_ahead(const uint8_t *
 		_mm_prefetch((const char *)w + ROW_AHEAD + i, _MM_HINT_T0);
 }
 
-/* 16 bytes at each of @count <= 4 places @step bytes apart, a lane each; lanes
- * beyond are zero */
+/* 16 bytes at each of @count <= 4 places @step bytes apart, a lane each; lanes beyond are zero */
 static inline __attribute__((always_inline)) __m512i load_some(const void *from, size_t step,
 							       int count)
 {
@@ -74,23 +72,30 @@ static inline void store_lane_sums(int32_t *to, __m512i s)
 	_mm_storeu_si128((void *)to, _mm512_castsi512_si128(_mm512_permutexvar_epi32(first, s)));
 }
 
-/* A row function from one that does @count <= 4 super-blocks from block @b on.
- */
-#define ROW(name, group, bytes)                                                \
-	void avx512_row_##name(const uint8_t *w, const void *x, size_t blocks, \
-			       struct row_sums out)                            \
-	{                                                                      \
-		const struct act_k *a = x;                                     \
-		size_t b = 0;                                                  \
-                                                                               \
-		for (; b + 4 <= blocks; b += 4)                                \
-			group(w + b * (bytes), a + b, 4, b, out);              \
-		if (blocks - b == 3)                                           \
-			group(w + b * (bytes), a + b, 3, b, out);              \
-		else if (blocks - b == 2)                                      \
-			group(w + b * (bytes), a + b, 2, b, out);              \
-		else if (blocks - b == 1)                                      \
-			group(w + b * (bytes), a + b, 1, b, out);              \
+/* Row functions for 1..ROW_COLS columns from @group, which does @count <= 4 super-blocks. */
+#define ROW_K_COLS(name, group, bytes, cols)                                             \
+	static void name##_##cols(const uint8_t *w, const void *const *x, size_t blocks, \
+				  const struct row_sums *out)                            \
+	{                                                                                \
+		const struct act_k *a[ROW_COLS] = { 0 };                                 \
+		size_t b = 0;                                                            \
+                                                                                         \
+		for (int c = 0; c < (cols); c++)                                         \
+			a[c] = x[c];                                                     \
+		for (; b + 4 <= blocks; b += 4)                                          \
+			group(w + b * (bytes), a, cols, b, 4, out);                      \
+		if (blocks - b == 3)                                                     \
+			group(w + b * (bytes), a, cols, b, 3, out);                      \
+		else if (blocks - b == 2)                                                \
+			group(w + b * (bytes), a, cols, b, 2, out);                      \
+		else if (blocks - b == 1)                                                \
+			group(w + b * (bytes), a, cols, b, 1, out);                      \
 	}
+#define ROW_K(name, group, bytes)         \
+	ROW_K_COLS(name, group, bytes, 1) \
+	ROW_K_COLS(name, group, bytes, 2) \
+	ROW_K_COLS(name, group, bytes, 3) \
+	ROW_K_COLS(name, group, bytes, 4) \
+	const row_fn avx512_row_##name[ROW_COLS] = { name##_1, name##_2, name##_3, name##_4 };
 
 #endif

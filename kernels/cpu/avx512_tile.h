@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/avx512_tile.h: what the AVX-512 level's files share; nothing
- * outside includes it.
+ * kernels/cpu/avx512_tile.h: what the AVX-512 level's files share; nothing outside includes it.
  *
- * Two forms, one result. Many columns (prefill): 256 weights of 32 rows are
- * unpacked to a tile in which a row is a 32-bit lane, and every column
- * multiplies the tile with vpdpbusd, four activation bytes broadcast to all
- * rows. One column (decode): rows are read in file order, as fast as memory
- * gives them, and what a lane holds is a piece of a row. Both compute the same
- * whole numbers, which no order of additions can change: per super-block the
- * sum of scale times product and the sum of minimum times activation, per
- * 32-block the sum of products. From there on a row is a lane in both, and
- * floats are added block by block in the order of the row.
+ * Two forms, one result. Many columns (prefill): 256 weights of 32 rows are unpacked to a tile in
+ * which a row is a 32-bit lane, and every column multiplies the tile with vpdpbusd, four
+ * activation bytes broadcast to all rows. Up to four columns (decode): rows are read in file
+ * order, as fast as memory gives them, and what a lane holds is a piece of a row. Both compute the
+ * same whole numbers, which no order of additions can change: per super-block the sum of scale
+ * times product and the sum of minimum times activation, per 32-block the sum of products. From
+ * there on a row is a lane in both, and floats are added block by block in the order of the row.
  *
- * vpdpbusd multiplies unsigned with signed bytes, so signed weights carry an
- * offset, which the activation vector's sums take away again.
+ * vpdpbusd multiplies unsigned with signed bytes, so signed weights carry an offset, which the
+ * activation vector's sums take away again.
  */
 #ifndef SLUICE_KERNELS_CPU_AVX512_TILE_H
 #define SLUICE_KERNELS_CPU_AVX512_TILE_H
@@ -29,15 +26,16 @@
 #define TILE_ROWS     32
 #define TILE_DEPTH    256 /* weights of a row in a tile */
 #define TILE_COLS     8	  /* columns that one kernel call multiplies, at most */
+#define ROW_COLS      4	  /* up to so many columns rows are read in file order */
 #define BLOCK_COLS    128 /* columns that share one unpacking, at most */
 #define ROW_BYTES_MAX 288 /* of TILE_DEPTH weights of any block format: Q8_0 has 272 */
 
 /*
- * ACT_Q8_K: one per 256 values. Sums are of the int8 values. Sub-block j is
- *values 32j..32j+31, its halves ja and jb; the orders are those in which the
- *weights of a 64-byte load come out: q:  0a 2a 4a 6a, 0b 2b 4b 6b, 1a 3a 5a 7a,
- *1b 3b 5b 7b	(Q4_K, Q5_K, IQ4_XS, all tiles) q6: 0a 0b 4a 4b, 1a 1b 5a 5b, 2a
- *2b 6a 6b, 3a 3b 7a 7b	(Q6_K, Q2_K, Q3_K)
+ * ACT_Q8_K: one per 256 values. Sums are of the int8 values. Sub-block j is values 32j..32j+31,
+ * its halves ja and jb; the orders are those in which the weights of a 64-byte load come out:
+ *
+ *	q:  0a 2a 4a 6a, 0b 2b 4b 6b, 1a 3a 5a 7a, 1b 3b 5b 7b	(Q4_K, Q5_K, IQ4_XS, all tiles)
+ *	q6: 0a 0b 4a 4b, 1a 1b 5a 5b, 2a 2b 6a 6b, 3a 3b 7a 7b	(Q6_K, Q2_K, Q3_K)
  */
 struct act_k {
 	int8_t q[256];
@@ -53,8 +51,9 @@ struct act_k {
 };
 
 /*
- * ACT_Q8_0: one per 8 blocks of 32; a vector's last one may be partly used, the
- *rest is zero. q: 0a 1a 2a 3a, 0b 1b 2b 3b, 4a 5a 6a 7a, 4b 5b 6b 7b
+ * ACT_Q8_0: one per 8 blocks of 32; a vector's last one may be partly used, the rest is zero.
+ *
+ *	q: 0a 1a 2a 3a, 0b 1b 2b 3b, 4a 5a 6a 7a, 4b 5b 6b 7b
  */
 struct act_b {
 	int8_t q[256];
@@ -64,8 +63,7 @@ struct act_b {
 	float pad[8];
 };
 
-/* w = d * scale * q - dmin * minimum: factors of dmin for sums of minimum *
- * sum32, * sum16 */
+/* w = d * scale * q - dmin * minimum: factors of dmin for sums of minimum * sum32, * sum16 */
 #define AVX512_SHIFT_8	-0.125f
 #define AVX512_SHIFT_16 0.0625f
 
@@ -73,8 +71,7 @@ struct act_b {
 #define ACT_K_WORD(j, word) (128 * ((j)&1) + 16 * ((j) >> 1) + 64 * ((word) >> 2) + 4 * ((word)&3))
 #define ACT_B_WORD(j, word) (128 * ((j) >> 2) + 16 * ((j)&3) + 64 * ((word) >> 2) + 4 * ((word)&3))
 
-/* 256 weights of 32 rows; [..][h][..]: rows 16h..16h+15, row r in lane r % 16.
- * 64-byte aligned. */
+/* 256 weights of 32 rows; [..][h][..]: rows 16h..16h+15, row r in lane r % 16. 64-byte aligned. */
 struct tile {
 	uint8_t w[TILE_DEPTH / 4][2][64]; /* [k/4][h]: bytes k..k+3 of 16 rows */
 	int32_t scale[16][2][16];	  /* super-blocks: of each sub-block, as (int16, 0) */
@@ -84,21 +81,28 @@ struct tile {
 	float shift[8][2][16];		  /* factor of the sums with min; Q4_1, Q5_1: of sum */
 };
 
-/* What unpacks @blocks blocks (super-blocks: always one) of 16 rows, @stride
- * bytes apart. */
+/* What unpacks @blocks blocks (super-blocks: always one) of 16 rows, @stride bytes apart. */
 typedef void (*unpack_fn)(struct tile *t, int half, const uint8_t *w, size_t stride,
 			  unsigned blocks);
 
-/*
- * acc[c][row] += tile times column c, for up to TILE_COLS columns; the
- * activations are at x[c] + @offset. @prefetch: 8 lines from here on are
- * brought in along the way.
- */
-typedef void (*kernel_fn)(const struct tile *t, const void *const *x, size_t offset,
-			  float (*acc)[TILE_ROWS], unsigned blocks, const char *prefetch);
+/* One tile times up to TILE_COLS columns: acc[c][row] += tile row * column c. */
+struct tile_product {
+	const struct tile *tile;
+	const void *const *x; /* column c's activations for this tile are at x[c] + offset */
+	size_t offset;
+	float (*acc)[TILE_ROWS];
+	unsigned blocks;
+	/* brought in along the way: 8 * lines lines of weights, the columns of the next product */
+	const char *weights_ahead;
+	unsigned lines_ahead;
+	const void *const *x_ahead;
+	size_t offset_ahead;
+	unsigned cols_ahead;
+};
 
-/* Where a row's whole numbers go, one per block in file order; room for a
- * multiple of 16. */
+typedef void (*kernel_fn)(const struct tile_product *p);
+
+/* Where a row's whole numbers go, one per block in file order; room for a multiple of 16. */
 struct row_sums {
 	int32_t *sum;
 	int32_t *min; /* super-blocks with minima only */
@@ -106,8 +110,9 @@ struct row_sums {
                    high half */
 };
 
-/* One row of @blocks blocks at @w times the vector @x. */
-typedef void (*row_fn)(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
+/* One row of @blocks blocks at @w times a few columns; d is written for the first only. */
+typedef void (*row_fn)(const uint8_t *w, const void *const *x, size_t blocks,
+		       const struct row_sums *out);
 
 struct tile_format {
 	uint32_t type;
@@ -115,9 +120,9 @@ struct tile_format {
 	uint16_t act_bytes;    /* of TILE_DEPTH activations */
 	unpack_fn unpack;
 	const kernel_fn *kernel; /* [cols - 1] */
-	row_fn row;
-	float shift; /* super-blocks: the float factor of a row's min sums; 0: none */
-	bool min;    /* 32-blocks: Q4_1, Q5_1 */
+	const row_fn *row;	 /* [cols - 1] */
+	float shift;		 /* super-blocks: the float factor of a row's min sums; 0: none */
+	bool min;		 /* 32-blocks: Q4_1, Q5_1 */
 };
 
 /* tile products: kernels_k_avx512.c, kernels_b_avx512.c; [cols - 1] */
@@ -143,20 +148,14 @@ void avx512_unpack_iq4_nl(struct tile *, int half, const uint8_t *w, size_t stri
 			  unsigned blocks);
 void avx512_unpack_mxfp4(struct tile *, int half, const uint8_t *w, size_t stride, unsigned blocks);
 
-/* rows: rows_k_avx512.c, rows_k2_avx512.c, rows_b_avx512.c */
-void avx512_row_q2_k(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
-void avx512_row_q3_k(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
-void avx512_row_q4_k(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
-void avx512_row_q5_k(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
-void avx512_row_q6_k(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
-void avx512_row_iq4_xs(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
-void avx512_row_q4_0(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
-void avx512_row_q4_1(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
-void avx512_row_q5_0(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
-void avx512_row_q5_1(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
-void avx512_row_q8_0(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
-void avx512_row_iq4_nl(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
-void avx512_row_mxfp4(const uint8_t *w, const void *x, size_t blocks, struct row_sums out);
+/* rows: rows_k_avx512.c, rows_k2_avx512.c, rows_b_avx512.c; [cols - 1] */
+extern const row_fn avx512_row_q4_k[ROW_COLS], avx512_row_q5_k[ROW_COLS];
+extern const row_fn avx512_row_q6_k[ROW_COLS], avx512_row_q2_k[ROW_COLS];
+extern const row_fn avx512_row_q3_k[ROW_COLS], avx512_row_iq4_xs[ROW_COLS];
+extern const row_fn avx512_row_q4_0[ROW_COLS], avx512_row_q4_1[ROW_COLS];
+extern const row_fn avx512_row_q5_0[ROW_COLS], avx512_row_q5_1[ROW_COLS];
+extern const row_fn avx512_row_q8_0[ROW_COLS], avx512_row_iq4_nl[ROW_COLS];
+extern const row_fn avx512_row_mxfp4[ROW_COLS];
 
 /* act_avx512.c: see struct cpu_ops */
 size_t avx512_act_bytes(enum act_kind kind, size_t n);
@@ -164,16 +163,16 @@ void avx512_act_quantize(enum act_kind kind, const float *x, size_t n, void *dst
 void avx512_act_quantize_part(enum act_kind kind, const float *x, size_t n, void *dst, size_t first,
 			      size_t count);
 
-/* rows_avx512.c: column @col of a product, row by row; what it needs of scratch
- * for rows of @n */
-void avx512_matmul_rows(const struct tile_format *f, const struct matmul *m, size_t col);
+/* rows_avx512.c: a product of at most ROW_COLS columns; the scratch it needs for rows of @n */
+void avx512_matmul_rows(const struct tile_format *f, const struct matmul *m);
 size_t avx512_rows_scratch_bytes(size_t n);
 
 /* matmul_float_avx512.c: F32, F16, BF16 rows with f32 activations */
 void avx512_matmul_float(const struct matmul *m);
 
-/* Four registers of 32-bit words, transposed inside each 128-bit lane: t[i]
- * word k <-> t[k] word i */
+/*
+ * Four registers of 32-bit words, transposed inside each 128-bit lane: t[i] word k <-> t[k] word i
+ */
 static inline void transpose_lanes(__m512i t[4])
 {
 	__m512i a = _mm512_unpacklo_epi32(t[0], t[1]), b = _mm512_unpackhi_epi32(t[0], t[1]);
@@ -272,6 +271,27 @@ static inline __m512 fp4_scale(__m512i word)
 	const __mmask16 tiny = _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2));
 
 	return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(d, tiny, _mm512_set1_epi32(0x200000), e));
+}
+
+/* the @step'th eighth of the weights to be brought in */
+static inline void prefetch_weights(const struct tile_product *p, unsigned step)
+{
+	const char *w = p->weights_ahead + (size_t)64 * p->lines_ahead * step;
+
+	for (unsigned i = 0; i < p->lines_ahead; i++)
+		_mm_prefetch(w + 64 * i, _MM_HINT_T0);
+}
+
+/* the first @lines lines of column @c of the next product, if it has so many */
+static inline void prefetch_column(const struct tile_product *p, unsigned c, unsigned lines)
+{
+	const char *x;
+
+	if (c >= p->cols_ahead)
+		return;
+	x = (const char *)p->x_ahead[c] + p->offset_ahead;
+	for (unsigned i = 0; i < lines; i++)
+		_mm_prefetch(x + 64 * i, _MM_HINT_T0);
 }
 
 /* y + (d * dx) * whole: how a block's sum joins a row, in both forms */

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/kernels_b_avx512.c: one tile (32 rows, up to eight blocks of 32)
- * times 1..8 columns, for formats with a float scale per block of 32. Any
- * thread.
+ * kernels/cpu/kernels_b_avx512.c: one tile (32 rows, up to eight blocks of 32) times 1..8 columns,
+ * for formats with a float scale per block of 32. Any thread.
  *
- * Signed formats are stored as q + 128 and their sums start from -128 *
- * (activations): one kernel serves Q8_0, Q4_0, Q5_0, IQ4_NL and MXFP4. Q4_1 and
- * Q5_1 are unsigned and add min * (activations). A block's sum is exact in 32
- * bits (at most 32 * 128 * 127) and in the float it becomes.
+ * Signed formats are stored as q + 128 and their sums start from -128 * (activations): one kernel
+ * serves Q8_0, Q4_0, Q5_0, IQ4_NL and MXFP4. Q4_1 and Q5_1 are unsigned and add min *
+ * (activations). A block's sum is exact in 32 bits (at most 32 * 128 * 127) and in the float it
+ * becomes.
  */
 #include "kernels/cpu/avx512_tile.h"
 
@@ -40,21 +39,21 @@ static inline __attribute__((always_inline)) void sums(int cols, bool min, const
 	}
 }
 
-static inline __attribute__((always_inline)) void product(int cols, bool min, const struct tile *t,
-							  const void *const *vectors, size_t offset,
-							  float (*acc)[TILE_ROWS], unsigned blocks,
-							  const char *prefetch)
+static inline __attribute__((always_inline)) void product(int cols, bool min,
+							  const struct tile_product *p)
 {
+	const struct tile *t = p->tile;
 	const struct act_b *x[TILE_COLS];
 
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
-		x[c] = (const void *)((const char *)vectors[c] + offset);
+		x[c] = (const void *)((const char *)p->x[c] + p->offset);
 #pragma GCC unroll 1
-	for (unsigned j = 0; j < blocks; j++) {
+	for (unsigned j = 0; j < p->blocks; j++) {
 		__m512i dot[TILE_COLS][2];
 
-		_mm_prefetch(prefetch + 64 * j, _MM_HINT_T0);
+		prefetch_weights(p, j);
+		prefetch_column(p, j, 6);
 		sums(cols, min, t, x, j, dot);
 #pragma GCC unroll 8
 		for (int c = 0; c < cols; c++) {
@@ -63,22 +62,21 @@ static inline __attribute__((always_inline)) void product(int cols, bool min, co
 
 #pragma GCC unroll 2
 			for (int h = 0; h < 2; h++) {
-				__m512 y = _mm512_load_ps(acc[c] + 16 * h);
+				__m512 y = _mm512_load_ps(p->acc[c] + 16 * h);
 
 				y = add_scaled(y, _mm512_load_ps(t->d[j][h]), d, dot[c][h]);
 				if (min)
 					y = _mm512_fmadd_ps(_mm512_load_ps(t->shift[j][h]), s, y);
-				_mm512_store_ps(acc[c] + 16 * h, y);
+				_mm512_store_ps(p->acc[c] + 16 * h, y);
 			}
 		}
 	}
 }
 
-#define KERNEL(name, min, cols)                                                                  \
-	static void name##_##cols(const struct tile *t, const void *const *x, size_t offset,     \
-				  float(*acc)[TILE_ROWS], unsigned blocks, const char *prefetch) \
-	{                                                                                        \
-		product(cols, min, t, x, offset, acc, blocks, prefetch);                         \
+#define KERNEL(name, min, cols)                                 \
+	static void name##_##cols(const struct tile_product *p) \
+	{                                                       \
+		product(cols, min, p);                          \
 	}
 #define KERNELS(name, min)                                                                     \
 	KERNEL(name, min, 1)                                                                   \

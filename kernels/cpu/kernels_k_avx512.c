@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/kernels_k_avx512.c: one tile (32 rows, one super-block of 256)
- *times 1..8 columns, for formats with integer scales inside a super-block.
- *Refuses nothing: the caller has unpacked. Any thread.
+ * kernels/cpu/kernels_k_avx512.c: one tile (32 rows, one super-block of 256) times 1..8 columns,
+ * for formats with integer scales inside a super-block. Refuses nothing: the caller has unpacked.
+ * Any thread.
  *
- * Byte products of a group of weights are summed exactly in 32 bits; groups are
- *chosen so that the sum, less the offset, fits 16 bits, for then one vpdpwssd
- *multiplies it with its 6- or 8-bit scale and adds it to the row's sum: Q4_K  q
- *- 8  in [-8, 7],   32 weights: 32 * 8 * 127 = 32512 Q5_K  q - 16 in [-16, 15],
- *16 weights: 32512 Q6_K  q - 32 in [-32, 31],  8 weights: 32512 Q3_K  q - 4  in
- *[-4, 3], stored as q + 12, 16 weights: 8128 Q2_K  q      in [0, 3], 16
- *weights: 6096 IQ4_XS has values to 127; its sums of 32 need a whole 32-bit
- *multiplication. Q4_K and Q5_K add scale * offset * (sums) again, for the row
- *form sums q itself. The row's sums become floats once per super-block.
+ * Byte products of a group of weights are summed exactly in 32 bits; groups are chosen so that the
+ * sum, less the offset, fits 16 bits, for then one vpdpwssd multiplies it with its 6- or 8-bit
+ * scale and adds it to the row's sum:
+ *
+ *	Q4_K  q - 8  in [-8, 7],   32 weights: 32 * 8 * 127 = 32512
+ *	Q5_K  q - 16 in [-16, 15], 16 weights: 32512
+ *	Q6_K  q - 32 in [-32, 31],  8 weights: 32512
+ *	Q3_K  q - 4  in [-4, 3], stored as q + 12, 16 weights: 8128
+ *	Q2_K  q      in [0, 3], 16 weights: 6096
+ *
+ * IQ4_XS has values to 127; its sums of 32 need a whole 32-bit multiplication. Q4_K and Q5_K add
+ * scale * offset * (sums) again, for the row form sums q itself. The row's sums become floats once
+ * per super-block.
  */
 #include "kernels/cpu/avx512_tile.h"
 
@@ -42,11 +46,12 @@ static inline __attribute__((always_inline)) __m512i group_start(enum k_form for
 
 /* exact integer sums of 32 rows and @cols columns */
 static inline __attribute__((always_inline)) void sums(enum k_form form, int cols,
-						       const struct tile *t,
-						       const struct act_k *const *x,
-						       const char *prefetch, __m512i s[][2])
+						       const struct tile_product *p,
+						       const struct act_k *const *x, __m512i s[][2])
 {
 	const int words = 1 << GROUP_SHIFT(form), per_step = 8 / words;
+	const unsigned lines = form == FORM_Q6 ? 9 : form == FORM_Q4 ? 5 : 6;
+	const struct tile *t = p->tile;
 
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
@@ -55,7 +60,8 @@ static inline __attribute__((always_inline)) void sums(enum k_form form, int col
 	for (int step = 0; step < 8; step++) {
 		const int at = ACT_K_WORD(step, 0);
 
-		_mm_prefetch(prefetch + 64 * step, _MM_HINT_T0);
+		prefetch_weights(p, (unsigned)step);
+		prefetch_column(p, (unsigned)step, lines);
 #pragma GCC unroll 4
 		for (int g = 0; g < per_step; g++) {
 			const int group = step * per_step + g;
@@ -110,8 +116,7 @@ static inline __m512i sum_pair(const int16_t *sums, int i)
 	return _mm512_set1_epi32(two);
 }
 
-/* Sixteen rows of the tile: what the activation sums add to @s, and the floats.
- */
+/* Sixteen rows of the tile: what the activation sums add to @s, and the floats. */
 static inline __attribute__((always_inline)) void finish(enum k_form form, int cols, int half,
 							 const struct tile *t,
 							 const struct act_k *const *x,
@@ -124,7 +129,7 @@ static inline __attribute__((always_inline)) void finish(enum k_form form, int c
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		m[c] = _mm512_setzero_si512();
-#pragma GCC unroll 1
+#pragma GCC unroll 4
 	for (int i = 0; i < pairs; i++) {
 		const __m512i min = _mm512_load_si512(t->min[i][half]);
 
@@ -150,26 +155,24 @@ static inline __attribute__((always_inline)) void finish(enum k_form form, int c
 	}
 }
 
-static inline __attribute__((always_inline)) void
-product(enum k_form form, int cols, const struct tile *t, const void *const *vectors, size_t offset,
-	float (*acc)[TILE_ROWS], const char *prefetch)
+static inline __attribute__((always_inline)) void product(enum k_form form, int cols,
+							  const struct tile_product *p)
 {
 	const struct act_k *x[TILE_COLS];
 	__m512i s[TILE_COLS][2];
 
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
-		x[c] = (const void *)((const char *)vectors[c] + offset);
-	sums(form, cols, t, x, prefetch, s);
-	finish(form, cols, 0, t, x, s, acc);
-	finish(form, cols, 1, t, x, s, acc);
+		x[c] = (const void *)((const char *)p->x[c] + p->offset);
+	sums(form, cols, p, x, s);
+	finish(form, cols, 0, p->tile, x, s, p->acc);
+	finish(form, cols, 1, p->tile, x, s, p->acc);
 }
 
-#define KERNEL(name, form, cols)                                                                 \
-	static void name##_##cols(const struct tile *t, const void *const *x, size_t offset,     \
-				  float(*acc)[TILE_ROWS], unsigned blocks, const char *prefetch) \
-	{                                                                                        \
-		product(form, cols, t, x, offset, acc, prefetch);                                \
+#define KERNEL(name, form, cols)                                \
+	static void name##_##cols(const struct tile_product *p) \
+	{                                                       \
+		product(form, cols, p);                         \
 	}
 #define KERNELS(name, form)                                                                    \
 	KERNEL(name, form, 1)                                                                  \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/matmul_float_avx512.c: rows of F32, F16 and BF16 times f32 activations (router, norms' company,
- * float models). Any thread.
+ * kernels/cpu/matmul_float_avx512.c: rows of F32, F16 and BF16 times f32 activations (router,
+ * norms' company, float models). Any thread.
  *
  * Order of a (row, column): lane k mod 32 sums its products with one fused multiply-add each, in
  * ascending k; then one fixed tree over the 32 lanes. How many rows and columns are in flight does

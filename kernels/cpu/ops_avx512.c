@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/ops_avx512.c: the AVX-512 level's table and the walk over a
- * product: blocks of columns, tiles of 32 rows, 256 weights at a time, eight
- * columns per kernel call. Owns the order in which memory is read: a tile's
- * rows lie together in the file, and while one tile is worked on the next is
- * prefetched in file order, a few lines per step, so that memory never waits
- * for arithmetic. Called by engine workers, each with its own scratch. Refuses
- * unknown types by assertion: the model reader has checked them.
+ * kernels/cpu/ops_avx512.c: the AVX-512 level's table and the walk over a product: blocks of
+ * columns, tiles of 32 rows, 256 weights at a time, eight columns per kernel call. Owns the order
+ * in which memory is read: a tile's rows lie together in the file, and while one tile is worked on
+ * the next is prefetched in file order, a few lines per step, so that memory never waits for
+ * arithmetic. Called by engine workers, each with its own scratch. Refuses unknown types by
+ * assertion: the model reader has checked them.
  */
 #include "kernels/cpu/avx512_tile.h"
 
@@ -14,8 +13,7 @@
 
 #include "base/num.h"
 
-/* up to so many columns rows are read one by one, for each column again */
-#define ROW_COLS 1
+#define UNPACK_LINES 10
 
 struct scratch {
 	struct tile tile;
@@ -59,29 +57,29 @@ static const struct tile_format *tile_format(uint32_t type)
 	return NULL;
 }
 
-/* Memory still to be brought in: from @at, at most @end. */
+/* Memory to be brought in while a step is worked on. */
 struct ahead {
-	const char *at, *end;
+	const char *at;
+	unsigned lines;
 };
 
-static inline void prefetch(struct ahead *ahead, size_t bytes)
+static inline void prefetch(struct ahead *ahead, unsigned lines)
 {
-	const char *to = ahead->at + u64_min(bytes, (uint64_t)(ahead->end - ahead->at));
-
-	for (; ahead->at < to; ahead->at += 64)
+	for (; lines && ahead->lines; lines--, ahead->lines--, ahead->at += 64)
 		_mm_prefetch(ahead->at, _MM_HINT_T0);
-	if (ahead->at > ahead->end)
-		ahead->at = ahead->end;
 }
 
 /* One step: @blocks blocks from @w of @rows rows into the tile. */
 static void unpack(const struct tile_format *f, struct scratch *s, const uint8_t *w, size_t stride,
-		   size_t rows, unsigned blocks)
+		   size_t rows, unsigned blocks, struct ahead *ahead)
 {
 	const size_t bytes = (size_t)f->bytes * blocks;
 
 	for (int half = 0; half < 2; half++) {
 		const size_t first = 16 * (size_t)half;
+
+		/* no more at once than a core has misses in flight */
+		prefetch(ahead, UNPACK_LINES);
 
 		if (rows >= first + 16) {
 			f->unpack(&s->tile, half, w + first * stride, stride, blocks);
@@ -89,8 +87,7 @@ static void unpack(const struct tile_format *f, struct scratch *s, const uint8_t
 		}
 		if (rows <= first)
 			break;
-		/* the last rows: a copy with sixteen; what the spare rows hold is not
-     * stored */
+		/* the last rows: a copy with sixteen; what the spare rows hold is not stored */
 		for (size_t r = 0; r < 16; r++)
 			memcpy(s->rows[r], w + u64_min(first + r, rows - 1) * stride, bytes);
 		f->unpack(&s->tile, half, s->rows[0], ROW_BYTES_MAX, blocks);
@@ -111,39 +108,42 @@ static void store(const struct matmul *m, const struct scratch *s, size_t row, s
 	}
 }
 
-/* Rows [row, row + rows), columns [first, first + cols); @next: the rows that
- * come after. */
+/* Rows [row, row + rows), columns [first, first + cols); the @next rows come after. */
 static void multiply_tile(const struct tile_format *f, const struct matmul *m, size_t row,
-			  size_t rows, size_t first, size_t cols, struct ahead next)
+			  size_t rows, size_t first, size_t cols, size_t next)
 {
 	struct scratch *s = m->scratch;
 	const unsigned per_step = TILE_DEPTH / f->block;
 	const size_t nb = m->n / f->block, steps = div_ceil(nb, per_step);
-	const size_t share = (size_t)(next.end - next.at) / steps + 64;
 	const size_t passes = div_ceil(cols, TILE_COLS);
 	const uint8_t *w = (const uint8_t *)m->w + row * m->row_bytes;
+	const char *after = (const char *)w + rows * m->row_bytes;
+	const size_t share = div_ceil(next * m->row_bytes, 64 * steps);
 
 	memset(s->acc, 0, cols * sizeof(s->acc[0]));
-	for (size_t step = 0; step < steps; step++) {
+	for (size_t step = 0; step < steps; step++, w += (size_t)f->bytes * per_step) {
 		const unsigned blocks = (unsigned)u64_min(per_step, nb - step * per_step);
-		struct ahead now = { next.at,
-				     next.at + u64_min(share, (uint64_t)(next.end - next.at)) };
-		const size_t later = passes * 512;
+		struct ahead ahead = { after + 64 * share * step, (unsigned)share };
+		unsigned each;
 
-		next.at = now.end;
-		/* what the kernels will not bring in on their way is asked for here */
-		if (share > later)
-			prefetch(&now, share - later);
-		unpack(f, s, w, m->row_bytes, rows, blocks);
-		w += (size_t)f->bytes * per_step;
+		unpack(f, s, w, m->row_bytes, rows, blocks, &ahead);
+		each = (unsigned)div_ceil(ahead.lines, 8 * passes);
 		for (size_t c = 0, i = 0; c < cols; i++) {
-			const size_t n = (cols - c) / (passes - i);
-			const char *p = now.at < now.end ? now.at : (const char *)s;
+			const size_t n = (cols - c) / (passes - i), left = cols - c - n;
+			const struct tile_product p = {
+				.tile = &s->tile,
+				.x = m->x + first + c,
+				.offset = step * f->act_bytes,
+				.acc = s->acc + c,
+				.blocks = blocks,
+				.weights_ahead = ahead.at + 8 * 64 * each * i,
+				.lines_ahead = 8 * each * i < ahead.lines ? each : 0,
+				.x_ahead = m->x + first + (left ? c + n : 0),
+				.offset_ahead = (step + !left) * f->act_bytes,
+				.cols_ahead = (unsigned)u64_min(left ? left : cols, TILE_COLS),
+			};
 
-			f->kernel[n - 1](&s->tile, m->x + first + c, step * f->act_bytes,
-					 s->acc + c, blocks, p);
-			if (now.at < now.end)
-				now.at += 512;
+			f->kernel[n - 1](&p);
 			c += n;
 		}
 	}
@@ -168,22 +168,19 @@ static void matmul(const struct matmul *m)
 	}
 
 	if (m->cols <= ROW_COLS) {
-		for (size_t c = 0; c < m->cols; c++)
-			avx512_matmul_rows(f, m, c);
+		if (m->cols)
+			avx512_matmul_rows(f, m);
 		return;
 	}
 
 	const size_t most = columns_together(div_ceil(m->n, TILE_DEPTH) * f->act_bytes);
-	const char *end = (const char *)m->w + m->row1 * m->row_bytes;
 
 	for (size_t c = 0; c < m->cols; c += most) {
 		for (size_t row = m->row0; row < m->row1; row += TILE_ROWS) {
 			const size_t rows = u64_min(TILE_ROWS, m->row1 - row);
-			const char *next = (const char *)m->w + (row + rows) * m->row_bytes;
-			struct ahead ahead = { next, next + u64_min(TILE_ROWS * m->row_bytes,
-								    (uint64_t)(end - next)) };
 
-			multiply_tile(f, m, row, rows, c, u64_min(most, m->cols - c), ahead);
+			multiply_tile(f, m, row, rows, c, u64_min(most, m->cols - c),
+				      u64_min(TILE_ROWS, m->row1 - row - rows));
 		}
 	}
 }
@@ -193,8 +190,7 @@ static size_t matmul_scratch_bytes(size_t n)
 	return align_up(u64_max(sizeof(struct scratch), avx512_rows_scratch_bytes(n)), 64);
 }
 
-/* Exactness, not speed, matters here (embedding rows, tests): the reference
- * does it. */
+/* Exactness, not speed, matters here (embedding rows, tests): the reference does it. */
 static void dequantize(uint32_t type, const void *src, float *dst, size_t n)
 {
 	cpu_ops_scalar.dequantize(type, src, dst, n);

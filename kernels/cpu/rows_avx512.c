@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/rows_avx512.c: one column of a product, sixteen rows at a time:
- * each row is read in file order into whole numbers, then the rows become lanes
- * and their floats are added block by block, in the order and with the
- * operations of the tile kernels. Called by ops_avx512.c, any thread.
+ * kernels/cpu/rows_avx512.c: a few columns of a product, sixteen rows at a time: each row is read
+ * in file order into whole numbers, then the rows become lanes and their floats are added block by
+ * block, in the order and with the operations of the tile kernels. Called by ops_avx512.c, any
+ * thread.
  */
 #include "kernels/cpu/avx512_tile.h"
 
@@ -23,7 +23,7 @@ static inline size_t pitch_of(size_t blocks)
 
 size_t avx512_rows_scratch_bytes(size_t n)
 {
-	return 3 * 16 * pitch_of(div_ceil(n, 32)) * sizeof(int32_t);
+	return (1 + 2 * ROW_COLS) * 16 * pitch_of(div_ceil(n, 32)) * sizeof(int32_t);
 }
 
 /* blocks b..b+3 of sixteen rows */
@@ -85,30 +85,36 @@ static __m512 finish_b(const struct tile_format *f, struct numbers a, size_t blo
 	return y;
 }
 
-void avx512_matmul_rows(const struct tile_format *f, const struct matmul *m, size_t col)
+void avx512_matmul_rows(const struct tile_format *f, const struct matmul *m)
 {
-	const size_t blocks = m->n / f->block, pitch = pitch_of(blocks);
+	const size_t blocks = m->n / f->block, pitch = pitch_of(blocks), cols = m->cols;
+	const row_fn multiply = f->row[cols - 1];
 	const uint8_t *w = (const uint8_t *)m->w + m->row0 * m->row_bytes;
-	const void *x = m->x[col];
-	int32_t *words = m->scratch;
-	const struct numbers a = { .sum = words,
-				   .min = words + 16 * pitch,
-				   .d = (uint32_t *)words + 32 * pitch,
-				   .pitch = pitch };
+	struct numbers a[ROW_COLS];
 
+	for (size_t c = 0; c < cols; c++) {
+		int32_t *words = (int32_t *)m->scratch + 16 * pitch * (1 + 2 * c);
+
+		a[c] = (struct numbers){ words, words + 16 * pitch, m->scratch, pitch };
+	}
 	for (size_t row = m->row0; row < m->row1; row += 16) {
 		const size_t rows = u64_min(16, m->row1 - row);
-		__m512 y;
 
-		/* of rows that are not there the numbers are stale and the floats not
-     * stored */
+		/* of rows that are not there the numbers are stale and the floats not stored */
 		for (size_t r = 0; r < rows; r++, w += m->row_bytes) {
-			const struct row_sums out = { a.sum + r * pitch, a.min + r * pitch,
-						      a.d + r * pitch };
+			struct row_sums out[ROW_COLS];
 
-			f->row(w, x, blocks, out);
+			for (size_t c = 0; c < cols; c++)
+				out[c] = (struct row_sums){ a[c].sum + r * pitch,
+							    a[c].min + r * pitch,
+							    a[c].d + r * pitch };
+			multiply(w, m->x, blocks, out);
 		}
-		y = f->block == 32 ? finish_b(f, a, blocks, x) : finish_k(f, a, blocks, x);
-		_mm512_mask_storeu_ps(m->y[col] + row, (__mmask16)((1u << rows) - 1), y);
+		for (size_t c = 0; c < cols; c++) {
+			__m512 y = f->block == 32 ? finish_b(f, a[c], blocks, m->x[c])
+						  : finish_k(f, a[c], blocks, m->x[c]);
+
+			_mm512_mask_storeu_ps(m->y[c] + row, (__mmask16)((1u << rows) - 1), y);
+		}
 	}
 }

@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/rows_b_avx512.c: one row times one vector for formats with blocks
- * of 32, in file order: whole numbers only, see avx512_tile.h. Any thread.
+ * kernels/cpu/rows_b_avx512.c: one row times one vector for formats with blocks of 32, in file
+ * order: whole numbers only, see avx512_tile.h. Any thread.
  *
- * Four blocks stand in the four 128-bit lanes, their first and second halves in
- * two registers. Signed formats are multiplied as q + 128; who adds the floats
- * up takes the offset away.
+ * Four blocks stand in the four 128-bit lanes, their first and second halves in two registers.
+ * Signed formats are multiplied as q + 128; who adds the floats up takes the offset away.
  */
 #include "kernels/cpu/avx512_row.h"
 
 enum b_form { FORM_NIBBLE, FORM_TABLE, FORM_FIVE, FORM_EIGHT };
 
-/* @add, in bytes of four blocks' first (@half 0) or second halves whose fifth
- * bit is set */
+/* @add, in bytes of four blocks' first (@half 0) or second halves whose fifth bit is set */
 static inline __m512i fifth_bits(__m512i q, const uint8_t *w, size_t bytes, int count, int half)
 {
 	uint64_t mask = 0;
@@ -34,13 +32,13 @@ struct b_format {
 	__m512i values;	      /* FORM_TABLE */
 };
 
-/* @count <= 4 blocks from @w on: sums of four products */
-static inline __attribute__((always_inline)) __m512i
-quad(const struct b_format *f, const uint8_t *w, const int8_t *x, int count)
+/* @count <= 4 blocks from @w on: the values of their first and second halves */
+static inline __attribute__((always_inline)) void values(const struct b_format *f, const uint8_t *w,
+							 int count, __m512i q[2])
 {
 	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f);
 	const __m512i add = _mm512_set1_epi8((char)f->add);
-	__m512i a = load_some(w + f->qs, f->bytes, count), b, s;
+	__m512i a = load_some(w + f->qs, f->bytes, count), b;
 
 	if (f->form == FORM_EIGHT) {
 		b = load_some(w + f->qs + 16, f->bytes, count);
@@ -56,66 +54,86 @@ quad(const struct b_format *f, const uint8_t *w, const int8_t *x, int count)
 		a = fifth_bits(a, w + f->qh, f->bytes, count, 0);
 		b = fifth_bits(b, w + f->qh, f->bytes, count, 1);
 	}
-	if (f->add) {
-		a = _mm512_add_epi8(a, add);
-		b = _mm512_add_epi8(b, add);
-	}
-	s = _mm512_dpbusd_epi32(_mm512_setzero_si512(), a, _mm512_load_si512(x));
-	return _mm512_dpbusd_epi32(s, b, _mm512_load_si512(x + 64));
+	q[0] = f->add ? _mm512_add_epi8(a, add) : a;
+	q[1] = f->add ? _mm512_add_epi8(b, add) : b;
 }
 
-static inline __attribute__((always_inline)) void row(const struct b_format *f, const uint8_t *w,
-						      const void *vector, size_t blocks,
-						      struct row_sums out)
+/* blocks b..b+3 (a multiple of four): sums of four products */
+static inline __m512i multiply(const __m512i q[2], const struct act_b *x, size_t b)
+{
+	const int8_t *v = x[b / 8].q + 128 * (b / 4 % 2);
+	__m512i s = _mm512_setzero_si512();
+
+	s = _mm512_dpbusd_epi32(s, q[0], _mm512_load_si512(v));
+	return _mm512_dpbusd_epi32(s, q[1], _mm512_load_si512(v + 64));
+}
+
+/* blocks b..b+15 */
+static inline __attribute__((always_inline)) void sixteen(const struct b_format *f,
+							  const uint8_t *w, const void *const *x,
+							  int cols, size_t b,
+							  const struct row_sums *out)
 {
 	/* word i of lane L is the sum of block 4i + L */
 	const __m512i order =
 		_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-	const int8_t *x;
-	size_t b = 0;
-	__m512i s[4];
+	__m512i s[ROW_COLS][4];
 
-	for (; b + 16 <= blocks; b += 16, w += 16 * f->bytes) {
-		prefetch_ahead(w, 16 * f->bytes);
-		for (size_t i = 0; i < 16; i++)
-			memcpy(&out.d[b + i], w + f->bytes * i, 4);
+	prefetch_ahead(w, 16 * f->bytes);
+	for (size_t i = 0; i < 16; i++)
+		memcpy(&out->d[b + i], w + f->bytes * i, 4);
 #pragma GCC unroll 4
-		for (size_t i = 0; i < 4; i++) {
-			x = ((const struct act_b *)vector)[b / 8 + i / 2].q + 128 * (i % 2);
-			s[i] = quad(f, w + 4 * i * f->bytes, x, 4);
-		}
-		_mm512_storeu_si512(out.sum + b, _mm512_permutexvar_epi32(order, add_words(s)));
+	for (size_t i = 0; i < 4; i++) {
+		__m512i q[2];
+
+		values(f, w + 4 * i * f->bytes, 4, q);
+#pragma GCC unroll 4
+		for (int c = 0; c < cols; c++)
+			s[c][i] = multiply(q, x[c], b + 4 * i);
 	}
+#pragma GCC unroll 4
+	for (int c = 0; c < cols; c++)
+		_mm512_storeu_si512(out[c].sum + b,
+				    _mm512_permutexvar_epi32(order, add_words(s[c])));
+}
+
+static inline __attribute__((always_inline)) void row(const struct b_format *f, const uint8_t *w,
+						      const void *const *x, int cols, size_t blocks,
+						      const struct row_sums *out)
+{
+	size_t b = 0;
+
+	for (; b + 16 <= blocks; b += 16, w += 16 * f->bytes)
+		sixteen(f, w, x, cols, b, out);
 	for (; b < blocks; b += 4, w += 4 * f->bytes) {
-		x = ((const struct act_b *)vector)[b / 8].q + 128 * (b / 4 % 2);
+		__m512i q[2];
+
 		for (size_t i = 0; i < 4 && b + i < blocks; i++)
-			memcpy(&out.d[b + i], w + f->bytes * i, 4);
-		switch (blocks - b) {
-		case 1:
-			s[0] = quad(f, w, x, 1);
-			break;
-		case 2:
-			s[0] = quad(f, w, x, 2);
-			break;
-		case 3:
-			s[0] = quad(f, w, x, 3);
-			break;
-		default:
-			s[0] = quad(f, w, x, 4);
-			break;
-		}
-		store_lane_sums(out.sum + b, s[0]);
+			memcpy(&out->d[b + i], w + f->bytes * i, 4);
+		values(f, w, blocks - b < 4 ? (int)(blocks - b) : 4, q);
+		for (int c = 0; c < cols; c++)
+			store_lane_sums(out[c].sum + b, multiply(q, x[c], b));
 	}
 }
 
-#define ROW_B(name, ...)                                                       \
-	void avx512_row_##name(const uint8_t *w, const void *x, size_t blocks, \
-			       struct row_sums out)                            \
-	{                                                                      \
-		const struct b_format f = { __VA_ARGS__ };                     \
-                                                                               \
-		row(&f, w, x, blocks, out);                                    \
+#define ROW_B_COLS(name, cols)                                                           \
+	static void name##_##cols(const uint8_t *w, const void *const *x, size_t blocks, \
+				  const struct row_sums *out)                            \
+	{                                                                                \
+		const struct b_format f = name##_format();                               \
+                                                                                         \
+		row(&f, w, x, cols, blocks, out);                                        \
 	}
+#define ROW_B(name, ...)                                  \
+	static inline struct b_format name##_format(void) \
+	{                                                 \
+		return (struct b_format){ __VA_ARGS__ };  \
+	}                                                 \
+	ROW_B_COLS(name, 1)                               \
+	ROW_B_COLS(name, 2)                               \
+	ROW_B_COLS(name, 3)                               \
+	ROW_B_COLS(name, 4)                               \
+	const row_fn avx512_row_##name[ROW_COLS] = { name##_1, name##_2, name##_3, name##_4 };
 
 ROW_B(q8_0, .form = FORM_EIGHT, .bytes = 34, .qs = 2, .add = 128)
 ROW_B(q4_0, .form = FORM_NIBBLE, .bytes = 18, .qs = 2, .add = 120)

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/rows_k_avx512.c: one row times one vector for Q4_K, Q5_K and
- * IQ4_XS, in file order: whole numbers only, see avx512_tile.h. Any thread.
+ * kernels/cpu/rows_k_avx512.c: one row times one vector for Q4_K, Q5_K and IQ4_XS, in file order:
+ * whole numbers only, see avx512_tile.h. Any thread.
  *
- * The 64-byte loads of a super-block are regrouped so that each 128-bit lane
- * holds half of one sub-block, low nibbles those of even sub-blocks, high
- * nibbles of odd ones. Both halves meet in the same four sums (at most 8 * 31 *
- * 127 = 31496: 16 bits), which vpdpwssd multiplies with the sub-block's scale,
- * spread over the lane by one vpermd.
+ * The 64-byte loads of a super-block are regrouped so that each 128-bit lane holds half of one
+ * sub-block, low nibbles those of even sub-blocks, high nibbles of odd ones. Both halves meet in
+ * the same four sums (at most 8 * 31 * 127 = 31496: 16 bits), which vpdpwssd multiplies with the
+ * sub-block's scale, spread over the lane by one vpermd.
  */
 #include "kernels/cpu/avx512_row.h"
 
@@ -20,8 +19,7 @@ static inline __m512i spread(__m512i scales, int lane)
 					scales);
 }
 
-/* 16-byte headers of Q4_K and Q5_K -> per lane: eight scale bytes, eight
- * minimum bytes */
+/* 16-byte headers of Q4_K and Q5_K -> per lane: eight scale bytes, eight minimum bytes */
 static inline __m512i unpack_headers(__m512i h)
 {
 	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f), low6 = _mm512_set1_epi32(0x3f3f3f3f);
@@ -46,8 +44,7 @@ static inline __m512i every_second(__m512i bytes, int first)
 		bytes, _mm512_broadcast_i32x4(_mm_add_epi8(each, _mm_set1_epi8((char)first))));
 }
 
-/* one super-block: @q in the order of act_k.q, scales (int16, 0) of even and
- * odd sub-blocks */
+/* one super-block: @q in the order of act_k.q, scales (int16, 0) of even and odd sub-blocks */
 static inline __m512i multiply(const __m512i q[4], const struct act_k *x, __m512i even, __m512i odd)
 {
 	const __m512i zero = _mm512_setzero_si512();
@@ -81,8 +78,7 @@ static inline void q4_nibbles(const uint8_t *w, __m512i q[4])
 
 static inline void q5_values(const uint8_t *w, __m512i q[4])
 {
-	/* bits 2c and 2c + 1 belong to chunk c, lane c: they are turned to bits 4 and
-   * 5 */
+	/* bits 2c and 2c + 1 belong to chunk c, lane c: they are turned to bits 4 and 5 */
 	const __m512i turn = _mm512_setr_epi64(4, 4, 2, 2, 0, 0, 62, 62);
 	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f), low5 = _mm512_set1_epi32(0x1f1f1f1f);
 	__m512i c[2];
@@ -99,42 +95,56 @@ static inline void q5_values(const uint8_t *w, __m512i q[4])
 	}
 }
 
-static inline __attribute__((always_inline)) void group_q45(const uint8_t *w, const struct act_k *x,
-							    int count, size_t at,
-							    struct row_sums out, size_t bytes)
+static inline __attribute__((always_inline)) void
+group_q45(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int count,
+	  const struct row_sums *out, size_t bytes)
 {
 	const __m512i zero = _mm512_setzero_si512();
 	const __m512i bits = unpack_headers(load_some(w, bytes, count));
 	const __m512i even = every_second(bits, 0), odd = every_second(bits, 1);
-	__m512i m = _mm512_unpackhi_epi8(bits, zero), s[4] = { zero, zero, zero, zero };
+	const __m512i m = _mm512_unpackhi_epi8(bits, zero);
+	__m512i s[ROW_COLS][4];
 
-	m = _mm512_dpwssd_epi32(zero, m, load_some(x->sum32, sizeof(*x), count));
-	store_lane_sums(out.min + at, m);
+#pragma GCC unroll 4
+	for (int c = 0; c < cols; c++) {
+		__m512i sums = load_some(x[c][at].sum32, sizeof(**x), count);
+
+		store_lane_sums(out[c].min + at, _mm512_dpwssd_epi32(zero, m, sums));
+		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
+	}
 	prefetch_ahead(w, bytes * (size_t)count);
 #pragma GCC unroll 4
-	for (int i = 0; i < count; i++) {
+	for (int i = 0; i < count; i++, at++, w += bytes) {
 		__m512i q[4];
 
-		memcpy(&out.d[at + (size_t)i], w + bytes * (size_t)i, 4);
+		memcpy(&out->d[at], w, 4);
 		if (bytes == 144)
-			q4_nibbles(w + bytes * (size_t)i, q);
+			q4_nibbles(w, q);
 		else
-			q5_values(w + bytes * (size_t)i, q);
-		s[i] = multiply(q, x + i, spread(even, i), spread(odd, i));
+			q5_values(w, q);
+#pragma GCC unroll 4
+		for (int c = 0; c < cols; c++)
+			s[c][i] = multiply(q, x[c] + at, spread(even, i), spread(odd, i));
 	}
-	store_sums(out.sum + at, s);
+#pragma GCC unroll 4
+	for (int c = 0; c < cols; c++)
+		store_sums(out[c].sum + at - count, s[c]);
 }
 
-static inline __attribute__((always_inline)) void
-group_q4_k(const uint8_t *w, const struct act_k *x, int count, size_t at, struct row_sums out)
+static inline __attribute__((always_inline)) void group_q4_k(const uint8_t *w,
+							     const struct act_k *const *x, int cols,
+							     size_t at, int count,
+							     const struct row_sums *out)
 {
-	group_q45(w, x, count, at, out, 144);
+	group_q45(w, x, cols, at, count, out, 144);
 }
 
-static inline __attribute__((always_inline)) void
-group_q5_k(const uint8_t *w, const struct act_k *x, int count, size_t at, struct row_sums out)
+static inline __attribute__((always_inline)) void group_q5_k(const uint8_t *w,
+							     const struct act_k *const *x, int cols,
+							     size_t at, int count,
+							     const struct row_sums *out)
 {
-	group_q45(w, x, count, at, out, 176);
+	group_q45(w, x, cols, at, count, out, 176);
 }
 
 /* eight 6-bit scales less 32 as words */
@@ -155,47 +165,67 @@ static inline __m256i iq4_scales(const uint8_t *w)
 	return _mm256_sub_epi32(_mm256_or_si256(a, b), _mm256_set1_epi32(32));
 }
 
-static inline __m512i multiply_iq4(const uint8_t *w, const struct act_k *x)
+/* the values of a super-block plus 128, in the order of act_k.q */
+static inline void iq4_values(const uint8_t *w, __m512i q[4])
 {
-	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f), zero = _mm512_setzero_si512();
-	const __m512i values = avx512_iq4_values();
-	const __m512i even = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
-	const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
-	const __m256i sc = iq4_scales(w);
-	const __m512i scales = _mm512_castsi256_si512(sc);
-	/* -128 * sums of 32, times the scales: takes the offset of the values away */
-	__m256i by32 = _mm256_slli_epi32(_mm256_load_si256((const void *)x->by32), 4);
-	__m512i s = _mm512_zextsi256_si512(_mm256_mullo_epi32(by32, sc)), c[2];
+	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f), values = avx512_iq4_values();
+	__m512i c[2];
 
 	load_chunks(w + 8, c); /* c[0]: sub-blocks 0 2 4 6, c[1]: 1 3 5 7 */
 	for (int i = 0; i < 2; i++) {
-		__m512i a = _mm512_shuffle_epi8(values, _mm512_and_si512(c[i], low4));
-		__m512i b = _mm512_and_si512(_mm512_srli_epi16(c[i], 4), low4);
-		__m512i dot = _mm512_dpbusd_epi32(zero, a, _mm512_load_si512(x->q + 128 * i));
+		__m512i high = _mm512_and_si512(_mm512_srli_epi16(c[i], 4), low4);
 
-		b = _mm512_shuffle_epi8(values, b);
-		dot = _mm512_dpbusd_epi32(dot, b, _mm512_load_si512(x->q + 128 * i + 64));
-		a = _mm512_permutexvar_epi32(i ? odd : even, scales);
-		s = _mm512_add_epi32(s, _mm512_mullo_epi32(dot, a));
+		q[2 * i] = _mm512_shuffle_epi8(values, _mm512_and_si512(c[i], low4));
+		q[2 * i + 1] = _mm512_shuffle_epi8(values, high);
 	}
-	return s;
 }
 
-static inline __attribute__((always_inline)) void
-group_iq4_xs(const uint8_t *w, const struct act_k *x, int count, size_t at, struct row_sums out)
+static inline __m512i multiply_iq4(const __m512i q[4], const struct act_k *x, __m256i sc)
+{
+	const __m512i even = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
+	const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+	const __m512i zero = _mm512_setzero_si512(), scales = _mm512_castsi256_si512(sc);
+	/* -128 * sums of 32, times the scales: takes the offset of the values away */
+	__m256i by32 = _mm256_slli_epi32(_mm256_load_si256((const void *)x->by32), 4);
+	__m512i s = _mm512_zextsi256_si512(_mm256_mullo_epi32(by32, sc));
+	__m512i e = _mm512_dpbusd_epi32(zero, q[0], _mm512_load_si512(x->q));
+	__m512i o = _mm512_dpbusd_epi32(zero, q[2], _mm512_load_si512(x->q + 128));
+
+	e = _mm512_dpbusd_epi32(e, q[1], _mm512_load_si512(x->q + 64));
+	o = _mm512_dpbusd_epi32(o, q[3], _mm512_load_si512(x->q + 192));
+	e = _mm512_mullo_epi32(e, _mm512_permutexvar_epi32(even, scales));
+	o = _mm512_mullo_epi32(o, _mm512_permutexvar_epi32(odd, scales));
+	return _mm512_add_epi32(s, _mm512_add_epi32(e, o));
+}
+
+static inline __attribute__((always_inline)) void group_iq4_xs(const uint8_t *w,
+							       const struct act_k *const *x,
+							       int cols, size_t at, int count,
+							       const struct row_sums *out)
 {
 	const __m512i zero = _mm512_setzero_si512();
-	__m512i s[4] = { zero, zero, zero, zero };
+	__m512i s[ROW_COLS][4];
 
+#pragma GCC unroll 4
+	for (int c = 0; c < cols; c++)
+		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
 	prefetch_ahead(w, 136 * (size_t)count);
 #pragma GCC unroll 4
-	for (int i = 0; i < count; i++) {
-		memcpy(&out.d[at + (size_t)i], w + 136 * (size_t)i, 4);
-		s[i] = multiply_iq4(w + 136 * (size_t)i, x + i);
+	for (int i = 0; i < count; i++, at++, w += 136) {
+		const __m256i sc = iq4_scales(w);
+		__m512i q[4];
+
+		memcpy(&out->d[at], w, 4);
+		iq4_values(w, q);
+#pragma GCC unroll 4
+		for (int c = 0; c < cols; c++)
+			s[c][i] = multiply_iq4(q, x[c] + at, sc);
 	}
-	store_sums(out.sum + at, s);
+#pragma GCC unroll 4
+	for (int c = 0; c < cols; c++)
+		store_sums(out[c].sum + at - count, s[c]);
 }
 
-ROW(q4_k, group_q4_k, 144)
-ROW(q5_k, group_q5_k, 176)
-ROW(iq4_xs, group_iq4_xs, 136)
+ROW_K(q4_k, group_q4_k, 144)
+ROW_K(q5_k, group_q5_k, 176)
+ROW_K(iq4_xs, group_iq4_xs, 136)

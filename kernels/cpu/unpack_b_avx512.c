@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/unpack_b_avx512.c: up to eight blocks of 32 of 16 rows -> half a
- * tile, for Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL and MXFP4. Layouts:
- * models.md 1.4. Reads exactly the blocks named; any thread. Signed formats
- * leave as q + 128 (see kernels_b_avx512.c).
+ * kernels/cpu/unpack_b_avx512.c: up to eight blocks of 32 of 16 rows -> half a tile, for Q4_0,
+ * Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL and MXFP4. Layouts: models.md 1.4. Reads exactly the blocks
+ * named; any thread. Signed formats leave as q + 128 (see kernels_b_avx512.c).
  */
 #include "kernels/cpu/avx512_tile.h"
 
-/* 16 bytes of nibbles, low ones the first half of the block -> eight words of
- * unpacked values */
+/* 16 bytes of nibbles, low ones the first half of the block -> eight words of unpacked values */
 static inline void unpack_nibbles(const uint8_t *w, size_t stride, __m512i out[8])
 {
 	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f);
@@ -32,8 +30,7 @@ static inline void unpack_table(struct tile *t, int half, unsigned block, const 
 		_mm512_store_si512(t->w[8 * block + k][half], _mm512_shuffle_epi8(values, q[k]));
 }
 
-/* nibbles with a fifth bit each from the word @high (bit j: weight j of the
- * block), plus @add */
+/* nibbles with a fifth bit each from the word @high (bit j: weight j of the block), plus @add */
 static inline void unpack_five(struct tile *t, int half, unsigned block, const uint8_t *w,
 			       size_t stride, __m512i high, int8_t add)
 {

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/unpack_k2_avx512.c: super-blocks of 16 rows -> half a tile, for
- * Q2_K, Q3_K and IQ4_XS. Layouts: models.md 1.4. Reads exactly the 16
- * super-blocks; any thread.
+ * kernels/cpu/unpack_k2_avx512.c: super-blocks of 16 rows -> half a tile, for Q2_K, Q3_K and
+ * IQ4_XS. Layouts: models.md 1.4. Reads exactly the 16 super-blocks; any thread.
  */
 #include "kernels/cpu/avx512_tile.h"
 
@@ -42,8 +41,7 @@ void avx512_unpack_q2_k(struct tile *t, int half, const uint8_t *w, size_t strid
 	}
 }
 
-/* Sixteen 6-bit scales less 32, as (int16, 0); @s: the three words they are
- * packed in. */
+/* Sixteen 6-bit scales less 32, as (int16, 0); @s: the three words they are packed in. */
 static inline void unpack_q3_scales(struct tile *t, int half, const __m512i s[3])
 {
 	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f), low2 = _mm512_set1_epi32(0x03030303);

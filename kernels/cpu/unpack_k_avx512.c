@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/unpack_k_avx512.c: super-blocks of 16 rows -> half a tile, for
- * Q4_K, Q5_K and Q6_K, the formats that published files are made of. Layouts:
- * models.md 1.4. Reads exactly the 16 super-blocks; any thread.
+ * kernels/cpu/unpack_k_avx512.c: super-blocks of 16 rows -> half a tile, for Q4_K, Q5_K and Q6_K,
+ * the formats that published files are made of. Layouts: models.md 1.4. Reads exactly the 16
+ * super-blocks; any thread.
  *
- * Words are transposed while they are still packed: a 32-bit word of a row
- * holds bytes of four neighbouring weights, and masks and shifts do not care
- * which row a lane belongs to.
+ * Words are transposed while they are still packed: a 32-bit word of a row holds bytes of four
+ * neighbouring weights, and masks and shifts do not care which row a lane belongs to.
  */
 #include "kernels/cpu/avx512_tile.h"
 
@@ -34,9 +33,9 @@ static inline void store_pairs(int32_t (*to)[2][16], int half, __m512i bytes)
 }
 
 /*
- * The 16 bytes in front of Q4_K and Q5_K: d, dmin, eight 6-bit scales, eight
- * 6-bit minima. The kernel sums q less an offset and adds scale * (8 * sums)
- * back, @times as often as 8 goes into it.
+ * The 16 bytes in front of Q4_K and Q5_K: d, dmin, eight 6-bit scales, eight 6-bit minima. The
+ * kernel sums q less an offset and adds scale * (8 * sums) back, @times as often as 8 goes into
+ * it.
  */
 static inline void unpack_header(struct tile *t, int half, const uint8_t *w, size_t stride,
 				 int times)
@@ -88,8 +87,7 @@ void avx512_unpack_q5_k(struct tile *t, int half, const uint8_t *w, size_t strid
 
 	unpack_header(t, half, w, stride, 2);
 	transpose32(w + 16, stride, high);
-	/* bits 2c and 2c + 1 of a byte belong to chunk c: they are rotated to bit 4
-   */
+	/* bits 2c and 2c + 1 of a byte belong to chunk c: they are rotated to bit 4 */
 	for (int k = 0; k < 8; k++)
 		high[k] = _mm512_rol_epi32(high[k], 4);
 #pragma GCC unroll 1
