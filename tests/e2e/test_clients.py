@@ -99,6 +99,12 @@ def test_prompts_above_64_kib_arrive_whole(d, tmp_path):
     assert "33000 tokens" in ask(d, "eval", "--tokens", file, check=1).stderr
 
 
+def test_a_prompt_of_several_steps(d):
+    ids = [17 + i % 200 for i in range(1500)]
+    j = d.generate_ids(ids, "--max-tokens", "4", "--ignore-eog")
+    assert j["usage"] == {"prompt_tokens": 1500, "completion_tokens": 4}
+
+
 def test_ctrl_c_keeps_what_came(d):
     p = subprocess.Popen([BUILD / "sluice", "generate", "--socket", d.socket, "--prompt", "It was", "--ignore-eog",
                           "--max-tokens", "30000", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
