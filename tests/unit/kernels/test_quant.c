@@ -18,7 +18,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/quant.h"
 
-#define ROWS 64
+#define ROWS	64
 #define COLUMNS 256
 
 static const uint32_t supported[] = { QUANT_Q4_0, QUANT_Q4_1, QUANT_Q5_0,   QUANT_Q5_1,
@@ -110,8 +110,8 @@ static void test_halves(void **state)
 	for (uint32_t h = 0; h < 65536; h++) {
 		float f = f32_from_f16((uint16_t)h);
 		int exponent = (int)(h >> 10) & 31, mantissa = (int)h & 1023;
-		double want = exponent ? ldexp(1024 + mantissa, exponent - 25) :
-					 ldexp(mantissa, -24);
+		double want = exponent ? ldexp(1024 + mantissa, exponent - 25)
+				       : ldexp(mantissa, -24);
 
 		if (exponent == 31) {
 			assert_true(mantissa ? isnan(f) : isinf(f));
