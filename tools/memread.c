@@ -144,8 +144,10 @@ int memread_measure(const unsigned *cpus, unsigned n, uint64_t bytes_per_core, d
 	uint64_t best = UINT64_MAX;
 	unsigned started = 0;
 
-	if (!workers || !n || !s.bytes)
+	if (!workers || !n || !s.bytes) {
+		free(workers);
 		return err_set(err, -ENOMEM, "no memory to measure with");
+	}
 	/* about 5 GB/s a core is what slow ones read: enough passes, and never a long wait */
 	s.passes = (unsigned)(seconds / ROUNDS * 5e9 / (double)s.bytes) + 1;
 	pthread_barrier_init(&s.barrier, NULL, n);
