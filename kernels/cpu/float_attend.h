@@ -100,7 +100,7 @@ ALWAYS void score_tile(const struct attend_args *a, const enum kv_type type, con
 
 /*
  * Scores -> exp(score - m) in place, with m and l brought up to date; correction[r] is the factor
- * for what acc held. Masked positions have -inf and become 0.
+ * for what acc held. Positions from n_valid on, computed or not, become 0.
  */
 static void soften(const struct attend_args *a, unsigned n_rows, size_t row, float (*s)[KV_BLOCK],
 		   float *correction)
@@ -108,11 +108,16 @@ static void soften(const struct attend_args *a, unsigned n_rows, size_t row, flo
 	float *m = a->m + row, *l = a->l + row;
 
 	for (unsigned r = 0; r < n_rows; r++) {
-		vf high = vf_load(s[r]);
+		vf high = vf_set1(-INFINITY);
 		float highest;
 
-		for (unsigned v = 1; v < BLOCK_VECTOR; v++)
-			high = vf_max(high, vf_load(s[r] + v * VL));
+		for (unsigned v = 0; v < BLOCK_VECTOR; v++) {
+			size_t left = a->n_valid > v * VL ? a->n_valid - v * VL : 0;
+			vf x = vf_keep_n(vf_load(s[r] + v * VL), left, -INFINITY);
+
+			high = vf_max(high, x);
+			vf_store(s[r] + v * VL, x);
+		}
 		highest = vf_highest(high);
 		highest = highest > m[r] ? highest : m[r];
 		correction[r] = m[r] - highest;
@@ -241,9 +246,6 @@ static void attend_rows(const struct attend_args *a, const struct shape *shape, 
 
 	for (tile = 0; tile * KV_TILE < a->n_valid; tile += shape->n_tiles)
 		shape->score(a, row, (unsigned)tile, s);
-	for (unsigned r = 0; r < shape->n_rows; r++)
-		for (unsigned j = a->n_valid; j < KV_BLOCK; j++)
-			s[r][j] = -INFINITY;
 	soften(a, shape->n_rows, row, s, correction);
 	for (tile = 0; tile + shape->n_tiles <= n_dim_tiles; tile += shape->n_tiles)
 		shape->value(a, row, tile, s, correction);

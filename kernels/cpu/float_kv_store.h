@@ -34,19 +34,32 @@ static inline void kv_store_v_halves(size_t head_dim, unsigned slot, const uint1
 		memcpy(at + d * KV_BLOCK, halves + d, KV_TILE * sizeof(*halves));
 }
 
-/* KV_Q8 values -> their scale as a half and their bytes; NaN becomes -127, large scales saturate */
+/*
+ * KV_Q8 values -> their scale as a half and their bytes, rounded half away from zero. NaN becomes
+ * -127, a scale beyond the halves saturates. Written for the compiler to vectorise.
+ */
 static inline uint16_t kv_quantize(const float *x, int8_t *q)
 {
-	float max = 0.0f, d, inverse;
+	float max[8] = { 0.0f }, d, inverse;
 
 	for (unsigned i = 0; i < KV_Q8; i++)
-		max = fmaxf(max, fabsf(x[i]));
-	d = max / 127.0f;
+		max[i % 8] = fabsf(x[i]) > max[i % 8] ? fabsf(x[i]) : max[i % 8];
+	for (unsigned i = 1; i < 8; i++)
+		max[0] = max[i] > max[0] ? max[i] : max[0];
+	d = max[0] / 127.0f;
 	if (d > KV_HALF_MAX)
 		d = KV_HALF_MAX;
 	inverse = d > 0.0f ? 1.0f / d : 0.0f;
-	for (unsigned i = 0; i < KV_Q8; i++)
-		q[i] = (int8_t)fminf(fmaxf(roundf(x[i] * inverse), -127.0f), 127.0f);
+	for (unsigned i = 0; i < KV_Q8; i++) {
+		float v = x[i] * inverse, rest;
+		int n;
+
+		v = v > -127.0f ? v : -127.0f;
+		v = v < 127.0f ? v : 127.0f;
+		n = (int)v;
+		rest = v - (float)n; /* exact */
+		q[i] = (int8_t)(n + (rest >= 0.5f) - (rest <= -0.5f));
+	}
 	return f16_from_f32(d);
 }
 

@@ -2,8 +2,8 @@
 /*
  * kernels/cpu/float_vec_avx2.h: vector functions shared by the float_*_avx2.c files.
  *
- * vexp: as in float_vec_avx512.h; 2^n is multiplied in as two halves so that results in the
- * subnormals come out rounded once and n = 128 does not overflow early. Error below 1.5 ulp.
+ * vexp: as in float_vec_avx512.h; 2^n is multiplied in as two halves so that
+ * n = 128 does not overflow early.
  */
 #ifndef SLUICE_KERNELS_CPU_FLOAT_VEC_AVX2_H
 #define SLUICE_KERNELS_CPU_FLOAT_VEC_AVX2_H
@@ -21,11 +21,12 @@ static inline __m256 vpow2(__m256i n)
 
 static inline __m256 vexp(__m256 x)
 {
-	__m256 n, r, p;
+	const __m256 lowest = _mm256_set1_ps(-87.0f);
+	__m256 n, r, p, keep = _mm256_cmp_ps(x, lowest, _CMP_NLT_UQ);
 	__m256i i, half;
 
 	/* the second operand comes out where either is NaN */
-	x = _mm256_max_ps(_mm256_set1_ps(-110.0f), x);
+	x = _mm256_max_ps(lowest, x);
 	x = _mm256_min_ps(_mm256_set1_ps(90.0f), x);
 	n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(0x1.715476p+0f)), 8);
 	r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e4p-1f), x);
@@ -40,7 +41,8 @@ static inline __m256 vexp(__m256 x)
 	i = _mm256_cvtps_epi32(n);
 	half = _mm256_srai_epi32(i, 1);
 	p = _mm256_mul_ps(p, vpow2(half));
-	return _mm256_mul_ps(p, vpow2(_mm256_sub_epi32(i, half)));
+	p = _mm256_mul_ps(p, vpow2(_mm256_sub_epi32(i, half)));
+	return _mm256_and_ps(keep, p);
 }
 
 /* 1 / (1 + exp(-x)), times y */
@@ -167,6 +169,12 @@ static inline float vf_sum(vf v)
 static inline float vf_highest(vf v)
 {
 	return vmax(v);
+}
+
+/* The first min(n, VL) lanes of @v, @fill in the others. */
+static inline vf vf_keep_n(vf v, size_t n, float fill)
+{
+	return _mm256_blendv_ps(_mm256_set1_ps(fill), v, _mm256_castsi256_ps(vhead(n)));
 }
 
 /* VL halves */

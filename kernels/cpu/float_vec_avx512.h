@@ -3,8 +3,8 @@
  * kernels/cpu/float_vec_avx512.h: vector functions shared by the float_*_avx512.c files.
  *
  * vexp: exp(x) by x = n ln2 + r, |r| <= ln2/2, a minimax polynomial of degree 6 and one exponent
- * add (scalef, which rounds into the subnormals as the true result would). Error below 1.5 ulp
- * over the whole range (tests/unit/kernels/test_float.c measures it); exp(-inf) = 0, NaN stays.
+ * add. Error below 1.5 ulp (tests/unit/kernels/test_float.c measures it); below -87 the result is
+ * 0, since subnormal results cost the CPU a trap of some hundred cycles; NaN stays NaN.
  */
 #ifndef SLUICE_KERNELS_CPU_FLOAT_VEC_AVX512_H
 #define SLUICE_KERNELS_CPU_FLOAT_VEC_AVX512_H
@@ -16,10 +16,12 @@
 
 static inline __m512 vexp(__m512 x)
 {
+	const __m512 lowest = _mm512_set1_ps(-87.0f);
+	__mmask16 keep = _mm512_cmp_ps_mask(x, lowest, _CMP_NLT_UQ);
 	__m512 n, r, p;
 
 	/* the second operand comes out where either is NaN */
-	x = _mm512_max_ps(_mm512_set1_ps(-110.0f), x);
+	x = _mm512_max_ps(lowest, x);
 	x = _mm512_min_ps(_mm512_set1_ps(90.0f), x);
 	n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p+0f)), 8);
 	r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e4p-1f), x);
@@ -31,7 +33,7 @@ static inline __m512 vexp(__m512 x)
 	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.fffffcp-2f));
 	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
 	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
-	return _mm512_scalef_ps(p, n);
+	return _mm512_maskz_scalef_ps(keep, p, n);
 }
 
 /* 1 / (1 + exp(-x)), times y */
@@ -139,6 +141,12 @@ static inline float vf_sum(vf v)
 static inline float vf_highest(vf v)
 {
 	return _mm512_reduce_max_ps(v);
+}
+
+/* The first min(n, VL) lanes of @v, @fill in the others. */
+static inline vf vf_keep_n(vf v, size_t n, float fill)
+{
+	return _mm512_mask_mov_ps(_mm512_set1_ps(fill), vhead(n < VL ? n : VL), v);
 }
 
 /* VL halves */
