@@ -3,8 +3,8 @@
  * kernels/cpu/fops.h: float arithmetic of a token beside the weight products, one table per level.
  *
  * Formulas: design/models.md 2.4. The promise of cpu.h holds here too: a level never differs from
- * itself, whatever the batch. exp() inside is within 1.5 ulp, and may be 0 below -87. Where a name says nothing else, a
- * sum's order depends on n alone and an element's value on its own inputs alone.
+ * itself, whatever the batch. exp() inside is within 1.5 ulp, and may be 0 below -87. Where a name
+ * says nothing else, a sum's order depends on n alone, an element's value on its own inputs alone.
  * All functions are reentrant and allocate nothing; pointers need no alignment unless said.
  */
 #ifndef SLUICE_KERNELS_CPU_FOPS_H
