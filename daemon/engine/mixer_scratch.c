@@ -54,8 +54,6 @@ static void carve_attention(struct carver *c, struct mixer_scratch *s, const str
 	b->v = carve_floats(c, tokens * dims_kv);
 	b->query = carve_floats(c, tokens * dims);
 	b->total = carve_partial(c, tokens * m->n_head, m->head_dim);
-	b->slots = carve(c, s->n_slots, sizeof(*b->slots));
-	b->tiles = carve(c, s->n_threads, sizeof(*b->tiles));
 	for (uint32_t i = 0; i < s->n_slots; i++) {
 		struct partial p = carve_partial(c, group, m->head_dim);
 
@@ -97,6 +95,9 @@ static size_t lay_out(struct mixer_scratch *s, const struct model *m, uint8_t *b
 	s->attention.angle_of = carve(&kept, s->max_tokens, sizeof(uint32_t));
 	s->delta.zeros = carve_floats(&kept, (2 * (size_t)m->ssm_k_heads + m->ssm_v_heads) *
 						     m->ssm_head_dim);
+	/* the tables of pointers too: DeltaNet layers write over what follows */
+	s->attention.slots = carve(&kept, s->n_slots, sizeof(*s->attention.slots));
+	s->attention.tiles = carve(&kept, s->n_threads, sizeof(*s->attention.tiles));
 	/* what only lives inside a layer: one or the other */
 	shared = kept;
 	carve_attention(&shared, s, m);

@@ -336,6 +336,8 @@ static void after_step(struct engine *e, const struct batch *b)
 			if (!decoding(a))
 				continue;
 			a->prompt_end_ns = now;
+			if (!a->timed_ns) /* the whole prompt is untimed: only generation counts */
+				start_clock(e, a);
 			if (!a->request->max_tokens) {
 				finish(e, a, STOP_LENGTH, 0, NULL);
 				continue;
