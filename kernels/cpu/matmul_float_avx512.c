@@ -1,20 +1,33 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/matmul_float_avx512.c: rows of F32, F16 and BF16 times f32 activations (router,
- * norms' company, float models). Any thread.
+ * kernels/cpu/matmul_float_avx512.c: rows of F32, F16 and BF16 times f32 activations (router, float
+ * models). Any thread.
  *
  * Order of a (row, column): lane k mod 32 sums its products with one fused multiply-add each, in
- * ascending k; then one fixed tree over the 32 lanes. How many rows and columns are in flight does
- * not enter.
+ * ascending k; then one fixed tree over the 32 lanes. How many rows and columns are in flight, and
+ * that the lanes rest in memory between two pieces of a row, does not enter. Four rows by three
+ * columns fill the registers; pieces of DEPTH keep their weights in the first cache level.
  */
 #include "kernels/cpu/avx512_tile.h"
 
 #include "base/num.h"
 
-#define ROWS 2
-#define COLS 4
+#define ROWS  4
+#define COLS  3
+#define DEPTH 1024 /* a multiple of 32 */
+#define GROUP 24   /* columns that pass over a piece of four rows */
 
-/* weights k..k+15; lanes outside @mask are neither read nor anything but 0 */
+/* the 32 lanes of each (column, row) */
+typedef float lanes_t[ROWS][2][16];
+
+struct piece {
+	const uint8_t *w;
+	size_t row_bytes;
+	const void *const *x;
+	size_t from, to;
+};
+
+/* weights k..k+15; lanes outside @mask are not read */
 static inline __attribute__((always_inline)) __m512 weights(uint32_t type, const uint8_t *w,
 							    size_t k, __mmask16 mask)
 {
@@ -29,69 +42,97 @@ static inline __attribute__((always_inline)) __m512 weights(uint32_t type, const
 	}
 }
 
-/* @rows x @cols sums in flight; both constants after inlining */
-static inline __attribute__((always_inline)) void
-block(uint32_t type, int rows, int cols, const struct matmul *m, size_t row, size_t col)
+/* k..k+15 into half @h of the lanes; all constants after inlining but k and perhaps the mask */
+static inline __attribute__((always_inline)) void step(uint32_t type, int rows, int cols,
+						       const struct piece *p, size_t k, int h,
+						       __mmask16 mask, __m512 s[][COLS][2])
 {
-	const uint8_t *w = (const uint8_t *)m->w + row * m->row_bytes;
-	const float *x[COLS];
-	__m512 s[ROWS][COLS][2];
+	__m512 a[COLS];
 
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++)
-		x[c] = m->x[col + (size_t)c];
-#pragma GCC unroll 8
-	for (int i = 0; i < rows * cols; i++)
-		s[i / cols][i % cols][0] = s[i / cols][i % cols][1] = _mm512_setzero_ps();
-#pragma GCC unroll 1
-	for (size_t k = 0; k < m->n; k += 32) {
-#pragma GCC unroll 2
-		for (size_t h = 0; h < 2; h++) {
-			const size_t at = k + 16 * h, left = at < m->n ? m->n - at : 0;
-			const __mmask16 mask = left < 16 ? (__mmask16)((1u << left) - 1) : 0xffff;
-			__m512 a[COLS];
-
+		a[c] = _mm512_maskz_loadu_ps(mask, (const float *)p->x[c] + k);
 #pragma GCC unroll 4
-			for (int c = 0; c < cols; c++)
-				a[c] = _mm512_maskz_loadu_ps(mask, x[c] + at);
-#pragma GCC unroll 2
-			for (int r = 0; r < rows; r++) {
-				const __m512 v =
-					weights(type, w + (size_t)r * m->row_bytes, at, mask);
+	for (int r = 0; r < rows; r++) {
+		const __m512 w = weights(type, p->w + (size_t)r * p->row_bytes, k, mask);
 
-#pragma GCC unroll 4
-				for (int c = 0; c < cols; c++)
-					s[r][c][h] = _mm512_fmadd_ps(v, a[c], s[r][c][h]);
-			}
-		}
-	}
-#pragma GCC unroll 2
-	for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
 		for (int c = 0; c < cols; c++)
-			m->y[col + (size_t)c][row + (size_t)r] =
-				_mm512_reduce_add_ps(_mm512_add_ps(s[r][c][0], s[r][c][1]));
+			s[r][c][h] = _mm512_fmadd_ps(w, a[c], s[r][c][h]);
+	}
 }
 
-static inline __attribute__((always_inline)) void rows_of(uint32_t type, int rows,
-							  const struct matmul *m, size_t row)
+static inline __mmask16 head(size_t left)
 {
-	size_t c = 0;
+	return left < 16 ? (__mmask16)((1u << left) - 1) : 0xffff;
+}
 
-	for (; c + COLS <= m->cols; c += COLS)
-		block(type, rows, COLS, m, row, c);
-	for (; c < m->cols; c++)
-		block(type, rows, 1, m, row, c);
+/* @rows x @cols sums in flight, both constants after inlining */
+static inline __attribute__((always_inline)) void block(uint32_t type, int rows, int cols,
+							struct piece p, lanes_t *lanes)
+{
+	__m512 s[ROWS][COLS][2];
+	size_t k = p.from;
+
+#pragma GCC unroll 24
+	for (int i = 0; i < 2 * rows * cols; i++)
+		s[i / 2 / cols][i / 2 % cols][i % 2] =
+			_mm512_load_ps(lanes[i / 2 % cols][i / 2 / cols][i % 2]);
+#pragma GCC unroll 1
+	for (; k + 32 <= p.to; k += 32) {
+		step(type, rows, cols, &p, k, 0, 0xffff, s);
+		step(type, rows, cols, &p, k + 16, 1, 0xffff, s);
+	}
+	if (k < p.to)
+		step(type, rows, cols, &p, k, 0, head(p.to - k), s);
+	if (k + 16 < p.to)
+		step(type, rows, cols, &p, k + 16, 1, head(p.to - k - 16), s);
+#pragma GCC unroll 24
+	for (int i = 0; i < 2 * rows * cols; i++)
+		_mm512_store_ps(lanes[i / 2 % cols][i / 2 / cols][i % 2],
+				s[i / 2 / cols][i / 2 % cols][i % 2]);
+}
+
+/* @rows rows from @row, columns [first, first + cols) */
+static inline __attribute__((always_inline)) void
+group(uint32_t type, int rows, const struct matmul *m, size_t row, size_t first, size_t cols)
+{
+	lanes_t *lanes = m->scratch;
+
+	memset(lanes, 0, cols * sizeof(*lanes));
+	for (size_t from = 0; from < m->n; from += DEPTH) {
+		struct piece p = { .w = (const uint8_t *)m->w + row * m->row_bytes,
+				   .row_bytes = m->row_bytes,
+				   .from = from,
+				   .to = u64_min(from + DEPTH, m->n) };
+		size_t c = 0;
+
+		for (; c + COLS <= cols; c += COLS) {
+			p.x = m->x + first + c;
+			block(type, rows, COLS, p, lanes + c);
+		}
+		for (; c < cols; c++) {
+			p.x = m->x + first + c;
+			block(type, rows, 1, p, lanes + c);
+		}
+	}
+	for (size_t c = 0; c < cols; c++)
+		for (int r = 0; r < rows; r++)
+			m->y[first + c][row + (size_t)r] = _mm512_reduce_add_ps(_mm512_add_ps(
+				_mm512_load_ps(lanes[c][r][0]), _mm512_load_ps(lanes[c][r][1])));
 }
 
 static inline __attribute__((always_inline)) void product(uint32_t type, const struct matmul *m)
 {
-	size_t row = m->row0;
+	for (size_t c = 0; c < m->cols; c += GROUP) {
+		const size_t cols = u64_min(GROUP, m->cols - c);
+		size_t row = m->row0;
 
-	for (; row + ROWS <= m->row1; row += ROWS)
-		rows_of(type, ROWS, m, row);
-	for (; row < m->row1; row++)
-		rows_of(type, 1, m, row);
+		for (; row + ROWS <= m->row1; row += ROWS)
+			group(type, ROWS, m, row, c, cols);
+		for (; row < m->row1; row++)
+			group(type, 1, m, row, c, cols);
+	}
 }
 
 void avx512_matmul_float(const struct matmul *m)
