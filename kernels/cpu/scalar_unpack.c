@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* kernels/cpu/scalar_unpack.c: bytes of a block -> integers and scales (see scalar.h). */
+/*
+ * kernels/cpu/scalar_unpack.c: bytes of a block -> integers and scales (see scalar.h), one function
+ * per format: the readable definition that the other levels are tested against. Reads exactly the
+ * bytes of the block; refuses nothing: the caller names a format that exists. Any thread.
+ */
 #include <math.h>
 #include <string.h>
 

@@ -103,6 +103,29 @@ static void test_refused_formats(void **state)
 	assert_int_equal(quant_row_bytes(QUANT_Q4_K, 255), 0);
 }
 
+/* Known, refused, and in no fixture: type ids 9, 15, 24..29 and 40..42. */
+static void test_other_names(void **state)
+{
+	static const struct {
+		uint32_t id;
+		const char *name;
+		uint64_t bytes; /* of 256 weights */
+	} others[] = {
+		{ 9, "Q8_1", 288 },   { 15, "Q8_K", 292 }, { 24, "I8", 256 },	{ 25, "I16", 512 },
+		{ 26, "I32", 1024 },  { 27, "I64", 2048 }, { 28, "F64", 2048 }, { 29, "IQ1_M", 56 },
+		{ 40, "NVFP4", 144 }, { 41, "Q1_0", 36 },  { 42, "Q2_0", 72 },
+	};
+
+	(void)state;
+	for (size_t k = 0; k < ARRAY_LEN(others); k++) {
+		assert_string_equal(quant_name(others[k].id), others[k].name);
+		assert_int_equal(quant_format(others[k].id)->act, ACT_NONE);
+		assert_int_equal(quant_row_bytes(others[k].id, COLUMNS), others[k].bytes);
+	}
+	for (size_t k = 0; k < ARRAY_LEN(supported); k++)
+		assert_int_not_equal(quant_format(supported[k])->act, ACT_NONE);
+}
+
 /* All 65536 halves: out and back is the same; the float is what arithmetic says. */
 static void test_halves(void **state)
 {
@@ -134,6 +157,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fixture_values),
 		cmocka_unit_test(test_refused_formats),
+		cmocka_unit_test(test_other_names),
 		cmocka_unit_test(test_halves),
 	};
 
