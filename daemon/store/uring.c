@@ -196,6 +196,11 @@ static void arm_event(struct uring *u)
 	u->event_armed = true;
 }
 
+/*
+ * Each piece is handed to the kernel on its own. In one batch the block layer merges neighbours, the
+ * merged reads end together and are merged again: fewer are in flight than the depth says, and large
+ * extents are read at 60 % of the rate (measured, virtio disk). A call costs 1 us of some 500.
+ */
 static void take_pieces(struct uring *u)
 {
 	while (u->n_free) {
@@ -205,6 +210,7 @@ static void take_pieces(struct uring *u)
 			return;
 		u->n_free--;
 		prepare(u, i);
+		io_uring_submit(&u->ring); /* refused: it goes with the next call */
 	}
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Description: faults that the kernel hands to the ring's owner: completions that fail or are short,
- * and calls of io_uring_enter() that take nothing. The program puts its own io_uring_submit_and_wait()
- * in front of liburing's and changes what comes back.
+ * and calls of io_uring_enter() that take nothing. The program puts its own io_uring_submit() and
+ * io_uring_submit_and_wait() in front of liburing's and changes what comes back.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,6 +29,7 @@ static struct {
 } faults;
 
 int io_uring_submit_and_wait(struct io_uring *ring, unsigned wait_nr);
+int io_uring_submit(struct io_uring *ring);
 
 static bool take(_Atomic int *n)
 {
@@ -58,6 +59,17 @@ int io_uring_submit_and_wait(struct io_uring *ring, unsigned wait_nr)
 			cqe->res = cqe->res / 3 + 1;
 	}
 	return rc;
+}
+
+int io_uring_submit(struct io_uring *ring)
+{
+	static int (*real)(struct io_uring * ring);
+
+	if (!real)
+		real = (int (*)(struct io_uring *))dlsym(RTLD_NEXT, "io_uring_submit");
+	if (take(&faults.refused))
+		return atomic_load(&faults.refused_code);
+	return real(ring);
 }
 
 static struct reader *open_reader(struct disk_file *f, bool buffered)
