@@ -4,10 +4,23 @@
  * __builtin_cpu_supports reads cpuid and xgetbv, so a level whose registers the kernel does not
  * save (or a tool such as valgrind hides) is not offered.
  */
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <errno.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
+
+#if defined(__x86_64__)
+/* Half floats are asked of cpuid: clang 14's __builtin_cpu_supports does not know their name. */
+static bool has_f16c(void)
+{
+	unsigned a, b, c, d;
+
+	return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
 
 bool cpu_level_available(enum cpu_level level)
 {
@@ -18,7 +31,7 @@ bool cpu_level_available(enum cpu_level level)
 		return true;
 	case CPU_AVX2:
 		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-		       __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi2");
+		       has_f16c() && __builtin_cpu_supports("bmi2");
 	case CPU_AVX512:
 		return cpu_level_available(CPU_AVX2) && __builtin_cpu_supports("avx512f") &&
 		       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
