@@ -256,6 +256,7 @@ static int report(const struct args *args, const struct answer *a,
 	}
 	if (rc)
 		return client_fail("generate", fault);
+	fflush(stdout); /* the answer stands before its figures, in a pipe as well */
 	if (!args->json && !args->quiet)
 		print_figures(m, d);
 	return EXIT_OK;
