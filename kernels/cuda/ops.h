@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cuda/ops.h: the operations of a token on an NVIDIA GPU, as C launchers.
+ *
+ * Each launcher puts its kernels on @stream and returns: 0, or -EINVAL (a shape, format or pointer
+ * outside what its comment allows: nothing was launched), -ENOTSUP (the format has no product
+ * here), -EIO (the runtime refused the launch). None allocates, synchronises or keeps state, so
+ * all are callable from any thread that has the device current, and can be captured in a graph.
+ * Pointers are device pointers unless said; float arrays are 4-aligned, activation rows and weight
+ * rows 16-aligned (weights: see WEIGHTS). A count of 0 tokens, entries or rows launches nothing and
+ * returns 0. Formulas: design/models.md 2.4; block formats: 1.4.
+ *
+ * SAME BITS: an output value depends on its own row and its own token only, never on how many
+ * rows, tokens, sequences or entries a launch has; matvec and gemm differ from each other.
+ * WEIGHTS: rows of @n weights, row r at w + r * row_bytes; base and row_bytes need the alignment of
+ * the format's fields only (2 bytes; MXFP4 1; F32 4); 16 or more let loads go wide.
+ * SCRATCH: bytes are asked with the function beside the launcher; 256-aligned, not kept.
+ */
+#ifndef SLUICE_KERNELS_CUDA_OPS_H
+#define SLUICE_KERNELS_CUDA_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct CUstream_st;
+typedef struct CUstream_st *cuda_stream; /* is cudaStream_t */
+
+/* ---- activations ---------------------------------------------------------------------------- */
+
+/*
+ * The int8 form of a vector of n floats (a multiple of 32), used by every integer product:
+ *   int8 q[n] | float d[n / 32] | int16 s[n / 16] | padding to cuda_act_bytes(n)
+ * d = max|x| / 127 of 32 values, q = x / d rounded to the nearest even, s = the sum of 16 q (what
+ * formats with a minimum need). 0 <= |x - d q| <= d / 2 (1 + 2^-20). A row of zeros has d = 0.
+ * n = 4096 gives 5120 bytes.
+ */
+static inline size_t cuda_act_bytes(size_t n)
+{
+	return (n + n / 32 * 4 + n / 16 * 2 + 15) / 16 * 16;
+}
+
+/* x [rows][n] (row r at x + r * ldx floats) -> int8 rows, one after the other */
+int cuda_act_quantize(cuda_stream stream, const float *x, size_t ldx, size_t n, size_t rows,
+		      void *act);
+
+enum cuda_float { CUDA_F32, CUDA_F16, CUDA_BF16 };
+
+/* out[i] = x[i], rounded to nearest even; F16 saturates at 65504 (NaN stays NaN). Either may be F32. */
+int cuda_convert(cuda_stream stream, enum cuda_float from, const void *x, enum cuda_float to,
+		 void *out, size_t count);
+
+/* ---- products ------------------------------------------------------------------------------- */
+
+/* What rows of the activations look like for weights of @type: int8 rows, or floats of one kind. */
+enum cuda_input { CUDA_IN_NONE, CUDA_IN_ACT, CUDA_IN_F32, CUDA_IN_F16, CUDA_IN_BF16 };
+
+/* enum quant_id -> CUDA_IN_ACT for block formats, CUDA_IN_F32 for F32, F16 and BF16 weights */
+enum cuda_input cuda_matvec_input(uint32_t type);
+/* ... -> CUDA_IN_ACT, or CUDA_IN_F16 / CUDA_IN_BF16 for F16 / BF16 weights; F32: CUDA_IN_F32 */
+enum cuda_input cuda_gemm_input(uint32_t type);
+
+/* Y = X W^T: y[c * ldy + r] for r < rows, c < cols. */
+struct cuda_product {
+	uint32_t type; /* enum quant_id */
+	const void *w;
+	size_t row_bytes, n, rows;
+	const void *x; /* cols rows in the input form of the launcher, one after the other:
+			* int8 rows cuda_act_bytes(n) apart, float rows n values apart */
+	size_t cols;
+	float *y;
+	size_t ldy;
+	bool add; /* y += instead of y = */
+};
+
+/* 1 to 8 columns; dp4a, or fused multiply-adds for float weights. Reads each weight once. */
+int cuda_matvec(cuda_stream stream, const struct cuda_product *p);
+
+/* Any number of columns; mma.sync of int8 (block formats), f16 or bf16, f32 accumulation. */
+int cuda_gemm(cuda_stream stream, const struct cuda_product *p);
+
+/*
+ * Products of many experts in one launch: sorted entry i of [offsets[e], offsets[e + 1]) belongs to
+ * expert e and is column i of the result: y[i * ldy + r] = w[e] row r . x[gather[i]].
+ * w[e] NULL: its columns are not written. gather NULL: x row i.
+ */
+struct cuda_grouped {
+	uint32_t type;
+	const void *const *w; /* [experts], device */
+	size_t row_bytes, n, rows, experts;
+	const uint32_t *offsets; /* [experts + 1], device, from cuda_expert_sort */
+	const uint32_t *gather;	 /* [entries], device */
+	size_t entries;		 /* offsets[experts], known to the host */
+	const void *x;		 /* in the form of cuda_gemm_input */
+	float *y;
+	size_t ldy;
+};
+int cuda_gemm_grouped(cuda_stream stream, const struct cuda_grouped *g);
+
+/* ---- mixture of experts --------------------------------------------------------------------- */
+
+enum cuda_gating { CUDA_GATE_SOFTMAX, CUDA_GATE_SIGMOID, CUDA_GATE_SOFTMAX_TOPK };
+
+/*
+ * Router, f32 throughout: logits = w x (+ bias), probabilities by @gating over all experts
+ * (SOFTMAX_TOPK: over the k chosen), the k largest of probability + select_bias chosen, largest
+ * first, equal values by the lower index; weights are the probabilities of the chosen (without
+ * select_bias), divided by max(their sum, 6.103515625e-5) where @norm, times @scale.
+ * groups > 1: only experts of the groups_used groups with the largest sum of their two best
+ * (probability + select_bias) can be chosen. NaN logits count as -inf.
+ */
+struct cuda_router {
+	enum cuda_gating gating;
+	const float *x;			 /* [tokens][d] */
+	const float *w;			 /* [experts][d] */
+	const float *bias, *select_bias; /* [experts] or NULL */
+	size_t d, experts, tokens;
+	unsigned k;		      /* <= 32, <= experts <= 1024 */
+	unsigned groups, groups_used; /* 0 or 1: no groups; else divides experts */
+	bool norm;
+	float scale;
+	uint32_t *ids;	/* [tokens][k] */
+	float *weights; /* [tokens][k] */
+	float *logits;	/* [tokens][experts], written too */
+};
+int cuda_router(cuda_stream stream, const struct cuda_router *r);
+
+/*
+ * Sorts token-expert pairs by expert, stable: ids [entries] (entry = token * k + rank) ->
+ * offsets [experts + 1], order [entries] (sorted position -> entry), place (entry -> position),
+ * gather [entries] (position -> entry / k). Ids >= experts are left out (place = UINT32_MAX).
+ * experts <= 1024.
+ */
+int cuda_expert_sort(cuda_stream stream, const uint32_t *ids, size_t entries, unsigned k,
+		     size_t experts, uint32_t *offsets, uint32_t *order, uint32_t *place,
+		     uint32_t *gather);
+
+/* One use of one expert of the layer. */
+struct cuda_expert_entry {
+	const void *gate, *up, *down; /* [f][d], [f][d], [d][f] */
+	uint32_t token, rank;
+};
+
+/*
+ * Expert group, for decode: few tokens, any list of entries (device array). Two launches:
+ *   cuda_expert_gate_up: hidden row i = int8 form of silu(gate x[token]) * (up x[token])
+ *   cuda_expert_down:    partial[(token * k + rank) * d + r] = down hidden row i
+ * and the reduction over ranks below. Formats are those of the layer; block formats for all three
+ * (f and d multiples of the blocks), or F16/BF16 with f32 rows for x and hidden.
+ */
+struct cuda_expert_group {
+	uint32_t gate_type, up_type, down_type;
+	size_t gate_row_bytes, up_row_bytes, down_row_bytes;
+	size_t d, f;
+	const struct cuda_expert_entry *entries; /* device */
+	size_t n_entries;
+	unsigned k;
+	const void *x; /* rows of d in the form of cuda_matvec_input(gate_type) */
+	void *hidden;  /* n_entries rows of f in the form of cuda_matvec_input(down_type) */
+	float *partial;
+};
+int cuda_expert_gate_up(cuda_stream stream, const struct cuda_expert_group *g);
+int cuda_expert_down(cuda_stream stream, const struct cuda_expert_group *g);
+
+/*
+ * y[t][i] = (add ? y[t][i] : 0) + sum over rank of weights[t][rank] * row(t, rank)[i], ranks in
+ * order, one fused multiply-add each; row is partial + (t * k + rank) * d, or with @place
+ * partial + place[t * k + rank] * d. Ranks with place UINT32_MAX are left out.
+ */
+int cuda_expert_reduce(cuda_stream stream, const float *partial, const uint32_t *place,
+		       const float *weights, size_t tokens, unsigned k, size_t d, bool add,
+		       float *y);
+
+/* out = silu(gate) * up, [rows][n]; act: the int8 form of out, NULL to leave out (or out NULL) */
+int cuda_silu_mul(cuda_stream stream, const float *gate, const float *up, size_t ld, size_t n,
+		  size_t rows, float *out, void *act);
+
+/* y[t] += sigmoid(w . x[t]) * s[t]; w [d], the rest [tokens][d]; w NULL: y += s */
+int cuda_shared_gate(cuda_stream stream, const float *x, const float *w, const float *s,
+		     size_t tokens, size_t d, float *y);
+
+/* ---- norms, rope, embedding ----------------------------------------------------------------- */
+
+/*
+ * Residual and norm in one pass: res[t] += x[t] where both are given; out[t] = v rsqrt(mean(v^2) +
+ * eps) * w with v = res[t] (or x[t] where res is NULL). act: the int8 form of out too; out or act
+ * may be NULL. n a multiple of 32, at most 16384. Rows are n apart.
+ */
+int cuda_rmsnorm(cuda_stream stream, float *res, const float *x, const float *w, size_t n,
+		 size_t rows, float eps, float *out, void *act);
+
+/* Where the KV cache of one layer lies: see "KV pages". */
+enum cuda_kv { CUDA_KV_F16, CUDA_KV_Q8_0 };
+#define CUDA_KV_PAGE 64 /* positions of a page */
+
+/*
+ * KV pages. A page holds CUDA_KV_PAGE positions of all KV heads of one layer:
+ *   f16:  for each head: half K[64][dim], half V[64][dim]
+ *   q8_0: for each head: int8 K[64][dim], int8 V[64][dim], half dK[64][dim / 32], half dV[...]
+ * d = max|x| / 127 of 32 dimensions kept as half, q = x / d (the half's value) rounded to the
+ * nearest even and held to [-127, 127]. Halves saturate at 65504. dim is 64, 128 or 256. Position p
+ * of sequence s is slot p % 64 of page table[s * table_stride + p / 64] of the pool.
+ */
+struct cuda_kv_cache {
+	enum cuda_kv type;
+	void *pool;	       /* page i at pool + i * cuda_kv_page_bytes */
+	const uint32_t *table; /* [sequences][table_stride], device */
+	size_t table_stride, heads, dim;
+};
+static inline size_t cuda_kv_page_bytes(enum cuda_kv type, size_t heads, size_t dim)
+{
+	return heads * CUDA_KV_PAGE * 2 * (type == CUDA_KV_F16 ? 2 * dim : dim + dim / 16);
+}
+
+/*
+ * What lies between the projections and attention, for every token t of a batch: per-head RMSNorm
+ * of q and k with weights wq, wk [dim] (NULL: none), rope over the first @rot dimensions (NeoX
+ * pairs (j, j + rot / 2), angle pos * base^(-2j / rot)) times @mscale, k and v stored in the cache at
+ * position pos[t] of sequence seq[t]. q [tokens][ldq]: head h at h * q_step (2 * dim where the gate
+ * lies beside the query, else dim). q_out [tokens][heads][dim], scaled by @scale.
+ */
+struct cuda_qkv {
+	const float *q, *k, *v; /* k, v [tokens][ldkv]: kv head h at h * dim */
+	size_t ldq, q_step, ldkv;
+	const float *wq, *wk;
+	float eps;
+	const uint32_t *pos, *seq; /* [tokens], device */
+	size_t tokens, heads;	   /* query heads */
+	unsigned rot;
+	const float *inv_freq; /* [rot / 2], device: base^(-2j / rot), YaRN included */
+	float mscale, scale;
+	float *q_out;
+	struct cuda_kv_cache kv;
+};
+int cuda_qkv_rope_store(cuda_stream stream, const struct cuda_qkv *a);
+
+/*
+ * Attention of one new token per sequence (decode): out[s][h] = softmax(q K^T) V over positions
+ * [0, len[s]), query head h reads KV head h / (heads / kv.heads); gate (NULL: none): out *=
+ * sigmoid(gate), head h of sequence s at gate[s * ldg + h * g_step + i]. Online softmax in f32, the
+ * context in parts of @part positions (a multiple of 64; the bits depend on it, not on the batch).
+ */
+struct cuda_attend {
+	const float *q; /* [tokens][heads][dim], scaled */
+	const float *gate;
+	size_t ldg, g_step;
+	struct cuda_kv_cache kv;
+	size_t heads;
+	size_t sequences;    /* decode: rows of q */
+	const uint32_t *seq; /* [sequences] row of the page table, device; NULL: 0, 1, ... */
+	const uint32_t *len; /* [sequences] device */
+	size_t max_len;	     /* the largest len, known to the host */
+	size_t part;
+	void *scratch;
+	float *out; /* [tokens][heads * dim] */
+};
+size_t cuda_attend_decode_scratch(size_t sequences, size_t heads, size_t dim, size_t max_len,
+				  size_t part);
+int cuda_attend_decode(cuda_stream stream, const struct cuda_attend *a);
+
+/*
+ * Prefill: @tokens rows of q are positions [first, first + tokens) of ONE sequence (a.seq[0] on the
+ * device or row 0; a.len and a.sequences are not read); row i sees positions [0, first + i]. K and V
+ * of these tokens are in the cache already. Tensor cores with f16 inputs, f32 accumulation; the
+ * bits of a row do not depend on where its chunk began.
+ */
+int cuda_attend_prefill(cuda_stream stream, const struct cuda_attend *a, size_t first,
+			size_t tokens);
+
+/* x[i] *= sigmoid(gate[i]) per head as in struct cuda_attend; x [tokens][heads][dim] */
+int cuda_gate_mul(cuda_stream stream, float *x, const float *gate, size_t ldg, size_t g_step,
+		  size_t tokens, size_t heads, size_t dim);
+
+/* out[t] = row ids[t] of the table, dequantised exactly; ids >= vocab give zeros. Any format. */
+int cuda_embed(cuda_stream stream, uint32_t type, const void *table, size_t row_bytes, size_t n,
+	       size_t vocab, const uint32_t *ids, size_t tokens, float *out);
+
+/* ---- gated DeltaNet ------------------------------------------------------------------------- */
+
+/*
+ * Shapes of one layer: channels = 2 * k_heads * dim + v_heads * dim (q, k, v rows). Value head v
+ * reads key head v % k_heads, or v / (v_heads / k_heads) where @grouped (qwen3next).
+ * Per sequence: conv state float [3][channels] (oldest first, inputs before the convolution) and
+ * S float [v_heads][dim key][dim value]. Sequence s of a launch is row slot[s] of the state arrays.
+ */
+struct cuda_delta_shape {
+	size_t k_heads, v_heads, dim; /* dim is 64 or 128 */
+	bool grouped;
+};
+
+/*
+ * A batch of runs: tokens of sequence s are rows [start[s], start[s + 1]) (device, sequences + 1).
+ * Decode is the case of one token each.
+ */
+struct cuda_delta_batch {
+	size_t sequences, tokens, max_run; /* max_run: the longest run, known to the host */
+	const uint32_t *start, *slot;
+};
+
+/*
+ * out[t][c] = silu(sum over m < 4 of w[c][m] * window[m]); state read and replaced by the last
+ * three inputs, runs shorter than three included. x, out [tokens][channels]; w [channels][4].
+ */
+int cuda_delta_conv(cuda_stream stream, const struct cuda_delta_shape *s,
+		    const struct cuda_delta_batch *b, const float *x, const float *w, float *state,
+		    float *out);
+
+/*
+ * In place on the output of the convolution and on the projections: q, k <- l2 normalised (eps 1e-6
+ * inside the root), q times dim^-1/2; beta <- sigmoid(beta); decay <- a * softplus(alpha + dt), the
+ * logarithm of the decay (<= 0). alpha and beta [tokens][v_heads]; a, dt [v_heads]; decay may be alpha.
+ */
+int cuda_delta_prepare(cuda_stream stream, const struct cuda_delta_shape *s, size_t tokens,
+		       float *qkv, const float *alpha, float *beta, const float *a, const float *dt,
+		       float *decay);
+
+struct cuda_delta {
+	struct cuda_delta_shape shape;
+	struct cuda_delta_batch batch;
+	const float *qkv;   /* [tokens][channels], prepared */
+	const float *decay; /* [tokens][v_heads], logarithm */
+	const float *beta;  /* [tokens][v_heads] */
+	float *state;	    /* S, read and written */
+	float *out;	    /* [tokens][v_heads * dim] */
+	void *scratch;	    /* chunked form only */
+};
+/* Token by token: decay, read, write, output with the new S. Any run length; meant for short ones. */
+int cuda_delta_step(cuda_stream stream, const struct cuda_delta *d);
+/* Chunks of 64 tokens (models.md 2.4), f32 throughout; equal to the step within rounding. */
+size_t cuda_delta_chunk_scratch(const struct cuda_delta_shape *s, size_t sequences, size_t tokens);
+int cuda_delta_chunk(cuda_stream stream, const struct cuda_delta *d);
+
+/* out = rmsnorm of each head of o (w [dim], eps) * silu(z); o, z, out [tokens][heads * dim]; act:
+ * the int8 form of out too; out or act may be NULL */
+int cuda_delta_out(cuda_stream stream, const float *o, const float *z, const float *w,
+		   size_t tokens, size_t heads, size_t dim, float eps, float *out, void *act);
+
+/* ---- logits --------------------------------------------------------------------------------- */
+
+/* ids[t] = the index of the largest of n logits, the lowest among equals; NaN counts as -inf */
+int cuda_argmax(cuda_stream stream, const float *logits, size_t ld, size_t n, size_t rows,
+		uint32_t *ids);
+/* The k largest (k <= 256), largest first, equal ones by the lower index: ids, values [rows][k] */
+size_t cuda_topk_scratch(size_t n, size_t rows, unsigned k);
+int cuda_topk(cuda_stream stream, const float *logits, size_t ld, size_t n, size_t rows, unsigned k,
+	      uint32_t *ids, float *values, void *scratch);
+/* out[t][i] = logits[t][i] - log(sum of exp); out may be logits; out NULL: only lse[t] is written,
+ * lse NULL: only out */
+int cuda_log_softmax(cuda_stream stream, const float *logits, size_t ld, size_t n, size_t rows,
+		     float *out, float *lse);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
