@@ -28,10 +28,11 @@ LIBS += -lsystemd
 endif
 
 # Rooms in layer order: a room may use those to its left (tools/check-layers.sh holds it).
-ROOMS := base kernels model store policy engine serve
+ROOMS := base kernels model telemetry store policy engine serve
 SRC_base := $(wildcard base/*.c)
 SRC_kernels := $(wildcard kernels/*.c kernels/cpu/*.c)
 SRC_model := $(wildcard daemon/model/*.c)
+SRC_telemetry := $(wildcard daemon/telemetry/*.c)
 SRC_store := $(wildcard daemon/store/*.c)
 SRC_policy := $(wildcard daemon/policy/*.c)
 SRC_engine := $(wildcard daemon/engine/*.c)
