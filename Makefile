@@ -122,4 +122,4 @@ clean:
 
 include tests/targets.mk
 
--include $(shell find $(O) -name '*.d' 2>/dev/null)
+-include $(shell find $(O) -path $(O)/kernels -prune -o -type f -name '*.d' -print 2>/dev/null)
