@@ -45,7 +45,7 @@ fi
 say "configuring"
 make -s -C "$tree" tinyconfig >&2
 cat "$here/debug.config" >> "$tree/.config"
-make -s -C "$tree" olddefconfig >&2
+make -s -C "$tree" olddefconfig 2>&1 | grep -v "warning: override" >&2 || true
 lost=$(grep -E '^(CONFIG_|# CONFIG_)' "$here/debug.config" | while read -r line; do
 	grep -qxF "$line" "$tree/.config" && continue
 	# An option whose dependencies fail is not mentioned at all: as good as "not set".

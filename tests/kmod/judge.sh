@@ -1,0 +1,43 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# usage: judge.sh NAME LOG TAP QEMU_STATUS SECONDS
+# Reads what a guest left behind and says in one line whether it passed; on failure also why. Knows
+# nothing of how the guest was started, so that it can be tested on made-up logs (judge_test.sh).
+set -eu
+name=$1 log=$2 tap=$3 rc=$4 seconds=$5
+
+# What a kernel says when something is wrong with it.
+bad='BUG:|WARNING:|Oops|KASAN|UBSAN|ODEBUG:|DEBUG_LOCKS_WARN|suspicious RCU|Kernel panic'
+bad="$bad|possible (circular|recursive) locking|possible irq lock inversion|inconsistent lock state"
+bad="$bad|INFO: (task|rcu|trying|possible)|scheduling while atomic|sleeping function called"
+bad="$bad|general protection|unable to handle|Call Trace|leaked|unreferenced object|bad page state"
+bad="$bad|rig: the module is still loaded"
+
+why=
+[ "$rc" -eq 0 ] || why="$why; qemu ended with $rc"
+[ "$rc" -ne 124 ] || why="$why (time limit)"
+clean=$(mktemp)
+trap 'rm -f "$clean"' EXIT
+tr -d '\r' < "$tap" 2>/dev/null > "$clean" || true
+plan=$(sed -n 's/^1\.\.\([0-9][0-9]*\)$/\1/p' "$clean" | head -1)
+passed=$(grep -c '^ok ' "$clean" || true)
+skipped=$(grep -c '^ok .*# SKIP' "$clean" || true)
+broken=$(grep -c '^not ok ' "$clean" || true)
+[ -n "$plan" ] || why="$why; no plan reported"
+[ "${plan:-1}" -gt 0 ] || why="$why; an empty plan"
+[ "$broken" -eq 0 ] || why="$why; $broken failed"
+[ $((passed + broken)) -eq "${plan:-0}" ] || why="$why; $((passed + broken)) of ${plan:-0} reported"
+grep -qx '# rig: done' "$clean" || why="$why; the guest did not come to its end"
+lines=$(cat "$log" "$clean" 2>/dev/null | grep -aE "$bad" | grep -avE '^ *#? *expected:' || true)
+[ -z "$lines" ] || why="$why; the kernel log reports $(echo "$lines" | wc -l) lines"
+
+if [ -z "$why" ]; then
+	echo "ok   $name: $passed passed ($skipped skipped), $seconds s"
+	grep '^ok .*# SKIP' "$clean" | sed 's/^ok [0-9]* - /     skipped: /' || true
+	exit 0
+fi
+echo "FAIL $name: ${why#; }, $seconds s"
+grep -E '^ *not ok ' "$clean" | sed 's/^/     /' | head -40 || true
+[ -z "$lines" ] || echo "$lines" | head -20 | sed 's/^/     /'
+echo "     logs: $log $tap"
+exit 1
