@@ -27,6 +27,13 @@
 extern "C" {
 #endif
 
+/* small functions of this header that kernels call too */
+#ifdef __CUDACC__
+#define CUDA_BOTH __host__ __device__
+#else
+#define CUDA_BOTH
+#endif
+
 struct CUstream_st;
 typedef struct CUstream_st *cuda_stream; /* is cudaStream_t */
 
@@ -39,7 +46,7 @@ typedef struct CUstream_st *cuda_stream; /* is cudaStream_t */
  * formats with a minimum need). 0 <= |x - d q| <= d / 2 (1 + 2^-20). A row of zeros has d = 0.
  * n = 4096 gives 5120 bytes.
  */
-static inline size_t cuda_act_bytes(size_t n)
+static inline CUDA_BOTH size_t cuda_act_bytes(size_t n)
 {
 	return (n + n / 32 * 4 + n / 16 * 2 + 15) / 16 * 16;
 }
@@ -211,7 +218,7 @@ struct cuda_kv_cache {
 	const uint32_t *table; /* [sequences][table_stride], device */
 	size_t table_stride, heads, dim;
 };
-static inline size_t cuda_kv_page_bytes(enum cuda_kv type, size_t heads, size_t dim)
+static inline CUDA_BOTH size_t cuda_kv_page_bytes(enum cuda_kv type, size_t heads, size_t dim)
 {
 	return heads * CUDA_KV_PAGE * 2 * (type == CUDA_KV_F16 ? 2 * dim : dim + dim / 16);
 }
