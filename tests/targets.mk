@@ -90,3 +90,10 @@ $(O)/fuzz/fuzz_tokenizer: $(FUZZ_TOKENIZER_SRC) $(wildcard daemon/model/*.h base
 	@echo "  FUZZ    $@"
 	@clang -std=gnu11 $(WARN) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
 		-D_GNU_SOURCE -I. -Idaemon -o $@ $(FUZZ_TOKENIZER_SRC) -lpcre2-8 -lm -pthread
+
+# ---- kernel module
+# make kmod KDIR=/usr/src/linux-headers-... [W=1] [SEED=uaf|lock|leak]: $(O)/kmod/<release>/sluice.ko (docs/kmod.md)
+KDIR ?= /lib/modules/$(shell uname -r)/build
+.PHONY: kmod
+kmod:
+	@SEED=$(SEED) kmod/build.sh '$(KDIR)' $(O)/kmod $(if $(W),W=$(W))

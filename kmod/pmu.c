@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note OR MIT
+/*
+ * Counters of uncore PMUs, made in the kernel for those who may (perfmon_capable). Lets in only PMUs
+ * that count for no task, and the software CPU clock so that tests have one: core, kprobe and
+ * breakpoint events stay with perf_event_open(). Called with the sampler's lock held.
+ *
+ * A counter stays dead after its CPU went away and came back. The hotplug callbacks only count, since
+ * making or releasing an event there could deadlock on the hotplug lock; the sampler acts.
+ */
+#include <linux/cpu.h>
+#include <linux/cpuhotplug.h>
+#include <linux/err.h>
+#include <linux/percpu.h>
+#include <linux/perf_event.h>
+#include <linux/topology.h>
+
+#include "sluice.h"
+
+/* Comings and goings of each CPU. Written by hotplug callbacks, which are serialised. */
+static DEFINE_PER_CPU(u32, hotplug_nr);
+static int hotplug_state;
+
+static u32 hotplug_read(u32 cpu)
+{
+	return READ_ONCE(per_cpu(hotplug_nr, cpu));
+}
+
+static int hotplug_event(unsigned int cpu)
+{
+	WRITE_ONCE(per_cpu(hotplug_nr, cpu), per_cpu(hotplug_nr, cpu) + 1);
+	return 0;
+}
+
+static bool is_cpu_clock(const struct perf_event_attr *attr)
+{
+	return attr->type == PERF_TYPE_SOFTWARE && attr->config == PERF_COUNT_SW_CPU_CLOCK &&
+	       !attr->config1 && !attr->config2;
+}
+
+/* A running counter for the entry, or ERR_PTR. */
+static struct perf_event *make_event(const struct sluice_pmu *entry)
+{
+	struct perf_event_attr attr = {
+		.size = sizeof(attr),
+		.type = entry->type,
+		.config = entry->config,
+		.config1 = entry->config1,
+		.config2 = entry->config2,
+		.disabled = 1,
+	};
+	struct perf_event *event;
+
+	/* Numbers below PERF_TYPE_MAX are fixed: software, core, tracepoint, breakpoint. */
+	if (attr.type < PERF_TYPE_MAX && !is_cpu_clock(&attr))
+		return ERR_PTR(-EOPNOTSUPP);
+	event = perf_event_create_kernel_counter(&attr, entry->cpu, NULL, NULL, NULL);
+	if (IS_ERR(event))
+		return event;
+	if (event->pmu->task_ctx_nr != perf_invalid_context && !is_cpu_clock(&attr)) {
+		perf_event_release_kernel(event);
+		return ERR_PTR(-EOPNOTSUPP);
+	}
+	perf_event_enable(event);
+	return event;
+}
+
+static void drop_event(struct pmu_watch *p)
+{
+	if (p->event)
+		perf_event_release_kernel(p->event);
+	p->event = NULL;
+}
+
+/*
+ * Has the counter died with its CPU? A driver may have moved it to another one, which is fine. Not
+ * read while the CPU is offline: the count would be that of the last moment.
+ */
+static bool is_dead(const struct pmu_watch *p)
+{
+	if (READ_ONCE(p->event->cpu) != p->cpu)
+		return false;
+	return !cpu_online(p->cpu) || hotplug_read(p->cpu) != p->hotplug_nr;
+}
+
+/* Make the counter anew if its CPU is there. 0 with a new generation, or why not. */
+static int revive(struct sampler *s, u32 slot)
+{
+	struct sluice_pmu *out = &page_pmu(s->shadow)[slot];
+	struct pmu_watch *p = &s->pmu[slot];
+	struct perf_event *event;
+	u32 nr = hotplug_read(p->cpu);
+
+	if (!cpu_online(p->cpu))
+		return -ENXIO;
+	event = make_event(out);
+	if (IS_ERR(event))
+		return PTR_ERR(event);
+	p->event = event;
+	p->hotplug_nr = nr;
+	out->generation++;
+	s->shadow->pmu_created++;
+	return 0;
+}
+
+static void sample_slot(struct sampler *s, u32 slot)
+{
+	struct sluice_pmu *out = &page_pmu(s->shadow)[slot];
+	struct pmu_watch *p = &s->pmu[slot];
+
+	if (p->event && is_dead(p))
+		drop_event(p);
+	if (!p->event && revive(s, slot)) {
+		out->state = SLUICE_SLOT_LOST;
+		return;
+	}
+	out->count = perf_event_read_value(p->event, &out->enabled_ns, &out->running_ns);
+	out->state = SLUICE_SLOT_OK;
+	out->updated_ns = s->shadow->updated_ns;
+	s->shadow->pmu_ops++;
+}
+
+void pmu_sample(struct sampler *s)
+{
+	u32 i;
+
+	s->shadow->pmu_ops = 0;
+	s->shadow->pmu_created = 0;
+	for (i = 0; i < s->pmu_slots.nr; i++)
+		if (s->pmu_slots.owner[i])
+			sample_slot(s, i);
+}
+
+int pmu_watch_add(struct sampler *s, const void *owner, const struct sluice_watch_pmu *arg,
+		  u32 *slot)
+{
+	struct sluice_pmu entry = {
+		.state = SLUICE_SLOT_OK,
+		.type = arg->type,
+		.cpu = arg->cpu,
+		.kind = arg->kind,
+		.config = arg->config,
+		.config1 = arg->config1,
+		.config2 = arg->config2,
+		.bytes_per_count = arg->bytes_per_count,
+	};
+	struct perf_event *event;
+	u32 nr;
+	int rc;
+
+	if (arg->cpu >= nr_cpu_ids || !cpu_possible(arg->cpu))
+		return -EINVAL;
+	if (!cpu_online(arg->cpu))
+		return -ENXIO;
+	rc = slot_take(&s->pmu_slots, owner, slot);
+	if (rc)
+		return rc;
+	nr = hotplug_read(arg->cpu);
+	event = make_event(&entry);
+	if (IS_ERR(event)) {
+		slot_drop(&s->pmu_slots, *slot);
+		rc = PTR_ERR(event);
+		return rc == -ENODEV ? -ENXIO : rc;
+	}
+	entry.node = cpu_to_node(arg->cpu);
+	entry.generation = page_pmu(s->shadow)[*slot].generation + 1;
+	page_pmu(s->shadow)[*slot] = entry;
+	s->pmu[*slot].event = event;
+	s->pmu[*slot].cpu = arg->cpu;
+	s->pmu[*slot].hotplug_nr = nr;
+	return 0;
+}
+
+void pmu_watch_del(struct sampler *s, u32 slot)
+{
+	struct sluice_pmu *out = &page_pmu(s->shadow)[slot];
+	u32 generation = out->generation;
+
+	drop_event(&s->pmu[slot]);
+	slot_drop(&s->pmu_slots, slot);
+	memset(out, 0, sizeof(*out));
+	out->generation = generation;
+}
+
+int pmu_watch_init(void)
+{
+	int rc = cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN, "sluice:online", hotplug_event,
+					   hotplug_event);
+
+	if (rc < 0)
+		return rc;
+	hotplug_state = rc;
+	return 0;
+}
+
+void pmu_watch_fini(void)
+{
+	cpuhp_remove_state_nocalls(hotplug_state);
+}
