@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # usage: kernels.sh ROW...        rows: 6.1-cloud 6.1 6.1-rt 6.12 7 debug
 # Fetches the Debian kernel of each row and the headers to build modules for it, without installing
-# anything: $KERNELS/<release>/{vmlinuz,config,krel,build/} and a link $KERNELS/<row> to it. `build`
+# anything: $KERNELS/<release>/{vmlinuz,krel,build/} and a link $KERNELS/<row> to it. `build`
 # is what KDIR= takes. A row that is there is left alone (REFRESH=1 asks apt again). Prints a line
 # for each row and fails if one could not be had. Row 7 is the kernel of trixie-backports: its tools
 # need a newer libc and gcc than Debian 12 has, so a small Debian 13 tree comes with it in
@@ -34,14 +34,12 @@ relocate() { # DIR
 	done
 }
 
-unpack() { # KREL DIR: debs in DIR/deb become DIR/{vmlinuz,config,krel,build}
+unpack() { # KREL DIR: debs in DIR/deb become DIR/{vmlinuz,krel,build}
 	for deb in "$2"/deb/*.deb; do
 		case $deb in
-		*/linux-image-*)
-			dpkg-deb --fsys-tarfile "$deb" | tar -C "$2" -x ./boot
-			mv "$2/boot/vmlinuz-$1" "$2/vmlinuz"
-			mv "$2/boot/config-$1" "$2/config"
-			rm -rf "$2/boot" ;;
+		*/linux-image-*|*/linux-binary-*)
+			where=$(dpkg-deb -c "$deb" | grep -o '\./[^ ]*/vmlinuz[^ /]*$')
+			dpkg-deb --fsys-tarfile "$deb" | tar -C "$2" -xO "$where" > "$2/vmlinuz" ;;
 		*/linux-headers-*|*/linux-kbuild-*)
 			dpkg-deb -x "$deb" "$2" ;;
 		esac
@@ -89,15 +87,19 @@ fetch_trixie() { # ROW
 	# shellcheck disable=SC2086 # a list of options
 	apt-get $options update -qq || { say "$1: no lists of trixie-backports"; return 1; }
 	# shellcheck disable=SC2086
-	image=$(apt-cache $options show -t trixie-backports linux-image-amd64 |
-		grep -o -m1 'linux-image-[0-9][^ ,]*')
+	image=$(apt-cache $options show linux-image-amd64 |
+		grep -o 'linux-image-[0-9][^ ,]*' | sort -V | tail -1)
 	krel=${image#linux-image-}
 	[ -n "$krel" ] || { say "$1: no kernel in trixie-backports"; return 1; }
 	dir=$KERNELS/$krel
 	if [ ! -f "$dir/krel" ]; then
+		# Newer images are several packages, of which one holds the kernel.
+		binary=linux-binary-$krel
+		# shellcheck disable=SC2086
+		[ -n "$(apt-cache $options show "$binary" 2>/dev/null)" ] || binary=$image
 		# shellcheck disable=SC2086
 		apt-get $options install -t trixie-backports --download-only -y -qq \
-			"$image" "linux-headers-$krel" gcc make libc6-dev dash coreutils sed \
+			"$binary" "linux-headers-$krel" gcc make libc6-dev dash coreutils sed \
 			grep mawk findutils kmod bash >&2 ||
 			{ say "$1: cannot fetch $krel"; return 1; }
 		rm -rf "$dir"
@@ -108,10 +110,12 @@ fetch_trixie() { # ROW
 		done
 		for deb in "$apt"/archives/*.deb; do
 			case $deb in
-			*/linux-image-*|*/linux-headers-*|*/linux-kbuild-*) mv "$deb" "$dir/deb/" ;;
+			*/linux-modules-*) ;;
+			*/linux-image-*|*/linux-binary-*|*/linux-headers-*|*/linux-kbuild-*) mv "$deb" "$dir/deb/" ;;
 			*) dpkg-deb --fsys-tarfile "$deb" |
 				tar -C "$dir/root" --keep-directory-symlink -x ;;
 			esac
+			rm -f "$deb"
 		done
 		ln -sf dash "$dir/root/usr/bin/sh"
 		ln -sf mawk "$dir/root/usr/bin/awk"
