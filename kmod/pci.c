@@ -50,6 +50,14 @@ static u32 known_min(u32 a, u32 b)
 	return a && b ? min(a, b) : a + b;
 }
 
+/* Is the function's link the one below it? Its other end is not looked up: it comes and goes. */
+static bool has_link_below(struct pci_dev *pdev)
+{
+	int type = pci_pcie_type(pdev);
+
+	return type == PCI_EXP_TYPE_ROOT_PORT || type == PCI_EXP_TYPE_DOWNSTREAM;
+}
+
 /* What both ends of the function's own link can do: constant, read once. */
 static void fill_maximum(struct pci_dev *pdev, struct sluice_pci *out)
 {
@@ -60,7 +68,7 @@ static void fill_maximum(struct pci_dev *pdev, struct sluice_pci *out)
 	out->max_width = pcie_get_width_cap(pdev);
 	if (out->max_width == PCIE_LNK_WIDTH_UNKNOWN)
 		out->max_width = 0;
-	if (port && pci_is_pcie(port)) {
+	if (port && pci_is_pcie(port) && !has_link_below(pdev)) {
 		speed = speed_mts(pcie_get_speed_cap(port));
 		width = pcie_get_width_cap(port);
 		if (width == PCIE_LNK_WIDTH_UNKNOWN)
@@ -89,7 +97,8 @@ static void fill_limit(struct pci_dev *pdev, struct sluice_pci *out)
 	out->limit_domain = pci_domain_nr(limit->bus);
 	out->limit_bus = limit->bus->number;
 	out->limit_devfn = limit->devfn;
-	if (limit != pdev)
+	/* the port above speaks of the function's own link: the other end of it */
+	if (limit != pdev && limit != pci_upstream_bridge(pdev))
 		out->flags |= SLUICE_PCI_LIMIT_ABOVE;
 }
 
@@ -104,7 +113,8 @@ static void fill_link(struct pci_dev *pdev, struct sluice_pci *out)
 	if (!out->cur_speed_mts || !out->cur_width) {
 		out->cur_speed_mts = 0;
 		out->cur_width = 0;
-	} else if (out->cur_speed_mts < out->max_speed_mts || out->cur_width < out->max_width) {
+	} else if (!has_link_below(pdev) &&
+		   (out->cur_speed_mts < out->max_speed_mts || out->cur_width < out->max_width)) {
 		out->flags |= SLUICE_PCI_BELOW_MAXIMUM;
 	}
 	fill_limit(pdev, out);

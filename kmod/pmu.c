@@ -5,7 +5,7 @@
  * breakpoint events stay with perf_event_open(). Called with the sampler's lock held.
  *
  * A counter stays dead after its CPU went away and came back. The hotplug callbacks only count, since
- * making or releasing an event there could deadlock on the hotplug lock; the sampler acts.
+ * making or releasing an event there could deadlock on the hotplug lock; the sampler acts on it.
  */
 #include <linux/cpu.h>
 #include <linux/cpuhotplug.h>
@@ -16,7 +16,10 @@
 
 #include "sluice.h"
 
-/* Comings and goings of each CPU. Written by hotplug callbacks, which are serialised. */
+/*
+ * Comings and goings of each CPU: odd from the moment it begins to go until it is all there again.
+ * Written by hotplug callbacks, which are serialised.
+ */
 static DEFINE_PER_CPU(u32, hotplug_nr);
 static int hotplug_state;
 
@@ -25,10 +28,22 @@ static u32 hotplug_read(u32 cpu)
 	return READ_ONCE(per_cpu(hotplug_nr, cpu));
 }
 
-static int hotplug_event(unsigned int cpu)
+static int cpu_goes(unsigned int cpu)
 {
-	WRITE_ONCE(per_cpu(hotplug_nr, cpu), per_cpu(hotplug_nr, cpu) + 1);
+	WRITE_ONCE(per_cpu(hotplug_nr, cpu), per_cpu(hotplug_nr, cpu) | 1);
 	return 0;
+}
+
+/* A CPU that was away when the module was loaded comes without having gone. */
+static int cpu_came(unsigned int cpu)
+{
+	WRITE_ONCE(per_cpu(hotplug_nr, cpu), (per_cpu(hotplug_nr, cpu) | 1) + 1);
+	return 0;
+}
+
+static bool is_cpu_there(u32 cpu)
+{
+	return cpu_online(cpu) && !(hotplug_read(cpu) & 1);
 }
 
 static bool is_cpu_clock(const struct perf_event_attr *attr)
@@ -79,7 +94,7 @@ static bool is_dead(const struct pmu_watch *p)
 {
 	if (READ_ONCE(p->event->cpu) != p->cpu)
 		return false;
-	return !cpu_online(p->cpu) || hotplug_read(p->cpu) != p->hotplug_nr;
+	return hotplug_read(p->cpu) != p->hotplug_nr;
 }
 
 /* Make the counter anew if its CPU is there. 0 with a new generation, or why not. */
@@ -90,7 +105,7 @@ static int revive(struct sampler *s, u32 slot)
 	struct perf_event *event;
 	u32 nr = hotplug_read(p->cpu);
 
-	if (!cpu_online(p->cpu))
+	if (!is_cpu_there(p->cpu))
 		return -ENXIO;
 	event = make_event(out);
 	if (IS_ERR(event))
@@ -149,7 +164,7 @@ int pmu_watch_add(struct sampler *s, const void *owner, const struct sluice_watc
 
 	if (arg->cpu >= nr_cpu_ids || !cpu_possible(arg->cpu))
 		return -EINVAL;
-	if (!cpu_online(arg->cpu))
+	if (!is_cpu_there(arg->cpu))
 		return -ENXIO;
 	rc = slot_take(&s->pmu_slots, owner, slot);
 	if (rc)
@@ -183,8 +198,8 @@ void pmu_watch_del(struct sampler *s, u32 slot)
 
 int pmu_watch_init(void)
 {
-	int rc = cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN, "sluice:online", hotplug_event,
-					   hotplug_event);
+	int rc =
+		cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN, "sluice:online", cpu_came, cpu_goes);
 
 	if (rc < 0)
 		return rc;

@@ -149,12 +149,14 @@ struct sluice_node {
 #define SLUICE_SLOT_ASLEEP 3u /* last values kept; the device is not woken for a sample */
 #define SLUICE_SLOT_LOST   4u /* last values kept */
 
-/* struct sluice_pci.flags */
-#define SLUICE_PCI_EXPRESS     (1u << 0) /* a PCI Express function; else no link values */
-#define SLUICE_PCI_LIMIT_ABOVE (1u << 1) /* the narrowest link is not the function's own */
-#define SLUICE_PCI_BELOW_MAXIMUM \
-	(1u << 2) /* own link trained below what both its ends can do;
-					    * normal for an idle GPU: judge under load */
+/*
+ * struct sluice_pci.flags. BELOW_MAXIMUM: the own link trained below what both its ends can do, which is
+ * normal for an idle GPU (judge under load); never set for a root or downstream port: look at
+ * what is plugged into it.
+ */
+#define SLUICE_PCI_EXPRESS	 (1u << 0) /* a PCI Express function; else no link values */
+#define SLUICE_PCI_LIMIT_ABOVE	 (1u << 1) /* the narrowest link is not the function's own */
+#define SLUICE_PCI_BELOW_MAXIMUM (1u << 2)
 
 /* One watched PCI function. Zero in a link field: not known. */
 struct sluice_pci {
@@ -169,15 +171,16 @@ struct sluice_pci {
 	__u32 class_code; /* base class << 16 | subclass << 8 | interface */
 	__u16 vendor;
 	__u16 device;
-	__u32 cur_speed_mts;   /* own link now, megatransfers per second a lane: 2500 .. 64000 */
-	__u32 cur_width;       /* own link now, lanes */
-	__u32 max_speed_mts;   /* smaller maximum of the link's two ends */
-	__u32 max_width;       /* smaller maximum of the link's two ends, lanes */
-	__u32 limit_mbps;      /* narrowest link on the way to the root, 10^6 bit/s one way, net of
+	__u32 cur_speed_mts; /* own link now, megatransfers per second a lane: 2500 .. 64000 */
+	__u32 cur_width;     /* own link now, lanes */
+	__u32 max_speed_mts; /* smaller maximum of the link's two ends (of a port: its own) */
+	__u32 max_width;  /* smaller maximum of the link's two ends, lanes (of a port: its own) */
+	__u32 limit_mbps; /* narrowest link on the way to the root, 10^6 bit/s one way, net of
 			   * the line code (8b/10b, 128b/130b) */
 	__u32 limit_speed_mts; /* speed of that link */
 	__u32 limit_width;     /* width of that link, lanes */
-	__u32 limit_domain;    /* the function at that link's lower end */
+	__u32 limit_domain;    /* the function that says so; a root or downstream port speaks of
+				 * the link below it */
 	__u8 limit_bus;
 	__u8 limit_devfn;
 	__u16 error_bits; /* PCI_EXP_DEVSTA bits 0-3 now: correctable, non-fatal, fatal, unsupported
@@ -229,8 +232,8 @@ struct sluice_pmu {
  *	EFAULT		the structure cannot be read or written; nothing has been changed
  *	E2BIG		the structure is longer than the module's and not zero beyond it (a newer
  *			program asks for something that this module does not know), or > 4096 bytes
- *	EINVAL		size smaller than the first version of the structure, a reserved field that
- *			is not zero, or a value that can never be right
+ *	EINVAL		size smaller than the first version of the structure (GET_INFO: not as far as
+ *			page_bytes), a reserved field that is not zero, a value that can never be right
  *	EOPNOTSUPP	a flag or a value that is well-formed but not supported by this module
  *	EPERM		the caller lacks the capability, or the slot belongs to another open file
  *	ENOENT		WATCH_PMU: no PMU of that type takes this event; UNWATCH: no slot in use there
@@ -242,9 +245,11 @@ struct sluice_pmu {
  *	EINTR		a signal came while waiting for a sample to end; nothing has been changed
  *	WATCH_PMU may also return what the PMU's driver says of the event (EBUSY, EACCES ...).
  *
- * open():  EACCES by file mode (0440, group sluice). EMFILE: more than 1024 open files.
+ * open():  EACCES by file mode (0440, group sluice), or if opened for writing; EMFILE: more
+ *	    than 1024 open files.
  * mmap():  EPERM for PROT_WRITE on a private mapping, EACCES on a shared one or for a later
- *	    mprotect(PROT_WRITE), EINVAL for an offset or a length other than page_bytes.
+ *	    mprotect(PROT_WRITE), EINVAL for an offset that is not 0 or a length that is not page_bytes
+ *	    (rounded up to pages).
  * read():  page_bytes at offset 0 into a buffer with room for all, 0 at the end, else EINVAL.
  * poll():  POLLIN from a new sample until read() takes it; with a mapping use EPOLLET.
  * write(): EBADF or EINVAL.
