@@ -64,6 +64,7 @@ static int create_engine(const struct options *o, const struct cpu_ops *ops, str
 		.policy = o->policy,
 		.trace_path = o->trace,
 		.no_fill = o->no_fill,
+		.numa = o->numa,
 	};
 
 	return engine_create(&config, r->model, r->tokenizer, &r->engine, err);

@@ -220,7 +220,7 @@ static int fit_model(struct facts *f, const char *path, struct err *err)
 
 	if (rc)
 		return rc;
-	residency_need(m, READ_ALIGN, &need);
+	residency_need(m, READ_ALIGN, NULL, &need);
 	snprintf(fit->name, sizeof(fit->name), "%s", m->name);
 	snprintf(fit->arch, sizeof(fit->arch), "%s", m->arch_name);
 	fit->dense_bytes = m->dense_bytes;

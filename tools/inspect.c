@@ -142,7 +142,7 @@ static int summarise(const struct model *m, struct summary *s)
 	    m->output.runs[0].file != m->token_embd.runs[0].file)
 		s->bytes_per_token -= weight_bytes(&m->token_embd) - m->token_embd.row_bytes;
 	if (m->n_expert)
-		residency_need(m, READ_ALIGN, &s->need);
+		residency_need(m, READ_ALIGN, NULL, &s->need);
 	return 0;
 }
 

@@ -50,6 +50,21 @@ struct number {
 	uint64_t value;
 };
 
+static json_t *nodes_json(const struct sluice_status_info *s)
+{
+	json_t *array = json_array();
+
+	for (uint32_t i = 0; i < s->n_nodes && i < SLUICE_STATUS_NODES; i++) {
+		const struct sluice_status_node *n = &s->nodes[i];
+
+		json_array_append_new(array,
+				      json_pack("{s:i, s:i, s:f, s:I}", "node", n->node, "workers",
+						(int)n->workers, "share", n->share_ppm / 1e6,
+						"arena_bytes", (json_int_t)n->arena_bytes));
+	}
+	return array;
+}
+
 static json_t *to_json(const struct sluice_status_info *s, const char *fallbacks, const char *path)
 {
 	const struct number numbers[] = {
@@ -82,6 +97,10 @@ static json_t *to_json(const struct sluice_status_info *s, const char *fallbacks
 	for (size_t i = 0; o && i < ARRAY_LEN(numbers); i++)
 		json_object_set_new(o, numbers[i].name, json_integer((json_int_t)numbers[i].value));
 	json_object_set_new(o, "stall_seconds", json_real((double)s->stall_ns / 1e9));
+	json_object_set_new(o, "read_busy_seconds", json_real((double)s->read_busy_ns / 1e9));
+	json_object_set_new(o, "nodes", nodes_json(s));
+	json_object_set_new(o, "local_bytes", json_integer((json_int_t)s->local_bytes));
+	json_object_set_new(o, "remote_bytes", json_integer((json_int_t)s->remote_bytes));
 	json_object_set_new(o, "uptime_seconds", json_real((double)s->uptime_ns / 1e9));
 	json_object_set_new(o, "cpu", json_string(s->cpu));
 	json_object_set_new(o, "io", json_string(s->io));
@@ -133,6 +152,13 @@ static void print_text(const struct sluice_status_info *s, const char *fallbacks
 	printf("context    %u tokens each of %u sequences\n", s->n_ctx, s->n_parallel);
 	printf("machine    %u threads, cpu %s, io %s, arena %s, policy %s\n", s->threads, s->cpu,
 	       s->io, s->arena, s->policy);
+	for (uint32_t i = 0; i < s->n_nodes && i < SLUICE_STATUS_NODES; i++)
+		printf("node %-5d %.1f %% of every expert, %s there, %u threads\n",
+		       s->nodes[i].node, s->nodes[i].share_ppm / 1e4,
+		       size_format(a, sizeof(a), s->nodes[i].arena_bytes), s->nodes[i].workers);
+	if (s->local_bytes + s->remote_bytes)
+		printf("locality   %.2f %% of expert bytes multiplied on their node\n",
+		       100.0 * (double)s->local_bytes / (double)(s->local_bytes + s->remote_bytes));
 	printf("daemon     sluiced %s, up %.0f s\n", s->version, (double)s->uptime_ns / 1e9);
 	while (*fallbacks) {
 		size_t n = strcspn(fallbacks, "\n");

@@ -298,6 +298,17 @@ static_assert(sizeof(struct sluice_model_info) == 264, "wire");
 
 enum sluice_state { SLUICE_STATE_STARTING = 0, SLUICE_STATE_READY = 1, SLUICE_STATE_FAILED = 2 };
 
+/* A NUMA node that holds rows of every expert. */
+struct sluice_status_node {
+	int32_t node;	    /* the kernel's number; -1: rows cut without a node (--numa split:N) */
+	uint32_t workers;   /* compute threads pinned there */
+	uint32_t share_ppm; /* of every expert's rows, parts per million */
+	uint32_t reserved;
+	uint64_t arena_bytes; /* of expert memory there, estimated from samples of pages */
+};
+static_assert(sizeof(struct sluice_status_node) == 24, "wire");
+#define SLUICE_STATUS_NODES 8
+
 /* Counters only grow while the daemon runs. Payload: fallbacks, one sentence a line. */
 struct sluice_status_info {
 	uint32_t struct_size;
@@ -318,9 +329,16 @@ struct sluice_status_info {
 	uint64_t payload_bytes;
 	char arch[32], cpu[16], io[16], arena[16], kv[16], policy[64], version[32];
 	char model[128];
-	char failure[256]; /* SLUICE_STATE_FAILED: why */
+	char failure[256];		    /* SLUICE_STATE_FAILED: why */
+	uint64_t read_busy_ns;		    /* time with at least one read from disk in flight */
+	uint64_t local_bytes, remote_bytes; /* expert weights multiplied on their node, and not */
+	uint32_t n_nodes;		    /* 0: experts are not cut by node */
+	uint32_t reserved;
+	struct sluice_status_node nodes[SLUICE_STATUS_NODES];
+	char telemetry[256]; /* "group=source" of each kind of measurement, by spaces */
 };
-static_assert(sizeof(struct sluice_status_info) == 40 + 17 * 8 + 192 + 128 + 256, "wire");
+static_assert(sizeof(struct sluice_status_info) == 40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256,
+	      "wire");
 
 /* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */
 struct sluice_error {

@@ -4,7 +4,6 @@
  * sched.c.
  */
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,40 +15,12 @@
 #include "base/num.h"
 #include "base/size.h"
 #include "engine/engine_private.h"
+#include "engine/nodes.h"
+#include "engine/topology.h"
 
-#define LOGITS_BYTES (64u << 20)    /* of logits held at a time */
-#define MARGIN_BYTES (512ull << 20) /* left to the system by the default budget */
-
-/* One thread per physical core that this process may use: two on a core only share its units. */
-static unsigned default_threads(void)
-{
-	cpu_set_t allowed, taken;
-	unsigned n = 0;
-
-	if (sched_getaffinity(0, sizeof(allowed), &allowed))
-		return 1;
-	CPU_ZERO(&taken);
-	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		char path[96];
-		int first = cpu;
-		FILE *f;
-
-		if (!CPU_ISSET(cpu, &allowed))
-			continue;
-		snprintf(path, sizeof(path),
-			 "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
-		f = fopen(path, "re");
-		if (f) {
-			if (fscanf(f, "%d", &first) != 1 || first < 0 || first >= CPU_SETSIZE)
-				first = cpu;
-			fclose(f);
-		}
-		if (!CPU_ISSET(first, &taken))
-			n++;
-		CPU_SET(first, &taken);
-	}
-	return n ? n : 1;
-}
+#define LOGITS_BYTES  (64u << 20)    /* of logits held at a time */
+#define WHERE_SAMPLES 2000	     /* pages asked about: some 20 us */
+#define MARGIN_BYTES  (512ull << 20) /* left to the system by the default budget */
 
 static uint64_t meminfo_bytes(const char *key)
 {
@@ -66,12 +37,17 @@ static uint64_t meminfo_bytes(const char *key)
 }
 
 /* Bytes for expert slots, or 0 and a sentence. */
-static uint64_t choose_budget(const struct engine *e, uint64_t other_bytes, struct err *err)
+static uint64_t choose_budget(struct engine *e, uint64_t other_bytes, struct err *err)
 {
 	struct residency_need need;
 	uint64_t budget, available, huge;
 
-	residency_need(e->model, reader_align(e->reader), &need);
+	residency_need(e->model, reader_align(e->reader), NULL, &need);
+	e->split = nodes_split(&e->config, e->team,
+			       e->config.host_budget
+				       ? u64_min(e->config.host_budget, need.all_bytes)
+				       : need.all_bytes);
+	residency_need(e->model, reader_align(e->reader), &e->split, &need);
 	if (e->config.host_budget || e->config.budget_percent) {
 		budget = e->config.host_budget ? e->config.host_budget
 					       : (uint64_t)((double)need.all_bytes *
@@ -105,7 +81,8 @@ void engine_add_fallback(struct engine *e, const char *text)
 static int create_experts(struct engine *e, uint64_t budget, struct err *err)
 {
 	const struct model *m = e->model;
-	struct arena_config config = { .bytes = budget, .interleave = true };
+	struct arena_config config = { .bytes = residency_arena_bytes(budget, &e->split),
+				       .interleave = e->split.n == 1 };
 	struct policy_geometry g = { .n_layers = m->n_layers,
 				     .n_expert = m->n_expert,
 				     .n_expert_used = m->n_expert_used };
@@ -116,10 +93,10 @@ static int create_experts(struct engine *e, uint64_t budget, struct err *err)
 	rc = arena_create(&config, &e->arena, err);
 	if (rc)
 		return rc;
-	engine_add_fallback(e, arena_fallback(e->arena));
-	rc = residency_create(m, e->arena, budget, e->reader, &e->residency, err);
+	rc = residency_create(m, e->arena, budget, e->reader, &e->split, &e->residency, err);
 	if (rc)
 		return rc;
+	engine_add_fallback(e, arena_fallback(e->arena)); /* binding may have added to it */
 	g.n_classes = residency_n_classes(e->residency);
 	class_of_layer = calloc(m->n_layers, sizeof(*class_of_layer));
 	class_slots = calloc(g.n_classes, sizeof(*class_slots));
@@ -153,6 +130,7 @@ static int create_decoder(struct engine *e, struct err *err)
 				    .fops = e->fops,
 				    .team = e->team,
 				    .supply = e->supply,
+				    .split = e->split,
 				    .trace = e->trace,
 				    .max_tokens = c->n_batch };
 	uint64_t rows = LOGITS_BYTES / sizeof(float) / e->model->n_vocab;
@@ -184,7 +162,7 @@ static int create_places(struct engine *e)
 static void set_defaults(struct engine_config *c, const struct model *m)
 {
 	if (!c->threads)
-		c->threads = default_threads();
+		c->threads = topology_cores(); /* two on a core only share its units */
 	if (!c->n_ctx)
 		c->n_ctx = (uint32_t)u64_min(m->n_ctx_train, 16384);
 	if (!c->n_parallel)
@@ -207,6 +185,10 @@ static int create_parts(struct engine *e, struct err *err)
 	if (rc)
 		return rc;
 	engine_add_fallback(e, reader_fallback(e->reader));
+	rc = team_create(c->threads, true, &e->team, err);
+	if (rc)
+		return rc;
+	e->split = node_split_one();
 	other = weights_memory_bytes(e->model, reader_align(e->reader)) +
 		seq_pool_bytes(e->model, c->n_parallel, c->n_ctx, c->kv_type);
 	if (e->model->n_expert) {
@@ -217,7 +199,8 @@ static int create_parts(struct engine *e, struct err *err)
 		if (rc)
 			return rc;
 	}
-	rc = weights_create(e->model, reader_align(e->reader), &e->weights, err);
+	rc = weights_create(e->model, reader_align(e->reader), e->team, c->numa == ENGINE_NUMA_AUTO,
+			    &e->weights, err);
 	if (rc)
 		return rc;
 	rc = seq_pool_create(e->model, c->n_parallel, c->n_ctx, c->kv_type, &e->seqs, err);
@@ -228,9 +211,6 @@ static int create_parts(struct engine *e, struct err *err)
 		if (rc)
 			return rc;
 	}
-	rc = team_create(c->threads, true, &e->team, err);
-	if (rc)
-		return rc;
 	rc = create_places(e);
 	return rc ? rc : create_decoder(e, err);
 }
@@ -344,9 +324,36 @@ int engine_submit(struct engine *e, struct request *r, struct err *err)
 	return 0;
 }
 
+/* Where the experts' memory really is, and who multiplies it. */
+static void get_nodes(const struct engine *e, struct engine_status *s)
+{
+	uint64_t pages[NODES_MOST] = { 0 }, there = arena_prefaulted_bytes(e->arena);
+	int n;
+
+	if (e->split.n == 1)
+		return;
+	n = arena_where(e->arena, 0, arena_bytes(e->arena), WHERE_SAMPLES, pages, NODES_MOST);
+	decoder_get_locality(e->decoder, &s->local_bytes, &s->remote_bytes);
+	for (uint32_t i = 0; i < e->split.n; i++) {
+		struct engine_node *node = &s->nodes[s->n_nodes++];
+
+		node->node = e->split.node[i];
+		node->share = (double)e->split.share[i] / NODES_SHARE;
+		for (unsigned tid = 0; tid < team_size(e->team); tid++)
+			node->workers += node->node >= 0 && team_node(e->team, tid) == node->node;
+		if (n > 0 && node->node >= 0 && node->node < NODES_MOST)
+			node->arena_bytes =
+				(uint64_t)((double)there * (double)pages[node->node] / n);
+	}
+}
+
 void engine_get_status(const struct engine *e, struct engine_status *s)
 {
+	struct reader_stats reads;
+
 	memset(s, 0, sizeof(*s));
+	reader_get_stats(e->reader, &reads);
+	s->read_busy_ns = reads.busy_ns;
 	s->state = (enum engine_state)atomic_load_explicit(&e->state, memory_order_acquire);
 	if (s->state == ENGINE_FAILED)
 		snprintf(s->failure, sizeof(s->failure), "%.255s", e->failure.text);
@@ -368,6 +375,7 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 		s->hits = atomic_load(&c->hits);
 		s->misses = atomic_load(&c->misses);
 		s->stall_ns = atomic_load(&c->stall_ns);
+		get_nodes(e, s);
 	}
 	s->filling = atomic_load(&e->filling);
 	s->tokens_generated = atomic_load(&e->n_generated);

@@ -23,9 +23,13 @@
 #include "kernels/cpu/cpu.h"
 #include "model/model.h"
 #include "model/tokenizer.h"
+#include "policy/placement.h"
 #include "store/reader.h"
 
 struct engine;
+
+/* struct engine_config.numa beside numbers of parts */
+enum { ENGINE_NUMA_AUTO = 0, ENGINE_NUMA_OFF = -1 };
 
 struct engine_config {
 	uint64_t host_budget; /* bytes of expert slots with padding; 0: what free memory allows */
@@ -41,6 +45,13 @@ struct engine_config {
 	const char *policy;		     /* "lfu" by default (NULL) */
 	const char *trace_path;		     /* NULL: no routing trace */
 	bool no_fill;			     /* no background fill (experiments, tests) */
+	/* AUTO: rows of every expert to the NUMA nodes (store/nodes.h) by their bandwidth; OFF: pages
+	 * interleaved; 1 .. NODES_MAX: cut in so many parts, bound to nothing (experiments, tests) */
+	int numa;
+	/* What telemetry knows of the nodes' memory now (workers are left 0), at most @max entries;
+	 * returns their number, 0: nothing. Must not block. NULL: libnuma's sizes alone. */
+	uint32_t (*bandwidth)(void *arg, struct bandwidth_node *ret, uint32_t max);
+	void *bandwidth_arg;
 };
 
 /* The model and the tokenizer must outlive the engine. 0 or -errno and a sentence. */
@@ -56,6 +67,7 @@ int engine_state_fd(const struct engine *e);
 enum engine_state { ENGINE_STARTING, ENGINE_READY, ENGINE_FAILED };
 
 #define ENGINE_FALLBACKS 8
+#define ENGINE_NODES	 8
 
 struct engine_status {
 	enum engine_state state;
@@ -71,6 +83,19 @@ struct engine_status {
 	uint32_t active, waiting; /* requests */
 	uint32_t n_ctx, n_parallel, n_batch;
 	unsigned threads;
+	/* the NUMA nodes that hold experts; 0: experts are not cut by node */
+	uint32_t n_nodes;
+	struct engine_node {
+		int32_t node;	  /* -1: a part bound to no node */
+		uint32_t workers; /* compute threads pinned there */
+		double share;	  /* of every expert's rows */
+		uint64_t
+			arena_bytes; /* of the experts' arena that the kernel says is there, estimated
+				       * from samples */
+	} nodes[ENGINE_NODES];
+	/* expert weight bytes multiplied by threads of the node that holds them, and by others */
+	uint64_t local_bytes, remote_bytes;
+	uint64_t read_busy_ns; /* time with at least one read from disk in flight */
 	const char *cpu, *io, *arena, *policy, *kv;
 	const char *fallbacks[ENGINE_FALLBACKS]; /* sentences, NULL after the last */
 	/* the model's files changed under us: how; else empty. Also the last of fallbacks, which

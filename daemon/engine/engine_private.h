@@ -55,6 +55,7 @@ struct engine {
 	struct decoder *decoder;
 	struct trace *trace;
 	bool memory_registered;
+	struct node_split split; /* of expert rows over NUMA nodes */
 
 	pthread_t thread;
 	bool started;
@@ -78,6 +79,9 @@ struct engine {
 	bool *want;
 	uint32_t *token_run; /* per token of the step: its run */
 	int *token_error;
+
+	unsigned fill_depth;	/* of background reads while nothing is decoded; looked at again */
+	uint64_t fill_depth_ns; /* from time to time, last at this one */
 
 	_Atomic uint64_t n_generated, n_prefilled, n_steps;
 	_Atomic uint32_t n_active;

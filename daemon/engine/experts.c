@@ -7,6 +7,9 @@
  *     gate and up of everything, barrier, activation, barrier, down of everything;
  *   many entries (prefill): each thread takes whole experts from a counter, largest first, and
  *     needs nobody: the hidden values stay in its own cache.
+ * On several NUMA nodes the first way deals each node's rows to that node's threads (nodes.h), so
+ * decode reads local memory only; the second reads each weight once for many columns, and is left
+ * to whoever is free.
  */
 #include <string.h>
 
@@ -15,22 +18,53 @@
 
 #define CHUNK_BYTES (128 << 10) /* of weights per taken chunk: some 10 us */
 
-/* rows [row0, row1) of w times the columns x, into the columns y */
-static void product(const struct ffn *f, const struct wmat *w, const void *const *x,
-		    float *const *y, uint32_t cols, size_t row0, size_t row1, void *scratch)
+/* A run of rows of one expert's matrix: those of one node. */
+struct run {
+	const struct wmat *w;
+	const uint8_t *data; /* of row 0, which may lie outside the run */
+	size_t first, end;
+	uint32_t node; /* index into the split */
+};
+
+static struct run run_of(const struct ffn *f, const struct expert_work *w, int matrix,
+			 uint32_t node)
 {
-	struct matmul m = { .type = w->type,
-			    .w = w->data,
-			    .row_bytes = w->row_bytes,
-			    .n = w->n_in,
+	struct run r = { .w = &w->m[matrix], .data = w->view.at[matrix][node], .node = node };
+
+	node_split_rows(&f->c.split, r.w->n_out, node, &r.first, &r.end);
+	return r;
+}
+
+static void count_bytes(struct ffn *f, const struct run *r, size_t rows, unsigned tid)
+{
+	int node = f->c.split.node[r->node];
+	_Atomic uint64_t *c = node == team_node(f->c.team, tid) ? &f->own[tid].local_bytes
+								: &f->own[tid].remote_bytes;
+
+	if (node < 0)
+		return;
+	atomic_store_explicit(
+		c, atomic_load_explicit(c, memory_order_relaxed) + rows * r->w->row_bytes,
+		memory_order_relaxed);
+}
+
+/* rows [row0, row1) of the run times the columns x, into the columns y */
+static void product(struct ffn *f, const struct run *r, const void *const *x, float *const *y,
+		    uint32_t cols, size_t row0, size_t row1, unsigned tid)
+{
+	struct matmul m = { .type = r->w->type,
+			    .w = r->data,
+			    .row_bytes = r->w->row_bytes,
+			    .n = r->w->n_in,
 			    .row0 = row0,
 			    .row1 = row1,
 			    .x = x,
 			    .y = y,
 			    .cols = cols,
-			    .scratch = scratch };
+			    .scratch = f->c.lanes[tid].scratch };
 
 	f->c.ops->matmul(&m);
+	count_bytes(f, r, row1 - row0, tid);
 }
 
 static size_t chunk_rows(const struct ffn *f, const struct wmat *w)
@@ -49,31 +83,32 @@ static void gather_inputs(const struct ffn *f, const struct expert_work *w, enum
 		x[i] = in->x[f->entries[w->first + i].token];
 }
 
-/* One matrix of one expert in chunks; *chunk counts chunks over the whole list. */
-static void share_rows(struct ffn *f, const struct wmat *w, const void *const *x, float *const *y,
+/* One run in chunks; *taken counts chunks over the whole list. */
+static void share_rows(struct ffn *f, const struct run *r, const void *const *x, float *const *y,
 		       uint32_t cols, uint32_t base, uint32_t *taken, _Atomic uint32_t *cursor,
-		       void *scratch)
+		       unsigned tid)
 {
-	size_t rows = chunk_rows(f, w);
-	uint32_t n = (uint32_t)div_ceil(w->n_out, rows);
+	size_t rows = chunk_rows(f, r->w);
+	uint32_t n = (uint32_t)div_ceil(r->end - r->first, rows);
 
 	while (*taken < base + n) {
-		size_t row0 = (*taken - base) * rows;
+		size_t row0 = r->first + (*taken - base) * rows;
 
-		product(f, w, x, y, cols, row0, u64_min(row0 + rows, w->n_out), scratch);
+		product(f, r, x, y, cols, row0, u64_min(row0 + rows, r->end), tid);
 		*taken = atomic_fetch_add_explicit(cursor, 1, memory_order_relaxed);
 	}
 }
 
-static uint32_t n_chunks(const struct ffn *f, const struct wmat *w)
+static uint32_t n_chunks(const struct ffn *f, const struct run *r)
 {
-	return (uint32_t)div_ceil(w->n_out, chunk_rows(f, w));
+	return (uint32_t)div_ceil(r->end - r->first, chunk_rows(f, r->w));
 }
 
-static void rows_gate_up(struct ffn *f, unsigned tid)
+static void rows_gate_up(struct ffn *f, uint32_t node, unsigned tid)
 {
 	struct lane *lane = &f->c.lanes[tid];
-	uint32_t taken = atomic_fetch_add_explicit(&f->cursor[0], 1, memory_order_relaxed);
+	_Atomic uint32_t *cursor = &f->cursor[0][node].next;
+	uint32_t taken = atomic_fetch_add_explicit(cursor, 1, memory_order_relaxed);
 	uint32_t base = 0;
 
 	for (uint32_t i = 0; i < f->n_ready; i++) {
@@ -82,16 +117,16 @@ static void rows_gate_up(struct ffn *f, unsigned tid)
 		if (f->failed[f->ready[i]])
 			continue;
 		for (int up = 0; up < 2; up++) {
-			const struct wmat *m = up ? &w->up : &w->gate;
+			struct run r = run_of(f, w, up ? EXPERT_UP : EXPERT_GATE, node);
 			float *hidden = up ? f->hidden_up : f->hidden_gate;
-			uint32_t n = n_chunks(f, m);
+			uint32_t n = n_chunks(f, &r);
 
 			if (taken < base + n) {
-				gather_inputs(f, w, m->act, lane->x);
+				gather_inputs(f, w, r.w->act, lane->x);
 				for (uint32_t k = 0; k < w->count; k++)
 					lane->y[k] = hidden + (f->slot[i] + k) * f->max_ff;
-				share_rows(f, m, lane->x, lane->y, w->count, base, &taken,
-					   &f->cursor[0], lane->scratch);
+				share_rows(f, &r, lane->x, lane->y, w->count, base, &taken, cursor,
+					   tid);
 			}
 			base += n;
 		}
@@ -105,8 +140,9 @@ static void rows_activate(struct ffn *f, unsigned tid)
 
 	for (uint32_t i = 0; i < f->n_ready; i++) {
 		const struct expert_work *w = &f->work[f->ready[i]];
-		const struct actbuf *a = &f->hidden.form[w->down.act];
-		size_t n = w->down.n_in;
+		const struct wmat *down = &w->m[EXPERT_DOWN];
+		const struct actbuf *a = &f->hidden.form[down->act];
+		size_t n = down->n_in;
 
 		if (f->failed[f->ready[i]])
 			continue;
@@ -117,38 +153,54 @@ static void rows_activate(struct ffn *f, unsigned tid)
 			if (column % n_threads != tid)
 				continue;
 			f->c.fops->silu_mul(g, f->hidden_up + column * f->max_ff, g, n);
-			f->c.ops->act_quantize(
-				w->down.act, g, n,
-				a->data + column * f->c.ops->act_bytes(w->down.act, n));
+			f->c.ops->act_quantize(down->act, g, n,
+					       a->data +
+						       column * f->c.ops->act_bytes(down->act, n));
 		}
 	}
 }
 
-static void rows_down(struct ffn *f, unsigned tid)
+static void rows_down(struct ffn *f, uint32_t node, unsigned tid)
 {
 	struct lane *lane = &f->c.lanes[tid];
-	uint32_t taken = atomic_fetch_add_explicit(&f->cursor[1], 1, memory_order_relaxed);
+	_Atomic uint32_t *cursor = &f->cursor[1][node].next;
+	uint32_t taken = atomic_fetch_add_explicit(cursor, 1, memory_order_relaxed);
 	uint32_t base = 0;
 
 	for (uint32_t i = 0; i < f->n_ready; i++) {
 		const struct expert_work *w = &f->work[f->ready[i]];
-		const struct actbuf *a = &f->hidden.form[w->down.act];
+		const struct wmat *down = &w->m[EXPERT_DOWN];
+		const struct actbuf *a = &f->hidden.form[down->act];
 		size_t stride;
+		struct run r;
 		uint32_t n;
 
 		if (f->failed[f->ready[i]])
 			continue;
-		stride = f->c.ops->act_bytes(w->down.act, w->down.n_in);
-		n = n_chunks(f, &w->down);
+		stride = f->c.ops->act_bytes(down->act, down->n_in);
+		r = run_of(f, w, EXPERT_DOWN, node);
+		n = n_chunks(f, &r);
 		if (taken < base + n) {
 			for (uint32_t k = 0; k < w->count; k++) {
 				lane->x[k] = a->data + (f->slot[i] + k) * stride;
 				lane->y[k] = entry_partial(f, &f->entries[w->first + k]);
 			}
-			share_rows(f, &w->down, lane->x, lane->y, w->count, base, &taken,
-				   &f->cursor[1], lane->scratch);
+			share_rows(f, &r, lane->x, lane->y, w->count, base, &taken, cursor, tid);
 		}
 		base += n;
+	}
+}
+
+/* All rows of one matrix by one thread, wherever they lie. */
+static void whole_matrix(struct ffn *f, const struct expert_work *w, int matrix, unsigned tid)
+{
+	struct lane *lane = &f->c.lanes[tid];
+
+	for (uint32_t i = 0; i < f->c.split.n; i++) {
+		struct run r = run_of(f, w, matrix, i);
+
+		if (r.first < r.end)
+			product(f, &r, lane->x, lane->y, w->count, r.first, r.end, tid);
 	}
 }
 
@@ -157,25 +209,26 @@ static void whole_expert(struct ffn *f, const struct expert_work *w, unsigned ti
 {
 	struct lane *lane = &f->c.lanes[tid];
 	struct own *own = &f->own[tid];
-	size_t n_ff = w->down.n_in, stride = f->c.ops->act_bytes(w->down.act, n_ff);
+	enum act_kind kind = w->m[EXPERT_DOWN].act;
+	size_t n_ff = w->m[EXPERT_DOWN].n_in, stride = f->c.ops->act_bytes(kind, n_ff);
 
-	gather_inputs(f, w, w->gate.act, lane->x);
-	for (uint32_t k = 0; k < w->count; k++)
-		lane->y[k] = own->gate + k * n_ff;
-	product(f, &w->gate, lane->x, lane->y, w->count, 0, w->gate.n_out, lane->scratch);
-	gather_inputs(f, w, w->up.act, lane->x);
-	for (uint32_t k = 0; k < w->count; k++)
-		lane->y[k] = own->up + k * n_ff;
-	product(f, &w->up, lane->x, lane->y, w->count, 0, w->up.n_out, lane->scratch);
+	for (int up = 0; up < 2; up++) {
+		int matrix = up ? EXPERT_UP : EXPERT_GATE;
+
+		gather_inputs(f, w, w->m[matrix].act, lane->x);
+		for (uint32_t k = 0; k < w->count; k++)
+			lane->y[k] = (up ? own->up : own->gate) + k * n_ff;
+		whole_matrix(f, w, matrix, tid);
+	}
 	for (uint32_t k = 0; k < w->count; k++) {
 		float *g = own->gate + k * n_ff;
 
 		f->c.fops->silu_mul(g, own->up + k * n_ff, g, n_ff);
 		lane->x[k] = own->act.data + k * stride;
-		f->c.ops->act_quantize(w->down.act, g, n_ff, own->act.data + k * stride);
+		f->c.ops->act_quantize(kind, g, n_ff, own->act.data + k * stride);
 		lane->y[k] = entry_partial(f, &f->entries[w->first + k]);
 	}
-	product(f, &w->down, lane->x, lane->y, w->count, 0, w->down.n_out, lane->scratch);
+	whole_matrix(f, w, EXPERT_DOWN, tid);
 }
 
 static void clear_failed(struct ffn *f)
@@ -191,18 +244,23 @@ static void clear_failed(struct ffn *f)
 
 void experts_compute(struct ffn *f, unsigned tid)
 {
+	const struct own *own = &f->own[tid];
+
 	if (tid == 0)
 		clear_failed(f);
 	if (!f->whole) {
-		rows_gate_up(f, tid);
+		for (uint32_t i = 0; i < own->n_runs; i++)
+			rows_gate_up(f, own->runs[i], tid);
 		team_barrier(f->c.team);
 		rows_activate(f, tid);
 		team_barrier(f->c.team);
-		rows_down(f, tid);
+		for (uint32_t i = 0; i < own->n_runs; i++)
+			rows_down(f, own->runs[i], tid);
 		return;
 	}
 	for (;;) {
-		uint32_t i = atomic_fetch_add_explicit(&f->cursor[0], 1, memory_order_relaxed);
+		uint32_t i =
+			atomic_fetch_add_explicit(&f->cursor[0][0].next, 1, memory_order_relaxed);
 
 		if (i >= f->n_ready)
 			return;

@@ -19,14 +19,12 @@
 #include "engine/router.h"
 #include "engine/trace.h"
 
-static struct wmat expert_wmat(const struct expert_layout *l, enum expert_matrix which,
-			       const uint8_t *data)
+static struct wmat expert_wmat(const struct expert_layout *l, enum expert_matrix which)
 {
 	return (struct wmat){ .type = l->matrix[which].type,
 			      .n_in = l->matrix[which].n_in,
 			      .n_out = l->matrix[which].n_out,
 			      .row_bytes = l->matrix[which].row_bytes,
-			      .data = data,
 			      .act = quant_format(l->matrix[which].type)->act };
 }
 
@@ -157,16 +155,14 @@ static void take_handed(struct ffn *f, const struct ffn_args *a)
 	f->n_taken = 0;
 	for (uint32_t i = 0; i < f->n_handed; i++) {
 		struct expert_work *w = &f->work[f->handed[i]];
-		struct expert_view v;
 
 		if (f->failed[f->handed[i]]) {
 			book_failure(f, a, f->handed[i]);
 			continue;
 		}
-		v = supply_view(f->c.supply, f->handed[i]);
-		w->gate = expert_wmat(l, EXPERT_GATE, v.gate);
-		w->up = expert_wmat(l, EXPERT_UP, v.up);
-		w->down = expert_wmat(l, EXPERT_DOWN, v.down);
+		w->view = supply_view(f->c.supply, f->handed[i]);
+		for (int k = 0; k < EXPERT_MATRIX_NR; k++)
+			w->m[k] = expert_wmat(l, k);
 		total += w->count;
 		largest = w->count > largest ? w->count : largest;
 	}
@@ -183,8 +179,10 @@ static void next_list(struct ffn *f, const struct ffn_args *a)
 		take_handed(f, a);
 	f->ready = f->handed + f->n_taken;
 	f->n_ready = 0;
-	atomic_store_explicit(&f->cursor[0], 0, memory_order_relaxed);
-	atomic_store_explicit(&f->cursor[1], 0, memory_order_relaxed);
+	for (uint32_t i = 0; i < f->c.split.n; i++) {
+		atomic_store_explicit(&f->cursor[0][i].next, 0, memory_order_relaxed);
+		atomic_store_explicit(&f->cursor[1][i].next, 0, memory_order_relaxed);
+	}
 	while (f->n_taken < f->n_handed) {
 		uint32_t count = f->work[f->handed[f->n_taken]].count;
 

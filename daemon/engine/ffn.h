@@ -20,6 +20,7 @@
 #include "engine/supply.h"
 #include "engine/weights.h"
 #include "kernels/cpu/fops.h"
+#include "store/nodes.h"
 
 struct ffn;
 struct trace;
@@ -29,8 +30,9 @@ struct ffn_config {
 	const struct cpu_ops *ops;
 	const struct float_ops *fops;
 	struct team *team;
-	struct lane *lanes;    /* one per thread */
-	struct supply *supply; /* NULL for dense models */
+	struct lane *lanes;	 /* one per thread */
+	struct supply *supply;	 /* NULL for dense models */
+	struct node_split split; /* of the expert matrices' rows, as residency has it */
 	uint32_t max_tokens;
 };
 
@@ -52,5 +54,11 @@ struct ffn_args {
 
 /* Leaves without a barrier: the caller has the next. */
 void ffn_forward(struct ffn *f, const struct ffn_args *a, unsigned tid);
+
+/*
+ * Expert weight bytes multiplied so far by threads of the node that holds them, and by others; both
+ * 0 where threads or memory are not bound. Any thread.
+ */
+void ffn_get_locality(const struct ffn *f, uint64_t *ret_local, uint64_t *ret_remote);
 
 #endif

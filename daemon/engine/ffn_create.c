@@ -33,6 +33,34 @@ static void forms_fini(struct act_forms *a)
 		actbuf_fini(&a->form[kind]);
 }
 
+/* Is run @i of the split to be worked on by @tid before all others? */
+static bool is_own(const struct ffn *f, uint32_t i, unsigned tid)
+{
+	if (f->c.split.node[i] < 0) /* a split of rows without nodes: deal them like cards */
+		return tid % f->c.split.n == i;
+	return f->c.split.node[i] == team_node(f->c.team, tid);
+}
+
+static bool is_nobodys(const struct ffn *f, uint32_t i)
+{
+	for (unsigned tid = 0; tid < team_size(f->c.team); tid++)
+		if (is_own(f, i, tid))
+			return false;
+	return true;
+}
+
+static void deal_runs(struct ffn *f, unsigned tid)
+{
+	struct own *own = &f->own[tid];
+
+	for (uint32_t i = 0; i < f->c.split.n; i++)
+		if (is_own(f, i, tid))
+			own->runs[own->n_runs++] = i;
+	for (uint32_t i = 0; i < f->c.split.n; i++)
+		if (is_nobodys(f, i))
+			own->runs[own->n_runs++] = i;
+}
+
 static int take_mixture(struct ffn *f)
 {
 	size_t tokens = f->c.max_tokens, ranks = f->n_ranks, used = f->n_used;
@@ -61,6 +89,7 @@ static int take_mixture(struct ffn *f)
 	for (unsigned i = 0; i < team_size(f->c.team); i++) {
 		struct own *own = &f->own[i];
 
+		deal_runs(f, i);
 		own->gate = take(tokens * f->max_ff, sizeof(float));
 		own->up = take(tokens * f->max_ff, sizeof(float));
 		if (!own->gate || !own->up || actbuf_init(&own->act, f->c.ops, f->max_ff, tokens))
@@ -72,12 +101,15 @@ static int take_mixture(struct ffn *f)
 int ffn_create(const struct ffn_config *config, struct ffn **ret)
 {
 	const struct model *m = config->model;
-	struct ffn *f = calloc(1, sizeof(*f));
+	struct ffn *f = aligned_alloc(64, align_up(sizeof(*f), 64));
 	size_t tokens = config->max_tokens, width = dense_width(m);
 
 	if (!f)
 		return -ENOMEM;
+	memset(f, 0, sizeof(*f));
 	f->c = *config;
+	if (!f->c.split.n)
+		f->c.split = node_split_one();
 	f->n_used = m->n_expert_used;
 	f->n_expert = m->n_expert;
 	f->n_ranks = m->n_expert_used + (m->n_ff_shared > 0 || !m->n_expert);
@@ -100,6 +132,15 @@ int ffn_create(const struct ffn_config *config, struct ffn **ret)
 out_fail:
 	ffn_destroy(f);
 	return -ENOMEM;
+}
+
+void ffn_get_locality(const struct ffn *f, uint64_t *ret_local, uint64_t *ret_remote)
+{
+	*ret_local = *ret_remote = 0;
+	for (unsigned i = 0; f->own && i < team_size(f->c.team); i++) {
+		*ret_local += atomic_load_explicit(&f->own[i].local_bytes, memory_order_relaxed);
+		*ret_remote += atomic_load_explicit(&f->own[i].remote_bytes, memory_order_relaxed);
+	}
 }
 
 void ffn_destroy(struct ffn *f)

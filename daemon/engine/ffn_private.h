@@ -7,6 +7,8 @@
 #define SLUICE_ENGINE_FFN_PRIVATE_H
 
 #include "engine/ffn.h"
+#include "model/model.h"
+#include "store/nodes.h"
 
 /* Up to this many (token, rank) entries a list of experts is always computed row by row by all
  * threads together; above, each thread takes whole experts where there are enough of them. */
@@ -21,7 +23,8 @@ struct act_forms {
 struct expert_work {
 	uint32_t expert;
 	uint32_t first, count; /* entries */
-	struct wmat gate, up, down;
+	struct wmat m[3];      /* by enum expert_matrix; data is in view */
+	struct expert_view view;
 };
 
 /* A token that needs an expert, as its rank-th choice. */
@@ -49,9 +52,12 @@ struct ffn {
 	int *failed;			     /* per index into work */
 	const uint32_t *ready;		     /* the part of handed that is computed now */
 	uint32_t n_ready;
-	uint32_t *slot;		    /* per index into ready: its first hidden column */
-	bool whole;		    /* whole experts by one thread each, else rows by all */
-	_Atomic uint32_t cursor[2]; /* dynamic shares of the phases */
+	uint32_t *slot; /* per index into ready: its first hidden column */
+	bool whole;	/* whole experts by one thread each, else rows by all */
+	/* dynamic shares of the two row phases, one for each node's rows */
+	struct cursor {
+		_Alignas(64) _Atomic uint32_t next;
+	} cursor[2][NODES_MAX];
 
 	/* rows by all: hidden values of up to max_hidden entries */
 	uint32_t max_hidden;
@@ -59,6 +65,10 @@ struct ffn {
 	struct act_forms hidden;	/* max_hidden columns */
 	/* whole experts: each thread's own */
 	struct own {
+		/* the runs of rows this thread works on: its node's first, then nobody's */
+		uint32_t runs[NODES_MAX], n_runs;
+		/* expert weight bytes that it multiplied, from its node and from others */
+		_Atomic uint64_t local_bytes, remote_bytes;
 		float *gate, *up; /* [max_tokens][max_ff] */
 		struct actbuf act;
 	} * own;

@@ -16,9 +16,11 @@
 #include "base/futex.h"
 #include "base/num.h"
 #include "engine/engine_private.h"
+#include "engine/nodes.h"
 
-#define FILLS_BUSY 1 /* background reads beside a running step: demand must not wait for them */
-#define FILLS_IDLE 16
+#define FILLS_BUSY   1 /* background reads beside a running step: demand must not wait for them */
+#define FILLS_IDLE   16
+#define BANDWIDTH_NS 100000000 /* how often the memory's load is looked at again */
 
 static void add(_Atomic uint64_t *counter, uint64_t by)
 {
@@ -379,13 +381,31 @@ static void fill(struct engine *e, unsigned in_flight)
 	atomic_store(&e->filling, supply_fill(e->supply, in_flight));
 }
 
+/* Filling ahead of need gives way to other users of the memory: how far is policy's. */
+static unsigned idle_fills(struct engine *e)
+{
+	struct bandwidth_node nodes[NODES_MOST];
+	uint64_t now;
+	uint32_t n;
+
+	if (!e->config.bandwidth)
+		return FILLS_IDLE;
+	now = now_ns();
+	if (!e->fill_depth || now - e->fill_depth_ns > BANDWIDTH_NS) {
+		n = nodes_describe(&e->config, e->team, nodes);
+		e->fill_depth = placement_fill_depth(nodes, n, FILLS_IDLE);
+		e->fill_depth_ns = now;
+	}
+	return e->fill_depth;
+}
+
 static void idle(struct engine *e)
 {
 	_Atomic uint32_t *word = e->residency ? residency_event_word(e->residency) : &e->own_event;
 	uint32_t seen = atomic_load_explicit(word, memory_order_acquire);
 
 	register_memory(e);
-	fill(e, FILLS_IDLE);
+	fill(e, idle_fills(e));
 	if (atomic_load(&e->inbox) || atomic_load(&e->stop))
 		return;
 	/* the arena's prefault tells nobody when it ends: look again now and then until then */

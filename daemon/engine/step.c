@@ -93,6 +93,7 @@ int decoder_create(const struct decoder_config *config, struct decoder **ret, st
 				 .fops = config->fops,
 				 .team = config->team,
 				 .supply = config->supply,
+				 .split = config->split,
 				 .max_tokens = config->max_tokens };
 	struct decoder *d = calloc(1, sizeof(*d));
 	int rc = -ENOMEM;
@@ -258,4 +259,9 @@ void decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
 	team_run(d->c.team, run_step, d);
 	for (uint32_t i = 0; i < batch->n_runs; i++)
 		seq_advance(batch->runs[i].seq, batch->runs[i].count);
+}
+
+void decoder_get_locality(const struct decoder *d, uint64_t *ret_local, uint64_t *ret_remote)
+{
+	ffn_get_locality(d->ffn, ret_local, ret_remote);
 }

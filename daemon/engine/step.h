@@ -24,10 +24,11 @@ struct decoder_config {
 	const struct cpu_ops *ops;
 	const struct float_ops *fops;
 	struct team *team;
-	struct supply *supply; /* NULL for dense models */
-	struct trace *trace;   /* NULL: none */
-	uint32_t max_tokens;   /* of a step */
-	uint32_t max_logits;   /* rows of logits computed at a time */
+	struct supply *supply;	 /* NULL for dense models */
+	struct node_split split; /* of expert rows over NUMA nodes */
+	struct trace *trace;	 /* NULL: none */
+	uint32_t max_tokens;	 /* of a step */
+	uint32_t max_logits;	 /* rows of logits computed at a time */
 };
 
 int decoder_create(const struct decoder_config *config, struct decoder **ret, struct err *err);
@@ -47,5 +48,8 @@ typedef void (*decoder_logits_fn)(void *arg, const uint32_t *columns, uint32_t n
  */
 void decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
 		  decoder_logits_fn logits, void *arg, int *token_error);
+
+/* See ffn_get_locality(). */
+void decoder_get_locality(const struct decoder *d, uint64_t *ret_local, uint64_t *ret_remote);
 
 #endif

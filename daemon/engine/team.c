@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/futex.h"
 #include "base/num.h"
+#include "engine/topology.h"
 
 #define SPIN_NS 150000 /* longer than any imbalance between threads that are really running */
 
@@ -35,7 +36,7 @@ struct team {
 	struct worker {
 		struct team *team;
 		unsigned tid;
-		int cpu;
+		struct cpu_place place;
 	} * workers;
 	unsigned n_started;
 };
@@ -103,7 +104,7 @@ static void *worker_main(void *arg)
 	uint32_t seen = 0;
 
 	pthread_setname_np(pthread_self(), "sluice-worker");
-	pin_to(w->cpu);
+	pin_to(w->place.cpu);
 	for (;;) {
 		wait_change(t, &t->job, seen);
 		seen = atomic_load_explicit(&t->job, memory_order_acquire);
@@ -132,27 +133,26 @@ unsigned team_size(const struct team *t)
 	return t->n;
 }
 
-/* The cores that this process may use; -1 everywhere where threads are not to be pinned. */
-static void choose_cpus(struct team *t, bool pin)
+static int choose_cpus(struct team *t, bool pin)
 {
-	cpu_set_t allowed;
-	int cpu = -1, n_allowed;
+	struct cpu_place *places = calloc(t->n, sizeof(*places));
+	bool enough;
 
-	for (unsigned i = 0; i < t->n; i++)
-		t->workers[i].cpu = -1;
-	if (sched_getaffinity(0, sizeof(allowed), &allowed))
-		return;
-	n_allowed = CPU_COUNT(&allowed);
-	if ((int)t->n > n_allowed)
+	if (!places)
+		return -ENOMEM;
+	enough = !topology_choose(t->n, places);
+	if (!enough)
 		t->spin_ns = 0; /* a spinning thread would keep the one it waits for from running */
-	if (!pin || (int)t->n > n_allowed)
-		return;
-	for (unsigned i = 0; i < t->n; i++) {
-		do
-			cpu++;
-		while (!CPU_ISSET(cpu, &allowed));
-		t->workers[i].cpu = cpu;
-	}
+	for (unsigned i = 0; i < t->n; i++)
+		t->workers[i].place = pin && enough ? places[i]
+						    : (struct cpu_place){ .cpu = -1, .node = -1 };
+	free(places);
+	return 0;
+}
+
+int team_node(const struct team *t, unsigned tid)
+{
+	return t->workers[tid].place.node;
 }
 
 int team_create(unsigned n, bool pin, struct team **ret, struct err *err)
@@ -169,11 +169,10 @@ int team_create(unsigned n, bool pin, struct team **ret, struct err *err)
 	t->spin_ns = SPIN_NS;
 	t->workers = calloc(n, sizeof(*t->workers));
 	t->threads = calloc(n, sizeof(*t->threads));
-	if (!t->workers || !t->threads) {
+	if (!t->workers || !t->threads || choose_cpus(t, pin)) {
 		team_destroy(t);
 		return err_set(err, -ENOMEM, "no memory for %u threads", n);
 	}
-	choose_cpus(t, pin);
 	for (unsigned i = 1; i < n; i++) {
 		int rc;
 
@@ -192,7 +191,7 @@ int team_create(unsigned n, bool pin, struct team **ret, struct err *err)
 
 void team_pin_caller(const struct team *t)
 {
-	pin_to(t->workers[0].cpu);
+	pin_to(t->workers[0].place.cpu);
 }
 
 void team_destroy(struct team *t)

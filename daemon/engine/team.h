@@ -21,12 +21,15 @@ struct team;
 
 /*
  * @n >= 1 compute threads, the caller's included: n - 1 are started and sleep. Threads are pinned
- * one per allowed core when @pin and n does not exceed the cores allowed. 0 or -errno.
+ * one per allowed CPU (topology.h) when @pin and n does not exceed the CPUs allowed. 0 or -errno.
  */
 int team_create(unsigned n, bool pin, struct team **ret, struct err *err);
 void team_destroy(struct team *t); /* NULL is fine */
 
 unsigned team_size(const struct team *t);
+
+/* The NUMA node that thread tid is pinned to, -1: not pinned. tids of a node are neighbours. */
+int team_node(const struct team *t, unsigned tid);
 
 /* Pins the calling thread to the core kept for tid 0; the engine thread calls it once. */
 void team_pin_caller(const struct team *t);

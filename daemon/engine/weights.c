@@ -158,6 +158,25 @@ static bool stopped(struct walk *k, const struct weight *src)
 	return k->rc != 0;
 }
 
+/* Each node's rows to that node, before the first byte lands there; linear() deals them alike. */
+static void bind_rows(struct walk *k, const struct wmat *w)
+{
+	const struct team *team = k->w->team;
+	uint64_t at = (uint64_t)(w->data - (const uint8_t *)arena_base(k->w->arena));
+	unsigned n = team ? team_size(team) : 0;
+
+	for (unsigned tid = 0, next; tid < n; tid = next) {
+		size_t first, end, last;
+
+		team_share(w->n_out, k->ops->row_tile, tid, n, &first, &end);
+		for (next = tid + 1; next < n && team_node(team, next) == team_node(team, tid);)
+			team_share(w->n_out, k->ops->row_tile, next++, n, &last, &end);
+		if (first < end)
+			arena_bind(k->w->arena, at + first * w->row_bytes,
+				   (end - first) * w->row_bytes, team_node(team, tid));
+	}
+}
+
 static void walk_matrix(struct walk *k, const struct weight *src, struct wmat *dst)
 {
 	uint64_t lead, room;
@@ -182,6 +201,7 @@ static void walk_matrix(struct walk *k, const struct weight *src, struct wmat *d
 		.data = base + lead,
 		.act = quant_format(src->type)->act,
 	};
+	bind_rows(k, dst);
 	if (src->n_runs == 1)
 		queue_run(k, src->runs[0].file, src->runs[0].offset, weight_bytes(src),
 			  base + lead);
@@ -280,7 +300,14 @@ uint64_t weights_memory_bytes(const struct model *m, uint32_t align)
 	return k.matrix_bytes + k.n_floats * sizeof(float);
 }
 
-int weights_create(const struct model *m, uint32_t align, struct weights **ret, struct err *err)
+static bool several_nodes(const struct team *team)
+{
+	/* tids are sorted by node */
+	return team_node(team, 0) != team_node(team, team_size(team) - 1);
+}
+
+int weights_create(const struct model *m, uint32_t align, const struct team *team, bool local,
+		   struct weights **ret, struct err *err)
 {
 	struct weights *w = calloc(1, sizeof(*w));
 	struct walk k = { .w = w, .align = align };
@@ -298,6 +325,7 @@ int weights_create(const struct model *m, uint32_t align, struct weights **ret, 
 	w->vectors = aligned_alloc(64, align_up(k.n_floats * sizeof(float) + 64, 64));
 	if (!w->vectors)
 		goto out_fail;
+	w->team = local && several_nodes(team) ? team : NULL;
 	config.bytes = k.matrix_bytes + align;
 	rc = arena_create(&config, &w->arena, err);
 	if (rc)

@@ -38,6 +38,7 @@ struct weights {
 
 	/* private */
 	struct arena *arena;
+	const struct team *team; /* whose nodes rows are bound to; NULL: not bound */
 	float *vectors;
 	size_t n_vectors_used, n_vectors;
 	struct weights_load *load;
@@ -46,8 +47,13 @@ struct weights {
 /* Bytes of memory that the dense weights will take. @align: the reader's. */
 uint64_t weights_memory_bytes(const struct model *m, uint32_t align);
 
-/* Takes the memory. 0 or -errno and a sentence. */
-int weights_create(const struct model *m, uint32_t align, struct weights **ret, struct err *err);
+/*
+ * Takes the memory. With @local on a machine of several NUMA nodes, the rows of a matrix that a
+ * thread of @team multiplies (linear()) are bound to that thread's node, as far as pages allow; else
+ * pages come as they come. 0 or -errno and a sentence.
+ */
+int weights_create(const struct model *m, uint32_t align, const struct team *team, bool local,
+		   struct weights **ret, struct err *err);
 void weights_destroy(struct weights *w); /* NULL is fine */
 
 /* Reads everything; blocks. -ECANCELED when *cancel becomes true. 0 or -errno and a sentence. */

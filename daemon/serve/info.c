@@ -119,6 +119,10 @@ size_t info_status(const struct serve *s, struct sluice_status_info *ret, char *
 		.tokens_prefilled = e.tokens_prefilled,
 		.steps = e.steps,
 		.uptime_ns = now_ns() - s->started_ns,
+		.read_busy_ns = e.read_busy_ns,
+		.local_bytes = e.local_bytes,
+		.remote_bytes = e.remote_bytes,
+		.n_nodes = e.n_nodes,
 	};
 	PUT(ret->arch, m->arch_name);
 	PUT(ret->model, m->name);
@@ -129,6 +133,13 @@ size_t info_status(const struct serve *s, struct sluice_status_info *ret, char *
 	PUT(ret->policy, e.policy);
 	PUT(ret->version, SLUICE_VERSION);
 	PUT(ret->failure, e.failure);
+	for (uint32_t i = 0; i < e.n_nodes && i < SLUICE_STATUS_NODES; i++)
+		ret->nodes[i] = (struct sluice_status_node){
+			.node = e.nodes[i].node,
+			.workers = e.nodes[i].workers,
+			.share_ppm = (uint32_t)(e.nodes[i].share * 1e6 + 0.5),
+			.arena_bytes = e.nodes[i].arena_bytes,
+		};
 	fallbacks[0] = '\0';
 	for (unsigned i = 0; i < ENGINE_FALLBACKS && e.fallbacks[i] && used < room; i++)
 		used += (size_t)snprintf(fallbacks + used, room - used, "%s%s", used ? "\n" : "",

@@ -10,12 +10,28 @@
 #include "base/num.h"
 #include "base/opts.h"
 #include "base/size.h"
+#include "engine/engine.h"
 
 #define AT(field) offsetof(struct options, field)
 
 static int parse_budget(const char *text, void *field, struct err *err)
 {
 	return options_budget(text, field, err);
+}
+
+static int parse_numa(const char *text, void *field, struct err *err)
+{
+	int *numa = field;
+
+	if (!strcmp(text, "auto"))
+		*numa = ENGINE_NUMA_AUTO;
+	else if (!strcmp(text, "off"))
+		*numa = ENGINE_NUMA_OFF;
+	else if (!strncmp(text, "split:", 6) && text[6] >= '1' && text[6] <= '8' && !text[7])
+		*numa = text[6] - '0';
+	else
+		return err_set(err, -EINVAL, "%s is not auto, off or split:1 to split:8", text);
+	return 0;
 }
 
 static const struct opt table[] = {
@@ -45,6 +61,10 @@ static const struct opt table[] = {
 	  .help = "Bytes of one read; 0: 1 MiB." },
 	{ "--cpu", NULL, OPT_TEXT, AT(cpu), "auto|scalar|avx2|avx512", .def = "auto",
 	  .help = "Instruction set. One that is named and not there is an error." },
+	{ "--numa", NULL, OPT_CUSTOM, AT(numa), "auto|off|split:N", .parse = parse_numa,
+	  .def = "auto",
+	  .help = "On several NUMA nodes: each expert's rows to all nodes and read by their own "
+		  "threads, or pages interleaved. split:N cuts rows without nodes (experiments)." },
 	{ "--policy", NULL, OPT_TEXT, AT(policy), "lru|lfu|static:FILE", .def = "lfu",
 	  .help = "Which experts stay in memory." },
 	{ "--no-fill", NULL, OPT_FLAG, AT(no_fill),

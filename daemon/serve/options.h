@@ -24,6 +24,7 @@ struct options {
 	uint32_t kv_type, io; /* enum kv_type, enum reader_kind */
 	uint32_t io_depth;
 	uint64_t io_request;
+	int numa;	    /* struct engine_config.numa */
 	uint32_t log_level; /* index in "error|warn|notice|info|debug" */
 	bool no_fill, help, version;
 };

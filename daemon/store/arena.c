@@ -44,6 +44,7 @@ struct arena {
 	enum arena_pages pages;
 	int fd; /* hugetlb: the memfd, else -1 */
 	uint32_t n_nodes;
+	bool bind_failed;
 	char fallback[384];
 
 	pthread_t threads[MAX_PREFAULT]; /* owned by the thread that starts and waits */
@@ -86,6 +87,54 @@ static void interleave(struct arena *a)
 		a->n_nodes = n;
 	if (nodes)
 		numa_bitmask_free(nodes);
+}
+
+int arena_bind(struct arena *a, uint64_t offset, uint64_t bytes, int node)
+{
+	uint64_t first = align_up(offset, a->page_bytes);
+	uint64_t end = (offset + bytes) / a->page_bytes * a->page_bytes;
+	unsigned long mask[1024 / (8 * sizeof(long))] = { 0 };
+	unsigned bits = 8 * sizeof(mask[0]);
+	int error;
+
+	if (node < 0 || (size_t)node >= 8 * sizeof(mask) || offset + bytes > a->bytes)
+		return -EINVAL;
+	if (first >= end)
+		return 0;
+	mask[(unsigned)node / bits] = 1ul << (unsigned)node % bits;
+	if (!mbind(a->base + first, end - first, MPOL_PREFERRED, mask, 8 * sizeof(mask), 0))
+		return 0;
+	error = errno;
+	if (!a->bind_failed)
+		note(a, "memory is not bound to NUMA node %d: %s", node, strerror(error));
+	a->bind_failed = true;
+	return -error;
+}
+
+int arena_where(const struct arena *a, uint64_t offset, uint64_t bytes, unsigned max_samples,
+		uint64_t *ret_pages, unsigned n_nodes)
+{
+	enum { BATCH = 256 };
+	uint64_t n_pages = bytes / a->page_bytes, step = n_pages / (max_samples + 1) + 1;
+	void *pages[BATCH];
+	int status[BATCH], present = 0;
+
+	for (uint64_t i = 0; i < n_pages;) {
+		unsigned n = 0;
+
+		for (; i < n_pages && n < BATCH; i += step)
+			pages[n++] = a->base + offset + i * a->page_bytes;
+		if (move_pages(0, n, pages, NULL, status, 0))
+			return -errno;
+		for (unsigned k = 0; k < n; k++) {
+			if (status[k] < 0)
+				continue; /* not there yet */
+			present++;
+			if ((unsigned)status[k] < n_nodes)
+				ret_pages[status[k]]++;
+		}
+	}
+	return present;
 }
 
 static void explain_no_hugetlb(struct arena *a, uint64_t pages, int error)

@@ -43,7 +43,22 @@ uint64_t arena_bytes(const struct arena *a);
 enum arena_pages arena_pages(const struct arena *a);
 const char *arena_pages_name(enum arena_pages pages); /* "hugetlb", "thp", "4k" */
 uint64_t arena_page_bytes(const struct arena *a);
-uint32_t arena_nodes(const struct arena *a); /* NUMA nodes it is spread over; 1: not spread */
+uint32_t arena_nodes(const struct arena *a); /* NUMA nodes it is interleaved over; 1: not */
+
+/*
+ * The pages of [offset, offset + bytes) that are not there yet are to come from @node while it has
+ * any (preferred, so an empty node costs speed and not the daemon). Offsets are rounded inwards to
+ * arena_page_bytes(). 0 or -errno, noted in arena_fallback(). Before the prefault starts.
+ */
+int arena_bind(struct arena *a, uint64_t offset, uint64_t bytes, int node);
+
+/*
+ * Asks the kernel where the pages of a range are, at most @max_samples of them evenly spread:
+ * adds to ret_pages[node] for nodes below @n_nodes, and returns how many were asked and present, or
+ * -errno. Any thread; some microseconds per 100 samples.
+ */
+int arena_where(const struct arena *a, uint64_t offset, uint64_t bytes, unsigned max_samples,
+		uint64_t *ret_pages, unsigned n_nodes);
 
 /*
  * Why it is not better than it is: sentences with the numbers and the command that would help, or

@@ -1,12 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * daemon/store/residency.c: see residency.h.
- *
- * A class is one cut of a slot into the rooms of its parts; its slots lie side by side in the arena.
- * Each room suffices for the worst lead-in: an expert's stride need not be a multiple of the
- * alignment, so the experts of one tensor differ in it, and layers whose tensors start at different
- * misalignments share a class that way, for at most one alignment unit per part.
- */
+/* daemon/store/residency.c: see residency.h. */
 #include "store/residency.h"
 
 #include <assert.h>
@@ -19,36 +12,28 @@
 #include "model/model.h"
 #include "store/arena.h"
 #include "store/reader.h"
+#include "store/residency_cut.h"
 
-#define MAX_PARTS 3
-#define NO_SLOT	  UINT32_MAX
+#define NO_SLOT	     UINT32_MAX
+#define REGION_ALIGN (2ull << 20) /* a huge page: regions of different nodes share none */
 
 struct slot;
 
-struct part_request {
+struct piece_request {
 	struct reader_request request; /* first: done() gets its address */
 	struct slot *slot;
 };
 
 struct slot {
-	struct part_request part[MAX_PARTS];
+	struct piece_request *piece; /* as many as its class has */
 	struct residency *residency;
-	uint8_t *base;
-	uint32_t cls;
+	uint32_t cls, index; /* index: in its class */
 	uint32_t next_free;
 	uint64_t expert_bytes;
-	_Atomic uint32_t parts_left;
-	_Atomic int failure; /* first errno of a part */
-	/* 0 reading, 1 landed, negative failed; released by the last part, acquired by landed() */
+	_Atomic uint32_t pieces_left;
+	_Atomic int failure; /* first errno of a piece */
+	/* 0 reading, 1 landed, negative failed; released by the last piece, acquired by landed() */
 	_Atomic int status;
-};
-
-struct slot_class {
-	uint32_t n_parts;
-	uint64_t part_at[MAX_PARTS]; /* where each part's room starts in the slot */
-	uint64_t slot_bytes;
-	uint64_t n_experts;
-	uint32_t n_slots, n_free, first_free;
 };
 
 struct expert {
@@ -60,10 +45,13 @@ struct expert {
 struct residency {
 	const struct model *model;
 	struct reader *reader;
+	struct node_split split;
 	uint32_t n_classes, n_slots, align;
 	struct slot_class *classes;
 	uint32_t *class_of_layer;
 	struct slot *slots;
+	struct piece_request *pieces; /* of all slots */
+	uint8_t **class_base;	      /* [class][NODES_MAX]: where its slots start on each node */
 	struct expert *experts;
 	expert_id_t *reading; /* experts in state READING */
 	uint32_t n_reading;
@@ -73,73 +61,6 @@ struct residency {
 	_Atomic uint64_t n_resident, resident_bytes, loads, bytes_read, load_errors, evictions;
 };
 
-static uint64_t part_room(uint64_t bytes, uint32_t align)
-{
-	return align_up(bytes + align - 1, align);
-}
-
-static void describe_class(const struct expert_layout *l, uint32_t align, struct slot_class *c)
-{
-	memset(c, 0, sizeof(*c));
-	c->n_parts = l->n_parts;
-	for (uint32_t p = 0; p < l->n_parts; p++) {
-		c->part_at[p] = c->slot_bytes;
-		c->slot_bytes += part_room(l->part[p].bytes, align);
-	}
-}
-
-static bool same_class(const struct slot_class *a, const struct slot_class *b)
-{
-	return a->n_parts == b->n_parts && a->slot_bytes == b->slot_bytes &&
-	       !memcmp(a->part_at, b->part_at, sizeof(a->part_at));
-}
-
-/* Fills classes (room for n_layers) and class_of_layer; returns the number of classes. */
-static uint32_t find_classes(const struct model *m, uint32_t align, struct slot_class *classes,
-			     uint32_t *class_of_layer)
-{
-	uint32_t n = 0;
-
-	for (uint32_t i = 0; i < m->n_layers; i++) {
-		struct slot_class c;
-		uint32_t k = 0;
-
-		if (!m->layers[i].experts.n_parts)
-			continue;
-		describe_class(&m->layers[i].experts, align, &c);
-		while (k < n && !same_class(&classes[k], &c))
-			k++;
-		if (k == n)
-			classes[n++] = c;
-		classes[k].n_experts += m->n_expert;
-		class_of_layer[i] = k;
-	}
-	return n;
-}
-
-static uint64_t least_slots(const struct model *m, const struct slot_class *c)
-{
-	return u64_min(m->n_expert_used, c->n_experts);
-}
-
-void residency_need(const struct model *m, uint32_t align, struct residency_need *ret)
-{
-	struct slot_class *classes = calloc(m->n_layers, sizeof(*classes));
-	uint32_t *of = calloc(m->n_layers, sizeof(*of));
-	uint32_t n;
-
-	memset(ret, 0, sizeof(*ret));
-	if (classes && of) {
-		n = find_classes(m, align, classes, of);
-		for (uint32_t k = 0; k < n; k++) {
-			ret->least_bytes += least_slots(m, &classes[k]) * classes[k].slot_bytes;
-			ret->all_bytes += classes[k].n_experts * classes[k].slot_bytes;
-		}
-	}
-	free(classes);
-	free(of);
-}
-
 /* The least for every class, the rest of the budget in proportion to what is still outside. */
 static int divide(struct residency *r, uint64_t budget, struct err *err)
 {
@@ -148,7 +69,7 @@ static int divide(struct residency *r, uint64_t budget, struct err *err)
 	for (uint32_t k = 0; k < r->n_classes; k++) {
 		struct slot_class *c = &r->classes[k];
 
-		c->n_slots = (uint32_t)least_slots(r->model, c);
+		c->n_slots = (uint32_t)cut_least_slots(r->model, c);
 		least += c->n_slots * c->slot_bytes;
 		wanted += (c->n_experts - c->n_slots) * c->slot_bytes;
 	}
@@ -179,8 +100,34 @@ static int divide(struct residency *r, uint64_t budget, struct err *err)
 	return 0;
 }
 
-static void cut_slots(struct residency *r, uint8_t *base)
+uint64_t residency_arena_bytes(uint64_t budget_bytes, const struct node_split *split)
 {
+	return budget_bytes + (split && split->n > 1 ? split->n * REGION_ALIGN : 0);
+}
+
+/* Gives every node its region of the arena, and every class its place there. */
+static void place_regions(struct residency *r, struct arena *arena)
+{
+	uint8_t *base = arena_base(arena);
+	uint64_t at = 0;
+
+	for (uint32_t i = 0; i < r->split.n; i++) {
+		uint64_t start = at;
+
+		for (uint32_t k = 0; k < r->n_classes; k++) {
+			r->class_base[k * NODES_MAX + i] = base + at;
+			at += r->classes[k].n_slots * r->classes[k].node_bytes[i];
+		}
+		if (r->split.n > 1)
+			at = align_up(at, REGION_ALIGN);
+		if (r->split.node[i] >= 0 && at > start)
+			arena_bind(arena, start, at - start, r->split.node[i]);
+	}
+}
+
+static void cut_slots(struct residency *r)
+{
+	struct piece_request *piece = r->pieces;
 	uint32_t at = 0;
 
 	for (uint32_t k = 0; k < r->n_classes; k++) {
@@ -192,18 +139,34 @@ static void cut_slots(struct residency *r, uint8_t *base)
 			struct slot *s = &r->slots[at];
 
 			s->residency = r;
-			s->base = base;
 			s->cls = k;
+			s->index = i;
 			s->next_free = i + 1 < c->n_slots ? at + 1 : NO_SLOT;
-			base += c->slot_bytes;
+			s->piece = piece;
+			piece += c->n_pieces;
 		}
 	}
 }
 
-int residency_create(const struct model *m, struct arena *arena, uint64_t budget_bytes,
-		     struct reader *reader, struct residency **ret, struct err *err)
+static int take_slots(struct residency *r)
 {
-	uint64_t n_experts = (uint64_t)m->n_layers * m->n_expert;
+	uint64_t n_pieces = 0;
+
+	for (uint32_t k = 0; k < r->n_classes; k++) {
+		r->n_slots += r->classes[k].n_slots;
+		r->n_experts += r->classes[k].n_experts;
+		n_pieces += (uint64_t)r->classes[k].n_slots * r->classes[k].n_pieces;
+	}
+	r->slots = calloc(r->n_slots + 1, sizeof(*r->slots));
+	r->pieces = calloc(n_pieces + 1, sizeof(*r->pieces));
+	return r->slots && r->pieces ? 0 : -ENOMEM;
+}
+
+int residency_create(const struct model *m, struct arena *arena, uint64_t budget_bytes,
+		     struct reader *reader, const struct node_split *split, struct residency **ret,
+		     struct err *err)
+{
+	uint64_t n_experts = (uint64_t)m->n_layers * m->n_expert, slack;
 	struct residency *r;
 	int rc = -ENOMEM;
 
@@ -213,27 +176,27 @@ int residency_create(const struct model *m, struct arena *arena, uint64_t budget
 	r->model = m;
 	r->reader = reader;
 	r->align = reader_align(reader);
+	r->split = split ? *split : node_split_one();
 	r->classes = calloc(m->n_layers, sizeof(*r->classes));
 	r->class_of_layer = calloc(m->n_layers, sizeof(*r->class_of_layer));
 	r->experts = calloc(n_experts + 1, sizeof(*r->experts));
 	r->reading = calloc(n_experts + 1, sizeof(*r->reading));
-	if (!r->classes || !r->class_of_layer || !r->experts || !r->reading)
+	r->class_base = calloc((size_t)m->n_layers * NODES_MAX, sizeof(*r->class_base));
+	if (!r->classes || !r->class_of_layer || !r->experts || !r->reading || !r->class_base)
 		goto out_fail;
-	r->n_classes = find_classes(m, r->align, r->classes, r->class_of_layer);
-	rc = divide(r, u64_min(budget_bytes, arena_bytes(arena)), err);
+	r->n_classes = cut_classes(m, r->align, &r->split, r->classes, r->class_of_layer);
+	slack = residency_arena_bytes(0, &r->split);
+	budget_bytes = u64_min(budget_bytes, u64_max(arena_bytes(arena), slack) - slack);
+	rc = divide(r, budget_bytes, err);
 	if (rc)
 		goto out_fail;
-	for (uint32_t k = 0; k < r->n_classes; k++) {
-		r->n_slots += r->classes[k].n_slots;
-		r->n_experts += r->classes[k].n_experts;
-	}
-	rc = -ENOMEM;
-	r->slots = calloc(r->n_slots + 1, sizeof(*r->slots));
-	if (!r->slots)
+	rc = take_slots(r);
+	if (rc)
 		goto out_fail;
 	for (uint64_t i = 0; i < n_experts; i++)
 		r->experts[i].slot = NO_SLOT;
-	cut_slots(r, arena_base(arena));
+	place_regions(r, arena);
+	cut_slots(r);
 	*ret = r;
 	return 0;
 out_fail:
@@ -250,6 +213,8 @@ void residency_destroy(struct residency *r)
 	free(r->class_of_layer);
 	free(r->experts);
 	free(r->reading);
+	free(r->class_base);
+	free(r->pieces);
 	free(r->slots);
 	free(r);
 }
@@ -298,17 +263,17 @@ void residency_unpin(struct residency *r, expert_id_t id)
 	r->experts[id].pins--;
 }
 
-/* Reader's thread: one part is in, or has failed. */
-static void part_done(struct reader_request *request, int result)
+/* Reader's thread: one piece is in, or has failed. */
+static void piece_done(struct reader_request *request, int result)
 {
-	struct slot *s = ((struct part_request *)request)->slot;
+	struct slot *s = ((struct piece_request *)request)->slot;
 	struct residency *r = s->residency;
 	int none = 0;
 
 	if (result)
 		atomic_compare_exchange_strong(&s->failure, &none, result);
-	/* acq_rel: the last part sees, and passes on, what the others wrote */
-	if (atomic_fetch_sub_explicit(&s->parts_left, 1, memory_order_acq_rel) != 1)
+	/* acq_rel: the last piece sees, and passes on, what the others wrote */
+	if (atomic_fetch_sub_explicit(&s->pieces_left, 1, memory_order_acq_rel) != 1)
 		return;
 	result = atomic_load_explicit(&s->failure, memory_order_relaxed);
 	if (result)
@@ -320,14 +285,24 @@ static void part_done(struct reader_request *request, int result)
 	futex_wake_all(&r->event);
 }
 
+static uint8_t *room_of(const struct residency *r, const struct slot *s, uint32_t p)
+{
+	const struct slot_class *c = &r->classes[s->cls];
+	uint32_t node = c->node[p];
+
+	return r->class_base[s->cls * NODES_MAX + node] + s->index * c->node_bytes[node] + c->at[p];
+}
+
 int residency_load(struct residency *r, expert_id_t id)
 {
 	uint32_t layer = id / r->model->n_expert, number = id % r->model->n_expert;
 	const struct expert_layout *l = &r->model->layers[layer].experts;
 	struct slot_class *c = &r->classes[r->class_of_layer[layer]];
-	struct reader_request *requests[MAX_PARTS];
+	struct reader_request *requests[MAX_PIECES];
+	struct piece pieces[MAX_PIECES];
 	struct expert *e = &r->experts[id];
 	struct slot *s;
+	uint32_t n;
 
 	if (e->state != EXPERT_ABSENT)
 		return -EBUSY;
@@ -341,23 +316,25 @@ int residency_load(struct residency *r, expert_id_t id)
 	e->pins = 1;
 	r->reading[r->n_reading++] = id;
 	s->expert_bytes = l->bytes;
-	atomic_store_explicit(&s->parts_left, l->n_parts, memory_order_relaxed);
+	n = cut_expert(l, &r->split, pieces);
+	atomic_store_explicit(&s->pieces_left, n, memory_order_relaxed);
 	atomic_store_explicit(&s->failure, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->status, 0, memory_order_relaxed);
-	for (uint32_t p = 0; p < l->n_parts; p++) {
-		struct reader_request *q = &s->part[p].request;
-		uint64_t offset = l->part[p].offset + number * l->part[p].bytes;
+	for (uint32_t p = 0; p < n; p++) {
+		const struct expert_part *part = &l->part[pieces[p].part];
+		struct reader_request *q = &s->piece[p].request;
+		uint64_t offset = part->offset + number * part->bytes + pieces[p].offset;
 
-		s->part[p].slot = s;
-		q->file = l->part[p].file;
+		s->piece[p].slot = s;
+		q->file = part->file;
 		q->offset = offset;
-		q->bytes = l->part[p].bytes;
-		q->dest = s->base + c->part_at[p] + offset % r->align;
-		q->done = part_done;
+		q->bytes = pieces[p].bytes;
+		q->dest = room_of(r, s, p) + offset % r->align;
+		q->done = piece_done;
 		requests[p] = q;
 	}
 	atomic_fetch_add_explicit(&r->loads, 1, memory_order_relaxed);
-	reader_submit(r->reader, requests, l->n_parts); /* the handover orders the stores above */
+	reader_submit(r->reader, requests, n); /* the handover orders the stores above */
 	return 0;
 }
 
@@ -409,13 +386,24 @@ struct expert_view residency_view(const struct residency *r, expert_id_t id)
 {
 	const struct expert_layout *l = &r->model->layers[id / r->model->n_expert].experts;
 	const struct slot *s = &r->slots[r->experts[id].slot];
-	const uint8_t *at[EXPERT_MATRIX_NR];
+	struct expert_view view = { { { 0 } } };
+	struct piece pieces[MAX_PIECES];
+	uint32_t n;
 
-	for (int k = 0; k < EXPERT_MATRIX_NR; k++)
-		at[k] = s->part[l->matrix[k].part].request.dest + l->matrix[k].offset;
-	return (struct expert_view){ .gate = at[EXPERT_GATE],
-				     .up = at[EXPERT_UP],
-				     .down = at[EXPERT_DOWN] };
+	if (r->split.n == 1) {
+		for (int k = 0; k < EXPERT_MATRIX_NR; k++)
+			view.at[k][0] =
+				s->piece[l->matrix[k].part].request.dest + l->matrix[k].offset;
+		return view;
+	}
+	n = cut_expert(l, &r->split, pieces);
+	for (uint32_t p = 0; p < n; p++) {
+		const struct piece *q = &pieces[p];
+
+		view.at[q->matrix][q->node] =
+			s->piece[p].request.dest - q->first_row * l->matrix[q->matrix].row_bytes;
+	}
+	return view;
 }
 
 void residency_settle(struct residency *r)

@@ -10,8 +10,9 @@
  * (The device tier adds COPYING and RESIDENT beside HOST; see design/house.md section 4.)
  *
  * Slots: the arena is cut once into slots of a few size classes (layers of different weight types
- * have experts of different sizes). A slot holds the parts of one expert, each with its own lead-in
- * so that direct reads land where they are computed from.
+ * have experts of different sizes). A slot holds the pieces of one expert, each with its own lead-in
+ * so that direct reads land where they are computed from; on several NUMA nodes each node's rows in
+ * that node's region of the arena (nodes.h, residency_cut.h).
  *
  * Threads: every call is made by the engine thread, except the three marked "any thread". The
  * reader's threads complete reads through atomics only. Locks: none.
@@ -24,6 +25,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "store/nodes.h"
 
 struct arena;
 struct model;
@@ -34,9 +36,12 @@ typedef uint32_t expert_id_t; /* layer * n_expert + expert */
 
 enum expert_state { EXPERT_ABSENT, EXPERT_READING, EXPERT_HOST };
 
-/* Where the three matrices of a pinned expert lie; valid while it is pinned and HOST. */
+/*
+ * Where the matrices of a pinned expert lie; valid while it is pinned and HOST. Row r of matrix k
+ * (enum expert_matrix), when it belongs to node i of the split, is at at[k][i] + r * row_bytes.
+ */
 struct expert_view {
-	const uint8_t *gate, *up, *down;
+	const uint8_t *at[3][NODES_MAX];
 };
 
 struct residency_stats {		  /* any thread, monotonic except resident_* */
@@ -51,18 +56,25 @@ struct residency_need {
 	uint64_t least_bytes, all_bytes;
 };
 
-/* @align: the reader's. Pure arithmetic on the model. */
-void residency_need(const struct model *m, uint32_t align, struct residency_need *ret);
+/* @align: the reader's. @split NULL: one node. Pure arithmetic on the model. */
+void residency_need(const struct model *m, uint32_t align, const struct node_split *split,
+		    struct residency_need *ret);
+
+/* Bytes of arena for a budget: on several nodes each node's region starts on a page of its own. */
+uint64_t residency_arena_bytes(uint64_t budget_bytes, const struct node_split *split);
 
 /*
- * Cuts @arena's first @budget_bytes into slots, classes in proportion to their experts' number but
+ * Cuts @budget_bytes of @arena into slots, classes in proportion to their experts' number but
  * never fewer than n_expert_used slots each; at residency_need().all_bytes every expert has one.
  * -ENOSPC and "need at least N bytes" below residency_need().least_bytes, 0 at that and above. The
  * model, the arena and the reader are borrowed. A dense model has no classes and no slots: it may
  * be created (any budget, any arena) or left out; nothing that takes an id may then be called.
+ * @split (copied; NULL: one node) says which rows go to which node; regions are bound to their
+ * nodes here, before the first touch: a machine that refuses is no error (arena_fallback()).
  */
 int residency_create(const struct model *m, struct arena *arena, uint64_t budget_bytes,
-		     struct reader *reader, struct residency **ret, struct err *err);
+		     struct reader *reader, const struct node_split *split, struct residency **ret,
+		     struct err *err);
 void residency_destroy(struct residency *r); /* after reads have ended; NULL is fine */
 
 uint32_t residency_n_classes(const struct residency *r);

@@ -46,7 +46,9 @@ def reference(request):
 @pytest.mark.parametrize("args", [
     ["--host-budget", "50%"], ["--host-budget", "25%"], ["--threads", "1"], ["--io", "uring"], ["--io", "pread"],
     ["--io", "pread", "--host-budget", "25%", "--threads", "1"], ["--batch", "1"], ["--batch", "7"],
-    ["--batch", "64", "--host-budget", "25%"], ["--policy", "lru", "--host-budget", "25%"], ["--threads", "3"]],
+    ["--batch", "64", "--host-budget", "25%"], ["--policy", "lru", "--host-budget", "25%"], ["--threads", "3"],
+    ["--numa", "split:2"], ["--numa", "split:3", "--host-budget", "25%", "--threads", "1"],
+    ["--numa", "split:8", "--batch", "1"], ["--numa", "off"]],
     ids=" ".join)
 def test_same_logits(reference, args):
     level, expected = reference

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <numa.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@
 #define N_EXPERT      16
 #define N_USED	      3
 #define CONTENT_BYTES (4u << 20)
+#define ROW_BYTES     50 /* so that matrices have 66, 102 and 182 rows */
 
 struct rig {
 	struct model model;
@@ -38,6 +40,7 @@ struct rig {
 	struct reader *reader;
 	struct arena *arena;
 	struct residency *r;
+	struct node_split split;
 };
 
 /* @part of expert 0 at @offset of file @file; strides are no multiples of any alignment. */
@@ -51,10 +54,12 @@ static void set_part(struct expert_layout *l, uint32_t part, uint32_t file, uint
 }
 
 static void set_matrix(struct expert_layout *l, enum expert_matrix k, uint32_t part,
-		       uint64_t offset)
+		       uint64_t offset, uint64_t bytes)
 {
 	l->matrix[k].part = part;
 	l->matrix[k].offset = offset;
+	l->matrix[k].row_bytes = ROW_BYTES;
+	l->matrix[k].n_out = bytes / ROW_BYTES;
 }
 
 /*
@@ -79,16 +84,18 @@ static void make_model(struct rig *rig)
 		if (i == N_LAYERS - 1) {
 			set_part(l, 0, file, at, 2 * up);
 			set_part(l, 1, file, CONTENT_BYTES - N_EXPERT * down, down);
-			set_matrix(l, EXPERT_UP, 0, up);
-			set_matrix(l, EXPERT_DOWN, 1, 0);
+			set_matrix(l, EXPERT_GATE, 0, 0, up);
+			set_matrix(l, EXPERT_UP, 0, up, up);
+			set_matrix(l, EXPERT_DOWN, 1, 0, down);
 			break;
 		}
 		set_part(l, 0, file, at, up);
 		set_part(l, 1, file, at += N_EXPERT * up + 33, up);
 		set_part(l, 2, file, at += N_EXPERT * up + 1, down);
 		at += N_EXPERT * down + 7;
-		set_matrix(l, EXPERT_UP, 1, 0);
-		set_matrix(l, EXPERT_DOWN, 2, 0);
+		set_matrix(l, EXPERT_GATE, 0, 0, up);
+		set_matrix(l, EXPERT_UP, 1, 0, up);
+		set_matrix(l, EXPERT_DOWN, 2, 0, down);
 	}
 }
 
@@ -124,6 +131,7 @@ static int setup(void **state)
 	assert_non_null(rig);
 	make_model(rig);
 	make_disk(rig);
+	rig->split = node_split_one();
 	assert_int_equal(arena_create(&c, &rig->arena, NULL), 0);
 	*state = rig;
 	return 0;
@@ -146,7 +154,7 @@ static struct residency_need need_of(const struct rig *rig)
 {
 	struct residency_need n;
 
-	residency_need(&rig->model, reader_align(rig->reader), &n);
+	residency_need(&rig->model, reader_align(rig->reader), &rig->split, &n);
 	return n;
 }
 
@@ -156,7 +164,8 @@ static void create(struct rig *rig, uint64_t budget)
 
 	residency_destroy(rig->r);
 	rig->r = NULL;
-	if (residency_create(&rig->model, rig->arena, budget, rig->reader, &rig->r, &err))
+	if (residency_create(&rig->model, rig->arena, budget, rig->reader, &rig->split, &rig->r,
+			     &err))
 		fail_msg("%s", err.text);
 }
 
@@ -177,15 +186,23 @@ static void check_view(struct rig *rig, expert_id_t id)
 {
 	const struct expert_layout *l = &rig->layers[id / N_EXPERT].experts;
 	struct expert_view v = residency_view(rig->r, id);
-	const uint8_t *at[EXPERT_MATRIX_NR] = { v.gate, v.up, v.down };
 
 	for (int k = 0; k < EXPERT_MATRIX_NR; k++) {
 		const struct expert_part *p = &l->part[l->matrix[k].part];
-		uint64_t shift = l->matrix[k].offset;
+		const uint8_t *wanted = rig->content[p->file] + p->offset +
+					id % N_EXPERT * p->bytes + l->matrix[k].offset;
+		uint64_t row = 0, first, end;
 
-		assert_memory_equal(
-			at[k], rig->content[p->file] + p->offset + id % N_EXPERT * p->bytes + shift,
-			p->bytes - shift);
+		for (uint32_t i = 0; i < rig->split.n; i++) {
+			node_split_rows(&rig->split, l->matrix[k].n_out, i, &first, &end);
+			assert_int_equal(first, row);
+			row = end;
+			if (first < end)
+				assert_memory_equal(v.at[k][i] + first * ROW_BYTES,
+						    wanted + first * ROW_BYTES,
+						    (end - first) * ROW_BYTES);
+		}
+		assert_int_equal(row, l->matrix[k].n_out);
 	}
 }
 
@@ -245,9 +262,8 @@ static void test_states_and_pins(void **state)
 }
 
 /* At 100 % every expert has a slot, none of which touches another. */
-static void test_everything_at_once(void **state)
+static void everything_at_once(struct rig *rig)
 {
-	struct rig *rig = *state;
 	struct residency_need need = need_of(rig);
 	struct residency_stats s;
 
@@ -267,6 +283,63 @@ static void test_everything_at_once(void **state)
 	assert_int_equal(s.load_errors, 0);
 	for (uint32_t c = 0; c < residency_n_classes(rig->r); c++)
 		assert_int_equal(residency_free_slots(rig->r, c), 0);
+}
+
+static void test_everything_at_once(void **state)
+{
+	everything_at_once(*state);
+}
+
+/* Rows dealt out to 2, 3 and 8 nodes, evenly and not, a node without rows included. */
+static void test_split_over_nodes(void **state)
+{
+	static const struct node_split splits[] = {
+		{ .n = 2, .node = { -1, -1 }, .share = { 32768, 32768 } },
+		{ .n = 3, .node = { -1, -1, -1 }, .share = { 40000, 0, 25536 } },
+		{ .n = 4, .node = { -1, -1, -1, -1 }, .share = { 1, 65533, 1, 1 } },
+		{ .n = 8,
+		  .node = { -1, -1, -1, -1, -1, -1, -1, -1 },
+		  .share = { 8192, 8192, 8192, 8192, 8192, 8192, 8192, 8192 } },
+	};
+	struct rig *rig = *state;
+	struct arena_config c = { .bytes = 32 << 20, .best = ARENA_4K };
+
+	arena_destroy(rig->arena);
+	assert_int_equal(arena_create(&c, &rig->arena, NULL), 0);
+	for (size_t i = 0; i < sizeof(splits) / sizeof(splits[0]); i++) {
+		rig->split = splits[i];
+		everything_at_once(rig);
+		create(rig, need_of(rig).least_bytes);
+		for (expert_id_t id = 0; id < N_LAYERS * N_EXPERT; id += 7) {
+			load_and_check(rig, id);
+			residency_unpin(rig->r, id);
+			assert_int_equal(residency_evict(rig->r, id), 0);
+		}
+	}
+	rig->split = node_split_one();
+}
+
+/* A region bound to node 0 gets its pages there, whatever the number of nodes. */
+static void test_bound_regions(void **state)
+{
+	struct rig *rig = *state;
+	struct node_split split = { .n = 2, .node = { 0, 0 }, .share = { 32768, 32768 } };
+	uint64_t pages[NODES_MAX] = { 0 };
+	int n;
+
+	if (!numa_bitmask_isbitset(numa_get_mems_allowed(), 0))
+		skip(); /* no memory on node 0: a machine of another kind */
+	rig->split = split;
+	create(rig, need_of(rig).least_bytes);
+	assert_string_equal(arena_fallback(rig->arena), "");
+	for (expert_id_t id = 0; id < N_USED; id++)
+		load_and_check(rig, id);
+	n = arena_where(rig->arena, 0, arena_bytes(rig->arena), 1000, pages, NODES_MAX);
+	assert_true(n > 0);
+	assert_int_equal(pages[0], n);
+	assert_int_equal(arena_bind(rig->arena, 0, 4096, -1), -EINVAL);
+	assert_int_equal(arena_bind(rig->arena, 0, arena_bytes(rig->arena) + 1, 0), -EINVAL);
+	rig->split = node_split_one();
 }
 
 static void test_classes(void **state)
@@ -316,7 +389,7 @@ static void test_least_budget(void **state)
 
 	assert_true(need.least_bytes > 0 && need.least_bytes < need.all_bytes);
 	assert_int_equal(residency_create(&rig->model, rig->arena, need.least_bytes - 1,
-					  rig->reader, &r, &err),
+					  rig->reader, &rig->split, &r, &err),
 			 -ENOSPC);
 	snprintf(wanted, sizeof(wanted), "need at least %llu bytes",
 		 (unsigned long long)need.least_bytes);
@@ -472,10 +545,10 @@ static void test_dense_model(void **state)
 	struct residency_stats s;
 	struct residency *r;
 
-	residency_need(&dense, 4096, &need);
+	residency_need(&dense, 4096, NULL, &need);
 	assert_int_equal(need.least_bytes, 0);
 	assert_int_equal(need.all_bytes, 0);
-	assert_int_equal(residency_create(&dense, rig->arena, 0, rig->reader, &r, NULL), 0);
+	assert_int_equal(residency_create(&dense, rig->arena, 0, rig->reader, NULL, &r, NULL), 0);
 	assert_int_equal(residency_n_classes(r), 0);
 	residency_settle(r);
 	residency_get_stats(r, &s);
@@ -491,6 +564,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_states_and_pins),
 		cmocka_unit_test(test_everything_at_once),
+		cmocka_unit_test(test_split_over_nodes),
+		cmocka_unit_test(test_bound_regions),
 		cmocka_unit_test(test_classes),
 		cmocka_unit_test(test_least_budget),
 		cmocka_unit_test(test_eviction),

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* daemon/engine/nodes.c: see nodes.h. */
+#include "engine/nodes.h"
+
+#include <numa.h>
+
+#define KEEP_FREE 16 /* one part in this many of a node's memory stays the system's */
+
+static uint32_t ask_libnuma(struct bandwidth_node ret[NODES_MOST])
+{
+	struct bitmask *mems;
+	uint32_t n = 0;
+
+	if (numa_available() < 0)
+		return 0;
+	mems = numa_get_mems_allowed();
+	for (int id = 0; mems && id <= numa_max_node() && n < NODES_MOST; id++) {
+		long long free_bytes = 0;
+
+		if (!numa_bitmask_isbitset(mems, (unsigned)id) ||
+		    numa_node_size64(id, &free_bytes) <= 0)
+			continue;
+		ret[n++] = (struct bandwidth_node){ .id = id,
+						    .free_bytes = (uint64_t)free_bytes,
+						    .in_use = -1 };
+	}
+	if (mems)
+		numa_bitmask_free(mems);
+	return n;
+}
+
+uint32_t nodes_describe(const struct engine_config *config, const struct team *team,
+			struct bandwidth_node ret[NODES_MOST])
+{
+	uint32_t n = config->bandwidth ? config->bandwidth(config->bandwidth_arg, ret, NODES_MOST)
+				       : 0;
+
+	if (!n)
+		n = ask_libnuma(ret);
+	for (uint32_t i = 0; i < n; i++) {
+		ret[i].workers = 0;
+		for (unsigned tid = 0; tid < team_size(team); tid++)
+			ret[i].workers += team_node(team, tid) == ret[i].id;
+	}
+	return n;
+}
+
+struct node_split nodes_split(const struct engine_config *config, const struct team *team,
+			      uint64_t bytes)
+{
+	struct bandwidth_node nodes[NODES_MOST];
+	struct node_split split = node_split_one();
+	struct placement p;
+	uint32_t n;
+
+	if (config->numa == ENGINE_NUMA_OFF)
+		return split;
+	if (config->numa > 0) { /* rows cut without nodes to bind them to */
+		split.n = (uint32_t)config->numa;
+		for (uint32_t i = 0; i < split.n; i++) {
+			split.node[i] = -1;
+			split.share[i] = NODES_SHARE / split.n;
+		}
+		split.share[0] += NODES_SHARE % split.n;
+		return split;
+	}
+	n = nodes_describe(config, team, nodes);
+	for (uint32_t i = 0; i < n; i++)
+		if (nodes[i].free_bytes != UINT64_MAX)
+			nodes[i].free_bytes -= nodes[i].free_bytes / KEEP_FREE;
+	placement_choose(nodes, n, bytes, &p);
+	split.n = p.n;
+	for (uint32_t i = 0; i < p.n; i++) {
+		split.node[i] = p.node[i];
+		split.share[i] = p.share[i];
+	}
+	if (split.n == 1 && n <= 1)
+		split.node[0] = -1; /* nothing to bind: there is one node */
+	return split;
+}
