@@ -48,6 +48,8 @@ void telemetry_judge_link(struct telemetry_pci *p)
 		p->below = TELEMETRY_MAYBE;
 	else
 		p->below = TELEMETRY_NO;
+	if (p->below == TELEMETRY_YES && p->far_end_unknown)
+		p->below = TELEMETRY_MAYBE; /* a x16 card may well sit in a x8 slot */
 	p->may_idle = p->below;
 	p->degraded = p->below;
 	if (p->below != TELEMETRY_YES)

@@ -123,7 +123,8 @@ struct telemetry_pci {
 	uint32_t class_code; /* base << 16 | sub << 8 | interface; 0 = unknown */
 	uint64_t speed_mts, width, max_speed_mts, max_width;
 	uint64_t bandwidth_bytes_per_s, max_bandwidth_bytes_per_s;
-	char limit_bdf[16];		/* lower end of the narrowest link now, "" unknown */
+	char limit_bdf[16];   /* lower end of the narrowest link now, "" unknown */
+	bool far_end_unknown; /* the port above is not visible (a guest): max_* is this end's */
 	enum telemetry_answer below;	/* own link below max_speed or max_width now */
 	enum telemetry_answer may_idle; /* YES: only the speed is below, and it is a GPU */
 	enum telemetry_answer degraded; /* below for good; MAYBE while may_idle is YES and
@@ -227,10 +228,10 @@ struct telemetry_config {
 };
 
 /*
- * A source. open() returns -ENOENT where the machine has no such thing (no note is made), any other
- * -errno with a sentence where it has but we may not: the sentence becomes a note. sample() fills
- * only values that are still unknown and returns 0 or -errno (its values are then left out; the
- * source stays open and is asked again). close() takes what open() made. None may block for long.
+ * A source. open() returns 0 or -errno; where it says why, the sentence becomes a note, once.
+ * sample() fills @sample, which comes initialised and empty, with what it knows; telemetry.c puts
+ * the sources' samples together. It returns 0 or -errno: its values are then left out, and it is
+ * asked again next time. close() takes what open() made. None may block for long.
  */
 struct telemetry_ops {
 	enum telemetry_source source;
@@ -297,6 +298,13 @@ uint64_t telemetry_node_load(const struct telemetry_snapshot *s, int id);
 
 /* Age of a datum in @s, ns; UNKNOWN if it has no source. */
 uint64_t telemetry_age_ns(const struct telemetry_snapshot *s, const struct telemetry_origin *o);
+
+/* Puts into @into what @from knows and @into does not, datum by datum. Counters of a socket are
+ * taken from one source only, so that nothing is counted twice. */
+void telemetry_merge(struct telemetry_sample *into, const struct telemetry_sample *from);
+
+/* The groups' sources anew, from the entries. */
+void telemetry_regroup(struct telemetry_snapshot *s);
 
 const char *telemetry_source_name(enum telemetry_source source);
 const char *telemetry_group_name(enum telemetry_group group);
