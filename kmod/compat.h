@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note OR MIT */
 /*
- * Every difference between the kernels that sluice.ko is built for (6.1 and later). No other file of
- * the module looks at LINUX_VERSION_CODE.
+ * Every difference between the kernels that sluice.ko is built for (6.1 and later). No other file
+ * of the module looks at LINUX_VERSION_CODE.
  */
 #ifndef SLUICE_KMOD_COMPAT_H
 #define SLUICE_KMOD_COMPAT_H

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note OR MIT
 /*
- * sluice.ko: publishes what NUMA nodes, PCIe links and memory controllers are doing on one read-only
- * page, /dev/sluice, for a daemon without privileges. This file: parameters, init, exit.
+ * sluice.ko: publishes what NUMA nodes, PCIe links and memory controllers are doing on one
+ * read-only page, /dev/sluice, for a daemon without privileges. This file: parameters, init, exit.
  * Uses exported symbols only; nothing runs while nobody has the device open.
  */
 #include <linux/fs.h>
@@ -12,9 +12,7 @@
 
 static unsigned int period_ms = 100;
 module_param(period_ms, uint, 0444);
-MODULE_PARM_DESC(
-	period_ms,
-	"sampling period in milliseconds while the device is open (default 100, 10 to 10000)");
+MODULE_PARM_DESC(period_ms, "sampling period while open, milliseconds (default 100, floor 10)");
 
 static bool stress;
 module_param(stress, bool, 0444);

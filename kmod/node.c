@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note OR MIT
 /*
  * Memory of each NUMA node, from the counters the kernel keeps anyway: what
- * /sys/devices/system/node/nodeN/meminfo shows, without its text. Called by the sampler with its lock
- * held. The helpers that sum these up are not exported, so the arrays are read directly; they
+ * /sys/devices/system/node/nodeN/meminfo shows, without its text. Called by the sampler with its
+ * lock held. The helpers that sum these up are not exported, so the arrays are read directly; they
  * need no lock. A node that goes offline keeps its pgdat.
  */
 #include <linux/mm.h>
@@ -19,11 +19,10 @@ u32 node_list(struct sampler *s, bool *ret_truncated)
 	int nid;
 
 	*ret_truncated = num_possible_nodes() > SLUICE_MAX_NODES;
-	for_each_node(nid)
-	{
-		if (nr == SLUICE_MAX_NODES)
-			break;
+	nid = first_node(node_possible_map);
+	while (nid < MAX_NUMNODES && nr < SLUICE_MAX_NODES) {
 		s->node_ids[nr++] = nid;
+		nid = next_node(nid, node_possible_map);
 	}
 	return nr;
 }

@@ -6,7 +6,7 @@
  * One writer at a time (the module holds its lock); readers take no lock.
  *
  *	seq = odd		relaxed
- *	words of the body	each a release store: not visible before the odd seq
+ *	words of the body	each a release store: not visible before the odd number
  *	seq = even		release store: not visible before the words
  */
 #ifndef SLUICE_KMOD_PAGE_H
@@ -19,19 +19,21 @@
 #include <linux/compiler.h>
 #include <linux/stddef.h>
 #include <asm/barrier.h>
+/* Pairs with the acquire loads of sluice_page_copy(). */
 #define page_store_release(at, value) smp_store_release(at, value)
 #define page_store_relaxed(at, value) WRITE_ONCE(*(at), value)
 #else
+#include <assert.h>
 #define page_store_release(at, value) __atomic_store_n(at, value, __ATOMIC_RELEASE)
 #define page_store_relaxed(at, value) __atomic_store_n(at, value, __ATOMIC_RELAXED)
 #endif
 
-_Static_assert(sizeof(struct sluice_page) == 208, "the head grows by appending only");
-_Static_assert(sizeof(struct sluice_node) == 192, "entries are multiples of 8 bytes");
-_Static_assert(sizeof(struct sluice_pci) == 120, "entries are multiples of 8 bytes");
-_Static_assert(sizeof(struct sluice_pmu) == 120, "entries are multiples of 8 bytes");
-_Static_assert(offsetof(struct sluice_page, seq) == 56, "seq and flags share one word");
-_Static_assert(offsetof(struct sluice_page, flags) == 60, "seq and flags share one word");
+static_assert(sizeof(struct sluice_page) == 208, "the head grows by appending only");
+static_assert(sizeof(struct sluice_node) == 192, "entries are multiples of 8 bytes");
+static_assert(sizeof(struct sluice_pci) == 120, "entries are multiples of 8 bytes");
+static_assert(sizeof(struct sluice_pmu) == 120, "entries are multiples of 8 bytes");
+static_assert(offsetof(struct sluice_page, seq) == 56, "seq and flags share one word");
+static_assert(offsetof(struct sluice_page, flags) == 60, "seq and flags share one word");
 
 /*
  * Fill in the constant head for `node_nr` nodes (at most SLUICE_MAX_NODES): arrays behind the

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note OR MIT
 /*
- * Links of watched PCI functions. Holds a reference on each; lets go of it when the bus says that the
- * device leaves, after which the slot stays GONE until its owner frees it. Never wakes a device,
- * never writes to config space. Called with the sampler's lock held; the notifier takes it.
+ * Links of watched PCI functions. Holds a reference on each; lets go of it when the bus says that
+ * the device leaves, after which the slot stays GONE until its owner frees it. Never wakes a
+ * device, never writes to config space. Called with the sampler's lock held; the notifier takes
+ * it.
  */
 #include <linux/device.h>
 #include <linux/notifier.h>
@@ -237,8 +238,8 @@ void pci_watch_del(struct sampler *s, u32 slot)
 }
 
 /*
- * Runs in the context that removes the device: once before its driver is unbound, once when no look-up
- * finds it any more. The second catches a watch that was put on it in between.
+ * Runs in the context that removes the device: once before its driver is unbound, once when no
+ * look-up finds it any more. The second catches a watch that was put on it in between.
  */
 static int bus_event(struct notifier_block *nb, unsigned long action, void *data)
 {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note OR MIT
 /*
- * Counters of uncore PMUs, made in the kernel for those who may (perfmon_capable). Lets in only PMUs
- * that count for no task, and the software CPU clock so that tests have one: core, kprobe and
+ * Counters of uncore PMUs, made in the kernel for those who may (perfmon_capable). Lets in only
+ * PMUs that count for no task, and the software CPU clock so that tests have one: core, kprobe and
  * breakpoint events stay with perf_event_open(). Called with the sampler's lock held.
  *
- * A counter stays dead after its CPU went away and came back. The hotplug callbacks only count, since
- * making or releasing an event there could deadlock on the hotplug lock; the sampler acts on it.
+ * A counter stays dead after its CPU went away and came back. The hotplug callbacks only count,
+ * since making or releasing an event there could deadlock on the hotplug lock; the sampler acts on
+ * it.
  */
 #include <linux/cpu.h>
 #include <linux/cpuhotplug.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note OR MIT */
 /*
- * Seeded bugs: `make kmod SEED=uaf|lock|leak` builds a module with one of them, so that the test rig can
- * show that it would see such a bug. Never in a module that is installed: without SEED every
- * function here is empty.
+ * Seeded bugs: `make kmod SEED=uaf|lock|leak` builds a module with one of them, so that the test
+ * rig can show that it would see such a bug. Never in a module that is installed: without SEED
+ * every function here is empty.
  */
 #ifndef SLUICE_KMOD_SEED_H
 #define SLUICE_KMOD_SEED_H

@@ -8,12 +8,13 @@
  *	sample.c	when a sample is taken, and how it is published
  *	node.c, pci.c, pmu.c	what a sample consists of
  *
- * Locks, in order: the bus notifier's, sampler.lock, then those of perf, PM and the CPU hotplug. The
- * lock is never held while user memory is touched, so no user can hold up a sample.
+ * Locks, in order: the bus notifier's, sampler.lock, then those of perf, PM and the CPU hotplug.
+ * The lock is never held while user memory is touched, so no user can hold up a sample.
  */
 #ifndef SLUICE_KMOD_SLUICE_H
 #define SLUICE_KMOD_SLUICE_H
 
+#include <linux/fs.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/wait.h>
@@ -22,7 +23,6 @@
 #include "page.h"
 #include "slot.h"
 
-struct file_operations;
 struct pci_dev;
 struct perf_event;
 
@@ -52,7 +52,7 @@ struct pmu_watch {
 
 /* The module's state: one for the one device. All guarded by lock unless said otherwise. */
 struct sampler {
-	struct mutex lock;
+	struct mutex lock;		/* guards all that is not constant */
 	struct sluice_page *page;	/* mapped by users; written by page_publish() only */
 	struct sluice_page *shadow;	/* the next sample is put together here */
 	u32 node_ids[SLUICE_MAX_NODES]; /* constant after init */
@@ -112,7 +112,7 @@ void pci_sample(struct sampler *s);
 /* Register with the CPU hotplug; undo. */
 int pmu_watch_init(void);
 void pmu_watch_fini(void);
-/* Start counting for `owner`. 0 and *slot; -EOPNOTSUPP, -ENXIO, ... as in the ABI header. Locked. */
+/* Start counting for `owner`. 0 and *slot; errors as in the ABI header. Locked. */
 int pmu_watch_add(struct sampler *s, const void *owner, const struct sluice_watch_pmu *arg,
 		  u32 *slot);
 void pmu_watch_del(struct sampler *s, u32 slot);

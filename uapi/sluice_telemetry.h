@@ -29,8 +29,10 @@ extern "C" {
 
 #define SLUICE_DEVICE_PATH "/dev/sluice"
 
-/* Raised when a reader written for an older page or ioctl would misread a newer one. Never lowered.
- * Appended fields and new ioctls do not raise it: sizes, strides and ENOTTY tell of those. */
+/*
+ * Raised when a reader written for an older page or ioctl would misread a newer one. Never lowered.
+ * Appended fields and new ioctls do not raise it: sizes, strides and ENOTTY tell of those.
+ */
 #define SLUICE_ABI_VERSION 1u
 
 /* "SLUICE1\0" read as a little-endian number */
@@ -50,11 +52,11 @@ extern "C" {
 #define SLUICE_PERIOD_MAX_MS 10000u
 
 /* struct sluice_page.flags */
-#define SLUICE_PAGE_NODES     (1u << 0) /* the node entries hold values of the last sample */
-#define SLUICE_PAGE_PCI	      (1u << 1) /* this build of the module can watch PCI functions */
-#define SLUICE_PAGE_PMU	      (1u << 2) /* this build of the module can watch PMU counters */
-#define SLUICE_PAGE_TRUNCATED (1u << 3) /* the machine has more possible nodes than entries */
-#define SLUICE_PAGE_STRESS    (1u << 4) /* module parameter stress: samples without pause */
+#define SLUICE_PAGE_NODES     0x1u  /* the node entries hold values of the last sample */
+#define SLUICE_PAGE_PCI	      0x2u  /* this build of the module can watch PCI functions */
+#define SLUICE_PAGE_PMU	      0x4u  /* this build of the module can watch PMU counters */
+#define SLUICE_PAGE_TRUNCATED 0x8u  /* the machine has more possible nodes than entries */
+#define SLUICE_PAGE_STRESS    0x10u /* module parameter stress: samples without pause */
 
 /*
  * Head of the page, at offset 0. The first part is written once, before the device exists; the
@@ -103,14 +105,18 @@ struct sluice_page {
 };
 
 /* struct sluice_node.flags */
-#define SLUICE_NODE_ONLINE     (1u << 0) /* the byte values hold; else they are zero */
-#define SLUICE_NODE_HAS_CPU    (1u << 1)
-#define SLUICE_NODE_HAS_MEMORY (1u << 2)
+#define SLUICE_NODE_ONLINE     0x1u /* the byte values hold; else they are zero */
+#define SLUICE_NODE_HAS_CPU    0x2u
+#define SLUICE_NODE_HAS_MEMORY 0x4u
 
 #define SLUICE_DISTANCE_UNKNOWN 0u
 
-/* One NUMA node. The values are those of /sys/devices/system/node/nodeN/meminfo, in bytes; like
- * those they may lag by what a CPU has not folded in yet (tens of pages). */
+/*
+ * One NUMA node. The values are those of /sys/devices/system/node/nodeN/meminfo, in bytes; like
+ * those they may lag by what a CPU has not folded in yet (tens of pages). A distance is ACPI's
+ * (SLIT) to the node of the entry with that index, 10 = local, SLUICE_DISTANCE_UNKNOWN if either
+ * is offline.
+ */
 struct sluice_node {
 	__u32 node;			 /* node number, constant */
 	__u32 flags;			 /* SLUICE_NODE_* */
@@ -128,8 +134,7 @@ struct sluice_node {
 	__u64 shmem_thp_bytes;		 /* ShmemHugePages */
 	__u64 file_thp_bytes;		 /* FileHugePages */
 	__u64 reserved[2];		 /* zero */
-	__u8 distance[SLUICE_MAX_NODES]; /* ACPI SLIT distance to the node of entry i, 10 = local;
-					  * SLUICE_DISTANCE_UNKNOWN if either is offline */
+	__u8 distance[SLUICE_MAX_NODES]; /* by entry index */
 };
 
 /*
@@ -150,15 +155,20 @@ struct sluice_node {
 #define SLUICE_SLOT_LOST   4u /* last values kept */
 
 /*
- * struct sluice_pci.flags. BELOW_MAXIMUM: the own link trained below what both its ends can do, which is
- * normal for an idle GPU (judge under load); never set for a root or downstream port: look at
- * what is plugged into it.
+ * struct sluice_pci.flags. BELOW_MAXIMUM: the own link trained below what both its ends can do,
+ * which is normal for an idle GPU (judge under load); never set for a root or downstream port:
+ * look at what is plugged into it.
  */
-#define SLUICE_PCI_EXPRESS	 (1u << 0) /* a PCI Express function; else no link values */
-#define SLUICE_PCI_LIMIT_ABOVE	 (1u << 1) /* the narrowest link is not the function's own */
-#define SLUICE_PCI_BELOW_MAXIMUM (1u << 2)
+#define SLUICE_PCI_EXPRESS	 0x1u /* a PCI Express function; else no link values */
+#define SLUICE_PCI_LIMIT_ABOVE	 0x2u /* the narrowest link is not the function's own */
+#define SLUICE_PCI_BELOW_MAXIMUM 0x4u
 
-/* One watched PCI function. Zero in a link field: not known. */
+/*
+ * One watched PCI function. Zero in a link field: not known. limit_* is the narrowest link on the
+ * way to the root and the function that says so: a root or downstream port speaks of the link
+ * below it. error_bits are PCI_EXP_DEVSTA bits 0-3 (correctable, non-fatal, fatal, unsupported
+ * request); the module never clears them; counts are in sysfs aer_dev_* only.
+ */
 struct sluice_pci {
 	__u32 state;	  /* SLUICE_SLOT_* */
 	__u32 generation; /* raised each time the slot is given out */
@@ -175,18 +185,14 @@ struct sluice_pci {
 	__u32 cur_width;     /* own link now, lanes */
 	__u32 max_speed_mts; /* smaller maximum of the link's two ends (of a port: its own) */
 	__u32 max_width;  /* smaller maximum of the link's two ends, lanes (of a port: its own) */
-	__u32 limit_mbps; /* narrowest link on the way to the root, 10^6 bit/s one way, net of
-			   * the line code (8b/10b, 128b/130b) */
-	__u32 limit_speed_mts; /* speed of that link */
-	__u32 limit_width;     /* width of that link, lanes */
-	__u32 limit_domain;    /* the function that says so; a root or downstream port speaks of
-				 * the link below it */
+	__u32 limit_mbps; /* 10^6 bit/s one way, net of the line code */
+	__u32 limit_speed_mts; /* megatransfers per second a lane */
+	__u32 limit_width;     /* lanes */
+	__u32 limit_domain;
 	__u8 limit_bus;
 	__u8 limit_devfn;
-	__u16 error_bits; /* PCI_EXP_DEVSTA bits 0-3 now: correctable, non-fatal, fatal, unsupported
-			   * request. The module never clears them. */
-	__u16 error_bits_new; /* bits that were clear when the slot was given out and have been seen
-			       * set since. Counts are in sysfs aer_dev_* only. */
+	__u16 error_bits;     /* set now */
+	__u16 error_bits_new; /* seen set, and were clear when the slot was given out */
 	__u16 reserved0;      /* zero */
 	__u32 reserved1;      /* zero */
 	__u64 reserved[5];    /* zero */
@@ -231,12 +237,13 @@ struct sluice_pmu {
  *	ENOTTY		no such ioctl in this module
  *	EFAULT		the structure cannot be read or written; nothing has been changed
  *	E2BIG		the structure is longer than the module's and not zero beyond it (a newer
- *			program asks for something that this module does not know), or > 4096 bytes
- *	EINVAL		size smaller than the first version of the structure (GET_INFO: not as far as
- *			page_bytes), a reserved field that is not zero, a value that can never be right
+ *			program asks for something that this module does not know), or > 4096
+ *	EINVAL		size smaller than the first version of the structure (GET_INFO: smaller
+ *			than up to page_bytes), a reserved field that is not zero, or a value
+ *			that can never be right
  *	EOPNOTSUPP	a flag or a value that is well-formed but not supported by this module
  *	EPERM		the caller lacks the capability, or the slot belongs to another open file
- *	ENOENT		WATCH_PMU: no PMU of that type takes this event; UNWATCH: no slot in use there
+ *	ENOENT		WATCH_PMU: no such PMU, or it has no such event; UNWATCH: slot not in use
  *	ENODEV		WATCH_PCI: no such function
  *	ENXIO		WATCH_PMU: that CPU is not online
  *	EDQUOT		this open file holds its quota of slots
@@ -248,8 +255,8 @@ struct sluice_pmu {
  * open():  EACCES by file mode (0440, group sluice), or if opened for writing; EMFILE: more
  *	    than 1024 open files.
  * mmap():  EPERM for PROT_WRITE on a private mapping, EACCES on a shared one or for a later
- *	    mprotect(PROT_WRITE), EINVAL for an offset that is not 0 or a length that is not page_bytes
- *	    (rounded up to pages).
+ *	    mprotect(PROT_WRITE), EINVAL for an offset that is not 0 or a length other than
+ *	    page_bytes (rounded up to pages).
  * read():  page_bytes at offset 0 into a buffer with room for all, 0 at the end, else EINVAL.
  * poll():  POLLIN from a new sample until read() takes it; with a mapping use EPOLLET.
  * write(): EBADF or EINVAL.
@@ -263,9 +270,9 @@ struct sluice_pmu {
 #define SLUICE_SET_PERIOD _IO(SLUICE_IOC_TYPE, 4) /* struct sluice_set_period */
 
 /* struct sluice_get_info.features */
-#define SLUICE_FEATURE_PCI    (1u << 0)
-#define SLUICE_FEATURE_PMU    (1u << 1)
-#define SLUICE_FEATURE_STRESS (1u << 2) /* loaded with stress=1: not for production */
+#define SLUICE_FEATURE_PCI    0x1u
+#define SLUICE_FEATURE_PMU    0x2u
+#define SLUICE_FEATURE_STRESS 0x4u /* loaded with stress=1: not for production */
 
 /*
  * Who are you? The handshake goes both ways: the caller says which SLUICE_ABI_VERSION it was
