@@ -39,7 +39,7 @@ unit-programs: $(UNIT)
 
 help:
 	@sed -n '2,8p' Makefile | cut -c3-
-	@echo "Other targets: unit, e2e, check-layers, check-format, bench-programs, clean"
+	@echo "Other targets: unit, e2e, check-layers, check-format, bench-programs, bench-compare, fuzz, clean"
 
 # ---- serve: protocol, clients ----
 $(O)/tests/serve/test_serve $(O)/tests/serve/test_hostile: $(O)/libsluice.a
@@ -90,6 +90,19 @@ $(O)/fuzz/fuzz_tokenizer: $(FUZZ_TOKENIZER_SRC) $(wildcard daemon/model/*.h base
 	@echo "  FUZZ    $@"
 	@clang -std=gnu11 $(WARN) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
 		-D_GNU_SOURCE -I. -Idaemon -o $@ $(FUZZ_TOKENIZER_SRC) -lpcre2-8 -lm -pthread
+
+# make fuzz [FUZZ_SECONDS=600]: all three targets one after the other; corpora in $(O)/fuzz/corpus-*
+FUZZ_SECONDS ?= 600
+FUZZ_LEN_gguf := 65536
+FUZZ_LEN_tokenizer := 4096
+FUZZ_LEN_proto := 8192
+.PHONY: fuzz
+fuzz: $(O)/fuzz/fuzz_gguf $(O)/fuzz/fuzz_tokenizer $(O)/fuzz/fuzz_proto
+	@set -e; for t in gguf tokenizer proto; do mkdir -p $(O)/fuzz/corpus-$$t; done; \
+	for t in gguf:$(FUZZ_LEN_gguf) tokenizer:$(FUZZ_LEN_tokenizer) proto:$(FUZZ_LEN_proto); do \
+		$(O)/fuzz/fuzz_$${t%:*} -max_total_time=$(FUZZ_SECONDS) -max_len=$${t#*:} -timeout=30 \
+			-print_final_stats=1 -artifact_prefix=$(O)/fuzz/ \
+			$(O)/fuzz/corpus-$${t%:*} tests/fuzz/seeds/$${t%:*}; done
 
 # ---- kernel module
 # make kmod KDIR=/usr/src/linux-headers-... [W=1] [SEED=uaf|lock|leak]: $(O)/kmod/<release>/sluice.ko (docs/kmod.md)

@@ -15,7 +15,7 @@
 #include "model/gguf.h"
 #include "model/model.h"
 
-#define HOLE_BYTES (256u << 20)
+#define HOLE_BYTES (32u << 20)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
