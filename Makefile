@@ -12,7 +12,9 @@ DEBUG ?=
 comma := ,
 O ?= build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(DEBUG),-debug)
 SHARED ?= ../shared
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 PYTHON ?= /usr/bin/python3
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || cat VERSION)
 
@@ -40,7 +42,7 @@ SRC_serve := $(wildcard daemon/serve/*.c)
 SRC_tools := $(wildcard tools/*.c)
 SRC_lib := $(wildcard uapi/*.c)
 
-ifneq ($(shell $(CC) -dumpmachine | grep -c x86_64),1)
+ifneq ($(shell $(CC) -dumpmachine 2>/dev/null | grep -c x86_64),1)
 SRC_kernels := $(filter-out %_avx2.c %_avx512.c,$(SRC_kernels))
 endif
 

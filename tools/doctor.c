@@ -22,7 +22,9 @@
 #include "kernels/cpu/cpu.h"
 #include "model/model.h"
 #include "store/residency.h"
+#include "tools/client.h"
 #include "tools/diskread.h"
+#include "tools/doctor_machine.h"
 #include "tools/input.h"
 #include "tools/memread.h"
 #include "tools/verbs.h"
@@ -33,7 +35,8 @@
 #define KV_RESERVE     ((uint64_t)1 << 30) /* for KV cache, activations and the system */
 
 struct args {
-	const char *disk, *model;
+	struct client_args client;
+	const char *disk, *model, *root;
 	float seconds;
 	bool no_memory, json, help;
 };
@@ -46,6 +49,9 @@ static const struct opt options[] = {
 	{ "--disk", NULL, OPT_TEXT, AT(disk), "PATH",
 	  .help = "Measure the disk of this GGUF file, or of this directory with a test file of "
 		  "512 MiB." },
+	CLIENT_OPTIONS(struct args),
+	{ "--root", NULL, OPT_TEXT, AT(root), "DIR",
+	  .help = "Look at the nodes and links of this copy of /sys and /proc instead (tests)." },
 	{ "--seconds", NULL, OPT_FLOAT, AT(seconds), "X", 0.1, 60, .def = "1",
 	  .help = "How long each measurement takes." },
 	{ "--no-memory", NULL, OPT_FLAG, AT(no_memory), .help = "Do not measure the memory." },
@@ -76,6 +82,7 @@ struct facts {
 	bool disk_measured, model_given;
 	struct diskread disk;
 	struct fit fit;
+	struct machine machine;
 	struct advice advice[MAX_ADVICE];
 	unsigned n_advice;
 };
@@ -291,17 +298,20 @@ static void advise_pages(struct facts *f)
 		       "transparent huge pages are off: every expert costs many TLB misses");
 }
 
+static void take_advice(void *arg, const char *command, const char *problem)
+{
+	advise(arg, command, "%s", problem);
+}
+
 static void advise_all(struct facts *f)
 {
 	char size[32];
 
 	if (!strcmp(f->level, "scalar"))
 		advise(f, "", "this processor has neither AVX2 nor AVX-512: decoding will be slow");
-	if (f->governor[0] && strcmp(f->governor, "performance"))
-		advise(f, "sudo cpupower frequency-set -g performance",
-		       "the CPU governor is %s: clocks fall while the disk is waited for",
-		       f->governor);
 	advise_pages(f);
+	machine_advise(&f->machine, f->model_given ? f->fit.budget_bytes : f->memory_free / 2,
+		       take_advice, f);
 	if (f->memlock < MEMLOCK_ENOUGH && !f->may_lock)
 		advise(f,
 		       "LimitMEMLOCK=infinity in the unit, or ulimit -l unlimited before sluiced",
@@ -356,6 +366,7 @@ static void print_text(const struct facts *f)
 	       f->memlock == UINT64_MAX ? "no limit" : size_format(a, sizeof(a), f->memlock),
 	       f->may_lock ? " (CAP_IPC_LOCK: no limit)" : "");
 	printf("io_uring   %s\n", f->io_uring);
+	machine_print(&f->machine);
 	if (f->mem_gbs > 0)
 		printf("reads      memory %.1f GB/s on %u cores\n", f->mem_gbs, f->n_cores);
 	if (f->disk_measured)
@@ -430,6 +441,7 @@ static json_t *to_json(const struct facts *f)
 	for (unsigned i = 0; i < f->n_advice; i++)
 		json_array_append_new(list, json_pack("{s:s, s:s}", "problem", f->advice[i].problem,
 						      "command", f->advice[i].command));
+	machine_json(&f->machine, o);
 	json_object_set_new(o, "advice", list);
 	return o;
 }
@@ -440,10 +452,14 @@ static int examine(struct facts *f, const struct args *args, struct err *err)
 	int rc = 0;
 
 	look(f);
-	if (args->model)
+	rc = machine_look(args->root, &f->machine, err);
+	if (!rc && args->model)
 		rc = fit_model(f, args->model, err);
 	if (!rc && !args->no_memory)
 		rc = measure_memory(f, args->seconds, err);
+	if (!rc && !args->no_memory && !args->root)
+		rc = machine_measure_nodes(&f->machine, f->cpus, f->n_cores, (double)args->seconds,
+					   err);
 	if (!rc && disk) {
 		rc = diskread_measure(disk, (double)args->seconds, &f->disk, err);
 		f->disk_measured = !rc;
@@ -455,16 +471,38 @@ static int examine(struct facts *f, const struct args *args, struct err *err)
 	return 0;
 }
 
+/* Where a running daemon's memory is. 0 or the exit status after a sentence. */
+static int ask_daemon(struct machine *m, const struct client_args *client)
+{
+	struct sluice_fault fault = { 0 };
+	char fallbacks[4096];
+	struct sluice *s;
+	int rc = client_open("doctor", client, &s);
+
+	if (rc)
+		return rc;
+	if (sluice_get_status(s, &m->daemon, fallbacks, sizeof(fallbacks), &fault))
+		rc = client_fail("doctor", &fault);
+	m->daemon_asked = !rc;
+	sluice_close(s);
+	return rc;
+}
+
 int verb_doctor(int argc, char **argv)
 {
 	static struct facts facts;
 	struct args args = { 0 };
 	struct err err = { 0 };
-	int rc = input_args("[--model FILE] [--disk PATH] [--json]", options, ARRAY_LEN(options),
-			    argc, argv, &args, &args.help);
+	int rc = input_args("[--model FILE] [--disk PATH] [--socket PATH] [--json]", options,
+			    ARRAY_LEN(options), argc, argv, &args, &args.help);
 
 	if (rc >= 0)
 		return rc;
+	if (args.client.socket) {
+		rc = ask_daemon(&facts.machine, &args.client);
+		if (rc)
+			return rc;
+	}
 	if (examine(&facts, &args, &err)) {
 		fprintf(stderr, "sluice doctor: %s\n", err.text);
 		return EXIT_FAILED;

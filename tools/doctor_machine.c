@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: MIT */
+/* tools/doctor_machine.c: see doctor_machine.h. */
+#include "tools/doctor_machine.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <numa.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "base/size.h"
+#include "tools/memread.h"
+
+#define LOCAL_ENOUGH 0.9 /* share of a node's rows that should lie there */
+
+static void count_governors(const char *root, struct machine *m)
+{
+	for (unsigned cpu = 0; cpu < MEMREAD_MAX_CORES; cpu++) {
+		char path[512], line[32] = "";
+		FILE *f;
+
+		snprintf(path, sizeof(path),
+			 "%s/sys/devices/system/cpu/cpu%u/cpufreq/scaling_governor",
+			 root ? root : "", cpu);
+		f = fopen(path, "re");
+		if (!f)
+			continue;
+		if (fgets(line, sizeof(line), f) && strncmp(line, "performance", 11))
+			m->n_governors++;
+		fclose(f);
+	}
+}
+
+int machine_look(const char *root, struct machine *m, struct err *err)
+{
+	struct telemetry_config config = { .root = root };
+	struct telemetry *t;
+	int rc = telemetry_create(&config, &t, err);
+
+	if (rc)
+		return rc;
+	rc = telemetry_read(t, &m->now);
+	for (unsigned i = 0; i < TELEMETRY_MAX_NOTES && telemetry_note(t, i); i++)
+		snprintf(m->notes[m->n_notes++], sizeof(m->notes[0]), "%s", telemetry_note(t, i));
+	telemetry_destroy(t);
+	count_governors(root, m);
+	return rc ? err_set(err, rc, "nothing can be read of this machine: %s", strerror(-rc)) : 0;
+}
+
+int machine_measure_nodes(struct machine *m, const unsigned *cpus, unsigned n_cpus, double seconds,
+			  struct err *err)
+{
+	unsigned mine[MEMREAD_MAX_CORES];
+
+	if (m->now.n_nodes < 2 || numa_available() < 0)
+		return 0;
+	for (uint32_t i = 0; i < m->now.n_nodes; i++) {
+		uint64_t each, free_bytes = m->now.nodes[i].free_bytes;
+		unsigned n = 0;
+		int rc;
+
+		for (unsigned k = 0; k < n_cpus; k++)
+			if (numa_node_of_cpu((int)cpus[k]) == m->now.nodes[i].id)
+				mine[n++] = cpus[k];
+		if (!n || free_bytes == TELEMETRY_UNKNOWN)
+			continue;
+		each = u64_min((uint64_t)256 << 20, free_bytes / 4 / n);
+		rc = memread_measure(mine, n, each, seconds, &m->node_gbs[i], err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* ---- advice ---- */
+
+static void advise_pages(const struct machine *m, uint64_t want, machine_advise_fn advise,
+			 void *arg)
+{
+	for (uint32_t i = 0; i < m->now.n_nodes && m->now.n_nodes > 1; i++) {
+		const struct telemetry_node *n = &m->now.nodes[i];
+		uint64_t share = want / m->now.n_nodes;
+
+		for (uint32_t k = 0; k < n->n_huge; k++) {
+			const struct telemetry_huge *h = &n->huge[k];
+			char problem[256], command[256], size[32];
+
+			if (h->page_bytes != 2 << 20 || h->free == TELEMETRY_UNKNOWN ||
+			    h->total == TELEMETRY_UNKNOWN || h->free * h->page_bytes >= share)
+				continue;
+			snprintf(problem, sizeof(problem),
+				 "node %d has %" PRIu64
+				 " free huge pages, its share of the experts "
+				 "would take %s",
+				 n->id, h->free, size_format(size, sizeof(size), share));
+			snprintf(command, sizeof(command),
+				 "echo %" PRIu64 " | sudo tee /sys/devices/system/node/node%d/"
+				 "hugepages/hugepages-2048kB/nr_hugepages",
+				 h->total - h->free + share / h->page_bytes + 1, n->id);
+			advise(arg, command, problem);
+		}
+	}
+}
+
+static void advise_links(const struct machine *m, machine_advise_fn advise, void *arg)
+{
+	for (uint32_t i = 0; i < m->now.n_pci; i++) {
+		const struct telemetry_pci *p = &m->now.pci[i];
+		char problem[256], command[64];
+
+		if (p->degraded != TELEMETRY_YES)
+			continue;
+		snprintf(problem, sizeof(problem),
+			 "the PCIe link of %s runs at %.1f GT/s x%" PRIu64 ", both ends could do "
+			 "%.1f GT/s x%" PRIu64 ": check the slot, the riser and the BIOS setting",
+			 p->bdf, (double)p->speed_mts / 1e3, p->width,
+			 (double)p->max_speed_mts / 1e3, p->max_width);
+		snprintf(command, sizeof(command), "sudo lspci -vv -s %s | grep -i lnk", p->bdf);
+		advise(arg, command, problem);
+	}
+}
+
+static void advise_placement(const struct machine *m, machine_advise_fn advise, void *arg)
+{
+	const struct sluice_status_info *d = &m->daemon;
+	uint64_t there = 0, all = d->local_bytes + d->remote_bytes;
+	char problem[256];
+
+	for (uint32_t i = 0; i < d->n_nodes && i < SLUICE_STATUS_NODES; i++)
+		there += d->nodes[i].arena_bytes;
+	for (uint32_t i = 0; i < d->n_nodes && i < SLUICE_STATUS_NODES && there; i++) {
+		double share = d->nodes[i].share_ppm / 1e6;
+		double real = (double)d->nodes[i].arena_bytes / (double)there;
+
+		if (d->nodes[i].node < 0 || real >= LOCAL_ENOUGH * share)
+			continue;
+		snprintf(
+			problem, sizeof(problem),
+			"node %d holds %.0f %% of the experts' memory instead of %.0f %%: its pages "
+			"ran out when the daemon started",
+			d->nodes[i].node, 100 * real, 100 * share);
+		advise(arg, "free memory on that node, then restart sluiced", problem);
+	}
+	if (all && (double)d->local_bytes < LOCAL_ENOUGH * (double)all) {
+		snprintf(problem, sizeof(problem),
+			 "%.0f %% of expert bytes are multiplied by threads of another node",
+			 100 * (double)d->remote_bytes / (double)all);
+		advise(arg, "give sluiced --threads of every node that holds experts", problem);
+	}
+}
+
+void machine_advise(const struct machine *m, uint64_t want_bytes, machine_advise_fn advise,
+		    void *arg)
+{
+	char problem[128];
+
+	if (m->n_governors) {
+		snprintf(problem, sizeof(problem),
+			 "%u CPUs are not under the performance governor: clocks fall while the "
+			 "disk is waited for",
+			 m->n_governors);
+		advise(arg, "sudo cpupower frequency-set -g performance", problem);
+	}
+	advise_pages(m, want_bytes, advise, arg);
+	advise_links(m, advise, arg);
+	if (m->daemon_asked)
+		advise_placement(m, advise, arg);
+}
+
+/* ---- telling ---- */
+
+static void print_node(const struct machine *m, uint32_t i)
+{
+	const struct telemetry_node *n = &m->now.nodes[i];
+	char a[32], b[32];
+
+	printf("node %-5d %u CPUs", n->id, n->n_cpus);
+	if (n->total_bytes != TELEMETRY_UNKNOWN && n->free_bytes != TELEMETRY_UNKNOWN)
+		printf(", %s, %s free", size_format(a, sizeof(a), n->total_bytes),
+		       size_format(b, sizeof(b), n->free_bytes));
+	for (uint32_t k = 0; k < n->n_huge; k++)
+		if (n->huge[k].total && n->huge[k].total != TELEMETRY_UNKNOWN)
+			printf(", %" PRIu64 " of %" PRIu64 " pages of %s free", n->huge[k].free,
+			       n->huge[k].total, size_format(a, sizeof(a), n->huge[k].page_bytes));
+	if (m->now.n_nodes > 1) {
+		printf(", distances");
+		for (uint32_t k = 0; k < m->now.n_nodes; k++)
+			printf(" %u", n->distance[m->now.nodes[k].id]);
+	}
+	if (m->node_gbs[i] > 0)
+		printf(", reads %.1f GB/s", m->node_gbs[i]);
+	else if (n->peak_bytes_per_s != TELEMETRY_UNKNOWN)
+		printf(", firmware says %.1f GB/s", (double)n->peak_bytes_per_s / 1e9);
+	putchar('\n');
+}
+
+static void print_link(const struct telemetry_pci *p)
+{
+	static const char *const verdict[] = { "", ", below its maximum",
+					       ", below its maximum (it may be idle)" };
+
+	printf("pci        %s", p->bdf);
+	if (p->node >= 0)
+		printf(" node %d", p->node);
+	if (p->speed_mts == TELEMETRY_UNKNOWN || p->width == TELEMETRY_UNKNOWN) {
+		printf(", no link\n");
+		return;
+	}
+	printf(", %.1f GT/s x%" PRIu64, (double)p->speed_mts / 1e3, p->width);
+	if (p->max_bandwidth_bytes_per_s != TELEMETRY_UNKNOWN)
+		printf(", %.1f GB/s to the root", (double)p->max_bandwidth_bytes_per_s / 1e9);
+	printf("%s\n", verdict[p->degraded % ARRAY_LEN(verdict)]);
+}
+
+void machine_print(const struct machine *m)
+{
+	for (uint32_t i = 0; i < m->now.n_nodes; i++)
+		print_node(m, i);
+	for (uint32_t i = 0; i < m->now.n_pci; i++)
+		print_link(&m->now.pci[i]);
+	printf("telemetry ");
+	for (int g = 0; g < TELEMETRY_GROUP_NR; g++)
+		printf(" %s %s%s", telemetry_group_name(g),
+		       telemetry_source_name(m->now.groups[g].source),
+		       g + 1 < TELEMETRY_GROUP_NR ? "," : "\n");
+	for (unsigned i = 0; i < m->n_notes; i++)
+		printf("           %s\n", m->notes[i]);
+	for (uint32_t i = 0; m->daemon_asked && i < m->daemon.n_nodes; i++) {
+		const struct sluice_status_node *n = &m->daemon.nodes[i % SLUICE_STATUS_NODES];
+		char a[32];
+
+		printf("placement  node %d: %.1f %% of every expert, %s of the arena, %u threads\n",
+		       n->node, n->share_ppm / 1e4, size_format(a, sizeof(a), n->arena_bytes),
+		       n->workers);
+	}
+	if (m->daemon_asked && !m->daemon.n_nodes)
+		printf("placement  experts are not cut by node, arena %s\n", m->daemon.arena);
+}
+
+static json_t *number_or_null(uint64_t value)
+{
+	return value == TELEMETRY_UNKNOWN ? json_null() : json_integer((json_int_t)value);
+}
+
+void machine_json(const struct machine *m, json_t *o)
+{
+	json_t *nodes = json_array(), *links = json_array(), *notes = json_array();
+
+	for (uint32_t i = 0; i < m->now.n_nodes; i++) {
+		const struct telemetry_node *n = &m->now.nodes[i];
+		json_t *read = m->node_gbs[i] > 0 ? json_integer((json_int_t)(m->node_gbs[i] * 1e9))
+						  : json_null();
+
+		json_array_append_new(nodes, json_pack("{s:i, s:i, s:o, s:o, s:o}", "id", n->id,
+						       "cpus", (int)n->n_cpus, "total_bytes",
+						       number_or_null(n->total_bytes), "free_bytes",
+						       number_or_null(n->free_bytes),
+						       "read_bytes_per_s", read));
+	}
+	for (uint32_t i = 0; i < m->now.n_pci; i++) {
+		const struct telemetry_pci *p = &m->now.pci[i];
+
+		json_array_append_new(
+			links,
+			json_pack("{s:s, s:o, s:o, s:o}", "bdf", p->bdf, "bandwidth_bytes_per_s",
+				  number_or_null(p->bandwidth_bytes_per_s),
+				  "max_bandwidth_bytes_per_s",
+				  number_or_null(p->max_bandwidth_bytes_per_s), "degraded",
+				  p->degraded == TELEMETRY_MAYBE
+					  ? json_null()
+					  : json_boolean(p->degraded == TELEMETRY_YES)));
+	}
+	for (unsigned i = 0; i < m->n_notes; i++)
+		json_array_append_new(notes, json_string(m->notes[i]));
+	json_object_set_new(o, "nodes", nodes);
+	json_object_set_new(o, "pci", links);
+	json_object_set_new(o, "telemetry_notes", notes);
+	if (m->daemon_asked)
+		json_object_set_new(o, "arena_local_share",
+				    m->daemon.local_bytes + m->daemon.remote_bytes
+					    ? json_real((double)m->daemon.local_bytes /
+							(double)(m->daemon.local_bytes +
+								 m->daemon.remote_bytes))
+					    : json_null());
+}
