@@ -110,3 +110,34 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 .PHONY: kmod
 kmod:
 	@SEED=$(SEED) kmod/build.sh '$(KDIR)' $(O)/kmod $(if $(W),W=$(W))
+
+# make check-kmod KDIR=... [LINUX_SOURCE=tree]: sparse, checkpatch --strict, coccinelle; any finding fails
+.PHONY: check-kmod
+check-kmod:
+	@LINUX_SOURCE=$(LINUX_SOURCE) kmod/check.sh '$(KDIR)' $(O)/kmod-check
+
+# ---- kernel module in guests (docs/kmod-testing.md)
+# make test-kmod          every kernel with every topology under QEMU; ROWS= and TOPOLOGIES= narrow it
+# make test-kmod-row      one of them, as make test does: KMOD_ROW=6.1-cloud KMOD_TOPOLOGY=2
+# make test-kmod-debug    a KASAN + lockdep + kmemleak kernel: programs, seeded bugs, FUZZ_SECONDS of fuzz
+KERNELS ?= build/kernels
+KMOD_LOGS ?= build/kmod-logs
+KMOD_ROW ?= 6.1-cloud
+KMOD_TOPOLOGY ?= 2
+FUZZ_SECONDS ?= 1800
+KMOD_GUEST_SRC := $(filter-out %/guest.c,$(wildcard tests/kmod/guest/*.c))
+KMOD_GUEST := $(patsubst tests/kmod/guest/%.c,$(O)/kmod-guest/%,$(KMOD_GUEST_SRC))
+KMOD_ENV = OUT=$(O) KERNELS=$(KERNELS) LOGS=$(KMOD_LOGS)
+$(O)/kmod-guest/%: tests/kmod/guest/%.c tests/kmod/guest/guest.c tests/kmod/guest/guest.h \
+		uapi/sluice_telemetry.h
+	@mkdir -p $(@D)
+	@echo "  GUEST   $@"
+	@$(CC) -static -std=gnu11 $(WARN) $(if $(WERROR),-Werror) -O2 -D_GNU_SOURCE -I. -pthread \
+		-o $@ $< tests/kmod/guest/guest.c
+.PHONY: test-kmod test-kmod-row test-kmod-debug
+test-kmod: setup-kmod $(KMOD_GUEST)
+	@$(KMOD_ENV) tests/kmod/matrix.sh $(O)/kmod-guest
+test-kmod-row: setup-kmod $(KMOD_GUEST)
+	@$(KMOD_ENV) TORN=20000 tests/kmod/row.sh $(KMOD_ROW) $(KMOD_TOPOLOGY) $(O)/kmod-guest
+test-kmod-debug: setup-kmod setup-kmod-debug $(KMOD_GUEST)
+	@$(KMOD_ENV) FUZZ_SECONDS=$(FUZZ_SECONDS) tests/kmod/debug.sh $(O)/kmod-guest

@@ -125,13 +125,23 @@ int guest_load(const char *parameters)
 
 int guest_unload(void)
 {
-	return (int)syscall(SYS_delete_module, "sluice", O_NONBLOCK) ? -errno : 0;
+	if (!syscall(SYS_delete_module, "sluice", O_NONBLOCK))
+		return 0;
+	/* what the kernel says of a module in use; EBUSY only of one that is being loaded */
+	return errno == EAGAIN ? -EBUSY : -errno;
 }
 
 void guest_need(const char *parameters)
 {
-	int rc = guest_load(parameters);
+	int rc = 0, tries = 100;
 
+	/* a program before this one left it: its files may still be closing */
+	while (file_number(-1, GUEST_MODULE_DIR "/refcnt") >= 0 && tries-- &&
+	       (rc = guest_unload()) == -EBUSY)
+		usleep(10000);
+	if (rc && rc != -ENOENT)
+		tap_bail("rmmod of an earlier sluice: %s", strerror(-rc));
+	rc = guest_load(parameters);
 	if (rc)
 		tap_bail("insmod sluice.ko %s: %s", parameters, strerror(-rc));
 }

@@ -44,7 +44,7 @@ int guest_load(const char *parameters);
 /* Unload it. 0 or -errno (-EBUSY while it is used). */
 int guest_unload(void);
 
-/* guest_load() or tap_bail(); unload that bails as well. */
+/* guest_load() or tap_bail(), after the unload of what an earlier program left; unload or bail. */
 void guest_need(const char *parameters);
 void guest_drop(void);
 

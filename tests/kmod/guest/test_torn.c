@@ -105,7 +105,7 @@ int main(int argc, char **argv)
 			 t[i].copies, t[i].seen, t[i].retried);
 		tap_is((long long)t[i].torn, 0, "reader %d: torn copies", i);
 		tap_is((long long)t[i].backwards, 0, "reader %d: steps back", i);
-		tap_ok(t[i].seen > 100, "reader %d saw samples change", i);
+		tap_ok(t[i].seen > 10, "reader %d saw samples change", i);
 	}
 	close(fd);
 	guest_drop();

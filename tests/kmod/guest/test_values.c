@@ -254,7 +254,11 @@ static void test_function(const struct sluice_pci *p, const struct pci_address *
 	       speed && width && (speed < top || width < lanes), "trained below its maximum");
 	tap_note("%s: %u MT/s x%u, narrowest %u Mb/s at bus %x", at->name, speed, width,
 		 p->limit_mbps, p->limit_bus);
-	tap_ok(p->limit_mbps <= speed * width, "the narrowest link bears no more than its own");
+	tap_ok(p->limit_mbps <= speed * width && p->limit_mbps, "narrowest link: no more than own");
+	if (p->limit_speed_mts == speed && p->limit_width == width)
+		tap_ok(!(p->flags & SLUICE_PCI_LIMIT_ABOVE) && p->limit_bus == p->bus &&
+			       p->limit_devfn == p->devfn,
+		       "the narrowest link is its own");
 }
 
 static void test_pci(int fd, const struct sluice_get_info *info, struct sluice_page *copy)
