@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/telemetry/sampler.h: one thread that takes a snapshot ten times a second and publishes it.
+ *
+ * Owns the struct telemetry. Readers (serve, metrics, the engine's policy input) take a whole
+ * snapshot at any time from any thread: they neither lock nor wait for a sample, and a slow file in
+ * /sys delays nobody but the sampler. Created by main, destroyed after its readers.
+ */
+#ifndef SLUICE_TELEMETRY_SAMPLER_H
+#define SLUICE_TELEMETRY_SAMPLER_H
+
+#include "telemetry/telemetry.h"
+
+#define SAMPLER_PERIOD_MS 100
+
+struct sampler_config {
+	struct telemetry_config telemetry; /* its texts are borrowed for the sampler's life */
+	uint32_t period_ms;		   /* 0: no thread, samples are taken by sampler_step() */
+};
+
+struct sampler;
+
+/* Takes the first sample before it returns. 0 or -errno with a sentence. */
+int sampler_create(const struct sampler_config *config, struct sampler **ret, struct err *err);
+
+/* Ends the thread, within the time of one sample. Takes NULL. */
+void sampler_destroy(struct sampler *s);
+
+/* Takes and publishes one sample now: without a thread only, from one thread. */
+void sampler_step(struct sampler *s);
+
+/* The latest snapshot, whole. 0, or -EAGAIN in the improbable case that it was replaced twice while
+ * being copied, several times over. About 60 KiB are copied. Any thread, no lock, no system call. */
+int sampler_get(const struct sampler *s, struct telemetry_snapshot *ret);
+
+/* Samples published so far: a reader that has seen this number need not copy again. Any thread. */
+uint64_t sampler_count(const struct sampler *s);
+
+/* As telemetry_note(), from any thread. The text lives as long as the sampler. */
+const char *sampler_note(const struct sampler *s, unsigned i);
+
+#endif
