@@ -141,3 +141,9 @@ test-kmod-row: setup-kmod $(KMOD_GUEST)
 	@$(KMOD_ENV) TORN=20000 tests/kmod/row.sh $(KMOD_ROW) $(KMOD_TOPOLOGY) $(O)/kmod-guest
 test-kmod-debug: setup-kmod setup-kmod-debug $(KMOD_GUEST)
 	@$(KMOD_ENV) FUZZ_SECONDS=$(FUZZ_SECONDS) tests/kmod/debug.sh $(O)/kmod-guest
+
+# ---- telemetry: a libnvidia-ml for tests
+$(O)/tests/telemetry/test_nvml: $(O)/tests/telemetry/fake_nvml.so
+$(O)/tests/telemetry/fake_nvml.so: tests/unit/telemetry/fake_nvml.c
+	@mkdir -p $(@D)
+	@$(CC) -std=gnu11 $(WARN) -O1 -fPIC -shared -o $@ $<

@@ -150,7 +150,7 @@ static int find_devices(struct nvml *n)
 	if (!count || !handle || count(&found))
 		return -ENOTSUP;
 	for (unsigned i = 0; i < found && n->n < TELEMETRY_MAX_GPUS; i++) {
-		struct nvml_pci p = { { 0 } };
+		struct nvml_pci p;
 		unsigned k = n->n;
 
 		if (handle(i, &n->gpu[k].device))
@@ -161,6 +161,7 @@ static int find_devices(struct nvml *n)
 			n->gpu[k].uuid[0] = '\0';
 		n->gpu[k].name[sizeof(n->gpu[k].name) - 1] = '\0';
 		n->gpu[k].uuid[sizeof(n->gpu[k].uuid) - 1] = '\0';
+		memset(&p, 0, sizeof(p));
 		if (pci && !pci(n->gpu[k].device, &p)) {
 			p.bus_id[sizeof(p.bus_id) - 1] = '\0';
 			normal_bdf(n->gpu[k].bdf, p.bus_id);

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/num.h"
+#include "telemetry/nvml.h"
 #include "telemetry/telemetry.h"
 
 #define MAX_SOURCES  8
@@ -111,6 +112,8 @@ int telemetry_create(const struct telemetry_config *config, struct telemetry **r
 	if (!config->no_perf)
 		add_source(t, &telemetry_perf_source_ops, true);
 	add_source(t, &telemetry_sysfs_ops, false);
+	if (!config->root || !*config->root) /* a recorded tree is not this machine */
+		add_source(t, &telemetry_nvml_ops, false);
 	for (uint32_t i = 0; i < config->n_extra; i++)
 		add_source(t, config->extra[i], false);
 	*ret = t;
