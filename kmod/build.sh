@@ -21,8 +21,11 @@ fi
 release=$(sed -n 's/^#define UTS_RELEASE "\(.*\)"/\1/p' "$uts")
 dir=$out/$release${SEED:+-$SEED}
 mkdir -p "$dir/uapi"
-cp -u "$top"/kmod/*.[ch] "$top/kmod/Kbuild" "$dir/"
-cp -u "$top/uapi/sluice_telemetry.h" "$dir/uapi/"
+for file in "$top"/kmod/*.[ch] "$top/kmod/Kbuild" "$top/uapi/sluice_telemetry.h"; do
+	to=$dir/${file##*/}
+	[ "${file##*/}" != sluice_telemetry.h ] || to=$dir/uapi/sluice_telemetry.h
+	cmp -s "$file" "$to" || cp "$file" "$to"
+done
 dir=$(cd "$dir" && pwd)
 # the variables of our own make (O=, CFLAGS=) mean other things to the kernel's
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL O CFLAGS LDFLAGS CC

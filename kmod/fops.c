@@ -75,8 +75,7 @@ static int sluice_release(struct inode *inode, struct file *file)
 	s->client_nr--;
 	sampler_schedule(s);
 	mutex_unlock(&s->lock);
-	kfree(c);
-	seed_uaf(c);
+	seed_free(c);
 	return 0;
 }
 

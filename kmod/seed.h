@@ -2,7 +2,7 @@
 /*
  * Seeded bugs: `make kmod SEED=uaf|lock|leak` builds a module with one of them, so that the test
  * rig can show that it would see such a bug. Never in a module that is installed: without SEED
- * every function here is empty.
+ * every function here is empty or does what it is named for.
  */
 #ifndef SLUICE_KMOD_SEED_H
 #define SLUICE_KMOD_SEED_H
@@ -26,17 +26,14 @@ static inline void seed_leak(void)
 }
 #endif
 
+/* kfree(), with SEED=uaf followed by a look at the memory just freed: KASAN. */
+static inline void seed_free(void *memory)
+{
+	kfree(memory);
 #ifdef SLUICE_SEED_UAF
-/* A look at memory just freed: KASAN. */
-static inline void seed_uaf(const void *freed)
-{
-	READ_ONCE(*(const u32 *)freed);
-}
-#else
-static inline void seed_uaf(const void *freed)
-{
-}
+	READ_ONCE(*(const u32 *)memory);
 #endif
+}
 
 #ifdef SLUICE_SEED_LOCK
 /* SET_PERIOD takes seed_mutex, then the sampler's lock; GET_INFO the other way: lockdep. */
