@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
 
@@ -19,8 +20,13 @@
 #include "model/tokenizer.h"
 #include "serve/options.h"
 #include "serve/serve.h"
+#include "telemetry/peaks.h"
+#include "telemetry/sampler.h"
 
 struct rooms {
+	struct telemetry_peak peaks[TELEMETRY_MAX_NODES];
+	struct sampler *sampler;	     /* NULL: telemetry could not be had, said once */
+	struct telemetry_snapshot *snapshot; /* the engine's copy of the latest */
 	struct model *model;
 	struct tokenizer *tokenizer;
 	struct engine *engine;
@@ -46,6 +52,69 @@ static void prepare_process(void)
 	}
 }
 
+/* 0, or a sentence about a peaks file that is no good: the daemon runs without all else. */
+static int create_sampler(const struct options *o, struct rooms *r, struct err *err)
+{
+	struct sampler_config config = { .period_ms = SAMPLER_PERIOD_MS };
+	struct err why = { { 0 } };
+	int n = 0;
+
+	if (o->peaks)
+		n = telemetry_load_peaks(o->peaks, r->peaks, TELEMETRY_MAX_NODES, err);
+	if (n < 0)
+		return n;
+	config.telemetry.peaks = r->peaks;
+	config.telemetry.n_peaks = (uint32_t)n;
+	r->snapshot = malloc(sizeof(*r->snapshot));
+	if (!r->snapshot)
+		return err_set(err, -ENOMEM, "no memory for telemetry");
+	if (sampler_create(&config, &r->sampler, &why))
+		log_line(LOG_WARN, "telemetry", "cause=\"%s\", ignoring", why.text);
+	for (unsigned i = 0; r->sampler && sampler_note(r->sampler, i); i++)
+		log_line(LOG_INF, "telemetry", "note=\"%s\"", sampler_note(r->sampler, i));
+	return 0;
+}
+
+/* What a node could give to experts: free pages, cached file pages, or free huge pages. */
+static uint64_t room_on(const struct telemetry_node *n)
+{
+	uint64_t room, huge = 0;
+
+	if (n->free_bytes == TELEMETRY_UNKNOWN)
+		return UINT64_MAX;
+	room = n->free_bytes + (n->file_bytes == TELEMETRY_UNKNOWN ? 0 : n->file_bytes);
+	for (uint32_t i = 0; i < n->n_huge; i++)
+		if (n->huge[i].page_bytes == 2 << 20 && n->huge[i].free != TELEMETRY_UNKNOWN)
+			huge = n->huge[i].free * n->huge[i].page_bytes;
+	return room > huge ? room : huge;
+}
+
+/* The engine's view of the nodes' memory: at its creation and then on its thread. */
+static uint32_t bandwidth_now(void *arg, struct bandwidth_node *ret, uint32_t max)
+{
+	struct rooms *r = arg;
+	uint32_t n = 0;
+
+	if (sampler_get(r->sampler, r->snapshot))
+		return 0;
+	for (uint32_t i = 0; i < r->snapshot->n_nodes && n < max; i++) {
+		const struct telemetry_node *node = &r->snapshot->nodes[i];
+		uint64_t load = telemetry_node_load(r->snapshot, node->id);
+
+		if (!node->total_bytes) /* CPUs without memory */
+			continue;
+		ret[n++] = (struct bandwidth_node){
+			.id = node->id,
+			.free_bytes = room_on(node),
+			.peak_bytes_per_s = node->peak_bytes_per_s == TELEMETRY_UNKNOWN
+						    ? 0
+						    : (double)node->peak_bytes_per_s,
+			.in_use = load == TELEMETRY_UNKNOWN ? -1 : (double)load / 1000,
+		};
+	}
+	return n;
+}
+
 static int create_engine(const struct options *o, const struct cpu_ops *ops, struct rooms *r,
 			 struct err *err)
 {
@@ -65,6 +134,8 @@ static int create_engine(const struct options *o, const struct cpu_ops *ops, str
 		.trace_path = o->trace,
 		.no_fill = o->no_fill,
 		.numa = o->numa,
+		.bandwidth = r->sampler ? bandwidth_now : NULL,
+		.bandwidth_arg = r,
 	};
 
 	return engine_create(&config, r->model, r->tokenizer, &r->engine, err);
@@ -108,7 +179,9 @@ static int build(const struct options *o, struct rooms *r, struct err *err)
 		return err_set(err, rc, "--cpu %s: %s", o->cpu,
 			       rc == -ENOTSUP ? "this processor cannot run it"
 					      : "not one of auto, scalar, avx2, avx512");
-	rc = model_open(o->model, &r->model, err);
+	rc = create_sampler(o, r, err);
+	if (!rc)
+		rc = model_open(o->model, &r->model, err);
 	if (!rc)
 		rc = tokenizer_create(r->model->gguf, NULL, &r->tokenizer, err);
 	if (!rc)
@@ -119,6 +192,7 @@ static int build(const struct options *o, struct rooms *r, struct err *err)
 	serve.model = r->model;
 	serve.tokenizer = r->tokenizer;
 	serve.engine = r->engine;
+	serve.sampler = r->sampler;
 	rc = serve_create(&serve, &r->serve, err);
 	if (!rc)
 		rc = engine_start(r->engine);
@@ -132,6 +206,8 @@ static void tear_down(struct rooms *r)
 	serve_destroy(r->serve);
 	tokenizer_destroy(r->tokenizer);
 	model_destroy(r->model);
+	sampler_destroy(r->sampler);
+	free(r->snapshot);
 }
 
 int main(int argc, char **argv)

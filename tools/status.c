@@ -50,6 +50,25 @@ struct number {
 	uint64_t value;
 };
 
+/* "memory=sysfs disks=none" -> {"memory": "sysfs", "disks": null} */
+static json_t *sources_json(const char *text)
+{
+	json_t *o = json_object();
+	char copy[sizeof(((struct sluice_status_info *)0)->telemetry)], *rest = copy, *word;
+
+	snprintf(copy, sizeof(copy), "%s", text);
+	while ((word = strsep(&rest, " ")) != NULL) {
+		char *source = strchr(word, '=');
+
+		if (!source)
+			continue;
+		*source++ = '\0';
+		json_object_set_new(o, word,
+				    strcmp(source, "none") ? json_string(source) : json_null());
+	}
+	return o;
+}
+
 static json_t *nodes_json(const struct sluice_status_info *s)
 {
 	json_t *array = json_array();
@@ -99,6 +118,8 @@ static json_t *to_json(const struct sluice_status_info *s, const char *fallbacks
 	json_object_set_new(o, "stall_seconds", json_real((double)s->stall_ns / 1e9));
 	json_object_set_new(o, "read_busy_seconds", json_real((double)s->read_busy_ns / 1e9));
 	json_object_set_new(o, "nodes", nodes_json(s));
+	json_object_set_new(o, "telemetry",
+			    json_pack("{s:o}", "sources", sources_json(s->telemetry)));
 	json_object_set_new(o, "local_bytes", json_integer((json_int_t)s->local_bytes));
 	json_object_set_new(o, "remote_bytes", json_integer((json_int_t)s->remote_bytes));
 	json_object_set_new(o, "uptime_seconds", json_real((double)s->uptime_ns / 1e9));

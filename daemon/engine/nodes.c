@@ -15,13 +15,12 @@ static uint32_t ask_libnuma(struct bandwidth_node ret[NODES_MOST])
 		return 0;
 	mems = numa_get_mems_allowed();
 	for (int id = 0; mems && id <= numa_max_node() && n < NODES_MOST; id++) {
-		long long free_bytes = 0;
+		long long bytes = numa_node_size64(id, NULL);
 
-		if (!numa_bitmask_isbitset(mems, (unsigned)id) ||
-		    numa_node_size64(id, &free_bytes) <= 0)
+		if (!numa_bitmask_isbitset(mems, (unsigned)id) || bytes <= 0)
 			continue;
 		ret[n++] = (struct bandwidth_node){ .id = id,
-						    .free_bytes = (uint64_t)free_bytes,
+						    .free_bytes = (uint64_t)bytes,
 						    .in_use = -1 };
 	}
 	if (mems)

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* daemon/serve/info.c: what clients ask about the model and the daemon, as wire structs. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/num.h"
 #include "model/gguf.h"
 #include "serve/private.h"
+#include "telemetry/sampler.h"
 
 /* Copies as much as fits; a NUL always. Cuts before a UTF-8 character that would not fit whole. */
 static void put_text(char *dst, size_t room, const char *src)
@@ -84,6 +86,25 @@ static uint32_t count_conns(const struct serve *s)
 	return n;
 }
 
+/* "memory=sysfs hugepages=sysfs ...": who measures what now. */
+static void put_telemetry(char *dst, size_t room, const struct sampler *sampler)
+{
+	struct telemetry_snapshot *now = sampler ? malloc(sizeof(*now)) : NULL;
+	size_t used = 0;
+
+	dst[0] = '\0';
+	for (int g = 0; now && !sampler_get(sampler, now) && g < TELEMETRY_GROUP_NR; g++) {
+		int n = snprintf(dst + used, room - used, "%s%s=%s", used ? " " : "",
+				 telemetry_group_name(g),
+				 telemetry_source_name(now->groups[g].source));
+
+		if (n < 0 || (size_t)n >= room - used)
+			break;
+		used += (size_t)n;
+	}
+	free(now);
+}
+
 size_t info_status(const struct serve *s, struct sluice_status_info *ret, char *fallbacks,
 		   size_t room)
 {
@@ -133,6 +154,7 @@ size_t info_status(const struct serve *s, struct sluice_status_info *ret, char *
 	PUT(ret->policy, e.policy);
 	PUT(ret->version, SLUICE_VERSION);
 	PUT(ret->failure, e.failure);
+	put_telemetry(ret->telemetry, sizeof(ret->telemetry), s->config.sampler);
 	for (uint32_t i = 0; i < e.n_nodes && i < SLUICE_STATUS_NODES; i++)
 		ret->nodes[i] = (struct sluice_status_node){
 			.node = e.nodes[i].node,

@@ -18,7 +18,7 @@ struct budget_option {
 };
 
 struct options {
-	const char *model, *socket, *policy, *trace, *cpu;
+	const char *model, *socket, *policy, *trace, *cpu, *peaks;
 	struct budget_option host_budget;
 	uint32_t threads, ctx, parallel, batch;
 	uint32_t kv_type, io; /* enum kv_type, enum reader_kind */
