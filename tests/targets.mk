@@ -116,6 +116,14 @@ kmod:
 check-kmod:
 	@LINUX_SOURCE=$(LINUX_SOURCE) kmod/check.sh '$(KDIR)' $(O)/kmod-check
 
+# The ABI header alone in C11 and C++17: built with the unit test of the page.
+$(O)/tests/kmod/test_page: $(O)/obj/header_alone.stamp
+$(O)/obj/header_alone.stamp: tests/unit/kmod/header_alone.c uapi/sluice_telemetry.h
+	@mkdir -p $(@D)
+	@$(CC) -std=c11 -Wall -Wextra -Wshadow -Wpedantic -Wpadded -Werror -I. -fsyntax-only $<
+	@$(CXX) -x c++ -std=c++17 -Wall -Wextra -Wshadow -Wpedantic -Wpadded -Werror -I. -fsyntax-only $<
+	@touch $@
+
 # ---- kernel module in guests (docs/kmod-testing.md)
 # make test-kmod          every kernel with every topology under QEMU; ROWS= and TOPOLOGIES= narrow it
 # make test-kmod-row      one of them, as make test does: KMOD_ROW=6.1-cloud KMOD_TOPOLOGY=2
