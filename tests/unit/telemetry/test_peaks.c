@@ -77,9 +77,11 @@ static void test_bad(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		err_clear(&err);
 		assert_int_equal(load(texts[i], p, 4, &err), -EINVAL);
 		assert_non_null(strstr(err.text, path));
 	}
+	err_clear(&err);
 	assert_int_equal(telemetry_load_peaks("/nonexistent/peaks.json", p, 4, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "/nonexistent/peaks.json"));
 }
