@@ -77,7 +77,7 @@ rc=0
 timeout -k 5 "$LIMIT" "$qemu" -accel "${ACCEL:-tcg,thread=multi}" -cpu max -machine q35 \
 	-m "$MEMORY" "$@" ${MORE:-} -nodefaults -no-reboot -display none \
 	-serial "file:$log" -serial "file:$tap" -kernel "$kernel/vmlinuz" -initrd "$initrd" \
-	-append "console=ttyS0 loglevel=7 panic=-1 rdinit=/init movablecore=512M \
+	-append "console=ttyS0 loglevel=5 panic=-1 rdinit=/init movablecore=512M \
 rig.limit=${PROGRAM_LIMIT:-60} ${APPEND:-}" < /dev/null >&2 || rc=$?
 seconds=$(($(date +%s) - start))
 exec "$here/judge.sh" "$name" "$log" "$tap" "$rc" "$seconds"

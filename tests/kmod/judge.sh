@@ -10,8 +10,8 @@ name=$1 log=$2 tap=$3 rc=$4 seconds=$5
 bad='BUG:|WARNING:|Oops|KASAN|UBSAN|ODEBUG:|DEBUG_LOCKS_WARN|suspicious RCU|Kernel panic'
 bad="$bad|possible (circular|recursive) locking|possible irq lock inversion|inconsistent lock state"
 bad="$bad|INFO: (task|rcu|trying|possible)|scheduling while atomic|sleeping function called"
-bad="$bad|general protection|unable to handle|Call Trace|leaked|unreferenced object|bad page state"
-bad="$bad|rig: the module is still loaded"
+bad="$bad|general protection|unable to handle|leaked|unreferenced object|bad page state"
+bad="$bad|rig: broken"
 
 why=
 [ "$rc" -eq 0 ] || why="$why; qemu ended with $rc"
@@ -33,7 +33,7 @@ lines=$(cat "$log" "$clean" 2>/dev/null | grep -aE "$bad" | grep -avE '^ *#? *ex
 
 if [ -z "$why" ]; then
 	echo "ok   $name: $passed passed ($skipped skipped), $seconds s"
-	grep '^ok .*# SKIP' "$clean" | sed 's/^ok [0-9]* - /     skipped: /' || true
+	grep -E '^ *ok .*# SKIP' "$clean" | sed 's/^ *ok [0-9]* -* */     not tried: /' || true
 	exit 0
 fi
 echo "FAIL $name: ${why#; }, $seconds s"
