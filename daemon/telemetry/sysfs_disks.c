@@ -50,13 +50,14 @@ static bool one_controller(void *arg, const char *name)
 static int node_of_subsystem(const struct fs *fs, const char *link)
 {
 	struct controllers c = { fs, -1, 0 };
-	const char *at = strstr(link, "/nvme-subsys");
+	static const char parent[] = "/nvme-subsystem/";
+	const char *at = strstr(link, parent);
 	char path[FS_PATH_MAX];
 	size_t len;
 
 	if (!at)
 		return -1;
-	at++;
+	at += sizeof(parent) - 1;
 	len = strcspn(at, "/");
 	snprintf(path, sizeof(path), "sys/class/nvme-subsystem/%.*s", (int)len, at);
 	fs_list(fs, path, one_controller, &c);
