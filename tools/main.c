@@ -24,6 +24,7 @@ static const struct verb verbs[] = {
 	{ "bench", verb_bench, "prompt and generation speed, like llama-bench" },
 	{ "doctor", verb_doctor, "measures this machine and says what to change" },
 	{ "telemetry", verb_telemetry, "what memory, nodes, links and disks bear now" },
+	{ "metrics", verb_metrics, "daemon and machine as Prometheus text" },
 	{ "inspect", verb_inspect, "what a model file holds" },
 	{ "tokenize", verb_tokenize, "text to tokens and back" },
 	{ "trace", verb_trace, "routing traces: convert, describe, replay" },

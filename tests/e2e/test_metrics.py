@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""Description: `sluice metrics` is well-formed Prometheus text and agrees with `sluice status`."""
+import json
+import re
+
+from daemon import BUILD, ROOT, Daemon, sluice
+import subprocess
+
+SAMPLE = re.compile(r'^([a-z_]+)(\{[a-z]+="(?:[^"\\\n]|\\.)*"(?:,[a-z]+="(?:[^"\\\n]|\\.)*")*\})? (\S+)$')
+
+
+def parse(text):
+    """{name with labels: value}, after checking what the format asks for."""
+    kinds, values, family = {}, {}, None
+    assert text.endswith("\n")
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            family = line.split()[2]
+            assert family not in kinds, f"{family} comes twice"
+        elif line.startswith("# TYPE "):
+            _, _, name, kind = line.split()
+            assert name == family and kind in ("counter", "gauge")
+            kinds[name] = kind
+        else:
+            m = SAMPLE.match(line)
+            assert m, line
+            assert m[1] == family and family in kinds
+            assert (kinds[family] == "counter") == family.endswith("_total")
+            assert m[1] + (m[2] or "") not in values
+            values[m[1] + (m[2] or "")] = float(m[3])
+    return values
+
+
+def test_metrics_agree_with_status(tmp_path):
+    with Daemon(ROOT / "models" / "demo-moe-q4_k_m.gguf", "--numa", "split:2") as d:
+        d.generate_ids([1, 2, 3], "--max-tokens", "5")
+        d.filled()
+        status = d.status()
+        out = tmp_path / "sluice.prom"
+        p = subprocess.run([str(BUILD / "sluice"), "metrics", "--socket", d.socket, "--output", str(out)],
+                           capture_output=True, text=True, timeout=60)
+        assert p.returncode == 0 and not p.stdout, p.stderr
+        values = parse(out.read_text())
+        assert [f.name for f in tmp_path.iterdir()] == ["sluice.prom"]
+        assert values["sluice_up"] == 1
+        for name, key in (("tokens_generated_total", "tokens_generated"), ("expert_hits_total", "hits"),
+                          ("expert_misses_total", "misses"), ("disk_read_bytes_total", "bytes_read"),
+                          ("budget_bytes", "budget_bytes"), ("experts", "experts_total")):
+            assert values["sluice_" + name] == status[key], name
+        assert any(k.startswith("sluice_build_info{") for k in values)
+
+
+def test_machine_alone():
+    p = subprocess.run([str(BUILD / "sluice"), "metrics"], capture_output=True, text=True, timeout=60)
+    assert p.returncode == 0, p.stderr
+    values = parse(p.stdout)
+    total = sum(v for k, v in values.items() if k.startswith("sluice_node_memory_bytes{"))
+    meminfo = int(re.search(r"MemTotal:\s+(\d+) kB", open("/proc/meminfo").read())[1]) * 1024
+    assert abs(total - meminfo) <= 0.2 * meminfo
+    assert not any(k.startswith("sluice_tokens") for k in values)
+
+
+def test_refusals(tmp_path):
+    p = subprocess.run([str(BUILD / "sluice"), "metrics", "--socket", str(tmp_path / "none")], capture_output=True,
+                       text=True, timeout=60)
+    assert p.returncode == 3
+    p = subprocess.run([str(BUILD / "sluice"), "metrics", "--output", str(tmp_path / "no" / "dir.prom")],
+                       capture_output=True, text=True, timeout=60)
+    assert p.returncode == 1 and "dir.prom" in p.stderr
