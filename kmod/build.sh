@@ -24,7 +24,7 @@ mkdir -p "$dir/uapi"
 for file in "$top"/kmod/*.[ch] "$top/kmod/Kbuild" "$top/uapi/sluice_telemetry.h"; do
 	to=$dir/${file##*/}
 	[ "${file##*/}" != sluice_telemetry.h ] || to=$dir/uapi/sluice_telemetry.h
-	cmp -s "$file" "$to" || cp "$file" "$to"
+	cmp -s "$file" "$to" 2>/dev/null || cp "$file" "$to"
 done
 dir=$(cd "$dir" && pwd)
 # the variables of our own make (O=, CFLAGS=) mean other things to the kernel's

@@ -73,7 +73,7 @@ static int watch_pci(struct sampler *s, struct client *c, union sluice_arg *arg)
 	rc = pci_watch_add(s, c, &arg->watch_pci, &slot);
 	if (rc)
 		return rc;
-	sampler_take(s);
+	sampler_publish(s);
 	arg->watch_pci.slot = slot;
 	arg->watch_pci.generation = page_pci(s->shadow)[slot].generation;
 	return 0;
@@ -100,7 +100,7 @@ static int watch_pmu(struct sampler *s, struct client *c, union sluice_arg *arg)
 	rc = pmu_watch_add(s, c, &arg->watch_pmu, &slot);
 	if (rc)
 		return rc;
-	sampler_take(s);
+	sampler_publish(s);
 	arg->watch_pmu.slot = slot;
 	arg->watch_pmu.generation = page_pmu(s->shadow)[slot].generation;
 	return 0;
@@ -120,17 +120,21 @@ static int unwatch(struct sampler *s, struct client *c, union sluice_arg *arg)
 	switch (arg->unwatch.what) {
 	case SLUICE_UNWATCH_PCI:
 		rc = slot_check(&s->pci_slots, c, slot);
-		if (!rc)
-			pci_watch_del(s, slot);
-		return rc;
+		if (rc)
+			return rc;
+		pci_watch_del(s, slot);
+		break;
 	case SLUICE_UNWATCH_PMU:
 		rc = slot_check(&s->pmu_slots, c, slot);
-		if (!rc)
-			pmu_watch_del(s, slot);
-		return rc;
+		if (rc)
+			return rc;
+		pmu_watch_del(s, slot);
+		break;
 	default:
 		return -EINVAL;
 	}
+	sampler_publish(s);
+	return 0;
 }
 
 static int set_period(struct sampler *s, struct client *c, union sluice_arg *arg)

@@ -142,7 +142,8 @@ static bool is_awake(struct pci_dev *pdev, bool *ret_put)
 	return pdev->current_state == PCI_D0 || pdev->current_state == PCI_UNKNOWN;
 }
 
-static void sample_slot(struct sampler *s, u32 slot)
+/* Registers read: 1 or, when it is asleep, 0. */
+static u32 sample_slot(struct sampler *s, u32 slot)
 {
 	struct sluice_pci *out = &page_pci(s->shadow)[slot];
 	struct pci_watch *p = &s->pci[slot];
@@ -150,18 +151,23 @@ static void sample_slot(struct sampler *s, u32 slot)
 
 	if (!is_awake(p->pdev, &put)) {
 		out->state = SLUICE_SLOT_ASLEEP;
-		return;
+		return 0;
 	}
 	out->state = SLUICE_SLOT_OK;
 	out->updated_ns = s->shadow->updated_ns;
 	if (out->flags & SLUICE_PCI_EXPRESS) {
-		fill_link(p->pdev, out);
 		out->error_bits = read_errors(p->pdev);
+		if (!p->known) {
+			fill_maximum(p->pdev, out);
+			p->errors_at_start = out->error_bits;
+			p->known = true;
+		}
 		out->error_bits_new |= out->error_bits & ~p->errors_at_start;
+		fill_link(p->pdev, out);
 	}
-	s->shadow->pci_ops++;
 	if (put)
 		pm_runtime_put(&p->pdev->dev);
+	return 1;
 }
 
 void pci_sample(struct sampler *s)
@@ -171,7 +177,7 @@ void pci_sample(struct sampler *s)
 	s->shadow->pci_ops = 0;
 	for (i = 0; i < s->pci_slots.nr; i++)
 		if (s->pci[i].pdev)
-			sample_slot(s, i);
+			s->shadow->pci_ops += sample_slot(s, i);
 }
 
 static void fill_identity(struct pci_dev *pdev, struct sluice_pci *out)
@@ -195,7 +201,6 @@ int pci_watch_add(struct sampler *s, const void *owner, const struct sluice_watc
 	struct sluice_pci *out;
 	struct pci_dev *pdev;
 	u32 generation;
-	bool put;
 	int rc;
 
 	if (arg->domain > INT_MAX)
@@ -211,14 +216,8 @@ int pci_watch_add(struct sampler *s, const void *owner, const struct sluice_watc
 	memset(out, 0, sizeof(*out));
 	out->generation = generation;
 	fill_identity(pdev, out);
-	s->pci[*slot].errors_at_start = 0;
-	if (pci_is_pcie(pdev) && is_awake(pdev, &put)) {
-		fill_maximum(pdev, out);
-		s->pci[*slot].errors_at_start = read_errors(pdev);
-		if (put)
-			pm_runtime_put(&pdev->dev);
-	}
-	s->pci[*slot].pdev = pdev;
+	s->pci[*slot] = (struct pci_watch){ .pdev = pdev };
+	sample_slot(s, *slot);
 	return 0;
 out_put:
 	pci_dev_put(pdev);

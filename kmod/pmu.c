@@ -88,14 +88,30 @@ static void drop_event(struct pmu_watch *p)
 }
 
 /*
- * Has the counter died with its CPU? A driver may have moved it to another one, which is fine. Not
- * read while the CPU is offline: the count would be that of the last moment.
+ * Note where the driver put the event. `before` is how often p->cpu had come and gone before the event
+ * was made: if that changed meanwhile the next sample sees it.
  */
-static bool is_dead(const struct pmu_watch *p)
+static void adopt(struct pmu_watch *p, struct perf_event *event, u32 before)
 {
-	if (READ_ONCE(p->event->cpu) != p->cpu)
-		return false;
-	return hotplug_read(p->cpu) != p->hotplug_nr;
+	p->event = event;
+	p->event_cpu = READ_ONCE(event->cpu);
+	p->hotplug_nr = p->event_cpu == p->cpu ? before : hotplug_read(p->event_cpu);
+}
+
+/*
+ * Has the counter died with its CPU? A driver may move it to another CPU while its own goes (uncore
+ * drivers do), so it is given up only when that is gone, or gone and back.
+ */
+static bool is_dead(struct pmu_watch *p)
+{
+	u32 nr;
+
+	if (READ_ONCE(p->event->cpu) != p->event_cpu)
+		adopt(p, p->event, hotplug_read(p->cpu));
+	if (!cpu_online(p->event_cpu))
+		return true;
+	nr = hotplug_read(p->event_cpu);
+	return !(nr & 1) && nr != p->hotplug_nr;
 }
 
 /* Make the counter anew if its CPU is there. 0 with a new generation, or why not. */
@@ -103,22 +119,22 @@ static int revive(struct sampler *s, u32 slot)
 {
 	struct sluice_pmu *out = &page_pmu(s->shadow)[slot];
 	struct pmu_watch *p = &s->pmu[slot];
+	u32 before = hotplug_read(p->cpu);
 	struct perf_event *event;
-	u32 nr = hotplug_read(p->cpu);
 
 	if (!is_cpu_there(p->cpu))
 		return -ENXIO;
 	event = make_event(out);
 	if (IS_ERR(event))
 		return PTR_ERR(event);
-	p->event = event;
-	p->hotplug_nr = nr;
+	adopt(p, event, before);
 	out->generation++;
 	s->shadow->pmu_created++;
 	return 0;
 }
 
-static void sample_slot(struct sampler *s, u32 slot)
+/* Counters read: 1 or, while it is lost, 0. */
+static u32 sample_slot(struct sampler *s, u32 slot)
 {
 	struct sluice_pmu *out = &page_pmu(s->shadow)[slot];
 	struct pmu_watch *p = &s->pmu[slot];
@@ -127,12 +143,12 @@ static void sample_slot(struct sampler *s, u32 slot)
 		drop_event(p);
 	if (!p->event && revive(s, slot)) {
 		out->state = SLUICE_SLOT_LOST;
-		return;
+		return 0;
 	}
 	out->count = perf_event_read_value(p->event, &out->enabled_ns, &out->running_ns);
 	out->state = SLUICE_SLOT_OK;
 	out->updated_ns = s->shadow->updated_ns;
-	s->shadow->pmu_ops++;
+	return 1;
 }
 
 void pmu_sample(struct sampler *s)
@@ -143,7 +159,7 @@ void pmu_sample(struct sampler *s)
 	s->shadow->pmu_created = 0;
 	for (i = 0; i < s->pmu_slots.nr; i++)
 		if (s->pmu_slots.owner[i])
-			sample_slot(s, i);
+			s->shadow->pmu_ops += sample_slot(s, i);
 }
 
 int pmu_watch_add(struct sampler *s, const void *owner, const struct sluice_watch_pmu *arg,
@@ -160,7 +176,7 @@ int pmu_watch_add(struct sampler *s, const void *owner, const struct sluice_watc
 		.bytes_per_count = arg->bytes_per_count,
 	};
 	struct perf_event *event;
-	u32 nr;
+	u32 before;
 	int rc;
 
 	if (arg->cpu >= nr_cpu_ids || !cpu_possible(arg->cpu))
@@ -170,7 +186,7 @@ int pmu_watch_add(struct sampler *s, const void *owner, const struct sluice_watc
 	rc = slot_take(&s->pmu_slots, owner, slot);
 	if (rc)
 		return rc;
-	nr = hotplug_read(arg->cpu);
+	before = hotplug_read(arg->cpu);
 	event = make_event(&entry);
 	if (IS_ERR(event)) {
 		slot_drop(&s->pmu_slots, *slot);
@@ -180,9 +196,9 @@ int pmu_watch_add(struct sampler *s, const void *owner, const struct sluice_watc
 	entry.node = cpu_to_node(arg->cpu);
 	entry.generation = page_pmu(s->shadow)[*slot].generation + 1;
 	page_pmu(s->shadow)[*slot] = entry;
-	s->pmu[*slot].event = event;
 	s->pmu[*slot].cpu = arg->cpu;
-	s->pmu[*slot].hotplug_nr = nr;
+	adopt(&s->pmu[*slot], event, before);
+	sample_slot(s, *slot);
 	return 0;
 }
 

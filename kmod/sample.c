@@ -23,8 +23,9 @@ static u64 lap(u64 *mark)
 	return spent;
 }
 
-static void publish(struct sampler *s)
+void sampler_publish(struct sampler *s)
 {
+	lockdep_assert_held(&s->lock);
 	preempt_disable();
 	page_publish(s->page, s->shadow);
 	preempt_enable();
@@ -47,7 +48,7 @@ void sampler_take(struct sampler *s)
 	pmu_sample(s);
 	head->pmu_cost_ns = lap(&mark);
 	head->cost_total_ns += mark - head->updated_ns;
-	publish(s);
+	sampler_publish(s);
 	/* on the page with the next sample */
 	head->publish_cost_ns = lap(&mark);
 	head->cost_total_ns += head->publish_cost_ns;

@@ -40,6 +40,7 @@ struct client {
 /* A watched PCI function; the values are in the shadow's entry of the same index. */
 struct pci_watch {
 	struct pci_dev *pdev; /* a reference, NULL when free or gone */
+	bool known;	      /* its constant part has been read: not before it was awake */
 	u16 errors_at_start;
 };
 
@@ -47,7 +48,8 @@ struct pci_watch {
 struct pmu_watch {
 	struct perf_event *event; /* NULL while lost */
 	u32 cpu;		  /* where it was asked for */
-	u32 hotplug_nr;		  /* of that CPU when the event was made */
+	u32 event_cpu;		  /* where the driver put it */
+	u32 hotplug_nr;		  /* of event_cpu when the event came there */
 };
 
 /* The module's state: one for the one device. All guarded by lock unless said otherwise. */
@@ -81,6 +83,9 @@ void sampler_fini(struct sampler *s);
 /* Take one sample now and publish it. The caller holds the lock and may sleep. */
 void sampler_take(struct sampler *s);
 
+/* Publish the shadow as it is: a slot has come or gone, no new sample. Locked. */
+void sampler_publish(struct sampler *s);
+
 /* The period in force, milliseconds: the smallest wish. The caller holds the lock. */
 u32 sampler_period_ms(const struct sampler *s);
 
@@ -102,7 +107,7 @@ void pci_watch_fini(void);
 /* Start watching for `owner`. 0 and *slot; -ENODEV, -EDQUOT, -ENOSPC. Locked. */
 int pci_watch_add(struct sampler *s, const void *owner, const struct sluice_watch_pci *arg,
 		  u32 *slot);
-/* Stop watching a slot that is in use. Locked. */
+/* Stop watching a slot that is in use; the caller publishes. Locked. */
 void pci_watch_del(struct sampler *s, u32 slot);
 /* Read the links of all slots into the shadow. Locked. */
 void pci_sample(struct sampler *s);

@@ -120,7 +120,7 @@ struct sluice_page {
 struct sluice_node {
 	__u32 node;			 /* node number, constant */
 	__u32 flags;			 /* SLUICE_NODE_* */
-	__u64 updated_ns;		 /* updated_ns of the sample these values are from */
+	__u64 updated_ns;		 /* updated_ns of the head when these values were read */
 	__u64 total_bytes;		 /* MemTotal: managed by the page allocator */
 	__u64 free_bytes;		 /* MemFree */
 	__u64 file_bytes;		 /* FilePages: page cache with shmem */
@@ -147,6 +147,8 @@ struct sluice_node {
  *	  |              |  CPU offline, or the counter cannot be made
  *	  |              +-----------> LOST --> OK, generation + 1	(PMU, when the CPU is back)
  *	  +-- UNWATCH, close() -- from every state
+ *
+ * On the page: WATCH_* and UNWATCH at once, close() with the next sample.
  */
 #define SLUICE_SLOT_FREE   0u /* every other field of the entry is zero, save generation */
 #define SLUICE_SLOT_OK	   1u
@@ -172,7 +174,7 @@ struct sluice_node {
 struct sluice_pci {
 	__u32 state;	  /* SLUICE_SLOT_* */
 	__u32 generation; /* raised each time the slot is given out */
-	__u64 updated_ns; /* updated_ns of the sample these values are from */
+	__u64 updated_ns; /* updated_ns of the head when these values were read */
 	__u32 domain;	  /* PCI domain (segment) */
 	__u8 bus;
 	__u8 devfn;	  /* device << 3 | function */
@@ -213,7 +215,7 @@ struct sluice_pci {
 struct sluice_pmu {
 	__u32 state;	  /* SLUICE_SLOT_* */
 	__u32 generation; /* raised when the slot is given out and when the counter is made anew */
-	__u64 updated_ns; /* updated_ns of the sample these values are from */
+	__u64 updated_ns; /* updated_ns of the head when these values were read */
 	__u32 type;	  /* perf_event_attr.type */
 	__u32 cpu;	  /* the CPU it is read on */
 	__s32 node;	  /* NUMA node of that CPU, -1 = not known */
@@ -299,7 +301,7 @@ struct sluice_get_info {
 	__u8 module_version[32]; /* out: text, ends with a zero byte */
 };
 
-/* Watch a PCI function, from the next sample on (the slot is on the page before this returns). */
+/* Watch a PCI function. The slot, read once, is on the page before this returns: no new sample. */
 struct sluice_watch_pci {
 	__u32 size;	  /* in: bytes */
 	__u32 flags;	  /* in: zero */
