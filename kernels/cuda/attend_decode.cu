@@ -1,0 +1,543 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cuda/attend_decode.cu: attention of one new token per sequence over a long context.
+ *
+ * Bound by the bytes of the pages, so everything serves the stream: a block takes one part of the
+ * context, one KV head and up to 16 of its query heads; those are the 16 rows of mma.sync, so each
+ * byte is read once for all of them (16 heads of f32 FMAs would be slower than memory on every
+ * target). Four warps take a quarter of each page and never wait for each other: a lane copies
+ * with cp.async exactly the bytes it needs as operands and reads them back itself, so shared memory
+ * is a longer register file: no barriers in the loop, no bank conflicts. Which dimension is
+ * which k of the product is free, so a lane's operands are neighbours in memory: K rows are read
+ * in pieces of 64 bytes, V rows of 128 (q8_0: half of it, in whole sectors). While a warp multiplies K its V is
+ * on the way and the other way round: 8 to 16 KiB a warp, 64 KiB a block of dim 256, two blocks an
+ * SM where shared memory allows (80 KiB each at f16, 51 KiB at q8_0), which is more than
+ * bandwidth times latency of any target (H200: about 25 KiB an SM). Parts should be so many that
+ * parts * kv heads * sequences is near two blocks an SM; launches of one page still work.
+ *
+ * Accuracy: the query and the probabilities enter as two halves each (22 bits), so an f16 page gives
+ * f32 attention within about 2^-21 plus the sums; a q8_0 page has one more rounding (attend.cuh).
+ * Probabilities are kept times 2^14 (the factor cancels) to stay clear of subnormal halves.
+ */
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/ops.h"
+#include "kernels/cuda/ptx.h"
+#include "kernels/cuda/attend.cuh"
+#include "kernels/cuda/gate.cuh"
+#include "kernels/cuda/warp.cuh"
+
+#define DEC_WARPS 4
+#define DEC_HEADS 16 /* query heads of a block */
+#define DEC_TILE  16 /* positions of a warp and step */
+#define DEC_ONE	  16384.0f
+
+/* Byte offsets into the block's shared memory; pieces of 8 dimensions are the unit of copying. */
+template <bool q8, int dim> struct dec_layout {
+	static const int piece = q8 ? 8 : 16;
+	static const int pieces = dim / 16; /* of a lane and stage, K or V */
+	static const int stage = pieces * WARP_SIZE * piece;
+	static const int scales = q8 ? dim : 0;
+	static const int query = dim / 32 * 2 * WARP_SIZE * 16; /* hi, and as much for lo */
+	static const int warp = 2 * (stage + scales);
+	static const int sums = 2 * query + DEC_WARPS * warp;
+	static const int total = sums + DEC_WARPS * DEC_HEADS * 2 * 4;
+};
+
+/* What a warp knows of its work. */
+struct dec_work {
+	struct cuda_kv_cache kv;
+	size_t row, head; /* of the page table; KV head */
+	uint32_t len;	  /* positions of the sequence */
+	int lane;
+	uint8_t *ring; /* K stage, V stage, K scales, V scales */
+};
+
+/* One piece of position @pos, or zeros beyond the end: what lies there may never have been written */
+template <int piece>
+static __device__ __forceinline__ void copy_piece(uint8_t *to, const uint8_t *from, bool on)
+{
+	if (piece == 16)
+		ptx_cp_async_16(to, from, on ? 16 : 0);
+	else
+		ptx_cp_async_8(to, from, on ? 8 : 0);
+}
+
+/* The scales of 16 positions (they are neighbours): @at the page's array, @pos the first position */
+template <int dim>
+static __device__ __forceinline__ void copy_scales(const struct dec_work &w, uint8_t *to,
+						   const __half *at, uint32_t pos)
+{
+	const int bytes = dim / 16; /* of a position */
+	const uint32_t valid = pos < w.len ? (w.len - pos) * bytes : 0;
+	const uint32_t mine = (uint32_t)w.lane * 16;
+
+	if (w.lane < dim / 16)
+		ptx_cp_async_16(to + mine, (const uint8_t *)at + pos % CUDA_KV_PAGE * bytes + mine,
+				valid <= mine	    ? 0
+				: valid - mine < 16 ? valid - mine
+						    : 16);
+}
+
+template <bool q8, int dim>
+static __device__ __forceinline__ void copy_k(const struct dec_work &w, uint32_t pos)
+{
+	using lay = dec_layout<q8, dim>;
+	const struct kv_head page = kv_head_at(w.kv, w.row, pos / CUDA_KV_PAGE, w.head);
+	const int g = w.lane / 4, t = w.lane % 4;
+	const uint8_t *from = page.k + ((pos % CUDA_KV_PAGE + g) * dim + 8 * t) * (lay::piece / 8);
+	uint8_t *to = w.ring + w.lane * lay::piece;
+
+#pragma unroll
+	for (int n = 0; n < 2; n++)
+#pragma unroll
+		for (int c = 0; c < dim / 32; c++)
+			copy_piece<lay::piece>(to + (n * (dim / 32) + c) * WARP_SIZE * lay::piece,
+					       from + (8 * n * dim + 32 * c) * (lay::piece / 8),
+					       pos + 8 * n + g < w.len);
+	if (q8)
+		copy_scales<dim>(w, w.ring + 2 * lay::stage, page.k_d, pos);
+}
+
+/* Position of a tile that operand register i of lane column t belongs to */
+static __device__ __forceinline__ int v_position(int t, int i)
+{
+	return 2 * t + i % 2 + i / 2 * 8;
+}
+
+template <bool q8, int dim>
+static __device__ __forceinline__ void copy_v(const struct dec_work &w, uint32_t pos)
+{
+	using lay = dec_layout<q8, dim>;
+	const struct kv_head page = kv_head_at(w.kv, w.row, pos / CUDA_KV_PAGE, w.head);
+	const int g = w.lane / 4, t = w.lane % 4;
+	uint8_t *to = w.ring + lay::stage + w.lane * lay::piece;
+
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+#pragma unroll
+		for (int e = 0; e < dim / 64; e++)
+			copy_piece<lay::piece>(
+				to + (i * (dim / 64) + e) * WARP_SIZE * lay::piece,
+				page.v + ((pos % CUDA_KV_PAGE + v_position(t, i)) * dim + 64 * e +
+					  8 * g) *
+						 (lay::piece / 8),
+				pos + v_position(t, i) < w.len);
+	if (q8)
+		copy_scales<dim>(w, w.ring + 2 * lay::stage + lay::scales, page.v_d, pos);
+}
+
+/* Piece @i of this lane as eight halves; @d is the address of its scale (q8_0). */
+template <bool q8>
+static __device__ __forceinline__ uint4 read_piece(const uint8_t *stage, int i, int lane,
+						   const uint8_t *d)
+{
+	if (!q8)
+		return ((const uint4 *)stage)[i * WARP_SIZE + lane];
+	return half8_scaled(((const uint2 *)stage)[i * WARP_SIZE + lane], *(const uint16_t *)d);
+}
+
+/* Scores of 16 heads and 16 positions: s[n] are positions 8 n + ... of the product's layout. */
+template <bool q8, int dim>
+static __device__ __forceinline__ void scores(const struct dec_work &w, const uint8_t *query,
+					      float s[2][4])
+{
+	using lay = dec_layout<q8, dim>;
+	const uint8_t *d = w.ring + 2 * lay::stage + w.lane / 4 * (dim / 16);
+
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		s[0][i] = s[1][i] = 0.0f;
+#pragma unroll
+	for (int c = 0; c < dim / 32; c++) {
+#pragma unroll
+		for (int n = 0; n < 2; n++) {
+			const uint4 k = read_piece<q8>(w.ring, n * (dim / 32) + c, w.lane,
+						       d + n * 8 * (dim / 16) + 2 * c);
+			const uint32_t b0[2] = { k.x, k.y }, b1[2] = { k.z, k.w };
+
+#pragma unroll
+			for (int part = 0; part < 2; part++) {
+				const uint4 *q = (const uint4 *)(query + part * lay::query) +
+						 c * 2 * WARP_SIZE + w.lane;
+				const uint4 up = q[0], low = q[WARP_SIZE];
+				const uint32_t a0[4] = { up.x, low.x, up.y, low.y };
+				const uint32_t a1[4] = { up.z, low.z, up.w, low.w };
+
+				ptx_mma_f16(s[n], a0, b0);
+				ptx_mma_f16(s[n], a1, b1);
+			}
+		}
+	}
+}
+
+/* The running softmax of two rows of a lane: heads lane / 4 and lane / 4 + 8. */
+struct dec_soft {
+	float m[2], l[2];
+};
+
+/*
+ * Scores -> probabilities as operands (hi, lo); positions from @len on have none. Returns whether
+ * some maximum of the warp has grown; then what was summed must be multiplied by @fade.
+ */
+static __device__ __forceinline__ bool soften(struct dec_soft *st, float s[2][4], uint32_t pos,
+					      uint32_t len, int lane, uint32_t hi[4],
+					      uint32_t lo[4], float fade[2])
+{
+	bool grown = false;
+
+#pragma unroll
+	for (int r = 0; r < 2; r++) {
+		float p[4], big = st->m[r];
+
+#pragma unroll
+		for (int i = 0; i < 4; i++) {
+			const uint32_t at = pos + i / 2 * 8 + lane % 4 * 2 + i % 2;
+
+			p[i] = at < len ? s[i / 2][2 * r + i % 2] : -INFINITY;
+			big = fmaxf(big, p[i]);
+		}
+		big = warp_max_width(big, 4);
+		fade[r] = expf(st->m[r] - big);
+		grown |= big != st->m[r];
+		st->m[r] = big;
+		st->l[r] *= fade[r];
+#pragma unroll
+		for (int i = 0; i < 4; i++) {
+			p[i] = expf(p[i] - big) * DEC_ONE;
+			st->l[r] += p[i];
+		}
+#pragma unroll
+		for (int n = 0; n < 2; n++) {
+			hi[2 * n + r] = half_pair(p[2 * n], p[2 * n + 1]);
+			lo[2 * n + r] = half_pair(half_rest(p[2 * n]), half_rest(p[2 * n + 1]));
+		}
+	}
+	return __any_sync(WARP_ALL, grown);
+}
+
+/* o += P V; o[8 e + j] is dimension 64 e + 8 column + j. */
+template <bool q8, int dim>
+static __device__ __forceinline__ void values(const struct dec_work &w, const uint32_t hi[4],
+					      const uint32_t lo[4], float o[][4])
+{
+	using lay = dec_layout<q8, dim>;
+	const int g = w.lane / 4, t = w.lane % 4;
+	const uint8_t *d = w.ring + 2 * lay::stage + lay::scales + g / 4 * 2;
+
+#pragma unroll
+	for (int e = 0; e < dim / 64; e++) {
+		uint32_t v[4][4];
+
+#pragma unroll
+		for (int i = 0; i < 4; i++) {
+			const uint4 x = read_piece<q8>(w.ring + lay::stage, i * (dim / 64) + e,
+						       w.lane,
+						       d + v_position(t, i) * (dim / 16) + 4 * e);
+
+			v[i][0] = x.x;
+			v[i][1] = x.y;
+			v[i][2] = x.z;
+			v[i][3] = x.w;
+		}
+#pragma unroll
+		for (int j = 0; j < 8; j++) {
+			const unsigned pick = j % 2 ? 0x7632 : 0x5410;
+			const uint32_t b[2] = {
+				__byte_perm(v[0][j / 2], v[1][j / 2], pick),
+				__byte_perm(v[2][j / 2], v[3][j / 2], pick),
+			};
+
+			ptx_mma_f16(o[8 * e + j], hi, b);
+			ptx_mma_f16(o[8 * e + j], lo, b);
+		}
+	}
+}
+
+/* The block's queries as operands, hi and lo: eight dimensions of a row to each lane and piece. */
+template <int dim>
+static __device__ void load_query(const float *q, size_t heads, uint8_t *shared, int bytes)
+{
+	for (int i = threadIdx.x; i < dim / 32 * 2 * WARP_SIZE; i += DEC_WARPS * WARP_SIZE) {
+		const int lane = i % WARP_SIZE, row = lane / 4 + i / WARP_SIZE % 2 * 8;
+		const float *from = q + row * dim + i / (2 * WARP_SIZE) * 32 + lane % 4 * 8;
+		uint32_t hi[4], lo[4];
+
+#pragma unroll
+		for (int j = 0; j < 4; j++) {
+			const float a = row < heads ? from[2 * j] : 0.0f;
+			const float b = row < heads ? from[2 * j + 1] : 0.0f;
+
+			hi[j] = half_pair(a, b);
+			lo[j] = half_pair(half_rest(a), half_rest(b));
+		}
+		((uint4 *)shared)[i] = make_uint4(hi[0], hi[1], hi[2], hi[3]);
+		((uint4 *)(shared + bytes))[i] = make_uint4(lo[0], lo[1], lo[2], lo[3]);
+	}
+}
+
+/* One warp's share of positions [from, end): 16 of every page. K of the next page is asked for as
+ * soon as this one's is used, V likewise; each step waits for the older of the two copies. */
+template <bool q8, int dim>
+static __device__ __forceinline__ void stream(const struct dec_work &w, const uint8_t *query,
+					      uint32_t from, uint32_t end, struct dec_soft *st,
+					      float o[][4])
+{
+	for (uint32_t pos = from; pos < end; pos += CUDA_KV_PAGE) {
+		const uint32_t next = pos + CUDA_KV_PAGE;
+		float s[2][4], fade[2];
+		uint32_t hi[4], lo[4];
+
+		ptx_cp_async_wait<1>();
+		__syncwarp();
+		scores<q8, dim>(w, query, s);
+		__syncwarp();
+		if (next < end)
+			copy_k<q8, dim>(w, next);
+		ptx_cp_async_commit();
+		if (soften(st, s, pos, w.len, w.lane, hi, lo, fade)) {
+#pragma unroll
+			for (int j = 0; j < dim / 8; j++) {
+				o[j][0] *= fade[0];
+				o[j][1] *= fade[0];
+				o[j][2] *= fade[1];
+				o[j][3] *= fade[1];
+			}
+		}
+		ptx_cp_async_wait<1>();
+		__syncwarp();
+		values<q8, dim>(w, hi, lo, o);
+		__syncwarp();
+		if (next < end)
+			copy_v<q8, dim>(w, next);
+		ptx_cp_async_commit();
+	}
+	ptx_cp_async_wait<0>();
+}
+
+/* The block's maximum and sum of each row of this lane out of the warps' own, in warp order. */
+static __device__ __forceinline__ void join_sums(const float *sums, int row, float *m, float *l)
+{
+	*m = -INFINITY;
+	*l = 0.0f;
+	for (int i = 0; i < DEC_WARPS; i++)
+		*m = fmaxf(*m, sums[(i * DEC_HEADS + row) * 2]);
+	for (int i = 0; i < DEC_WARPS; i++)
+		*l = fmaf(sums[(i * DEC_HEADS + row) * 2 + 1],
+			  expf(sums[(i * DEC_HEADS + row) * 2] - *m), *l);
+}
+
+/* Adds the warps' outputs in warp order at @buffer, as they lie in registers. All threads. */
+template <int dim>
+static __device__ __forceinline__ void join_outputs(float o[][4], const float fade[2], int warp,
+						    int lane, float *buffer)
+{
+	for (int i = 0; i < DEC_WARPS; i++) {
+		if (i == warp) {
+#pragma unroll
+			for (int j = 0; j < dim / 8; j++)
+#pragma unroll
+				for (int r = 0; r < 4; r++) {
+					float *at = buffer + (4 * j + r) * WARP_SIZE + lane;
+
+					*at = fmaf(o[j][r], fade[r / 2], i ? *at : 0.0f);
+				}
+		}
+		__syncthreads();
+	}
+}
+
+struct dec_args {
+	struct cuda_attend a;
+	size_t group, parts; /* query heads of a KV head; parts of the longest sequence */
+};
+
+/* Where part @p of query head @h of sequence @s lies in the scratch memory: dim values, m, l */
+static __device__ __forceinline__ float *part_at(const struct dec_args &x, size_t s, size_t p,
+						 size_t h)
+{
+	return (float *)x.a.scratch + ((s * x.parts + p) * x.a.heads + h) * (x.a.kv.dim + 4);
+}
+
+template <bool q8, int dim>
+static __global__ void __launch_bounds__(DEC_WARPS *WARP_SIZE, 2) decode_kernel(struct dec_args x)
+{
+	using lay = dec_layout<q8, dim>;
+	CUDA_SHARED_DYNAMIC(uint8_t, shared);
+	const size_t s = blockIdx.z, tiles = (x.group + DEC_HEADS - 1) / DEC_HEADS;
+	const size_t first = blockIdx.y % tiles * DEC_HEADS, kv = blockIdx.y / tiles;
+	const size_t head = kv * x.group + first;
+	const size_t heads = x.group - first < DEC_HEADS ? x.group - first : DEC_HEADS;
+	const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
+	const uint32_t len = x.a.len[s], start = (uint32_t)(blockIdx.x * x.a.part);
+	const uint32_t end = len - start < x.a.part ? len : (uint32_t)(start + x.a.part);
+	const uint32_t from = start + warp * DEC_TILE;
+	struct dec_work w = { x.a.kv, x.a.seq ? x.a.seq[s] : s,
+			      kv,     len,
+			      lane,   shared + 2 * lay::query + warp * lay::warp };
+	struct dec_soft st = { { -INFINITY, -INFINITY }, { 0.0f, 0.0f } };
+	float *sums = (float *)(shared + lay::sums), *buffer = (float *)(shared + 2 * lay::query);
+	float o[dim / 8][4], fade[2];
+
+	if (start >= len)
+		return;
+	if (from < end)
+		copy_k<q8, dim>(w, from);
+	ptx_cp_async_commit();
+	if (from < end)
+		copy_v<q8, dim>(w, from);
+	ptx_cp_async_commit();
+	load_query<dim>(x.a.q + (s * x.a.heads + head) * dim, heads, shared, lay::query);
+#pragma unroll
+	for (int j = 0; j < dim / 8; j++)
+		o[j][0] = o[j][1] = o[j][2] = o[j][3] = 0.0f;
+	__syncthreads();
+	stream<q8, dim>(w, shared, from, end, &st, o);
+	for (int r = 0; r < 2; r++) {
+		st.l[r] = warp_sum_width(st.l[r], 4);
+		if (lane % 4 == 0) {
+			sums[(warp * DEC_HEADS + lane / 4 + 8 * r) * 2] = st.m[r];
+			sums[(warp * DEC_HEADS + lane / 4 + 8 * r) * 2 + 1] = st.l[r];
+		}
+	}
+	__syncthreads();
+	for (int r = 0; r < 2; r++) {
+		float m, l;
+
+		join_sums(sums, lane / 4 + 8 * r, &m, &l);
+		fade[r] = expf(st.m[r] - m);
+	}
+	join_outputs<dim>(o, fade, warp, lane, buffer);
+	for (int i = threadIdx.x; i < (int)heads * dim; i += DEC_WARPS * WARP_SIZE) {
+		const int row = i / dim, d = i % dim, j = d / 64 * 8 + d % 8, n = d % 64 / 8;
+
+		part_at(x, s, blockIdx.x, head + row)[d] =
+			buffer[(4 * j + row / 8 * 2 + n % 2) * WARP_SIZE + row % 8 * 4 + n / 2];
+	}
+	if (threadIdx.x < heads)
+		join_sums(sums, threadIdx.x, part_at(x, s, blockIdx.x, head + threadIdx.x) + dim,
+			  part_at(x, s, blockIdx.x, head + threadIdx.x) + dim + 1);
+}
+
+#define JOIN_THREADS 512
+#define JOIN_BATCH   256 /* parts whose factors are kept at a time */
+
+/*
+ * The parts of one head: a block, four dimensions a thread, so that JOIN_THREADS / (dim / 4) parts
+ * are read at a time; their sums are added in a fixed order at the end. len 0 gives zeros.
+ */
+template <int dim> static __global__ void join_kernel(struct dec_args x)
+{
+	CUDA_SHARED(float, fade, JOIN_BATCH);
+	CUDA_SHARED(float, shared, WARPS_MAX);
+	CUDA_SHARED(float4, sums, JOIN_THREADS);
+	const int lanes = dim / 4, groups = JOIN_THREADS / lanes;
+	const int d = threadIdx.x % lanes, group = threadIdx.x / lanes;
+	const size_t s = blockIdx.y, h = blockIdx.x;
+	const size_t parts = (x.a.len[s] + x.a.part - 1) / x.a.part;
+	float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+	float m = -INFINITY, l = 0.0f;
+
+	for (size_t p = threadIdx.x; p < parts; p += JOIN_THREADS)
+		m = fmaxf(m, part_at(x, s, p, h)[dim]);
+	m = block_max(m, shared);
+	for (size_t base = 0; base < parts; base += JOIN_BATCH) {
+		const int count = parts - base < JOIN_BATCH ? (int)(parts - base) : JOIN_BATCH;
+
+		__syncthreads();
+		if ((int)threadIdx.x < count) {
+			const float *part = part_at(x, s, base + threadIdx.x, h);
+
+			fade[threadIdx.x] = expf(part[dim] - m);
+			l = fmaf(part[dim + 1], fade[threadIdx.x], l);
+		}
+		__syncthreads();
+#pragma unroll 4
+		for (int p = group; p < count; p += groups) {
+			const float4 v = ((const float4 *)part_at(x, s, base + p, h))[d];
+
+			sum.x = fmaf(v.x, fade[p], sum.x);
+			sum.y = fmaf(v.y, fade[p], sum.y);
+			sum.z = fmaf(v.z, fade[p], sum.z);
+			sum.w = fmaf(v.w, fade[p], sum.w);
+		}
+	}
+	l = block_sum(l, shared);
+	sums[threadIdx.x] = sum;
+	__syncthreads();
+	for (int i = threadIdx.x; i < dim; i += JOIN_THREADS) {
+		const float *from = (const float *)sums + i;
+		float v = 0.0f;
+
+		for (int g = 0; g < groups; g++)
+			v += from[g * dim];
+		v = parts ? v / l : 0.0f;
+		if (x.a.gate)
+			v *= gate_sigmoid(x.a.gate[s * x.a.ldg + h * x.a.g_step + i]);
+		x.a.out[(s * x.a.heads + h) * dim + i] = v;
+	}
+}
+
+static size_t part_count(size_t max_len, size_t part)
+{
+	return (max_len + part - 1) / part;
+}
+
+size_t cuda_attend_decode_scratch(size_t sequences, size_t heads, size_t dim, size_t max_len,
+				  size_t part)
+{
+	if (part == 0)
+		return 0;
+	return (sequences * part_count(max_len, part) * heads * (dim + 4) * sizeof(float) + 255) /
+	       256 * 256;
+}
+
+static int decode_check(const struct cuda_attend *a)
+{
+	if (kv_check(&a->kv))
+		return -EINVAL;
+	if (!a->q || !a->len || !a->out || (a->max_len && !a->scratch))
+		return -EINVAL;
+	if (a->heads == 0 || a->heads % a->kv.heads || a->heads > 65535 || a->sequences > 65535)
+		return -EINVAL;
+	if (a->part == 0 || a->part % CUDA_KV_PAGE || a->max_len > INT32_MAX || a->part > INT32_MAX)
+		return -EINVAL;
+	if (a->max_len > a->kv.table_stride * CUDA_KV_PAGE || (uintptr_t)a->scratch % 16)
+		return -EINVAL;
+	if (a->gate && (a->g_step < a->kv.dim || a->ldg < (a->heads - 1) * a->g_step + a->kv.dim))
+		return -EINVAL;
+	return 0;
+}
+
+template <bool q8, int dim> static int decode_launch(cuda_stream stream, const struct dec_args &x)
+{
+	const size_t tiles = (x.group + DEC_HEADS - 1) / DEC_HEADS;
+	const dim3 grid((unsigned)x.parts, (unsigned)(x.a.kv.heads * tiles),
+			(unsigned)x.a.sequences);
+
+	if (x.parts)
+		CUDA_LAUNCH((decode_kernel<q8, dim>), grid, DEC_WARPS * WARP_SIZE,
+			    (dec_layout<q8, dim>::total), stream, x);
+	CUDA_LAUNCH(join_kernel<dim>, dim3((unsigned)x.a.heads, (unsigned)x.a.sequences),
+		    JOIN_THREADS, 0, stream, x);
+	return CUDA_LAUNCHED();
+}
+
+int cuda_attend_decode(cuda_stream stream, const struct cuda_attend *a)
+{
+	struct dec_args x;
+
+	if (!a || (a->sequences && decode_check(a)))
+		return -EINVAL;
+	if (a->sequences == 0)
+		return 0;
+	x.a = *a;
+	x.group = a->heads / a->kv.heads;
+	x.parts = part_count(a->max_len, a->part);
+	if (a->kv.type == CUDA_KV_F16)
+		return a->kv.dim == 64	  ? decode_launch<false, 64>(stream, x)
+		       : a->kv.dim == 128 ? decode_launch<false, 128>(stream, x)
+					  : decode_launch<false, 256>(stream, x);
+	return a->kv.dim == 64	  ? decode_launch<true, 64>(stream, x)
+	       : a->kv.dim == 128 ? decode_launch<true, 128>(stream, x)
+				  : decode_launch<true, 256>(stream, x);
+}
