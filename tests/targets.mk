@@ -155,3 +155,8 @@ $(O)/tests/telemetry/test_nvml: $(O)/tests/telemetry/fake_nvml.so
 $(O)/tests/telemetry/fake_nvml.so: tests/unit/telemetry/fake_nvml.c
 	@mkdir -p $(@D)
 	@$(CC) -std=gnu11 $(WARN) -O1 -fPIC -shared -o $@ $<
+
+# ---- NUMA: the real daemon in guests of 2 and 4 nodes, and of one with a memory-less node
+.PHONY: test-numa
+test-numa: all
+	@OUT=$(O) tests/numa/run.sh 2 4 memless
