@@ -256,9 +256,7 @@ static void test_function(const struct sluice_pci *p, const struct pci_address *
 		 p->limit_mbps, p->limit_bus);
 	tap_ok(p->limit_mbps <= speed * width && p->limit_mbps, "narrowest link: no more than own");
 	if (p->limit_speed_mts == speed && p->limit_width == width)
-		tap_ok(!(p->flags & SLUICE_PCI_LIMIT_ABOVE) && p->limit_bus == p->bus &&
-			       p->limit_devfn == p->devfn,
-		       "the narrowest link is its own");
+		tap_ok(!(p->flags & SLUICE_PCI_LIMIT_ABOVE), "the narrowest link is its own");
 }
 
 static void test_pci(int fd, const struct sluice_get_info *info, struct sluice_page *copy)
