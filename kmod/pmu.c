@@ -88,8 +88,8 @@ static void drop_event(struct pmu_watch *p)
 }
 
 /*
- * Note where the driver put the event. `before` is how often p->cpu had come and gone before the event
- * was made: if that changed meanwhile the next sample sees it.
+ * Note where the driver put the event. `before` is how often p->cpu had come and gone before the
+ * event was made: if that changed meanwhile the next sample sees it.
  */
 static void adopt(struct pmu_watch *p, struct perf_event *event, u32 before)
 {

@@ -116,6 +116,11 @@ kmod:
 check-kmod:
 	@LINUX_SOURCE=$(LINUX_SOURCE) kmod/check.sh '$(KDIR)' $(O)/kmod-check
 
+# make deb-kmod: the package sluice-dkms, in $(O)/deb
+.PHONY: deb-kmod
+deb-kmod:
+	@packaging/build-deb.sh $(O)/deb
+
 # The ABI header alone in C11 and C++17: built with the unit test of the page.
 $(O)/tests/kmod/test_page: $(O)/obj/header_alone.stamp
 $(O)/obj/header_alone.stamp: tests/unit/kmod/header_alone.c uapi/sluice_telemetry.h
