@@ -33,6 +33,7 @@ test: setup-build setup-test
 	@$(MAKE) --no-print-directory SAN=address,undefined unit
 	@$(MAKE) --no-print-directory SAN=address,undefined -j$$(nproc) all
 	@$(MAKE) --no-print-directory e2e
+	@$(MAKE) --no-print-directory WERROR=1 test-kmod-row
 
 .PHONY: unit-programs
 unit-programs: $(UNIT)
@@ -151,6 +152,7 @@ $(O)/kmod-guest/%: tests/kmod/guest/%.c tests/kmod/guest/guest.c tests/kmod/gues
 test-kmod: setup-kmod $(KMOD_GUEST)
 	@$(KMOD_ENV) tests/kmod/matrix.sh $(O)/kmod-guest
 test-kmod-row: setup-kmod $(KMOD_GUEST)
+	@tests/kmod/judge_test.sh
 	@$(KMOD_ENV) TORN=20000 tests/kmod/row.sh $(KMOD_ROW) $(KMOD_TOPOLOGY) $(O)/kmod-guest
 test-kmod-debug: setup-kmod setup-kmod-debug $(KMOD_GUEST)
 	@$(KMOD_ENV) FUZZ_SECONDS=$(FUZZ_SECONDS) tests/kmod/debug.sh $(O)/kmod-guest

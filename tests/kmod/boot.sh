@@ -7,6 +7,7 @@
 # end, nothing in it failed, and the kernel log holds no line that tells of a bug: a guest that dies
 # or hangs has failed. Environment: LOGS, LIMIT (seconds for the whole guest), PROGRAM_LIMIT, CPUS,
 # MEMORY (MiB), MORE (arguments for qemu), APPEND (for the kernel), ACCEL, NO_PXB=1.
+# shellcheck disable=SC2046 # the functions print lists of arguments
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 name=$1 kernel=$2 topology=$3 initrd=$4
@@ -77,7 +78,7 @@ rc=0
 timeout -k 5 "$LIMIT" "$qemu" -accel "${ACCEL:-tcg,thread=multi}" -cpu max -machine q35 \
 	-m "$MEMORY" "$@" ${MORE:-} -nodefaults -no-reboot -display none \
 	-serial "file:$log" -serial "file:$tap" -kernel "$kernel/vmlinuz" -initrd "$initrd" \
-	-append "console=ttyS0 loglevel=5 panic=-1 rdinit=/init movablecore=512M \
+	-append "console=ttyS0 loglevel=5 panic=-1 rdinit=/init movablecore=$((MEMORY / 4))M \
 rig.limit=${PROGRAM_LIMIT:-60} ${APPEND:-}" < /dev/null >&2 || rc=$?
 seconds=$(($(date +%s) - start))
 exec "$here/judge.sh" "$name" "$log" "$tap" "$rc" "$seconds"

@@ -11,7 +11,7 @@ programs=$1
 OUT=${OUT:-build}
 LOGS=${LOGS:-$OUT/kmod-logs}
 export OUT LOGS
-export KERNELS="${KERNELS:-build/kernels}" CPUS=2 NO_PXB=1 TORN="${TORN:-20000}"
+export KERNELS="${KERNELS:-build/kernels}" CPUS=2 MEMORY=1024 NO_PXB=1 TORN="${TORN:-20000}"
 export APPEND="rcupdate.rcu_cpu_stall_suppress=1"
 FUZZ_SECONDS=${FUZZ_SECONDS:-1800}
 FUZZ_BOOT_SECONDS=${FUZZ_BOOT_SECONDS:-600}

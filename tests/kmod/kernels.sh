@@ -19,8 +19,29 @@ say() { echo "kernels: $*" >&2; }
 exec 8>"$KERNELS/fetch.lock"
 flock 8
 
+# Options for apt: none, or lists of our own, so that the machine's apt is not touched and need not
+# know the packages.
+apt_options=
+own_lists() { # NAME "URI SUITE"...
+	apt=$KERNELS/apt-$1
+	shift
+	mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$apt/etc"
+	: > "$apt/status"
+	for suite in "$@"; do
+		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $suite main"
+	done > "$apt/etc/sources.list"
+	apt_options="-o Dir::State::lists=$apt/lists -o Dir::State::status=$apt/status
+		-o Dir::Cache::archives=$apt/archives -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+		-o Dir::Etc::sourcelist=$apt/etc/sources.list -o Dir::Etc::sourceparts=/dev/null
+		-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null
+		-o APT::Sandbox::User=root -o APT::Install-Recommends=false -o Dpkg::Use-Pty=0"
+	# shellcheck disable=SC2086 # a list of options
+	apt-get $apt_options update -qq
+}
+
 depends() { # PACKAGE: names it depends on, alternatives dropped
-	apt-cache show --no-all-versions "$1" 2>/dev/null | sed -n 's/^Depends: //p' | head -1 |
+	# shellcheck disable=SC2086
+	apt-cache $apt_options show --no-all-versions "$1" 2>/dev/null | sed -n 's/^Depends: //p' | head -1 |
 		tr ',' '\n' | sed 's/|.*//; s/(.*//; s/ //g'
 }
 
@@ -44,50 +65,51 @@ unpack() { # KREL DIR: debs in DIR/deb become DIR/{vmlinuz,krel,build}
 			dpkg-deb -x "$deb" "$2" ;;
 		esac
 	done
-	rm -rf "$2/deb" "$2/lib"
+	rm -rf "$2/deb"
 	relocate "$2"
 	ln -sfn "usr/src/linux-headers-$1" "$2/build"
 	# There for BTF only, which would need pahole: without it kbuild skips BTF.
 	rm -f "$2/build/vmlinux"
+	[ -s "$2/vmlinuz" ] && [ -f "$2/build/Makefile" ] ||
+		{ say "$1: its packages look different from what is known here"; return 1; }
 	echo "$1" > "$2/krel"
 }
 
 fetch_debian() { # ROW META: META is the package that follows the newest kernel of the row
 	image=$(depends "linux-image-$2" | grep '^linux-image-' | head -1)
 	krel=${image#linux-image-}
-	[ -n "$krel" ] || { say "$1: apt knows no linux-image-$2 (apt-get update?)"; return 1; }
+	[ -n "$krel" ] || { say "$1: apt knows no linux-image-$2"; return 1; }
 	dir=$KERNELS/$krel
 	if [ ! -f "$dir/krel" ]; then
 		headers=linux-headers-$krel
 		more=$(depends "$headers" | grep -E '^linux-(headers-.*-common|kbuild)')
 		rm -rf "$dir"
 		mkdir -p "$dir/deb"
-		# shellcheck disable=SC2086 # a list of packages
-		(cd "$dir/deb" && apt-get download -qq -o APT::Sandbox::User=root \
+		# shellcheck disable=SC2086 # lists of options and packages
+		(cd "$dir/deb" && apt-get $apt_options download -qq -o APT::Sandbox::User=root \
 			"$image" "$headers" $more) || { say "$1: cannot fetch $krel"; return 1; }
 		unpack "$krel" "$dir"
 	fi
 	ln -sfn "$krel" "$KERNELS/$1"
 }
 
-# Debian 13 and its backports through lists of their own: the machine's apt is not touched.
+# The machine's lists may be missing, old, or of another release: then Debian 12's own.
+fetch_bookworm() { # ROW META
+	if fetch_debian "$@"; then
+		return
+	fi
+	say "$1: asking Debian 12's lists"
+	own_lists bookworm "http://deb.debian.org/debian bookworm" \
+		"http://deb.debian.org/debian-security bookworm-security" && fetch_debian "$@"
+}
+
+# Debian 13's backports, and enough of Debian 13 to build for them.
 fetch_trixie() { # ROW
-	apt=$KERNELS/apt-trixie
-	mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$apt/etc"
-	: > "$apt/status"
-	for suite in trixie trixie-backports; do
-		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
-			"http://deb.debian.org/debian $suite main"
-	done > "$apt/etc/sources.list"
-	options="-o Dir::State::lists=$apt/lists -o Dir::State::status=$apt/status
-		-o Dir::Cache::archives=$apt/archives -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
-		-o Dir::Etc::sourcelist=$apt/etc/sources.list -o Dir::Etc::sourceparts=/dev/null
-		-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null
-		-o APT::Sandbox::User=root -o APT::Install-Recommends=false -o Dpkg::Use-Pty=0"
-	# shellcheck disable=SC2086 # a list of options
-	apt-get $options update -qq || { say "$1: no lists of trixie-backports"; return 1; }
+	own_lists trixie "http://deb.debian.org/debian trixie" \
+		"http://deb.debian.org/debian trixie-backports" ||
+		{ say "$1: no lists of trixie-backports"; return 1; }
 	# shellcheck disable=SC2086
-	image=$(apt-cache $options show linux-image-amd64 |
+	image=$(apt-cache $apt_options show linux-image-amd64 |
 		grep -o 'linux-image-[0-9][^ ,]*' | sort -V | tail -1)
 	krel=${image#linux-image-}
 	[ -n "$krel" ] || { say "$1: no kernel in trixie-backports"; return 1; }
@@ -96,9 +118,9 @@ fetch_trixie() { # ROW
 		# Newer images are several packages, of which one holds the kernel.
 		binary=linux-binary-$krel
 		# shellcheck disable=SC2086
-		[ -n "$(apt-cache $options show "$binary" 2>/dev/null)" ] || binary=$image
+		[ -n "$(apt-cache $apt_options show "$binary" 2>/dev/null)" ] || binary=$image
 		# shellcheck disable=SC2086
-		apt-get $options install -t trixie-backports --download-only -y -qq \
+		apt-get $apt_options install -t trixie-backports --download-only -y -qq \
 			"$binary" "linux-headers-$krel" gcc make libc6-dev dash coreutils sed \
 			grep mawk findutils kmod bash >&2 ||
 			{ say "$1: cannot fetch $krel"; return 1; }
@@ -137,10 +159,10 @@ for row in "$@"; do
 		(
 			set -e
 			case $row in
-			6.1-cloud) fetch_debian "$row" cloud-amd64 ;;
-			6.1) fetch_debian "$row" amd64 ;;
-			6.1-rt) fetch_debian "$row" rt-amd64 ;;
-			6.12) fetch_debian "$row" 6.12-amd64 ;;
+			6.1-cloud) fetch_bookworm "$row" cloud-amd64 ;;
+			6.1) fetch_bookworm "$row" amd64 ;;
+			6.1-rt) fetch_bookworm "$row" rt-amd64 ;;
+			6.12) fetch_bookworm "$row" 6.12-amd64 ;;
 			7) fetch_trixie "$row" ;;
 			*) say "unknown row $row"; exit 1 ;;
 			esac
