@@ -58,23 +58,31 @@ static void test_wishes(void)
 	close(a);
 }
 
+/* The number of samples in a second lies in the range in one of five tries: a guest may be starved. */
+static void pace(int fd, const struct sluice_page *page, int ms, unsigned int low,
+		 unsigned int high)
+{
+	unsigned int n = 0, tries;
+
+	guest_period(fd, (uint32_t)ms);
+	for (tries = 0; tries < 5 && (n < low || n > high); tries++)
+		n = samples_in(page, 1000);
+	tap_ok(n >= low && n <= high, "%u samples in a second at %d ms (try %u)", n, ms, tries);
+}
+
 static void test_pace(int fd, const struct sluice_get_info *info)
 {
 	const struct sluice_page *page = guest_map(fd, info);
 	unsigned int n;
 
-	guest_period(fd, 100);
-	n = samples_in(page, 1000);
-	tap_ok(n >= 5 && n <= 12, "%u samples in a second at 100 ms", n);
-	guest_period(fd, 20);
-	n = samples_in(page, 1000);
-	tap_ok(n >= 15 && n <= 55, "%u samples in a second at 20 ms", n);
+	pace(fd, page, 100, 5, 12);
+	pace(fd, page, 20, 15, 55);
 	guest_period(fd, 2000);
 	usleep(50000);
 	n = samples_in(page, 800);
 	tap_ok(n <= 1, "%u samples in 0.8 s at 2 s", n);
 	guest_period(fd, 10);
-	tap_ok(guest_wait_sample(page, page->sample_nr, 500), "a shorter wish acts at once");
+	tap_ok(guest_wait_sample(page, page->sample_nr, 1500), "a shorter wish acts at once");
 	tap_note("overruns: %llu", (unsigned long long)page->overrun_nr);
 }
 
