@@ -33,7 +33,7 @@ struct tree {
 
 static inline void tree_parents(const char *path)
 {
-	char text[1024];
+	char text[2048];
 
 	snprintf(text, sizeof(text), "%s", path);
 	for (char *at = text + 1; (at = strchr(at, '/')); at++) {
@@ -46,7 +46,7 @@ static inline void tree_parents(const char *path)
 /* Replaces a file, making its folders. */
 static inline void tree_write(const struct tree *t, const char *path, const void *bytes, size_t n)
 {
-	char full[1024];
+	char full[2048];
 	FILE *f;
 
 	snprintf(full, sizeof(full), "%s/%s", t->root, path);
@@ -65,7 +65,7 @@ static inline void tree_text(const struct tree *t, const char *path, const char 
 
 static inline void tree_link(const struct tree *t, const char *path, const char *target)
 {
-	char full[1024];
+	char full[2048];
 
 	snprintf(full, sizeof(full), "%s/%s", t->root, path);
 	tree_parents(full);
@@ -75,7 +75,7 @@ static inline void tree_link(const struct tree *t, const char *path, const char 
 
 static inline void tree_delete(const struct tree *t, const char *path)
 {
-	char full[1024];
+	char full[2048];
 
 	snprintf(full, sizeof(full), "%s/%s", t->root, path);
 	assert_int_equal(unlink(full), 0);
