@@ -30,7 +30,7 @@ static const struct opt options[] = {
 	{ "--watch", "-w", OPT_FLAG, AT(watch), .help = "Again and again, until interrupted." },
 	{ "--json", NULL, OPT_FLAG, AT(json),
 	  .help = "One JSON object; with --watch one a line. Unknown values are null." },
-	{ "--interval", NULL, OPT_FLOAT, AT(interval), "X", 0.02, 3600, .def = "0.5",
+	{ "--interval", NULL, OPT_FLOAT, AT(interval), "X", 0.01, 3600, .def = "0.5",
 	  .help = "Seconds between two samples: rates are taken over this time." },
 	{ "--count", "-n", OPT_U32, AT(count), "N", 0, 1e9, .def = "0",
 	  .help = "End a watch after N snapshots; 0: never." },
