@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Description: residual add and RMSNorm against sums in double, and their int8 form.
+ *
+ * The bound is that of rmsnorm.cu: 18 * 2^-24 of each value. The residual is one float addition and
+ * the int8 form follows from the floats the kernel wrote: both are compared bit for bit.
+ */
+#include "kernels/cuda/ops.h"
+#include "tests/gpu/values.h"
+
+#include <errno.h>
+
+#define EPS 1e-6f
+
+struct result {
+	std::vector<float> res, out;
+	std::vector<uint8_t> act;
+};
+
+/* @shift: floats by which every array is off its alignment */
+static struct result run(const std::vector<float> &res, const std::vector<float> &x,
+			 const std::vector<float> &w, size_t n, size_t shift, bool want_out,
+			 bool want_act)
+{
+	const size_t rows = (res.empty() ? x : res).size() / n;
+	std::vector<float> pad(shift, 0.0f), r = pad, in = pad, weights = pad;
+	device_array<float> out(shift + rows * n);
+	device_array<uint8_t> act(rows * cuda_act_bytes(n));
+	struct result got;
+
+	r.insert(r.end(), res.begin(), res.end());
+	in.insert(in.end(), x.begin(), x.end());
+	weights.insert(weights.end(), w.begin(), w.end());
+	device_array<float> dr(r), dx(in), dw(weights);
+	check_equal("rmsnorm", n,
+		    cuda_rmsnorm(NULL, res.empty() ? NULL : dr.p + shift,
+				 x.empty() ? NULL : dx.p + shift, dw.p + shift, n, rows, EPS,
+				 want_out ? out.p + shift : NULL, want_act ? act.p : NULL),
+		    0);
+	got.res = dr.get();
+	got.res.erase(got.res.begin(), got.res.begin() + (long)shift);
+	got.out = out.get();
+	got.out.erase(got.out.begin(), got.out.begin() + (long)shift);
+	got.act = act.get();
+	return got;
+}
+
+static void check_act(const std::vector<float> &out, const std::vector<uint8_t> &act, size_t n,
+		      size_t row)
+{
+	const uint8_t *at = act.data() + row * cuda_act_bytes(n);
+	const float *x = out.data() + row * n;
+
+	for (size_t b = 0; b < n / 32; b++) {
+		float big = 0.0f, d, scale;
+
+		for (size_t i = 32 * b; i < 32 * b + 32; i++)
+			big = fmaxf(big, fabsf(x[i]));
+		scale = big / 127.0f;
+		memcpy(&d, at + n + 4 * b, 4);
+		check_bits("scale", &d, &scale, 1);
+		for (size_t h = 0; h < 2; h++) {
+			int sum = 0;
+			int16_t s;
+
+			for (size_t i = 32 * b + 16 * h; i < 32 * b + 16 * h + 16; i++) {
+				const int q = d > 0 ? (int)rintf(x[i] / d) : 0;
+
+				check_equal("q", i, (int8_t)at[i], q);
+				sum += q;
+			}
+			memcpy(&s, at + n + n / 32 * 4 + (2 * b + h) * 2, 2);
+			check_equal("sum", 2 * b + h, s, sum);
+		}
+	}
+}
+
+static void check_case(size_t n, size_t rows, bool with_res, bool with_x, size_t shift)
+{
+	const std::vector<float> none, w = random_floats(n, 1.0f);
+	std::vector<float> res = random_floats(rows * n, 30.0f), x = random_floats(rows * n, 3.0f);
+	std::vector<float> v(rows * n);
+	struct result all, floats, bytes;
+
+	if (rows > 2) /* a row of zeros */
+		for (size_t i = 0; i < n; i++)
+			res[n + i] = x[n + i] = 0.0f;
+	for (size_t i = 0; i < rows * n; i++)
+		v[i] = with_res && with_x ? res[i] + x[i] : with_res ? res[i] : x[i];
+	all = run(with_res ? res : none, with_x ? x : none, w, n, shift, true, true);
+	if (with_res)
+		check_bits("residual", all.res.data(), v.data(), rows * n);
+	for (size_t r = 0; r < rows; r++) {
+		double sum = 0;
+
+		for (size_t i = 0; i < n; i++)
+			sum += (double)v[r * n + i] * v[r * n + i];
+		for (size_t i = 0; i < n; i++) {
+			const double y = v[r * n + i] / sqrt(sum / n + (double)EPS) * w[i];
+
+			check_near("norm", r * n + i, all.out[r * n + i], y,
+				   18 * 0x1p-24 * fabs(y) + 0x1p-140);
+		}
+		check_act(all.out, all.act, n, r);
+	}
+	floats = run(with_res ? res : none, with_x ? x : none, w, n, shift, true, false);
+	bytes = run(with_res ? res : none, with_x ? x : none, w, n, shift, false, true);
+	check_bits("floats alone", floats.out.data(), all.out.data(), rows * n);
+	for (size_t r = 0; r < rows; r++) /* without the padding */
+		check_bits("bytes alone", bytes.act.data() + r * cuda_act_bytes(n),
+			   all.act.data() + r * cuda_act_bytes(n), n + n / 32 * 4 + n / 16 * 2);
+	for (size_t r = 0; r < rows && rows > 1; r++) {
+		const std::vector<float> one(v.begin() + (long)(r * n),
+					     v.begin() + (long)(r * n + n));
+		const struct result alone = run(one, none, w, n, 1 - shift % 2, true, false);
+
+		check_bits("row alone", alone.out.data(), all.out.data() + r * n, n);
+	}
+}
+
+static void check_refusals(void)
+{
+	device_array<float> x(64);
+
+	check_equal("n 0", 0, cuda_rmsnorm(NULL, NULL, x.p, x.p, 0, 1, EPS, x.p, NULL), -EINVAL);
+	check_equal("n 33", 0, cuda_rmsnorm(NULL, NULL, x.p, x.p, 33, 1, EPS, x.p, NULL), -EINVAL);
+	check_equal("n 16416", 0, cuda_rmsnorm(NULL, NULL, x.p, x.p, 16416, 1, EPS, x.p, NULL),
+		    -EINVAL);
+	check_equal("no input", 0, cuda_rmsnorm(NULL, NULL, NULL, x.p, 32, 1, EPS, x.p, NULL),
+		    -EINVAL);
+	check_equal("no weights", 0, cuda_rmsnorm(NULL, NULL, x.p, NULL, 32, 1, EPS, x.p, NULL),
+		    -EINVAL);
+	check_equal("act off", 0,
+		    cuda_rmsnorm(NULL, NULL, x.p, x.p, 32, 1, EPS, NULL, (uint8_t *)x.p + 4),
+		    -EINVAL);
+	check_equal("no rows", 0, cuda_rmsnorm(NULL, NULL, NULL, NULL, 32, 0, EPS, NULL, NULL), 0);
+}
+
+int main(int argc, char **argv)
+{
+	static const size_t small[] = { 32, 96, 416, 1056, 4128 };
+	static const size_t published[] = { 2048, 3072, 4096, 5120, 16384 };
+
+	for (size_t n : small)
+		for (int c = 1; c < 4; c++)
+			check_case(n, n < 1000 ? 3 : 1, c & 1, c & 2, n % 3 == 0 ? 1 : 0);
+	if (option_all(argc, argv))
+		for (size_t n : published)
+			check_case(n, 37, true, true, 0);
+	check_refusals();
+	return values_report("rmsnorm");
+}
