@@ -133,6 +133,7 @@ $(O)/obj/header_alone.stamp: tests/unit/kmod/header_alone.c uapi/sluice_telemetr
 # ---- kernel module in guests (docs/kmod-testing.md)
 # make test-kmod          every kernel with every topology under QEMU; ROWS= and TOPOLOGIES= narrow it
 # make test-kmod-row      one of them, as make test does: KMOD_ROW=6.1-cloud KMOD_TOPOLOGY=2
+# make test-kmod-daemon   the real daemon in a guest with four nodes, with the module and without
 # make test-kmod-debug    a KASAN + lockdep + kmemleak kernel: programs, seeded bugs, FUZZ_SECONDS of fuzz
 KERNELS ?= build/kernels
 KMOD_LOGS ?= build/kmod-logs
@@ -148,12 +149,14 @@ $(O)/kmod-guest/%: tests/kmod/guest/%.c tests/kmod/guest/guest.c tests/kmod/gues
 	@echo "  GUEST   $@"
 	@$(CC) -static -std=gnu11 $(WARN) $(if $(WERROR),-Werror) -O2 -D_GNU_SOURCE -I. -pthread \
 		-o $@ $< tests/kmod/guest/guest.c
-.PHONY: test-kmod test-kmod-row test-kmod-debug
+.PHONY: test-kmod test-kmod-row test-kmod-debug test-kmod-daemon
 test-kmod: setup-kmod $(KMOD_GUEST)
 	@$(KMOD_ENV) tests/kmod/matrix.sh $(O)/kmod-guest
 test-kmod-row: setup-kmod $(KMOD_GUEST)
 	@tests/kmod/judge_test.sh
 	@$(KMOD_ENV) TORN=20000 tests/kmod/row.sh $(KMOD_ROW) $(KMOD_TOPOLOGY) $(O)/kmod-guest
+test-kmod-daemon: setup-kmod $(KMOD_GUEST) all
+	@$(KMOD_ENV) tests/kmod/daemon.sh $(O) $(O)/kmod-guest $(MODEL)
 test-kmod-debug: setup-kmod setup-kmod-debug $(KMOD_GUEST)
 	@$(KMOD_ENV) FUZZ_SECONDS=$(FUZZ_SECONDS) tests/kmod/debug.sh $(O)/kmod-guest
 
@@ -167,3 +170,8 @@ $(O)/tests/telemetry/fake_nvml.so: tests/unit/telemetry/fake_nvml.c
 .PHONY: test-numa
 test-numa: all
 	@OUT=$(O) tests/numa/run.sh 2 4 memless
+
+# ---- telemetry through the kernel module, in a guest of 4 nodes: values against sysfs, the daemon beside it
+.PHONY: test-telemetry
+test-telemetry: all setup-kmod
+	@OUT=$(O) tests/telemetry/run.sh 4

@@ -323,6 +323,9 @@ static void one_op(struct worker *w)
 	pick = next(w, sum);
 	for (i = 0; pick >= ops[i].weight; i++)
 		pick -= ops[i].weight;
+	/* a fork that fails tells nothing of the device, and the kernel is loud about it */
+	if (ops[i].run == op_fork)
+		nth = 0;
 	if (nth)
 		fail_nth(nth);
 	if (ops[i].run(w))
