@@ -255,7 +255,7 @@ static __device__ __forceinline__ void values(const struct dec_work &w, const ui
 
 /* The block's queries as operands, hi and lo: eight dimensions of a row to each lane and piece. */
 template <int dim>
-static __device__ void load_query(const float *q, size_t heads, uint8_t *shared, int bytes)
+static __device__ void load_query(const float *q, int heads, uint8_t *shared, int bytes)
 {
 	for (int i = threadIdx.x; i < dim / 32 * 2 * WARP_SIZE; i += DEC_WARPS * WARP_SIZE) {
 		const int lane = i % WARP_SIZE, row = lane / 4 + i / WARP_SIZE % 2 * 8;
@@ -386,7 +386,7 @@ static __global__ void __launch_bounds__(DEC_WARPS *WARP_SIZE, 2) decode_kernel(
 	if (from < end)
 		copy_v<q8, dim>(w, from);
 	ptx_cp_async_commit();
-	load_query<dim>(x.a.q + (s * x.a.heads + head) * dim, heads, shared, lay::query);
+	load_query<dim>(x.a.q + (s * x.a.heads + head) * dim, (int)heads, shared, lay::query);
 #pragma unroll
 	for (int j = 0; j < dim / 8; j++)
 		o[j][0] = o[j][1] = o[j][2] = o[j][3] = 0.0f;
