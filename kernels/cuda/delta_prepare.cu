@@ -6,8 +6,8 @@
  * one head of q or k of one token (lanes on neighbouring floats, the head in registers between the
  * sum and the product), and behind those blocks a thread takes one gate.
  *
- * Accuracy: a sum of at most 4 + 5 additions a lane, sqrtf, one division and one product:
- * |error| <= 8 * 2^-24 |out|. Gates: expf and log1pf within 2 ulp each.
+ * Accuracy: a sum of dim squares by 4 + 5 additions, its root, one division and one product:
+ * |error| <= 9 * 2^-24 |out|. Gates: expf and log1pf within 2 ulp each.
  */
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
