@@ -47,17 +47,28 @@ static inline double ref_column_norm(const std::vector<double> &s, size_t dim, s
 	return sqrt(sum);
 }
 
+/* How far the inputs of two computations may be apart, where that is not nothing. */
+struct ref_apart {
+	double k, q;	    /* 2-norms */
+	const double *v;    /* [dim] or NULL */
+	double decay, beta; /* relative */
+};
+
+#define REF_GPU_PATH 13 /* additions on a path of the kernel's sums: 8 + 2 + 3 */
+
 /*
- * Token by token; @out and @bound [tokens][dim]. Per token and column, with n = |S_j| before or
- * after, whichever is larger, and |k|, |q| <= 1:
- *   r, p: sums of dim products, 8 + 2 + 3 additions on a path:       13 u n each
- *   change = beta (v - decay r): e^g 4 u, products and sums 3 u:     (13 + 4 + 3) u (n + |v|)
- *   S: e^g 4 u, product u, fused u, and the change times k:          6 u n + 20 u (n + |v|)
- *   o = decay p + change (k.q), |change| <= n + |v|, k.q 13 u:
- *       (13 + 4 + 2) u n + (20 + 13 + 1) u (n + |v|)
+ * Token by token; @out and @bound [dim]. Per token and column, with n = |S_j| before or after,
+ * whichever is larger, |k|, |q| <= 1, and P additions on the path of a sum:
+ *   r, p, k.q:                                                       P u n each
+ *   change = beta (v - decay r): e^g 4 u, products and sums 3 u:     (P + 7) u (n + |v|)
+ *   S: e^g 4 u, product u, fused u, and the change times k:          6 u n + (P + 7) u (n + |v|)
+ *   o = decay p + change (k.q), |change| <= n + |v|:                 (P + 6) u n + (2 P + 8) u (n + |v|)
+ * Inputs that are apart by d: S by n d_decay + |change| (d_beta + d_k) + beta (n d_k + d_v), and o by
+ * what S is then, and n d_q.
  */
 static inline void ref_step(const struct ref_head &h, struct ref_state *state, size_t t,
-			    double *out, double *bound)
+			    double *out, double *bound, double path = REF_GPU_PATH,
+			    const struct ref_apart *apart = NULL)
 {
 	const float *k = h.k + t * h.ld, *q = h.q + t * h.ld, *v = h.v + t * h.ld;
 	const double decay = exp((double)h.decay[t * h.ld_gate]);
@@ -67,7 +78,7 @@ static inline void ref_step(const struct ref_head &h, struct ref_state *state, s
 
 	for (size_t j = 0; j < dim; j++) {
 		const double old = ref_column_norm(s, dim, j);
-		double m = 0.0, o = 0.0, change, n;
+		double m = 0.0, o = 0.0, inputs = 0.0, change, n, both;
 
 		for (size_t i = 0; i < dim; i++) {
 			s[i * dim + j] *= decay;
@@ -79,11 +90,15 @@ static inline void ref_step(const struct ref_head &h, struct ref_state *state, s
 			o += s[i * dim + j] * q[i];
 		}
 		n = fmax(old, ref_column_norm(s, dim, j));
+		both = n + fabs(v[j]);
+		if (apart)
+			inputs = n * apart->decay + fabs(change) * (apart->beta + apart->k) +
+				 beta * (n * apart->k + (apart->v ? apart->v[j] : 0.0));
 		out[j] = o;
-		bound[j] = decay * state->error[j] + REF_U * (19.0 * n + 34.0 * (n + fabs(v[j]))) +
-			   REF_TINY;
-		state->error[j] = decay * state->error[j] +
-				  REF_U * (6.0 * n + 20.0 * (n + fabs(v[j]))) + REF_TINY;
+		bound[j] = decay * state->error[j] + inputs + (apart ? n * apart->q : 0.0) +
+			   REF_U * ((path + 6) * n + (2 * path + 8) * both) + REF_TINY;
+		state->error[j] = decay * state->error[j] + inputs +
+				  REF_U * (6.0 * n + (path + 7) * both) + REF_TINY;
 	}
 }
 
