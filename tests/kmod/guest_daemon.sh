@@ -35,8 +35,11 @@ done
 sed 's/^/# /' /tmp/status
 sed 's/^/# answer: /' "/tmp/answer.$name"
 grep -iE 'telemetry|module|numa|arena' /tmp/sluiced.log | sed 's/^/# log: /'
-# equal nodes: each should hold a quarter; the last page of a share may lie on a neighbour
-pages_of $pid sluice-arena 12 || fail "the arena is not on every node"
+# Equal nodes, but few: the bundled model's share of a node is less than two huge pages, so they
+# cannot all lie right. Each node must hold some, and most bytes be read where they lie.
+pages_of $pid sluice-arena 4 || fail "the arena is not on every node"
+local=$(sed -n 's/^locality *\([0-9]*\).*/\1/p' /tmp/status)
+[ "${local:-0}" -ge 60 ] || fail "only ${local:-no} % of expert bytes are read on their node"
 if [ "$name" = module ]; then
 	[ "$(cat /sys/module/sluice/refcnt)" -gt 0 ] || fail "the daemon does not use the module"
 	/usr/bin/sluice telemetry --json > /tmp/telemetry 2>&1 || fail "telemetry: $(cat /tmp/telemetry)"

@@ -106,7 +106,7 @@ static bool op_map(struct worker *w)
 	unsigned int slot = next(w, MAPPINGS);
 	size_t bytes = page_bytes;
 
-	if (!next(w, 4))
+	if (!next(w, 6))
 		bytes = 4096 * next(w, 6);
 	if (w->maps[slot])
 		munmap(w->maps[slot], page_bytes);
@@ -211,6 +211,9 @@ static unsigned long fill_sane(struct worker *w)
 		}
 		return SLUICE_WATCH_PCI;
 	case 1:
+		/* few: each costs every sample two interrupts of another CPU */
+		if (next(w, 4))
+			break;
 		w->arg.pmu.size = sizeof(w->arg.pmu);
 		w->arg.pmu.type = next(w, 8) ? 1 : next(w, 12);
 		w->arg.pmu.config = next(w, 8) ? 0 : next(w, 256);
@@ -229,9 +232,10 @@ static unsigned long fill_sane(struct worker *w)
 		w->arg.period.period_ms = next(w, 3) ? next(w, 60) : next(w, 0x7fffffff);
 		return SLUICE_SET_PERIOD;
 	default:
-		w->arg.words[0] = sizeof(struct sluice_get_info);
-		return SLUICE_GET_INFO;
+		break;
 	}
+	w->arg.words[0] = sizeof(struct sluice_get_info);
+	return SLUICE_GET_INFO;
 }
 
 static bool op_ioctl(struct worker *w)
@@ -382,14 +386,14 @@ static void work(uint64_t seed)
 	if (pthread_create(&thread, NULL, second, &w))
 		_exit(2);
 	while (now_s() < deadline) {
-		/* each fourth second belongs to rmmod: hold nothing for long */
-		if (now_s() % 4 == 3) {
-			if (next(&w, 4)) {
+		/* two of ten seconds belong to rmmod: hold nothing for long */
+		if (now_s() % 10 >= 8) {
+			if (!next(&w, 3)) {
 				op_open(&w);
 				op_ioctl(&w);
 			}
 			drop_all(&w);
-			usleep(next(&w, 60000));
+			usleep(next(&w, 300000));
 			continue;
 		}
 		one_op(&w);
@@ -443,7 +447,7 @@ static void disturb(uint64_t seed)
 
 	w.random = seed;
 	while (now_s() < deadline) {
-		if (now_s() % 4 == 3) {
+		if (now_s() % 10 >= 8) {
 			disturb_module(&w);
 			continue;
 		}
