@@ -30,7 +30,7 @@
 
 struct watched {
 	char bdf[16];
-	bool far_end_unknown;
+	struct sysfs_path path;
 };
 
 struct module {
@@ -202,7 +202,6 @@ static void watch_pci(struct module *m)
 	for (uint32_t i = 0; i < n; i++) {
 		struct sluice_watch_pci watch = { .size = sizeof(watch) };
 		unsigned domain, bus, device, function;
-		struct sysfs_path path;
 
 		if (sscanf(bdf[i], "%x:%x:%x.%u", &domain, &bus, &device, &function) != 4)
 			continue;
@@ -211,9 +210,8 @@ static void watch_pci(struct module *m)
 		watch.devfn = (uint8_t)(device << 3 | function);
 		if (!on_page(m, bdf[i]) && (!m->real || ask(m, SLUICE_WATCH_PCI, &watch)))
 			continue;
-		sysfs_pci_path(&m->fs, bdf[i], &path);
 		memcpy(m->pci[m->n_pci].bdf, bdf[i], sizeof(bdf[i]));
-		m->pci[m->n_pci++].far_end_unknown = path.n < 2;
+		sysfs_pci_path(&m->fs, bdf[i], &m->pci[m->n_pci++].path);
 	}
 }
 
@@ -352,6 +350,20 @@ static uint64_t or_unknown(uint64_t value)
 	return value ? value : TELEMETRY_UNKNOWN;
 }
 
+/*
+ * The kernel names a link by either end. From the root down ports alternate: one whose link leads
+ * down, one whose link leads up; of the former's link the lower end is the next on the way.
+ */
+static void set_limit(const struct watched *w, const char *bdf, struct telemetry_pci *p)
+{
+	const char *lower = bdf;
+
+	for (uint32_t i = 0; i + 1 < w->path.n; i += 2)
+		if (!strcmp(w->path.bdf[i], bdf))
+			lower = w->path.bdf[i + 1];
+	snprintf(p->limit_bdf, sizeof(p->limit_bdf), "%s", lower);
+}
+
 static void take_function(const struct module *m, const struct watched *w,
 			  struct telemetry_snapshot *s)
 {
@@ -369,7 +381,7 @@ static void take_function(const struct module *m, const struct watched *w,
 			return;
 		p->node = e.node >= 0 && e.node < TELEMETRY_MAX_NODES ? e.node : -1;
 		p->class_code = e.class_code <= 0xffffff ? e.class_code : 0;
-		p->far_end_unknown = w->far_end_unknown;
+		p->far_end_unknown = w->path.n < 2;
 		p->asleep = e.state == SLUICE_SLOT_ASLEEP ? TELEMETRY_YES : TELEMETRY_NO;
 		telemetry_mark(s, TELEMETRY_GROUP_PCI, &p->origin, TELEMETRY_MODULE, e.updated_ns);
 		if (!(e.flags & SLUICE_PCI_EXPRESS))
@@ -380,8 +392,10 @@ static void take_function(const struct module *m, const struct watched *w,
 		p->max_width = or_unknown(e.max_width);
 		p->bandwidth_bytes_per_s = e.limit_mbps ? (uint64_t)e.limit_mbps * 125000
 							: TELEMETRY_UNKNOWN;
-		if (e.limit_mbps)
-			pci_bdf(e.limit_domain, e.limit_bus, e.limit_devfn, p->limit_bdf);
+		if (e.limit_mbps) {
+			pci_bdf(e.limit_domain, e.limit_bus, e.limit_devfn, bdf);
+			set_limit(w, bdf, p);
+		}
 		telemetry_judge_link(p);
 		return;
 	}

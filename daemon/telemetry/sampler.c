@@ -4,8 +4,8 @@
  *
  * The writer fills the buffer that is not the latest one, so a reader has a whole period (100 ms)
  * for its copy before the buffer it reads is touched; a sequence number per buffer (odd: being
- * written) tells the reader that was slower still. Words are copied by relaxed atomic accesses
- * between the two looks at the number.
+ * written) tells the reader that was slower still. Words are copied by atomic accesses between the
+ * two looks at the number.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -50,12 +50,12 @@ static void publish(struct sampler *s)
 	const char *from = (const char *)&s->taken;
 
 	atomic_store_explicit(&b->seq, seq + 1, memory_order_relaxed);
-	atomic_thread_fence(memory_order_release); /* odd before any new word */
 	for (size_t i = 0; i < WORDS; i++) {
 		uint64_t word;
 
 		memcpy(&word, from + i * sizeof(word), sizeof(word));
-		atomic_store_explicit(&b->words[i], word, memory_order_relaxed);
+		/* release: who sees this word sees the odd number, too */
+		atomic_store_explicit(&b->words[i], word, memory_order_release);
 	}
 	atomic_store_explicit(&b->seq, seq + 2, memory_order_release);
 	atomic_store_explicit(&s->published, next, memory_order_release);
@@ -90,11 +90,11 @@ int sampler_get(const struct sampler *s, struct telemetry_snapshot *ret)
 		if (seq & 1)
 			continue;
 		for (size_t i = 0; i < WORDS; i++) {
-			uint64_t word = atomic_load_explicit(&b->words[i], memory_order_relaxed);
+			/* acquire: the second look at the number stays behind it */
+			uint64_t word = atomic_load_explicit(&b->words[i], memory_order_acquire);
 
 			memcpy((char *)ret + i * sizeof(word), &word, sizeof(word));
 		}
-		atomic_thread_fence(memory_order_acquire); /* every word before the second look */
 		if (atomic_load_explicit(&b->seq, memory_order_relaxed) == seq)
 			return 0;
 	}

@@ -161,8 +161,12 @@ static void test_values(void **state)
 	/* known to sysfs alone */
 	assert_int_equal(p->max_bandwidth_bytes_per_s, telemetry_link_bytes_per_s(8000, 16));
 	assert_false(has_note(t, "sluice.ko"));
-	/* the next sample */
+	/* the next sample; the same link by its upper end */
 	test_clock_ns += 100 * MS;
+	pci_entry(3)->limit_bus = 0x16;
+	update_page(&tree);
+	telemetry_read(t, &snap);
+	assert_string_equal(pci_of(&snap, "0000:17:00.0")->limit_bdf, "0000:17:00.0");
 	node_entry(0)->free_bytes = 5;
 	node_entry(0)->updated_ns = test_clock_ns;
 	pci_entry(3)->state = SLUICE_SLOT_GONE; /* then sysfs is asked */
@@ -467,9 +471,8 @@ static void *write_samples(void *arg)
 
 	for (uint64_t n = 1; n <= TORN_WRITES; n++) {
 		__atomic_store_n(seq, *seq + 1, __ATOMIC_RELAXED);
-		__atomic_thread_fence(__ATOMIC_RELEASE);
 		for (size_t i = first; i < first + 64; i++)
-			__atomic_store_n(&words[i], n, __ATOMIC_RELAXED);
+			__atomic_store_n(&words[i], n, __ATOMIC_RELEASE);
 		__atomic_store_n(seq, *seq + 1, __ATOMIC_RELEASE);
 	}
 	atomic_store(&done, true);
