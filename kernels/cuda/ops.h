@@ -310,7 +310,8 @@ struct cuda_delta_batch {
 
 /*
  * out[t][c] = silu(sum over m < 4 of w[c][m] * window[m]); state read and replaced by the last
- * three inputs, runs shorter than three included. x, out [tokens][channels]; w [channels][4].
+ * three inputs, runs shorter than three included. x, out [tokens][channels]; w [channels][4]; out is
+ * another array than x.
  */
 int cuda_delta_conv(cuda_stream stream, const struct cuda_delta_shape *s,
 		    const struct cuda_delta_batch *b, const float *x, const float *w, float *state,
@@ -331,7 +332,7 @@ struct cuda_delta {
 	const float *qkv;   /* [tokens][channels], prepared */
 	const float *decay; /* [tokens][v_heads], logarithm */
 	const float *beta;  /* [tokens][v_heads] */
-	float *state;	    /* S, read and written */
+	float *state;	    /* S, read and written; 16-aligned */
 	float *out;	    /* [tokens][v_heads * dim] */
 	void *scratch;	    /* chunked form only */
 };
