@@ -114,12 +114,12 @@ kmod:
 
 # make check-kmod KDIR=... [LINUX_SOURCE=tree]: sparse, checkpatch --strict, coccinelle; any finding fails
 .PHONY: check-kmod
-check-kmod:
+check-kmod: setup-kmod-check
 	@LINUX_SOURCE=$(LINUX_SOURCE) kmod/check.sh '$(KDIR)' $(O)/kmod-check
 
 # make deb-kmod: the package sluice-dkms, in $(O)/deb
 .PHONY: deb-kmod
-deb-kmod:
+deb-kmod: setup-kmod-deb
 	@packaging/build-deb.sh $(O)/deb
 
 # The ABI header alone in C11 and C++17: built with the unit test of the page.
