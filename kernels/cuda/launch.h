@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cuda/launch.h: the few places where CUDA is not C++, so that one text of a kernel compiles
+ * for a GPU with nvcc and for any CPU with a C++17 compiler and tests/gpu/emu (see its README).
+ *
+ *   CUDA_LAUNCH(kernel, grid, block, bytes, stream, args...)   kernel<<<grid, block, bytes, stream>>>
+ *   CUDA_LAUNCHED()                       0, or -EIO where the runtime refused the launches before it
+ *   CUDA_SHARED(type, name, count);            a __shared__ array of the block
+ *   CUDA_SHARED_DYNAMIC(type, name);           the @bytes of the launch as type *name, 16-aligned
+ *
+ * Names of kernels with a comma in them need parentheses. grid and block are dim3 or a number.
+ * More than 48 KiB of dynamic shared memory are asked for in CUDA_LAUNCH. Included first by every .cu
+ * file; host code calls ops.h only.
+ */
+#ifndef SLUICE_KERNELS_CUDA_LAUNCH_H
+#define SLUICE_KERNELS_CUDA_LAUNCH_H
+
+#include <cuda_runtime.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <errno.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __CUDACC__
+
+#define CUDA_SHARED(type, name, count) __shared__ __align__(16) type name[count]
+
+/* One name for all kernels of a file: the type of an extern array must be the same everywhere. */
+#define CUDA_SHARED_DYNAMIC(type, name)                         \
+	extern __shared__ __align__(16) uint8_t cuda_dynamic[]; \
+	type *name = (type *)cuda_dynamic
+
+#define CUDA_SHARED_DEFAULT 49152 /* what a kernel may have without being asked for */
+
+#define CUDA_LAUNCH(kernel, grid, block, bytes, stream, ...)                                  \
+	do {                                                                                  \
+		if ((size_t)(bytes) <= CUDA_SHARED_DEFAULT ||                                 \
+		    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, \
+					 (int)(bytes)) == cudaSuccess)                        \
+			(kernel)<<<(grid), (block), (bytes), (stream)>>>(__VA_ARGS__);        \
+	} while (0)
+
+#else
+
+#define CUDA_SHARED(type, name, count)        \
+	static const char emu_key_##name = 0; \
+	type(&name)[count] =                  \
+		*(type(*)[count])emu_shared_static(&emu_key_##name, sizeof(type[count]), #name)
+
+#define CUDA_SHARED_DYNAMIC(type, name) type *name = (type *)emu_shared_dynamic()
+
+#define CUDA_LAUNCH(kernel, grid, block, bytes, stream, ...) \
+	emu_launch(#kernel, dim3(grid), dim3(block), (size_t)(bytes), stream, kernel, __VA_ARGS__)
+
+#endif
+
+/* After the last CUDA_LAUNCH of an operation; clears the error. */
+#define CUDA_LAUNCHED() (cudaGetLastError() == cudaSuccess ? 0 : -EIO)
+
+#endif
