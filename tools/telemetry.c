@@ -13,13 +13,14 @@
 
 #include "base/num.h"
 #include "base/opts.h"
+#include "telemetry/peaks.h"
 #include "tools/input.h"
 #include "tools/telemetry.h"
 #include "tools/verbs.h"
 
 struct args {
 	bool watch, json, no_module, no_perf, help;
-	const char *root, *script;
+	const char *peaks, *root, *script;
 	float interval;
 	uint32_t count;
 };
@@ -36,6 +37,8 @@ static const struct opt options[] = {
 	  .help = "End a watch after N snapshots; 0: never." },
 	{ "--no-module", NULL, OPT_FLAG, AT(no_module), .help = "Do not ask sluice.ko." },
 	{ "--no-perf", NULL, OPT_FLAG, AT(no_perf), .help = "Do not open performance counters." },
+	{ "--peaks", NULL, OPT_TEXT, AT(peaks), "FILE",
+	  .help = "What sluice doctor --json measured here: bandwidth is shown as a share of it." },
 	{ "--root", NULL, OPT_TEXT, AT(root), "DIR",
 	  .help = "Read DIR/sys, DIR/proc and DIR/dev: a recorded machine, for tests." },
 	{ "--script", NULL, OPT_TEXT, AT(script), "FILE",
@@ -90,11 +93,33 @@ static int run(const struct args *args, struct telemetry *t, struct telemetry_sn
 	return rc;
 }
 
+/* Opens the sources that the arguments ask for. 0, or a sentence in @err. */
+static int open_telemetry(const struct args *args, struct telemetry_peak *peaks,
+			  struct telemetry **ret, struct err *err)
+{
+	struct telemetry_config config = {
+		.root = args->root,
+		.script = args->script,
+		.no_module = args->no_module,
+		.no_perf = args->no_perf,
+		.peaks = peaks,
+	};
+
+	if (args->peaks) {
+		int n = telemetry_load_peaks(args->peaks, peaks, TELEMETRY_MAX_NODES, err);
+
+		if (n < 0)
+			return n;
+		config.n_peaks = (uint32_t)n;
+	}
+	return telemetry_create(&config, ret, err);
+}
+
 int verb_telemetry(int argc, char **argv)
 {
 	struct sigaction action = { .sa_handler = on_interrupt };
+	struct telemetry_peak peaks[TELEMETRY_MAX_NODES];
 	struct telemetry_snapshot *snapshot;
-	struct telemetry_config config;
 	struct telemetry *t = NULL;
 	struct args args = { 0 };
 	struct err err = { 0 };
@@ -103,14 +128,8 @@ int verb_telemetry(int argc, char **argv)
 
 	if (rc >= 0)
 		return rc;
-	config = (struct telemetry_config){
-		.root = args.root,
-		.script = args.script,
-		.no_module = args.no_module,
-		.no_perf = args.no_perf,
-	};
 	snapshot = malloc(sizeof(*snapshot));
-	if (!snapshot || telemetry_create(&config, &t, &err)) {
+	if (!snapshot || open_telemetry(&args, peaks, &t, &err)) {
 		fprintf(stderr, "sluice telemetry: %s\n", snapshot ? err.text : "no memory");
 		free(snapshot);
 		return EXIT_FAILED;

@@ -47,19 +47,19 @@ static const struct telemetry_counter *find_before(const struct telemetry_sample
 static bool counter_rate(const struct telemetry_counter *a, const struct telemetry_counter *b,
 			 double *ret_per_s)
 {
-	double wanted, ran, seconds;
+	double ran;
 
 	if (!a || a->lost || b->lost || a->generation != b->generation ||
 	    a->bytes_per_count != b->bytes_per_count || b->updated_ns <= a->updated_ns ||
-	    b->count < a->count || b->enabled_ns < a->enabled_ns || b->running_ns <= a->running_ns)
+	    b->count < a->count || b->enabled_ns <= a->enabled_ns || b->running_ns <= a->running_ns)
 		return false;
-	wanted = (double)(b->enabled_ns - a->enabled_ns);
-	ran = (double)(b->running_ns - a->running_ns);
-	seconds = (double)(b->updated_ns - a->updated_ns) / NS_PER_S;
-	if (wanted < ran)
-		wanted = ran; /* the two clocks are read one after the other */
-	*ret_per_s = (double)(b->count - a->count) * (double)b->bytes_per_count * (wanted / ran) /
-		     seconds;
+	/*
+	 * Bytes are count * enabled / running, and the time they took is enabled: the kernel takes
+	 * it at the very reading, while updated_ns is the sample's, some counters earlier. What is
+	 * left is the time that the counter ran.
+	 */
+	ran = (double)(b->running_ns - a->running_ns) / NS_PER_S;
+	*ret_per_s = (double)(b->count - a->count) * (double)b->bytes_per_count / ran;
 	return *ret_per_s < ABSURD_BYTES_PER_S;
 }
 

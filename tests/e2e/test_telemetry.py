@@ -260,6 +260,16 @@ def test_recorded_peaks(tmp_path):
     assert t["nodes"][1]["hugepages"] == {}
 
 
+def test_given_peaks(tmp_path):
+    peaks = tmp_path / "peaks.json"
+    peaks.write_text(json.dumps({"nodes": [{"id": 0, "read_bytes_per_s": 12500000000}]}))
+    t = telemetry("--peaks", peaks)
+    assert t["nodes"][0]["peak_bytes_per_s"] == 12500000000
+    assert t["nodes"][0]["peak_source"] == "given"
+    peaks.write_text("{")
+    sluice("telemetry", "--peaks", peaks, check=1)
+
+
 def test_hostile(tmp_path):
     root = unpack("epyc", tmp_path)
     for at in [p for p in root.rglob("*") if p.is_file() and not p.is_symlink()]:

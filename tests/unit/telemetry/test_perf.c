@@ -352,6 +352,42 @@ static void test_incomplete(void **state)
 	tree_remove(&tree);
 }
 
+#define IMC "sys/bus/event_source/devices/uncore_imc_0"
+
+/*
+ * The real system call on the one counter that every machine has: the CPU clock, a nanosecond a
+ * count, dressed up as a memory controller. A sandbox may refuse it: then that is what is said.
+ */
+static void test_real_call(void **state)
+{
+	struct tree tree = tree_make("vm");
+	struct telemetry_config config = { .root = tree.root, .no_module = true };
+	struct telemetry *t;
+	uint64_t rate;
+
+	tree_text(&tree, IMC "/type", "1\n");
+	tree_text(&tree, IMC "/cpumask", "0\n");
+	tree_text(&tree, IMC "/events/cas_count_read", "config=0\n");
+	tree_text(&tree, IMC "/events/cas_count_read.scale", "64\n");
+	tree_text(&tree, IMC "/events/cas_count_read.unit", "B\n");
+	t = open_tree(&config);
+	telemetry_read(t, &snap);
+	usleep(50000);
+	telemetry_read(t, &snap);
+	rate = node_of(&snap, 0)->rate.read_bytes_per_s;
+	if (rate == UNKNOWN) {
+		print_message("refused here: %s\n", telemetry_note(t, 0));
+		assert_true(has_note(t, "memory bandwidth is unknown"));
+	} else {
+		/* 64 bytes times 10^9 a second, for what a busy machine makes of 50 ms */
+		print_message("%.3f ns a nanosecond\n", (double)rate / 64e9);
+		assert_in_range(rate, 32000000000, 96000000000);
+		assert_int_equal(node_of(&snap, 0)->rate.origin.source, TELEMETRY_PERF);
+	}
+	telemetry_destroy(t);
+	tree_remove(&tree);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -360,6 +396,7 @@ int main(void)
 		cmocka_unit_test(test_rates),	   cmocka_unit_test(test_multiplexed),
 		cmocka_unit_test(test_per_socket), cmocka_unit_test(test_lost),
 		cmocka_unit_test(test_refused),	   cmocka_unit_test(test_incomplete),
+		cmocka_unit_test(test_real_call),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
