@@ -120,10 +120,10 @@ static __device__ float embed_q3_k(const uint8_t *b, int i)
 
 static __device__ float embed_q6_k(const uint8_t *b, int i)
 {
-	const int half = i / 128, part = i % 128 / 32, l = i % 32;
-	const int byte = b[64 * half + part % 2 * 32 + l];
+	const int side = i / 128, part = i % 128 / 32, l = i % 32;
+	const int byte = b[64 * side + part % 2 * 32 + l];
 	const int low = part < 2 ? byte & 15 : byte >> 4;
-	const int high = b[128 + 32 * half + l] >> 2 * part & 3;
+	const int high = b[128 + 32 * side + l] >> 2 * part & 3;
 
 	return embed_half(b + 208) * (float)(int8_t)b[192 + i / 16] *
 	       (float)((low | high << 4) - 32);

@@ -22,11 +22,11 @@
 /* cos and sin of pos * f: the product's rounding error is small, so one step of the series */
 static __device__ __forceinline__ void rope_angle(float pos, float f, float mscale, float2 *out)
 {
-	const float angle = pos * f, rest = fmaf(pos, f, -angle), half = -0.5f * rest * rest;
+	const float angle = pos * f, rest = fmaf(pos, f, -angle), down = -0.5f * rest * rest;
 	const float c = cosf(angle), s = sinf(angle);
 
-	out->x = mscale * fmaf(c, half, fmaf(-s, rest, c));
-	out->y = mscale * fmaf(s, half, fmaf(c, rest, s));
+	out->x = mscale * fmaf(c, down, fmaf(-s, rest, c));
+	out->y = mscale * fmaf(s, down, fmaf(c, rest, s));
 }
 
 /* The head's values times its norm: v holds dimensions lane + 32 i. */
@@ -51,7 +51,7 @@ template <int dim>
 static __device__ __forceinline__ void head_rope(float *v, const float2 *turn, int rot, float *row,
 						 int lane)
 {
-	const int half = rot / 2;
+	const int pair = rot / 2;
 
 #pragma unroll
 	for (int i = 0; i < dim / 32; i++)
@@ -61,10 +61,10 @@ static __device__ __forceinline__ void head_rope(float *v, const float2 *turn, i
 	for (int i = 0; i < dim / 32; i++) {
 		const int j = lane + 32 * i;
 
-		if (j < half)
-			v[i] = fmaf(v[i], turn[j].x, -row[j + half] * turn[j].y);
+		if (j < pair)
+			v[i] = fmaf(v[i], turn[j].x, -row[j + pair] * turn[j].y);
 		else if (j < rot)
-			v[i] = fmaf(v[i], turn[j - half].x, row[j - half] * turn[j - half].y);
+			v[i] = fmaf(v[i], turn[j - pair].x, row[j - pair] * turn[j - pair].y);
 	}
 }
 
