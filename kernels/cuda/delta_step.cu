@@ -28,7 +28,7 @@
 
 /* What one token brings: k, q, the block's part of v, decay and beta. */
 template <int dim> struct alignas(16) step_token {
-	float k[dim], q[dim], v[STEP_COLUMNS], decay, beta;
+	float kq[2 * dim], v[STEP_COLUMNS], decay, beta; /* k, then q */
 };
 
 /* Parts of r, p and k.q of each warp. */
@@ -42,8 +42,9 @@ template <int dim> struct step_fetch {
 };
 
 template <int dim>
-static __device__ __forceinline__ struct step_fetch<dim>
-step_load(const struct cuda_delta &a, size_t token, unsigned v_head, unsigned column) {
+static __device__ __forceinline__ step_fetch<dim>
+step_load(const struct cuda_delta &a, size_t token, unsigned v_head, unsigned column)
+{
 	const float *row = a.qkv + token * delta_channels(a.shape);
 	const size_t k_all = a.shape.k_heads * dim;
 	const float *q = row + delta_key_head(a.shape, v_head) * dim;
@@ -73,14 +74,8 @@ static __device__ __forceinline__ void step_put(struct step_token<dim> *to,
 	const int tid = threadIdx.x;
 
 #pragma unroll
-	for (int i = 0; i < dim / 64; i++) {
-		const int at = tid + i * STEP_THREADS;
-
-		if (at < dim)
-			to->k[at] = f.kq[i];
-		else
-			to->q[at - dim] = f.kq[i];
-	}
+	for (int i = 0; i < dim / 64; i++)
+		to->kq[tid + i * STEP_THREADS] = f.kq[i];
 	if (tid < STEP_COLUMNS)
 		to->v[tid] = f.v;
 	else if (tid == STEP_COLUMNS)
@@ -203,8 +198,8 @@ step_run(const struct cuda_delta &a, float4 *s, struct step_token<dim> *token,
 
 		if (t + 1 < end)
 			next = step_load<dim>(a, t + 1, v_head, column);
-		take<rows>(now->k + row, k);
-		take<rows>(now->q + row, q);
+		take<rows>(now->kq + row, k);
+		take<rows>(now->kq + dim + row, q);
 		step_read<rows>(s, k, q, part);
 		if (t + 1 < end)
 			step_put<dim>(&token[(t + 1 - first) % 2], next);

@@ -2,7 +2,7 @@
 /*
  * Description: both forms of DeltaNet on a GPU agree with each other and with the CPU on real activations.
  *
- * The first layer of two fixtures, on the tokens beside them (100; all with --all). First each stage
+ * The first layer of two fixtures, on the tokens beside them (72; all with --all). First each stage
  * alone, fed with what the CPU made of the stage before; then all of them in a row, from the layer's
  * projections to its output. Bounds with u = 2^-24: both sides err, so each stage allows the GPU's
  * bound (derived in its own test) and the CPU's, whose sums have up to dim additions on a path:
@@ -319,7 +319,7 @@ static void fixture(const char *name, bool all)
 	const char *shared = getenv("SHARED");
 	const std::string base = std::string(shared ? shared : "../shared") + "/fixtures/" + name;
 	std::vector<uint32_t> ids = tokens_of(base + ".json");
-	const size_t n = all || ids.size() < 100 ? ids.size() : 100;
+	const size_t n = all || ids.size() < 72 ? ids.size() : 72;
 	struct from_gpu alone[2], row[2];
 	struct delta_fixture *f;
 	double most[2] = {}, largest = 0.0;
