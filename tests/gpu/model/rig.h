@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tests/gpu/model_rig.h: a dense model's weights on the device and its forward pass as a string of
+ * tests/gpu/model/rig.h: a dense model's weights on the device and its forward pass as a string of
  * launchers, for test_dense_model.cu. Test-only: one sequence, memory taken as it goes, no speed.
  *
  * The model file is read through daemon/model, used as a library. Chunks of more than eight tokens

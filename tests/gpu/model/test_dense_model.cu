@@ -7,7 +7,7 @@
  * The bounds of the mean and the median divergence are the fixture's (fixtures/README.md). Each
  * form must stay within them by itself.
  */
-#include "tests/gpu/model_rig.h"
+#include "tests/gpu/model/rig.h"
 
 #include <algorithm>
 #include <string>
