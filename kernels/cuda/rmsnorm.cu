@@ -66,7 +66,8 @@ static __device__ __forceinline__ float4 norm_input(const struct norm_args &a, s
 	return v;
 }
 
-template <bool wide> static __global__ void rmsnorm_kernel(struct norm_args a)
+template <bool wide>
+static __global__ void __launch_bounds__(NORM_THREADS) rmsnorm_kernel(struct norm_args a)
 {
 	CUDA_SHARED(float, shared, WARPS_MAX);
 	const size_t row = (size_t)blockIdx.x * a.n;
