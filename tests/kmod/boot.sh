@@ -12,7 +12,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 name=$1 kernel=$2 topology=$3 initrd=$4
 LOGS=${LOGS:-build/kmod-logs}
-LIMIT=${LIMIT:-120}
+LIMIT=${LIMIT:-600}
 CPUS=${CPUS:-4}
 MEMORY=${MEMORY:-2048}
 mkdir -p "$LOGS"
@@ -79,6 +79,6 @@ timeout -k 5 "$LIMIT" "$qemu" -accel "${ACCEL:-tcg,thread=multi}" -cpu max -mach
 	-m "$MEMORY" "$@" ${MORE:-} -nodefaults -no-reboot -display none \
 	-serial "file:$log" -serial "file:$tap" -kernel "$kernel/vmlinuz" -initrd "$initrd" \
 	-append "console=ttyS0 loglevel=5 panic=-1 rdinit=/init movablecore=$((MEMORY / 4))M \
-rig.limit=${PROGRAM_LIMIT:-60} ${APPEND:-}" < /dev/null >&2 || rc=$?
+rig.limit=${PROGRAM_LIMIT:-200} ${APPEND:-}" < /dev/null >&2 || rc=$?
 seconds=$(($(date +%s) - start))
 exec "$here/judge.sh" "$name" "$log" "$tap" "$rc" "$seconds"
