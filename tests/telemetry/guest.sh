@@ -1,5 +1,6 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: MIT
+# shellcheck shell=dash
 # usage: telemetry.sh without|with|gone
 # Runs in the guest (see run.sh). TAP on stdout, exit 0 or 1.
 failed=0
@@ -19,6 +20,7 @@ total_of() { # the nodes' total_bytes in $1, one a line
 	sed -n 's/^ *"total_bytes": \([0-9]*\),$/\1/p' "$1"
 }
 totals_of_sysfs() {
+	# shellcheck disable=SC2012 # sorted by number
 	for d in $(ls -d /sys/devices/system/node/node[0-9]* | sort -V); do
 		awk '/MemTotal/ { printf "%d\n", $4 * 1024 }' "$d/meminfo"
 	done
