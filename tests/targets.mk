@@ -175,3 +175,92 @@ test-numa: all
 .PHONY: test-telemetry
 test-telemetry: all setup-kmod
 	@OUT=$(O) tests/telemetry/run.sh 4
+
+# ---- CUDA kernels (tests/gpu/README.md)
+# make cuda               every kernels/cuda/*.cu for all targets into $(O)/libsluice_cuda.a; needs nvcc
+# make test-gpu           tests/gpu/test_*.cu on the GPU here, all shapes
+# make gpu-programs       the same programs alone, static, to carry to a machine with a GPU
+# make test-gpu-emu       all shapes on the CPU: once with ASan and UBSan, once with the race check
+# make test-gpu-emu-short what make test runs: small shapes, and the faults that must be found
+NVCC ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin/nvcc))
+CUDA_ARCHS := 80 86 89 90 100 120
+CUDA_CODE := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+	-gencode arch=compute_120,code=compute_120
+CUDA_FLAGS := -std=c++17 -O3 -fmad=false -I. -Xcompiler -Wall,-Wno-unused-function,-fPIC $(CUDA_CODE)
+CUDA_SRC := $(wildcard kernels/cuda/*.cu)
+GPU_TESTS := $(patsubst tests/gpu/%.cu,%,$(wildcard tests/gpu/test_*.cu))
+GPU_HELP := $(patsubst tests/gpu/%.c,$(O)/obj/tests/gpu/%.o,$(wildcard tests/gpu/*.c))
+.PHONY: need-nvcc cuda test-gpu gpu-programs test-gpu-emu test-gpu-emu-short test-gpu-seeded
+need-nvcc:
+	@test -n "$(NVCC)" || { echo "CUDA kernels need nvcc (CUDA 13), which is not on this machine"; exit 1; }
+cuda: need-nvcc
+	@$(MAKE) --no-print-directory -j2 $(O)/libsluice_cuda.a
+$(O)/libsluice_cuda.a: $(patsubst kernels/cuda/%.cu,$(O)/gpu/cuda/%.o,$(CUDA_SRC))
+	@rm -f $@
+	@$(AR) rcs $@ $^
+$(O)/gpu/cuda/%.o: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	@echo "  NVCC    $<"
+	@$(NVCC) $(CUDA_FLAGS) -MD -MP -MF $(@:.o=.d) -c -o $@ $<
+$(O)/gpu/run/%: tests/gpu/%.cu $(O)/libsluice_cuda.a $(GPU_HELP) $(call archives,model)
+	@mkdir -p $(@D)
+	@echo "  NVCC    $<"
+	@$(NVCC) $(CUDA_FLAGS) -Idaemon -cudart static -MD -MP -MF $@.d -o $@ $< $(GPU_HELP) $(O)/libsluice_cuda.a \
+		-Xlinker --start-group $(call archives,model) -Xlinker --end-group -lpcre2-8 -lnuma -ljansson -lm -lpthread
+gpu-programs: need-nvcc
+	@$(MAKE) --no-print-directory -j2 $(addprefix $(O)/gpu/run/,$(GPU_TESTS))
+test-gpu: gpu-programs
+	@SHARED=$(SHARED) TEST_ARGS=--all TEST_TIMEOUT=600 tests/gpu/on_gpu.sh $(addprefix $(O)/gpu/run/,$(GPU_TESTS))
+
+# The shim: one archive of it and one of the kernels for each flavour.
+EMU_FLAGS := -std=c++17 $(filter-out -Wmissing-prototypes -Wshadow,$(WARN)) -Wno-unknown-pragmas \
+	-Wno-unused-function $(if $(WERROR),-Werror) -g1 -O1 -fno-omit-frame-pointer -ffp-contract=off \
+	-fno-strict-aliasing -pthread -D_GNU_SOURCE -I. -Idaemon -Itests/gpu/emu/include
+EMU_SEES_san := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+EMU_SEES_race := -fsanitize=thread -DSLUICE_EMU_RACE
+EMU_LINK_san := $(EMU_SEES_san)
+EMU_LINK_race := -no-pie
+EMU_SRC_san := $(filter-out %/shadow.cpp,$(wildcard tests/gpu/emu/*.cpp))
+EMU_SRC_race := $(wildcard tests/gpu/emu/*.cpp)
+EMU_LIBS := -lpcre2-8 -lnuma -ljansson -lm
+define emu_rules
+$(O)/gpu/$(1)/%.o: %.cu
+	@mkdir -p $$(@D)
+	@echo "  EMU     $$<"
+	@$(CXX) -x c++ $$(EMU_FLAGS) $$(EMU_SEES_$(1)) $(if $(findstring race,$(1)),-fno-pie) -MMD -MP -c -o $$@ $$<
+$(O)/gpu/$(1)/%.o: %.cpp
+	@mkdir -p $$(@D)
+	@echo "  EMU     $$<"
+	@$(CXX) $$(EMU_FLAGS) $(if $(findstring race,$(1)),-fno-pie -DSLUICE_EMU_RACE,$(EMU_SEES_san)) -MMD -MP -c -o $$@ $$<
+$(O)/gpu/$(1)/shim.a: $$(patsubst %.cpp,$(O)/gpu/$(1)/%.o,$$(EMU_SRC_$(1)))
+	@rm -f $$@
+	@$(AR) rcs $$@ $$^
+$(O)/gpu/$(1)/kernels.a: $$(patsubst %.cu,$(O)/gpu/$(1)/%.o,$(CUDA_SRC))
+	@rm -f $$@
+	@$(AR) rcs $$@ $$^
+$(O)/gpu/$(1)/run/%: $(O)/gpu/$(1)/tests/gpu/%.o $(O)/gpu/$(1)/kernels.a $(O)/gpu/$(1)/shim.a $(GPU_HELP) $(call archives,model)
+	@mkdir -p $$(@D)
+	@$(CXX) $$(EMU_LINK_$(1)) -pthread -o $$@ $$< $(GPU_HELP) $(O)/gpu/$(1)/kernels.a \
+		-Wl,--whole-archive $(O)/gpu/$(1)/shim.a -Wl,--no-whole-archive \
+		$(call group,$(call archives,model)) $(EMU_LIBS)
+$(O)/gpu/$(1)/seeded/%: $(O)/gpu/$(1)/tests/gpu/seeded/%.o $(O)/gpu/$(1)/shim.a
+	@mkdir -p $$(@D)
+	@$(CXX) $$(EMU_LINK_$(1)) -pthread -o $$@ $$< -Wl,--whole-archive $(O)/gpu/$(1)/shim.a -Wl,--no-whole-archive
+endef
+$(eval $(call emu_rules,san))
+$(eval $(call emu_rules,race))
+.SECONDARY: $(foreach f,san race,$(patsubst %.cu,$(O)/gpu/$(f)/%.o,$(CUDA_SRC) $(wildcard tests/gpu/*.cu tests/gpu/seeded/*.cu)))
+EMU_RUN = $(foreach f,san race,$(addprefix $(O)/gpu/$(f)/run/,$(GPU_TESTS)))
+EMU_SEEDED = $(foreach f,san race,$(patsubst tests/gpu/%.cu,$(O)/gpu/$(f)/%,$(wildcard tests/gpu/seeded/*.cu)))
+.PHONY: emu-programs
+emu-programs: $(EMU_RUN) $(EMU_SEEDED)
+test-gpu-seeded: $(EMU_SEEDED)
+	@tests/gpu/seeded.sh $(O)/gpu
+test-gpu-emu-short:
+	@$(MAKE) --no-print-directory -j$$(nproc) emu-programs
+	@$(MAKE) --no-print-directory test-gpu-seeded
+	@SHARED=$(SHARED) tests/run.sh $(EMU_RUN)
+test-gpu-emu:
+	@$(MAKE) --no-print-directory -j$$(nproc) emu-programs
+	@$(MAKE) --no-print-directory test-gpu-seeded
+	@SHARED=$(SHARED) TEST_ARGS=--all TEST_TIMEOUT=7200 tests/run.sh $(EMU_RUN)
