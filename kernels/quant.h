@@ -11,6 +11,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* ggml type ids, as stored in files. Only types with a name in quant.c are known. */
 enum quant_id {
 	QUANT_F32 = 0,
@@ -59,5 +63,9 @@ const char *quant_name(uint32_t id);
  * Does not overflow for n < 2^56.
  */
 uint64_t quant_row_bytes(uint32_t id, uint64_t n);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

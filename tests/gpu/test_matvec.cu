@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Description: weights of every format times one to eight columns, against sums in double of the
+ * same int8 (or float) activations; a column's bits do not depend on the others, on the rows of the
+ * launch or on alignment.
+ *
+ * Bound: the product of a run of 32 is exact in int; its two scales and minima cost at most 4
+ * roundings, a lane adds n / 1024 runs (floats: n / 256 groups of 8), the warp 5 times, and the
+ * reference's weights are rounded twice: (12 + terms) * 2^-24 * sum of (|s q| + |m|) |x|.
+ */
+#include "tests/gpu/blocks_ref.h"
+
+#include <errno.h>
+
+#define EPS 0x1p-24
+
+static bool is_float(uint32_t type)
+{
+	return type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16;
+}
+
+static std::vector<float> product(const struct cuda_product *p)
+{
+	device_array<float> y(p->cols * p->ldy);
+	struct cuda_product q = *p;
+
+	q.y = y.p;
+	check_equal("matvec", p->type, cuda_matvec(NULL, &q), 0);
+	return y.get();
+}
+
+static void check_values(const struct block_layout *l, const std::vector<uint8_t> &w,
+			 const struct cuda_product *p, const std::vector<double> &x,
+			 const std::vector<float> &y)
+{
+	const double terms = is_float(l->type) ? p->n / 32.0 : p->n / 1024.0;
+
+	for (size_t r = 0; r < p->rows; r++) {
+		std::vector<float> amplitude;
+		const std::vector<float> v =
+			row_values(l, w.data() + r * p->row_bytes, p->n, &amplitude);
+
+		for (size_t c = 0; c < p->cols; c++) {
+			double sum = 0, size = 0;
+
+			for (size_t i = 0; i < p->n; i++) {
+				sum += (double)v[i] * x[c * p->n + i];
+				size += (double)amplitude[i] * fabs(x[c * p->n + i]);
+			}
+			check_near(quant_name(l->type), r, y[c * p->ldy + r], sum,
+				   (12 + terms) * EPS * size);
+		}
+	}
+}
+
+static void check_case(const struct block_layout *l, size_t n, size_t rows, size_t cols,
+		       size_t shift, size_t gap)
+{
+	const size_t row_bytes = quant_row_bytes(l->type, n) + gap;
+	const std::vector<uint8_t> w = random_rows(l, rows, n, row_bytes);
+	const std::vector<float> x = random_floats(cols * n, 1.0f);
+	std::vector<uint8_t> shifted(shift), act;
+	std::vector<double> values(x.begin(), x.end());
+	device_array<uint8_t> dact(cols * cuda_act_bytes(n));
+	device_array<float> dx(x);
+	struct cuda_product p = {};
+
+	shifted.insert(shifted.end(), w.begin(), w.end());
+	device_array<uint8_t> dw(shifted);
+	p.type = l->type;
+	p.w = dw.p + shift;
+	p.row_bytes = row_bytes;
+	p.n = n;
+	p.rows = rows;
+	p.cols = cols;
+	p.ldy = rows + 3;
+	p.x = dx.p;
+	if (!is_float(l->type)) {
+		check_equal("quantize", n, cuda_act_quantize(NULL, dx.p, n, n, cols, dact.p), 0);
+		act = dact.get();
+		for (size_t i = 0; i < cols * n; i++)
+			values[i] = act_value(act, n, i / n, i % n);
+		p.x = dact.p;
+	}
+	const std::vector<float> y = product(&p);
+	check_values(l, w, &p, values, y);
+	for (size_t c = 0; c < cols; c++) { /* each column, and the last row, alone */
+		struct cuda_product one = p;
+
+		one.cols = 1;
+		one.x = (const uint8_t *)p.x + c * (is_float(l->type) ? n * 4 : cuda_act_bytes(n));
+		const std::vector<float> alone = product(&one);
+		check_bits("column alone", alone.data(), y.data() + c * p.ldy, rows);
+		one.w = (const uint8_t *)p.w + (rows - 1) * row_bytes;
+		one.rows = 1;
+		check_bits("row alone", product(&one).data(), y.data() + c * p.ldy + rows - 1, 1);
+	}
+}
+
+static void check_refusals(void)
+{
+	device_array<uint8_t> w(4096);
+	device_array<float> y(64);
+	struct cuda_product p = {};
+
+	p.type = QUANT_Q4_K;
+	p.w = w.p;
+	p.row_bytes = 144;
+	p.n = 256;
+	p.rows = 2;
+	p.x = w.p;
+	p.cols = 1;
+	p.y = y.p;
+	p.ldy = 2;
+	struct cuda_product q = p;
+	q.n = 128;
+	check_equal("n", 0, cuda_matvec(NULL, &q), -EINVAL);
+	q = p;
+	q.cols = 9;
+	check_equal("cols", 0, cuda_matvec(NULL, &q), -EINVAL);
+	q = p;
+	q.row_bytes = 143;
+	check_equal("row_bytes", 0, cuda_matvec(NULL, &q), -EINVAL);
+	q = p;
+	q.cols = 2;
+	q.ldy = 1;
+	check_equal("ldy", 0, cuda_matvec(NULL, &q), -EINVAL);
+	q = p;
+	q.w = NULL;
+	check_equal("w", 0, cuda_matvec(NULL, &q), -EINVAL);
+	q = p;
+	q.type = 16; /* IQ2_XXS */
+	check_equal("type", 0, cuda_matvec(NULL, &q), -ENOTSUP);
+	q = p;
+	q.rows = 0;
+	check_equal("no rows", 0, cuda_matvec(NULL, &q), 0);
+	check_equal("input", 0, cuda_matvec_input(QUANT_Q6_K), CUDA_IN_ACT);
+	check_equal("input", 0, cuda_matvec_input(QUANT_BF16), CUDA_IN_F32);
+	check_equal("input", 0, cuda_matvec_input(QUANT_F32), CUDA_IN_F32);
+	check_equal("input", 0, cuda_matvec_input(99), CUDA_IN_NONE);
+}
+
+/* y += product */
+static void check_add(void)
+{
+	const struct block_layout *l = &block_layouts[0];
+	const std::vector<uint8_t> w = random_rows(l, 5, 40, 160);
+	device_array<float> x(random_floats(40, 1.0f)), y(random_floats(5, 1.0f));
+	device_array<uint8_t> dw(w);
+	struct cuda_product p = {};
+
+	p.type = QUANT_F32;
+	p.w = dw.p;
+	p.row_bytes = 160;
+	p.n = 40;
+	p.rows = 5;
+	p.x = x.p;
+	p.cols = 1;
+	p.ldy = 5;
+	std::vector<float> want = y.get();
+	const std::vector<float> fresh = product(&p);
+	for (size_t i = 0; i < 5; i++)
+		want[i] += fresh[i];
+	p.y = y.p;
+	p.add = true;
+	check_equal("add", 0, cuda_matvec(NULL, &p), 0);
+	check_bits("add", y.get().data(), want.data(), 5);
+}
+
+int main(int argc, char **argv)
+{
+	for (const struct block_layout &l : block_layouts) {
+		const size_t unit = l.type == QUANT_F32 ? 4 : 2;
+
+		check_case(&l, 256, 1, 1, 0, 0);
+		check_case(&l, 768, 9, 3, unit, unit);
+		check_case(&l, 512, 9, 8, 16, 0);
+		if (is_float(l.type))
+			check_case(&l, 37, 3, 2, 0, unit);
+		if (option_all(argc, argv)) {
+			check_case(&l, 4096, 64, 8, 0, 0);
+			check_case(&l, 17408, 5, 1, 0, 0);
+		}
+	}
+	check_add();
+	check_refusals();
+	return values_report("matvec");
+}
