@@ -3,7 +3,7 @@
 # Format and first lines: clang-format (kernel style), an SPDX line in every source, no long file.
 cd "$(dirname "$0")/.." || exit 1
 bad=0
-files=$(git ls-files '*.c' '*.h')
+files=$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')
 for file in $files $(git ls-files '*.py' '*.sh' '*.mk' Makefile); do
 	head -n 2 "$file" | grep -q 'SPDX-License-Identifier' || { echo "$file: no SPDX line"; bad=1; }
 done

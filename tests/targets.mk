@@ -33,6 +33,7 @@ test: setup-build setup-test
 	@$(MAKE) --no-print-directory SAN=address,undefined unit
 	@$(MAKE) --no-print-directory SAN=address,undefined -j$$(nproc) all
 	@$(MAKE) --no-print-directory e2e
+	@$(MAKE) --no-print-directory WERROR=1 test-gpu-emu-short
 	@$(MAKE) --no-print-directory WERROR=1 test-kmod-row
 
 .PHONY: unit-programs
@@ -216,7 +217,8 @@ test-gpu: gpu-programs
 EMU_FLAGS := -std=c++17 $(filter-out -Wmissing-prototypes -Wshadow,$(WARN)) -Wno-unknown-pragmas \
 	-Wno-unused-function $(if $(WERROR),-Werror) -g1 -O1 -fno-omit-frame-pointer -ffp-contract=off \
 	-fno-strict-aliasing -pthread -D_GNU_SOURCE -I. -Idaemon -Itests/gpu/emu/include
-EMU_SEES_san := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+# not enum: that launchers refuse a value that is none is tested
+EMU_SEES_san := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-sanitize=enum
 EMU_SEES_race := -fsanitize=thread -DSLUICE_EMU_RACE
 EMU_LINK_san := $(EMU_SEES_san)
 EMU_LINK_race := -no-pie
