@@ -66,7 +66,7 @@ static const struct opt table[] = {
 	  .help = "On several NUMA nodes: each expert's rows to all nodes and read by their own "
 		  "threads, or pages interleaved. split:N cuts rows without nodes (experiments)." },
 	{ "--peaks", NULL, OPT_TEXT, AT(peaks), "FILE",
-	  .help = "What sluice doctor --json printed here: the nodes' measured read rates." },
+	  .help = "The nodes' read rates as sluice doctor measured them here: its JSON output." },
 	{ "--policy", NULL, OPT_TEXT, AT(policy), "lru|lfu|static:FILE", .def = "lfu",
 	  .help = "Which experts stay in memory." },
 	{ "--no-fill", NULL, OPT_FLAG, AT(no_fill),
