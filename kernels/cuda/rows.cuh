@@ -126,4 +126,23 @@ static inline int rows_align(uint32_t type, const void *w, size_t row_bytes)
 		ROWS_ONE(QUANT_MXFP4, 1, CALL)        \
 	}
 
+/* The cases of a switch over all formats at their least alignment. */
+#define ROWS_ALL(CALL)                  \
+	ROWS_ONE(QUANT_F32, 2, CALL)    \
+	ROWS_ONE(QUANT_F16, 2, CALL)    \
+	ROWS_ONE(QUANT_BF16, 2, CALL)   \
+	ROWS_ONE(QUANT_Q4_0, 2, CALL)   \
+	ROWS_ONE(QUANT_Q4_1, 2, CALL)   \
+	ROWS_ONE(QUANT_Q5_0, 2, CALL)   \
+	ROWS_ONE(QUANT_Q5_1, 2, CALL)   \
+	ROWS_ONE(QUANT_Q8_0, 2, CALL)   \
+	ROWS_ONE(QUANT_Q2_K, 2, CALL)   \
+	ROWS_ONE(QUANT_Q3_K, 2, CALL)   \
+	ROWS_ONE(QUANT_Q4_K, 2, CALL)   \
+	ROWS_ONE(QUANT_Q5_K, 2, CALL)   \
+	ROWS_ONE(QUANT_Q6_K, 2, CALL)   \
+	ROWS_ONE(QUANT_IQ4_NL, 2, CALL) \
+	ROWS_ONE(QUANT_IQ4_XS, 2, CALL) \
+	ROWS_ONE(QUANT_MXFP4, 1, CALL)
+
 #endif
