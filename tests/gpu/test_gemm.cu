@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Description: tiled products of every format, dense and grouped by expert, against sums in double of
+ * the same activations; a result's bits do not depend on its place in a tile or on the other columns.
+ *
+ * Bound: block formats as test_matvec with n / 32 additions; halves: products of f16 or bf16 are exact
+ * in f32, sums of n / 16 tensor steps rounded (and truncated inside, 2^-23 each); F32 n additions.
+ */
+#include "tests/gpu/blocks_ref.h"
+
+#include <errno.h>
+
+/* The columns in the form that @type wants, and what they are worth. */
+struct columns {
+	device_array<uint8_t> bytes;
+	std::vector<double> value;
+	size_t row_bytes;
+
+	columns(uint32_t type, const std::vector<float> &x, size_t n)
+	    : bytes(x.size() / n * (cuda_act_bytes(n < 32 ? 32 : n) + 4 * n)),
+	      value(x.begin(), x.end()), row_bytes(0)
+	{
+		const enum cuda_input form = cuda_gemm_input(type);
+		const size_t rows = x.size() / n;
+		std::vector<uint8_t> raw(x.size() * 4);
+
+		if (form == CUDA_IN_ACT) {
+			device_array<float> dx(x);
+
+			row_bytes = cuda_act_bytes(n);
+			check_equal("quantize", n,
+				    cuda_act_quantize(NULL, dx.p, n, n, rows, bytes.p), 0);
+			const std::vector<uint8_t> act = bytes.get();
+			for (size_t i = 0; i < x.size(); i++)
+				value[i] = act_value(act, n, i / n, i % n);
+			return;
+		}
+		row_bytes = n * (form == CUDA_IN_F32 ? 4 : 2);
+		for (size_t i = 0; i < x.size(); i++) {
+			uint16_t h = half_of(x[i]);
+			uint32_t bits;
+
+			memcpy(&bits, &x[i], 4);
+			if (form == CUDA_IN_F32) {
+				memcpy(raw.data() + 4 * i, &x[i], 4);
+				continue;
+			}
+			value[i] = half_value(h);
+			if (form == CUDA_IN_BF16) {
+				float f;
+
+				bits &= 0xffff0000u;
+				h = (uint16_t)(bits >> 16);
+				memcpy(&f, &bits, 4);
+				value[i] = f;
+			}
+			memcpy(raw.data() + 2 * i, &h, 2);
+		}
+		raw.resize(bytes.n);
+		bytes.put(raw);
+	}
+};
+
+static double terms(uint32_t type, size_t n)
+{
+	switch (cuda_gemm_input(type)) {
+	case CUDA_IN_ACT:
+		return 12 + n / 32.0;
+	case CUDA_IN_F32:
+		return 4 + (double)n;
+	default:
+		return 4 + n / 4.0;
+	}
+}
+
+static void check_value(const struct block_layout *l, const uint8_t *row, const double *x, size_t n,
+			float got, size_t place)
+{
+	std::vector<float> amplitude;
+	const std::vector<float> w = row_values(l, row, n, &amplitude);
+	double sum = 0, size = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		sum += (double)w[i] * x[i];
+		size += (double)amplitude[i] * fabs(x[i]);
+	}
+	check_near(quant_name(l->type), place, got, sum, terms(l->type, n) * 0x1p-24 * size);
+}
+
+static std::vector<float> dense(struct cuda_product p)
+{
+	device_array<float> y(p.cols * p.ldy);
+
+	p.y = y.p;
+	check_equal("gemm", p.type, cuda_gemm(NULL, &p), 0);
+	return y.get();
+}
+
+static void check_dense(const struct block_layout *l, size_t n, size_t rows, size_t cols)
+{
+	const size_t row_bytes = quant_row_bytes(l->type, n);
+	const std::vector<uint8_t> w = random_rows(l, rows, n, row_bytes);
+	const struct columns x(l->type, random_floats(cols * n, 1.0f), n);
+	device_array<uint8_t> dw(w);
+	struct cuda_product p = {};
+
+	p.type = l->type;
+	p.w = dw.p;
+	p.row_bytes = row_bytes;
+	p.n = n;
+	p.rows = rows;
+	p.x = x.bytes.p;
+	p.cols = cols;
+	p.ldy = rows + 1;
+	const std::vector<float> y = dense(p);
+	for (size_t c = 0; c < cols; c++)
+		for (size_t r = 0; r < rows; r++)
+			check_value(l, w.data() + r * row_bytes, x.value.data() + c * n, n,
+				    y[c * p.ldy + r], r);
+	/* the last row and column alone: the first of a tile now */
+	p.w = dw.p + (rows - 1) * row_bytes;
+	p.x = x.bytes.p + (cols - 1) * x.row_bytes;
+	p.rows = p.cols = 1;
+	check_bits("alone", dense(p).data(), y.data() + (cols - 1) * p.ldy + rows - 1, 1);
+}
+
+/* Four experts: 70 entries, none, 3 and one whose weights are elsewhere. */
+static void check_grouped(const struct block_layout *l, size_t n, size_t rows)
+{
+	static const std::vector<uint32_t> offsets = { 0, 70, 70, 73, 75 };
+	const size_t entries = 75, tokens = 20, row_bytes = quant_row_bytes(l->type, n);
+	const std::vector<uint8_t> w = random_rows(l, 3 * rows, n, row_bytes);
+	const struct columns x(l->type, random_floats(tokens * n, 1.0f), n);
+	std::vector<uint32_t> gather(entries);
+	device_array<uint8_t> dw(w);
+	device_array<float> y(std::vector<float>(entries * rows, -1.0f));
+	std::vector<const void *> experts = { dw.p, dw.p + rows * row_bytes,
+					      dw.p + 2 * rows * row_bytes, NULL };
+	device_array<const void *> de(experts);
+	struct cuda_grouped g = {};
+
+	for (size_t i = 0; i < entries; i++)
+		gather[i] = (uint32_t)(i * 7 % tokens);
+	device_array<uint32_t> dg(gather), doff(offsets);
+	g.type = l->type;
+	g.w = de.p;
+	g.row_bytes = row_bytes;
+	g.n = n;
+	g.rows = rows;
+	g.experts = 4;
+	g.offsets = doff.p;
+	g.gather = dg.p;
+	g.entries = entries;
+	g.x = x.bytes.p;
+	g.y = y.p;
+	g.ldy = rows;
+	check_equal("grouped", l->type, cuda_gemm_grouped(NULL, &g), 0);
+	const std::vector<float> got = y.get();
+	for (size_t i = 0; i < entries; i++) {
+		const size_t e = i < 70 ? 0 : 2;
+
+		for (size_t r = 0; r < rows; r++)
+			if (i >= 73)
+				check_equal("not written", i, got[i * rows + r] == -1.0f, 1);
+			else if (i < 2 || i >= 62)
+				check_value(l, w.data() + (e * rows + r) * row_bytes,
+					    x.value.data() + gather[i] * n, n, got[i * rows + r],
+					    r);
+	}
+	/* the same token and expert at another place of the list: i and i + 20 */
+	check_bits("place", got.data() + 3 * rows, got.data() + 63 * rows, rows);
+	g.entries = 0;
+	check_equal("no entries", 0, cuda_gemm_grouped(NULL, &g), 0);
+}
+
+static void check_refusals(void)
+{
+	device_array<uint8_t> w(4096);
+	device_array<float> y(64);
+	struct cuda_product p = {}, q;
+
+	p.type = QUANT_Q4_K;
+	p.w = p.x = w.p;
+	p.row_bytes = 144;
+	p.n = 256;
+	p.rows = p.cols = 1;
+	p.y = y.p;
+	p.ldy = 1;
+	q = p;
+	q.n = 100;
+	check_equal("n", 0, cuda_gemm(NULL, &q), -EINVAL);
+	q = p;
+	q.ldy = 0;
+	check_equal("ldy", 0, cuda_gemm(NULL, &q), -EINVAL);
+	q = p;
+	q.x = NULL;
+	check_equal("x", 0, cuda_gemm(NULL, &q), -EINVAL);
+	q = p;
+	q.type = 16;
+	check_equal("type", 0, cuda_gemm(NULL, &q), -ENOTSUP);
+	q = p;
+	q.cols = 0;
+	check_equal("no columns", 0, cuda_gemm(NULL, &q), 0);
+	check_equal("input", 0, cuda_gemm_input(QUANT_F16), CUDA_IN_F16);
+	check_equal("input", 0, cuda_gemm_input(QUANT_Q8_0), CUDA_IN_ACT);
+}
+
+int main(int argc, char **argv)
+{
+	for (const struct block_layout &l : block_layouts) {
+		check_dense(&l, 256, 17, 5);
+		if (l.type == QUANT_Q4_K || l.type == QUANT_Q6_K || l.type == QUANT_F16)
+			check_dense(&l, 256, 66, 67);
+		if (l.type == QUANT_Q8_0 || l.type == QUANT_MXFP4)
+			check_dense(&l, 96, 3, 2); /* a step that is not full */
+		if (l.type == QUANT_BF16 || l.type == QUANT_F32)
+			check_dense(&l, 37, 5, 9);
+		if (l.type == QUANT_Q4_K || l.type == QUANT_BF16 || l.type == QUANT_F32)
+			check_grouped(&l, 256, 18);
+		if (option_all(argc, argv)) {
+			check_dense(&l, 4096, 130, 70);
+			check_grouped(&l, 1024, 65);
+		}
+	}
+	check_refusals();
+	return values_report("gemm");
+}
