@@ -18,7 +18,6 @@
 #define __host__
 #define __constant__
 #define __forceinline__ inline __attribute__((always_inline))
-#define __noinline__	__attribute__((noinline))
 #define __align__(n)	alignas(n)
 #define __launch_bounds__(...)
 #define __grid_constant__
