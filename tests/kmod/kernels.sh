@@ -22,13 +22,18 @@ flock 8
 # Options for apt: none, or lists of our own, so that the machine's apt is not touched and need not
 # know the packages.
 apt_options=
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 own_lists() { # NAME "URI SUITE"...
+	if [ ! -s "$keyring" ]; then
+		say "no $keyring to check Debian's lists with (package debian-archive-keyring)"
+		return 1
+	fi
 	apt=$KERNELS/apt-$1
 	shift
 	mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$apt/etc"
 	: > "$apt/status"
 	for suite in "$@"; do
-		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $suite main"
+		echo "deb [signed-by=$keyring] $suite main"
 	done > "$apt/etc/sources.list"
 	apt_options="-o Dir::State::lists=$apt/lists -o Dir::State::status=$apt/status
 		-o Dir::Cache::archives=$apt/archives -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
@@ -36,7 +41,9 @@ own_lists() { # NAME "URI SUITE"...
 		-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null
 		-o APT::Sandbox::User=root -o APT::Install-Recommends=false -o Dpkg::Use-Pty=0"
 	# shellcheck disable=SC2086 # a list of options
-	apt-get $apt_options update -qq
+	apt-get $apt_options update -qq && return
+	say "cannot read the lists of: $*"
+	return 1
 }
 
 depends() { # PACKAGE: names it depends on, alternatives dropped
