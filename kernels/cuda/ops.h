@@ -57,7 +57,12 @@ int cuda_act_quantize(cuda_stream stream, const float *x, size_t ldx, size_t n, 
 
 enum cuda_float { CUDA_F32, CUDA_F16, CUDA_BF16 };
 
-/* out[i] = x[i], rounded to nearest even; F16 saturates at 65504 (NaN stays NaN). Either may be F32. */
+/*
+ * out[i] = x[i] from one kind to another, F32 on one side or both (other pairs: -EINVAL). Rounded to
+ * nearest even, denormals kept; F16 saturates at 65504, infinities too; BF16 keeps infinities and
+ * what rounds to them. NaN stays NaN, of which bits is not said. Each array aligned to its values;
+ * 16 or more lets loads go wide. x and out do not overlap.
+ */
 int cuda_convert(cuda_stream stream, enum cuda_float from, const void *x, enum cuda_float to,
 		 void *out, size_t count);
 
@@ -352,7 +357,12 @@ int cuda_delta_out(cuda_stream stream, const float *o, const float *z, const flo
 /* ids[t] = the index of the largest of n logits, the lowest among equals; NaN counts as -inf */
 int cuda_argmax(cuda_stream stream, const float *logits, size_t ld, size_t n, size_t rows,
 		uint32_t *ids);
-/* The k largest (k <= 256), largest first, equal ones by the lower index: ids, values [rows][k] */
+/*
+ * The k largest (k <= 256, k <= n), largest first, equal ones by the lower index (-0 and 0 are
+ * equal): ids, values [rows][k]. Values are the logits as given, but NaN counts as -inf and is
+ * written so, which happens only where fewer than k are larger than -inf. At most 65535 rows.
+ * Two launches. The scratch is 0 bytes for what cuda_topk refuses and for no rows.
+ */
 size_t cuda_topk_scratch(size_t n, size_t rows, unsigned k);
 int cuda_topk(cuda_stream stream, const float *logits, size_t ld, size_t n, size_t rows, unsigned k,
 	      uint32_t *ids, float *values, void *scratch);
