@@ -174,7 +174,7 @@ test-numa: all
 
 # ---- telemetry through the kernel module, in a guest of 4 nodes: values against sysfs, the daemon beside it
 .PHONY: test-telemetry
-test-telemetry: all setup-kmod
+test-telemetry: all setup-kmod setup-kmod-tools
 	@OUT=$(O) tests/telemetry/run.sh 4
 
 # ---- CUDA kernels (tests/gpu/README.md)

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 # usage: run.sh [TOPOLOGY...]     (default: 4)
 # Boots guests with the kernel module (tests/kmod has the rig) and reads the machine through it with
-# the real `sluice telemetry`, as root and as another user; then the real daemon decodes beside the
-# module, its experts spread over the nodes (tests/numa/guest.sh); then the module is unloaded.
+# the real `sluice telemetry`, as root and as another user, and with numactl -H and lspci -vv; then
+# the real daemon decodes beside the module, its experts spread over the nodes (tests/numa/guest.sh);
+# then the module is unloaded.
 # Environment: OUT (build folder, default build), ROW (kernel row of tests/kmod/kernels.sh).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -25,8 +26,11 @@ kernel=$(cd "$KERNELS/$ROW" && pwd -P)
 ko=$(tail -1 "$work/build.log")
 cp "$OUT/sluiced" "$OUT/sluice" "$top/tests/numa/guest.sh" "$work/root/bin/"
 cp "$here/guest.sh" "$work/root/bin/telemetry.sh"
+numactl=$(command -v numactl) || { echo "no numactl (package numactl)"; exit 1; }
+lspci=$(command -v lspci) || { echo "no lspci (package pciutils)"; exit 1; }
+cp "$here/tools.sh" "$numactl" "$lspci" "$work/root/bin/"
 cp "$top/models/demo-moe-q4_k_m.gguf" "$work/root/model/demo.gguf"
-for lib in $(ldd "$OUT/sluiced" "$OUT/sluice" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p; s/^[[:space:]]*\(\/lib64[^ ]*\) .*/\1/p' | sort -u); do
+for lib in $(ldd "$OUT/sluiced" "$OUT/sluice" "$numactl" "$lspci" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p; s/^[[:space:]]*\(\/lib64[^ ]*\) .*/\1/p' | sort -u); do
 	mkdir -p "$work/root$(dirname "$lib")"
 	cp -L "$lib" "$work/root$lib"
 done
@@ -36,6 +40,7 @@ for topology in "$@"; do
 	{
 		echo "telemetry.sh without"
 		echo "telemetry.sh with"
+		echo "tools.sh"
 		echo "guest.sh $topology"
 		echo "telemetry.sh gone"
 	} > "$work/plan"
