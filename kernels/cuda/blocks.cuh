@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cuda/blocks.cuh: block formats as 32 small integers, two scales and two minima.
+ * kernels/cuda/blocks.cuh: block formats as slices: 32 weights that one lane unpacks from what it loads.
  *
- * Every format of models.md 1.4 falls into runs of 32 weights: weight i = s[i / 16] * q_i - m[i / 16]
- * with q_i in int8. That one shape serves all integer products: eight dp4a against the activations'
- * int8, the minima against their sums of 16. Products of one run are exact integers; float begins
- * with the scales.
+ * A slice is two halves of 16 neighbouring weights each, at 16 at[0] and 16 at[1] of the row: those that
+ * share bytes in the format (low and high nibbles, two of four bit pairs), so that lanes with
+ * neighbouring slices load neighbouring bytes and no byte of quants twice. Weight k of half h is
+ * s[h] (q - BIAS) - m[h], q in int8: eight dp4a serve all formats, BIAS and minima are products with the
+ * activations' sums of 16. Integer sums of a half are exact; float begins with the scales.
  *
- * Loads: rows may be aligned to 2 bytes only (MXFP4: 1), so ALIGN says what a load of four bytes may
- * be made of. Blocks of 144, 176, 136 and 84 bytes keep an alignment of 4 when the row has it.
- * Included by .cu files after launch.h.
+ * Loads: ALIGN 16 (Q4_K, Q5_K: blocks of 144 and 176 bytes in 16-aligned rows) takes a uint4, ALIGN 2 words
+ * of four bytes where they happen to lie and halves at the two ends, never a byte outside the piece.
+ * Layouts: models.md 1.4. Included by .cu files after launch.h.
  */
 #ifndef SLUICE_KERNELS_CUDA_BLOCKS_CUH
 #define SLUICE_KERNELS_CUDA_BLOCKS_CUH
@@ -17,215 +18,14 @@
 #include "kernels/cuda/ops.h"
 #include "kernels/quant.h"
 
-/* 32 weights: q[w] holds weights 4 w to 4 w + 3, the first in the lowest byte. */
-struct run32 {
-	int q[8];
+/* q[w] holds weights 4 w to 4 w + 3 of half 0, q[4 + w] those of half 1, the first in the lowest byte. */
+struct slice {
+	uint32_t q[8];
 	float s[2], m[2];
+	uint32_t at[2];
 };
 
-template <int ALIGN> static __device__ __forceinline__ uint32_t block_u32(const uint8_t *p)
-{
-	if (ALIGN >= 4)
-		return *(const uint32_t *)p;
-	if (ALIGN == 2)
-		return ((const uint16_t *)p)[0] | (uint32_t)((const uint16_t *)p)[1] << 16;
-	return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
-static __device__ __forceinline__ float block_half(const uint8_t *p)
-{
-	return __half2float(*(const __half *)p);
-}
-
-/* Four bytes of which each is x - y, all of them between -128 and 127. */
-static __device__ __forceinline__ int bytes_minus(uint32_t x, uint32_t y)
-{
-	return (int)(((x | 0x80808080u) - y) ^ ((x ^ ~y) & 0x80808080u));
-}
-
-/* Bits @bit of the four bytes of @x, each moved to bit 4 of its byte. */
-static __device__ __forceinline__ uint32_t fifth_bits(uint32_t x, int bit)
-{
-	return (x >> bit & 0x01010101u) << 4;
-}
-
-/* Four consecutive bits of @bits, bit 0 to byte 0's bit 4 and so on. */
-static __device__ __forceinline__ uint32_t spread_fifth(uint32_t bits)
-{
-	return ((bits & 1) << 4) | ((bits & 2) << 11) | ((bits & 4) << 18) | ((bits & 8) << 25);
-}
-
-/* Bytes of the 16-entry table (lo: entries 0-7, hi: 8-15) at the four nibbles of @x's bytes. */
-static __device__ __forceinline__ int table_bytes(uint32_t x, uint64_t lo, uint64_t hi)
-{
-	uint32_t r = 0;
-
-	for (int k = 0; k < 4; k++) {
-		const uint32_t i = x >> 8 * k & 15;
-
-		r |= (uint32_t)((i < 8 ? lo : hi) >> 8 * (i & 7) & 255) << 8 * k;
-	}
-	return (int)r;
-}
-
-#define IQ4_LO 0xf6eaddcfbfad9881ull /* -127 -104 -83 -65 -49 -35 -22 -10 */
-#define IQ4_HI 0x7159453526190d01ull /* 1 13 25 38 53 69 89 113 */
-#define FP4_LO 0x0c08060403020100ull /* 0 1 2 3 4 6 8 12 */
-#define FP4_HI 0xf4f8fafcfdfeff00ull /* the same, negative */
-
-/* Low nibbles of 16 bytes are weights 0-15, high ones 16-31. */
-template <int ALIGN>
-static __device__ __forceinline__ void nibbles32(const uint8_t *qs, uint32_t ret[8])
-{
-	for (int w = 0; w < 4; w++) {
-		const uint32_t x = block_u32<ALIGN>(qs + 4 * w);
-
-		ret[w] = x & 0x0f0f0f0fu;
-		ret[w + 4] = x >> 4 & 0x0f0f0f0fu;
-	}
-}
-
-/* Q4_K and Q5_K: six-bit scale and minimum of run j out of twelve bytes. */
-static __device__ __forceinline__ void k_scale_min(const uint8_t *s, int j, int *scale, int *min)
-{
-	if (j < 4) {
-		*scale = s[j] & 63;
-		*min = s[j + 4] & 63;
-	} else {
-		*scale = (s[j + 4] & 15) | s[j - 4] >> 6 << 4;
-		*min = s[j + 4] >> 4 | s[j] >> 6 << 4;
-	}
-}
-
-/* Blocks of 32 weights. */
-template <int TYPE, int ALIGN>
-static __device__ __forceinline__ void run_small(const uint8_t *b, struct run32 *r)
-{
-	const int head = TYPE == QUANT_MXFP4 ? 1 : 2;
-	uint32_t x[8];
-
-	r->m[0] = r->m[1] = 0.0f;
-	if (TYPE == QUANT_MXFP4) {
-		const uint32_t e = b[0];
-
-		/* 2^(e - 128), subnormal below e = 2 */
-		r->s[0] = __int_as_float((int)(e < 2 ? 0x00200000u << e : (e - 1) << 23));
-	} else {
-		r->s[0] = block_half(b);
-	}
-	r->s[1] = r->s[0];
-	if (TYPE == QUANT_Q8_0) {
-		for (int w = 0; w < 8; w++)
-			r->q[w] = (int)block_u32<ALIGN>(b + 2 + 4 * w);
-		return;
-	}
-	if (TYPE == QUANT_Q4_1 || TYPE == QUANT_Q5_1)
-		r->m[0] = r->m[1] = -block_half(b + 2);
-	if (TYPE == QUANT_Q4_0 || TYPE == QUANT_IQ4_NL || TYPE == QUANT_MXFP4)
-		nibbles32<ALIGN>(b + head, x);
-	else
-		nibbles32<ALIGN>(b + (TYPE == QUANT_Q4_1 ? 4 : TYPE == QUANT_Q5_0 ? 6 : 8), x);
-	if (TYPE == QUANT_Q5_0 || TYPE == QUANT_Q5_1) {
-		const uint32_t high = block_u32<ALIGN>(b + (TYPE == QUANT_Q5_0 ? 2 : 4));
-
-		for (int w = 0; w < 8; w++)
-			x[w] |= spread_fifth(high >> 4 * w);
-	}
-	for (int w = 0; w < 8; w++) {
-		if (TYPE == QUANT_IQ4_NL)
-			r->q[w] = table_bytes(x[w], IQ4_LO, IQ4_HI);
-		else if (TYPE == QUANT_MXFP4)
-			r->q[w] = table_bytes(x[w], FP4_LO, FP4_HI);
-		else if (TYPE == QUANT_Q4_0)
-			r->q[w] = bytes_minus(x[w], 0x08080808u);
-		else if (TYPE == QUANT_Q5_0)
-			r->q[w] = bytes_minus(x[w], 0x10101010u);
-		else
-			r->q[w] = (int)x[w];
-	}
-}
-
-/* Q4_K, Q5_K: runs 2 c and 2 c + 1 are the low and the high nibbles of chunk c's 32 bytes. */
-template <int TYPE, int ALIGN>
-static __device__ __forceinline__ void run_k45(const uint8_t *b, int j, struct run32 *r)
-{
-	const uint8_t *qs = b + (TYPE == QUANT_Q4_K ? 16 : 48) + 32 * (j / 2);
-	int scale, min;
-
-	k_scale_min(b + 4, j, &scale, &min);
-	r->s[0] = r->s[1] = block_half(b) * (float)scale;
-	r->m[0] = r->m[1] = block_half(b + 2) * (float)min;
-	for (int w = 0; w < 8; w++) {
-		uint32_t x = block_u32<ALIGN>(qs + 4 * w) >> 4 * (j & 1) & 0x0f0f0f0fu;
-
-		if (TYPE == QUANT_Q5_K)
-			x |= fifth_bits(block_u32<ALIGN>(b + 16 + 4 * w), j);
-		r->q[w] = (int)x;
-	}
-}
-
-/* Q3_K: six-bit scale of sub-block k of 16 out of twelve bytes. */
-static __device__ __forceinline__ int q3_scale(const uint8_t *s, int k)
-{
-	const int low = k < 8 ? s[k] & 15 : s[k - 8] >> 4;
-
-	return (low | (s[8 + k % 4] >> 2 * (k / 4) & 3) << 4) - 32;
-}
-
-/* Q2_K, Q3_K, Q6_K: run j is quarter j % 4 of half j / 4, with two sub-blocks of 16. */
-template <int TYPE, int ALIGN>
-static __device__ __forceinline__ void run_k236(const uint8_t *b, int j, struct run32 *r)
-{
-	const int half = j / 4, part = j % 4, shift = 2 * part;
-
-	r->m[0] = r->m[1] = 0.0f;
-	for (int k = 0; k < 2; k++) {
-		const int sub = 2 * j + k;
-
-		if (TYPE == QUANT_Q2_K) {
-			r->s[k] = block_half(b + 80) * (float)(b[sub] & 15);
-			r->m[k] = block_half(b + 82) * (float)(b[sub] >> 4);
-		} else if (TYPE == QUANT_Q3_K) {
-			r->s[k] = block_half(b + 108) * (float)q3_scale(b + 96, sub);
-		} else {
-			r->s[k] = block_half(b + 208) * (float)(int8_t)b[192 + sub];
-		}
-	}
-	for (int w = 0; w < 8; w++) {
-		uint32_t x;
-
-		if (TYPE == QUANT_Q6_K) {
-			x = block_u32<ALIGN>(b + 64 * half + 32 * (part & 1) + 4 * w);
-			x = x >> (part < 2 ? 0 : 4) & 0x0f0f0f0fu;
-			x |= (block_u32<ALIGN>(b + 128 + 32 * half + 4 * w) >> shift & 0x03030303u)
-			     << 4;
-			r->q[w] = bytes_minus(x, 0x20202020u);
-		} else if (TYPE == QUANT_Q3_K) {
-			x = block_u32<ALIGN>(b + 32 + 32 * half + 4 * w) >> shift & 0x03030303u;
-			x |= (block_u32<ALIGN>(b + 4 * w) >> j & 0x01010101u) << 2;
-			r->q[w] = bytes_minus(x, 0x04040404u);
-		} else {
-			x = block_u32<ALIGN>(b + 16 + 32 * half + 4 * w) >> shift & 0x03030303u;
-			r->q[w] = (int)x;
-		}
-	}
-}
-
-template <int ALIGN>
-static __device__ __forceinline__ void run_iq4_xs(const uint8_t *b, int j, struct run32 *r)
-{
-	const int high = *(const uint16_t *)(b + 2) >> 2 * j & 3;
-	const int scale = (b[4 + j / 2] >> 4 * (j & 1) & 15) | high << 4;
-	uint32_t x[8];
-
-	r->m[0] = r->m[1] = 0.0f;
-	r->s[0] = r->s[1] = block_half(b) * (float)(scale - 32);
-	nibbles32<ALIGN>(b + 8 + 16 * j, x);
-	for (int w = 0; w < 8; w++)
-		r->q[w] = table_bytes(x[w], IQ4_LO, IQ4_HI);
-}
-
-/* Bytes and runs of a block. */
+/* What is known of a format when compiling. */
 template <int TYPE> struct block_shape {
 	static constexpr int bytes = TYPE == QUANT_Q4_0	    ? 18
 				     : TYPE == QUANT_Q4_1   ? 20
@@ -243,24 +43,349 @@ template <int TYPE> struct block_shape {
 	static constexpr bool big = TYPE == QUANT_Q2_K || TYPE == QUANT_Q3_K ||
 				    TYPE == QUANT_Q4_K || TYPE == QUANT_Q5_K ||
 				    TYPE == QUANT_Q6_K || TYPE == QUANT_IQ4_XS;
-	static constexpr int runs = big ? 8 : 1;
+	static constexpr int slices = big ? 8 : 1;
+	static constexpr bool minima = TYPE == QUANT_Q4_1 || TYPE == QUANT_Q5_1 ||
+				       TYPE == QUANT_Q2_K || TYPE == QUANT_Q4_K ||
+				       TYPE == QUANT_Q5_K;
+	static constexpr int bias = TYPE == QUANT_Q4_0	 ? 8
+				    : TYPE == QUANT_Q5_0 ? 16
+				    : TYPE == QUANT_Q3_K ? 4
+				    : TYPE == QUANT_Q6_K ? 32
+							 : 0;
+	/* both halves are one run of 32 with one scale */
+	static constexpr bool one = !big || TYPE == QUANT_IQ4_XS;
 };
 
-/* Run @i of the row at @row: weights [32 i, 32 i + 32). */
-template <int TYPE, int ALIGN>
-static __device__ __forceinline__ void load_run(const uint8_t *row, size_t i, struct run32 *r)
+/*
+ * N words of 4 bytes at @p. ALIGN 2: @p may lie between two words; then words [1, N) of the aligned
+ * ones and the halves at both ends are put together.
+ */
+template <int ALIGN, int N>
+static __device__ __forceinline__ void block_words(const uint8_t *p, uint32_t ret[N])
 {
-	const int j = (int)(i % block_shape<TYPE>::runs);
-	const uint8_t *b = row + i / block_shape<TYPE>::runs * block_shape<TYPE>::bytes;
+	if (ALIGN >= 16) {
+#pragma unroll
+		for (int k = 0; k < N; k += 4) {
+			const uint4 v = *(const uint4 *)(p + 4 * k);
 
-	if (TYPE == QUANT_Q4_K || TYPE == QUANT_Q5_K)
-		run_k45<TYPE, ALIGN>(b, j, r);
-	else if (TYPE == QUANT_Q2_K || TYPE == QUANT_Q3_K || TYPE == QUANT_Q6_K)
-		run_k236<TYPE, ALIGN>(b, j, r);
-	else if (TYPE == QUANT_IQ4_XS)
-		run_iq4_xs<ALIGN>(b, j, r);
+			ret[k] = v.x;
+			ret[k + 1] = v.y;
+			ret[k + 2] = v.z;
+			ret[k + 3] = v.w;
+		}
+	} else {
+		const unsigned off = (unsigned)(uintptr_t)p & 2;
+		const uint32_t *words = (const uint32_t *)(p - off);
+		const uint32_t sel = off ? 0x5432 : 0x3210;
+		uint32_t v[N + 1];
+
+		v[0] = *(const uint16_t *)p | (uint32_t) * (const uint16_t *)(p + 2 - off) << 16;
+#pragma unroll
+		for (int k = 1; k < N; k++)
+			v[k] = words[k];
+		v[N] = *(const uint16_t *)(p + 4 * N - 2);
+#pragma unroll
+		for (int k = 0; k < N; k++)
+			ret[k] = __byte_perm(v[k], v[k + 1], sel);
+	}
+}
+
+/* The 17 bytes of an MXFP4 block at any address: the exponent and four words. */
+static __device__ __forceinline__ uint32_t mxfp4_words(const uint8_t *p, uint32_t ret[4])
+{
+	const unsigned off = (unsigned)(uintptr_t)p & 3;
+	const uint32_t *words = (const uint32_t *)(p - off);
+	uint32_t end[5], v[5];
+
+#pragma unroll
+	for (int k = 0; k < 5;
+	     k++) /* 4 - off bytes before the first whole word, off + 1 after it */
+		end[k] = p[k + (k >= 4 - (int)off ? 12 : 0)];
+	v[0] = (end[0] | end[1] << 8 | end[2] << 16 | end[3] << 24) << 8 * off;
+	v[4] = (end[1] | end[2] << 8 | end[3] << 16 | end[4] << 24) >> 8 * (3 - off);
+#pragma unroll
+	for (int k = 1; k < 4; k++)
+		v[k] = words[k];
+#pragma unroll
+	for (int k = 0; k < 4; k++)
+		ret[k] = __byte_perm(v[k], v[k + 1], 0x4321 + 0x1111 * off);
+	return end[0];
+}
+
+static __device__ __forceinline__ float block_half(const uint8_t *p)
+{
+	return __half2float(*(const __half *)p);
+}
+
+static __device__ __forceinline__ float bits_half(uint32_t bits)
+{
+	const uint16_t low = (uint16_t)bits;
+	__half h;
+
+	memcpy((void *)&h, &low, sizeof(h));
+	return __half2float(h);
+}
+
+/* Four bytes of which each is x - y, all of them between -128 and 127. */
+static __device__ __forceinline__ uint32_t bytes_minus(uint32_t x, uint32_t y)
+{
+	return ((x | 0x80808080u) - y) ^ ((x ^ ~y) & 0x80808080u);
+}
+
+/* Bit @bit of each byte of @x to bit @to of the byte. */
+static __device__ __forceinline__ uint32_t move_bits(uint32_t x, int bit, uint32_t mask, int to)
+{
+	return (x >> bit & mask) << to;
+}
+
+/* Four consecutive bits of @bits, bit 0 to byte 0's bit 4 and so on. */
+static __device__ __forceinline__ uint32_t spread_fifth(uint32_t bits)
+{
+	return ((bits & 1) << 4) | ((bits & 2) << 11) | ((bits & 4) << 18) | ((bits & 8) << 25);
+}
+
+/*
+ * The eight nibbles of @x looked up in a table of 16 bytes (t[0]: entries 0-3, ...): low nibbles of the
+ * four bytes to *low, high ones to *high. A byte permutation picks among eight; bit 3 picks among two.
+ */
+static __device__ __forceinline__ void table_bytes(uint32_t x, const uint32_t t[4], uint32_t *low,
+						   uint32_t *high)
+{
+	const uint32_t pick = x & 0x77777777u, half = 0x32103210u | (x & 0x88888888u) >> 1;
+	const uint32_t a =
+		__byte_perm(__byte_perm(t[0], t[1], pick), __byte_perm(t[2], t[3], pick), half);
+	const uint32_t b = __byte_perm(__byte_perm(t[0], t[1], pick >> 16),
+				       __byte_perm(t[2], t[3], pick >> 16), half >> 16);
+
+	*low = __byte_perm(a, b, 0x6420);
+	*high = __byte_perm(a, b, 0x7531);
+}
+
+/* -127 -104 -83 -65 | -49 -35 -22 -10 | 1 13 25 38 | 53 69 89 113; twice the E2M1 values */
+template <int TYPE>
+static __device__ __forceinline__ void table_slice(const uint32_t x[4], uint32_t q[8])
+{
+	const uint32_t iq4[4] = { 0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u };
+	const uint32_t fp4[4] = { 0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu };
+
+#pragma unroll
+	for (int w = 0; w < 4; w++)
+		table_bytes(x[w], TYPE == QUANT_MXFP4 ? fp4 : iq4, &q[w], &q[w + 4]);
+}
+
+/* Low nibbles of 16 bytes are half 0, high ones half 1. */
+static __device__ __forceinline__ void nibbles(const uint32_t x[4], uint32_t q[8])
+{
+#pragma unroll
+	for (int w = 0; w < 4; w++) {
+		q[w] = x[w] & 0x0f0f0f0fu;
+		q[w + 4] = x[w] >> 4 & 0x0f0f0f0fu;
+	}
+}
+
+/* Blocks of 32 weights. */
+template <int TYPE>
+static __device__ __forceinline__ void slice_small(const uint8_t *b, struct slice *r)
+{
+	constexpr bool fifth = TYPE == QUANT_Q5_0 || TYPE == QUANT_Q5_1;
+	constexpr int head = TYPE == QUANT_Q4_1	  ? 4
+			     : TYPE == QUANT_Q5_0 ? 6
+			     : TYPE == QUANT_Q5_1 ? 8
+						  : 2;
+	uint32_t x[4];
+
+	if (TYPE == QUANT_MXFP4) {
+		const uint32_t e = mxfp4_words(b, x);
+
+		/* 2^(e - 128), subnormal below e = 2 */
+		r->s[0] = __int_as_float((int)(e < 2 ? 0x00200000u << e : (e - 1) << 23));
+	} else {
+		r->s[0] = block_half(b);
+	}
+	r->s[1] = r->s[0];
+	if (TYPE == QUANT_Q4_1 || TYPE == QUANT_Q5_1)
+		r->m[0] = r->m[1] = -block_half(b + 2);
+	if constexpr (TYPE == QUANT_Q8_0) {
+		block_words<2, 8>(b + 2, r->q);
+		return;
+	}
+	if (TYPE != QUANT_MXFP4)
+		block_words<2, 4>(b + head, x);
+	if (TYPE == QUANT_IQ4_NL || TYPE == QUANT_MXFP4)
+		table_slice<TYPE>(x, r->q);
 	else
-		run_small<TYPE, ALIGN>(b, r);
+		nibbles(x, r->q);
+	if (fifth) {
+		const uint32_t high = *(const uint16_t *)(b + head - 4) |
+				      (uint32_t) * (const uint16_t *)(b + head - 2) << 16;
+
+#pragma unroll
+		for (int w = 0; w < 8; w++)
+			r->q[w] |= spread_fifth(high >> 4 * w);
+	}
+}
+
+/* Q4_K and Q5_K: six-bit scale and minimum of run @j out of three words. */
+static __device__ __forceinline__ void k_scale_min(const uint32_t s[3], int j, int *scale, int *min)
+{
+	const int shift = 8 * (j & 3);
+	const uint32_t a = s[0] >> shift, b = s[1] >> shift, c = s[2] >> shift;
+
+	*scale = (int)(j < 4 ? a & 63 : (c & 15) | (a >> 6 & 3) << 4);
+	*min = (int)(j < 4 ? b & 63 : (c >> 4 & 15) | (b >> 6 & 3) << 4);
+}
+
+/* Q4_K, Q5_K: slice j is 16 bytes of quants: half of run 2c in low nibbles, of run 2c + 1 in high ones. */
+template <int TYPE, int ALIGN>
+static __device__ __forceinline__ void slice_k45(const uint8_t *b, int j, struct slice *r)
+{
+	const int c = j / 2, h = j % 2;
+	uint32_t head[4], x[4];
+
+	block_words<ALIGN, 4>(b, head);
+	block_words<ALIGN, 4>(b + (TYPE == QUANT_Q4_K ? 16 : 48) + 16 * j, x);
+	nibbles(x, r->q);
+	if (TYPE == QUANT_Q5_K) {
+		block_words<ALIGN, 4>(b + 16 + 16 * h, x);
+#pragma unroll
+		for (int w = 0; w < 4; w++) {
+			r->q[w] |= move_bits(x[w], 2 * c, 0x01010101u, 4);
+			r->q[w + 4] |= move_bits(x[w], 2 * c + 1, 0x01010101u, 4);
+		}
+	}
+#pragma unroll
+	for (int k = 0; k < 2; k++) {
+		int scale, min;
+
+		k_scale_min(head + 1, 2 * c + k, &scale, &min);
+		r->s[k] = bits_half(head[0]) * (float)scale;
+		r->m[k] = bits_half(head[0] >> 16) * (float)min;
+	}
+	r->at[0] = (uint32_t)(4 * c + h);
+	r->at[1] = r->at[0] + 2;
+}
+
+/* Q3_K: six-bit scale of sub-block k of 16 out of twelve bytes. */
+static __device__ __forceinline__ int q3_scale(const uint8_t *s, int k)
+{
+	const int low = k < 8 ? s[k] & 15 : s[k - 8] >> 4;
+
+	return (low | (s[8 + k % 4] >> 2 * (k / 4) & 3) << 4) - 32;
+}
+
+/* Q2_K, Q3_K: slice j is two of the four bit pairs of 16 bytes. */
+template <int TYPE>
+static __device__ __forceinline__ void slice_k23(const uint8_t *b, int j, struct slice *r)
+{
+	const int half = j / 4, pair = j / 2 % 2, h = j % 2;
+	uint32_t x[4], high[4];
+
+	block_words<2, 4>(b + (TYPE == QUANT_Q2_K ? 16 : 32) + 32 * half + 16 * h, x);
+	if (TYPE == QUANT_Q3_K)
+		block_words<2, 4>(b + 16 * h, high);
+#pragma unroll
+	for (int k = 0; k < 2; k++) {
+		const int sub = 8 * half + 4 * pair + h + 2 * k;
+
+#pragma unroll
+		for (int w = 0; w < 4; w++) {
+			r->q[4 * k + w] = x[w] >> (4 * pair + 2 * k) & 0x03030303u;
+			if (TYPE == QUANT_Q3_K)
+				r->q[4 * k + w] |=
+					move_bits(high[w], 4 * half + 2 * pair + k, 0x01010101u, 2);
+		}
+		if (TYPE == QUANT_Q2_K) {
+			r->s[k] = block_half(b + 80) * (float)(b[sub] & 15);
+			r->m[k] = block_half(b + 82) * (float)(b[sub] >> 4);
+		} else {
+			r->s[k] = block_half(b + 108) * (float)q3_scale(b + 96, sub);
+		}
+		r->at[k] = (uint32_t)sub;
+	}
+}
+
+/* Q6_K: 16 bytes of low bits, both nibbles (64 weights apart), and the two bit pairs that go with them. */
+static __device__ __forceinline__ void slice_q6(const uint8_t *b, int j, struct slice *r)
+{
+	const int half = j / 4, l = j % 4;
+	uint32_t x[4], high[4];
+
+	block_words<2, 4>(b + 64 * half + 16 * l, x);
+	block_words<2, 4>(b + 128 + 32 * half + 16 * (l % 2), high);
+	nibbles(x, r->q);
+#pragma unroll
+	for (int w = 0; w < 4; w++) {
+		r->q[w] |= move_bits(high[w], l / 2 * 2, 0x03030303u, 4);
+		r->q[w + 4] |= move_bits(high[w], l / 2 * 2 + 4, 0x03030303u, 4);
+	}
+#pragma unroll
+	for (int k = 0; k < 2; k++) {
+		r->at[k] = (uint32_t)(8 * half + l + 4 * k);
+		r->s[k] = block_half(b + 208) * (float)(int8_t)b[192 + r->at[k]];
+	}
+}
+
+/*
+ * Q6_K for tiles of 64 weights: slice h of quarter @part: one nibble of 32 bytes. Low bits are read
+ * twice, from the first cache the second time.
+ */
+static __device__ __forceinline__ void slice_q6_tile(const uint8_t *b, int part, int h,
+						     struct slice *r)
+{
+	const int half = part / 2, high = part % 2;
+	uint32_t x[4], pairs[4];
+
+	block_words<2, 4>(b + 128 + 32 * half + 16 * h, pairs);
+#pragma unroll
+	for (int k = 0; k < 2; k++) {
+		block_words<2, 4>(b + 64 * half + 32 * k + 16 * h, x);
+#pragma unroll
+		for (int w = 0; w < 4; w++)
+			r->q[4 * k + w] = (x[w] >> 4 * high & 0x0f0f0f0fu) |
+					  move_bits(pairs[w], 4 * high + 2 * k, 0x03030303u, 4);
+		r->at[k] = (uint32_t)(4 * part + h + 2 * k);
+		r->s[k] = block_half(b + 208) * (float)(int8_t)b[192 + r->at[k]];
+	}
+}
+
+static __device__ __forceinline__ void slice_iq4_xs(const uint8_t *b, int j, struct slice *r)
+{
+	const int high = *(const uint16_t *)(b + 2) >> 2 * j & 3;
+	const int scale = (b[4 + j / 2] >> 4 * (j & 1) & 15) | high << 4;
+	uint32_t x[4];
+
+	r->s[0] = r->s[1] = block_half(b) * (float)(scale - 32);
+	block_words<2, 4>(b + 8 + 16 * j, x);
+	table_slice<QUANT_IQ4_XS>(x, r->q);
+}
+
+/* Slice @i of the row at @row; TILE: such that slices 2 k and 2 k + 1 are weights [64 k, 64 k + 64) of
+ * big blocks, as slices of all but Q6_K are anyway. */
+template <int TYPE, int ALIGN, bool TILE = false>
+static __device__ __forceinline__ void load_slice(const uint8_t *row, size_t i, struct slice *r)
+{
+	const int j = (int)(i % block_shape<TYPE>::slices);
+	const uint8_t *b = row + i / block_shape<TYPE>::slices * block_shape<TYPE>::bytes;
+
+	if constexpr (TYPE == QUANT_Q4_K || TYPE == QUANT_Q5_K)
+		slice_k45<TYPE, ALIGN>(b, j, r);
+	else if constexpr (TYPE == QUANT_Q2_K || TYPE == QUANT_Q3_K)
+		slice_k23<TYPE>(b, j, r);
+	else if constexpr (TYPE == QUANT_Q6_K && TILE)
+		slice_q6_tile(b, j / 2, j % 2, r);
+	else if constexpr (TYPE == QUANT_Q6_K)
+		slice_q6(b, j, r);
+	else if constexpr (TYPE == QUANT_IQ4_XS)
+		slice_iq4_xs(b, j, r);
+	else
+		slice_small<TYPE>(b, r);
+	if (block_shape<TYPE>::one) {
+		r->at[0] = (uint32_t)(2 * i);
+		r->at[1] = r->at[0] + 1;
+	} else {
+		r->at[0] += (uint32_t)(i / 8 * 16);
+		r->at[1] += (uint32_t)(i / 8 * 16);
+	}
 }
 
 /* One int8 row of the activations (ops.h). */
@@ -281,23 +406,59 @@ static __device__ __forceinline__ struct act_in act_in_at(const void *act, size_
 	return a;
 }
 
-/* acc + run . activations [32 i, 32 i + 32): exact in int, then the scales in one order. */
-template <int TYPE>
-static __device__ __forceinline__ float run_dot(const struct run32 *r, const struct act_in &a,
-						size_t i, float acc)
-{
-	const int4 x0 = *(const int4 *)(a.q + 32 * i), x1 = *(const int4 *)(a.q + 32 * i + 16);
-	constexpr bool minima = TYPE == QUANT_Q4_1 || TYPE == QUANT_Q5_1 || TYPE == QUANT_Q2_K ||
-				TYPE == QUANT_Q4_K || TYPE == QUANT_Q5_K;
-	int lo = __dp4a(r->q[0], x0.x, 0), hi = __dp4a(r->q[4], x1.x, 0);
-	float sum;
+/* The activations that a slice meets. */
+struct act_slice {
+	int4 x[2];
+	float d[2], s[2];
+};
 
-	lo = __dp4a(r->q[3], x0.w, __dp4a(r->q[2], x0.z, __dp4a(r->q[1], x0.y, lo)));
-	hi = __dp4a(r->q[7], x1.w, __dp4a(r->q[6], x1.z, __dp4a(r->q[5], x1.y, hi)));
-	sum = fmaf(r->s[0], (float)lo, r->s[1] * (float)hi);
-	if (minima)
-		sum -= fmaf(r->m[0], (float)a.s[2 * i], r->m[1] * (float)a.s[2 * i + 1]);
-	return fmaf(a.d[i], sum, acc);
+template <int TYPE>
+static __device__ __forceinline__ void load_act(const struct act_in &a, const uint32_t at[2],
+						struct act_slice *r)
+{
+#pragma unroll
+	for (int k = 0; k < 2; k++) {
+		r->x[k] = *(const int4 *)(a.q + 16 * (size_t)at[k]);
+		r->d[k] = k && block_shape<TYPE>::one ? r->d[0] : a.d[at[k] / 2];
+		r->s[k] = block_shape<TYPE>::minima || block_shape<TYPE>::bias ? (float)a.s[at[k]]
+									       : 0.0f;
+	}
+}
+
+static __device__ __forceinline__ int half_dot(const uint32_t q[4], const int4 &x)
+{
+	return __dp4a((int)q[3], x.w,
+		      __dp4a((int)q[2], x.z, __dp4a((int)q[1], x.y, __dp4a((int)q[0], x.x, 0))));
+}
+
+/* acc + slice . activations: exact in int (and in float below 2^24), then the scales in one order. */
+template <int TYPE>
+static __device__ __forceinline__ float slice_dot(const struct slice &r, const struct act_slice &a,
+						  float acc)
+{
+	using shape = block_shape<TYPE>;
+	float sum[2];
+
+	if constexpr (shape::one) {
+		const float all = a.s[0] + a.s[1];
+		const int dot = half_dot(r.q, a.x[0]) + half_dot(r.q + 4, a.x[1]);
+
+		sum[0] = r.s[0] * fmaf(-(float)shape::bias, all, (float)dot);
+		if (shape::minima)
+			sum[0] = fmaf(-r.m[0], all, sum[0]);
+		return fmaf(a.d[0], sum[0], acc);
+	} else {
+#pragma unroll
+		for (int k = 0; k < 2; k++) {
+			const float dot = (float)half_dot(r.q + 4 * k, a.x[k]);
+
+			sum[k] = r.s[k] * fmaf(-(float)shape::bias, a.s[k], dot);
+			if (shape::minima)
+				sum[k] = fmaf(-r.m[k], a.s[k], sum[k]);
+			acc = fmaf(a.d[k], sum[k], acc);
+		}
+		return acc;
+	}
 }
 
 #endif

@@ -3,73 +3,81 @@
  * kernels/cuda/expert_group.cu: the experts of a few tokens, any list of them in one launch.
  *
  * Decode of a mixture is bound by reading the chosen experts' weights once: 10 experts of 7 MiB a
- * layer. gate_up: a block takes 32 hidden rows of one entry, eight warps with four rows each of gate
- * and of up (a warp's two rows are read one after the other, so eight streams a block), and writes
- * them as one group of the int8 form: no launch between gate_up and down. down: a warp a row, eight
- * rows a block. The grid is entries x row tiles: 10 entries of 1024 hidden rows are 320 blocks, of
- * 4096 output rows 5120. An entry's bits depend on itself alone, and equal those of cuda_matvec.
+ * layer. gate_up: a block takes 32 hidden rows of one entry, sixteen warps with two rows each, gate
+ * and up side by side (their loads are in flight together and share x), and writes them as one group
+ * of the int8 form: no launch between gate_up and down. down: a warp takes two rows, a block sixteen.
+ * 10 entries of 1024 hidden rows are 320 blocks, of 4096 output rows 2560. Whether rows are 16-aligned
+ * is seen on the device, once a block. An entry's bits depend on itself alone, and equal cuda_matvec's.
  */
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/rows.cuh"
 #include "kernels/cuda/swiglu.cuh"
 
-#define GROUP_WARPS   8
+#define GATE_WARPS    16
+#define DOWN_WARPS    8
 #define GROUP_ROWS    32 /* hidden rows of a block: one scale of the int8 form */
 #define GROUP_ENTRIES 65535
 
 struct group_args {
+	uint32_t gate_type, up_type;
 	size_t gate_row_bytes, up_row_bytes, down_row_bytes, d, f;
 	const struct cuda_expert_entry *entries;
 	unsigned k;
 	const void *x;
 	void *hidden;
+	bool hidden_int8;
 	float *partial;
 };
 
-/* Row @row of a matrix of @TYPE times token @token of x, in every lane. */
-template <int TYPE>
-static __device__ __forceinline__ float group_dot(const void *w, size_t row_bytes, size_t row,
-						  size_t n, const void *x, size_t token)
+/* Rows of a matrix of @TYPE times token @token of x, in every lane. */
+template <int TYPE, int ROWS>
+static __device__ __forceinline__ void group_dots(const uint8_t *const rows[ROWS], bool aligned,
+						  size_t n, const void *x, size_t token,
+						  float ret[ROWS])
 {
-	constexpr int align = TYPE == QUANT_MXFP4 ? 1 : 2;
+	constexpr bool gains = TYPE == QUANT_F16 || TYPE == QUANT_BF16 || TYPE == QUANT_Q4_K ||
+			       TYPE == QUANT_Q5_K; /* as rows_align */
 	const size_t stride = IS_FLOAT(TYPE) ? n * sizeof(float) : cuda_act_bytes(n);
-	float acc[1];
+	const uint8_t *in = (const uint8_t *)x + token * stride;
+	float acc[ROWS][1];
 
-	row_dot<TYPE, align, 1>((const uint8_t *)w + row * row_bytes, n,
-				(const uint8_t *)x + token * stride, 1, acc);
-	return acc[0];
+	if (gains && aligned) /* the same for the whole block */
+		row_dots<TYPE, gains ? 16 : 2, ROWS, 1>(rows, n, in, 1, acc);
+	else
+		row_dots<TYPE, 2, ROWS, 1>(rows, n, in, 1, acc);
+#pragma unroll
+	for (int r = 0; r < ROWS; r++)
+		ret[r] = acc[r][0];
 }
 
-template <int GATE, int UP, bool INT8>
-static __global__ void __launch_bounds__(GROUP_WARPS *WARP_SIZE)
-	gate_up_kernel(const struct group_args a)
+/* Any type, known when running only. */
+static __device__ float any_dot(uint32_t type, const uint8_t *row, size_t n, const void *x,
+				size_t token)
 {
-	CUDA_SHARED(float, tile, GROUP_ROWS);
-	const struct cuda_expert_entry e = a.entries[blockIdx.y];
-	const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
-	const size_t first = blockIdx.x * (size_t)GROUP_ROWS;
+	const uint8_t *rows[1] = { row };
+	float ret[1] = { 0.0f };
 
-	for (int r = warp; r < GROUP_ROWS; r += GROUP_WARPS) {
-		float h = 0.0f;
+#define ANY_CALL(T, A) group_dots<T, 1>(rows, false, n, x, token, ret)
+	ROWS_ALL(type, ANY_CALL)
+#undef ANY_CALL
+	return ret[0];
+}
 
-		if (first + r < a.f) { /* the same for all lanes */
-			const float g = group_dot<GATE>(e.gate, a.gate_row_bytes, first + r, a.d,
-							a.x, e.token);
-			const float u =
-				group_dot<UP>(e.up, a.up_row_bytes, first + r, a.d, a.x, e.token);
+static __device__ __forceinline__ bool all_aligned(const void *p, size_t row_bytes)
+{
+	return ((size_t)(uintptr_t)p | row_bytes) % 16 == 0;
+}
 
-			h = swiglu(g, u);
-		}
-		if (lane == 0)
-			tile[r] = h;
-	}
-	__syncthreads();
-	if (warp)
-		return;
-	if (INT8) {
+/* The block's 32 hidden rows, one a lane of the first warp, to their place. */
+static __device__ __forceinline__ void store_hidden(const struct group_args &a, size_t first,
+						    float v)
+{
+	const int lane = threadIdx.x;
+
+	if (a.hidden_int8) {
 		uint8_t *base = (uint8_t *)a.hidden + blockIdx.y * cuda_act_bytes(a.f);
 		float scale;
-		const int q = warp_quantize(tile[lane], &scale);
+		const int q = warp_quantize(v, &scale);
 		const int sum = warp_sum_int_width(q, 16);
 
 		((int8_t *)base)[first + lane] = (int8_t)q;
@@ -79,29 +87,73 @@ static __global__ void __launch_bounds__(GROUP_WARPS *WARP_SIZE)
 			((int16_t *)(base + a.f + a.f / 32 * 4))[first / 16 + lane / 16] =
 				(int16_t)sum;
 	} else if (first + lane < a.f) {
-		((float *)a.hidden)[blockIdx.y * a.f + first + lane] = tile[lane];
+		((float *)a.hidden)[blockIdx.y * a.f + first + lane] = v;
 	}
 }
 
-template <int DOWN>
-static __global__ void __launch_bounds__(GROUP_WARPS *WARP_SIZE)
+/* TYPE -1: gate and up in formats of their own */
+template <int TYPE>
+static __global__ void __launch_bounds__(GATE_WARPS *WARP_SIZE)
+	gate_up_kernel(const struct group_args a)
+{
+	CUDA_SHARED(float, tile, GROUP_ROWS);
+	const struct cuda_expert_entry e = a.entries[blockIdx.y];
+	const bool aligned = all_aligned(e.gate, a.gate_row_bytes) &&
+			     all_aligned(e.up, a.up_row_bytes);
+	const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
+	const size_t first = blockIdx.x * (size_t)GROUP_ROWS;
+
+	for (int r = warp; r < GROUP_ROWS; r += GATE_WARPS) {
+		const uint8_t *rows[2] = { (const uint8_t *)e.gate + (first + r) * a.gate_row_bytes,
+					   (const uint8_t *)e.up + (first + r) * a.up_row_bytes };
+		float v[2] = { 0.0f, 0.0f };
+
+		if (first + r < a.f) { /* the same for all lanes */
+			if constexpr (TYPE >= 0) {
+				group_dots<TYPE, 2>(rows, aligned, a.d, a.x, e.token, v);
+			} else {
+#pragma unroll 1
+				for (int m = 0; m < 2; m++)
+					v[m] = any_dot(m ? a.up_type : a.gate_type, rows[m], a.d,
+						       a.x, e.token);
+			}
+		}
+		if (lane == 0)
+			tile[r] = swiglu(v[0], v[1]);
+	}
+	__syncthreads();
+	if (warp == 0)
+		store_hidden(a, first, tile[lane]);
+}
+
+template <int TYPE>
+static __global__ void __launch_bounds__(DOWN_WARPS *WARP_SIZE)
 	down_kernel(const struct group_args a)
 {
 	const struct cuda_expert_entry e = a.entries[blockIdx.y];
-	const size_t row = blockIdx.x * (size_t)GROUP_WARPS + threadIdx.x / WARP_SIZE;
-	float v;
+	const size_t first = (blockIdx.x * (size_t)DOWN_WARPS + threadIdx.x / WARP_SIZE) * 2;
+	const uint8_t *w = (const uint8_t *)e.down, *rows[2];
+	float *to = a.partial + ((size_t)e.token * a.k + e.rank) * a.d + first;
+	float v[2];
 
-	if (row >= a.d)
+	if (first >= a.d)
 		return;
-	v = group_dot<DOWN>(e.down, a.down_row_bytes, row, a.f, a.hidden, blockIdx.y);
-	if (threadIdx.x % WARP_SIZE == 0)
-		a.partial[((size_t)e.token * a.k + e.rank) * a.d + row] = v;
+	rows[0] = w + first * a.down_row_bytes;
+	rows[1] = first + 1 < a.d ? rows[0] + a.down_row_bytes : rows[0];
+	group_dots<TYPE, 2>(rows, all_aligned(w, a.down_row_bytes), a.f, a.hidden, blockIdx.y, v);
+	if (threadIdx.x % WARP_SIZE)
+		return;
+	to[0] = v[0];
+	if (first + 1 < a.d)
+		to[1] = v[1];
 }
 
 static struct group_args pack(const struct cuda_expert_group *g)
 {
 	struct group_args a = {};
 
+	a.gate_type = g->gate_type;
+	a.up_type = g->up_type;
 	a.gate_row_bytes = g->gate_row_bytes;
 	a.up_row_bytes = g->up_row_bytes;
 	a.down_row_bytes = g->down_row_bytes;
@@ -111,6 +163,7 @@ static struct group_args pack(const struct cuda_expert_group *g)
 	a.k = g->k;
 	a.x = g->x;
 	a.hidden = g->hidden;
+	a.hidden_int8 = cuda_matvec_input(g->down_type) == CUDA_IN_ACT;
 	a.partial = g->partial;
 	return a;
 }
@@ -138,21 +191,9 @@ static int check_group(const struct cuda_expert_group *g)
 	return 0;
 }
 
-template <int GATE, int UP>
-static void launch_gate_up(cuda_stream stream, const struct cuda_expert_group *g)
-{
-	const dim3 grid((unsigned)((g->f + GROUP_ROWS - 1) / GROUP_ROWS), (unsigned)g->n_entries);
-
-	if (cuda_matvec_input(g->down_type) == CUDA_IN_ACT)
-		CUDA_LAUNCH((gate_up_kernel<GATE, UP, true>), grid, GROUP_WARPS * WARP_SIZE, 0,
-			    stream, pack(g));
-	else
-		CUDA_LAUNCH((gate_up_kernel<GATE, UP, false>), grid, GROUP_WARPS * WARP_SIZE, 0,
-			    stream, pack(g));
-}
-
 extern "C" int cuda_expert_gate_up(cuda_stream stream, const struct cuda_expert_group *g)
 {
+	const dim3 grid((unsigned)((g->f + GROUP_ROWS - 1) / GROUP_ROWS), (unsigned)g->n_entries);
 	int rc;
 
 	if (!g->n_entries)
@@ -160,20 +201,21 @@ extern "C" int cuda_expert_gate_up(cuda_stream stream, const struct cuda_expert_
 	rc = check_group(g);
 	if (rc)
 		return rc;
-	/* converters write both in one format; another pair is refused, not computed slowly */
-	if (g->gate_type != g->up_type)
-		return -ENOTSUP;
-#define GATE_UP_CALL(T, A) launch_gate_up<T, T>(stream, g)
-	switch (g->gate_type) {
-		ROWS_ALL(GATE_UP_CALL)
+#define GATE_UP_CALL(T, A) \
+	CUDA_LAUNCH((gate_up_kernel<T>), grid, GATE_WARPS *WARP_SIZE, 0, stream, pack(g))
+	if (g->gate_type != g->up_type) {
+		GATE_UP_CALL(-1, 2);
+		return CUDA_LAUNCHED();
 	}
+	ROWS_ALL(g->gate_type, GATE_UP_CALL)
 #undef GATE_UP_CALL
 	return CUDA_LAUNCHED();
 }
 
 extern "C" int cuda_expert_down(cuda_stream stream, const struct cuda_expert_group *g)
 {
-	const dim3 grid((unsigned)((g->d + GROUP_WARPS - 1) / GROUP_WARPS), (unsigned)g->n_entries);
+	const unsigned each = 2 * DOWN_WARPS;
+	const dim3 grid((unsigned)((g->d + each - 1) / each), (unsigned)g->n_entries);
 	int rc;
 
 	if (!g->n_entries)
@@ -182,10 +224,8 @@ extern "C" int cuda_expert_down(cuda_stream stream, const struct cuda_expert_gro
 	if (rc || !g->partial)
 		return rc ? rc : -EINVAL;
 #define DOWN_CALL(T, A) \
-	CUDA_LAUNCH((down_kernel<T>), grid, GROUP_WARPS *WARP_SIZE, 0, stream, pack(g))
-	switch (g->down_type) {
-		ROWS_ALL(DOWN_CALL)
-	}
+	CUDA_LAUNCH((down_kernel<T>), grid, DOWN_WARPS *WARP_SIZE, 0, stream, pack(g))
+	ROWS_ALL(g->down_type, DOWN_CALL)
 #undef DOWN_CALL
 	return CUDA_LAUNCHED();
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cuda/gemm.cu: launchers of the tiled products, dense and grouped by expert. The kernels are in
- * gemm_int8.cu and gemm_float.cu; this file checks shapes and lays out the grid: 64 rows a block in x,
- * an expert in y, tiles of 64 columns in z (a grouped launch does not know how many an expert has:
+ * gemm_int8.cu and gemm_float.cu; this file checks shapes and lays out the grid: 128 rows a block in x
+ * (F32: 64), an expert in y, tiles of as many columns in z (a grouped launch does not know how many an expert has:
  * its blocks walk on in steps of the grid).
  */
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/ptx.h"
 #include "kernels/cuda/gemm.cuh"
 
 #define GRID_Y 65535
@@ -24,11 +25,17 @@ extern "C" enum cuda_input cuda_gemm_input(uint32_t type)
 	return cuda_matvec_input(type);
 }
 
+static size_t tile_of(uint32_t type)
+{
+	return type == QUANT_F32 ? TILE_F32 : TILE;
+}
+
 static int launch(cuda_stream stream, uint32_t type, const struct gemm_args &a, size_t experts,
 		  size_t col_tiles)
 {
 	const uint64_t bytes = quant_row_bytes(type, a.n);
-	const dim3 grid((unsigned)((a.rows + TILE - 1) / TILE), (unsigned)experts,
+	const size_t tile = tile_of(type);
+	const dim3 grid((unsigned)((a.rows + tile - 1) / tile), (unsigned)experts,
 			(unsigned)(col_tiles < GRID_Z ? col_tiles : GRID_Z));
 
 	if (!bytes || a.row_bytes < bytes || !a.x || !a.y || a.ldy < a.rows ||
@@ -58,12 +65,13 @@ extern "C" int cuda_gemm(cuda_stream stream, const struct cuda_product *p)
 	a.y = p->y;
 	a.ldy = p->ldy;
 	a.add = p->add;
-	return launch(stream, p->type, a, 1, (p->cols + TILE - 1) / TILE);
+	return launch(stream, p->type, a, 1, (p->cols + tile_of(p->type) - 1) / tile_of(p->type));
 }
 
 extern "C" int cuda_gemm_grouped(cuda_stream stream, const struct cuda_grouped *g)
 {
 	struct gemm_args a = {};
+	const size_t tile = tile_of(g->type);
 	size_t tiles;
 
 	if (cuda_gemm_input(g->type) == CUDA_IN_NONE)
@@ -82,6 +90,6 @@ extern "C" int cuda_gemm_grouped(cuda_stream stream, const struct cuda_grouped *
 	a.y = g->y;
 	a.ldy = g->ldy;
 	/* twice the tiles of an expert of middling size: few idle blocks, long ones share */
-	tiles = 2 * ((g->entries + g->experts * TILE - 1) / (g->experts * TILE));
+	tiles = 2 * ((g->entries + g->experts * tile - 1) / (g->experts * tile));
 	return launch(stream, g->type, a, g->experts, tiles);
 }

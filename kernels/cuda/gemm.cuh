@@ -1,19 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cuda/gemm.cuh: what the tiled products of int8 and of float weights share: a tile's place.
+ * kernels/cuda/gemm.cuh: what the tiled products on tensor cores share: tiles, their places, fragments.
  *
- * A block owns 64 rows of one expert (a dense product is one expert) and walks over tiles of 64 columns.
- * Eight warps: four groups of 16 rows by two of 32 columns. Included by gemm_*.cu after launch.h.
+ * A block owns 128 rows of one expert (a dense product is one expert) and walks over tiles of 128 columns.
+ * Each of its eight warps takes 16 rows of all columns: fragments of the columns are read by every
+ * warp, but a tile that is half empty (an expert with 40 tokens) costs half, eight columns at a
+ * time. A step is 64 bytes of a row, of weights and of activations: 64 int8 or 32 halves. The four pieces
+ * of 16 bytes of a tile's row are permuted by a xor, so that ldmatrix meets each bank once.
+ * Included by gemm_*.cu after launch.h and ptx.h.
  */
 #ifndef SLUICE_KERNELS_CUDA_GEMM_CUH
 #define SLUICE_KERNELS_CUDA_GEMM_CUH
 
 #include "kernels/cuda/ops.h"
+#include "kernels/cuda/warp.cuh"
 #include "kernels/quant.h"
 
-#define TILE	     64
+#define TILE	     128 /* rows, and columns */
+#define TILE_BYTES   64	 /* of a row and step */
+#define TILE_SIZE    (TILE * TILE_BYTES)
+#define TILE_GROUPS  (TILE / 8) /* groups of eight columns */
 #define TILE_THREADS 256
-#define TILE_NCOLS   4 /* groups of 8 columns of a warp */
+#define TILE_F32     64 /* rows and columns of the product of floats */
 
 struct gemm_args {
 	const void *w;		    /* dense */
@@ -49,6 +57,49 @@ static __device__ __forceinline__ void gemm_store(const struct gemm_args &a, siz
 
 	if (row < a.rows && col < end)
 		*y = a.add ? *y + v : v;
+}
+
+/* Groups of eight columns that tile [col0, end) has. */
+static __device__ __forceinline__ int gemm_groups(size_t col0, size_t end)
+{
+	return end - col0 >= TILE ? TILE_GROUPS : (int)(end - col0 + 7) / 8;
+}
+
+/* Where piece @piece of row @row of a tile lies. */
+static __device__ __forceinline__ uint8_t *tile_piece(uint8_t *tile, int row, int piece)
+{
+	return tile + row * TILE_BYTES + ((piece ^ (row >> 1 & 3)) << 4);
+}
+
+/* Operand a of this warp's 16 rows, bytes [32 k, 32 k + 32) of the step. */
+static __device__ __forceinline__ void tile_rows(uint32_t a[4], uint8_t *tile, int row, int k)
+{
+	const int lane = threadIdx.x % WARP_SIZE, i = lane / 8;
+
+	ptx_ldmatrix_x4(a, tile_piece(tile, row + i % 2 * 8 + lane % 8, 2 * k + i / 2));
+}
+
+/* Operands b of columns [col, col + 8) and [col + 8, col + 16). */
+static __device__ __forceinline__ void tile_cols(uint32_t b[4], uint8_t *tile, int col, int k)
+{
+	const int lane = threadIdx.x % WARP_SIZE, i = lane / 8;
+
+	ptx_ldmatrix_x4(b, tile_piece(tile, col + i / 2 * 8 + lane % 8, 2 * k + i % 2));
+}
+
+/* The sums of this warp's rows to their places. */
+static __device__ __forceinline__ void tile_store(const struct gemm_args &a, size_t row0,
+						  size_t col0, size_t end,
+						  const float acc[TILE_GROUPS][4])
+{
+	const int lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE;
+
+#pragma unroll
+	for (int i = 0; i < TILE_GROUPS; i++)
+#pragma unroll
+		for (int e = 0; e < 4; e++)
+			gemm_store(a, row0 + 16 * warp + lane / 4 + e / 2 * 8,
+				   col0 + 8 * i + lane % 4 * 2 + e % 2, end, acc[i][e]);
 }
 
 /* Launchers of the two kinds, by format; -ENOTSUP where it is not theirs. */

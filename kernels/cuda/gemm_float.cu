@@ -2,86 +2,123 @@
 /*
  * kernels/cuda/gemm_float.cu: tiled products of F16, BF16 and F32 weights, for prefill.
  *
- * Halves: steps of 64 weights through shared memory, mma.sync with f32 accumulation (rows of 128 bytes,
- * 144 apart). F32 (rare: rewritten test files) by fused multiply-adds on the same tiles of 32 weights.
- * The order of the additions depends on n alone.
+ * Halves: steps of 32 weights, three buffers filled by cp.async two steps ahead (rows that are not
+ * 16-aligned go through registers), mma.sync with f32 accumulation; 48 KiB, two blocks an SM. F32
+ * (rare: rewritten test files) by fused multiply-adds on tiles of 64 x 64. The order of the additions
+ * depends on n alone.
  */
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/ptx.h"
-#include "kernels/cuda/warp.cuh"
+#include "kernels/cuda/gemm.cuh"
 
-#define STEP   64
-#define STRIDE 72 /* halves of a tile's row */
+#define STEP   32 /* halves */
+#define STAGES 3
 
-/* Halves [k0, k0 + 64) of 64 rows, zeros outside; rows are aligned to 2 bytes only. */
-static __device__ __forceinline__ void load_halves(uint16_t (*to)[STRIDE], const uint8_t *from,
-						   size_t row_bytes, size_t k0, size_t n, bool on)
+/* Half a row of a tile: halves [k0 + 16 h, k0 + 16 h + 16) of @from, zeros from n on or where not @on. */
+static __device__ __forceinline__ void load_half_row(uint8_t *tile, const uint16_t *from, size_t k0,
+						     size_t n, bool on, bool wide)
 {
-	const int r = threadIdx.x / 4, first = threadIdx.x % 4 * 16;
+	const int r = threadIdx.x / 2, h = threadIdx.x % 2;
 
-	(void)row_bytes;
-	for (int i = 0; i < 16; i++) {
-		const size_t k = k0 + first + i;
+#pragma unroll
+	for (int p = 0; p < 2; p++) {
+		const size_t k = k0 + 16 * h + 8 * p;
+		const size_t left = on && k < n ? n - k : 0;
+		uint8_t *to = tile_piece(tile, r, 2 * h + p);
 
-		to[r][first + i] = on && k < n ? ((const uint16_t *)from)[k] : (uint16_t)0;
+		if (wide) { /* the same for the whole block */
+			ptx_cp_async_16(to, from + (left ? k : 0),
+					left >= 8 ? 16 : 2 * (uint32_t)left);
+		} else {
+			uint32_t v[4];
+
+#pragma unroll
+			for (int i = 0; i < 4; i++) {
+				v[i] = (size_t)(2 * i) < left ? from[k + 2 * i] : 0u;
+				v[i] |= (size_t)(2 * i + 1) < left
+						? (uint32_t)from[k + 2 * i + 1] << 16
+						: 0u;
+			}
+			*(uint4 *)to = make_uint4(v[0], v[1], v[2], v[3]);
+		}
 	}
 }
 
 template <int TYPE>
-static __global__ void __launch_bounds__(TILE_THREADS) gemm_half_kernel(const struct gemm_args a)
+static __device__ __forceinline__ void multiply(uint8_t *wt, uint8_t *xt, int groups,
+						float acc[TILE_GROUPS][4])
 {
-	CUDA_SHARED(uint16_t, ws, TILE * STRIDE);
-	CUDA_SHARED(uint16_t, xs, TILE * STRIDE);
-	uint16_t(*const wt)[STRIDE] = (uint16_t(*)[STRIDE])ws;
-	uint16_t(*const xt)[STRIDE] = (uint16_t(*)[STRIDE])xs;
-	const int lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE;
-	const int g = lane / 4, row = warp % 4 * 16, col = warp / 4 * 32;
-	const size_t row0 = blockIdx.x * (size_t)TILE, mine = threadIdx.x / 4;
+	const int row = threadIdx.x / WARP_SIZE * 16;
+
+#pragma unroll
+	for (int k = 0; k < 2; k++) {
+		uint32_t w[4], x[4];
+
+		tile_rows(w, wt, row, k);
+#pragma unroll
+		for (int i = 0; i < TILE_GROUPS; i++) {
+			if (i >= groups)
+				break;
+			if (i % 2 == 0)
+				tile_cols(x, xt, 8 * i, k);
+			if (TYPE == QUANT_F16)
+				ptx_mma_f16(acc[i], w, x + i % 2 * 2);
+			else
+				ptx_mma_bf16(acc[i], w, x + i % 2 * 2);
+		}
+	}
+}
+
+/* One tile of columns, [col0, end) of the expert's. */
+template <int TYPE>
+static __device__ __forceinline__ void tile_product(uint8_t *tiles, const struct gemm_args &a,
+						    const uint8_t *w, size_t row0, size_t col0,
+						    size_t end)
+{
+	const size_t steps = (a.n + STEP - 1) / STEP, mine = threadIdx.x / 2;
+	const bool row_on = row0 + mine < a.rows, col_on = col0 + mine < end;
+	const bool wide =
+		((size_t)(uintptr_t)w | (size_t)(uintptr_t)a.x | a.row_bytes | 2 * a.n) % 16 == 0;
+	const uint16_t *from_w = (const uint16_t *)(w + (row_on ? (row0 + mine) * a.row_bytes : 0));
+	const uint16_t *from_x =
+		(const uint16_t *)a.x + (col_on ? gemm_source(a, col0 + mine) * a.n : 0);
+	const int groups = gemm_groups(col0, end);
+	float acc[TILE_GROUPS][4] = {};
+
+	for (size_t step = 0; step < steps + STAGES - 1; step++) {
+		if (step >= STAGES - 1) {
+			ptx_cp_async_wait<STAGES - 2>();
+			__syncthreads(); /* the step is there, and the buffer of the last one is read */
+		}
+		if (step < steps) {
+			uint8_t *to = tiles + step % STAGES * 2 * TILE_SIZE;
+
+			load_half_row(to, from_w, step * STEP, a.n, row_on, wide);
+			load_half_row(to + TILE_SIZE, from_x, step * STEP, a.n, col_on, wide);
+		}
+		ptx_cp_async_commit();
+		if (step >= STAGES - 1) {
+			uint8_t *now = tiles + (step - (STAGES - 1)) % STAGES * 2 * TILE_SIZE;
+
+			multiply<TYPE>(now, now + TILE_SIZE, groups, acc);
+		}
+	}
+	tile_store(a, row0, col0, end, acc);
+	__syncthreads();
+}
+
+template <int TYPE>
+static __global__ void __launch_bounds__(TILE_THREADS, 2) gemm_half_kernel(const struct gemm_args a)
+{
+	CUDA_SHARED(uint8_t, tiles, STAGES * 2 * TILE_SIZE);
 	const uint8_t *w;
 	size_t begin, end;
 
 	if (!gemm_range(a, &w, &begin, &end))
 		return;
 	for (size_t col0 = begin + blockIdx.z * (size_t)TILE; col0 < end;
-	     col0 += gridDim.z * (size_t)TILE) {
-		const bool row_on = row0 + mine < a.rows, col_on = col0 + mine < end;
-		const uint8_t *from_w = row_on ? w + (row0 + mine) * a.row_bytes : w;
-		const uint8_t *from_x =
-			(const uint8_t *)a.x + (col_on ? gemm_source(a, col0 + mine) * a.n * 2 : 0);
-		float acc[TILE_NCOLS][4] = {};
-
-		for (size_t k0 = 0; k0 < a.n; k0 += STEP) {
-			__syncthreads();
-			load_halves(wt, from_w, a.row_bytes, k0, a.n, row_on);
-			load_halves(xt, from_x, 0, k0, a.n, col_on);
-			__syncthreads();
-			for (int k = lane % 4 * 2; k < STEP; k += 16) {
-				const uint32_t m[4] = {
-					*(const uint32_t *)&wt[row + g][k],
-					*(const uint32_t *)&wt[row + g + 8][k],
-					*(const uint32_t *)&wt[row + g][k + 8],
-					*(const uint32_t *)&wt[row + g + 8][k + 8]
-				};
-
-				for (int i = 0; i < TILE_NCOLS; i++) {
-					const uint16_t *c = xt[col + 8 * i + g];
-					const uint32_t b[2] = { *(const uint32_t *)&c[k],
-								*(const uint32_t *)&c[k + 8] };
-
-					if (TYPE == QUANT_F16)
-						ptx_mma_f16(acc[i], m, b);
-					else
-						ptx_mma_bf16(acc[i], m, b);
-				}
-			}
-		}
-		for (int i = 0; i < TILE_NCOLS; i++)
-			for (int e = 0; e < 4; e++)
-				gemm_store(a, row0 + row + g + e / 2 * 8,
-					   col0 + col + 8 * i + lane % 4 * 2 + e % 2, end,
-					   acc[i][e]);
-	}
+	     col0 += gridDim.z * (size_t)TILE)
+		tile_product<TYPE>(tiles, a, w, blockIdx.x * (size_t)TILE, col0, end);
 }
 
 #define STEP_F32   32
@@ -89,19 +126,19 @@ static __global__ void __launch_bounds__(TILE_THREADS) gemm_half_kernel(const st
 
 static __global__ void __launch_bounds__(TILE_THREADS) gemm_f32_kernel(const struct gemm_args a)
 {
-	CUDA_SHARED(float, wt, TILE *STRIDE_F32);
-	CUDA_SHARED(float, xt, TILE *STRIDE_F32);
+	CUDA_SHARED(float, wt, TILE_F32 *STRIDE_F32);
+	CUDA_SHARED(float, xt, TILE_F32 *STRIDE_F32);
 	const int tr = threadIdx.x % 16,
 		  tc = threadIdx.x / 16; /* rows tr + 16 i, columns tc + 16 j */
-	const size_t row0 = blockIdx.x * (size_t)TILE, mine = threadIdx.x / 4;
+	const size_t row0 = blockIdx.x * (size_t)TILE_F32, mine = threadIdx.x / 4;
 	const int first = threadIdx.x % 4 * 8;
 	const uint8_t *w;
 	size_t begin, end;
 
 	if (!gemm_range(a, &w, &begin, &end))
 		return;
-	for (size_t col0 = begin + blockIdx.z * (size_t)TILE; col0 < end;
-	     col0 += gridDim.z * (size_t)TILE) {
+	for (size_t col0 = begin + blockIdx.z * (size_t)TILE_F32; col0 < end;
+	     col0 += gridDim.z * (size_t)TILE_F32) {
 		const bool row_on = row0 + mine < a.rows, col_on = col0 + mine < end;
 		const float *from_w =
 			(const float *)(w + (row_on ? (row0 + mine) * a.row_bytes : 0));

@@ -161,8 +161,8 @@ struct cuda_expert_entry {
  * Expert group, for decode: few tokens, any list of entries (device array). Two launches:
  *   cuda_expert_gate_up: hidden row i = int8 form of silu(gate x[token]) * (up x[token])
  *   cuda_expert_down:    partial[(token * k + rank) * d + r] = down hidden row i
- * and the reduction over ranks below. Formats are those of the layer, any for down, one for gate and
- * up (a pair of two is -ENOTSUP); at most 65535 entries.
+ * and the reduction over ranks below. Formats are those of the layer, any for down; gate and up may
+ * differ too (slower) if both take the same input form, else -ENOTSUP; at most 65535 entries.
  */
 struct cuda_expert_group {
 	uint32_t gate_type, up_type, down_type;

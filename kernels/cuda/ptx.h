@@ -13,12 +13,17 @@
  *   m16n8k16 f16/bf16: a[0] row g, k 2t, 2t+1; a[1] row g+8; a[2], a[3] the same, k+8
  *                      b[0] column g, k 2t, 2t+1; b[1] k+8
  *   d in all:          d[0], d[1] row g, columns 2t, 2t+1; d[2], d[3] row g+8
+ * ptx_mma_s8_float and _k16_float give the integer sum as a float plus PTX_INT_FLOAT, exactly, for sums
+ * below 2^22: the accumulator starts as the bits of that float, so no conversion is needed.
  * Included by .cu files after launch.h.
  */
 #ifndef SLUICE_KERNELS_CUDA_PTX_H
 #define SLUICE_KERNELS_CUDA_PTX_H
 
 #include "kernels/cuda/launch.h"
+
+#define PTX_INT_FLOAT	   12582912.0f /* 1.5 * 2^23 */
+#define PTX_INT_FLOAT_BITS 0x4b400000
 
 #ifndef __CUDACC__
 #include "tests/gpu/emu/ptx_emu.h"
@@ -47,6 +52,33 @@ static __device__ __forceinline__ void ptx_mma_s8_k16(int32_t d[4], const uint32
 	    "{%0,%1,%2,%3};"
 	    : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
 	    : "r"(a[0]), "r"(a[1]), "r"(b));
+}
+
+/* d = PTX_INT_FLOAT + a b, 32 or 16 signed bytes */
+static __device__ __forceinline__ void ptx_mma_s8_float(float d[4], const uint32_t a[4],
+							const uint32_t b[2])
+{
+	int32_t r[4];
+
+	asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+	    "{%8,%9}, {%10,%10,%10,%10};"
+	    : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+	    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]),
+	      "r"(PTX_INT_FLOAT_BITS));
+	for (int i = 0; i < 4; i++)
+		d[i] = __int_as_float(r[i]);
+}
+static __device__ __forceinline__ void ptx_mma_s8_k16_float(float d[4], const uint32_t a[2],
+							    uint32_t b)
+{
+	int32_t r[4];
+
+	asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
+	    "{%7,%7,%7,%7};"
+	    : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+	    : "r"(a[0]), "r"(a[1]), "r"(b), "r"(PTX_INT_FLOAT_BITS));
+	for (int i = 0; i < 4; i++)
+		d[i] = __int_as_float(r[i]);
 }
 
 /* d += a b: 16 halves */

@@ -13,14 +13,26 @@ static bool is_float(uint32_t type)
 	return type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16;
 }
 
+/* Random rows, @shift bytes after an aligned address: 2 shuts the wide loads out */
+static std::vector<uint8_t> shifted_rows(const struct block_layout *l, size_t rows, size_t n,
+					 size_t shift)
+{
+	const std::vector<uint8_t> w = random_rows(l, rows, n, quant_row_bytes(l->type, n));
+	std::vector<uint8_t> all(shift);
+
+	all.insert(all.end(), w.begin(), w.end());
+	return all;
+}
+
 /* One expert's three matrices on the device. */
 struct expert {
 	device_array<uint8_t> gate, up, down;
+	size_t shift;
 
-	expert(const struct block_layout *l, const struct block_layout *ld, size_t d, size_t f)
-	    : gate(random_rows(l, f, d, quant_row_bytes(l->type, d))),
-	      up(random_rows(l, f, d, quant_row_bytes(l->type, d))),
-	      down(random_rows(ld, d, f, quant_row_bytes(ld->type, f)))
+	expert(const struct block_layout *l, const struct block_layout *lu,
+	       const struct block_layout *ld, size_t d, size_t f, size_t at)
+	    : gate(shifted_rows(l, f, d, at)), up(shifted_rows(lu, f, d, at)),
+	      down(shifted_rows(ld, d, f, at)), shift(at)
 	{
 	}
 };
@@ -44,9 +56,10 @@ static std::vector<float> matvec(uint32_t type, const void *w, size_t n, size_t 
 }
 
 /* Results of a list of entries, expert e of entry i being list[i] % 3. */
-static std::vector<float> run(const struct block_layout *l, const struct block_layout *ld, size_t d,
-			      size_t f, const std::vector<struct cuda_expert_entry> &list,
-			      unsigned k, size_t tokens, const void *x)
+static std::vector<float> run(const struct block_layout *l, const struct block_layout *lu,
+			      const struct block_layout *ld, size_t d, size_t f,
+			      const std::vector<struct cuda_expert_entry> &list, unsigned k,
+			      size_t tokens, const void *x)
 {
 	device_array<struct cuda_expert_entry> entries(list);
 	device_array<float> partial(std::vector<float>(tokens * k * d, -1.0f));
@@ -54,9 +67,11 @@ static std::vector<float> run(const struct block_layout *l, const struct block_l
 				     (is_float(ld->type) ? f * 4 : cuda_act_bytes(f)));
 	struct cuda_expert_group g = {};
 
-	g.gate_type = g.up_type = l->type;
+	g.gate_type = l->type;
+	g.up_type = lu->type;
 	g.down_type = ld->type;
-	g.gate_row_bytes = g.up_row_bytes = quant_row_bytes(l->type, d);
+	g.gate_row_bytes = quant_row_bytes(l->type, d);
+	g.up_row_bytes = quant_row_bytes(lu->type, d);
 	g.down_row_bytes = quant_row_bytes(ld->type, f);
 	g.d = d;
 	g.f = f;
@@ -72,12 +87,12 @@ static std::vector<float> run(const struct block_layout *l, const struct block_l
 }
 
 /* @full: three entries, and each of them alone too */
-static void check_pair(const struct block_layout *l, const struct block_layout *ld, size_t d,
-		       size_t f, bool full)
+static void check_pair(const struct block_layout *l, const struct block_layout *lu,
+		       const struct block_layout *ld, size_t d, size_t f, size_t shift, bool full)
 {
 	const size_t tokens = 2;
 	const unsigned k = 2;
-	const expert a(l, ld, d, f), b(l, ld, d, f);
+	const expert a(l, lu, ld, d, f, shift), b(l, lu, ld, d, f, shift);
 	const expert *const experts[] = { &a, &b };
 	device_array<float> x(random_floats(tokens * d, 1.0f)), h(f);
 	device_array<uint8_t> act(tokens * cuda_act_bytes(d)), hact(cuda_act_bytes(f));
@@ -90,21 +105,21 @@ static void check_pair(const struct block_layout *l, const struct block_layout *
 	     i++) { /* token 1, rank 1 is left to someone else */
 		struct cuda_expert_entry e = {};
 
-		e.gate = experts[i % 2]->gate.p;
-		e.up = experts[i % 2]->up.p;
-		e.down = experts[i % 2]->down.p;
+		e.gate = experts[i % 2]->gate.p + shift;
+		e.up = experts[i % 2]->up.p + shift;
+		e.down = experts[i % 2]->down.p + shift;
 		e.token = i / k;
 		e.rank = i % k;
 		list.push_back(e);
 	}
-	const std::vector<float> all = run(l, ld, d, f, list, k, tokens, in);
+	const std::vector<float> all = run(l, lu, ld, d, f, list, k, tokens, in);
 	for (size_t i = 0; i < d; i++)
 		check_equal("left out", i, all[3 * d + i] == -1.0f, 1);
 	for (const struct cuda_expert_entry &e : list) {
 		const void *row = (const uint8_t *)in +
 				  e.token * (is_float(l->type) ? d * 4 : cuda_act_bytes(d));
 		device_array<float> g(matvec(l->type, e.gate, d, f, row)),
-			u(matvec(l->type, e.up, d, f, row));
+			u(matvec(lu->type, e.up, d, f, row));
 
 		check_equal("silu", f,
 			    cuda_silu_mul(NULL, g.p, u.p, f, f, 1, h.p,
@@ -116,7 +131,7 @@ static void check_pair(const struct block_layout *l, const struct block_layout *
 			   d);
 		if (!full)
 			continue;
-		const std::vector<float> alone = run(l, ld, d, f, { e }, k, tokens, in);
+		const std::vector<float> alone = run(l, lu, ld, d, f, { e }, k, tokens, in);
 		check_bits("alone", alone.data() + (e.token * k + e.rank) * d,
 			   all.data() + (e.token * k + e.rank) * d, d);
 	}
@@ -178,8 +193,8 @@ static void check_refusals(void)
 	bad.gate_type = 16;
 	check_equal("type", 0, cuda_expert_gate_up(NULL, &bad), -ENOTSUP);
 	bad = g;
-	bad.up_type = QUANT_Q6_K;
-	bad.up_row_bytes = 210;
+	bad.up_type = QUANT_F16; /* takes floats where gate takes int8 */
+	bad.up_row_bytes = 512;
 	check_equal("pair", 0, cuda_expert_gate_up(NULL, &bad), -ENOTSUP);
 	check_equal("reduce", 0, cuda_expert_reduce(NULL, NULL, NULL, NULL, 0, 1, 1, false, NULL),
 		    0);
@@ -195,13 +210,18 @@ int main(int argc, char **argv)
 		if (l.type == QUANT_Q6_K)
 			q6 = &l;
 	for (const struct block_layout &l : block_layouts) {
-		check_pair(&l, &l, 256, 256, option_all(argc, argv));
+		const size_t shift = l.type == QUANT_F32 ? 4 : 2;
+
+		check_pair(&l, &l, &l, 256, 256, 0, option_all(argc, argv));
+		if (l.type == QUANT_Q4_K || option_all(argc, argv))
+			check_pair(&l, &l, &l, 256, 256, shift, false);
 		if (l.type == QUANT_Q4_K) {
-			check_pair(&l, q6, 256, 256, true);
-			check_pair(&l, &block_layouts[1], 256, 72,
-				   false); /* halves below: any width */
+			check_pair(&l, &l, q6, 256, 256, 0, true);
+			check_pair(&l, &l, &block_layouts[1], 256, 72, 0,
+				   false);			   /* halves below: any width */
+			check_pair(&l, q6, q6, 256, 256, 0, true); /* two formats */
 			if (option_all(argc, argv))
-				check_pair(&l, q6, 4096, 1024, true);
+				check_pair(&l, &l, q6, 4096, 1024, 0, true);
 		}
 	}
 	check_reduce(1, 1, 1, false, false);

@@ -124,11 +124,11 @@ static void check_dense(const struct block_layout *l, size_t n, size_t rows, siz
 	check_bits("alone", dense(p).data(), y.data() + (cols - 1) * p.ldy + rows - 1, 1);
 }
 
-/* Four experts: 70 entries, none, 3 and one whose weights are elsewhere. */
+/* Four experts: 140 entries (more than a tile), none, 3 and one whose weights are elsewhere. */
 static void check_grouped(const struct block_layout *l, size_t n, size_t rows)
 {
-	static const std::vector<uint32_t> offsets = { 0, 70, 70, 73, 75 };
-	const size_t entries = 75, tokens = 20, row_bytes = quant_row_bytes(l->type, n);
+	static const std::vector<uint32_t> offsets = { 0, 140, 140, 143, 145 };
+	const size_t entries = 145, tokens = 20, row_bytes = quant_row_bytes(l->type, n);
 	const std::vector<uint8_t> w = random_rows(l, 3 * rows, n, row_bytes);
 	const struct columns x(l->type, random_floats(tokens * n, 1.0f), n);
 	std::vector<uint32_t> gather(entries);
@@ -157,18 +157,18 @@ static void check_grouped(const struct block_layout *l, size_t n, size_t rows)
 	check_equal("grouped", l->type, cuda_gemm_grouped(NULL, &g), 0);
 	const std::vector<float> got = y.get();
 	for (size_t i = 0; i < entries; i++) {
-		const size_t e = i < 70 ? 0 : 2;
+		const size_t e = i < 140 ? 0 : 2;
 
 		for (size_t r = 0; r < rows; r++)
-			if (i >= 73)
+			if (i >= 143)
 				check_equal("not written", i, got[i * rows + r] == -1.0f, 1);
-			else if (i < 2 || i >= 62)
+			else if (i < 2 || i >= 126)
 				check_value(l, w.data() + (e * rows + r) * row_bytes,
 					    x.value.data() + gather[i] * n, n, got[i * rows + r],
 					    r);
 	}
-	/* the same token and expert at another place of the list: i and i + 20 */
-	check_bits("place", got.data() + 3 * rows, got.data() + 63 * rows, rows);
+	/* the same token and expert at another place of the list, in another tile */
+	check_bits("place", got.data() + 8 * rows, got.data() + 128 * rows, rows);
 	g.entries = 0;
 	check_equal("no entries", 0, cuda_gemm_grouped(NULL, &g), 0);
 }
@@ -210,7 +210,7 @@ int main(int argc, char **argv)
 	for (const struct block_layout &l : block_layouts) {
 		check_dense(&l, 256, 17, 5);
 		if (l.type == QUANT_Q4_K || l.type == QUANT_Q6_K || l.type == QUANT_F16)
-			check_dense(&l, 256, 66, 67);
+			check_dense(&l, 256, 130, 131);
 		if (l.type == QUANT_Q8_0 || l.type == QUANT_MXFP4)
 			check_dense(&l, 96, 3, 2); /* a step that is not full */
 		if (l.type == QUANT_BF16 || l.type == QUANT_F32)
@@ -218,7 +218,7 @@ int main(int argc, char **argv)
 		if (l.type == QUANT_Q4_K || l.type == QUANT_BF16 || l.type == QUANT_F32)
 			check_grouped(&l, 256, 18);
 		if (option_all(argc, argv)) {
-			check_dense(&l, 4096, 130, 70);
+			check_dense(&l, 4096, 130, 134);
 			check_grouped(&l, 1024, 65);
 		}
 	}

@@ -7,7 +7,7 @@
  * that the hardware allows: whoever reads earlier reads what was there before.
  */
 #include "block.h"
-#include "ptx_emu.h"
+#include "kernels/cuda/ptx.h"
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>

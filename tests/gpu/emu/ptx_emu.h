@@ -23,6 +23,18 @@ static inline void ptx_mma_s8_k16(int32_t d[4], const uint32_t a[2], uint32_t b,
 {
 	emu_mma(EMU_MMA_S8_K16, d, a, &b, file, line);
 }
+static inline void ptx_mma_s8_float(float d[4], const uint32_t a[4], const uint32_t b[2], EMU_SITE)
+{
+	for (int i = 0; i < 4; i++)
+		d[i] = PTX_INT_FLOAT;
+	emu_mma(EMU_MMA_S8, d, a, b, file, line); /* adds to the bits */
+}
+static inline void ptx_mma_s8_k16_float(float d[4], const uint32_t a[2], uint32_t b, EMU_SITE)
+{
+	for (int i = 0; i < 4; i++)
+		d[i] = PTX_INT_FLOAT;
+	emu_mma(EMU_MMA_S8_K16, d, a, &b, file, line);
+}
 static inline void ptx_mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2], EMU_SITE)
 {
 	emu_mma(EMU_MMA_F16, d, a, b, file, line);
