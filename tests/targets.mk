@@ -183,15 +183,19 @@ test-telemetry: all setup-kmod setup-kmod-tools
 # make gpu-programs       the same programs alone, static, to carry to a machine with a GPU
 # make test-gpu-emu       all shapes on the CPU: once with ASan and UBSan, once with the race check
 # make test-gpu-emu-short what make test runs: small shapes, and the faults that must be found
+# make bench-gpu          times of all operations on the GPU here, BENCH_GPU_ARGS='--op matvec --json FILE'
 NVCC ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin/nvcc))
-CUDA_ARCHS := 80 86 89 90 100 120
-CUDA_CODE := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
-	-gencode arch=compute_120,code=compute_120
+# Machine code of each target, assembled from two translations: no kernel asks which target it is for. The
+# PTX is the oldest, so that a GPU newer than all of them can still take it.
+CUDA_CODE := '-gencode=arch=compute_80,code=[compute_80,sm_80,sm_86,sm_89,sm_90]' \
+	'-gencode=arch=compute_100,code=[sm_100,sm_120]'
 CUDA_FLAGS := -std=c++17 -O3 -fmad=false -I. -Xcompiler -Wall,-Wno-unused-function,-fPIC $(CUDA_CODE)
 CUDA_SRC := $(wildcard kernels/cuda/*.cu)
 GPU_TESTS := $(patsubst tests/gpu/%.cu,%,$(wildcard tests/gpu/test_*.cu))
 GPU_HELP := $(patsubst tests/gpu/%.c,$(O)/obj/tests/gpu/%.o,$(wildcard tests/gpu/*.c))
-.PHONY: need-nvcc cuda test-gpu gpu-programs test-gpu-emu test-gpu-emu-short test-gpu-seeded
+BENCH_GPU := $(filter-out dry,$(notdir $(basename $(wildcard tests/bench/gpu/*.cu tests/bench/gpu/*.cpp))))
+BENCH_DRY := $(filter-out timing peaks cublas,$(notdir $(basename $(wildcard tests/bench/gpu/*.cu)))) dry
+.PHONY: need-nvcc cuda test-gpu bench-gpu gpu-programs test-gpu-emu test-gpu-emu-short test-gpu-seeded
 need-nvcc:
 	@test -n "$(NVCC)" || { echo "CUDA kernels need nvcc (CUDA 13), which is not on this machine"; exit 1; }
 cuda: need-nvcc
@@ -208,10 +212,25 @@ $(O)/gpu/run/%: tests/gpu/%.cu $(O)/libsluice_cuda.a $(GPU_HELP) $(call archives
 	@echo "  NVCC    $<"
 	@$(NVCC) $(CUDA_FLAGS) -Idaemon -cudart static -MD -MP -MF $@.d -o $@ $< $(GPU_HELP) $(O)/libsluice_cuda.a \
 		-Xlinker --start-group $(call archives,model) -Xlinker --end-group -lpcre2-8 -lnuma -ljansson -lm -lpthread
+$(O)/gpu/bench/%.o: tests/bench/gpu/%.cu
+	@mkdir -p $(@D)
+	@echo "  NVCC    $<"
+	@$(NVCC) $(CUDA_FLAGS) -MD -MP -MF $(@:.o=.d) -c -o $@ $<
+$(O)/gpu/bench/%.o: tests/bench/gpu/%.cpp
+	@mkdir -p $(@D)
+	@echo "  NVCC    $<"
+	@$(NVCC) -std=c++17 -O2 -I. -Xcompiler -Wall -MD -MP -MF $(@:.o=.d) -c -o $@ $<
+$(O)/gpu/run/bench_gpu: $(BENCH_GPU:%=$(O)/gpu/bench/%.o) $(O)/libsluice_cuda.a $(O)/obj/kernels/quant.o
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(NVCC) -cudart static -o $@ $^ -ldl
 gpu-programs: need-nvcc
-	@$(MAKE) --no-print-directory -j2 $(addprefix $(O)/gpu/run/,$(GPU_TESTS))
+	@$(MAKE) --no-print-directory -j2 $(addprefix $(O)/gpu/run/,$(GPU_TESTS) bench_gpu)
+bench-gpu: need-nvcc
+	@$(MAKE) --no-print-directory -j2 $(O)/gpu/run/bench_gpu
+	@tests/gpu/on_gpu.sh $(O)/gpu/run/bench_gpu $(BENCH_GPU_ARGS)
 test-gpu: gpu-programs
-	@SHARED=$(SHARED) TEST_ARGS=--all TEST_TIMEOUT=600 tests/gpu/on_gpu.sh $(addprefix $(O)/gpu/run/,$(GPU_TESTS))
+	@SHARED=$(SHARED) TEST_ARGS=--all TEST_TIMEOUT=600 tests/gpu/on_gpu.sh tests/run.sh $(addprefix $(O)/gpu/run/,$(GPU_TESTS))
 
 # The shim: one archive of it and one of the kernels for each flavour.
 EMU_FLAGS := -std=c++17 $(filter-out -Wmissing-prototypes -Wshadow,$(WARN)) -Wno-unknown-pragmas \
@@ -252,17 +271,24 @@ endef
 $(eval $(call emu_rules,san))
 $(eval $(call emu_rules,race))
 .SECONDARY: $(foreach f,san race,$(patsubst %.cu,$(O)/gpu/$(f)/%.o,$(CUDA_SRC) $(wildcard tests/gpu/*.cu tests/gpu/seeded/*.cu)))
+# The benchmark's launches, every one once: what is left where nothing can be timed.
+$(O)/gpu/san/run/bench_dry: $(BENCH_DRY:%=$(O)/gpu/san/tests/bench/gpu/%.o) $(O)/gpu/san/kernels.a $(O)/gpu/san/shim.a $(O)/obj/kernels/quant.o
+	@mkdir -p $(@D)
+	@$(CXX) $(EMU_LINK_san) -pthread -o $@ $(filter %.o,$^) $(O)/gpu/san/kernels.a \
+		-Wl,--whole-archive $(O)/gpu/san/shim.a -Wl,--no-whole-archive
 EMU_RUN = $(foreach f,san race,$(addprefix $(O)/gpu/$(f)/run/,$(GPU_TESTS)))
 EMU_SEEDED = $(foreach f,san race,$(patsubst tests/gpu/%.cu,$(O)/gpu/$(f)/%,$(wildcard tests/gpu/seeded/*.cu)))
 .PHONY: emu-programs
-emu-programs: $(EMU_RUN) $(EMU_SEEDED)
+emu-programs: $(EMU_RUN) $(EMU_SEEDED) $(O)/gpu/san/run/bench_dry
 test-gpu-seeded: $(EMU_SEEDED)
 	@tests/gpu/seeded.sh $(O)/gpu
 test-gpu-emu-short:
 	@$(MAKE) --no-print-directory -j$$(nproc) emu-programs
 	@$(MAKE) --no-print-directory test-gpu-seeded
 	@SHARED=$(SHARED) tests/run.sh $(EMU_RUN)
+	@TEST_ARGS=--small tests/run.sh $(O)/gpu/san/run/bench_dry
 test-gpu-emu:
 	@$(MAKE) --no-print-directory -j$$(nproc) emu-programs
 	@$(MAKE) --no-print-directory test-gpu-seeded
 	@SHARED=$(SHARED) TEST_ARGS=--all TEST_TIMEOUT=7200 tests/run.sh $(EMU_RUN)
+	@TEST_ARGS=--small tests/run.sh $(O)/gpu/san/run/bench_dry
