@@ -21,6 +21,7 @@ static __global__ void argmax_kernel(const float *logits, size_t ld, uint32_t n,
 	float best = -INFINITY;
 	uint32_t index = UINT32_MAX;
 
+#pragma unroll 4 /* loads in flight: one multiprocessor has to fetch it all */
 	for (uint32_t i = threadIdx.x; i < n; i += ARGMAX_THREADS) {
 		const float v = isnan(row[i]) ? -INFINITY : row[i];
 

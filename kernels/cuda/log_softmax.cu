@@ -19,9 +19,11 @@ static __global__ void __launch_bounds__(SOFTMAX_THREADS)
 	const float *x = logits + blockIdx.x * ld;
 	float largest = -INFINITY, sum = 0.0f, log_sum;
 
+#pragma unroll 4 /* loads in flight: one multiprocessor has to fetch it all */
 	for (size_t i = threadIdx.x; i < n; i += SOFTMAX_THREADS)
 		largest = fmaxf(largest, x[i]);
 	largest = block_max(largest, shared);
+#pragma unroll 4
 	for (size_t i = threadIdx.x; i < n; i += SOFTMAX_THREADS)
 		sum += expf(x[i] - largest);
 	log_sum = largest + logf(block_sum(sum, shared));

@@ -2,8 +2,10 @@
 /*
  * kernels/cuda/router.cu: which experts a token takes, and how much of each.
  *
- * Two kernels. Logits: a warp an (expert, token) pair, fused multiply-adds in a fixed order: the matrix
- * is f32 and read once for all tokens of a decode step through the second cache. Choice: a warp a
+ * Two kernels. Logits: fused multiply-adds in f32 in an order that depends on d alone: a lane takes four
+ * values at a time. In decode a warp has one (expert, token) pair: many warps, eight loads in flight;
+ * with eight tokens and more it has four experts of eight tokens, 12 loads for 32 products, or the
+ * caches would read the matrix once a token. Choice: a warp a
  * token, up to 32 experts a lane in registers; k rounds of a warp-wide argmax with equal values going
  * to the lower index, so that ties fall as on the CPU. Rules: models.md 2.4 and 8.
  * Accuracy: logits d / 32 + 5 roundings; probabilities expf's 2 ulp and a sum of experts / 32 + 5.
@@ -13,29 +15,73 @@
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/warp.cuh"
 
-#define ROUTER_WARPS   8
+#define ROUTER_WARPS   4
+#define MANY_TOKENS    8
 #define ROUTER_EXPERTS 1024
 #define ROUTER_LANE    (ROUTER_EXPERTS / WARP_SIZE) /* experts of a lane: lane + 32 j */
 #define ROUTER_K       32
 #define LEAST_SUM      6.103515625e-5f
 
+/* Four values from @i on of a row of @d, zeros beyond. */
+static __device__ __forceinline__ float4 four(const float *row, size_t i, size_t d, bool wide)
+{
+	if (wide)
+		return *(const float4 *)(row + i);
+	return make_float4(row[i], i + 1 < d ? row[i + 1] : 0.0f, i + 2 < d ? row[i + 2] : 0.0f,
+			   i + 3 < d ? row[i + 3] : 0.0f);
+}
+
+/* A warp's EXPERTS x TOKENS logits; those beyond the end are computed from the last and not stored. */
+template <int EXPERTS, int TOKENS>
 static __global__ void __launch_bounds__(ROUTER_WARPS *WARP_SIZE)
 	logits_kernel(const struct cuda_router r)
 {
-	const size_t pair = blockIdx.x * (size_t)ROUTER_WARPS + threadIdx.x / WARP_SIZE;
-	const size_t t = pair / r.experts, e = pair % r.experts;
+	const size_t tile = blockIdx.x * (size_t)ROUTER_WARPS + threadIdx.x / WARP_SIZE;
+	const size_t across = (r.experts + EXPERTS - 1) / EXPERTS;
+	const size_t t0 = tile / across * TOKENS, e0 = tile % across * EXPERTS;
+	const bool wide = ((size_t)(uintptr_t)r.w | (size_t)(uintptr_t)r.x | 4 * r.d) % 16 == 0;
 	const int lane = threadIdx.x % WARP_SIZE;
-	float sum = 0.0f;
+	const float *w[EXPERTS], *x[TOKENS];
+	float sum[EXPERTS][TOKENS] = {};
 
-	if (t >= r.tokens)
+	if (t0 >= r.tokens) /* the same for all lanes */
 		return;
-	for (size_t i = lane; i < r.d; i += WARP_SIZE)
-		sum = fmaf(r.w[e * r.d + i], r.x[t * r.d + i], sum);
-	sum = warp_sum(sum);
-	if (r.bias)
-		sum += r.bias[e];
-	if (lane == 0)
-		r.logits[pair] = isnan(sum) ? -INFINITY : sum;
+#pragma unroll
+	for (int e = 0; e < EXPERTS; e++)
+		w[e] = r.w + (e0 + e < r.experts ? e0 + e : r.experts - 1) * r.d;
+#pragma unroll
+	for (int t = 0; t < TOKENS; t++)
+		x[t] = r.x + (t0 + t < r.tokens ? t0 + t : r.tokens - 1) * r.d;
+#pragma unroll(EXPERTS *TOKENS == 1 ? 8 : 1)
+	for (size_t i = (size_t)lane * 4; i < r.d; i += WARP_SIZE * 4) {
+		float4 a[EXPERTS];
+
+#pragma unroll
+		for (int e = 0; e < EXPERTS; e++)
+			a[e] = four(w[e], i, r.d, wide);
+#pragma unroll
+		for (int t = 0; t < TOKENS; t++) {
+			const float4 b = four(x[t], i, r.d, wide);
+
+#pragma unroll
+			for (int e = 0; e < EXPERTS; e++)
+				sum[e][t] =
+					fmaf(a[e].w, b.w,
+					     fmaf(a[e].z, b.z,
+						  fmaf(a[e].y, b.y, fmaf(a[e].x, b.x, sum[e][t]))));
+		}
+	}
+#pragma unroll
+	for (int e = 0; e < EXPERTS; e++)
+#pragma unroll
+		for (int t = 0; t < TOKENS; t++) {
+			float v = warp_sum(sum[e][t]);
+
+			if (r.bias && e0 + e < r.experts)
+				v += r.bias[e0 + e];
+			if (lane == 0 && e0 + e < r.experts && t0 + t < r.tokens)
+				r.logits[(t0 + t) * r.experts + e0 + e] = isnan(v) ? -INFINITY : v;
+		}
 }
 
 /* The lane's logits become probabilities (or stay, where the softmax comes after the choice). */
@@ -187,7 +233,7 @@ static __global__ void __launch_bounds__(WARP_SIZE) choose_kernel(const struct c
 
 extern "C" int cuda_router(cuda_stream stream, const struct cuda_router *r)
 {
-	const size_t pairs = r->tokens * r->experts;
+	size_t tiles;
 
 	if (!r->tokens)
 		return 0;
@@ -200,8 +246,17 @@ extern "C" int cuda_router(cuda_stream stream, const struct cuda_router *r)
 	    (r->groups > WARP_SIZE || r->experts % r->groups || !r->groups_used ||
 	     r->groups_used > r->groups || r->experts / r->groups * r->groups_used < r->k))
 		return -EINVAL;
-	CUDA_LAUNCH(logits_kernel, (unsigned)((pairs + ROUTER_WARPS - 1) / ROUTER_WARPS),
-		    ROUTER_WARPS * WARP_SIZE, 0, stream, *r);
+	if (r->tokens < MANY_TOKENS) {
+		tiles = r->tokens * r->experts;
+		CUDA_LAUNCH((logits_kernel<1, 1>),
+			    (unsigned)((tiles + ROUTER_WARPS - 1) / ROUTER_WARPS),
+			    ROUTER_WARPS * WARP_SIZE, 0, stream, *r);
+	} else {
+		tiles = (r->tokens + MANY_TOKENS - 1) / MANY_TOKENS * ((r->experts + 3) / 4);
+		CUDA_LAUNCH((logits_kernel<4, MANY_TOKENS>),
+			    (unsigned)((tiles + ROUTER_WARPS - 1) / ROUTER_WARPS),
+			    ROUTER_WARPS * WARP_SIZE, 0, stream, *r);
+	}
 	CUDA_LAUNCH(choose_kernel, (unsigned)r->tokens, WARP_SIZE, 0, stream, *r);
 	return CUDA_LAUNCHED();
 }

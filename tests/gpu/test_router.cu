@@ -225,6 +225,7 @@ int main(int argc, char **argv)
 	static const struct shape small[] = { { 64, 32, 3, 4, 0, 0 },
 					      { 100, 8, 1, 2, 1, 0 },
 					      { 33, 100, 2, 7, 0, 0 },
+					      { 37, 10, 11, 3, 0, 0 }, /* tiles with edges */
 					      { 48, 64, 2, 6, 8, 3 } };
 	static const struct shape published[] = { { 4096, 512, 4, 10, 0, 0 },
 						  { 2048, 256, 4, 8, 8, 4 },
