@@ -93,13 +93,19 @@ static __device__ __forceinline__ void tile_store(const struct gemm_args &a, siz
 						  const float acc[TILE_GROUPS][4])
 {
 	const int lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE;
+	const size_t row = row0 + 16 * warp + lane / 4, first = col0 + lane % 4 * 2;
+	const int cols = first >= end ? 0 : end - first > TILE ? TILE : (int)(end - first);
+	float *y = a.y + first * a.ldy + row;
 
 #pragma unroll
-	for (int i = 0; i < TILE_GROUPS; i++)
+	for (int i = 0; i < TILE_GROUPS; i++, y += 8 * a.ldy)
 #pragma unroll
-		for (int e = 0; e < 4; e++)
-			gemm_store(a, row0 + 16 * warp + lane / 4 + e / 2 * 8,
-				   col0 + 8 * i + lane % 4 * 2 + e % 2, end, acc[i][e]);
+		for (int e = 0; e < 4; e++) {
+			float *to = y + e % 2 * a.ldy + e / 2 * 8;
+
+			if (8 * i + e % 2 < cols && row + e / 2 * 8 < a.rows)
+				*to = a.add ? *to + acc[i][e] : acc[i][e];
+		}
 }
 
 /* Launchers of the two kinds, by format; -ENOTSUP where it is not theirs. */
