@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Description: the expert group equals, bit for bit, cuda_matvec and cuda_silu_mul (which are compared
- * with double elsewhere) expert by expert, in every format, whatever else is in the list; the
- * reduction is fused multiply-adds in rank order, with and without places.
+ * with double elsewhere) expert by expert, in every format and in two at once, at any alignment, whatever
+ * else is in the list.
  */
 #include "tests/gpu/blocks_ref.h"
 
@@ -137,36 +137,6 @@ static void check_pair(const struct block_layout *l, const struct block_layout *
 	}
 }
 
-static void check_reduce(size_t tokens, unsigned k, size_t d, bool places, bool add)
-{
-	const std::vector<float> partial = random_floats(tokens * k * d, 1.0f);
-	const std::vector<float> weights = random_floats(tokens * k, 1.0f);
-	const std::vector<float> before = random_floats(tokens * d, 1.0f);
-	std::vector<uint32_t> place(tokens * k);
-	device_array<float> dp(partial), dw(weights), y(before);
-
-	for (size_t i = 0; i < place.size(); i++)
-		place[i] = i % 3 == 1 ? UINT32_MAX : (uint32_t)(place.size() - 1 - i);
-	device_array<uint32_t> dplace(place);
-	check_equal("reduce", d,
-		    cuda_expert_reduce(NULL, dp.p, places ? dplace.p : NULL, dw.p, tokens, k, d,
-				       add, y.p),
-		    0);
-	const std::vector<float> got = y.get();
-	for (size_t t = 0; t < tokens; t++)
-		for (size_t i = 0; i < d; i++) {
-			float sum = add ? before[t * d + i] : 0.0f;
-
-			for (unsigned r = 0; r < k; r++) {
-				const size_t at = places ? place[t * k + r] : t * k + r;
-
-				if (at != UINT32_MAX || !places)
-					sum = fmaf(weights[t * k + r], partial[at * d + i], sum);
-			}
-			check_bits("reduce", &got[t * d + i], &sum, 1);
-		}
-}
-
 static void check_refusals(void)
 {
 	device_array<uint8_t> m(8192);
@@ -196,10 +166,6 @@ static void check_refusals(void)
 	bad.up_type = QUANT_F16; /* takes floats where gate takes int8 */
 	bad.up_row_bytes = 512;
 	check_equal("pair", 0, cuda_expert_gate_up(NULL, &bad), -ENOTSUP);
-	check_equal("reduce", 0, cuda_expert_reduce(NULL, NULL, NULL, NULL, 0, 1, 1, false, NULL),
-		    0);
-	check_equal("reduce", 0, cuda_expert_reduce(NULL, NULL, NULL, NULL, 1, 1, 1, false, NULL),
-		    -EINVAL);
 }
 
 int main(int argc, char **argv)
@@ -224,9 +190,6 @@ int main(int argc, char **argv)
 				check_pair(&l, &l, q6, 4096, 1024, 0, true);
 		}
 	}
-	check_reduce(1, 1, 1, false, false);
-	check_reduce(3, 10, 300, false, true);
-	check_reduce(5, 4, 257, true, false);
 	check_refusals();
 	return values_report("expert_group");
 }
