@@ -53,6 +53,16 @@ Kernel panic - not syncing: Attempted to kill init!
 kmemleak: unreferenced object 0xffff888 (size 128):
 ODEBUG: free active (active state 0) object type: timer_list
 LINES
+tab=$(printf '\t')
+dying="[ 62.8] WARNING: CPU: 1 PID: 26 at kernel/sched/core.c:8365 sched_cpu_dying+0x93/0x230"
+stopper="[ 62.8] CPU1 enqueued tasks (2 total):
+[ 62.8] ${tab}pid: 26, name: migration/1"
+check 0 "the fair server of 6.12" "$dying
+$stopper" "$good_tap"
+check 1 "a dying CPU without its list" "$dying" "$good_tap"
+check 1 "a task stayed on a dying CPU" "$dying
+$stopper
+[ 62.8] ${tab}pid: 99, name: kworker/1:0" "$good_tap"
 rm "$dir/log"
 got=0
 "$here/judge.sh" made-up "$dir/no" "$dir/neither" 0 1 > /dev/null 2>&1 || got=1
