@@ -49,10 +49,34 @@ static __device__ __forceinline__ void float_group(const uint8_t *row, size_t i,
 	}
 }
 
+/* Values [i, i + 8) of a column, as far as there are @left; zeros beyond. */
+static __device__ __forceinline__ void column_group(const float *x, size_t i, size_t left,
+						    bool wide, float ret[8])
+{
+	if (wide && left >= 8) {
+		const float4 a = *(const float4 *)(x + i), b = *(const float4 *)(x + i + 4);
+
+		ret[0] = a.x;
+		ret[1] = a.y;
+		ret[2] = a.z;
+		ret[3] = a.w;
+		ret[4] = b.x;
+		ret[5] = b.y;
+		ret[6] = b.z;
+		ret[7] = b.w;
+		return;
+	}
+#pragma unroll
+	for (int k = 0; k < 8; k++)
+		ret[k] = (size_t)k < left ? x[i + k] : 0.0f;
+}
+
 template <int TYPE, bool WIDE, int ROWS, int COLS>
 static __device__ __forceinline__ void float_dots(const uint8_t *const rows[ROWS], size_t n,
 						  const float *x, int cols, float acc[ROWS][COLS])
 {
+	const bool wide = ((size_t)(uintptr_t)x | 4 * n) % 16 == 0; /* the same for all */
+
 #pragma unroll 2
 	for (size_t i = (size_t)threadIdx.x % WARP_SIZE * 8; i < n; i += WARP_SIZE * 8) {
 		const size_t left = n - i;
@@ -63,16 +87,16 @@ static __device__ __forceinline__ void float_dots(const uint8_t *const rows[ROWS
 			float_group<TYPE, WIDE>(rows[r], i, left, w[r]);
 #pragma unroll
 		for (int c = 0; c < COLS; c++) {
+			float v[8];
+
 			if (c >= cols)
 				break;
+			column_group(x + (size_t)c * n, i, left, wide, v);
 #pragma unroll
-			for (int k = 0; k < 8; k++) {
-				const float v = (size_t)k < left ? x[(size_t)c * n + i + k] : 0.0f;
-
+			for (int k = 0; k < 8; k++)
 #pragma unroll
 				for (int r = 0; r < ROWS; r++)
-					acc[r][c] = fmaf(w[r][k], v, acc[r][c]);
-			}
+					acc[r][c] = fmaf(w[r][k], v[k], acc[r][c]);
 		}
 	}
 }
