@@ -195,7 +195,7 @@ GPU_TESTS := $(patsubst tests/gpu/%.cu,%,$(wildcard tests/gpu/test_*.cu))
 GPU_HELP := $(patsubst tests/gpu/%.c,$(O)/obj/tests/gpu/%.o,$(wildcard tests/gpu/*.c))
 BENCH_GPU := $(filter-out dry,$(notdir $(basename $(wildcard tests/bench/gpu/*.cu tests/bench/gpu/*.cpp))))
 BENCH_DRY := $(filter-out timing peaks cublas,$(notdir $(basename $(wildcard tests/bench/gpu/*.cu)))) dry
-.PHONY: need-nvcc cuda test-gpu bench-gpu gpu-programs test-gpu-emu test-gpu-emu-short test-gpu-seeded
+.PHONY: need-nvcc need-gpu cuda test-gpu bench-gpu gpu-programs test-gpu-emu test-gpu-emu-short test-gpu-seeded
 need-nvcc:
 	@test -n "$(NVCC)" || { echo "CUDA kernels need nvcc (CUDA 13), which is not on this machine"; exit 1; }
 cuda: need-nvcc
@@ -226,11 +226,13 @@ $(O)/gpu/run/bench_gpu: $(BENCH_GPU:%=$(O)/gpu/bench/%.o) $(O)/libsluice_cuda.a 
 	@$(NVCC) -cudart static -o $@ $^ -ldl
 gpu-programs: need-nvcc
 	@$(MAKE) --no-print-directory -j2 $(addprefix $(O)/gpu/run/,$(GPU_TESTS) bench_gpu)
-bench-gpu: need-nvcc
+bench-gpu: need-gpu need-nvcc
 	@$(MAKE) --no-print-directory -j2 $(O)/gpu/run/bench_gpu
-	@tests/gpu/on_gpu.sh $(O)/gpu/run/bench_gpu $(BENCH_GPU_ARGS)
-test-gpu: gpu-programs
-	@SHARED=$(SHARED) TEST_ARGS=--all TEST_TIMEOUT=600 tests/gpu/on_gpu.sh tests/run.sh $(addprefix $(O)/gpu/run/,$(GPU_TESTS))
+	@$(O)/gpu/run/bench_gpu $(BENCH_GPU_ARGS)
+need-gpu:
+	@tests/gpu/on_gpu.sh true
+test-gpu: need-gpu gpu-programs
+	@SHARED=$(SHARED) TEST_ARGS=--all TEST_TIMEOUT=600 tests/run.sh $(addprefix $(O)/gpu/run/,$(GPU_TESTS))
 
 # The shim: one archive of it and one of the kernels for each flavour.
 EMU_FLAGS := -std=c++17 $(filter-out -Wmissing-prototypes -Wshadow,$(WARN)) -Wno-unknown-pragmas \
