@@ -72,13 +72,26 @@ set -- "$@" -device pcie-root-port,id=rp0,bus=pcie.0,chassis=1,x-speed=16,x-widt
 	-device pcie-root-port,id=rp2,bus=pxb1,chassis=3,x-speed=8,x-width=8 \
 	-device virtio-rng-pci,bus=rp2
 
+boot() {
+	# shellcheck disable=SC2086 # MORE is a list
+	timeout -k 5 "$LIMIT" "$qemu" -accel "${ACCEL:-tcg,thread=multi}" -cpu max -machine q35 \
+		-m "$MEMORY" "$@" ${MORE:-} -nodefaults -no-reboot -display none \
+		-serial "file:$log" -serial "file:$tap" -kernel "$kernel/vmlinuz" -initrd "$initrd" \
+		-append "console=ttyS0 loglevel=5 panic=-1 rdinit=/init movablecore=$((MEMORY / 4))M \
+rig.limit=${PROGRAM_LIMIT:-200} ${APPEND:-}" < /dev/null >&2
+}
 start=$(date +%s)
 rc=0
-# shellcheck disable=SC2086 # MORE is a list
-timeout -k 5 "$LIMIT" "$qemu" -accel "${ACCEL:-tcg,thread=multi}" -cpu max -machine q35 \
-	-m "$MEMORY" "$@" ${MORE:-} -nodefaults -no-reboot -display none \
-	-serial "file:$log" -serial "file:$tap" -kernel "$kernel/vmlinuz" -initrd "$initrd" \
-	-append "console=ttyS0 loglevel=5 panic=-1 rdinit=/init movablecore=$((MEMORY / 4))M \
-rig.limit=${PROGRAM_LIMIT:-200} ${APPEND:-}" < /dev/null >&2 || rc=$?
+boot "$@" || rc=$?
+# SIGABRT, SIGSEGV: the emulator itself fell over, which Ubuntu's 8.2.2 does now and then. Once
+# more, said aloud; a second time is a failure.
+case $rc in
+134 | 139)
+	echo "     $name: qemu crashed ($rc), its guest's last words in $log.crash; booting again"
+	mv "$log" "$log.crash" 2>/dev/null || true
+	rm -f "$tap"
+	rc=0
+	boot "$@" || rc=$? ;;
+esac
 seconds=$(($(date +%s) - start))
 exec "$here/judge.sh" "$name" "$log" "$tap" "$rc" "$seconds"
