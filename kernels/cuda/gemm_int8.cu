@@ -46,11 +46,16 @@ static __device__ __forceinline__ void load_weights(struct int8_tiles<TYPE> *t, 
 	using shape = int8_shape<TYPE>;
 	const int r = threadIdx.x / 2, h = threadIdx.x % 2;
 	const size_t row = row0 + r < a.rows ? row0 + r : a.rows - 1; /* not stored */
+	constexpr bool gains = TYPE == QUANT_Q4_K || TYPE == QUANT_Q5_K;
 	struct slice v;
 
 	if (step * STEP + h >= a.n / 32)
 		return;
-	load_slice<TYPE, 2, true>(w + row * a.row_bytes, step * STEP + h, &v);
+	if (gains &&
+	    ((size_t)(uintptr_t)w | a.row_bytes) % 16 == 0) /* the same for the whole block */
+		load_slice<TYPE, gains ? 16 : 2, true>(w + row * a.row_bytes, step * STEP + h, &v);
+	else
+		load_slice<TYPE, 2, true>(w + row * a.row_bytes, step * STEP + h, &v);
 #pragma unroll
 	for (int k = 0; k < 2; k++) {
 		constexpr uint32_t bias = block_shape<TYPE>::bias * 0x01010101u;

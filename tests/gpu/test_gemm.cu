@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Description: tiled products of every format, dense and grouped by expert, against sums in double of
- * the same activations; a result's bits do not depend on its place in a tile or on the other columns.
+ * the same activations; a result's bits do not depend on its place in a tile, on the other columns or
+ * on alignment.
  *
  * Bound: block formats as test_matvec with n / 32 additions; halves: products of f16 or bf16 are exact
  * in f32, sums of n / 16 tensor steps rounded (and truncated inside, 2^-23 each); F32 n additions.
@@ -117,6 +118,16 @@ static void check_dense(const struct block_layout *l, size_t n, size_t rows, siz
 		for (size_t r = 0; r < rows; r++)
 			check_value(l, w.data() + r * row_bytes, x.value.data() + c * n, n,
 				    y[c * p.ldy + r], r);
+	/* the same bytes where nothing wide can be loaded */
+	std::vector<uint8_t> shifted(l->type == QUANT_F32 ? 4 : l->type == QUANT_MXFP4 ? 1 : 2);
+	const size_t shift = shifted.size();
+
+	shifted.insert(shifted.end(), w.begin(), w.end());
+	device_array<uint8_t> ds(shifted);
+	p.w = ds.p + shift;
+	const std::vector<float> z = dense(p);
+	for (size_t c = 0; c < cols; c++)
+		check_bits("shifted", z.data() + c * p.ldy, y.data() + c * p.ldy, rows);
 	/* the last row and column alone: the first of a tile now */
 	p.w = dw.p + (rows - 1) * row_bytes;
 	p.x = x.bytes.p + (cols - 1) * x.row_bytes;
