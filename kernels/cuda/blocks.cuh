@@ -56,6 +56,12 @@ template <int TYPE> struct block_shape {
 	static constexpr bool one = !big || TYPE == QUANT_IQ4_XS;
 };
 
+/* Formats whose rows are read 16 bytes at a time where they are aligned to it. */
+static constexpr CUDA_BOTH bool gains_wide(uint32_t type)
+{
+	return type == QUANT_F16 || type == QUANT_BF16 || type == QUANT_Q4_K || type == QUANT_Q5_K;
+}
+
 /*
  * N words of 4 bytes at @p. ALIGN 2: @p may lie between two words; then words [1, N) of the aligned
  * ones and the halves at both ends are put together.
@@ -98,8 +104,8 @@ static __device__ __forceinline__ uint32_t mxfp4_words(const uint8_t *p, uint32_
 	uint32_t end[5], v[5];
 
 #pragma unroll
-	for (int k = 0; k < 5;
-	     k++) /* 4 - off bytes before the first whole word, off + 1 after it */
+	for (int k = 0; k < 5; k++)
+		/* 4 - off bytes before the first whole word, off + 1 after it */
 		end[k] = p[k + (k >= 4 - (int)off ? 12 : 0)];
 	v[0] = (end[0] | end[1] << 8 | end[2] << 16 | end[3] << 24) << 8 * off;
 	v[4] = (end[1] | end[2] << 8 | end[3] << 16 | end[4] << 24) >> 8 * (3 - off);

@@ -50,9 +50,4 @@ static inline int delta_check_batch(const struct cuda_delta_batch *b)
 	return b->start && b->slot ? 0 : -EINVAL;
 }
 
-static inline bool delta_aligned16(const void *p)
-{
-	return (uintptr_t)p % 16 == 0;
-}
-
 #endif

@@ -377,8 +377,8 @@ int cuda_delta_chunk(cuda_stream stream, const struct cuda_delta *d)
 		return 0;
 	if (!d->qkv || !d->decay || !d->beta || !d->state || !d->out || !d->scratch)
 		return -EINVAL;
-	if (!delta_aligned16(d->qkv) || !delta_aligned16(d->state) || !delta_aligned16(d->out) ||
-	    !delta_aligned16(d->scratch))
+	if (!aligned16(d->qkv) || !aligned16(d->state) || !aligned16(d->out) ||
+	    !aligned16(d->scratch))
 		return -EINVAL;
 
 	const dim3 grid((unsigned)(d->shape.dim / RUN_COLUMNS), (unsigned)d->shape.v_heads,

@@ -104,7 +104,7 @@ int cuda_delta_conv(cuda_stream stream, const struct cuda_delta_shape *s,
 
 	const dim3 grid((unsigned)blocks, (unsigned)pieces, (unsigned)b->sequences);
 
-	if (delta_aligned16(w))
+	if (aligned16(w))
 		CUDA_LAUNCH(conv_kernel<true>, grid, CONV_THREADS, 0, stream, a);
 	else
 		CUDA_LAUNCH(conv_kernel<false>, grid, CONV_THREADS, 0, stream, a);

@@ -88,9 +88,9 @@ int cuda_delta_out(cuda_stream stream, const float *o, const float *z, const flo
 		return -EINVAL;
 	if (tokens == 0 || heads == 0)
 		return 0;
-	if (!o || !z || !w || (!out && !act) || !delta_aligned16(act) || blocks > INT32_MAX)
+	if (!o || !z || !w || (!out && !act) || !aligned16(act) || blocks > INT32_MAX)
 		return -EINVAL;
-	if (delta_aligned16(o) && delta_aligned16(z) && delta_aligned16(w) && delta_aligned16(out))
+	if (aligned16(o) && aligned16(z) && aligned16(w) && aligned16(out))
 		out_launch<true>(stream, a, dim, (unsigned)blocks);
 	else
 		out_launch<false>(stream, a, dim, (unsigned)blocks);

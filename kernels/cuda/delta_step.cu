@@ -241,7 +241,7 @@ int cuda_delta_step(cuda_stream stream, const struct cuda_delta *d)
 		return 0;
 	if (!d->qkv || !d->decay || !d->beta || !d->state || !d->out)
 		return -EINVAL;
-	if (!delta_aligned16(d->state) || !delta_aligned16(d->out))
+	if (!aligned16(d->state) || !aligned16(d->out))
 		return -EINVAL;
 
 	const dim3 grid((unsigned)(d->shape.dim / STEP_COLUMNS), (unsigned)d->shape.v_heads,

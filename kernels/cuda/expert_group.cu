@@ -35,8 +35,7 @@ static __device__ __forceinline__ void group_dots(const uint8_t *const rows[ROWS
 						  size_t n, const void *x, size_t token,
 						  float ret[ROWS])
 {
-	constexpr bool gains = TYPE == QUANT_F16 || TYPE == QUANT_BF16 || TYPE == QUANT_Q4_K ||
-			       TYPE == QUANT_Q5_K; /* as rows_align */
+	constexpr bool gains = gains_wide(TYPE);
 	const size_t stride = IS_FLOAT(TYPE) ? n * sizeof(float) : cuda_act_bytes(n);
 	const uint8_t *in = (const uint8_t *)x + token * stride;
 	float acc[ROWS][1];
@@ -61,11 +60,6 @@ static __device__ float any_dot(uint32_t type, const uint8_t *row, size_t n, con
 	ROWS_ALL(type, ANY_CALL)
 #undef ANY_CALL
 	return ret[0];
-}
-
-static __device__ __forceinline__ bool all_aligned(const void *p, size_t row_bytes)
-{
-	return ((size_t)(uintptr_t)p | row_bytes) % 16 == 0;
 }
 
 /* The block's 32 hidden rows, one a lane of the first warp, to their place. */
@@ -98,8 +92,7 @@ static __global__ void __launch_bounds__(GATE_WARPS *WARP_SIZE)
 {
 	CUDA_SHARED(float, tile, GROUP_ROWS);
 	const struct cuda_expert_entry e = a.entries[blockIdx.y];
-	const bool aligned = all_aligned(e.gate, a.gate_row_bytes) &&
-			     all_aligned(e.up, a.up_row_bytes);
+	const bool aligned = aligned16(e.gate, a.gate_row_bytes) && aligned16(e.up, a.up_row_bytes);
 	const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
 	const size_t first = blockIdx.x * (size_t)GROUP_ROWS;
 
@@ -140,7 +133,7 @@ static __global__ void __launch_bounds__(DOWN_WARPS *WARP_SIZE)
 		return;
 	rows[0] = w + first * a.down_row_bytes;
 	rows[1] = first + 1 < a.d ? rows[0] + a.down_row_bytes : rows[0];
-	group_dots<TYPE, 2>(rows, all_aligned(w, a.down_row_bytes), a.f, a.hidden, blockIdx.y, v);
+	group_dots<TYPE, 2>(rows, aligned16(w, a.down_row_bytes), a.f, a.hidden, blockIdx.y, v);
 	if (threadIdx.x % WARP_SIZE)
 		return;
 	to[0] = v[0];

@@ -77,8 +77,7 @@ static __device__ __forceinline__ void tile_product(uint8_t *tiles, const struct
 {
 	const size_t steps = (a.n + STEP - 1) / STEP, mine = threadIdx.x / 2;
 	const bool row_on = row0 + mine < a.rows, col_on = col0 + mine < end;
-	const bool wide =
-		((size_t)(uintptr_t)w | (size_t)(uintptr_t)a.x | a.row_bytes | 2 * a.n) % 16 == 0;
+	const bool wide = aligned16(w, a.row_bytes) && aligned16(a.x, 2 * a.n);
 	const uint16_t *from_w = (const uint16_t *)(w + (row_on ? (row0 + mine) * a.row_bytes : 0));
 	const uint16_t *from_x =
 		(const uint16_t *)a.x + (col_on ? gemm_source(a, col0 + mine) * a.n : 0);

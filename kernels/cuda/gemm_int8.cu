@@ -46,13 +46,12 @@ static __device__ __forceinline__ void load_weights(struct int8_tiles<TYPE> *t, 
 	using shape = int8_shape<TYPE>;
 	const int r = threadIdx.x / 2, h = threadIdx.x % 2;
 	const size_t row = row0 + r < a.rows ? row0 + r : a.rows - 1; /* not stored */
-	constexpr bool gains = TYPE == QUANT_Q4_K || TYPE == QUANT_Q5_K;
+	constexpr bool gains = gains_wide(TYPE);
 	struct slice v;
 
 	if (step * STEP + h >= a.n / 32)
 		return;
-	if (gains &&
-	    ((size_t)(uintptr_t)w | a.row_bytes) % 16 == 0) /* the same for the whole block */
+	if (gains && aligned16(w, a.row_bytes)) /* the same for the whole block */
 		load_slice<TYPE, gains ? 16 : 2, true>(w + row * a.row_bytes, step * STEP + h, &v);
 	else
 		load_slice<TYPE, 2, true>(w + row * a.row_bytes, step * STEP + h, &v);
@@ -117,10 +116,9 @@ template <int SUMS> struct int8_pair {
 	float d[2], sums[SUMS == 3 ? 2 : 1][2];
 };
 
-template <int SUMS>
-static __device__ __forceinline__ struct int8_pair<SUMS> load_pair(const float *at) {
-	struct int8_pair<SUMS> p = {
-	};
+template <int SUMS> static __device__ __forceinline__ int8_pair<SUMS> load_pair(const float *at)
+{
+	int8_pair<SUMS> p = {};
 
 	if constexpr (SUMS == 0) {
 		const float2 v = *(const float2 *)at;

@@ -58,6 +58,12 @@
 
 #endif
 
+/* Whether loads of 16 bytes fit: @p is aligned to them, and rows @step bytes apart stay so. */
+static inline __host__ __device__ bool aligned16(const void *p, size_t step = 0)
+{
+	return ((size_t)(uintptr_t)p | step) % 16 == 0;
+}
+
 /* After the last CUDA_LAUNCH of an operation; clears the error. */
 #define CUDA_LAUNCHED() (cudaGetLastError() == cudaSuccess ? 0 : -EIO)
 

@@ -107,11 +107,6 @@ static __global__ void __launch_bounds__(NORM_THREADS) rmsnorm_kernel(struct nor
 	}
 }
 
-static bool aligned16(const void *p)
-{
-	return (uintptr_t)p % 16 == 0;
-}
-
 int cuda_rmsnorm(cuda_stream stream, float *res, const float *x, const float *w, size_t n,
 		 size_t rows, float eps, float *out, void *act)
 {

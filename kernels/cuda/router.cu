@@ -39,7 +39,7 @@ static __global__ void __launch_bounds__(ROUTER_WARPS *WARP_SIZE)
 	const size_t tile = blockIdx.x * (size_t)ROUTER_WARPS + threadIdx.x / WARP_SIZE;
 	const size_t across = (r.experts + EXPERTS - 1) / EXPERTS;
 	const size_t t0 = tile / across * TOKENS, e0 = tile % across * EXPERTS;
-	const bool wide = ((size_t)(uintptr_t)r.w | (size_t)(uintptr_t)r.x | 4 * r.d) % 16 == 0;
+	const bool wide = aligned16(r.w, 4 * r.d) && aligned16(r.x);
 	const int lane = threadIdx.x % WARP_SIZE;
 	const float *w[EXPERTS], *x[TOKENS];
 	float sum[EXPERTS][TOKENS] = {};

@@ -75,7 +75,7 @@ template <int TYPE, bool WIDE, int ROWS, int COLS>
 static __device__ __forceinline__ void float_dots(const uint8_t *const rows[ROWS], size_t n,
 						  const float *x, int cols, float acc[ROWS][COLS])
 {
-	const bool wide = ((size_t)(uintptr_t)x | 4 * n) % 16 == 0; /* the same for all */
+	const bool wide = aligned16(x, 4 * n); /* the same for all */
 
 #pragma unroll 2
 	for (size_t i = (size_t)threadIdx.x % WARP_SIZE * 8; i < n; i += WARP_SIZE * 8) {
@@ -150,11 +150,7 @@ static __device__ __forceinline__ void row_dots(const uint8_t *const rows[ROWS],
 /* 16 where all rows are aligned to it and the format gains by it, else 2. */
 static inline int rows_align(uint32_t type, const void *w, size_t row_bytes)
 {
-	const size_t both = (size_t)(uintptr_t)w | row_bytes;
-	const bool gains = type == QUANT_F16 || type == QUANT_BF16 || type == QUANT_Q4_K ||
-			   type == QUANT_Q5_K;
-
-	return gains && both % 16 == 0 ? 16 : 2;
+	return gains_wide(type) && aligned16(w, row_bytes) ? 16 : 2;
 }
 
 /* CALL(TYPE, ALIGN) for the type, and the alignment where formats gain by one, found at run time. */
