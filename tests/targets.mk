@@ -230,7 +230,8 @@ bench-gpu: need-gpu need-nvcc
 	@$(MAKE) --no-print-directory -j2 $(O)/gpu/run/bench_gpu
 	@$(O)/gpu/run/bench_gpu $(BENCH_GPU_ARGS)
 need-gpu:
-	@tests/gpu/on_gpu.sh true
+	@test -e /dev/nvidiactl || test -e /dev/dxg || \
+		{ echo "there is no NVIDIA GPU on this machine: nothing was run (make test-gpu-emu needs none)"; exit 1; }
 test-gpu: need-gpu gpu-programs
 	@SHARED=$(SHARED) TEST_ARGS=--all TEST_TIMEOUT=600 tests/run.sh $(addprefix $(O)/gpu/run/,$(GPU_TESTS))
 
@@ -287,10 +288,7 @@ test-gpu-seeded: $(EMU_SEEDED)
 test-gpu-emu-short:
 	@$(MAKE) --no-print-directory -j$$(nproc) emu-programs
 	@$(MAKE) --no-print-directory test-gpu-seeded
-	@SHARED=$(SHARED) tests/run.sh $(EMU_RUN)
+	@SHARED=$(SHARED) TEST_ARGS=$(EMU_ARGS) tests/run.sh $(EMU_RUN)
 	@TEST_ARGS=--small tests/run.sh $(O)/gpu/san/run/bench_dry
 test-gpu-emu:
-	@$(MAKE) --no-print-directory -j$$(nproc) emu-programs
-	@$(MAKE) --no-print-directory test-gpu-seeded
-	@SHARED=$(SHARED) TEST_ARGS=--all TEST_TIMEOUT=7200 tests/run.sh $(EMU_RUN)
-	@TEST_ARGS=--small tests/run.sh $(O)/gpu/san/run/bench_dry
+	@TEST_TIMEOUT=7200 $(MAKE) --no-print-directory EMU_ARGS=--all test-gpu-emu-short

@@ -6,7 +6,7 @@
 # then the benchmark. PROGRAMS is build/gpu/run, OUT takes logs and tables; SHARED names the fixtures.
 # Ends with a line that counts; exit 1 if anything failed.
 set -u
-programs=$1 out=$2 failed=0 passed=0
+programs=$1 out=$2
 jobs=${JOBS:-8}
 mkdir -p "$out"
 

@@ -15,19 +15,16 @@ static struct cuda_kv_cache cache(const struct model &m, enum cuda_kv type, size
 	const size_t stride = (len + CUDA_KV_PAGE - 1) / CUDA_KV_PAGE, pages = sequences * stride;
 	std::vector<uint32_t> table(pages);
 	struct cuda_kv_cache kv = {};
-	uint64_t state = 7;
 
 	for (size_t i = 0; i < pages; i++)
 		table[i] = (uint32_t)i;
-	for (size_t i = pages; i > 1; i--) {
-		state = state * 6364136223846793005u + 1442695040888963407u;
-		std::swap(table[i - 1], table[(state >> 33) % i]);
-	}
+	for (size_t i = pages; i > 1; i--)
+		std::swap(table[i - 1], table[random_below((uint32_t)i)]);
 	kv.type = type;
 	kv.heads = m.kv_heads;
 	kv.dim = m.dim;
 	kv.pool = random_weights(pages * cuda_kv_page_bytes(type, m.kv_heads, m.dim));
-	kv.table = device_u32(table);
+	kv.table = device_copy(table);
 	kv.table_stride = stride;
 	return kv;
 }
@@ -52,7 +49,7 @@ static void decode(const struct model &m, enum cuda_kv type, size_t sequences, s
 							 (m.kv_heads * sequences));
 	a.part = std::max<size_t>(64, (len + parts - 1) / parts / 64 * 64 + 64);
 	a.q = random_floats(sequences * m.heads * m.dim);
-	a.len = device_u32(std::vector<uint32_t>(sequences, (uint32_t)len));
+	a.len = device_copy(std::vector<uint32_t>(sequences, (uint32_t)len));
 	a.scratch =
 		device_bytes(cuda_attend_decode_scratch(sequences, m.heads, m.dim, len, a.part));
 	a.out = (float *)device_bytes(sequences * m.heads * m.dim * 4);
@@ -109,8 +106,8 @@ static void store(const struct model &m, size_t tokens)
 	a.wq = random_floats(m.dim);
 	a.wk = random_floats(m.dim);
 	a.eps = 1e-6f;
-	a.pos = device_u32(pos);
-	a.seq = device_u32(std::vector<uint32_t>(tokens, 0));
+	a.pos = device_copy(pos);
+	a.seq = device_copy(std::vector<uint32_t>(tokens, 0));
 	a.tokens = tokens;
 	a.heads = m.heads;
 	a.rot = m.rot;

@@ -42,7 +42,7 @@ void release_all(void);
 /* @count random bytes of which every half is a number between 2^-15 and 1: sane scales in any format */
 uint8_t *random_weights(size_t bytes);
 float *random_floats(size_t count); /* between -1 and 1 */
-uint32_t *device_u32(const std::vector<uint32_t> &v);
+uint32_t random_below(uint32_t n);  /* the same in every run */
 template <class T> T *device_copy(const std::vector<T> &v)
 {
 	T *p = (T *)device_bytes(v.size() * sizeof(T) + 16);

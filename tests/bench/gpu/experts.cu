@@ -83,14 +83,12 @@ static void group(const struct model &m, const struct expert_types &t)
 static std::vector<uint32_t> random_ids(const struct model &m, size_t tokens)
 {
 	std::vector<uint32_t> ids;
-	uint64_t state = 1;
 
 	for (size_t t = 0; t < tokens; t++) {
 		const size_t first = ids.size();
 
 		while (ids.size() - first < m.used) {
-			state = state * 6364136223846793005u + 1442695040888963407u;
-			const uint32_t e = (uint32_t)((state >> 33) % m.experts);
+			const uint32_t e = random_below((uint32_t)m.experts);
 
 			if (std::find(ids.begin() + (long)first, ids.end(), e) == ids.end())
 				ids.push_back(e);
@@ -104,7 +102,7 @@ static void grouped(const struct model &m, const struct expert_types &t, size_t 
 	const size_t entries = tokens * m.used, row = quant_row_bytes(t.gate, m.d);
 	uint8_t *w = random_weights(row * m.f * m.experts);
 	std::vector<const void *> experts;
-	uint32_t *ids = device_u32(random_ids(m, tokens));
+	uint32_t *ids = device_copy(random_ids(m, tokens));
 	uint32_t *offsets = (uint32_t *)device_bytes((m.experts + 1) * 4);
 	uint32_t *lists = (uint32_t *)device_bytes(3 * entries * 4);
 	float *x = random_floats(tokens * m.d);

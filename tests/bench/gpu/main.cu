@@ -120,9 +120,12 @@ float *random_floats(size_t count)
 	return (float *)p;
 }
 
-uint32_t *device_u32(const std::vector<uint32_t> &v)
+uint32_t random_below(uint32_t n)
 {
-	return device_copy(v);
+	static uint64_t state = 7;
+
+	state = state * 6364136223846793005u + 1442695040888963407u;
+	return (uint32_t)(state >> 33) % n;
 }
 
 int copies_of(size_t bytes)

@@ -6,18 +6,10 @@
 
 #include <stdio.h>
 
-struct format {
-	uint32_t type;
-	const char *name;
-};
-
-static const std::vector<struct format> formats = {
-	{ QUANT_Q4_K, "Q4_K" },	    { QUANT_Q5_K, "Q5_K" },	{ QUANT_Q6_K, "Q6_K" },
-	{ QUANT_Q8_0, "Q8_0" },	    { QUANT_BF16, "BF16" },	{ QUANT_F16, "F16" },
-	{ QUANT_Q2_K, "Q2_K" },	    { QUANT_Q3_K, "Q3_K" },	{ QUANT_Q4_0, "Q4_0" },
-	{ QUANT_Q4_1, "Q4_1" },	    { QUANT_Q5_0, "Q5_0" },	{ QUANT_Q5_1, "Q5_1" },
-	{ QUANT_IQ4_NL, "IQ4_NL" }, { QUANT_IQ4_XS, "IQ4_XS" }, { QUANT_MXFP4, "MXFP4" },
-	{ QUANT_F32, "F32" },
+static const std::vector<uint32_t> formats = {
+	QUANT_Q4_K,   QUANT_Q5_K,   QUANT_Q6_K,	 QUANT_Q8_0, QUANT_BF16, QUANT_F16,
+	QUANT_Q2_K,   QUANT_Q3_K,   QUANT_Q4_0,	 QUANT_Q4_1, QUANT_Q5_0, QUANT_Q5_1,
+	QUANT_IQ4_NL, QUANT_IQ4_XS, QUANT_MXFP4, QUANT_F32,
 };
 
 /* Columns in the form of @input, as the quantiser or nobody made them */
@@ -35,56 +27,61 @@ static void *columns(enum cuda_input input, size_t n, size_t cols)
 	return act;
 }
 
-static void matvec(const struct model &m, const struct format &f, const char *what, size_t rows,
-		   size_t n, size_t cols)
+/* A product of rows x n weights, wherever they lie, and @cols columns made for it */
+static struct cuda_product product(uint32_t type, enum cuda_input input, size_t rows, size_t n,
+				   size_t cols)
 {
-	const size_t row_bytes = quant_row_bytes(f.type, n), bytes = rows * row_bytes;
-	const int count = copies_of(bytes);
-	uint8_t *w = random_weights(bytes * count);
 	struct cuda_product p = {};
-	char detail[96];
-	double us;
 
-	p.type = f.type;
-	p.row_bytes = row_bytes;
+	p.type = type;
+	p.row_bytes = quant_row_bytes(type, n);
 	p.n = n;
 	p.rows = rows;
-	p.x = columns(cuda_matvec_input(f.type), n, cols);
+	p.x = columns(input, n, cols);
 	p.cols = cols;
 	p.ldy = rows;
 	p.y = (float *)device_bytes(rows * cols * 4);
+	return p;
+}
+
+static std::string shape(const struct cuda_product &p, const char *what)
+{
+	char detail[96];
+
+	snprintf(detail, sizeof(detail), "%s %s %zux%zu, %zu col", quant_name(p.type), what, p.rows,
+		 p.n, p.cols);
+	return detail;
+}
+
+static void matvec(const struct model &m, uint32_t type, const char *what, size_t rows, size_t n,
+		   size_t cols)
+{
+	struct cuda_product p = product(type, cuda_matvec_input(type), rows, n, cols);
+	const size_t bytes = rows * p.row_bytes;
+	const int count = copies_of(bytes);
+	uint8_t *w = random_weights(bytes * count);
+	double us;
+
 	us = time_launches(count, [&](cuda_stream s, int i) {
 		p.w = w + i * bytes;
 		return cuda_matvec(s, &p);
 	});
-	snprintf(detail, sizeof(detail), "%s %s %zux%zu, %zu col", f.name, what, rows, n, cols);
-	report({ "matvec", m.name, detail, us, (double)bytes, 2.0 * rows * n * cols,
+	report({ "matvec", m.name, shape(p, what), us, (double)bytes, 2.0 * rows * n * cols,
 		 machine_peaks().read, 0.0, 0.0 });
 	release_all();
 }
 
-static void gemm(const struct model &m, const struct format &f, const char *what, size_t rows,
-		 size_t n, size_t cols)
+static void gemm(const struct model &m, uint32_t type, const char *what, size_t rows, size_t n,
+		 size_t cols)
 {
-	const size_t row_bytes = quant_row_bytes(f.type, n), bytes = rows * row_bytes;
-	const bool integer = cuda_gemm_input(f.type) == CUDA_IN_ACT;
-	struct cuda_product p = {};
-	char detail[96];
+	const bool integer = cuda_gemm_input(type) == CUDA_IN_ACT;
+	struct cuda_product p = product(type, cuda_gemm_input(type), rows, n, cols);
 	double us, other;
 
-	p.type = f.type;
-	p.w = random_weights(bytes);
-	p.row_bytes = row_bytes;
-	p.n = n;
-	p.rows = rows;
-	p.x = columns(cuda_gemm_input(f.type), n, cols);
-	p.cols = cols;
-	p.ldy = rows;
-	p.y = (float *)device_bytes(rows * cols * 4);
+	p.w = random_weights(rows * p.row_bytes);
 	us = time_launches(4, [&](cuda_stream s, int) { return cuda_gemm(s, &p); });
 	other = integer ? cublas_int8(rows, cols, n) : cublas_bf16(rows, cols, n);
-	snprintf(detail, sizeof(detail), "%s %s %zux%zu, %zu col", f.name, what, rows, n, cols);
-	report({ "gemm", m.name, detail, us, 0.0, 2.0 * rows * n * cols, 0.0,
+	report({ "gemm", m.name, shape(p, what), us, 0.0, 2.0 * rows * n * cols, 0.0,
 		 integer ? machine_peaks().int8 : machine_peaks().half, other });
 	release_all();
 }
@@ -112,20 +109,20 @@ void bench_products(void)
 				matvec(m, formats[i], "wq", q, m.d, 1);
 		if (wanted("matvec")) {
 			for (size_t cols = 2; cols <= 8; cols *= 2)
-				matvec(m, formats[0], "wq", q, m.d, cols);
-			matvec(m, formats[2], "wo", m.d, m.heads * m.dim, 1);
-			matvec(m, formats[2], "head", m.vocab, m.d, 1);
+				matvec(m, QUANT_Q4_K, "wq", q, m.d, cols);
+			matvec(m, QUANT_Q6_K, "wo", m.d, m.heads * m.dim, 1);
+			matvec(m, QUANT_Q6_K, "head", m.vocab, m.d, 1);
 		}
 		if (wanted("gemm")) {
-			gemm(m, formats[0], "wq", q, m.d, sized(2048));
-			gemm(m, formats[0], "wq", q, m.d, sized(512));
-			gemm(m, formats[2], "wo", m.d, m.heads * m.dim, sized(2048));
-			gemm(m, formats[4], "wq", q, m.d, sized(2048));
+			gemm(m, QUANT_Q4_K, "wq", q, m.d, sized(2048));
+			gemm(m, QUANT_Q4_K, "wq", q, m.d, sized(512));
+			gemm(m, QUANT_Q6_K, "wo", m.d, m.heads * m.dim, sized(2048));
+			gemm(m, QUANT_BF16, "wq", q, m.d, sized(2048));
 		}
 		if (wanted("gemm") && &m == &models[0])
-			for (const struct format &f : formats)
-				if (f.type != QUANT_F32)
-					gemm(m, f, "wo", m.d, m.d, sized(4096));
+			for (const uint32_t type : formats)
+				if (type != QUANT_F32)
+					gemm(m, type, "wo", m.d, m.d, sized(4096));
 		if (wanted("act_quantize")) {
 			quantize(m, 1);
 			quantize(m, sized(2048));

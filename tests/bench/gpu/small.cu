@@ -74,7 +74,7 @@ static void norms(const struct model &m, size_t tokens)
 
 		for (size_t i = 0; i < tokens; i++)
 			list[i] = (uint32_t)(i * 7919 % rows);
-		const uint32_t *ids = device_u32(list);
+		const uint32_t *ids = device_copy(list);
 
 		line("embed", m, detail + ", Q4_K", (double)tokens * (row + 4 * m.d), 16,
 		     [=](cuda_stream s, int) {
@@ -136,7 +136,8 @@ static void delta(const struct model &m, size_t sequences, size_t run)
 		start.push_back((uint32_t)(i * run));
 	for (size_t i = 0; i < sequences; i++)
 		slot.push_back((uint32_t)i);
-	struct cuda_delta_batch b = { sequences, tokens, run, device_u32(start), device_u32(slot) };
+	struct cuda_delta_batch b = { sequences, tokens, run, device_copy(start),
+				      device_copy(slot) };
 	float *x = random_floats(tokens * channels), *w = random_floats(channels * 4);
 	float *conv = random_floats(3 * channels * sequences);
 	float *qkv = (float *)device_bytes(tokens * channels * 4);
