@@ -4,7 +4,7 @@
  *
  * Owns names, sizes and the activation form that each weight format is multiplied with. Knows
  * nothing of files or CPUs; the arithmetic is in kernels/cpu/. Constant data, any thread.
- * Layouts: GGUF specification and ggml-common.h (facts only), written out in design/models.md 1.4.
+ * Layouts: GGUF specification and ggml-common.h (facts only), written out in docs/models.md 1.4.
  */
 #ifndef SLUICE_KERNELS_QUANT_H
 #define SLUICE_KERNELS_QUANT_H

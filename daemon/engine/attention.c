@@ -2,7 +2,7 @@
 /*
  * daemon/engine/attention.c: softmax attention over the KV cache, gated or not. See mixer.h.
  *
- * Formulas: design/models.md 2.4 (gated full attention, rope). Stages, a barrier between them:
+ * Formulas: docs/models.md 2.4 (gated full attention, rope). Stages, a barrier between them:
  *   quantise the input | q, k, v projections | norm and rotate heads, write the cache |
  *   attend | gate and quantise | output projection
  * In the attend stage a (token, KV head) walks the cache in segments and blocks of absolute

@@ -2,8 +2,8 @@
 /*
  * daemon/engine/deltanet.c: gated DeltaNet, token by token in prompts and decode alike. See mixer.h.
  *
- * Formulas: design/models.md 2.4 (gated DeltaNet); recurrence: struct delta_args in fops.h. The
- * recurrent form costs a few per cent of a token (design/physics.md 1.8) and makes any cut of a
+ * Formulas: docs/models.md 2.4 (gated DeltaNet); recurrence: struct delta_args in fops.h. The
+ * recurrent form costs a few per cent of a token and makes any cut of a
  * prompt give the same bits. Stages, a barrier between them:
  *   quantise the input | q k v, z, beta, alpha projections | convolution, norm of q and k, gates |
  *   recurrence | norm, gate and quantise | output projection

@@ -3,7 +3,7 @@
  * daemon/engine/ffn.h: the feed-forward half of a layer: mixture of experts, or one dense triple.
  *
  * out = sum over ranks r of w_r * down_e(SiLU(gate_e f) * up_e f), in the router's rank order, then
- * the shared expert weighted by sigmoid(shared_gate_inp . f) (design/models.md 2.4). Partial
+ * the shared expert weighted by sigmoid(shared_gate_inp . f) (docs/models.md 2.4). Partial
  * results are kept per (token, rank) and added at the end, so the bits do not depend on when or
  * where an expert was computed.
  *

@@ -2,7 +2,7 @@
 /*
  * daemon/engine/mixer.h: the two token mixers, gated attention and gated DeltaNet.
  *
- * Formulas: design/models.md 2.4 (gated attention, rope, gated DeltaNet); sources named there.
+ * Formulas: docs/models.md 2.4 (gated attention, rope, gated DeltaNet); sources named there.
  * Both are SPMD: every thread of the team calls with the same arguments and its own tid; they use
  * team_barrier() inside and leave without one (the caller has the next).
  *

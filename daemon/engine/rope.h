@@ -2,7 +2,7 @@
 /*
  * daemon/engine/rope.h: angles of the rotary position embedding.
  *
- * theta_j = position * scale * base^(-2j / n_rot) for pair j < n_rot / 2 (design/models.md 2.4;
+ * theta_j = position * scale * base^(-2j / n_rot) for pair j < n_rot / 2 (docs/models.md 2.4;
  * NeoX pairs (j, j + n_rot/2)). Angles, sines and cosines are computed in double and rounded
  * once: the same bits wherever and whenever a position is computed, and exact at long contexts,
  * where angles in f32 are off by hundredths of a radian.

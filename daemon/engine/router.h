@@ -2,7 +2,7 @@
 /*
  * daemon/engine/router.h: which experts a token uses, from the router's logits.
  *
- * Formula: design/models.md 2.4, MoE: softmax over all experts in f32, the k largest, divided by
+ * Formula: docs/models.md 2.4, MoE: softmax over all experts in f32, the k largest, divided by
  * their sum where the model says so. Pure function, any thread, no allocation.
  */
 #ifndef SLUICE_ENGINE_ROUTER_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/engine/step.c: see step.h. The layer loop of design/models.md 2.4:
+ * daemon/engine/step.c: see step.h. The layer loop of docs/models.md 2.4:
  * a = RMS(x; attn_norm); x += mixer(a); f = RMS(x; ffn_norm); x += FFN(f); logits = output RMS(x).
  * One parallel region per step; between parts there are only barriers.
  */

@@ -6,7 +6,7 @@
  * knows containers, not architectures. Input is untrusted: work and memory are linear in what the
  * file really holds, never in what it claims. Files stay open (O_RDONLY | O_CLOEXEC, regular files
  * only) so that a model renamed over while we run stays the one that was validated.
- * Layout: GGUF specification in ggml's repository; rules in design/models.md sections 1.1-1.3.
+ * Layout: GGUF specification in ggml's repository; rules in docs/models.md sections 1.1-1.3.
  * Constant after gguf_open(); any thread.
  */
 #ifndef SLUICE_MODEL_GGUF_H

@@ -6,7 +6,7 @@
  * with what was really found. A count is compared with the bytes that follow before anything is
  * reserved or looped over, so that time and memory are linear in the file's size whatever it
  * claims. Offsets in messages are positions in the file.
- * Called by gguf_shard_open() only. Rules: design/models.md 1.1 and 1.2.
+ * Called by gguf_shard_open() only. Rules: docs/models.md 1.1 and 1.2.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -6,7 +6,7 @@
  * beside it, by name only (model caches are full of links, so links are followed, but no name that
  * a file contains is ever opened). Each must say which part it is, of how many; together they must
  * hold the number of tensors that the first part promises. Every refusal names the part.
- * Called by gguf_open(). Rules: design/models.md 1.3.
+ * Called by gguf_open(). Rules: docs/models.md 1.3.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -5,7 +5,7 @@
  * Every count is bounded before anything is sized by it; what the arithmetic cannot do (a router
  * other than softmax, rope scaling other than linear, heads that differ between layers) is refused
  * by name rather than computed wrongly. The kinds of layers are in schedule.c. Called while a
- * model is opened, by its thread. Keys: design/models.md 2.0.
+ * model is opened, by its thread. Keys: docs/models.md 2.0.
  */
 #include <errno.h>
 #include <math.h>

@@ -5,7 +5,7 @@
  * Attention: separate q, k, v or one attn_qkv cut by rows (so attn_qkv alone does not tell a
  * recurrent layer). DeltaNet: separate tensors, qwen3next's ssm_ba (per K head beta rows, then
  * alpha rows) and its older ssm_in (per K head q, k, v and z rows): those become runs of rows.
- * Shapes: design/models.md 2.2. Called while a model is opened, by its thread.
+ * Shapes: docs/models.md 2.2. Called while a model is opened, by its thread.
  */
 #include <errno.h>
 

@@ -8,7 +8,7 @@
  * any thread may read it. The file is untrusted: every number here has been checked against the
  * file's size and against the other numbers, so the engine may index with them.
  *
- * Supported: qwen35moe, qwen35, qwen3moe, qwen3next (design/models.md section 2).
+ * Supported: qwen35moe, qwen35, qwen3moe, qwen3next (docs/models.md section 2).
  */
 #ifndef SLUICE_MODEL_MODEL_H
 #define SLUICE_MODEL_MODEL_H

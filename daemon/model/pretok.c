@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/model/pretok.c: the splits of gpt-2, qwen2 and qwen35 (design/models.md section 4).
+ * daemon/model/pretok.c: the splits of gpt-2, qwen2 and qwen35 (docs/models.md section 4).
  *
  * Owns the class of every code point, one table per process (letter, number, mark, white space) and the rules of the
  * split. White space is Unicode's White_Space, not PCRE2's \s, which under UCP also takes U+180E.

@@ -4,7 +4,7 @@
  *
  * Built from the container alone, so a vocabulary-only file of any architecture works. Constant
  * after tokenizer_create(); any thread may encode or decode with it. Time is linear (up to a log
- * factor) in the input for any input. Rules: design/models.md section 4.
+ * factor) in the input for any input. Rules: docs/models.md section 4.
  */
 #ifndef SLUICE_MODEL_TOKENIZER_H
 #define SLUICE_MODEL_TOKENIZER_H

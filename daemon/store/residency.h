@@ -7,7 +7,7 @@
  *     ^                  | error            | evict (unpinned)
  *     +------------------+------------------+
  *
- * (The device tier adds COPYING and RESIDENT beside HOST; see design/house.md section 4.)
+ * (A device tier adds states of its own beside HOST.)
  *
  * Slots: the arena is cut once into slots of a few size classes (layers of different weight types
  * have experts of different sizes). A slot holds the pieces of one expert, each with its own lead-in

@@ -47,7 +47,7 @@ struct cpu_ops {
 	enum cpu_level level;
 	const char *name; /* "scalar", "avx2", "avx512" */
 
-	/* n weights of @type (a multiple of its block) -> float; exact per models.md 1.4 */
+	/* n weights of @type (a multiple of its block) -> float; exact per docs/models.md 1.4 */
 	void (*dequantize)(uint32_t type, const void *src, float *dst, size_t n);
 
 	/* bytes of one activation vector of @n values in @kind, a multiple of 64 */

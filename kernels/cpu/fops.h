@@ -2,7 +2,7 @@
 /*
  * kernels/cpu/fops.h: float arithmetic of a token beside the weight products, one table per level.
  *
- * Formulas: design/models.md 2.4. The promise of cpu.h holds here too: a level never differs from
+ * Formulas: docs/models.md 2.4. The promise of cpu.h holds here too: a level never differs from
  * itself, whatever the batch. exp() inside is within 1.5 ulp, and may be 0 below -87. Where a name
  * says nothing else, a sum's order depends on n alone, an element's value on its own inputs alone.
  * All functions are reentrant and allocate nothing; pointers need no alignment unless said.
@@ -35,7 +35,7 @@ struct attend_args {
 };
 
 /*
- * Gated delta rule (models.md 2.4) for DELTA_LANES value dimensions of one head, token by token.
+ * Gated delta rule (docs/models.md 2.4) for DELTA_LANES value dimensions of one head, token by token.
  * The state of a head is [dim / DELTA_LANES][dim of the key][DELTA_LANES]: a strip is contiguous
  * and stays in the first cache level while the run's tokens pass over it. Per token:
  *   r = S^T k, p = S^T q (old S); delta = beta (v - decay r); o = decay p + delta (k.q)

@@ -3,7 +3,7 @@
  * kernels/cpu/scalar.h: the reference form of every block format, shared by the scalar level's
  * files and by tests. A block is unpacked into small integers and its scales; everything else
  * (dequantising, products) is written once on top of that.
- * Formats: design/models.md 1.4, after the GGUF specification and ggml's block layouts.
+ * Formats: docs/models.md 1.4, after the GGUF specification and ggml's block layouts.
  */
 #ifndef SLUICE_KERNELS_CPU_SCALAR_H
 #define SLUICE_KERNELS_CPU_SCALAR_H

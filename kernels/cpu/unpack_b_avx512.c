@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/unpack_b_avx512.c: up to eight blocks of 32 of 16 rows -> half a tile, for Q4_0,
- * Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL and MXFP4. Layouts: models.md 1.4. Reads exactly the blocks
+ * Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL and MXFP4. Layouts: docs/models.md 1.4. Reads exactly the blocks
  * named; any thread. Signed formats leave as q + 128 (see kernels_b_avx512.c).
  */
 #include "kernels/cpu/avx512_tile.h"

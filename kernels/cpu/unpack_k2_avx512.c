@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/unpack_k2_avx512.c: super-blocks of 16 rows -> half a tile, for Q2_K, Q3_K and
- * IQ4_XS. Layouts: models.md 1.4. Reads exactly the 16 super-blocks; any thread.
+ * IQ4_XS. Layouts: docs/models.md 1.4. Reads exactly the 16 super-blocks; any thread.
  */
 #include "kernels/cpu/avx512_tile.h"
 

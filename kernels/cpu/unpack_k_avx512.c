@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/unpack_k_avx512.c: super-blocks of 16 rows -> half a tile, for Q4_K, Q5_K and Q6_K,
- * the formats that published files are made of. Layouts: models.md 1.4. Reads exactly the 16
+ * the formats that published files are made of. Layouts: docs/models.md 1.4. Reads exactly the 16
  * super-blocks; any thread.
  *
  * Words are transposed while they are still packed: a 32-bit word of a row holds bytes of four

@@ -10,7 +10,7 @@
  *
  * Loads: ALIGN 16 (Q4_K, Q5_K: blocks of 144 and 176 bytes in 16-aligned rows) takes a uint4, ALIGN 2 words
  * of four bytes where they happen to lie and halves at the two ends, never a byte outside the piece.
- * Layouts: models.md 1.4. Included by .cu files after launch.h.
+ * Layouts: docs/models.md 1.4. Included by .cu files after launch.h.
  */
 #ifndef SLUICE_KERNELS_CUDA_BLOCKS_CUH
 #define SLUICE_KERNELS_CUDA_BLOCKS_CUH

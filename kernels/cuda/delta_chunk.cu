@@ -3,7 +3,7 @@
  * kernels/cuda/delta_chunk.cu: gated DeltaNet over prompts, 64 tokens at a time: the part that
  * carries S from chunk to chunk, and the launcher of both parts (delta_chunk_solve.cu is the other).
  *
- * With T, qk and G of the first part, a chunk is five products (models.md 2.4, with the triangular
+ * With T, qk and G of the first part, a chunk is five products (docs/models.md 2.4, with the triangular
  * system already solved):
  *   R = beta (V - e^G (K S))   U = T R   O = e^G (Q S) + P U, P_im = qk_im e^(G_i - G_m), m <= i
  *   S <- e^(G_last) S + (e^(G_last - G_m) K)^T U

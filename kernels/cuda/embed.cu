@@ -3,7 +3,7 @@
  * kernels/cuda/embed.cu: rows of the embedding table, dequantised exactly.
  *
  * One weight a thread, the row's blocks read through the caches: a token reads a few KiB, once a
- * step, so only the launch costs. Exact means: the float operations of models.md 1.4 one by one, each
+ * step, so only the launch costs. Exact means: the float operations of docs/models.md 1.4 one by one, each
  * rounded (no contraction: -fmad=false), bit for bit what the CPU makes of the same bytes. Fields
  * are read byte by byte where a format aligns them to nothing; F32 tables are 4-aligned.
  */

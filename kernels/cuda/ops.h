@@ -8,7 +8,7 @@
  * all are callable from any thread that has the device current, and can be captured in a graph.
  * Pointers are device pointers unless said; float arrays are 4-aligned, activation rows and weight
  * rows 16-aligned (weights: see WEIGHTS). A count of 0 tokens, entries or rows launches nothing and
- * returns 0. Formulas: design/models.md 2.4; block formats: 1.4.
+ * returns 0. Formulas: docs/models.md 2.4; block formats: 1.4.
  *
  * SAME BITS: an output value depends on its own row and its own token only, never on how many
  * rows, tokens, sequences or entries a launch has; matvec and gemm differ from each other.
@@ -343,7 +343,7 @@ struct cuda_delta {
 };
 /* Token by token: decay, read, write, output with the new S. Any run length; meant for short ones. */
 int cuda_delta_step(cuda_stream stream, const struct cuda_delta *d);
-/* Chunks of 64 tokens (models.md 2.4), f32 throughout; equal to the step within rounding. */
+/* Chunks of 64 tokens (docs/models.md 2.4), f32 throughout; equal to the step within rounding. */
 size_t cuda_delta_chunk_scratch(const struct cuda_delta_shape *s, size_t sequences, size_t tokens);
 int cuda_delta_chunk(cuda_stream stream, const struct cuda_delta *d);
 

@@ -7,7 +7,7 @@
  * with eight tokens and more it has four experts of eight tokens, 12 loads for 32 products, or the
  * caches would read the matrix once a token. Choice: a warp a
  * token, up to 32 experts a lane in registers; k rounds of a warp-wide argmax with equal values going
- * to the lower index, so that ties fall as on the CPU. Rules: models.md 2.4 and 8.
+ * to the lower index, so that ties fall as on the CPU. Rules: docs/models.md 2.4 and 8.
  * Accuracy: logits d / 32 + 5 roundings; probabilities expf's 2 ulp and a sum of experts / 32 + 5.
  */
 #include "kernels/cuda/launch.h"

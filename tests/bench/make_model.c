@@ -6,7 +6,7 @@
  *	make_model --list
  *
  * For measuring speed where the real files cannot be had: architecture, sizes, the Q4_K_M mixture
- * of types (design/models.md section 5), metadata and tokenizer are those of a real file, so that
+ * of types (docs/models.md section 5), metadata and tokenizer are those of a real file, so that
  * any program that reads such files runs it; only the text it writes is noise. The weights are
  * scaled so that activations neither grow nor vanish, and the routers' rows differ in length, so
  * that some experts are chosen more often than others, as in trained models.
@@ -47,7 +47,7 @@ struct shape {
 
 static const char *const arch_names[] = { "qwen3moe", "qwen35moe", "qwen35", "qwen3next" };
 
-/* design/models.md section 3; ff is an expert's, or the FFN's where there are no experts */
+/* docs/models.md section 3; ff is an expert's, or the FFN's where there are no experts */
 static const struct shape shapes[] = {
 	{ "qwen3-30b-a3b", QWEN3MOE, 48, 2048, 32, 4, 128, 128, 8, 768, 0, 0, 0, 151936, 128, 1e6f,
 	  40960, false },

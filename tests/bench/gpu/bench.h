@@ -20,7 +20,7 @@
 #include <string>
 #include <vector>
 
-/* Shapes of a published model (design/models.md section 3). */
+/* Shapes of a published model (docs/models.md section 3). */
 struct model {
 	const char *name;
 	size_t d, heads, kv_heads, dim, experts, used, f; /* experts 0: dense, f its width */

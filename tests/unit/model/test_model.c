@@ -15,7 +15,7 @@
 #include "model/model.h"
 #include "tests/unit/model/gguf_build.h"
 
-/* design/models.md section 3; bytes at Q4_K_M, 0 where the document has none. */
+/* docs/models.md section 3; bytes at Q4_K_M, 0 where the document has none. */
 struct published {
 	const char *name, *arch;
 	uint32_t layers, d, heads, kv, head_dim, experts, used, f, fs, hk, hv, vocab, rot;
