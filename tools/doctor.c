@@ -209,10 +209,7 @@ static int measure_memory(struct facts *f, float seconds, struct err *err)
 /* All dense weights but the embedding table, of which one row is read; and the routed experts. */
 static uint64_t active_bytes(const struct model *m)
 {
-	bool tied = m->token_embd.n_runs && m->output.n_runs &&
-		    m->token_embd.runs[0].offset == m->output.runs[0].offset &&
-		    m->token_embd.runs[0].file == m->output.runs[0].file;
-	uint64_t table = tied ? 0 : weight_bytes(&m->token_embd);
+	uint64_t table = model_is_tied(m) ? 0 : weight_bytes(&m->w[ROLE_TOKEN_EMBD]);
 
 	return m->routed_bytes_per_token + (m->dense_bytes > table ? m->dense_bytes - table : 0);
 }

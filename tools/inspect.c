@@ -138,9 +138,9 @@ static int summarise(const struct model *m, struct summary *s)
 	}
 	/* of the embedding one row is read, unless it is the output matrix too */
 	s->bytes_per_token = m->dense_bytes + m->routed_bytes_per_token;
-	if (m->output.runs[0].offset != m->token_embd.runs[0].offset ||
-	    m->output.runs[0].file != m->token_embd.runs[0].file)
-		s->bytes_per_token -= weight_bytes(&m->token_embd) - m->token_embd.row_bytes;
+	if (!model_is_tied(m))
+		s->bytes_per_token -=
+			weight_bytes(&m->w[ROLE_TOKEN_EMBD]) - m->w[ROLE_TOKEN_EMBD].row_bytes;
 	if (m->n_expert)
 		residency_need(m, READ_ALIGN, NULL, &s->need);
 	return 0;

@@ -90,7 +90,7 @@ static void prepare_query(const struct mixer_args *a, size_t column, uint32_t he
 	size_t row = row_of(a, head / group_of(a), column) + head % group_of(a);
 	float *q = s->attention.query + row * dims;
 
-	a->fops->rmsnorm(src, a->weights->q_norm, dims, a->model->rms_eps, q);
+	a->fops->rmsnorm(src, layer_floats(a->weights, ROLE_Q_NORM), dims, a->model->rms_eps, q);
 	a->fops->rope(q, s->attention.cosine + column * half, s->attention.sine + column * half,
 		      half);
 	a->fops->scale(a->model->attn_scale, q, q, dims);
@@ -107,7 +107,8 @@ static void write_cache(const struct mixer_args *a, unsigned tid, size_t column,
 	void *k_block, *v_block;
 
 	assert(a->lanes[tid].tmp_floats >= dims);
-	a->fops->rmsnorm(s->attention.k + at, a->weights->k_norm, dims, a->model->rms_eps, k);
+	a->fops->rmsnorm(s->attention.k + at, layer_floats(a->weights, ROLE_K_NORM), dims,
+			 a->model->rms_eps, k);
 	a->fops->rope(k, s->attention.cosine + column * half, s->attention.sine + column * half,
 		      half);
 	seq_kv(run->seq, a->layer_index, head, position / KV_BLOCK, &k_block, &v_block);
@@ -360,7 +361,7 @@ static float *finish_heads(const struct mixer_args *a, unsigned tid, size_t colu
 
 void attention_forward(const struct mixer_args *a, unsigned tid)
 {
-	const struct mixer_weights *w = a->weights;
+	const struct layer_weights *w = a->weights;
 	struct mixer_scratch *s = a->scratch;
 	struct lane *lane = &a->lanes[tid];
 	size_t columns = a->batch->n_tokens;
@@ -369,18 +370,21 @@ void attention_forward(const struct mixer_args *a, unsigned tid)
 	assert(columns <= s->max_tokens && team_size(a->team) <= s->n_threads);
 	if (tid == 0)
 		atomic_store_explicit(&s->next_task, 0, memory_order_relaxed);
-	mixer_input(a, tid, w->wq.act, &done);
-	mixer_input(a, tid, w->wk.act, &done);
-	mixer_input(a, tid, w->wv.act, &done);
+	mixer_input(a, tid, w->w[ROLE_WQ].act, &done);
+	mixer_input(a, tid, w->w[ROLE_WK].act, &done);
+	mixer_input(a, tid, w->w[ROLE_WV].act, &done);
 	prepare_angles(a, tid);
 	team_barrier(a->team);
-	linear(&w->wq, &s->in[w->wq.act], columns, s->attention.q, w->wq.n_out, a->team, tid, lane);
-	linear(&w->wk, &s->in[w->wk.act], columns, s->attention.k, w->wk.n_out, a->team, tid, lane);
-	linear(&w->wv, &s->in[w->wv.act], columns, s->attention.v, w->wv.n_out, a->team, tid, lane);
+	linear(&w->w[ROLE_WQ], &s->in[w->w[ROLE_WQ].act], columns, s->attention.q,
+	       w->w[ROLE_WQ].n_out, a->team, tid, lane);
+	linear(&w->w[ROLE_WK], &s->in[w->w[ROLE_WK].act], columns, s->attention.k,
+	       w->w[ROLE_WK].n_out, a->team, tid, lane);
+	linear(&w->w[ROLE_WV], &s->in[w->w[ROLE_WV].act], columns, s->attention.v,
+	       w->w[ROLE_WV].n_out, a->team, tid, lane);
 	team_barrier(a->team);
 	prepare_heads(a, tid);
 	team_barrier(a->team);
 	attend(a, tid);
 	team_barrier(a->team);
-	mixer_output(a, tid, &w->wo, a->model->head_dim, finish_heads);
+	mixer_output(a, tid, &w->w[ROLE_WO], a->model->head_dim, finish_heads);
 }

@@ -63,7 +63,7 @@ static void convolve(const struct mixer_args *a, const struct batch_run *run, si
 	for (uint32_t t = 0; t < run->count; t++) {
 		for (uint32_t m = 0; m < taps; m++)
 			rows[m] = input_row(a, run, t, taps - 1 - m, window, channels);
-		a->fops->conv_silu(rows, a->weights->ssm_conv, taps, first, end,
+		a->fops->conv_silu(rows, layer_floats(a->weights, ROLE_SSM_CONV), taps, first, end,
 				   a->scratch->delta.c + (run->first + t) * channels);
 	}
 	/* ascending: a row that comes from the window itself comes from further on in it */
@@ -101,11 +101,11 @@ static void prepare_gates(const struct mixer_args *a, const struct batch_run *ru
 
 	for (size_t c = run->first; c < run->first + run->count; c++) {
 		float *beta = &b->beta[c * n + head], *decay = &b->decay[c * n + head];
-		float x = *decay + a->weights->ssm_dt[head];
+		float x = *decay + layer_floats(a->weights, ROLE_SSM_DT)[head];
 		float softplus = x > 20.0f ? x : log1pf(expf(x));
 
 		*beta = 1.0f / (1.0f + expf(-*beta));
-		*decay = expf(a->weights->ssm_a[head] * softplus);
+		*decay = expf(layer_floats(a->weights, ROLE_SSM_A)[head] * softplus);
 	}
 }
 
@@ -181,14 +181,15 @@ static float *finish_heads(const struct mixer_args *a, unsigned tid, size_t colu
 	float *o = b->o + column * s.v_all;
 
 	for (size_t i = first; i < end; i += s.dim)
-		a->fops->rmsnorm(o + i, a->weights->ssm_norm, s.dim, a->model->rms_eps, o + i);
+		a->fops->rmsnorm(o + i, layer_floats(a->weights, ROLE_SSM_NORM), s.dim,
+				 a->model->rms_eps, o + i);
 	a->fops->silu_mul(b->z + column * s.v_all + first, o + first, o + first, end - first);
 	return o;
 }
 
 void deltanet_forward(const struct mixer_args *a, unsigned tid)
 {
-	const struct mixer_weights *w = a->weights;
+	const struct layer_weights *w = a->weights;
 	const struct sizes s = sizes_of(a->model);
 	struct mixer_scratch *scratch = a->scratch;
 	struct delta_buffers *b = &scratch->delta;
@@ -197,22 +198,23 @@ void deltanet_forward(const struct mixer_args *a, unsigned tid)
 	unsigned done = 0;
 
 	assert(columns <= scratch->max_tokens && team_size(a->team) <= scratch->n_threads);
-	mixer_input(a, tid, w->ssm_qkv.act, &done);
-	mixer_input(a, tid, w->ssm_z.act, &done);
-	mixer_input(a, tid, w->ssm_beta.act, &done);
-	mixer_input(a, tid, w->ssm_alpha.act, &done);
+	mixer_input(a, tid, w->w[ROLE_SSM_QKV].act, &done);
+	mixer_input(a, tid, w->w[ROLE_SSM_Z].act, &done);
+	mixer_input(a, tid, w->w[ROLE_SSM_BETA].act, &done);
+	mixer_input(a, tid, w->w[ROLE_SSM_ALPHA].act, &done);
 	team_barrier(a->team);
-	linear(&w->ssm_qkv, &scratch->in[w->ssm_qkv.act], columns, b->u, s.channels, a->team, tid,
-	       lane);
-	linear(&w->ssm_z, &scratch->in[w->ssm_z.act], columns, b->z, s.v_all, a->team, tid, lane);
-	linear(&w->ssm_beta, &scratch->in[w->ssm_beta.act], columns, b->beta, s.v_heads, a->team,
-	       tid, lane);
-	linear(&w->ssm_alpha, &scratch->in[w->ssm_alpha.act], columns, b->decay, s.v_heads, a->team,
-	       tid, lane);
+	linear(&w->w[ROLE_SSM_QKV], &scratch->in[w->w[ROLE_SSM_QKV].act], columns, b->u, s.channels,
+	       a->team, tid, lane);
+	linear(&w->w[ROLE_SSM_Z], &scratch->in[w->w[ROLE_SSM_Z].act], columns, b->z, s.v_all,
+	       a->team, tid, lane);
+	linear(&w->w[ROLE_SSM_BETA], &scratch->in[w->w[ROLE_SSM_BETA].act], columns, b->beta,
+	       s.v_heads, a->team, tid, lane);
+	linear(&w->w[ROLE_SSM_ALPHA], &scratch->in[w->w[ROLE_SSM_ALPHA].act], columns, b->decay,
+	       s.v_heads, a->team, tid, lane);
 	team_barrier(a->team);
 	prepare_heads(a, tid);
 	team_barrier(a->team);
 	recur(a, tid);
 	team_barrier(a->team);
-	mixer_output(a, tid, &w->ssm_out, s.dim, finish_heads);
+	mixer_output(a, tid, &w->w[ROLE_SSM_OUT], s.dim, finish_heads);
 }

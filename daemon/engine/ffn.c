@@ -36,14 +36,14 @@ static void needed_forms(const struct ffn_args *a, bool used[ACT_NR])
 
 	memset(used, 0, ACT_NR * sizeof(*used));
 	if (!l->n_parts) {
-		used[w->ffn_gate.act] = used[w->ffn_up.act] = true;
+		used[w->w[ROLE_FFN_GATE].act] = used[w->w[ROLE_FFN_UP].act] = true;
 		return;
 	}
-	used[w->router.act] = true;
+	used[w->w[ROLE_ROUTER].act] = true;
 	used[quant_format(l->matrix[EXPERT_GATE].type)->act] = true;
 	used[quant_format(l->matrix[EXPERT_UP].type)->act] = true;
-	if (w->shared_gate_inp)
-		used[w->shared_gate.act] = used[w->shared_up.act] = true;
+	if (layer_floats(w, ROLE_SHARED_GATE_INP))
+		used[w->w[ROLE_SHARED_GATE].act] = used[w->w[ROLE_SHARED_UP].act] = true;
 }
 
 static void quantize_inputs(struct ffn *f, const struct ffn_args *a, unsigned tid)
@@ -200,8 +200,8 @@ static void choose(struct ffn *f, const struct ffn_args *a, unsigned tid)
 	const struct model *m = f->c.model;
 	struct team *team = f->c.team;
 
-	linear(&a->weights->router, &f->in.form[a->weights->router.act], a->batch->n_tokens,
-	       f->router_logits, f->n_expert, team, tid, &f->c.lanes[tid]);
+	linear(&a->weights->w[ROLE_ROUTER], &f->in.form[a->weights->w[ROLE_ROUTER].act],
+	       a->batch->n_tokens, f->router_logits, f->n_expert, team, tid, &f->c.lanes[tid]);
 	team_barrier(team);
 	team_share(a->batch->n_tokens, 1, tid, team_size(team), &first, &end);
 	for (size_t t = first; t < end; t++) {
@@ -209,9 +209,9 @@ static void choose(struct ffn *f, const struct ffn_args *a, unsigned tid)
 
 		router_select(f->router_logits + t * f->n_expert, f->n_expert, f->n_used,
 			      m->router_renorm, m->router_scale, f->ids + t * f->n_used, w);
-		if (f->n_ranks > f->n_used && a->weights->shared_gate_inp) {
-			float g = f->c.fops->dot(a->weights->shared_gate_inp, a->in + t * f->n_embd,
-						 f->n_embd);
+		if (f->n_ranks > f->n_used && layer_floats(a->weights, ROLE_SHARED_GATE_INP)) {
+			float g = f->c.fops->dot(layer_floats(a->weights, ROLE_SHARED_GATE_INP),
+						 a->in + t * f->n_embd, f->n_embd);
 
 			w[f->n_used] = 1.0f / (1.0f + expf(-g));
 		}
@@ -221,7 +221,7 @@ static void choose(struct ffn *f, const struct ffn_args *a, unsigned tid)
 
 static void sum_ranks(struct ffn *f, const struct ffn_args *a, unsigned tid)
 {
-	size_t n_ranks = a->weights->shared_gate_inp ? f->n_used + 1 : f->n_used;
+	size_t n_ranks = layer_floats(a->weights, ROLE_SHARED_GATE_INP) ? f->n_used + 1 : f->n_used;
 	size_t first, end, d = f->n_embd;
 
 	/* columns cut in pieces of 256, so that one token is shared as well */
@@ -260,8 +260,9 @@ static void mixture(struct ffn *f, const struct ffn_args *a, unsigned tid)
 		supply_begin(f->c.supply, a->step, a->layer_index, f->list, f->list_counts,
 			     f->n_work);
 	}
-	if (w->shared_gate_inp) {
-		dense_triple(f, &w->shared_gate, &w->shared_up, &w->shared_down, a->batch->n_tokens,
+	if (layer_floats(w, ROLE_SHARED_GATE_INP)) {
+		dense_triple(f, &w->w[ROLE_SHARED_GATE], &w->w[ROLE_SHARED_UP],
+			     &w->w[ROLE_SHARED_DOWN], a->batch->n_tokens,
 			     f->partial + f->n_used * f->n_embd, f->n_ranks * f->n_embd, tid);
 	}
 	for (;;) {
@@ -287,8 +288,8 @@ void ffn_forward(struct ffn *f, const struct ffn_args *a, unsigned tid)
 		mixture(f, a, tid);
 		return;
 	}
-	dense_triple(f, &w->ffn_gate, &w->ffn_up, &w->ffn_down, a->batch->n_tokens, f->partial,
-		     f->n_embd, tid);
+	dense_triple(f, &w->w[ROLE_FFN_GATE], &w->w[ROLE_FFN_UP], &w->w[ROLE_FFN_DOWN],
+		     a->batch->n_tokens, f->partial, f->n_embd, tid);
 	team_barrier(f->c.team);
 	team_share((size_t)a->batch->n_tokens * f->n_embd, 256, tid, team_size(f->c.team), &first,
 		   &end);

@@ -13,6 +13,7 @@
 
 #include "engine/team.h"
 #include "kernels/cpu/cpu.h"
+#include "model/role.h"
 
 /* A weight matrix that lies in memory: n_out rows of n_in weights. data == NULL: absent. */
 struct wmat {
@@ -21,6 +22,17 @@ struct wmat {
 	const uint8_t *data;
 	enum act_kind act; /* the form its columns take */
 };
+
+/* The dense weights of a layer in memory, by role; what the model does not have has no data. */
+struct layer_weights {
+	struct wmat w[ROLE_NR];
+};
+
+/* A weight of the kind ROLE_FLOATS; NULL where it is absent. */
+static inline const float *layer_floats(const struct layer_weights *w, enum role role)
+{
+	return (const float *)w->w[role].data;
+}
 
 /*
  * Activations of up to max_cols columns in one quantised form, and the pointer lists that matmul

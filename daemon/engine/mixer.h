@@ -19,15 +19,6 @@
 #include "kernels/cpu/fops.h"
 #include "model/model.h"
 
-/* The loaded weights of a layer's mixer; vectors as float. Built by weights.c. */
-struct mixer_weights {
-	struct wmat wq, wk, wv, wo;
-	const float *q_norm, *k_norm;
-	struct wmat ssm_qkv, ssm_z, ssm_beta, ssm_alpha, ssm_out;
-	const float *ssm_conv; /* [Cd][kernel], oldest tap first */
-	const float *ssm_dt, *ssm_a, *ssm_norm;
-};
-
 struct mixer_scratch; /* buffers for max_tokens columns, shared by both mixers */
 
 int mixer_scratch_create(const struct model *m, const struct cpu_ops *ops, uint32_t max_tokens,
@@ -38,7 +29,7 @@ struct mixer_args {
 	const struct model *model;
 	const struct layer *layer;
 	uint32_t layer_index; /* 0 .. n_layers - 1 */
-	const struct mixer_weights *weights;
+	const struct layer_weights *weights;
 	const struct batch *batch;
 	const float *x; /* [n_tokens][n_embd] normed input */
 	float *y;	/* [n_tokens][n_embd] result, written whole */

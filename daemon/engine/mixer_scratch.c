@@ -107,11 +107,15 @@ static size_t lay_out(struct mixer_scratch *s, const struct model *m, uint8_t *b
 	return u64_max(end, shared.used);
 }
 
-static enum act_kind form(const struct weight *w)
+/* The form of the layer's input that a weight of a mixer takes; ACT_NONE: it does not read it. */
+static enum act_kind input_form(const struct model *m, const struct weight *w, enum role role)
 {
-	const struct quant_format *f = w->n_runs ? quant_format(w->type) : NULL;
+	const struct role_info *r = &role_info[role];
 
-	return f ? f->act : ACT_NONE;
+	if (!w->n_runs || r->kind != ROLE_MATRIX || w->n_in != m->n_embd ||
+	    (r->owner != OWNER_ATTENTION && r->owner != OWNER_DELTANET))
+		return ACT_NONE;
+	return quant_format(w->type)->act;
 }
 
 static int create_actbufs(struct mixer_scratch *s, const struct model *m)
@@ -121,15 +125,9 @@ static int create_actbufs(struct mixer_scratch *s, const struct model *m)
 		u64_max((size_t)m->n_head * m->head_dim, (size_t)m->ssm_v_heads * m->ssm_head_dim);
 	int rc = 0;
 
-	for (uint32_t i = 0; i < m->n_layers; i++) {
-		const struct layer *l = &m->layers[i];
-		const struct weight *inputs[] = { &l->wq,	&l->wk,	   &l->wv,
-						  &l->ssm_qkv,	&l->ssm_z, &l->ssm_beta,
-						  &l->ssm_alpha };
-
-		for (size_t k = 0; k < ARRAY_LEN(inputs); k++)
-			used[form(inputs[k])] = true;
-	}
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		for (unsigned role = 0; role < ROLE_NR; role++)
+			used[input_form(m, &m->layers[i].w[role], role)] = true;
 	for (int kind = ACT_NONE + 1; kind < ACT_NR && !rc; kind++)
 		if (used[kind])
 			rc = actbuf_init(&s->in[kind], s->ops, m->n_embd, s->max_tokens);

@@ -145,7 +145,7 @@ void decoder_destroy(struct decoder *d)
 
 static void embed(struct decoder *d, size_t first, size_t end)
 {
-	const struct wmat *w = &d->c.weights->token_embd;
+	const struct wmat *w = &d->c.weights->model.w[ROLE_TOKEN_EMBD];
 
 	for (size_t t = first; t < end; t++)
 		d->c.ops->dequantize(w->type, w->data + d->batch->tokens[t] * w->row_bytes,
@@ -172,7 +172,7 @@ static void run_layer(struct decoder *d, uint32_t i, unsigned tid)
 	const struct mixer_args mix = { .model = d->c.model,
 					.layer = layer,
 					.layer_index = i,
-					.weights = &w->mixer,
+					.weights = w,
 					.batch = d->batch,
 					.x = d->norm,
 					.y = d->mixed,
@@ -191,14 +191,14 @@ static void run_layer(struct decoder *d, uint32_t i, unsigned tid)
 				      .trace = d->c.trace,
 				      .token_error = d->token_error };
 
-	add_norm(d, NULL, w->attn_norm, tid);
+	add_norm(d, NULL, layer_floats(w, ROLE_ATTN_NORM), tid);
 	team_barrier(d->c.team);
 	if (layer->mixer == MIXER_ATTENTION)
 		attention_forward(&mix, tid);
 	else
 		deltanet_forward(&mix, tid);
 	team_barrier(d->c.team);
-	add_norm(d, d->mixed, w->ffn_norm, tid);
+	add_norm(d, d->mixed, layer_floats(w, ROLE_FFN_NORM), tid);
 	team_barrier(d->c.team);
 	ffn_forward(d->ffn, &ffn, tid);
 	team_barrier(d->c.team);
@@ -207,7 +207,7 @@ static void run_layer(struct decoder *d, uint32_t i, unsigned tid)
 /* The output matrix for the wanted tokens, a group at a time. */
 static void run_head(struct decoder *d, unsigned tid)
 {
-	const struct wmat *w = &d->c.weights->output;
+	const struct wmat *w = &d->c.weights->model.w[ROLE_OUTPUT];
 	struct team *team = d->c.team;
 	size_t n = d->n_embd, first, end;
 
@@ -216,8 +216,9 @@ static void run_head(struct decoder *d, unsigned tid)
 
 		team_share(group, 1, tid, d->n_lanes, &first, &end);
 		for (size_t i = first; i < end; i++)
-			d->c.fops->rmsnorm(d->x + d->columns[at + i] * n, d->c.weights->output_norm,
-					   n, d->c.model->rms_eps, d->norm + i * n);
+			d->c.fops->rmsnorm(d->x + d->columns[at + i] * n,
+					   layer_floats(&d->c.weights->model, ROLE_OUTPUT_NORM), n,
+					   d->c.model->rms_eps, d->norm + i * n);
 		team_barrier(team);
 		actbuf_quantize(&d->head, team, tid, w->act, d->norm, n, n, group);
 		team_barrier(team);

@@ -209,7 +209,7 @@ static void walk_matrix(struct walk *k, const struct weight *src, struct wmat *d
 		k->rc = read_runs(k, src, base);
 }
 
-static void walk_vector(struct walk *k, const struct weight *src, const float **dst)
+static void walk_floats(struct walk *k, const struct weight *src, struct wmat *dst)
 {
 	uint64_t n = src->n_in * src->n_out;
 	uint8_t *raw;
@@ -221,7 +221,14 @@ static void walk_vector(struct walk *k, const struct weight *src, const float **
 		k->w->bytes_total += weight_bytes(src);
 		return;
 	}
-	*dst = k->w->vectors + k->n_floats;
+	*dst = (struct wmat){
+		.type = QUANT_F32,
+		.n_in = src->n_in,
+		.n_out = src->n_out,
+		.row_bytes = src->n_in * sizeof(float),
+		.data = (const uint8_t *)(k->w->vectors + k->n_floats),
+		.act = quant_format(QUANT_F32)->act,
+	};
 	raw = malloc(weight_bytes(src) + k->align);
 	if (!raw) {
 		k->rc = -ENOMEM;
@@ -235,56 +242,29 @@ static void walk_vector(struct walk *k, const struct weight *src, const float **
 	free(raw);
 }
 
-static void walk_layer(struct walk *k, const struct layer *l, struct layer_weights *w)
+/* Every weight that is there, by role; @skip (ROLE_NR: none) is left out. */
+static void walk_roles(struct walk *k, const struct weight *src, struct wmat *dst, enum role skip)
 {
-	struct mixer_weights *x = &w->mixer;
-
-	walk_vector(k, &l->attn_norm, &w->attn_norm);
-	walk_vector(k, &l->ffn_norm, &w->ffn_norm);
-	walk_matrix(k, &l->wq, &x->wq);
-	walk_matrix(k, &l->wk, &x->wk);
-	walk_matrix(k, &l->wv, &x->wv);
-	walk_matrix(k, &l->wo, &x->wo);
-	walk_vector(k, &l->q_norm, &x->q_norm);
-	walk_vector(k, &l->k_norm, &x->k_norm);
-	walk_matrix(k, &l->ssm_qkv, &x->ssm_qkv);
-	walk_matrix(k, &l->ssm_z, &x->ssm_z);
-	walk_vector(k, &l->ssm_conv, &x->ssm_conv);
-	walk_vector(k, &l->ssm_dt, &x->ssm_dt);
-	walk_vector(k, &l->ssm_a, &x->ssm_a);
-	walk_matrix(k, &l->ssm_beta, &x->ssm_beta);
-	walk_matrix(k, &l->ssm_alpha, &x->ssm_alpha);
-	walk_vector(k, &l->ssm_norm, &x->ssm_norm);
-	walk_matrix(k, &l->ssm_out, &x->ssm_out);
-	walk_matrix(k, &l->ffn_gate, &w->ffn_gate);
-	walk_matrix(k, &l->ffn_up, &w->ffn_up);
-	walk_matrix(k, &l->ffn_down, &w->ffn_down);
-	walk_matrix(k, &l->router, &w->router);
-	walk_vector(k, &l->shared_gate_inp, &w->shared_gate_inp);
-	walk_matrix(k, &l->shared_gate, &w->shared_gate);
-	walk_matrix(k, &l->shared_up, &w->shared_up);
-	walk_matrix(k, &l->shared_down, &w->shared_down);
-}
-
-static bool is_tied(const struct model *m)
-{
-	return m->output.n_runs && m->token_embd.n_runs &&
-	       m->output.runs[0].file == m->token_embd.runs[0].file &&
-	       m->output.runs[0].offset == m->token_embd.runs[0].offset;
+	for (unsigned role = 0; role < ROLE_NR; role++) {
+		if (role == skip)
+			continue;
+		if (role_info[role].kind == ROLE_FLOATS)
+			walk_floats(k, &src[role], &dst[role]);
+		else
+			walk_matrix(k, &src[role], &dst[role]);
+	}
 }
 
 static void walk_model(struct walk *k, const struct model *m)
 {
 	struct weights *w = k->w;
+	bool tied = model_is_tied(m);
 
-	walk_matrix(k, &m->token_embd, &w->token_embd);
-	walk_vector(k, &m->output_norm, &w->output_norm);
+	walk_roles(k, m->w, w->model.w, tied ? ROLE_OUTPUT : ROLE_NR);
+	if (tied)
+		w->model.w[ROLE_OUTPUT] = w->model.w[ROLE_TOKEN_EMBD];
 	for (uint32_t i = 0; i < m->n_layers; i++)
-		walk_layer(k, &m->layers[i], &w->layers[i]);
-	if (is_tied(m))
-		w->output = w->token_embd;
-	else
-		walk_matrix(k, &m->output, &w->output);
+		walk_roles(k, m->layers[i].w, w->layers[i].w, ROLE_NR);
 }
 
 uint64_t weights_memory_bytes(const struct model *m, uint32_t align)

@@ -3,7 +3,7 @@
  * daemon/engine/weights.h: the dense weights of a model, loaded once into memory of their own.
  *
  * Everything but the routed experts: read with the store's reader straight to where it is computed
- * from. Vectors (norms, biases, convolution taps) are widened to float. Loaded by the engine
+ * from; those that their role says (ROLE_FLOATS: norms, biases, taps) widened to float. Loaded by the engine
  * thread; constant afterwards.
  */
 #ifndef SLUICE_ENGINE_WEIGHTS_H
@@ -14,23 +14,12 @@
 
 #include "base/err.h"
 #include "engine/linear.h"
-#include "engine/mixer.h"
 #include "model/model.h"
 #include "store/arena.h"
 #include "store/reader.h"
 
-struct layer_weights {
-	const float *attn_norm, *ffn_norm;
-	struct mixer_weights mixer;
-	struct wmat ffn_gate, ffn_up, ffn_down; /* dense FFN */
-	struct wmat router;
-	const float *shared_gate_inp;
-	struct wmat shared_gate, shared_up, shared_down;
-};
-
 struct weights {
-	struct wmat token_embd, output;
-	const float *output_norm;
+	struct layer_weights model; /* those outside the layers */
 	struct layer_weights *layers;
 
 	uint64_t bytes_total;	       /* of the file, to be read */

@@ -86,13 +86,13 @@ static int build_shared(struct build *b, uint32_t i)
 	int rc;
 
 	/* a vector that converters write as {d} or {d, 1}: the same to us */
-	rc = build_matrix(b, i, "ffn_gate_inp_shexp.weight", d, 1, &l->shared_gate_inp);
+	rc = build_matrix(b, i, "ffn_gate_inp_shexp.weight", d, 1, &l->w[ROLE_SHARED_GATE_INP]);
 	if (!rc)
-		rc = build_matrix(b, i, "ffn_gate_shexp.weight", d, f, &l->shared_gate);
+		rc = build_matrix(b, i, "ffn_gate_shexp.weight", d, f, &l->w[ROLE_SHARED_GATE]);
 	if (!rc)
-		rc = build_matrix(b, i, "ffn_up_shexp.weight", d, f, &l->shared_up);
+		rc = build_matrix(b, i, "ffn_up_shexp.weight", d, f, &l->w[ROLE_SHARED_UP]);
 	if (!rc)
-		rc = build_matrix(b, i, "ffn_down_shexp.weight", f, d, &l->shared_down);
+		rc = build_matrix(b, i, "ffn_down_shexp.weight", f, d, &l->w[ROLE_SHARED_DOWN]);
 	return rc;
 }
 
@@ -102,11 +102,11 @@ static int build_dense(struct build *b, uint32_t i)
 	uint64_t d = b->m->n_embd, f = b->m->n_ff;
 	int rc;
 
-	rc = build_matrix(b, i, "ffn_gate.weight", d, f, &l->ffn_gate);
+	rc = build_matrix(b, i, "ffn_gate.weight", d, f, &l->w[ROLE_FFN_GATE]);
 	if (!rc)
-		rc = build_matrix(b, i, "ffn_up.weight", d, f, &l->ffn_up);
+		rc = build_matrix(b, i, "ffn_up.weight", d, f, &l->w[ROLE_FFN_UP]);
 	if (!rc)
-		rc = build_matrix(b, i, "ffn_down.weight", f, d, &l->ffn_down);
+		rc = build_matrix(b, i, "ffn_down.weight", f, d, &l->w[ROLE_FFN_DOWN]);
 	return rc;
 }
 
@@ -117,7 +117,7 @@ int build_ffn(struct build *b, uint32_t i)
 	if (!b->info->experts)
 		return build_dense(b, i);
 	rc = build_matrix(b, i, "ffn_gate_inp.weight", b->m->n_embd, b->m->n_expert,
-			  &b->m->layers[i].router);
+			  &b->m->layers[i].w[ROLE_ROUTER]);
 	if (!rc)
 		rc = build_experts(b, i);
 	if (!rc && b->info->shared)

@@ -24,11 +24,11 @@ static int fused_qkv(struct build *b, uint32_t i, const struct gguf_tensor *t, u
 	int rc = build_check(b, t, b->m->n_embd, q_rows + 2 * kv_rows, 1);
 
 	if (!rc)
-		rc = build_rows(b, t, 0, q_rows, 0, 1, &l->wq);
+		rc = build_rows(b, t, 0, q_rows, 0, 1, &l->w[ROLE_WQ]);
 	if (!rc)
-		rc = build_rows(b, t, q_rows, kv_rows, 0, 1, &l->wk);
+		rc = build_rows(b, t, q_rows, kv_rows, 0, 1, &l->w[ROLE_WK]);
 	if (!rc)
-		rc = build_rows(b, t, q_rows + kv_rows, kv_rows, 0, 1, &l->wv);
+		rc = build_rows(b, t, q_rows + kv_rows, kv_rows, 0, 1, &l->w[ROLE_WV]);
 	return rc;
 }
 
@@ -47,18 +47,20 @@ static int build_attention(struct build *b, uint32_t i)
 	if (fused) {
 		rc = fused_qkv(b, i, fused, q_rows, kv_rows);
 	} else {
-		rc = build_matrix(b, i, "attn_q.weight", m->n_embd, q_rows, &l->wq);
+		rc = build_matrix(b, i, "attn_q.weight", m->n_embd, q_rows, &l->w[ROLE_WQ]);
 		if (!rc)
-			rc = build_matrix(b, i, "attn_k.weight", m->n_embd, kv_rows, &l->wk);
+			rc = build_matrix(b, i, "attn_k.weight", m->n_embd, kv_rows,
+					  &l->w[ROLE_WK]);
 		if (!rc)
-			rc = build_matrix(b, i, "attn_v.weight", m->n_embd, kv_rows, &l->wv);
+			rc = build_matrix(b, i, "attn_v.weight", m->n_embd, kv_rows,
+					  &l->w[ROLE_WV]);
 	}
 	if (!rc)
-		rc = build_matrix(b, i, "attn_output.weight", heads, m->n_embd, &l->wo);
+		rc = build_matrix(b, i, "attn_output.weight", heads, m->n_embd, &l->w[ROLE_WO]);
 	if (!rc)
-		rc = build_matrix(b, i, "attn_q_norm.weight", m->head_dim, 1, &l->q_norm);
+		rc = build_matrix(b, i, "attn_q_norm.weight", m->head_dim, 1, &l->w[ROLE_Q_NORM]);
 	if (!rc)
-		rc = build_matrix(b, i, "attn_k_norm.weight", m->head_dim, 1, &l->k_norm);
+		rc = build_matrix(b, i, "attn_k_norm.weight", m->head_dim, 1, &l->w[ROLE_K_NORM]);
 	return rc;
 }
 
@@ -73,13 +75,13 @@ static int split_ssm_in(struct build *b, uint32_t i, const struct gguf_tensor *t
 	int rc = build_check(b, t, m->n_embd, groups * stride, 1);
 
 	if (!rc)
-		rc = build_rows(b, t, 0, d, stride, groups, &l->ssm_qkv);
+		rc = build_rows(b, t, 0, d, stride, groups, &l->w[ROLE_SSM_QKV]);
 	if (!rc)
-		rc = build_rows(b, t, d, d, stride, groups, &l->ssm_qkv);
+		rc = build_rows(b, t, d, d, stride, groups, &l->w[ROLE_SSM_QKV]);
 	if (!rc)
-		rc = build_rows(b, t, 2 * d, v, stride, groups, &l->ssm_qkv);
+		rc = build_rows(b, t, 2 * d, v, stride, groups, &l->w[ROLE_SSM_QKV]);
 	if (!rc)
-		rc = build_rows(b, t, 2 * d + v, v, stride, groups, &l->ssm_z);
+		rc = build_rows(b, t, 2 * d + v, v, stride, groups, &l->w[ROLE_SSM_Z]);
 	return rc;
 }
 
@@ -92,9 +94,9 @@ static int split_ssm_ba(struct build *b, uint32_t i, const struct gguf_tensor *t
 	int rc = build_check(b, t, m->n_embd, 2 * (uint64_t)m->ssm_v_heads, 1);
 
 	if (!rc)
-		rc = build_rows(b, t, 0, r, 2 * r, groups, &l->ssm_beta);
+		rc = build_rows(b, t, 0, r, 2 * r, groups, &l->w[ROLE_SSM_BETA]);
 	if (!rc)
-		rc = build_rows(b, t, r, r, 2 * r, groups, &l->ssm_alpha);
+		rc = build_rows(b, t, r, r, 2 * r, groups, &l->w[ROLE_SSM_ALPHA]);
 	return rc;
 }
 
@@ -114,18 +116,20 @@ static int delta_inputs(struct build *b, uint32_t i)
 	if (in) {
 		rc = split_ssm_in(b, i, in);
 	} else {
-		rc = build_matrix(b, i, "attn_qkv.weight", m->n_embd, channels, &l->ssm_qkv);
+		rc = build_matrix(b, i, "attn_qkv.weight", m->n_embd, channels,
+				  &l->w[ROLE_SSM_QKV]);
 		if (!rc)
-			rc = build_matrix(b, i, "attn_gate.weight", m->n_embd, v_dim, &l->ssm_z);
+			rc = build_matrix(b, i, "attn_gate.weight", m->n_embd, v_dim,
+					  &l->w[ROLE_SSM_Z]);
 	}
 	if (rc)
 		return rc;
 	if (ba)
 		return split_ssm_ba(b, i, ba);
-	rc = build_matrix(b, i, "ssm_beta.weight", m->n_embd, m->ssm_v_heads, &l->ssm_beta);
+	rc = build_matrix(b, i, "ssm_beta.weight", m->n_embd, m->ssm_v_heads, &l->w[ROLE_SSM_BETA]);
 	if (!rc)
 		rc = build_matrix(b, i, "ssm_alpha.weight", m->n_embd, m->ssm_v_heads,
-				  &l->ssm_alpha);
+				  &l->w[ROLE_SSM_ALPHA]);
 	return rc;
 }
 
@@ -141,16 +145,17 @@ static int build_deltanet(struct build *b, uint32_t i)
 	rc = delta_inputs(b, i);
 	if (!rc)
 		rc = build_matrix(b, i, "ssm_conv1d.weight", m->ssm_conv_kernel, channels,
-				  &l->ssm_conv);
+				  &l->w[ROLE_SSM_CONV]);
 	if (!rc) /* Ollama writes it without .bias */
 		rc = build_matrix(b, i, either(b, i, "ssm_dt.bias", "ssm_dt"), m->ssm_v_heads, 1,
-				  &l->ssm_dt);
+				  &l->w[ROLE_SSM_DT]);
 	if (!rc)
-		rc = build_matrix(b, i, "ssm_a", m->ssm_v_heads, 1, &l->ssm_a);
+		rc = build_matrix(b, i, "ssm_a", m->ssm_v_heads, 1, &l->w[ROLE_SSM_A]);
 	if (!rc)
-		rc = build_matrix(b, i, "ssm_norm.weight", m->ssm_head_dim, 1, &l->ssm_norm);
+		rc = build_matrix(b, i, "ssm_norm.weight", m->ssm_head_dim, 1,
+				  &l->w[ROLE_SSM_NORM]);
 	if (!rc)
-		rc = build_matrix(b, i, "ssm_out.weight", v_dim, m->n_embd, &l->ssm_out);
+		rc = build_matrix(b, i, "ssm_out.weight", v_dim, m->n_embd, &l->w[ROLE_SSM_OUT]);
 	return rc;
 }
 
@@ -162,9 +167,9 @@ int build_mixer(struct build *b, uint32_t i)
 				: either(b, i, "ffn_norm.weight", "post_attention_norm.weight");
 	int rc;
 
-	rc = build_matrix(b, i, "attn_norm.weight", b->m->n_embd, 1, &l->attn_norm);
+	rc = build_matrix(b, i, "attn_norm.weight", b->m->n_embd, 1, &l->w[ROLE_ATTN_NORM]);
 	if (!rc)
-		rc = build_matrix(b, i, ffn_norm, b->m->n_embd, 1, &l->ffn_norm);
+		rc = build_matrix(b, i, ffn_norm, b->m->n_embd, 1, &l->w[ROLE_FFN_NORM]);
 	if (rc)
 		return rc;
 	return b->recurrent[i] ? build_deltanet(b, i) : build_attention(b, i);

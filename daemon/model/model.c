@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,15 +163,15 @@ static int read_globals(struct build *b)
 
 	if (!rc)
 		rc = build_matrix(b, GLOBAL_TENSOR, "token_embd.weight", m->n_embd, m->n_vocab,
-				  &m->token_embd);
+				  &m->w[ROLE_TOKEN_EMBD]);
 	if (!rc)
 		rc = build_matrix(b, GLOBAL_TENSOR, "output_norm.weight", m->n_embd, 1,
-				  &m->output_norm);
+				  &m->w[ROLE_OUTPUT_NORM]);
 	if (rc)
 		return rc;
 	t = build_find(b, GLOBAL_TENSOR, "output.weight");
 	return build_matrix(b, GLOBAL_TENSOR, t ? "output.weight" : "token_embd.weight", m->n_embd,
-			    m->n_vocab, &m->output);
+			    m->n_vocab, &m->w[ROLE_OUTPUT]);
 }
 
 /* True for tensors outside the blocks that would change the result of those we use. */
@@ -223,26 +222,10 @@ static void add_weight(struct model *m, const struct weight *w)
 	m->n_params += w->n_in * w->n_out;
 }
 
-/* The weights of a layer, as a list: sums and tear-down walk it. */
-#define W(member) offsetof(struct layer, member)
-static const size_t layer_weights[] = {
-	W(attn_norm), W(ffn_norm),	  W(wq),	  W(wk),	W(wv),
-	W(wo),	      W(q_norm),	  W(k_norm),	  W(ssm_qkv),	W(ssm_z),
-	W(ssm_conv),  W(ssm_dt),	  W(ssm_a),	  W(ssm_beta),	W(ssm_alpha),
-	W(ssm_norm),  W(ssm_out),	  W(ffn_gate),	  W(ffn_up),	W(ffn_down),
-	W(router),    W(shared_gate_inp), W(shared_gate), W(shared_up), W(shared_down),
-};
-#undef W
-
-static struct weight *layer_weight(struct layer *l, unsigned i)
-{
-	return (struct weight *)((char *)l + layer_weights[i]);
-}
-
 static void add_layer(struct model *m, struct layer *l)
 {
-	for (unsigned i = 0; i < ARRAY_LEN(layer_weights); i++)
-		add_weight(m, layer_weight(l, i));
+	for (unsigned role = 0; role < ROLE_NR; role++)
+		add_weight(m, &l->w[role]);
 	m->expert_bytes_total += l->experts.bytes * m->n_expert;
 	m->routed_bytes_per_token += l->experts.bytes * m->n_expert_used;
 	for (unsigned i = 0; i < EXPERT_MATRIX_NR; i++)
@@ -251,13 +234,9 @@ static void add_layer(struct model *m, struct layer *l)
 
 static void sum_up(struct model *m)
 {
-	bool tied = m->output.runs[0].file == m->token_embd.runs[0].file &&
-		    m->output.runs[0].offset == m->token_embd.runs[0].offset;
-
-	add_weight(m, &m->token_embd);
-	add_weight(m, &m->output_norm);
-	if (!tied)
-		add_weight(m, &m->output);
+	for (unsigned role = 0; role < ROLE_NR; role++)
+		if (role != ROLE_OUTPUT || !model_is_tied(m))
+			add_weight(m, &m->w[role]);
 	for (uint32_t i = 0; i < m->n_layers; i++)
 		add_layer(m, &m->layers[i]);
 	for (uint32_t i = 0; i < gguf_n_files(m->gguf); i++)
@@ -331,13 +310,12 @@ void model_destroy(struct model *m)
 {
 	if (!m)
 		return;
-	for (uint32_t i = 0; m->layers && i < m->n_layers; i++)
-		for (unsigned k = 0; k < ARRAY_LEN(layer_weights); k++)
-			free(layer_weight(&m->layers[i], k)->runs);
+	for (unsigned role = 0; role < ROLE_NR; role++) {
+		for (uint32_t i = 0; m->layers && i < m->n_layers; i++)
+			free(m->layers[i].w[role].runs);
+		free(m->w[role].runs);
+	}
 	free(m->layers);
-	free(m->token_embd.runs);
-	free(m->output_norm.runs);
-	free(m->output.runs);
 	free((char *)m->name);
 	gguf_destroy(m->gguf);
 	free(m);

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "model/role.h"
 
 struct gguf;
 
@@ -73,32 +74,9 @@ struct expert_layout {
 
 struct layer {
 	enum mixer_kind mixer;
-	struct weight attn_norm; /* {d} before the mixer */
-	struct weight ffn_norm;	 /* {d} before the FFN (post_attention_norm or ffn_norm) */
-
-	/* MIXER_ATTENTION. wq has n_head * head_dim rows, or, gated, twice that: per head first
-	 * head_dim query rows, then head_dim gate rows. */
-	struct weight wq, wk, wv, wo;
-	struct weight q_norm, k_norm; /* {head_dim} */
-	bool q_gated;
-
-	/* MIXER_DELTANET: Cd = 2 * Hk * D + Hv * D channels */
-	struct weight ssm_qkv; /* {d, Cd}: q, k, v rows */
-	struct weight ssm_z;   /* {d, Hv * D} */
-	struct weight
-		ssm_conv; /* {conv_kernel, Cd}: row c holds the taps of channel c, oldest first */
-	struct weight ssm_dt;		   /* {Hv} */
-	struct weight ssm_a;		   /* {Hv}, already -exp(A_log) */
-	struct weight ssm_beta, ssm_alpha; /* {d, Hv} */
-	struct weight ssm_norm;		   /* {D} */
-	struct weight ssm_out;		   /* {Hv * D, d} */
-
-	/* FFN: experts.n_parts > 0 means mixture of experts, else the dense triple */
-	struct weight ffn_gate, ffn_up, ffn_down; /* {d,F} {d,F} {F,d} */
-	struct weight router;			  /* {d, n_expert} */
-	struct expert_layout experts;
-	struct weight shared_gate_inp;			   /* {d}; absent: no shared expert */
-	struct weight shared_gate, shared_up, shared_down; /* {d,Fs} {d,Fs} {Fs,d} */
+	bool q_gated; /* attention: each head's query rows are followed by gate rows */
+	struct expert_layout experts; /* n_parts > 0: mixture of experts, else the dense triple */
+	struct weight w[ROLE_NR];     /* dense weights; those the layer does not have: n_runs 0 */
 };
 
 struct model {
@@ -130,10 +108,8 @@ struct model {
 	bool router_renorm; /* weights of the chosen divided by their sum */
 	float router_scale; /* factor after that, 1 for these families */
 
-	struct weight token_embd;  /* {d, n_vocab} */
-	struct weight output_norm; /* {d} */
-	struct weight output;	   /* {d, n_vocab}; tied: the same runs as token_embd */
-	struct layer *layers;	   /* n_layers */
+	struct weight w[ROLE_NR]; /* those outside the layers (OWNER_MODEL) */
+	struct layer *layers;	  /* n_layers */
 
 	/* sums over the main model */
 	uint64_t dense_bytes;	     /* every weight but the routed experts (tied counted once) */
@@ -142,6 +118,15 @@ struct model {
 	uint64_t n_params;		 /* of the tensors counted above */
 	uint64_t file_bytes;		 /* of all shards */
 };
+
+/* The output matrix is the embedding's: its bytes are there once. */
+static inline bool model_is_tied(const struct model *m)
+{
+	const struct weight *in = &m->w[ROLE_TOKEN_EMBD], *out = &m->w[ROLE_OUTPUT];
+
+	return in->n_runs && out->n_runs && in->runs[0].file == out->runs[0].file &&
+	       in->runs[0].offset == out->runs[0].offset;
+}
 
 /*
  * Opens and validates. 0 and *ret_model, or -errno and a sentence in @err that names the file and

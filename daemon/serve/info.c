@@ -36,10 +36,8 @@ static bool has_chat(const struct tokenizer *t)
 /* All dense weights but the embedding table, of which a token reads one row (unless it is tied). */
 static uint64_t active_bytes(const struct model *m)
 {
-	const struct weight *in = &m->token_embd, *out = &m->output;
-	bool tied = in->n_runs && out->n_runs && in->runs[0].file == out->runs[0].file &&
-		    in->runs[0].offset == out->runs[0].offset;
-	uint64_t table = tied ? 0 : weight_bytes(in) - in->row_bytes;
+	const struct weight *in = &m->w[ROLE_TOKEN_EMBD];
+	uint64_t table = model_is_tied(m) ? 0 : weight_bytes(in) - in->row_bytes;
 
 	return m->routed_bytes_per_token + (m->dense_bytes > table ? m->dense_bytes - table : 0);
 }

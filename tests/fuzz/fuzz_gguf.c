@@ -64,13 +64,9 @@ static void check_weight(const struct model *m, const struct weight *w)
 static void check_layer(const struct model *m, const struct layer *l)
 {
 	const struct expert_layout *x = &l->experts;
-	const struct weight *all[] = { &l->wq,	      &l->wk,	    &l->wv,	  &l->wo,
-				       &l->ssm_qkv,   &l->ssm_z,    &l->ssm_conv, &l->ssm_beta,
-				       &l->ssm_alpha, &l->ssm_out,  &l->ffn_gate, &l->ffn_down,
-				       &l->router,    &l->shared_up };
 
-	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-		check_weight(m, all[i]);
+	for (unsigned role = 0; role < ROLE_NR; role++)
+		check_weight(m, &l->w[role]);
 	for (uint32_t i = 0; i < x->n_parts; i++)
 		assert(x->part[i].offset + x->part[i].bytes * m->n_expert <=
 		       gguf_file(m->gguf, x->part[i].file)->bytes);
@@ -95,7 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		gguf_destroy(g);
 		if (!model_open(path, &m, &err)) {
 			assert(m->n_layers && m->n_head && m->n_head_kv && m->n_vocab);
-			check_weight(m, &m->output);
+			check_weight(m, &m->w[ROLE_OUTPUT]);
 			for (uint32_t i = 0; i < m->n_layers; i++)
 				check_layer(m, &m->layers[i]);
 			model_destroy(m);

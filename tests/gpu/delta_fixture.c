@@ -85,22 +85,22 @@ static void project_all(const struct maker *k, const uint32_t *tokens)
 	const struct layer *l = &k->m->layers[0];
 	struct delta_fixture *o = k->out;
 	const size_t d = k->m->n_embd;
-	float *x = floats(o->tokens * d), *norm = whole(k, &l->attn_norm);
+	float *x = floats(o->tokens * d), *norm = whole(k, &l->w[ROLE_ATTN_NORM]);
 
 	for (size_t t = 0; t < o->tokens; t++) {
-		float *row = rows_of(k, &k->m->token_embd, tokens[t], 1);
+		float *row = rows_of(k, &k->m->w[ROLE_TOKEN_EMBD], tokens[t], 1);
 
 		k->f->rmsnorm(row, norm, d, k->m->rms_eps, x + t * d);
 		free(row);
 	}
-	o->u = project(k, &l->ssm_qkv, x, o->tokens);
-	o->z = project(k, &l->ssm_z, x, o->tokens);
-	o->alpha = project(k, &l->ssm_alpha, x, o->tokens);
-	o->beta = project(k, &l->ssm_beta, x, o->tokens);
-	o->conv = whole(k, &l->ssm_conv);
-	o->a = whole(k, &l->ssm_a);
-	o->dt = whole(k, &l->ssm_dt);
-	o->norm = whole(k, &l->ssm_norm);
+	o->u = project(k, &l->w[ROLE_SSM_QKV], x, o->tokens);
+	o->z = project(k, &l->w[ROLE_SSM_Z], x, o->tokens);
+	o->alpha = project(k, &l->w[ROLE_SSM_ALPHA], x, o->tokens);
+	o->beta = project(k, &l->w[ROLE_SSM_BETA], x, o->tokens);
+	o->conv = whole(k, &l->w[ROLE_SSM_CONV]);
+	o->a = whole(k, &l->w[ROLE_SSM_A]);
+	o->dt = whole(k, &l->w[ROLE_SSM_DT]);
+	o->norm = whole(k, &l->w[ROLE_SSM_NORM]);
 	free(norm);
 	free(x);
 }

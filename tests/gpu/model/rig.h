@@ -105,9 +105,9 @@ struct rig {
 			exit(1);
 		}
 		shape = { m->ssm_k_heads, m->ssm_v_heads, m->ssm_head_dim, !m->ssm_v_tiled };
-		embd.load(m, m->token_embd);
-		output_norm.load(m, m->output_norm);
-		output.load(m, m->output);
+		embd.load(m, m->w[ROLE_TOKEN_EMBD]);
+		output_norm.load(m, m->w[ROLE_OUTPUT_NORM]);
+		output.load(m, m->w[ROLE_OUTPUT]);
 		layers.resize(m->n_layers);
 		const kv_pages shuffled(kv, m->n_head_kv, m->head_dim, 1, positions);
 		table.reset(new device_array<uint32_t>(shuffled.table));
@@ -131,30 +131,30 @@ struct rig {
 	{
 		const size_t channels = (2 * shape.k_heads + shape.v_heads) * shape.dim;
 
-		l->attn_norm.load(m, from.attn_norm);
-		l->ffn_norm.load(m, from.ffn_norm);
-		l->gate.load(m, from.ffn_gate);
-		l->up.load(m, from.ffn_up);
-		l->down.load(m, from.ffn_down);
+		l->attn_norm.load(m, from.w[ROLE_ATTN_NORM]);
+		l->ffn_norm.load(m, from.w[ROLE_FFN_NORM]);
+		l->gate.load(m, from.w[ROLE_FFN_GATE]);
+		l->up.load(m, from.w[ROLE_FFN_UP]);
+		l->down.load(m, from.w[ROLE_FFN_DOWN]);
 		if (from.mixer == MIXER_ATTENTION) {
-			l->wq.load(m, from.wq);
-			l->wk.load(m, from.wk);
-			l->wv.load(m, from.wv);
-			l->wo.load(m, from.wo);
-			l->q_norm.load(m, from.q_norm);
-			l->k_norm.load(m, from.k_norm);
+			l->wq.load(m, from.w[ROLE_WQ]);
+			l->wk.load(m, from.w[ROLE_WK]);
+			l->wv.load(m, from.w[ROLE_WV]);
+			l->wo.load(m, from.w[ROLE_WO]);
+			l->q_norm.load(m, from.w[ROLE_Q_NORM]);
+			l->k_norm.load(m, from.w[ROLE_K_NORM]);
 			l->pool.reset(new device_array<uint8_t>(pool));
 			return;
 		}
-		l->qkv.load(m, from.ssm_qkv);
-		l->z.load(m, from.ssm_z);
-		l->conv.load(m, from.ssm_conv);
-		l->dt.load(m, from.ssm_dt);
-		l->a.load(m, from.ssm_a);
-		l->beta.load(m, from.ssm_beta);
-		l->alpha.load(m, from.ssm_alpha);
-		l->norm.load(m, from.ssm_norm);
-		l->out.load(m, from.ssm_out);
+		l->qkv.load(m, from.w[ROLE_SSM_QKV]);
+		l->z.load(m, from.w[ROLE_SSM_Z]);
+		l->conv.load(m, from.w[ROLE_SSM_CONV]);
+		l->dt.load(m, from.w[ROLE_SSM_DT]);
+		l->a.load(m, from.w[ROLE_SSM_A]);
+		l->beta.load(m, from.w[ROLE_SSM_BETA]);
+		l->alpha.load(m, from.w[ROLE_SSM_ALPHA]);
+		l->norm.load(m, from.w[ROLE_SSM_NORM]);
+		l->out.load(m, from.w[ROLE_SSM_OUT]);
 		l->conv_state.reset(
 			new device_array<float>(std::vector<float>(3 * channels, 0.0f)));
 		l->state.reset(new device_array<float>(

@@ -25,7 +25,7 @@
 struct rig {
 	struct model model;
 	struct layer layer;
-	struct mixer_weights weights;
+	struct layer_weights weights;
 	void *owned[RIG_MAX_WEIGHTS];
 	unsigned n_owned;
 	const struct cpu_ops *ops;
@@ -64,11 +64,25 @@ static inline float *rig_vector(struct rig *r, size_t n, float middle, float spr
 	return x;
 }
 
+/* The same as a weight of the layer (one row of floats); returns the floats. */
+static inline float *rig_floats(struct rig *r, enum role role, size_t n, float middle, float spread)
+{
+	float *x = rig_vector(r, n, middle, spread);
+
+	r->weights.w[role] = (struct wmat){ .type = QUANT_F32,
+					    .n_in = n,
+					    .n_out = 1,
+					    .row_bytes = n * sizeof(*x),
+					    .data = (const uint8_t *)x };
+	return x;
+}
+
 /* F32 rows, or Q8_0 rows where @type says so; fills the model's description as well. */
-static inline void rig_matrix(struct rig *r, uint32_t type, size_t n_in, size_t n_out, float spread,
-			      struct wmat *w, struct weight *desc)
+static inline void rig_matrix(struct rig *r, enum role role, uint32_t type, size_t n_in,
+			      size_t n_out, float spread)
 {
 	static struct weight_run run;
+	struct wmat *w = &r->weights.w[role];
 	uint8_t *data;
 
 	*w = (struct wmat){ .type = type,
@@ -76,7 +90,9 @@ static inline void rig_matrix(struct rig *r, uint32_t type, size_t n_in, size_t 
 			    .n_out = n_out,
 			    .row_bytes = quant_row_bytes(type, n_in),
 			    .act = quant_format(type)->act };
-	*desc = (struct weight){ .type = type, .n_runs = 1, .runs = &run };
+	r->layer.w[role] = (struct weight){
+		.type = type, .n_runs = 1, .n_in = n_in, .n_out = n_out, .runs = &run
+	};
 	data = rig_own(r, w->row_bytes * n_out);
 	w->data = data;
 	if (type == QUANT_F32) {

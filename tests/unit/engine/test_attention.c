@@ -26,13 +26,13 @@ static void make_rig(struct rig *r, bool gated, uint32_t type, uint32_t n_rot)
 	r->model.attn_scale = 0.125f;
 	r->layer.mixer = MIXER_ATTENTION;
 	r->layer.q_gated = gated;
-	rig_matrix(r, type, EMBD, dims * (gated ? 2 : 1), 0.3f, &r->weights.wq, &r->layer.wq);
-	rig_matrix(r, QUANT_F32, EMBD, dims_kv, 0.3f, &r->weights.wk, &r->layer.wk);
-	rig_matrix(r, QUANT_F32, EMBD, dims_kv, 0.3f, &r->weights.wv, &r->layer.wv);
-	rig_matrix(r, type, dims, EMBD, 0.3f, &r->weights.wo, &r->layer.wo);
+	rig_matrix(r, ROLE_WQ, type, EMBD, dims * (gated ? 2 : 1), 0.3f);
+	rig_matrix(r, ROLE_WK, QUANT_F32, EMBD, dims_kv, 0.3f);
+	rig_matrix(r, ROLE_WV, QUANT_F32, EMBD, dims_kv, 0.3f);
+	rig_matrix(r, ROLE_WO, type, dims, EMBD, 0.3f);
 	/* large norms: peaked scores, so that positions matter */
-	r->weights.q_norm = rig_vector(r, DIM, 1.5f, 0.5f);
-	r->weights.k_norm = rig_vector(r, DIM, 1.5f, 0.5f);
+	rig_floats(r, ROLE_Q_NORM, DIM, 1.5f, 0.5f);
+	rig_floats(r, ROLE_K_NORM, DIM, 1.5f, 0.5f);
 }
 
 static float *make_input(size_t n)
@@ -90,25 +90,25 @@ static void reference(const struct rig *r, const float *x, uint32_t n, double *y
 	for (uint32_t t = 0; t < n; t++) {
 		for (unsigned i = 0; i < EMBD; i++)
 			in[i] = x[t * EMBD + i];
-		rig_product(&r->weights.wq, in, q);
-		rig_product(&r->weights.wk, in, k + t * dims_kv);
-		rig_product(&r->weights.wv, in, v + t * dims_kv);
+		rig_product(&r->weights.w[ROLE_WQ], in, q);
+		rig_product(&r->weights.w[ROLE_WK], in, k + t * dims_kv);
+		rig_product(&r->weights.w[ROLE_WV], in, v + t * dims_kv);
 		for (unsigned h = 0; h < KV_HEADS; h++) {
 			double *key = k + t * dims_kv + h * DIM;
 
-			rig_rmsnorm(key, r->weights.k_norm, DIM, 1e-6);
+			rig_rmsnorm(key, layer_floats(&r->weights, ROLE_K_NORM), DIM, 1e-6);
 			reference_rope(r, key, t);
 		}
 		for (unsigned h = 0; h < HEADS; h++) {
 			double *query = q + h * stride;
 			unsigned kv = h / (HEADS / KV_HEADS) * DIM;
 
-			rig_rmsnorm(query, r->weights.q_norm, DIM, 1e-6);
+			rig_rmsnorm(query, layer_floats(&r->weights, ROLE_Q_NORM), DIM, 1e-6);
 			reference_rope(r, query, t);
 			reference_head(r, query, r->layer.q_gated ? query + DIM : NULL, k + kv,
 				       v + kv, t + 1, o + h * DIM);
 		}
-		rig_product(&r->weights.wo, o, y + t * EMBD);
+		rig_product(&r->weights.w[ROLE_WO], o, y + t * EMBD);
 	}
 	free(k);
 	free(v);

@@ -19,8 +19,7 @@ static const uint32_t whole[] = { 1024, 0 };
 
 static void make_rig(struct rig *r, bool tiled, uint32_t taps, uint32_t type)
 {
-	struct mixer_weights *w = &r->weights;
-	float *a;
+	float *a, *dt;
 
 	memset(r, 0, sizeof(*r));
 	rig_state = 11;
@@ -32,18 +31,18 @@ static void make_rig(struct rig *r, bool tiled, uint32_t taps, uint32_t type)
 	r->model.ssm_conv_kernel = taps;
 	r->model.ssm_v_tiled = tiled;
 	r->layer.mixer = MIXER_DELTANET;
-	rig_matrix(r, type, EMBD, CHANNELS, 0.3f, &w->ssm_qkv, &r->layer.ssm_qkv);
-	rig_matrix(r, QUANT_F32, EMBD, VALUES, 0.3f, &w->ssm_z, &r->layer.ssm_z);
-	rig_matrix(r, QUANT_F32, EMBD, V_HEADS, 0.5f, &w->ssm_beta, &r->layer.ssm_beta);
-	rig_matrix(r, type, EMBD, V_HEADS, 0.5f, &w->ssm_alpha, &r->layer.ssm_alpha);
-	rig_matrix(r, type, VALUES, EMBD, 0.3f, &w->ssm_out, &r->layer.ssm_out);
-	w->ssm_conv = rig_vector(r, CHANNELS * taps, 0.0f, 1.0f);
-	w->ssm_norm = rig_vector(r, DIM, 1.0f, 0.5f);
-	w->ssm_dt = rig_vector(r, V_HEADS, 0.0f, 1.0f);
+	rig_matrix(r, ROLE_SSM_QKV, type, EMBD, CHANNELS, 0.3f);
+	rig_matrix(r, ROLE_SSM_Z, QUANT_F32, EMBD, VALUES, 0.3f);
+	rig_matrix(r, ROLE_SSM_BETA, QUANT_F32, EMBD, V_HEADS, 0.5f);
+	rig_matrix(r, ROLE_SSM_ALPHA, type, EMBD, V_HEADS, 0.5f);
+	rig_matrix(r, ROLE_SSM_OUT, type, VALUES, EMBD, 0.3f);
+	rig_floats(r, ROLE_SSM_CONV, CHANNELS * taps, 0.0f, 1.0f);
+	rig_floats(r, ROLE_SSM_NORM, DIM, 1.0f, 0.5f);
+	dt = rig_floats(r, ROLE_SSM_DT, V_HEADS, 0.0f, 1.0f);
 	/* one head that forgets slowly, one at once, one where softplus is the identity */
-	w->ssm_a = a = rig_vector(r, V_HEADS, -0.1f, 0.05f);
+	a = rig_floats(r, ROLE_SSM_A, V_HEADS, -0.1f, 0.05f);
 	a[1] = -30.0f;
-	((float *)w->ssm_dt)[2] = 25.0f;
+	dt[2] = 25.0f;
 	a[2] = -0.001f;
 }
 
@@ -97,19 +96,20 @@ struct history {
 static void reference_token(const struct rig *r, struct history *h, uint32_t t, const double *in,
 			    double *y)
 {
-	const struct mixer_weights *w = &r->weights;
+	const struct layer_weights *w = &r->weights;
 	uint32_t taps = r->model.ssm_conv_kernel;
 	double c[CHANNELS], z[VALUES], beta[V_HEADS], alpha[V_HEADS], o[VALUES];
 
-	rig_product(&w->ssm_qkv, in, h->u[t]);
-	rig_product(&w->ssm_z, in, z);
-	rig_product(&w->ssm_beta, in, beta);
-	rig_product(&w->ssm_alpha, in, alpha);
+	rig_product(&w->w[ROLE_SSM_QKV], in, h->u[t]);
+	rig_product(&w->w[ROLE_SSM_Z], in, z);
+	rig_product(&w->w[ROLE_SSM_BETA], in, beta);
+	rig_product(&w->w[ROLE_SSM_ALPHA], in, alpha);
 	for (unsigned ch = 0; ch < CHANNELS; ch++) {
 		c[ch] = 0;
 		for (uint32_t m = 0; m < taps; m++)
 			if (t + m + 1 >= taps)
-				c[ch] += w->ssm_conv[ch * taps + m] * h->u[t + m + 1 - taps][ch];
+				c[ch] += layer_floats(w, ROLE_SSM_CONV)[ch * taps + m] *
+					 h->u[t + m + 1 - taps][ch];
 		c[ch] = silu(c[ch]);
 	}
 	for (unsigned k = 0; k < K_HEADS; k++) {
@@ -118,15 +118,16 @@ static void reference_token(const struct rig *r, struct history *h, uint32_t t, 
 	}
 	for (unsigned v = 0; v < V_HEADS; v++) {
 		unsigned k = r->model.ssm_v_tiled ? v % K_HEADS : v / (V_HEADS / K_HEADS);
-		double x = alpha[v] + w->ssm_dt[v], g = w->ssm_a[v] * (x > 20 ? x : log1p(exp(x)));
+		double x = alpha[v] + layer_floats(w, ROLE_SSM_DT)[v],
+		       g = layer_floats(w, ROLE_SSM_A)[v] * (x > 20 ? x : log1p(exp(x)));
 
 		reference_head(h->s[v], c + k * DIM, c + KEYS + k * DIM, c + 2 * KEYS + v * DIM,
 			       exp(g), 1 / (1 + exp(-beta[v])), o + v * DIM);
-		rig_rmsnorm(o + v * DIM, w->ssm_norm, DIM, 1e-6);
+		rig_rmsnorm(o + v * DIM, layer_floats(w, ROLE_SSM_NORM), DIM, 1e-6);
 		for (unsigned i = 0; i < DIM; i++)
 			o[v * DIM + i] *= silu(z[v * DIM + i]);
 	}
-	rig_product(&w->ssm_out, o, y);
+	rig_product(&w->w[ROLE_SSM_OUT], o, y);
 }
 
 static void check_reference(const struct cpu_ops *ops)

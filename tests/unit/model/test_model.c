@@ -267,14 +267,14 @@ static void check_published(const struct published *p, const struct form *f)
 
 		assert_int_equal(l->mixer, p->hv && (i + 1) % 4 ? MIXER_DELTANET : MIXER_ATTENTION);
 		assert_int_equal(l->experts.n_parts, p->experts ? (f->merged ? 2 : 3) : 0);
-		assert_int_equal(l->shared_gate.n_runs, p->fs ? 1 : 0);
+		assert_int_equal(l->w[ROLE_SHARED_GATE].n_runs, p->fs ? 1 : 0);
 		if (l->mixer == MIXER_ATTENTION) {
 			assert_int_equal(l->q_gated, p->hv != 0);
-			check_places(m, &l->wv);
+			check_places(m, &l->w[ROLE_WV]);
 		} else {
-			check_places(m, &l->ssm_qkv);
-			check_places(m, &l->ssm_z);
-			check_places(m, &l->ssm_alpha);
+			check_places(m, &l->w[ROLE_SSM_QKV]);
+			check_places(m, &l->w[ROLE_SSM_Z]);
+			check_places(m, &l->w[ROLE_SSM_ALPHA]);
 		}
 	}
 	model_destroy(m);
@@ -317,9 +317,11 @@ static void test_merged_and_fused(void **state)
 	assert_int_equal(x->part[1].bytes, 860160);
 	assert_int_equal(x->bytes, 2039808);
 	l = &m->layers[3];
-	assert_int_equal(l->wq.n_out, 2 * 16 * 256);
-	assert_int_equal(l->wk.runs[0].offset - l->wq.runs[0].offset, 2 * 16 * 256 * 1152);
-	assert_int_equal(l->wv.runs[0].offset - l->wk.runs[0].offset, 2 * 256 * 1152);
+	assert_int_equal(l->w[ROLE_WQ].n_out, 2 * 16 * 256);
+	assert_int_equal(l->w[ROLE_WK].runs[0].offset - l->w[ROLE_WQ].runs[0].offset,
+			 2 * 16 * 256 * 1152);
+	assert_int_equal(l->w[ROLE_WV].runs[0].offset - l->w[ROLE_WK].runs[0].offset,
+			 2 * 256 * 1152);
 	model_destroy(m);
 	build_fini(&b);
 }
@@ -341,23 +343,24 @@ static void test_packed_rows(void **state)
 	in = gguf_find(m->gguf, "blk.1.ssm_in.weight");
 	ba = gguf_find(m->gguf, "blk.1.ssm_ba.weight");
 	l = &m->layers[1];
-	check_places(m, &l->ssm_qkv);
-	check_places(m, &l->ssm_z);
-	check_places(m, &l->ssm_beta);
-	check_places(m, &l->ssm_alpha);
-	assert_int_equal(l->ssm_qkv.n_runs, 3 * 16);
-	assert_int_equal(l->ssm_qkv.n_out, 8192);
+	check_places(m, &l->w[ROLE_SSM_QKV]);
+	check_places(m, &l->w[ROLE_SSM_Z]);
+	check_places(m, &l->w[ROLE_SSM_BETA]);
+	check_places(m, &l->w[ROLE_SSM_ALPHA]);
+	assert_int_equal(l->w[ROLE_SSM_QKV].n_runs, 3 * 16);
+	assert_int_equal(l->w[ROLE_SSM_QKV].n_out, 8192);
 	for (unsigned g = 0; g < 16; g++) {
 		uint64_t at = in->offset + g * stride * row;
 
-		assert_int_equal(l->ssm_qkv.runs[g].offset, at);
-		assert_int_equal(l->ssm_qkv.runs[g].rows, 128);
-		assert_int_equal(l->ssm_qkv.runs[16 + g].offset, at + 128 * row);
-		assert_int_equal(l->ssm_qkv.runs[32 + g].offset, at + 256 * row);
-		assert_int_equal(l->ssm_qkv.runs[32 + g].rows, 256);
-		assert_int_equal(l->ssm_z.runs[g].offset, at + 512 * row);
-		assert_int_equal(l->ssm_beta.runs[g].offset, ba->offset + g * 4 * row);
-		assert_int_equal(l->ssm_alpha.runs[g].offset, ba->offset + (g * 4 + 2) * row);
+		assert_int_equal(l->w[ROLE_SSM_QKV].runs[g].offset, at);
+		assert_int_equal(l->w[ROLE_SSM_QKV].runs[g].rows, 128);
+		assert_int_equal(l->w[ROLE_SSM_QKV].runs[16 + g].offset, at + 128 * row);
+		assert_int_equal(l->w[ROLE_SSM_QKV].runs[32 + g].offset, at + 256 * row);
+		assert_int_equal(l->w[ROLE_SSM_QKV].runs[32 + g].rows, 256);
+		assert_int_equal(l->w[ROLE_SSM_Z].runs[g].offset, at + 512 * row);
+		assert_int_equal(l->w[ROLE_SSM_BETA].runs[g].offset, ba->offset + g * 4 * row);
+		assert_int_equal(l->w[ROLE_SSM_ALPHA].runs[g].offset,
+				 ba->offset + (g * 4 + 2) * row);
 	}
 	model_destroy(m);
 	build_fini(&b);
@@ -414,7 +417,7 @@ static void test_fixtures(void **state)
 			assert_int_equal(m->layers[i].mixer, all[k].schedule[i] == 'r'
 								     ? MIXER_DELTANET
 								     : MIXER_ATTENTION);
-		check_places(m, &m->output);
+		check_places(m, &m->w[ROLE_OUTPUT]);
 		model_destroy(m);
 	}
 }
@@ -437,12 +440,12 @@ static void test_details(void **state)
 	assert_true(m->router_scale == 1);
 	assert_int_equal(m->layers[3].experts.matrix[EXPERT_DOWN].type, QUANT_Q6_K);
 	assert_int_equal(m->layers[0].experts.matrix[EXPERT_DOWN].type, QUANT_Q4_K);
-	assert_int_equal(m->layers[0].ssm_conv.n_in, 4);
-	assert_int_equal(m->layers[0].ssm_conv.n_out, 1024);
+	assert_int_equal(m->layers[0].w[ROLE_SSM_CONV].n_in, 4);
+	assert_int_equal(m->layers[0].w[ROLE_SSM_CONV].n_out, 1024);
 	model_destroy(m);
 	m = open_model(fixture("dense/dense-q4_k_m.gguf", path));
-	assert_int_equal(m->output.runs[0].offset, m->token_embd.runs[0].offset);
-	assert_int_equal(m->layers[0].router.n_runs, 0);
+	assert_int_equal(m->w[ROLE_OUTPUT].runs[0].offset, m->w[ROLE_TOKEN_EMBD].runs[0].offset);
+	assert_int_equal(m->layers[0].w[ROLE_ROUTER].n_runs, 0);
 	model_destroy(m);
 }
 
