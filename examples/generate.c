@@ -13,19 +13,19 @@
 #include "uapi/sluice.h"
 
 /* Called for each token; the text may be empty until a character is complete. */
-static int print_token(void *arg, uint32_t token, const char *text, size_t bytes)
+static int print_token(void *arg, const struct sluice_piece *piece)
 {
-	fwrite(text, 1, bytes, stdout);
+	fwrite(piece->text, 1, piece->bytes, stdout);
 	fflush(stdout);
 	return 0; /* anything else would cancel */
 }
 
 int main(int argc, char **argv)
 {
-	struct sluice_prompt prompt = { .flags = SLUICE_CHAT };
-	struct sluice_settings settings = { .max_tokens = 256 };
+	struct sluice_prompt prompt = { .struct_size = sizeof(prompt), .flags = SLUICE_CHAT };
+	struct sluice_settings settings = { .struct_size = sizeof(settings), .max_tokens = 256 };
+	struct sluice_done done = { .struct_size = sizeof(done) };
 	struct sluice_fault fault;
-	struct sluice_done done;
 	struct sluice *s;
 
 	if (argc != 3) {

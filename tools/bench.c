@@ -116,7 +116,7 @@ static int fill_random(struct bench *b, size_t n, struct sluice_fault *fault)
 
 static int fill_text(struct bench *b, const char *path, size_t need, struct err *err)
 {
-	struct sluice_prompt p = { 0 };
+	struct sluice_prompt p = { .struct_size = sizeof(p) };
 	struct sluice_fault fault;
 	uint32_t *ids;
 	char *text;
@@ -145,6 +145,7 @@ static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t
 {
 	uint32_t lead = n_gen ? (b->report.text ? TEXT_LEAD : 1) : 0;
 	struct sluice_settings how = {
+		.struct_size = sizeof(how),
 		.max_tokens = n_gen ? n_gen + 1 : 0,
 		.n_untimed = depth + lead,
 		.flags = SLUICE_IGNORE_EOG,
@@ -152,9 +153,9 @@ static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t
 		.top_k = TOP_K,
 		.seed = b->seed + rep,
 	};
-	struct sluice_prompt p = { .n_tokens = depth + n_prompt + lead };
+	struct sluice_prompt p = { .struct_size = sizeof(p), .n_tokens = depth + n_prompt + lead };
 	size_t spare = b->n_pool - p.n_tokens;
-	struct sluice_done d;
+	struct sluice_done d = { .struct_size = sizeof(d) };
 	int rc;
 
 	/* every repetition reads another piece where there is one */
@@ -320,7 +321,8 @@ int verb_bench(int argc, char **argv)
 {
 	struct list prompts, gens, depths;
 	struct args args = { 0 };
-	struct bench b = { 0 };
+	struct bench b = { .report.model.struct_size = sizeof(b.report.model),
+			   .report.status.struct_size = sizeof(b.report.status) };
 	struct err err = { 0 };
 	int rc = input_args("--socket PATH [-p N,..] [-n N,..] [-d N,..] [-r N] [--text FILE]",
 			    options, ARRAY_LEN(options), argc, argv, &args, &args.help);

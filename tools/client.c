@@ -80,7 +80,7 @@ static void draw(const struct sluice_status_info *s)
 int client_ready(const char *verb, struct sluice *s)
 {
 	bool terminal = isatty(STDERR_FILENO), drawn = false;
-	struct sluice_status_info status;
+	struct sluice_status_info status = { .struct_size = sizeof(status) };
 	struct sluice_fault fault;
 	int rc;
 

@@ -478,6 +478,7 @@ static int ask_daemon(struct machine *m, const struct client_args *client)
 
 	if (rc)
 		return rc;
+	m->daemon.struct_size = sizeof(m->daemon);
 	if (sluice_get_status(s, &m->daemon, fallbacks, sizeof(fallbacks), &fault))
 		rc = client_fail("doctor", &fault);
 	m->daemon_asked = !rc;

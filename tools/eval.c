@@ -125,9 +125,9 @@ static int report(const struct args *args, uint32_t n_tokens, double nll)
 static int score(const struct args *args, struct sluice *s, const struct sluice_prompt *prompt)
 {
 	struct dump *dump = NULL;
-	struct sluice_model_info model;
+	struct sluice_model_info model = { .struct_size = sizeof(model) };
 	struct sluice_fault fault = { 0 };
-	struct sluice_done done = { 0 };
+	struct sluice_done done = { .struct_size = sizeof(done) };
 	double *logprobs = NULL;
 	struct err err = { 0 };
 	int rc = sluice_get_model(s, &model, NULL, 0, &fault);
@@ -168,7 +168,7 @@ static int score(const struct args *args, struct sluice *s, const struct sluice_
 int verb_eval(int argc, char **argv)
 {
 	struct args args = { 0 };
-	struct sluice_prompt prompt = { 0 };
+	struct sluice_prompt prompt = { .struct_size = sizeof(prompt) };
 	struct sluice *s = NULL;
 	void *owned = NULL;
 	int rc = input_args("--socket PATH --text FILE [options]", options, ARRAY_LEN(options),

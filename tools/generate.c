@@ -87,8 +87,10 @@ static bool grow(void **buf, size_t *room, size_t need, size_t size)
 	return true;
 }
 
-static int on_token(void *arg, uint32_t token, const char *text, size_t bytes)
+static int on_token(void *arg, const struct sluice_piece *piece)
 {
+	const char *text = piece->text;
+	size_t bytes = piece->bytes;
 	struct answer *a = arg;
 
 	if (!a->json) {
@@ -105,8 +107,8 @@ static int on_token(void *arg, uint32_t token, const char *text, size_t bytes)
 		return 1;
 	memcpy(a->text + a->bytes, text, bytes);
 	a->bytes += bytes;
-	if (token != SLUICE_NO_TOKEN)
-		a->tokens[a->n_tokens++] = token;
+	if (piece->token != SLUICE_NO_TOKEN)
+		a->tokens[a->n_tokens++] = piece->token;
 	return 0;
 }
 
@@ -228,6 +230,7 @@ static int print_json(const struct answer *a, const struct sluice_model_info *m,
 static struct sluice_settings take_settings(const struct args *args)
 {
 	return (struct sluice_settings){
+		.struct_size = sizeof(struct sluice_settings),
 		.max_tokens = args->max_tokens,
 		.flags = (args->raw ? SLUICE_RAW : 0) | (args->ignore_eog ? SLUICE_IGNORE_EOG : 0),
 		.temperature = args->temperature,
@@ -267,8 +270,8 @@ static int run(const struct args *args, const struct sluice_prompt *prompt)
 	struct sluice_settings settings = take_settings(args);
 	struct answer answer = { .json = args->json };
 	struct sluice_fault fault = { 0 };
-	struct sluice_model_info model;
-	struct sluice_done done = { 0 };
+	struct sluice_model_info model = { .struct_size = sizeof(model) };
+	struct sluice_done done = { .struct_size = sizeof(done) };
 	struct sluice *s;
 	int rc = client_open("generate", &args->client, &s);
 
@@ -295,7 +298,7 @@ out:
 int verb_generate(int argc, char **argv)
 {
 	struct args args = { 0 };
-	struct sluice_prompt prompt = { 0 };
+	struct sluice_prompt prompt = { .struct_size = sizeof(prompt) };
 	void *owned = NULL;
 	int rc = input_args("--socket PATH --prompt TEXT [options]", options, ARRAY_LEN(options),
 			    argc, argv, &args, &args.help);

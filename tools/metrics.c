@@ -340,7 +340,7 @@ static int write_all(const struct args *args, const struct sluice_status_info *d
 int verb_metrics(int argc, char **argv)
 {
 	static struct telemetry_snapshot machine;
-	struct sluice_status_info daemon;
+	struct sluice_status_info daemon = { .struct_size = sizeof(daemon) };
 	struct args args = { 0 };
 	struct err err = { 0 };
 	int rc = input_args("[--socket PATH] [--output FILE]", options, ARRAY_LEN(options), argc,

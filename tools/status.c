@@ -193,8 +193,8 @@ int verb_status(int argc, char **argv)
 {
 	char fallbacks[4096], path[4096];
 	struct args args = { 0 };
-	struct sluice_status_info status;
-	struct sluice_model_info model;
+	struct sluice_status_info status = { .struct_size = sizeof(status) };
+	struct sluice_model_info model = { .struct_size = sizeof(model) };
 	struct sluice_fault fault = { 0 };
 	struct sluice *s;
 	int rc = input_args("--socket PATH [--json]", options, ARRAY_LEN(options), argc, argv,

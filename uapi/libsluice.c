@@ -16,6 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "libsluice_structs.h"
 #include "libsluice_wire.h"
 
 #define CONNECT_SECONDS 10
@@ -160,8 +161,9 @@ static void copy_text(char *dst, size_t room, const struct sluice__reply *r)
 	dst[n] = '\0';
 }
 
-static int ask(struct sluice *s, uint16_t type, uint16_t reply_type, void *ret, size_t size,
-	       char *text, size_t room, struct sluice_fault *fault)
+/* @answer has room for what this library knows of the reply: kind->size bytes. */
+static int ask(struct sluice *s, uint16_t type, uint16_t reply_type, void *answer,
+	       const struct sluice__kind *kind, char *text, size_t room, struct sluice_fault *fault)
 {
 	struct sluice_query q = { .struct_size = sizeof(q) };
 	struct sluice__reply r;
@@ -171,7 +173,7 @@ static int ask(struct sluice *s, uint16_t type, uint16_t reply_type, void *ret, 
 		rc = expect(s, reply_type, &r, fault);
 	if (rc)
 		return rc;
-	sluice__copy_fixed(&r, ret, size);
+	sluice__copy_fixed(&r, answer, kind->size);
 	copy_text(text, room, &r);
 	sluice__drop_reply(&r);
 	return 0;
@@ -182,36 +184,57 @@ static int ask(struct sluice *s, uint16_t type, uint16_t reply_type, void *ret, 
 int sluice_get_model(struct sluice *s, struct sluice_model_info *ret, char *path, size_t len,
 		     struct sluice_fault *fault)
 {
-	int rc = ask(s, SLUICE_MODEL_INFO, SLUICE_MODEL, ret, sizeof(*ret), path, len, fault);
+	struct sluice_model_info m;
+	int rc = sluice__check_room(&sluice__model_kind, ret, fault);
 
+	if (!rc)
+		rc = ask(s, SLUICE_MODEL_INFO, SLUICE_MODEL, &m, &sluice__model_kind, path, len,
+			 fault);
 	if (rc)
 		return rc;
-	END_TEXT(ret->arch);
-	END_TEXT(ret->name);
+	END_TEXT(m.arch);
+	END_TEXT(m.name);
+	sluice__give(&sluice__model_kind, ret, &m);
 	return 0;
 }
 
 int sluice_get_status(struct sluice *s, struct sluice_status_info *ret, char *fallbacks, size_t len,
 		      struct sluice_fault *fault)
 {
-	int rc = ask(s, SLUICE_STATUS, SLUICE_STATUS_REPLY, ret, sizeof(*ret), fallbacks, len,
-		     fault);
+	struct sluice_status_info i;
+	int rc = sluice__check_room(&sluice__status_kind, ret, fault);
 
+	if (!rc)
+		rc = ask(s, SLUICE_STATUS, SLUICE_STATUS_REPLY, &i, &sluice__status_kind, fallbacks,
+			 len, fault);
 	if (rc)
 		return rc;
-	END_TEXT(ret->arch);
-	END_TEXT(ret->cpu);
-	END_TEXT(ret->io);
-	END_TEXT(ret->arena);
-	END_TEXT(ret->kv);
-	END_TEXT(ret->policy);
-	END_TEXT(ret->version);
-	END_TEXT(ret->model);
-	END_TEXT(ret->failure);
+	END_TEXT(i.arch);
+	END_TEXT(i.cpu);
+	END_TEXT(i.io);
+	END_TEXT(i.arena);
+	END_TEXT(i.kv);
+	END_TEXT(i.policy);
+	END_TEXT(i.version);
+	END_TEXT(i.model);
+	END_TEXT(i.failure);
+	END_TEXT(i.telemetry);
+	sluice__give(&sluice__status_kind, ret, &i);
 	return 0;
 }
 
 /* ---- requests ---- */
+
+/* The caller's prompt as a struct of this library. */
+static int take_prompt(const struct sluice_prompt *prompt, struct sluice_prompt *ret,
+		       struct sluice_fault *fault)
+{
+	int rc = sluice__take(&sluice__prompt_kind, ret, prompt, fault);
+
+	return rc ? rc
+		  : sluice__check_flags(ret->flags, SLUICE_CHAT | SLUICE_SPECIAL,
+					"flags of struct sluice_prompt", fault);
+}
 
 /* The two parts of a prompt's payload. */
 struct parts {
@@ -222,7 +245,7 @@ struct parts {
 
 static struct parts split_prompt(const struct sluice_prompt *p)
 {
-	struct parts parts = { .flags = p->flags & (SLUICE_CHAT | SLUICE_SPECIAL) };
+	struct parts parts = { .flags = p->flags };
 
 	if (p->tokens) {
 		parts.flags |= SLUICE_TOKENS_IN;
@@ -250,12 +273,15 @@ struct sinks {
 
 static int sink_token(struct sinks *k, const struct sluice__reply *r)
 {
+	struct sluice_piece piece = { .struct_size = sizeof(piece),
+				      .text = (const char *)r->payload,
+				      .bytes = r->payload_bytes };
 	struct sluice_token t;
 
 	sluice__copy_fixed(r, &t, sizeof(t));
-	return k->on_token
-		       ? k->on_token(k->arg, t.token, (const char *)r->payload, r->payload_bytes)
-		       : 0;
+	piece.token = t.token;
+	piece.index = t.index;
+	return k->on_token ? k->on_token(k->arg, &piece) : 0;
 }
 
 /* -EPROTO where the rows do not fit their payload, else what the callback says. */
@@ -286,14 +312,10 @@ static int sink_logprobs(struct sinks *k, const struct sluice__reply *r)
 static int finish(const struct sluice__reply *r, struct sluice_done *ret,
 		  struct sluice_fault *fault)
 {
-	struct sluice_done d;
-
-	sluice__copy_fixed(r, &d, sizeof(d));
-	if (ret)
-		*ret = d;
-	if (d.stop != SLUICE_STOP_ERROR)
+	sluice__copy_fixed(r, ret, sizeof(*ret));
+	if (ret->stop != SLUICE_STOP_ERROR)
 		return 0;
-	return sluice__fail_refused(fault, d.code, r->payload, r->payload_bytes);
+	return sluice__fail_refused(fault, ret->code, r->payload, r->payload_bytes);
 }
 
 /* Hands on replies until DONE. A callback that wants no more is not called again. */
@@ -336,57 +358,91 @@ static int run_request(struct sluice *s, struct sinks *k, struct sluice_done *re
 	return rc;
 }
 
-int sluice_generate(struct sluice *s, const struct sluice_prompt *prompt,
-		    const struct sluice_settings *settings, sluice_token_fn on_token, void *arg,
-		    struct sluice_done *ret, struct sluice_fault *fault)
+/* Sends @how for @p and hands on what comes. *done is set to the counts, to 0 where none came. */
+static int generate(struct sluice *s, const struct sluice_prompt *prompt,
+		    const struct sluice_settings *how, struct sinks *k, struct sluice_done *done,
+		    struct sluice_fault *fault)
 {
 	struct parts p = split_prompt(prompt);
 	struct sluice_generate g = {
 		.struct_size = sizeof(g),
-		.flags = p.flags | (settings->flags & (SLUICE_IGNORE_EOG | SLUICE_RAW)),
+		.flags = p.flags | how->flags,
 		.payload_bytes = p.a_bytes + p.b_bytes,
-		.max_tokens = settings->max_tokens,
-		.n_untimed = settings->n_untimed,
-		.temperature = settings->temperature,
-		.top_k = settings->top_k,
-		.top_p = settings->top_p,
-		.min_p = settings->min_p,
-		.seed = settings->seed,
+		.max_tokens = how->max_tokens,
+		.n_untimed = how->n_untimed,
+		.temperature = how->temperature,
+		.top_k = how->top_k,
+		.top_p = how->top_p,
+		.min_p = how->min_p,
+		.seed = how->seed,
 		.system_bytes = (uint32_t)p.a_bytes,
 	};
-	struct sinks k = { .on_token = on_token, .arg = arg };
-	int rc;
+	int rc =
+		sluice__send_request(s, SLUICE_GENERATE, &g, p.a, p.a_bytes, p.b, p.b_bytes, fault);
 
+	return rc ? rc : run_request(s, k, done, fault);
+}
+
+int sluice_generate(struct sluice *s, const struct sluice_prompt *prompt,
+		    const struct sluice_settings *settings, sluice_token_fn on_token, void *arg,
+		    struct sluice_done *ret, struct sluice_fault *fault)
+{
+	struct sinks k = { .on_token = on_token, .arg = arg };
+	struct sluice_settings how;
+	struct sluice_prompt p;
+	struct sluice_done done = { 0 };
+	int rc = ret ? sluice__check_room(&sluice__done_kind, ret, fault) : 0;
+
+	if (rc)
+		return rc;
+	rc = take_prompt(prompt, &p, fault);
+	if (!rc)
+		rc = sluice__take(&sluice__settings_kind, &how, settings, fault);
+	if (!rc)
+		rc = sluice__check_flags(how.flags, SLUICE_IGNORE_EOG | SLUICE_RAW,
+					 "flags of struct sluice_settings", fault);
+	if (!rc)
+		rc = generate(s, &p, &how, &k, &done, fault);
 	if (ret)
-		memset(ret, 0, sizeof(*ret));
-	rc = sluice__send_request(s, SLUICE_GENERATE, &g, p.a, p.a_bytes, p.b, p.b_bytes, fault);
-	return rc ? rc : run_request(s, &k, ret, fault);
+		sluice__give(&sluice__done_kind, ret, &done);
+	return rc;
+}
+
+/* As generate(), for the question @q, whose flags say what to send back. */
+static int score(struct sluice *s, const struct sluice_prompt *prompt, uint32_t flags,
+		 struct sinks *k, struct sluice_done *done, struct sluice_fault *fault)
+{
+	struct parts p = split_prompt(prompt);
+	struct sluice_score q = { .struct_size = sizeof(q),
+				  .flags = p.flags | flags,
+				  .payload_bytes = p.a_bytes + p.b_bytes };
+	int rc = sluice__send_request(s, SLUICE_SCORE, &q, p.a, p.a_bytes, p.b, p.b_bytes, fault);
+
+	return rc ? rc : run_request(s, k, done, fault);
 }
 
 int sluice_score(struct sluice *s, const struct sluice_prompt *prompt, sluice_logits_fn on_logits,
 		 void *arg, double **ret_logprobs, struct sluice_done *ret,
 		 struct sluice_fault *fault)
 {
-	struct parts p = split_prompt(prompt);
-	struct sluice_score q = { .struct_size = sizeof(q),
-				  .flags = p.flags,
-				  .payload_bytes = p.a_bytes + p.b_bytes };
 	double *logprobs = NULL;
 	struct sinks k = { .on_logits = on_logits,
 			   .arg = arg,
 			   .ret_logprobs = ret_logprobs ? &logprobs : NULL };
 	struct sluice_done done = { 0 };
-	int rc;
+	struct sluice_prompt p;
+	int rc = ret ? sluice__check_room(&sluice__done_kind, ret, fault) : 0;
 
-	if (on_logits)
-		q.flags |= SLUICE_LOGITS_OUT;
-	if (ret_logprobs)
-		q.flags |= SLUICE_LOGPROBS_OUT;
-	rc = sluice__send_request(s, SLUICE_SCORE, &q, p.a, p.a_bytes, p.b, p.b_bytes, fault);
+	if (rc)
+		return rc;
+	rc = take_prompt(prompt, &p, fault);
 	if (!rc)
-		rc = run_request(s, &k, &done, fault);
+		rc = score(s, &p,
+			   (on_logits ? SLUICE_LOGITS_OUT : 0) |
+				   (ret_logprobs ? SLUICE_LOGPROBS_OUT : 0),
+			   &k, &done, fault);
 	if (ret)
-		*ret = done;
+		sluice__give(&sluice__done_kind, ret, &done);
 	if (rc || !ret_logprobs) {
 		free(logprobs);
 		return rc;
@@ -425,12 +481,14 @@ static int convert(struct sluice *s, uint16_t type, uint16_t reply_type, uint32_
 int sluice_tokenize(struct sluice *s, const struct sluice_prompt *prompt, uint32_t **ret,
 		    size_t *ret_n, struct sluice_fault *fault)
 {
-	uint32_t flags = prompt->flags & (SLUICE_CHAT | SLUICE_SPECIAL);
+	struct sluice_prompt p;
 	size_t bytes = 0;
 	void *ids = NULL;
-	int rc = convert(s, SLUICE_TOKENIZE, SLUICE_TOKENS, flags, prompt->text, prompt->text_bytes,
-			 &ids, &bytes, fault);
+	int rc = take_prompt(prompt, &p, fault);
 
+	if (!rc)
+		rc = convert(s, SLUICE_TOKENIZE, SLUICE_TOKENS, p.flags, p.text, p.text_bytes, &ids,
+			     &bytes, fault);
 	if (rc)
 		return rc;
 	*ret = ids;
@@ -442,12 +500,14 @@ int sluice_detokenize(struct sluice *s, const uint32_t *tokens, size_t n, uint32
 		      char **ret, size_t *ret_bytes, struct sluice_fault *fault)
 {
 	void *text = NULL;
-	int rc;
+	int rc = sluice__check_flags(flags, SLUICE_RAW, "flags of sluice_detokenize()", fault);
 
+	if (rc)
+		return rc;
 	if (n > SLUICE_PAYLOAD_MAX / sizeof(uint32_t))
 		return sluice__fail(fault, -EFBIG, "too many tokens at once");
-	rc = convert(s, SLUICE_DETOKENIZE, SLUICE_TEXT, flags & SLUICE_RAW, tokens,
-		     n * sizeof(uint32_t), &text, ret_bytes, fault);
+	rc = convert(s, SLUICE_DETOKENIZE, SLUICE_TEXT, flags, tokens, n * sizeof(uint32_t), &text,
+		     ret_bytes, fault);
 	if (!rc)
 		*ret = text;
 	return rc;

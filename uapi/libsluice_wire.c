@@ -33,6 +33,7 @@ int sluice__fail(struct sluice_fault *fault, int error, const char *fmt, ...)
 		return error;
 	fault->error = error;
 	fault->code = 0;
+	memset(fault->reserved, 0, sizeof(fault->reserved));
 	va_start(ap, fmt);
 	vsnprintf(fault->text, sizeof(fault->text), fmt, ap);
 	va_end(ap);

@@ -7,8 +7,9 @@
  *
  *	if (sluice_connect("/run/sluiced/socket", &s, &fault))
  *		die(fault.text);
- *	struct sluice_prompt p = { .text = "Hello", .text_bytes = 5, .flags = SLUICE_CHAT };
- *	struct sluice_settings how = { .max_tokens = 64 };
+ *	struct sluice_prompt p = { .struct_size = sizeof(p), .flags = SLUICE_CHAT,
+ *				   .text = "Hello", .text_bytes = 5 };
+ *	struct sluice_settings how = { .struct_size = sizeof(how), .max_tokens = 64 };
  *	if (sluice_generate(s, &p, &how, print_token, NULL, NULL, &fault))
  *		die(fault.text);
  *	sluice_close(s);
@@ -17,6 +18,19 @@
  * *fault, which may be NULL. One request at a time per connection: calls on one struct sluice must
  * not overlap, except sluice_cancel(). Connections are independent of each other. Text is UTF-8.
  * After an error of the connection itself (-EPIPE, -EPROTO) only sluice_close() makes sense.
+ *
+ * Structs that the caller allocates start with struct_size, which the caller sets to sizeof of the
+ * struct (results too, before the call) and the library never changes; struct sluice_fault has
+ * reserved room instead. Structs only grow at their end, so programs and libraries of different
+ * ages work together:
+ *
+ *	program older than the library	what it does not know is 0 where the library reads, and not
+ *					written where the library answers
+ *	program newer than the library	what the library cannot answer reads 0; a field that it
+ *					does not know and that is not 0 is refused with -E2BIG
+ *
+ * A struct_size that no version had is refused with -EINVAL, unknown bits in flags with
+ * -EOPNOTSUPP. Reserved fields are 0.
  */
 #ifndef SLUICE_H
 #define SLUICE_H
@@ -32,9 +46,11 @@ extern "C" {
 
 struct sluice;
 
+/* Only written: needs no initial value. */
 struct sluice_fault {
-	int error;	/* -errno, as returned */
-	uint32_t code;	/* enum sluice_error_code where the daemon refused, else 0 */
+	int32_t error; /* -errno, as returned */
+	uint32_t code; /* enum sluice_error_code where the daemon refused, else 0 */
+	uint64_t reserved[7];
 	char text[512]; /* a sentence, NUL-terminated */
 };
 
@@ -62,19 +78,21 @@ int sluice_get_status(struct sluice *s, struct sluice_status_info *ret, char *fa
  * the call.
  */
 struct sluice_prompt {
+	uint32_t struct_size;
+	uint32_t flags;
 	const uint32_t *tokens; /* NULL: text */
 	size_t n_tokens;
 	const char *text;
 	size_t text_bytes;
 	const char *system; /* SLUICE_CHAT: system text, NUL-terminated, or NULL */
-	uint32_t flags;
 };
 
-/* How to answer; zero everywhere but max_tokens is greedy. */
+/* How to answer; zero everywhere but struct_size and max_tokens is greedy. */
 struct sluice_settings {
-	uint32_t max_tokens; /* cut to what the context holds */
-	uint32_t n_untimed;  /* the first so many prompt tokens stay out of the timings */
+	uint32_t struct_size;
 	uint32_t flags;	     /* SLUICE_IGNORE_EOG, SLUICE_RAW */
+	uint32_t max_tokens; /* cut to what the context holds */
+	uint32_t n_untimed;  /* this number of prompt tokens, from the first, is not timed */
 	float temperature;   /* 0: greedy */
 	uint32_t top_k;	     /* 0: off */
 	float top_p;	     /* 0 or 1: off */
@@ -84,10 +102,20 @@ struct sluice_settings {
 
 /*
  * A generated token and the text that became complete with it (@bytes may be 0; not
- * NUL-terminated). The last call may have SLUICE_NO_TOKEN and a rest of text. Returns 0 to go on;
- * anything else cancels (and is not called again).
+ * NUL-terminated). The last one may have SLUICE_NO_TOKEN and a rest of text. The library's: valid
+ * during the call. A field beyond struct_size is one that the library does not know yet.
  */
-typedef int (*sluice_token_fn)(void *arg, uint32_t token, const char *text, size_t bytes);
+struct sluice_piece {
+	uint32_t struct_size;
+	uint32_t token;
+	uint32_t index; /* counts from 0 */
+	uint32_t reserved;
+	const char *text;
+	size_t bytes;
+};
+
+/* Returns 0 to go on; anything else cancels (and is not called again). */
+typedef int (*sluice_token_fn)(void *arg, const struct sluice_piece *piece);
 
 /*
  * Generates. 0 when it ended by itself or was cancelled (ret->stop says which); @ret and @on_token

@@ -26,8 +26,16 @@
 #ifndef SLUICE_PROTO_H
 #define SLUICE_PROTO_H
 
-#include <assert.h>
 #include <stdint.h>
+
+/* Checks a layout wherever this is compiled: C99 has no word of its own for that. */
+#if defined(__cplusplus)
+#define SLUICE_LAYOUT(is_so, what) static_assert(is_so, what)
+#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+#define SLUICE_LAYOUT(is_so, what) _Static_assert(is_so, what)
+#else
+#define SLUICE_LAYOUT(is_so, what) extern char sluice_layout_is[(is_so) ? 1 : -1]
+#endif
 
 #define SLUICE_PROTO_MAGIC	 0x43554c53u /* "SLUC" */
 #define SLUICE_PROTO_VERSION	 1u	     /* what this header describes */
@@ -50,7 +58,7 @@ struct sluice_msg {
 	 */
 	uint64_t id;
 };
-static_assert(sizeof(struct sluice_msg) == 16, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_msg) == 16, "wire");
 
 #define SLUICE_MSG_FD 1u /* the payload is in the attached memfd */
 
@@ -117,7 +125,7 @@ struct sluice_hello {
 	uint32_t version_max;
 	char client[32]; /* name and version for the daemon's log; NUL-padded */
 };
-static_assert(sizeof(struct sluice_hello) == 48, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_hello) == 48, "wire");
 
 /* Its answer: the version both speak from here on, and the bounds of this connection. */
 struct sluice_welcome {
@@ -131,7 +139,7 @@ struct sluice_welcome {
 	uint32_t stall_seconds; /* a client that takes nothing for so long is dropped */
 	char server[32];	/* "sluiced 0.1.0" */
 };
-static_assert(sizeof(struct sluice_welcome) == 64, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_welcome) == 64, "wire");
 
 /* flags of GENERATE, SCORE, TOKENIZE and DETOKENIZE */
 #define SLUICE_TOKENS_IN    0x01u /* the payload is uint32_t ids, not text */
@@ -157,7 +165,7 @@ struct sluice_generate {
 	uint32_t system_bytes; /* CHAT: the first so many payload bytes are the system text */
 	uint32_t reserved;
 };
-static_assert(sizeof(struct sluice_generate) == 56, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_generate) == 56, "wire");
 
 /* id names the request to cancel: its DONE comes with SLUICE_STOP_CANCELLED. An id that is not open
  * (any more) is no error and gets no answer. */
@@ -165,7 +173,7 @@ struct sluice_cancel {
 	uint32_t struct_size;
 	uint32_t reserved;
 };
-static_assert(sizeof(struct sluice_cancel) == 8, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_cancel) == 8, "wire");
 
 /* Payload: the text or tokens to score. */
 struct sluice_score {
@@ -173,14 +181,14 @@ struct sluice_score {
 	uint32_t flags; /* TOKENS_IN | SPECIAL | LOGITS_OUT | LOGPROBS_OUT */
 	uint64_t payload_bytes;
 };
-static_assert(sizeof(struct sluice_score) == 16, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_score) == 16, "wire");
 
 /* MODEL_INFO and STATUS carry nothing but their header's fixed part. */
 struct sluice_query {
 	uint32_t struct_size;
 	uint32_t reserved;
 };
-static_assert(sizeof(struct sluice_query) == 8, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_query) == 8, "wire");
 
 /* TOKENIZE (text -> TOKENS) and DETOKENIZE (ids -> TEXT). */
 struct sluice_convert {
@@ -188,7 +196,7 @@ struct sluice_convert {
 	uint32_t flags; /* TOKENIZE: CHAT | SPECIAL; DETOKENIZE: RAW */
 	uint64_t payload_bytes;
 };
-static_assert(sizeof(struct sluice_convert) == 16, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_convert) == 16, "wire");
 
 /* ---- daemon -> client ---- */
 
@@ -198,7 +206,7 @@ struct sluice_accepted {
 	uint32_t max_tokens; /* as it will be held */
 	uint32_t n_ctx;
 };
-static_assert(sizeof(struct sluice_accepted) == 16, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_accepted) == 16, "wire");
 
 #define SLUICE_NO_TOKEN UINT32_MAX
 
@@ -214,7 +222,7 @@ struct sluice_token {
 	uint32_t reserved;
 	uint64_t payload_bytes;
 };
-static_assert(sizeof(struct sluice_token) == 24, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_token) == 24, "wire");
 
 enum sluice_stop {
 	SLUICE_STOP_EOG = 0,	   /* "stop": an end-of-generation token */
@@ -242,7 +250,7 @@ struct sluice_done {
 	uint64_t span_ns;    /* length of the timed part */
 	uint64_t payload_bytes;
 };
-static_assert(sizeof(struct sluice_done) == 96, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_done) == 96, "wire");
 
 /*
  * Rows of logits, in order, always in a memfd: n_rows * n_vocab floats, row i for prompt position
@@ -255,7 +263,7 @@ struct sluice_logits {
 	uint32_t n_vocab;
 	uint64_t payload_bytes;
 };
-static_assert(sizeof(struct sluice_logits) == 24, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_logits) == 24, "wire");
 
 /* Payload: doubles; entry i is the natural log-probability of prompt token i + 1 given 0..i. */
 struct sluice_logprobs {
@@ -263,7 +271,7 @@ struct sluice_logprobs {
 	uint32_t count;
 	uint64_t payload_bytes;
 };
-static_assert(sizeof(struct sluice_logprobs) == 16, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_logprobs) == 16, "wire");
 
 /* TOKENS: uint32_t ids. TEXT: bytes. */
 struct sluice_converted {
@@ -271,7 +279,7 @@ struct sluice_converted {
 	uint32_t reserved;
 	uint64_t payload_bytes;
 };
-static_assert(sizeof(struct sluice_converted) == 16, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_converted) == 16, "wire");
 
 #define SLUICE_MODEL_HAS_CHAT 1u /* SLUICE_CHAT works */
 
@@ -294,7 +302,7 @@ struct sluice_model_info {
 	char arch[32];
 	char name[128];
 };
-static_assert(sizeof(struct sluice_model_info) == 264, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_model_info) == 264, "wire");
 
 enum sluice_state { SLUICE_STATE_STARTING = 0, SLUICE_STATE_READY = 1, SLUICE_STATE_FAILED = 2 };
 
@@ -306,7 +314,7 @@ struct sluice_status_node {
 	uint32_t reserved;
 	uint64_t arena_bytes; /* of expert memory there, estimated from samples of pages */
 };
-static_assert(sizeof(struct sluice_status_node) == 24, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_status_node) == 24, "wire");
 #define SLUICE_STATUS_NODES 8
 
 /* Counters only grow while the daemon runs. Payload: fallbacks, one sentence a line. */
@@ -337,7 +345,7 @@ struct sluice_status_info {
 	struct sluice_status_node nodes[SLUICE_STATUS_NODES];
 	char telemetry[256]; /* "group=source" of each kind of measurement, by spaces */
 };
-static_assert(sizeof(struct sluice_status_info) == 40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256,
+SLUICE_LAYOUT(sizeof(struct sluice_status_info) == 40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256,
 	      "wire");
 
 /* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */
@@ -346,6 +354,6 @@ struct sluice_error {
 	uint32_t code; /* enum sluice_error_code */
 	uint64_t payload_bytes;
 };
-static_assert(sizeof(struct sluice_error) == 16, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_error) == 16, "wire");
 
 #endif

@@ -2,6 +2,7 @@
 /* daemon/serve/payload.c: see payload.h. */
 #include "serve/payload.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

@@ -8,6 +8,7 @@
  */
 #include "serve/serve.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>

@@ -12,17 +12,18 @@ struct heard {
 	struct sluice *cancel;
 };
 
-static int hear(void *arg, uint32_t token, const char *text, size_t bytes)
+static int hear(void *arg, const struct sluice_piece *piece)
 {
+	size_t bytes = piece->bytes;
 	struct heard *h = arg;
 
 	if (h->len + bytes < sizeof(h->text)) {
-		memcpy(h->text + h->len, text, bytes);
+		memcpy(h->text + h->len, piece->text, bytes);
 		h->len += bytes;
 		h->text[h->len] = '\0';
 	}
 	h->n_tokens++;
-	h->last = token;
+	h->last = piece->token;
 	if (h->cancel)
 		sluice_cancel(h->cancel);
 	return h->stop_after && h->n_tokens >= h->stop_after;
@@ -32,14 +33,17 @@ static struct heard heard;
 
 static struct sluice_prompt text_prompt(const char *text, uint32_t flags)
 {
-	return (struct sluice_prompt){ .text = text, .text_bytes = strlen(text), .flags = flags };
+	return (struct sluice_prompt){ .struct_size = sizeof(struct sluice_prompt),
+				       .flags = flags,
+				       .text = text,
+				       .text_bytes = strlen(text) };
 }
 
 static int generate(struct sluice *s, const char *text, uint32_t flags, uint32_t max_tokens,
 		    struct sluice_done *done)
 {
 	struct sluice_prompt p = text_prompt(text, flags);
-	struct sluice_settings how = { .max_tokens = max_tokens };
+	struct sluice_settings how = { .struct_size = sizeof(how), .max_tokens = max_tokens };
 
 	memset(&heard, 0, sizeof(heard));
 	return sluice_generate(s, &p, &how, hear, &heard, done, NULL);
@@ -48,7 +52,7 @@ static int generate(struct sluice *s, const char *text, uint32_t flags, uint32_t
 static void echo(void **state)
 {
 	struct sluice *s = client();
-	struct sluice_done done;
+	struct sluice_done done = { .struct_size = sizeof(done) };
 
 	assert_int_equal(sluice_daemon(s)->version, SLUICE_PROTO_VERSION);
 	assert_int_equal(sluice_daemon(s)->max_requests, SERVE_MAX_REQUESTS);
@@ -80,10 +84,12 @@ static void settings(void **state)
 {
 	struct sluice *s = client();
 	uint32_t ids[] = { 'a', FAKE_EOG, 'b' }, bad[] = { 'a', FAKE_VOCAB };
-	struct sluice_prompt p = { .tokens = ids, .n_tokens = 3 };
-	struct sluice_settings how = { .max_tokens = 3, .flags = SLUICE_IGNORE_EOG | SLUICE_RAW };
+	struct sluice_prompt p = { .struct_size = sizeof(p), .tokens = ids, .n_tokens = 3 };
+	struct sluice_settings how = { .struct_size = sizeof(how),
+				       .max_tokens = 3,
+				       .flags = SLUICE_IGNORE_EOG | SLUICE_RAW };
 	struct sluice_fault fault;
-	struct sluice_done done;
+	struct sluice_done done = { .struct_size = sizeof(done) };
 
 	memset(&heard, 0, sizeof(heard));
 	assert_int_equal(sluice_generate(s, &p, &how, hear, &heard, &done, &fault), 0);
@@ -107,8 +113,8 @@ static void settings(void **state)
 static void questions(void **state)
 {
 	struct sluice *s = client();
-	struct sluice_model_info model;
-	struct sluice_status_info status;
+	struct sluice_model_info model = { .struct_size = sizeof(model) };
+	struct sluice_status_info status = { .struct_size = sizeof(status) };
 	struct sluice_prompt p = text_prompt("ab", 0);
 	char text[256], *back;
 	uint32_t *ids;
@@ -141,9 +147,9 @@ static void long_payloads(void **state)
 {
 	enum { N = 60000 };
 	struct sluice *s = client();
-	struct sluice_settings how = { .max_tokens = 20 };
-	struct sluice_prompt p = { 0 };
-	struct sluice_done done;
+	struct sluice_settings how = { .struct_size = sizeof(how), .max_tokens = 20 };
+	struct sluice_prompt p = { .struct_size = sizeof(p) };
+	struct sluice_done done = { .struct_size = sizeof(done) };
 	struct sluice_fault fault;
 	uint32_t *ids = malloc(N * sizeof(*ids)), *again;
 	char *text = malloc(N), *back;
@@ -202,9 +208,9 @@ static void score(void **state)
 {
 	enum { N = 9000 }; /* several chunks; log-probabilities above 64 KiB */
 	struct sluice *s = client();
-	struct sluice_prompt p = { .n_tokens = N };
+	struct sluice_prompt p = { .struct_size = sizeof(p), .n_tokens = N };
 	struct rows rows = { 0 };
-	struct sluice_done done;
+	struct sluice_done done = { .struct_size = sizeof(done) };
 	double *logprobs;
 	uint32_t *ids = malloc(N * sizeof(*ids));
 
@@ -232,10 +238,12 @@ static void too_long(void **state)
 {
 	struct sluice *s = client();
 	uint32_t *ids = calloc(FAKE_CTX + 1, sizeof(*ids));
-	struct sluice_prompt p = { .tokens = ids, .n_tokens = FAKE_CTX + 1 };
-	struct sluice_settings how = { .max_tokens = 1 };
+	struct sluice_prompt p = { .struct_size = sizeof(p),
+				   .tokens = ids,
+				   .n_tokens = FAKE_CTX + 1 };
+	struct sluice_settings how = { .struct_size = sizeof(how), .max_tokens = 1 };
 	struct sluice_fault fault;
-	struct sluice_done done;
+	struct sluice_done done = { .struct_size = sizeof(done) };
 	char *text;
 
 	assert_int_equal(sluice_generate(s, &p, &how, NULL, NULL, &done, &fault), -EMSGSIZE);
@@ -249,7 +257,9 @@ static void too_long(void **state)
 	/* a text too long to be worth tokenising */
 	text = malloc(FAKE_CTX * 64 + 1);
 	memset(text, 'x', FAKE_CTX * 64 + 1);
-	p = (struct sluice_prompt){ .text = text, .text_bytes = FAKE_CTX * 64 + 1 };
+	p = text_prompt("", 0);
+	p.text = text;
+	p.text_bytes = FAKE_CTX * 64 + 1;
 	assert_int_equal(sluice_generate(s, &p, &how, NULL, NULL, &done, &fault), -EMSGSIZE);
 	free(text);
 	free(ids);
@@ -260,8 +270,8 @@ static void cancels(void **state)
 {
 	struct sluice *s = client();
 	struct sluice_prompt p = text_prompt("Hello", 0);
-	struct sluice_settings how = { .max_tokens = 50000 };
-	struct sluice_done done;
+	struct sluice_settings how = { .struct_size = sizeof(how), .max_tokens = 50000 };
+	struct sluice_done done = { .struct_size = sizeof(done) };
 
 	atomic_store(&fake.token_us, 200);
 	memset(&heard, 0, sizeof(heard));
@@ -284,9 +294,9 @@ static void engine_errors(void **state)
 {
 	struct sluice *s = client();
 	struct sluice_prompt p = text_prompt("Hello", 0);
-	struct sluice_settings how = { .max_tokens = 10 };
+	struct sluice_settings how = { .struct_size = sizeof(how), .max_tokens = 10 };
 	struct sluice_fault fault;
-	struct sluice_done done;
+	struct sluice_done done = { .struct_size = sizeof(done) };
 
 	atomic_store(&fake.fail_after, 4);
 	memset(&heard, 0, sizeof(heard));
