@@ -29,7 +29,7 @@ ifneq ($(wildcard /usr/include/systemd/sd-daemon.h),)
 LIBS += -lsystemd
 endif
 
-# Rooms in layer order: a room may use those to its left (tools/check-layers.sh holds it).
+# Rooms in layer order: a room may use those to its left (docs/architecture.md; make check-layers holds it).
 ROOMS := base kernels model telemetry store policy engine serve
 SRC_base := $(wildcard base/*.c)
 SRC_kernels := $(wildcard kernels/*.c kernels/cpu/*.c)

@@ -5,7 +5,7 @@ MODEL ?= models/demo-moe-q4_k_m.gguf
 PROMPT ?= What is the capital of France?
 FORM ?= chat
 
-.PHONY: setup run test check-layers check-format e2e unit-san help
+.PHONY: setup run test check-layers check-format check-scripts e2e unit-san help
 
 setup-%:
 	@scripts/setup.sh $*
@@ -15,10 +15,14 @@ run: setup-build
 	@scripts/run.sh $(O) '$(subst ','\'',$(MODEL))' '$(subst ','\'',$(PROMPT))' $(FORM)
 
 check-layers:
-	@scripts/check-layers.sh
+	@$(PYTHON) scripts/check_layers.py
 
 check-format:
 	@scripts/check-format.sh
+
+# what the checks themselves must find
+check-scripts:
+	@$(PYTHON) -m pytest -q -p no:cacheprovider tests/scripts
 
 e2e: all
 	@BUILD=$(O) SHARED=$(SHARED) $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e $(PYTEST_ARGS)
@@ -26,7 +30,7 @@ e2e: all
 # Everything that needs no special machine. Order: cheap checks first.
 test: setup-build setup-test
 	@$(MAKE) --no-print-directory WERROR=1 -j$$(nproc) all
-	@$(MAKE) --no-print-directory check-layers check-format
+	@$(MAKE) --no-print-directory check-layers check-format check-scripts
 	@$(MAKE) --no-print-directory WERROR=1 -j$$(nproc) unit-programs
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory SAN=address,undefined -j$$(nproc) unit-programs
