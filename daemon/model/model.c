@@ -41,16 +41,20 @@ int build_bad_tensor(const struct build *b, const struct gguf_tensor *t, const c
 		       (unsigned long long)gguf_tensor_at(b->g, t), t->name, reason);
 }
 
-/* The N of "blk.N.rest", or -1. */
+#define BLOCK_NONE INT64_MAX /* "blk." without a number that can be one: refused as a block */
+
+/* The N of "blk.N.rest", BLOCK_NONE where N is no such number, -1 for a tensor outside blocks. */
 static int64_t block_of(const char *name)
 {
 	char *end;
 	unsigned long n;
 
-	if (strncmp(name, "blk.", 4) || name[4] < '0' || name[4] > '9')
+	if (strncmp(name, "blk.", 4))
 		return -1;
+	if (name[4] < '0' || name[4] > '9')
+		return BLOCK_NONE;
 	n = strtoul(name + 4, &end, 10);
-	return *end == '.' && n < UINT32_MAX ? (int64_t)n : -1;
+	return *end == '.' && n < UINT32_MAX ? (int64_t)n : BLOCK_NONE;
 }
 
 static bool equals(struct gguf_str s, const char *text)
@@ -174,6 +178,32 @@ static int read_globals(struct build *b)
 			    m->n_vocab, &m->w[ROLE_OUTPUT]);
 }
 
+/*
+ * nextn_predict_layers takes blocks out of the main model, so each of them must show by its own
+ * tensors that it predicts: else a main layer would be left out without a word.
+ */
+static int check_prediction_blocks(const struct build *b)
+{
+	bool predicts[MODEL_MAX_LAYERS] = { false };
+
+	for (uint64_t i = 0; i < gguf_n_tensors(b->g); i++) {
+		const char *name = gguf_tensor(b->g, i)->name;
+		int64_t block = block_of(name);
+
+		if (block >= 0 && block < b->n_blocks && strstr(name, ".nextn."))
+			predicts[block] = true;
+	}
+	for (uint32_t i = b->m->n_layers; i < b->n_blocks; i++)
+		if (!predicts[i])
+			return build_bad_key(b, "nextn_predict_layers",
+					     "it takes block %u for a prediction block, but no "
+					     "tensor blk.%u.nextn.* is in the file: a main layer "
+					     "would be left out; the key must be the number of "
+					     "blocks with such tensors, or missing",
+					     i, i);
+	return 0;
+}
+
 /* True for tensors outside the blocks that would change the result of those we use. */
 static bool is_global_extra(const char *name)
 {
@@ -201,6 +231,10 @@ static int check_leftovers(const struct build *b)
 		const struct gguf_tensor *t = gguf_tensor(b->g, i);
 		int64_t block = block_of(t->name);
 
+		if (block == BLOCK_NONE)
+			return build_bad_tensor(b, t,
+						"\"blk.\" is not followed by the number of a "
+						"block, so no layer would use it");
 		if (block >= b->n_blocks)
 			return build_bad_tensor(b, t, "the file says it has %u blocks (%s)",
 						b->n_blocks, "block_count");
@@ -258,6 +292,8 @@ static int build(struct build *b)
 		rc = set_name(b);
 	if (!rc)
 		rc = build_hparams(b);
+	if (!rc)
+		rc = check_prediction_blocks(b);
 	if (!rc)
 		rc = build_schedule(b);
 	if (!rc)

@@ -341,6 +341,13 @@ value("schedule-other", "tensor blk.0.attn_qkv.weight: its shape is", "A.attenti
 value("schedule-contradicts", "but not by attention.recurrent_layers", "A.attention.head_count_kv", ARRAY,
       (U32, [2, 0, 0, 2]), HYBRID)
 value("nextn-all", "leave no main layer", "A.nextn_predict_layers", U32, 4, HYBRID)
+value("nextn-main-layer", "nextn_predict_layers: it takes block 3 for a prediction block, but no tensor blk.3.nextn.*",
+      "A.nextn_predict_layers", U32, 1, HYBRID)
+value("nextn-main-layer-attention", "nextn_predict_layers: it takes block 2 for a prediction block",
+      "A.nextn_predict_layers", U32, 1)
+value("nextn-one-too-many", "nextn_predict_layers: it takes block 3 for a prediction block",
+      "A.nextn_predict_layers", U32, 2, "mtp")
+value("nextn-none-said", "tensor blk.4.nextn.eh_proj.weight: not a part of qwen35moe", "A.nextn_predict_layers", U32, 0, "mtp")
 value("ssm-inner", "ssm.inner_size: 256 is not 4 value heads of 128", "A.ssm.inner_size", U32, 256, HYBRID)
 value("ssm-groups-3", "no multiple of 3 key heads", "A.ssm.group_count", U32, 3, HYBRID)
 value("ssm-conv-0", "ssm.conv_kernel: 0 is not between", "A.ssm.conv_kernel", U32, 0, HYBRID)
@@ -400,6 +407,28 @@ def _(d):
 @case("rope-factors", "tensor rope_freqs.weight: not a part of qwen3moe")
 def _(d):
     d.add("rope_freqs.weight", [32])
+
+
+@case("nextn-block-without", "nextn_predict_layers: it takes block 4 for a prediction block", "mtp")
+def _(d):
+    d.tensors = [t for t in d.tensors if ".nextn." not in t["name"]]
+    d.place()
+
+
+@case("nextn-block-empty", "nextn_predict_layers: it takes block 4 for a prediction block", "mtp")
+def _(d):
+    d.tensors = [t for t in d.tensors if not t["name"].startswith("blk.4.")]
+    d.place()
+
+
+@case("block-no-number", 'tensor blk.x.attn_q.weight: "blk." is not followed by the number of a block')
+def _(d):
+    d.add("blk.x.attn_q.weight", [256])
+
+
+@case("block-number-too-large", '"blk." is not followed by the number of a block')
+def _(d):
+    d.add("blk.4294967296.attn_q.weight", [256])
 
 
 @case("mtp-file", "only the multi-token-prediction block", "mtp")

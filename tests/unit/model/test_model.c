@@ -52,6 +52,7 @@ static const struct published published[] = {
 struct form {
 	uint32_t n_mtp;
 	bool merged, fused, legacy, dt_short, kv_array, vision;
+	bool mtp_unmarked; /* the prediction blocks lack their nextn tensors */
 };
 
 static void key(struct gguf_build *b, const struct published *p, const char *suffix, uint32_t v)
@@ -214,7 +215,7 @@ static void build_model(struct gguf_build *b, const struct published *p, const s
 		else
 			add_attention(b, p, f, i);
 		add_ffn(b, p, f, i);
-		if (i >= p->layers)
+		if (i >= p->layers && !f->mtp_unmarked)
 			tensor(b, i, "nextn.eh_proj.weight", QUANT_Q4_K, 2 * p->d, p->d, 1);
 	}
 	save(b);
@@ -515,12 +516,34 @@ static void test_optional_keys(void **state)
 	with_key(p, "vocab_size", GGUF_F32, &f, 4, "not an integer", NULL);
 }
 
+/* A count that would take main layers out of the model is refused, for every family. */
+static void test_hidden_layers(void **state)
+{
+	const struct form unmarked = { .n_mtp = 2, .mtp_unmarked = true };
+
+	for (unsigned i = 0; i < ARRAY_LEN(published); i++) {
+		struct gguf_build b = { 0 };
+		struct model *m = NULL;
+		struct err err = { 0 };
+		char words[64];
+
+		build_model(&b, &published[i], &unmarked);
+		assert_int_equal(model_open(b.path, &m, &err), -EINVAL);
+		snprintf(words, sizeof(words), "%s.nextn_predict_layers: it takes block %u",
+			 published[i].arch, published[i].layers);
+		if (!strstr(err.text, words))
+			fail_msg("\"%s\" lacks \"%s\"", err.text, words);
+		build_fini(&b);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fixtures),    cmocka_unit_test(test_details),
-		cmocka_unit_test(test_published),   cmocka_unit_test(test_merged_and_fused),
-		cmocka_unit_test(test_packed_rows), cmocka_unit_test(test_optional_keys),
+		cmocka_unit_test(test_fixtures),      cmocka_unit_test(test_details),
+		cmocka_unit_test(test_published),     cmocka_unit_test(test_merged_and_fused),
+		cmocka_unit_test(test_packed_rows),   cmocka_unit_test(test_optional_keys),
+		cmocka_unit_test(test_hidden_layers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
