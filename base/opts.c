@@ -2,6 +2,7 @@
 /* base/opts.c: see opts.h. */
 #include "base/opts.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdbool.h>
@@ -125,25 +126,86 @@ static const struct opt *find(const struct opt *table, size_t n, const char *wor
 	return NULL;
 }
 
-/* Takes argv[*i] and, where it wants one, its value. */
-static int parse_one(const struct opt *table, size_t n, int argc, char **argv, int *i, void *dst,
-		     struct err *err)
-{
-	const char *word = argv[*i], *equals = strchr(word, '=');
-	size_t len = equals ? (size_t)(equals - word) : strlen(word);
-	const struct opt *o = find(table, n, word, len);
-	const char *value = equals ? equals + 1 : NULL;
+/* argv[*i] while it is parsed: which option it is and where its value starts. */
+struct hit {
+	const struct opt *o;
+	const char *value; /* NULL: the next argument */
+	size_t len;	   /* of the name as it was written */
+};
 
-	if (!o)
-		return err_set(err, -EINVAL, "unknown option %.*s", (int)len, word);
-	if (o->type == OPT_FLAG && value)
-		return err_set(err, -EINVAL, "%s takes no value", o->name);
-	if (o->type != OPT_FLAG && !value) {
-		if (*i + 1 >= argc)
-			return err_set(err, -EINVAL, "%s needs a value (%s)", o->name, o->arg);
-		value = argv[++*i];
+/* "--name", "--name=value", "-n", "-n=value", or "-nvalue" where -n takes one. */
+static struct hit look_up(const struct opt *table, size_t n, const char *word)
+{
+	const char *equals = strchr(word, '=');
+	struct hit h = { .len = equals ? (size_t)(equals - word) : strlen(word) };
+
+	h.o = find(table, n, word, h.len);
+	if (h.o) {
+		h.value = equals ? equals + 1 : NULL;
+		return h;
 	}
-	return parse_value(o, value, dst, err);
+	if (word[1] == '-')
+		return h;
+	h.o = find(table, n, word, 2);
+	if (h.o && h.o->type == OPT_FLAG)
+		h.o = NULL;
+	if (h.o)
+		h.value = word + 2;
+	return h;
+}
+
+/* Takes argv[*i] and, where it wants one, its value. Sets the option's bit in *given. */
+static int parse_one(const struct opt *table, size_t n, int argc, char **argv, int *i, void *dst,
+		     uint64_t *given, struct err *err)
+{
+	const char *word = argv[*i];
+	struct hit h = look_up(table, n, word);
+
+	if (!h.o)
+		return err_set(err, -EINVAL, "unknown option %.*s", (int)h.len, word);
+	if (h.o->type == OPT_FLAG && h.value)
+		return err_set(err, -EINVAL, "%s takes no value", h.o->name);
+	if (h.o->type != OPT_FLAG && !h.value) {
+		if (*i + 1 >= argc)
+			return err_set(err, -EINVAL, "%s needs a value (%s)", h.o->name,
+				       h.o->arg ? h.o->arg : h.o->choices);
+		h.value = argv[++*i];
+	}
+	*given |= 1ull << (h.o - table);
+	if (h.o->given)
+		*(bool *)((char *)dst + h.o->given) = true;
+	return parse_value(h.o, h.value, dst, err);
+}
+
+/* The first option of the list @names ("--a|--b") that was given, or NULL. */
+static const struct opt *first_given(const struct opt *table, size_t n, const char *names,
+				     uint64_t given)
+{
+	for (size_t i = 0; i < n; i++)
+		if (given >> i & 1 && opts_choice(names, table[i].name) >= 0)
+			return &table[i];
+	return NULL;
+}
+
+/* Options that would do nothing beside (or without) others; who asks for help gets that. */
+static int check_pairs(const struct opt *table, size_t n, uint64_t given, struct err *err)
+{
+	if (first_given(table, n, "--help|--version", given))
+		return 0;
+	for (size_t i = 0; i < n; i++) {
+		const struct opt *o = &table[i], *other;
+
+		if (!(given >> i & 1))
+			continue;
+		if (o->needs && !first_given(table, n, o->needs, given))
+			return err_set(err, -EINVAL, "%s has no effect without %s", o->name,
+				       o->needs);
+		other = o->excludes ? first_given(table, n, o->excludes, given) : NULL;
+		if (other)
+			return err_set(err, -EINVAL, "%s and %s exclude each other", o->name,
+				       other->name);
+	}
+	return 0;
 }
 
 int opts_parse(const struct opt *table, size_t n, int argc, char **argv, void *dst,
@@ -151,7 +213,9 @@ int opts_parse(const struct opt *table, size_t n, int argc, char **argv, void *d
 {
 	bool only_words = false;
 	int n_words = 0, rc;
+	uint64_t given = 0;
 
+	assert(n <= OPTS_MAX);
 	for (size_t i = 0; i < n; i++) {
 		rc = table[i].def ? parse_value(&table[i], table[i].def, dst, err) : 0;
 		if (rc)
@@ -161,7 +225,7 @@ int opts_parse(const struct opt *table, size_t n, int argc, char **argv, void *d
 		if (!only_words && !strcmp(argv[i], "--")) {
 			only_words = true;
 		} else if (!only_words && argv[i][0] == '-' && argv[i][1]) {
-			rc = parse_one(table, n, argc, argv, &i, dst, err);
+			rc = parse_one(table, n, argc, argv, &i, dst, &given, err);
 			if (rc)
 				return rc;
 		} else if (!ret_n_words) {
@@ -172,7 +236,7 @@ int opts_parse(const struct opt *table, size_t n, int argc, char **argv, void *d
 	}
 	if (ret_n_words)
 		*ret_n_words = n_words;
-	return 0;
+	return check_pairs(table, n, given, err);
 }
 
 /* Words of @text from column HELP_COLUMN on, the cursor being at @column. */

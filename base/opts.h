@@ -37,13 +37,19 @@ struct opt {
 	const char *def;     /* parsed before the arguments; NULL: what the struct holds */
 	const char *help;    /* a sentence or more, wrapped by opts_help() */
 	int (*parse)(const char *text, void *field, struct err *err); /* OPT_CUSTOM */
+	/* Names of the same table, "--a|--b": what would be ignored is refused instead. */
+	const char *needs;    /* refused unless one of these is given too */
+	const char *excludes; /* refused beside any of these (one of the pair says it) */
+	size_t given;	      /* offset of a bool that tells whether it was given; 0: none */
 };
 
+#define OPTS_MAX 64 /* rows of a table */
+
 /*
- * Fills @dst with the defaults and then the arguments argv[1..]. "--name value" and "--name=value"
- * are alike; a later one wins. Returns 0 or -EINVAL and a sentence: unknown option, missing or bad
- * value, or a word that is no option while @ret_n_words is NULL. Otherwise words are moved to the
- * front (argv[1..*ret_n_words]).
+ * Fills @dst with the defaults and then the arguments argv[1..]. "--name value", "--name=value",
+ * "-n value" and "-nvalue" are alike; a later one wins. Returns 0 or -EINVAL and a sentence: unknown
+ * option, missing or bad value, options that do not go together, or a word that is no option while
+ * @ret_n_words is NULL. Otherwise words are moved to the front (argv[1..*ret_n_words]).
  */
 int opts_parse(const struct opt *table, size_t n, int argc, char **argv, void *dst,
 	       int *ret_n_words, struct err *err);

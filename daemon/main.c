@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "base/size.h"
+#include "base/stdfd.h"
 #include "engine/engine.h"
 #include "kernels/cpu/cpu.h"
 #include "model/model.h"
@@ -217,6 +218,8 @@ int main(int argc, char **argv)
 	struct options o;
 	int rc;
 
+	if (stdfd_open()) /* before anything is opened: nothing can be said where it fails */
+		return 1;
 	if (options_parse(argc, argv, &o, &err)) {
 		fprintf(stderr, "sluiced: %s\nsluiced --help lists the options\n", err.text);
 		return 2;

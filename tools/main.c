@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/stdfd.h"
 #include "tools/verbs.h"
 
 struct verb {
@@ -51,6 +52,8 @@ int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
 
+	if (stdfd_open()) /* before anything is opened: nothing can be said where it fails */
+		return EXIT_FAILED;
 	if (name && (!strcmp(name, "--help") || !strcmp(name, "-h")))
 		name = "help";
 	else if (name && !strcmp(name, "--version"))

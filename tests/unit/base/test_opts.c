@@ -14,9 +14,9 @@
 #include "base/opts.h"
 
 struct args {
-	bool flag;
-	const char *text;
-	uint32_t small, choice, custom;
+	bool flag, help, count_given;
+	const char *text, *name;
+	uint32_t small, choice, custom, count;
 	uint64_t large, size;
 	float share;
 };
@@ -42,6 +42,10 @@ static const struct opt table[] = {
 	{ "--share", NULL, OPT_FLOAT, AT(share), "X", 0, 1, .def = "0.5", .help = "A share." },
 	{ "--choice", NULL, OPT_CHOICE, AT(choice), .choices = "red|green", .help = "A colour." },
 	{ "--even", NULL, OPT_CUSTOM, AT(custom), "N", .parse = parse_even, .help = "Even." },
+	{ "--name", "-n", OPT_TEXT, AT(name), "TEXT", .needs = "--flag|--help", .help = "Of it." },
+	{ "--count", "-c", OPT_U32, AT(count), "N", .excludes = "--small|--name", .def = "7",
+	  .given = AT(count_given), .help = "Many." },
+	{ "--help", "-h", OPT_FLAG, AT(help), .help = "This." },
 };
 
 static struct args args;
@@ -95,6 +99,39 @@ static void words(void **state)
 	assert_int_equal(parse(false, "one"), -EINVAL);
 }
 
+static void attached_values(void **state)
+{
+	assert_int_equal(parse(true, "-s9 -f -nlong=name word"), 0);
+	assert_int_equal(args.small, 9);
+	assert_string_equal(args.name, "long=name");
+	assert_int_equal(n_words, 1);
+	assert_int_equal(parse(false, "-f -n-3"), 0);
+	assert_string_equal(args.name, "-3");
+	assert_int_equal(parse(false, "-s=8"), 0);
+	assert_int_equal(args.small, 8);
+	assert_int_equal(parse(false, "-s10"), -EINVAL);
+	assert_string_equal(err.text, "--small: 10 is not a number from 1 to 9");
+	assert_int_equal(parse(false, "-f1"), -EINVAL);
+	assert_string_equal(err.text, "unknown option -f1");
+}
+
+/* What would do nothing is refused; a default is not given by anybody. */
+static void pairs(void **state)
+{
+	assert_int_equal(parse(false, "--name x"), -EINVAL);
+	assert_string_equal(err.text, "--name has no effect without --flag|--help");
+	assert_int_equal(parse(false, "--name x --flag"), 0);
+	assert_int_equal(parse(false, "-h --name x -c1"), 0);
+	assert_true(args.help);
+	assert_int_equal(parse(false, "-c1 -s1"), -EINVAL);
+	assert_string_equal(err.text, "--count and --small exclude each other");
+	assert_int_equal(parse(false, "-s1"), 0);
+	assert_int_equal(args.count, 7);
+	assert_false(args.count_given);
+	assert_int_equal(parse(false, "-c7"), 0);
+	assert_true(args.count_given);
+}
+
 static void refusals(void **state)
 {
 	static const char *const lines[] = {
@@ -145,10 +182,9 @@ static void help(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_type),
-		cmocka_unit_test(words),
-		cmocka_unit_test(refusals),
-		cmocka_unit_test(help),
+		cmocka_unit_test(every_type),	   cmocka_unit_test(words),
+		cmocka_unit_test(attached_values), cmocka_unit_test(pairs),
+		cmocka_unit_test(refusals),	   cmocka_unit_test(help),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
