@@ -15,25 +15,58 @@
 extern "C" {
 #endif
 
-/* ggml type ids, as stored in files. Only types with a name in quant.c are known. */
-enum quant_id {
-	QUANT_F32 = 0,
-	QUANT_F16 = 1,
-	QUANT_Q4_0 = 2,
-	QUANT_Q4_1 = 3,
-	QUANT_Q5_0 = 6,
-	QUANT_Q5_1 = 7,
-	QUANT_Q8_0 = 8,
-	QUANT_Q2_K = 10,
-	QUANT_Q3_K = 11,
-	QUANT_Q4_K = 12,
-	QUANT_Q5_K = 13,
-	QUANT_Q6_K = 14,
-	QUANT_IQ4_NL = 20,
-	QUANT_IQ4_XS = 23,
-	QUANT_BF16 = 30,
-	QUANT_MXFP4 = 39,
-};
+/*
+ * Every format, written once: X(name, ggml type id as stored in files, weights per block, bytes per
+ * block, activation form). From it come the ids (QUANT_Q4_K), the sizes where a compiler needs them
+ * (QUANT_Q4_K_BYTES, quant_block_bytes()), and the table behind quant_format(). ACT_NONE: known, so
+ * that a file that holds it is measured and refused by name; nothing computes with it. An id that
+ * is missing has been withdrawn from ggml or is not known to us.
+ */
+/* clang-format off */
+#define QUANT_FORMATS(X)             \
+	X(F32, 0, 1, 4, ACT_F32)         \
+	X(F16, 1, 1, 2, ACT_F32)         \
+	X(Q4_0, 2, 32, 18, ACT_Q8_0)     \
+	X(Q4_1, 3, 32, 20, ACT_Q8_0)     \
+	X(Q5_0, 6, 32, 22, ACT_Q8_0)     \
+	X(Q5_1, 7, 32, 24, ACT_Q8_0)     \
+	X(Q8_0, 8, 32, 34, ACT_Q8_0)     \
+	X(Q8_1, 9, 32, 36, ACT_NONE)     \
+	X(Q2_K, 10, 256, 84, ACT_Q8_K)   \
+	X(Q3_K, 11, 256, 110, ACT_Q8_K)  \
+	X(Q4_K, 12, 256, 144, ACT_Q8_K)  \
+	X(Q5_K, 13, 256, 176, ACT_Q8_K)  \
+	X(Q6_K, 14, 256, 210, ACT_Q8_K)  \
+	X(Q8_K, 15, 256, 292, ACT_NONE)  \
+	X(IQ2_XXS, 16, 256, 66, ACT_NONE) \
+	X(IQ2_XS, 17, 256, 74, ACT_NONE) \
+	X(IQ3_XXS, 18, 256, 98, ACT_NONE) \
+	X(IQ1_S, 19, 256, 50, ACT_NONE)  \
+	X(IQ4_NL, 20, 32, 18, ACT_Q8_0)  \
+	X(IQ3_S, 21, 256, 110, ACT_NONE) \
+	X(IQ2_S, 22, 256, 82, ACT_NONE)  \
+	X(IQ4_XS, 23, 256, 136, ACT_Q8_K) \
+	X(I8, 24, 1, 1, ACT_NONE)        \
+	X(I16, 25, 1, 2, ACT_NONE)       \
+	X(I32, 26, 1, 4, ACT_NONE)       \
+	X(I64, 27, 1, 8, ACT_NONE)       \
+	X(F64, 28, 1, 8, ACT_NONE)       \
+	X(IQ1_M, 29, 256, 56, ACT_NONE)  \
+	X(BF16, 30, 1, 2, ACT_F32)       \
+	X(TQ1_0, 34, 256, 54, ACT_NONE)  \
+	X(TQ2_0, 35, 256, 66, ACT_NONE)  \
+	X(MXFP4, 39, 32, 17, ACT_Q8_0)   \
+	X(NVFP4, 40, 64, 36, ACT_NONE)   \
+	X(Q1_0, 41, 128, 18, ACT_NONE)   \
+	X(Q2_0, 42, 64, 18, ACT_NONE)
+/* clang-format on */
+
+#define QUANT_ID_(name, id, block, bytes, act) QUANT_##name = id,
+#define QUANT_SIZES_(name, id, block, bytes, act) \
+	QUANT_##name##_BLOCK = block, QUANT_##name##_BYTES = bytes,
+
+enum quant_id { QUANT_FORMATS(QUANT_ID_) };
+enum quant_size { QUANT_FORMATS(QUANT_SIZES_) };
 
 /* The form an activation vector takes before it is multiplied with weights of a format. */
 enum act_kind {

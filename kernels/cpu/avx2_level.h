@@ -350,22 +350,23 @@ FORCE_INLINE void group_rows(const struct matmul *m, size_t col, int cols, group
 		}                                                          \
 	}
 
-#define SUPER_FORMAT(T, t, form, size)                                                   \
-	ROWS_FUNCTION(super, t, form, size)                                              \
-	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to) \
-	{                                                                                \
-		unpack_##t(w, &to->super);                                               \
-	}                                                                                \
-	const struct avx2_format avx2_##t = { QUANT_##T, 256,		size,            \
+#define SUPER_FORMAT(T, t, form)                                                           \
+	ROWS_FUNCTION(super, t, form, QUANT_##T##_BYTES)                                   \
+	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to)   \
+	{                                                                                  \
+		unpack_##t(w, &to->super);                                                 \
+	}                                                                                  \
+	const struct avx2_format avx2_##t = { QUANT_##T, 256,		QUANT_##T##_BYTES, \
 					      rows_##t,	 unpack_to_##t, super_##form };
 
-#define GROUP_FORMAT(T, t, form, size)                                                    \
-	ROWS_FUNCTION(group, t, form, size)                                               \
-	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to)  \
-	{                                                                                 \
-		unpack_##t(w, blocks, &to->group);                                        \
-	}                                                                                 \
-	const struct avx2_format avx2_##t = { QUANT_##T,     32,	  size, rows_##t, \
-					      unpack_to_##t, group_##form };
+#define GROUP_FORMAT(T, t, form)                                                         \
+	ROWS_FUNCTION(group, t, form, QUANT_##T##_BYTES)                                 \
+	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to) \
+	{                                                                                \
+		unpack_##t(w, blocks, &to->group);                                       \
+	}                                                                                \
+	const struct avx2_format avx2_##t = { QUANT_##T,	 32,                     \
+					      QUANT_##T##_BYTES, rows_##t,               \
+					      unpack_to_##t,	 group_##form };
 
 #endif

@@ -75,25 +75,25 @@ FORCE_INLINE void unpack_values(uint32_t type, const uint8_t *w, unsigned blocks
 	g->min = _mm256_setzero_ps();
 }
 
-#define UNPACK_SIGNED(T, t, bytes)                                                       \
+#define UNPACK_SIGNED(T, t)                                                              \
 	FORCE_INLINE void unpack_##t(const uint8_t *w, unsigned blocks, struct group *g) \
 	{                                                                                \
-		unpack_values(QUANT_##T, w, blocks, bytes, g);                           \
-		g->d = halves(w, blocks, bytes, 0);                                      \
+		unpack_values(QUANT_##T, w, blocks, QUANT_##T##_BYTES, g);               \
+		g->d = halves(w, blocks, QUANT_##T##_BYTES, 0);                          \
 	}
-#define UNPACK_MIN(T, t, bytes)                                                          \
+#define UNPACK_MIN(T, t)                                                                 \
 	FORCE_INLINE void unpack_##t(const uint8_t *w, unsigned blocks, struct group *g) \
 	{                                                                                \
-		unpack_values(QUANT_##T, w, blocks, bytes, g);                           \
-		g->d = halves(w, blocks, bytes, 0);                                      \
-		g->min = halves(w, blocks, bytes, 2);                                    \
+		unpack_values(QUANT_##T, w, blocks, QUANT_##T##_BYTES, g);               \
+		g->d = halves(w, blocks, QUANT_##T##_BYTES, 0);                          \
+		g->min = halves(w, blocks, QUANT_##T##_BYTES, 2);                        \
 	}
-UNPACK_SIGNED(Q4_0, q4_0, 18)
-UNPACK_SIGNED(Q5_0, q5_0, 22)
-UNPACK_SIGNED(Q8_0, q8_0, 34)
-UNPACK_SIGNED(IQ4_NL, iq4_nl, 18)
-UNPACK_MIN(Q4_1, q4_1, 20)
-UNPACK_MIN(Q5_1, q5_1, 24)
+UNPACK_SIGNED(Q4_0, q4_0)
+UNPACK_SIGNED(Q5_0, q5_0)
+UNPACK_SIGNED(Q8_0, q8_0)
+UNPACK_SIGNED(IQ4_NL, iq4_nl)
+UNPACK_MIN(Q4_1, q4_1)
+UNPACK_MIN(Q5_1, q5_1)
 
 /* d = 2^(e - 128); e = 0 and 1 are subnormal */
 FORCE_INLINE void unpack_mxfp4(const uint8_t *w, unsigned blocks, struct group *g)
@@ -101,11 +101,11 @@ FORCE_INLINE void unpack_mxfp4(const uint8_t *w, unsigned blocks, struct group *
 	const __m256i two = _mm256_set1_epi32(2), tiny = _mm256_set1_epi32(0x200000);
 	uint8_t b[8] = { 0 };
 
-	unpack_values(QUANT_MXFP4, w, blocks, 17, g);
+	unpack_values(QUANT_MXFP4, w, blocks, QUANT_MXFP4_BYTES, g);
 #pragma GCC unroll 8
 	for (unsigned i = 0; i < 8; i++)
 		if (i < blocks)
-			b[i] = w[i * 17];
+			b[i] = w[i * QUANT_MXFP4_BYTES];
 
 	__m256i e = _mm256_setr_epi32(b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]);
 	__m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
@@ -114,10 +114,10 @@ FORCE_INLINE void unpack_mxfp4(const uint8_t *w, unsigned blocks, struct group *
 		_mm256_blendv_epi8(normal, _mm256_sllv_epi32(tiny, e), _mm256_cmpgt_epi32(two, e)));
 }
 
-GROUP_FORMAT(Q4_0, q4_0, GROUP_SIGNED, 18)
-GROUP_FORMAT(Q4_1, q4_1, GROUP_MIN, 20)
-GROUP_FORMAT(Q5_0, q5_0, GROUP_SIGNED, 22)
-GROUP_FORMAT(Q5_1, q5_1, GROUP_MIN, 24)
-GROUP_FORMAT(Q8_0, q8_0, GROUP_SIGNED, 34)
-GROUP_FORMAT(IQ4_NL, iq4_nl, GROUP_SIGNED, 18)
-GROUP_FORMAT(MXFP4, mxfp4, GROUP_SIGNED, 17)
+GROUP_FORMAT(Q4_0, q4_0, GROUP_SIGNED)
+GROUP_FORMAT(Q4_1, q4_1, GROUP_MIN)
+GROUP_FORMAT(Q5_0, q5_0, GROUP_SIGNED)
+GROUP_FORMAT(Q5_1, q5_1, GROUP_MIN)
+GROUP_FORMAT(Q8_0, q8_0, GROUP_SIGNED)
+GROUP_FORMAT(IQ4_NL, iq4_nl, GROUP_SIGNED)
+GROUP_FORMAT(MXFP4, mxfp4, GROUP_SIGNED)

@@ -22,29 +22,29 @@ struct scratch {
 };
 
 static const struct tile_format formats[] = {
-#define K(T, t, bytes, shift)                                                                      \
-	{                                                                                          \
-		QUANT_##T, 256, bytes, sizeof(struct act_k), avx512_unpack_##t, avx512_kernel_##t, \
-			avx512_row_##t, shift, false                                               \
+#define K(T, t, shift)                                                                      \
+	{                                                                                   \
+		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t, \
+			avx512_kernel_##t, avx512_row_##t, shift, false                     \
 	}
-#define B(T, t, bytes, kernel, min)                                            \
-	{                                                                      \
-		QUANT_##T, 32, bytes, sizeof(struct act_b), avx512_unpack_##t, \
-			avx512_kernel_##kernel, avx512_row_##t, 0, min         \
+#define B(T, t, kernel, min)                                                               \
+	{                                                                                  \
+		QUANT_##T, 32, QUANT_##T##_BYTES, sizeof(struct act_b), avx512_unpack_##t, \
+			avx512_kernel_##kernel, avx512_row_##t, 0, min                     \
 	}
-	K(Q4_K, q4_k, 144, AVX512_SHIFT_8),
-	K(Q6_K, q6_k, 210, 0),
-	K(Q5_K, q5_k, 176, AVX512_SHIFT_8),
-	K(Q2_K, q2_k, 84, AVX512_SHIFT_16),
-	K(Q3_K, q3_k, 110, 0),
-	K(IQ4_XS, iq4_xs, 136, 0),
-	B(Q8_0, q8_0, 34, block, false),
-	B(Q4_0, q4_0, 18, block, false),
-	B(Q4_1, q4_1, 20, block_min, true),
-	B(Q5_0, q5_0, 22, block, false),
-	B(Q5_1, q5_1, 24, block_min, true),
-	B(IQ4_NL, iq4_nl, 18, block, false),
-	B(MXFP4, mxfp4, 17, block, false),
+	K(Q4_K, q4_k, AVX512_SHIFT_8),
+	K(Q6_K, q6_k, 0),
+	K(Q5_K, q5_k, AVX512_SHIFT_8),
+	K(Q2_K, q2_k, AVX512_SHIFT_16),
+	K(Q3_K, q3_k, 0),
+	K(IQ4_XS, iq4_xs, 0),
+	B(Q8_0, q8_0, block, false),
+	B(Q4_0, q4_0, block, false),
+	B(Q4_1, q4_1, block_min, true),
+	B(Q5_0, q5_0, block, false),
+	B(Q5_1, q5_1, block_min, true),
+	B(IQ4_NL, iq4_nl, block, false),
+	B(MXFP4, mxfp4, block, false),
 #undef K
 #undef B
 };

@@ -135,10 +135,11 @@ static inline __attribute__((always_inline)) void row(const struct b_format *f, 
 	ROW_B_COLS(name, 4)                               \
 	const row_fn avx512_row_##name[ROW_COLS] = { name##_1, name##_2, name##_3, name##_4 };
 
-ROW_B(q8_0, .form = FORM_EIGHT, .bytes = 34, .qs = 2, .add = 128)
-ROW_B(q4_0, .form = FORM_NIBBLE, .bytes = 18, .qs = 2, .add = 120)
-ROW_B(q4_1, .form = FORM_NIBBLE, .bytes = 20, .qs = 4)
-ROW_B(q5_0, .form = FORM_FIVE, .bytes = 22, .qs = 6, .qh = 2, .add = 112)
-ROW_B(q5_1, .form = FORM_FIVE, .bytes = 24, .qs = 8, .qh = 4)
-ROW_B(iq4_nl, .form = FORM_TABLE, .bytes = 18, .qs = 2, .values = avx512_iq4_values())
-ROW_B(mxfp4, .form = FORM_TABLE, .bytes = 17, .qs = 1, .values = avx512_fp4_values())
+ROW_B(q8_0, .form = FORM_EIGHT, .bytes = QUANT_Q8_0_BYTES, .qs = 2, .add = 128)
+ROW_B(q4_0, .form = FORM_NIBBLE, .bytes = QUANT_Q4_0_BYTES, .qs = 2, .add = 120)
+ROW_B(q4_1, .form = FORM_NIBBLE, .bytes = QUANT_Q4_1_BYTES, .qs = 4)
+ROW_B(q5_0, .form = FORM_FIVE, .bytes = QUANT_Q5_0_BYTES, .qs = 6, .qh = 2, .add = 112)
+ROW_B(q5_1, .form = FORM_FIVE, .bytes = QUANT_Q5_1_BYTES, .qs = 8, .qh = 4)
+ROW_B(iq4_nl, .form = FORM_TABLE, .bytes = QUANT_IQ4_NL_BYTES, .qs = 2,
+      .values = avx512_iq4_values())
+ROW_B(mxfp4, .form = FORM_TABLE, .bytes = QUANT_MXFP4_BYTES, .qs = 1, .values = avx512_fp4_values())

@@ -59,9 +59,9 @@ static inline __attribute__((always_inline)) void group_q6_k(const uint8_t *w,
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++)
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
-	prefetch_ahead(w, 210 * (size_t)count);
+	prefetch_ahead(w, QUANT_Q6_K_BYTES * (size_t)count);
 #pragma GCC unroll 4
-	for (int i = 0; i < count; i++, at++, w += 210) {
+	for (int i = 0; i < count; i++, at++, w += QUANT_Q6_K_BYTES) {
 		const __m128i bytes = _mm_loadu_si128((const void *)(w + 192));
 		const __m256i scales = _mm256_cvtepi8_epi16(bytes);
 		__m512i q[4];
@@ -109,9 +109,9 @@ static inline __attribute__((always_inline)) void group_q2_k(const uint8_t *w,
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
 		m[c][0] = m[c][1] = m[c][2] = m[c][3] = _mm256_setzero_si256();
 	}
-	prefetch_ahead(w, 84 * (size_t)count);
+	prefetch_ahead(w, QUANT_Q2_K_BYTES * (size_t)count);
 #pragma GCC unroll 4
-	for (int i = 0; i < count; i++, at++, w += 84) {
+	for (int i = 0; i < count; i++, at++, w += QUANT_Q2_K_BYTES) {
 		const __m128i bytes = _mm_loadu_si128((const void *)w);
 		const __m128i minima = _mm_and_si128(_mm_srli_epi16(bytes, 4), low4);
 		const __m256i scales = _mm256_cvtepi8_epi16(_mm_and_si128(bytes, low4));
@@ -182,9 +182,9 @@ static inline __attribute__((always_inline)) void group_q3_k(const uint8_t *w,
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++)
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
-	prefetch_ahead(w, 110 * (size_t)count);
+	prefetch_ahead(w, QUANT_Q3_K_BYTES * (size_t)count);
 #pragma GCC unroll 4
-	for (int i = 0; i < count; i++, at++, w += 110) {
+	for (int i = 0; i < count; i++, at++, w += QUANT_Q3_K_BYTES) {
 		const __m256i scales = _mm256_cvtepi8_epi16(q3_scales(w + 96));
 		__m512i q[4];
 		uint16_t d;
@@ -206,6 +206,6 @@ static inline __attribute__((always_inline)) void group_q3_k(const uint8_t *w,
 		store_sums(out[c].sum + at - count, s[c]);
 }
 
-ROW_K(q6_k, group_q6_k, 210)
-ROW_K(q2_k, group_q2_k, 84)
-ROW_K(q3_k, group_q3_k, 110)
+ROW_K(q6_k, group_q6_k, QUANT_Q6_K_BYTES)
+ROW_K(q2_k, group_q2_k, QUANT_Q2_K_BYTES)
+ROW_K(q3_k, group_q3_k, QUANT_Q3_K_BYTES)

@@ -118,7 +118,7 @@ group_q45(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, i
 		__m512i q[4];
 
 		memcpy(&out->d[at], w, 4);
-		if (bytes == 144)
+		if (bytes == QUANT_Q4_K_BYTES)
 			q4_nibbles(w, q);
 		else
 			q5_values(w, q);
@@ -136,7 +136,7 @@ static inline __attribute__((always_inline)) void group_q4_k(const uint8_t *w,
 							     size_t at, int count,
 							     const struct row_sums *out)
 {
-	group_q45(w, x, cols, at, count, out, 144);
+	group_q45(w, x, cols, at, count, out, QUANT_Q4_K_BYTES);
 }
 
 static inline __attribute__((always_inline)) void group_q5_k(const uint8_t *w,
@@ -144,7 +144,7 @@ static inline __attribute__((always_inline)) void group_q5_k(const uint8_t *w,
 							     size_t at, int count,
 							     const struct row_sums *out)
 {
-	group_q45(w, x, cols, at, count, out, 176);
+	group_q45(w, x, cols, at, count, out, QUANT_Q5_K_BYTES);
 }
 
 /* eight 6-bit scales less 32 as words */
@@ -209,9 +209,9 @@ static inline __attribute__((always_inline)) void group_iq4_xs(const uint8_t *w,
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++)
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
-	prefetch_ahead(w, 136 * (size_t)count);
+	prefetch_ahead(w, QUANT_IQ4_XS_BYTES * (size_t)count);
 #pragma GCC unroll 4
-	for (int i = 0; i < count; i++, at++, w += 136) {
+	for (int i = 0; i < count; i++, at++, w += QUANT_IQ4_XS_BYTES) {
 		const __m256i sc = iq4_scales(w);
 		__m512i q[4];
 
@@ -226,6 +226,6 @@ static inline __attribute__((always_inline)) void group_iq4_xs(const uint8_t *w,
 		store_sums(out[c].sum + at - count, s[c]);
 }
 
-ROW_K(q4_k, group_q4_k, 144)
-ROW_K(q5_k, group_q5_k, 176)
-ROW_K(iq4_xs, group_iq4_xs, 136)
+ROW_K(q4_k, group_q4_k, QUANT_Q4_K_BYTES)
+ROW_K(q5_k, group_q5_k, QUANT_Q5_K_BYTES)
+ROW_K(iq4_xs, group_iq4_xs, QUANT_IQ4_XS_BYTES)

@@ -16,7 +16,7 @@
 #define SLUICE_KERNELS_CUDA_BLOCKS_CUH
 
 #include "kernels/cuda/ops.h"
-#include "kernels/quant.h"
+#include "kernels/cuda/quant.cuh"
 
 /* q[w] holds weights 4 w to 4 w + 3 of half 0, q[4 + w] those of half 1, the first in the lowest byte. */
 struct slice {
@@ -27,22 +27,8 @@ struct slice {
 
 /* What is known of a format when compiling. */
 template <int TYPE> struct block_shape {
-	static constexpr int bytes = TYPE == QUANT_Q4_0	    ? 18
-				     : TYPE == QUANT_Q4_1   ? 20
-				     : TYPE == QUANT_Q5_0   ? 22
-				     : TYPE == QUANT_Q5_1   ? 24
-				     : TYPE == QUANT_Q8_0   ? 34
-				     : TYPE == QUANT_Q2_K   ? 84
-				     : TYPE == QUANT_Q3_K   ? 110
-				     : TYPE == QUANT_Q4_K   ? 144
-				     : TYPE == QUANT_Q5_K   ? 176
-				     : TYPE == QUANT_Q6_K   ? 210
-				     : TYPE == QUANT_IQ4_NL ? 18
-				     : TYPE == QUANT_IQ4_XS ? 136
-							    : 17;
-	static constexpr bool big = TYPE == QUANT_Q2_K || TYPE == QUANT_Q3_K ||
-				    TYPE == QUANT_Q4_K || TYPE == QUANT_Q5_K ||
-				    TYPE == QUANT_Q6_K || TYPE == QUANT_IQ4_XS;
+	static constexpr int bytes = quant_shape((uint32_t)TYPE).bytes;
+	static constexpr bool big = quant_shape((uint32_t)TYPE).block == 256;
 	static constexpr int slices = big ? 8 : 1;
 	static constexpr bool minima = TYPE == QUANT_Q4_1 || TYPE == QUANT_Q5_1 ||
 				       TYPE == QUANT_Q2_K || TYPE == QUANT_Q4_K ||

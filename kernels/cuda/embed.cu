@@ -9,7 +9,7 @@
  */
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
-#include "kernels/quant.h"
+#include "kernels/cuda/quant.cuh"
 
 #include <errno.h>
 
@@ -187,39 +187,17 @@ static __global__ void embed_kernel(struct embed_args a)
 			id < a.vocab ? embed_weight(a, a.table + id * a.row_bytes, i) : 0.0f;
 }
 
-/* Weights and bytes of a block; -ENOTSUP for what is not computed with */
-static int embed_format(uint32_t type, unsigned *block, unsigned *bytes)
-{
-	static const struct {
-		uint32_t type;
-		unsigned block, bytes;
-	} formats[] = {
-		{ QUANT_F32, 1, 4 },	  { QUANT_F16, 1, 2 },	    { QUANT_BF16, 1, 2 },
-		{ QUANT_Q4_0, 32, 18 },	  { QUANT_Q4_1, 32, 20 },   { QUANT_Q5_0, 32, 22 },
-		{ QUANT_Q5_1, 32, 24 },	  { QUANT_Q8_0, 32, 34 },   { QUANT_Q2_K, 256, 84 },
-		{ QUANT_Q3_K, 256, 110 }, { QUANT_Q4_K, 256, 144 }, { QUANT_Q5_K, 256, 176 },
-		{ QUANT_Q6_K, 256, 210 }, { QUANT_IQ4_NL, 32, 18 }, { QUANT_IQ4_XS, 256, 136 },
-		{ QUANT_MXFP4, 32, 17 },
-	};
-
-	for (const auto &f : formats) {
-		if (f.type != type)
-			continue;
-		*block = f.block;
-		*bytes = f.bytes;
-		return 0;
-	}
-	return -ENOTSUP;
-}
-
 int cuda_embed(cuda_stream stream, uint32_t type, const void *table, size_t row_bytes, size_t n,
 	       size_t vocab, const uint32_t *ids, size_t tokens, float *out)
 {
-	struct embed_args a = { type, (const uint8_t *)table, row_bytes, n, vocab, ids, out, 0, 0 };
-	const int r = embed_format(type, &a.block, &a.bytes);
+	const struct quant_shape shape = quant_shape(type);
+	struct embed_args a = {
+		type,	    (const uint8_t *)table, row_bytes, n, vocab, ids, out, shape.block,
+		shape.bytes
+	};
 
-	if (r)
-		return r;
+	if (shape.act == ACT_NONE)
+		return -ENOTSUP;
 	if (n == 0 || n % a.block || n > (size_t)65535 * EMBED_THREADS || tokens > INT32_MAX)
 		return -EINVAL;
 	if (tokens == 0)
