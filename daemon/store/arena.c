@@ -27,8 +27,8 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "base/num.h"
-#include "store/hugetlb.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -139,23 +139,23 @@ int arena_where(const struct arena *a, uint64_t offset, uint64_t bytes, unsigned
 
 static void explain_no_hugetlb(struct arena *a, uint64_t pages, int error)
 {
-	struct hugetlb_pool pool;
+	struct limits pool;
 
-	hugetlb_read_pool(&pool);
-	if (error == ENOMEM && pool.available < pages)
+	limits_read(NULL, &pool);
+	if (error == ENOMEM && pool.huge_free < pages)
 		note(a,
 		     "no hugetlb pages: %llu of 2 MiB needed, %llu free (echo %llu > "
 		     "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages reserves them)",
-		     (unsigned long long)pages, (unsigned long long)pool.available,
-		     (unsigned long long)(pool.total + pages - pool.available));
+		     (unsigned long long)pages, (unsigned long long)pool.huge_free,
+		     (unsigned long long)(pool.huge_total + pages - pool.huge_free));
 	else
 		note(a, "no hugetlb pages: %s", strerror(error));
 }
 
 /* True, or why not in a->fallback. */
-static bool try_hugetlb(struct arena *a, uint64_t bytes, bool spread)
+static bool try_hugetlb(struct arena *a, uint64_t bytes, bool spread, bool bounded)
 {
-	uint64_t rounded = align_up(bytes, HUGETLB_BYTES);
+	uint64_t rounded = align_up(bytes, LIMITS_HUGE_PAGE);
 	void *base = MAP_FAILED;
 	int fd, error;
 
@@ -169,7 +169,7 @@ static bool try_hugetlb(struct arena *a, uint64_t bytes, bool spread)
 	a->bytes = rounded;
 	if (spread)
 		interleave(a);
-	if (hugetlb_cgroup_limited() && fallocate(fd, 0, 0, (off_t)rounded)) {
+	if (bounded && fallocate(fd, 0, 0, (off_t)rounded)) {
 		note(a, "no hugetlb pages: the control group's hugetlb limit is below %llu bytes",
 		     (unsigned long long)rounded);
 		munmap(base, rounded);
@@ -177,14 +177,14 @@ static bool try_hugetlb(struct arena *a, uint64_t bytes, bool spread)
 		return false;
 	}
 	a->fd = fd;
-	a->page_bytes = HUGETLB_BYTES;
+	a->page_bytes = LIMITS_HUGE_PAGE;
 	a->pages = ARENA_HUGETLB;
 	return true;
 out_fail:
 	error = errno;
 	if (fd >= 0)
 		close(fd);
-	explain_no_hugetlb(a, rounded / HUGETLB_BYTES, error);
+	explain_no_hugetlb(a, rounded / LIMITS_HUGE_PAGE, error);
 	return false;
 }
 
@@ -203,7 +203,7 @@ static bool thp_off(void)
 
 static int try_anonymous(struct arena *a, uint64_t bytes, bool huge)
 {
-	uint64_t rounded = align_up(bytes, HUGETLB_BYTES), room = rounded + HUGETLB_BYTES;
+	uint64_t rounded = align_up(bytes, LIMITS_HUGE_PAGE), room = rounded + LIMITS_HUGE_PAGE;
 	uint8_t *base = mmap(NULL, room, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	uint64_t head;
@@ -211,18 +211,18 @@ static int try_anonymous(struct arena *a, uint64_t bytes, bool huge)
 	if (base == MAP_FAILED)
 		return -errno;
 	/* aligned to a huge page: cut off what is before and after */
-	head = align_up((uintptr_t)base, HUGETLB_BYTES) - (uintptr_t)base;
+	head = align_up((uintptr_t)base, LIMITS_HUGE_PAGE) - (uintptr_t)base;
 	if (head)
 		munmap(base, head);
-	if (HUGETLB_BYTES - head)
-		munmap(base + head + rounded, HUGETLB_BYTES - head);
+	if (LIMITS_HUGE_PAGE - head)
+		munmap(base + head + rounded, LIMITS_HUGE_PAGE - head);
 	a->base = base + head;
 	a->bytes = rounded;
 	a->pages = ARENA_4K;
 	a->page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
 	if (huge && !thp_off() && !madvise(a->base, rounded, MADV_HUGEPAGE)) {
 		a->pages = ARENA_THP;
-		a->page_bytes = HUGETLB_BYTES;
+		a->page_bytes = LIMITS_HUGE_PAGE;
 		return 0;
 	}
 	madvise(a->base, rounded, MADV_NOHUGEPAGE); /* what we say is what we have */
@@ -235,7 +235,7 @@ static int try_anonymous(struct arena *a, uint64_t bytes, bool huge)
 int arena_create(const struct arena_config *config, struct arena **ret, struct err *err)
 {
 	uint64_t bytes = config->bytes ? config->bytes : 1;
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	struct limits limits;
 	struct arena *a;
 	int rc;
 
@@ -247,7 +247,9 @@ int arena_create(const struct arena_config *config, struct arena **ret, struct e
 		return err_set(err, -ENOMEM, "no memory");
 	a->fd = -1;
 	a->n_nodes = 1;
-	if (config->best != ARENA_HUGETLB || !try_hugetlb(a, bytes, config->interleave)) {
+	limits_read(NULL, &limits);
+	if (config->best != ARENA_HUGETLB ||
+	    !try_hugetlb(a, bytes, config->interleave, limits.huge_room_bytes != LIMITS_UNKNOWN)) {
 		rc = try_anonymous(a, bytes, config->best != ARENA_4K);
 		if (rc) {
 			free(a);
@@ -259,7 +261,7 @@ int arena_create(const struct arena_config *config, struct arena **ret, struct e
 	}
 	madvise(a->base, a->bytes, MADV_DONTDUMP);
 	a->n_wanted = config->prefault_threads ? config->prefault_threads
-					       : (unsigned)u64_max(1, (uint64_t)cores / 2);
+					       : (unsigned)u64_max(1, limits.cpus / 2);
 	a->n_wanted = (unsigned)u64_min(a->n_wanted, MAX_PREFAULT);
 	*ret = a;
 	return 0;

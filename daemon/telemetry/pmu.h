@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "telemetry/fs.h"
+#include "base/fs.h"
 #include "telemetry/telemetry.h"
 
 struct pmu_counter {

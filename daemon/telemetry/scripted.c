@@ -23,8 +23,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "base/num.h"
-#include "telemetry/fs.h"
 #include "telemetry/telemetry.h"
 
 #define MAX_SCRIPT_BYTES (4u << 20)

@@ -8,8 +8,10 @@
 
 #include <stdint.h>
 
-#include "telemetry/fs.h"
+#include "base/fs.h"
 #include "telemetry/telemetry.h"
+
+_Static_assert(FS_UNKNOWN == TELEMETRY_UNKNOWN, "a file that says nothing is an unknown value");
 
 #define SYSFS_PCI_DEPTH 16
 

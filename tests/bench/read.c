@@ -26,11 +26,11 @@
 
 #include "base/clock.h"
 #include "base/futex.h"
+#include "base/limits.h"
 #include "base/num.h"
 #include "base/opts.h"
 #include "model/gguf.h"
 #include "store/arena.h"
-#include "store/hugetlb.h"
 #include "store/reader.h"
 
 #define POOL	   "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
@@ -146,18 +146,18 @@ static void restore_pool(void)
 
 static int grow_pool(uint64_t bytes, struct err *err)
 {
-	uint64_t pages = div_ceil(bytes, HUGETLB_BYTES) + 8;
-	struct hugetlb_pool pool;
+	uint64_t pages = div_ceil(bytes, LIMITS_HUGE_PAGE) + 8;
+	struct limits pool;
 	int rc;
 
-	hugetlb_read_pool(&pool);
-	if (pool.available >= pages)
+	limits_read(NULL, &pool);
+	if (pool.huge_free >= pages)
 		return 0;
-	pool_before = (unsigned)pool.total;
-	rc = write_pool((unsigned)(pool.total + pages));
+	pool_before = (unsigned)pool.huge_total;
+	rc = write_pool((unsigned)(pool.huge_total + pages));
 	pool_grown = !rc;
-	hugetlb_read_pool(&pool);
-	if (rc || pool.available < pages)
+	limits_read(NULL, &pool);
+	if (rc || pool.huge_free < pages)
 		return err_set(err, -ENOMEM, "%s: no %llu huge pages (--pages 4k needs none)", POOL,
 			       (unsigned long long)pages);
 	return 0;

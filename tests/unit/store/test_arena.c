@@ -18,9 +18,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "base/num.h"
 #include "store/arena.h"
-#include "store/hugetlb.h"
 
 #define POOL "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 #define MIB  (1ull << 20)
@@ -34,7 +34,7 @@ static struct arena *make(uint64_t bytes, enum arena_pages best)
 	if (arena_create(&c, &a, &err))
 		fail_msg("%s", err.text);
 	assert_true(arena_bytes(a) >= bytes);
-	assert_int_equal((uintptr_t)arena_base(a) % HUGETLB_BYTES, 0);
+	assert_int_equal((uintptr_t)arena_base(a) % LIMITS_HUGE_PAGE, 0);
 	assert_int_equal(arena_bytes(a) % arena_page_bytes(a), 0);
 	assert_true(arena_nodes(a) >= 1);
 	return a;
@@ -91,7 +91,7 @@ static void test_forced_kinds(void **state)
 			assert_non_null(strstr(arena_fallback(a), "transparent"));
 		assert_string_equal(arena_pages_name(arena_pages(a)), names[arena_pages(a)]);
 		assert_int_equal(arena_page_bytes(a),
-				 arena_pages(a) == ARENA_4K ? 4096 : HUGETLB_BYTES);
+				 arena_pages(a) == ARENA_4K ? 4096 : LIMITS_HUGE_PAGE);
 		check_prefault(a);
 		arena_destroy(a);
 	}
@@ -100,18 +100,18 @@ static void test_forced_kinds(void **state)
 /* More than the pool can hold, whatever is in it: a fallback with the numbers and the command. */
 static void test_pool_too_small(void **state)
 {
-	struct hugetlb_pool pool;
+	struct limits pool;
 	char needed[64], command[64];
 	struct arena *a;
 	uint64_t pages;
 
-	hugetlb_read_pool(&pool);
-	pages = pool.available + 100000;
-	a = make(pages * HUGETLB_BYTES, ARENA_HUGETLB);
+	limits_read(NULL, &pool);
+	pages = pool.huge_free + 100000;
+	a = make(pages * LIMITS_HUGE_PAGE, ARENA_HUGETLB);
 	assert_int_not_equal(arena_pages(a), ARENA_HUGETLB);
 	snprintf(needed, sizeof(needed), "%llu of 2 MiB needed", (unsigned long long)pages);
 	snprintf(command, sizeof(command), "echo %llu >",
-		 (unsigned long long)(pool.total + 100000));
+		 (unsigned long long)(pool.huge_total + 100000));
 	assert_non_null(strstr(arena_fallback(a), needed));
 	assert_non_null(strstr(arena_fallback(a), command));
 	((uint8_t *)arena_base(a))[arena_bytes(a) - 1] = 1; /* no SIGBUS */
@@ -148,21 +148,21 @@ static void restore_pool(unsigned before)
 /* With the pool as it is, which may not be changed: 40 MiB are huge pages, all or none. */
 static void check_pool_as_it_is(void)
 {
-	struct hugetlb_pool pool;
+	struct limits pool;
 	struct arena *a;
 
 	print_message("%s cannot be written (no root): the pool is tested as it is\n", POOL);
-	hugetlb_read_pool(&pool);
+	limits_read(NULL, &pool);
 	a = make(40 * MIB, ARENA_HUGETLB);
-	assert_int_equal(arena_pages(a) == ARENA_HUGETLB, pool.available >= 20);
-	assert_int_equal(!arena_fallback(a)[0], pool.available >= 20);
+	assert_int_equal(arena_pages(a) == ARENA_HUGETLB, pool.huge_free >= 20);
+	assert_int_equal(!arena_fallback(a)[0], pool.huge_free >= 20);
 	check_prefault(a);
 	arena_destroy(a);
 }
 
 static void test_hugetlb(void **state)
 {
-	struct hugetlb_pool at_first, meanwhile;
+	struct limits at_first, meanwhile;
 	struct arena *a, *b;
 	unsigned before;
 
@@ -170,17 +170,17 @@ static void test_hugetlb(void **state)
 		check_pool_as_it_is();
 		return;
 	}
-	hugetlb_read_pool(&at_first);
+	limits_read(NULL, &at_first);
 	a = make(39 * MIB, ARENA_HUGETLB);
 	b = make(21 * MIB + 1, ARENA_HUGETLB);
-	hugetlb_read_pool(&meanwhile);
+	limits_read(NULL, &meanwhile);
 	restore_pool(before); /* what is in use stays */
 	assert_int_equal(arena_pages(a), ARENA_HUGETLB);
 	assert_string_equal(arena_fallback(a), "");
 	assert_int_equal(arena_bytes(a), 40 * MIB);
 	assert_int_equal(arena_bytes(b), 22 * MIB);
-	assert_true(at_first.available >= 40);
-	assert_true(at_first.available >= meanwhile.available + 31); /* promised to us */
+	assert_true(at_first.huge_free >= 40);
+	assert_true(at_first.huge_free >= meanwhile.huge_free + 31); /* promised to us */
 	check_prefault(a);
 	arena_destroy(b); /* never touched */
 	arena_destroy(a);
@@ -230,12 +230,14 @@ static int under_limit(const char *group)
 {
 	struct arena_config c = { .bytes = 16 * MIB };
 	struct arena *a, *small;
+	struct limits limits;
 	char text[32];
 
 	snprintf(text, sizeof(text), "%d", getpid());
 	if (!write_text(group, "cgroup.procs", text))
 		return 1;
-	if (!hugetlb_cgroup_limited())
+	limits_read(NULL, &limits);
+	if (limits.huge_room_bytes != 4 * MIB)
 		return 2;
 	if (arena_create(&c, &a, NULL) || arena_pages(a) == ARENA_HUGETLB ||
 	    !strstr(arena_fallback(a), "control group"))

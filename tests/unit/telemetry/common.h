@@ -3,7 +3,7 @@
 #ifndef SLUICE_TESTS_TELEMETRY_COMMON_H
 #define SLUICE_TESTS_TELEMETRY_COMMON_H
 
-#include "tree.h"
+#include "../tree.h"
 
 #include "telemetry/telemetry.h"
 

@@ -5,7 +5,7 @@
  * hangs, every value is unknown or in its range, and a value that cannot be is not shown.
  */
 #include "common.h"
-#include "telemetry/fs.h"
+#include "base/fs.h"
 #include "telemetry/perf.h"
 
 static struct telemetry_snapshot snap;

@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/telemetry/fs.h: small files of /sys and /proc below a root, and the numbers in them.
+ * base/fs.h: small files of /sys and /proc below a root, and the numbers in them.
  *
  * Paths are relative to the root, so that tests read recorded trees. Nothing a file holds is
- * trusted: sizes are bounded, a number is all digits or unknown, a FIFO does not block. Used by the
- * sources in this room only. Any thread; no state but one descriptor.
+ * trusted: sizes are bounded, a number is all digits or unknown, a FIFO does not block. Used by
+ * base/limits.c and by the telemetry sources. Any thread; no state but one descriptor.
  */
-#ifndef SLUICE_TELEMETRY_FS_H
-#define SLUICE_TELEMETRY_FS_H
+#ifndef SLUICE_BASE_FS_H
+#define SLUICE_BASE_FS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
-#define FS_PATH_MAX 512
+#define FS_PATH_MAX 4096
 #define FS_MAX_CPUS 8192
+#define FS_UNKNOWN  UINT64_MAX
 
 struct fs {
 	int dir; /* the root, -1: closed */
@@ -29,7 +31,10 @@ void fs_close(struct fs *fs);
 ssize_t fs_text(const struct fs *fs, char *buf, size_t room, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 
-/* The number that is the whole file, or TELEMETRY_UNKNOWN. */
+/* A file to be read line by line, or NULL. The caller closes it. */
+FILE *fs_stream(const struct fs *fs, const char *path);
+
+/* The number that is the whole file, or FS_UNKNOWN. */
 uint64_t fs_u64(const struct fs *fs, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* The same for small numbers that may be negative in the file: [0, @most], else -1. */

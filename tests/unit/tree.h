@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tests/unit/telemetry/tree.h: recorded machines. A file trees/NAME.tree becomes a folder in /tmp:
+ * tests/unit/tree.h: recorded machines. A file telemetry/trees/NAME.tree becomes a folder in /tmp:
  *
  *	path = content of one line
  *	path -> target of a symbolic link
  *	path:			the lines that follow and begin with "| " are the content
  *	# comment
  *
- * Included by the tests of this folder only; each is one program. Removed again by tree_remove().
+ * tree_empty() starts with nothing; tree_text() adds files. Included by tests, each of which is one
+ * program. Removed again by tree_remove().
  */
-#ifndef SLUICE_TESTS_TELEMETRY_TREE_H
-#define SLUICE_TESTS_TELEMETRY_TREE_H
+#ifndef SLUICE_TESTS_TREE_H
+#define SLUICE_TESTS_TREE_H
 
 #include <setjmp.h>
 #include <stdarg.h>

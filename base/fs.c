@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/telemetry/fs.c: reads small files below a root. See fs.h.
+ * base/fs.c: reads small files below a root. See fs.h.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -11,9 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "base/num.h"
-#include "telemetry/fs.h"
-#include "telemetry/telemetry.h"
 
 #define MAX_NAMES 4096
 
@@ -77,6 +76,16 @@ ssize_t fs_text(const struct fs *fs, char *buf, size_t room, const char *fmt, ..
 	return n;
 }
 
+FILE *fs_stream(const struct fs *fs, const char *path)
+{
+	int fd = openat(fs->dir, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+
+	if (!f && fd >= 0)
+		close(fd);
+	return f;
+}
+
 uint64_t fs_u64(const struct fs *fs, const char *fmt, ...)
 {
 	char text[64];
@@ -87,7 +96,7 @@ uint64_t fs_u64(const struct fs *fs, const char *fmt, ...)
 	va_start(ap, fmt);
 	n = text_at(fs, text, sizeof(text), fmt, ap);
 	va_end(ap);
-	return n > 0 && text_u64(text, &value) ? value : TELEMETRY_UNKNOWN;
+	return n > 0 && text_u64(text, &value) ? value : FS_UNKNOWN;
 }
 
 int fs_index(const struct fs *fs, int most, const char *fmt, ...)
@@ -185,7 +194,7 @@ bool text_u64(const char *text, uint64_t *ret)
 		return false;
 	while (isspace((unsigned char)*text))
 		text++;
-	if (*text || value == TELEMETRY_UNKNOWN)
+	if (*text || value == FS_UNKNOWN)
 		return false;
 	*ret = value;
 	return true;
@@ -197,7 +206,7 @@ bool text_word_u64(const char *text, uint64_t *ret, const char **ret_end)
 
 	while (*text == ' ' || *text == '\t')
 		text++;
-	if (!digits(&text, 10, &value) || value == TELEMETRY_UNKNOWN)
+	if (!digits(&text, 10, &value) || value == FS_UNKNOWN)
 		return false;
 	if (*text && !isspace((unsigned char)*text))
 		return false;
