@@ -17,6 +17,7 @@
 #include "base/num.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/quant.h"
+#include "tests/unit/data.h"
 
 #define ROWS	64
 #define COLUMNS 256
@@ -26,20 +27,17 @@ static const uint32_t supported[] = { QUANT_Q4_0, QUANT_Q4_1, QUANT_Q5_0,   QUAN
 				      QUANT_Q5_K, QUANT_Q6_K, QUANT_IQ4_NL, QUANT_IQ4_XS,
 				      QUANT_MXFP4 };
 
-/* The whole fixture file; fails the test by name where it is missing. */
+/* The whole fixture file. */
 static void *load(const char *name, const char *ending, size_t *ret_bytes)
 {
-	const char *shared = getenv("SHARED");
-	char path[512];
+	char below[64], path[DATA_PATH];
 	void *data;
 	long n;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "%s/fixtures/quants/%s%s", shared ? shared : "../shared", name,
-		 ending);
-	f = fopen(path, "rb");
-	if (!f)
-		fail_msg("%s is missing: set SHARED to the folder that holds fixtures/", path);
+	snprintf(below, sizeof(below), "quants/%s%s", name, ending);
+	f = fopen(fixture(below, path), "rb");
+	assert_non_null(f);
 	fseek(f, 0, SEEK_END);
 	n = ftell(f);
 	rewind(f);

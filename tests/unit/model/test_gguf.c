@@ -13,21 +13,14 @@
 #include <math.h>
 #include <sys/resource.h>
 
+#include "tests/unit/data.h"
 #include "tests/unit/model/gguf_build.h"
-
-static const char *fixture(const char *name, char buf[512])
-{
-	const char *shared = getenv("SHARED");
-
-	snprintf(buf, 512, "%s/fixtures/%s", shared ? shared : "../shared", name);
-	return buf;
-}
 
 static struct gguf *open_fixture(const char *name)
 {
 	struct err err = { 0 };
 	struct gguf *g = NULL;
-	char path[512];
+	char path[DATA_PATH];
 
 	if (gguf_open(fixture(name, path), &g, &err))
 		fail_msg("%s", err.text);
@@ -76,11 +69,10 @@ static void test_fixture(void **state)
 	gguf_destroy(g);
 }
 
-static void test_split_and_vocabulary(void **state)
+static void test_split(void **state)
 {
 	struct gguf *g = open_fixture("dense/split/dense-q4_k_m-00001-of-00003.gguf");
 	struct gguf *whole = open_fixture("dense/dense-q4_k_m.gguf");
-	enum gguf_type type;
 	uint64_t n;
 
 	assert_int_equal(gguf_n_files(g), 3);
@@ -100,7 +92,14 @@ static void test_split_and_vocabulary(void **state)
 	assert_int_equal(gguf_tensor(g, 54)->file, 2);
 	gguf_destroy(g);
 	gguf_destroy(whole);
-	g = open_fixture("tokenizer/qwen-vocab.gguf");
+}
+
+static void test_vocabulary(void **state)
+{
+	struct gguf *g = open_fixture("tokenizer/qwen-vocab.gguf");
+	enum gguf_type type;
+	uint64_t n;
+
 	assert_int_equal(gguf_n_tensors(g), 0);
 	assert_int_equal(gguf_array(g, "tokenizer.ggml.merges", &type, &n, NULL), 0);
 	assert_int_equal(n, 151387);
@@ -296,7 +295,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fixture),
-		cmocka_unit_test(test_split_and_vocabulary),
+		cmocka_unit_test(test_split),
+		cmocka_unit_test(test_vocabulary),
 		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_cut_everywhere),
 		cmocka_unit_test(test_spoilt_everywhere),

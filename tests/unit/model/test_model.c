@@ -13,6 +13,7 @@
 #include <math.h>
 
 #include "model/model.h"
+#include "tests/unit/data.h"
 #include "tests/unit/model/gguf_build.h"
 
 /* docs/models.md section 3; bytes at Q4_K_M, 0 where the document has none. */
@@ -367,42 +368,42 @@ static void test_packed_rows(void **state)
 	build_fini(&b);
 }
 
-static const char *fixture(const char *name, char buf[512])
+struct numbers {
+	const char *name;
+	uint32_t layers, experts, used;
+	uint64_t dense, all_experts, routed;
+	const char *schedule;
+};
+
+/* In tests/data */
+static const struct numbers carried[] = {
+	{ "moe/moe-q4_k_m.gguf", 4, 32, 4, 2508512, 15237120, 1904640, "rrrA" },
+	{ "dense/dense-q4_k_m.gguf", 4, 0, 0, 2554592, 0, 0, "rrrA" },
+	{ "qwen3moe/qwen3moe-q2_k.gguf", 3, 8, 2, 1043968, 1708032, 427008, "AAA" },
+};
+
+/* In SHARED alone */
+static const struct numbers matrix[] = {
+	{ "moe/moe-mtp-q4_k_m.gguf", 4, 32, 4, 2483168, 14696448, 1837056, "rrrA" },
+	{ "dense/dense-f16.gguf", 4, 0, 0, 7937120, 0, 0, "rrrA" },
+	{ "dense/split/dense-q4_k_m-00001-of-00003.gguf", 4, 0, 0, 2554592, 0, 0, "rrrA" },
+	{ "qwen3moe/qwen3moe-f16.gguf", 3, 8, 2, 3310080, 9437184, 2359296, "AAA" },
+	{ "qwen3moe/qwen3moe-q8_0.gguf", 3, 8, 2, 1774080, 5013504, 1253376, "AAA" },
+	{ "qwen3moe/qwen3moe-q4_k_m.gguf", 3, 8, 2, 1212928, 2789376, 697344, "AAA" },
+	{ "qwen3moe/qwen3moe-q3_k_m.gguf", 3, 8, 2, 1117184, 2236416, 559104, "AAA" },
+	{ "qwen3moe/qwen3moe-q5_k_m.gguf", 3, 8, 2, 1303040, 3313664, 828416, "AAA" },
+	{ "qwen3moe/qwen3moe-q6_k.gguf", 3, 8, 2, 1424896, 3870720, 967680, "AAA" },
+	{ "qwen3moe/qwen3moe-iq4_xs.gguf", 3, 8, 2, 1190400, 2506752, 626688, "AAA" },
+	{ "qwen3moe/qwen3moe-iq4_nl.gguf", 3, 8, 2, 1212928, 2654208, 663552, "AAA" },
+	{ "qwen3moe/qwen3moe-q4_0.gguf", 3, 8, 2, 1188352, 2654208, 663552, "AAA" },
+	{ "qwen3moe/qwen3moe-mxfp4.gguf", 3, 8, 2, 1774080, 2506752, 626688, "AAA" },
+};
+
+static void check_numbers(const struct numbers *all, size_t n)
 {
-	const char *shared = getenv("SHARED");
+	char path[DATA_PATH];
 
-	snprintf(buf, 512, "%s/fixtures/%s", shared ? shared : "../shared", name);
-	return buf;
-}
-
-static void test_fixtures(void **state)
-{
-	static const struct {
-		const char *name;
-		uint32_t layers, experts, used;
-		uint64_t dense, all_experts, routed;
-		const char *schedule;
-	} all[] = {
-		{ "moe/moe-q4_k_m.gguf", 4, 32, 4, 2508512, 15237120, 1904640, "rrrA" },
-		{ "moe/moe-mtp-q4_k_m.gguf", 4, 32, 4, 2483168, 14696448, 1837056, "rrrA" },
-		{ "dense/dense-f16.gguf", 4, 0, 0, 7937120, 0, 0, "rrrA" },
-		{ "dense/dense-q4_k_m.gguf", 4, 0, 0, 2554592, 0, 0, "rrrA" },
-		{ "dense/split/dense-q4_k_m-00001-of-00003.gguf", 4, 0, 0, 2554592, 0, 0, "rrrA" },
-		{ "qwen3moe/qwen3moe-f16.gguf", 3, 8, 2, 3310080, 9437184, 2359296, "AAA" },
-		{ "qwen3moe/qwen3moe-q8_0.gguf", 3, 8, 2, 1774080, 5013504, 1253376, "AAA" },
-		{ "qwen3moe/qwen3moe-q4_k_m.gguf", 3, 8, 2, 1212928, 2789376, 697344, "AAA" },
-		{ "qwen3moe/qwen3moe-q2_k.gguf", 3, 8, 2, 1043968, 1708032, 427008, "AAA" },
-		{ "qwen3moe/qwen3moe-q3_k_m.gguf", 3, 8, 2, 1117184, 2236416, 559104, "AAA" },
-		{ "qwen3moe/qwen3moe-q5_k_m.gguf", 3, 8, 2, 1303040, 3313664, 828416, "AAA" },
-		{ "qwen3moe/qwen3moe-q6_k.gguf", 3, 8, 2, 1424896, 3870720, 967680, "AAA" },
-		{ "qwen3moe/qwen3moe-iq4_xs.gguf", 3, 8, 2, 1190400, 2506752, 626688, "AAA" },
-		{ "qwen3moe/qwen3moe-iq4_nl.gguf", 3, 8, 2, 1212928, 2654208, 663552, "AAA" },
-		{ "qwen3moe/qwen3moe-q4_0.gguf", 3, 8, 2, 1188352, 2654208, 663552, "AAA" },
-		{ "qwen3moe/qwen3moe-mxfp4.gguf", 3, 8, 2, 1774080, 2506752, 626688, "AAA" },
-	};
-	char path[512];
-
-	for (unsigned k = 0; k < ARRAY_LEN(all); k++) {
+	for (size_t k = 0; k < n; k++) {
 		struct model *m = open_model(fixture(all[k].name, path));
 
 		assert_int_equal(m->n_layers, all[k].layers);
@@ -423,9 +424,19 @@ static void test_fixtures(void **state)
 	}
 }
 
+static void test_fixtures(void **state)
+{
+	check_numbers(carried, ARRAY_LEN(carried));
+}
+
+static void test_fixture_matrix(void **state)
+{
+	check_numbers(matrix, ARRAY_LEN(matrix));
+}
+
 static void test_details(void **state)
 {
-	char path[512];
+	char path[DATA_PATH];
 	struct model *m = open_model(fixture("moe/moe-q4_k_m.gguf", path));
 
 	assert_true(m->rms_eps == 1e-6f);
@@ -540,10 +551,10 @@ static void test_hidden_layers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fixtures),      cmocka_unit_test(test_details),
-		cmocka_unit_test(test_published),     cmocka_unit_test(test_merged_and_fused),
-		cmocka_unit_test(test_packed_rows),   cmocka_unit_test(test_optional_keys),
-		cmocka_unit_test(test_hidden_layers),
+		cmocka_unit_test(test_fixtures),	 cmocka_unit_test(test_fixture_matrix),
+		cmocka_unit_test(test_details),		 cmocka_unit_test(test_published),
+		cmocka_unit_test(test_merged_and_fused), cmocka_unit_test(test_packed_rows),
+		cmocka_unit_test(test_optional_keys),	 cmocka_unit_test(test_hidden_layers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

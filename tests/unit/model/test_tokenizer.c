@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Description: the tokenizer on real vocabularies: every fixture case with both pre-tokenizers, the
- * prompts of the moe fixture, round trips, pieces, ends of generation, the chat form.
+ * Description: the tokenizer on real vocabularies: every case with both pre-tokenizers, the
+ * prompts of the fixtures, round trips, pieces, ends of generation, the chat form.
  */
 #include "test_tokenizer.h"
 
 #include <jansson.h>
 
-#define VOCAB "fixtures/tokenizer/qwen-vocab.gguf"
-#define MOE   "fixtures/moe/moe-q4_k_m.gguf"
-
 static json_t *load_json(const char *name)
 {
 	json_error_t error;
-	json_t *j = json_load_file(shared_path(name), JSON_ALLOW_NUL, &error);
+	json_t *j = json_load_file(fixture_path(name), JSON_ALLOW_NUL, &error);
 
 	if (!j)
 		fail_msg("%s: %s", name, error.text);
@@ -31,12 +28,13 @@ static void assert_json_ids(const uint32_t *ids, ssize_t n, const json_t *want, 
 	free(all);
 }
 
-static void check_cases(const char *pre)
+static void check_cases(const char *file, const char *pre)
 {
-	struct tokenizer *t = open_tokenizer(shared_path(VOCAB), pre);
-	json_t *cases = load_json("fixtures/tokenizer/cases.json");
+	const bool bundled = !strcmp(file, BUNDLED);
+	struct tokenizer *t = open_tokenizer(fixture_path(file), pre);
+	json_t *cases = load_json(bundled ? "tokenizer/demo-cases.json" : "tokenizer/cases.json");
 
-	assert_true(json_array_size(cases) >= 69);
+	assert_true(json_array_size(cases) >= (bundled ? 200 : 69));
 	for (size_t i = 0; i < json_array_size(cases); i++) {
 		const json_t *c = json_array_get(cases, i), *text = json_object_get(c, "text");
 		uint32_t *ids = NULL;
@@ -54,22 +52,45 @@ static void check_cases(const char *pre)
 
 static void cases_qwen2(void **state)
 {
-	check_cases("qwen2");
+	check_cases(*state, "qwen2");
 }
 
 static void cases_qwen35(void **state)
 {
-	check_cases("qwen35");
+	check_cases(*state, "qwen35");
 }
 
-/* The file's own pre-tokenizer is qwen2; the two splits differ on marks. */
+/* With the file's own split and control tokens taken as text. */
+static void cases_plain(void **state)
+{
+	struct tokenizer *t = open_tokenizer(fixture_path(BUNDLED), NULL);
+	json_t *cases = load_json("tokenizer/demo-cases.json");
+
+	for (size_t i = 0; i < json_array_size(cases); i++) {
+		const json_t *c = json_array_get(cases, i), *text = json_object_get(c, "text");
+		uint32_t *ids = NULL;
+		ssize_t n = tokenizer_encode(t, json_string_value(text), json_string_length(text),
+					     false, &ids);
+
+		assert_json_ids(ids, n, json_object_get(c, "plain"), json_string_value(text));
+		free(ids);
+	}
+	json_decref(cases);
+	tokenizer_destroy(t);
+}
+
+/* The two splits differ on marks, and a file's own is used unless another is named. */
 static void own_split(void **state)
 {
-	struct tokenizer *own = open_tokenizer(shared_path(VOCAB), NULL);
-	struct tokenizer *forced = open_tokenizer(shared_path(VOCAB), "qwen35");
+	const bool bundled = !strcmp(*state, BUNDLED);
+	struct tokenizer *own = open_tokenizer(fixture_path(*state), NULL);
+	struct tokenizer *forced =
+		open_tokenizer(fixture_path(*state), bundled ? "qwen2" : "qwen35");
+	/* a mark before what only one of them takes for a suffix; Thai words where merges are long */
 	const char *text =
-		"\xe0\xb9\x84\xe0\xb8\x97\xe0\xb8\xa2\xe0\xb9\x81\xe0\xb8\xa5\xe0\xb8\x99\xe0\xb8\x94\xe0\xb9\x8c"
-		" \xe0\xb8\xaa\xe0\xb8\xa7\xe0\xb8\xb1\xe0\xb8\xaa\xe0\xb8\x94\xe0\xb8\xb5";
+		bundled ? "\xe0\xb8\x94\xe0\xb8\xb5's"
+			: "\xe0\xb9\x84\xe0\xb8\x97\xe0\xb8\xa2\xe0\xb9\x81\xe0\xb8\xa5\xe0\xb8\x99\xe0\xb8\x94\xe0\xb9\x8c"
+			  " \xe0\xb8\xaa\xe0\xb8\xa7\xe0\xb8\xb1\xe0\xb8\xaa\xe0\xb8\x94\xe0\xb8\xb5";
 	uint32_t *a = NULL, *b = NULL;
 	ssize_t n = tokenizer_encode(own, text, strlen(text), false, &a);
 	ssize_t m = tokenizer_encode(forced, text, strlen(text), false, &b);
@@ -84,9 +105,8 @@ static void own_split(void **state)
 
 static void prompts_of_moe(void **state)
 {
-	static const char *const files[] = { "fixtures/moe/moe-q4_k_m",
-					     "fixtures/dense/dense-q4_k_m",
-					     "fixtures/qwen3moe/qwen3moe-q4_k_m" };
+	static const char *const files[] = { "moe/moe-q4_k_m", "dense/dense-q4_k_m",
+					     "qwen3moe/qwen3moe-q2_k" };
 
 	for (size_t k = 0; k < ARRAY_LEN(files); k++) {
 		char name[128];
@@ -96,7 +116,7 @@ static void prompts_of_moe(void **state)
 		snprintf(name, sizeof(name), "%s.json", files[k]);
 		j = load_json(name);
 		snprintf(name, sizeof(name), "%s.gguf", files[k]);
-		t = open_tokenizer(shared_path(name), NULL);
+		t = open_tokenizer(fixture_path(name), NULL);
 		greedy = json_object_get(j, "greedy");
 		assert_true(json_array_size(greedy) > 0);
 		for (size_t i = 0; i < json_array_size(greedy); i++) {
@@ -118,9 +138,9 @@ static void chat_of_moe(void **state)
 {
 	static const char head[] = "<|im_start|>user\n",
 			  tail[] = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
-	struct gguf *g = open_gguf(shared_path(MOE));
-	struct tokenizer *t = open_tokenizer(shared_path(MOE), NULL);
-	json_t *j = load_json("fixtures/moe/moe-q4_k_m.json");
+	struct gguf *g = open_gguf(fixture_path(BUNDLED));
+	struct tokenizer *t = open_tokenizer(fixture_path(BUNDLED), NULL);
+	json_t *j = load_json("moe/moe-q4_k_m.json");
 	const json_t *greedy = json_object_get(j, "greedy");
 	unsigned checked = 0;
 
@@ -166,8 +186,8 @@ static void assert_chat_text(const struct gguf *g, const struct tokenizer *t, co
 
 static void chat_forms(void **state)
 {
-	struct gguf *g = open_gguf(shared_path(MOE));
-	struct tokenizer *t = open_tokenizer(shared_path(MOE), NULL);
+	struct gguf *g = open_gguf(fixture_path(BUNDLED));
+	struct tokenizer *t = open_tokenizer(fixture_path(BUNDLED), NULL);
 	const uint32_t start = (uint32_t)tokenizer_special_id(t, "<|im_start|>");
 	struct err err = { 0 };
 	uint32_t *ids = NULL;
@@ -247,49 +267,49 @@ static void chat_refused(void **state)
 
 static void eog_and_pieces(void **state)
 {
-	struct tokenizer *t = open_tokenizer(shared_path(VOCAB), NULL);
+	struct tokenizer *t = open_tokenizer(fixture_path(*state), NULL);
+	const bool bundled = !strcmp(*state, BUNDLED);
+	const uint32_t end = bundled ? 2036 : 151643, start = end + 1, n = bundled ? 2048 : 151669;
+	const uint32_t think = bundled ? 2046 : 151667;
 	const char *bytes;
 
-	assert_int_equal(tokenizer_n_vocab(t), 151669);
-	assert_true(tokenizer_is_eog(t, 151643)); /* <|endoftext|> */
-	assert_true(tokenizer_is_eog(t, 151645)); /* <|im_end|>, eos */
-	assert_false(tokenizer_is_eog(t, 151644));
+	assert_int_equal(tokenizer_n_vocab(t), n);
+	assert_true(tokenizer_is_eog(t, end));	     /* <|endoftext|> */
+	assert_true(tokenizer_is_eog(t, start + 1)); /* <|im_end|>, eos */
+	assert_false(tokenizer_is_eog(t, start));
 	assert_false(tokenizer_is_eog(t, 0));
-	assert_int_equal(tokenizer_special_id(t, "<|im_start|>"), 151644);
-	assert_int_equal(tokenizer_special_id(t, "<think>"), 151667);
+	assert_int_equal(tokenizer_special_id(t, "<|endoftext|>"), end);
+	assert_int_equal(tokenizer_special_id(t, "<|im_start|>"), start);
+	assert_int_equal(tokenizer_special_id(t, "<think>"), think);
 	assert_int_equal(tokenizer_special_id(t, "<|im_start"), -1);
 	assert_int_equal(tokenizer_special_id(t, "<|im_start|>x"), -1);
 	assert_int_equal(tokenizer_special_id(t, ""), -1);
 	assert_int_equal(tokenizer_special_id(t, "the"), -1);
-	assert_int_equal(tokenizer_piece(t, 151644, false, &bytes), 0);
-	assert_int_equal(tokenizer_piece(t, 151644, true, &bytes), 12);
+	assert_int_equal(tokenizer_piece(t, start, false, &bytes), 0);
+	assert_int_equal(tokenizer_piece(t, start, true, &bytes), 12);
 	assert_memory_equal(bytes, "<|im_start|>", 12);
-	assert_int_equal(tokenizer_piece(t, 151667, false, &bytes), 7); /* user-defined */
-	assert_int_equal(tokenizer_piece(t, 151669, true, &bytes), 0);
+	assert_int_equal(tokenizer_piece(t, think, false, &bytes), 7); /* user-defined */
+	assert_int_equal(tokenizer_piece(t, n, true, &bytes), 0);
 	assert_int_equal(tokenizer_piece(t, UINT32_MAX, true, &bytes), 0);
-	tokenizer_destroy(t);
-
-	t = open_tokenizer(shared_path(MOE), NULL);
-	assert_true(tokenizer_is_eog(t, (uint32_t)tokenizer_special_id(t, "<|im_end|>")));
-	assert_true(tokenizer_is_eog(t, (uint32_t)tokenizer_special_id(t, "<|endoftext|>")));
-	assert_false(tokenizer_is_eog(t, (uint32_t)tokenizer_special_id(t, "<|im_start|>")));
 	tokenizer_destroy(t);
 }
 
 /* Control tokens in text are text unless asked for; user-defined ones are always tokens. */
 static void control_in_text(void **state)
 {
-	struct tokenizer *t = open_tokenizer(shared_path(VOCAB), NULL);
+	struct tokenizer *t = open_tokenizer(fixture_path(*state), NULL);
+	const uint32_t start = (uint32_t)tokenizer_special_id(t, "<|im_start|>");
+	const uint32_t think = (uint32_t)tokenizer_special_id(t, "<think>");
 	static const char text[] = "<|im_start|><think>";
 	uint32_t *ids = NULL;
 	ssize_t n = tokenizer_encode(t, text, strlen(text), false, &ids);
 
 	assert_true(n > 2);
 	for (ssize_t i = 0; i < n; i++)
-		assert_true(ids[i] < 151643 || ids[i] == 151667);
-	assert_int_equal(ids[n - 1], 151667);
+		assert_true(ids[i] < start - 1 || ids[i] == think);
+	assert_int_equal(ids[n - 1], think);
 	free(ids);
-	assert_encodes(t, text, true, IDS(151644, 151667));
+	assert_encodes(t, text, true, IDS(start, think));
 	n = tokenizer_encode(t, "", 0, true, &ids);
 	assert_int_equal(n, 0);
 	assert_non_null(ids);
@@ -300,7 +320,7 @@ static void control_in_text(void **state)
 /* Random bytes and random valid text both come back, with and without control tokens. */
 static void round_trips(void **state)
 {
-	struct tokenizer *t = open_tokenizer(shared_path(VOCAB), NULL);
+	struct tokenizer *t = open_tokenizer(fixture_path(*state), NULL);
 	static const char *const parts[] = { "<|im_end|>",
 					     "<think>",
 					     " ",
@@ -341,7 +361,7 @@ static void round_trips(void **state)
 /* A call that uses the table of words seen gives the ids of calls that do not. */
 static void long_text_as_short(void **state)
 {
-	struct tokenizer *t = open_tokenizer(shared_path(VOCAB), NULL);
+	struct tokenizer *t = open_tokenizer(fixture_path(*state), NULL);
 	static const char line[] =
 		"Sphinx of black quartz, judge my vow; it's 1234 \xe6\x97\xa5!\n";
 	size_t len = sizeof(line) - 1, repeat = 4000;
@@ -367,12 +387,26 @@ static void long_text_as_short(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(cases_qwen2),	  cmocka_unit_test(cases_qwen35),
-		cmocka_unit_test(own_split),	  cmocka_unit_test(prompts_of_moe),
-		cmocka_unit_test(chat_of_moe),	  cmocka_unit_test(chat_forms),
-		cmocka_unit_test(chat_templates), cmocka_unit_test(chat_refused),
-		cmocka_unit_test(eog_and_pieces), cmocka_unit_test(control_in_text),
-		cmocka_unit_test(round_trips),	  cmocka_unit_test(long_text_as_short),
+		VOCABULARY_TEST(cases_qwen2, BUNDLED),
+		VOCABULARY_TEST(cases_qwen2, PUBLISHED),
+		VOCABULARY_TEST(cases_qwen35, BUNDLED),
+		VOCABULARY_TEST(cases_qwen35, PUBLISHED),
+		VOCABULARY_TEST(own_split, BUNDLED),
+		VOCABULARY_TEST(own_split, PUBLISHED),
+		VOCABULARY_TEST(eog_and_pieces, BUNDLED),
+		VOCABULARY_TEST(eog_and_pieces, PUBLISHED),
+		VOCABULARY_TEST(control_in_text, BUNDLED),
+		VOCABULARY_TEST(control_in_text, PUBLISHED),
+		VOCABULARY_TEST(round_trips, BUNDLED),
+		VOCABULARY_TEST(round_trips, PUBLISHED),
+		VOCABULARY_TEST(long_text_as_short, BUNDLED),
+		VOCABULARY_TEST(long_text_as_short, PUBLISHED),
+		cmocka_unit_test(cases_plain),
+		cmocka_unit_test(prompts_of_moe),
+		cmocka_unit_test(chat_of_moe),
+		cmocka_unit_test(chat_forms),
+		cmocka_unit_test(chat_templates),
+		cmocka_unit_test(chat_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,6 +21,7 @@
 #include "base/num.h"
 #include "model/gguf.h"
 #include "model/tokenizer.h"
+#include "tests/unit/data.h"
 
 /* Marks what not every test program uses. */
 #define HELPER __attribute__((unused)) static
@@ -170,16 +171,21 @@ HELPER struct tokenizer *make_tokenizer(const struct vocab *v)
 	return t;
 }
 
-/* The path of a file under SHARED; static memory. */
-HELPER const char *shared_path(const char *name)
-{
-	static char path[4096];
-	const char *root = getenv("SHARED");
+#define BUNDLED	  "moe/moe-q4_k_m.gguf"	      /* in tests/data, 2048 tokens */
+#define PUBLISHED "tokenizer/qwen-vocab.gguf" /* in SHARED alone, 151669 tokens */
 
-	snprintf(path, sizeof(path), "%s/%s", root ? root : "../shared", name);
-	if (access(path, R_OK))
-		fail_msg("%s is needed and cannot be read (set SHARED)", path);
-	return path;
+/* A test of one vocabulary: the name says which, so that a skip does; *state is the file. */
+#define VOCABULARY_TEST(test, file)                               \
+	{                                                         \
+#test " " #file, test, NULL, NULL, (void *)(file) \
+	}
+
+/* The path of a fixture, static memory; skips the test where it is missing. */
+HELPER const char *fixture_path(const char *name)
+{
+	static char path[DATA_PATH];
+
+	return fixture(name, path);
 }
 
 HELPER struct gguf *open_gguf(const char *path)

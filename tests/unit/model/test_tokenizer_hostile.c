@@ -374,8 +374,7 @@ static void linear_in_text(void **state)
 		"'",	      "'s",	    "\xff", "\xe6\x97\xa5", "\t ",	 "1",
 		"<|im_start", "<|im_end|>", "<",    "x\xcc\x81",    "  \xc2\xa0"
 	};
-	struct tokenizer *t =
-		open_tokenizer(shared_path("fixtures/tokenizer/qwen-vocab.gguf"), NULL);
+	struct tokenizer *t = open_tokenizer(fixture_path(*state), NULL);
 
 	for (size_t i = 0; i < ARRAY_LEN(units); i++)
 		assert_linear(t, units[i], 1 << 19);
@@ -419,7 +418,8 @@ int main(void)
 		cmocka_unit_test(no_control_by_merging),
 		cmocka_unit_test(merges_by_rule),
 		cmocka_unit_test(specials_by_rule),
-		cmocka_unit_test(linear_in_text),
+		VOCABULARY_TEST(linear_in_text, BUNDLED),
+		VOCABULARY_TEST(linear_in_text, PUBLISHED),
 		cmocka_unit_test(linear_with_specials),
 	};
 

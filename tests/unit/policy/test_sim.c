@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Description: hit rates of the policies on published traces (needs SHARED/traces) and by hand. */
+/* Description: hit rates of the policies on published traces (SHARED/traces) and on a made one. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,16 +14,12 @@
 
 #include "base/num.h"
 #include "policy/sim.h"
+#include "tests/unit/data.h"
+
+enum { MADE_LAYERS = 4, MADE_EXPERTS = 32, MADE_USED = 4, MADE_PROMPT = 28 };
 
 static const char *const traces[] = { "qwen.route.csv", "gemma.route.csv", "gptoss.route.csv",
 				      "kimi-linear.jsonl", "olmoe.jsonl" };
-
-static void shared_path(char *path, size_t len, const char *name)
-{
-	const char *shared = getenv("SHARED");
-
-	snprintf(path, len, "%s/traces/%s", shared ? shared : "../shared", name);
-}
 
 static struct route_trace *read_path(const char *path)
 {
@@ -54,66 +50,144 @@ static double rate(const struct route_trace *t, const char *policy, uint32_t slo
 	return sim_hit_rate(&r.all);
 }
 
-/* For every trace and several budgets: nothing beats Belady, and the default beats LRU. */
-static void test_order(void **state)
+static void make_row(FILE *f, uint32_t *random, int layer, int token)
+{
+	uint32_t seen = 0;
+
+	fprintf(f, "%c %d 0 %d", token < MADE_PROMPT ? 'p' : 'd', layer, token);
+	for (int n = 0; n < MADE_USED;) {
+		uint32_t expert;
+
+		*random = *random * 1664525u + 1013904223u;
+		expert = (*random >> 27) * (*random >> 22 & 31) / 31;
+		expert = (expert * 7 + (uint32_t)layer * 5) % MADE_EXPERTS;
+		if (seen & 1u << expert)
+			continue;
+		seen |= 1u << expert;
+		fprintf(f, " %u", expert);
+		n++;
+	}
+	fputc('\n', f);
+}
+
+/*
+ * Writes a trace at @path (mkstemp's template) where some experts are asked for more often than
+ * others, as in real models: a prompt in one step, then 300 tokens decoded one by one.
+ */
+static void make_trace(char *path)
+{
+	FILE *f = fdopen(mkstemp(path), "w");
+	uint32_t random = 12345;
+
+	assert_non_null(f);
+	fprintf(f, "route_trace v1\ngeometry %d %d %d\ndata\n", MADE_LAYERS, MADE_EXPERTS,
+		MADE_USED);
+	fprintf(f, "step 0\n");
+	for (int layer = 0; layer < MADE_LAYERS; layer++)
+		for (int token = 0; token < MADE_PROMPT; token++)
+			make_row(f, &random, layer, token);
+	for (int step = 1; step <= 300; step++) {
+		fprintf(f, "step %d\n", step);
+		for (int layer = 0; layer < MADE_LAYERS; layer++)
+			make_row(f, &random, layer, MADE_PROMPT + step - 1);
+	}
+	fclose(f);
+}
+
+/* For several budgets: nothing beats Belady, and the default beats LRU. */
+static void check_order(const char *path)
 {
 	static const unsigned shares[] = { 6, 12, 25, 50 };
+	char belady[DATA_PATH + 16];
+	struct route_trace *t = read_path(path);
+	double sum_lru = 0, sum_lfu = 0;
 
-	for (size_t i = 0; i < ARRAY_LEN(traces); i++) {
-		char path[4096], belady[4200];
-		struct route_trace *t;
-		double sum_lru = 0, sum_lfu = 0;
+	snprintf(belady, sizeof(belady), "belady:%s", path);
+	for (size_t k = 0; k < ARRAY_LEN(shares); k++) {
+		uint32_t slots = t->n_layers * t->n_expert * shares[k] / 100;
+		double lru = rate(t, "lru", slots), lfu = rate(t, "lfu", slots);
+		double best = rate(t, belady, slots);
 
-		shared_path(path, sizeof(path), traces[i]);
-		snprintf(belady, sizeof(belady), "belady:%s", path);
-		t = read_path(path);
-		for (size_t k = 0; k < ARRAY_LEN(shares); k++) {
-			uint32_t slots = t->n_layers * t->n_expert * shares[k] / 100;
-			double lru = rate(t, "lru", slots), lfu = rate(t, "lfu", slots);
-			double best = rate(t, belady, slots);
-
-			assert_true(best >= lru && best >= lfu);
-			assert_true(lfu >= lru - 0.001);
-			sum_lru += lru;
-			sum_lfu += lfu;
-		}
-		assert_true(sum_lfu > sum_lru + 0.02);
-		route_trace_destroy(t);
+		assert_true(best >= lru && best >= lfu);
+		assert_true(lfu >= lru - 0.001);
+		sum_lru += lru;
+		sum_lfu += lfu;
 	}
+	assert_true(sum_lfu > sum_lru + 0.02);
+	route_trace_destroy(t);
 }
 
 /* With a slot for every expert only first uses miss; filled before, nothing does. */
+static void check_all_slots(const char *path)
+{
+	struct route_trace *t = read_path(path);
+	uint32_t least, all, distinct = 0;
+	struct sim_result cold, warm;
+	bool *seen;
+
+	sim_slots(t, &least, &all);
+	assert_int_equal(all, t->n_layers * t->n_expert);
+	seen = calloc(all, sizeof(*seen));
+	for (size_t k = 0; k < t->n_rows; k++)
+		for (uint32_t u = 0; u < t->rows[k].n; u++) {
+			uint32_t id = t->rows[k].layer * t->n_expert +
+				      t->uses[t->rows[k].first + u].expert;
+
+			distinct += !seen[id];
+			seen[id] = true;
+		}
+	cold = run(t, "lfu", all, false);
+	warm = run(t, "lru", all, true);
+	assert_int_equal(cold.all.misses, distinct);
+	assert_int_equal(warm.all.misses, 0);
+	assert_int_equal(warm.all.hits, cold.all.hits + cold.all.misses);
+	assert_int_equal(cold.evictions + warm.evictions, 0);
+	free(seen);
+	route_trace_destroy(t);
+}
+
+static void test_order(void **state)
+{
+	char path[DATA_PATH];
+
+	for (size_t i = 0; i < ARRAY_LEN(traces); i++)
+		check_order(shared_trace(traces[i], path));
+}
+
 static void test_all_slots(void **state)
 {
-	for (size_t i = 0; i < ARRAY_LEN(traces); i++) {
-		char path[4096];
-		struct route_trace *t;
-		uint32_t least, all, distinct = 0;
-		struct sim_result cold, warm;
-		bool *seen;
+	char path[DATA_PATH];
 
-		shared_path(path, sizeof(path), traces[i]);
-		t = read_path(path);
-		sim_slots(t, &least, &all);
-		assert_int_equal(all, t->n_layers * t->n_expert);
-		seen = calloc(all, sizeof(*seen));
-		for (size_t k = 0; k < t->n_rows; k++)
-			for (uint32_t u = 0; u < t->rows[k].n; u++) {
-				uint32_t id = t->rows[k].layer * t->n_expert +
-					      t->uses[t->rows[k].first + u].expert;
+	for (size_t i = 0; i < ARRAY_LEN(traces); i++)
+		check_all_slots(shared_trace(traces[i], path));
+}
 
-				distinct += !seen[id];
-				seen[id] = true;
-			}
-		cold = run(t, "lfu", all, false);
-		warm = run(t, "lru", all, true);
-		assert_int_equal(cold.all.misses, distinct);
-		assert_int_equal(warm.all.misses, 0);
-		assert_int_equal(warm.all.hits, cold.all.hits + cold.all.misses);
-		assert_int_equal(cold.evictions + warm.evictions, 0);
-		free(seen);
-		route_trace_destroy(t);
-	}
+/* The same of a trace made here, its least budget, and the refusals of budgets and of an empty order. */
+static void test_made(void **state)
+{
+	char path[] = "/tmp/sluice-test-XXXXXX";
+	struct sim_options o = { .policy = "lru", .slots = MADE_USED - 1 };
+	struct sim_result a, b;
+	struct err err = { 0 };
+	struct route_trace *t;
+	uint32_t least, all;
+
+	make_trace(path);
+	check_order(path);
+	check_all_slots(path);
+	t = read_path(path);
+	unlink(path);
+	sim_slots(t, &least, &all);
+	assert_int_equal(least, MADE_USED);
+	a = run(t, "lfu", least, false);
+	b = run(t, "lfu", least, false);
+	assert_memory_equal(&a, &b, sizeof(a));
+	assert_true(a.waves > 0);
+	assert_int_equal(a.all.steps, 301);
+	assert_int_equal(a.decode.steps, 300);
+	assert_int_equal(sim_run(t, &o, &a, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "slots leave 3"));
+	route_trace_destroy(t);
 }
 
 /* The same run twice gives the same counts, and the least budget works, in waves. */
@@ -121,10 +195,10 @@ static void test_least(void **state)
 {
 	struct route_trace *t;
 	struct sim_result a, b;
-	char path[4096];
+	char path[DATA_PATH];
 	uint32_t least, all;
 
-	shared_path(path, sizeof(path), "qwen.route.csv");
+	shared_trace("qwen.route.csv", path);
 	t = read_path(path);
 	sim_slots(t, &least, &all);
 	assert_int_equal(least, 12); /* two sizes of experts, 6 used */
@@ -141,15 +215,13 @@ static void test_least(void **state)
 /* A list made from a frequency table keeps what is on it. */
 static void test_static_list(void **state)
 {
-	char list[] = "/tmp/sluice-test-XXXXXX", path[4096], spec[64];
+	char list[] = "/tmp/sluice-test-XXXXXX", path[DATA_PATH], spec[64];
+	struct route_trace *t = read_path(shared_trace("olmoe.jsonl", path));
 	FILE *f = fdopen(mkstemp(list), "w");
-	struct route_trace *t;
 	struct sim_result r, lru;
 	uint32_t counts[16 * 64] = { 0 };
 
 	assert_non_null(f);
-	shared_path(path, sizeof(path), "olmoe.jsonl");
-	t = read_path(path);
 	for (size_t k = 0; k < t->n_rows; k++)
 		for (uint32_t u = 0; u < t->rows[k].n; u++)
 			counts[t->rows[k].layer * 64 + t->uses[t->rows[k].first + u].expert]++;
@@ -171,15 +243,15 @@ static void test_refused(void **state)
 	struct sim_result r;
 	struct route_trace *t;
 	struct err err = { 0 };
-	char path[4096];
+	char path[DATA_PATH];
 
-	shared_path(path, sizeof(path), "qwen.route.csv");
+	shared_trace("qwen.route.csv", path);
 	t = read_path(path);
 	assert_int_equal(sim_run(t, &o, &r, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "slots leave 5"));
 	route_trace_destroy(t);
 	err_clear(&err);
-	shared_path(path, sizeof(path), "397b.freq");
+	shared_trace("397b.freq", path);
 	t = read_path(path);
 	o.slots = 1000;
 	assert_int_equal(sim_run(t, &o, &r, &err), -EINVAL);
@@ -190,9 +262,9 @@ static void test_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_order),	cmocka_unit_test(test_all_slots),
-		cmocka_unit_test(test_least),	cmocka_unit_test(test_static_list),
-		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_made),	    cmocka_unit_test(test_order),
+		cmocka_unit_test(test_all_slots),   cmocka_unit_test(test_least),
+		cmocka_unit_test(test_static_list), cmocka_unit_test(test_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

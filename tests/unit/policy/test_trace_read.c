@@ -14,13 +14,7 @@
 
 #include "base/num.h"
 #include "policy/trace_read.h"
-
-static void shared_path(char *path, size_t len, const char *name)
-{
-	const char *shared = getenv("SHARED");
-
-	snprintf(path, len, "%s/traces/%s", shared ? shared : "../shared", name);
-}
+#include "tests/unit/data.h"
 
 static struct route_trace *read_path(const char *path)
 {
@@ -34,9 +28,9 @@ static struct route_trace *read_path(const char *path)
 
 static struct route_trace *read_shared(const char *name)
 {
-	char path[4096];
+	char path[DATA_PATH];
 
-	shared_path(path, sizeof(path), name);
+	shared_trace(name, path);
 	return read_path(path);
 }
 

@@ -331,8 +331,10 @@ static void test_bound_regions(void **state)
 
 	if (mems)
 		numa_bitmask_free(mems);
-	if (!node_0)
-		skip(); /* no memory on node 0: a machine of another kind */
+	if (!node_0) {
+		print_message("this process may use no memory of node 0\n");
+		skip();
+	}
 	rig->split = split;
 	create(rig, need_of(rig).least_bytes);
 	assert_string_equal(arena_fallback(rig->arena), "");
