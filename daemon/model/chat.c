@@ -63,7 +63,7 @@ static struct form read_form(const struct gguf *g)
 	struct gguf_str text = { "", 0 };
 	struct form form = { 0 };
 
-	if (gguf_str(g, "tokenizer.chat_template", &text, NULL))
+	if (gguf_bytes(g, "tokenizer.chat_template", &text, NULL))
 		return form;
 	/* some templates trim only what tools say and write the message itself as it is */
 	form.trims = holds_closed(text, "|trim") &&

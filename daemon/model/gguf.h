@@ -3,7 +3,7 @@
  * daemon/model/gguf.h: the GGUF container, v2 and v3, single and split files.
  *
  * Reads and validates the header of every shard: key-value pairs, tensor directory, offsets. It
- * knows containers, not architectures. Input is untrusted: work and memory are linear in what the
+ * knows containers, not architectures; what the values of keys hold is checked when asked for. Input is untrusted: work and memory are linear in what the
  * file really holds, never in what it claims. Files stay open (O_RDONLY | O_CLOEXEC, regular files
  * only) so that a model renamed over while we run stays the one that was validated.
  * Layout: GGUF specification in ggml's repository; rules in docs/models.md sections 1.1-1.3.
@@ -94,11 +94,14 @@ int gguf_u32(const struct gguf *g, const char *key, uint32_t *ret, struct err *e
 int gguf_u64(const struct gguf *g, const char *key, uint64_t *ret, struct err *err);
 int gguf_f32(const struct gguf *g, const char *key, float *ret, struct err *err);
 int gguf_bool(const struct gguf *g, const char *key, bool *ret, struct err *err);
+/* UTF-8 without NUL, else -EINVAL. */
 int gguf_str(const struct gguf *g, const char *key, struct gguf_str *ret, struct err *err);
+/* The bytes of a string as they are: for what is shown (with '?') or only searched. */
+int gguf_bytes(const struct gguf *g, const char *key, struct gguf_str *ret, struct err *err);
 
 /*
  * Arrays: count, then element access by index. Strings take O(1) each. i64 takes integers of any
- * width and bools, f64 takes f32 and f64. 0, -ENOENT, or -EINVAL (no array, i >= count, another
+ * width and bools (0 or 1), f64 takes f32 and f64. 0, -ENOENT, or -EINVAL (no array, i >= count, another
  * element type).
  */
 int gguf_array(const struct gguf *g, const char *key, enum gguf_type *ret_type, uint64_t *ret_count,

@@ -16,6 +16,7 @@
 #define GGUF_MAX_KEY	   65535	/* the specification's own limit */
 #define GGUF_MAX_NAME	   63		/* tensor names, without the NUL */
 #define GGUF_MAX_ALIGNMENT (1ull << 20)
+#define GGUF_HEAD_BYTES	   512	/* looked at to say what a file is that is not GGUF */
 #define GGUF_MAX_SPLITS	   4096 /* each part holds a descriptor */
 
 struct gguf_kv {
@@ -78,6 +79,26 @@ void gguf_shard_fini(struct gguf_shard *s);
 /* gguf_parse.c: reads and checks the header of an open shard. 0 or -errno and a sentence. */
 int gguf_parse(struct gguf_shard *s, struct err *err);
 
+/*
+ * gguf_place.c: gives every tensor of @s its place in the file (and the file its data_offset) and
+ * checks that all of them are there. @header_end: where the descriptions end. 0 or -errno and a
+ * sentence.
+ */
+int gguf_place_tensors(struct gguf_shard *s, uint64_t header_end, struct err *err);
+
+/* The first bytes of a file, for gguf_describe_stranger(). */
+struct gguf_head {
+	const uint8_t *data;
+	size_t len; /* at least 4, at most GGUF_HEAD_BYTES */
+	uint64_t file_bytes;
+};
+
+/*
+ * gguf_stranger.c: how a sentence that begins "not a GGUF file" goes on for a file with this
+ * beginning: what it is and what to do about it. Writes at most @len bytes with the NUL.
+ */
+void gguf_describe_stranger(const struct gguf_head *h, char *buf, size_t len);
+
 /* gguf_split.c: opens the siblings of shard 0, if it is one of several. 0 or -errno. */
 int gguf_open_siblings(struct gguf *g, struct err *err);
 
@@ -87,6 +108,12 @@ int gguf_bad(const struct gguf_shard *s, uint64_t at, struct err *err, const cha
 
 /* At most 60 bytes of @data, what cannot be printed replaced by '?'. Returns @buf. */
 char *gguf_quote(char buf[64], const void *data, uint64_t len);
+
+/*
+ * At most @size - 1 bytes of @data, whole characters only, what cannot be printed replaced by '?',
+ * and a NUL. Returns how many bytes of @data that took.
+ */
+uint64_t gguf_printable(char *buf, size_t size, const void *data, uint64_t len);
 
 bool gguf_utf8_ok(const void *data, uint64_t len);
 

@@ -162,28 +162,34 @@ bool gguf_utf8_ok(const void *data, uint64_t len)
 	return true;
 }
 
-char *gguf_quote(char buf[64], const void *data, uint64_t len)
+uint64_t gguf_printable(char *buf, size_t size, const void *data, uint64_t len)
 {
-	const uint8_t *p = data;
-	unsigned used = 0;
+	const uint8_t *p = data, *end = p + len;
+	size_t used = 0;
 
-	while (len && used < 60) {
-		unsigned n = utf8_bytes(p, len);
+	while (p < end) {
+		unsigned n = utf8_bytes(p, (uint64_t)(end - p));
+		/* control characters, 0x80-0x9f too, and bytes that are no character */
+		bool hidden = n == 0 || (n == 1 && (*p < 32 || *p == 127)) ||
+			      (n == 2 && *p == 0xc2 && p[1] < 0xa0);
+		unsigned more = hidden ? 1 : n;
 
-		if (n > 60 - used)
+		if (used + more >= size)
 			break;
-		if (n == 0 || (n == 1 && (*p < 32 || *p == 127)) || (n == 2 && *p == 0xc2)) {
-			buf[used++] = '?'; /* control characters included, 0x80-0x9f too */
-			n = n ? n : 1;
-		} else {
+		if (hidden)
+			buf[used] = '?';
+		else
 			memcpy(buf + used, p, n);
-			used += n;
-		}
-		p += n;
-		len -= n;
+		used += more;
+		p += n ? n : 1;
 	}
 	buf[used] = '\0';
-	if (len)
-		strcpy(buf + (used > 60 ? 60 : used), "...");
+	return len - (uint64_t)(end - p);
+}
+
+char *gguf_quote(char buf[64], const void *data, uint64_t len)
+{
+	if (gguf_printable(buf, 61, data, len) < len)
+		strcpy(buf + strlen(buf), "...");
 	return buf;
 }

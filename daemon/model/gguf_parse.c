@@ -5,7 +5,9 @@
  * The header is read with pread into memory that grows with what was really needed; lists grow
  * with what was really found. A count is compared with the bytes that follow before anything is
  * reserved or looped over, so that time and memory are linear in the file's size whatever it
- * claims. Offsets in messages are positions in the file.
+ * claims. Offsets in messages are positions in the file. What the values of keys hold is not looked
+ * at here: nobody may ask for them, and then their bytes are nobody's fault (gguf_value.c checks
+ * those that somebody asks for).
  * Called by gguf_shard_open() only. Rules: docs/models.md 1.1 and 1.2.
  */
 #include <errno.h>
@@ -200,15 +202,6 @@ static int index_strings(struct cursor *c, struct gguf_kv *kv)
 	return 0;
 }
 
-static int check_bools(struct cursor *c, uint64_t at, uint64_t count)
-{
-	for (uint64_t i = 0; i < count; i++)
-		if (c->s->image[at + i] > 1)
-			return gguf_bad(c->s, at + i, c->err, "a bool is %u, neither 0 nor 1",
-					c->s->image[at + i]);
-	return 0;
-}
-
 static int parse_array(struct cursor *c, struct gguf_kv *kv, const char *key)
 {
 	uint64_t begin = c->pos, size;
@@ -238,22 +231,6 @@ static int parse_array(struct cursor *c, struct gguf_kv *kv, const char *key)
 	if (kv->elem == GGUF_STRING)
 		return index_strings(c, kv);
 	c->pos += kv->count * size;
-	return kv->elem == GGUF_BOOL ? check_bools(c, kv->value, kv->count) : 0;
-}
-
-static int parse_text(struct cursor *c, struct gguf_kv *kv, const char *key)
-{
-	uint64_t begin = c->pos;
-	const uint8_t *data;
-	int rc = take_string(c, &kv->value, &kv->count, "a string value");
-
-	if (rc)
-		return rc;
-	data = c->s->image + kv->value;
-	if (memchr(data, 0, kv->count))
-		return gguf_bad(c->s, begin, c->err, "key %s: the text contains a NUL byte", key);
-	if (!gguf_utf8_ok(data, kv->count))
-		return gguf_bad(c->s, begin, c->err, "key %s: the text is not UTF-8", key);
 	return 0;
 }
 
@@ -266,7 +243,7 @@ static int parse_value(struct cursor *c, struct gguf_kv *kv, const char *key)
 		return rc;
 	kv->count = 1;
 	if (kv->type == GGUF_STRING)
-		return parse_text(c, kv, key);
+		return take_string(c, &kv->value, &kv->count, "a string value");
 	if (kv->type == GGUF_ARRAY)
 		return parse_array(c, kv, key);
 	if (kv->type >= GGUF_TYPE_NR)
@@ -277,7 +254,7 @@ static int parse_value(struct cursor *c, struct gguf_kv *kv, const char *key)
 		return rc;
 	kv->value = c->pos;
 	c->pos += gguf_type_bytes(kv->type);
-	return kv->type == GGUF_BOOL ? check_bools(c, kv->value, 1) : 0;
+	return 0;
 }
 
 /* NUL-terminated copies of the keys, and none of them twice. */
@@ -434,42 +411,6 @@ static int parse_tensors(struct cursor *c, uint64_t n)
 	return 0;
 }
 
-/* Places must follow each other without gap or overlap, aligned, inside the file. */
-static int place_tensors(struct gguf_shard *s, struct err *err)
-{
-	uint64_t expected = 0, end;
-	char name[64];
-
-	for (uint64_t i = 0; i < s->n_tensors; i++) {
-		struct gguf_entry *e = &s->tensors[i];
-		uint64_t offset = e->t.offset;
-		const char *why = NULL;
-
-		gguf_quote(name, e->name, strlen(e->name));
-		if (offset & (s->alignment - 1))
-			why = "is not aligned";
-		else if (u64_add_overflow(offset, e->t.bytes, &end) ||
-			 u64_add_overflow(end, s->file.data_offset, &end) || end > s->file.bytes)
-			why = "puts its end behind the end of the file";
-		else if (offset < expected)
-			why = "overlaps the tensor before it";
-		else if (offset > expected)
-			why = "leaves a gap after the tensor before it";
-		if (why)
-			return gguf_bad(s, e->at, err,
-					"tensor %s: offset %llu %s (alignment %llu, %llu bytes, "
-					"data from %llu, file of %llu bytes)",
-					name, (unsigned long long)offset, why,
-					(unsigned long long)s->alignment,
-					(unsigned long long)e->t.bytes,
-					(unsigned long long)s->file.data_offset,
-					(unsigned long long)s->file.bytes);
-		expected = align_up(offset + e->t.bytes, s->alignment);
-		e->t.offset = s->file.data_offset + offset;
-	}
-	return 0;
-}
-
 static int check_counts(struct cursor *c, uint64_t n_tensors, uint64_t n_kv)
 {
 	uint64_t left = c->s->file.bytes - c->pos;
@@ -485,6 +426,17 @@ static int check_counts(struct cursor *c, uint64_t n_tensors, uint64_t n_kv)
 	return 0;
 }
 
+static int refuse_stranger(const struct cursor *c)
+{
+	struct gguf_head head = { .data = c->s->image,
+				  .len = u64_min(c->s->image_len, GGUF_HEAD_BYTES),
+				  .file_bytes = c->s->file.bytes };
+	char what[256];
+
+	gguf_describe_stranger(&head, what, sizeof(what));
+	return gguf_bad(c->s, 0, c->err, "not a GGUF file%s", what);
+}
+
 static int parse_fixed(struct cursor *c, uint64_t *n_tensors, uint64_t *n_kv)
 {
 	struct gguf_shard *s = c->s;
@@ -495,9 +447,7 @@ static int parse_fixed(struct cursor *c, uint64_t *n_tensors, uint64_t *n_kv)
 	if (rc)
 		return rc;
 	if (memcmp(magic, "GGUF", 4))
-		return gguf_bad(s, 0, c->err,
-				"not a GGUF file: it begins with bytes %02x %02x %02x %02x",
-				magic[0], magic[1], magic[2], magic[3]);
+		return refuse_stranger(c);
 	rc = take_u32(c, &s->version, "the version");
 	if (rc)
 		return rc;
@@ -530,6 +480,5 @@ int gguf_parse(struct gguf_shard *s, struct err *err)
 		rc = parse_tensors(&c, n_tensors);
 	if (rc)
 		return rc;
-	s->file.data_offset = align_up(c.pos, s->alignment);
-	return place_tensors(s, err);
+	return gguf_place_tensors(s, c.pos, err);
 }

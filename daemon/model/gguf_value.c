@@ -3,8 +3,9 @@
  * daemon/model/gguf_value.c: the values of keys, in the types that callers ask for.
  *
  * An integer is taken from any width and sign that holds the value, because writers differ; a
- * number is never taken from text, a float never from an integer, a bool from nothing else.
- * Refusals name file and key. Reads the header image only. Any thread.
+ * number is never taken from text, a float never from an integer, a bool from nothing else. Text and
+ * bools are checked when somebody asks for them and not before: a description in some old code
+ * page refuses no model. Refusals name file and key. Reads the header image only. Any thread.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -184,16 +185,20 @@ int gguf_f32(const struct gguf *g, const char *key, float *ret, struct err *err)
 int gguf_bool(const struct gguf *g, const char *key, bool *ret, struct err *err)
 {
 	const struct gguf_kv *kv = find(g, key);
+	char name[64];
 
 	if (!kv)
 		return -ENOENT;
 	if (kv->type != GGUF_BOOL)
 		return wrong_type(&g->shards[0], kv, "bool", err);
+	if (*payload(g, kv) > 1)
+		return gguf_bad(&g->shards[0], kv->at, err, "key %s: a bool is %u, neither 0 nor 1",
+				gguf_quote(name, kv->name, kv->name_len), *payload(g, kv));
 	*ret = *payload(g, kv) != 0;
 	return 0;
 }
 
-int gguf_str(const struct gguf *g, const char *key, struct gguf_str *ret, struct err *err)
+int gguf_bytes(const struct gguf *g, const char *key, struct gguf_str *ret, struct err *err)
 {
 	const struct gguf_kv *kv = find(g, key);
 
@@ -202,6 +207,26 @@ int gguf_str(const struct gguf *g, const char *key, struct gguf_str *ret, struct
 	if (kv->type != GGUF_STRING)
 		return wrong_type(&g->shards[0], kv, "a string", err);
 	*ret = (struct gguf_str){ (const char *)payload(g, kv), kv->count };
+	return 0;
+}
+
+int gguf_str(const struct gguf *g, const char *key, struct gguf_str *ret, struct err *err)
+{
+	struct gguf_str text;
+	const char *why = NULL;
+	char name[64];
+	int rc = gguf_bytes(g, key, &text, err);
+
+	if (rc)
+		return rc;
+	if (memchr(text.data, 0, text.len))
+		why = "contains a NUL byte";
+	else if (!gguf_utf8_ok(text.data, text.len))
+		why = "is not UTF-8";
+	if (why)
+		return gguf_bad(&g->shards[0], find(g, key)->at, err, "key %s: the text %s",
+				gguf_quote(name, key, strlen(key)), why);
+	*ret = text;
 	return 0;
 }
 
@@ -265,6 +290,8 @@ int gguf_array_i64(const struct gguf *g, const char *key, uint64_t i, int64_t *r
 	if (rc)
 		return rc;
 	if (!load_integer(kv->elem, payload(g, kv) + i * gguf_type_bytes(kv->elem), &v))
+		return -EINVAL;
+	if (kv->elem == GGUF_BOOL && v.magnitude > 1)
 		return -EINVAL;
 	if (v.magnitude > INT64_MAX + (uint64_t)v.negative)
 		return -EINVAL;

@@ -103,27 +103,20 @@ static int find_arch(struct build *b)
 		file, (int)(arch.len < 32 ? arch.len : 32), arch.data);
 }
 
-/* general.name, or the file's own; control characters would break lines of logs. */
+/* general.name, or the file's own; what cannot be printed would break lines of logs: '?'. */
 static int set_name(struct build *b)
 {
 	const char *path = gguf_file(b->g, 0)->path, *slash = strrchr(path, '/');
 	struct gguf_str s = { "", 0 };
-	bool ascii_only;
-	char *name;
+	char name[256];
 
-	if (gguf_str(b->g, "general.name", &s, NULL) || s.len == 0) {
+	if (gguf_bytes(b->g, "general.name", &s, NULL) || s.len == 0) {
 		s.data = slash ? slash + 1 : path;
 		s.len = strlen(s.data);
 	}
-	name = strndup(s.data, s.len < 255 ? s.len : 255);
-	if (!name)
-		return err_set(b->err, -ENOMEM, "out of memory");
-	ascii_only = !gguf_utf8_ok(name, strlen(name)); /* a file's name, or cut in a character */
-	for (char *p = name; *p; p++)
-		if ((unsigned char)*p < 32 || *p == 127 || (ascii_only && (*p & 0x80)))
-			*p = '?';
-	b->m->name = name;
-	return 0;
+	gguf_printable(name, sizeof(name), s.data, s.len);
+	b->m->name = strdup(name);
+	return b->m->name ? 0 : err_set(b->err, -ENOMEM, "out of memory");
 }
 
 /* Rows of the embedding give the vocabulary: every id must have one. */

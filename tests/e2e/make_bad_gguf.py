@@ -112,7 +112,7 @@ spoil("no-version", "offset 4: truncated", lambda d: setattr(d, "cut", 6))
 spoil("no-counts", "truncated: the tensor count", lambda d: setattr(d, "cut", 12))
 spoil("half-counts", "truncated: the key-value count", lambda d: setattr(d, "cut", 20))
 spoil("magic-zero", "not a GGUF file: it begins with bytes 00 00 00 00", lambda d: setattr(d, "magic", bytes(4)))
-spoil("magic-ggjt", "not a GGUF file: it begins with bytes 74 6a 67 67", lambda d: setattr(d, "magic", b"tjgg"))
+spoil("magic-ggjt", "not a GGUF file but a model in the form that came before GGUF (ggjt)", lambda d: setattr(d, "magic", b"tjgg"))
 spoil("version-0", "GGUF version 0", lambda d: setattr(d, "version", 0))
 spoil("version-1", "GGUF version 1", lambda d: setattr(d, "version", 1))
 spoil("version-4", "GGUF version 4", lambda d: setattr(d, "version", 4))
@@ -124,8 +124,8 @@ spoil("keys-minus-1", "claims 18446744073709551615 key-value pairs", lambda d: s
 spoil("cut-in-keys", "key tokenizer.ggml.tokens: the array claims 2048 elements", lambda d: setattr(d, "cut", 2000))
 spoil("cut-in-vocabulary", "truncated: an array's string", lambda d: setattr(d, "cut", 20000))
 spoil("cut-in-tensors", "truncated: a tensor's", lambda d: setattr(d, "cut", len(d.header()) - 10))
-spoil("cut-in-data", "puts its end behind the end of the file", lambda d: setattr(d, "cut", len(d.header()) + 4096))
-spoil("cut-last-byte", "tensor blk.2.ffn_up_exps.weight: offset", lambda d: setattr(d, "longer", -1))
+spoil("cut-in-data", "offset 73172: the file ends here, with 0.1 of 4.1 MB (missing: 3998220 bytes, from tensor output.weight on)", lambda d: setattr(d, "cut", len(d.header()) + 4096))
+spoil("cut-last-byte", "missing: 1 bytes, from tensor blk.2.ffn_up_exps.weight on", lambda d: setattr(d, "longer", -1))
 
 
 @case("one-key-too-many", "offset")
@@ -141,6 +141,16 @@ def _(d):
 @case("one-tensor-too-many", "offset")
 def _(d):
     d.n_tensors = len(d.tensors) + 1
+
+
+@case("one-tensor-too-few", "the header goes on with tensor blk.2.ffn_up_exps.weight behind the 38 that it counts")
+def _(d):
+    d.n_tensors = len(d.tensors) - 1
+
+
+@case("prediction-tensor-uncounted", "the header goes on with tensor blk.4.", "mtp")
+def _(d):
+    d.n_tensors = len(d.tensors) - 1
 
 
 # ---- keys
@@ -166,9 +176,6 @@ raw_key("text-2-60", "truncated: a string value needs 1152921504606846976 bytes"
         text("x") + struct.pack("<IQ", STRING, 1 << 60))
 raw_key("text-minus-1", "truncated: a string value needs 18446744073709551615 bytes",
         text("x") + struct.pack("<IQ", STRING, (1 << 64) - 1))
-raw_key("text-nul", "key x: the text contains a NUL byte", text("x") + struct.pack("<I", STRING) + text(b"a\0b"))
-raw_key("text-not-utf8", "key x: the text is not UTF-8", text("x") + struct.pack("<I", STRING) + text(b"\x80abc"))
-raw_key("bool-2", "a bool is 2", text("x") + struct.pack("<IB", BOOL, 2))
 raw_key("array-nested", "key x: an array of arrays",
         text("x") + struct.pack("<IIQIQB", ARRAY, ARRAY, 1, U8, 1, 7))
 raw_key("array-nested-deep", "key x: an array of arrays",
@@ -185,7 +192,6 @@ raw_key("array-texts-2-60", "key x: the array claims 1152921504606846976 element
         text("x") + struct.pack("<IIQ", ARRAY, STRING, 1 << 60))
 raw_key("array-text-2-62", "an array's string needs 4611686018427387904 bytes",
         text("x") + struct.pack("<IIQQ", ARRAY, STRING, 1, 1 << 62))
-raw_key("array-bool-3", "a bool is 3", text("x") + struct.pack("<IIQBB", ARRAY, BOOL, 2, 1, 3))
 
 
 @case("key-twice", "key general.name occurs twice")
@@ -264,12 +270,12 @@ def _(d):
         t["offset"] += 32
 
 
-@case("offset-past-end", "puts its end behind the end of the file")
+@case("offset-past-end", "leaves a gap after the tensor before it")
 def _(d):
     d.tensors[5]["offset"] = 1 << 40
 
 
-@case("offset-wraps", "puts its end behind the end of the file")
+@case("offset-wraps", "leaves a gap after the tensor before it")
 def _(d):
     d.tensors[5]["offset"] = (1 << 64) - 32
 
@@ -300,6 +306,12 @@ value("block-count-float", "block_count has type f32, not an integer", "A.block_
 value("block-count-text", "block_count has type string, not an integer", "A.block_count", STRING, "3")
 value("block-count-bool", "block_count has type bool, not an integer", "A.block_count", BOOL, True)
 value("block-count-array", "block_count has type array, not an integer", "A.block_count", ARRAY, (U32, [3]))
+value("architecture-nul", "key general.architecture: the text contains a NUL byte", "general.architecture", STRING,
+      b"qwen3moe\0")
+value("architecture-not-utf8", "key general.architecture: the text is not UTF-8", "general.architecture", STRING, b"qwen\xb3")
+value("scaling-not-utf8", "rope.scaling.type: the text is not UTF-8", "A.rope.scaling.type", STRING, b"line\xe1r")
+raw_key("bool-used-2", "key qwen3moe.norm_top_k_prob: a bool is 2, neither 0 nor 1",
+        text("qwen3moe.norm_top_k_prob") + struct.pack("<IB", BOOL, 2))
 value("eps-u8", "rms_epsilon has type u8, not a float", "A.attention.layer_norm_rms_epsilon", U8, 1)
 value("eps-0", "rms_epsilon: 0 is not greater than 0", "A.attention.layer_norm_rms_epsilon", F32, 0.0)
 value("eps-nan", "rms_epsilon: the value is out of range", "A.attention.layer_norm_rms_epsilon", F32, float("nan"))
@@ -587,6 +599,57 @@ def _(folder):
     return save(prefix, p)
 
 
+@split("parts-joined", "another GGUF file begins here, where the data of the first end: parts of a split model are not "
+       "joined with cat; put them beside each other as NAME-00001-of-00003.gguf and so on")
+def _(folder):
+    prefix, p = parts(folder)
+    save(prefix, p)
+    with open(folder / "model.gguf", "wb") as f:
+        for i in (1, 2, 3):
+            f.write(open(part_name(prefix, i), "rb").read())
+    return folder / "model.gguf"
+
+
+@split("parts-joined-metadata-first", "another GGUF file begins here")
+def _(folder):
+    whole = gf.read(DEMO)
+    first, second = gf.Gguf(whole.keys), gf.Gguf({}, whole.tensors)
+    with open(folder / "model.gguf", "wb") as f:
+        for i, g in enumerate((first, second)):
+            g.keys["split.no"], g.keys["split.count"] = (U16, i), (U16, 2)
+            g.keys["split.tensors.count"] = (I32, len(whole.tensors))
+            gf.write(g, folder / f"part{i}")
+            f.write((folder / f"part{i}").read_bytes())
+    return folder / "model.gguf"
+
+
+# ---- other things that people give a model's name to
+
+def stranger(name, words, content):
+    SPLIT[name] = ("offset 0: not a GGUF file but " + words, lambda folder: write_stranger(folder, content))
+
+
+def write_stranger(folder, content):
+    (folder / "model.gguf").write_bytes(content)
+    return folder / "model.gguf"
+
+
+stranger("html", "an HTML page", b"<!DOCTYPE html>\n<html class=\"\">\n<head>\n<title>Sign in</title>" + b" " * 4000)
+stranger("html-lower", "an HTML page", b"\xef\xbb\xbf\r\n <html><body>404</body></html>")
+stranger("lfs-pointer", "a git-LFS pointer, which stands for a file of 17808544 bytes: fetch the file itself",
+         b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a" * 16 + b"\nsize 17808544\n")
+stranger("zip", "a zip archive", b"PK\3\4\x14\0\0\0\10\0" + b"model/data.pkl" * 100)
+stranger("safetensors", "a safetensors file: convert it to GGUF",
+         struct.pack("<Q", 66) + b'{"model.embed_tokens.weight":{"dtype":"BF16","shape":[4,4],"data_o' + bytes(64))
+stranger("pickle", "a PyTorch checkpoint (pickle)", b"\x80\2\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + bytes(64))
+stranger("gzip", "a gzip archive", b"\x1f\x8b\10\0" + bytes(64))
+stranger("error-json", 'text that begins "{"error":"Repository not found"}"', b'{"error":"Repository not found"}')
+stranger("error-text", 'text that begins "Invalid username or password."', b"Invalid username or password.\n")
+stranger("numpy", "a NumPy array", b"\x93NUMPY\1\0" + bytes(120))
+SPLIT["never-downloaded"] = ("as a file does for which room was made but whose download never began",
+                             lambda folder: write_stranger(folder, bytes(1 << 20)))
+
+
 # ---- what is no file
 
 @split("fifo", "not a regular file but a FIFO")
@@ -624,6 +687,34 @@ def _(folder):
 @split("no-file", "cannot be opened: No such file")
 def _(folder):
     return folder / "model.gguf"
+
+
+# ---- metadata that nobody uses says nothing against a model: these open, and are shown with '?'
+
+ODD = {  # name: (key, its packed type and value)
+    "imatrix-code-page": ("quantize.imatrix.file", struct.pack("<I", STRING) + text(b"C:\\Users\\Jos\xe9\\imatrix.dat")),
+    "description-nul": ("general.description", struct.pack("<I", STRING) + text(b"text\0")),
+    "author-gbk": ("general.author", struct.pack("<I", STRING) + text("\u6a21\u578b".encode("gbk"))),
+    "text-nul": ("x", struct.pack("<I", STRING) + text(b"a\0b")),
+    "text-control": ("x", struct.pack("<I", STRING) + text(b"\x1b[2J\nlevel=error")),
+    "text-not-utf8": ("x", struct.pack("<I", STRING) + text(b"\x80abc")),
+    "texts-not-utf8": ("general.tags", struct.pack("<IIQ", ARRAY, STRING, 2) + text(b"\xff") + text(b"\0")),
+    "bool-2": ("x", struct.pack("<IB", BOOL, 2)),
+    "array-bool-3": ("x", struct.pack("<IIQBB", ARRAY, BOOL, 2, 1, 3)),
+    "name-not-utf8": ("general.name", struct.pack("<I", STRING) + text(b"Jos\xe9's\0\n model")),
+}
+
+
+def make_odd(out):
+    """Good models with one odd value each; returns [(name, path)]."""
+    base, made = Draft(DEMO), []
+    for name, (key, packed) in ODD.items():
+        d = copy.deepcopy(base)
+        d.keys.pop(key, None)
+        d.first_key = text(key) + packed
+        made.append((name, str(pathlib.Path(out) / f"{name}.gguf")))
+        d.write(made[-1][1])
+    return made
 
 
 # ----

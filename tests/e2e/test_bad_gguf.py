@@ -55,6 +55,16 @@ def test_each_is_refused(program, bad_files):
     assert not wrong, "\n".join(wrong)
 
 
+def test_metadata_nobody_uses(program, tmp_path):
+    """Values that are malformed but that nobody asks for refuse no model."""
+    plain = opened(program, DEMO)
+    for name, path in make_bad_gguf.make_odd(tmp_path):
+        j = opened(program, path)
+        skip = {"files", "file_bytes", "name", "expert_classes", "budget_least_bytes", "budget_all_bytes"}
+        assert {k: v for k, v in j.items() if k not in skip} == {k: v for k, v in plain.items() if k not in skip}, name
+        assert j["name"] == ("Jos?'s?? model" if name == "name-not-utf8" else plain["name"])
+
+
 def write_keys(path, n, array):
     """A file of about 24 n bytes: n keys, or one array of n texts. Refused for what it lacks, once it is read."""
     if array:

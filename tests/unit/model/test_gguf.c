@@ -199,6 +199,91 @@ static void test_values(void **state)
 	build_fini(&b);
 }
 
+/* Values are checked when they are asked for, and shown with '?' whatever they are. */
+static void test_unused_values(void **state)
+{
+	struct gguf_build b = { 0 };
+	struct err err = { 0 };
+	struct gguf_str s;
+	struct gguf *g;
+	char buf[100];
+	int64_t v;
+	bool flag;
+
+	add_key(&b, "latin1", GGUF_STRING, "\4\0\0\0\0\0\0\0Jos\xe9", 12);
+	add_key(&b, "nul", GGUF_STRING, "\3\0\0\0\0\0\0\0a\0b", 11);
+	add_key(&b, "truth", GGUF_BOOL, "\2", 1);
+	put(add_array(&b, "truths", GGUF_BOOL, 2), "\1\3", 2);
+	add_text(&b, "c1", "a\xc2\x9b\x7f\x1b z\xc2\xa0");
+	save(&b);
+	assert_int_equal(gguf_open(b.path, &g, &err), 0);
+	assert_int_equal(gguf_str(g, "latin1", &s, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "key latin1: the text is not UTF-8"));
+	err_clear(&err);
+	assert_int_equal(gguf_str(g, "nul", &s, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "key nul: the text contains a NUL byte"));
+	err_clear(&err);
+	assert_int_equal(gguf_bytes(g, "nul", &s, &err), 0);
+	assert_int_equal(s.len, 3);
+	assert_int_equal(gguf_bool(g, "truth", &flag, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "key truth: a bool is 2, neither 0 nor 1"));
+	assert_true(!gguf_array_i64(g, "truths", 0, &v) && v == 1);
+	assert_int_equal(gguf_array_i64(g, "truths", 1, &v), -EINVAL);
+	assert_string_equal(gguf_key_text(g, 0, buf, sizeof(buf)), "Jos?");
+	assert_string_equal(gguf_key_text(g, 1, buf, sizeof(buf)), "a?b");
+	assert_string_equal(gguf_key_text(g, 4, buf, sizeof(buf)), "a??? z\xc2\xa0");
+	gguf_destroy(g);
+	build_fini(&b);
+}
+
+/* A file whose data end after @more bytes instead of where they should; @tail follows. */
+static void open_with(const struct bytes *head, uint64_t more, const char *tail, const char *words)
+{
+	struct gguf_build b = { 0 };
+	struct err err = { 0 };
+	struct gguf *g = NULL;
+	int rc;
+
+	save_bytes(&b, head->data, head->len, more);
+	assert_int_equal(pwrite(b.fd, tail, strlen(tail), (off_t)(head->len + more)), strlen(tail));
+	if (!strcmp(tail, "GGUF")) /* with its version */
+		assert_int_equal(pwrite(b.fd, "\3\0\0\0", 4, (off_t)(head->len + more + 4)), 4);
+	rc = gguf_open(b.path, &g, &err);
+	assert_int_equal(rc, words ? -EINVAL : 0);
+	if (words && !strstr(err.text, words))
+		fail_msg("\"%s\" lacks \"%s\"", err.text, words);
+	gguf_destroy(g);
+	build_fini(&b);
+}
+
+/* Cut short, going on with another GGUF file, going on with anything else. */
+static void test_ends(void **state)
+{
+	struct gguf_build b = { 0 };
+	struct bytes head;
+	uint64_t pad;
+
+	add_tensor(&b, "a.weight", QUANT_F32, 1000, 1000, 1);
+	add_tensor(&b, "b.weight", QUANT_F32, 1000, 1000, 4);
+	add_tensor(&b, "c.weight", QUANT_F32, 5, 1, 1);
+	head = header_of(&b);
+	pad = align_up(head.len, 32) - head.len;
+	open_with(&head, pad + 20000020, "", NULL);
+	open_with(&head, pad + 20000032, "", NULL);
+	open_with(&head, pad + 20000020, "other bytes", NULL);
+	open_with(&head, pad + 20000020, "GGUF", "another GGUF file begins here");
+	open_with(&head, pad + 20000032, "GGUF", "another GGUF file begins here");
+	open_with(&head, pad + 20000019, "",
+		  "with 20.0 of 20.0 MB (missing: 1 bytes, from tensor c.weight on)");
+	open_with(&head, pad + 8000000, "", "with 8.0 of 20.0 MB");
+	open_with(&head, pad + 8000000, "", "from tensor b.weight on");
+	open_with(&head, 0, "", "from tensor a.weight on");
+	head.data[8] = 2; /* of three tensors */
+	open_with(&head, pad + 20000032, "", "goes on with tensor c.weight behind the 2");
+	free(head.data);
+	build_fini(&b);
+}
+
 /* Cut anywhere: refused with the file and an offset. */
 static void test_cut_everywhere(void **state)
 {
@@ -298,6 +383,8 @@ int main(void)
 		cmocka_unit_test(test_split),
 		cmocka_unit_test(test_vocabulary),
 		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_unused_values),
+		cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_cut_everywhere),
 		cmocka_unit_test(test_spoilt_everywhere),
 		cmocka_unit_test(test_claims_reserve_nothing),
