@@ -48,7 +48,7 @@ help:
 	@echo "Other targets: unit, e2e, check-layers, check-format, bench-programs, bench-compare, fuzz, clean"
 
 # ---- serve: protocol, clients ----
-$(O)/tests/serve/test_serve $(O)/tests/serve/test_hostile $(O)/tests/serve/test_structs: $(O)/libsluice.a
+$(filter $(O)/tests/serve/%,$(UNIT)): $(O)/libsluice.a
 
 # ---- fuzzing: the GGUF reader
 # make O=... $(O)/fuzz/fuzz_gguf, then: $(O)/fuzz/fuzz_gguf -max_len=65536 WORK_DIR tests/fuzz/seeds/gguf

@@ -267,7 +267,8 @@ static struct parts split_prompt(const struct sluice_prompt *p)
 struct sinks {
 	sluice_token_fn on_token;
 	sluice_logits_fn on_logits;
-	void *arg;
+	sluice_progress_fn on_progress;
+	void *arg, *progress_arg;
 	double **ret_logprobs;
 };
 
@@ -296,6 +297,29 @@ static int sink_logits(struct sinks *k, const struct sluice__reply *r)
 	return k->on_logits ? k->on_logits(k->arg, l.first, l.n_rows, l.n_vocab,
 					   (const float *)(const void *)r->payload) != 0
 			    : 0;
+}
+
+static int sink_progress(struct sinks *k, const struct sluice__reply *r)
+{
+	struct sluice_progress p;
+
+	sluice__copy_fixed(r, &p, sizeof(p));
+	p.struct_size = sizeof(p); /* as much as there is here, whatever came */
+	return k->on_progress ? k->on_progress(k->progress_arg, &p) : 0;
+}
+
+void sluice_on_progress(struct sluice *s, sluice_progress_fn fn, void *arg)
+{
+	s->on_progress = fn;
+	s->progress_arg = arg;
+}
+
+/* The flag that asks for progress, where somebody wants it and the daemon knows it. */
+static uint32_t want_progress(const struct sluice *s, struct sinks *k)
+{
+	k->on_progress = s->on_progress;
+	k->progress_arg = s->progress_arg;
+	return s->on_progress && s->welcome.version >= 2 ? SLUICE_PROGRESS_OUT : 0;
 }
 
 static int sink_logprobs(struct sinks *k, const struct sluice__reply *r)
@@ -338,9 +362,11 @@ static int run_request(struct sluice *s, struct sinks *k, struct sluice_done *re
 			rc = finish(&r, ret, fault);
 			done = true;
 		} else if (r.head.type == SLUICE_TOKEN && !stopped) {
-			wish = sink_token(k, &r);
+			wish = sink_token(k, &r) != 0;
 		} else if (r.head.type == SLUICE_LOGITS && !stopped) {
 			wish = sink_logits(k, &r);
+		} else if (r.head.type == SLUICE_PROGRESS && !stopped) {
+			wish = sink_progress(k, &r) != 0;
 		} else if (r.head.type == SLUICE_LOGPROBS) {
 			wish = sink_logprobs(k, &r);
 		}
@@ -377,9 +403,10 @@ static int generate(struct sluice *s, const struct sluice_prompt *prompt,
 		.seed = how->seed,
 		.system_bytes = (uint32_t)p.a_bytes,
 	};
-	int rc =
-		sluice__send_request(s, SLUICE_GENERATE, &g, p.a, p.a_bytes, p.b, p.b_bytes, fault);
+	int rc;
 
+	g.flags |= want_progress(s, k);
+	rc = sluice__send_request(s, SLUICE_GENERATE, &g, p.a, p.a_bytes, p.b, p.b_bytes, fault);
 	return rc ? rc : run_request(s, k, done, fault);
 }
 
@@ -416,8 +443,10 @@ static int score(struct sluice *s, const struct sluice_prompt *prompt, uint32_t 
 	struct sluice_score q = { .struct_size = sizeof(q),
 				  .flags = p.flags | flags,
 				  .payload_bytes = p.a_bytes + p.b_bytes };
-	int rc = sluice__send_request(s, SLUICE_SCORE, &q, p.a, p.a_bytes, p.b, p.b_bytes, fault);
+	int rc;
 
+	q.flags |= want_progress(s, k);
+	rc = sluice__send_request(s, SLUICE_SCORE, &q, p.a, p.a_bytes, p.b, p.b_bytes, fault);
 	return rc ? rc : run_request(s, k, done, fault);
 }
 

@@ -15,6 +15,8 @@ struct sluice {
 	uint64_t last_id;
 	_Atomic uint64_t open_id; /* of the running request, 0: none */
 	struct sluice_welcome welcome;
+	sluice_progress_fn on_progress; /* NULL: not wanted */
+	void *progress_arg;
 	_Alignas(8) uint8_t in[SLUICE_MSG_MAX];
 	_Alignas(8) uint8_t out[SLUICE_MSG_MAX];
 };

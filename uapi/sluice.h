@@ -118,9 +118,22 @@ struct sluice_piece {
 typedef int (*sluice_token_fn)(void *arg, const struct sluice_piece *piece);
 
 /*
+ * How far the reading of a long prompt is; *p is valid during the call. Returns 0 to go on; anything
+ * else cancels (and is not called again).
+ */
+typedef int (*sluice_progress_fn)(void *arg, const struct sluice_progress *p);
+
+/*
+ * From here on sluice_generate() and sluice_score() on @s report the progress of reading the prompt
+ * to @fn, on the calling thread; NULL: no more. Not while one runs. A daemon that does not know
+ * progress yet (protocol version 1) reports none.
+ */
+void sluice_on_progress(struct sluice *s, sluice_progress_fn fn, void *arg);
+
+/*
  * Generates. 0 when it ended by itself or was cancelled (ret->stop says which); @ret and @on_token
- * may be NULL. Where the daemon reports an error in the middle: -errno, and @ret holds the counts
- * so far.
+ * may be NULL. Where the daemon reports an error in the middle (-ESHUTDOWN: it is stopping): -errno,
+ * and @ret holds the counts so far.
  */
 int sluice_generate(struct sluice *s, const struct sluice_prompt *prompt,
 		    const struct sluice_settings *settings, sluice_token_fn on_token, void *arg,

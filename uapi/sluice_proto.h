@@ -10,6 +10,7 @@
  *	                 <-            WELCOME            (or ERROR and close)
  *	GENERATE id=1    ->
  *	                 <-            ACCEPTED id=1      (or ERROR id=1)
+ *	                 <-            PROGRESS id=1 ...  (where asked for)
  *	                 <-            TOKEN id=1 ...
  *	CANCEL id=1      ->                               (at any time)
  *	                 <-            DONE id=1          (always the last of its id)
@@ -38,7 +39,7 @@
 #endif
 
 #define SLUICE_PROTO_MAGIC	 0x43554c53u /* "SLUC" */
-#define SLUICE_PROTO_VERSION	 1u	     /* what this header describes */
+#define SLUICE_PROTO_VERSION	 2u	     /* what this header describes */
 #define SLUICE_PROTO_VERSION_MIN 1u	     /* the oldest that this version still speaks */
 
 #define SLUICE_INLINE_MAX  65536u		       /* payload bytes inside a message */
@@ -83,6 +84,7 @@ enum sluice_type {
 	SLUICE_STATUS_REPLY = 0x108,
 	SLUICE_TOKENS = 0x109,
 	SLUICE_TEXT = 0x10a,
+	SLUICE_PROGRESS = 0x10b, /* since version 2 */
 	SLUICE_ERROR = 0x1ff,
 };
 
@@ -149,11 +151,12 @@ SLUICE_LAYOUT(sizeof(struct sluice_welcome) == 64, "wire");
 #define SLUICE_RAW	    0x10u /* streamed text and TEXT show control tokens too */
 #define SLUICE_LOGITS_OUT   0x20u /* SCORE: send LOGITS */
 #define SLUICE_LOGPROBS_OUT 0x40u /* SCORE: send LOGPROBS */
+#define SLUICE_PROGRESS_OUT 0x80u /* GENERATE, SCORE: send PROGRESS; since version 2 */
 
 /* Payload: the prompt. Generates up to max_tokens; 0 only reads the prompt in. */
 struct sluice_generate {
 	uint32_t struct_size;
-	uint32_t flags; /* TOKENS_IN | CHAT | SPECIAL | IGNORE_EOG | RAW */
+	uint32_t flags; /* TOKENS_IN | CHAT | SPECIAL | IGNORE_EOG | RAW | PROGRESS_OUT */
 	uint64_t payload_bytes;
 	uint32_t max_tokens; /* cut to what the context holds: ACCEPTED says the number */
 	uint32_t n_untimed;  /* the first so many prompt tokens do not count in the timings */
@@ -178,7 +181,7 @@ SLUICE_LAYOUT(sizeof(struct sluice_cancel) == 8, "wire");
 /* Payload: the text or tokens to score. */
 struct sluice_score {
 	uint32_t struct_size;
-	uint32_t flags; /* TOKENS_IN | SPECIAL | LOGITS_OUT | LOGPROBS_OUT */
+	uint32_t flags; /* TOKENS_IN | SPECIAL | LOGITS_OUT | LOGPROBS_OUT | PROGRESS_OUT */
 	uint64_t payload_bytes;
 };
 SLUICE_LAYOUT(sizeof(struct sluice_score) == 16, "wire");
@@ -208,6 +211,18 @@ struct sluice_accepted {
 };
 SLUICE_LAYOUT(sizeof(struct sluice_accepted) == 16, "wire");
 
+/*
+ * How far the reading of the prompt is, where PROGRESS_OUT asked for it: now and then while it is
+ * read, before the first TOKEN. Values never fall; a client that reads slowly gets fewer of them.
+ */
+struct sluice_progress {
+	uint32_t struct_size;
+	uint32_t n_read;   /* prompt tokens that went through all layers */
+	uint32_t n_prompt; /* of so many, as in ACCEPTED */
+	uint32_t done_ppm; /* work done, parts per million: moves on within a step too */
+};
+SLUICE_LAYOUT(sizeof(struct sluice_progress) == 16, "wire");
+
 #define SLUICE_NO_TOKEN UINT32_MAX
 
 /*
@@ -227,17 +242,18 @@ SLUICE_LAYOUT(sizeof(struct sluice_token) == 24, "wire");
 enum sluice_stop {
 	SLUICE_STOP_EOG = 0,	   /* "stop": an end-of-generation token */
 	SLUICE_STOP_LENGTH = 1,	   /* "length": max_tokens reached */
-	SLUICE_STOP_CANCELLED = 2, /* "cancelled" */
-	SLUICE_STOP_ERROR = 3,	   /* "error": code and the payload say which */
+	SLUICE_STOP_CANCELLED = 2, /* "cancelled": by its client */
+	SLUICE_STOP_ERROR = 3,	   /* "error": code and the payload say which; a stopping daemon's
+				    * is SLUICE_E_SHUTDOWN */
 };
 
 /* The last message of a GENERATE or SCORE. Payload: the error's sentence, empty without error. */
 struct sluice_done {
 	uint32_t struct_size;
-	uint32_t stop; /* enum sluice_stop */
-	uint32_t code; /* enum sluice_error_code where stop is ERROR, else 0 */
-	uint32_t n_prompt;
-	uint32_t n_generated;
+	uint32_t stop;	      /* enum sluice_stop */
+	uint32_t code;	      /* enum sluice_error_code where stop is ERROR, else 0 */
+	uint32_t n_prompt;    /* prompt tokens that were read: all, or those until it was ended */
+	uint32_t n_generated; /* tokens that were sent */
 	uint32_t reserved;
 	uint64_t prompt_ns;  /* the timed part of the prompt */
 	uint64_t predict_ns; /* from the first generated token to the last */

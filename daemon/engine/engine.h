@@ -58,7 +58,8 @@ struct engine_config {
 int engine_create(const struct engine_config *config, const struct model *model,
 		  const struct tokenizer *tokenizer, struct engine **ret, struct err *err);
 int engine_start(struct engine *e);
-/* Cancels what runs, waits for reads in flight, joins the threads, frees. NULL is fine. */
+/* Ends what runs (STOP_ERROR with -ESHUTDOWN), waits for reads in flight, joins the threads, frees.
+ * NULL is fine. */
 void engine_destroy(struct engine *e);
 
 /* A descriptor that becomes readable (eventfd) when the state changes: ready or failed. */
@@ -118,9 +119,10 @@ enum request_stop { STOP_EOG, STOP_LENGTH, STOP_CANCELLED, STOP_ERROR };
 
 struct request_result {
 	enum request_stop stop;
-	int error;	/* STOP_ERROR: -errno */
-	struct err err; /* STOP_ERROR: a sentence */
-	uint32_t n_prompt, n_generated;
+	int error;	   /* STOP_ERROR: -errno; -ESHUTDOWN where engine_destroy() cut it */
+	struct err err;	   /* STOP_ERROR: a sentence */
+	uint32_t n_prompt; /* tokens of the prompt that were read */
+	uint32_t n_generated;
 	uint64_t prompt_ns;  /* from the first timed prompt token's step to the end of the prompt */
 	uint64_t predict_ns; /* from the first generated token to the last */
 	uint64_t ttft_ns;    /* submit to first token */
@@ -131,6 +133,11 @@ struct request_result {
 struct request;
 
 struct request_ops {
+	/*
+	 * Reading the prompt: @n_read of its tokens went through all layers, @done (0 to 1) of the
+	 * work is done. After each step that read some, before its tokens. NULL: not wanted.
+	 */
+	void (*progress)(struct request *r, uint32_t n_read, double done);
 	/* A token was generated (the end-of-generation token included). NULL: not wanted. */
 	void (*token)(struct request *r, uint32_t id);
 	/*

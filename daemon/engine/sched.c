@@ -115,18 +115,42 @@ static struct request *pop_waiting(struct engine *e)
 	return r;
 }
 
-static void end_waiting(struct engine *e, enum request_stop stop, int error, const char *why)
+static bool is_cancelled(struct request *r)
+{
+	return atomic_load_explicit(&r->cancel, memory_order_relaxed);
+}
+
+/* Ends all that wait: with an error, but for those that were cancelled before. */
+static void end_waiting(struct engine *e, int error, const char *why)
 {
 	struct request *r;
 
 	take_inbox(e);
 	while ((r = pop_waiting(e))) {
-		struct request_result result = { .stop = stop, .error = error };
+		struct request_result result = { .stop = STOP_CANCELLED };
 
-		if (why)
-			err_set(&result.err, error, "%s", why);
+		if (!is_cancelled(r)) {
+			result.stop = STOP_ERROR;
+			result.error = err_set(&result.err, error, "%s", why);
+		}
 		finish_request(r, &result);
 	}
+}
+
+/* The engine stops: nobody may take what has come so far for a whole answer. */
+static void end_all(struct engine *e)
+{
+	static const char why[] = "the daemon is stopping";
+
+	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
+		struct active *a = &e->active[i];
+
+		if (a->request && is_cancelled(a->request))
+			finish(e, a, STOP_CANCELLED, 0, NULL);
+		else if (a->request)
+			finish(e, a, STOP_ERROR, -ESHUTDOWN, why);
+	}
+	end_waiting(e, -ESHUTDOWN, why);
 }
 
 /* Cancelled requests leave the queue wherever they stand in it. */
@@ -138,13 +162,13 @@ static void drop_cancelled(struct engine *e)
 	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
 		struct active *a = &e->active[i];
 
-		if (a->request && atomic_load_explicit(&a->request->cancel, memory_order_relaxed))
+		if (a->request && is_cancelled(a->request))
 			finish(e, a, STOP_CANCELLED, 0, NULL);
 	}
 	while (*at) {
 		struct request *r = *at;
 
-		if (!atomic_load_explicit(&r->cancel, memory_order_relaxed)) {
+		if (!is_cancelled(r)) {
 			at = &r->next;
 			continue;
 		}
@@ -333,8 +357,13 @@ static void after_step(struct engine *e, const struct batch *b)
 			continue;
 		}
 		if (!was_decoding) {
+			const struct request *r = a->request;
+
 			a->n_done += a->n_in_step;
 			add(&e->n_prefilled, a->n_in_step);
+			if (r->ops->progress)
+				r->ops->progress(a->request, a->n_done,
+						 (double)a->n_done / r->n_tokens);
 			if (!decoding(a))
 				continue;
 			a->prompt_end_ns = now;
@@ -460,13 +489,10 @@ void *engine_main(void *arg)
 		add(&e->n_steps, 1);
 	}
 	while (rc && !atomic_load(&e->stop)) { /* failed: refuse what still comes in */
-		end_waiting(e, STOP_ERROR, rc, e->failure.text);
+		end_waiting(e, rc, e->failure.text);
 		usleep(20000);
 	}
-	for (uint32_t i = 0; i < e->config.n_parallel; i++)
-		if (e->active[i].request)
-			finish(e, &e->active[i], STOP_CANCELLED, 0, "the daemon is stopping");
-	end_waiting(e, STOP_CANCELLED, 0, "the daemon is stopping");
+	end_all(e);
 	if (e->supply)
 		supply_drain(e->supply);
 	return NULL;

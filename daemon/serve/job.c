@@ -16,6 +16,18 @@
 
 /* ---- engine thread ---- */
 
+static void on_progress(struct request *r, uint32_t n_read, double done)
+{
+	struct job *j = r->arg;
+
+	if (!j->want_progress)
+		return;
+	/* one word, so that whoever reads it sees both of one moment; only the newest matters */
+	atomic_store_explicit(&j->progress, (uint64_t)n_read << 32 | (uint32_t)(done * 1e6),
+			      memory_order_relaxed);
+	serve_wake(j->serve);
+}
+
 static void on_token(struct request *r, uint32_t id)
 {
 	struct job *j = r->arg;
@@ -114,10 +126,12 @@ static void on_done(struct request *r, const struct request_result *result)
 	serve_wake(s);
 }
 
-static const struct request_ops generate_ops = { .token = on_token, .done = on_done };
-static const struct request_ops score_ops = { .logits = on_logits,
-					      .logprob = on_logprob,
-					      .done = on_done };
+static const struct request_ops generate_ops = { .progress = on_progress,
+						 .token = on_token,
+						 .done = on_done };
+static const struct request_ops score_ops = {
+	.progress = on_progress, .logits = on_logits, .logprob = on_logprob, .done = on_done
+};
 
 /* ---- main thread ---- */
 
@@ -178,12 +192,14 @@ static void fill_request(struct job *j, const struct message *m, uint32_t n_ctx)
 	r->tokens = j->prompt;
 	if (m->type == SLUICE_SCORE) {
 		j->score = true;
+		j->want_progress = m->u.score.flags & SLUICE_PROGRESS_OUT;
 		r->ops = &score_ops;
 		r->want_logits = m->u.score.flags & SLUICE_LOGITS_OUT;
 		r->want_logprobs = m->u.score.flags & SLUICE_LOGPROBS_OUT;
 		return;
 	}
 	j->raw = m->u.generate.flags & SLUICE_RAW;
+	j->want_progress = m->u.generate.flags & SLUICE_PROGRESS_OUT;
 	r->ops = &generate_ops;
 	r->max_tokens = m->u.generate.max_tokens;
 	if (r->n_tokens <= n_ctx && r->max_tokens > n_ctx - r->n_tokens)
@@ -252,6 +268,22 @@ out_job:
 out_prompt:
 	free(prompt);
 	return err_set(err, rc, "%s", message_error_text(rc));
+}
+
+/* Of all that was reported since the last one only the newest, and none after the first token. */
+static bool next_progress(struct job *j, struct reply *ret)
+{
+	uint64_t now = atomic_load_explicit(&j->progress, memory_order_relaxed);
+
+	if (now == j->progress_sent || j->n_sent)
+		return false;
+	j->progress_sent = now;
+	ret->type = SLUICE_PROGRESS;
+	ret->u.progress = (struct sluice_progress){ .struct_size = sizeof(struct sluice_progress),
+						    .n_read = (uint32_t)(now >> 32),
+						    .n_prompt = j->req.n_tokens,
+						    .done_ppm = (uint32_t)now };
+	return true;
 }
 
 static bool next_token(struct job *j, struct reply *ret)
@@ -344,7 +376,7 @@ static void last_reply(struct job *j, struct reply *ret)
 	*d = (struct sluice_done){
 		.struct_size = sizeof(*d),
 		.stop = (uint32_t)r->stop,
-		.n_prompt = j->req.n_tokens,
+		.n_prompt = r->n_prompt,
 		.n_generated = j->n_sent,
 		.prompt_ns = r->prompt_ns,
 		.predict_ns = r->predict_ns,
@@ -376,7 +408,7 @@ bool job_next(struct job *j, struct reply *ret)
 
 	memset(ret, 0, sizeof(*ret));
 	ret->fd = -1;
-	if (next_token(j, ret) || next_logits(j, ret))
+	if (next_progress(j, ret) || next_token(j, ret) || next_logits(j, ret))
 		return true;
 	if (!done || j->done_sent)
 		return false;

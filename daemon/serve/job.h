@@ -3,7 +3,7 @@
  * daemon/serve/job.h: one GENERATE or SCORE on its way through the engine.
  *
  *	      main thread                        engine thread
- *	job_create, engine_submit   ->   token() logits() logprob()   fill the buffers
+ *	job_create, engine_submit   ->   progress() token() logits() logprob()   fill the buffers
  *	job_next   <- eventfd            done()                       last touch
  *	job_destroy (after done)
  *
@@ -37,7 +37,7 @@ struct job {
 	struct job *next;  /* main thread: serve's list */
 	uint64_t id;
 	uint32_t *prompt;
-	bool raw, score;
+	bool raw, score, want_progress;
 
 	uint32_t *out; /* max_tokens ids */
 	_Atomic uint32_t n_out;
@@ -45,6 +45,7 @@ struct job {
 	struct logits_chunk *chunks; /* at most one per prompt token */
 	uint32_t chunk_rows;	     /* rows of a full chunk; engine thread */
 	_Atomic uint32_t n_chunks;   /* complete ones */
+	_Atomic uint64_t progress;   /* tokens read << 32 | parts per million of the work */
 	_Atomic int fault;	     /* enum sluice_error_code of our own that cancelled it, or 0 */
 	struct request_result result;
 	_Atomic bool done;
@@ -52,6 +53,7 @@ struct job {
 	/* main thread: what has been sent */
 	struct detok detok;
 	uint32_t n_sent, n_chunks_sent;
+	uint64_t progress_sent;
 	bool flushed, logprobs_sent, done_sent;
 };
 
@@ -63,6 +65,7 @@ struct reply {
 	uint16_t type;
 	union {
 		uint32_t struct_size;
+		struct sluice_progress progress;
 		struct sluice_token token;
 		struct sluice_logits logits;
 		struct sluice_logprobs logprobs;

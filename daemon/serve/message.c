@@ -19,10 +19,14 @@ struct kind {
 static const struct kind kinds[] = {
 	{ SLUICE_HELLO, "HELLO", 48, sizeof(struct sluice_hello), 0, false },
 	{ SLUICE_GENERATE, "GENERATE", 56, sizeof(struct sluice_generate),
-	  SLUICE_TOKENS_IN | SLUICE_CHAT | SLUICE_SPECIAL | SLUICE_IGNORE_EOG | SLUICE_RAW, true },
+	  SLUICE_TOKENS_IN | SLUICE_CHAT | SLUICE_SPECIAL | SLUICE_IGNORE_EOG | SLUICE_RAW |
+		  SLUICE_PROGRESS_OUT,
+	  true },
 	{ SLUICE_CANCEL, "CANCEL", 8, sizeof(struct sluice_cancel), 0, false },
 	{ SLUICE_SCORE, "SCORE", 16, sizeof(struct sluice_score),
-	  SLUICE_TOKENS_IN | SLUICE_SPECIAL | SLUICE_LOGITS_OUT | SLUICE_LOGPROBS_OUT, true },
+	  SLUICE_TOKENS_IN | SLUICE_SPECIAL | SLUICE_LOGITS_OUT | SLUICE_LOGPROBS_OUT |
+		  SLUICE_PROGRESS_OUT,
+	  true },
 	{ SLUICE_MODEL_INFO, "MODEL_INFO", 8, sizeof(struct sluice_query), 0, false },
 	{ SLUICE_STATUS, "STATUS", 8, sizeof(struct sluice_query), 0, false },
 	{ SLUICE_TOKENIZE, "TOKENIZE", 16, sizeof(struct sluice_convert),

@@ -6,7 +6,8 @@
  *
  * The engine: one thread, requests one after the other. GENERATE answers with the prompt's tokens
  * over and over; FAKE_EOG in them ends it. SCORE gives logits[i][v] = token i * 1000 + v and
- * log-probability -i. fake.* steers it: delay per token, holding back, failures.
+ * log-probability -i. fake.* steers it: delay per token, prompts read in chunks, holding back,
+ * failures.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -41,7 +42,10 @@ struct engine {
 static struct {
 	_Atomic enum engine_state state;
 	_Atomic unsigned token_us; /* delay before each token */
+	_Atomic unsigned chunk; /* > 0: prompts are read so many tokens at a time, with progress */
+	_Atomic unsigned chunk_us; /* delay before each of them */
 	_Atomic bool hold;	   /* requests wait until cancelled */
+	_Atomic bool cut;	   /* engine_destroy() ends what runs and waits */
 	_Atomic int fail_after;	   /* > 0: STOP_ERROR with -EIO after so many tokens */
 	_Atomic int refuse;	   /* engine_submit() gives this */
 	_Atomic uint64_t tokens;
@@ -57,7 +61,24 @@ static void nap(unsigned us)
 
 static bool cancelled(struct request *r)
 {
-	return atomic_load(&r->cancel);
+	return atomic_load(&r->cancel) || atomic_load(&fake.cut);
+}
+
+/* False where it was cancelled on the way. */
+static bool fake_read(struct request *r, struct request_result *res)
+{
+	uint32_t chunk = atomic_load(&fake.chunk);
+
+	res->n_prompt = chunk ? 0 : r->n_tokens;
+	while (!cancelled(r) && res->n_prompt < r->n_tokens) {
+		uint32_t left = r->n_tokens - res->n_prompt;
+
+		nap(atomic_load(&fake.chunk_us));
+		res->n_prompt += left < chunk ? left : chunk;
+		if (r->ops->progress)
+			r->ops->progress(r, res->n_prompt, (double)res->n_prompt / r->n_tokens);
+	}
+	return !cancelled(r);
 }
 
 static void fake_generate(struct request *r, struct request_result *res)
@@ -110,18 +131,22 @@ static void fake_score(struct request *r, struct request_result *res)
 
 static void fake_run(struct engine *e, struct request *r)
 {
-	struct request_result res = { .n_prompt = r->n_tokens,
-				      .hits = 30,
-				      .misses = 10,
-				      .bytes_read = 4096,
-				      .span_ns = 1000 };
+	struct request_result res = {
+		.hits = 30, .misses = 10, .bytes_read = 4096, .span_ns = 1000
+	};
 
 	while (atomic_load(&fake.hold) && !cancelled(r))
 		nap(200);
-	if (r->want_logits || r->want_logprobs)
+	if (!fake_read(r, &res))
+		res.stop = STOP_CANCELLED;
+	else if (r->want_logits || r->want_logprobs)
 		fake_score(r, &res);
 	else
 		fake_generate(r, &res);
+	if (res.stop == STOP_CANCELLED && !atomic_load(&r->cancel)) {
+		res.stop = STOP_ERROR; /* not its client's wish, as in the real one */
+		res.error = err_set(&res.err, -ESHUTDOWN, "the daemon is stopping");
+	}
 	atomic_fetch_sub(&e->open, 1);
 	r->ops->done(r, &res);
 }
@@ -142,8 +167,6 @@ static void *fake_thread(void *arg)
 		e->head = r->next;
 		if (!e->head)
 			e->tail = &e->head;
-		if (e->stop)
-			atomic_store(&r->cancel, true);
 		pthread_mutex_unlock(&e->lock);
 		fake_run(e, r);
 		atomic_fetch_sub(&e->touched, 1);
@@ -180,11 +203,13 @@ void engine_destroy(struct engine *e)
 		return;
 	pthread_mutex_lock(&e->lock);
 	e->stop = true;
+	atomic_store(&fake.cut, true);
 	atomic_store(&fake.hold, false);
 	pthread_cond_signal(&e->wake);
 	pthread_mutex_unlock(&e->lock);
 	if (e->started)
 		pthread_join(e->thread, NULL);
+	atomic_store(&fake.cut, false);
 	close(e->state_fd);
 	free(e);
 }

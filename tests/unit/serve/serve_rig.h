@@ -62,6 +62,8 @@ static inline int start(void **state)
 	atomic_store(&fake.state, ENGINE_READY);
 	atomic_store(&fake.token_us, 0);
 	atomic_store(&fake.hold, false);
+	atomic_store(&fake.chunk, 0);
+	atomic_store(&fake.chunk_us, 0);
 	atomic_store(&fake.fail_after, 0);
 	atomic_store(&fake.refuse, 0);
 	engine_create(NULL, NULL, NULL, &engine, NULL);

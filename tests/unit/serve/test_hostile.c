@@ -45,8 +45,8 @@ static void handshakes(void **state)
 {
 	struct sluice_hello h = { .struct_size = sizeof(h),
 				  .magic = SLUICE_PROTO_MAGIC,
-				  .version_min = 2,
-				  .version_max = 9 };
+				  .version_min = SLUICE_PROTO_VERSION + 1,
+				  .version_max = SLUICE_PROTO_VERSION + 9 };
 	int fd = raw_connect();
 
 	raw_send(fd, SLUICE_HELLO, 0, &h, NULL, 0, -1);

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""Description: how requests end, and what is known of them then: cancelled, cut by a stopping daemon, progress."""
+import json
+import signal
+import subprocess
+import time
+
+from daemon import BUILD, DEMO, Daemon, sluice
+from native import DONE, LOGPROBS_OUT, PROGRESS, PROGRESS_OUT, SHUTDOWN, TOKEN, Client, end_of
+
+LONG = [17 + i % 200 for i in range(12000)]
+
+
+def slow(**kw):
+    """Steps of a few tokens on one thread: a long prompt takes some seconds."""
+    return Daemon(DEMO, "--ctx", "16384", "--parallel", "1", "--batch", "8", "--threads", "1", **kw)
+
+
+def test_cancelled_while_waiting_reading_and_writing():
+    with slow() as d, Client(d.socket) as c:
+        c.generate(1, LONG, 10, PROGRESS_OUT)
+        read, of, ppm = c.progress(1)
+        assert of == len(LONG) and 0 < read < of and abs(ppm - 1e6 * read / of) <= 1
+        c.generate(2, LONG, 10)  # waits: there is one place
+        c.cancel(2)
+        assert c.done(2) == ("cancelled", 0, 0, 0, "")
+        c.cancel(1)
+        stop, code, n_prompt, n_generated, text = c.done(1)
+        assert (stop, code, n_generated, text) == ("cancelled", 0, 0, "")
+        assert read <= n_prompt < len(LONG)
+        c.score(3, LONG, LOGPROBS_OUT | PROGRESS_OUT)
+        read = c.progress(3)[0]
+        c.cancel(3)
+        stop, code, n_prompt, _, _ = c.done(3)
+        assert (stop, code) == ("cancelled", 0) and read <= n_prompt < len(LONG)
+        c.generate(4, LONG[:20], 16000)
+        for _ in range(3):
+            c.until(TOKEN, 4)
+        c.cancel(4)
+        stop, code, n_prompt, n_generated, _ = c.done(4)
+        assert (stop, code, n_prompt) == ("cancelled", 0, 20) and 3 <= n_generated < 16000
+        c.generate(5, LONG[:20], 4)  # nothing of them stays behind
+        assert c.done(5)[:4] == ("length", 0, 20, 4)
+
+
+def test_progress_is_for_those_who_ask():
+    with slow() as d, Client(d.socket) as c:
+        assert c.version == 2
+        c.generate(1, LONG[:400], 1)
+        c.generate(2, LONG[:400], 1, PROGRESS_OUT)
+        seen = {1: [], 2: []}
+        ended = set()
+        while len(ended) < 2:
+            kind, number, fixed, _ = c.receive()
+            if kind == PROGRESS:
+                assert number not in ended
+                seen[number].append(int.from_bytes(fixed[4:8], "little"))
+            elif kind == TOKEN:
+                ended.add(number)
+        assert not seen[1] and seen[2] == sorted(seen[2]) and seen[2][-1] == 400
+
+
+def test_a_stopping_daemon_says_so_to_everyone():
+    with slow() as d, Client(d.socket) as c:
+        c.generate(1, LONG[:20], 16000)
+        c.until(TOKEN, 1)
+        c.generate(2, LONG, 5)  # waits
+        d.process.send_signal(signal.SIGTERM)
+        ends = {}
+        while len(ends) < 2:
+            kind, number, fixed, text = c.receive()
+            if kind == DONE:
+                ends[number] = end_of(fixed, text)
+        assert ends[1][:3] == ("error", SHUTDOWN, 20) and ends[1][3] > 0
+        assert ends[2][:4] == ("error", SHUTDOWN, 0, 0)
+        assert ends[1][4] == ends[2][4] == "the daemon is stopping"
+        assert d.process.wait(20) == 0
+
+
+def test_a_cut_answer_is_a_failure_of_the_command():
+    with slow() as d:
+        p = subprocess.Popen([BUILD / "sluice", "generate", "--socket", d.socket, "--prompt", "It was", "--ignore-eog",
+                              "--max-tokens", "15000", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             text=True)
+        end = time.monotonic() + 20
+        while d.status()["tokens_generated"] == 0 and time.monotonic() < end:
+            time.sleep(0.02)
+        d.process.terminate()
+        out, err = p.communicate(timeout=20)
+        assert p.returncode == 1 and "the daemon is stopping" in err
+        j = json.loads(out)
+        assert j["stop_reason"] == "error" and 0 < len(j["tokens"]) < 15000 and "stopping" in j["error"]
+        assert d.process.wait(20) == 0
+        sluice("status", "--socket", d.socket, check=3)
