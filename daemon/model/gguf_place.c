@@ -162,7 +162,7 @@ static int check_joined(const struct gguf_shard *s, uint64_t end, struct err *er
 
 int gguf_place_tensors(struct gguf_shard *s, uint64_t header_end, struct err *err)
 {
-	uint64_t end;
+	uint64_t end = 0;
 	int rc;
 
 	s->file.data_offset = align_up(header_end, s->alignment);
