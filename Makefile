@@ -30,13 +30,14 @@ LIBS += -lsystemd
 endif
 
 # Rooms in layer order: a room may use those to its left (docs/architecture.md; make check-layers holds it).
-ROOMS := base kernels model telemetry store policy engine serve
+ROOMS := base kernels model telemetry store policy trace engine serve
 SRC_base := $(wildcard base/*.c)
 SRC_kernels := $(wildcard kernels/*.c kernels/cpu/*.c)
 SRC_model := $(wildcard daemon/model/*.c)
 SRC_telemetry := $(wildcard daemon/telemetry/*.c)
 SRC_store := $(wildcard daemon/store/*.c)
 SRC_policy := $(wildcard daemon/policy/*.c)
+SRC_trace := $(wildcard daemon/trace/*.c)
 SRC_engine := $(wildcard daemon/engine/*.c)
 SRC_serve := $(wildcard daemon/serve/*.c)
 SRC_tools := $(wildcard tools/*.c)
@@ -80,10 +81,10 @@ $(O)/sluiced: $(O)/obj/daemon/main.o $(call archives,serve)
 	@$(CC) $(LDFLAGS) -o $@ $< $(call group,$(call archives,serve)) $(LIBS)
 
 # The tool links the rooms that work on files alone: never engine or serve.
-$(O)/sluice: $(call obj,$(SRC_tools)) $(O)/libsluice.a $(call archives,policy)
+$(O)/sluice: $(call obj,$(SRC_tools)) $(O)/libsluice.a $(call archives,trace)
 	@echo "  LD      $@"
 	@$(CC) $(LDFLAGS) -o $@ $(call obj,$(SRC_tools)) $(O)/libsluice.a \
-		$(call group,$(call archives,policy)) $(LIBS)
+		$(call group,$(call archives,trace)) $(LIBS)
 
 $(O)/libsluice.a: $(call obj,$(SRC_lib))
 	@mkdir -p $(@D)
@@ -111,9 +112,9 @@ unit: $(UNIT)
 
 # tests/bench/*.c: programs that measure; each says what at its top.
 BENCH := $(patsubst tests/bench/%.c,$(O)/bench/%,$(wildcard tests/bench/*.c))
-$(O)/bench/%: tests/bench/%.c $(call archives,policy)
+$(O)/bench/%: tests/bench/%.c $(call archives,trace)
 	@mkdir -p $(@D)
-	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(call group,$(call archives,policy)) $(LIBS)
+	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(call group,$(call archives,trace)) $(LIBS)
 
 .PHONY: bench-programs
 bench-programs: $(BENCH)

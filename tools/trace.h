@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "policy/trace_read.h"
+#include "trace/read.h"
 
 struct trace_args {
 	const char *policy; /* "lfu,lru", NULL: the usual ones */

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/num.h"
-#include "policy/sim.h"
+#include "trace/sim.h"
 #include "tools/trace.h"
 #include "tools/verbs.h"
 

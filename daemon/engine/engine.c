@@ -17,6 +17,7 @@
 #include "engine/engine_private.h"
 #include "engine/nodes.h"
 #include "engine/topology.h"
+#include "trace/input.h"
 
 #define LOGITS_BYTES  (64u << 20)    /* of logits held at a time */
 #define WHERE_SAMPLES 2000	     /* pages asked about: some 20 us */
@@ -109,8 +110,8 @@ static int create_experts(struct engine *e, uint64_t budget, struct err *err)
 		class_slots[i] = residency_class_slots(e->residency, i);
 	g.class_of_layer = class_of_layer;
 	g.class_slots = class_slots;
-	rc = policy_create(e->config.policy ? e->config.policy : "lfu", &g, &e->policy_ops,
-			   &e->policy, err);
+	rc = policy_open(e->config.policy ? e->config.policy : "lfu", &g, &e->policy_ops,
+			 &e->policy, err);
 	if (rc)
 		goto out_free;
 	max_used = (uint32_t)u64_min(m->n_expert, (uint64_t)e->config.n_batch * m->n_expert_used);

@@ -13,7 +13,7 @@
 #include "engine/step.h"
 #include "engine/supply.h"
 #include "engine/team.h"
-#include "engine/trace.h"
+#include "trace/record.h"
 #include "engine/weights.h"
 #include "store/arena.h"
 #include "store/residency.h"

@@ -17,7 +17,7 @@
 #include "base/num.h"
 #include "engine/ffn_private.h"
 #include "engine/router.h"
-#include "engine/trace.h"
+#include "trace/record.h"
 
 static struct wmat expert_wmat(const struct expert_layout *l, enum expert_matrix which)
 {

@@ -25,14 +25,12 @@ static void lru_destroy(struct policy *p)
 	free(p);
 }
 
-static int lru_create(const struct policy_geometry *g, const char *arg, struct policy **ret,
-		      struct err *err)
+static int lru_create(const struct policy_geometry *g, const struct policy_input *input,
+		      struct policy **ret, struct err *err)
 {
 	struct policy *p;
 	int rc;
 
-	if (arg)
-		return err_set(err, -EINVAL, "policy lru takes no argument, not '%s'", arg);
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;

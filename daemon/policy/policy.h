@@ -12,6 +12,7 @@
 #define SLUICE_POLICY_POLICY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -25,18 +26,38 @@ struct policy_geometry {
 	const uint32_t *class_slots;	/* n_classes entries: slots of each size class, copied */
 };
 
+/*
+ * What a policy may be given besides the geometry. Policies open no files: the caller reads what the
+ * argument of "name:FILE" names (trace/input.h) and hands it over. Borrowed during create() only.
+ */
+enum policy_wants { POLICY_WANTS_NOTHING, POLICY_WANTS_LIST, POLICY_WANTS_USES };
+
+struct policy_call { /* one call of used() that will come: ids[first] to ids[first + n - 1] */
+	uint32_t layer, n;
+	size_t first;
+};
+
+struct policy_input {
+	const uint32_t *ids;		 /* expert ids, all within the geometry */
+	size_t n_ids;			 /* POLICY_WANTS_LIST: distinct ones, worth most first */
+	const struct policy_call *calls; /* POLICY_WANTS_USES: in order */
+	size_t n_calls;
+};
+
 struct policy; /* each policy's own */
 
 /* May the engine evict this expert now (unpinned, not being read, not needed by this wave)? */
 typedef bool (*policy_evictable_fn)(void *ctx, uint32_t id);
 
 struct policy_ops {
-	const char *name; /* as in --policy name[:arg] */
+	const char *name; /* as in --policy name[:FILE] */
 	const char *help; /* one line */
+	enum policy_wants
+		wants; /* what of @input create() reads; with NOTHING a ":FILE" is refused */
 
-	/* @arg: what follows the colon, or NULL. Experts are ids layer * n_expert + expert. */
-	int (*create)(const struct policy_geometry *geometry, const char *arg, struct policy **ret,
-		      struct err *err);
+	/* Experts are ids layer * n_expert + expert. @input: as wanted, else NULL. 0 or -ENOMEM. */
+	int (*create)(const struct policy_geometry *geometry, const struct policy_input *input,
+		      struct policy **ret, struct err *err);
 	void (*destroy)(struct policy *p); /* NULL is fine */
 
 	/*
@@ -65,9 +86,12 @@ struct policy_ops {
 	uint32_t (*next_fill)(struct policy *p, uint32_t cls);
 };
 
-/* By name ("lfu", "lru", "static:FILE", "belady:FILE"): 0 and both set, or -errno + sentence. */
-int policy_create(const char *spec, const struct policy_geometry *geometry,
-		  const struct policy_ops **ret_ops, struct policy **ret, struct err *err);
+/*
+ * The row that @spec ("lfu", "lru", "static:FILE", "belady:FILE") names, and the text after the colon
+ * or NULL. 0, or -EINVAL and a sentence: no such policy, an argument too many or too few.
+ */
+int policy_find(const char *spec, const struct policy_ops **ret_ops, const char **ret_arg,
+		struct err *err);
 
 /* NULL-terminated table of what there is, for help and tools. */
 extern const struct policy_ops *const policy_table[];

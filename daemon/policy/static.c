@@ -2,16 +2,12 @@
 /*
  * daemon/policy/static.c: a list of experts that stay, made once from a trace or a frequency table.
  *
- * The file has one expert a line, `layer expert`, in order of worth; # starts a comment. A listed
- * expert is worth more than any that is not listed; the others use the remaining slots by least
- * recent use. Fill goes down the list, then layer by layer. The file is untrusted: numbers outside
- * the model, repetitions and anything else on a line are refused with the line's number.
- * The file is read in create() only. See policy.h for the calls; the engine's thread.
+ * A listed expert is worth more than any that is not listed; the others use the remaining slots by
+ * least recent use. Fill goes down the list, then layer by layer. The list is read by trace/input.c.
+ * See policy.h for the calls; the engine's thread.
  */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "policy/policies.h"
 #include "policy/ranking.h"
@@ -33,80 +29,26 @@ static void static_destroy(struct policy *p)
 	free(p);
 }
 
-/* One line: 1 and *ret_id where it names an expert, 0 where it is empty, or -EINVAL. */
-static int parse_line(const struct policy_geometry *g, char *line, uint32_t *ret_id)
+static int static_create(const struct policy_geometry *g, const struct policy_input *input,
+			 struct policy **ret, struct err *err)
 {
-	unsigned layer, expert;
-	int end = 0;
-
-	line[strcspn(line, "#\r\n")] = '\0';
-	line += strspn(line, " \t");
-	if (!*line)
-		return 0;
-	if (strspn(line, "0123456789 \t") != strlen(line) || strlen(line) > 40)
-		return -EINVAL;
-	if (sscanf(line, "%9u %9u %n", &layer, &expert, &end) != 2 || line[end] ||
-	    layer >= g->n_layers || expert >= g->n_expert)
-		return -EINVAL;
-	*ret_id = layer * g->n_expert + expert;
-	return 1;
-}
-
-static int read_list(struct policy *p, const struct policy_geometry *g, const char *path,
-		     struct err *err)
-{
-	uint32_t id = 0, n = 0, line_number = 0;
-	char line[256];
-	int rc = 0;
-	FILE *f = fopen(path, "re");
-
-	if (!f)
-		return err_set(err, -errno, "policy static: cannot open %s: %s", path,
-			       strerror(errno));
-	while (!rc && fgets(line, sizeof(line), f)) {
-		line_number++;
-		rc = strlen(line) + 1 == sizeof(line) ? -EINVAL : parse_line(g, line, &id);
-		if (rc < 0)
-			err_set(err, rc,
-				"policy static: %s line %u is not `layer expert` within %u layers of %u",
-				path, line_number, g->n_layers, g->n_expert);
-		if (rc <= 0)
-			continue;
-		rc = 0;
-		if (p->listed[id]) {
-			rc = err_set(err, -EINVAL,
-				     "policy static: %s line %u repeats layer %u expert %u", path,
-				     line_number, id / g->n_expert, id % g->n_expert);
-			continue;
-		}
-		p->listed[id] = true;
-		/* 2^60 has steps of 256 */
-		ranking_set(p->ranking, id, LISTED - 256.0 * n++);
-	}
-	if (!rc && ferror(f))
-		rc = err_set(err, -EIO, "policy static: cannot read %s", path);
-	fclose(f);
-	return rc;
-}
-
-static int static_create(const struct policy_geometry *g, const char *arg, struct policy **ret,
-			 struct err *err)
-{
-	struct policy *p;
+	struct policy *p = calloc(1, sizeof(*p));
 	int rc;
 
-	if (!arg || !*arg)
-		return err_set(err, -EINVAL, "policy static needs a file: static:FILE");
-	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
 	rc = ranking_create(g, TIES_BY_LAYER, &p->ranking, err);
 	if (rc)
 		goto out_destroy;
+	rc = -ENOMEM;
 	p->listed = calloc(ranking_size(p->ranking), sizeof(*p->listed));
-	rc = p->listed ? read_list(p, g, arg, err) : -ENOMEM;
-	if (rc)
+	if (!p->listed)
 		goto out_destroy;
+	for (size_t i = 0; i < input->n_ids; i++) {
+		p->listed[input->ids[i]] = true;
+		/* 2^60 has steps of 256 */
+		ranking_set(p->ranking, input->ids[i], LISTED - 256.0 * (double)i);
+	}
 	*ret = p;
 	return 0;
 
@@ -149,6 +91,7 @@ static uint32_t static_next_fill(struct policy *p, uint32_t cls)
 const struct policy_ops policy_static = {
 	.name = "static",
 	.help = "static:FILE keeps the listed experts (`layer expert` lines), the rest as lru",
+	.wants = POLICY_WANTS_LIST,
 	.create = static_create,
 	.destroy = static_destroy,
 	.used = static_used,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/policy/trace_read.h: a routing trace in memory, and reading and writing one.
+ * daemon/trace/read.h: a routing trace in memory, and reading and writing one.
  *
  * A trace says which experts each token of each layer was routed to; docs/trace.md defines the
  * format `route_trace v1` and what the other formats turn into. trace_read() recognises a file by
@@ -8,8 +8,8 @@
  * untrusted: every number is checked against the header and a refusal names the line.
  * For tools, the simulator and belady; nothing here is called while tokens flow. Any one thread.
  */
-#ifndef SLUICE_POLICY_TRACE_READ_H
-#define SLUICE_POLICY_TRACE_READ_H
+#ifndef SLUICE_TRACE_READ_H
+#define SLUICE_TRACE_READ_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/policy/sim.h: runs a recorded trace against a policy and counts hits.
+ * daemon/trace/sim.h: runs a recorded trace against a policy and counts hits.
  *
  * The order of calls is that of the engine's supply: used() for a layer of a step, the present ones
  * pinned, then for each missing one a free slot or a victim; where nothing may be evicted the layer
  * goes in waves. What it reports is what the daemon would have seen, without time: hits and bytes.
  * For tools and tests. Any one thread.
  */
-#ifndef SLUICE_POLICY_SIM_H
-#define SLUICE_POLICY_SIM_H
+#ifndef SLUICE_TRACE_SIM_H
+#define SLUICE_TRACE_SIM_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "policy/policy.h"
-#include "policy/trace_read.h"
+#include "trace/read.h"
 
 struct sim_options {
 	const char *policy; /* as --policy */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/policy/sim.c: see sim.h.
+ * daemon/trace/sim.c: see sim.h.
  */
-#include "policy/sim.h"
+#include "trace/sim.h"
 
 #include <errno.h>
 #include <stdlib.h>
+
+#include "trace/input.h"
 
 struct sim {
 	const struct route_trace *t;
@@ -112,7 +114,7 @@ static int sim_init(struct sim *s, const struct route_trace *t, const struct sim
 	g.n_classes = s->n_classes;
 	g.class_of_layer = s->class_of_layer;
 	g.class_slots = s->class_slots;
-	return policy_create(o->policy, &g, &s->ops, &s->policy, err);
+	return policy_open(o->policy, &g, &s->ops, &s->policy, err);
 }
 
 static void fill(struct sim *s)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/policy/trace_build.h: how the readers of trace formats put a route_trace together.
+ * daemon/trace/build.h: how the readers of trace formats put a route_trace together.
  * Private to policy/. Everything is checked here, so a reader only has to find the numbers.
  */
-#ifndef SLUICE_POLICY_TRACE_BUILD_H
-#define SLUICE_POLICY_TRACE_BUILD_H
+#ifndef SLUICE_TRACE_BUILD_H
+#define SLUICE_TRACE_BUILD_H
 
-#include "policy/trace_read.h"
+#include "trace/read.h"
 
 /* Text being read: lines are cut at '\n' in place. */
 struct trace_text {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/policy/trace_read.c: `route_trace v1` (docs/trace.md) from and to text.
+ * daemon/trace/read.c: `route_trace v1` (docs/trace.md) from and to text.
  *
  * The reader takes what it knows and refuses what it does not, except header keys that it has never
  * heard of: those are for newer writers. A last line without a line end is what a full disk or a
  * killed daemon leaves behind; it is dropped.
  */
-#include "policy/trace_read.h"
+#include "trace/read.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "policy/trace_build.h"
+#include "trace/build.h"
 
 #define MAX_FILE_BYTES ((uint64_t)4 << 30)
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/engine/trace.h: writes the routing trace that --trace asks for (format: docs/trace.md).
+ * daemon/trace/record.h: writes the routing trace that --trace asks for (format: docs/trace.md).
  *
  * The engine thread puts rows into a ring taken at start; a thread of its own turns them into text
  * and writes. Nothing on the token path waits for the disk: where the ring is full rows are counted
  * as lost, and the trace says so. A full disk or any other error ends the trace, not the daemon:
  * the file is cut back to its last whole row, trace_error() says it once, and rows are dropped.
  */
-#ifndef SLUICE_ENGINE_TRACE_H
-#define SLUICE_ENGINE_TRACE_H
+#ifndef SLUICE_TRACE_RECORD_H
+#define SLUICE_TRACE_RECORD_H
 
 #include <stdint.h>
 

@@ -13,8 +13,8 @@
 #include <cmocka.h>
 
 #include "base/num.h"
-#include "policy/sim.h"
 #include "tests/unit/data.h"
+#include "trace/sim.h"
 
 enum { MADE_LAYERS = 4, MADE_EXPERTS = 32, MADE_USED = 4, MADE_PROMPT = 28 };
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/policy/trace_build.c: see trace_build.h. Growing arrays, checked numbers, lines of text.
+ * daemon/trace/build.c: see trace_build.h. Growing arrays, checked numbers, lines of text.
  */
-#include "policy/trace_build.h"
+#include "trace/build.h"
 
 #include <errno.h>
 #include <math.h>

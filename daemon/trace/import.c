@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/policy/trace_import.c: traces that others have published, as ours.
+ * daemon/trace/import.c: traces that others have published, as ours.
  *
  *	.route.csv  BigMoeOnEdge: # comments with the geometry, then one line per token, layer, slot
  *	.jsonl	    warp: {"tok": N, "layers": [[expert, ...], ...]} per token, experts by number
@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "policy/trace_build.h"
+#include "trace/build.h"
 
 #define FREQ_MAGIC "QERF"
 

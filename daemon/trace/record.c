@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/engine/trace.c: see trace.h.
+ * daemon/trace/record.c: see trace.h.
  *
  * One producer (the engine thread), one consumer (the writer thread), a ring of rows of equal size.
  * The row given last is not published until the next one comes: only then is it known whether its
  * sequence had several tokens in this step (prefill) or one (decode).
  */
-#include "engine/trace.h"
+#include "trace/record.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "base/futex.h"
-#include "policy/trace_read.h"
+#include "trace/read.h"
 
 #define RING_BYTES  (16u << 20) /* several prefill steps of the largest models */
 #define TEXT_BYTES  (64u << 10)

@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
-#include "engine/trace.h"
-#include "policy/trace_read.h"
+#include "trace/record.h"
+#include "trace/read.h"
 
 #define LAYERS 3
 #define USED   4

@@ -13,8 +13,8 @@
 #include <cmocka.h>
 
 #include "base/num.h"
-#include "policy/trace_read.h"
 #include "tests/unit/data.h"
+#include "trace/read.h"
 
 static struct route_trace *read_path(const char *path)
 {
