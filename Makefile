@@ -76,9 +76,10 @@ $(call lib,$(1)): $(call obj,$(SRC_$(1)))
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_rule,$(r))))
 
-$(O)/sluiced: $(O)/obj/daemon/main.o $(call archives,serve)
+# libsluice tells daemon and clients alike where the socket is.
+$(O)/sluiced: $(O)/obj/daemon/main.o $(O)/libsluice.a $(call archives,serve)
 	@echo "  LD      $@"
-	@$(CC) $(LDFLAGS) -o $@ $< $(call group,$(call archives,serve)) $(LIBS)
+	@$(CC) $(LDFLAGS) -o $@ $< $(O)/libsluice.a $(call group,$(call archives,serve)) $(LIBS)
 
 # The tool links the rooms that work on files alone: never engine or serve.
 $(O)/sluice: $(call obj,$(SRC_tools)) $(O)/libsluice.a $(call archives,trace)

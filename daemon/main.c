@@ -23,6 +23,7 @@
 #include "serve/serve.h"
 #include "telemetry/peaks.h"
 #include "telemetry/sampler.h"
+#include "uapi/sluice.h"
 
 struct rooms {
 	struct telemetry_peak peaks[TELEMETRY_MAX_NODES];
@@ -168,6 +169,22 @@ static void say_hello(const struct options *o, const struct rooms *r)
 		log_line(LOG_NOTICE, "fallback", "cause=\"%s\"", e.fallbacks[i]);
 }
 
+/* Where clients look when nobody says: the same function tells them. */
+static int choose_socket(struct options *o, struct err *err)
+{
+	static char path[4096];
+	struct sluice_fault fault;
+	int rc;
+
+	if (o->socket)
+		return 0;
+	rc = sluice_socket_path(SLUICE_MAKE_DIRECTORY, path, sizeof(path), &fault);
+	if (rc)
+		return err_set(err, rc, "%s", fault.text);
+	o->socket = path;
+	return 0;
+}
+
 static int build(const struct options *o, struct rooms *r, struct err *err)
 {
 	struct serve_config serve = { .socket_path = o->socket,
@@ -233,7 +250,9 @@ int main(int argc, char **argv)
 	}
 	log_init((enum log_level)(LOG_ERROR + o.log_level));
 	prepare_process();
-	rc = build(&o, &rooms, &err);
+	rc = choose_socket(&o, &err);
+	if (!rc)
+		rc = build(&o, &rooms, &err);
 	if (!rc)
 		rc = serve_run(rooms.serve, &err);
 	if (rc)

@@ -5,7 +5,7 @@
 set -eu
 build=$1 model=$2 prompt=$3 form=${4:-chat}
 dir=$(mktemp -d)
-socket=$dir/sluice.sock
+export SLUICE_SOCKET="$dir/sluice.sock" # where the daemon listens and the command looks
 cleanup() {
 	[ -z "${pid:-}" ] || { kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null; } || true
 	rm -rf "$dir"
@@ -14,10 +14,10 @@ trap cleanup EXIT
 trap 'exit 130' INT TERM
 
 echo "model   $model"
-"$build/sluiced" --model "$model" --socket "$socket" ${SLUICED_ARGS:-} 2>"$dir/log" &
+"$build/sluiced" -m "$model" ${SLUICED_ARGS:-} 2>"$dir/log" &
 pid=$!
 tries=0
-while [ ! -S "$socket" ]; do
+while [ ! -S "$SLUICE_SOCKET" ]; do
 	if ! kill -0 "$pid" 2>/dev/null || [ $tries -ge 600 ]; then
 		echo "sluiced did not start:" >&2
 		cat "$dir/log" >&2
@@ -29,6 +29,6 @@ done
 echo "prompt  $prompt"
 echo
 [ "$form" = raw ] || chat=--chat
-"$build/sluice" generate --socket "$socket" ${chat:-} --prompt "$prompt" --max-tokens "${MAX_TOKENS:-256}"
+"$build/sluice" generate ${chat:-} --prompt "$prompt" --max-tokens "${MAX_TOKENS:-256}"
 echo
-"$build/sluice" status --socket "$socket"
+"$build/sluice" status

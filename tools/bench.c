@@ -38,7 +38,7 @@ struct args {
 #define AT(field) offsetof(struct args, field)
 
 static const struct opt options[] = {
-	CLIENT_OPTIONS(struct args),
+	CLIENT_OPTIONS(struct args, "30"),
 	{ "--n-prompt", "-p", OPT_TEXT, AT(prompts), "N,..", .def = "512",
 	  .help = "Prompt lengths; 0: none." },
 	{ "--n-gen", "-n", OPT_TEXT, AT(gens), "N,..", .def = "128",
@@ -324,8 +324,8 @@ int verb_bench(int argc, char **argv)
 	struct bench b = { .report.model.struct_size = sizeof(b.report.model),
 			   .report.status.struct_size = sizeof(b.report.status) };
 	struct err err = { 0 };
-	int rc = input_args("--socket PATH [-p N,..] [-n N,..] [-d N,..] [-r N] [--text FILE]",
-			    options, ARRAY_LEN(options), argc, argv, &args, &args.help);
+	int rc = input_args("[-p N,..] [-n N,..] [-d N,..] [-r N] [--text FILE]", options,
+			    ARRAY_LEN(options), argc, argv, &args, &args.help);
 
 	if (rc >= 0)
 		return rc;

@@ -25,23 +25,26 @@ static void nap_ms(unsigned ms)
 	nanosleep(&t, NULL);
 }
 
-static bool unreachable(int error)
+/* Nobody listens there yet: waiting may help. */
+static bool absent(int error)
 {
-	return error == -ENOENT || error == -ECONNREFUSED || error == -ENOTDIR ||
-	       error == -EPROTOTYPE;
+	return error == -ENOENT || error == -ECONNREFUSED || error == -ENOTDIR;
 }
 
-static int fail_connect(const char *verb, const char *path, const struct sluice_fault *fault)
+static int fail_connect(const char *verb, const struct client_args *args,
+			const struct sluice_fault *fault)
 {
 	const char *advice = "";
 
-	if (fault->error == -ENOENT || fault->error == -ECONNREFUSED)
-		advice = "; is it running? sluiced --model FILE --socket PATH starts it";
+	if (absent(fault->error))
+		advice = args->socket
+				 ? "; is it running? sluiced --model FILE --socket PATH starts it"
+				 : "; is it running? sluiced --model FILE starts it";
 	else if (fault->error == -EACCES)
 		advice = "; the socket is for its owner and the owner's group";
 	else if (fault->error == -EPROTOTYPE || fault->error == -EPROTONOSUPPORT)
 		advice = "; is that sluiced's socket, and of this version?";
-	fprintf(stderr, "sluice %s: no daemon at %s: %s%s\n", verb, path, fault->text, advice);
+	fprintf(stderr, "sluice %s: no daemon: %s%s\n", verb, fault->text, advice);
 	return EXIT_UNREACHABLE;
 }
 
@@ -49,14 +52,17 @@ int client_open(const char *verb, const struct client_args *args, struct sluice 
 {
 	uint64_t end = now_ns() + args->wait_seconds * 1000000000ull;
 	struct sluice_fault fault;
+	bool said = false;
 
-	if (!args->socket) {
-		fprintf(stderr, "sluice %s: --socket PATH is needed\n", verb);
-		return EXIT_USAGE;
-	}
 	while (sluice_connect(args->socket, ret, &fault)) {
-		if (!unreachable(fault.error) || now_ns() >= end)
-			return fail_connect(verb, args->socket, &fault);
+		if (!absent(fault.error) || now_ns() >= end)
+			return fail_connect(verb, args, &fault);
+		if (!said)
+			fprintf(stderr,
+				"sluice %s: no daemon yet: %s; waiting up to %u s for one "
+				"(--wait 0 does not)\n",
+				verb, fault.text, args->wait_seconds);
+		said = true;
 		nap_ms(POLL_MS);
 	}
 	return 0;

@@ -7,26 +7,37 @@
 #ifndef SLUICE_TOOLS_CLIENT_H
 #define SLUICE_TOOLS_CLIENT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "uapi/sluice.h"
 
 /* Options that these verbs share; embedded in their args. */
 struct client_args {
-	const char *socket;
+	const char *socket;    /* NULL: where sluice_connect(NULL) looks */
 	uint32_t wait_seconds; /* for a daemon that is just starting */
+	bool wait_given;
 };
 
-#define CLIENT_OPTIONS(type)                                                                       \
-	{ "--socket", "-s",                                                                        \
-	  OPT_TEXT,   offsetof(type, client.socket),                                               \
-	  "PATH",     .help = "The daemon's socket." },                                            \
+/* @wait: the default. Verbs that work for their user wait; those that look at the daemon do not. */
+#define CLIENT_OPTIONS(type, wait)                                                                 \
+	{ "--socket",                                                                              \
+	  "-s",                                                                                    \
+	  OPT_TEXT,                                                                                \
+	  offsetof(type, client.socket),                                                           \
+	  "PATH",                                                                                  \
+	  .help = "The daemon's socket; else SLUICE_SOCKET, else where sluiced "                   \
+		  "listens by itself (sluice(1) says where)." },                                   \
 	{                                                                                          \
 		"--wait", NULL, OPT_U32, offsetof(type, client.wait_seconds), "SECONDS", 0, 86400, \
-			.def = "0", .help = "Wait so long for the daemon to appear."               \
+			.def = wait, .given = offsetof(type, client.wait_given),                   \
+			.help = "How long to wait for the daemon to appear; 0: not at all."        \
 	}
 
-/* Connects. 0 and *ret, or the exit status after a sentence on stderr. @verb is for messages. */
+/*
+ * Connects, waiting as long as @args say. 0 and *ret, or the exit status after a sentence on stderr.
+ * @verb is for messages.
+ */
 int client_open(const char *verb, const struct client_args *args, struct sluice **ret);
 
 /* Waits until the model is loaded. 0 or the exit status after a sentence. */

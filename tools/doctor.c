@@ -49,7 +49,7 @@ static const struct opt options[] = {
 	{ "--disk", NULL, OPT_TEXT, AT(disk), "PATH",
 	  .help = "Measure the disk of this GGUF file, or of this directory with a test file of "
 		  "512 MiB." },
-	CLIENT_OPTIONS(struct args),
+	CLIENT_OPTIONS(struct args, "0"),
 	{ "--root", NULL, OPT_TEXT, AT(root), "DIR",
 	  .help = "Look at the nodes and links of this copy of /sys and /proc instead (tests)." },
 	{ "--seconds", NULL, OPT_FLOAT, AT(seconds), "X", 0.1, 60, .def = "1",
@@ -496,7 +496,7 @@ int verb_doctor(int argc, char **argv)
 
 	if (rc >= 0)
 		return rc;
-	if (args.client.socket) {
+	if (args.client.socket || args.client.wait_given) {
 		rc = ask_daemon(&facts.machine, &args.client);
 		if (rc)
 			return rc;

@@ -25,7 +25,7 @@ struct args {
 #define AT(field) offsetof(struct args, field)
 
 static const struct opt options[] = {
-	CLIENT_OPTIONS(struct args),
+	CLIENT_OPTIONS(struct args, "30"),
 	{ "--text", "-f", OPT_TEXT, AT(text), "FILE", .help = "The text; - reads stdin." },
 	{ "--tokens", NULL, OPT_TEXT, AT(tokens), "FILE",
 	  .help = "The same as a JSON array of token ids; - reads stdin." },
@@ -171,8 +171,8 @@ int verb_eval(int argc, char **argv)
 	struct sluice_prompt prompt = { .struct_size = sizeof(prompt) };
 	struct sluice *s = NULL;
 	void *owned = NULL;
-	int rc = input_args("--socket PATH --text FILE [options]", options, ARRAY_LEN(options),
-			    argc, argv, &args, &args.help);
+	int rc = input_args("--text FILE [options]", options, ARRAY_LEN(options), argc, argv, &args,
+			    &args.help);
 
 	if (rc >= 0)
 		return rc;

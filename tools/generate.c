@@ -28,7 +28,7 @@ struct args {
 #define AT(field) offsetof(struct args, field)
 
 static const struct opt options[] = {
-	CLIENT_OPTIONS(struct args),
+	CLIENT_OPTIONS(struct args, "30"),
 	{ "--prompt", "-p", OPT_TEXT, AT(prompt), "TEXT", .help = "The text to go on from." },
 	{ "--prompt-file", "-f", OPT_TEXT, AT(prompt_file), "FILE",
 	  .help = "The same from a file; - reads stdin." },
@@ -300,8 +300,8 @@ int verb_generate(int argc, char **argv)
 	struct args args = { 0 };
 	struct sluice_prompt prompt = { .struct_size = sizeof(prompt) };
 	void *owned = NULL;
-	int rc = input_args("--socket PATH --prompt TEXT [options]", options, ARRAY_LEN(options),
-			    argc, argv, &args, &args.help);
+	int rc = input_args("--prompt TEXT [options]", options, ARRAY_LEN(options), argc, argv,
+			    &args, &args.help);
 
 	if (rc >= 0)
 		return rc;

@@ -30,7 +30,7 @@ struct args {
 #define AT(field) offsetof(struct args, field)
 
 static const struct opt options[] = {
-	CLIENT_OPTIONS(struct args),
+	CLIENT_OPTIONS(struct args, "0"),
 	{ "--output", "-o", OPT_TEXT, AT(output), "FILE",
 	  .help = "Write there, at once and whole (a new file is renamed over it); else stdout." },
 	{ "--interval", NULL, OPT_FLOAT, AT(interval), "X", 0.02, 60, .def = "0.2",

@@ -19,7 +19,7 @@ struct args {
 };
 
 static const struct opt options[] = {
-	CLIENT_OPTIONS(struct args),
+	CLIENT_OPTIONS(struct args, "0"),
 	{ "--json", NULL, OPT_FLAG, offsetof(struct args, json), .help = "One JSON object." },
 	{ "--help", "-h", OPT_FLAG, offsetof(struct args, help), .help = "This text." },
 };
@@ -197,8 +197,7 @@ int verb_status(int argc, char **argv)
 	struct sluice_model_info model = { .struct_size = sizeof(model) };
 	struct sluice_fault fault = { 0 };
 	struct sluice *s;
-	int rc = input_args("--socket PATH [--json]", options, ARRAY_LEN(options), argc, argv,
-			    &args, &args.help);
+	int rc = input_args("[--json]", options, ARRAY_LEN(options), argc, argv, &args, &args.help);
 
 	if (rc >= 0)
 		return rc;

@@ -95,7 +95,7 @@ static int shake_hands(struct sluice *s, struct sluice_fault *fault)
 	return 0;
 }
 
-int sluice_connect(const char *path, struct sluice **ret, struct sluice_fault *fault)
+static int connect_at(const char *path, struct sluice **ret, struct sluice_fault *fault)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	struct sluice *s;
@@ -131,6 +131,32 @@ int sluice_connect(const char *path, struct sluice **ret, struct sluice_fault *f
 out:
 	sluice_close(s);
 	return rc;
+}
+
+int sluice_connect(const char *path, struct sluice **ret, struct sluice_fault *fault)
+{
+	struct sluice_fault second;
+	char own[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	int rc, rc2;
+
+	if (path)
+		return connect_at(path, ret, fault);
+	rc = sluice_socket_path(0, own, sizeof(own), fault);
+	if (rc)
+		return rc;
+	rc = connect_at(own, ret, fault);
+	if ((rc != -ENOENT && rc != -ECONNREFUSED) || sluice__socket_named() ||
+	    !strcmp(own, SLUICE_SYSTEM_SOCKET))
+		return rc;
+	rc2 = connect_at(SLUICE_SYSTEM_SOCKET, ret, &second);
+	if (!rc2)
+		return 0;
+	if (rc2 == -ENOENT || rc2 == -ECONNREFUSED)
+		return sluice__fail(fault, rc, "%s: cannot connect: %s (and nobody listens at %s)",
+				    own, strerror(-rc), SLUICE_SYSTEM_SOCKET);
+	if (fault)
+		*fault = second;
+	return rc2;
 }
 
 void sluice_close(struct sluice *s)

@@ -7,6 +7,7 @@
 #define SLUICE_LIBSLUICE_WIRE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "sluice.h"
 
@@ -54,6 +55,9 @@ int sluice__send_request(struct sluice *s, uint16_t type, const void *fixed, con
 int sluice__next_reply(struct sluice *s, uint64_t id, struct sluice__reply *r,
 		       struct sluice_fault *fault);
 void sluice__drop_reply(struct sluice__reply *r);
+
+/* True where SLUICE_SOCKET says where the daemon is. */
+bool sluice__socket_named(void);
 
 /* Copies a fixed part of whatever age into a struct of ours. */
 void sluice__copy_fixed(const struct sluice__reply *r, void *dst, size_t size);

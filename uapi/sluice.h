@@ -5,7 +5,7 @@
  *	struct sluice_fault fault;
  *	struct sluice *s;
  *
- *	if (sluice_connect("/run/sluiced/socket", &s, &fault))
+ *	if (sluice_connect(NULL, &s, &fault))
  *		die(fault.text);
  *	struct sluice_prompt p = { .struct_size = sizeof(p), .flags = SLUICE_CHAT,
  *				   .text = "Hello", .text_bytes = 5 };
@@ -54,9 +54,25 @@ struct sluice_fault {
 	char text[512]; /* a sentence, NUL-terminated */
 };
 
+/* Where a daemon that root started listens when nobody says otherwise. */
+#define SLUICE_SYSTEM_SOCKET "/run/sluiced/sluice.sock"
+
+/* flags of sluice_socket_path() */
+#define SLUICE_MAKE_DIRECTORY 0x01u /* make the socket's directory: for who wants to listen */
+
 /*
- * Connects and shakes hands. -ENOENT or -ECONNREFUSED: nobody listens at @path; -EACCES: not
- * allowed; -EPROTONOSUPPORT: no common protocol version; -ETIMEDOUT: no answer within ten seconds.
+ * Where this user's daemon listens when nobody says otherwise: the variable SLUICE_SOCKET; else as
+ * root SLUICE_SYSTEM_SOCKET; else sluice.sock in XDG_RUNTIME_DIR; without that variable
+ * /tmp/sluice-UID/sluice.sock, whose directory must be this user's alone (-EPERM). *ret gets a
+ * path of less than @len bytes, its NUL included (-ENAMETOOLONG). Any thread, as far as getenv().
+ */
+int sluice_socket_path(uint32_t flags, char *ret, size_t len, struct sluice_fault *fault);
+
+/*
+ * Connects and shakes hands. @path NULL: where sluice_socket_path() says, and where nobody listens
+ * there and SLUICE_SOCKET is not set, at SLUICE_SYSTEM_SOCKET. -ENOENT or -ECONNREFUSED: nobody
+ * listens; -EACCES: not allowed; -EPROTONOSUPPORT: no common protocol version; -ETIMEDOUT: no
+ * answer within ten seconds.
  */
 int sluice_connect(const char *path, struct sluice **ret, struct sluice_fault *fault);
 void sluice_close(struct sluice *s); /* cancels what runs; NULL is fine */

@@ -38,7 +38,9 @@ static const struct opt table[] = {
 	{ "--model", "-m", OPT_TEXT, AT(model), "FILE",
 	  .help = "The GGUF file to serve; of a split model its first part." },
 	{ "--socket", "-s", OPT_TEXT, AT(socket), "PATH",
-	  .help = "Where to listen: a Unix socket, made with mode 0660." },
+	  .help = "Where to listen: a Unix socket, made with mode 0660. Default: SLUICE_SOCKET; else "
+		  "as root /run/sluiced/sluice.sock, else $XDG_RUNTIME_DIR/sluice.sock or "
+		  "/tmp/sluice-UID/sluice.sock." },
 	{ "--host-budget", NULL, OPT_CUSTOM, AT(host_budget), "SIZE|PERCENT%",
 	  .parse = parse_budget,
 	  .help = "Memory for experts, their padding included: 12G, 512MiB, or a percentage of all "
@@ -110,8 +112,6 @@ int options_parse(int argc, char **argv, struct options *ret, struct err *err)
 		return rc;
 	if (!ret->model)
 		return err_set(err, -EINVAL, "--model FILE is missing");
-	if (!ret->socket)
-		return err_set(err, -EINVAL, "--socket PATH is missing");
 	if (ret->io_request % 4096)
 		return err_set(err, -EINVAL, "--io-request must be a multiple of 4096");
 	return 0;
@@ -119,12 +119,11 @@ int options_parse(int argc, char **argv, struct options *ret, struct err *err)
 
 void options_help(FILE *out)
 {
-	fprintf(out, "usage: sluiced --model FILE --socket PATH [options]\n\n"
+	fprintf(out, "usage: sluiced --model FILE [options]\n\n"
 		     "Opens a mixture-of-experts model, keeps as many experts in memory as it may, "
 		     "reads the\nothers from disk as they are needed, and serves clients on a Unix "
 		     "socket.\n\n");
 	opts_help(out, table, ARRAY_LEN(table));
 	fprintf(out, "\nSizes take K, M, G, T or KiB, MiB, GiB, TiB: powers of 1024.\n"
-		     "SIGTERM or SIGINT stops it. Try: sluice generate --socket PATH --chat "
-		     "--prompt 'Hello'\n");
+		     "SIGTERM or SIGINT stops it. Try: sluice generate --chat 'Hello'\n");
 }

@@ -31,7 +31,7 @@ struct options {
 
 /*
  * 0 or -EINVAL and a sentence. With --help or --version nothing else is required; otherwise --model
- * and --socket are.
+ * is. Without --socket the socket is NULL: main() then asks sluice_socket_path().
  */
 int options_parse(int argc, char **argv, struct options *ret, struct err *err);
 

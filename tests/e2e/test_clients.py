@@ -129,14 +129,14 @@ def test_refusals_say_what_to_do(d):
 
 
 @pytest.mark.parametrize("args", [
-    (), ("nonsense",), ("generate",), ("generate", "--socket", "x"), ("generate", "--prompt", "x"),
+    (), ("nonsense",), ("generate",), ("generate", "--socket", "x"), ("generate", "--wait", "x", "--prompt", "x"),
     ("generate", "--socket", "x", "--prompt", "x", "--prompt-file", "y"),
     ("generate", "--socket", "x", "--prompt", "x", "--temperature", "-1"),
     ("generate", "--socket", "x", "--prompt", "x", "--max-tokens", "many"),
     ("generate", "--socket", "x", "--prompt-tokens", "[1]", "--chat"),
     ("generate", "--socket", "x", "--prompt-tokens", "1,2"),
     ("generate", "--socket", "x", "--prompt-tokens", "[1.5]"),
-    ("status",), ("status", "--socket"), ("eval", "--socket", "x"), ("bench", "--socket", "x", "-p", "1,x"),
+    ("status", "--socket"), ("eval", "--socket", "x"), ("bench", "--socket", "x", "-p", "1,x"),
     ("eval", "--socket", "x", "--text", "a", "--tokens", "b"), ("doctor", "--nonsense"),
 ])
 def test_usage_errors_exit_2(args):
@@ -144,7 +144,8 @@ def test_usage_errors_exit_2(args):
     assert p.stdout == "" and p.stderr
 
 
-@pytest.mark.parametrize("args", [("status",), ("generate", "--prompt", "x"), ("bench",)])
+@pytest.mark.parametrize("args", [("status",), ("generate", "--wait", "0", "--prompt", "x"),
+                                  ("bench", "--wait", "0")])
 def test_no_daemon_exits_3(args, tmp_path):
     p = sluice(*args, "--socket", tmp_path / "none", check=3)
     assert "sluiced" in p.stderr
@@ -263,7 +264,7 @@ def run_daemon(*args):
 def test_daemon_usage(tmp_path):
     assert run_daemon("--help").returncode == 0
     assert run_daemon("--version").stdout.startswith("sluiced ")
-    for args in ([], ["--model", DEMO], ["--model", DEMO, "--socket", "x", "--threads", "x"],
+    for args in ([], ["--socket", "x"], ["--model", DEMO, "--socket", "x", "--threads", "x"],
                  ["--model", DEMO, "--socket", "x", "--kv-type", "q4"]):
         assert run_daemon(*args).returncode == 2
     p = run_daemon("--model", tmp_path / "none.gguf", "--socket", tmp_path / "s")

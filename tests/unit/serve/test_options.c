@@ -48,6 +48,14 @@ static void defaults(void **state)
 	assert_null(o.trace);
 }
 
+/* The socket is main()'s to choose then. */
+static void model_alone(void **state)
+{
+	assert_int_equal(parse("-m m.gguf"), 0);
+	assert_string_equal(o.model, "m.gguf");
+	assert_null(o.socket);
+}
+
 static void values(void **state)
 {
 	assert_int_equal(parse(BASE
@@ -85,7 +93,6 @@ static void refusals(void **state)
 {
 	static const char *const lines[] = {
 		"",
-		"--model m",
 		"--socket s",
 		BASE "--nonsense",
 		BASE "word",
@@ -140,9 +147,9 @@ static void help_and_version(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(defaults),	    cmocka_unit_test(values),
-		cmocka_unit_test(budgets),	    cmocka_unit_test(refusals),
-		cmocka_unit_test(help_and_version),
+		cmocka_unit_test(defaults), cmocka_unit_test(model_alone),
+		cmocka_unit_test(values),   cmocka_unit_test(budgets),
+		cmocka_unit_test(refusals), cmocka_unit_test(help_and_version),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
