@@ -42,7 +42,7 @@ static const struct opt options[] = {
 	  .help = "Control tokens written in the text count as such." },
 	{ "--raw", NULL, OPT_FLAG, AT(raw), .help = "Show control tokens in the answer." },
 	{ "--max-tokens", "-n", OPT_U32, AT(max_tokens), "N", 0, 16777216, .def = "256",
-	  .help = "Stop after so many tokens." },
+	  .help = "Stop after this number of tokens." },
 	{ "--ignore-eog", NULL, OPT_FLAG, AT(ignore_eog),
 	  .help = "Go on after an end-of-generation token." },
 	{ "--temperature", "-t", OPT_FLOAT, AT(temperature), "X", 0, 100, .def = "0",

@@ -24,7 +24,7 @@ static const struct verb verbs[] = {
 	{ "eval", verb_eval, "perplexity of a text, or its logits in a file" },
 	{ "bench", verb_bench, "prompt and generation speed, like llama-bench" },
 	{ "doctor", verb_doctor, "measures this machine and says what to change" },
-	{ "telemetry", verb_telemetry, "what memory, nodes, links and disks bear now" },
+	{ "telemetry", verb_telemetry, "show the load of memory, nodes, links and disks" },
 	{ "metrics", verb_metrics, "daemon and machine as Prometheus text" },
 	{ "inspect", verb_inspect, "what a model file holds" },
 	{ "tokenize", verb_tokenize, "text to tokens and back" },

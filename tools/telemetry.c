@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tools/telemetry.c: `sluice telemetry`: what memory, NUMA nodes, links and disks bear now, and who
- * says so. Reads this machine itself, without the daemon and without a privilege; two samples make
+ * tools/telemetry.c: `sluice telemetry`: the load of memory, NUMA nodes, links and disks, and the
+ * source of each value. Reads this machine itself, without the daemon and without a privilege; two samples make
  * the rates. Changes nothing. One thread.
  */
 #include <inttypes.h>
