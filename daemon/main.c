@@ -27,7 +27,7 @@
 
 struct rooms {
 	struct telemetry_peak peaks[TELEMETRY_MAX_NODES];
-	struct sampler *sampler;	     /* NULL: telemetry could not be had, said once */
+	struct telemetry_sampler *sampler;   /* NULL: telemetry could not be had, said once */
 	struct telemetry_snapshot *snapshot; /* the engine's copy of the latest */
 	struct model *model;
 	struct tokenizer *tokenizer;
@@ -57,7 +57,7 @@ static void prepare_process(void)
 /* 0, or a sentence about a peaks file that is no good: the daemon runs without all else. */
 static int create_sampler(const struct options *o, struct rooms *r, struct err *err)
 {
-	struct sampler_config config = { .period_ms = SAMPLER_PERIOD_MS };
+	struct telemetry_sampler_config config = { .period_ms = SAMPLER_PERIOD_MS };
 	struct err why = { { 0 } };
 	int n = 0;
 
@@ -70,10 +70,11 @@ static int create_sampler(const struct options *o, struct rooms *r, struct err *
 	r->snapshot = malloc(sizeof(*r->snapshot));
 	if (!r->snapshot)
 		return err_set(err, -ENOMEM, "no memory for telemetry");
-	if (sampler_create(&config, &r->sampler, &why))
+	if (telemetry_sampler_create(&config, &r->sampler, &why))
 		log_line(LOG_WARN, "telemetry", "cause=\"%s\", ignoring", why.text);
-	for (unsigned i = 0; r->sampler && sampler_note(r->sampler, i); i++)
-		log_line(LOG_INF, "telemetry", "note=\"%s\"", sampler_note(r->sampler, i));
+	for (unsigned i = 0; r->sampler && telemetry_sampler_note(r->sampler, i); i++)
+		log_line(LOG_INF, "telemetry", "note=\"%s\"",
+			 telemetry_sampler_note(r->sampler, i));
 	return 0;
 }
 
@@ -97,7 +98,7 @@ static uint32_t bandwidth_now(void *arg, struct bandwidth_node *ret, uint32_t ma
 	struct rooms *r = arg;
 	uint32_t n = 0;
 
-	if (sampler_get(r->sampler, r->snapshot))
+	if (telemetry_sampler_get(r->sampler, r->snapshot))
 		return 0;
 	for (uint32_t i = 0; i < r->snapshot->n_nodes && n < max; i++) {
 		const struct telemetry_node *node = &r->snapshot->nodes[i];
@@ -224,7 +225,7 @@ static void tear_down(struct rooms *r)
 	serve_destroy(r->serve);
 	tokenizer_destroy(r->tokenizer);
 	model_destroy(r->model);
-	sampler_destroy(r->sampler);
+	telemetry_sampler_destroy(r->sampler);
 	free(r->snapshot);
 }
 

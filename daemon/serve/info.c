@@ -85,13 +85,14 @@ static uint32_t count_conns(const struct serve *s)
 }
 
 /* "memory=sysfs hugepages=sysfs ...": who measures what now. */
-static void put_telemetry(char *dst, size_t room, const struct sampler *sampler)
+static void put_telemetry(char *dst, size_t room, const struct telemetry_sampler *sampler)
 {
 	struct telemetry_snapshot *now = sampler ? malloc(sizeof(*now)) : NULL;
 	size_t used = 0;
 
 	dst[0] = '\0';
-	for (int g = 0; now && !sampler_get(sampler, now) && g < TELEMETRY_GROUP_NR; g++) {
+	for (int g = 0; now && !telemetry_sampler_get(sampler, now) && g < TELEMETRY_GROUP_NR;
+	     g++) {
 		int n = snprintf(dst + used, room - used, "%s%s=%s", used ? " " : "",
 				 telemetry_group_name(g),
 				 telemetry_source_name(now->groups[g].source));

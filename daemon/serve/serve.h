@@ -16,7 +16,7 @@
 #include "base/err.h"
 
 struct engine;
-struct sampler;
+struct telemetry_sampler;
 struct model;
 struct serve;
 struct tokenizer;
@@ -37,10 +37,10 @@ struct serve_config {
 	const struct model *model;
 	const struct tokenizer *tokenizer;
 	struct engine *engine;
-	const struct sampler *sampler; /* for the status; NULL: none */
-	bool signals;		       /* stop at SIGTERM, SIGINT, SIGHUP (blocked by the caller) */
-	uint32_t stall_ms, hello_ms;   /* 0: as above; tests shorten them */
-	uint64_t logits_pending;       /* the same for SERVE_LOGITS_PENDING */
+	const struct telemetry_sampler *sampler; /* for the status; NULL: none */
+	bool signals;		     /* stop at SIGTERM, SIGINT, SIGHUP (blocked by the caller) */
+	uint32_t stall_ms, hello_ms; /* 0: as above; tests shorten them */
+	uint64_t logits_pending;     /* the same for SERVE_LOGITS_PENDING */
 };
 
 /*

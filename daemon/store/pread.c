@@ -22,7 +22,7 @@ struct pool {
 	unsigned n;
 };
 
-static ssize_t read_piece(struct reader *r, struct piece *p)
+static ssize_t read_piece(struct reader *r, struct read_piece *p)
 {
 	ssize_t n = pread(reader_piece_fd(r, p), p->dest + p->done, p->bytes - p->done,
 			  (off_t)(p->offset + p->done));
@@ -34,7 +34,7 @@ static void *pool_main(void *arg)
 {
 	struct pool *pool = arg;
 	struct reader *r = pool->r;
-	struct piece p;
+	struct read_piece p;
 
 	pthread_setname_np(pthread_self(), "sluice-read");
 	for (;;) {

@@ -122,7 +122,7 @@ int reader_create(const struct gguf *g, const struct reader_config *config, stru
 
 void reader_destroy(struct reader *r)
 {
-	struct piece p;
+	struct read_piece p;
 
 	if (!r)
 		return;
@@ -249,7 +249,7 @@ bool reader_has_work(struct reader *r)
 	return any;
 }
 
-bool reader_take_piece(struct reader *r, struct piece *p)
+bool reader_take_piece(struct reader *r, struct read_piece *p)
 {
 	struct reader_request *q;
 	uint64_t start, room, lead, end;
@@ -297,7 +297,7 @@ static uint64_t busy_time(const struct reader *r)
 }
 
 /* The piece is over; with the last one, the request. */
-static void end_piece(struct reader *r, struct piece *p, int result)
+static void end_piece(struct reader *r, struct read_piece *p, int result)
 {
 	struct reader_request *q = p->request;
 	int none = 0;
@@ -316,13 +316,13 @@ static void end_piece(struct reader *r, struct piece *p, int result)
 	}
 }
 
-void reader_fail_piece(struct reader *r, struct piece *p, int result)
+void reader_fail_piece(struct reader *r, struct read_piece *p, int result)
 {
 	end_piece(r, p, result);
 }
 
 /* True: worth another try. Any negative result is a failure, whatever its number. */
-static bool retry(struct reader *r, struct piece *p, int error)
+static bool retry(struct reader *r, struct read_piece *p, int error)
 {
 	/* not a fault of the disk; but never spin for ever on a file that always says so */
 	if (error == -EINTR || error == -EAGAIN) {
@@ -340,7 +340,7 @@ static bool retry(struct reader *r, struct piece *p, int error)
 	return error != -EFAULT && error != -EBADF && p->errors++ < MAX_RETRIES;
 }
 
-bool reader_book_piece(struct reader *r, struct piece *p, ssize_t result)
+bool reader_book_piece(struct reader *r, struct read_piece *p, ssize_t result)
 {
 	if (result < 0) {
 		if (!atomic_load(&r->stop) && retry(r, p, (int)result)) {

@@ -20,7 +20,7 @@
 #include "store/reader.h"
 
 /* One aligned range of a request. `done` grows until everything that is wanted has arrived. */
-struct piece {
+struct read_piece {
 	struct reader_request *request;
 	uint32_t file;
 	uint64_t offset; /* in the file, aligned */
@@ -57,7 +57,7 @@ struct reader_ops {
 	 * For backends on the thread pool below, else NULL: reads what is missing of a piece, like
 	 * pread(2) with -errno on failure. Calls reader_piece_fd(), which settles p->direct.
 	 */
-	ssize_t (*read)(struct reader *r, struct piece *p);
+	ssize_t (*read)(struct reader *r, struct read_piece *p);
 };
 
 /* A pool of threads that calls ops->read for pieces: start, stop and wake of such backends. */
@@ -88,7 +88,7 @@ struct reader {
 extern const struct reader_ops reader_uring, reader_pread;
 
 /* The next piece to read, in order of submission. False: nothing is queued. Reader threads. */
-bool reader_take_piece(struct reader *r, struct piece *ret);
+bool reader_take_piece(struct reader *r, struct read_piece *ret);
 
 /* Is anything queued? Reader threads; exact enough to decide on sleeping after a wake flag. */
 bool reader_has_work(struct reader *r);
@@ -98,13 +98,13 @@ bool reader_has_work(struct reader *r);
  * count or -errno. True: read again (the rest, or a retry). False: the piece is finished, and with
  * the last piece of a request done() has been called.
  */
-bool reader_book_piece(struct reader *r, struct piece *p, ssize_t result);
+bool reader_book_piece(struct reader *r, struct read_piece *p, ssize_t result);
 
 /* Ends a piece without reading it (stop). */
-void reader_fail_piece(struct reader *r, struct piece *p, int result);
+void reader_fail_piece(struct reader *r, struct read_piece *p, int result);
 
 /* The descriptor to issue a piece on, direct or buffered; the piece remembers which. */
-static inline int reader_piece_fd(const struct reader *r, struct piece *p)
+static inline int reader_piece_fd(const struct reader *r, struct read_piece *p)
 {
 	const struct reader_file *f = &r->files[p->file];
 

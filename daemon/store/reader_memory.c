@@ -47,7 +47,7 @@ static int passing_fault(struct reader_memory *disk)
 	return 0;
 }
 
-static ssize_t read_memory(struct reader *r, struct piece *p)
+static ssize_t read_memory(struct reader *r, struct read_piece *p)
 {
 	struct reader_memory *disk = r->ops_arg;
 	uint64_t offset = p->offset + p->done, bytes = p->bytes - p->done;

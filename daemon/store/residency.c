@@ -299,7 +299,7 @@ int residency_load(struct residency *r, expert_id_t id)
 	const struct expert_layout *l = &r->model->layers[layer].experts;
 	struct slot_class *c = &r->classes[r->class_of_layer[layer]];
 	struct reader_request *requests[MAX_PIECES];
-	struct piece pieces[MAX_PIECES];
+	struct expert_piece pieces[MAX_PIECES];
 	struct expert *e = &r->experts[id];
 	struct slot *s;
 	uint32_t n;
@@ -387,7 +387,7 @@ struct expert_view residency_view(const struct residency *r, expert_id_t id)
 	const struct expert_layout *l = &r->model->layers[id / r->model->n_expert].experts;
 	const struct slot *s = &r->slots[r->experts[id].slot];
 	struct expert_view view = { { { 0 } } };
-	struct piece pieces[MAX_PIECES];
+	struct expert_piece pieces[MAX_PIECES];
 	uint32_t n;
 
 	if (r->split.n == 1) {
@@ -398,7 +398,7 @@ struct expert_view residency_view(const struct residency *r, expert_id_t id)
 	}
 	n = cut_expert(l, &r->split, pieces);
 	for (uint32_t p = 0; p < n; p++) {
-		const struct piece *q = &pieces[p];
+		const struct expert_piece *q = &pieces[p];
 
 		view.at[q->matrix][q->node] =
 			s->piece[p].request.dest - q->first_row * l->matrix[q->matrix].row_bytes;

@@ -9,13 +9,13 @@
 #include "store/residency.h"
 
 uint32_t cut_expert(const struct expert_layout *l, const struct node_split *split,
-		    struct piece ret[MAX_PIECES])
+		    struct expert_piece ret[MAX_PIECES])
 {
 	uint32_t n = 0;
 
 	if (split->n == 1) {
 		for (uint32_t p = 0; p < l->n_parts; p++)
-			ret[n++] = (struct piece){ .part = p, .bytes = l->part[p].bytes };
+			ret[n++] = (struct expert_piece){ .part = p, .bytes = l->part[p].bytes };
 		return n;
 	}
 	for (uint32_t k = 0; k < EXPERT_MATRIX_NR; k++)
@@ -25,12 +25,13 @@ uint32_t cut_expert(const struct expert_layout *l, const struct node_split *spli
 			node_split_rows(split, l->matrix[k].n_out, i, &row, &end);
 			if (row == end)
 				continue;
-			ret[n++] = (struct piece){ .part = l->matrix[k].part,
-						   .node = i,
-						   .matrix = k,
-						   .first_row = row,
-						   .offset = l->matrix[k].offset + row * row_bytes,
-						   .bytes = (end - row) * row_bytes };
+			ret[n++] = (struct expert_piece){ .part = l->matrix[k].part,
+							  .node = i,
+							  .matrix = k,
+							  .first_row = row,
+							  .offset = l->matrix[k].offset +
+								    row * row_bytes,
+							  .bytes = (end - row) * row_bytes };
 		}
 	return n;
 }
@@ -43,7 +44,7 @@ static uint64_t piece_room(uint64_t bytes, uint32_t align)
 static void describe_class(const struct expert_layout *l, uint32_t align,
 			   const struct node_split *split, struct slot_class *c)
 {
-	struct piece pieces[MAX_PIECES];
+	struct expert_piece pieces[MAX_PIECES];
 
 	memset(c, 0, sizeof(*c));
 	c->n_pieces = cut_expert(l, split, pieces);

@@ -21,7 +21,7 @@
 
 #define MAX_PIECES (EXPERT_MATRIX_NR * NODES_MAX)
 
-struct piece {
+struct expert_piece {
 	uint32_t part, node;	/* of the layout; index into the split */
 	uint32_t matrix;	/* more nodes than one: whose rows it holds */
 	uint64_t first_row;	/* likewise */
@@ -30,7 +30,7 @@ struct piece {
 
 /* The pieces of an expert of this layout, none of them empty; returns their number. */
 uint32_t cut_expert(const struct expert_layout *l, const struct node_split *split,
-		    struct piece ret[MAX_PIECES]);
+		    struct expert_piece ret[MAX_PIECES]);
 
 /* A class of slots: experts whose pieces need the same rooms. */
 struct slot_class {

@@ -40,7 +40,7 @@ struct uring {
 	bool event_armed, files_registered;
 	_Atomic uint32_t sleeping; /* set by the io thread, taken back by it or a submitter */
 
-	struct piece *pieces; /* depth */
+	struct read_piece *pieces; /* depth */
 	uint32_t *free_list, n_free;
 	unsigned n_refused; /* submissions in a row that the kernel did not take */
 
@@ -164,7 +164,7 @@ static struct io_uring_sqe *get_sqe(struct uring *u)
 
 static void prepare(struct uring *u, uint32_t i)
 {
-	struct piece *p = &u->pieces[i];
+	struct read_piece *p = &u->pieces[i];
 	struct io_uring_sqe *sqe = get_sqe(u);
 	int fd = reader_piece_fd(u->r, p);
 	uint8_t *at = p->dest + p->done;

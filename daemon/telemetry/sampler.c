@@ -28,7 +28,7 @@ struct buffer {
 	_Atomic uint64_t words[WORDS];
 };
 
-struct sampler {
+struct telemetry_sampler {
 	struct telemetry *telemetry;	 /* sampler thread */
 	struct telemetry_snapshot taken; /* sampler thread */
 	struct buffer buffers[2];	 /* the latest: published % 2 */
@@ -42,7 +42,7 @@ struct sampler {
 	pthread_cond_t wake;
 };
 
-static void publish(struct sampler *s)
+static void publish(struct telemetry_sampler *s)
 {
 	uint64_t next = atomic_load_explicit(&s->published, memory_order_relaxed) + 1;
 	struct buffer *b = &s->buffers[next % 2];
@@ -61,7 +61,7 @@ static void publish(struct sampler *s)
 	atomic_store_explicit(&s->published, next, memory_order_release);
 }
 
-static void copy_notes(struct sampler *s)
+static void copy_notes(struct telemetry_sampler *s)
 {
 	unsigned n = atomic_load_explicit(&s->n_notes, memory_order_relaxed);
 	const char *text;
@@ -72,7 +72,7 @@ static void copy_notes(struct sampler *s)
 	}
 }
 
-void sampler_step(struct sampler *s)
+void telemetry_sampler_step(struct telemetry_sampler *s)
 {
 	/* A machine where nothing can be read is a snapshot of unknown values. */
 	telemetry_read(s->telemetry, &s->taken);
@@ -80,7 +80,7 @@ void sampler_step(struct sampler *s)
 	publish(s);
 }
 
-int sampler_get(const struct sampler *s, struct telemetry_snapshot *ret)
+int telemetry_sampler_get(const struct telemetry_sampler *s, struct telemetry_snapshot *ret)
 {
 	for (unsigned tries = 0; tries < TRIES; tries++) {
 		uint64_t n = atomic_load_explicit(&s->published, memory_order_acquire);
@@ -101,12 +101,12 @@ int sampler_get(const struct sampler *s, struct telemetry_snapshot *ret)
 	return -EAGAIN;
 }
 
-uint64_t sampler_count(const struct sampler *s)
+uint64_t telemetry_sampler_count(const struct telemetry_sampler *s)
 {
 	return atomic_load_explicit(&s->published, memory_order_acquire);
 }
 
-const char *sampler_note(const struct sampler *s, unsigned i)
+const char *telemetry_sampler_note(const struct telemetry_sampler *s, unsigned i)
 {
 	return i < atomic_load_explicit(&s->n_notes, memory_order_acquire) ? s->notes[i] : NULL;
 }
@@ -123,7 +123,7 @@ static void add_ms(struct timespec *t, uint32_t ms)
 
 static void *run(void *arg)
 {
-	struct sampler *s = arg;
+	struct telemetry_sampler *s = arg;
 	struct timespec next, now;
 
 	clock_gettime(CLOCK_MONOTONIC, &next);
@@ -138,14 +138,14 @@ static void *run(void *arg)
 		if (s->stop)
 			break;
 		pthread_mutex_unlock(&s->lock);
-		sampler_step(s);
+		telemetry_sampler_step(s);
 		pthread_mutex_lock(&s->lock);
 	}
 	pthread_mutex_unlock(&s->lock);
 	return NULL;
 }
 
-static int start(struct sampler *s)
+static int start(struct telemetry_sampler *s)
 {
 	int rc = pthread_create(&s->thread, NULL, run, s);
 
@@ -156,9 +156,10 @@ static int start(struct sampler *s)
 	return 0;
 }
 
-int sampler_create(const struct sampler_config *config, struct sampler **ret, struct err *err)
+int telemetry_sampler_create(const struct telemetry_sampler_config *config,
+			     struct telemetry_sampler **ret, struct err *err)
 {
-	struct sampler *s = calloc(1, sizeof(*s));
+	struct telemetry_sampler *s = calloc(1, sizeof(*s));
 	pthread_condattr_t attr;
 	int rc;
 
@@ -172,21 +173,21 @@ int sampler_create(const struct sampler_config *config, struct sampler **ret, st
 	pthread_condattr_destroy(&attr);
 	rc = telemetry_create(&config->telemetry, &s->telemetry, err);
 	if (!rc) {
-		sampler_step(s);
+		telemetry_sampler_step(s);
 		if (s->period_ms)
 			rc = start(s);
 		if (rc)
 			err_set(err, rc, "cannot start the telemetry thread: %s", strerror(-rc));
 	}
 	if (rc) {
-		sampler_destroy(s);
+		telemetry_sampler_destroy(s);
 		return rc;
 	}
 	*ret = s;
 	return 0;
 }
 
-void sampler_destroy(struct sampler *s)
+void telemetry_sampler_destroy(struct telemetry_sampler *s)
 {
 	if (!s)
 		return;

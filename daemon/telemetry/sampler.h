@@ -13,30 +13,31 @@
 
 #define SAMPLER_PERIOD_MS 100
 
-struct sampler_config {
+struct telemetry_sampler_config {
 	struct telemetry_config telemetry; /* its texts are borrowed for the sampler's life */
-	uint32_t period_ms;		   /* 0: no thread, samples are taken by sampler_step() */
+	uint32_t period_ms; /* 0: no thread, samples are taken by telemetry_sampler_step() */
 };
 
-struct sampler;
+struct telemetry_sampler;
 
 /* Takes the first sample before it returns. 0 or -errno with a sentence. */
-int sampler_create(const struct sampler_config *config, struct sampler **ret, struct err *err);
+int telemetry_sampler_create(const struct telemetry_sampler_config *config,
+			     struct telemetry_sampler **ret, struct err *err);
 
 /* Ends the thread, within the time of one sample. Takes NULL. */
-void sampler_destroy(struct sampler *s);
+void telemetry_sampler_destroy(struct telemetry_sampler *s);
 
 /* Takes and publishes one sample now: without a thread only, from one thread. */
-void sampler_step(struct sampler *s);
+void telemetry_sampler_step(struct telemetry_sampler *s);
 
 /* The latest snapshot, whole. 0, or -EAGAIN in the improbable case that it was replaced twice while
  * being copied, several times over. About 60 KiB are copied. Any thread, no lock, no system call. */
-int sampler_get(const struct sampler *s, struct telemetry_snapshot *ret);
+int telemetry_sampler_get(const struct telemetry_sampler *s, struct telemetry_snapshot *ret);
 
 /* Samples published so far: a reader that has seen this number need not copy again. Any thread. */
-uint64_t sampler_count(const struct sampler *s);
+uint64_t telemetry_sampler_count(const struct telemetry_sampler *s);
 
 /* As telemetry_note(), from any thread. The text lives as long as the sampler. */
-const char *sampler_note(const struct sampler *s, unsigned i);
+const char *telemetry_sampler_note(const struct telemetry_sampler *s, unsigned i);
 
 #endif

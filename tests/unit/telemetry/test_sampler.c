@@ -16,28 +16,28 @@ static struct telemetry_snapshot snap;
 static void test_steps(void **state)
 {
 	struct tree tree = tree_make("vm");
-	struct sampler_config config = { .telemetry = tree_config(&tree) };
-	struct sampler *s;
+	struct telemetry_sampler_config config = { .telemetry = tree_config(&tree) };
+	struct telemetry_sampler *s;
 	struct err err = { { 0 } };
 	uint64_t first = test_clock_ns;
 
-	assert_int_equal(sampler_create(&config, &s, &err), 0);
-	assert_int_equal(sampler_count(s), 1);
-	assert_int_equal(sampler_get(s, &snap), 0);
+	assert_int_equal(telemetry_sampler_create(&config, &s, &err), 0);
+	assert_int_equal(telemetry_sampler_count(s), 1);
+	assert_int_equal(telemetry_sampler_get(s, &snap), 0);
 	assert_int_equal(snap.updated_ns, first);
 	assert_int_equal(snap.nodes[0].total_bytes, 24684096ull * 1024);
 	assert_int_equal(snap.interval_ns, UNKNOWN);
 	test_clock_ns += 100 * MS;
-	assert_int_equal(sampler_get(s, &snap), 0);
+	assert_int_equal(telemetry_sampler_get(s, &snap), 0);
 	assert_int_equal(snap.updated_ns, first); /* nothing new yet */
-	sampler_step(s);
-	assert_int_equal(sampler_count(s), 2);
-	assert_int_equal(sampler_get(s, &snap), 0);
+	telemetry_sampler_step(s);
+	assert_int_equal(telemetry_sampler_count(s), 2);
+	assert_int_equal(telemetry_sampler_get(s, &snap), 0);
 	assert_int_equal(snap.interval_ns, 100 * MS);
-	assert_non_null(strstr(sampler_note(s, 0), "sluice.ko is not loaded"));
-	assert_non_null(sampler_note(s, 1));
-	assert_null(sampler_note(s, 2)); /* said once, not once a sample */
-	sampler_destroy(s);
+	assert_non_null(strstr(telemetry_sampler_note(s, 0), "sluice.ko is not loaded"));
+	assert_non_null(telemetry_sampler_note(s, 1));
+	assert_null(telemetry_sampler_note(s, 2)); /* said once, not once a sample */
+	telemetry_sampler_destroy(s);
 	tree_remove(&tree);
 }
 
@@ -80,12 +80,12 @@ static _Atomic unsigned copies, torn;
 
 static void *read_all(void *arg)
 {
-	const struct sampler *s = arg;
+	const struct telemetry_sampler *s = arg;
 	struct telemetry_snapshot *mine = malloc(sizeof(*mine));
 	uint64_t last = 0;
 
 	while (mine && !atomic_load(&stop)) {
-		if (sampler_get(s, mine))
+		if (telemetry_sampler_get(s, mine))
 			continue;
 		for (uint32_t i = 1; i < TELEMETRY_MAX_NODES; i++)
 			if (mine->nodes[i].free_bytes != mine->nodes[1].total_bytes ||
@@ -103,26 +103,26 @@ static void *read_all(void *arg)
 static void test_whole(void **state)
 {
 	struct tree tree = tree_empty();
-	struct sampler_config config = { .telemetry = tree_config(&tree) };
-	struct sampler *s;
+	struct telemetry_sampler_config config = { .telemetry = tree_config(&tree) };
+	struct telemetry_sampler *s;
 	struct err err = { { 0 } };
 	pthread_t readers[2];
 
 	config.telemetry.no_module = config.telemetry.no_perf = true;
 	config.telemetry.extra = extra;
 	config.telemetry.n_extra = 1;
-	assert_int_equal(sampler_create(&config, &s, &err), 0);
+	assert_int_equal(telemetry_sampler_create(&config, &s, &err), 0);
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(pthread_create(&readers[i], NULL, read_all, s), 0);
 	for (int i = 0; i < 3000 || (atomic_load(&copies) < 200 && i < 1000000); i++)
-		sampler_step(s);
+		telemetry_sampler_step(s);
 	atomic_store(&stop, true);
 	for (int i = 0; i < 2; i++)
 		pthread_join(readers[i], NULL);
 	print_message("%u copies, %u torn\n", atomic_load(&copies), atomic_load(&torn));
 	assert_true(atomic_load(&copies) >= 200);
 	assert_int_equal(atomic_load(&torn), 0);
-	sampler_destroy(s);
+	telemetry_sampler_destroy(s);
 	tree_remove(&tree);
 }
 
@@ -136,36 +136,37 @@ static void sleep_ms(long ms)
 static void test_thread(void **state)
 {
 	struct tree tree = tree_make("vm");
-	struct sampler_config config = { .telemetry = { .root = tree.root }, .period_ms = 10 };
-	struct sampler *s;
+	struct telemetry_sampler_config config = { .telemetry = { .root = tree.root },
+						   .period_ms = 10 };
+	struct telemetry_sampler *s;
 	struct err err = { { 0 } };
 	uint64_t began;
 
-	assert_int_equal(sampler_create(&config, &s, &err), 0);
-	for (int i = 0; i < 500 && sampler_count(s) < 4; i++)
+	assert_int_equal(telemetry_sampler_create(&config, &s, &err), 0);
+	for (int i = 0; i < 500 && telemetry_sampler_count(s) < 4; i++)
 		sleep_ms(10);
-	assert_true(sampler_count(s) >= 4);
-	assert_int_equal(sampler_get(s, &snap), 0);
+	assert_true(telemetry_sampler_count(s) >= 4);
+	assert_int_equal(telemetry_sampler_get(s, &snap), 0);
 	assert_true(snap.interval_ns >= 5 * MS && snap.interval_ns != UNKNOWN);
 	assert_true(now_ns() - snap.updated_ns < 10 * SECOND);
-	sampler_destroy(s);
+	telemetry_sampler_destroy(s);
 	/* a long period does not delay the end */
 	config.period_ms = 60000;
-	assert_int_equal(sampler_create(&config, &s, &err), 0);
+	assert_int_equal(telemetry_sampler_create(&config, &s, &err), 0);
 	began = now_ns();
-	sampler_destroy(s);
+	telemetry_sampler_destroy(s);
 	assert_true(now_ns() - began < 10 * SECOND);
-	sampler_destroy(NULL);
+	telemetry_sampler_destroy(NULL);
 	tree_remove(&tree);
 }
 
 static void test_refused(void **state)
 {
-	struct sampler_config config = { .telemetry = { .script = "/nonexistent" } };
-	struct sampler *s = NULL;
+	struct telemetry_sampler_config config = { .telemetry = { .script = "/nonexistent" } };
+	struct telemetry_sampler *s = NULL;
 	struct err err = { { 0 } };
 
-	assert_true(sampler_create(&config, &s, &err) < 0);
+	assert_true(telemetry_sampler_create(&config, &s, &err) < 0);
 	assert_null(s);
 	assert_string_not_equal(err.text, "");
 }
