@@ -10,6 +10,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/logfmt.h"
+
+#define LINE_BYTES 4096 /* PIPE_BUF: one write of so much does not mix with others' */
+
 static enum log_level max_level = LOG_INF;
 static bool to_journal;
 
@@ -46,36 +50,43 @@ void log_init(enum log_level max)
 	to_journal = stderr_is_journal();
 }
 
+/* "2026-11-29T14:03:25.042+01:00" */
+static void put_time(struct logfmt *l)
+{
+	char day[32] = "", zone[8] = "+0000";
+	struct timespec now;
+	struct tm tm;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	localtime_r(&now.tv_sec, &tm);
+	strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &tm);
+	strftime(zone, sizeof(zone), "%z", &tm); /* +0100 */
+	logfmt_printf(l, "time=%s.%03ld%.3s:%s ", day, now.tv_nsec / 1000000, zone, zone + 3);
+}
+
 void log_line(enum log_level level, const char *msg, const char *fmt, ...)
 {
-	char line[1024];
-	size_t used = 0;
+	char line[LINE_BYTES];
+	struct logfmt l;
+	size_t used;
 	va_list ap;
 
 	if (level > max_level)
 		return;
-	if (to_journal) {
-		used = (size_t)snprintf(line, sizeof(line), "<%d>", level);
-	} else {
-		time_t now = time(NULL);
-		struct tm tm;
-
-		localtime_r(&now, &tm);
-		used = strftime(line, sizeof(line), "%H:%M:%S ", &tm);
-	}
-	used += (size_t)snprintf(line + used, sizeof(line) - used, "level=%s msg=\"%s\"",
-				 level_name(level), msg);
-	if (fmt && used < sizeof(line) - 1) {
-		int n;
-
-		line[used++] = ' ';
+	logfmt_init(&l, line, sizeof(line) - 1);
+	if (to_journal)
+		logfmt_printf(&l, "<%d>", level);
+	else
+		put_time(&l);
+	logfmt_printf(&l, "level=%s msg=", level_name(level));
+	logfmt_value(&l, msg);
+	if (fmt) {
+		logfmt_printf(&l, " ");
 		va_start(ap, fmt);
-		n = vsnprintf(line + used, sizeof(line) - used, fmt, ap);
+		logfmt_vprintf(&l, fmt, ap);
 		va_end(ap);
-		used += n > 0 ? (size_t)n : 0;
 	}
-	if (used > sizeof(line) - 1)
-		used = sizeof(line) - 1;
+	used = logfmt_end(&l);
 	line[used++] = '\n';
 	if (write(STDERR_FILENO, line, used) < 0)
 		return; /* nowhere left to complain to */

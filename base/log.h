@@ -13,7 +13,8 @@ enum log_level { LOG_ERROR = 3, LOG_WARN = 4, LOG_NOTICE = 5, LOG_INF = 6, LOG_D
 void log_init(enum log_level max);
 
 /*
- * msg is a sentence; fields follow as already formatted "key=value key=\"two words\"":
+ * msg is a sentence; fields follow, formatted by @fmt as logfmt_printf() does it, which quotes and
+ * escapes what %s inserts:
  *	log_line(LOG_NOTICE, "ready", "model=%s budget_bytes=%llu", ...);
  * @fmt may be NULL.
  */

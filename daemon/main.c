@@ -71,7 +71,7 @@ static int create_sampler(const struct options *o, struct rooms *r, struct err *
 	if (!r->snapshot)
 		return err_set(err, -ENOMEM, "no memory for telemetry");
 	if (telemetry_sampler_create(&config, &r->sampler, &why))
-		log_line(LOG_WARN, "telemetry", "cause=\"%s\", ignoring", why.text);
+		log_line(LOG_WARN, "telemetry", "cause=\"%s\" then=ignored", why.text);
 	for (unsigned i = 0; r->sampler && telemetry_sampler_note(r->sampler, i); i++)
 		log_line(LOG_INF, "telemetry", "note=\"%s\"",
 			 telemetry_sampler_note(r->sampler, i));

@@ -196,6 +196,12 @@ static void take_signal(struct serve *s)
 
 	if (read(s->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
+	if (info.ssi_signo == SIGHUP) { /* a closed terminal, or a habit of other daemons */
+		log_line(LOG_NOTICE, "nothing to reload",
+			 "signal=%u note=\"options are read at start: restart to change them\"",
+			 info.ssi_signo);
+		return;
+	}
 	log_line(LOG_NOTICE, "stopping", "signal=%u", info.ssi_signo);
 	s->stopping = true;
 }

@@ -38,7 +38,7 @@ struct serve_config {
 	const struct tokenizer *tokenizer;
 	struct engine *engine;
 	const struct telemetry_sampler *sampler; /* for the status; NULL: none */
-	bool signals;		     /* stop at SIGTERM, SIGINT, SIGHUP (blocked by the caller) */
+	bool signals; /* stop at SIGTERM, SIGINT; note SIGHUP (all blocked by the caller) */
 	uint32_t stall_ms, hello_ms; /* 0: as above; tests shorten them */
 	uint64_t logits_pending;     /* the same for SERVE_LOGITS_PENDING */
 };

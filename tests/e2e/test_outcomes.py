@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Description: how requests end, and what is known of them then: cancelled, cut by a stopping daemon, progress."""
+"""Description: how requests end and what is known of them then (cancelled, cut by a stopping daemon, progress); signals;
+the log."""
 import json
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -92,3 +95,49 @@ def test_a_cut_answer_is_a_failure_of_the_command():
         assert j["stop_reason"] == "error" and 0 < len(j["tokens"]) < 15000 and "stopping" in j["error"]
         assert d.process.wait(20) == 0
         sluice("status", "--socket", d.socket, check=3)
+
+
+# ---- signals ----
+
+def test_sighup_stops_nothing():
+    with slow() as d, Client(d.socket) as c:
+        c.generate(1, LONG[:20], 200)
+        c.until(TOKEN, 1)
+        d.process.send_signal(signal.SIGHUP)
+        assert c.done(1)[0] == "length"
+        assert d.status()["state"] == "ready"
+        assert 'msg="nothing to reload"' in d.text()
+
+
+# ---- the log ----
+
+def fields(line):
+    """A line as a strict reader of logfmt takes it: {key: value}."""
+    out, at = {}, 0
+    for m in re.finditer(r'([^\s="]+)=(?:"((?:[^"\\\x00-\x1f\x7f]|\\["\\ntr]|\\u[0-9a-f]{4})*)"|([^\s="\\]*))(?: |$)', line):
+        assert m.start() == at, f"not logfmt at {at}: {line!r}"
+        at = m.end()
+        assert m[1] not in out, f"{m[1]} stands twice: {line!r}"
+        out[m[1]] = json.loads(f'"{m[2]}"') if m[2] is not None else m[3]
+    assert at == len(line), f"not logfmt at {at}: {line!r}"
+    return out
+
+
+def test_no_path_can_forge_a_log_line(tmp_path):
+    path = tmp_path / 'new\nlevel=error msg="x" \x1b[31m\\ \u2028 gr\u00fc\u00df.gguf'
+    shutil.copyfile(DEMO, path)
+    with Daemon(path) as d:
+        lines = d.text().split("\n")
+    assert lines.pop() == ""
+    rows = [fields(line) for line in lines]
+    for row in rows:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", row["time"])
+        assert row["level"] in ("notice", "info", "warn")
+    assert [row["file"] for row in rows if row["msg"] == "model"] == [str(path)]
+    broken = tmp_path / "no\nlevel=notice msg=\"ready\".gguf"
+    broken.write_bytes(b"no model at all, whatever its name says")
+    p = subprocess.run([BUILD / "sluiced", "--model", broken, "--socket", tmp_path / "s"], capture_output=True, text=True,
+                       timeout=30)
+    assert p.returncode == 1
+    last = fields(p.stderr.splitlines()[-1])
+    assert last["level"] == "error" and str(broken) in last["msg"]
