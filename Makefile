@@ -16,13 +16,14 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 PYTHON ?= /usr/bin/python3
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || cat VERSION)
+RELEASE := $(shell cat VERSION)
+VERSION := $(shell scripts/version.sh)
 
 WARN := -Wall -Wextra -Wshadow -Wvla -Wwrite-strings -Wmissing-prototypes -Wno-unused-parameter
 OPT := $(if $(DEBUG),-O1 -g,-O3 -g1) $(if $(SAN),-O1 -g -fsanitize=$(SAN) -fno-omit-frame-pointer)
 OPT += $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
 CFLAGS += -std=gnu11 $(WARN) $(if $(WERROR),-Werror) $(OPT) -ffp-contract=off -fno-math-errno \
-	-pthread -fPIC -D_GNU_SOURCE -I. -Idaemon -DSLUICE_VERSION='"$(VERSION)"' -MMD -MP
+	$(CPPFLAGS) -pthread -fPIC -D_GNU_SOURCE -I. -Idaemon -DSLUICE_VERSION='"$(VERSION)"' -MMD -MP
 LDFLAGS += -pthread $(if $(SAN),-fsanitize=$(SAN))
 LIBS := -luring -lnuma -lpcre2-8 -ljansson -lm
 ifneq ($(wildcard /usr/include/systemd/sd-daemon.h),)
@@ -57,8 +58,12 @@ archives = $(foreach r,$(call upto,$(1)),$(call lib,$(r)))
 # The engine links policy and store, which do not know each other; one group keeps ld happy.
 group = -Wl,--start-group $(1) -Wl,--end-group
 
+.DEFAULT_GOAL := all
+include packaging/install.mk
+
 .PHONY: all
 all: $(O)/sluiced $(O)/sluice $(O)/libsluice.a $(O)/libsluice.so
+	@:
 
 $(O)/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -92,11 +97,12 @@ $(O)/libsluice.a: $(call obj,$(SRC_lib))
 	@rm -f $@
 	@$(AR) rcs $@ $^
 
-$(O)/libsluice.so: $(call obj,$(SRC_lib))
-	@$(CC) $(LDFLAGS) -shared -Wl,-soname,libsluice.so.0 -o $@ $^
+$(O)/libsluice.so: $(call obj,$(SRC_lib)) uapi/libsluice.map
+	@$(CC) $(LDFLAGS) -shared -Wl,-soname,$(SONAME) -Wl,--version-script,uapi/libsluice.map \
+		-o $@ $(filter %.o,$^)
 
-$(O)/example_%: examples/%.c $(O)/libsluice.a
-	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(O)/libsluice.a
+$(O)/example_%: examples/%.c $(O)/libsluice.a $(HEADERS:%=$(O)/include/sluice/%)
+	@$(CC) $(CFLAGS) -I$(O)/include $(LDFLAGS) -o $@ $< $(O)/libsluice.a
 
 # tests/unit/<room>/test_x.c links that room and those to its left.
 UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
@@ -126,4 +132,4 @@ clean:
 
 include tests/targets.mk
 
--include $(shell find $(O) -path $(O)/kernels -prune -o -type f -name '*.d' -print 2>/dev/null)
+-include $(shell find $(O) -path $(O)/kernels -prune -o -path $(O)/deb -prune -o -type f -name '*.d' -print 2>/dev/null)

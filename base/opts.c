@@ -262,6 +262,13 @@ static void wrap(FILE *out, const char *text, int column)
 	fputc('\n', out);
 }
 
+static bool rows;
+
+void opts_help_as_rows(void)
+{
+	rows = true;
+}
+
 void opts_help(FILE *out, const struct opt *table, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -270,6 +277,11 @@ void opts_help(FILE *out, const struct opt *table, size_t n)
 		char text[512];
 		int column;
 
+		if (rows) {
+			fprintf(out, "option\t%s\t%s\t%s\t%s\n", o->name, o->alias ? o->alias : "",
+				arg ? arg : "", o->help);
+			continue;
+		}
 		column = fprintf(out, "  %s%s%s", o->alias ? o->alias : "", o->alias ? ", " : "",
 				 o->name);
 		if (arg)

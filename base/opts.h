@@ -57,6 +57,13 @@ int opts_parse(const struct opt *table, size_t n, int argc, char **argv, void *d
 /* The table as text: two columns, with defaults. */
 void opts_help(FILE *out, const struct opt *table, size_t n);
 
+/*
+ * From here on opts_help() writes one row an option for programs that read it (shell completions,
+ * tests): "option", name, alias, form of the value (empty: none) and help, with tabs between.
+ * Called once, before any other thread.
+ */
+void opts_help_as_rows(void);
+
 /* The index of @text in "a|b|c", or -EINVAL. */
 int opts_choice(const char *choices, const char *text);
 

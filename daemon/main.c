@@ -9,10 +9,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
 
 #include "base/log.h"
+#include "base/opts.h"
 #include "base/size.h"
 #include "base/stdfd.h"
 #include "engine/engine.h"
@@ -238,6 +240,11 @@ int main(int argc, char **argv)
 
 	if (stdfd_open()) /* before anything is opened: nothing can be said where it fails */
 		return 1;
+	if (argc == 2 && !strcmp(argv[1], "--list-options")) { /* for completions and tests */
+		opts_help_as_rows();
+		options_help(stdout);
+		return 0;
+	}
 	if (options_parse(argc, argv, &o, &err)) {
 		fprintf(stderr, "sluiced: %s\nsluiced --help lists the options\n", err.text);
 		return 2;

@@ -3,14 +3,14 @@
  * examples/generate.c: a whole client of sluiced: asks one question, prints the answer as it comes.
  *
  *	make build/example_generate
- *	build/example_generate SOCKET 'What is the capital of France?'
+ *	build/example_generate [SOCKET] 'What is the capital of France?'
  *
- * Outside of this repository: cc generate.c -lsluice
+ * Against an installed library: cc generate.c -o generate $(pkg-config --cflags --libs sluice)
  */
 #include <stdio.h>
 #include <string.h>
 
-#include "uapi/sluice.h"
+#include <sluice/sluice.h>
 
 /* Called for each token; the text may be empty until a character is complete. */
 static int print_token(void *arg, const struct sluice_piece *piece)
@@ -28,16 +28,17 @@ int main(int argc, char **argv)
 	struct sluice_fault fault;
 	struct sluice *s;
 
-	if (argc != 3) {
-		fprintf(stderr, "usage: %s SOCKET QUESTION\n", argv[0]);
+	if (argc != 2 && argc != 3) {
+		fprintf(stderr, "usage: %s [SOCKET] QUESTION\n", argv[0]);
 		return 2;
 	}
-	if (sluice_connect(argv[1], &s, &fault)) {
+	/* NULL: the socket where sluiced listens unless told otherwise */
+	if (sluice_connect(argc == 3 ? argv[1] : NULL, &s, &fault)) {
 		fprintf(stderr, "%s\n", fault.text);
 		return 1;
 	}
-	prompt.text = argv[2];
-	prompt.text_bytes = strlen(argv[2]);
+	prompt.text = argv[argc - 1];
+	prompt.text_bytes = strlen(prompt.text);
 	if (sluice_generate(s, &prompt, &settings, print_token, NULL, &done, &fault)) {
 		fprintf(stderr, "\n%s\n", fault.text);
 		sluice_close(s);

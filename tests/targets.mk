@@ -28,7 +28,7 @@ e2e: all
 	@BUILD=$(O) SHARED=$(SHARED) $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e $(PYTEST_ARGS)
 
 # Everything that needs no special machine. Order: cheap checks first.
-test: setup-build setup-test
+test: setup-build setup-install setup-test
 	@$(MAKE) --no-print-directory WERROR=1 -j$$(nproc) all
 	@$(MAKE) --no-print-directory check-layers check-format check-scripts
 	@$(MAKE) --no-print-directory WERROR=1 -j$$(nproc) unit-programs
@@ -45,6 +45,8 @@ unit-programs: $(UNIT)
 
 help:
 	@sed -n '2,8p' Makefile | cut -c3-
+	@echo "make install    installs in PREFIX=/usr/local (DESTDIR=dir before it); make uninstall removes it"
+	@echo "make man        manual pages in $(O)/man; make completion: for bash and zsh, in $(O)/completion"
 	@echo "Other targets: unit, e2e, check-layers, check-format, bench-programs, bench-compare, fuzz, clean"
 
 # ---- serve: protocol, clients ----

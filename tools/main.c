@@ -2,10 +2,12 @@
 /*
  * tools/main.c: the sluice command: finds the verb, hands it its arguments. See verbs.h.
  */
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/num.h"
+#include "base/opts.h"
 #include "base/stdfd.h"
 #include "tools/verbs.h"
 
@@ -48,6 +50,22 @@ static int verb_version(int argc, char **argv)
 	return EXIT_OK;
 }
 
+/* sluice --list-options: every verb's table, for completions and tests; not in the help. */
+static int list_options(void)
+{
+	static char help[] = "--help";
+
+	opts_help_as_rows();
+	for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
+		char *argv[] = { (char *)(uintptr_t)verbs[i].name, help, NULL };
+
+		printf("verb\t%s\t%s\n", verbs[i].name, verbs[i].help);
+		if (verbs[i].run != verb_help && verbs[i].run != verb_version)
+			verbs[i].run(2, argv);
+	}
+	return EXIT_OK;
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
@@ -58,6 +76,8 @@ int main(int argc, char **argv)
 		name = "help";
 	else if (name && !strcmp(name, "--version"))
 		name = "version";
+	else if (name && !strcmp(name, "--list-options"))
+		return list_options();
 	for (size_t i = 0; name && i < ARRAY_LEN(verbs); i++)
 		if (!strcmp(name, verbs[i].name))
 			return verbs[i].run(argc - 1, argv + 1);

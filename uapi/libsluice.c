@@ -33,7 +33,7 @@ void sluice_cancel(struct sluice *s)
 	uint64_t id = atomic_load_explicit(&s->open_id, memory_order_acquire);
 	struct {
 		struct sluice_msg head;
-		struct sluice_cancel cancel;
+		struct sluice_ask_cancel cancel;
 	} packet = {
 		.head = { .size = sizeof(packet), .type = SLUICE_CANCEL, .id = id },
 		.cancel = { .struct_size = sizeof(packet.cancel) },
@@ -416,7 +416,7 @@ static int generate(struct sluice *s, const struct sluice_prompt *prompt,
 		    struct sluice_fault *fault)
 {
 	struct parts p = split_prompt(prompt);
-	struct sluice_generate g = {
+	struct sluice_ask_generate g = {
 		.struct_size = sizeof(g),
 		.flags = p.flags | how->flags,
 		.payload_bytes = p.a_bytes + p.b_bytes,
@@ -466,9 +466,9 @@ static int score(struct sluice *s, const struct sluice_prompt *prompt, uint32_t 
 		 struct sinks *k, struct sluice_done *done, struct sluice_fault *fault)
 {
 	struct parts p = split_prompt(prompt);
-	struct sluice_score q = { .struct_size = sizeof(q),
-				  .flags = p.flags | flags,
-				  .payload_bytes = p.a_bytes + p.b_bytes };
+	struct sluice_ask_score q = { .struct_size = sizeof(q),
+				      .flags = p.flags | flags,
+				      .payload_bytes = p.a_bytes + p.b_bytes };
 	int rc;
 
 	q.flags |= want_progress(s, k);

@@ -154,7 +154,7 @@ SLUICE_LAYOUT(sizeof(struct sluice_welcome) == 64, "wire");
 #define SLUICE_PROGRESS_OUT 0x80u /* GENERATE, SCORE: send PROGRESS; since version 2 */
 
 /* Payload: the prompt. Generates up to max_tokens; 0 only reads the prompt in. */
-struct sluice_generate {
+struct sluice_ask_generate {
 	uint32_t struct_size;
 	uint32_t flags; /* TOKENS_IN | CHAT | SPECIAL | IGNORE_EOG | RAW | PROGRESS_OUT */
 	uint64_t payload_bytes;
@@ -168,23 +168,23 @@ struct sluice_generate {
 	uint32_t system_bytes; /* CHAT: the first so many payload bytes are the system text */
 	uint32_t reserved;
 };
-SLUICE_LAYOUT(sizeof(struct sluice_generate) == 56, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_ask_generate) == 56, "wire");
 
 /* id names the request to cancel: its DONE comes with SLUICE_STOP_CANCELLED. An id that is not open
  * (any more) is no error and gets no answer. */
-struct sluice_cancel {
+struct sluice_ask_cancel {
 	uint32_t struct_size;
 	uint32_t reserved;
 };
-SLUICE_LAYOUT(sizeof(struct sluice_cancel) == 8, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_ask_cancel) == 8, "wire");
 
 /* Payload: the text or tokens to score. */
-struct sluice_score {
+struct sluice_ask_score {
 	uint32_t struct_size;
 	uint32_t flags; /* TOKENS_IN | SPECIAL | LOGITS_OUT | LOGPROBS_OUT | PROGRESS_OUT */
 	uint64_t payload_bytes;
 };
-SLUICE_LAYOUT(sizeof(struct sluice_score) == 16, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_ask_score) == 16, "wire");
 
 /* MODEL_INFO and STATUS carry nothing but their header's fixed part. */
 struct sluice_query {

@@ -18,12 +18,12 @@ struct kind {
 
 static const struct kind kinds[] = {
 	{ SLUICE_HELLO, "HELLO", 48, sizeof(struct sluice_hello), 0, false },
-	{ SLUICE_GENERATE, "GENERATE", 56, sizeof(struct sluice_generate),
+	{ SLUICE_GENERATE, "GENERATE", 56, sizeof(struct sluice_ask_generate),
 	  SLUICE_TOKENS_IN | SLUICE_CHAT | SLUICE_SPECIAL | SLUICE_IGNORE_EOG | SLUICE_RAW |
 		  SLUICE_PROGRESS_OUT,
 	  true },
-	{ SLUICE_CANCEL, "CANCEL", 8, sizeof(struct sluice_cancel), 0, false },
-	{ SLUICE_SCORE, "SCORE", 16, sizeof(struct sluice_score),
+	{ SLUICE_CANCEL, "CANCEL", 8, sizeof(struct sluice_ask_cancel), 0, false },
+	{ SLUICE_SCORE, "SCORE", 16, sizeof(struct sluice_ask_score),
 	  SLUICE_TOKENS_IN | SLUICE_SPECIAL | SLUICE_LOGITS_OUT | SLUICE_LOGPROBS_OUT |
 		  SLUICE_PROGRESS_OUT,
 	  true },
@@ -100,7 +100,7 @@ static bool within(float value, float low, float high)
 	return isfinite(value) && value >= low && value <= high;
 }
 
-static int check_generate(const struct sluice_generate *g, struct err *err)
+static int check_generate(const struct sluice_ask_generate *g, struct err *err)
 {
 	if (!within(g->temperature, 0, 100))
 		return err_set(err, SLUICE_E_INVALID, "temperature is not within 0..100");

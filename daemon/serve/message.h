@@ -24,9 +24,9 @@ struct message {
 	uint64_t payload_bytes;
 	union {
 		struct sluice_hello hello;
-		struct sluice_generate generate;
-		struct sluice_cancel cancel;
-		struct sluice_score score;
+		struct sluice_ask_generate generate;
+		struct sluice_ask_cancel cancel;
+		struct sluice_ask_score score;
 		struct sluice_query query;
 		struct sluice_convert convert;
 	} u; /* as this version knows it: missing fields zero */

@@ -53,11 +53,11 @@ def sluice(*args, check=0, timeout=120, **kw):
 class Daemon:
     """with Daemon(model, "--threads", "1") as d: d.generate(...)"""
 
-    def __init__(self, model, *args, env=None, prefix=(), wait=60):
+    def __init__(self, model, *args, env=None, prefix=(), wait=60, program=None):
         self.dir = tempfile.mkdtemp(prefix="sluice-")
         self.socket = os.path.join(self.dir, "s")
         self.log = os.path.join(self.dir, "log")
-        self.args = [*prefix, str(BUILD / "sluiced"), "--model", str(model), "--socket", self.socket, *map(str, args)]
+        self.args = [*prefix, str(program or BUILD / "sluiced"), "--model", str(model), "--socket", self.socket, *map(str, args)]
         self.env = {**os.environ, **(env or {})}
         self.wait = wait
 

@@ -207,9 +207,9 @@ static inline void expect_alive(int fd)
 
 static inline void raw_generate(int fd, uint64_t id, uint32_t max_tokens)
 {
-	struct sluice_generate g = { .struct_size = sizeof(g),
-				     .payload_bytes = 5,
-				     .max_tokens = max_tokens };
+	struct sluice_ask_generate g = { .struct_size = sizeof(g),
+					 .payload_bytes = 5,
+					 .max_tokens = max_tokens };
 
 	raw_send(fd, SLUICE_GENERATE, id, &g, "Hello", 5, -1);
 }

@@ -114,7 +114,7 @@ static void *old_daemon(void *arg)
 				    .version_max = 1 };
 	struct sluice_done d = { .struct_size = sizeof(d), .stop = SLUICE_STOP_LENGTH };
 	struct sluice_msg head = { .size = sizeof(head) + sizeof(w), .type = SLUICE_WELCOME };
-	struct sluice_generate g = { 0 };
+	struct sluice_ask_generate g = { 0 };
 	int fd = accept(*(int *)arg, NULL, NULL);
 
 	if (recv(fd, buf, sizeof(buf), 0) < 0)

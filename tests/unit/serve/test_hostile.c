@@ -76,9 +76,9 @@ static int memfd_of(size_t bytes, int seals)
 /* Sends 1000 bytes of prompt in @payload_fd, which is closed. */
 static void offer(int fd, int payload_fd)
 {
-	struct sluice_generate g = { .struct_size = sizeof(g),
-				     .payload_bytes = 1000,
-				     .max_tokens = 1 };
+	struct sluice_ask_generate g = { .struct_size = sizeof(g),
+					 .payload_bytes = 1000,
+					 .max_tokens = 1 };
 
 	raw_send(fd, SLUICE_GENERATE, 5, &g, NULL, 1000, payload_fd);
 	close(payload_fd);
@@ -301,9 +301,9 @@ static int stop_tight(void **state)
 /* What is computed and not sent is bounded: the request ends, the connection goes on. */
 static void logits_beyond_the_bound(void **state)
 {
-	struct sluice_score q = { .struct_size = sizeof(q),
-				  .flags = SLUICE_TOKENS_IN | SLUICE_LOGITS_OUT,
-				  .payload_bytes = 400 };
+	struct sluice_ask_score q = { .struct_size = sizeof(q),
+				      .flags = SLUICE_TOKENS_IN | SLUICE_LOGITS_OUT,
+				      .payload_bytes = 400 };
 	static uint32_t ids[100];
 	struct sluice_done done;
 	int fd = raw_connect();

@@ -25,11 +25,11 @@ static int parse_built(uint16_t type, uint64_t id, const void *fixed, const void
 	return message_parse(packet, len, in_fd, &m, NULL);
 }
 
-static struct sluice_generate good_generate(uint64_t bytes)
+static struct sluice_ask_generate good_generate(uint64_t bytes)
 {
-	return (struct sluice_generate){ .struct_size = sizeof(struct sluice_generate),
-					 .payload_bytes = bytes,
-					 .max_tokens = 4 };
+	return (struct sluice_ask_generate){ .struct_size = sizeof(struct sluice_ask_generate),
+					     .payload_bytes = bytes,
+					     .max_tokens = 4 };
 }
 
 static struct sluice_hello good_hello(void)
@@ -42,13 +42,13 @@ static struct sluice_hello good_hello(void)
 
 static void good_messages(void **state)
 {
-	struct sluice_generate g = good_generate(5);
+	struct sluice_ask_generate g = good_generate(5);
 	struct sluice_hello h = good_hello();
-	struct sluice_cancel c = { .struct_size = sizeof(c) };
+	struct sluice_ask_cancel c = { .struct_size = sizeof(c) };
 	struct sluice_query q = { .struct_size = sizeof(q) };
-	struct sluice_score sc = { .struct_size = sizeof(sc),
-				   .flags = SLUICE_TOKENS_IN | SLUICE_LOGITS_OUT,
-				   .payload_bytes = 8 };
+	struct sluice_ask_score sc = { .struct_size = sizeof(sc),
+				       .flags = SLUICE_TOKENS_IN | SLUICE_LOGITS_OUT,
+				       .payload_bytes = 8 };
 	struct sluice_convert t = { .struct_size = sizeof(t) };
 
 	assert_int_equal(parse_built(SLUICE_HELLO, 0, &h, NULL, 0, false), 0);
@@ -65,7 +65,7 @@ static void good_messages(void **state)
 /* Each field of the header and the sizes behind it. */
 static void bad_frames(void **state)
 {
-	struct sluice_generate g = good_generate(5);
+	struct sluice_ask_generate g = good_generate(5);
 	struct message m;
 	struct sluice_msg *head = (void *)packet;
 	uint32_t *struct_size = (void *)(packet + sizeof(*head));
@@ -121,7 +121,7 @@ static void payload_sizes(void **state)
 	static const uint64_t sizes[] = {
 		0, 4, 6, 5 + (1ull << 32), UINT64_MAX, 1ull << 63, (uint64_t)INT64_MAX
 	};
-	struct sluice_generate g = good_generate(5);
+	struct sluice_ask_generate g = good_generate(5);
 	struct message m;
 	size_t len;
 
@@ -146,7 +146,7 @@ static void payload_sizes(void **state)
 static void newer_fixed_part(void **state)
 {
 	struct {
-		struct sluice_cancel cancel;
+		struct sluice_ask_cancel cancel;
 		uint64_t tail[2];
 	} c = { .cancel = { .struct_size = sizeof(c) } };
 
@@ -161,7 +161,7 @@ static void bad_values(void **state)
 {
 	static const float no_temperature[] = { -1, 101, NAN, INFINITY, -INFINITY };
 	static const float no_share[] = { -0.1f, 1.1f, NAN, INFINITY };
-	struct sluice_generate g;
+	struct sluice_ask_generate g;
 
 #define INVALID() \
 	assert_int_equal(parse_built(SLUICE_GENERATE, 1, &g, "Hello", 5, false), SLUICE_E_INVALID)

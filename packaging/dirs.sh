@@ -1,0 +1,36 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# dirs.sh make ROOT LIST DIR...: makes the directories ROOT/DIR and notes those that were not there in ROOT/LIST.
+# dirs.sh remove ROOT LIST: removes the directories noted there as far as they are empty, and the list.
+# So uninstalling takes away what installing brought, and no directory that was there before.
+set -eu
+what=$1 root=$2 list=$3
+shift 3
+case $what in
+make)
+	new=
+	for dir in "$@"; do
+		missing=
+		while [ -n "$dir" ] && [ ! -d "$root$dir" ]; do
+			missing="$dir
+$missing"
+			dir=${dir%/*}
+		done
+		for dir in $missing; do
+			mkdir -p "$root$dir"
+			new="$new$dir
+"
+		done
+	done
+	mkdir -p "$root${list%/*}"
+	printf %s "$new" >>"$root$list"
+	;;
+remove)
+	[ -e "$root$list" ] || exit 0
+	dirs=$(sort -r "$root$list")
+	rm "$root$list"
+	for dir in $dirs; do # the longest first, so that what is inside goes before
+		[ ! -d "$root$dir" ] || rmdir "$root$dir" 2>/dev/null || true
+	done
+	;;
+esac

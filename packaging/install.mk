@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+# Installing, manual pages and shell completions. Included by the Makefile.
+#
+# make install [PREFIX=/usr/local] [DESTDIR=]   builds what is missing and installs it
+# make uninstall [the same variables]           removes what that installed
+# make man                                      manual pages in $(O)/man
+# make completion                               bash and zsh completions in $(O)/completion
+#
+# BINDIR, LIBDIR, INCLUDEDIR, MANDIR, DOCDIR, BASHDIR and ZSHDIR move a kind of file elsewhere. SETUP=no
+# leaves out the look at which packages are there (for package builds, and systems without apt).
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+BINDIR ?= $(PREFIX)/bin
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
+DOCDIR ?= $(PREFIX)/share/doc/sluice
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+SETUP ?= yes
+
+# The name that programs ask for changes when a program of before would no longer work.
+SONAME := libsluice.so.0
+SO_FILE := libsluice.so.$(RELEASE)
+HEADERS := sluice.h sluice_proto.h sluice_telemetry.h
+PAGES := $(patsubst man/%.scd,%,$(wildcard man/*.scd))
+DOCS := README.md CHANGELOG.md LICENSE $(addprefix docs/,operation.md protocol.md trace.md telemetry.md)
+EXAMPLES := $(wildcard examples/*.c)
+PROGRAMS := sluice sluiced
+
+# Dates in manual pages are the release's, so that two builds of one tree are alike.
+DATE := $(shell date -u -d "$$(sed -n '/^ -- /{s/.*>  //p;q}' packaging/debian/changelog)" +%s)
+
+.PHONY: man completion install uninstall
+man: $(PAGES:%=$(O)/man/%)
+	@:
+$(O)/man/%: man/%.scd
+	@mkdir -p $(@D)
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$(DATE)} scdoc <$< >$@.part
+	@mv $@.part $@
+
+completion: $(foreach p,$(PROGRAMS),$(O)/completion/$(p).bash $(O)/completion/$(p).zsh)
+	@:
+define completion_rule
+$(O)/completion/%.$(1): $(O)/% packaging/completion.awk
+	@mkdir -p $$(@D)
+	@$$< --list-options >$$@.rows
+	@LC_ALL=C awk -v program=$$* -v shell=$(1) -f packaging/completion.awk $$@.rows >$$@.part
+	@rm $$@.rows
+	@mv $$@.part $$@
+endef
+$(eval $(call completion_rule,bash))
+$(eval $(call completion_rule,zsh))
+
+# Headers as an installation has them, for what builds here against <sluice/sluice.h>.
+$(HEADERS:%=$(O)/include/sluice/%): $(O)/include/sluice/%.h: uapi/%.h
+	@mkdir -p $(@D)
+	@cp $< $@
+
+$(O)/sluice.pc: packaging/sluice.pc.in VERSION FORCE
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+		-e 's|@VERSION@|$(RELEASE)|' $< >$@.part
+	@cmp -s $@.part $@ && rm $@.part || mv $@.part $@
+.PHONY: FORCE
+FORCE:
+
+ifneq ($(SETUP),no)
+install: setup-build setup-install
+endif
+install:
+	@$(MAKE) --no-print-directory -j$$(nproc) all man completion $(O)/sluice.pc
+	@$(MAKE) --no-print-directory SETUP=no install-files
+
+# The files alone, all of them built already. "section" is the digit behind a page's name.
+section = $(lastword $(subst ., ,$(1)))
+D = $(DESTDIR)
+DIR_LIST = $(DOCDIR)/directories
+.PHONY: install-files
+install-files:
+	@packaging/dirs.sh make '$(D)' '$(DIR_LIST)' $(DOCDIR)/examples $(BINDIR) $(LIBDIR)/pkgconfig \
+		$(INCLUDEDIR)/sluice $(BASHDIR) $(ZSHDIR) $(foreach p,$(PAGES),$(MANDIR)/man$(call section,$(p)))
+	@install -m 755 $(PROGRAMS:%=$(O)/%) $(D)$(BINDIR)/
+	@install -m 644 $(O)/libsluice.a $(D)$(LIBDIR)/
+	@install -m 644 $(O)/libsluice.so $(D)$(LIBDIR)/$(SO_FILE)
+	@ln -sf $(SO_FILE) $(D)$(LIBDIR)/$(SONAME)
+	@ln -sf $(SONAME) $(D)$(LIBDIR)/libsluice.so
+	@install -m 644 $(O)/sluice.pc $(D)$(LIBDIR)/pkgconfig/
+	@install -m 644 $(HEADERS:%=uapi/%) $(D)$(INCLUDEDIR)/sluice/
+	@$(foreach p,$(PAGES),install -m 644 $(O)/man/$(p) $(D)$(MANDIR)/man$(call section,$(p))/ &&) true
+	@$(foreach p,$(PROGRAMS),install -m 644 $(O)/completion/$(p).bash $(D)$(BASHDIR)/$(p) && \
+		install -m 644 $(O)/completion/$(p).zsh $(D)$(ZSHDIR)/_$(p) &&) true
+	@install -m 644 $(DOCS) $(D)$(DOCDIR)/
+	@install -m 644 $(EXAMPLES) $(D)$(DOCDIR)/examples/
+	@packaging/ld-cache.sh '$(DESTDIR)' '$(LIBDIR)'
+	@echo "installed in $(D)$(PREFIX); make uninstall$(if $(D), DESTDIR=$(D))$(if \
+		$(filter-out /usr/local,$(PREFIX)), PREFIX=$(PREFIX)) removes it"
+
+# Files by name, then the directories that installing made. Needs nothing to be built.
+uninstall:
+	@rm -f $(PROGRAMS:%=$(D)$(BINDIR)/%) $(HEADERS:%=$(D)$(INCLUDEDIR)/sluice/%) \
+		$(D)$(LIBDIR)/libsluice.a $(D)$(LIBDIR)/libsluice.so $(D)$(LIBDIR)/$(SONAME) \
+		$(D)$(LIBDIR)/libsluice.so.[0-9]*.[0-9]* $(D)$(LIBDIR)/pkgconfig/sluice.pc \
+		$(foreach p,$(PAGES),$(D)$(MANDIR)/man$(call section,$(p))/$(p)) \
+		$(foreach p,$(PROGRAMS),$(D)$(BASHDIR)/$(p) $(D)$(ZSHDIR)/_$(p)) \
+		$(addprefix $(D)$(DOCDIR)/,$(notdir $(DOCS)) $(EXAMPLES))
+	@packaging/dirs.sh remove '$(D)' '$(DIR_LIST)'
+	@packaging/ld-cache.sh '$(DESTDIR)' '$(LIBDIR)'
