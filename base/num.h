@@ -70,6 +70,9 @@ static inline uint32_t f32_bits(float f)
 	return u;
 }
 
+/* Of the bits of |x|: infinity, and above it the NaNs. Below it are the finite numbers. */
+#define F32_INFINITE 0x7f800000u
+
 static inline float f32_from_bf16(uint16_t h)
 {
 	return f32_from_bits((uint32_t)h << 16);

@@ -93,7 +93,10 @@ static void prepare_key_head(const struct mixer_args *a, const struct batch_run 
 	}
 }
 
-/* beta = sigmoid(b); decay = exp(a softplus(alpha + dt)): projections -> factors, one V head */
+/*
+ * beta = sigmoid(b); decay = exp(a softplus(alpha + dt)): projections -> factors, one V head. Both
+ * would squash an infinity into a factor that looks right: NaN instead.
+ */
 static void prepare_gates(const struct mixer_args *a, const struct batch_run *run, size_t head)
 {
 	struct delta_buffers *b = &a->scratch->delta;
@@ -103,9 +106,10 @@ static void prepare_gates(const struct mixer_args *a, const struct batch_run *ru
 		float *beta = &b->beta[c * n + head], *decay = &b->decay[c * n + head];
 		float x = *decay + layer_floats(a->weights, ROLE_SSM_DT)[head];
 		float softplus = x > 20.0f ? x : log1pf(expf(x));
+		float factor = layer_floats(a->weights, ROLE_SSM_A)[head];
 
-		*beta = 1.0f / (1.0f + expf(-*beta));
-		*decay = expf(layer_floats(a->weights, ROLE_SSM_A)[head] * softplus);
+		*beta = isfinite(*beta) ? 1.0f / (1.0f + expf(-*beta)) : NAN;
+		*decay = isfinite(x) && isfinite(factor) ? expf(factor * softplus) : NAN;
 	}
 }
 

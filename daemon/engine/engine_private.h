@@ -31,7 +31,8 @@ struct active {
 	uint32_t n_generated;
 	uint32_t next;	   /* the token to decode next */
 	bool has_next;	   /* sampled in the step that runs */
-	bool no_number;	   /* ... or there was no finite logit to sample from */
+	bool no_number;	   /* ... or a row of logits was not finite, or nothing could be picked */
+	uint32_t n_broken; /* with no_number: how many logits of that row are not finite */
 	uint64_t timed_ns; /* start of the timed part */
 	uint64_t prompt_end_ns, last_token_ns;
 	uint64_t hits, misses, bytes_read, stall_ns; /* the counters at timed_ns */

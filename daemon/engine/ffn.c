@@ -213,7 +213,8 @@ static void choose(struct ffn *f, const struct ffn_args *a, unsigned tid)
 			float g = f->c.fops->dot(layer_floats(a->weights, ROLE_SHARED_GATE_INP),
 						 a->in + t * f->n_embd, f->n_embd);
 
-			w[f->n_used] = 1.0f / (1.0f + expf(-g));
+			/* a sigmoid would squash an infinity */
+			w[f->n_used] = isfinite(g) ? 1.0f / (1.0f + expf(-g)) : NAN;
 		}
 	}
 	team_barrier(team);

@@ -39,9 +39,17 @@ void router_select(const float *logits, uint32_t n_expert, uint32_t k, bool reno
 		   uint32_t *ids, float *weights)
 {
 	float max, chosen = 0.0f, all = 0.0f, factor;
+	bool finite = true;
 
 	assert(k >= 1 && k <= n_expert);
 	choose(logits, n_expert, k, ids, weights);
+	for (uint32_t e = 0; e < n_expert; e++)
+		finite &= isfinite(logits[e]) != 0;
+	if (!finite) {
+		for (uint32_t i = 0; i < k; i++)
+			weights[i] = NAN;
+		return;
+	}
 	max = weights[0];
 	for (uint32_t i = 0; i < k; i++) {
 		weights[i] = expf(weights[i] - max);
@@ -51,7 +59,7 @@ void router_select(const float *logits, uint32_t n_expert, uint32_t k, bool reno
 		factor = scale / chosen;
 	} else {
 		for (uint32_t e = 0; e < n_expert; e++)
-			all += isnan(logits[e]) ? 0.0f : expf(logits[e] - max);
+			all += expf(logits[e] - max);
 		factor = scale / all;
 		if (renorm)
 			factor /= fmaxf(chosen / all, CLAMP);

@@ -14,8 +14,8 @@
 /*
  * Chooses @k of @n_expert (1 <= k <= n_expert) by @logits. ids[] come in descending probability,
  * equal ones by ascending id; weights[i] belongs to ids[i] and is p / sum of the chosen p with
- * @renorm, p without, times @scale. ids are always distinct and < n_expert, also for logits that
- * are not numbers (those rank last, and with none but those the weights are NaN).
+ * @renorm, p without, times @scale. Where a logit is infinite or not a number all weights are NaN,
+ * for then the choice means nothing; ids are distinct and < n_expert even so (NaN ranks last).
  */
 void router_select(const float *logits, uint32_t n_expert, uint32_t k, bool renorm, float scale,
 		   uint32_t *ids, float *weights);

@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/num.h"
+
 static uint64_t splitmix64(uint64_t *x)
 {
 	uint64_t z = (*x += 0x9e3779b97f4a7c15u);
@@ -321,6 +323,23 @@ int sampler_pick(struct sampler *s, const float *logits, uint32_t n_logits, uint
 		n = keep_min_p(s->candidates, n, max, config->min_p);
 	*ret_id = draw(s, n, max);
 	return 0;
+}
+
+uint32_t logits_broken(const float *logits, uint32_t n)
+{
+	typedef int32_t vec_int __attribute__((vector_size(16)));
+	vec_int count = { 0 };
+	uint32_t broken = 0, i;
+
+	for (i = 0; i + 4 <= n; i += 4) {
+		vec_int bits;
+
+		memcpy(&bits, logits + i, sizeof(bits));
+		count -= (bits & 0x7fffffff) >= (int32_t)F32_INFINITE; /* true is -1 */
+	}
+	for (; i < n; i++)
+		broken += !isfinite(logits[i]);
+	return broken + (uint32_t)(count[0] + count[1] + count[2] + count[3]);
 }
 
 double log_softmax_at(const float *logits, size_t n, uint32_t id)

@@ -5,7 +5,8 @@
  * Order: top-k, then top-p (of what top-k left, at temperature 1), then min-p (relative to the
  * most probable), then temperature and one draw. Temperature 0 is greedy: the largest logit, the
  * lowest id among equals. The same seed and logits give the same tokens. Logits that are NaN or
- * -inf are never chosen.
+ * -inf are never chosen: whoever excludes a token sets its logit to -inf. That the model itself gave
+ * no such logit is for the caller to ask first (logits_broken).
  *
  * One sampler per sequence; engine thread. Memory is taken by sampler_init() only.
  */
@@ -45,14 +46,11 @@ void sampler_set(struct sampler *s, const struct sampling *config);
  */
 int sampler_pick(struct sampler *s, const float *logits, uint32_t n, uint32_t *ret_id);
 
-/* The same for a caller that cannot fail here: id 0 where there is nothing to pick. */
-static inline uint32_t sampler_next(struct sampler *s, const float *logits, uint32_t n)
-{
-	uint32_t id = 0;
-
-	sampler_pick(s, logits, n, &id);
-	return id;
-}
+/*
+ * How many of @n logits are infinite or not a number: 0 for a model whose weights and state are
+ * sound. Any thread; costs a fraction of a greedy pick.
+ */
+uint32_t logits_broken(const float *logits, uint32_t n);
 
 /*
  * Natural log of softmax(logits)[id], the sum in double; NaN where a logit is NaN or all are -inf.

@@ -264,14 +264,27 @@ static void build_step(struct engine *e, struct batch *b)
 	}
 }
 
-/* One row of logits: scores the prompt token that follows, or chooses the next token. */
+/*
+ * One row of logits: scores the prompt token that follows, or chooses the next token. A row that
+ * holds anything but numbers ends its request after the step; other requests go on.
+ */
 static void use_row(struct engine *e, uint32_t column, const float *row)
 {
 	const struct batch_run *run = &e->runs[e->token_run[column]];
 	struct active *a = &e->active[e->run_owner[e->token_run[column]]];
 	struct request *r = a->request;
 	uint32_t at = run->pos + (column - run->first); /* the row's position */
+	uint32_t broken;
 
+	if (a->no_number)
+		return;
+	broken = logits_broken(row, e->model->n_vocab);
+	if (broken) {
+		a->has_next = false;
+		a->no_number = true;
+		a->n_broken = broken;
+		return;
+	}
 	if (at + 1 < r->n_tokens) {
 		if (r->want_logprobs && r->ops->logprob)
 			r->ops->logprob(r, at + 1,
@@ -281,6 +294,7 @@ static void use_row(struct engine *e, uint32_t column, const float *row)
 	if (r->max_tokens) {
 		a->has_next = !sampler_pick(&a->sampler, row, e->model->n_vocab, &a->next);
 		a->no_number = !a->has_next;
+		a->n_broken = 0;
 	}
 }
 
@@ -327,6 +341,19 @@ static void fail_read(struct engine *e, struct active *a, int error)
 	finish(e, a, STOP_ERROR, error, text);
 }
 
+/* The model's numbers are none: nothing that could follow would mean anything. */
+static void fail_not_finite(struct engine *e, struct active *a)
+{
+	char text[160], some[64] = "";
+
+	if (a->n_broken && a->n_broken < e->model->n_vocab)
+		snprintf(some, sizeof(some), " for %u of the %u tokens of its vocabulary",
+			 a->n_broken, e->model->n_vocab);
+	snprintf(text, sizeof(text),
+		 "the model gave no finite logit%s: its weights or its state are broken", some);
+	finish(e, a, STOP_ERROR, -EDOM, text);
+}
+
 static void hand_out_token(struct engine *e, struct active *a, uint64_t now)
 {
 	struct request *r = a->request;
@@ -356,6 +383,10 @@ static void after_step(struct engine *e, const struct batch *b)
 			fail_read(e, a, error);
 			continue;
 		}
+		if (a->no_number) {
+			fail_not_finite(e, a);
+			continue;
+		}
 		if (!was_decoding) {
 			const struct request *r = a->request;
 
@@ -376,9 +407,6 @@ static void after_step(struct engine *e, const struct batch *b)
 		}
 		if (a->has_next)
 			hand_out_token(e, a, now);
-		else if (a->no_number)
-			finish(e, a, STOP_ERROR, -EDOM,
-			       "the model gave no finite logit: its weights or its state are broken");
 	}
 }
 

@@ -28,17 +28,20 @@ static inline __m256 magnitude(__m256 x)
 	return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
 }
 
-/* the largest |x|; what is not a number does not count (maxps gives its second operand then) */
-static inline float largest(const float *x, int n)
+/*
+ * The bits of the largest |x|. As whole numbers they are ordered as the magnitudes are, with
+ * infinity and the NaNs on top: what is not finite shows in the same maximum, at no cost.
+ */
+static inline uint32_t largest(const float *x, int n)
 {
-	__m256 m = _mm256_setzero_ps();
-	__m128 v;
+	__m256i m = _mm256_setzero_si256();
+	__m128i v;
 
 	for (int i = 0; i < n; i += 8)
-		m = _mm256_max_ps(magnitude(_mm256_loadu_ps(x + i)), m);
-	v = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps(m, 1));
-	v = _mm_max_ps(v, _mm_movehl_ps(v, v));
-	return _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)));
+		m = _mm256_max_epi32(_mm256_castps_si256(magnitude(_mm256_loadu_ps(x + i))), m);
+	v = _mm_max_epi32(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1));
+	v = _mm_max_epi32(v, _mm_shuffle_epi32(v, 0x4e));
+	return (uint32_t)_mm_cvtsi128_si32(_mm_max_epi32(v, _mm_shuffle_epi32(v, 0xb1)));
 }
 
 /* The first element whose magnitude is @most, with its sign. */
@@ -55,7 +58,7 @@ static inline float first_of(const float *x, float most)
 	return 0;
 }
 
-/* to [-127, 127]; not a number: -127 */
+/* to [-127, 127]; 0 times a reciprocal that overflows: -127 */
 static inline __m256 clamp(__m256 x)
 {
 	return _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(-127)), _mm256_set1_ps(127));
@@ -91,11 +94,14 @@ static int add_words(__m256i v)
 
 static void quantize_super(const float *x, struct act_super *a)
 {
-	const float most = largest(x, 256), at = most > 0 ? first_of(x, most) : 0;
+	const uint32_t most = largest(x, 256);
+	const bool finite = most < F32_INFINITE;
+	const float at = most && finite ? first_of(x, f32_from_bits(most)) : 0;
 	const float inverse = at != 0 ? -127.0f / at : 0;
 
 	if (at == 0 || isinf(inverse)) {
 		memset(a, 0, sizeof(*a));
+		a->d = finite ? 0 : NAN;
 		return;
 	}
 	a->d = 1.0f / inverse;
@@ -118,9 +124,15 @@ static void quantize_super(const float *x, struct act_super *a)
 
 static void quantize_block(const float *x, struct act_group *a, unsigned j)
 {
-	const float d = largest(x, 32) / 127.0f, inverse = d > 0 ? 1.0f / d : 0;
+	const uint32_t most = largest(x, 32);
+	const float d = f32_from_bits(most) / 127.0f, inverse = d > 0 ? 1.0f / d : 0;
 	__m256i w[4], sum;
 
+	if (most >= F32_INFINITE) {
+		memset(a->q[j], 0, sizeof(a->q[j]));
+		a->d[j] = a->sum[j] = NAN;
+		return;
+	}
 	for (int i = 0; i < 4; i++) {
 		__m256 v = _mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), _mm256_set1_ps(inverse));
 

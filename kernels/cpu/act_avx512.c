@@ -60,23 +60,34 @@ static inline __m512i times(__m512i v, int factor)
 	return _mm512_mullo_epi32(v, _mm512_set1_epi32(factor));
 }
 
-/* to -127..127; what is no number becomes -127, as in the reference */
+/* to -127..127; 0 times a reciprocal that overflows: -127, as in the reference */
 static inline __m512 clamp(__m512 x)
 {
 	return _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-127)), _mm512_set1_ps(127));
 }
 
-/* The first element of greatest magnitude, with its sign; 0 where all are zero (or not numbers). */
+/*
+ * The bits of |x|. As whole numbers they are ordered as the magnitudes are, with infinity and the
+ * NaNs on top: what is not finite shows in the same maximum, at no cost.
+ */
+static inline __m512i magnitude(__m512 x)
+{
+	return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff));
+}
+
+/* The first element of greatest magnitude, with its sign; NaN where one is not finite. */
 static inline float extreme(const float *x)
 {
-	__m512 m = _mm512_setzero_ps();
+	__m512i m = _mm512_setzero_si512();
+	uint32_t bits;
 	float max;
 
 	for (int i = 0; i < 16; i++)
-		m = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(x + 16 * i)), m);
-	max = _mm512_reduce_max_ps(m);
-	if (!(max > 0))
-		return 0;
+		m = _mm512_max_epi32(magnitude(_mm512_loadu_ps(x + 16 * i)), m);
+	bits = (uint32_t)_mm512_reduce_max_epi32(m);
+	if (bits >= F32_INFINITE)
+		return NAN;
+	max = f32_from_bits(bits);
 	for (int i = 0; i < 16; i++) {
 		__mmask16 hit = _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(x + 16 * i)),
 						   _mm512_set1_ps(max), _CMP_EQ_OQ);
@@ -93,8 +104,9 @@ static void quantize_k(const float *x, struct act_k *a)
 	__m512i eight[2], sixteen, thirtytwo;
 
 	/* so small that its reciprocal overflows: zero */
-	if (top == 0 || isinf(inv)) {
+	if (top == 0 || !isfinite(inv)) {
 		memset(a, 0, sizeof(*a));
+		a->d = isnan(top) ? NAN : 0;
 		return;
 	}
 
@@ -139,13 +151,26 @@ static inline __m512i round_away(__m512 x)
 	return _mm512_cvtps_epi32(clamp(_mm512_or_ps(f, sign)));
 }
 
+static void not_finite(struct act_b *a, unsigned block)
+{
+	_mm_store_si128((void *)(a->q + ACT_B_WORD(block, 0)), _mm_setzero_si128());
+	_mm_store_si128((void *)(a->q + ACT_B_WORD(block, 4)), _mm_setzero_si128());
+	a->by32[block] = 0;
+	a->d[block] = a->sum[block] = NAN;
+}
+
 static void quantize_block(const float *x, struct act_b *a, unsigned block)
 {
 	const __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
-	/* the second operand comes out where the first is no number */
-	const __m512 most = _mm512_max_ps(_mm512_abs_ps(x0), _mm512_setzero_ps());
-	const float max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x1), most));
-	const float d = max / 127, inv = d > 0 ? 1 / d : 0;
+	const __m512i most = _mm512_max_epi32(magnitude(x0), magnitude(x1));
+	const uint32_t max = (uint32_t)_mm512_reduce_max_epi32(most);
+	const float d = f32_from_bits(max) / 127, inv = d > 0 ? 1 / d : 0;
+
+	if (max >= F32_INFINITE) {
+		not_finite(a, block);
+		return;
+	}
+
 	const __m512i q0 = round_away(_mm512_mul_ps(x0, _mm512_set1_ps(inv)));
 	const __m512i q1 = round_away(_mm512_mul_ps(x1, _mm512_set1_ps(inv)));
 	const int sum = _mm512_reduce_add_epi32(_mm512_add_epi32(q0, q1));

@@ -34,7 +34,8 @@ static float dot(const float *a, const float *b, size_t n)
 
 static void rmsnorm(const float *x, const float *w, size_t n, float eps, float *out)
 {
-	__m256 scale = _mm256_set1_ps(1.0f / sqrtf(dot(x, x, n) / (float)n + eps));
+	float factor = scale_or_nan(1.0f / sqrtf(dot(x, x, n) / (float)n + eps));
+	__m256 scale = _mm256_set1_ps(factor);
 
 	for (size_t i = 0; i < n; i += 8) {
 		__m256i m = vhead(n - i);
@@ -93,7 +94,7 @@ static void sigmoid_mul(const float *x, const float *gate, float *out, size_t n)
 {
 	for (size_t i = 0; i < n; i += 8) {
 		__m256i m = vhead(n - i);
-		__m256 g = _mm256_maskload_ps(gate + i, m);
+		__m256 g = vf_finite_or_nan(_mm256_maskload_ps(gate + i, m));
 
 		_mm256_maskstore_ps(out + i, m, vsigmoid_mul(g, _mm256_maskload_ps(x + i, m)));
 	}

@@ -40,7 +40,8 @@ static float dot(const float *a, const float *b, size_t n)
 
 static void rmsnorm(const float *x, const float *w, size_t n, float eps, float *out)
 {
-	__m512 scale = _mm512_set1_ps(1.0f / sqrtf(dot(x, x, n) / (float)n + eps));
+	float factor = scale_or_nan(1.0f / sqrtf(dot(x, x, n) / (float)n + eps));
+	__m512 scale = _mm512_set1_ps(factor);
 
 	for (size_t i = 0; i < n; i += 16) {
 		__mmask16 m = head(n - i);
@@ -101,7 +102,7 @@ static void sigmoid_mul(const float *x, const float *gate, float *out, size_t n)
 {
 	for (size_t i = 0; i < n; i += 16) {
 		__mmask16 m = head(n - i);
-		__m512 g = _mm512_maskz_loadu_ps(m, gate + i);
+		__m512 g = vf_finite_or_nan(_mm512_maskz_loadu_ps(m, gate + i));
 
 		_mm512_mask_storeu_ps(out + i, m, vsigmoid_mul(g, _mm512_maskz_loadu_ps(m, x + i)));
 	}

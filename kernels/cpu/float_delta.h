@@ -16,7 +16,7 @@
 
 static void l2norm(const float *x, size_t n, float eps, float factor, float *out)
 {
-	scale(factor / sqrtf(dot(x, x, n) + eps), x, out, n);
+	scale(scale_or_nan(factor / sqrtf(dot(x, x, n) + eps)), x, out, n);
 }
 
 static void rope(float *x, const float *cosine, const float *sine, size_t half)
@@ -71,8 +71,11 @@ static void to_halves(const float *x, size_t n, uint16_t *out)
 	const vf top = vf_set1(KV_HALF_MAX), bottom = vf_set1(-KV_HALF_MAX);
 
 	/* n is a multiple of KV_TILE; max and min give their second operand where one is NaN */
-	for (size_t i = 0; i < n; i += VL)
-		vf_store_half(out + i, vf_min(top, vf_max(bottom, vf_load(x + i))));
+	for (size_t i = 0; i < n; i += VL) {
+		vf v = vf_finite_or_nan(vf_load(x + i));
+
+		vf_store_half(out + i, vf_min(top, vf_max(bottom, v)));
+	}
 }
 
 static void kv_store(enum kv_type type, size_t head_dim, unsigned slot, const float *k,

@@ -5,7 +5,18 @@
 #ifndef SLUICE_KERNELS_CPU_FLOAT_IMPL_H
 #define SLUICE_KERNELS_CPU_FLOAT_IMPL_H
 
+#include <math.h>
+
 #include "kernels/cpu/fops.h"
+
+/*
+ * A norm's factor. Where a value is infinite, or the sum of squares overflows, the factor is 0 and
+ * the row's other values would silently become 0: then it is NaN.
+ */
+static inline float scale_or_nan(float scale)
+{
+	return scale == 0.0f ? NAN : scale;
+}
 
 #if defined(__x86_64__)
 extern const struct float_ops float_ops_avx2;

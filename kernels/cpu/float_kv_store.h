@@ -15,6 +15,7 @@
 #include "kernels/cpu/kv_block.h"
 
 #define KV_HALF_MAX 65504.0f
+#define KV_HALF_NAN 0x7e00
 
 static inline void kv_store_k_halves(size_t head_dim, unsigned slot, const uint16_t *halves,
 				     void *k_block)
@@ -35,18 +36,27 @@ static inline void kv_store_v_halves(size_t head_dim, unsigned slot, const uint1
 }
 
 /*
- * KV_Q8 values -> their scale as a half and their bytes, rounded half away from zero. NaN becomes
- * -127, a scale beyond the halves saturates. Written for the compiler to vectorise.
+ * KV_Q8 values -> their scale as a half and their bytes, rounded half away from zero. A scale
+ * beyond the halves saturates; with an infinity or a NaN among the values the scale is NaN and the
+ * bytes are 0. Written for the compiler to vectorise.
  */
 static inline uint16_t kv_quantize(const float *x, int8_t *q)
 {
-	float max[8] = { 0.0f }, d, inverse;
+	int32_t max[8] = { 0 }; /* of the bits of |x|, which are ordered as the magnitudes are */
+	float d, inverse;
 
-	for (unsigned i = 0; i < KV_Q8; i++)
-		max[i % 8] = fabsf(x[i]) > max[i % 8] ? fabsf(x[i]) : max[i % 8];
+	for (unsigned i = 0; i < KV_Q8; i++) {
+		int32_t bits = (int32_t)(f32_bits(x[i]) & 0x7fffffff);
+
+		max[i % 8] = bits > max[i % 8] ? bits : max[i % 8];
+	}
 	for (unsigned i = 1; i < 8; i++)
 		max[0] = max[i] > max[0] ? max[i] : max[0];
-	d = max[0] / 127.0f;
+	if (max[0] >= (int32_t)F32_INFINITE) {
+		memset(q, 0, KV_Q8);
+		return KV_HALF_NAN;
+	}
+	d = f32_from_bits((uint32_t)max[0]) / 127.0f;
 	if (d > KV_HALF_MAX)
 		d = KV_HALF_MAX;
 	inverse = d > 0.0f ? 1.0f / d : 0.0f;

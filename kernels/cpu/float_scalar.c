@@ -20,7 +20,7 @@ static void rmsnorm(const float *x, const float *w, size_t n, float eps, float *
 
 	for (size_t i = 0; i < n; i++)
 		sum += (double)x[i] * x[i];
-	scale = (float)(1.0 / sqrt(sum / (double)n + (double)eps));
+	scale = scale_or_nan((float)(1.0 / sqrt(sum / (double)n + (double)eps)));
 	for (size_t i = 0; i < n; i++)
 		out[i] = x[i] * scale * w[i];
 }
@@ -57,7 +57,7 @@ static void silu_mul(const float *gate, const float *up, float *out, size_t n)
 static void sigmoid_mul(const float *x, const float *gate, float *out, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		out[i] = x[i] / (1.0f + expf(-gate[i]));
+		out[i] = isfinite(gate[i]) ? x[i] / (1.0f + expf(-gate[i])) : NAN;
 }
 
 static float max_of(const float *x, size_t n)
@@ -98,7 +98,7 @@ static void l2norm(const float *x, size_t n, float eps, float factor, float *out
 
 	for (size_t i = 0; i < n; i++)
 		sum += (double)x[i] * x[i];
-	scale((float)((double)factor / sqrt(sum + (double)eps)), x, out, n);
+	scale(scale_or_nan((float)((double)factor / sqrt(sum + (double)eps))), x, out, n);
 }
 
 static void rope(float *x, const float *cosine, const float *sine, size_t half)
@@ -128,7 +128,8 @@ static void to_halves(const float *x, size_t n, uint16_t *out)
 	for (size_t i = 0; i < n; i++) {
 		float v = x[i] > KV_HALF_MAX ? KV_HALF_MAX : x[i];
 
-		out[i] = f16_from_f32(v < -KV_HALF_MAX ? -KV_HALF_MAX : v);
+		out[i] = isfinite(x[i]) ? f16_from_f32(v < -KV_HALF_MAX ? -KV_HALF_MAX : v)
+					: KV_HALF_NAN;
 	}
 }
 

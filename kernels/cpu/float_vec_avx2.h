@@ -177,6 +177,15 @@ static inline vf vf_keep_n(vf v, size_t n, float fill)
 	return _mm256_blendv_ps(_mm256_set1_ps(fill), v, _mm256_castsi256_ps(vhead(n)));
 }
 
+/* The lanes that are finite as they are, NaN in the others. */
+static inline vf vf_finite_or_nan(vf v)
+{
+	__m256i bits = _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7fffffff));
+	__m256i none = _mm256_cmpgt_epi32(bits, _mm256_set1_epi32(0x7f7fffff));
+
+	return _mm256_or_ps(v, _mm256_castsi256_ps(none));
+}
+
 /* VL halves */
 static inline vf vf_load_half(const uint8_t *p)
 {

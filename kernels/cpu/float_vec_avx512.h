@@ -10,6 +10,7 @@
 #define SLUICE_KERNELS_CPU_FLOAT_VEC_AVX512_H
 
 #include <immintrin.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -147,6 +148,15 @@ static inline float vf_highest(vf v)
 static inline vf vf_keep_n(vf v, size_t n, float fill)
 {
 	return _mm512_mask_mov_ps(_mm512_set1_ps(fill), vhead(n < VL ? n : VL), v);
+}
+
+/* The lanes that are finite as they are, NaN in the others. */
+static inline vf vf_finite_or_nan(vf v)
+{
+	__m512i bits = _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff));
+	__mmask16 none = _mm512_cmpgt_epi32_mask(bits, _mm512_set1_epi32(0x7f7fffff));
+
+	return _mm512_mask_mov_ps(v, none, _mm512_set1_ps(NAN));
 }
 
 /* VL halves */

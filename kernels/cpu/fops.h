@@ -5,6 +5,9 @@
  * Formulas: docs/models.md 2.4. The promise of cpu.h holds here too: a level never differs from
  * itself, whatever the batch. exp() inside is within 1.5 ulp, and may be 0 below -87. Where a name
  * says nothing else, a sum's order depends on n alone, an element's value on its own inputs alone.
+ * What is not a finite number stays one: a function that would squash an infinity or a NaN (a
+ * sigmoid's argument, a norm, a value of the cache) gives NaN, so that it reaches the logits of its
+ * own token, where the engine sees it. No other token's values are touched.
  * All functions are reentrant and allocate nothing; pointers need no alignment unless said.
  */
 #ifndef SLUICE_KERNELS_CPU_FOPS_H

@@ -12,7 +12,9 @@
  *         V: [head_dim / 32]{ half scale[KV_BLOCK]; int8 q[KV_BLOCK][32] }
  *
  * Values per position are those of ggml's f16 and q8_0 rows (one scale per 32 dimensions); halves
- * saturate at 65504 instead of becoming infinite. All levels write and read the same bytes.
+ * saturate at 65504 instead of becoming infinite; a value that is infinite or no number is stored as
+ * NaN (q8_0: as the scale of its 32), so that whoever attends to it gets NaN. All levels write and
+ * read the same bytes.
  * head_dim is a multiple of 16 (f16) or 32 (q8_0). Constants and inline functions only.
  */
 #ifndef SLUICE_KERNELS_CPU_KV_BLOCK_H

@@ -25,12 +25,25 @@ static size_t act_bytes(enum act_kind kind, size_t n)
 	}
 }
 
+/* The bits of |x|: ordered as the magnitudes are, above them infinity and then the NaNs. */
+static uint32_t magnitude(float x)
+{
+	return f32_bits(x) & 0x7fffffff;
+}
+
 void scalar_quantize32(const float *x, struct act32 *a)
 {
-	float most = 0, inverse;
+	uint32_t bits = 0;
+	float most, inverse;
 
 	for (int i = 0; i < 32; i++)
-		most = fmaxf(most, fabsf(x[i]));
+		bits = magnitude(x[i]) > bits ? magnitude(x[i]) : bits;
+	if (bits >= F32_INFINITE) {
+		memset(a, 0, sizeof(*a));
+		a->d = NAN;
+		return;
+	}
+	most = f32_from_bits(bits);
 	a->d = most / 127.0f;
 	inverse = a->d > 0 ? 1.0f / a->d : 0.0f;
 	a->sum = 0;
@@ -45,13 +58,19 @@ void scalar_quantize32(const float *x, struct act32 *a)
 
 void scalar_quantize256(const float *x, struct act256 *a)
 {
-	float most = 0, at = 0, inverse;
+	float at = 0, inverse;
+	uint32_t most = 0;
 
 	for (int i = 0; i < 256; i++)
-		if (fabsf(x[i]) > most) {
-			most = fabsf(x[i]);
+		if (magnitude(x[i]) > most) {
+			most = magnitude(x[i]);
 			at = x[i];
 		}
+	if (most >= F32_INFINITE) {
+		memset(a, 0, sizeof(*a));
+		a->d = NAN;
+		return;
+	}
 	inverse = at != 0 ? -127.0f / at : 0.0f;
 	if (at == 0 || isinf(inverse)) {
 		memset(a, 0, sizeof(*a));

@@ -46,6 +46,8 @@ struct act256 {
  * 32: d = max|x| / 127, q = round half away from zero of x * (1 / d); all zero: d = 0.
  * 256: m = the x of largest |x| (the first of equals), q = min(127, rint(x * (-127 / m))),
  *      d = 1 / (-127 / m).
+ * A block that holds an infinity or a NaN gets d = NaN, and all its integers are 0: int8 cannot
+ * carry such a value, the scale can, so that every product of the block is NaN.
  */
 void scalar_quantize32(const float *x, struct act32 *a);
 void scalar_quantize256(const float *x, struct act256 *a);

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -57,6 +58,14 @@ static void check_frequencies(const float *logits, uint32_t n, struct sampling c
 			fail_msg("id %u: drawn %u times, expected %.0f", i, counts[i], p * draws);
 	}
 	sampler_fini(&s);
+}
+
+static uint32_t sampler_next(struct sampler *s, const float *logits, uint32_t n)
+{
+	uint32_t id = UINT32_MAX;
+
+	assert_int_equal(sampler_pick(s, logits, n, &id), 0);
+	return id;
 }
 
 static void test_greedy(void **unused)
@@ -235,8 +244,24 @@ static void test_not_numbers(void **unused)
 		id = 77;
 		assert_int_equal(sampler_pick(&s, logits, 4, &id), -EDOM);
 		assert_int_equal(id, 77);
-		assert_int_equal(sampler_next(&s, logits, 4), 0);
 		sampler_fini(&s);
+	}
+}
+
+/* Each kind of broken logit at each place of a vector and of the rest behind it is counted. */
+static void test_broken(void **unused)
+{
+	static const float kinds[] = { NAN, -NAN, INFINITY, -INFINITY };
+	float logits[11];
+
+	for (uint32_t n = 0; n <= 11; n++) {
+		for (uint32_t i = 0; i < 11; i++)
+			logits[i] = i % 2 ? -FLT_MAX : FLT_TRUE_MIN;
+		assert_int_equal(logits_broken(logits, n), 0);
+		for (uint32_t i = 0; i < n; i++) {
+			logits[i] = kinds[i % 4];
+			assert_int_equal(logits_broken(logits, n), i + 1);
+		}
 	}
 }
 
@@ -266,7 +291,8 @@ int main(void)
 		cmocka_unit_test(test_greedy),	    cmocka_unit_test(test_temperature),
 		cmocka_unit_test(test_filters),	    cmocka_unit_test(test_order),
 		cmocka_unit_test(test_large),	    cmocka_unit_test(test_seed),
-		cmocka_unit_test(test_not_numbers), cmocka_unit_test(test_log_softmax),
+		cmocka_unit_test(test_not_numbers), cmocka_unit_test(test_broken),
+		cmocka_unit_test(test_log_softmax),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -155,15 +155,12 @@ static void check_exp(const struct float_ops *f)
 		/* exp within 1.5 ulp, then one addition and one division */
 		assert_close(out, want, 3.0 * ulp);
 	}
-	x = INFINITY;
+	x = 3e38f; /* infinities and NaN: test_not_finite.c */
 	f->sigmoid_mul(&one, &x, &out, 1);
 	assert_true(out == 1.0f);
-	x = -INFINITY;
+	x = -3e38f;
 	f->sigmoid_mul(&one, &x, &out, 1);
 	assert_true(out == 0.0f);
-	x = NAN;
-	f->sigmoid_mul(&one, &x, &out, 1);
-	assert_true(isnan(out));
 	x = -200.0f;
 	f->silu_mul(&x, &one, &out, 1);
 	assert_true(out == 0.0f);
