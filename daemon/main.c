@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/utsname.h>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/opts.h"
 #include "base/size.h"
@@ -123,6 +124,7 @@ static uint32_t bandwidth_now(void *arg, struct bandwidth_node *ret, uint32_t ma
 static int create_engine(const struct options *o, const struct cpu_ops *ops, struct rooms *r,
 			 struct err *err)
 {
+	struct limits limits;
 	struct engine_config config = {
 		.host_budget = o->host_budget.bytes,
 		.budget_percent = o->host_budget.percent,
@@ -141,9 +143,16 @@ static int create_engine(const struct options *o, const struct cpu_ops *ops, str
 		.numa = o->numa,
 		.bandwidth = r->sampler ? bandwidth_now : NULL,
 		.bandwidth_arg = r,
+		.limits = &limits,
 	};
 
+	limits_read(NULL, &limits); /* now: the model's index and vocabulary are counted */
 	return engine_create(&config, r->model, r->tokenizer, &r->engine, err);
+}
+
+static const char *tell_bytes(char *buf, size_t len, uint64_t bytes)
+{
+	return bytes == LIMITS_UNKNOWN ? "unknown" : size_format(buf, len, bytes);
 }
 
 /* One block that says what we run on and with. */
@@ -151,7 +160,7 @@ static void say_hello(const struct options *o, const struct rooms *r)
 {
 	struct engine_status e;
 	struct utsname system;
-	char budget[32], experts[32], dense[32];
+	char budget[32], experts[32], dense[32], limit[32], room[32];
 
 	if (uname(&system))
 		system.release[0] = '\0';
@@ -164,6 +173,11 @@ static void say_hello(const struct options *o, const struct rooms *r)
 	log_line(LOG_NOTICE, "model", "file=\"%s\" arch=%s name=\"%s\" layers=%u experts=%llu",
 		 o->model, r->model->arch_name, r->model->name, r->model->n_layers,
 		 (unsigned long long)e.experts_total);
+	log_line(LOG_NOTICE, "limits",
+		 "memory=\"%s\" free=\"%s\" memory_from=\"%s\" cpus=%u cpus_from=\"%s\"",
+		 tell_bytes(limit, sizeof(limit), e.memory_limit_bytes),
+		 tell_bytes(room, sizeof(room), e.memory_room_bytes), e.memory_from, e.cpus,
+		 e.cpus_from);
 	log_line(LOG_NOTICE, "memory",
 		 "budget=\"%s\" all_experts=\"%s\" dense=\"%s\" arena=%s ctx=%u parallel=%u kv=%s",
 		 budget, experts, dense, e.arena, e.n_ctx, e.n_parallel, e.kv);

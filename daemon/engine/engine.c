@@ -4,6 +4,7 @@
  * sched.c.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,61 +14,22 @@
 #include "base/clock.h"
 #include "base/futex.h"
 #include "base/num.h"
-#include "base/size.h"
+#include "engine/budget.h"
 #include "engine/engine_private.h"
 #include "engine/nodes.h"
 #include "engine/topology.h"
 #include "trace/input.h"
 
-#define LOGITS_BYTES  (64u << 20)    /* of logits held at a time */
-#define WHERE_SAMPLES 2000	     /* pages asked about: some 20 us */
-#define MARGIN_BYTES  (512ull << 20) /* left to the system by the default budget */
+#define LOGITS_BYTES  (64u << 20)  /* of logits held at a time */
+#define WHERE_SAMPLES 2000	   /* pages asked about: some 20 us */
+#define THREAD_BYTES  (2ull << 20) /* of a thread's stack, where the kernel gives huge pages */
 
-static uint64_t meminfo_bytes(const char *key)
+/* Bytes that malloc() has given out; nothing where it does not count (a sanitizer's). */
+static uint64_t heap_bytes(void)
 {
-	char line[128];
-	uint64_t kib = 0;
-	FILE *f = fopen("/proc/meminfo", "re");
+	struct mallinfo2 now = mallinfo2();
 
-	while (f && fgets(line, sizeof(line), f))
-		if (!strncmp(line, key, strlen(key)) && line[strlen(key)] == ':')
-			kib = strtoull(line + strlen(key) + 1, NULL, 10);
-	if (f)
-		fclose(f);
-	return !strncmp(key, "HugePages", 9) ? kib : kib << 10;
-}
-
-/* Bytes for expert slots, or 0 and a sentence. */
-static uint64_t choose_budget(struct engine *e, uint64_t other_bytes, struct err *err)
-{
-	struct residency_need need;
-	uint64_t budget, available, huge;
-
-	residency_need(e->model, reader_align(e->reader), NULL, &need);
-	e->split = nodes_split(&e->config, e->team,
-			       e->config.host_budget
-				       ? u64_min(e->config.host_budget, need.all_bytes)
-				       : need.all_bytes);
-	residency_need(e->model, reader_align(e->reader), &e->split, &need);
-	if (e->config.host_budget || e->config.budget_percent) {
-		budget = e->config.host_budget ? e->config.host_budget
-					       : (uint64_t)((double)need.all_bytes *
-							    e->config.budget_percent / 100);
-		budget = u64_min(budget, need.all_bytes);
-	} else {
-		available = meminfo_bytes("MemAvailable");
-		huge = meminfo_bytes("HugePages_Free") * meminfo_bytes("Hugepagesize");
-		other_bytes += MARGIN_BYTES;
-		budget = available > other_bytes ? available - other_bytes : 0;
-		budget = u64_min(u64_max(budget, huge), need.all_bytes);
-	}
-	if (budget < need.least_bytes) {
-		err_set(err, -ENOSPC,
-			"the expert budget of %llu bytes is too small: need at least %llu bytes",
-			(unsigned long long)budget, (unsigned long long)need.least_bytes);
-		return 0;
-	}
-	return budget;
+	return now.uordblks + now.hblkhd;
 }
 
 void engine_add_fallback(struct engine *e, const char *text)
@@ -122,7 +84,7 @@ out_free:
 	return rc;
 }
 
-static int create_decoder(struct engine *e, struct err *err)
+static int create_decoder(struct engine *e, struct decoder **ret, struct err *err)
 {
 	const struct engine_config *c = &e->config;
 	struct decoder_config d = { .model = e->model,
@@ -137,7 +99,78 @@ static int create_decoder(struct engine *e, struct err *err)
 	uint64_t rows = LOGITS_BYTES / sizeof(float) / e->model->n_vocab;
 
 	d.max_logits = (uint32_t)u64_min(u64_max(rows, c->n_parallel), c->n_batch);
-	return decoder_create(&d, &e->decoder, err);
+	return decoder_create(&d, ret, err);
+}
+
+/*
+ * Bytes of memory beside dense weights, cache and experts. The decoder's buffers, most of it, are
+ * counted by taking and giving them back: they are in many places, and a formula would fall behind.
+ */
+static int count_buffers(struct engine *e, uint64_t *ret, struct err *err)
+{
+	uint64_t before = heap_bytes(), samplers;
+	struct decoder *trial;
+	int rc = create_decoder(e, &trial, err);
+
+	if (rc)
+		return rc;
+	samplers = (uint64_t)e->model->n_vocab * sizeof(struct sampler_candidate);
+	*ret = heap_bytes() - before + e->config.n_parallel * samplers +
+	       team_size(e->team) * THREAD_BYTES;
+	decoder_destroy(trial);
+	return 0;
+}
+
+static uint64_t cache_bytes(const void *arg, uint32_t n_parallel, uint32_t n_ctx)
+{
+	const struct engine *e = arg;
+	uint64_t bytes = seq_pool_bytes(e->model, n_parallel, n_ctx, e->config.kv_type);
+
+	return bytes ? bytes : UINT64_MAX;
+}
+
+/* The split of experts over nodes, and how much memory they, the cache and the sequences get. */
+static int plan_memory(struct engine *e, uint64_t *ret_budget, struct err *err)
+{
+	struct engine_config *c = &e->config;
+	struct residency_need need = { 0 };
+	struct budget_ask ask = { .limits = &e->limits,
+				  .dense_bytes =
+					  weights_memory_bytes(e->model, reader_align(e->reader)),
+				  .cache_bytes = cache_bytes,
+				  .arg = e,
+				  .host_budget = c->host_budget,
+				  .percent = c->budget_percent,
+				  .n_ctx = c->n_ctx,
+				  .n_parallel = c->n_parallel,
+				  .ctx_given = e->ctx_given,
+				  .parallel_given = e->parallel_given };
+	struct kv_shape shape;
+	struct budget b;
+	int rc = kv_shape_init(&shape, e->model, c->n_ctx, c->kv_type, err);
+
+	if (!rc)
+		rc = count_buffers(e, &ask.buffer_bytes, err);
+	if (rc)
+		return rc;
+	if (e->model->n_expert) {
+		residency_need(e->model, reader_align(e->reader), NULL, &need);
+		e->split = nodes_split(c, e->team,
+				       c->host_budget ? u64_min(c->host_budget, need.all_bytes)
+						      : need.all_bytes);
+		residency_need(e->model, reader_align(e->reader), &e->split, &need);
+	}
+	ask.least_bytes = need.least_bytes;
+	ask.all_bytes = need.all_bytes;
+	rc = budget_choose(&ask, &b, err);
+	if (rc)
+		return rc;
+	c->n_ctx = b.n_ctx;
+	c->n_parallel = b.n_parallel;
+	*ret_budget = b.expert_bytes;
+	snprintf(e->budget_note, sizeof(e->budget_note), "%s", b.note);
+	engine_add_fallback(e, e->budget_note);
+	return 0;
 }
 
 static int create_places(struct engine *e)
@@ -160,10 +193,14 @@ static int create_places(struct engine *e)
 	return 0;
 }
 
-static void set_defaults(struct engine_config *c, const struct model *m)
+static void set_defaults(struct engine *e, const struct model *m)
 {
-	if (!c->threads)
-		c->threads = topology_cores(); /* two on a core only share its units */
+	struct engine_config *c = &e->config;
+
+	if (!c->threads) /* two on a core only share its units */
+		c->threads = (unsigned)u64_min(topology_cores(), e->limits.cpus);
+	e->ctx_given = c->n_ctx != 0;
+	e->parallel_given = c->n_parallel != 0;
 	if (!c->n_ctx)
 		c->n_ctx = (uint32_t)u64_min(m->n_ctx_train, 16384);
 	if (!c->n_parallel)
@@ -179,7 +216,7 @@ static int create_parts(struct engine *e, struct err *err)
 	struct reader_config rc_config = { .kind = c->io,
 					   .depth = c->io_depth,
 					   .request_bytes = c->io_request_bytes };
-	uint64_t other, budget;
+	uint64_t budget;
 	int rc;
 
 	rc = reader_create(e->model->gguf, &rc_config, &e->reader, err);
@@ -190,16 +227,11 @@ static int create_parts(struct engine *e, struct err *err)
 	if (rc)
 		return rc;
 	e->split = node_split_one();
-	other = weights_memory_bytes(e->model, reader_align(e->reader)) +
-		seq_pool_bytes(e->model, c->n_parallel, c->n_ctx, c->kv_type);
-	if (e->model->n_expert) {
-		budget = choose_budget(e, other, err);
-		if (!budget)
-			return -ENOSPC;
+	rc = plan_memory(e, &budget, err);
+	if (!rc && e->model->n_expert)
 		rc = create_experts(e, budget, err);
-		if (rc)
-			return rc;
-	}
+	if (rc)
+		return rc;
 	rc = weights_create(e->model, reader_align(e->reader), e->team, c->numa == ENGINE_NUMA_AUTO,
 			    &e->weights, err);
 	if (rc)
@@ -213,7 +245,7 @@ static int create_parts(struct engine *e, struct err *err)
 			return rc;
 	}
 	rc = create_places(e);
-	return rc ? rc : create_decoder(e, err);
+	return rc ? rc : create_decoder(e, &e->decoder, err);
 }
 
 int engine_create(const struct engine_config *config, const struct model *model,
@@ -229,7 +261,12 @@ int engine_create(const struct engine_config *config, const struct model *model,
 	e->tokenizer = tokenizer;
 	e->fops = float_ops_get(config->ops->level);
 	e->queue_tail = &e->queue_head;
-	set_defaults(&e->config, model);
+	if (config->limits)
+		e->limits = *config->limits;
+	else
+		limits_read(NULL, &e->limits);
+	e->config.limits = &e->limits;
+	set_defaults(e, model);
 	e->state_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	rc = e->state_fd < 0 ? -errno : create_parts(e, err);
 	if (rc) {
@@ -384,6 +421,11 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	s->steps = atomic_load(&e->n_steps);
 	s->active = atomic_load(&e->n_active);
 	s->waiting = atomic_load(&e->n_waiting);
+	s->memory_limit_bytes = e->limits.limit_bytes;
+	s->memory_room_bytes = e->limits.room_bytes;
+	s->memory_from = e->limits.memory_from;
+	s->cpus = e->limits.cpus;
+	s->cpus_from = e->limits.cpus_from;
 	s->n_ctx = e->config.n_ctx;
 	s->n_parallel = e->config.n_parallel;
 	s->n_batch = e->config.n_batch;

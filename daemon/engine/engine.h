@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/limits.h"
 #include "engine/seq.h"
 #include "kernels/cpu/cpu.h"
 #include "model/model.h"
@@ -34,9 +35,11 @@ enum { ENGINE_NUMA_AUTO = 0, ENGINE_NUMA_OFF = -1 };
 struct engine_config {
 	uint64_t host_budget; /* bytes of expert slots with padding; 0: what free memory allows */
 	unsigned budget_percent; /* 1..100: of all experts' slots; used where host_budget is 0 */
-	unsigned threads;	 /* compute threads, 0: one per allowed core (2 hyperthreads = 1) */
-	uint32_t n_ctx;		 /* per sequence, 0: the smaller of the model's and 16384 */
-	uint32_t n_parallel;	 /* sequences decoded together, 0: 4 */
+	unsigned threads;	 /* compute threads, 0: one per allowed core (2 hyperthreads = 1),
+				    no more than the CPU quota */
+	uint32_t n_ctx;		 /* per sequence, 0: the smaller of the model's and 16384, less
+				    where memory is short */
+	uint32_t n_parallel;	 /* sequences decoded together, 0: 4, less where memory is short */
 	uint32_t n_batch;	 /* most tokens in a step, 0: 512 */
 	enum kv_type kv_type;
 	enum reader_kind io;
@@ -52,6 +55,7 @@ struct engine_config {
 	 * returns their number, 0: nothing. Must not block. NULL: libnuma's sizes alone. */
 	uint32_t (*bandwidth)(void *arg, struct bandwidth_node *ret, uint32_t max);
 	void *bandwidth_arg;
+	const struct limits *limits; /* what this process may use; copied. NULL: read now */
 };
 
 /* The model and the tokenizer must outlive the engine. 0 or -errno and a sentence. */
@@ -84,6 +88,10 @@ struct engine_status {
 	uint32_t active, waiting; /* requests */
 	uint32_t n_ctx, n_parallel, n_batch;
 	unsigned threads;
+	/* struct limits when memory was planned: LIMITS_UNKNOWN where the kernel does not say */
+	uint64_t memory_limit_bytes, memory_room_bytes;
+	const char *memory_from, *cpus_from;
+	unsigned cpus;
 	/* the NUMA nodes that hold experts; 0: experts are not cut by node */
 	uint32_t n_nodes;
 	struct engine_node {

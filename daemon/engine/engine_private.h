@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "base/limits.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
 #include "engine/step.h"
@@ -43,6 +44,9 @@ struct engine {
 	const struct model *model;
 	const struct tokenizer *tokenizer;
 	const struct float_ops *fops;
+	struct limits limits;		/* of this process when memory was planned */
+	bool ctx_given, parallel_given; /* by whoever configured, not by default */
+	char budget_note[384];
 
 	struct reader *reader;
 	struct weights *weights;

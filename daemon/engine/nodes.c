@@ -4,6 +4,8 @@
 
 #include <numa.h>
 
+#include "base/num.h"
+
 #define KEEP_FREE 16 /* one part in this many of a node's memory stays the system's */
 
 static uint32_t ask_libnuma(struct bandwidth_node ret[NODES_MOST])
@@ -44,6 +46,27 @@ uint32_t nodes_describe(const struct engine_config *config, const struct team *t
 	return n;
 }
 
+/*
+ * On some virtual machines the nodes' files tell of less than half of what /proc/meminfo does. The
+ * machine is as large as its larger view: what the nodes lack is dealt to them in proportion.
+ */
+static void scale_to_machine(struct bandwidth_node *nodes, uint32_t n, const struct limits *limits)
+{
+	uint64_t sum = 0;
+
+	if (!limits || limits->available_bytes == LIMITS_UNKNOWN)
+		return;
+	for (uint32_t i = 0; i < n; i++)
+		if (nodes[i].free_bytes == UINT64_MAX ||
+		    u64_add_overflow(sum, nodes[i].free_bytes, &sum))
+			return;
+	if (!sum || sum >= limits->available_bytes)
+		return;
+	for (uint32_t i = 0; i < n; i++)
+		nodes[i].free_bytes = (uint64_t)((double)nodes[i].free_bytes / (double)sum *
+						 (double)limits->available_bytes);
+}
+
 struct node_split nodes_split(const struct engine_config *config, const struct team *team,
 			      uint64_t bytes)
 {
@@ -64,6 +87,7 @@ struct node_split nodes_split(const struct engine_config *config, const struct t
 		return split;
 	}
 	n = nodes_describe(config, team, nodes);
+	scale_to_machine(nodes, n, config->limits);
 	for (uint32_t i = 0; i < n; i++)
 		if (nodes[i].free_bytes != UINT64_MAX)
 			nodes[i].free_bytes -= nodes[i].free_bytes / KEEP_FREE;

@@ -21,7 +21,10 @@
 uint32_t nodes_describe(const struct engine_config *config, const struct team *team,
 			struct bandwidth_node ret[NODES_MOST]);
 
-/* How to cut @bytes of experts: config->numa decides, "auto" by placement_choose(). */
+/*
+ * How to cut @bytes of experts: config->numa decides, "auto" by placement_choose(). Where the nodes
+ * together tell of less free memory than config->limits, that is dealt to them in proportion.
+ */
 struct node_split nodes_split(const struct engine_config *config, const struct team *team,
 			      uint64_t bytes);
 

@@ -44,13 +44,14 @@ static const struct opt table[] = {
 	{ "--host-budget", NULL, OPT_CUSTOM, AT(host_budget), "SIZE|PERCENT%",
 	  .parse = parse_budget,
 	  .help = "Memory for experts, their padding included: 12G, 512MiB, or a percentage of all "
-		  "experts. Default: what free memory allows." },
+		  "experts. Default: what this process may still take of memory, less the rest." },
 	{ "--threads", "-t", OPT_U32, AT(threads), "N", 0, 1024, .def = "0",
-	  .help = "Compute threads; 0: one per core that may be used." },
+	  .help = "Compute threads; 0: one per core that may be used, within the CPU quota." },
 	{ "--ctx", "-c", OPT_U32, AT(ctx), "N", 0, 16777216, .def = "0",
-	  .help = "Context of each sequence in tokens; 0: the model's, at most 16384." },
+	  .help = "Context of each sequence in tokens; 0: the model's, at most 16384, less where "
+		  "memory is short." },
 	{ "--parallel", NULL, OPT_U32, AT(parallel), "N", 0, 256, .def = "0",
-	  .help = "Sequences decoded together; 0: 4." },
+	  .help = "Sequences decoded together; 0: 4, less where memory is short." },
 	{ "--batch", NULL, OPT_U32, AT(batch), "N", 0, 65536, .def = "0",
 	  .help = "Most tokens in one step while prompts are read in; 0: 512." },
 	{ "--kv-type", NULL, OPT_CHOICE, AT(kv_type), "TYPE", .choices = "f16|q8_0", .def = "f16",

@@ -89,11 +89,43 @@ static void test_split(void **state)
 	team_destroy(team);
 }
 
+static uint32_t small_nodes(void *arg, struct bandwidth_node *ret, uint32_t max)
+{
+	for (int32_t i = 0; i < 2; i++)
+		ret[i] = (struct bandwidth_node){ .id = i,
+						  .free_bytes = (i ? 3ull : 1ull) << 30,
+						  .peak_bytes_per_s = 100e9 };
+	return 2;
+}
+
+/* Nodes whose files tell of less than the machine has: their sizes do not bound the shares. */
+static void test_small_view(void **state)
+{
+	struct limits limits = { .available_bytes = LIMITS_UNKNOWN };
+	struct engine_config c = { .bandwidth = small_nodes, .limits = &limits };
+	struct node_split s;
+	struct team *team;
+
+	(void)state;
+	assert_int_equal(team_create(1, false, &team, NULL), 0);
+	s = nodes_split(&c, team, 6ull << 30); /* nothing else known: as full as they are large */
+	assert_int_equal(s.n, 2);
+	assert_true(s.share[0] >= NODES_SHARE / 4 - 1 && s.share[0] <= NODES_SHARE / 4 + 1);
+	limits.available_bytes = 3ull << 30; /* the machine tells less: the nodes are right */
+	assert_int_equal(nodes_split(&c, team, 6ull << 30).share[0], s.share[0]);
+	limits.available_bytes = 16ull << 30;
+	s = nodes_split(&c, team, 6ull << 30);
+	assert_int_equal(s.n, 2);
+	assert_int_equal(s.share[0], NODES_SHARE / 2);
+	team_destroy(team);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_places),
 		cmocka_unit_test(test_split),
+		cmocka_unit_test(test_small_view),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/budget.h: how much memory goes to what: experts, KV cache, the rest.
+ *
+ * Pure arithmetic on what this process may take (base/limits.h) and what the model needs. Decides
+ * the expert budget, and the context and the number of sequences where they were not given; refuses
+ * what was asked for and cannot fit, with both numbers and the option to change. Called once, by
+ * engine_create().
+ */
+#ifndef SLUICE_ENGINE_BUDGET_H
+#define SLUICE_ENGINE_BUDGET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/limits.h"
+
+struct budget_ask {
+	const struct limits *limits;
+	uint64_t least_bytes, all_bytes; /* struct residency_need; zeros: a model without experts */
+	uint64_t dense_bytes;		 /* of the dense weights in memory */
+	uint64_t buffer_bytes;		 /* of everything else but cache and experts */
+	/* bytes of the KV cache and the states of @n_parallel sequences of @n_ctx positions,
+	 * UINT64_MAX where that is no number */
+	uint64_t (*cache_bytes)(const void *arg, uint32_t n_parallel, uint32_t n_ctx);
+	const void *arg;
+
+	uint64_t host_budget; /* as asked for, 0: by percent, or automatic where that is 0 too */
+	unsigned percent;
+	uint32_t n_ctx, n_parallel;	/* asked for, or the defaults */
+	bool ctx_given, parallel_given; /* asked for: kept or refused, never lowered */
+};
+
+struct budget {
+	uint64_t expert_bytes; /* of expert slots, 0 for a model without experts */
+	uint32_t n_ctx, n_parallel;
+	uint64_t room_bytes; /* what was gone by */
+	char note[384];	     /* what was assumed or lowered, else empty */
+};
+
+/* 0, or -ENOSPC and a sentence. *ret is set on success only. */
+int budget_choose(const struct budget_ask *ask, struct budget *ret, struct err *err);
+
+#endif
