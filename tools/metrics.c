@@ -3,7 +3,8 @@
  * tools/metrics.c: `sluice metrics`: the daemon's counters and this machine's telemetry as Prometheus
  * text (format 0.0.4), for node_exporter's textfile collector or whoever scrapes a command. Base
  * units in the names; bounded labels (node, device, source), never one per expert. A value that is
- * not known is left out. One thread.
+ * not known is left out. A daemon that does not answer is sluice_up 0 beside the
+ * machine's series, so that whoever watches the file sees it go. One thread.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -108,6 +109,12 @@ static void print_label(FILE *out, const char *text)
 	putc('"', out);
 }
 
+static void print_up(FILE *out, bool up)
+{
+	head(out, "sluice_up", GAUGE, "1 when the daemon answers requests");
+	fprintf(out, "sluice_up %d\n", up);
+}
+
 static void print_daemon(FILE *out, const struct sluice_status_info *s)
 {
 	head(out, "sluice_build_info", GAUGE, "The daemon's version and what it runs with");
@@ -116,8 +123,7 @@ static void print_daemon(FILE *out, const struct sluice_status_info *s)
 	fprintf(out, ",cpu=\"%s\",io=\"%s\",arena=\"%s\",policy=", s->cpu, s->io, s->arena);
 	print_label(out, s->policy);
 	fputs("} 1\n", out);
-	head(out, "sluice_up", GAUGE, "1 when the daemon answers requests");
-	fprintf(out, "sluice_up %d\n", s->state == SLUICE_STATE_READY);
+	print_up(out, s->state == SLUICE_STATE_READY);
 	for (size_t i = 0; i < ARRAY_LEN(series); i++) {
 		const uint8_t *at = (const uint8_t *)s + series[i].offset;
 		uint64_t wide;
@@ -274,17 +280,35 @@ static void print_machine(FILE *out, const struct telemetry_snapshot *t)
 
 /* ---- the verb ---- */
 
-static int ask_daemon(const struct args *args, struct sluice_status_info *ret)
+/*
+ * Connects: 0, or the exit status. A daemon that nobody named (no option, no variable) may be absent:
+ * then *ret is NULL and the machine is what there is to tell.
+ */
+static int open_daemon(const struct args *args, struct sluice **ret)
+{
+	bool named = args->client.socket || getenv("SLUICE_SOCKET") || args->client.wait_seconds;
+
+	if (named)
+		return client_open("metrics", &args->client, ret);
+	if (sluice_connect(NULL, ret, NULL))
+		*ret = NULL;
+	return EXIT_OK;
+}
+
+/* 0 or the exit status; *ret_up: *ret holds the daemon's answer. */
+static int ask_daemon(const struct args *args, struct sluice_status_info *ret, bool *ret_up)
 {
 	struct sluice_fault fault = { 0 };
 	char fallbacks[4096];
-	struct sluice *s;
-	int rc = client_open("metrics", &args->client, &s);
+	struct sluice *s = NULL;
+	int rc = open_daemon(args, &s);
 
-	if (rc)
+	*ret_up = false;
+	if (rc || !s)
 		return rc;
 	if (sluice_get_status(s, ret, fallbacks, sizeof(fallbacks), &fault))
 		rc = client_fail("metrics", &fault);
+	*ret_up = !rc;
 	sluice_close(s);
 	return rc;
 }
@@ -306,6 +330,7 @@ static int read_machine(const struct args *args, struct telemetry_snapshot *ret,
 	return rc ? err_set(err, rc, "nothing can be read of this machine") : 0;
 }
 
+/* @daemon is NULL where none gave an answer. */
 static int write_all(const struct args *args, const struct sluice_status_info *daemon,
 		     const struct telemetry_snapshot *machine, struct err *err)
 {
@@ -324,6 +349,8 @@ static int write_all(const struct args *args, const struct sluice_status_info *d
 	}
 	if (daemon)
 		print_daemon(out, daemon);
+	else
+		print_up(out, false);
 	print_machine(out, machine);
 	failed = ferror(out) != 0;
 	failed |= args->output ? fclose(out) : fflush(out);
@@ -343,20 +370,17 @@ int verb_metrics(int argc, char **argv)
 	struct sluice_status_info daemon = { .struct_size = sizeof(daemon) };
 	struct args args = { 0 };
 	struct err err = { 0 };
+	bool up;
 	int rc = input_args("[--socket PATH] [--output FILE]", options, ARRAY_LEN(options), argc,
 			    argv, &args, &args.help);
 
 	if (rc >= 0)
 		return rc;
-	if (args.client.socket) {
-		rc = ask_daemon(&args, &daemon);
-		if (rc)
-			return rc;
-	}
+	rc = ask_daemon(&args, &daemon, &up);
 	if (read_machine(&args, &machine, &err) ||
-	    write_all(&args, args.client.socket ? &daemon : NULL, &machine, &err)) {
+	    write_all(&args, up ? &daemon : NULL, &machine, &err)) {
 		fprintf(stderr, "sluice metrics: %s\n", err.text);
 		return EXIT_FAILED;
 	}
-	return EXIT_OK;
+	return rc;
 }

@@ -57,13 +57,38 @@ def test_machine_alone():
     total = sum(v for k, v in values.items() if k.startswith("sluice_node_memory_bytes{"))
     meminfo = int(re.search(r"MemTotal:\s+(\d+) kB", open("/proc/meminfo").read())[1]) * 1024
     assert abs(total - meminfo) <= 0.2 * meminfo
-    assert not any(k.startswith("sluice_tokens") for k in values)
+    if sluice("status", check=None).returncode == 3:  # else this machine has a daemon of its own
+        assert not any(k.startswith("sluice_tokens") for k in values)
+        assert values["sluice_up"] == 0 and not p.stderr  # nobody named one
+
+
+def test_a_dead_daemon_is_down_in_the_file(tmp_path):
+    """The file says so, whatever it said before; the machine's series go on; the status is that of `sluice status`."""
+    out = tmp_path / "sluice.prom"
+
+    def metrics(socket, status):
+        p = subprocess.run([str(BUILD / "sluice"), "metrics", "--socket", str(socket), "--output", str(out)],
+                           capture_output=True, text=True, timeout=60)
+        assert p.returncode == status and not p.stdout
+        assert not status or "no daemon" in p.stderr
+        assert [f.name for f in tmp_path.iterdir()] == ["sluice.prom"]
+        return parse(out.read_text())
+
+    with Daemon(ROOT / "models" / "demo-moe-q4_k_m.gguf") as d:
+        assert metrics(d.socket, 0)["sluice_up"] == 1
+        d.process.kill()
+        d.process.wait()
+        values = metrics(d.socket, 3)  # the socket file is still there
+        assert values["sluice_up"] == 0
+        assert not any(k.startswith(("sluice_tokens", "sluice_build")) for k in values)
+        assert any(k.startswith("sluice_node_memory_bytes{") for k in values)
+    assert metrics(tmp_path / "none" / "s", 3)["sluice_up"] == 0
+    p = subprocess.run([str(BUILD / "sluice"), "metrics", "--socket", str(tmp_path / "none")], capture_output=True,
+                       text=True, timeout=60)
+    assert p.returncode == 3 and parse(p.stdout)["sluice_up"] == 0
 
 
 def test_refusals(tmp_path):
-    p = subprocess.run([str(BUILD / "sluice"), "metrics", "--socket", str(tmp_path / "none")], capture_output=True,
-                       text=True, timeout=60)
-    assert p.returncode == 3
     p = subprocess.run([str(BUILD / "sluice"), "metrics", "--output", str(tmp_path / "no" / "dir.prom")],
                        capture_output=True, text=True, timeout=60)
     assert p.returncode == 1 and "dir.prom" in p.stderr
