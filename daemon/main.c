@@ -155,6 +155,19 @@ static const char *tell_bytes(char *buf, size_t len, uint64_t bytes)
 	return bytes == LIMITS_UNKNOWN ? "unknown" : size_format(buf, len, bytes);
 }
 
+/* What the file or an option asks for that the operator should know is not as usual. */
+static void say_notes(const struct rooms *r, const struct engine_status *e)
+{
+	for (unsigned i = 0; tokenizer_note(r->tokenizer, i); i++)
+		log_line(LOG_WARN, "tokenizer", "note=\"%s\"", tokenizer_note(r->tokenizer, i));
+	if (e->n_ctx > r->model->n_ctx_train)
+		log_line(
+			LOG_WARN, "context",
+			"ctx=%u trained=%u note=\"--ctx is more than the model was trained for; what "
+			"it writes beyond that is likely to be poor\"",
+			e->n_ctx, r->model->n_ctx_train);
+}
+
 /* One block that says what we run on and with. */
 static void say_hello(const struct options *o, const struct rooms *r)
 {
@@ -182,6 +195,7 @@ static void say_hello(const struct options *o, const struct rooms *r)
 		 "budget=\"%s\" all_experts=\"%s\" dense=\"%s\" arena=%s ctx=%u parallel=%u kv=%s",
 		 budget, experts, dense, e.arena, e.n_ctx, e.n_parallel, e.kv);
 	log_line(LOG_NOTICE, "disk", "io=%s policy=%s", e.io, e.policy);
+	say_notes(r, &e);
 	for (unsigned i = 0; i < ENGINE_FALLBACKS && e.fallbacks[i]; i++)
 		log_line(LOG_NOTICE, "fallback", "cause=\"%s\"", e.fallbacks[i]);
 }

@@ -18,6 +18,7 @@
 #include "kernels/quant.h"
 #include "model/gguf.h"
 #include "model/model.h"
+#include "model/tokenizer.h"
 #include "store/reader.h"
 #include "store/residency.h"
 #include "tools/verbs.h"
@@ -56,7 +57,9 @@ struct summary {
 	struct expert_class *classes; /* at most n_layers */
 	unsigned n_classes;
 	uint32_t n_recurrent;
-	uint64_t bytes_per_token; /* weights read for one token: routed and dense */
+	uint64_t bytes_per_token;	   /* weights read for one token: routed and dense */
+	const struct tokenizer *tokenizer; /* NULL: the file has none, and no_tokenizer says why */
+	const char *no_tokenizer;
 	struct residency_need need;
 };
 
@@ -213,6 +216,23 @@ static json_t *schedule_json(const struct model *m)
 	return all;
 }
 
+/* What is unusual about the file: sentence @i, or NULL where there are no more. */
+static const char *note(const struct summary *s, unsigned i)
+{
+	if (s->tokenizer)
+		return tokenizer_note(s->tokenizer, i);
+	return i ? NULL : s->no_tokenizer;
+}
+
+static json_t *notes_json(const struct summary *s)
+{
+	json_t *all = json_array();
+
+	for (unsigned i = 0; note(s, i); i++)
+		json_array_append_new(all, text(note(s, i)));
+	return all;
+}
+
 static void add_numbers(json_t *j, const struct summary *s)
 {
 	const struct model *m = s->m;
@@ -267,6 +287,7 @@ static int print_json(const struct summary *s)
 	json_object_set_new(j, "expert_classes", classes);
 	json_object_set_new(j, "layer_schedule", schedule_json(m));
 	json_object_set_new(j, "files", files_json(m->gguf));
+	json_object_set_new(j, "notes", notes_json(s));
 	rc = json_dumpf(j, stdout, JSON_INDENT(2));
 	putchar('\n');
 	json_decref(j);
@@ -347,11 +368,14 @@ static void print_text(const struct summary *s)
 		printf("experts       0\n");
 	printf("one token     reads %s of weights\n",
 	       size_format(a, sizeof(a), s->bytes_per_token));
+	for (unsigned i = 0; note(s, i); i++)
+		printf("note          %s\n", note(s, i));
 }
 
 static int inspect(const struct args *args)
 {
-	struct err err = { 0 };
+	struct err err = { 0 }, no_tokenizer = { 0 };
+	struct tokenizer *t = NULL;
 	struct model *m = NULL;
 	struct summary s;
 	int rc = model_open(args->model, &m, &err);
@@ -360,7 +384,10 @@ static int inspect(const struct args *args)
 		fprintf(stderr, "sluice inspect: %s\n", err.text);
 		return EXIT_FAILED;
 	}
+	tokenizer_create(m->gguf, NULL, &t, &no_tokenizer);
 	rc = summarise(m, &s);
+	s.tokenizer = t;
+	s.no_tokenizer = no_tokenizer.text;
 	if (!rc && args->json)
 		rc = print_json(&s);
 	else if (!rc)
@@ -368,6 +395,7 @@ static int inspect(const struct args *args)
 	if (!rc)
 		rc = fflush(stdout);
 	free(s.classes);
+	tokenizer_destroy(t);
 	model_destroy(m);
 	if (!rc)
 		return EXIT_OK;

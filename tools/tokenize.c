@@ -128,7 +128,7 @@ static int encode(const struct args *args, const struct tokenizer *t)
 
 	if (len < 0)
 		return failed(args->text, strerror((int)-len));
-	n = tokenizer_encode(t, text, (size_t)len, args->special, &ids);
+	n = tokenizer_encode_prompt(t, text, (size_t)len, args->special, &ids);
 	free(text);
 	if (n == -EILSEQ)
 		return failed(args->text, "the vocabulary has no token for a byte of this text");

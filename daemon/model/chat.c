@@ -167,8 +167,8 @@ static int add_answer(struct chat *c)
 }
 
 ssize_t chat_encode(const struct gguf *g, const struct tokenizer *t, const char *system,
-		    const char *user, size_t user_len, bool special, uint32_t **ret_ids,
-		    struct err *err)
+		    size_t system_len, const char *user, size_t user_len, bool special,
+		    uint32_t **ret_ids, struct err *err)
 {
 	int64_t start = tokenizer_special_id(t, "<|im_start|>");
 	int64_t end = tokenizer_special_id(t, "<|im_end|>");
@@ -184,11 +184,13 @@ ssize_t chat_encode(const struct gguf *g, const struct tokenizer *t, const char 
 	c.start = (uint32_t)start;
 	c.end = (uint32_t)end;
 	if (system)
-		rc = add_turn(&c, "system", system, strlen(system), special);
+		rc = add_turn(&c, "system", system, system_len, special);
 	if (!rc)
 		rc = add_turn(&c, "user", user, user_len, special);
 	if (!rc)
 		rc = add_answer(&c);
+	if (!rc)
+		rc = tokenizer_frame(t, &c.ids);
 	if (rc) {
 		free(c.ids.data);
 		return err_set(err, rc, "the chat cannot be encoded: %s", strerror(-rc));

@@ -67,8 +67,8 @@ static int encode_all(const struct tokenizer *t, const char *text, size_t len,
 	return rc;
 }
 
-ssize_t tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bool special,
-			 uint32_t **ret_ids)
+static ssize_t encode(const struct tokenizer *t, const char *text, size_t len, bool special,
+		      bool frame, uint32_t **ret_ids)
 {
 	struct special_hit *hits = NULL;
 	struct id_list ids = { 0 };
@@ -83,12 +83,26 @@ ssize_t tokenizer_encode(const struct tokenizer *t, const char *text, size_t len
 	if (!rc)
 		rc = encode_all(t, text, len, hits, n_hits, &ids);
 	free(hits);
+	if (!rc && frame)
+		rc = tokenizer_frame(t, &ids);
 	if (rc) {
 		free(ids.data);
 		return rc;
 	}
 	*ret_ids = ids.data;
 	return (ssize_t)ids.n;
+}
+
+ssize_t tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bool special,
+			 uint32_t **ret_ids)
+{
+	return encode(t, text, len, special, false, ret_ids);
+}
+
+ssize_t tokenizer_encode_prompt(const struct tokenizer *t, const char *text, size_t len,
+				bool special, uint32_t **ret_ids)
+{
+	return encode(t, text, len, special, true, ret_ids);
 }
 
 size_t tokenizer_piece(const struct tokenizer *t, uint32_t id, bool special, const char **ret_bytes)

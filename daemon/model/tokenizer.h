@@ -38,6 +38,19 @@ ssize_t tokenizer_encode(const struct tokenizer *t, const char *text, size_t len
 			 uint32_t **ret_ids);
 
 /*
+ * The same for a whole prompt of raw text: with the tokens that the file wants around each prompt
+ * (keys add_bos_token and add_eos_token), where the text does not write them itself.
+ */
+ssize_t tokenizer_encode_prompt(const struct tokenizer *t, const char *text, size_t len,
+				bool special, uint32_t **ret_ids);
+
+/*
+ * What an operator should know about the file's special tokens: sentence @i, or NULL where there
+ * are no more. Valid as long as the tokenizer.
+ */
+const char *tokenizer_note(const struct tokenizer *t, unsigned i);
+
+/*
  * The raw bytes of one token, which may be part of a UTF-8 character; control tokens give their
  * text only if @special. Returns the length and sets *ret_bytes (valid as long as the tokenizer);
  * ids out of range give length 0.
@@ -75,13 +88,14 @@ size_t detok_bound(const struct tokenizer *t);
 /*
  * A chat of one user turn in the model's ChatML form, ready to generate the answer:
  * <|im_start|>user\n...<|im_end|>\n<|im_start|>assistant\n, followed by an empty
- * <think>\n\n</think>\n\n block where the file's chat template can write one (thinking off).
- * The frame's special tokens are parsed, those in @user and @system only if @special. @system may
- * be NULL. Returns the number of ids and a malloc'd array, or -ENOTSUP and a sentence where the
+ * <think>\n\n</think>\n\n block where the file's chat template can write one (thinking off), and
+ * with what the file wants around each prompt (see tokenizer_encode_prompt()).
+ * The frame's special tokens are parsed, those in @user and @system only if @special. @system
+ * NULL: none. Returns the number of ids and a malloc'd array, or -ENOTSUP and a sentence where the
  * vocabulary has no ChatML tokens.
  */
 ssize_t chat_encode(const struct gguf *g, const struct tokenizer *t, const char *system,
-		    const char *user, size_t user_len, bool special, uint32_t **ret_ids,
-		    struct err *err);
+		    size_t system_len, const char *user, size_t user_len, bool special,
+		    uint32_t **ret_ids, struct err *err);
 
 #endif

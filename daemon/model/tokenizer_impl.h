@@ -4,8 +4,8 @@
  *
  * The text goes through three steps, one file each: special tokens are cut out
  * (tokenizer_special.c), what lies between is split into pre-tokens (pretok.c), and each pre-token
- * is merged from its bytes (tokenizer_bpe.c). tokenizer_load.c builds the tables from the file,
- * tokenizer.c is the public face. Tables are constant once built; every call brings its own
+ * is merged from its bytes (tokenizer_bpe.c). tokenizer_load.c builds the tables from the file and
+ * tokenizer_keys.c reads what it says about single tokens, tokenizer.c is the public face. Tables are constant once built; every call brings its own
  * workspace, so any number of threads may encode at once.
  */
 #ifndef SLUICE_MODEL_TOKENIZER_IMPL_H
@@ -19,6 +19,8 @@
 #define SPECIAL_MAX_BYTES 512u		/* the text of a control or user-defined token */
 #define TEXT_MAX_BYTES	  0x7fffffffull /* of one text to encode: positions are 32 bits */
 #define NO_ID		  UINT32_MAX
+#define MAPPED_LIMIT	  324u /* code points below it may stand for a byte in a token's text */
+#define NOTE_BYTES	  400u /* of one note to the operator */
 
 enum token_type {
 	TOKEN_UNDEFINED,
@@ -147,7 +149,34 @@ struct tokenizer {
 	struct pretok *pretok;
 	uint32_t eog[16];
 	unsigned n_eog;
+	uint32_t bos, eos; /* belong around every prompt; NO_ID: not */
+	char *notes[12];   /* for the operator */
+	unsigned n_notes;
 };
+
+/* ---- keys of single tokens ---- */
+
+/* Appends a note (printf). 0 or -ENOMEM. */
+int tokenizer_add_note(struct tokenizer *t, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/*
+ * The id that @key names; NO_ID where there is no such key, or where it names none, which is a
+ * note. 0 or -ENOMEM.
+ */
+int tokenizer_read_id(const struct gguf *g, struct tokenizer *t, const char *key, uint32_t *ret);
+
+/*
+ * Reads the keys of special tokens once the types are known, and makes control tokens of those
+ * that must be, before any text is looked at. 0 or -errno and a sentence.
+ */
+int tokenizer_read_keys(const struct gguf *g, struct tokenizer *t, struct err *err);
+
+/* Once special tokens can be found: those that end an answer by their texts. 0 or -ENOMEM. */
+int tokenizer_find_ends(struct tokenizer *t);
+
+/* Puts around a prompt what the file asks for, where it is not there. 0 or -ENOMEM. */
+int tokenizer_frame(const struct tokenizer *t, struct id_list *ids);
 
 /* A keyed hash: without the key nobody can make texts or pairs that collide. */
 static inline uint64_t hash_mix(uint64_t a, uint64_t b)

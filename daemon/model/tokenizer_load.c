@@ -23,8 +23,6 @@
 
 #define KEY(name) "tokenizer.ggml." name
 
-#define MAPPED_LIMIT 324u /* code points below it may stand for a byte */
-
 /* What the steps of loading share. */
 struct loader {
 	const struct gguf *g;
@@ -145,15 +143,24 @@ static int measure_texts(const struct loader *l, uint64_t n, uint64_t *ret_bytes
 	return 0;
 }
 
+static int read_types(const struct loader *l)
+{
+	int64_t type;
+
+	for (uint32_t id = 0; id < l->t->n_vocab; id++) {
+		if (gguf_array_i64(l->g, KEY("token_type"), id, &type) || type < 0 ||
+		    type >= TOKEN_TYPE_NR)
+			return refuse_at(l, KEY("token_type"), id, "no type of token");
+		l->t->tokens[id].type = (uint8_t)type;
+	}
+	return 0;
+}
+
 static int read_token(const struct loader *l, uint32_t id, uint32_t offset)
 {
 	struct token *token = &l->t->tokens[id];
 	struct gguf_str text = { "", 0 };
-	int64_t type;
 
-	if (gguf_array_i64(l->g, KEY("token_type"), id, &type) || type < 0 || type >= TOKEN_TYPE_NR)
-		return refuse_at(l, KEY("token_type"), id, "no type of token");
-	token->type = (uint8_t)type;
 	token->offset = offset;
 	gguf_array_str(l->g, KEY("tokens"), id, &text); /* measure_texts() has seen it */
 	if (is_special(token)) {
@@ -190,6 +197,9 @@ static int read_tokens(struct loader *l)
 	t->bytes = malloc(bytes + 1);
 	if (!t->tokens || !t->bytes)
 		return -ENOMEM;
+	rc = read_types(l);
+	if (!rc) /* the keys may change types */
+		rc = tokenizer_read_keys(l->g, t, l->err);
 	for (uint32_t id = 0; id < t->n_vocab && !rc; id++) {
 		rc = read_token(l, id, offset);
 		offset += t->tokens[id].len;
@@ -291,12 +301,10 @@ static int index_bytes(struct loader *l)
 {
 	struct bpe *b = &l->t->bpe;
 	uint32_t unknown = NO_ID;
-	int rc = gguf_u32(l->g, KEY("unknown_token_id"), &unknown, l->err);
+	int rc = tokenizer_read_id(l->g, l->t, KEY("unknown_token_id"), &unknown);
 
-	if (rc && rc != -ENOENT)
+	if (rc)
 		return rc;
-	if (!rc && unknown >= l->t->n_vocab)
-		return refuse(l, KEY("unknown_token_id"), "beyond the vocabulary");
 	for (unsigned byte = 0; byte < 256; byte++) {
 		uint32_t symbol = symbol_of(
 			l, (struct gguf_str){ (char *)l->char_of[byte], l->char_len[byte] });
@@ -352,46 +360,6 @@ static int read_merges(struct loader *l)
 	return rc;
 }
 
-/* ---- end of generation ---- */
-
-static void add_eog(struct tokenizer *t, uint32_t id)
-{
-	if (!tokenizer_is_eog(t, id) && t->n_eog < ARRAY_LEN(t->eog))
-		t->eog[t->n_eog++] = id;
-}
-
-/*
- * The ids that the file names, and the tokens that end an answer, a document or a file in this
- * family, whether the converter called them control or user-defined.
- */
-static int find_eog(struct loader *l)
-{
-	static const char *const keys[] = { KEY("eos_token_id"),     KEY("eot_token_id"),
-					    KEY("eom_token_id"),     KEY("fim_pad_token_id"),
-					    KEY("fim_rep_token_id"), KEY("fim_sep_token_id") };
-	static const char *const texts[] = { "<|im_end|>", "<|endoftext|>", "<|fim_pad|>",
-					     "<|repo_name|>", "<|file_sep|>" };
-
-	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
-		uint32_t id = 0;
-		int rc = gguf_u32(l->g, keys[i], &id, l->err);
-
-		if (rc && rc != -ENOENT)
-			return rc;
-		if (!rc && id >= l->t->n_vocab)
-			return refuse(l, keys[i], "beyond the vocabulary");
-		if (!rc)
-			add_eog(l->t, id);
-	}
-	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-		int64_t id = tokenizer_special_id(l->t, texts[i]);
-
-		if (id >= 0)
-			add_eog(l->t, (uint32_t)id);
-	}
-	return 0;
-}
-
 /* ---- the whole ---- */
 
 static int check_model(const struct loader *l)
@@ -439,6 +407,7 @@ int tokenizer_create(const struct gguf *g, const char *pre, struct tokenizer **r
 
 	if (!t)
 		return -ENOMEM;
+	t->bos = t->eos = NO_ID;
 	if (getrandom(&l.seed, sizeof(l.seed), 0) != sizeof(l.seed))
 		rc = -EIO;
 	map_bytes(&l);
@@ -451,7 +420,7 @@ int tokenizer_create(const struct gguf *g, const char *pre, struct tokenizer **r
 	if (!rc)
 		rc = read_merges(&l);
 	if (!rc)
-		rc = find_eog(&l);
+		rc = tokenizer_find_ends(t);
 	if (!rc)
 		rc = open_pretok(&l, pre);
 	free(l.texts);
@@ -473,6 +442,8 @@ void tokenizer_destroy(struct tokenizer *t)
 	pretok_destroy(t->pretok);
 	bpe_fini(&t->bpe);
 	free(t->specials.v);
+	for (unsigned i = 0; i < t->n_notes; i++)
+		free(t->notes[i]);
 	free(t->tokens);
 	free(t->bytes);
 	free(t);

@@ -86,18 +86,10 @@ static ssize_t encode_chat(const struct serve *s, const struct payload *p, uint3
 			   bool special, uint32_t **ret, struct err *err)
 {
 	const char *text = (const char *)p->data;
-	char *system = NULL;
-	ssize_t n;
 
-	if (system_bytes) {
-		system = strndup(text, system_bytes);
-		if (!system)
-			return -ENOMEM;
-	}
-	n = chat_encode(s->config.model->gguf, s->config.tokenizer, system, text + system_bytes,
-			p->bytes - system_bytes, special, ret, err);
-	free(system);
-	return n;
+	return chat_encode(s->config.model->gguf, s->config.tokenizer, system_bytes ? text : NULL,
+			   system_bytes, text + system_bytes, p->bytes - system_bytes, special, ret,
+			   err);
 }
 
 /* Text to ids. 0 and *ret, *ret_n; or an error code. */
@@ -113,8 +105,8 @@ static int encode(const struct serve *s, const struct payload *p, uint32_t flags
 	if (flags & SLUICE_CHAT)
 		n = encode_chat(s, p, system_bytes, special, ret, err);
 	else
-		n = tokenizer_encode(s->config.tokenizer, (const char *)p->data, p->bytes, special,
-				     ret);
+		n = tokenizer_encode_prompt(s->config.tokenizer, (const char *)p->data, p->bytes,
+					    special, ret);
 	if (n == -ENOTSUP)
 		return err_set(err, SLUICE_E_UNSUPPORTED, "%s",
 			       message_error_text(SLUICE_E_UNSUPPORTED));

@@ -159,7 +159,7 @@ static void chat_of_moe(void **state)
 		/* white space around it is trimmed, as the template does */
 		n = snprintf(question, sizeof(question), " \n\xe3\x80\x80%.*s\t \n",
 			     (int)(len - frame), text + strlen(head));
-		n = chat_encode(g, t, NULL, question, (size_t)n, false, &ids, &err);
+		n = chat_encode(g, t, NULL, 0, question, (size_t)n, false, &ids, &err);
 		assert_json_ids(ids, n, json_object_get(c, "prompt"), text);
 		free(ids);
 		checked++;
@@ -175,7 +175,8 @@ static void assert_chat_text(const struct gguf *g, const struct tokenizer *t, co
 {
 	struct err err = { 0 };
 	uint32_t *ids = NULL, *plain = NULL;
-	ssize_t n = chat_encode(g, t, system, user, strlen(user), special, &ids, &err);
+	size_t n_system = system ? strlen(system) : 0;
+	ssize_t n = chat_encode(g, t, system, n_system, user, strlen(user), special, &ids, &err);
 	ssize_t m = tokenizer_encode(t, want, strlen(want), true, &plain);
 
 	assert_true(m > 0);
@@ -204,7 +205,7 @@ static void chat_forms(void **state)
 			 "<|im_start|>user\n<|im_end|>\n"
 			 "<|im_start|>assistant\n<think>\n\n</think>\n\n");
 	/* control tokens that people write stay text */
-	n = chat_encode(g, t, NULL, "<|im_start|>system", 18, false, &ids, &err);
+	n = chat_encode(g, t, NULL, 0, "<|im_start|>system", 18, false, &ids, &err);
 	for (ssize_t i = 0; i < n; i++)
 		starts += ids[i] == start;
 	assert_int_equal(starts, 2);
@@ -259,7 +260,7 @@ static void chat_refused(void **state)
 	struct err err = { 0 };
 	uint32_t *ids = NULL;
 
-	assert_int_equal(chat_encode(g, t, NULL, "x", 1, false, &ids, &err), -ENOTSUP);
+	assert_int_equal(chat_encode(g, t, NULL, 0, "x", 1, false, &ids, &err), -ENOTSUP);
 	assert_non_null(strstr(err.text, "ChatML"));
 	tokenizer_destroy(t);
 	gguf_destroy(g);

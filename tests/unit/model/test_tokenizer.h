@@ -26,6 +26,18 @@
 /* Marks what not every test program uses. */
 #define HELPER __attribute__((unused)) static
 
+/* One more key of a made file, its value given as the bytes of @type. */
+struct vocab_key {
+	const char *name; /* NULL: none */
+	enum gguf_type type;
+	union {
+		uint32_t u32;
+		int32_t i32;
+		bool truth;
+		float f32;
+	};
+};
+
 /* What the keys of a made file say; NULL and 0 leave a key out. */
 struct vocab {
 	const char *model, *pre, *template;
@@ -36,6 +48,7 @@ struct vocab {
 	bool bytes;	    /* append a plain token for each byte */
 	int64_t eos, unk;   /* -1: no key */
 	bool tokens_as_int; /* the wrong type of array */
+	struct vocab_key keys[4];
 };
 
 #define VOCAB_DEFAULTS .model = "gpt2", .pre = "qwen2", .eos = -1, .unk = -1
@@ -121,15 +134,18 @@ HELPER struct gguf *make_gguf(const struct vocab *v)
 	int fd = mkstemp(path);
 	FILE *f = fd < 0 ? NULL : fdopen(fd, "wb");
 	bool has_types = v->types || v->n_types;
+	unsigned n_keys = 0;
 	struct err err = { 0 };
 	struct gguf *g = NULL;
 
 	assert_non_null(f);
+	while (n_keys < ARRAY_LEN(v->keys) && v->keys[n_keys].name)
+		n_keys++;
 	put(f, "GGUF", 4);
 	put_u32(f, 3);
 	put_u64(f, 0);
 	put_u64(f, !!v->model + !!v->pre + !!v->template + !!v->tokens + (v->tokens && has_types) +
-			   !!v->merges + (v->eos >= 0) + (v->unk >= 0));
+			   !!v->merges + (v->eos >= 0) + (v->unk >= 0) + n_keys);
 	if (v->model)
 		put_key(f, "tokenizer.ggml.model", GGUF_STRING), put_text(f, v->model);
 	if (v->pre)
@@ -150,6 +166,10 @@ HELPER struct gguf *make_gguf(const struct vocab *v)
 	if (v->unk >= 0)
 		put_key(f, "tokenizer.ggml.unknown_token_id", GGUF_U32),
 			put_u32(f, (uint32_t)v->unk);
+	for (unsigned i = 0; i < n_keys; i++) {
+		put_key(f, v->keys[i].name, v->keys[i].type);
+		put(f, &v->keys[i].u32, v->keys[i].type == GGUF_BOOL ? 1 : 4);
+	}
 	for (unsigned i = 0; i < 64; i++)
 		put(f, "", 1);
 	assert_int_equal(fclose(f), 0);

@@ -86,12 +86,6 @@ static void malformed(void **state)
 	assert_refused(&v, NULL, "tokenizer.ggml.merges[0]", "space");
 	v.merges = empty;
 	assert_refused(&v, NULL, "tokenizer.ggml.merges[0]", "space");
-	v = good, v.eos = 5;
-	assert_refused(&v, NULL, "tokenizer.ggml.eos_token_id", "beyond");
-	v = good, v.eos = UINT32_MAX;
-	assert_refused(&v, NULL, "tokenizer.ggml.eos_token_id", "beyond");
-	v = good, v.unk = 5;
-	assert_refused(&v, NULL, "tokenizer.ggml.unknown_token_id", "beyond");
 }
 
 /* What a vocabulary may do without harm. */

@@ -298,6 +298,12 @@ ssize_t tokenizer_encode(const struct tokenizer *t, const char *text, size_t len
 	return n;
 }
 
+ssize_t tokenizer_encode_prompt(const struct tokenizer *t, const char *text, size_t len,
+				bool special, uint32_t **ret_ids)
+{
+	return tokenizer_encode(t, text, len, special, ret_ids);
+}
+
 size_t tokenizer_piece(const struct tokenizer *t, uint32_t id, bool special, const char **ret_bytes)
 {
 	static char bytes[256];
@@ -352,8 +358,8 @@ size_t detok_bound(const struct tokenizer *t)
 }
 
 ssize_t chat_encode(const struct gguf *g, const struct tokenizer *t, const char *system,
-		    const char *user, size_t user_len, bool special, uint32_t **ret_ids,
-		    struct err *err)
+		    size_t system_len, const char *user, size_t user_len, bool special,
+		    uint32_t **ret_ids, struct err *err)
 {
 	uint32_t *ids;
 	ssize_t n = tokenizer_encode(t, user, user_len, special, &ids);
