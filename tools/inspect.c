@@ -126,7 +126,7 @@ static int summarise(const struct model *m, struct summary *s)
 		const struct layer *l = &m->layers[i];
 		unsigned k = 0;
 
-		s->n_recurrent += l->mixer == MIXER_DELTANET;
+		s->n_recurrent += layer_has(l, BLOCK_DELTANET);
 		if (!l->experts.n_parts)
 			continue;
 		while (k < s->n_classes &&
@@ -210,7 +210,7 @@ static json_t *schedule_json(const struct model *m)
 	json_t *all = json_array();
 
 	for (uint32_t i = 0; i < m->n_layers; i++)
-		json_array_append_new(all, json_string(m->layers[i].mixer == MIXER_DELTANET
+		json_array_append_new(all, json_string(layer_has(&m->layers[i], BLOCK_DELTANET)
 							       ? "recurrent"
 							       : "attention"));
 	return all;
@@ -244,10 +244,10 @@ static void add_numbers(json_t *j, const struct summary *s)
 		{ "embedding", m->n_embd },
 		{ "vocab", m->n_vocab },
 		{ "context", m->n_ctx_train },
-		{ "heads", m->n_head },
-		{ "heads_kv", m->n_head_kv },
-		{ "head_dim", m->head_dim },
-		{ "rotated_dims", m->n_rot },
+		{ "heads", m->attention.n_head },
+		{ "heads_kv", m->attention.n_head_kv },
+		{ "head_dim", m->attention.head_dim },
+		{ "rotated_dims", m->attention.rope.n_rot },
 		{ "experts", m->n_expert },
 		{ "experts_used", m->n_expert_used },
 		{ "expert_width", m->n_ff_expert },
@@ -278,7 +278,7 @@ static int print_json(const struct summary *s)
 	json_object_set_new(j, "arch", text(m->arch_name));
 	json_object_set_new(j, "name", text(m->name));
 	add_numbers(j, s);
-	json_object_set_new(j, "rope_base", json_real((double)m->rope_base));
+	json_object_set_new(j, "rope_base", json_real((double)m->attention.rope.base));
 	json_object_set_new(j, "tied_embeddings",
 			    json_boolean(!gguf_find(m->gguf, "output.weight")));
 	json_object_set_new(j, "tensors_by_type", types_json(s));
@@ -332,11 +332,12 @@ static void print_layers(const struct summary *s)
 		printf(" (%u recurrent, %u attention: ", s->n_recurrent,
 		       m->n_layers - s->n_recurrent);
 		for (uint32_t i = 0; i < m->n_layers; i++)
-			putchar(m->layers[i].mixer == MIXER_DELTANET ? 'r' : 'A');
+			putchar(layer_has(&m->layers[i], BLOCK_DELTANET) ? 'r' : 'A');
 		putchar(')');
 	}
 	printf("\nwidth         %u, %u heads of %u, %u of keys and values, %u dims rotated\n",
-	       m->n_embd, m->n_head, m->head_dim, m->n_head_kv, m->n_rot);
+	       m->n_embd, m->attention.n_head, m->attention.head_dim, m->attention.n_head_kv,
+	       m->attention.rope.n_rot);
 	if (s->n_recurrent)
 		printf("recurrent     %u key and %u value heads of %u, convolution over %u\n",
 		       m->ssm_k_heads, m->ssm_v_heads, m->ssm_head_dim, m->ssm_conv_kernel);

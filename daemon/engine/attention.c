@@ -19,7 +19,7 @@
 /* Query rows of a KV head. */
 static uint32_t group_of(const struct mixer_args *a)
 {
-	return a->model->n_head / a->model->n_head_kv;
+	return a->layer->attention.n_head / a->layer->attention.n_head_kv;
 }
 
 /* First row of (KV head, column) in the query and in the totals. */
@@ -46,7 +46,7 @@ static void clear(struct partial p, size_t rows, size_t head_dim)
 static void merge(const struct mixer_args *a, struct partial total, struct partial part,
 		  size_t rows)
 {
-	size_t dims = a->model->head_dim;
+	size_t dims = a->layer->attention.head_dim;
 
 	for (size_t r = 0; r < rows; r++)
 		a->fops->attend_merge(&total.m[r], &total.l[r], total.acc + r * dims, part.m[r],
@@ -84,16 +84,16 @@ static void prepare_angles(const struct mixer_args *a, unsigned tid)
 static void prepare_query(const struct mixer_args *a, size_t column, uint32_t head)
 {
 	const struct mixer_scratch *s = a->scratch;
-	size_t dims = a->model->head_dim, half = s->rope.half;
-	size_t stride = dims * (a->layer->q_gated ? 2 : 1);
-	const float *src = s->attention.q + (column * a->model->n_head + head) * stride;
+	size_t dims = a->layer->attention.head_dim, half = s->rope.half;
+	size_t stride = dims * (a->layer->attention.gated ? 2 : 1);
+	const float *src = s->attention.q + (column * a->layer->attention.n_head + head) * stride;
 	size_t row = row_of(a, head / group_of(a), column) + head % group_of(a);
 	float *q = s->attention.query + row * dims;
 
 	a->fops->rmsnorm(src, layer_floats(a->weights, ROLE_Q_NORM), dims, a->model->rms_eps, q);
 	a->fops->rope(q, s->attention.cosine + column * half, s->attention.sine + column * half,
 		      half);
-	a->fops->scale(a->model->attn_scale, q, q, dims);
+	a->fops->scale(a->layer->attention.scale, q, q, dims);
 }
 
 static void write_cache(const struct mixer_args *a, unsigned tid, size_t column, uint32_t head)
@@ -101,8 +101,8 @@ static void write_cache(const struct mixer_args *a, unsigned tid, size_t column,
 	const struct mixer_scratch *s = a->scratch;
 	const struct batch_run *run = run_of(a->batch, (uint32_t)column);
 	uint32_t position = run->pos + (uint32_t)column - run->first;
-	size_t dims = a->model->head_dim, half = s->rope.half;
-	size_t at = (column * a->model->n_head_kv + head) * dims;
+	size_t dims = a->layer->attention.head_dim, half = s->rope.half;
+	size_t at = (column * a->layer->attention.n_head_kv + head) * dims;
 	float *k = a->lanes[tid].tmp;
 	void *k_block, *v_block;
 
@@ -119,7 +119,7 @@ static void write_cache(const struct mixer_args *a, unsigned tid, size_t column,
 /* Norm, rotation and cache for this thread's share of (token, head). */
 static void prepare_heads(const struct mixer_args *a, unsigned tid)
 {
-	uint32_t n_q = a->model->n_head, n = n_q + a->model->n_head_kv;
+	uint32_t n_q = a->layer->attention.n_head, n = n_q + a->layer->attention.n_head_kv;
 	size_t first, end;
 
 	team_share((size_t)a->batch->n_tokens * n, 1, tid, team_size(a->team), &first, &end);
@@ -141,7 +141,7 @@ static void attend_block(const struct mixer_args *a, const struct batch_run *run
 			 uint32_t block, unsigned n_valid, bool more, size_t row, size_t rows,
 			 struct partial p)
 {
-	size_t dims = a->model->head_dim;
+	size_t dims = a->layer->attention.head_dim;
 	struct attend_args args = {
 		.type = seq_kv_type(run->seq),
 		.head_dim = dims,
@@ -180,7 +180,7 @@ static void tile_block(const struct mixer_args *a, const struct tile *t, uint32_
 	uint32_t group = group_of(a), start = block * KV_BLOCK, pos = t->run->pos + t->t0;
 	uint32_t full = start + KV_BLOCK - 1 > pos ? start + KV_BLOCK - 1 - pos : 0;
 	uint32_t i = start > pos + from ? start - pos : from;
-	size_t row = row_of(a, t->head, t->run->first + t->t0), dims = a->model->head_dim;
+	size_t row = row_of(a, t->head, t->run->first + t->t0), dims = a->layer->attention.head_dim;
 
 	for (; i < t->n && i < full; i++)
 		attend_block(a, t->run, t->head, block, pos + i - start + 1, false, row + i * group,
@@ -193,7 +193,7 @@ static void tile_block(const struct mixer_args *a, const struct tile *t, uint32_
 static void run_tile(const struct mixer_args *a, unsigned tid, const struct tile *t)
 {
 	uint32_t group = group_of(a), pos = t->run->pos + t->t0, last = pos + t->n - 1;
-	size_t dims = a->model->head_dim;
+	size_t dims = a->layer->attention.head_dim;
 	struct partial total = rows_from(a->scratch->attention.total,
 					 row_of(a, t->head, t->run->first + t->t0), dims);
 
@@ -214,7 +214,7 @@ static void run_tile(const struct mixer_args *a, unsigned tid, const struct tile
 static void attend_tiles(const struct mixer_args *a, unsigned tid)
 {
 	const struct batch *b = a->batch;
-	uint32_t n_heads = a->model->n_head_kv, group = group_of(a), n_tasks = 0, tokens;
+	uint32_t n_heads = a->layer->attention.n_head_kv, group = group_of(a), n_tasks = 0, tokens;
 	size_t pairs = (size_t)b->n_tokens * n_heads;
 
 	tokens = (uint32_t)u64_max(1, u64_min(TILE_ROWS / group, pairs / 4 / team_size(a->team)));
@@ -254,7 +254,7 @@ static void run_segment(const struct mixer_args *a, uint32_t column, uint32_t he
 	const struct batch_run *run = run_of(a->batch, column);
 	uint32_t position = run->pos + column - run->first, group = group_of(a);
 
-	clear(slot, group, a->model->head_dim);
+	clear(slot, group, a->layer->attention.head_dim);
 	for (uint32_t b = segment * SEGMENT_BLOCKS; b < (segment + 1) * SEGMENT_BLOCKS; b++) {
 		if (b * KV_BLOCK > position)
 			break;
@@ -268,7 +268,7 @@ static void run_segment(const struct mixer_args *a, uint32_t column, uint32_t he
 static void segment_window(const struct mixer_args *a, unsigned tid, uint32_t first,
 			   uint32_t window)
 {
-	uint32_t n_heads = a->model->n_head_kv, pairs = a->batch->n_tokens * n_heads;
+	uint32_t n_heads = a->layer->attention.n_head_kv, pairs = a->batch->n_tokens * n_heads;
 	size_t n = 0, at = 0, begin, end;
 
 	for (uint32_t c = 0; c < a->batch->n_tokens; c++) {
@@ -290,8 +290,8 @@ static void segment_window(const struct mixer_args *a, unsigned tid, uint32_t fi
 /* Adds a window's parts to the totals, in order. */
 static void merge_window(const struct mixer_args *a, unsigned tid, uint32_t first, uint32_t window)
 {
-	uint32_t n_heads = a->model->n_head_kv, group = group_of(a);
-	size_t begin, end, dims = a->model->head_dim;
+	uint32_t n_heads = a->layer->attention.n_head_kv, group = group_of(a);
+	size_t begin, end, dims = a->layer->attention.head_dim;
 
 	team_share((size_t)a->batch->n_tokens * n_heads, 1, tid, team_size(a->team), &begin, &end);
 	for (size_t p = begin; p < end; p++) {
@@ -316,7 +316,7 @@ static void merge_window(const struct mixer_args *a, unsigned tid, uint32_t firs
 
 static void attend(const struct mixer_args *a, unsigned tid)
 {
-	uint32_t pairs = a->batch->n_tokens * a->model->n_head_kv, longest = 0, window;
+	uint32_t pairs = a->batch->n_tokens * a->layer->attention.n_head_kv, longest = 0, window;
 
 	for (uint32_t i = 0; i < a->batch->n_runs; i++) {
 		const struct batch_run *run = &a->batch->runs[i];
@@ -343,18 +343,21 @@ static float *finish_heads(const struct mixer_args *a, unsigned tid, size_t colu
 			   size_t end)
 {
 	const struct attention_buffers *b = &a->scratch->attention;
-	size_t dims = a->model->head_dim;
-	float *out = b->query + column * a->model->n_head * dims; /* queries are done with */
+	size_t dims = a->layer->attention.head_dim;
+	float *out =
+		b->query + column * a->layer->attention.n_head * dims; /* queries are done with */
 
 	for (size_t head = first / dims; head * dims < end; head++) {
 		size_t row = row_of(a, (uint32_t)head / group_of(a), column) + head % group_of(a);
 		float *o = out + head * dims;
 
 		a->fops->scale(1.0f / b->total.l[row], b->total.acc + row * dims, o, dims);
-		if (a->layer->q_gated)
+		if (a->layer->attention.gated)
 			a->fops->sigmoid_mul(
-				o, b->q + ((column * a->model->n_head + head) * 2 + 1) * dims, o,
-				dims);
+				o,
+				b->q + ((column * a->layer->attention.n_head + head) * 2 + 1) *
+						dims,
+				o, dims);
 	}
 	return out;
 }
@@ -386,5 +389,5 @@ void attention_forward(const struct mixer_args *a, unsigned tid)
 	team_barrier(a->team);
 	attend(a, tid);
 	team_barrier(a->team);
-	mixer_output(a, tid, &w->w[ROLE_WO], a->model->head_dim, finish_heads);
+	mixer_output(a, tid, &w->w[ROLE_WO], a->layer->attention.head_dim, finish_heads);
 }

@@ -208,7 +208,7 @@ static void choose(struct ffn *f, const struct ffn_args *a, unsigned tid)
 		float *w = f->weights + t * f->n_ranks;
 
 		router_select(f->router_logits + t * f->n_expert, f->n_expert, f->n_used,
-			      m->router_renorm, m->router_scale, f->ids + t * f->n_used, w);
+			      m->router.renorm, m->router.scale, f->ids + t * f->n_used, w);
 		if (f->n_ranks > f->n_used && layer_floats(a->weights, ROLE_SHARED_GATE_INP)) {
 			float g = f->c.fops->dot(layer_floats(a->weights, ROLE_SHARED_GATE_INP),
 						 a->in + t * f->n_embd, f->n_embd);

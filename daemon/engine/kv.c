@@ -10,16 +10,18 @@
 
 static int check_heads(const struct kv_shape *s, const struct model *m, struct err *err)
 {
-	if (s->n_attention && (m->head_dim % kv_granule(s->type) || m->head_dim > KV_MAX_HEAD_DIM))
+	if (s->n_attention && (m->attention.head_dim % kv_granule(s->type) ||
+			       m->attention.head_dim > KV_MAX_HEAD_DIM))
 		return err_set(
 			err, -ENOTSUP,
 			"a KV cache of type %s needs attention heads of a multiple of %zu up to "
 			"%d dimensions, this model has %u",
 			s->type == KV_F16 ? "f16" : "q8_0", kv_granule(s->type), KV_MAX_HEAD_DIM,
-			m->head_dim);
-	if (s->n_attention && (!m->n_head_kv || m->n_head % m->n_head_kv))
+			m->attention.head_dim);
+	if (s->n_attention &&
+	    (!m->attention.n_head_kv || m->attention.n_head % m->attention.n_head_kv))
 		return err_set(err, -ENOTSUP, "%u attention heads do not share %u KV heads evenly",
-			       m->n_head, m->n_head_kv);
+			       m->attention.n_head, m->attention.n_head_kv);
 	if (s->n_delta && m->ssm_head_dim % DELTA_LANES)
 		return err_set(err, -ENOTSUP,
 			       "DeltaNet heads need a multiple of %d dimensions, this model has %u",
@@ -46,9 +48,9 @@ int kv_shape_init(struct kv_shape *s, const struct model *m, uint32_t n_ctx, enu
 	if (n_ctx == 0 || n_ctx > UINT32_MAX - KV_BLOCK)
 		return err_set(err, -EINVAL, "a context of %u positions is not possible", n_ctx);
 	s->n_ctx = (uint32_t)align_up(n_ctx, KV_BLOCK);
-	s->n_kv_heads = m->n_head_kv;
+	s->n_kv_heads = m->attention.n_head_kv;
 	for (uint32_t i = 0; i < m->n_layers; i++)
-		if (m->layers[i].mixer == MIXER_ATTENTION)
+		if (layer_has(&m->layers[i], BLOCK_ATTENTION))
 			s->n_attention++;
 		else
 			s->n_delta++;
@@ -56,7 +58,7 @@ int kv_shape_init(struct kv_shape *s, const struct model *m, uint32_t n_ctx, enu
 	if (rc)
 		return rc;
 	if (s->n_attention)
-		s->matrix_bytes = kv_block_bytes(type, m->head_dim);
+		s->matrix_bytes = kv_block_bytes(type, m->attention.head_dim);
 	if (s->n_delta) {
 		s->conv_floats = (m->ssm_conv_kernel - 1) * channels;
 		s->delta_floats = (size_t)m->ssm_v_heads * m->ssm_head_dim * m->ssm_head_dim;

@@ -45,23 +45,24 @@ static struct partial carve_partial(struct carver *c, size_t rows, size_t head_d
 static void carve_attention(struct carver *c, struct mixer_scratch *s, const struct model *m)
 {
 	struct attention_buffers *b = &s->attention;
-	size_t tokens = s->max_tokens, dims = (size_t)m->n_head * m->head_dim;
-	size_t dims_kv = (size_t)m->n_head_kv * m->head_dim;
-	size_t group = m->n_head_kv ? m->n_head / m->n_head_kv : 1;
+	size_t tokens = s->max_tokens, dims = (size_t)m->attention.n_head * m->attention.head_dim;
+	size_t dims_kv = (size_t)m->attention.n_head_kv * m->attention.head_dim;
+	size_t group = m->attention.n_head_kv ? m->attention.n_head / m->attention.n_head_kv : 1;
 
 	b->q = carve_floats(c, tokens * 2 * dims);
 	b->k = carve_floats(c, tokens * dims_kv);
 	b->v = carve_floats(c, tokens * dims_kv);
 	b->query = carve_floats(c, tokens * dims);
-	b->total = carve_partial(c, tokens * m->n_head, m->head_dim);
+	b->total = carve_partial(c, tokens * m->attention.n_head, m->attention.head_dim);
 	for (uint32_t i = 0; i < s->n_slots; i++) {
-		struct partial p = carve_partial(c, group, m->head_dim);
+		struct partial p = carve_partial(c, group, m->attention.head_dim);
 
 		if (c->base)
 			b->slots[i] = p;
 	}
 	for (unsigned i = 0; i < s->n_threads; i++) {
-		struct partial p = carve_partial(c, u64_max(TILE_ROWS, group), m->head_dim);
+		struct partial p =
+			carve_partial(c, u64_max(TILE_ROWS, group), m->attention.head_dim);
 
 		if (c->base)
 			b->tiles[i] = p;
@@ -121,8 +122,8 @@ static enum act_kind input_form(const struct model *m, const struct weight *w, e
 static int create_actbufs(struct mixer_scratch *s, const struct model *m)
 {
 	bool used[ACT_NR] = { false };
-	size_t widest =
-		u64_max((size_t)m->n_head * m->head_dim, (size_t)m->ssm_v_heads * m->ssm_head_dim);
+	size_t widest = u64_max((size_t)m->attention.n_head * m->attention.head_dim,
+				(size_t)m->ssm_v_heads * m->ssm_head_dim);
 	int rc = 0;
 
 	for (uint32_t i = 0; i < m->n_layers; i++)
@@ -148,7 +149,7 @@ int mixer_scratch_create(const struct model *m, const struct cpu_ops *ops, uint3
 	s->max_tokens = max_tokens;
 	s->n_threads = n_threads;
 	s->n_slots = (uint32_t)u64_max(MIN_SLOTS, (uint64_t)n_threads * SLOTS_PER_THREAD);
-	if (rope_init(&s->rope, m->n_rot, m->rope_base, m->rope_scale) || create_actbufs(s, m))
+	if (rope_init(&s->rope, &m->attention.rope) || create_actbufs(s, m))
 		goto out_fail;
 	bytes = lay_out(s, m, NULL);
 	s->memory = aligned_alloc(64, align_up(bytes, 64));

@@ -6,14 +6,15 @@
 #include <math.h>
 #include <stdlib.h>
 
-int rope_init(struct rope *r, uint32_t n_rot, float base, float scale)
+int rope_init(struct rope *r, const struct rope_spec *spec)
 {
-	r->half = n_rot / 2;
+	r->half = spec->n_rot / 2;
 	r->frequency = calloc(r->half + 1, sizeof(*r->frequency));
 	if (!r->frequency)
 		return -ENOMEM;
 	for (uint32_t j = 0; j < r->half; j++)
-		r->frequency[j] = (double)scale * pow((double)base, -2.0 * j / n_rot);
+		r->frequency[j] =
+			(double)spec->scale * pow((double)spec->base, -2.0 * j / spec->n_rot);
 	return 0;
 }
 

@@ -69,7 +69,8 @@ int seq_pool_create(const struct model *m, uint32_t n_seq, uint32_t n_ctx, enum 
 	if (!p->ordinal || !p->seqs)
 		goto out_fail;
 	for (uint32_t i = 0; i < m->n_layers; i++)
-		p->ordinal[i] = m->layers[i].mixer == MIXER_ATTENTION ? n_attention++ : n_delta++;
+		p->ordinal[i] = layer_has(&m->layers[i], BLOCK_ATTENTION) ? n_attention++
+									  : n_delta++;
 	p->base = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p->base == MAP_FAILED)

@@ -51,7 +51,7 @@ static size_t longest_input(const struct model *m)
 {
 	uint64_t n = u64_max(m->n_embd, u64_max(m->n_ff, u64_max(m->n_ff_expert, m->n_ff_shared)));
 
-	n = u64_max(n, (uint64_t)m->n_head * m->head_dim);
+	n = u64_max(n, (uint64_t)m->attention.n_head * m->attention.head_dim);
 	n = u64_max(n, (uint64_t)m->ssm_v_heads * m->ssm_head_dim);
 	return align_up(n, 256);
 }
@@ -193,7 +193,7 @@ static void run_layer(struct decoder *d, uint32_t i, unsigned tid)
 
 	add_norm(d, NULL, layer_floats(w, ROLE_ATTN_NORM), tid);
 	team_barrier(d->c.team);
-	if (layer->mixer == MIXER_ATTENTION)
+	if (layer_has(layer, BLOCK_ATTENTION))
 		attention_forward(&mix, tid);
 	else
 		deltanet_forward(&mix, tid);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/model/experts.c: the feed-forward part of a layer: router, experts and where each
- * expert's bytes are, shared expert; or the dense triple.
+ * daemon/model/experts.c: where the bytes of each expert of a layer are.
  *
  * The tensors of a layer keep their own types: gate, up and down may differ, and so may layers.
  * An expert is a slice of two tensors (gate_up merged: gate rows first) or of three. Refuses
@@ -56,7 +55,7 @@ static int expert_matrix(struct build *b, uint32_t i, const char *suffix, enum e
 	return rc;
 }
 
-static int build_experts(struct build *b, uint32_t i)
+int build_experts(struct build *b, uint32_t i)
 {
 	const struct gguf_tensor *merged = build_find(b, i, "ffn_gate_up_exps.weight");
 	struct expert_layout *x = &b->m->layers[i].experts;
@@ -77,50 +76,4 @@ static int build_experts(struct build *b, uint32_t i)
 			return rc;
 	}
 	return expert_matrix(b, i, "ffn_down_exps.weight", EXPERT_DOWN, f, d);
-}
-
-static int build_shared(struct build *b, uint32_t i)
-{
-	struct layer *l = &b->m->layers[i];
-	uint64_t d = b->m->n_embd, f = b->m->n_ff_shared;
-	int rc;
-
-	/* a vector that converters write as {d} or {d, 1}: the same to us */
-	rc = build_matrix(b, i, "ffn_gate_inp_shexp.weight", d, 1, &l->w[ROLE_SHARED_GATE_INP]);
-	if (!rc)
-		rc = build_matrix(b, i, "ffn_gate_shexp.weight", d, f, &l->w[ROLE_SHARED_GATE]);
-	if (!rc)
-		rc = build_matrix(b, i, "ffn_up_shexp.weight", d, f, &l->w[ROLE_SHARED_UP]);
-	if (!rc)
-		rc = build_matrix(b, i, "ffn_down_shexp.weight", f, d, &l->w[ROLE_SHARED_DOWN]);
-	return rc;
-}
-
-static int build_dense(struct build *b, uint32_t i)
-{
-	struct layer *l = &b->m->layers[i];
-	uint64_t d = b->m->n_embd, f = b->m->n_ff;
-	int rc;
-
-	rc = build_matrix(b, i, "ffn_gate.weight", d, f, &l->w[ROLE_FFN_GATE]);
-	if (!rc)
-		rc = build_matrix(b, i, "ffn_up.weight", d, f, &l->w[ROLE_FFN_UP]);
-	if (!rc)
-		rc = build_matrix(b, i, "ffn_down.weight", f, d, &l->w[ROLE_FFN_DOWN]);
-	return rc;
-}
-
-int build_ffn(struct build *b, uint32_t i)
-{
-	int rc;
-
-	if (!b->info->experts)
-		return build_dense(b, i);
-	rc = build_matrix(b, i, "ffn_gate_inp.weight", b->m->n_embd, b->m->n_expert,
-			  &b->m->layers[i].w[ROLE_ROUTER]);
-	if (!rc)
-		rc = build_experts(b, i);
-	if (!rc && b->info->shared)
-		rc = build_shared(b, i);
-	return rc;
 }

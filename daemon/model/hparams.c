@@ -13,11 +13,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "model/arch/arch.h"
 #include "model/model_impl.h"
 
 char *build_key(const struct build *b, char buf[BUILD_KEY_BYTES], const char *suffix)
 {
-	snprintf(buf, BUILD_KEY_BYTES, "%s.%s", b->info->name, suffix);
+	snprintf(buf, BUILD_KEY_BYTES, "%s.%s", b->arch->name, suffix);
 	return buf;
 }
 
@@ -29,7 +30,7 @@ int build_bad_key(const struct build *b, const char *suffix, const char *fmt, ..
 	va_start(ap, fmt);
 	vsnprintf(reason, sizeof(reason), fmt, ap);
 	va_end(ap);
-	return err_set(b->err, -EINVAL, "%s: key %s.%s: %s", gguf_label(b->g, 0), b->info->name,
+	return err_set(b->err, -EINVAL, "%s: key %s.%s: %s", gguf_label(b->g, 0), b->arch->name,
 		       suffix, reason);
 }
 
@@ -82,6 +83,24 @@ static int optional_bool(struct build *b, const char *suffix, bool *ret)
 	return rc == -ENOENT ? 0 : rc;
 }
 
+/* The width of the dense layers, where there are any. */
+static int read_dense_width(struct build *b)
+{
+	bool moe = arch_has(b->arch, ROLE_ROUTER);
+	int rc = 0;
+
+	if (moe)
+		rc = optional_u32(b, "leading_dense_block_count", 0, b->m->n_layers - 1,
+				  &b->n_dense_lead);
+	if (rc || (moe && !b->n_dense_lead))
+		return rc;
+	if (!arch_has(b->arch, ROLE_FFN_GATE))
+		return build_bad_key(b, "leading_dense_block_count",
+				     "%s has no dense layers before those with experts",
+				     b->arch->name);
+	return need_u32(b, "feed_forward_length", 1, MODEL_MAX_DIM, &b->m->n_ff);
+}
+
 static int read_sizes(struct build *b)
 {
 	struct model *m = b->m;
@@ -101,8 +120,8 @@ static int read_sizes(struct build *b)
 	rc = need_u32(b, "embedding_length", 1, MODEL_MAX_DIM, &m->n_embd);
 	if (!rc)
 		rc = need_u32(b, "context_length", 1, INT32_MAX, &m->n_ctx_train);
-	if (!rc && !b->info->experts)
-		rc = need_u32(b, "feed_forward_length", 1, MODEL_MAX_DIM, &m->n_ff);
+	if (!rc)
+		rc = read_dense_width(b);
 	m->rms_eps = 0;
 	if (!rc)
 		rc = optional_f32(b, "attention.layer_norm_rms_epsilon", &m->rms_eps);
@@ -114,37 +133,39 @@ static int read_sizes(struct build *b)
 
 static int read_heads(struct build *b)
 {
-	struct model *m = b->m;
-	uint32_t value_dim;
+	struct attention_spec *a = &b->m->attention;
+	uint32_t n_embd = b->m->n_embd, value_dim;
 	int rc;
 
-	rc = build_head_count(b, "attention.head_count", &m->n_head);
-	m->n_head_kv = m->n_head;
+	a->gated = b->arch->gated;
+	a->qk_norm = b->arch->qk_norm;
+	rc = build_head_count(b, "attention.head_count", &a->n_head);
+	a->n_head_kv = a->n_head;
 	if (!rc)
-		rc = build_head_count(b, "attention.head_count_kv", &m->n_head_kv);
+		rc = build_head_count(b, "attention.head_count_kv", &a->n_head_kv);
 	if (rc)
 		return rc;
-	if (!m->n_head)
+	if (!a->n_head)
 		return build_bad_key(b, "attention.head_count", "it is missing");
-	if (m->n_head % m->n_head_kv)
+	if (a->n_head % a->n_head_kv)
 		return build_bad_key(b, "attention.head_count_kv", "%u does not divide %u heads",
-				     m->n_head_kv, m->n_head);
-	m->head_dim = m->n_embd % m->n_head ? 0 : m->n_embd / m->n_head;
-	rc = optional_u32(b, "attention.key_length", 1, MODEL_MAX_HEADDIM, &m->head_dim);
+				     a->n_head_kv, a->n_head);
+	a->head_dim = n_embd % a->n_head ? 0 : n_embd / a->n_head;
+	rc = optional_u32(b, "attention.key_length", 1, MODEL_MAX_HEADDIM, &a->head_dim);
 	if (rc)
 		return rc;
-	if (m->head_dim == 0 || m->head_dim > MODEL_MAX_HEADDIM)
+	if (a->head_dim == 0 || a->head_dim > MODEL_MAX_HEADDIM)
 		return build_bad_key(b, "attention.key_length",
-				     "it is missing and %u / %u heads is no head size", m->n_embd,
-				     m->n_head);
-	value_dim = m->head_dim;
+				     "it is missing and %u / %u heads is no head size", n_embd,
+				     a->n_head);
+	value_dim = a->head_dim;
 	rc = optional_u32(b, "attention.value_length", 1, MODEL_MAX_HEADDIM, &value_dim);
-	if (!rc && value_dim != m->head_dim)
+	if (!rc && value_dim != a->head_dim)
 		rc = build_bad_key(b, "attention.value_length",
 				   "%u differs from the key length %u, which is not supported",
-				   value_dim, m->head_dim);
-	m->attn_scale = 1.0f / sqrtf((float)m->head_dim);
-	return rc ? rc : optional_f32(b, "attention.scale", &m->attn_scale);
+				   value_dim, a->head_dim);
+	a->scale = 1.0f / sqrtf((float)a->head_dim);
+	return rc ? rc : optional_f32(b, "attention.scale", &a->scale);
 }
 
 /* Linear scaling only; a file that names none but has a factor means linear. */
@@ -157,7 +178,7 @@ static int read_rope_scaling(struct build *b)
 
 	if (rc && rc != -ENOENT)
 		return rc;
-	b->m->rope_scale = 1;
+	b->m->attention.rope.scale = 1;
 	if ((type.len == 4 && !memcmp(type.data, "none", 4)) ||
 	    (type.len == 7 && !memcmp(type.data, "default", 7)))
 		return 0;
@@ -171,7 +192,7 @@ static int read_rope_scaling(struct build *b)
 	if (!rc && attn_factor != 1)
 		rc = build_bad_key(b, "rope.scaling.attn_factor", "%g is not supported (1 is)",
 				   (double)attn_factor);
-	b->m->rope_scale = 1 / factor;
+	b->m->attention.rope.scale = 1 / factor;
 	return rc;
 }
 
@@ -195,31 +216,31 @@ static int check_rope_sections(struct build *b, const char *suffix)
 	for (uint64_t i = 0; i < n; i++) {
 		if (type == GGUF_BOOL || gguf_array_i64(b->g, key, i, &section))
 			return build_bad_key(b, suffix, "an array of integers is expected");
-		if (section < 0 || section > b->m->n_rot / 2)
+		if (section < 0 || section > b->m->attention.rope.n_rot / 2)
 			return build_bad_key(b, suffix, "section %lld of %u pairs",
-					     (long long)section, b->m->n_rot / 2);
+					     (long long)section, b->m->attention.rope.n_rot / 2);
 		sum += section;
 	}
-	if (sum > b->m->n_rot / 2)
+	if (sum > b->m->attention.rope.n_rot / 2)
 		return build_bad_key(b, suffix, "its sum %lld is more than the %u rotated pairs",
-				     (long long)sum, b->m->n_rot / 2);
+				     (long long)sum, b->m->attention.rope.n_rot / 2);
 	return 0;
 }
 
 static int read_rope(struct build *b)
 {
-	struct model *m = b->m;
+	struct attention_spec *a = &b->m->attention;
 	int rc;
 
-	m->n_rot = m->head_dim;
-	m->rope_base = 10000;
-	rc = optional_u32(b, "rope.dimension_count", 2, MODEL_MAX_HEADDIM, &m->n_rot);
+	a->rope = (struct rope_spec){ .kind = b->arch->rope, .n_rot = a->head_dim, .base = 10000 };
+	rc = optional_u32(b, "rope.dimension_count", 2, MODEL_MAX_HEADDIM, &a->rope.n_rot);
 	if (rc)
 		return rc;
-	if (m->n_rot % 2 || m->n_rot > m->head_dim)
+	if (a->rope.n_rot % 2 || a->rope.n_rot > a->head_dim)
 		return build_bad_key(b, "rope.dimension_count",
-				     "%u is odd or more than the head's %u", m->n_rot, m->head_dim);
-	rc = optional_f32(b, "rope.freq_base", &m->rope_base);
+				     "%u is odd or more than the head's %u", a->rope.n_rot,
+				     a->head_dim);
+	rc = optional_f32(b, "rope.freq_base", &a->rope.base);
 	if (!rc)
 		rc = read_rope_scaling(b);
 	if (!rc)
@@ -255,21 +276,21 @@ static int read_deltanet(struct build *b)
 	if (inner != (uint64_t)m->ssm_v_heads * m->ssm_head_dim)
 		return build_bad_key(b, "ssm.inner_size", "%u is not %u value heads of %u", inner,
 				     m->ssm_v_heads, m->ssm_head_dim);
-	m->ssm_v_tiled = b->info->v_tiled;
+	m->ssm_v_tiled = b->arch->v_tiled;
 	return optional_bool(b, "ssm.v_head_reordered", &m->ssm_v_tiled);
 }
 
-/* What the router may do, beyond softmax over all experts and top-k. */
+/* What the router does where it differs from the family's usual way. */
 static int read_router(struct build *b)
 {
-	struct model *m = b->m;
-	uint32_t gating = 1, groups = 0, lead = 0;
+	struct router_spec *r = &b->m->router;
+	uint32_t gating, groups = 0;
 	char key[BUILD_KEY_BYTES];
 	float scale = 0;
 	int rc;
 
-	m->router_renorm = true;
-	m->router_scale = 1;
+	*r = b->arch->router;
+	gating = r->gating;
 	rc = optional_u32(b, "expert_gating_func", 0, UINT32_MAX, &gating);
 	if (!rc && gating > 1)
 		rc = build_bad_key(b, "expert_gating_func",
@@ -279,14 +300,9 @@ static int read_router(struct build *b)
 	if (!rc && groups > 1)
 		rc = build_bad_key(b, "expert_group_count", "groups of experts are not supported");
 	if (!rc)
-		rc = optional_u32(b, "leading_dense_block_count", 0, UINT32_MAX, &lead);
-	if (!rc && lead)
-		rc = build_bad_key(b, "leading_dense_block_count",
-				   "dense layers before the experts are not supported");
+		rc = optional_bool(b, "norm_top_k_prob", &r->renorm); /* Ollama's name */
 	if (!rc)
-		rc = optional_bool(b, "norm_top_k_prob", &m->router_renorm); /* Ollama's name */
-	if (!rc)
-		rc = optional_bool(b, "expert_weights_norm", &m->router_renorm);
+		rc = optional_bool(b, "expert_weights_norm", &r->renorm);
 	if (rc)
 		return rc;
 	rc = gguf_f32(b->g, build_key(b, key, "expert_weights_scale"), &scale, b->err);
@@ -295,7 +311,7 @@ static int read_router(struct build *b)
 	if (scale < 0)
 		return build_bad_key(b, "expert_weights_scale", "%g is negative", (double)scale);
 	if (scale > 0) /* writers put 0 for none */
-		m->router_scale = scale;
+		r->scale = scale;
 	return 0;
 }
 
@@ -304,7 +320,7 @@ static int read_experts(struct build *b)
 	struct model *m = b->m;
 	int rc;
 
-	if (!b->info->experts) {
+	if (!arch_has(b->arch, ROLE_ROUTER)) {
 		uint32_t none = 0;
 
 		rc = optional_u32(b, "expert_count", 0, UINT32_MAX, &none);
@@ -320,7 +336,7 @@ static int read_experts(struct build *b)
 		rc = need_u32(b, "expert_feed_forward_length", 1, MODEL_MAX_DIM, &m->n_ff_expert);
 	if (rc)
 		return rc;
-	if (b->info->shared) {
+	if (arch_has(b->arch, ROLE_SHARED_GATE)) {
 		m->n_ff_shared = m->n_ff_expert;
 		rc = optional_u32(b, "expert_shared_feed_forward_length", 1, MODEL_MAX_DIM,
 				  &m->n_ff_shared);
@@ -336,7 +352,7 @@ int build_hparams(struct build *b)
 		rc = read_heads(b);
 	if (!rc)
 		rc = read_rope(b);
-	if (!rc && b->info->hybrid)
+	if (!rc && arch_has(b->arch, ROLE_SSM_OUT))
 		rc = read_deltanet(b);
 	if (!rc)
 		rc = read_experts(b);

@@ -18,16 +18,8 @@
 
 #include "base/num.h"
 #include "model/gguf_impl.h"
+#include "model/arch/arch.h"
 #include "model/model_impl.h"
-
-static const struct arch_info archs[ARCH_NR] = {
-	[ARCH_QWEN35MOE] = { "qwen35moe", .hybrid = true, .experts = true, .shared = true,
-			     .v_tiled = true },
-	[ARCH_QWEN35] = { "qwen35", .hybrid = true, .v_tiled = true },
-	[ARCH_QWEN3MOE] = { "qwen3moe", .experts = true },
-	[ARCH_QWEN3NEXT] = { "qwen3next", .hybrid = true, .experts = true, .shared = true,
-			     .packed_ssm = true },
-};
 
 int build_bad_tensor(const struct build *b, const struct gguf_tensor *t, const char *fmt, ...)
 {
@@ -81,6 +73,7 @@ static int find_arch(struct build *b)
 {
 	struct gguf_str arch = { "", 0 }, type;
 	const char *file = gguf_label(b->g, 0);
+	char names[256];
 	int rc = gguf_str(b->g, "general.architecture", &arch, b->err);
 
 	if (rc)
@@ -89,18 +82,14 @@ static int find_arch(struct build *b)
 	if (!gguf_str(b->g, "general.type", &type, NULL) && !equals(type, "model"))
 		return err_set(b->err, -EINVAL, "%s: key general.type: \"%.*s\" is not a model",
 			       file, (int)(type.len < 32 ? type.len : 32), type.data);
-	for (unsigned i = 0; i < ARCH_NR; i++)
-		if (equals(arch, archs[i].name)) {
-			b->m->arch = i;
-			b->m->arch_name = archs[i].name;
-			b->info = &archs[i];
-			return 0;
-		}
-	return err_set(
-		b->err, -EINVAL,
-		"%s: key general.architecture: \"%.*s\" is not supported (qwen35moe, qwen35, "
-		"qwen3moe and qwen3next are)",
-		file, (int)(arch.len < 32 ? arch.len : 32), arch.data);
+	b->arch = arch_find(arch);
+	if (!b->arch)
+		return err_set(b->err, -EINVAL,
+			       "%s: key general.architecture: \"%.*s\" is not supported (%s are)",
+			       file, (int)(arch.len < 32 ? arch.len : 32), arch.data,
+			       arch_names(names, sizeof(names)));
+	b->m->arch_name = b->arch->name;
+	return 0;
 }
 
 /* general.name, or the file's own; what cannot be printed would break lines of logs: '?'. */
@@ -150,25 +139,6 @@ static int read_vocab(struct build *b)
 			       "rows",
 			       gguf_label(b->g, 0), (unsigned long long)n, m->n_vocab);
 	return 0;
-}
-
-static int read_globals(struct build *b)
-{
-	struct model *m = b->m;
-	const struct gguf_tensor *t = NULL;
-	int rc = read_vocab(b);
-
-	if (!rc)
-		rc = build_matrix(b, GLOBAL_TENSOR, "token_embd.weight", m->n_embd, m->n_vocab,
-				  &m->w[ROLE_TOKEN_EMBD]);
-	if (!rc)
-		rc = build_matrix(b, GLOBAL_TENSOR, "output_norm.weight", m->n_embd, 1,
-				  &m->w[ROLE_OUTPUT_NORM]);
-	if (rc)
-		return rc;
-	t = build_find(b, GLOBAL_TENSOR, "output.weight");
-	return build_matrix(b, GLOBAL_TENSOR, t ? "output.weight" : "token_embd.weight", m->n_embd,
-			    m->n_vocab, &m->w[ROLE_OUTPUT]);
 }
 
 /*
@@ -238,7 +208,7 @@ static int check_leftovers(const struct build *b)
 			return build_bad_tensor(b, t,
 						"separate scales of a weight are not supported");
 		return build_bad_tensor(b, t, "not a part of %s that this version computes",
-					b->info->name);
+					b->arch->name);
 	}
 	return 0;
 }
@@ -290,17 +260,16 @@ static int build(struct build *b)
 	if (!rc)
 		rc = build_schedule(b);
 	if (!rc)
-		rc = read_globals(b);
+		rc = read_vocab(b);
+	if (!rc)
+		rc = build_globals(b);
 	if (rc)
 		return rc;
 	m->layers = calloc(m->n_layers, sizeof(*m->layers));
 	if (!m->layers)
 		return err_set(b->err, -ENOMEM, "out of memory");
-	for (uint32_t i = 0; i < m->n_layers && !rc; i++) {
-		rc = build_mixer(b, i);
-		if (!rc)
-			rc = build_ffn(b, i);
-	}
+	for (uint32_t i = 0; i < m->n_layers && !rc; i++)
+		rc = build_layer(b, i);
 	if (!rc)
 		rc = check_leftovers(b);
 	if (!rc)

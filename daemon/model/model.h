@@ -8,7 +8,7 @@
  * any thread may read it. The file is untrusted: every number here has been checked against the
  * file's size and against the other numbers, so the engine may index with them.
  *
- * Supported: qwen35moe, qwen35, qwen3moe, qwen3next (docs/models.md section 2).
+ * What is supported is the table of model/arch (docs/models.md section 2).
  */
 #ifndef SLUICE_MODEL_MODEL_H
 #define SLUICE_MODEL_MODEL_H
@@ -21,8 +21,8 @@
 
 struct gguf;
 
-enum arch { ARCH_QWEN35MOE, ARCH_QWEN35, ARCH_QWEN3MOE, ARCH_QWEN3NEXT, ARCH_NR };
-enum mixer_kind { MIXER_ATTENTION, MIXER_DELTANET };
+/* What computes a part of a layer: one file of engine/block each. */
+enum block_kind { BLOCK_ATTENTION, BLOCK_DELTANET, BLOCK_DENSE, BLOCK_MOE, BLOCK_NR };
 
 /* Consecutive whole rows in one file. */
 struct weight_run {
@@ -72,16 +72,63 @@ struct expert_layout {
 	uint64_t bytes; /* of one expert: sum of the parts */
 };
 
-struct layer {
-	enum mixer_kind mixer;
-	bool q_gated; /* attention: each head's query rows are followed by gate rows */
-	struct expert_layout experts; /* n_parts > 0: mixture of experts, else the dense triple */
-	struct weight w[ROLE_NR];     /* dense weights; those the layer does not have: n_runs 0 */
+/* Rotary position embedding of one kind of attention layer; n_rot 0: none. */
+enum rope_kind { ROPE_NEOX, ROPE_PAIRS }; /* pairs (j, j + n_rot/2), or neighbours (2j, 2j + 1) */
+
+struct rope_spec {
+	enum rope_kind kind;
+	uint32_t n_rot; /* rotated dimensions, the first of a head */
+	float base;
+	float scale; /* position factor: 1, or 1/factor for linear scaling */
 };
 
+/* RMS norm of queries and keys: each head by itself, or the whole row before it is cut in heads. */
+enum qk_norm { QK_NORM_NONE, QK_NORM_HEAD, QK_NORM_ROW };
+
+struct attention_spec {
+	uint32_t n_head, n_head_kv;
+	uint32_t head_dim; /* of queries and keys; of values too */
+	float scale;	   /* of the scores: 1/sqrt(head_dim) unless the file says otherwise */
+	enum qk_norm qk_norm;
+	bool gated; /* each head's query rows are followed by as many gate rows */
+	struct rope_spec rope;
+};
+
+/* Numbered as the key expert_gating_func has them. */
+enum gating { GATING_SOFTMAX = 1 };
+
+struct router_spec {
+	enum gating gating;
+	bool renorm; /* weights of the chosen divided by their sum */
+	float scale; /* factor after that */
+};
+
+/* One block of a layer: x += block(norm(x)). */
+struct layer_block {
+	enum block_kind kind;
+	enum role norm; /* of its input */
+};
+
+#define LAYER_MAX_BLOCKS 3
+
+struct layer {
+	uint32_t n_blocks;
+	struct layer_block blocks[LAYER_MAX_BLOCKS]; /* in order of computation */
+	struct attention_spec attention;	     /* of BLOCK_ATTENTION */
+	struct expert_layout experts;		     /* of BLOCK_MOE, else n_parts is 0 */
+	struct weight w[ROLE_NR];		     /* dense; what the layer lacks: n_runs 0 */
+};
+
+static inline bool layer_has(const struct layer *l, enum block_kind kind)
+{
+	for (uint32_t i = 0; i < l->n_blocks; i++)
+		if (l->blocks[i].kind == kind)
+			return true;
+	return false;
+}
+
 struct model {
-	struct gguf *gguf; /* owned; keeps the files open (see gguf.h) */
-	enum arch arch;
+	struct gguf *gguf;     /* owned; keeps the files open (see gguf.h) */
 	const char *arch_name; /* "qwen35moe" */
 	const char *name;      /* general.name, or the file's base name */
 
@@ -91,12 +138,7 @@ struct model {
 	uint32_t n_ctx_train;
 	float rms_eps;
 
-	/* attention */
-	uint32_t n_head, n_head_kv, head_dim; /* key length == value length, else refused */
-	uint32_t n_rot;			      /* rotated dims, NeoX pairs (j, j + n_rot/2) */
-	float rope_base;
-	float rope_scale; /* position factor: 1, or 1/factor for linear scaling */
-	float attn_scale; /* 1/sqrt(head_dim) unless the file says otherwise */
+	struct attention_spec attention; /* as the keys say; a layer may differ */
 
 	/* gated DeltaNet */
 	uint32_t ssm_k_heads, ssm_v_heads, ssm_head_dim, ssm_conv_kernel;
@@ -105,8 +147,7 @@ struct model {
 	/* experts */
 	uint32_t n_expert, n_expert_used, n_ff_expert, n_ff_shared; /* 0 for dense models */
 	uint32_t n_ff;						    /* dense FFN width */
-	bool router_renorm; /* weights of the chosen divided by their sum */
-	float router_scale; /* factor after that, 1 for these families */
+	struct router_spec router;
 
 	struct weight w[ROLE_NR]; /* those outside the layers (OWNER_MODEL) */
 	struct layer *layers;	  /* n_layers */

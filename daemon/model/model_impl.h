@@ -4,8 +4,8 @@
  * it.
  *
  * model.c opens, sums and tears down; hparams.c and schedule.c read keys; weight.c turns tensors
- * into places of rows; mixers.c and experts.c know the tensors of a layer. A struct build lives
- * only during model_open(), owned by its thread.
+ * into places of rows; layers.c and experts.c fill a layer by its family's table (arch/). A struct
+ * build lives only during model_open(), owned by its thread.
  */
 #ifndef SLUICE_MODEL_MODEL_IMPL_H
 #define SLUICE_MODEL_MODEL_IMPL_H
@@ -22,24 +22,17 @@
 #define BUILD_KEY_BYTES	  96
 #define GLOBAL_TENSOR	  UINT32_MAX /* instead of a layer: a tensor outside the blocks */
 
-/* What distinguishes the families, as a table row each (model.c). */
-struct arch_info {
-	const char *name;
-	bool hybrid;	 /* gated DeltaNet layers between attention layers, output gate */
-	bool experts;	 /* else a dense FFN */
-	bool shared;	 /* a shared expert beside them */
-	bool v_tiled;	 /* order of V heads where the file does not say */
-	bool packed_ssm; /* ssm_ba and ssm_in occur */
-};
+struct arch;
 
 struct build {
 	struct model *m;
 	const struct gguf *g;
-	const struct arch_info *info;
+	const struct arch *arch;
 	struct err *err;
-	uint32_t n_blocks; /* main layers and MTP blocks */
-	bool *recurrent;   /* per main layer */
-	bool *used;	   /* per tensor of the file */
+	uint32_t n_blocks;     /* main layers and MTP blocks */
+	uint32_t n_dense_lead; /* layers without experts before those with them */
+	bool *recurrent;       /* per main layer */
+	bool *used;	       /* per tensor of the file */
 };
 
 /* hparams.c: everything that keys say but the schedule. 0 or -errno and a sentence. */
@@ -53,10 +46,11 @@ int build_head_count(struct build *b, const char *suffix, uint32_t *ret);
 /* "<arch>.<suffix>" in @buf, which is returned. */
 char *build_key(const struct build *b, char buf[BUILD_KEY_BYTES], const char *suffix);
 
-/* mixers.c: attention or DeltaNet of layer @i with its norms. */
-int build_mixer(struct build *b, uint32_t i);
-/* experts.c: FFN of layer @i: router, experts and shared expert, or the dense triple. */
-int build_ffn(struct build *b, uint32_t i);
+/* layers.c: the blocks and weights of layer @i; the weights outside the layers. */
+int build_layer(struct build *b, uint32_t i);
+int build_globals(struct build *b);
+/* experts.c: where the bytes of the experts of layer @i are. */
+int build_experts(struct build *b, uint32_t i);
 
 /* "<file>: key <arch>.<suffix>: <reason>"; returns -EINVAL. */
 int build_bad_key(const struct build *b, const char *suffix, const char *fmt, ...)

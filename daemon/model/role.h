@@ -11,54 +11,64 @@
 #define SLUICE_MODEL_ROLE_H
 
 /*
- * X(role, kind, owner, name). Kind: MATRIX is multiplied from the bytes of the file, FLOATS is
- * widened to float when it is loaded. Owner: the block that computes with it (engine/block), LAYER
- * for the norms between blocks, MODEL for what stands outside the layers. Name: the tensor's usual
- * one in a file, after "blk.N." for a layer; a family may look for others first.
+ * X(role, kind, owner, name, n_in, n_out). Kind: MATRIX is multiplied from the bytes of the file,
+ * FLOATS is widened to float when it is loaded. Owner: the block that computes with it
+ * (engine/block), LAYER for the norms between blocks, MODEL for what stands outside the layers.
+ * Name: the tensor's usual one in a file, after "blk.N." for a layer; a family may name it
+ * differently (model/arch). n_in, n_out: its shape in the names of enum role_dim.
  */
 #define WEIGHT_ROLES(X)                                                                              \
-	/* model: {d, vocabulary}, {d}, {d, vocabulary} (tied: the rows of the first) */             \
-	X(TOKEN_EMBD, MATRIX, MODEL, "token_embd.weight")                                            \
-	X(OUTPUT_NORM, FLOATS, MODEL, "output_norm.weight")                                          \
-	X(OUTPUT, MATRIX, MODEL, "output.weight")                                                    \
-	/* {d} each: before the mixer, before the feed-forward part */                               \
-	X(ATTN_NORM, FLOATS, LAYER, "attn_norm.weight")                                              \
-	X(FFN_NORM, FLOATS, LAYER, "ffn_norm.weight")                                                \
-	/* attention: n_head * head_dim rows of Q, gated twice that: per head first its query      \
-	 * rows, then its gate rows; norms {head_dim} */ \
-	X(WQ, MATRIX, ATTENTION, "attn_q.weight")                                                    \
-	X(WK, MATRIX, ATTENTION, "attn_k.weight")                                                    \
-	X(WV, MATRIX, ATTENTION, "attn_v.weight")                                                    \
-	X(WO, MATRIX, ATTENTION, "attn_output.weight")                                               \
-	X(Q_NORM, FLOATS, ATTENTION, "attn_q_norm.weight")                                           \
-	X(K_NORM, FLOATS, ATTENTION, "attn_k_norm.weight")                                           \
-	/* gated DeltaNet, Cd = 2 * Hk * D + Hv * D channels: q, k, v rows {d, Cd}; {d, Hv * D};   \
-	 * row c holds the taps of channel c, oldest first {kernel, Cd}; {Hv}; {Hv}, already       \
-	 * -exp(A_log); {d, Hv} twice; {D}; {Hv * D, d} */ \
-	X(SSM_QKV, MATRIX, DELTANET, "attn_qkv.weight")                                              \
-	X(SSM_Z, MATRIX, DELTANET, "attn_gate.weight")                                               \
-	X(SSM_CONV, FLOATS, DELTANET, "ssm_conv1d.weight")                                           \
-	X(SSM_DT, FLOATS, DELTANET, "ssm_dt.bias")                                                   \
-	X(SSM_A, FLOATS, DELTANET, "ssm_a")                                                          \
-	X(SSM_BETA, MATRIX, DELTANET, "ssm_beta.weight")                                             \
-	X(SSM_ALPHA, MATRIX, DELTANET, "ssm_alpha.weight")                                           \
-	X(SSM_NORM, FLOATS, DELTANET, "ssm_norm.weight")                                             \
-	X(SSM_OUT, MATRIX, DELTANET, "ssm_out.weight")                                               \
-	/* dense feed-forward part: {d, F}, {d, F}, {F, d} */                                        \
-	X(FFN_GATE, MATRIX, DENSE, "ffn_gate.weight")                                                \
-	X(FFN_UP, MATRIX, DENSE, "ffn_up.weight")                                                    \
-	X(FFN_DOWN, MATRIX, DENSE, "ffn_down.weight")                                                \
-	/* mixture of experts: {d, n_expert}; the shared expert's scalar gate {d} and its triple   \
-	 * {d, Fs}, {d, Fs}, {Fs, d} */ \
-	X(ROUTER, MATRIX, MOE, "ffn_gate_inp.weight")                                                \
-	X(SHARED_GATE_INP, FLOATS, MOE, "ffn_gate_inp_shexp.weight")                                 \
-	X(SHARED_GATE, MATRIX, MOE, "ffn_gate_shexp.weight")                                         \
-	X(SHARED_UP, MATRIX, MOE, "ffn_up_shexp.weight")                                             \
-	X(SHARED_DOWN, MATRIX, MOE, "ffn_down_shexp.weight")
+	/* tied: OUTPUT is the rows of TOKEN_EMBD */                                                 \
+	X(TOKEN_EMBD, MATRIX, MODEL, "token_embd.weight", EMBD, VOCAB)                               \
+	X(OUTPUT_NORM, FLOATS, MODEL, "output_norm.weight", EMBD, ONE)                               \
+	X(OUTPUT, MATRIX, MODEL, "output.weight", EMBD, VOCAB)                                       \
+	/* before the mixer, before the feed-forward part */                                         \
+	X(ATTN_NORM, FLOATS, LAYER, "attn_norm.weight", EMBD, ONE)                                   \
+	X(FFN_NORM, FLOATS, LAYER, "ffn_norm.weight", EMBD, ONE)                                     \
+	/* WQ gated: per head first its query rows, then its gate rows */                            \
+	X(WQ, MATRIX, ATTENTION, "attn_q.weight", EMBD, Q_ROWS)                                      \
+	X(WK, MATRIX, ATTENTION, "attn_k.weight", EMBD, KV_ROWS)                                     \
+	X(WV, MATRIX, ATTENTION, "attn_v.weight", EMBD, KV_ROWS)                                     \
+	X(WO, MATRIX, ATTENTION, "attn_output.weight", HEADS_OUT, EMBD)                              \
+	X(Q_NORM, FLOATS, ATTENTION, "attn_q_norm.weight", Q_NORM, ONE)                              \
+	X(K_NORM, FLOATS, ATTENTION, "attn_k_norm.weight", K_NORM, ONE)                              \
+	/* SSM_QKV: q, k, v rows. SSM_CONV: row c holds the taps of channel c, oldest first.       \
+	 * SSM_A: already -exp(A_log). */ \
+	X(SSM_QKV, MATRIX, DELTANET, "attn_qkv.weight", EMBD, CHANNELS)                              \
+	X(SSM_Z, MATRIX, DELTANET, "attn_gate.weight", EMBD, VALUES)                                 \
+	X(SSM_CONV, FLOATS, DELTANET, "ssm_conv1d.weight", TAPS, CHANNELS)                           \
+	X(SSM_DT, FLOATS, DELTANET, "ssm_dt.bias", V_HEADS, ONE)                                     \
+	X(SSM_A, FLOATS, DELTANET, "ssm_a", V_HEADS, ONE)                                            \
+	X(SSM_BETA, MATRIX, DELTANET, "ssm_beta.weight", EMBD, V_HEADS)                              \
+	X(SSM_ALPHA, MATRIX, DELTANET, "ssm_alpha.weight", EMBD, V_HEADS)                            \
+	X(SSM_NORM, FLOATS, DELTANET, "ssm_norm.weight", STATE, ONE)                                 \
+	X(SSM_OUT, MATRIX, DELTANET, "ssm_out.weight", VALUES, EMBD)                                 \
+	X(FFN_GATE, MATRIX, DENSE, "ffn_gate.weight", EMBD, FF)                                      \
+	X(FFN_UP, MATRIX, DENSE, "ffn_up.weight", EMBD, FF)                                          \
+	X(FFN_DOWN, MATRIX, DENSE, "ffn_down.weight", FF, EMBD)                                      \
+	/* SHARED_GATE_INP: scalar gate of the shared expert */                                      \
+	X(ROUTER, MATRIX, MOE, "ffn_gate_inp.weight", EMBD, EXPERTS)                                 \
+	X(SHARED_GATE_INP, FLOATS, MOE, "ffn_gate_inp_shexp.weight", EMBD, ONE)                      \
+	X(SHARED_GATE, MATRIX, MOE, "ffn_gate_shexp.weight", EMBD, FF_SHARED)                        \
+	X(SHARED_UP, MATRIX, MOE, "ffn_up_shexp.weight", EMBD, FF_SHARED)                            \
+	X(SHARED_DOWN, MATRIX, MOE, "ffn_down_shexp.weight", FF_SHARED, EMBD)
 
-#define ROLE_ENUM(role, kind, owner, name) ROLE_##role,
+/* Sizes of a model or layer that shapes are made of; see role_dim() in model/layers.c. */
+/* clang-format off */
+#define ROLE_DIMS(X) \
+	X(ONE) X(EMBD) X(VOCAB) \
+	X(Q_ROWS) X(KV_ROWS) X(HEADS_OUT) X(Q_NORM) X(K_NORM) \
+	X(CHANNELS) X(VALUES) X(TAPS) X(V_HEADS) X(STATE) \
+	X(FF) X(EXPERTS) X(FF_SHARED)
+/* clang-format on */
+
+#define ROLE_ENUM(role, ...) ROLE_##role,
 enum role { WEIGHT_ROLES(ROLE_ENUM) ROLE_NR };
 #undef ROLE_ENUM
+
+#define DIM_ENUM(dim) DIM_##dim,
+enum role_dim { ROLE_DIMS(DIM_ENUM) DIM_NR };
+#undef DIM_ENUM
 
 enum role_kind { ROLE_MATRIX, ROLE_FLOATS };
 enum role_owner {
@@ -74,6 +84,7 @@ struct role_info {
 	enum role_kind kind;
 	enum role_owner owner;
 	const char *name;
+	enum role_dim n_in, n_out;
 };
 
 /* By role; constant. */

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "model/arch/arch.h"
 #include "model/model_impl.h"
 
 /* Number of elements of an array key that must have one per layer; 0 where it is missing. */
@@ -47,7 +48,7 @@ static int common_count(struct build *b, const char *suffix, uint32_t *ret)
 		if (v < 0 || v > MODEL_MAX_HEADS)
 			return build_bad_key(b, suffix, "%lld heads in layer %llu", (long long)v,
 					     (unsigned long long)i);
-		if (v == 0 && !b->info->hybrid)
+		if (v == 0 && !arch_has(b->arch, ROLE_SSM_OUT))
 			return build_bad_key(b, suffix, "layer %llu has no heads",
 					     (unsigned long long)i);
 		if (v && heads && v != heads)
@@ -156,7 +157,7 @@ int build_schedule(struct build *b)
 	b->recurrent = calloc(b->m->n_layers, sizeof(*b->recurrent));
 	if (!b->recurrent)
 		return err_set(b->err, -ENOMEM, "out of memory");
-	if (!b->info->hybrid)
+	if (!arch_has(b->arch, ROLE_SSM_OUT))
 		return 0;
 	by_flag = schedule_from_array(b, "attention.recurrent_layers", false, false);
 	if (by_flag < 0)

@@ -339,7 +339,8 @@ value("used-more", "expert_used_count: 9 is not between 1 and 8", "A.expert_used
 value("expert-width", "ffn_gate_exps.weight: its shape is", "A.expert_feed_forward_length", U32, 512)
 value("router-sigmoid", "router function 2 is not supported", "A.expert_gating_func", U32, 2)
 value("expert-groups", "groups of experts are not supported", "A.expert_group_count", U32, 4)
-value("dense-first", "dense layers before the experts", "A.leading_dense_block_count", U32, 1)
+value("dense-first", "leading_dense_block_count: qwen3moe has no dense layers", "A.leading_dense_block_count", U32, 1)
+value("dense-all", "leading_dense_block_count: 3 is not between 0 and 2", "A.leading_dense_block_count", U32, 3)
 value("tokens-more", "the embedding has 2048 rows", "tokenizer.ggml.tokens", ARRAY, (STRING, ["x"] * 2049))
 value("vocab-size-more", "vocab_size: 4096 ids", "A.vocab_size", U32, 4096)
 

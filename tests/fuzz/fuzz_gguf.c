@@ -90,7 +90,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		check_container(g);
 		gguf_destroy(g);
 		if (!model_open(path, &m, &err)) {
-			assert(m->n_layers && m->n_head && m->n_head_kv && m->n_vocab);
+			assert(m->n_layers && m->attention.n_head && m->attention.n_head_kv &&
+			       m->n_vocab);
 			check_weight(m, &m->w[ROLE_OUTPUT]);
 			for (uint32_t i = 0; i < m->n_layers; i++)
 				check_layer(m, &m->layers[i]);

@@ -222,7 +222,7 @@ int delta_fixture_make(const char *path, const uint32_t *tokens, size_t n,
 		fprintf(stderr, "%s\n", err.text);
 		return rc;
 	}
-	if (k.m->layers[0].mixer != MIXER_DELTANET || k.m->ssm_conv_kernel != TAPS) {
+	if (!layer_has(&k.m->layers[0], BLOCK_DELTANET) || k.m->ssm_conv_kernel != TAPS) {
 		fprintf(stderr, "%s: layer 0 is not gated DeltaNet\n", path);
 		model_destroy(k.m);
 		return -EINVAL;

@@ -109,16 +109,18 @@ struct rig {
 		output_norm.load(m, m->w[ROLE_OUTPUT_NORM]);
 		output.load(m, m->w[ROLE_OUTPUT]);
 		layers.resize(m->n_layers);
-		const kv_pages shuffled(kv, m->n_head_kv, m->head_dim, 1, positions);
+		const kv_pages shuffled(kv, m->attention.n_head_kv, m->attention.head_dim, 1,
+					positions);
 		table.reset(new device_array<uint32_t>(shuffled.table));
 		zero.reset(new device_array<uint32_t>(std::vector<uint32_t>(positions, 0)));
 		pages = shuffled.stride;
 		for (uint32_t i = 0; i < m->n_layers; i++)
 			load_layer(m->layers[i], &layers[i], shuffled.pool);
 		std::vector<float> f;
-		for (uint32_t j = 0; j < m->n_rot / 2; j++)
-			f.push_back(
-				(float)(m->rope_scale * pow(m->rope_base, -2.0 * j / m->n_rot)));
+		for (uint32_t j = 0; j < m->attention.rope.n_rot / 2; j++)
+			f.push_back((float)(m->attention.rope.scale *
+					    pow(m->attention.rope.base,
+						-2.0 * j / m->attention.rope.n_rot)));
 		freq.reset(new device_array<float>(f));
 	}
 	~rig()
@@ -136,7 +138,7 @@ struct rig {
 		l->gate.load(m, from.w[ROLE_FFN_GATE]);
 		l->up.load(m, from.w[ROLE_FFN_UP]);
 		l->down.load(m, from.w[ROLE_FFN_DOWN]);
-		if (from.mixer == MIXER_ATTENTION) {
+		if (layer_has(&from, BLOCK_ATTENTION)) {
 			l->wq.load(m, from.w[ROLE_WQ]);
 			l->wk.load(m, from.w[ROLE_WK]);
 			l->wv.load(m, from.w[ROLE_WV]);
@@ -188,7 +190,8 @@ struct rig {
 	void attention(struct rig_layer &l, const struct rig_rows &x, size_t first, size_t tokens,
 		       device_array<float> &out)
 	{
-		const size_t dim = m->head_dim, heads = m->n_head, width = heads * dim;
+		const size_t dim = m->attention.head_dim, heads = m->attention.n_head,
+			     width = heads * dim;
 		const size_t step = l.wq.rows / heads, part = RIG_PART, len = first + tokens;
 		device_array<float> q(tokens * l.wq.rows), k(tokens * l.wk.rows);
 		device_array<float> v(tokens * l.wv.rows), turned(tokens * width);
@@ -217,12 +220,12 @@ struct rig {
 		a.seq = zero->p;
 		a.tokens = tokens;
 		a.heads = heads;
-		a.rot = m->n_rot;
+		a.rot = m->attention.rope.n_rot;
 		a.inv_freq = freq->p;
 		a.mscale = 1.0f;
-		a.scale = m->attn_scale;
+		a.scale = m->attention.scale;
 		a.q_out = turned.p;
-		a.kv = { kv_type, l.pool->p, table->p, pages, m->n_head_kv, dim };
+		a.kv = { kv_type, l.pool->p, table->p, pages, m->attention.n_head_kv, dim };
 		rig_ok("qkv", cuda_qkv_rope_store(NULL, &a));
 		b.kv = a.kv;
 		b.heads = heads;

@@ -167,7 +167,7 @@ static inline void rig_spmd(void *arg, unsigned tid)
 {
 	const struct mixer_args *a = arg;
 
-	if (a->layer->mixer == MIXER_ATTENTION)
+	if (layer_has(a->layer, BLOCK_ATTENTION))
 		attention_forward(a, tid);
 	else
 		deltanet_forward(a, tid);

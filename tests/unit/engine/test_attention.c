@@ -17,15 +17,18 @@ static void make_rig(struct rig *r, bool gated, uint32_t type, uint32_t n_rot)
 	rig_state = 7;
 	r->model.n_embd = EMBD;
 	r->model.rms_eps = 1e-6f;
-	r->model.n_head = HEADS;
-	r->model.n_head_kv = KV_HEADS;
-	r->model.head_dim = DIM;
-	r->model.n_rot = n_rot;
-	r->model.rope_base = 10000.0f;
-	r->model.rope_scale = 1.0f;
-	r->model.attn_scale = 0.125f;
-	r->layer.mixer = MIXER_ATTENTION;
-	r->layer.q_gated = gated;
+	r->model.attention = (struct attention_spec){
+		.n_head = HEADS,
+		.n_head_kv = KV_HEADS,
+		.head_dim = DIM,
+		.scale = 0.125f,
+		.qk_norm = QK_NORM_HEAD,
+		.gated = gated,
+		.rope = { .n_rot = n_rot, .base = 10000.0f, .scale = 1.0f },
+	};
+	r->layer.n_blocks = 1;
+	r->layer.blocks[0].kind = BLOCK_ATTENTION;
+	r->layer.attention = r->model.attention;
 	rig_matrix(r, ROLE_WQ, type, EMBD, dims * (gated ? 2 : 1), 0.3f);
 	rig_matrix(r, ROLE_WK, QUANT_F32, EMBD, dims_kv, 0.3f);
 	rig_matrix(r, ROLE_WV, QUANT_F32, EMBD, dims_kv, 0.3f);
@@ -46,10 +49,10 @@ static float *make_input(size_t n)
 
 static void reference_rope(const struct rig *r, double *x, uint32_t position)
 {
-	uint32_t half = r->model.n_rot / 2;
+	uint32_t half = r->layer.attention.rope.n_rot / 2;
 
 	for (uint32_t j = 0; j < half; j++) {
-		double angle = position * pow(10000.0, -2.0 * j / r->model.n_rot);
+		double angle = position * pow(10000.0, -2.0 * j / r->layer.attention.rope.n_rot);
 		double a = x[j], b = x[j + half];
 
 		x[j] = a * cos(angle) - b * sin(angle);
@@ -66,7 +69,7 @@ static void reference_head(const struct rig *r, const double *q, const double *g
 	for (uint32_t t = 0; t < n; t++) {
 		for (unsigned i = 0; i < DIM; i++)
 			p[t] += q[i] * k[t * KV_HEADS * DIM + i];
-		p[t] *= r->model.attn_scale;
+		p[t] *= r->layer.attention.scale;
 		max = fmax(max, p[t]);
 	}
 	for (uint32_t t = 0; t < n; t++)
@@ -83,7 +86,7 @@ static void reference_head(const struct rig *r, const double *q, const double *g
 
 static void reference(const struct rig *r, const float *x, uint32_t n, double *y)
 {
-	size_t dims_kv = KV_HEADS * DIM, stride = DIM * (r->layer.q_gated ? 2 : 1);
+	size_t dims_kv = KV_HEADS * DIM, stride = DIM * (r->layer.attention.gated ? 2 : 1);
 	double *k = calloc(n * dims_kv, sizeof(*k)), *v = calloc(n * dims_kv, sizeof(*v));
 	double in[EMBD], q[HEADS * DIM * 2], o[HEADS * DIM];
 
@@ -105,8 +108,8 @@ static void reference(const struct rig *r, const float *x, uint32_t n, double *y
 
 			rig_rmsnorm(query, layer_floats(&r->weights, ROLE_Q_NORM), DIM, 1e-6);
 			reference_rope(r, query, t);
-			reference_head(r, query, r->layer.q_gated ? query + DIM : NULL, k + kv,
-				       v + kv, t + 1, o + h * DIM);
+			reference_head(r, query, r->layer.attention.gated ? query + DIM : NULL,
+				       k + kv, v + kv, t + 1, o + h * DIM);
 		}
 		rig_product(&r->weights.w[ROLE_WO], o, y + t * EMBD);
 	}

@@ -30,7 +30,8 @@ static void make_rig(struct rig *r, bool tiled, uint32_t taps, uint32_t type)
 	r->model.ssm_head_dim = DIM;
 	r->model.ssm_conv_kernel = taps;
 	r->model.ssm_v_tiled = tiled;
-	r->layer.mixer = MIXER_DELTANET;
+	r->layer.n_blocks = 1;
+	r->layer.blocks[0].kind = BLOCK_DELTANET;
 	rig_matrix(r, ROLE_SSM_QKV, type, EMBD, CHANNELS, 0.3f);
 	rig_matrix(r, ROLE_SSM_Z, QUANT_F32, EMBD, VALUES, 0.3f);
 	rig_matrix(r, ROLE_SSM_BETA, QUANT_F32, EMBD, V_HEADS, 0.5f);

@@ -26,16 +26,17 @@ static struct model make_model(void)
 {
 	struct model m = { .n_layers = LAYERS,
 			   .layers = layers,
-			   .n_head = 4,
-			   .n_head_kv = KV_HEADS,
-			   .head_dim = DIM,
+			   .attention = { .n_head = 4, .n_head_kv = KV_HEADS, .head_dim = DIM },
 			   .ssm_k_heads = K_HEADS,
 			   .ssm_v_heads = V_HEADS,
 			   .ssm_head_dim = STATE_DIM,
 			   .ssm_conv_kernel = TAPS };
 
-	for (unsigned i = 0; i < LAYERS; i++)
-		layers[i].mixer = i % 2 ? MIXER_ATTENTION : MIXER_DELTANET;
+	for (unsigned i = 0; i < LAYERS; i++) {
+		layers[i].n_blocks = 1;
+		layers[i].blocks[0].kind = i % 2 ? BLOCK_ATTENTION : BLOCK_DELTANET;
+		layers[i].attention = m.attention;
+	}
 	return m;
 }
 
@@ -166,13 +167,13 @@ static void test_refusals(void **unused)
 	struct model m = make_model(), bad;
 
 	bad = m;
-	bad.head_dim = 80;
+	bad.attention.head_dim = 80;
 	refuse(&bad, 64, KV_Q8_0, -ENOTSUP, "q8_0 needs attention heads of a multiple of 32");
 	assert_true(seq_pool_bytes(&bad, 2, 64, KV_F16) > 0);
-	bad.head_dim = 2048;
+	bad.attention.head_dim = 2048;
 	refuse(&bad, 64, KV_F16, -ENOTSUP, "up to 1024");
 	bad = m;
-	bad.n_head = 5;
+	bad.attention.n_head = 5;
 	refuse(&bad, 64, KV_F16, -ENOTSUP, "do not share 2 KV heads");
 	bad = m;
 	bad.ssm_head_dim = 48;

@@ -259,19 +259,20 @@ static void check_published(const struct published *p, const struct form *f)
 	assert_int_equal(m->n_layers, p->layers);
 	assert_int_equal(m->n_expert, p->experts);
 	assert_int_equal(m->n_vocab, p->vocab);
-	assert_int_equal(m->n_rot, p->rot);
+	assert_int_equal(m->attention.rope.n_rot, p->rot);
 	assert_true(fabs((double)m->n_params / 1e9 - p->billions) < 6e-4);
 	assert_int_equal(m->expert_bytes_total, p->expert_bytes);
 	assert_int_equal(m->routed_bytes_per_token, p->routed_bytes);
-	assert_true(fabsf(m->attn_scale - 1 / sqrtf((float)p->head_dim)) < 1e-7f);
+	assert_true(fabsf(m->attention.scale - 1 / sqrtf((float)p->head_dim)) < 1e-7f);
 	for (uint32_t i = 0; i < m->n_layers; i++) {
 		const struct layer *l = &m->layers[i];
 
-		assert_int_equal(l->mixer, p->hv && (i + 1) % 4 ? MIXER_DELTANET : MIXER_ATTENTION);
+		assert_int_equal(layer_has(l, BLOCK_DELTANET), p->hv && (i + 1) % 4);
+		assert_int_equal(layer_has(l, BLOCK_ATTENTION), !p->hv || (i + 1) % 4 == 0);
 		assert_int_equal(l->experts.n_parts, p->experts ? (f->merged ? 2 : 3) : 0);
 		assert_int_equal(l->w[ROLE_SHARED_GATE].n_runs, p->fs ? 1 : 0);
-		if (l->mixer == MIXER_ATTENTION) {
-			assert_int_equal(l->q_gated, p->hv != 0);
+		if (layer_has(l, BLOCK_ATTENTION)) {
+			assert_int_equal(l->attention.gated, p->hv != 0);
 			check_places(m, &l->w[ROLE_WV]);
 		} else {
 			check_places(m, &l->w[ROLE_SSM_QKV]);
@@ -414,11 +415,11 @@ static void check_numbers(const struct numbers *all, size_t n)
 		assert_int_equal(m->routed_bytes_per_token, all[k].routed);
 		assert_int_equal(m->n_embd, 256);
 		assert_int_equal(m->n_vocab, 2048);
-		assert_int_equal(m->head_dim, 64);
+		assert_int_equal(m->attention.head_dim, 64);
 		for (uint32_t i = 0; i < m->n_layers; i++)
-			assert_int_equal(m->layers[i].mixer, all[k].schedule[i] == 'r'
-								     ? MIXER_DELTANET
-								     : MIXER_ATTENTION);
+			assert_true(layer_has(&m->layers[i], all[k].schedule[i] == 'r'
+								     ? BLOCK_DELTANET
+								     : BLOCK_ATTENTION));
 		check_places(m, &m->w[ROLE_OUTPUT]);
 		model_destroy(m);
 	}
@@ -440,16 +441,16 @@ static void test_details(void **state)
 	struct model *m = open_model(fixture("moe/moe-q4_k_m.gguf", path));
 
 	assert_true(m->rms_eps == 1e-6f);
-	assert_true(m->rope_base == 1e7f);
-	assert_true(m->rope_scale == 1 && m->attn_scale == 0.125f);
-	assert_int_equal(m->n_rot, 16);
+	assert_true(m->attention.rope.base == 1e7f);
+	assert_true(m->attention.rope.scale == 1 && m->attention.scale == 0.125f);
+	assert_int_equal(m->attention.rope.n_rot, 16);
 	assert_int_equal(m->n_ctx_train, 32768);
 	assert_int_equal(m->ssm_k_heads, 2);
 	assert_int_equal(m->ssm_v_heads, 4);
 	assert_int_equal(m->ssm_head_dim, 128);
 	assert_int_equal(m->ssm_conv_kernel, 4);
-	assert_true(m->ssm_v_tiled && m->router_renorm);
-	assert_true(m->router_scale == 1);
+	assert_true(m->ssm_v_tiled && m->router.renorm);
+	assert_true(m->router.scale == 1);
 	assert_int_equal(m->layers[3].experts.matrix[EXPERT_DOWN].type, QUANT_Q6_K);
 	assert_int_equal(m->layers[0].experts.matrix[EXPERT_DOWN].type, QUANT_Q4_K);
 	assert_int_equal(m->layers[0].w[ROLE_SSM_CONV].n_in, 4);
@@ -504,11 +505,11 @@ static void test_optional_keys(void **state)
 	struct model *m;
 
 	with_key(p, "rope.scaling.type", GGUF_STRING, linear, 14, NULL, &m);
-	assert_true(m->rope_scale == 0.25f);
+	assert_true(m->attention.rope.scale == 0.25f);
 	model_destroy(m);
 	with_key(p, "rope.scaling.type", GGUF_STRING, yarn, 12, "\"yarn\" is not supported", NULL);
 	with_key(p, "attention.scale", GGUF_F32, &f, 4, NULL, &m);
-	assert_true(m->attn_scale == 0.5f);
+	assert_true(m->attention.scale == 0.5f);
 	model_destroy(m);
 	with_key(p, "ssm.v_head_reordered", GGUF_BOOL, &no, 1, NULL, &m);
 	assert_false(m->ssm_v_tiled);
@@ -517,10 +518,10 @@ static void test_optional_keys(void **state)
 	assert_true(m->ssm_v_tiled);
 	model_destroy(m);
 	with_key(p, "expert_weights_norm", GGUF_BOOL, &no, 1, NULL, &m);
-	assert_false(m->router_renorm);
+	assert_false(m->router.renorm);
 	model_destroy(m);
 	with_key(p, "expert_weights_scale", GGUF_F32, &f, 4, NULL, &m);
-	assert_true(m->router_scale == 0.5f);
+	assert_true(m->router.scale == 0.5f);
 	model_destroy(m);
 	with_key(p, "expert_gating_func", GGUF_U32, &two, 4, "not supported", NULL);
 	with_key(p, "full_attention_interval", GGUF_U32, &two, 4, "blk.1.attn_", NULL);
