@@ -4,6 +4,7 @@
 MODEL ?= models/demo-moe-q4_k_m.gguf
 PROMPT ?= What is the capital of France?
 FORM ?= chat
+PYTEST := $(PYTHON) -m pytest -q -p no:cacheprovider --confcutdir=tests
 
 .PHONY: setup run test check-layers check-format check-scripts e2e unit-san help
 
@@ -22,23 +23,14 @@ check-format:
 
 # what the checks themselves must find
 check-scripts:
-	@$(PYTHON) -m pytest -q -p no:cacheprovider tests/scripts
+	@$(PYTEST) tests/scripts
 
 e2e: all
-	@BUILD=$(O) SHARED=$(SHARED) $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e $(PYTEST_ARGS)
+	@BUILD=$(O) SHARED=$(SHARED) $(PYTEST) tests/e2e $(PYTEST_ARGS)
 
-# Everything that needs no special machine. Order: cheap checks first.
+# Everything that needs no special machine; the last line has the sums. NEED_SHARED=1: a missing SHARED is a failure.
 test: setup-build setup-install setup-test
-	@$(MAKE) --no-print-directory WERROR=1 -j$$(nproc) all
-	@$(MAKE) --no-print-directory check-layers check-format check-scripts
-	@$(MAKE) --no-print-directory WERROR=1 -j$$(nproc) unit-programs
-	@$(MAKE) --no-print-directory unit
-	@$(MAKE) --no-print-directory SAN=address,undefined -j$$(nproc) unit-programs
-	@$(MAKE) --no-print-directory SAN=address,undefined unit
-	@$(MAKE) --no-print-directory SAN=address,undefined -j$$(nproc) all
-	@$(MAKE) --no-print-directory e2e
-	@$(MAKE) --no-print-directory WERROR=1 test-gpu-emu-short
-	@$(MAKE) --no-print-directory WERROR=1 test-kmod-row
+	@tests/all.sh $(O)/test-results '$(MAKE)'
 
 .PHONY: unit-programs
 unit-programs: $(UNIT)
@@ -201,7 +193,7 @@ GPU_TESTS := $(patsubst tests/gpu/%.cu,%,$(wildcard tests/gpu/test_*.cu))
 GPU_HELP := $(patsubst tests/gpu/%.c,$(O)/obj/tests/gpu/%.o,$(wildcard tests/gpu/*.c))
 BENCH_GPU := $(filter-out dry,$(notdir $(basename $(wildcard tests/bench/gpu/*.cu tests/bench/gpu/*.cpp))))
 BENCH_DRY := $(filter-out timing peaks cublas,$(notdir $(basename $(wildcard tests/bench/gpu/*.cu)))) dry
-.PHONY: need-nvcc need-gpu cuda test-gpu bench-gpu gpu-programs test-gpu-emu test-gpu-emu-short test-gpu-seeded
+.PHONY: need-nvcc need-gpu cuda test-gpu bench-gpu gpu-programs test-gpu-emu test-gpu-emu-short test-gpu-emu-programs test-gpu-seeded
 need-nvcc:
 	@test -n "$(NVCC)" || { echo "CUDA kernels need nvcc (CUDA 13), which is not on this machine"; exit 1; }
 cuda: need-nvcc
@@ -291,10 +283,11 @@ EMU_SEEDED = $(foreach f,san race,$(patsubst tests/gpu/%.cu,$(O)/gpu/$(f)/%,$(wi
 emu-programs: $(EMU_RUN) $(EMU_SEEDED) $(O)/gpu/san/run/bench_dry
 test-gpu-seeded: $(EMU_SEEDED)
 	@tests/gpu/seeded.sh $(O)/gpu
-test-gpu-emu-short:
-	@$(MAKE) --no-print-directory -j$$(nproc) emu-programs
-	@$(MAKE) --no-print-directory test-gpu-seeded
+test-gpu-emu-programs: emu-programs
 	@SHARED=$(SHARED) TEST_ARGS=$(EMU_ARGS) tests/run.sh $(EMU_RUN)
 	@TEST_ARGS=--small tests/run.sh $(O)/gpu/san/run/bench_dry
+test-gpu-emu-short:
+	@$(MAKE) --no-print-directory -j$$(nproc) emu-programs
+	@$(MAKE) --no-print-directory test-gpu-seeded test-gpu-emu-programs
 test-gpu-emu:
 	@TEST_TIMEOUT=7200 $(MAKE) --no-print-directory EMU_ARGS=--all test-gpu-emu-short

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The real daemon and the real command, for tests: start, ask, stop. Standard library and numpy only.
 
-BUILD (default build) says where the programs are, SHARED (default ../shared) where the fixtures are.
+BUILD (default build) says where the programs are. Files of the tests lie in tests/data; the wide matrix of fixtures and
+the published traces lie in SHARED (default ../shared), which a clone need not have: what needs them is skipped by name,
+or fails where NEED_SHARED is set, as in continuous integration.
 """
 import json
 import os
@@ -10,6 +12,8 @@ import shutil
 import subprocess
 import tempfile
 import time
+
+import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 os.environ.setdefault("ASAN_OPTIONS", "detect_stack_use_after_return=0")  # gcc bug 110027, see tests/run.sh
@@ -23,9 +27,32 @@ FIXTURES = SHARED / "fixtures"
 DEMO = ROOT / "models" / "demo-moe-q4_k_m.gguf"
 
 
-def need_shared():
-    """Tests of the fixtures fail, by name, where they are missing: a skip would hide it."""
-    assert FIXTURES.is_dir(), f"the fixtures are not at {FIXTURES}: set SHARED to the folder that holds them"
+DATA = ROOT / "tests" / "data"
+
+
+def need_shared(name="fixtures"):
+    """The path of a file or folder of SHARED; the test that asks is skipped, and counted, where it is missing."""
+    path = SHARED / name
+    if not path.exists():
+        if os.environ.get("NEED_SHARED", "0") not in ("", "0"):
+            pytest.fail(f"{path} is missing: set SHARED to the folder that holds it")
+        pytest.skip(f"needs {name} of SHARED, which is not here")
+    return path
+
+
+def fixture(name):
+    """The path of a fixture ("dense/dense-q4_k_m.gguf"): in tests/data if it is there, else in SHARED."""
+    path = DATA / name
+    return path if path.exists() else need_shared(f"fixtures/{name}")
+
+
+def reference(name, whole=True):
+    """(what is known of a model, its reference logits): all positions where SHARED is there, else (or if not @whole) the
+    first 64, which tests/data has. Logits have a row for each of the first positions of "tokens"."""
+    import numpy
+    wide = FIXTURES / f"{name}.json"
+    path = wide if whole and wide.exists() else fixture(f"{name}.json")
+    return json.load(open(path)), numpy.load(path.with_suffix(".npy"))
 
 
 def cpu_levels():

@@ -10,8 +10,9 @@ usage: gguf_repack.py FORM IN.gguf OUT.gguf
   fused-f32        f32, then fused in every attention layer
   qwen3next        f32, V heads back in grouped order, alpha and beta packed, keys renamed
   qwen3next-legacy the same with q, k, v, z interleaved in ssm_in
+  mtp              a multi-token-prediction block behind the others, its weights copied from the last layer
 
-merged, fused and ollama move bytes only: the same model must give the same bits. The qwen3next forms sum in
+merged, fused, ollama and mtp move bytes only: the same model must give the same bits. The qwen3next forms sum in
 another order and stay within the bound of a float file. Only the main layers are rewritten.
 """
 import sys
@@ -144,8 +145,48 @@ def qwen3next(g, legacy=False):
     return g
 
 
+def mtp(g):
+    s, last = Shape(g), Shape(g).layers - 1
+    assert not s.recurrent[last]
+    named = lambda name, like, ne, data: gf.Tensor(f"blk.{s.layers}.{name}", ne, like.type, data)
+    new = [named(t.name.split(".", 2)[2], t, t.ne, t.data) for t in g.tensors if t.name.startswith(f"blk.{last}.")]
+    norm, square = g[f"blk.{last}.attn_norm.weight"], g[f"blk.{last}.attn_output.weight"]
+    assert square.ne[0] == square.ne[1]
+    wide = np.concatenate([square.rows()] * 2, 1)
+    new.append(named("nextn.eh_proj.weight", square, [2 * square.ne[0], square.ne[1]], wide.tobytes()))
+    new += [named(f"nextn.{m}.weight", norm, norm.ne, norm.data) for m in ("enorm", "hnorm", "shared_head_norm")]
+    g.tensors += new
+    g.keys[f"{s.arch}.block_count"] = (U32, s.layers + 1)
+    g.keys[f"{s.arch}.nextn_predict_layers"] = (U32, 1)
+    key = f"{s.arch}.attention.recurrent_layers"
+    if key in g.keys:
+        g.keys[key] = (ARRAY, (g.keys[key][1][0], [*g.keys[key][1][1], False]))
+    return g
+
+
+def split(g, n):
+    """The parts that llama-gguf-split makes: all keys in the first, tensors in order, about as many bytes in each."""
+    total, parts, done = sum(len(t.data) for t in g.tensors), [], 0
+    for i in range(n):
+        parts.append(gf.Gguf(g.keys if i == 0 else {}))
+        parts[i].keys.update({"split.no": (gf.U16, i), "split.count": (gf.U16, n),
+                              "split.tensors.count": (I32, len(g.tensors))})
+    for t in g.tensors:
+        parts[min(n - 1, done * n // total)].tensors.append(t)
+        done += len(t.data)
+    return parts
+
+
+def write_split(g, n, prefix):
+    """Writes PREFIX-00001-of-0000N.gguf and the others; returns the path of the first."""
+    paths = [f"{prefix}-{i + 1:05}-of-{n:05}.gguf" for i in range(n)]
+    for part, path in zip(split(g, n), paths):
+        gf.write(part, path)
+    return paths[0]
+
+
 FORMS = {"merged": merged, "fused": fused, "ollama": ollama, "f32": f32, "fused-f32": lambda g: fused(f32(g)),
-         "qwen3next": qwen3next, "qwen3next-legacy": lambda g: qwen3next(g, legacy=True)}
+         "mtp": mtp, "qwen3next": qwen3next, "qwen3next-legacy": lambda g: qwen3next(g, legacy=True)}
 
 
 def repack(form, source, target):

@@ -15,7 +15,8 @@ import struct
 import sys
 
 import gguf_file as gf
-from daemon import DEMO, FIXTURES
+import gguf_repack
+from daemon import DEMO, fixture
 from gguf_file import ARRAY, BOOL, F32, F64, I32, STRING, U8, U16, U32, U64
 
 CASES = []  # (name, words, base file, function that spoils a Draft of it)
@@ -36,8 +37,7 @@ def spoil(name, words, f, base="qwen3moe"):
 class Draft:
     """A header in pieces, each of which can be spoilt before it is written."""
 
-    def __init__(self, path):
-        g = gf.read(path)
+    def __init__(self, g):
         self.magic, self.version = b"GGUF", 3
         self.n_tensors = self.n_keys = None  # what the header claims, None: the truth
         self.keys = dict(g.keys)
@@ -124,7 +124,7 @@ spoil("keys-minus-1", "claims 18446744073709551615 key-value pairs", lambda d: s
 spoil("cut-in-keys", "key tokenizer.ggml.tokens: the array claims 2048 elements", lambda d: setattr(d, "cut", 2000))
 spoil("cut-in-vocabulary", "truncated: an array's string", lambda d: setattr(d, "cut", 20000))
 spoil("cut-in-tensors", "truncated: a tensor's", lambda d: setattr(d, "cut", len(d.header()) - 10))
-spoil("cut-in-data", "offset 73172: the file ends here, with 0.1 of 4.1 MB (missing: 3998220 bytes, from tensor output.weight on)", lambda d: setattr(d, "cut", len(d.header()) + 4096))
+spoil("cut-in-data", "offset 73172: the file ends here, with 0.1 of 2.8 MB (missing: 2747916 bytes, from tensor output.weight on)", lambda d: setattr(d, "cut", len(d.header()) + 4096))
 spoil("cut-last-byte", "missing: 1 bytes, from tensor blk.2.ffn_up_exps.weight on", lambda d: setattr(d, "longer", -1))
 
 
@@ -463,10 +463,8 @@ def split(name, words):
 
 
 def parts(folder):
-    """The three parts of the split fixture, copied; returns (prefix, Gguf of each part)."""
-    prefix = folder / "model"
-    all_parts = [gf.read(FIXTURES / "dense" / "split" / f"dense-q4_k_m-{i:05}-of-00003.gguf") for i in (1, 2, 3)]
-    return prefix, all_parts
+    """A model in three parts; returns (prefix, Gguf of each part)."""
+    return folder / "model", gguf_repack.split(gf.read(fixture("dense/dense-q4_k_m.gguf")), 3)
 
 
 def part_name(prefix, i, n=3):
@@ -518,7 +516,7 @@ def _(folder):
 @split("part-whole-model", "not a part of a split model")
 def _(folder):
     prefix, p = parts(folder)
-    p[2] = gf.read(FIXTURES / "dense" / "dense-q4_k_m.gguf")
+    p[2] = gf.read(fixture("dense/dense-q4_k_m.gguf"))
     return save(prefix, p)
 
 
@@ -708,7 +706,7 @@ ODD = {  # name: (key, its packed type and value)
 
 def make_odd(out):
     """Good models with one odd value each; returns [(name, path)]."""
-    base, made = Draft(DEMO), []
+    base, made = Draft(gf.read(DEMO)), []
     for name, (key, packed) in ODD.items():
         d = copy.deepcopy(base)
         d.keys.pop(key, None)
@@ -720,14 +718,14 @@ def make_odd(out):
 
 # ----
 
-BASES = {"qwen3moe": FIXTURES / "qwen3moe" / "qwen3moe-q4_k_m.gguf", HYBRID: DEMO,
-         "mtp": FIXTURES / "moe" / "moe-mtp-q4_k_m.gguf"}
+BASES = {"qwen3moe": lambda: gf.read(fixture("qwen3moe/qwen3moe-q2_k.gguf")), HYBRID: lambda: gf.read(DEMO),
+         "mtp": lambda: gguf_repack.mtp(gf.read(DEMO))}
 
 
 def make_all(out):
     """Writes every case under @out; returns [(name, path to open, words of the refusal)]."""
     out = pathlib.Path(out)
-    drafts = {name: Draft(path) for name, path in BASES.items()}
+    drafts = {name: Draft(base()) for name, base in BASES.items()}
     made = []
     for name, words, base, f in CASES:
         d = copy.deepcopy(drafts[base])

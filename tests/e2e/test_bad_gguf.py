@@ -14,8 +14,9 @@ import time
 import pytest
 
 import gguf_file as gf
+import gguf_repack
 import make_bad_gguf
-from daemon import BUILD, DEMO, FIXTURES, ROOT, need_shared
+from daemon import BUILD, DEMO, ROOT, fixture
 
 SAN = ROOT / "build-address-undefined"
 
@@ -32,7 +33,6 @@ def program(request):
 
 @pytest.fixture(scope="module")
 def bad_files(tmp_path_factory):
-    need_shared()
     return make_bad_gguf.make_all(tmp_path_factory.mktemp("bad"))
 
 
@@ -121,14 +121,15 @@ def same_model(a, b):
 
 def test_links_and_caches(program, tmp_path):
     """Model caches hold links to blobs; the parts of a split model are found beside the link's own name."""
-    need_shared()
+    dense = fixture("dense/dense-q4_k_m.gguf")
+    gguf_repack.write_split(gf.read(dense), 3, tmp_path / "split")
     for i in (1, 2, 3):
         blob = tmp_path / f"blob{i}"
-        blob.write_bytes((FIXTURES / "dense" / "split" / f"dense-q4_k_m-{i:05}-of-00003.gguf").read_bytes())
+        (tmp_path / f"split-{i:05}-of-00003.gguf").rename(blob)
         (tmp_path / f"m-{i:05}-of-00003.gguf").symlink_to(blob.name)
     j = opened(program, tmp_path / "m-00001-of-00003.gguf")
     assert len(j["files"]) == 3
-    assert same_model(j, opened(program, FIXTURES / "dense" / "dense-q4_k_m.gguf"))
+    assert same_model(j, opened(program, dense))
 
 
 def test_first_part_without_tensors(program, tmp_path):

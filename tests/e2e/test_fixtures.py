@@ -9,8 +9,11 @@ import json
 import numpy
 import pytest
 
-from daemon import DEMO, FIXTURES, Daemon, cpu_levels, need_shared
+import gguf_file as gf
+import gguf_repack
+from daemon import DEMO, Daemon, cpu_levels, fixture, need_shared, reference
 
+CARRIED = ["moe/moe-q4_k_m", "dense/dense-q4_k_m", "qwen3moe/qwen3moe-q2_k"]  # in tests/data, with 64 positions
 MODELS = ["moe/moe-q4_k_m", "moe/moe-mtp-q4_k_m", "dense/dense-f16", "dense/dense-q4_k_m"] + [
     f"qwen3moe/qwen3moe-{t}" for t in ("f16", "q8_0", "q4_k_m", "q2_k", "q3_k_m", "q5_k_m", "q6_k", "iq4_xs",
                                        "iq4_nl", "q4_0", "mxfp4")]
@@ -28,9 +31,10 @@ def kl(reference, ours):
 
 
 def check_logits(d, ref, expected, name):
-    result, logits = d.eval_ids(ref["tokens"])
+    tokens = ref["tokens"][:len(expected)]
+    result, logits = d.eval_ids(tokens)
     assert logits.shape == expected.shape and logits.dtype == numpy.float32
-    assert result["tokens"] == len(ref["tokens"])
+    assert result["tokens"] == len(tokens)
     divergence = kl(expected, logits)
     peer = ref.get("llama_cpp", {})
     print(f"{name}: mean KL {divergence.mean():.3g} (bound {ref['bound_mean_kl']:.3g}, llama.cpp "
@@ -40,18 +44,25 @@ def check_logits(d, ref, expected, name):
     assert divergence.mean() <= ref["bound_mean_kl"]
     assert numpy.median(divergence) <= ref["bound_median_kl"]
     assert abs(result["perplexity"] / ref["perplexity"] - 1) <= 0.01
-    nll = -log_softmax(logits)[numpy.arange(len(logits) - 1), ref["tokens"][1:]].mean()
+    nll = -log_softmax(logits)[numpy.arange(len(logits) - 1), tokens[1:]].mean()
     assert abs(nll - result["nll"]) < 1e-5
     return divergence
 
 
 @pytest.mark.parametrize("level", cpu_levels())
+@pytest.mark.parametrize("name", CARRIED)
+def test_carried(name, level):
+    check_model(fixture(f"{name}.gguf"), name, level, *reference(name, whole=False))
+
+
+@pytest.mark.parametrize("level", cpu_levels())
 @pytest.mark.parametrize("name", MODELS)
 def test_fixture(name, level):
-    need_shared()
-    ref = json.load(open(FIXTURES / f"{name}.json"))
-    expected = numpy.load(FIXTURES / f"{name}.npy")
-    with Daemon(FIXTURES / f"{name}.gguf", "--cpu", level) as d:
+    check_model(need_shared(f"fixtures/{name}.gguf"), name, level, *reference(name))
+
+
+def check_model(path, name, level, ref, expected):
+    with Daemon(path, "--cpu", level) as d:
         assert d.status()["cpu"] == level
         check_logits(d, ref, expected, f"{name} {level}")
         for g in ref["greedy"]:
@@ -60,20 +71,24 @@ def test_fixture(name, level):
             assert out["tokens"][:n] == g["ids"], f"{name} {level}: {g['text']!r}"
 
 
-def test_split_equals_single():
-    need_shared()
-    ref = json.load(open(FIXTURES / "dense/dense-q4_k_m.json"))
-    with Daemon(FIXTURES / "dense/dense-q4_k_m.gguf") as d:
+@pytest.mark.parametrize("by", ["gguf_repack", "llama-gguf-split"])
+def test_split_equals_single(by, tmp_path):
+    whole = fixture("dense/dense-q4_k_m.gguf")
+    if by == "gguf_repack":
+        first = gguf_repack.write_split(gf.read(whole), 3, tmp_path / "dense")
+    else:
+        first = need_shared("fixtures/dense/split/dense-q4_k_m-00001-of-00003.gguf")
+    ref, _ = reference("dense/dense-q4_k_m")
+    with Daemon(whole) as d:
         _, one = d.eval_ids(ref["tokens"])
-    with Daemon(FIXTURES / "dense/split/dense-q4_k_m-00001-of-00003.gguf") as d:
+    with Daemon(first) as d:
         _, split = d.eval_ids(ref["tokens"])
     assert (one == split).all()
 
 
 def test_questions():
     """The bundled model answers what it was taught: the reference gets 129 of 176."""
-    need_shared()
-    questions = json.load(open(FIXTURES / "questions.json"))
+    questions = json.load(open(fixture("questions.json")))
     right = 0
     with Daemon(DEMO) as d:
         for question, answer in questions:

@@ -4,42 +4,32 @@
 One reference run; every other way to run the same tokens must give the same bits.
 """
 import concurrent.futures
-import json
 import re
-
-import numpy
-import pytest
-
-from daemon import BUILD, FIXTURES, Daemon, cpu_levels, need_shared, sluice
 import subprocess
 
-MODEL = "moe/moe-q4_k_m"
+import pytest
 
+from daemon import BUILD, DEMO, Daemon, cpu_levels, reference
 
 def tokens():
-    need_shared()
-    return json.load(open(FIXTURES / f"{MODEL}.json"))["tokens"]
-
-
-def model():
-    return FIXTURES / f"{MODEL}.gguf"
+    return reference("moe/moe-q4_k_m", whole=False)[0]["tokens"]
 
 
 def run(*args):
-    with Daemon(model(), *args) as d:
+    with Daemon(DEMO, *args) as d:
         return d.eval_ids(tokens())[1]
 
 
 def least_budget():
     """What the daemon says when it is given too little."""
-    p = subprocess.run([str(BUILD / "sluiced"), "--model", str(model()), "--socket", "/nonexistent/s",
+    p = subprocess.run([str(BUILD / "sluiced"), "--model", str(DEMO), "--socket", "/nonexistent/s",
                         "--host-budget", "1"], capture_output=True, text=True, timeout=30)
     assert p.returncode == 1, p.stderr
     return int(re.search(r"need at least (\d+) bytes", p.stderr)[1])
 
 
 @pytest.fixture(scope="module", params=cpu_levels())
-def reference(request):
+def one_run(request):
     return request.param, run("--cpu", request.param, "--threads", "2", "--host-budget", "100%")
 
 
@@ -50,19 +40,19 @@ def reference(request):
     ["--numa", "split:2"], ["--numa", "split:3", "--host-budget", "25%", "--threads", "1"],
     ["--numa", "split:8", "--batch", "1"], ["--numa", "off"]],
     ids=" ".join)
-def test_same_logits(reference, args):
-    level, expected = reference
+def test_same_logits(one_run, args):
+    level, expected = one_run
     defaults = [] if "--threads" in args else ["--threads", "2"]
     got = run("--cpu", level, *defaults, *args)
     assert (got == expected).all(), f"{(got != expected).sum()} of {got.size} logits differ"
 
 
-def test_least_budget(reference):
-    level, expected = reference
+def test_least_budget(one_run):
+    level, expected = one_run
     need = least_budget()
     got = run("--cpu", level, "--host-budget", need)
     assert (got == expected).all()
-    p = subprocess.run([str(BUILD / "sluiced"), "--model", str(model()), "--socket", "/nonexistent/s",
+    p = subprocess.run([str(BUILD / "sluiced"), "--model", str(DEMO), "--socket", "/nonexistent/s",
                         "--host-budget", str(need - 1)], capture_output=True, text=True, timeout=30)
     assert p.returncode == 1 and f"need at least {need} bytes" in p.stderr
 
@@ -71,21 +61,21 @@ def test_least_budget(reference):
 def test_scoring_equals_generation(kv):
     """Tokens that were generated one by one score the same when they are given as a prompt."""
     ids = tokens()[:40]
-    with Daemon(model(), "--kv-type", kv) as d:
+    with Daemon(DEMO, "--kv-type", kv) as d:
         out = d.generate_ids(ids, "--max-tokens", "60")["tokens"]
         _, logits = d.eval_ids(ids + out)
         assert len(out) >= 1
         best = logits.argmax(-1)
         for i, token in enumerate(out):
             assert best[len(ids) + i - 1] == token
-    with Daemon(model(), "--kv-type", kv, "--batch", "1", "--host-budget", "25%") as d:
+    with Daemon(DEMO, "--kv-type", kv, "--batch", "1", "--host-budget", "25%") as d:
         assert (d.eval_ids(ids + out)[1] == logits).all()
 
 
-def test_alone_or_in_company(reference):
-    level, expected = reference
+def test_alone_or_in_company(one_run):
+    level, expected = one_run
     ids = tokens()
-    with Daemon(model(), "--cpu", level, "--parallel", "4", "--host-budget", "50%") as d:
+    with Daemon(DEMO, "--cpu", level, "--parallel", "4", "--host-budget", "50%") as d:
         prompts = [ids[i * 30:i * 30 + 20] for i in range(8)]
         alone = [d.generate_ids(p, "--max-tokens", "40")["tokens"] for p in prompts]
         with concurrent.futures.ThreadPoolExecutor(9) as pool:
@@ -98,7 +88,7 @@ def test_alone_or_in_company(reference):
 
 def test_sampling_is_seeded():
     ids = tokens()[:20]
-    with Daemon(model()) as d:
+    with Daemon(DEMO) as d:
         args = ["--max-tokens", "30", "--temperature", "1", "--top-k", "50", "--top-p", "0.95", "--min-p", "0.01"]
         one = d.generate_ids(ids, *args, "--seed", "7")["tokens"]
         assert one == d.generate_ids(ids, *args, "--seed", "7")["tokens"]

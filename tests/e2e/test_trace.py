@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from daemon import DEMO, SHARED, Daemon, need_shared, sluice
+from daemon import DEMO, Daemon, need_shared, sluice
 
 TRACES = {  # layers, experts, used, prompt tokens, generated tokens, uses, frequencies
     "qwen.route.csv": (48, 128, 6, 28, 128, 44766, 0),
@@ -24,8 +24,7 @@ def stats(path):
 
 @pytest.mark.parametrize("name", TRACES)
 def test_convert(name, tmp_path):
-    need_shared()
-    source, once, twice = SHARED / "traces" / name, tmp_path / "1", tmp_path / "2"
+    source, once, twice = need_shared(f"traces/{name}"), tmp_path / "1", tmp_path / "2"
     sluice("trace", "convert", source, once)
     sluice("trace", "convert", once, twice)
     assert once.read_bytes() == twice.read_bytes()
@@ -37,19 +36,18 @@ def test_convert(name, tmp_path):
 
 
 def test_sim_side_by_side():
-    need_shared()
-    out = json.loads(sluice("trace", "sim", SHARED / "traces/qwen.route.csv", "--share", "6,25", "--json").stdout)
+    trace = need_shared("traces/qwen.route.csv")
+    out = json.loads(sluice("trace", "sim", trace, "--share", "6,25", "--json").stdout)
     rate = {(r["policy"], r["slots"]): r["all"]["hit_ratio"] for r in out}
     assert len(rate) == 6
     for slots in (369, 1536):
         assert rate["belady", slots] > rate["lfu", slots] > rate["lru", slots]
-    text = sluice("trace", "sim", SHARED / "traces/qwen.route.csv").stdout
+    text = sluice("trace", "sim", trace).stdout
     assert "belady" in text and "generated" in text
 
 
 def test_list_serves_the_static_policy(tmp_path):
-    need_shared()
-    trace = SHARED / "traces/gemma.route.csv"
+    trace = need_shared("traces/gemma.route.csv")
     sluice("trace", "list", trace, tmp_path / "hot")
     out = json.loads(sluice("trace", "sim", trace, "--policy", f"static:{tmp_path}/hot,lru", "--share", "25", "--fill",
                             "--json").stdout)

@@ -3,7 +3,7 @@
 # usage: carried.sh PROGRAMS OUT
 # On a machine with a GPU, for programs built elsewhere (make gpu-programs): every test with the shapes of
 # published models, then with small ones under compute-sanitizer's four tools where that is installed,
-# then the benchmark. PROGRAMS is build/gpu/run, OUT takes logs and tables; SHARED names the fixtures.
+# then the benchmark. PROGRAMS is build/gpu/run, OUT takes logs and tables; SHARED names the fixtures (without it: tests/data).
 # Ends with a line that counts; exit 1 if anything failed.
 set -u
 programs=$1 out=$2

@@ -13,6 +13,7 @@
  * norm's, and so on (struct ref_apart), and the output by what that makes of o and of its mean.
  */
 #include "tests/gpu/delta_fixture.h"
+#include "tests/gpu/fixture.h"
 #include "tests/gpu/delta_rig.h"
 #include "tests/gpu/delta_ref.h"
 
@@ -316,15 +317,14 @@ static std::vector<uint32_t> tokens_of(const std::string &path)
 
 static void fixture(const char *name, bool all)
 {
-	const char *shared = getenv("SHARED");
-	const std::string base = std::string(shared ? shared : "../shared") + "/fixtures/" + name;
-	std::vector<uint32_t> ids = tokens_of(base + ".json");
+	std::vector<uint32_t> ids = tokens_of(gpu_fixture(std::string(name) + ".json"));
 	const size_t n = all || ids.size() < 72 ? ids.size() : 72;
 	struct from_gpu alone[2], row[2];
 	struct delta_fixture *f;
 	double most[2] = {}, largest = 0.0;
 
-	MUST(delta_fixture_make((base + ".gguf").c_str(), ids.data(), n, &f) == 0);
+	MUST(delta_fixture_make(gpu_fixture(std::string(name) + ".gguf").c_str(), ids.data(), n,
+				&f) == 0);
 	compare_inputs(*f);
 	for (int form = 0; form < 2; form++) {
 		struct from_gpu *g = &alone[form];

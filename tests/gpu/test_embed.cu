@@ -7,6 +7,7 @@
  */
 #include "kernels/cuda/ops.h"
 #include "kernels/quant.h"
+#include "tests/gpu/fixture.h"
 #include "tests/gpu/values.h"
 
 #include <errno.h>
@@ -14,9 +15,7 @@
 
 static std::vector<uint8_t> read_file(const char *name, const char *suffix)
 {
-	const char *shared = getenv("SHARED");
-	const std::string path =
-		std::string(shared ? shared : "../shared") + "/fixtures/quants/" + name + suffix;
+	const std::string path = gpu_fixture(std::string("quants/") + name + suffix);
 	std::vector<uint8_t> bytes;
 	FILE *f = fopen(path.c_str(), "rbe");
 	uint8_t piece[4096];
