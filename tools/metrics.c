@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "base/num.h"
 #include "telemetry/telemetry.h"
 #include "tools/client.h"
@@ -262,9 +263,40 @@ static const struct column gpu_columns[] = {
 #undef C
 };
 
-static void print_machine(FILE *out, const struct telemetry_snapshot *t)
+/* Of the whole, which is not always the sum of the nodes; and of this process (base/limits.h). */
+static void print_memory(FILE *out, const char *root)
+{
+	const struct {
+		const char *name, *help;
+		size_t offset;
+	} rows[] = {
+		{ "sluice_machine_memory_bytes", "Memory of the machine",
+		  offsetof(struct limits, machine_bytes) },
+		{ "sluice_machine_available_bytes", "Of it, what programs may still take",
+		  offsetof(struct limits, available_bytes) },
+		{ "sluice_limit_bytes", "Memory limit of this command's control groups, or machine",
+		  offsetof(struct limits, limit_bytes) },
+		{ "sluice_room_bytes", "Memory that this command may still take",
+		  offsetof(struct limits, room_bytes) },
+	};
+	struct limits limits;
+
+	limits_read(root, &limits);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		uint64_t value;
+
+		memcpy(&value, (const uint8_t *)&limits + rows[i].offset, sizeof(value));
+		if (value == LIMITS_UNKNOWN)
+			continue;
+		head(out, rows[i].name, GAUGE, rows[i].help);
+		fprintf(out, "%s %" PRIu64 "\n", rows[i].name, value);
+	}
+}
+
+static void print_machine(FILE *out, const struct telemetry_snapshot *t, const char *root)
 {
 	print_sources(out, t);
+	print_memory(out, root);
 	for (size_t i = 0; i < ARRAY_LEN(node_columns); i++)
 		print_column(out, &node_columns[i], t->nodes, sizeof(t->nodes[0]), t->n_nodes,
 			     label_node);
@@ -351,7 +383,7 @@ static int write_all(const struct args *args, const struct sluice_status_info *d
 		print_daemon(out, daemon);
 	else
 		print_up(out, false);
-	print_machine(out, machine);
+	print_machine(out, machine, args->root);
 	failed = ferror(out) != 0;
 	failed |= args->output ? fclose(out) : fflush(out);
 	if (args->output && !failed)

@@ -84,6 +84,22 @@ static json_t *nodes_json(const struct sluice_status_info *s)
 	return array;
 }
 
+/* null where the kernel, or an older daemon, does not say. */
+static json_t *known_json(uint64_t value)
+{
+	return value && value != UINT64_MAX ? json_integer((json_int_t)value) : json_null();
+}
+
+static json_t *limits_json(const struct sluice_status_info *s)
+{
+	return json_pack("{s:o, s:o, s:o, s:o, s:o}", "memory_bytes",
+			 known_json(s->memory_limit_bytes), "memory_free_bytes",
+			 known_json(s->memory_room_bytes), "memory_from",
+			 input_json_text(s->memory_from, strlen(s->memory_from)), "cpus",
+			 known_json(s->cpus), "cpus_from",
+			 input_json_text(s->cpus_from, strlen(s->cpus_from)));
+}
+
 static json_t *to_json(const struct sluice_status_info *s, const char *fallbacks, const char *path)
 {
 	const struct number numbers[] = {
@@ -117,6 +133,7 @@ static json_t *to_json(const struct sluice_status_info *s, const char *fallbacks
 		json_object_set_new(o, numbers[i].name, json_integer((json_int_t)numbers[i].value));
 	json_object_set_new(o, "stall_seconds", json_real((double)s->stall_ns / 1e9));
 	json_object_set_new(o, "read_busy_seconds", json_real((double)s->read_busy_ns / 1e9));
+	json_object_set_new(o, "limits", limits_json(s));
 	json_object_set_new(o, "nodes", nodes_json(s));
 	json_object_set_new(o, "telemetry",
 			    json_pack("{s:o}", "sources", sources_json(s->telemetry)));
@@ -152,6 +169,21 @@ static void print_experts(const struct sluice_status_info *s)
 	       size_format(c, sizeof(c), s->bytes_read), (double)s->stall_ns / 1e9);
 }
 
+static void print_limits(const struct sluice_status_info *s)
+{
+	char a[32], b[32];
+
+	if (!s->memory_from[0])
+		return; /* an older daemon */
+	printf("limits     memory %s, %s free at start (%s), %u CPUs (%s)\n",
+	       s->memory_limit_bytes == UINT64_MAX
+		       ? "unknown"
+		       : size_format(a, sizeof(a), s->memory_limit_bytes),
+	       s->memory_room_bytes == UINT64_MAX ? "unknown"
+						  : size_format(b, sizeof(b), s->memory_room_bytes),
+	       s->memory_from, s->cpus, s->cpus_from);
+}
+
 static void print_text(const struct sluice_status_info *s, const char *fallbacks, const char *path)
 {
 	char a[32], b[32];
@@ -173,6 +205,7 @@ static void print_text(const struct sluice_status_info *s, const char *fallbacks
 	printf("context    %u tokens each of %u sequences\n", s->n_ctx, s->n_parallel);
 	printf("machine    %u threads, cpu %s, io %s, arena %s, policy %s\n", s->threads, s->cpu,
 	       s->io, s->arena, s->policy);
+	print_limits(s);
 	for (uint32_t i = 0; i < s->n_nodes && i < SLUICE_STATUS_NODES; i++)
 		printf("node %-5d %.1f %% of every expert, %s there, %u threads\n",
 		       s->nodes[i].node, s->nodes[i].share_ppm / 1e4,

@@ -360,8 +360,16 @@ struct sluice_status_info {
 	uint32_t reserved;
 	struct sluice_status_node nodes[SLUICE_STATUS_NODES];
 	char telemetry[256]; /* "group=source" of each kind of measurement, by spaces */
+	/* what the daemon's process may use: the least of machine and control groups, and what was
+	 * left of it when the daemon started; UINT64_MAX: the kernel does not say, 0: a daemon
+	 * that does not tell */
+	uint64_t memory_limit_bytes, memory_room_bytes;
+	uint32_t cpus; /* by affinity and quota, 0: a daemon that does not tell */
+	uint32_t reserved2;
+	char memory_from[256], cpus_from[256]; /* who says so: "machine", "cgroup /sys/..." */
 };
-SLUICE_LAYOUT(sizeof(struct sluice_status_info) == 40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256,
+SLUICE_LAYOUT(sizeof(struct sluice_status_info) ==
+		      40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256 + 24 + 512,
 	      "wire");
 
 /* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */

@@ -143,6 +143,9 @@ size_t info_status(const struct serve *s, struct sluice_status_info *ret, char *
 		.local_bytes = e.local_bytes,
 		.remote_bytes = e.remote_bytes,
 		.n_nodes = e.n_nodes,
+		.memory_limit_bytes = e.memory_limit_bytes,
+		.memory_room_bytes = e.memory_room_bytes,
+		.cpus = e.cpus,
 	};
 	PUT(ret->arch, m->arch_name);
 	PUT(ret->model, m->name);
@@ -153,6 +156,8 @@ size_t info_status(const struct serve *s, struct sluice_status_info *ret, char *
 	PUT(ret->policy, e.policy);
 	PUT(ret->version, SLUICE_VERSION);
 	PUT(ret->failure, e.failure);
+	PUT(ret->memory_from, e.memory_from);
+	PUT(ret->cpus_from, e.cpus_from);
 	put_telemetry(ret->telemetry, sizeof(ret->telemetry), s->config.sampler);
 	for (uint32_t i = 0; i < e.n_nodes && i < SLUICE_STATUS_NODES; i++)
 		ret->nodes[i] = (struct sluice_status_node){

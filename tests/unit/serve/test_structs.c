@@ -47,6 +47,8 @@ AT(sluice_status_info, payload_bytes, 168);
 AT(sluice_status_info, read_busy_ns, 752);
 AT(sluice_status_info, nodes, 784);
 AT(sluice_status_info, telemetry, 976);
+AT(sluice_status_info, memory_limit_bytes, 1232);
+AT(sluice_status_info, memory_from, 1256);
 
 /* ---- callers of other ages: a kind of which this library knows 24 bytes, the first had 16 ---- */
 
