@@ -257,9 +257,19 @@ static int take_prompt(const struct sluice_prompt *prompt, struct sluice_prompt 
 {
 	int rc = sluice__take(&sluice__prompt_kind, ret, prompt, fault);
 
-	return rc ? rc
-		  : sluice__check_flags(ret->flags, SLUICE_CHAT | SLUICE_SPECIAL,
-					"flags of struct sluice_prompt", fault);
+	if (!rc)
+		rc = sluice__check_flags(ret->flags, SLUICE_CHAT | SLUICE_SPECIAL,
+					 "flags of struct sluice_prompt", fault);
+	if (rc)
+		return rc;
+	if (ret->tokens && (ret->text || ret->system))
+		return sluice__fail(fault, -EINVAL,
+				    "a prompt is tokens or text, not both: tokens and %s are set",
+				    ret->text ? "text" : "system");
+	if (ret->system && *ret->system && !(ret->flags & SLUICE_CHAT))
+		return sluice__fail(fault, -EINVAL,
+				    "a system text is a part of a chat: it needs SLUICE_CHAT");
+	return 0;
 }
 
 /* The two parts of a prompt's payload. */
@@ -280,7 +290,7 @@ static struct parts split_prompt(const struct sluice_prompt *p)
 								 : p->n_tokens * sizeof(uint32_t);
 		return parts;
 	}
-	if (p->system && p->flags & SLUICE_CHAT) {
+	if (p->system) {
 		parts.a = p->system;
 		parts.a_bytes = strlen(p->system);
 	}
@@ -506,17 +516,17 @@ int sluice_score(struct sluice *s, const struct sluice_prompt *prompt, sluice_lo
 	return 0;
 }
 
-/* Sends @type and copies the answer's payload, with a NUL behind it. */
-static int convert(struct sluice *s, uint16_t type, uint16_t reply_type, uint32_t flags,
-		   const void *data, size_t bytes, void **ret, size_t *ret_bytes,
-		   struct sluice_fault *fault)
+/* Sends @p as @type and copies the answer's payload, with a NUL behind it. */
+static int convert(struct sluice *s, uint16_t type, uint16_t reply_type, const struct parts *p,
+		   void **ret, size_t *ret_bytes, struct sluice_fault *fault)
 {
 	struct sluice_convert q = { .struct_size = sizeof(q),
-				    .flags = flags,
-				    .payload_bytes = bytes };
+				    .flags = p->flags,
+				    .payload_bytes = p->a_bytes + p->b_bytes,
+				    .system_bytes = (uint32_t)p->a_bytes };
 	struct sluice__reply r;
 	uint8_t *copy;
-	int rc = sluice__send_request(s, type, &q, NULL, 0, data, bytes, fault);
+	int rc = sluice__send_request(s, type, &q, p->a, p->a_bytes, p->b, p->b_bytes, fault);
 
 	if (!rc)
 		rc = expect(s, reply_type, &r, fault);
@@ -537,13 +547,17 @@ int sluice_tokenize(struct sluice *s, const struct sluice_prompt *prompt, uint32
 		    size_t *ret_n, struct sluice_fault *fault)
 {
 	struct sluice_prompt p;
+	struct parts parts;
 	size_t bytes = 0;
 	void *ids = NULL;
 	int rc = take_prompt(prompt, &p, fault);
 
-	if (!rc)
-		rc = convert(s, SLUICE_TOKENIZE, SLUICE_TOKENS, p.flags, p.text, p.text_bytes, &ids,
-			     &bytes, fault);
+	if (rc)
+		return rc;
+	if (p.tokens)
+		return sluice__fail(fault, -EINVAL, "sluice_tokenize() takes text, not tokens");
+	parts = split_prompt(&p);
+	rc = convert(s, SLUICE_TOKENIZE, SLUICE_TOKENS, &parts, &ids, &bytes, fault);
 	if (rc)
 		return rc;
 	*ret = ids;
@@ -554,6 +568,7 @@ int sluice_tokenize(struct sluice *s, const struct sluice_prompt *prompt, uint32
 int sluice_detokenize(struct sluice *s, const uint32_t *tokens, size_t n, uint32_t flags,
 		      char **ret, size_t *ret_bytes, struct sluice_fault *fault)
 {
+	struct parts parts = { .flags = flags };
 	void *text = NULL;
 	int rc = sluice__check_flags(flags, SLUICE_RAW, "flags of sluice_detokenize()", fault);
 
@@ -561,8 +576,9 @@ int sluice_detokenize(struct sluice *s, const uint32_t *tokens, size_t n, uint32
 		return rc;
 	if (n > SLUICE_PAYLOAD_MAX / sizeof(uint32_t))
 		return sluice__fail(fault, -EFBIG, "too many tokens at once");
-	rc = convert(s, SLUICE_DETOKENIZE, SLUICE_TEXT, flags, tokens, n * sizeof(uint32_t), &text,
-		     ret_bytes, fault);
+	parts.b = tokens;
+	parts.b_bytes = n * sizeof(uint32_t);
+	rc = convert(s, SLUICE_DETOKENIZE, SLUICE_TEXT, &parts, &text, ret_bytes, fault);
 	if (!rc)
 		*ret = text;
 	return rc;

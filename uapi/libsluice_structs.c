@@ -3,6 +3,7 @@
 #include "libsluice_structs.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "libsluice_wire.h"
@@ -25,8 +26,8 @@ const struct sluice__kind sluice__settings_kind = { "struct sluice_settings", 40
 			  sluice__status_kind = { "struct sluice_status_info", 1232,
 						  sizeof(struct sluice_status_info) };
 
-/* The caller's struct_size, or 0 after a sentence. */
-static uint32_t caller_size(const struct sluice__kind *kind, const void *p,
+/* The caller's struct_size, or 0 after a sentence. 0 where it is only read: the first version. */
+static uint32_t caller_size(const struct sluice__kind *kind, const void *p, bool read_only,
 			    struct sluice_fault *fault)
 {
 	uint32_t size;
@@ -36,6 +37,8 @@ static uint32_t caller_size(const struct sluice__kind *kind, const void *p,
 		return 0;
 	}
 	memcpy(&size, p, sizeof(size));
+	if (!size && read_only)
+		return kind->first;
 	if (size >= kind->first && size <= SIZE_MOST && !(size % sizeof(uint32_t)))
 		return size;
 	sluice__fail(fault, -EINVAL,
@@ -47,7 +50,7 @@ static uint32_t caller_size(const struct sluice__kind *kind, const void *p,
 int sluice__take(const struct sluice__kind *kind, void *dst, const void *src,
 		 struct sluice_fault *fault)
 {
-	uint32_t size = caller_size(kind, src, fault);
+	uint32_t size = caller_size(kind, src, true, fault);
 	const uint8_t *p = src;
 
 	if (!size)
@@ -67,7 +70,7 @@ int sluice__take(const struct sluice__kind *kind, void *dst, const void *src,
 
 int sluice__check_room(const struct sluice__kind *kind, const void *dst, struct sluice_fault *fault)
 {
-	return caller_size(kind, dst, fault) ? 0 : -EINVAL;
+	return caller_size(kind, dst, false, fault) ? 0 : -EINVAL;
 }
 
 void sluice__give(const struct sluice__kind *kind, void *dst, const void *src)

@@ -29,7 +29,9 @@
  *	program newer than the library	what the library cannot answer reads 0; a field that it
  *					does not know and that is not 0 is refused with -E2BIG
  *
- * A struct_size that no version had is refused with -EINVAL, unknown bits in flags with
+ * A struct that the library only reads (prompt, settings) may leave struct_size 0: it then counts
+ * as the first version of the struct, in which later fields do not exist. Another struct_size that no version had
+ * is refused with -EINVAL, unknown bits in flags with
  * -EOPNOTSUPP. Reserved fields are 0.
  */
 #ifndef SLUICE_H
@@ -90,8 +92,8 @@ int sluice_get_status(struct sluice *s, struct sluice_status_info *ret, char *fa
 
 /*
  * What a request reads. Either tokens, or text with flags out of SLUICE_CHAT (one user turn in the
- * model's chat form) and SLUICE_SPECIAL (control tokens in the text are parsed). Borrowed during
- * the call.
+ * model's chat form) and SLUICE_SPECIAL (control tokens in the text are parsed); both at once, or a
+ * system text without SLUICE_CHAT, is refused with -EINVAL. Borrowed during the call.
  */
 struct sluice_prompt {
 	uint32_t struct_size;
@@ -177,7 +179,10 @@ int sluice_score(struct sluice *s, const struct sluice_prompt *prompt, sluice_lo
 		 void *arg, double **ret_logprobs, struct sluice_done *ret,
 		 struct sluice_fault *fault);
 
-/* Text -> ids: malloc'd, free() it. */
+/*
+ * Text -> ids: malloc'd, free() it. The ids that sluice_generate() reads for the same prompt, its
+ * system text included.
+ */
 int sluice_tokenize(struct sluice *s, const struct sluice_prompt *prompt, uint32_t **ret,
 		    size_t *ret_n, struct sluice_fault *fault);
 

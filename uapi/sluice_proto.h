@@ -198,8 +198,10 @@ struct sluice_convert {
 	uint32_t struct_size;
 	uint32_t flags; /* TOKENIZE: CHAT | SPECIAL; DETOKENIZE: RAW */
 	uint64_t payload_bytes;
+	uint32_t system_bytes; /* CHAT: the first so many payload bytes are the system text */
+	uint32_t reserved;
 };
-SLUICE_LAYOUT(sizeof(struct sluice_convert) == 16, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_convert) == 24, "wire");
 
 /* ---- daemon -> client ---- */
 

@@ -238,7 +238,8 @@ static void on_tokenize(struct conn *c, const struct message *m, int fd)
 	int code = take_payload(m, fd, &p, &err);
 
 	if (!code) {
-		code = encode(c->serve, &p, m->u.convert.flags, 0, &ids, &n, &err);
+		code = encode(c->serve, &p, m->u.convert.flags, m->u.convert.system_bytes, &ids, &n,
+			      &err);
 		free(p.owned);
 	}
 	if (code) {

@@ -100,6 +100,24 @@ static bool within(float value, float low, float high)
 	return isfinite(value) && value >= low && value <= high;
 }
 
+/* A system text is the beginning of a chat's payload. */
+static int check_system(uint32_t system_bytes, uint32_t flags, uint64_t payload_bytes,
+			struct err *err)
+{
+	if (system_bytes && !(flags & SLUICE_CHAT))
+		return err_set(err, SLUICE_E_INVALID, "a system text needs the chat form");
+	if (system_bytes > payload_bytes)
+		return err_set(err, SLUICE_E_INVALID, "the system text is longer than the payload");
+	return 0;
+}
+
+static int check_convert(const struct sluice_convert *q, struct err *err)
+{
+	if (q->reserved)
+		return err_set(err, SLUICE_E_INVALID, "reserved field is not zero");
+	return check_system(q->system_bytes, q->flags, q->payload_bytes, err);
+}
+
 static int check_generate(const struct sluice_ask_generate *g, struct err *err)
 {
 	if (!within(g->temperature, 0, 100))
@@ -108,11 +126,7 @@ static int check_generate(const struct sluice_ask_generate *g, struct err *err)
 		return err_set(err, SLUICE_E_INVALID, "top_p or min_p is not within 0..1");
 	if (g->reserved)
 		return err_set(err, SLUICE_E_INVALID, "reserved field is not zero");
-	if (g->system_bytes && !(g->flags & SLUICE_CHAT))
-		return err_set(err, SLUICE_E_INVALID, "a system text needs the chat form");
-	if (g->system_bytes > g->payload_bytes)
-		return err_set(err, SLUICE_E_INVALID, "the system text is longer than the payload");
-	return 0;
+	return check_system(g->system_bytes, g->flags, g->payload_bytes, err);
 }
 
 /* What all types that carry text or ids share. */
@@ -147,6 +161,8 @@ static int check_values(const struct message *m, const struct kind *k, struct er
 	rc = k->payload ? check_payload(m, word, err) : 0;
 	if (!rc && m->type == SLUICE_GENERATE)
 		rc = check_generate(&m->u.generate, err);
+	if (!rc && (m->type == SLUICE_TOKENIZE || m->type == SLUICE_DETOKENIZE))
+		rc = check_convert(&m->u.convert, err);
 	return rc;
 }
 

@@ -62,6 +62,34 @@ static void good_messages(void **state)
 	assert_int_equal(parse_built(SLUICE_DETOKENIZE, 5, &t, NULL, 0, false), 0);
 }
 
+/* What TOKENIZE and DETOKENIZE may say of a system text. */
+static void converts(void **state)
+{
+	struct sluice_convert t = { .struct_size = sizeof(t),
+				    .flags = SLUICE_CHAT,
+				    .payload_bytes = 5,
+				    .system_bytes = 5 };
+
+	assert_int_equal(parse_built(SLUICE_TOKENIZE, 5, &t, "Hello", 5, false), 0);
+	t.system_bytes = 6;
+	assert_int_equal(parse_built(SLUICE_TOKENIZE, 5, &t, "Hello", 5, false), SLUICE_E_INVALID);
+	t.system_bytes = 2;
+	t.flags = SLUICE_SPECIAL;
+	assert_int_equal(parse_built(SLUICE_TOKENIZE, 5, &t, "Hello", 5, false), SLUICE_E_INVALID);
+	t.flags = 0;
+	t.payload_bytes = 4;
+	assert_int_equal(parse_built(SLUICE_DETOKENIZE, 5, &t, "\0\0\0", 4, false),
+			 SLUICE_E_INVALID);
+	t.system_bytes = 0;
+	assert_int_equal(parse_built(SLUICE_DETOKENIZE, 5, &t, "\0\0\0", 4, false), 0);
+	t.reserved = 1;
+	assert_int_equal(parse_built(SLUICE_DETOKENIZE, 5, &t, "\0\0\0", 4, false),
+			 SLUICE_E_INVALID);
+	t.reserved = 0;
+	t.struct_size = 16; /* of clients that know no system text there */
+	assert_int_equal(parse_built(SLUICE_DETOKENIZE, 5, &t, "\0\0\0", 4, false), 0);
+}
+
 /* Each field of the header and the sizes behind it. */
 static void bad_frames(void **state)
 {
@@ -250,11 +278,11 @@ static void build_bounds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(good_messages), cmocka_unit_test(bad_frames),
-		cmocka_unit_test(payload_sizes), cmocka_unit_test(newer_fixed_part),
-		cmocka_unit_test(bad_values),	 cmocka_unit_test(bad_hello),
-		cmocka_unit_test(versions),	 cmocka_unit_test(error_classes),
-		cmocka_unit_test(build_bounds),
+		cmocka_unit_test(good_messages),    cmocka_unit_test(converts),
+		cmocka_unit_test(bad_frames),	    cmocka_unit_test(payload_sizes),
+		cmocka_unit_test(newer_fixed_part), cmocka_unit_test(bad_values),
+		cmocka_unit_test(bad_hello),	    cmocka_unit_test(versions),
+		cmocka_unit_test(error_classes),    cmocka_unit_test(build_bounds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -142,6 +142,43 @@ static void questions(void **state)
 	sluice_close(s);
 }
 
+/* The ids of a prompt are those that generating reads, and nothing of it is left out. */
+static void whole_prompts(void **state)
+{
+	struct sluice_settings how = { .struct_size = sizeof(how), .max_tokens = 1 };
+	struct sluice_prompt p = { .struct_size = sizeof(p),
+				   .flags = SLUICE_CHAT,
+				   .text = "Hello",
+				   .text_bytes = 5,
+				   .system = "Be brief." };
+	struct sluice_done done = { .struct_size = sizeof(done) };
+	struct sluice *s = client();
+	struct sluice_fault fault;
+	uint32_t one = 'x', *ids;
+	size_t n;
+
+	assert_int_equal(sluice_tokenize(s, &p, &ids, &n, &fault), 0);
+	assert_int_equal(n, 6);
+	assert_int_equal(ids[0], 'B'); /* of the system text: see fake_rooms.c */
+	assert_int_equal(ids[5], 'o');
+	free(ids);
+	assert_int_equal(sluice_generate(s, &p, &how, NULL, NULL, &done, &fault), 0);
+	assert_int_equal(done.n_prompt, n);
+	p.flags = 0;
+	assert_int_equal(sluice_tokenize(s, &p, &ids, &n, &fault), -EINVAL);
+	assert_non_null(strstr(fault.text, "SLUICE_CHAT"));
+	assert_int_equal(sluice_generate(s, &p, &how, NULL, NULL, &done, &fault), -EINVAL);
+	assert_int_equal(sluice_score(s, &p, NULL, NULL, NULL, NULL, &fault), -EINVAL);
+	p.tokens = &one;
+	p.n_tokens = 1;
+	assert_int_equal(sluice_generate(s, &p, &how, NULL, NULL, &done, &fault), -EINVAL);
+	assert_non_null(strstr(fault.text, "tokens or text"));
+	p.text = p.system = NULL;
+	assert_int_equal(sluice_tokenize(s, &p, &ids, &n, &fault), -EINVAL);
+	assert_non_null(strstr(fault.text, "takes text"));
+	sluice_close(s);
+}
+
 /* Payloads above 64 KiB in both directions. */
 static void long_payloads(void **state)
 {
@@ -176,6 +213,7 @@ static void long_payloads(void **state)
 	assert_memory_equal(again, ids, N * sizeof(*ids));
 	free(again);
 	free(back);
+	p.text = NULL;
 	p.tokens = ids;
 	p.n_tokens = SLUICE_PAYLOAD_MAX;
 	assert_int_equal(sluice_generate(s, &p, &how, hear, &heard, &done, &fault), -EFBIG);
@@ -365,10 +403,10 @@ static void no_daemon(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		WITH_DAEMON(echo),	    WITH_DAEMON(settings),	 WITH_DAEMON(questions),
-		WITH_DAEMON(long_payloads), WITH_DAEMON(score),		 WITH_DAEMON(too_long),
-		WITH_DAEMON(cancels),	    WITH_DAEMON(engine_errors),	 WITH_DAEMON(engine_fails),
-		WITH_DAEMON(many_requests), cmocka_unit_test(no_daemon),
+		WITH_DAEMON(echo),	    WITH_DAEMON(settings),	WITH_DAEMON(questions),
+		WITH_DAEMON(whole_prompts), WITH_DAEMON(long_payloads), WITH_DAEMON(score),
+		WITH_DAEMON(too_long),	    WITH_DAEMON(cancels),	WITH_DAEMON(engine_errors),
+		WITH_DAEMON(engine_fails),  WITH_DAEMON(many_requests), cmocka_unit_test(no_daemon),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
