@@ -12,6 +12,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
 #include <pthread.h>
 
@@ -19,14 +20,25 @@
 #include "tests/unit/store/disk_file.h"
 #include "tests/unit/store/requests.h"
 
-/* How often each fault is still to come; set by the test, counted down by the io thread. */
+/*
+ * How often each fault is still to come; set by the test before the reader has its first read, counted down
+ * by the io thread.
+ */
 static struct {
 	_Atomic int refused; /* calls that fail before the kernel sees them */
 	_Atomic int refused_code;
 	_Atomic int failed; /* completions of reads that fail instead */
 	_Atomic int failed_code;
-	_Atomic int cut; /* completions of reads that bring less */
+	_Atomic int cut;	    /* completions of reads that bring less */
+	_Atomic int direct_code;    /* what every direct read ends with, 0: as it does */
+	_Atomic int direct_refused; /* reads that did */
 } faults;
+
+#define REQUEST_BYTES (64u << 10)
+#define IN_FLIGHT     8 /* tags of reads are below: the depth of the readers here */
+
+/* The io thread's: which tags are in flight, and which of them as direct reads. */
+static bool in_flight[IN_FLIGHT], issued_direct[IN_FLIGHT];
 
 int io_uring_submit_and_wait(struct io_uring *ring, unsigned wait_nr);
 int io_uring_submit(struct io_uring *ring);
@@ -36,6 +48,54 @@ static bool take(_Atomic int *n)
 	return atomic_load(n) > 0 && atomic_fetch_sub(n, 1) > 0;
 }
 
+/* Notes the reads of this submission, as the kernel will see them. */
+static void note_reads(const struct io_uring *ring)
+{
+	const struct io_uring_sq *sq = &ring->sq;
+	const unsigned mask = *sq->kring_mask;
+
+	for (unsigned i = sq->sqe_head; i != sq->sqe_tail; i++) {
+		const struct io_uring_sqe *sqe = &sq->sqes[i & mask];
+
+		if (sqe->user_data >= IN_FLIGHT) /* the event */
+			continue;
+		in_flight[sqe->user_data] = true;
+		issued_direct[sqe->user_data] = sqe->flags & IOSQE_FIXED_FILE
+							? sqe->fd % 2 == 0
+							: fcntl(sqe->fd, F_GETFL) & O_DIRECT;
+	}
+}
+
+/* Reads that have not come back yet */
+static unsigned missing(struct io_uring *ring)
+{
+	struct io_uring_cqe *cqe;
+	unsigned head, n = 0;
+
+	for (unsigned i = 0; i < IN_FLIGHT; i++)
+		n += in_flight[i];
+	io_uring_for_each_cqe(ring, head, cqe) n -= cqe->user_data < IN_FLIGHT;
+	return n;
+}
+
+static void spoil(struct io_uring_cqe *cqe)
+{
+	if (atomic_load(&faults.direct_code) && issued_direct[cqe->user_data]) {
+		cqe->res = atomic_load(&faults.direct_code);
+		atomic_fetch_add(&faults.direct_refused, 1);
+	} else if (cqe->res < 4096) { /* a tail */
+		return;
+	} else if (take(&faults.failed)) {
+		cqe->res = atomic_load(&faults.failed_code);
+	} else if (take(&faults.cut)) {
+		cqe->res = cqe->res / 3 + 1;
+	}
+}
+
+/*
+ * While a fault is to come, this waits for every read in flight: the owner looks at the ring after us, and a
+ * completion that came in between would be one that no fault reached.
+ */
 int io_uring_submit_and_wait(struct io_uring *ring, unsigned wait_nr)
 {
 	static int (*real)(struct io_uring * ring, unsigned wait_nr);
@@ -48,15 +108,18 @@ int io_uring_submit_and_wait(struct io_uring *ring, unsigned wait_nr)
 								   "io_uring_submit_and_wait");
 	if (take(&faults.refused))
 		return atomic_load(&faults.refused_code);
+	note_reads(ring);
 	rc = real(ring, wait_nr);
+	while (rc >= 0 && missing(ring) &&
+	       (atomic_load(&faults.failed) > 0 || atomic_load(&faults.cut) > 0 ||
+		atomic_load(&faults.direct_code)))
+		rc = real(ring, io_uring_cq_ready(ring) + 1);
 	io_uring_for_each_cqe(ring, head, cqe)
 	{
-		if (cqe->res < 4096) /* the event, or a tail */
+		if (cqe->user_data >= IN_FLIGHT)
 			continue;
-		if (take(&faults.failed))
-			cqe->res = atomic_load(&faults.failed_code);
-		else if (take(&faults.cut))
-			cqe->res = cqe->res / 3 + 1;
+		in_flight[cqe->user_data] = false;
+		spoil(cqe);
 	}
 	return rc;
 }
@@ -69,17 +132,20 @@ int io_uring_submit(struct io_uring *ring)
 		real = (int (*)(struct io_uring *))dlsym(RTLD_NEXT, "io_uring_submit");
 	if (take(&faults.refused))
 		return atomic_load(&faults.refused_code);
+	note_reads(ring);
 	return real(ring);
 }
 
 static struct reader *open_reader(struct disk_file *f, bool buffered)
 {
-	struct reader_config c = {
-		.kind = READER_URING, .depth = 8, .request_bytes = 64 << 10, .buffered = buffered
-	};
+	struct reader_config c = { .kind = READER_URING,
+				   .depth = IN_FLIGHT,
+				   .request_bytes = REQUEST_BYTES,
+				   .buffered = buffered };
 	struct reader *r;
 
 	memset(&faults, 0, sizeof(faults));
+	memset(in_flight, 0, sizeof(in_flight));
 	assert_int_equal(reader_create_files(&f->as_gguf, 1, &c, &r, NULL), 0);
 	return r;
 }
@@ -141,19 +207,30 @@ static void test_lasting_failure(void **state)
 	reader_destroy(r);
 }
 
-/* Eight direct reads at once are refused, as by a file system that only pretends. */
+/*
+ * A file system that only pretends: from now on it refuses every direct read, and no other. One request of
+ * as many pieces as may be in flight has them all refused at once; after that nothing is read directly.
+ */
 static void test_direct_refused_late(void **state)
 {
 	struct disk_file *f = *state;
 	struct reader *r = open_reader(f, false);
+	struct reader_request *q;
 	struct reader_stats s;
+	struct tracked t;
 
-	atomic_store(&faults.failed_code, -EOPNOTSUPP);
-	atomic_store(&faults.failed, 8);
+	atomic_store(&faults.direct_code, -EOPNOTSUPP);
+	prepare_request(r, &t, 0, 0, IN_FLIGHT * REQUEST_BYTES);
+	q = &t.request;
+	reader_submit(r, &q, 1);
+	wait_request(&t);
+	check_request(r, &t, f->content);
+	assert_int_equal(atomic_load(&faults.direct_refused), IN_FLIGHT);
 	read_many(r, f->content, f->bytes, 32);
 	reader_get_stats(r, &s);
 	assert_int_equal(s.errors, 0);
-	assert_int_equal(s.retries, 8);
+	assert_int_equal(s.retries, IN_FLIGHT);
+	assert_int_equal(atomic_load(&faults.direct_refused), IN_FLIGHT);
 	reader_destroy(r);
 }
 
