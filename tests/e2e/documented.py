@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""What test_documents.py must know about the commands in README, docs and manual pages. Extend it here.
+
+A command in a document that no table names is run as it stands. So a new command needs an entry only if it names a file
+that is not there, does not end by itself, or cannot run here.
+"""
+
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/*.md", "man/*.scd", "tests/gpu/README.md", "tests/data/README.md"]
+
+# Code blocks that are no commands: (document, words in the first line, what it is)
+NO_COMMANDS = [
+    ("README.md", "prompt  What is the capital", "how make run ends"),
+    ("docs/kmod.md", "modprobe sluice [period_ms", "the module's interface, modprobe beside C calls"),
+    ("docs/models.md", "x = token_embd", "a formula"),
+    ("docs/models.md", "S <- exp(g)", "a formula"),
+    ("docs/protocol.md", "offset  0  u32 size", "the layout of a message"),
+    ("docs/telemetry.md", "{sources:", "the shape of an answer"),
+    ("docs/trace.md", "route_trace v1", "a file"),
+]
+
+# Commands that are not run here: (regular expression, why). Each is skipped by name; the program or target must exist.
+NETWORK, MACHINE, MODULE, WHOLE = ("needs the network", "changes the settings of this machine",
+                                   "needs the kernel module or changes what the machine boots",
+                                   "is what runs this test, or takes as long")
+EXCEPTIONS = [
+    (r"^hf download ", NETWORK),
+    (r"^make bench-compare\b", NETWORK + " (it builds llama.cpp)"),
+    (r"^tests/bench/compare\.py ", NETWORK + " (it runs llama.cpp)"),
+    (r"^make (test|unit|e2e)$", WHOLE),
+    (r"^make test-kmod", "boots guests for minutes; make test runs one of them"),
+    (r"^make deb-kmod$", MODULE),
+    (r"^make kmod ", "needs the headers of the running kernel"),
+    (r"^(modprobe|insmod|mokutil|reboot|adduser) ?", MODULE),
+    (r"^apt install ", MODULE),
+    (r"^echo \d+ > /(proc|sys)/", MACHINE),
+    (r"^sysctl ", MACHINE),
+]
+
+# Changes to a command before it is run: (regular expression, replacement, why)
+SUBSTITUTIONS = [
+    (r" +\[[A-Z_]+=[^]]*\]", "", "what may be left out is left out"),
+    (r"^make install\b", "make install DESTDIR=$PWD/root", "nothing is installed into this machine"),
+    (r"^make\b", 'make -C "$ROOT" O="$BUILD"', "the folder of the project"),
+    (r"\binspect (\S+\.gguf)", r"inspect --model \1", "until inspect takes the file as an argument"),
+    (r"--host-budget 12G\b", "--host-budget 12M", "the bundled model is a thousandth"),
+    (r"-p 512 -n 128 -d 0,4096\b", "-p 64 -n 8 -d 0,256 -r 1", "the time that a benchmark takes"),
+    (r"\bdoctor --model (\S+)", r"doctor --seconds 0.2 --model \1", "the time that a measurement takes"),
+]
+
+# Commands that go on until a signal: they must answer SIGINT with success. (regular expression)
+ENDLESS = [r"^(build/)?sluice telemetry --watch$"]
+
+# Files that commands read: name -> which of the files that test_documents.py can make
+FILES = {
+    r".+\.gguf": "model",
+    r"hot\.list": "list",
+    r"theirs\.route\.csv": "csv",
+}
+
+# Options that running text names and that belong to neither sluice nor sluiced: option -> the file that has it
+OTHER_OPTIONS = {
+    "--all": "tests/gpu/values.h",
+    "--check": "tests/data/make/cut.py",
+    "--only": "tests/bench/compare.py",
+}
