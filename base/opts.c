@@ -67,7 +67,9 @@ static int parse_float(const struct opt *o, const char *text, float *ret, struct
 	char *end;
 	float value = strtof(text, &end);
 
-	if (end == text || *end || !isfinite(value) || outside(o, (double)value))
+	/* bounds as floats too: 0.02 is within 0.02 to 60 */
+	if (end == text || *end || !isfinite(value) ||
+	    (o->min != o->max && (value < (float)o->min || value > (float)o->max)))
 		return bad_value(o, text, err);
 	*ret = value;
 	return 0;

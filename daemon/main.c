@@ -282,7 +282,10 @@ int main(int argc, char **argv)
 			options_help(stdout);
 		else
 			puts("sluiced " SLUICE_VERSION);
-		return 0;
+		if (!fflush(stdout) && !ferror(stdout))
+			return 0;
+		fprintf(stderr, "sluiced: cannot write to standard output: %s\n", strerror(errno));
+		return 1;
 	}
 	log_init((enum log_level)(LOG_ERROR + o.log_level));
 	prepare_process();

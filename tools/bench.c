@@ -48,10 +48,12 @@ static const struct opt options[] = {
 	{ "--repetitions", "-r", OPT_U32, AT(reps), "N", 1, BENCH_MAX_REPS, .def = "5",
 	  .help = "Of each test." },
 	{ "--text", "-f", OPT_TEXT, AT(text), "FILE",
-	  .help = "Take tokens from this text instead of random ones; - reads stdin." },
+	  .help = "Take tokens from the text in this file instead of random ones; - reads standard "
+		  "input." },
 	{ "--output", "-o", OPT_CHOICE, AT(format), "FORMAT", .choices = "md|csv|json", .def = "md",
 	  .help = "How to print." },
-	{ "--json", NULL, OPT_FLAG, AT(json), .help = "The same as -o json." },
+	{ "--json", NULL, OPT_FLAG, AT(json), .excludes = "--output",
+	  .help = "The same as -o json." },
 	{ "--peaks", NULL, OPT_TEXT, AT(peaks), "FILE",
 	  .help = "What sluice doctor --json printed here: rates are shown as shares of it too." },
 	{ "--seed", NULL, OPT_U32, AT(seed), "N", 0, 4294967295, .def = "1",
@@ -161,8 +163,12 @@ static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t
 	/* every repetition reads another piece where there is one */
 	p.tokens = b->pool + (spare ? (size_t)rep * 997 % (spare + 1) : 0);
 	rc = sluice_generate(b->s, &p, &how, NULL, NULL, &d, fault);
-	if (rc || !row)
+	if (rc)
 		return rc;
+	if (client_interrupted())
+		return -EINTR;
+	if (!row)
+		return 0;
 	if (d.stop != SLUICE_STOP_LENGTH || (n_gen && d.n_generated != n_gen + 1)) {
 		snprintf(fault->text, sizeof(fault->text), "a test ended early (%s)",
 			 sluice_stop_name(d.stop));
@@ -206,6 +212,10 @@ static int run_test(struct bench *b, const struct args *args, uint32_t n_prompt,
 	}
 	if (isatty(STDERR_FILENO))
 		fprintf(stderr, "\r\033[K");
+	if (rc == -EINTR) {
+		fprintf(stderr, "sluice bench: interrupted: nothing is printed\n");
+		return EXIT_INTERRUPTED;
+	}
 	return rc ? client_fail("bench", &fault) : 0;
 }
 
@@ -298,7 +308,9 @@ static int measure(struct bench *b, const struct args *args, const struct list *
 	}
 	if (rc)
 		return client_fail("bench", &fault);
+	client_on_interrupt(b->s);
 	rc = run_all(b, args, prompts, gens, depths);
+	client_on_interrupt(NULL);
 	if (rc)
 		return rc;
 	read_cpu_name(b->report.cpu, sizeof(b->report.cpu));
@@ -325,7 +337,7 @@ int verb_bench(int argc, char **argv)
 			   .report.status.struct_size = sizeof(b.report.status) };
 	struct err err = { 0 };
 	int rc = input_args("[-p N,..] [-n N,..] [-d N,..] [-r N] [--text FILE]", options,
-			    ARRAY_LEN(options), argc, argv, &args, &args.help);
+			    ARRAY_LEN(options), argc, argv, &args, &args.help, NULL);
 
 	if (rc >= 0)
 		return rc;
@@ -334,6 +346,8 @@ int verb_bench(int argc, char **argv)
 		rc = take_list(args.gens, &gens, &err);
 	if (!rc)
 		rc = take_list(args.depths, &depths, &err);
+	if (!rc && !largest(&prompts) && !largest(&gens))
+		rc = err_set(&err, -EINVAL, "with -p 0 and -n 0 there is nothing to measure");
 	if (!rc && args.peaks)
 		rc = read_peaks(args.peaks, &b.report.peaks, &err);
 	if (rc) {

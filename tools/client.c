@@ -18,6 +18,11 @@
 #define BAR_WIDTH 30
 #define POLL_MS	  100
 
+/* A bar appears only where reading takes long, then often; a line in a log comes rarely. */
+#define BAR_AFTER_NS 1000000000ull
+#define BAR_NS	     100000000ull
+#define LINE_NS	     10000000000ull
+
 static void nap_ms(unsigned ms)
 {
 	struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 };
@@ -68,19 +73,69 @@ int client_open(const char *verb, const struct client_args *args, struct sluice 
 	return 0;
 }
 
-static void draw(const struct sluice_status_info *s)
+/* "reading [####......]  42 %  12 of 30 tokens", over what the line held before. */
+static void draw_bar(const char *what, double share, const char *text)
 {
-	char now[32], all[32], bar[BAR_WIDTH + 1];
-	double share = s->load_bytes_total ? (double)s->load_bytes / (double)s->load_bytes_total
-					   : 0;
+	char bar[BAR_WIDTH + 1];
 	int full = (int)(share * BAR_WIDTH);
 
 	memset(bar, '.', BAR_WIDTH);
 	memset(bar, '#', full > BAR_WIDTH ? BAR_WIDTH : (size_t)full);
 	bar[BAR_WIDTH] = '\0';
-	fprintf(stderr, "\rloading [%s] %3.0f %%  %s of %s ", bar, share * 100,
-		size_format(now, sizeof(now), s->load_bytes),
-		size_format(all, sizeof(all), s->load_bytes_total));
+	fprintf(stderr, "\r%s [%s] %3.0f %%  %s \033[K", what, bar, share * 100, text);
+}
+
+static void clear_bar(void)
+{
+	fputs("\r\033[K", stderr);
+}
+
+static void draw_loading(const struct sluice_status_info *s)
+{
+	char now[32], all[32], text[80];
+	double share = s->load_bytes_total ? (double)s->load_bytes / (double)s->load_bytes_total
+					   : 0;
+
+	snprintf(text, sizeof(text), "%s of %s", size_format(now, sizeof(now), s->load_bytes),
+		 size_format(all, sizeof(all), s->load_bytes_total));
+	draw_bar("loading", share, text);
+}
+
+static int on_progress(void *arg, const struct sluice_progress *p)
+{
+	bool terminal = isatty(STDERR_FILENO);
+	struct client_progress *c = arg;
+	uint64_t now = now_ns();
+	char text[64];
+
+	c->n_prompt = p->n_prompt;
+	if (now < c->next_ns)
+		return 0;
+	c->next_ns = now + (terminal ? BAR_NS : LINE_NS);
+	snprintf(text, sizeof(text), "%u of %u tokens", p->n_read, p->n_prompt);
+	if (terminal)
+		draw_bar("reading", p->done_ppm / 1e6, text);
+	else
+		fprintf(stderr, "sluice %s: %.0f %% of the prompt is read, %s\n", c->verb,
+			p->done_ppm / 1e4, text);
+	c->drawn = terminal;
+	return 0;
+}
+
+void client_show_progress(struct client_progress *p, const char *verb, struct sluice *s)
+{
+	bool terminal = isatty(STDERR_FILENO);
+
+	*p = (struct client_progress){ .verb = verb,
+				       .next_ns = now_ns() + (terminal ? BAR_AFTER_NS : LINE_NS) };
+	sluice_on_progress(s, on_progress, p);
+}
+
+void client_clear_progress(struct client_progress *p)
+{
+	if (p->drawn)
+		clear_bar();
+	p->drawn = false;
 }
 
 int client_ready(const char *verb, struct sluice *s)
@@ -95,12 +150,12 @@ int client_ready(const char *verb, struct sluice *s)
 		if (rc || status.state != SLUICE_STATE_STARTING)
 			break;
 		if (terminal)
-			draw(&status);
+			draw_loading(&status);
 		drawn = terminal;
 		nap_ms(POLL_MS);
 	}
 	if (drawn)
-		fprintf(stderr, "\r\033[K"); /* clears the line */
+		clear_bar();
 	if (rc)
 		return client_fail(verb, &fault);
 	if (status.state == SLUICE_STATE_READY)
@@ -123,11 +178,13 @@ int client_fail(const char *verb, const struct sluice_fault *fault)
 }
 
 static struct sluice *_Atomic interruptible;
+static atomic_bool interrupted;
 
 static void on_interrupt(int signal_number)
 {
 	struct sluice *s = atomic_load(&interruptible);
 
+	atomic_store(&interrupted, true);
 	if (s)
 		sluice_cancel(s);
 }
@@ -140,4 +197,19 @@ void client_on_interrupt(struct sluice *s)
 	action.sa_flags = SA_RESTART | (int)SA_RESETHAND;
 	atomic_store(&interruptible, s);
 	sigaction(SIGINT, &action, NULL);
+}
+
+bool client_interrupted(void)
+{
+	return atomic_load(&interrupted);
+}
+
+int client_ending(const char *verb, const struct sluice_done *done)
+{
+	if (done->stop != SLUICE_STOP_CANCELLED)
+		return 0;
+	if (client_interrupted())
+		return EXIT_INTERRUPTED;
+	fprintf(stderr, "sluice %s: the daemon ended the request before it was complete\n", verb);
+	return EXIT_FAILED;
 }

@@ -49,4 +49,26 @@ int client_fail(const char *verb, const struct sluice_fault *fault);
 /* Makes Ctrl-C cancel the running request of @s instead of ending the program; NULL: undoes it. */
 void client_on_interrupt(struct sluice *s);
 
+bool client_interrupted(void); /* true once Ctrl-C was pressed since client_on_interrupt() */
+
+/*
+ * How a request without a fault ended: 0, EXIT_INTERRUPTED after Ctrl-C, or EXIT_FAILED after a
+ * sentence where the daemon cancelled it, which nobody here asked for.
+ */
+int client_ending(const char *verb, const struct sluice_done *done);
+
+/* Progress of a prompt that is read in, on stderr: a bar on a terminal, else a line now and then. */
+struct client_progress {
+	const char *verb;
+	uint64_t next_ns; /* when to show it again */
+	uint32_t n_prompt;
+	bool drawn;
+};
+
+/* Shows the progress of the requests of @s from here on. @p lives as long as they do. */
+void client_show_progress(struct client_progress *p, const char *verb, struct sluice *s);
+
+/* Clears the bar, so that other text may be written. */
+void client_clear_progress(struct client_progress *p);
+
 #endif

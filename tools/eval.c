@@ -18,7 +18,7 @@
 
 struct args {
 	struct client_args client;
-	const char *text, *tokens, *dump;
+	const char *prompt, *text, *tokens, *dump;
 	bool special, perplexity, json, help;
 };
 
@@ -26,9 +26,13 @@ struct args {
 
 static const struct opt options[] = {
 	CLIENT_OPTIONS(struct args, "30"),
-	{ "--text", "-f", OPT_TEXT, AT(text), "FILE", .help = "The text; - reads stdin." },
-	{ "--tokens", NULL, OPT_TEXT, AT(tokens), "FILE",
-	  .help = "The same as a JSON array of token ids; - reads stdin." },
+	{ "--prompt", "-p", OPT_TEXT, AT(prompt), "TEXT", .excludes = "--text|--tokens",
+	  .help = "The text itself; - reads standard input." },
+	{ "--text", "-f", OPT_TEXT, AT(text), "FILE", .excludes = "--tokens",
+	  .help = "The file that holds the text (the text itself: --prompt); - reads standard "
+		  "input." },
+	{ "--tokens", NULL, OPT_TEXT, AT(tokens), "FILE", .excludes = "--special",
+	  .help = "The file that holds it as a JSON array of token ids; - reads standard input." },
 	{ "--special", NULL, OPT_FLAG, AT(special),
 	  .help = "Control tokens written in the text count as such." },
 	{ "--perplexity", NULL, OPT_FLAG, AT(perplexity),
@@ -59,29 +63,28 @@ static int on_logits(void *arg, uint32_t first, uint32_t n_rows, uint32_t n_voca
 static int take_prompt(const struct args *args, struct sluice_prompt *ret, void **owned)
 {
 	struct err err = { 0 };
-	const char *path = args->text ? args->text : args->tokens;
 	uint32_t *ids;
 	size_t bytes;
 	char *text;
 	int rc;
 
-	if (!args->text == !args->tokens) {
-		fprintf(stderr, "sluice eval: one of --text FILE and --tokens FILE is needed\n");
+	if (!args->prompt && !args->text && !args->tokens) {
+		fprintf(stderr, "sluice eval: one of --prompt TEXT, --text FILE and --tokens FILE "
+				"is needed\n");
 		return EXIT_USAGE;
 	}
-	if (args->tokens && args->special) {
-		fprintf(stderr, "sluice eval: --special is for text, not for tokens\n");
-		return EXIT_USAGE;
-	}
-	rc = input_file(path, &text, &bytes, &err);
-	if (!rc && args->text) {
+	if (args->prompt)
+		rc = input_text(args->prompt, &text, &bytes, &err);
+	else
+		rc = input_file(args->text ? args->text : args->tokens, &text, &bytes, &err);
+	if (!rc && !args->tokens) {
 		ret->text = *owned = text;
 		ret->text_bytes = bytes;
 		ret->flags = args->special ? SLUICE_SPECIAL : 0;
 		return 0;
 	}
 	if (!rc) {
-		rc = input_tokens(text, bytes, path, &ids, &ret->n_tokens, &err);
+		rc = input_tokens(text, bytes, args->tokens, &ids, &ret->n_tokens, &err);
 		free(text);
 	}
 	if (!rc) {
@@ -119,12 +122,13 @@ static int report(const struct args *args, uint32_t n_tokens, double nll)
 		printf("tokens %u: a loss needs at least 2\n", n_tokens);
 	else
 		printf("tokens %u, nll %.6f, perplexity %.4f\n", n_tokens, nll, exp(nll));
-	return fflush(stdout) ? EXIT_FAILED : EXIT_OK;
+	return EXIT_OK;
 }
 
 static int score(const struct args *args, struct sluice *s, const struct sluice_prompt *prompt)
 {
 	struct dump *dump = NULL;
+	struct client_progress progress;
 	struct sluice_model_info model = { .struct_size = sizeof(model) };
 	struct sluice_fault fault = { 0 };
 	struct sluice_done done = { .struct_size = sizeof(done) };
@@ -143,7 +147,9 @@ static int score(const struct args *args, struct sluice *s, const struct sluice_
 		}
 	}
 	client_on_interrupt(s);
+	client_show_progress(&progress, "eval", s);
 	rc = sluice_score(s, prompt, dump ? on_logits : NULL, dump, &logprobs, &done, &fault);
+	client_clear_progress(&progress);
 	client_on_interrupt(NULL);
 	if (dump && (rc || done.stop == SLUICE_STOP_CANCELLED))
 		npy_abandon(&dump->file);
@@ -155,8 +161,8 @@ static int score(const struct args *args, struct sluice *s, const struct sluice_
 		fprintf(stderr, "sluice eval: %s\n", dump->err.text);
 		rc = EXIT_FAILED;
 	} else if (done.stop == SLUICE_STOP_CANCELLED) {
-		fprintf(stderr, "sluice eval: cancelled\n");
-		rc = EXIT_FAILED;
+		fprintf(stderr, "sluice eval: cancelled: %u tokens were read\n", done.n_prompt);
+		rc = client_ending("eval", &done);
 	} else {
 		rc = report(args, done.n_prompt, mean_loss(logprobs, done.n_prompt));
 	}
@@ -171,8 +177,8 @@ int verb_eval(int argc, char **argv)
 	struct sluice_prompt prompt = { .struct_size = sizeof(prompt) };
 	struct sluice *s = NULL;
 	void *owned = NULL;
-	int rc = input_args("--text FILE [options]", options, ARRAY_LEN(options), argc, argv, &args,
-			    &args.help);
+	int rc = input_args("--prompt TEXT | --text FILE | --tokens FILE [options]", options,
+			    ARRAY_LEN(options), argc, argv, &args, &args.help, NULL);
 
 	if (rc >= 0)
 		return rc;

@@ -2,13 +2,15 @@
 /*
  * tools/generate.c: `sluice generate`: a prompt goes to the daemon, text streams to stdout, then a
  * line with the figures goes to stderr. --json prints one object at the end instead. Ctrl-C cancels
- * the request and keeps what came. One thread.
+ * the request, keeps what came, and the exit status is 130. One thread.
  */
 #include <errno.h>
+#include <float.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/num.h"
 #include "base/size.h"
@@ -20,6 +22,7 @@ struct args {
 	struct client_args client;
 	const char *prompt, *prompt_file, *prompt_tokens, *system;
 	bool chat, special, raw, ignore_eog, json, quiet, help;
+	bool top_k_given, top_p_given, min_p_given, seed_given;
 	uint32_t max_tokens, top_k;
 	float temperature, top_p, min_p;
 	uint64_t seed;
@@ -29,43 +32,51 @@ struct args {
 
 static const struct opt options[] = {
 	CLIENT_OPTIONS(struct args, "30"),
-	{ "--prompt", "-p", OPT_TEXT, AT(prompt), "TEXT", .help = "The text to go on from." },
-	{ "--prompt-file", "-f", OPT_TEXT, AT(prompt_file), "FILE",
-	  .help = "The same from a file; - reads stdin." },
+	{ "--prompt", "-p", OPT_TEXT, AT(prompt), "TEXT",
+	  .excludes = "--prompt-file|--prompt-tokens",
+	  .help = "The text to go on from; - reads standard input. Without this option the argument "
+		  "that is no option is the text." },
+	{ "--prompt-file", "-f", OPT_TEXT, AT(prompt_file), "FILE", .excludes = "--prompt-tokens",
+	  .help = "The same from a file; - reads standard input." },
 	{ "--prompt-tokens", NULL, OPT_TEXT, AT(prompt_tokens), "'[1,2,3]'",
-	  .help = "The same as token ids." },
+	  .excludes = "--chat|--special",
+	  .help = "The same as token ids in JSON; - reads them from standard input." },
 	{ "--chat", "-c", OPT_FLAG, AT(chat),
 	  .help = "Ask it as a user would, in the model's chat form." },
-	{ "--system", NULL, OPT_TEXT, AT(system), "TEXT",
+	{ "--system", NULL, OPT_TEXT, AT(system), "TEXT", .needs = "--chat",
 	  .help = "With --chat: what the model is told before." },
 	{ "--special", NULL, OPT_FLAG, AT(special),
 	  .help = "Control tokens written in the text count as such." },
 	{ "--raw", NULL, OPT_FLAG, AT(raw), .help = "Show control tokens in the answer." },
 	{ "--max-tokens", "-n", OPT_U32, AT(max_tokens), "N", 0, 16777216, .def = "256",
-	  .help = "Stop after this number of tokens." },
+	  .help = "Stop after N tokens; 0 only reads the prompt." },
 	{ "--ignore-eog", NULL, OPT_FLAG, AT(ignore_eog),
 	  .help = "Go on after an end-of-generation token." },
 	{ "--temperature", "-t", OPT_FLOAT, AT(temperature), "X", 0, 100, .def = "0",
 	  .help = "0 takes the most probable token, more varies." },
 	{ "--top-k", NULL, OPT_U32, AT(top_k), "N", 0, 16777216, .def = "0",
-	  .help = "Only the N most probable tokens; 0: all." },
-	{ "--top-p", NULL, OPT_FLOAT, AT(top_p), "X", 0, 1, .def = "1",
-	  .help = "Only the most probable tokens that together have this share." },
-	{ "--min-p", NULL, OPT_FLOAT, AT(min_p), "X", 0, 1, .def = "0",
-	  .help = "Only tokens at least so probable as X times the best." },
-	{ "--seed", NULL, OPT_U64, AT(seed), "N", .def = "0", .help = "Of the random choices." },
-	{ "--quiet", "-q", OPT_FLAG, AT(quiet), .help = "No figures on stderr." },
+	  .given = AT(top_k_given), .help = "Only the N most probable tokens; 0: all." },
+	{ "--top-p", NULL, OPT_FLOAT, AT(top_p), "X", 0, 1, .def = "1", .given = AT(top_p_given),
+	  .help = "Only the most probable tokens that together have this share; 0: the best one." },
+	{ "--min-p", NULL, OPT_FLOAT, AT(min_p), "X", 0, 1, .def = "0", .given = AT(min_p_given),
+	  .help = "Only tokens that are at least X times as probable as the best; 0: all." },
+	{ "--seed", NULL, OPT_U64, AT(seed), "N", .given = AT(seed_given),
+	  .help = "Of the random choices: the same seed, the same answer. Default: a fresh one, "
+		  "which is printed." },
+	{ "--quiet", "-q", OPT_FLAG, AT(quiet), .help = "No figures and notes on stderr." },
 	{ "--json", NULL, OPT_FLAG, AT(json), .help = "One JSON object instead of text." },
 	{ "--help", "-h", OPT_FLAG, AT(help), .help = "This text." },
 };
 
 /* What came. */
 struct answer {
-	bool json, broken; /* broken: stdout is closed */
+	struct client_progress progress;
+	bool json, broken; /* broken: stdout takes no more */
 	char *text;
 	size_t bytes, room;
 	uint32_t *tokens;
 	size_t n_tokens, tokens_room;
+	uint32_t n_pieces; /* tokens that came, printed or kept */
 	bool no_memory;
 	char last;
 };
@@ -93,8 +104,10 @@ static int on_token(void *arg, const struct sluice_piece *piece)
 	size_t bytes = piece->bytes;
 	struct answer *a = arg;
 
+	client_clear_progress(&a->progress);
+	a->n_pieces += piece->token != SLUICE_NO_TOKEN;
 	if (!a->json) {
-		if (bytes && (fwrite(text, 1, bytes, stdout) != bytes || fflush(stdout)))
+		if (bytes && (fwrite(text, 1, bytes, stdout) != bytes || input_flush()))
 			a->broken = true;
 		if (bytes)
 			a->last = text[bytes - 1];
@@ -112,43 +125,67 @@ static int on_token(void *arg, const struct sluice_piece *piece)
 	return 0;
 }
 
-/* The prompt from whichever option named it; *owned is to be freed. */
-static int take_prompt(const struct args *args, struct sluice_prompt *ret, void **owned)
+static int take_ids(const char *json, struct sluice_prompt *ret, void **owned, struct err *err)
 {
-	int given = !!args->prompt + !!args->prompt_file + !!args->prompt_tokens;
-	struct err err = { 0 };
 	uint32_t *ids;
+	size_t bytes;
 	char *text;
-	int rc = 0;
+	int rc = input_text(json, &text, &bytes, err);
 
-	if (given != 1)
-		rc = err_set(&err, -EINVAL,
-			     "one of --prompt, --prompt-file and --prompt-tokens is needed");
-	else if (args->prompt_tokens && (args->chat || args->special))
-		rc = err_set(&err, -EINVAL, "--chat and --special are for text, not for tokens");
-	else if (args->system && !args->chat)
-		rc = err_set(&err, -EINVAL, "--system needs --chat");
 	if (rc)
-		goto fail;
+		return rc;
+	rc = input_tokens(text, bytes, "--prompt-tokens", &ids, &ret->n_tokens, err);
+	free(text);
+	if (!rc)
+		ret->tokens = *owned = ids;
+	return rc;
+}
+
+/* The prompt from whichever option named it, or from the @word beside them; *owned is to be freed. */
+static int take_prompt(const struct args *args, const char *word, struct sluice_prompt *ret,
+		       void **owned)
+{
+	struct err err = { 0 };
+	char *text;
+	int rc;
+
 	ret->flags = (args->chat ? SLUICE_CHAT : 0) | (args->special ? SLUICE_SPECIAL : 0);
 	ret->system = args->system;
-	ret->text = args->prompt;
-	ret->text_bytes = args->prompt ? strlen(args->prompt) : 0;
-	if (args->prompt_file) {
+	if (!word + !args->prompt + !args->prompt_file + !args->prompt_tokens != 3)
+		rc = err_set(&err, -EINVAL,
+			     "one prompt is needed: TEXT, --prompt, --prompt-file or "
+			     "--prompt-tokens");
+	else if (args->prompt_tokens)
+		rc = take_ids(args->prompt_tokens, ret, owned, &err);
+	else if (args->prompt_file)
 		rc = input_file(args->prompt_file, &text, &ret->text_bytes, &err);
-		if (!rc)
-			ret->text = *owned = text;
-	} else if (args->prompt_tokens) {
-		rc = input_tokens(args->prompt_tokens, strlen(args->prompt_tokens),
-				  "--prompt-tokens", &ids, &ret->n_tokens, &err);
-		if (!rc)
-			ret->tokens = *owned = ids;
-	}
+	else
+		rc = input_text(word ? word : args->prompt, &text, &ret->text_bytes, &err);
+	if (!rc && !args->prompt_tokens)
+		ret->text = *owned = text;
 	if (!rc)
 		return 0;
-fail:
 	fprintf(stderr, "sluice generate: %s\n", err.text);
 	return rc == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
+}
+
+/* Greedy choice has no use for these: not wrong, but who gave them may expect something else. */
+static void note_unused(const struct args *args)
+{
+	const struct {
+		bool given;
+		const char *name;
+	} unused[] = { { args->top_k_given, "--top-k" },
+		       { args->top_p_given, "--top-p" },
+		       { args->min_p_given, "--min-p" },
+		       { args->seed_given, "--seed" } };
+
+	for (size_t i = 0; i < ARRAY_LEN(unused) && args->temperature <= 0; i++)
+		if (unused[i].given)
+			fprintf(stderr,
+				"sluice generate: at --temperature 0 the most probable token is "
+				"taken: %s changes nothing\n",
+				unused[i].name);
 }
 
 static double rate(double count, uint64_t ns)
@@ -179,7 +216,22 @@ static uint64_t memory_bytes(const struct sluice_model_info *m, const struct slu
 		       : 0;
 }
 
-static void print_figures(const struct sluice_model_info *m, const struct sluice_done *d)
+/* How it ended, where that is not the model's own end. */
+static void print_ending(const struct args *args, const struct sluice_model_info *m,
+			 const struct sluice_done *d)
+{
+	if (d->stop == SLUICE_STOP_CANCELLED)
+		fputs(d->n_generated ? "; cancelled" : "; cancelled while the prompt was read",
+		      stderr);
+	else if (d->stop == SLUICE_STOP_LENGTH && d->n_generated &&
+		 d->n_generated >= args->max_tokens)
+		fprintf(stderr, "; cut at --max-tokens %u", args->max_tokens);
+	else if (d->stop == SLUICE_STOP_LENGTH && args->max_tokens)
+		fprintf(stderr, "; cut because the context of %u tokens is full", m->n_ctx);
+}
+
+static void print_figures(const struct args *args, const struct sluice_model_info *m,
+			  const struct sluice_done *d)
 {
 	char disk[32], memory[32];
 
@@ -191,8 +243,9 @@ static void print_figures(const struct sluice_model_info *m, const struct sluice
 		fprintf(stderr, "; expert hit rate %.1f %%, from memory %s, from disk %s",
 			hit_ratio(d) * 100, size_format(memory, sizeof(memory), memory_bytes(m, d)),
 			size_format(disk, sizeof(disk), d->bytes_read));
-	if (d->stop == SLUICE_STOP_CANCELLED)
-		fprintf(stderr, "; cancelled");
+	if (args->temperature > 0)
+		fprintf(stderr, "; seed %" PRIu64, args->seed);
+	print_ending(args, m, d);
 	fputc('\n', stderr);
 }
 
@@ -205,16 +258,24 @@ static json_t *tokens_json(const struct answer *a)
 	return array;
 }
 
-static int print_json(const struct answer *a, const struct sluice_model_info *m,
-		      const struct sluice_done *d, const char *error)
+/* JSON's integers are signed here: what is beyond them goes as text. */
+static json_t *seed_json(uint64_t seed)
 {
+	return seed > INT64_MAX ? json_sprintf("%" PRIu64, seed) : json_integer((json_int_t)seed);
+}
+
+static int print_json(const struct args *args, const struct answer *a,
+		      const struct sluice_model_info *m, const struct sluice_done *d,
+		      const char *error)
+{
+	const char *stop = error ? "error" : sluice_stop_name(d->stop);
 	json_t *o = json_pack("{s:o, s:o, s:s, s:{s:I, s:I}, s:{s:f, s:f, s:f}}", "text",
 			      input_json_text(a->text ? a->text : "", a->bytes), "tokens",
-			      tokens_json(a), "stop_reason", sluice_stop_name(d->stop), "usage",
-			      "prompt_tokens", (json_int_t)d->n_prompt, "completion_tokens",
-			      (json_int_t)a->n_tokens, "timings", "prompt_per_second",
-			      rate(d->n_prompt, d->prompt_ns), "predicted_per_second",
-			      predicted_rate(d), "ttft_ms", (double)d->ttft_ns / 1e6);
+			      tokens_json(a), "stop_reason", stop, "usage", "prompt_tokens",
+			      (json_int_t)d->n_prompt, "completion_tokens", (json_int_t)a->n_tokens,
+			      "timings", "prompt_per_second", rate(d->n_prompt, d->prompt_ns),
+			      "predicted_per_second", predicted_rate(d), "ttft_ms",
+			      (double)d->ttft_ns / 1e6);
 	json_t *experts = json_pack("{s:I, s:I, s:f, s:I, s:I, s:f}", "hits", (json_int_t)d->hits,
 				    "misses", (json_int_t)d->misses, "hit_ratio", hit_ratio(d),
 				    "bytes_from_memory", (json_int_t)memory_bytes(m, d),
@@ -222,6 +283,7 @@ static int print_json(const struct answer *a, const struct sluice_model_info *m,
 				    (double)d->stall_ns / 1e9);
 
 	json_object_set_new(o, "experts", experts);
+	json_object_set_new(o, "seed", seed_json(args->seed));
 	if (error)
 		json_object_set_new(o, "error", input_json_text(error, strlen(error)));
 	return input_print_json(o, false);
@@ -235,10 +297,22 @@ static struct sluice_settings take_settings(const struct args *args)
 		.flags = (args->raw ? SLUICE_RAW : 0) | (args->ignore_eog ? SLUICE_IGNORE_EOG : 0),
 		.temperature = args->temperature,
 		.top_k = args->top_k,
-		.top_p = args->top_p,
+		/* there 0 is "off"; who writes 0 here wants no share beyond the first token's */
+		.top_p = args->top_p > 0 ? args->top_p : FLT_MIN,
 		.min_p = args->min_p,
 		.seed = args->seed,
 	};
+}
+
+/* A failure in the middle of an answer says so: what stands above it looks like a whole one. */
+static int fail_cut(const struct answer *a, const struct sluice_fault *fault)
+{
+	int rc = client_fail("generate", fault);
+
+	if (a->n_pieces)
+		fprintf(stderr, "sluice generate: the answer is cut there, after %u tokens\n",
+			a->n_pieces);
+	return rc;
 }
 
 static int report(const struct args *args, const struct answer *a,
@@ -246,23 +320,22 @@ static int report(const struct args *args, const struct answer *a,
 		  const struct sluice_fault *fault)
 {
 	/* Refused before it began: there is no answer to print. */
-	bool began = !rc || d->stop == SLUICE_STOP_ERROR;
+	bool began = !rc || d->stop == SLUICE_STOP_ERROR || a->n_pieces;
 
 	if (!args->json && a->last && a->last != '\n')
 		putchar('\n');
-	if (args->json && began && print_json(a, m, d, rc ? fault->text : NULL))
+	if (args->json && began && print_json(args, a, m, d, rc ? fault->text : NULL))
 		return EXIT_FAILED;
-	if (a->no_memory || a->broken) {
-		fprintf(stderr, "sluice generate: %s\n",
-			a->broken ? "cannot write to stdout" : "out of memory");
+	if (a->no_memory)
+		fprintf(stderr, "sluice generate: out of memory\n");
+	if (a->no_memory || a->broken)
 		return EXIT_FAILED;
-	}
 	if (rc)
-		return client_fail("generate", fault);
-	fflush(stdout); /* the answer stands before its figures, in a pipe as well */
-	if (!args->json && !args->quiet)
-		print_figures(m, d);
-	return EXIT_OK;
+		return fail_cut(a, fault);
+	/* the answer stands before its figures, in a pipe as well */
+	if (!input_flush() && !args->json && !args->quiet)
+		print_figures(args, m, d);
+	return client_ending("generate", d);
 }
 
 static int run(const struct args *args, const struct sluice_prompt *prompt)
@@ -285,7 +358,10 @@ static int run(const struct args *args, const struct sluice_prompt *prompt)
 		goto out;
 	}
 	client_on_interrupt(s);
+	if (!args->quiet)
+		client_show_progress(&answer.progress, "generate", s);
 	rc = sluice_generate(s, prompt, &settings, on_token, &answer, &done, &fault);
+	client_clear_progress(&answer.progress);
 	client_on_interrupt(NULL);
 	rc = report(args, &answer, &model, &done, rc, &fault);
 out:
@@ -295,17 +371,35 @@ out:
 	return rc;
 }
 
+/* 32 bits: enough, and short to type again. */
+static int fresh_seed(uint64_t *ret)
+{
+	uint32_t seed;
+
+	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed)) {
+		fprintf(stderr, "sluice generate: no random seed can be had; give one by --seed\n");
+		return EXIT_FAILED;
+	}
+	*ret = seed;
+	return 0;
+}
+
 int verb_generate(int argc, char **argv)
 {
 	struct args args = { 0 };
 	struct sluice_prompt prompt = { .struct_size = sizeof(prompt) };
 	void *owned = NULL;
-	int rc = input_args("--prompt TEXT [options]", options, ARRAY_LEN(options), argc, argv,
-			    &args, &args.help);
+	const char *word;
+	int rc = input_args("TEXT | --prompt-file FILE | --prompt-tokens JSON [options]", options,
+			    ARRAY_LEN(options), argc, argv, &args, &args.help, &word);
 
 	if (rc >= 0)
 		return rc;
-	rc = take_prompt(&args, &prompt, &owned);
+	rc = take_prompt(&args, word, &prompt, &owned);
+	if (!rc && !args.seed_given)
+		rc = fresh_seed(&args.seed);
+	if (!rc && !args.quiet)
+		note_unused(&args);
 	if (!rc)
 		rc = run(&args, &prompt);
 	free(owned);

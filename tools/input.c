@@ -62,6 +62,17 @@ int input_file(const char *path, char **ret, size_t *ret_bytes, struct err *err)
 	return rc;
 }
 
+int input_text(const char *text, char **ret, size_t *ret_bytes, struct err *err)
+{
+	if (!strcmp(text, "-"))
+		return input_file(text, ret, ret_bytes, err);
+	*ret = strdup(text);
+	if (!*ret)
+		return err_set(err, -ENOMEM, "out of memory");
+	*ret_bytes = strlen(text);
+	return 0;
+}
+
 int input_tokens(const char *json, size_t bytes, const char *what, uint32_t **ret, size_t *ret_n,
 		 struct err *err)
 {
@@ -166,24 +177,72 @@ json_t *input_json_text(const char *text, size_t bytes)
 
 int input_print_json(json_t *object, bool lines)
 {
-	int rc;
+	int rc = object ? json_dumpf(object, stdout, lines ? JSON_INDENT(2) : 0) : -1;
 
-	if (!object)
-		return -ENOMEM;
-	rc = json_dumpf(object, stdout, lines ? JSON_INDENT(2) : 0);
 	json_decref(object);
-	if (rc || putchar('\n') == EOF || fflush(stdout))
+	putchar('\n');
+	if (input_flush())
 		return -EIO;
-	return 0;
+	if (!rc)
+		return 0;
+	fprintf(stderr, "sluice: no memory for the JSON\n");
+	return -ENOMEM;
+}
+
+/* Why stdout failed first: later calls no longer know. */
+static int output_error;
+
+void input_output_failed(int error)
+{
+	if (!output_error)
+		output_error = error;
+}
+
+int input_flush(void)
+{
+	errno = 0;
+	if (!fflush(stdout) && !ferror(stdout))
+		return 0;
+	input_output_failed(errno);
+	return -EIO;
+}
+
+int input_finish(const char *verb, int rc)
+{
+	bool failed = input_flush() != 0;
+
+	errno = 0;
+	if (fclose(stdout) && !failed) { /* some file systems say it only here */
+		output_error = errno;
+		failed = true;
+	}
+	if (!failed)
+		return rc;
+	fprintf(stderr, "sluice %s: cannot write to standard output%s%s\n", verb,
+		output_error ? ": " : "", output_error ? strerror(output_error) : "");
+	return rc == EXIT_OK ? EXIT_FAILED : rc;
+}
+
+static int one_word(int n, char **argv, const char **ret, struct err *err)
+{
+	*ret = n ? argv[1] : NULL;
+	if (n < 2)
+		return 0;
+	return err_set(err, -EINVAL, "unexpected argument %s (a text of several words is quoted)",
+		       argv[2]);
 }
 
 int input_args(const char *usage, const struct opt *table, size_t n, int argc, char **argv,
-	       void *args, const bool *help)
+	       void *args, const bool *help, const char **ret_word)
 {
 	struct err err = { 0 };
+	int n_words = 0;
+	int rc = opts_parse(table, n, argc, argv, args, ret_word ? &n_words : NULL, &err);
 
-	if (opts_parse(table, n, argc, argv, args, NULL, &err)) {
-		fprintf(stderr, "sluice %s: %s\nsluice %s --help lists the options\n", argv[0],
+	if (!rc && ret_word && !*help)
+		rc = one_word(n_words, argv, ret_word, &err);
+	if (rc) {
+		fprintf(stderr, "sluice %s: %s\nsluice help %s lists the options\n", argv[0],
 			err.text, argv[0]);
 		return EXIT_USAGE;
 	}

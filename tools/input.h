@@ -14,8 +14,11 @@
 #include "base/err.h"
 #include "base/opts.h"
 
-/* A whole file, "-" for stdin: malloc'd with a NUL behind it. 0 or -errno. */
+/* A whole file, "-" for standard input: malloc'd with a NUL behind it. 0 or -errno. */
 int input_file(const char *path, char **ret, size_t *ret_bytes, struct err *err);
+
+/* A text given as such, "-" for standard input: malloc'd with a NUL behind it. 0 or -errno. */
+int input_text(const char *text, char **ret, size_t *ret_bytes, struct err *err);
 
 /* "[1, 2, 3]" -> malloc'd ids. 0 or -EINVAL. @what names the source in messages. */
 int input_tokens(const char *json, size_t bytes, const char *what, uint32_t **ret, size_t *ret_n,
@@ -27,14 +30,30 @@ int input_list(const char *text, uint32_t most, uint32_t *ret, size_t room, stru
 /* A JSON string of any bytes: what is not UTF-8 becomes U+FFFD. NULL: out of memory. */
 json_t *input_json_text(const char *text, size_t bytes);
 
-/* Prints @object (taken over) on stdout as one line, or indented. 0, or -EIO, -ENOMEM (NULL). */
+/*
+ * Prints @object (taken over; NULL: there was no memory for it) on stdout as one line, or indented.
+ * 0; -EIO: see input_flush(); -ENOMEM after a sentence on stderr.
+ */
 int input_print_json(json_t *object, bool lines);
 
 /*
+ * Flushes stdout. -EIO where something could not be written, now or before; main() then says so for
+ * every verb, so that a verb need only return.
+ */
+int input_flush(void);
+
+/* For who writes to stdout by other means: what failed there, a positive errno. */
+void input_output_failed(int error);
+
+/* main()'s part: flushes and closes stdout, says what failed. @rc or the exit status of a failure. */
+int input_finish(const char *verb, int rc);
+
+/*
  * The part that all verbs share: parses, and answers --help with @usage and the table. Returns -1
- * to go on, else the exit status. @help points to the parsed flag.
+ * to go on, else the exit status. @help points to the parsed flag. @ret_word (not NULL) gets the one
+ * argument that is no option, or NULL where there is none.
  */
 int input_args(const char *usage, const struct opt *table, size_t n, int argc, char **argv,
-	       void *args, const bool *help);
+	       void *args, const bool *help, const char **ret_word);
 
 #endif

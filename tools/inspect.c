@@ -21,6 +21,7 @@
 #include "model/tokenizer.h"
 #include "store/reader.h"
 #include "store/residency.h"
+#include "tools/input.h"
 #include "tools/verbs.h"
 
 #define READ_ALIGN 4096 /* of direct reads on nearly every disk */
@@ -33,10 +34,9 @@ struct args {
 
 static const struct opt options[] = {
 	{ "--model", "-m", OPT_TEXT, offsetof(struct args, model), "FILE",
-	  .help = "GGUF file, "
-		  "of a split model the first part" },
-	{ "--json", NULL, OPT_FLAG, offsetof(struct args, json), .help = "one JSON object" },
-	{ "--help", "-h", OPT_FLAG, offsetof(struct args, help), .help = "this text" },
+	  .help = "The GGUF file, of a split model the first part; or FILE without this option." },
+	{ "--json", NULL, OPT_FLAG, offsetof(struct args, json), .help = "One JSON object." },
+	{ "--help", "-h", OPT_FLAG, offsetof(struct args, help), .help = "This text." },
 };
 
 struct by_type {
@@ -273,7 +273,6 @@ static int print_json(const struct summary *s)
 {
 	const struct model *m = s->m;
 	json_t *j = json_object(), *classes = json_array();
-	int rc;
 
 	json_object_set_new(j, "arch", text(m->arch_name));
 	json_object_set_new(j, "name", text(m->name));
@@ -288,10 +287,7 @@ static int print_json(const struct summary *s)
 	json_object_set_new(j, "layer_schedule", schedule_json(m));
 	json_object_set_new(j, "files", files_json(m->gguf));
 	json_object_set_new(j, "notes", notes_json(s));
-	rc = json_dumpf(j, stdout, JSON_INDENT(2));
-	putchar('\n');
-	json_decref(j);
-	return rc;
+	return input_print_json(j, true) ? EXIT_FAILED : EXIT_OK;
 }
 
 static void print_experts(const struct summary *s)
@@ -373,54 +369,47 @@ static void print_text(const struct summary *s)
 		printf("note          %s\n", note(s, i));
 }
 
-static int inspect(const struct args *args)
+static int inspect(const char *path, bool json)
 {
 	struct err err = { 0 }, no_tokenizer = { 0 };
 	struct tokenizer *t = NULL;
 	struct model *m = NULL;
 	struct summary s;
-	int rc = model_open(args->model, &m, &err);
+	int rc = EXIT_OK;
 
-	if (rc) {
+	if (model_open(path, &m, &err)) {
 		fprintf(stderr, "sluice inspect: %s\n", err.text);
 		return EXIT_FAILED;
 	}
 	tokenizer_create(m->gguf, NULL, &t, &no_tokenizer);
-	rc = summarise(m, &s);
+	if (summarise(m, &s)) {
+		fprintf(stderr, "sluice inspect: out of memory\n");
+		rc = EXIT_FAILED;
+	}
 	s.tokenizer = t;
 	s.no_tokenizer = no_tokenizer.text;
-	if (!rc && args->json)
+	if (!rc && json)
 		rc = print_json(&s);
 	else if (!rc)
 		print_text(&s);
-	if (!rc)
-		rc = fflush(stdout);
 	free(s.classes);
 	tokenizer_destroy(t);
 	model_destroy(m);
-	if (!rc)
-		return EXIT_OK;
-	fprintf(stderr, "sluice inspect: the result cannot be written\n");
-	return EXIT_FAILED;
+	return rc;
 }
 
 int verb_inspect(int argc, char **argv)
 {
 	struct args args = { 0 };
-	struct err err = { 0 };
+	const char *word;
+	int rc = input_args("FILE [--json]", options, ARRAY_LEN(options), argc, argv, &args,
+			    &args.help, &word);
 
-	if (opts_parse(options, ARRAY_LEN(options), argc, argv, &args, NULL, &err)) {
-		fprintf(stderr, "sluice inspect: %s\n", err.text);
+	if (rc >= 0)
+		return rc;
+	if (!word == !args.model) {
+		fprintf(stderr, "sluice inspect: one FILE is needed\n");
 		return EXIT_USAGE;
 	}
-	if (args.help) {
-		puts("usage: sluice inspect --model FILE [--json]\n");
-		opts_help(stdout, options, ARRAY_LEN(options));
-		return EXIT_OK;
-	}
-	if (!args.model) {
-		fprintf(stderr, "sluice inspect: --model FILE is needed\n");
-		return EXIT_USAGE;
-	}
-	return inspect(&args);
+	return inspect(word ? word : args.model, args.json);
 }

@@ -2,6 +2,7 @@
 /*
  * tools/main.c: the sluice command: finds the verb, hands it its arguments. See verbs.h.
  */
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "base/num.h"
 #include "base/opts.h"
 #include "base/stdfd.h"
+#include "tools/input.h"
 #include "tools/verbs.h"
 
 struct verb {
@@ -31,22 +33,61 @@ static const struct verb verbs[] = {
 	{ "inspect", verb_inspect, "what a model file holds" },
 	{ "tokenize", verb_tokenize, "text to tokens and back" },
 	{ "trace", verb_trace, "routing traces: convert, describe, replay" },
-	{ "help", verb_help, "this list; sluice VERB --help for one verb's options" },
+	{ "help", verb_help, "this list; sluice help VERB: one verb's options" },
 	{ "version", verb_version, "the version" },
 };
 
+static const struct verb *find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+		if (!strcmp(name, verbs[i].name))
+			return &verbs[i];
+	fprintf(stderr, "sluice: there is no verb %s; sluice help lists them\n", name);
+	return NULL;
+}
+
+static int no_arguments(const char *verb, int argc, char **argv, int most)
+{
+	if (argc <= most + 1)
+		return EXIT_OK;
+	fprintf(stderr, "sluice %s: unexpected argument %s\n", verb, argv[most + 1]);
+	return EXIT_USAGE;
+}
+
+static bool asks_help(const char *word)
+{
+	return !strcmp(word, "--help") || !strcmp(word, "-h");
+}
+
+/* "help VERB" is "VERB --help". */
+static int help_of(const char *name)
+{
+	char option[] = "--help", *argv[] = { (char *)(uintptr_t)name, option, NULL };
+	const struct verb *v = find(name);
+
+	return v ? v->run(2, argv) : EXIT_USAGE;
+}
+
 static int verb_help(int argc, char **argv)
 {
+	int rc = no_arguments("help", argc, argv, 1);
+
+	if (rc)
+		return rc;
+	if (argc > 1 && !asks_help(argv[1]) && strcmp(argv[1], "help"))
+		return help_of(argv[1]);
 	printf("usage: sluice VERB [options]\n\n");
 	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
 		printf("  %-10s  %s\n", verbs[i].name, verbs[i].help);
-	printf("\nExit status: 0 ok, 1 failed, 2 usage, 3 daemon not reachable.\n");
+	printf("\nExit status: 0 ok, 1 failed, 2 usage, 3 daemon not reachable, 130 after Ctrl-C.\n");
 	return EXIT_OK;
 }
 
 static int verb_version(int argc, char **argv)
 {
-	puts("sluice " SLUICE_VERSION);
+	if (argc > 1 && !asks_help(argv[1]))
+		return no_arguments("version", argc, argv, 0);
+	puts(argc > 1 ? "usage: sluice version" : "sluice " SLUICE_VERSION);
 	return EXIT_OK;
 }
 
@@ -69,21 +110,20 @@ static int list_options(void)
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
+	const struct verb *v;
 
 	if (stdfd_open()) /* before anything is opened: nothing can be said where it fails */
 		return EXIT_FAILED;
-	if (name && (!strcmp(name, "--help") || !strcmp(name, "-h")))
-		name = "help";
-	else if (name && !strcmp(name, "--version"))
-		name = "version";
-	else if (name && !strcmp(name, "--list-options"))
-		return list_options();
-	for (size_t i = 0; name && i < ARRAY_LEN(verbs); i++)
-		if (!strcmp(name, verbs[i].name))
-			return verbs[i].run(argc - 1, argv + 1);
-	if (name)
-		fprintf(stderr, "sluice: there is no verb %s; sluice help lists them\n", name);
-	else
+	if (!name) {
 		fprintf(stderr, "usage: sluice VERB [options]; sluice help lists the verbs\n");
-	return EXIT_USAGE;
+		return EXIT_USAGE;
+	}
+	if (asks_help(name))
+		name = "help";
+	else if (!strcmp(name, "--version"))
+		name = "version";
+	else if (!strcmp(name, "--list-options"))
+		return input_finish(name, list_options());
+	v = find(name);
+	return v ? input_finish(name, v->run(argc - 1, argv + 1)) : EXIT_USAGE;
 }

@@ -404,7 +404,7 @@ int verb_metrics(int argc, char **argv)
 	struct err err = { 0 };
 	bool up;
 	int rc = input_args("[--socket PATH] [--output FILE]", options, ARRAY_LEN(options), argc,
-			    argv, &args, &args.help);
+			    argv, &args, &args.help, NULL);
 
 	if (rc >= 0)
 		return rc;

@@ -230,7 +230,8 @@ int verb_status(int argc, char **argv)
 	struct sluice_model_info model = { .struct_size = sizeof(model) };
 	struct sluice_fault fault = { 0 };
 	struct sluice *s;
-	int rc = input_args("[--json]", options, ARRAY_LEN(options), argc, argv, &args, &args.help);
+	int rc = input_args("[--json]", options, ARRAY_LEN(options), argc, argv, &args, &args.help,
+			    NULL);
 
 	if (rc >= 0)
 		return rc;
@@ -247,5 +248,5 @@ int verb_status(int argc, char **argv)
 		return input_print_json(to_json(&status, fallbacks, path), true) ? EXIT_FAILED
 										 : EXIT_OK;
 	print_text(&status, fallbacks, path);
-	return fflush(stdout) ? EXIT_FAILED : EXIT_OK;
+	return EXIT_OK;
 }

@@ -33,7 +33,7 @@ static const struct opt options[] = {
 	  .help = "One JSON object; with --watch one a line. Unknown values are null." },
 	{ "--interval", NULL, OPT_FLOAT, AT(interval), "X", 0.01, 3600, .def = "0.5",
 	  .help = "Seconds between two samples: rates are taken over this time." },
-	{ "--count", "-n", OPT_U32, AT(count), "N", 0, 1e9, .def = "0",
+	{ "--count", "-n", OPT_U32, AT(count), "N", 0, 1e9, .def = "0", .needs = "--watch",
 	  .help = "End a watch after N snapshots; 0: never." },
 	{ "--no-module", NULL, OPT_FLAG, AT(no_module), .help = "Do not ask sluice.ko." },
 	{ "--no-perf", NULL, OPT_FLAG, AT(no_perf), .help = "Do not open performance counters." },
@@ -42,6 +42,7 @@ static const struct opt options[] = {
 	{ "--root", NULL, OPT_TEXT, AT(root), "DIR",
 	  .help = "Read DIR/sys, DIR/proc and DIR/dev: a recorded machine, for tests." },
 	{ "--script", NULL, OPT_TEXT, AT(script), "FILE",
+	  .excludes = "--root|--no-module|--no-perf",
 	  .help = "Take the samples from a script, for tests." },
 	{ "--help", "-h", OPT_FLAG, AT(help), .help = "This text." },
 };
@@ -73,7 +74,7 @@ static int show(const struct args *args, const struct telemetry_snapshot *s,
 	telemetry_print(stdout, s);
 	for (unsigned i = 0; telemetry_note(t, i); i++)
 		printf("%snote: %s\n", i ? "" : "\n", telemetry_note(t, i));
-	return fflush(stdout) ? EXIT_FAILED : EXIT_OK;
+	return input_flush() ? EXIT_FAILED : EXIT_OK;
 }
 
 static int run(const struct args *args, struct telemetry *t, struct telemetry_snapshot *s)
@@ -124,7 +125,7 @@ int verb_telemetry(int argc, char **argv)
 	struct args args = { 0 };
 	struct err err = { 0 };
 	int rc = input_args("[--watch] [--json]", options, ARRAY_LEN(options), argc, argv, &args,
-			    &args.help);
+			    &args.help, NULL);
 
 	if (rc >= 0)
 		return rc;

@@ -7,7 +7,8 @@
  *	sluice trace stats FILE		what a trace holds and how uneven its routing is
  *	sluice trace sim FILE		hit rates of the policies side by side
  *
- * Works on files alone, with the daemon's own policies. One thread.
+ * IN and FILE may be - for standard input, OUT - for standard output. Works on files alone, with the
+ * daemon's own policies. One thread.
  */
 #include "tools/trace.h"
 
@@ -15,24 +16,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/num.h"
 #include "base/opts.h"
+#include "tools/input.h"
 #include "tools/verbs.h"
 
+#define AT(field) offsetof(struct trace_args, field)
+
 static const struct opt options[] = {
-	{ "--policy", "-p", OPT_TEXT, offsetof(struct trace_args, policy), "NAMES",
+	{ "--policy", "-p", OPT_TEXT, AT(policy), "NAMES", .given = AT(policy_given),
 	  .help = "sim: policies, separated by commas; default lru,lfu,belady "
 		  "(belady replays this very trace: the bound)" },
-	{ "--slots", "-s", OPT_U32, offsetof(struct trace_args, slots), "N", 1, UINT32_MAX,
-	  .help = "sim: experts that fit in memory" },
-	{ "--share", NULL, OPT_TEXT, offsetof(struct trace_args, share), "P,..",
+	{ "--slots", "-s", OPT_U32, AT(slots), "N", 1, UINT32_MAX, .excludes = "--share",
+	  .given = AT(slots_given), .help = "sim: experts that fit in memory" },
+	{ "--share", NULL, OPT_TEXT, AT(share), "P,..", .given = AT(share_given),
 	  .help = "sim: the same as percent of all experts, several separated by commas; "
 		  "default 6,12,25,50" },
-	{ "--fill", NULL, OPT_FLAG, offsetof(struct trace_args, fill),
+	{ "--fill", NULL, OPT_FLAG, AT(fill),
 	  .help = "sim: slots are full before the first token, as after the daemon's background fill" },
-	{ "--json", NULL, OPT_FLAG, offsetof(struct trace_args, json), .help = "one JSON object" },
-	{ "--help", "-h", OPT_FLAG, offsetof(struct trace_args, help), .help = "this text" },
+	{ "--json", NULL, OPT_FLAG, AT(json), .help = "stats, sim: one JSON object" },
+	{ "--help", "-h", OPT_FLAG, AT(help), .help = "this text" },
 };
 
 double *trace_count_uses(const struct route_trace *t)
@@ -59,23 +64,37 @@ static int fail(const char *what, const char *path, int rc)
 	return EXIT_FAILED;
 }
 
-/* Writes what @fn writes into @path; nothing half written is left behind. */
+/*
+ * Writes what @fn writes into @path ("-": stdout, whose errors are main()'s). No half-written file
+ * is left behind; what is no file (a device, a pipe) is never removed.
+ */
 static int write_to(const char *path, const struct route_trace *t,
 		    int (*fn)(const struct route_trace *t, FILE *f))
 {
-	FILE *f = fopen(path, "we");
+	struct stat st;
+	bool is_file;
+	FILE *f;
 	int rc;
 
+	if (strcmp(path, "-") == 0) {
+		rc = fn(t, stdout);
+		if (rc == -ENOMEM)
+			return fail("cannot write", path, rc);
+		input_output_failed(-rc);
+		return EXIT_OK;
+	}
+	f = fopen(path, "we");
 	if (!f)
 		return fail("cannot create", path, -errno);
+	is_file = !fstat(fileno(f), &st) && S_ISREG(st.st_mode);
 	rc = fn(t, f);
 	if (fclose(f) && !rc)
 		rc = -errno;
-	if (rc) {
+	if (!rc)
+		return EXIT_OK;
+	if (is_file)
 		remove(path);
-		return fail("cannot write", path, rc);
-	}
-	return EXIT_OK;
+	return fail("cannot write", path, rc);
 }
 
 struct listed {
@@ -116,7 +135,7 @@ static int write_list(const struct route_trace *t, FILE *f)
 
 static int usage(FILE *out)
 {
-	fputs("usage: sluice trace convert IN OUT\n"
+	fputs("usage: sluice trace convert IN OUT     (- is standard input or output)\n"
 	      "       sluice trace list IN OUT\n"
 	      "       sluice trace stats FILE [--json]\n"
 	      "       sluice trace sim FILE [--policy NAMES] [--slots N | --share P,..] [--json]\n"
@@ -124,6 +143,24 @@ static int usage(FILE *out)
 	      out);
 	opts_help(out, options, ARRAY_LEN(options));
 	return out == stdout ? EXIT_OK : EXIT_USAGE;
+}
+
+/* Options that the sub-command @what would not look at: 0, or a sentence. */
+static int check_options(const struct trace_args *args, const char *what, struct err *err)
+{
+	bool sim = !strcmp(what, "sim"), prints = sim || !strcmp(what, "stats");
+	const char *name = args->policy_given  ? "--policy"
+			   : args->slots_given ? "--slots"
+			   : args->share_given ? "--share"
+			   : args->fill	       ? "--fill"
+					       : NULL;
+
+	if (name && !sim)
+		return err_set(err, -EINVAL, "%s is for sim, it has no effect on %s", name, what);
+	if (args->json && !prints)
+		return err_set(err, -EINVAL, "--json is for stats and sim, it has no effect on %s",
+			       what);
+	return 0;
 }
 
 int verb_trace(int argc, char **argv)
@@ -144,7 +181,11 @@ int verb_trace(int argc, char **argv)
 	if (n_words != (strcmp(what, "convert") == 0 || strcmp(what, "list") == 0 ? 3 : 2) ||
 	    opts_choice("convert|list|stats|sim", what) < 0)
 		return usage(stderr);
-	path = argv[2];
+	if (check_options(&args, what, &err)) {
+		fprintf(stderr, "sluice trace: %s\n", err.text);
+		return EXIT_USAGE;
+	}
+	path = strcmp(argv[2], "-") ? argv[2] : TRACE_STDIN;
 	if (trace_read(path, &t, &err)) {
 		fprintf(stderr, "sluice trace: %s\n", err.text);
 		return EXIT_FAILED;

@@ -10,11 +10,14 @@
 
 #include "trace/read.h"
 
+#define TRACE_STDIN "/dev/stdin" /* the path that stands for - */
+
 struct trace_args {
 	const char *policy; /* "lfu,lru", NULL: the usual ones */
 	const char *share;  /* "6,12.5", percent */
 	uint32_t slots;	    /* 0: by share */
 	bool fill, json, help;
+	bool policy_given, slots_given, share_given;
 };
 
 /* `sluice trace stats` and `sluice trace sim`: print and return the exit status. */

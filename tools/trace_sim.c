@@ -72,8 +72,15 @@ static int take_policies(struct table *tab, const struct trace_args *args)
 			fprintf(stderr, "sluice trace: at most %d policies\n", MAX_POLICIES);
 			return -1;
 		}
+		if (!strcmp(p, "belady") && !strcmp(tab->path, TRACE_STDIN)) {
+			fprintf(stderr, "sluice trace: belady reads the trace a second time: name "
+					"a file instead of -, or --policy lru,lfu\n");
+			return -1;
+		}
 		tab->policies[tab->n_policies++] = p;
 	}
+	if (!tab->n_policies)
+		fprintf(stderr, "sluice trace: --policy names no policy\n");
 	return tab->n_policies ? 0 : -1;
 }
 
@@ -142,7 +149,7 @@ static int print_json(const struct table *tab)
 	json_dumpf(rows, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
 	putchar('\n');
 	json_decref(rows);
-	return EXIT_OK;
+	return EXIT_OK; /* main() says what stdout refused */
 }
 
 int trace_sim(const struct route_trace *t, const char *path, const struct trace_args *args)

@@ -3,13 +3,20 @@
  * tools/verbs.h: the verbs of the sluice command, one per file.
  *
  * A verb gets its own arguments, argv[0] being its name, prints what it has to say and returns the
- * exit status: 0 ok, 1 failed, 2 usage, 3 daemon not reachable. Verbs that talk to the daemon do so
- * through uapi/sluice.h; the others read files. The table is in main.c. One thread.
+ * exit status: 0 ok, 1 failed, 2 usage, 3 daemon not reachable, 130 interrupted. main() flushes
+ * stdout and says what failed there. Verbs that talk to the daemon do so through uapi/sluice.h; the
+ * others read files. The table is in main.c. One thread.
  */
 #ifndef SLUICE_TOOLS_VERBS_H
 #define SLUICE_TOOLS_VERBS_H
 
-enum exit_status { EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE };
+enum exit_status {
+	EXIT_OK,
+	EXIT_FAILED,
+	EXIT_USAGE,
+	EXIT_UNREACHABLE,
+	EXIT_INTERRUPTED = 130, /* as shells number Ctrl-C */
+};
 
 int verb_generate(int argc, char **argv);
 int verb_status(int argc, char **argv);

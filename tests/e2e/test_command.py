@@ -1,12 +1,22 @@
 # SPDX-License-Identifier: MIT
 """Description: the sluice command as a program among others: its descriptors, its output, its options."""
+import csv
+import io
 import json
 import os
+import pty
+import re
+import select
+import signal
 import subprocess
+import time
 
 import pytest
 
-from daemon import BUILD, DEMO, Daemon
+from daemon import BUILD, DEMO, Daemon, sluice
+
+QUESTION = "What is the capital of France?"
+ANSWER = "The capital of France is Paris.\n"
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +29,19 @@ def shell(command, **kw):
     """A line for sh, with $SLUICE and $S (the socket) in its environment."""
     env = {**os.environ, "SLUICE": str(BUILD / "sluice"), "SLUICED": str(BUILD / "sluiced"), **kw.pop("env", {})}
     return subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, env=env, **kw)
+
+
+def ask(d, verb, *args, check=0, **kw):
+    return sluice(verb, "--socket", d.socket, *args, check=check, **kw)
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory):
+    """A small routing trace: two layers of four experts, one used."""
+    path = tmp_path_factory.mktemp("trace") / "t.trace"
+    rows = "".join(f"step {n}\nd 0 0 {n} {n % 4}\nd 1 0 {n} {n % 3}\n" for n in range(9))
+    path.write_text("route_trace v1\ngeometry 2 4 1\norder none\ndata\n" + rows)
+    return path
 
 
 # ---- descriptors ----
@@ -46,3 +69,284 @@ def test_a_daemon_without_descriptors_serves(tmp_path):
     finally:
         daemon.terminate()
         assert daemon.wait(30) == 0
+
+
+# ---- what cannot be written ----
+
+FULL = [
+    "help", "version", "help status", "generate --help", "doctor --no-memory", "inspect $M", "inspect $M --json",
+    "tokenize -m $M Hello", "tokenize -m $M --json Hello", "tokenize -m $M --ids [5]", "tokenize -m $M --ids [5] --json",
+    "telemetry --interval 0.02", "telemetry --interval 0.02 --json", "telemetry --interval 0.02 --watch",
+    "trace stats $T", "trace stats $T --json", "trace sim $T", "trace sim $T --json", "trace convert $T -", "trace list $T -",
+    "generate -s $S Once -n6", "generate -s $S Once -n6 --json", "status -s $S", "status -s $S --json",
+    "eval -s $S --prompt 'Once upon'", "eval -s $S --prompt 'Once upon' --json", "tokenize -s $S Hello",
+    "tokenize -s $S --ids [5] --json", "bench -s $S -p8 -n0 -r1", "bench -s $S -p8 -n0 -r1 -o csv",
+    "bench -s $S -p8 -n0 -r1 --json", "metrics -s $S --interval 0.05",
+]
+
+
+@pytest.mark.parametrize("command", FULL)
+def test_what_cannot_be_written_is_said(d, trace, command):
+    p = shell(f'"$SLUICE" {command} >/dev/full', env={"S": d.socket, "M": str(DEMO), "T": str(trace)})
+    assert p.returncode == 1, p.stderr
+    verb = command.split()[0]
+    assert p.stderr.count("cannot write to") == 1
+    if verb != "metrics":
+        assert f"sluice {verb}: cannot write to standard output: No space left on device\n" in p.stderr
+
+
+def test_every_verb_was_tried():
+    assert {c.split()[0] for c in FULL} == set(re.findall(r"^  (\w+)", sluice("help").stdout, re.M))
+
+
+def test_the_daemon_says_it_too():
+    p = shell('"$SLUICED" --help >/dev/full')
+    assert p.returncode == 1 and "cannot write to standard output" in p.stderr
+
+
+def test_a_device_is_not_removed(trace, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    os.symlink("/dev/full", tmp_path / "full")
+    sluice("trace", "convert", trace, tmp_path / "full", check=1)
+    assert (tmp_path / "full").is_symlink()
+    sluice("trace", "convert", trace, tmp_path / "pipe")
+    assert os.read(reader, 14) == b"route_trace v1"
+    os.close(reader)
+
+
+# ---- arguments ----
+
+def test_a_prompt_needs_no_option(d):
+    for args in ((QUESTION,), ("--prompt", QUESTION), ("--prompt", "-"), ("-",), ("-f", "-"), ("-n10", QUESTION)):
+        p = ask(d, "generate", "--chat", "-q", *args, input=QUESTION)
+        assert p.stdout == ANSWER and p.stderr == "", args
+    ids = json.loads(ask(d, "tokenize", "--json", "It was").stdout)["tokens"]
+    by_ids = [ask(d, "generate", "-q", "-n4", *a, input=json.dumps(ids)).stdout
+              for a in (("--prompt-tokens", json.dumps(ids)), ("--prompt-tokens", "-"), ("It was",))]
+    assert by_ids[0] and len(set(by_ids)) == 1
+    p = ask(d, "generate", "What", "is", check=2)
+    assert "unexpected argument is" in p.stderr and "quoted" in p.stderr
+    for args in ((), (QUESTION, "--prompt", QUESTION), (QUESTION, "-f", "-"), ("--prompt", "a", "-f", "-")):
+        ask(d, "generate", *args, check=2)
+
+
+def test_texts_come_in_every_way(d, tmp_path):
+    file = tmp_path / "text"
+    file.write_text(QUESTION)
+    ways = (("--prompt", QUESTION), ("--prompt", "-"), ("--text", file), ("--text", "-"))
+    seen = {ask(d, "eval", "--json", *w, input=QUESTION).stdout for w in ways}
+    assert len(seen) == 1 and json.loads(seen.pop())["nll"] > 0
+    both = [ask(d, "tokenize", *w, input=QUESTION).stdout for w in (*ways, (QUESTION,), ("-",))]
+    both += [sluice("tokenize", "--model", DEMO, *w, input=QUESTION).stdout for w in (*ways, (QUESTION,), ("-",))]
+    assert len(set(both)) == 1 and re.fullmatch(r"(\d+ )+\d+\n", both[0])
+    ids = json.dumps([int(i) for i in both[0].split()])
+    for where in (("--socket", d.socket), ("--model", DEMO)):
+        for given in (ids, "-"):
+            assert sluice("tokenize", *where, "--ids", given, input=ids).stdout == QUESTION
+            assert json.loads(sluice("tokenize", *where, "--json", "--ids", given, input=ids).stdout) == {"text": QUESTION}
+        end = json.dumps([2036])
+        assert (sluice("tokenize", *where, "--ids", end).stdout == "") and sluice("tokenize", *where, "--ids", end,
+                                                                                  "--special").stdout
+
+
+def test_inspect_takes_its_file(d):
+    expected = sluice("inspect", "--model", DEMO).stdout
+    assert sluice("inspect", DEMO).stdout == sluice("inspect", "-m", DEMO).stdout == expected
+    for args in ((), (DEMO, DEMO), (DEMO, "--model", DEMO)):
+        sluice("inspect", *args, check=2)
+
+
+def test_help_of_a_verb():
+    for verb in re.findall(r"^  (\w+)", sluice("help").stdout, re.M):
+        p = sluice("help", verb)
+        assert p.stdout and not p.stderr
+        assert p.stdout == sluice(verb, "--help").stdout
+        if verb not in ("help", "version"):
+            assert p.stdout.startswith(f"usage: sluice {verb}")
+    assert "no verb nonsense" in sluice("help", "nonsense", check=2).stderr
+    for args in (("help", "status", "status"), ("version", "now")):
+        assert "unexpected" in sluice(*args, check=2).stderr
+
+
+# Nothing that was asked for is silently left out.
+@pytest.mark.parametrize("args, why", [
+    (("generate", "--system", "a", "b"), "--system has no effect without --chat"),
+    (("generate", "--prompt-tokens", "[1]", "--special"), "exclude"),
+    (("eval", "--tokens", "x", "--special"), "exclude"),
+    (("eval", "--tokens", "x", "--text", "y"), "exclude"),
+    (("eval", "--prompt", "x", "--text", "y"), "exclude"),
+    (("bench", "-o", "csv", "--json"), "exclude"),
+    (("bench", "-p0", "-n0"), "nothing to measure"),
+    (("tokenize", "--pre", "qwen2", "a"), "--pre has no effect without --model"),
+    (("tokenize", "-m", DEMO, "--pre", "qwen2", "--ids", "[1]"), "exclude"),
+    (("tokenize", "-m", DEMO, "--wait", "3", "a"), "exclude"),
+    (("tokenize", "-m", DEMO, "--socket", "s", "a"), "exclude"),
+    (("telemetry", "--count", "2"), "--count has no effect without --watch"),
+    (("telemetry", "--script", "x", "--root", "/"), "exclude"),
+    (("telemetry", "--script", "x", "--no-perf"), "exclude"),
+    (("trace", "sim", "TRACE", "--share", "10", "--slots", "3"), "exclude"),
+    (("trace", "convert", "TRACE", "-", "--json"), "no effect on convert"),
+    (("trace", "stats", "TRACE", "--slots", "3"), "no effect on stats"),
+    (("trace", "list", "TRACE", "-", "--fill"), "no effect on list"),
+    (("trace", "stats", "TRACE", "--policy", "lru"), "no effect on stats"),
+])
+def test_options_without_effect_are_refused(args, why, trace):
+    p = sluice(*[trace if a == "TRACE" else a for a in args], check=2)
+    assert why in p.stderr and p.stdout == ""
+
+
+def test_traces_go_through_pipes(trace):
+    text = trace.read_text()
+    out = sluice("trace", "convert", trace, "-").stdout
+    assert out == sluice("trace", "convert", "-", "-", input=text).stdout
+    assert out.startswith("route_trace v1\n") and out.count("step ") == 9
+    assert sluice("trace", "list", trace, "-").stdout.splitlines()[1:] == ["0 0", "1 0", "1 1", "1 2", "0 1", "0 2", "0 3"]
+    one = json.loads(sluice("trace", "stats", "-", "--json", input=text).stdout)
+    assert one == json.loads(sluice("trace", "stats", trace, "--json").stdout)
+    p = sluice("trace", "sim", "-", check=2, input=text)
+    assert "second time" in p.stderr
+    a = sluice("trace", "sim", "-", "--policy", "lru,lfu", "--json", input=text).stdout
+    assert json.loads(a) == json.loads(sluice("trace", "sim", trace, "--policy", "lru,lfu", "--json").stdout)
+
+
+# ---- choices ----
+
+def test_top_p_0_keeps_one_token(d):
+    def answers(p):
+        return {tuple(d.generate("The old man said that", "-n8", "-t1", "--top-p", p, "--seed", s)["tokens"])
+                for s in range(6)}
+    assert answers("0") == answers("1e-7") and len(answers("0")) == 1
+    assert len(answers("1")) > 1
+
+
+def test_a_seed_is_fresh_and_printed(d):
+    args = ("It was", "-n16", "-t1.5")
+    seeds = []
+    for _ in range(3):
+        p = ask(d, "generate", *args)
+        seed = re.search(r"; seed (\d+); cut at --max-tokens 16\n$", p.stderr)[1]
+        again = ask(d, "generate", *args, "--seed", seed)
+        assert again.stdout == p.stdout and f"; seed {seed};" in again.stderr
+        j = d.generate(*args, "--seed", seed)
+        assert j["seed"] == int(seed) and j["text"] + "\n" == p.stdout
+        seeds.append(seed)
+    assert len(set(seeds)) == 3
+    j = d.generate(*args)
+    assert d.generate(*args, "--seed", j["seed"])["tokens"] == j["tokens"]
+    assert d.generate(*args, "--seed", 2**64 - 1)["seed"] == str(2**64 - 1)
+    assert "seed" not in ask(d, "generate", "It was", "-n4").stderr  # nothing was drawn
+
+
+def test_greedy_choice_says_what_it_does_not_use(d):
+    p = ask(d, "generate", "It was", "-n4", "--top-k", "5", "--top-p", "0.5", "--min-p", "0.1", "--seed", "3")
+    for option in ("--top-k", "--top-p", "--min-p", "--seed"):
+        assert f"{option} changes nothing" in p.stderr
+    assert "changes nothing" not in ask(d, "generate", "It was", "-n4", "-t1", "--top-k", "5").stderr
+
+
+# ---- endings ----
+
+def wait_active(d, limit=20):
+    end = time.monotonic() + limit
+    while d.status()["active"] == 0:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def start(d, *args, **kw):
+    return subprocess.Popen([BUILD / "sluice", args[0], "--socket", d.socket, *map(str, args[1:])], stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kw)
+
+
+def test_a_length_is_visible(d):
+    assert "; cut at --max-tokens 3\n" in ask(d, "generate", "It was", "-n3").stderr
+    p = ask(d, "generate", "It was", "-n100000", "--ignore-eog")
+    assert "; cut because the context of 2048 tokens is full\n" in p.stderr
+    assert "cut" not in ask(d, "generate", "--chat", QUESTION).stderr
+    assert "cut" not in ask(d, "generate", "It was", "-n0").stderr
+
+
+def test_an_interrupted_answer_is_visible(d):
+    p = start(d, "generate", "It was", "--ignore-eog", "-n", 2000)
+    p.stdout.read(20)
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=30)
+    assert p.returncode == 130 and err.rstrip().endswith("; cancelled")
+
+
+@pytest.mark.parametrize("verb, args", [("bench", ("-p", "1500", "-n", "0", "-r", "50")),
+                                        ("eval", ("--prompt", "word " * 900, "--json"))])
+def test_other_requests_are_interrupted_too(d, verb, args):
+    p = start(d, verb, *args)
+    wait_active(d)
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=30)
+    assert p.returncode == 130 and out == "" and err
+    end = time.monotonic() + 20
+    while d.status()["active"] and time.monotonic() < end:
+        time.sleep(0.02)
+    assert d.status()["active"] == 0
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
+def test_a_cut_answer_fails_with_a_sentence(stop):
+    with Daemon(DEMO, "--threads", "2") as d:
+        text, js = (start(d, "generate", "It was", "--ignore-eog", "-n", 16000, *more) for more in ((), ("--json",)))
+        text.stdout.read(20)
+        wait_active(d)
+        time.sleep(0.2)
+        d.process.send_signal(stop)
+        d.process.wait(20)
+        out, err = text.communicate(timeout=20)
+        assert text.returncode == 1 and "the answer is cut there, after " in err
+        assert ("the daemon is stopping" if stop == signal.SIGTERM else "the daemon has closed") in err
+        out, err = js.communicate(timeout=20)
+        assert js.returncode == 1 and err
+        j = json.loads(out)
+        assert j["stop_reason"] == "error" and j["error"] and j["tokens"] and j["text"]
+
+
+# ---- bench ----
+
+def test_a_table_has_one_width(d, tmp_path):
+    peaks = tmp_path / "peaks.json"
+    peaks.write_text('{"mem_read_gbs": 10, "disk_read_gbs": 1}')
+    for more in ((), ("--peaks", peaks)):
+        rows = list(csv.reader(io.StringIO(ask(d, "bench", "-p8", "-n4", "-r1", "-o", "csv", *more).stdout)))
+        assert len(rows) == 3 and len({len(r) for r in rows}) == 1
+        by_name = [dict(zip(rows[0], r)) for r in rows[1:]]
+        assert (by_name[0]["read_share_of_peak"] != "") == bool(more) and by_name[0]["memory_share_of_peak"] == ""
+        assert (by_name[1]["memory_share_of_peak"] != "") == bool(more)
+        names = [set(r) for r in json.loads(ask(d, "bench", "-p8", "-n4", "-r1", "--json", *more).stdout)]
+        assert names[0] == names[1] > set(rows[0]) - {"samples_ns", "samples_ts"}
+
+
+# ---- progress ----
+
+def on_terminal(args, limit=60):
+    """Runs sluice with a terminal as stderr; what it wrote there."""
+    ours, theirs = pty.openpty()
+    p = subprocess.Popen([BUILD / "sluice", *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                         stderr=theirs)
+    os.close(theirs)
+    text, end = b"", time.monotonic() + limit
+    while time.monotonic() < end:
+        try:
+            if select.select([ours], [], [], 1)[0]:
+                text += os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+    os.close(ours)
+    return p.wait(10), text.decode()
+
+
+def test_a_long_prompt_shows_its_progress():
+    n = 1500
+    with Daemon(DEMO, "--ctx", "16384", "--parallel", "1", "--threads", "1", "--cpu", "scalar", "--batch", "128") as d:
+        ids = json.dumps([17 + i % 200 for i in range(n)])
+        for args in (("generate", "-s", d.socket, "--prompt-tokens", ids, "-n1"),):
+            status, text = on_terminal(args)
+            seen = [int(x) for x in re.findall(rf"reading \[[#.]{{30}}\] +\d+ %  (\d+) of {n} tokens", text)]
+            assert status == 0 and len(seen) >= 3 and seen == sorted(seen) and seen[-1] <= n, text
+            assert text.rindex("\033[K") < text.rindex("tok/s")  # cleared before the figures

@@ -39,7 +39,7 @@ static const struct opt table[] = {
 	{ "--small", "-s", OPT_U32, AT(small), "N", 1, 9, .def = "3", .help = "A digit." },
 	{ "--large", NULL, OPT_U64, AT(large), "N", .help = "Any number." },
 	{ "--size", NULL, OPT_SIZE, AT(size), "SIZE", .help = "Bytes." },
-	{ "--share", NULL, OPT_FLOAT, AT(share), "X", 0, 1, .def = "0.5", .help = "A share." },
+	{ "--share", NULL, OPT_FLOAT, AT(share), "X", 0.02, 1, .def = "0.5", .help = "A share." },
 	{ "--choice", NULL, OPT_CHOICE, AT(choice), .choices = "red|green", .help = "A colour." },
 	{ "--even", NULL, OPT_CUSTOM, AT(custom), "N", .parse = parse_even, .help = "Even." },
 	{ "--name", "-n", OPT_TEXT, AT(name), "TEXT", .needs = "--flag|--help", .help = "Of it." },
@@ -81,6 +81,7 @@ static void every_type(void **state)
 	assert_true(args.share == 1.0f);
 	assert_int_equal(args.choice, 1);
 	assert_int_equal(args.custom, 4);
+	assert_int_equal(parse(false, "--share 0.02"), 0); /* the bound itself, as a float */
 	assert_int_equal(parse(false, ""), 0);
 	assert_int_equal(args.small, 3);
 	assert_true(args.share == 0.5f);
@@ -135,27 +136,17 @@ static void pairs(void **state)
 static void refusals(void **state)
 {
 	static const char *const lines[] = {
-		"--none",
-		"-x",
-		"--fla",
-		"--text",
-		"--flag=1",
-		"--small 0",
-		"--small 10",
-		"--small +4",
-		"--small 4.0",
-		"--small 4294967297",
-		"--large -1",
-		"--size 5X",
-		"--share nan",
-		"--share inf",
-		"--share 1.01",
-		"--choice re",
-		"--choice red|green",
-		"--even 3",
-		"--small=",
-		"--share=",
-		"--large 18446744073709551616",
+		"--none",	"-x",
+		"--fla",	"--text",
+		"--flag=1",	"--small 0",
+		"--small 10",	"--small +4",
+		"--small 4.0",	"--small 4294967297",
+		"--large -1",	"--size 5X",
+		"--share nan",	"--share inf",
+		"--share 1.01", "--share 0.019",
+		"--choice re",	"--choice red|green",
+		"--even 3",	"--small=",
+		"--share=",	"--large 18446744073709551616",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
