@@ -98,10 +98,17 @@ void reader_memory_release(struct reader_memory *disk)
 	futex_wake_all(&disk->held);
 }
 
+/* No read that is held may keep the reader from ending. */
+static void stop_memory(struct reader *r, void *state)
+{
+	reader_memory_release(r->ops_arg);
+	reader_pool_stop(r, state);
+}
+
 const struct reader_ops reader_memory = {
 	.name = "memory",
 	.start = reader_pool_start,
-	.stop = reader_pool_stop,
+	.stop = stop_memory,
 	.wake = reader_pool_wake,
 	.read = read_memory,
 };

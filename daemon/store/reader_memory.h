@@ -51,7 +51,7 @@ extern const struct reader_ops reader_memory;
 /* The files as reader_create_files() wants them: @ret has room for disk->n_files. Not kept. */
 void reader_memory_describe(const struct reader_memory *disk, struct gguf_file *ret);
 
-/* Makes reads wait before they do anything, and lets them go. Any thread. */
+/* Makes reads wait before they do anything, and lets them go; the end of the reader does too. Any thread. */
 void reader_memory_hold(struct reader_memory *disk);
 void reader_memory_release(struct reader_memory *disk);
 

@@ -227,10 +227,11 @@ static void test_cancelled_at_destroy(void **state)
 	unsigned n_cancelled = 0, n_read = 0;
 	struct tracked t[40];
 
-	atomic_store(&disk.latency_us, 3000);
-	for (unsigned i = 0; i < 40; i++)
-		submit_one(r, &t[i], 0, 1000 * i, i == 0 ? 1000 : 600000);
+	submit_one(r, &t[0], 0, 0, 1000);
 	wait_request(&t[0]);
+	reader_memory_hold(&disk); /* until the reader ends */
+	for (unsigned i = 1; i < 40; i++)
+		submit_one(r, &t[i], 0, 1000 * i, 600000);
 	reader_destroy(r);
 	for (unsigned i = 0; i < 40; i++) {
 		assert_int_equal(atomic_load(&t[i].ended), 1); /* every request, once */
