@@ -40,6 +40,14 @@ def need_shared(name="fixtures"):
     return path
 
 
+def need(may, why):
+    """Skips the test that asks, by name, where this user or machine lacks something; fails with NEED_ROOT=1 (CI)."""
+    if not may:
+        if os.environ.get("NEED_ROOT", "0") not in ("", "0"):
+            pytest.fail(why)
+        pytest.skip(why)
+
+
 def fixture(name):
     """The path of a fixture ("dense/dense-q4_k_m.gguf"): in tests/data if it is there, else in SHARED."""
     path = DATA / name

@@ -5,7 +5,6 @@ import io
 import json
 import math
 import os
-import pathlib
 import re
 import signal
 import socket
@@ -335,16 +334,3 @@ def test_example_client(d):
     p = subprocess.run([BUILD / "example_generate", d.socket, "What is the capital of France?"], capture_output=True,
                        text=True, timeout=30)
     assert p.returncode == 0 and p.stdout.startswith("The capital of France is Paris.\n("), p.stderr
-
-
-def test_manual_names_every_option():
-    options = set(re.findall(r"(--[a-z-]+)", run_daemon("--help").stdout.split("\n\n")[2]))
-    manual = (ROOT / "man" / "sluiced.8.scd").read_text()
-    assert options == set(re.findall(r"\*(--[a-z-]+)\*", manual))
-    manual = (ROOT / "man" / "sluice.1.scd").read_text()
-    for verb in ("generate", "status", "eval", "bench", "doctor"):
-        short = {"--n-prompt", "--n-gen", "--n-depth", "--repetitions", "--output", "--help"}  # by their letters there
-        for option in set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", sluice(verb, "--help").stdout, re.M)) - short:
-            assert f"*{option}*" in manual or f"{option} " in manual, f"{verb} {option}"
-    for page in pathlib.Path(ROOT / "man").glob("*.scd"):
-        subprocess.run(["scdoc"], stdin=open(page), stdout=subprocess.DEVNULL, check=True, timeout=10)

@@ -208,6 +208,11 @@ def test_mentions(path):
         assert (path.parent / name).exists(), f"a link to {name}, which is not there"
 
 
+@pytest.mark.parametrize("page", [p for p in PATHS if p.suffix == ".scd"], ids=lambda p: p.name)
+def test_manual_is_a_page(page):
+    subprocess.run(["scdoc"], stdin=open(page), stdout=subprocess.DEVNULL, check=True, timeout=10)
+
+
 def sections(text):
     """sluice(1): verb -> its paragraph."""
     found, verb = {}, None
@@ -226,4 +231,6 @@ def test_manual_has_every_option(program, page):
             if not any(f"*{o}*" in text for o in (short, long) if o):
                 missing.append(f"{verb or program} {long}")
     assert not missing, f"{page} lacks {missing}"
+    if program == "sluiced":
+        assert set(re.findall(r"\*(--[a-z-]+)\*", text)) <= set(options_in(help_of(program))), "an option that sluiced has not"
     assert program != "sluice" or set(verbs()) - {"version"} <= set(sections(text)), "a verb without a paragraph"

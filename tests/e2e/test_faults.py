@@ -15,7 +15,7 @@ import time
 import pytest
 
 import gguf_file
-from daemon import BUILD, DEMO, ROOT, Daemon, sluice
+from daemon import BUILD, DEMO, ROOT, Daemon, need, sluice
 
 LEAST = ["--host-budget", "25%", "--no-fill"]
 PROMPT = ["--chat", "--prompt", "What is the capital of France?", "--max-tokens", "24"]
@@ -43,6 +43,7 @@ def copy(tmp_path):
 @pytest.fixture
 def faulty(helpers, tmp_path):
     """(path of the model on the faulty file system, function that sets the rules)"""
+    need(os.access("/dev/fuse", os.R_OK | os.W_OK), "a file system of our own needs /dev/fuse")
     mount, rules = tmp_path / "mnt", tmp_path / "rules"
     mount.mkdir()
     rules.write_text("")
@@ -142,12 +143,10 @@ def test_empty_hugepage_pool():
 def test_hugepages_are_used_where_there_are_some():
     pool = "/proc/sys/vm/nr_hugepages"
     before = open(pool).read()
-    if not os.access(pool, os.W_OK):
-        pytest.fail("writing nr_hugepages needs root: run the tests as root")
+    need(os.access(pool, os.W_OK), "only root may write nr_hugepages")
     try:
         open(pool, "w").write("64")
-        if int(open(pool).read()) < 32:
-            pytest.fail("the kernel gave no hugepages for the test")
+        need(int(open(pool).read()) >= 32, "the kernel gave no hugepages for the test")
         with Daemon(DEMO) as d:
             assert d.status()["arena"] == "hugetlb"
             assert "Paris" in d.generate(*PROMPT)["text"]
