@@ -41,8 +41,6 @@ SUBSTITUTIONS = [
     (r" +\[[A-Z_]+=[^]]*\]", "", "what may be left out is left out"),
     (r"^make install\b", "make install DESTDIR=$PWD/root", "nothing is installed into this machine"),
     (r"^make\b", 'make -C "$ROOT" O="$BUILD"', "the folder of the project"),
-    (r"\binspect (\S+\.gguf)", r"inspect --model \1", "until inspect takes the file as an argument"),
-    (r'\bgenerate --chat "', 'generate --chat --prompt "', "until generate takes the prompt as an argument"),
     (r"--host-budget 12G\b", "--host-budget 12M", "the bundled model is a thousandth"),
     (r"-p 512 -n 128 -d 0,4096\b", "-p 64 -n 8 -d 0,256 -r 1", "the time that a benchmark takes"),
     (r"\bdoctor --model (\S+)", r"doctor --seconds 0.2 --model \1", "the time that a measurement takes"),
@@ -56,6 +54,7 @@ FILES = {
     r".+\.gguf": "model",
     r"hot\.list": "list",
     r"theirs\.route\.csv": "csv",
+    r"question\.txt": "question",
 }
 
 # Options that running text names and that belong to neither sluice nor sluiced: option -> the file that has it
