@@ -4,7 +4,6 @@
  * sched.c.
  */
 #include <errno.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,19 +17,12 @@
 #include "engine/engine_private.h"
 #include "engine/nodes.h"
 #include "engine/topology.h"
+#include "kernels/cpu/fops.h"
 #include "trace/input.h"
 
 #define LOGITS_BYTES  (64u << 20)  /* of logits held at a time */
 #define WHERE_SAMPLES 2000	   /* pages asked about: some 20 us */
 #define THREAD_BYTES  (2ull << 20) /* of a thread's stack, where the kernel gives huge pages */
-
-/* Bytes that malloc() has given out; nothing where it does not count (a sanitizer's). */
-static uint64_t heap_bytes(void)
-{
-	struct mallinfo2 now = mallinfo2();
-
-	return now.uordblks + now.hblkhd;
-}
 
 void engine_add_fallback(struct engine *e, const char *text)
 {
@@ -84,41 +76,33 @@ out_free:
 	return rc;
 }
 
-static int create_decoder(struct engine *e, struct decoder **ret, struct err *err)
+static struct decoder_config decoder_config_of(const struct engine *e)
 {
 	const struct engine_config *c = &e->config;
-	struct decoder_config d = { .model = e->model,
-				    .weights = e->weights,
-				    .ops = c->ops,
-				    .fops = e->fops,
-				    .team = e->team,
-				    .supply = e->supply,
-				    .split = e->split,
-				    .trace = e->trace,
-				    .max_tokens = c->n_batch };
 	uint64_t rows = LOGITS_BYTES / sizeof(float) / e->model->n_vocab;
 
-	d.max_logits = (uint32_t)u64_min(u64_max(rows, c->n_parallel), c->n_batch);
-	return decoder_create(&d, ret, err);
+	return (struct decoder_config){
+		.model = e->model,
+		.weights = e->weights,
+		.ops = c->ops,
+		.fops = e->fops,
+		.team = e->team,
+		.supply = e->supply,
+		.split = e->split,
+		.trace = e->trace,
+		.max_tokens = c->n_batch,
+		.max_logits = (uint32_t)u64_min(u64_max(rows, c->n_parallel), c->n_batch),
+	};
 }
 
-/*
- * Bytes of memory beside dense weights, cache and experts. The decoder's buffers, most of it, are
- * counted by taking and giving them back: they are in many places, and a formula would fall behind.
- */
-static int count_buffers(struct engine *e, uint64_t *ret, struct err *err)
+/* Bytes of memory beside dense weights, cache and experts. */
+static uint64_t buffer_bytes(const struct engine *e)
 {
-	uint64_t before = heap_bytes(), samplers;
-	struct decoder *trial;
-	int rc = create_decoder(e, &trial, err);
+	struct decoder_config d = decoder_config_of(e);
+	uint64_t samplers = (uint64_t)e->model->n_vocab * sizeof(struct sampler_candidate);
 
-	if (rc)
-		return rc;
-	samplers = (uint64_t)e->model->n_vocab * sizeof(struct sampler_candidate);
-	*ret = heap_bytes() - before + e->config.n_parallel * samplers +
+	return decoder_scratch_bytes(&d, team_size(e->team)) + e->config.n_parallel * samplers +
 	       team_size(e->team) * THREAD_BYTES;
-	decoder_destroy(trial);
-	return 0;
 }
 
 static uint64_t cache_bytes(const void *arg, uint32_t n_parallel, uint32_t n_ctx)
@@ -147,12 +131,11 @@ static int plan_memory(struct engine *e, uint64_t *ret_budget, struct err *err)
 				  .parallel_given = e->parallel_given };
 	struct kv_shape shape;
 	struct budget b;
-	int rc = kv_shape_init(&shape, e->model, c->n_ctx, c->kv_type, err);
+	int rc = kv_shape_init(&shape, e->model, c->n_ctx, c->kv_type, NULL, err);
 
-	if (!rc)
-		rc = count_buffers(e, &ask.buffer_bytes, err);
 	if (rc)
 		return rc;
+	ask.buffer_bytes = buffer_bytes(e);
 	if (e->model->n_expert) {
 		residency_need(e->model, reader_align(e->reader), NULL, &need);
 		e->split = nodes_split(c, e->team,
@@ -212,6 +195,7 @@ static void set_defaults(struct engine *e, const struct model *m)
 
 static int create_parts(struct engine *e, struct err *err)
 {
+	struct decoder_config d;
 	const struct engine_config *c = &e->config;
 	struct reader_config rc_config = { .kind = c->io,
 					   .depth = c->io_depth,
@@ -245,7 +229,8 @@ static int create_parts(struct engine *e, struct err *err)
 			return rc;
 	}
 	rc = create_places(e);
-	return rc ? rc : create_decoder(e, &e->decoder, err);
+	d = decoder_config_of(e);
+	return rc ? rc : decoder_create(&d, &e->decoder, err);
 }
 
 int engine_create(const struct engine_config *config, const struct model *model,

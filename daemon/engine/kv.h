@@ -21,34 +21,37 @@
 
 #define CONV_MAX_TAPS 16
 
+/* What one layer's attention puts into a block of the cache. */
+struct kv_layer {
+	size_t matrix_bytes; /* K, or V, of one head and block */
+	size_t offset;	     /* of its first head in a block of all layers */
+};
+
 struct kv_shape {
 	enum kv_type type;
-	uint32_t n_ctx;	      /* rounded up to whole blocks */
-	uint32_t n_attention; /* layers of each kind */
+	uint32_t n_ctx; /* rounded up to whole blocks */
 	uint32_t n_delta;
-	uint32_t n_kv_heads;
-	size_t matrix_bytes; /* K, or V, of one head and block */
-	size_t block_bytes;  /* all layers and heads of one block */
-	size_t conv_floats;  /* of one layer */
+	size_t block_bytes; /* all layers and heads of one block */
+	size_t conv_floats; /* of one DeltaNet layer */
 	size_t delta_floats;
 	uint64_t state_bytes; /* all layers, a multiple of 4096 */
 	uint64_t cache_bytes; /* all blocks, a multiple of 4096 */
 };
 
 /*
- * Works out the shape for @n_ctx positions of @m. 0; -ENOTSUP and a sentence where the model's head
+ * Works out the shape for @n_ctx positions of @m, and per layer of the model (where @layers is not
+ * NULL: n_layers of them) its place in a block. 0; -ENOTSUP and a sentence where the model's head
  * sizes do not fit the layouts (head_dim a multiple of 16, for q8_0 of 32; DeltaNet heads a
  * multiple of 32); -EOVERFLOW where sizes do not fit.
  */
 int kv_shape_init(struct kv_shape *s, const struct model *m, uint32_t n_ctx, enum kv_type type,
-		  struct err *err);
+		  struct kv_layer *layers, struct err *err);
 
-/* Byte offset of K of (block, n-th attention layer, head) in the cache; V follows matrix_bytes on. */
-static inline size_t kv_offset(const struct kv_shape *s, uint32_t layer, uint32_t head,
-			       uint32_t block)
+/* Byte offset of K of (block, layer, head) in the cache; V follows matrix_bytes on. */
+static inline size_t kv_offset(const struct kv_shape *s, const struct kv_layer *layer,
+			       uint32_t head, uint32_t block)
 {
-	return block * s->block_bytes +
-	       ((size_t)layer * s->n_kv_heads + head) * 2 * s->matrix_bytes;
+	return block * s->block_bytes + layer->offset + (size_t)head * 2 * layer->matrix_bytes;
 }
 
 #endif

@@ -2,38 +2,25 @@
 /* daemon/engine/linear.c: see linear.h. */
 #include "engine/linear.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/num.h"
 
-int actbuf_init(struct actbuf *a, const struct cpu_ops *ops, size_t max_n, size_t max_cols)
+void actbuf_carve(struct actbuf *a, struct carver *c, const struct cpu_ops *ops, size_t max_n,
+		  size_t max_cols)
 {
 	size_t stride = 0;
 
-	memset(a, 0, sizeof(*a));
 	for (int kind = ACT_F32; kind < ACT_NR; kind++) {
 		size_t bytes = ops->act_bytes(kind, align_up(max_n, 256));
 
 		stride = bytes > stride ? bytes : stride;
 	}
+	memset(a, 0, sizeof(*a));
 	a->ops = ops;
 	a->max_cols = max_cols;
-	a->data = aligned_alloc(64, align_up(stride * max_cols, 64));
-	a->x = calloc(max_cols, sizeof(*a->x));
-	if (a->data && a->x)
-		return 0;
-	actbuf_fini(a);
-	return -ENOMEM;
-}
-
-void actbuf_fini(struct actbuf *a)
-{
-	free(a->data);
-	free(a->x);
-	a->data = NULL;
-	a->x = NULL;
+	a->data = carve(c, max_cols, stride);
+	a->x = carve(c, max_cols, sizeof(*a->x));
 }
 
 void actbuf_quantize(struct actbuf *a, struct team *team, unsigned tid, enum act_kind kind,
@@ -62,8 +49,8 @@ void actbuf_quantize(struct actbuf *a, struct team *team, unsigned tid, enum act
 					  end - first);
 }
 
-void linear(const struct wmat *w, const struct actbuf *a, size_t cols, float *y, size_t ldy,
-	    struct team *team, unsigned tid, struct lane *lane)
+void linear(const struct wmat *w, const float *bias, const struct actbuf *a, size_t cols, float *y,
+	    size_t ldy, struct team *team, unsigned tid, struct lane *lane)
 {
 	struct matmul m = {
 		.type = w->type,
@@ -82,4 +69,7 @@ void linear(const struct wmat *w, const struct actbuf *a, size_t cols, float *y,
 	for (size_t c = 0; c < cols; c++)
 		lane->y[c] = y + c * ldy;
 	a->ops->matmul(&m);
+	for (size_t c = 0; bias && c < cols; c++)
+		for (size_t r = m.row0; r < m.row1; r++)
+			lane->y[c][r] += bias[r];
 }

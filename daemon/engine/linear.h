@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/carve.h"
 #include "engine/team.h"
 #include "kernels/cpu/cpu.h"
 #include "model/role.h"
@@ -36,7 +37,7 @@ static inline const float *layer_floats(const struct layer_weights *w, enum role
 
 /*
  * Activations of up to max_cols columns in one quantised form, and the pointer lists that matmul
- * wants. Memory is the owner's, taken at start; see actbuf_init().
+ * wants. Memory is the owner's, taken at start; see actbuf_carve().
  */
 struct actbuf {
 	const struct cpu_ops *ops;
@@ -48,9 +49,9 @@ struct actbuf {
 	const void **x; /* max_cols pointers into data */
 };
 
-/* Bytes for max_cols columns of n values in the widest form. */
-int actbuf_init(struct actbuf *a, const struct cpu_ops *ops, size_t max_n, size_t max_cols);
-void actbuf_fini(struct actbuf *a);
+/* Takes room for @max_cols columns of up to @max_n values in the widest form from @c. */
+void actbuf_carve(struct actbuf *a, struct carver *c, const struct cpu_ops *ops, size_t max_n,
+		  size_t max_cols);
 
 /*
  * SPMD. Quantises columns x + c * ldx (c < cols, n floats each) into @a in the form @kind, columns
@@ -69,10 +70,10 @@ struct lane {
 };
 
 /*
- * SPMD. y[c * ldy + r] = dot(row r of w, column c of a) for every row, rows shared over the team.
- * a must hold the form w->act. No barrier before or after.
+ * SPMD. y[c * ldy + r] = dot(row r of w, column c of a) + bias[r] for every row (@bias NULL: none),
+ * rows shared over the team. a must hold the form w->act. No barrier before or after.
  */
-void linear(const struct wmat *w, const struct actbuf *a, size_t cols, float *y, size_t ldy,
-	    struct team *team, unsigned tid, struct lane *lane);
+void linear(const struct wmat *w, const float *bias, const struct actbuf *a, size_t cols, float *y,
+	    size_t ldy, struct team *team, unsigned tid, struct lane *lane);
 
 #endif

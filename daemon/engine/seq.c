@@ -30,7 +30,8 @@ struct seq {
 struct seq_pool {
 	struct kv_shape shape;
 	uint32_t n_seq;
-	uint32_t *ordinal; /* layer -> how many of its kind come before */
+	struct kv_layer *layers; /* of the model: where their part of the cache is */
+	uint32_t *ordinal;	 /* of the model: how many DeltaNet layers come before */
 	struct seq *seqs;
 	uint8_t *base;
 	size_t bytes;
@@ -49,13 +50,16 @@ int seq_pool_create(const struct model *m, uint32_t n_seq, uint32_t n_ctx, enum 
 {
 	struct seq_pool *p = calloc(1, sizeof(*p));
 	uint64_t state, room, bytes;
-	uint32_t n_attention = 0, n_delta = 0;
+	uint32_t n_delta = 0;
 	int rc = -ENOMEM;
 
 	if (!p)
 		return err_set(err, -ENOMEM, "no memory for the sequences");
 	p->base = MAP_FAILED;
-	rc = kv_shape_init(&p->shape, m, n_ctx, type, err);
+	p->layers = calloc(m->n_layers, sizeof(*p->layers));
+	if (!p->layers)
+		goto out_fail;
+	rc = kv_shape_init(&p->shape, m, n_ctx, type, p->layers, err);
 	if (rc)
 		goto out_fail;
 	rc = -ENOMEM;
@@ -68,9 +72,10 @@ int seq_pool_create(const struct model *m, uint32_t n_seq, uint32_t n_ctx, enum 
 	p->seqs = calloc(n_seq, sizeof(*p->seqs));
 	if (!p->ordinal || !p->seqs)
 		goto out_fail;
-	for (uint32_t i = 0; i < m->n_layers; i++)
-		p->ordinal[i] = layer_has(&m->layers[i], BLOCK_ATTENTION) ? n_attention++
-									  : n_delta++;
+	for (uint32_t i = 0; i < m->n_layers; i++) {
+		p->ordinal[i] = n_delta;
+		n_delta += layer_has(&m->layers[i], BLOCK_DELTANET);
+	}
 	p->base = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p->base == MAP_FAILED)
@@ -94,6 +99,7 @@ void seq_pool_destroy(struct seq_pool *p)
 		return;
 	if (p->base != MAP_FAILED)
 		munmap(p->base, p->bytes);
+	free(p->layers);
 	free(p->ordinal);
 	free(p->seqs);
 	free(p);
@@ -104,7 +110,7 @@ uint64_t seq_pool_bytes(const struct model *m, uint32_t n_seq, uint32_t n_ctx, e
 	struct kv_shape shape;
 	uint64_t bytes;
 
-	if (kv_shape_init(&shape, m, n_ctx, type, NULL) ||
+	if (kv_shape_init(&shape, m, n_ctx, type, NULL, NULL) ||
 	    u64_mul_overflow(shape.state_bytes + shape.cache_bytes, n_seq, &bytes))
 		return 0;
 	return bytes;
@@ -160,11 +166,11 @@ enum kv_type seq_kv_type(const struct seq *s)
 void seq_kv(const struct seq *s, uint32_t layer, uint32_t head, uint32_t block, void **ret_k,
 	    void **ret_v)
 {
-	const struct kv_shape *shape = &s->pool->shape;
-	uint8_t *k = s->cache + kv_offset(shape, s->pool->ordinal[layer], head, block);
+	const struct kv_layer *place = &s->pool->layers[layer];
+	uint8_t *k = s->cache + kv_offset(&s->pool->shape, place, head, block);
 
 	*ret_k = k;
-	*ret_v = k + shape->matrix_bytes;
+	*ret_v = k + place->matrix_bytes;
 }
 
 float *seq_conv(const struct seq *s, uint32_t layer)

@@ -1,30 +1,33 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/engine/step.c: see step.h. The layer loop of docs/models.md 2.4:
- * a = RMS(x; attn_norm); x += mixer(a); f = RMS(x; ffn_norm); x += FFN(f); logits = output RMS(x).
- * One parallel region per step; between parts there are only barriers.
+ * daemon/engine/step.c: see step.h. A step walks the blocks of all layers (docs/models.md 2.4): each
+ * reads the norm of the residual stream x and adds to it; logits = output RMS(x). One parallel region
+ * per step; between blocks there are only barriers.
  */
 #include "engine/step.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/num.h"
+#include "engine/block/block.h"
+#include "engine/router.h"
 
 struct decoder {
 	struct decoder_config c;
-	struct ffn *ffn;
-	struct mixer_scratch *mixer_scratch;
+	struct blocks *blocks;
 	struct lane *lanes;
 	unsigned n_lanes;
 	size_t n_embd, n_vocab;
-	float *x;     /* [max_tokens][n_embd] residual stream */
-	float *norm;  /* [max_tokens][n_embd] */
-	float *mixed; /* [max_tokens][n_embd] */
+	float *x;		    /* [max_tokens][n_embd] residual stream */
+	float *norm;		    /* [max_tokens][n_embd] */
+	float *y[LAYER_MAX_BLOCKS]; /* [max_tokens][n_embd] results of blocks that wait to be added */
 	struct actbuf head;
 	float *logits;	   /* [max_logits][n_vocab] */
 	uint32_t *columns; /* tokens whose logits are wanted */
+	void *memory;	   /* of all these */
 
 	/* the step that runs */
 	const struct batch *batch;
@@ -35,89 +38,101 @@ struct decoder {
 	uint32_t n_columns;
 };
 
-static void free_lanes(struct decoder *d)
-{
-	for (unsigned i = 0; d->lanes && i < d->n_lanes; i++) {
-		free(d->lanes[i].scratch);
-		free(d->lanes[i].y);
-		free(d->lanes[i].x);
-		free(d->lanes[i].tmp);
-	}
-	free(d->lanes);
-}
-
 /* The longest vector that any product takes: scratch is sized for it. */
 static size_t longest_input(const struct model *m)
 {
-	uint64_t n = u64_max(m->n_embd, u64_max(m->n_ff, u64_max(m->n_ff_expert, m->n_ff_shared)));
+	uint64_t n = u64_max(m->n_embd, m->n_ff_expert);
 
-	n = u64_max(n, (uint64_t)m->attention.n_head * m->attention.head_dim);
-	n = u64_max(n, (uint64_t)m->ssm_v_heads * m->ssm_head_dim);
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		for (unsigned role = 0; role < ROLE_NR; role++)
+			if (m->layers[i].w[role].n_runs)
+				n = u64_max(n, m->layers[i].w[role].n_in);
 	return align_up(n, 256);
 }
 
-static int create_lanes(struct decoder *d)
+/* What blocks use of a lane beside products: heads, sums, the router's probabilities. */
+static size_t lane_floats(const struct model *m)
 {
-	size_t scratch = d->c.ops->matmul_scratch_bytes(longest_input(d->c.model));
-	size_t tmp = u64_max(4096, longest_input(d->c.model));
-	size_t columns = d->c.max_tokens;
-
-	d->n_lanes = team_size(d->c.team);
-	d->lanes = calloc(d->n_lanes, sizeof(*d->lanes));
-	if (!d->lanes)
-		return -ENOMEM;
-	for (unsigned i = 0; i < d->n_lanes; i++) {
-		struct lane *l = &d->lanes[i];
-
-		l->scratch = aligned_alloc(64, align_up(scratch + 1, 64));
-		l->y = calloc(columns, sizeof(*l->y));
-		l->x = calloc(columns, sizeof(*l->x));
-		l->tmp = aligned_alloc(64, align_up(tmp * sizeof(float), 64));
-		l->tmp_floats = tmp;
-		if (!l->scratch || !l->y || !l->x || !l->tmp)
-			return -ENOMEM;
-	}
-	return 0;
+	return u64_max(u64_max(4096, longest_input(m)), ROUTER_SCRATCH(m->n_expert));
 }
 
-static float *matrix(size_t rows, size_t columns)
+static void carve_lanes(struct decoder *d, struct carver *c)
 {
-	return aligned_alloc(64, align_up(rows * columns * sizeof(float), 64));
+	size_t scratch = d->c.ops->matmul_scratch_bytes(longest_input(d->c.model));
+	size_t tmp = lane_floats(d->c.model), columns = d->c.max_tokens;
+
+	d->lanes = carve(c, d->n_lanes, sizeof(*d->lanes));
+	for (unsigned i = 0; i < d->n_lanes; i++) {
+		struct lane l = { .scratch = carve(c, 1, scratch),
+				  .y = carve(c, columns, sizeof(*l.y)),
+				  .x = carve(c, columns, sizeof(*l.x)),
+				  .tmp = carve_floats(c, tmp),
+				  .tmp_floats = tmp };
+
+		if (c->base)
+			d->lanes[i] = l;
+	}
+}
+
+/* How many results can wait to be added: the most blocks in a row but the last that are open. */
+static unsigned most_waiting(const struct model *m)
+{
+	unsigned most = 1;
+
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		for (uint32_t k = 0, open = 1; k < m->layers[i].n_blocks; k++) {
+			open = m->layers[i].blocks[k].open ? open + 1 : 1;
+			most = open > most ? open : most;
+		}
+	return most;
+}
+
+static void lay_out(struct decoder *d, struct carver *c)
+{
+	size_t tokens = d->c.max_tokens;
+
+	carve_lanes(d, c);
+	d->x = carve_floats(c, tokens * d->n_embd);
+	d->norm = carve_floats(c, tokens * d->n_embd);
+	for (unsigned i = 0; i < most_waiting(d->c.model); i++)
+		d->y[i] = carve_floats(c, tokens * d->n_embd);
+	d->columns = carve(c, tokens, sizeof(*d->columns));
+	d->logits = carve_floats(c, (size_t)d->c.max_logits * d->n_vocab);
+	actbuf_carve(&d->head, c, d->c.ops, d->n_embd, d->c.max_logits);
+}
+
+static struct block_config blocks_of(const struct decoder_config *c, unsigned n_threads)
+{
+	return (struct block_config){ .model = c->model,
+				      .ops = c->ops,
+				      .fops = c->fops,
+				      .max_tokens = c->max_tokens,
+				      .n_threads = n_threads,
+				      .team = c->team,
+				      .supply = c->supply,
+				      .split = c->split };
 }
 
 int decoder_create(const struct decoder_config *config, struct decoder **ret, struct err *err)
 {
-	const struct model *m = config->model;
-	struct ffn_config fc = { .model = m,
-				 .ops = config->ops,
-				 .fops = config->fops,
-				 .team = config->team,
-				 .supply = config->supply,
-				 .split = config->split,
-				 .max_tokens = config->max_tokens };
 	struct decoder *d = calloc(1, sizeof(*d));
+	struct block_config blocks = blocks_of(config, team_size(config->team));
+	struct carver c = { 0 };
 	int rc = -ENOMEM;
 
 	if (!d)
 		return err_set(err, rc, "no memory for the decoder");
 	d->c = *config;
-	d->n_embd = m->n_embd;
-	d->n_vocab = m->n_vocab;
-	d->x = matrix(config->max_tokens, d->n_embd);
-	d->norm = matrix(config->max_tokens, d->n_embd);
-	d->mixed = matrix(config->max_tokens, d->n_embd);
-	d->logits = matrix(config->max_logits, d->n_vocab);
-	d->columns = calloc(config->max_tokens, sizeof(*d->columns));
-	if (!d->x || !d->norm || !d->mixed || !d->logits || !d->columns || create_lanes(d))
+	d->n_embd = config->model->n_embd;
+	d->n_vocab = config->model->n_vocab;
+	d->n_lanes = team_size(config->team);
+	lay_out(d, &c);
+	d->memory = calloc(1, c.used + 64);
+	if (!d->memory)
 		goto out_fail;
-	if (actbuf_init(&d->head, config->ops, d->n_embd, config->max_logits))
-		goto out_fail;
-	fc.lanes = d->lanes;
-	rc = ffn_create(&fc, &d->ffn);
-	if (rc)
-		goto out_fail;
-	rc = mixer_scratch_create(m, config->ops, config->max_tokens, d->n_lanes, &d->mixer_scratch,
-				  err);
+	c = (struct carver){ .base = (uint8_t *)align_up((uintptr_t)d->memory, 64) };
+	lay_out(d, &c);
+	rc = blocks_create(&blocks, &d->blocks, err);
 	if (rc)
 		goto out_fail;
 	*ret = d;
@@ -131,77 +146,130 @@ void decoder_destroy(struct decoder *d)
 {
 	if (!d)
 		return;
-	mixer_scratch_destroy(d->mixer_scratch);
-	ffn_destroy(d->ffn);
-	actbuf_fini(&d->head);
-	free_lanes(d);
-	free(d->x);
-	free(d->norm);
-	free(d->mixed);
-	free(d->logits);
-	free(d->columns);
+	blocks_destroy(d->blocks);
+	free(d->memory);
 	free(d);
+}
+
+uint64_t decoder_scratch_bytes(const struct decoder_config *config, unsigned n_threads)
+{
+	struct decoder d = { .c = *config,
+			     .n_embd = config->model->n_embd,
+			     .n_vocab = config->model->n_vocab,
+			     .n_lanes = n_threads };
+	struct block_config blocks = blocks_of(config, n_threads);
+	struct carver c = { 0 };
+
+	lay_out(&d, &c);
+	return c.used + blocks_scratch_bytes(&blocks);
 }
 
 static void embed(struct decoder *d, size_t first, size_t end)
 {
 	const struct wmat *w = &d->c.weights->model.w[ROLE_TOKEN_EMBD];
+	float scale = d->c.model->embd_scale;
 
-	for (size_t t = first; t < end; t++)
-		d->c.ops->dequantize(w->type, w->data + d->batch->tokens[t] * w->row_bytes,
-				     d->x + t * d->n_embd, d->n_embd);
+	for (size_t t = first; t < end; t++) {
+		float *x = d->x + t * d->n_embd;
+
+		d->c.ops->dequantize(w->type, w->data + d->batch->tokens[t] * w->row_bytes, x,
+				     d->n_embd);
+		if (scale != 1)
+			d->c.fops->scale(scale, x, x, d->n_embd);
+	}
 }
 
-/* x += add (where given), norm = RMS(x; weight), for this thread's share of the tokens. */
-static void add_norm(struct decoder *d, const float *add, const float *weight, unsigned tid)
+/* Blocks whose results are added together: [first, last] of a layer. */
+struct group {
+	const struct layer *layer;
+	const struct layer_weights *weights;
+	uint32_t first, last;
+};
+
+/* x += the group's results with their norms, for one token. */
+static void join_token(struct decoder *d, const struct group *g, size_t t)
+{
+	const struct layer_block *last = &g->layer->blocks[g->last];
+	const float *scale = layer_floats(g->weights, ROLE_LAYER_SCALE);
+	size_t n = d->n_embd;
+	float *sum = d->y[0] + t * n;
+
+	for (uint32_t k = g->first; k <= g->last; k++) {
+		enum role norm = g->layer->blocks[k].post_norm;
+		float *y = d->y[k - g->first] + t * n;
+
+		if (norm != ROLE_NONE)
+			d->c.fops->rmsnorm(y, layer_floats(g->weights, norm), n,
+					   d->c.model->rms_eps, y);
+		if (k > g->first)
+			d->c.fops->add(y, sum, n);
+	}
+	if (last->sum_norm != ROLE_NONE)
+		d->c.fops->rmsnorm(sum, layer_floats(g->weights, last->sum_norm), n,
+				   d->c.model->rms_eps, sum);
+	d->c.fops->add(sum, d->x + t * n, n);
+	if (scale && g->last + 1 == g->layer->n_blocks)
+		d->c.fops->scale(*scale, d->x + t * n, d->x + t * n, n);
+}
+
+/* Adds the group that waits (layer NULL: none), norm = RMS(x; weight), for this thread's tokens. */
+static void join_norm(struct decoder *d, struct group *waiting, const float *weight, unsigned tid)
 {
 	size_t first, end, n = d->n_embd;
 
 	team_share(d->batch->n_tokens, 1, tid, d->n_lanes, &first, &end);
 	for (size_t t = first; t < end; t++) {
-		if (add)
-			d->c.fops->add(add + t * n, d->x + t * n, n);
-		d->c.fops->rmsnorm(d->x + t * n, weight, n, d->c.model->rms_eps, d->norm + t * n);
+		if (waiting->layer)
+			join_token(d, waiting, t);
+		if (weight)
+			d->c.fops->rmsnorm(d->x + t * n, weight, n, d->c.model->rms_eps,
+					   d->norm + t * n);
 	}
+	waiting->layer = NULL;
 }
 
-static void run_layer(struct decoder *d, uint32_t i, unsigned tid)
+/* The blocks of layer @i; the results of its last ones are left waiting. */
+static void run_layer(struct decoder *d, uint32_t i, struct group *waiting, unsigned tid)
 {
 	const struct layer *layer = &d->c.model->layers[i];
 	const struct layer_weights *w = &d->c.weights->layers[i];
-	const struct mixer_args mix = { .model = d->c.model,
-					.layer = layer,
-					.layer_index = i,
-					.weights = w,
-					.batch = d->batch,
-					.x = d->norm,
-					.y = d->mixed,
-					.ops = d->c.ops,
-					.fops = d->c.fops,
-					.team = d->c.team,
-					.lanes = d->lanes,
-					.scratch = d->mixer_scratch };
-	const struct ffn_args ffn = { .layer_index = i,
-				      .layer = layer,
-				      .weights = w,
-				      .batch = d->batch,
-				      .in = d->norm,
-				      .out = d->x,
-				      .step = d->step,
-				      .trace = d->c.trace,
-				      .token_error = d->token_error };
+	struct block_args args = { .layer_index = i,
+				   .layer = layer,
+				   .weights = w,
+				   .model_weights = &d->c.weights->model,
+				   .batch = d->batch,
+				   .x = d->norm,
+				   .residual = d->x,
+				   .lanes = d->lanes,
+				   .step = d->step,
+				   .trace = d->c.trace,
+				   .token_error = d->token_error };
+	uint32_t first = 0; /* of the blocks that are added together */
 
-	add_norm(d, NULL, layer_floats(w, ROLE_ATTN_NORM), tid);
-	team_barrier(d->c.team);
-	if (layer_has(layer, BLOCK_ATTENTION))
-		attention_forward(&mix, tid);
-	else
-		deltanet_forward(&mix, tid);
-	team_barrier(d->c.team);
-	add_norm(d, d->mixed, layer_floats(w, ROLE_FFN_NORM), tid);
-	team_barrier(d->c.team);
-	ffn_forward(d->ffn, &ffn, tid);
-	team_barrier(d->c.team);
+	for (uint32_t k = 0; k < layer->n_blocks; k++) {
+		const struct layer_block *b = &layer->blocks[k];
+
+		join_norm(d, waiting, layer_floats(w, b->norm), tid);
+		team_barrier(d->c.team);
+		args.y = d->y[k - first];
+		block_forward(d->blocks, b->kind, &args, tid);
+		team_barrier(d->c.team);
+		if (b->open)
+			continue;
+		*waiting = (struct group){ layer, w, first, k };
+		first = k + 1;
+	}
+}
+
+/* logits <- cap tanh(logits / cap), for this thread's share of a group of rows. */
+static void soft_cap(struct decoder *d, uint32_t rows, unsigned tid)
+{
+	float cap = d->c.model->logit_softcap;
+	size_t first, end;
+
+	team_share(rows * d->n_vocab, 16, tid, d->n_lanes, &first, &end);
+	for (size_t i = first; i < end; i++)
+		d->logits[i] = isfinite(d->logits[i]) ? cap * tanhf(d->logits[i] / cap) : NAN;
 }
 
 /* The output matrix for the wanted tokens, a group at a time. */
@@ -222,8 +290,12 @@ static void run_head(struct decoder *d, unsigned tid)
 		team_barrier(team);
 		actbuf_quantize(&d->head, team, tid, w->act, d->norm, n, n, group);
 		team_barrier(team);
-		linear(w, &d->head, group, d->logits, d->n_vocab, team, tid, &d->lanes[tid]);
+		linear(w, NULL, &d->head, group, d->logits, d->n_vocab, team, tid, &d->lanes[tid]);
 		team_barrier(team);
+		if (d->c.model->logit_softcap > 0) {
+			soft_cap(d, group, tid);
+			team_barrier(team);
+		}
 		if (tid == 0)
 			d->fn(d->arg, d->columns + at, group, d->logits, d->n_vocab);
 		team_barrier(team);
@@ -232,6 +304,7 @@ static void run_head(struct decoder *d, unsigned tid)
 
 static void run_step(void *arg, unsigned tid)
 {
+	struct group waiting = { 0 };
 	struct decoder *d = arg;
 	size_t first, end;
 
@@ -239,7 +312,9 @@ static void run_step(void *arg, unsigned tid)
 	embed(d, first, end);
 	/* no barrier: the first norm reads the same thread's share */
 	for (uint32_t i = 0; i < d->c.model->n_layers; i++)
-		run_layer(d, i, tid);
+		run_layer(d, i, &waiting, tid);
+	join_norm(d, &waiting, NULL, tid);
+	team_barrier(d->c.team);
 	run_head(d, tid);
 }
 
@@ -264,5 +339,5 @@ void decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
 
 void decoder_get_locality(const struct decoder *d, uint64_t *ret_local, uint64_t *ret_remote)
 {
-	ffn_get_locality(d->ffn, ret_local, ret_remote);
+	blocks_get_locality(d->blocks, ret_local, ret_remote);
 }

@@ -12,11 +12,12 @@
 
 #include "base/err.h"
 #include "engine/batch.h"
-#include "engine/ffn.h"
-#include "engine/mixer.h"
+#include "engine/supply.h"
 #include "engine/weights.h"
+#include "store/nodes.h"
 
 struct decoder;
+struct trace;
 
 struct decoder_config {
 	const struct model *model;
@@ -34,6 +35,9 @@ struct decoder_config {
 int decoder_create(const struct decoder_config *config, struct decoder **ret, struct err *err);
 void decoder_destroy(struct decoder *d); /* NULL is fine */
 
+/* Bytes of buffers that decoder_create() takes; team, weights and supply may be missing. */
+uint64_t decoder_scratch_bytes(const struct decoder_config *config, unsigned n_threads);
+
 /*
  * Called on tid 0 for each group of wanted rows, in order of tokens: rows [0, n) of @logits (ld
  * floats apart) belong to the tokens listed in @columns. The other threads wait meanwhile.
@@ -49,7 +53,7 @@ typedef void (*decoder_logits_fn)(void *arg, const uint32_t *columns, uint32_t n
 void decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
 		  decoder_logits_fn logits, void *arg, int *token_error);
 
-/* See ffn_get_locality(). */
+/* See blocks_get_locality(). */
 void decoder_get_locality(const struct decoder *d, uint64_t *ret_local, uint64_t *ret_remote);
 
 #endif

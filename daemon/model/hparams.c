@@ -35,8 +35,8 @@ int build_bad_key(const struct build *b, const char *suffix, const char *fmt, ..
 }
 
 /* A key that may be missing: @ret then keeps what it has. */
-static int optional_u32(struct build *b, const char *suffix, uint32_t min, uint32_t max,
-			uint32_t *ret)
+int build_optional_u32(struct build *b, const char *suffix, uint32_t min, uint32_t max,
+		       uint32_t *ret)
 {
 	char key[BUILD_KEY_BYTES];
 	uint64_t v = 0;
@@ -51,17 +51,17 @@ static int optional_u32(struct build *b, const char *suffix, uint32_t min, uint3
 	return 0;
 }
 
-static int need_u32(struct build *b, const char *suffix, uint32_t min, uint32_t max, uint32_t *ret)
+int build_need_u32(struct build *b, const char *suffix, uint32_t min, uint32_t max, uint32_t *ret)
 {
 	char key[BUILD_KEY_BYTES];
 
 	if (!gguf_has(b->g, build_key(b, key, suffix)))
 		return build_bad_key(b, suffix, "it is missing");
-	return optional_u32(b, suffix, min, max, ret);
+	return build_optional_u32(b, suffix, min, max, ret);
 }
 
 /* A positive number; a missing key leaves @ret alone. */
-static int optional_f32(struct build *b, const char *suffix, float *ret)
+int build_optional_f32(struct build *b, const char *suffix, float *ret)
 {
 	char key[BUILD_KEY_BYTES];
 	float v = 0;
@@ -75,7 +75,7 @@ static int optional_f32(struct build *b, const char *suffix, float *ret)
 	return 0;
 }
 
-static int optional_bool(struct build *b, const char *suffix, bool *ret)
+int build_optional_bool(struct build *b, const char *suffix, bool *ret)
 {
 	char key[BUILD_KEY_BYTES];
 	int rc = gguf_bool(b->g, build_key(b, key, suffix), ret, b->err);
@@ -90,15 +90,15 @@ static int read_dense_width(struct build *b)
 	int rc = 0;
 
 	if (moe)
-		rc = optional_u32(b, "leading_dense_block_count", 0, b->m->n_layers - 1,
-				  &b->n_dense_lead);
+		rc = build_optional_u32(b, "leading_dense_block_count", 0, b->m->n_layers - 1,
+					&b->n_dense_lead);
 	if (rc || (moe && !b->n_dense_lead))
 		return rc;
 	if (!arch_has(b->arch, ROLE_FFN_GATE))
 		return build_bad_key(b, "leading_dense_block_count",
 				     "%s has no dense layers before those with experts",
 				     b->arch->name);
-	return need_u32(b, "feed_forward_length", 1, MODEL_MAX_DIM, &b->m->n_ff);
+	return build_need_u32(b, "feed_forward_length", 1, MODEL_MAX_DIM, &b->m->n_ff);
 }
 
 static int read_sizes(struct build *b)
@@ -107,9 +107,9 @@ static int read_sizes(struct build *b)
 	uint32_t n_mtp = 0;
 	int rc;
 
-	rc = need_u32(b, "block_count", 1, MODEL_MAX_LAYERS, &b->n_blocks);
+	rc = build_need_u32(b, "block_count", 1, MODEL_MAX_LAYERS, &b->n_blocks);
 	if (!rc)
-		rc = optional_u32(b, "nextn_predict_layers", 0, MODEL_MAX_LAYERS, &n_mtp);
+		rc = build_optional_u32(b, "nextn_predict_layers", 0, MODEL_MAX_LAYERS, &n_mtp);
 	if (rc)
 		return rc;
 	if (n_mtp >= b->n_blocks)
@@ -117,14 +117,14 @@ static int read_sizes(struct build *b)
 				     "%u prediction blocks leave no main layer of %u", n_mtp,
 				     b->n_blocks);
 	m->n_layers = b->n_blocks - n_mtp;
-	rc = need_u32(b, "embedding_length", 1, MODEL_MAX_DIM, &m->n_embd);
+	rc = build_need_u32(b, "embedding_length", 1, MODEL_MAX_DIM, &m->n_embd);
 	if (!rc)
-		rc = need_u32(b, "context_length", 1, INT32_MAX, &m->n_ctx_train);
+		rc = build_need_u32(b, "context_length", 1, INT32_MAX, &m->n_ctx_train);
 	if (!rc)
 		rc = read_dense_width(b);
 	m->rms_eps = 0;
 	if (!rc)
-		rc = optional_f32(b, "attention.layer_norm_rms_epsilon", &m->rms_eps);
+		rc = build_optional_f32(b, "attention.layer_norm_rms_epsilon", &m->rms_eps);
 	if (!rc && !(m->rms_eps > 0 && m->rms_eps < 1))
 		rc = build_bad_key(b, "attention.layer_norm_rms_epsilon",
 				   "it is missing or not between 0 and 1");
@@ -151,7 +151,7 @@ static int read_heads(struct build *b)
 		return build_bad_key(b, "attention.head_count_kv", "%u does not divide %u heads",
 				     a->n_head_kv, a->n_head);
 	a->head_dim = n_embd % a->n_head ? 0 : n_embd / a->n_head;
-	rc = optional_u32(b, "attention.key_length", 1, MODEL_MAX_HEADDIM, &a->head_dim);
+	rc = build_optional_u32(b, "attention.key_length", 1, MODEL_MAX_HEADDIM, &a->head_dim);
 	if (rc)
 		return rc;
 	if (a->head_dim == 0 || a->head_dim > MODEL_MAX_HEADDIM)
@@ -159,17 +159,51 @@ static int read_heads(struct build *b)
 				     "it is missing and %u / %u heads is no head size", n_embd,
 				     a->n_head);
 	value_dim = a->head_dim;
-	rc = optional_u32(b, "attention.value_length", 1, MODEL_MAX_HEADDIM, &value_dim);
+	rc = build_optional_u32(b, "attention.value_length", 1, MODEL_MAX_HEADDIM, &value_dim);
 	if (!rc && value_dim != a->head_dim)
 		rc = build_bad_key(b, "attention.value_length",
 				   "%u differs from the key length %u, which is not supported",
 				   value_dim, a->head_dim);
 	a->scale = 1.0f / sqrtf((float)a->head_dim);
-	return rc ? rc : optional_f32(b, "attention.scale", &a->scale);
+	return rc ? rc : build_optional_f32(b, "attention.scale", &a->scale);
 }
 
-/* Linear scaling only; a file that names none but has a factor means linear. */
-static int read_rope_scaling(struct build *b)
+static bool is_text(struct gguf_str s, const char *text)
+{
+	return s.len == strlen(text) && !memcmp(s.data, text, s.len);
+}
+
+/* YaRN: positions beyond the first training's are interpolated, the fast pairs are left alone. */
+static int read_yarn(struct build *b, struct rope_spec *r)
+{
+	float factor = 0, attn_factor = 1;
+	int rc = build_optional_f32(b, "rope.scaling.factor", &factor);
+
+	if (!rc && factor < 1)
+		rc = build_bad_key(b, "rope.scaling.factor",
+				   "YaRN needs a factor of at least 1 (%g)", (double)factor);
+	r->yarn_context = b->m->n_ctx_train;
+	if (!rc)
+		rc = build_optional_u32(b, "rope.scaling.original_context_length", 1, INT32_MAX,
+					&r->yarn_context);
+	r->yarn_fast = 32;
+	r->yarn_slow = 1;
+	r->yarn_exact = b->arch->yarn_exact;
+	if (!rc)
+		rc = build_optional_f32(b, "rope.scaling.yarn_beta_fast", &r->yarn_fast);
+	if (!rc)
+		rc = build_optional_f32(b, "rope.scaling.yarn_beta_slow", &r->yarn_slow);
+	if (!rc)
+		rc = build_optional_f32(b, "rope.scaling.attn_factor", &attn_factor);
+	if (!rc)
+		rc = build_optional_f32(b, "rope.scaling.yarn_attn_factor", &attn_factor);
+	r->yarn_factor = factor;
+	r->yarn_magnitude = attn_factor * (0.1f * logf(factor) + 1.0f);
+	return rc;
+}
+
+/* A file that names no type but has a factor means linear. */
+static int read_rope_scaling(struct build *b, struct rope_spec *r)
 {
 	struct gguf_str type = { "linear", 6 };
 	char key[BUILD_KEY_BYTES];
@@ -178,21 +212,22 @@ static int read_rope_scaling(struct build *b)
 
 	if (rc && rc != -ENOENT)
 		return rc;
-	b->m->attention.rope.scale = 1;
-	if ((type.len == 4 && !memcmp(type.data, "none", 4)) ||
-	    (type.len == 7 && !memcmp(type.data, "default", 7)))
+	r->scale = 1;
+	if (is_text(type, "none") || is_text(type, "default"))
 		return 0;
-	if (type.len != 6 || memcmp(type.data, "linear", 6))
+	if (is_text(type, "yarn"))
+		return read_yarn(b, r);
+	if (!is_text(type, "linear"))
 		return build_bad_key(b, "rope.scaling.type",
-				     "rope scaling \"%.*s\" is not supported (linear is)",
+				     "rope scaling \"%.*s\" is not supported (linear and yarn are)",
 				     (int)(type.len < 32 ? type.len : 32), type.data);
-	rc = optional_f32(b, "rope.scaling.factor", &factor);
+	rc = build_optional_f32(b, "rope.scaling.factor", &factor);
 	if (!rc)
-		rc = optional_f32(b, "rope.scaling.attn_factor", &attn_factor);
+		rc = build_optional_f32(b, "rope.scaling.attn_factor", &attn_factor);
 	if (!rc && attn_factor != 1)
 		rc = build_bad_key(b, "rope.scaling.attn_factor", "%g is not supported (1 is)",
 				   (double)attn_factor);
-	b->m->attention.rope.scale = 1 / factor;
+	r->scale = 1 / factor;
 	return rc;
 }
 
@@ -233,16 +268,16 @@ static int read_rope(struct build *b)
 	int rc;
 
 	a->rope = (struct rope_spec){ .kind = b->arch->rope, .n_rot = a->head_dim, .base = 10000 };
-	rc = optional_u32(b, "rope.dimension_count", 2, MODEL_MAX_HEADDIM, &a->rope.n_rot);
+	rc = build_optional_u32(b, "rope.dimension_count", 2, MODEL_MAX_HEADDIM, &a->rope.n_rot);
 	if (rc)
 		return rc;
 	if (a->rope.n_rot % 2 || a->rope.n_rot > a->head_dim)
 		return build_bad_key(b, "rope.dimension_count",
 				     "%u is odd or more than the head's %u", a->rope.n_rot,
 				     a->head_dim);
-	rc = optional_f32(b, "rope.freq_base", &a->rope.base);
+	rc = build_optional_f32(b, "rope.freq_base", &a->rope.base);
 	if (!rc)
-		rc = read_rope_scaling(b);
+		rc = read_rope_scaling(b, &a->rope);
 	if (!rc)
 		rc = check_rope_sections(b, "rope.dimension_sections");
 	if (!rc)
@@ -258,15 +293,15 @@ static int read_deltanet(struct build *b)
 	uint32_t inner = 0;
 	int rc;
 
-	rc = need_u32(b, "ssm.conv_kernel", 2, MODEL_MAX_CONV, &m->ssm_conv_kernel);
+	rc = build_need_u32(b, "ssm.conv_kernel", 2, MODEL_MAX_CONV, &m->ssm_conv_kernel);
 	if (!rc)
-		rc = need_u32(b, "ssm.state_size", 1, MODEL_MAX_HEADDIM, &m->ssm_head_dim);
+		rc = build_need_u32(b, "ssm.state_size", 1, MODEL_MAX_HEADDIM, &m->ssm_head_dim);
 	if (!rc)
-		rc = need_u32(b, "ssm.group_count", 1, MODEL_MAX_HEADS, &m->ssm_k_heads);
+		rc = build_need_u32(b, "ssm.group_count", 1, MODEL_MAX_HEADS, &m->ssm_k_heads);
 	if (!rc)
-		rc = need_u32(b, "ssm.time_step_rank", 1, MODEL_MAX_HEADS, &m->ssm_v_heads);
+		rc = build_need_u32(b, "ssm.time_step_rank", 1, MODEL_MAX_HEADS, &m->ssm_v_heads);
 	if (!rc)
-		rc = need_u32(b, "ssm.inner_size", 1, MODEL_MAX_DIM, &inner);
+		rc = build_need_u32(b, "ssm.inner_size", 1, MODEL_MAX_DIM, &inner);
 	if (rc)
 		return rc;
 	if (m->ssm_v_heads % m->ssm_k_heads)
@@ -277,32 +312,78 @@ static int read_deltanet(struct build *b)
 		return build_bad_key(b, "ssm.inner_size", "%u is not %u value heads of %u", inner,
 				     m->ssm_v_heads, m->ssm_head_dim);
 	m->ssm_v_tiled = b->arch->v_tiled;
-	return optional_bool(b, "ssm.v_head_reordered", &m->ssm_v_tiled);
+	return build_optional_bool(b, "ssm.v_head_reordered", &m->ssm_v_tiled);
+}
+
+/* Groups of neighbouring experts, of which a token uses some. */
+static int read_groups(struct build *b)
+{
+	struct router_spec *r = &b->m->router;
+	uint32_t n_expert = b->m->n_expert, groups = 1, used = 1;
+	int rc = build_optional_u32(b, "expert_group_count", 0, n_expert, &groups);
+
+	if (!rc)
+		rc = build_optional_u32(b, "expert_group_used_count", 0, n_expert, &used);
+	r->n_groups = r->n_groups_used = 1;
+	if (rc || groups <= 1)
+		return rc;
+	if (n_expert % groups || n_expert / groups < 2)
+		return build_bad_key(b, "expert_group_count",
+				     "%u experts do not make %u groups of at least two", n_expert,
+				     groups);
+	if (used < 1 || used > groups)
+		return build_bad_key(b, "expert_group_used_count", "%u of %u groups", used, groups);
+	if (b->m->n_expert_used > used * (n_expert / groups))
+		return build_bad_key(b, "expert_group_used_count",
+				     "%u groups hold fewer than the %u experts of a token", used,
+				     b->m->n_expert_used);
+	r->n_groups = groups;
+	r->n_groups_used = used;
+	return 0;
+}
+
+/* The width of the shared experts: a key of its own, or a number of experts' widths. */
+static int read_shared(struct build *b)
+{
+	struct model *m = b->m;
+	uint32_t count = 1;
+	int rc = build_optional_u32(b, "expert_shared_count", 1, MODEL_MAX_EXPERTS, &count);
+
+	if (rc)
+		return rc;
+	if ((uint64_t)count * m->n_ff_expert > MODEL_MAX_DIM)
+		return build_bad_key(b, "expert_shared_count", "%u shared experts of %u", count,
+				     m->n_ff_expert);
+	m->n_ff_shared = count * m->n_ff_expert;
+	return build_optional_u32(b, "expert_shared_feed_forward_length", 1, MODEL_MAX_DIM,
+				  &m->n_ff_shared);
 }
 
 /* What the router does where it differs from the family's usual way. */
 static int read_router(struct build *b)
 {
 	struct router_spec *r = &b->m->router;
-	uint32_t gating, groups = 0;
+	uint32_t gating;
 	char key[BUILD_KEY_BYTES];
 	float scale = 0;
 	int rc;
 
 	*r = b->arch->router;
 	gating = r->gating;
-	rc = optional_u32(b, "expert_gating_func", 0, UINT32_MAX, &gating);
-	if (!rc && gating > 1)
+	rc = build_optional_u32(b, "expert_gating_func", 0, UINT32_MAX, &gating);
+	if (!rc && gating >= GATING_NR)
 		rc = build_bad_key(b, "expert_gating_func",
-				   "router function %u is not supported (1, softmax, is)", gating);
+				   "router function %u is not supported (1 softmax, 2 sigmoid and "
+				   "3 softmax over the chosen are)",
+				   gating);
+	if (!rc && gating) /* writers put 0 for none */
+		r->gating = gating;
 	if (!rc)
-		rc = optional_u32(b, "expert_group_count", 0, UINT32_MAX, &groups);
-	if (!rc && groups > 1)
-		rc = build_bad_key(b, "expert_group_count", "groups of experts are not supported");
+		rc = read_groups(b);
 	if (!rc)
-		rc = optional_bool(b, "norm_top_k_prob", &r->renorm); /* Ollama's name */
+		rc = build_optional_bool(b, "norm_top_k_prob", &r->renorm); /* Ollama's name */
 	if (!rc)
-		rc = optional_bool(b, "expert_weights_norm", &r->renorm);
+		rc = build_optional_bool(b, "expert_weights_norm", &r->renorm);
 	if (rc)
 		return rc;
 	rc = gguf_f32(b->g, build_key(b, key, "expert_weights_scale"), &scale, b->err);
@@ -323,24 +404,22 @@ static int read_experts(struct build *b)
 	if (!arch_has(b->arch, ROLE_ROUTER)) {
 		uint32_t none = 0;
 
-		rc = optional_u32(b, "expert_count", 0, UINT32_MAX, &none);
+		rc = build_optional_u32(b, "expert_count", 0, UINT32_MAX, &none);
 		if (!rc && none)
 			rc = build_bad_key(b, "expert_count", "%u experts in a dense architecture",
 					   none);
 		return rc;
 	}
-	rc = need_u32(b, "expert_count", 1, MODEL_MAX_EXPERTS, &m->n_expert);
+	rc = build_need_u32(b, "expert_count", 1, MODEL_MAX_EXPERTS, &m->n_expert);
 	if (!rc)
-		rc = need_u32(b, "expert_used_count", 1, m->n_expert, &m->n_expert_used);
+		rc = build_need_u32(b, "expert_used_count", 1, m->n_expert, &m->n_expert_used);
 	if (!rc)
-		rc = need_u32(b, "expert_feed_forward_length", 1, MODEL_MAX_DIM, &m->n_ff_expert);
+		rc = build_need_u32(b, "expert_feed_forward_length", 1, MODEL_MAX_DIM,
+				    &m->n_ff_expert);
 	if (rc)
 		return rc;
-	if (arch_has(b->arch, ROLE_SHARED_GATE)) {
-		m->n_ff_shared = m->n_ff_expert;
-		rc = optional_u32(b, "expert_shared_feed_forward_length", 1, MODEL_MAX_DIM,
-				  &m->n_ff_shared);
-	}
+	if (arch_has(b->arch, ROLE_SHARED_GATE))
+		rc = read_shared(b);
 	return rc ? rc : read_router(b);
 }
 
@@ -348,6 +427,8 @@ int build_hparams(struct build *b)
 {
 	int rc = read_sizes(b);
 
+	b->m->embd_scale = 1;
+	b->m->activation = b->arch->activation;
 	if (!rc)
 		rc = read_heads(b);
 	if (!rc)
@@ -356,5 +437,7 @@ int build_hparams(struct build *b)
 		rc = read_deltanet(b);
 	if (!rc)
 		rc = read_experts(b);
+	if (!rc && b->arch->hparams)
+		rc = b->arch->hparams(b);
 	return rc;
 }

@@ -26,6 +26,8 @@ static uint64_t role_dim(const struct model *m, const struct layer *l, enum role
 		[DIM_Q_ROWS] = a->gated ? 2 * heads : heads,
 		[DIM_KV_ROWS] = kv,
 		[DIM_HEADS_OUT] = heads,
+		[DIM_HEADS] = a->n_head,
+		[DIM_ROPE_HALF] = m->attention.rope.n_rot / 2,
 		[DIM_Q_NORM] = a->qk_norm == QK_NORM_ROW ? heads : a->head_dim,
 		[DIM_K_NORM] = a->qk_norm == QK_NORM_ROW ? kv : a->head_dim,
 		[DIM_CHANNELS] = values + 2 * (uint64_t)m->ssm_k_heads * m->ssm_head_dim,
@@ -35,6 +37,7 @@ static uint64_t role_dim(const struct model *m, const struct layer *l, enum role
 		[DIM_STATE] = m->ssm_head_dim,
 		[DIM_FF] = m->n_ff,
 		[DIM_EXPERTS] = m->n_expert,
+		[DIM_FF_EXPERT] = m->n_ff_expert,
 		[DIM_FF_SHARED] = m->n_ff_shared,
 	};
 
@@ -102,6 +105,21 @@ static int fused_qkv(struct build *b, uint32_t i)
 	return rc;
 }
 
+/* Optional norms of queries and keys: both or neither. */
+static int check_norms(struct build *b, uint32_t i)
+{
+	struct layer *l = &b->m->layers[i];
+	bool q = l->w[ROLE_Q_NORM].n_runs, k = l->w[ROLE_K_NORM].n_runs;
+
+	if (q != k)
+		return err_set(b->err, -EINVAL, "%s: layer %u norms its %s but not its %s",
+			       gguf_label(b->g, 0), i, q ? "queries" : "keys",
+			       q ? "keys" : "queries");
+	if (!q)
+		l->attention.qk_norm = QK_NORM_NONE;
+	return 0;
+}
+
 /* A mixer, then experts or a dense triple, each with a norm before it. */
 static void plain_blocks(struct build *b, uint32_t i)
 {
@@ -111,10 +129,14 @@ static void plain_blocks(struct build *b, uint32_t i)
 	l->blocks[l->n_blocks++] = (struct layer_block){
 		.kind = b->recurrent[i] ? BLOCK_DELTANET : BLOCK_ATTENTION,
 		.norm = ROLE_ATTN_NORM,
+		.post_norm = ROLE_NONE,
+		.sum_norm = ROLE_NONE,
 	};
 	l->blocks[l->n_blocks++] = (struct layer_block){
 		.kind = moe ? BLOCK_MOE : BLOCK_DENSE,
 		.norm = ROLE_FFN_NORM,
+		.post_norm = ROLE_NONE,
+		.sum_norm = ROLE_NONE,
 	};
 }
 
@@ -125,12 +147,18 @@ int build_layer(struct build *b, uint32_t i)
 
 	l->attention = b->m->attention;
 	plain_blocks(b, i);
+	if (b->arch->layer)
+		rc = b->arch->layer(b, i);
+	if (rc)
+		return rc;
 	if (layer_has(l, BLOCK_ATTENTION))
 		rc = fused_qkv(b, i);
 	if (!rc && b->arch->packed)
 		rc = b->arch->packed(b, i);
 	if (!rc)
 		rc = fill(b, i, l, l->w);
+	if (!rc)
+		rc = check_norms(b, i);
 	if (!rc && layer_has(l, BLOCK_MOE))
 		rc = build_experts(b, i);
 	return rc;

@@ -72,14 +72,22 @@ struct expert_layout {
 	uint64_t bytes; /* of one expert: sum of the parts */
 };
 
-/* Rotary position embedding of one kind of attention layer; n_rot 0: none. */
+/* Rotary position embedding of one kind of attention layer. */
 enum rope_kind { ROPE_NEOX, ROPE_PAIRS }; /* pairs (j, j + n_rot/2), or neighbours (2j, 2j + 1) */
 
 struct rope_spec {
 	enum rope_kind kind;
-	uint32_t n_rot; /* rotated dimensions, the first of a head */
+	uint32_t n_rot; /* rotated dimensions, the first of a head; at least 2 */
 	float base;
-	float scale; /* position factor: 1, or 1/factor for linear scaling */
+	float scale;   /* position factor: 1, or 1/factor for linear scaling */
+	bool by_table; /* frequencies divided by the weights of ROLE_ROPE_FREQS */
+
+	/* YaRN; yarn_factor 0: none */
+	float yarn_factor;
+	uint32_t yarn_context; /* of the training before it */
+	float yarn_fast, yarn_slow;
+	bool yarn_exact;      /* the ends of the ramp are not rounded to whole pairs */
+	float yarn_magnitude; /* factor on cosine and sine */
 };
 
 /* RMS norm of queries and keys: each head by itself, or the whole row before it is cut in heads. */
@@ -90,23 +98,45 @@ struct attention_spec {
 	uint32_t head_dim; /* of queries and keys; of values too */
 	float scale;	   /* of the scores: 1/sqrt(head_dim) unless the file says otherwise */
 	enum qk_norm qk_norm;
-	bool gated; /* each head's query rows are followed by as many gate rows */
+	bool gated;	 /* each head's query rows are followed by as many gate rows */
+	uint32_t window; /* a position sees itself and this many less one before it; 0: all */
+	bool v_norm;	 /* values are RMS-normed per head, without a weight */
 	struct rope_spec rope;
 };
 
-/* Numbered as the key expert_gating_func has them. */
-enum gating { GATING_SOFTMAX = 1 };
+/*
+ * What turns the router's logits into weights; numbered as the key expert_gating_func has it.
+ * SOFTMAX: over all experts. SIGMOID: each by itself. CHOSEN: softmax over the chosen alone.
+ */
+enum gating { GATING_SOFTMAX = 1, GATING_SIGMOID = 2, GATING_CHOSEN = 3, GATING_NR };
 
 struct router_spec {
 	enum gating gating;
 	bool renorm; /* weights of the chosen divided by their sum */
 	float scale; /* factor after that */
+	/* choice from the n_groups_used groups of neighbours with the best two experts; 1: no groups */
+	uint32_t n_groups, n_groups_used;
 };
 
-/* One block of a layer: x += block(norm(x)). */
+/* What stands between the first two products of a feed-forward triple and the third. */
+enum activation {
+	ACTIVATION_SILU,    /* silu(g) u */
+	ACTIVATION_CLAMPED, /* g = min(g, 7), u in [-7, 7]: g sigmoid(1.702 g) (u + 1) */
+	ACTIVATION_GELU,    /* gelu(g) u, the tanh form */
+};
+
+#define ROLE_NONE ROLE_NR
+
+/*
+ * One block of a layer: x += post(block(norm(x))). Blocks after one that is open read the same x;
+ * the last of them joins the sum of all: x += sum_norm(post(block) + post(block) ...).
+ */
 struct layer_block {
 	enum block_kind kind;
-	enum role norm; /* of its input */
+	enum role norm;	     /* of its input */
+	enum role post_norm; /* of its output; ROLE_NONE: none */
+	enum role sum_norm;  /* of the sum; ROLE_NONE: none */
+	bool open;
 };
 
 #define LAYER_MAX_BLOCKS 3
@@ -137,6 +167,10 @@ struct model {
 	uint32_t n_vocab; /* rows of the output matrix */
 	uint32_t n_ctx_train;
 	float rms_eps;
+
+	float embd_scale;    /* factor on the embedding's rows, 1 for most */
+	float logit_softcap; /* logits become cap tanh(logit / cap); 0: they do not */
+	enum activation activation;
 
 	struct attention_spec attention; /* as the keys say; a layer may differ */
 

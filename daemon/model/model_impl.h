@@ -38,6 +38,16 @@ struct build {
 /* hparams.c: everything that keys say but the schedule. 0 or -errno and a sentence. */
 int build_hparams(struct build *b);
 
+/*
+ * A key "<arch>.<suffix>" within [min, max], greater than 0 or a truth value; a key that may be
+ * missing leaves @ret alone. 0 or -errno and a sentence.
+ */
+int build_optional_u32(struct build *b, const char *suffix, uint32_t min, uint32_t max,
+		       uint32_t *ret);
+int build_need_u32(struct build *b, const char *suffix, uint32_t min, uint32_t max, uint32_t *ret);
+int build_optional_f32(struct build *b, const char *suffix, float *ret);
+int build_optional_bool(struct build *b, const char *suffix, bool *ret);
+
 /* schedule.c: fills b->recurrent (allocated here). 0 or -errno and a sentence. */
 int build_schedule(struct build *b);
 /* A head count, one number or one per layer; *ret stays where the key is missing. */

@@ -17,49 +17,74 @@
  * Name: the tensor's usual one in a file, after "blk.N." for a layer; a family may name it
  * differently (model/arch). n_in, n_out: its shape in the names of enum role_dim.
  */
-#define WEIGHT_ROLES(X)                                                                              \
-	/* tied: OUTPUT is the rows of TOKEN_EMBD */                                                 \
-	X(TOKEN_EMBD, MATRIX, MODEL, "token_embd.weight", EMBD, VOCAB)                               \
-	X(OUTPUT_NORM, FLOATS, MODEL, "output_norm.weight", EMBD, ONE)                               \
-	X(OUTPUT, MATRIX, MODEL, "output.weight", EMBD, VOCAB)                                       \
-	/* before the mixer, before the feed-forward part */                                         \
-	X(ATTN_NORM, FLOATS, LAYER, "attn_norm.weight", EMBD, ONE)                                   \
-	X(FFN_NORM, FLOATS, LAYER, "ffn_norm.weight", EMBD, ONE)                                     \
-	/* WQ gated: per head first its query rows, then its gate rows */                            \
-	X(WQ, MATRIX, ATTENTION, "attn_q.weight", EMBD, Q_ROWS)                                      \
-	X(WK, MATRIX, ATTENTION, "attn_k.weight", EMBD, KV_ROWS)                                     \
-	X(WV, MATRIX, ATTENTION, "attn_v.weight", EMBD, KV_ROWS)                                     \
-	X(WO, MATRIX, ATTENTION, "attn_output.weight", HEADS_OUT, EMBD)                              \
-	X(Q_NORM, FLOATS, ATTENTION, "attn_q_norm.weight", Q_NORM, ONE)                              \
-	X(K_NORM, FLOATS, ATTENTION, "attn_k_norm.weight", K_NORM, ONE)                              \
-	/* SSM_QKV: q, k, v rows. SSM_CONV: row c holds the taps of channel c, oldest first.       \
+/* clang-format off */
+#define WEIGHT_ROLES(X) \
+	/* tied: OUTPUT is the rows of TOKEN_EMBD */ \
+	X(TOKEN_EMBD, MATRIX, MODEL, "token_embd.weight", EMBD, VOCAB) \
+	X(OUTPUT_NORM, FLOATS, MODEL, "output_norm.weight", EMBD, ONE) \
+	X(OUTPUT, MATRIX, MODEL, "output.weight", EMBD, VOCAB) \
+	X(ROPE_FREQS, FLOATS, MODEL, "rope_freqs.weight", ROPE_HALF, ONE) \
+	/* norms before blocks, after them, and after the sum of two; factor on the whole layer */ \
+	X(ATTN_NORM, FLOATS, LAYER, "attn_norm.weight", EMBD, ONE) \
+	X(FFN_NORM, FLOATS, LAYER, "ffn_norm.weight", EMBD, ONE) \
+	X(MOE_NORM, FLOATS, LAYER, "pre_ffw_norm_2.weight", EMBD, ONE) \
+	X(ATTN_POST_NORM, FLOATS, LAYER, "post_attention_norm.weight", EMBD, ONE) \
+	X(FFN_POST_NORM, FLOATS, LAYER, "post_ffw_norm_1.weight", EMBD, ONE) \
+	X(MOE_POST_NORM, FLOATS, LAYER, "post_ffw_norm_2.weight", EMBD, ONE) \
+	X(SUM_NORM, FLOATS, LAYER, "post_ffw_norm.weight", EMBD, ONE) \
+	X(LAYER_SCALE, FLOATS, LAYER, "layer_output_scale.weight", ONE, ONE) \
+	/* WQ gated: per head first its query rows, then its gate rows */ \
+	X(WQ, MATRIX, ATTENTION, "attn_q.weight", EMBD, Q_ROWS) \
+	X(WK, MATRIX, ATTENTION, "attn_k.weight", EMBD, KV_ROWS) \
+	X(WV, MATRIX, ATTENTION, "attn_v.weight", EMBD, KV_ROWS) \
+	X(WO, MATRIX, ATTENTION, "attn_output.weight", HEADS_OUT, EMBD) \
+	X(Q_NORM, FLOATS, ATTENTION, "attn_q_norm.weight", Q_NORM, ONE) \
+	X(K_NORM, FLOATS, ATTENTION, "attn_k_norm.weight", K_NORM, ONE) \
+	X(WQ_BIAS, FLOATS, ATTENTION, "attn_q.bias", Q_ROWS, ONE) \
+	X(WK_BIAS, FLOATS, ATTENTION, "attn_k.bias", KV_ROWS, ONE) \
+	X(WV_BIAS, FLOATS, ATTENTION, "attn_v.bias", KV_ROWS, ONE) \
+	X(WO_BIAS, FLOATS, ATTENTION, "attn_output.bias", EMBD, ONE) \
+	/* one more logit of each head's softmax, without a value */ \
+	X(SINKS, FLOATS, ATTENTION, "attn_sinks.weight", HEADS, ONE) \
+	/* SSM_QKV: q, k, v rows. SSM_CONV: row c holds the taps of channel c, oldest first. \
 	 * SSM_A: already -exp(A_log). */ \
-	X(SSM_QKV, MATRIX, DELTANET, "attn_qkv.weight", EMBD, CHANNELS)                              \
-	X(SSM_Z, MATRIX, DELTANET, "attn_gate.weight", EMBD, VALUES)                                 \
-	X(SSM_CONV, FLOATS, DELTANET, "ssm_conv1d.weight", TAPS, CHANNELS)                           \
-	X(SSM_DT, FLOATS, DELTANET, "ssm_dt.bias", V_HEADS, ONE)                                     \
-	X(SSM_A, FLOATS, DELTANET, "ssm_a", V_HEADS, ONE)                                            \
-	X(SSM_BETA, MATRIX, DELTANET, "ssm_beta.weight", EMBD, V_HEADS)                              \
-	X(SSM_ALPHA, MATRIX, DELTANET, "ssm_alpha.weight", EMBD, V_HEADS)                            \
-	X(SSM_NORM, FLOATS, DELTANET, "ssm_norm.weight", STATE, ONE)                                 \
-	X(SSM_OUT, MATRIX, DELTANET, "ssm_out.weight", VALUES, EMBD)                                 \
-	X(FFN_GATE, MATRIX, DENSE, "ffn_gate.weight", EMBD, FF)                                      \
-	X(FFN_UP, MATRIX, DENSE, "ffn_up.weight", EMBD, FF)                                          \
-	X(FFN_DOWN, MATRIX, DENSE, "ffn_down.weight", FF, EMBD)                                      \
-	/* SHARED_GATE_INP: scalar gate of the shared expert */                                      \
-	X(ROUTER, MATRIX, MOE, "ffn_gate_inp.weight", EMBD, EXPERTS)                                 \
-	X(SHARED_GATE_INP, FLOATS, MOE, "ffn_gate_inp_shexp.weight", EMBD, ONE)                      \
-	X(SHARED_GATE, MATRIX, MOE, "ffn_gate_shexp.weight", EMBD, FF_SHARED)                        \
-	X(SHARED_UP, MATRIX, MOE, "ffn_up_shexp.weight", EMBD, FF_SHARED)                            \
+	X(SSM_QKV, MATRIX, DELTANET, "attn_qkv.weight", EMBD, CHANNELS) \
+	X(SSM_Z, MATRIX, DELTANET, "attn_gate.weight", EMBD, VALUES) \
+	X(SSM_CONV, FLOATS, DELTANET, "ssm_conv1d.weight", TAPS, CHANNELS) \
+	X(SSM_DT, FLOATS, DELTANET, "ssm_dt.bias", V_HEADS, ONE) \
+	X(SSM_A, FLOATS, DELTANET, "ssm_a", V_HEADS, ONE) \
+	X(SSM_BETA, MATRIX, DELTANET, "ssm_beta.weight", EMBD, V_HEADS) \
+	X(SSM_ALPHA, MATRIX, DELTANET, "ssm_alpha.weight", EMBD, V_HEADS) \
+	X(SSM_NORM, FLOATS, DELTANET, "ssm_norm.weight", STATE, ONE) \
+	X(SSM_OUT, MATRIX, DELTANET, "ssm_out.weight", VALUES, EMBD) \
+	X(FFN_GATE, MATRIX, DENSE, "ffn_gate.weight", EMBD, FF) \
+	X(FFN_UP, MATRIX, DENSE, "ffn_up.weight", EMBD, FF) \
+	X(FFN_DOWN, MATRIX, DENSE, "ffn_down.weight", FF, EMBD) \
+	X(ROUTER, MATRIX, MOE, "ffn_gate_inp.weight", EMBD, EXPERTS) \
+	X(ROUTER_BIAS, FLOATS, MOE, "ffn_gate_inp.bias", EXPERTS, ONE) \
+	/* added to an expert's probability for the choice alone */ \
+	X(CHOICE_BIAS, FLOATS, MOE, "exp_probs_b.bias", EXPERTS, ONE) \
+	/* the router reads norm(x) times this / sqrt(d), x the residual stream */ \
+	X(ROUTER_SCALE, FLOATS, MOE, "ffn_gate_inp.scale", EMBD, ONE) \
+	/* small things of the experts, a row each: biases of their products, factor of the last */ \
+	X(GATE_EXPS_BIAS, FLOATS, MOE, "ffn_gate_exps.bias", FF_EXPERT, EXPERTS) \
+	X(UP_EXPS_BIAS, FLOATS, MOE, "ffn_up_exps.bias", FF_EXPERT, EXPERTS) \
+	X(DOWN_EXPS_BIAS, FLOATS, MOE, "ffn_down_exps.bias", EMBD, EXPERTS) \
+	X(DOWN_EXPS_SCALE, FLOATS, MOE, "ffn_down_exps.scale", EXPERTS, ONE) \
+	/* SHARED_GATE_INP: scalar gate of the shared expert */ \
+	X(SHARED_GATE_INP, FLOATS, MOE, "ffn_gate_inp_shexp.weight", EMBD, ONE) \
+	X(SHARED_GATE, MATRIX, MOE, "ffn_gate_shexp.weight", EMBD, FF_SHARED) \
+	X(SHARED_UP, MATRIX, MOE, "ffn_up_shexp.weight", EMBD, FF_SHARED) \
 	X(SHARED_DOWN, MATRIX, MOE, "ffn_down_shexp.weight", FF_SHARED, EMBD)
+/* clang-format on */
 
 /* Sizes of a model or layer that shapes are made of; see role_dim() in model/layers.c. */
 /* clang-format off */
 #define ROLE_DIMS(X) \
-	X(ONE) X(EMBD) X(VOCAB) \
-	X(Q_ROWS) X(KV_ROWS) X(HEADS_OUT) X(Q_NORM) X(K_NORM) \
+	X(ONE) X(EMBD) X(VOCAB) X(ROPE_HALF) \
+	X(Q_ROWS) X(KV_ROWS) X(HEADS_OUT) X(HEADS) X(Q_NORM) X(K_NORM) \
 	X(CHANNELS) X(VALUES) X(TAPS) X(V_HEADS) X(STATE) \
-	X(FF) X(EXPERTS) X(FF_SHARED)
+	X(FF) X(EXPERTS) X(FF_EXPERT) X(FF_SHARED)
 /* clang-format on */
 
 #define ROLE_ENUM(role, ...) ROLE_##role,

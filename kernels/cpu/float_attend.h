@@ -100,7 +100,7 @@ ALWAYS void score_tile(const struct attend_args *a, const enum kv_type type, con
 
 /*
  * Scores -> exp(score - m) in place, with m and l brought up to date; correction[r] is the factor
- * for what acc held. Positions from n_valid on, computed or not, become 0.
+ * for what acc held. Positions before first and from n_valid on, computed or not, become 0.
  */
 static void soften(const struct attend_args *a, unsigned n_rows, size_t row, float (*s)[KV_BLOCK],
 		   float *correction)
@@ -111,6 +111,8 @@ static void soften(const struct attend_args *a, unsigned n_rows, size_t row, flo
 		vf high = vf_set1(-INFINITY);
 		float highest;
 
+		for (unsigned j = 0; j < a->first; j++)
+			s[r][j] = -INFINITY;
 		for (unsigned v = 0; v < BLOCK_VECTOR; v++) {
 			size_t left = a->n_valid > v * VL ? a->n_valid - v * VL : 0;
 			vf x = vf_keep_n(vf_load(s[r] + v * VL), left, -INFINITY);
@@ -167,7 +169,7 @@ ALWAYS void value_tile(const struct attend_args *a, const enum kv_type type, con
 		for (unsigned v = 0; v < n_vectors; v++)
 			sum[r][v] =
 				vf_mul(vf_load(acc + r * dims + v * VL), vf_set1(correction[r]));
-	for (unsigned j = 0; j < a->n_valid; j++) {
+	for (unsigned j = a->first; j < a->n_valid; j++) {
 		fetch(&ahead, n_tiles * KV_TILE * 2);
 		for (unsigned v = 0; v < n_vectors; v++) {
 			if (type == KV_F16)
@@ -244,7 +246,8 @@ static void attend_rows(const struct attend_args *a, const struct shape *shape, 
 	float s[MAX_ROWS][KV_BLOCK], correction[MAX_ROWS];
 	size_t tile, n_dim_tiles = a->head_dim / KV_TILE;
 
-	for (tile = 0; tile * KV_TILE < a->n_valid; tile += shape->n_tiles)
+	tile = a->first / KV_TILE / shape->n_tiles * shape->n_tiles;
+	for (; tile * KV_TILE < a->n_valid; tile += shape->n_tiles)
 		shape->score(a, row, (unsigned)tile, s);
 	soften(a, shape->n_rows, row, s, correction);
 	for (tile = 0; tile + shape->n_tiles <= n_dim_tiles; tile += shape->n_tiles)

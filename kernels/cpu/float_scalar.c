@@ -200,7 +200,7 @@ static void attend_rows(const struct attend_args *a, size_t row, size_t rows)
 	const float *q = a->q + row * a->head_dim;
 	float *acc = a->acc + row * a->head_dim, s[ATTEND_ROWS][KV_BLOCK] = { 0 };
 
-	for (unsigned j = 0; j < a->n_valid; j++)
+	for (unsigned j = a->first; j < a->n_valid; j++)
 		for (size_t d = 0; d < a->head_dim; d++) {
 			float key = key_at(a, d, j);
 
@@ -208,10 +208,11 @@ static void attend_rows(const struct attend_args *a, size_t row, size_t rows)
 				s[r][j] += q[r * a->head_dim + d] * key;
 		}
 	for (size_t r = 0; r < rows; r++)
-		scale(soften(s[r], a->n_valid, &a->m[row + r], &a->l[row + r]),
+		scale(soften(s[r] + a->first, a->n_valid - a->first, &a->m[row + r],
+			     &a->l[row + r]),
 		      acc + r * a->head_dim, acc + r * a->head_dim, a->head_dim);
 	for (size_t d = 0; d < a->head_dim; d++)
-		for (unsigned j = 0; j < a->n_valid; j++) {
+		for (unsigned j = a->first; j < a->n_valid; j++) {
 			float value = value_at(a, d, j);
 
 			for (size_t r = 0; r < rows; r++)

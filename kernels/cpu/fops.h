@@ -20,16 +20,17 @@
 #include "kernels/cpu/kv_block.h"
 
 /*
- * Query rows of one KV head against one block of its cache, positions [0, n_valid) of the block.
+ * Query rows of one KV head against one block of its cache, positions [first, n_valid) of the block.
  * Online softmax: m is the largest score so far, l the sum of exp(score - m), acc the sum of
  * exp(score - m) * value; they start at -inf, 0 and 0. What a row gets does not depend on the
- * other rows of the call nor on the cache's content from n_valid on (which is read).
+ * other rows of the call nor on the cache's content outside these positions (which is read).
  */
 struct attend_args {
 	enum kv_type type;
 	size_t head_dim;
 	const void *k, *v;
 	const void *next_k; /* K that this thread takes next, fetched ahead; NULL: none */
+	unsigned first;	    /* < n_valid */
 	unsigned n_valid;   /* 1 .. KV_BLOCK */
 	size_t rows;
 	const float *q; /* [rows][head_dim], scaled */

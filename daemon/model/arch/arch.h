@@ -33,11 +33,20 @@ struct arch {
 	bool gated;
 	enum qk_norm qk_norm;
 	enum rope_kind rope;
+	bool yarn_exact; /* see struct rope_spec */
 
 	bool v_tiled;		   /* DeltaNet: order of V heads where the file does not say */
 	struct router_spec router; /* where the keys say nothing */
 
-	/* NULL: none. Fills weights of layer @i that its files hold in a form of their own, before
+	enum activation activation;
+
+	/* Hooks, each NULL where the family has nothing to add. 0 or -errno and a sentence. */
+
+	/* Keys of its own, after those that all families share. */
+	int (*hparams)(struct build *b);
+	/* What layer @i is, where it differs from a mixer and a feed-forward block. */
+	int (*layer)(struct build *b, uint32_t i);
+	/* Fills weights of layer @i that its files hold in a form of their own, before
 	 * the table is gone through; what is filled is not looked for again. */
 	int (*packed)(struct build *b, uint32_t i);
 };

@@ -17,10 +17,10 @@
 #include <string.h>
 
 #include "base/num.h"
-#include "engine/mixer.h"
+#include "engine/block/block.h"
 
 #define RIG_MAX_SEQS	5
-#define RIG_MAX_WEIGHTS 16
+#define RIG_MAX_WEIGHTS 24
 
 struct rig {
 	struct model model;
@@ -31,7 +31,7 @@ struct rig {
 	const struct cpu_ops *ops;
 	struct seq_pool *pool;
 	struct team *team;
-	struct mixer_scratch *scratch;
+	struct blocks *blocks;
 	struct lane *lanes;
 	uint32_t max_tokens;
 };
@@ -120,8 +120,14 @@ static inline void rig_start(struct rig *r, const struct cpu_ops *ops, unsigned 
 	r->max_tokens = max_tokens;
 	assert_int_equal(team_create(threads, false, &r->team, &err), 0);
 	assert_int_equal(seq_pool_create(&r->model, RIG_MAX_SEQS, n_ctx, type, &r->pool, &err), 0);
-	assert_int_equal(
-		mixer_scratch_create(&r->model, ops, max_tokens, threads, &r->scratch, &err), 0);
+	assert_int_equal(blocks_create(&(struct block_config){ .model = &r->model,
+							       .ops = ops,
+							       .fops = float_ops_get(ops->level),
+							       .max_tokens = max_tokens,
+							       .n_threads = threads,
+							       .team = r->team },
+				       &r->blocks, &err),
+			 0);
 	r->lanes = calloc(threads, sizeof(*r->lanes));
 	for (unsigned i = 0; i < threads; i++) {
 		struct lane *l = &r->lanes[i];
@@ -144,7 +150,7 @@ static inline void rig_stop(struct rig *r)
 		free(r->lanes[i].tmp);
 	}
 	free(r->lanes);
-	mixer_scratch_destroy(r->scratch);
+	blocks_destroy(r->blocks);
 	seq_pool_destroy(r->pool);
 	team_destroy(r->team);
 }
@@ -163,14 +169,16 @@ struct rig_part {
 	uint32_t count;
 };
 
+struct rig_call {
+	struct rig *rig;
+	struct block_args args;
+};
+
 static inline void rig_spmd(void *arg, unsigned tid)
 {
-	const struct mixer_args *a = arg;
+	const struct rig_call *c = arg;
 
-	if (layer_has(a->layer, BLOCK_ATTENTION))
-		attention_forward(a, tid);
-	else
-		deltanet_forward(a, tid);
+	block_forward(c->rig->blocks, c->rig->layer.blocks[0].kind, &c->args, tid);
 }
 
 /* One step; the sequences advance. */
@@ -194,17 +202,13 @@ static inline void rig_step(struct rig *r, const struct rig_part *parts, unsigne
 	for (unsigned i = 0; i < n_parts; at += parts[i++].count * d)
 		memcpy(x + at, parts[i].x, parts[i].count * d * sizeof(*x));
 	team_run(r->team, rig_spmd,
-		 &(struct mixer_args){ .model = &r->model,
-				       .layer = &r->layer,
+		 &(struct rig_call){ r,
+				     { .layer = &r->layer,
 				       .weights = &r->weights,
 				       .batch = &batch,
 				       .x = x,
 				       .y = y,
-				       .ops = r->ops,
-				       .fops = float_ops_get(r->ops->level),
-				       .team = r->team,
-				       .lanes = r->lanes,
-				       .scratch = r->scratch });
+				       .lanes = r->lanes } });
 	at = 0;
 	for (unsigned i = 0; i < n_parts; at += parts[i++].count * d) {
 		memcpy(parts[i].y, y + at, parts[i].count * d * sizeof(*y));

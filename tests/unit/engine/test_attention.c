@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Description: attention, gated and not, against softmax attention in double; the same bits for
+ * Description: attention, gated and not, with windows, sinks, biases and norms of every kind, against
+ * softmax attention in double; the same bits for
  * any cut of the prompt, number of threads and company, in contexts of several segments.
  */
 #include "mixer_rig.h"
@@ -8,6 +9,23 @@
 enum { EMBD = 64, HEADS = 4, KV_HEADS = 2, DIM = 64, ROT = 16 };
 
 static const uint32_t whole[] = { 1024, 0 };
+
+/* What the layers of some families have beside queries, keys and values. */
+static void add_extras(struct rig *r, uint32_t window)
+{
+	size_t dims = HEADS * DIM, dims_kv = KV_HEADS * DIM;
+
+	r->layer.attention.window = window;
+	r->layer.attention.qk_norm = QK_NORM_ROW;
+	r->layer.attention.v_norm = true;
+	rig_floats(r, ROLE_Q_NORM, dims, 1.5f, 0.5f);
+	rig_floats(r, ROLE_K_NORM, dims_kv, 1.5f, 0.5f);
+	rig_floats(r, ROLE_SINKS, HEADS, 1.0f, 2.0f);
+	rig_floats(r, ROLE_WQ_BIAS, dims, 0.0f, 0.5f);
+	rig_floats(r, ROLE_WK_BIAS, dims_kv, 0.0f, 0.5f);
+	rig_floats(r, ROLE_WV_BIAS, dims_kv, 0.0f, 0.5f);
+	rig_floats(r, ROLE_WO_BIAS, EMBD, 0.0f, 0.5f);
+}
 
 static void make_rig(struct rig *r, bool gated, uint32_t type, uint32_t n_rot)
 {
@@ -60,23 +78,26 @@ static void reference_rope(const struct rig *r, double *x, uint32_t position)
 	}
 }
 
-/* One head of one token over all keys and values so far. */
+/* One head of one token over the keys and values so far, as far as its window reaches. */
 static void reference_head(const struct rig *r, const double *q, const double *gate,
-			   const double *k, const double *v, uint32_t n, double *out)
+			   const double *sink, const double *k, const double *v, uint32_t n,
+			   double *out)
 {
-	double *p = calloc(n, sizeof(*p)), max = -INFINITY, sum = 0;
+	double *p = calloc(n, sizeof(*p)), max = sink ? *sink : -INFINITY, sum = 0;
+	uint32_t window = r->layer.attention.window, from = window && n > window ? n - window : 0;
 
-	for (uint32_t t = 0; t < n; t++) {
+	for (uint32_t t = from; t < n; t++) {
 		for (unsigned i = 0; i < DIM; i++)
 			p[t] += q[i] * k[t * KV_HEADS * DIM + i];
 		p[t] *= r->layer.attention.scale;
 		max = fmax(max, p[t]);
 	}
-	for (uint32_t t = 0; t < n; t++)
+	for (uint32_t t = from; t < n; t++)
 		sum += p[t] = exp(p[t] - max);
+	sum += sink ? exp(*sink - max) : 0;
 	for (unsigned i = 0; i < DIM; i++) {
 		out[i] = 0;
-		for (uint32_t t = 0; t < n; t++)
+		for (uint32_t t = from; t < n; t++)
 			out[i] += p[t] / sum * v[t * KV_HEADS * DIM + i];
 		if (gate)
 			out[i] /= 1 + exp(-gate[i]);
@@ -84,40 +105,82 @@ static void reference_head(const struct rig *r, const double *q, const double *g
 	free(p);
 }
 
+static void add_bias(const struct rig *r, enum role role, double *y)
+{
+	const struct wmat *w = &r->weights.w[role];
+
+	for (size_t i = 0; w->data && i < w->n_in; i++)
+		y[i] += layer_floats(&r->weights, role)[i];
+}
+
+/* Norms of one token's queries or keys: n heads, @stride apart. */
+static void reference_norm(const struct rig *r, enum role role, unsigned n, size_t stride,
+			   double *x)
+{
+	if (r->layer.attention.qk_norm == QK_NORM_ROW) {
+		rig_rmsnorm(x, layer_floats(&r->weights, role), n * stride, 1e-6);
+		return;
+	}
+	for (unsigned h = 0; h < n; h++)
+		rig_rmsnorm(x + h * stride, layer_floats(&r->weights, role), DIM, 1e-6);
+}
+
+static void reference_values(const struct rig *r, double *v)
+{
+	float ones[DIM];
+
+	for (unsigned i = 0; i < DIM; i++)
+		ones[i] = 1;
+	for (unsigned h = 0; h < KV_HEADS && r->layer.attention.v_norm; h++)
+		rig_rmsnorm(v + h * DIM, ones, DIM, 1e-6);
+}
+
+static void reference_token(const struct rig *r, const double *in, uint32_t t, double *k, double *v,
+			    double *y)
+{
+	const float *sinks = layer_floats(&r->weights, ROLE_SINKS);
+	size_t dims_kv = KV_HEADS * DIM, stride = DIM * (r->layer.attention.gated ? 2 : 1);
+	double q[HEADS * DIM * 2], o[HEADS * DIM];
+
+	rig_product(&r->weights.w[ROLE_WQ], in, q);
+	add_bias(r, ROLE_WQ_BIAS, q);
+	rig_product(&r->weights.w[ROLE_WK], in, k + t * dims_kv);
+	add_bias(r, ROLE_WK_BIAS, k + t * dims_kv);
+	rig_product(&r->weights.w[ROLE_WV], in, v + t * dims_kv);
+	add_bias(r, ROLE_WV_BIAS, v + t * dims_kv);
+	reference_norm(r, ROLE_K_NORM, KV_HEADS, DIM, k + t * dims_kv);
+	reference_norm(r, ROLE_Q_NORM, HEADS, stride, q);
+	reference_values(r, v + t * dims_kv);
+	for (unsigned h = 0; h < KV_HEADS; h++)
+		reference_rope(r, k + t * dims_kv + h * DIM, t);
+	for (unsigned h = 0; h < HEADS; h++) {
+		double *query = q + h * stride, sink = sinks ? sinks[h] : 0;
+		unsigned kv = h / (HEADS / KV_HEADS) * DIM;
+
+		reference_rope(r, query, t);
+		reference_head(r, query, r->layer.attention.gated ? query + DIM : NULL,
+			       sinks ? &sink : NULL, k + kv, v + kv, t + 1, o + h * DIM);
+	}
+	rig_product(&r->weights.w[ROLE_WO], o, y);
+	add_bias(r, ROLE_WO_BIAS, y);
+}
+
 static void reference(const struct rig *r, const float *x, uint32_t n, double *y)
 {
-	size_t dims_kv = KV_HEADS * DIM, stride = DIM * (r->layer.attention.gated ? 2 : 1);
-	double *k = calloc(n * dims_kv, sizeof(*k)), *v = calloc(n * dims_kv, sizeof(*v));
-	double in[EMBD], q[HEADS * DIM * 2], o[HEADS * DIM];
+	double *k = calloc((size_t)n * KV_HEADS * DIM, sizeof(*k));
+	double *v = calloc((size_t)n * KV_HEADS * DIM, sizeof(*v));
+	double in[EMBD];
 
 	for (uint32_t t = 0; t < n; t++) {
 		for (unsigned i = 0; i < EMBD; i++)
 			in[i] = x[t * EMBD + i];
-		rig_product(&r->weights.w[ROLE_WQ], in, q);
-		rig_product(&r->weights.w[ROLE_WK], in, k + t * dims_kv);
-		rig_product(&r->weights.w[ROLE_WV], in, v + t * dims_kv);
-		for (unsigned h = 0; h < KV_HEADS; h++) {
-			double *key = k + t * dims_kv + h * DIM;
-
-			rig_rmsnorm(key, layer_floats(&r->weights, ROLE_K_NORM), DIM, 1e-6);
-			reference_rope(r, key, t);
-		}
-		for (unsigned h = 0; h < HEADS; h++) {
-			double *query = q + h * stride;
-			unsigned kv = h / (HEADS / KV_HEADS) * DIM;
-
-			rig_rmsnorm(query, layer_floats(&r->weights, ROLE_Q_NORM), DIM, 1e-6);
-			reference_rope(r, query, t);
-			reference_head(r, query, r->layer.attention.gated ? query + DIM : NULL,
-				       k + kv, v + kv, t + 1, o + h * DIM);
-		}
-		rig_product(&r->weights.w[ROLE_WO], o, y + t * EMBD);
+		reference_token(r, in, t, k, v, y + t * EMBD);
 	}
 	free(k);
 	free(v);
 }
 
-static void check_reference(bool gated, enum kv_type type)
+static void check_reference(bool gated, bool extras, uint32_t window, enum kv_type type)
 {
 	enum { n = 530 };
 	static double want[n * EMBD];
@@ -126,6 +189,8 @@ static void check_reference(bool gated, enum kv_type type)
 	float *x;
 
 	make_rig(&r, gated, QUANT_F32, gated ? ROT : DIM);
+	if (extras)
+		add_extras(&r, window);
 	x = make_input(n);
 	reference(&r, x, n, want);
 	for (int level = 0; level < CPU_LEVEL_NR; level++) {
@@ -143,10 +208,13 @@ static void check_reference(bool gated, enum kv_type type)
 
 static void test_reference(void **unused)
 {
-	check_reference(false, KV_F16);
-	check_reference(true, KV_F16);
-	check_reference(false, KV_Q8_0);
-	check_reference(true, KV_Q8_0);
+	check_reference(false, false, 0, KV_F16);
+	check_reference(true, false, 0, KV_F16);
+	check_reference(false, false, 0, KV_Q8_0);
+	check_reference(true, false, 0, KV_Q8_0);
+	check_reference(false, true, 0, KV_F16);
+	check_reference(false, true, 16, KV_F16);
+	check_reference(false, true, 100, KV_Q8_0);
 }
 
 static void check_same_bits(const struct cpu_ops *ops)
@@ -156,18 +224,21 @@ static void check_same_bits(const struct cpu_ops *ops)
 					    { 1, 63, 7, 0 }, { 200, 1, 1, 0 }, { 560, 0 } };
 	static float want[n * EMBD], got[n * EMBD];
 
-	for (int type = KV_F16; type <= KV_Q8_0; type++) {
+	for (int kind = 0; kind < 4; kind++) {
+		enum kv_type type = kind == 1 ? KV_Q8_0 : KV_F16;
 		struct rig r;
 		float *x, *company;
 
-		make_rig(&r, type == KV_F16, QUANT_Q8_0, ROT);
+		make_rig(&r, kind == 0, QUANT_Q8_0, ROT);
+		if (kind >= 2)
+			add_extras(&r, kind == 2 ? 40 : 520);
 		x = make_input(n);
 		company = make_input(8);
-		rig_start(&r, ops, 1, n + 8, 2 * n, (enum kv_type)type);
+		rig_start(&r, ops, 1, n + 8, 2 * n, type);
 		rig_sequence(&r, x, want, n, whole, NULL);
 		rig_stop(&r);
 		for (unsigned threads = 1; threads <= 3; threads++) {
-			rig_start(&r, ops, threads, n + 8, 4 * n, (enum kv_type)type);
+			rig_start(&r, ops, threads, n + 8, 4 * n, type);
 			/* the scalar level is slow, and two of its cuts show the rest */
 			for (unsigned c = ops->level == CPU_SCALAR ? 3 : 0;
 			     c < (ops->level == CPU_SCALAR ? 5 : ARRAY_LEN(cuts)); c++) {
@@ -208,14 +279,16 @@ static void write_past(struct rig *r, struct seq *s, uint32_t n)
 }
 
 /* Five long contexts of different lengths decoded together: more parts than there are slots. */
-static void decode_long(const struct cpu_ops *ops, unsigned threads, float *y)
+static void decode_long(const struct cpu_ops *ops, unsigned threads, uint32_t window, float *y)
 {
 	static const uint32_t past[RIG_MAX_SEQS] = { 511, 512, 3000, 3600, 4095 };
 	struct rig_part parts[RIG_MAX_SEQS];
 	struct rig r;
 	float *x;
 
-	make_rig(&r, true, QUANT_F32, ROT);
+	make_rig(&r, !window, QUANT_F32, ROT);
+	if (window)
+		add_extras(&r, window);
 	x = make_input(RIG_MAX_SEQS);
 	rig_start(&r, ops, threads, RIG_MAX_SEQS * 2, 4200, KV_F16);
 	for (unsigned i = 0; i < RIG_MAX_SEQS; i++) {
@@ -233,15 +306,18 @@ static void decode_long(const struct cpu_ops *ops, unsigned threads, float *y)
 
 static void check_long(const struct cpu_ops *ops)
 {
+	static const uint32_t windows[] = { 0, 130, 600, 1500 };
 	float want[RIG_MAX_SEQS * EMBD], got[RIG_MAX_SEQS * EMBD];
 
-	decode_long(ops, 1, want);
-	for (size_t i = 0; i < ARRAY_LEN(want); i++)
-		assert_true(isfinite(want[i]));
-	for (unsigned threads = 2; threads <= 4; threads++) {
-		memset(got, 0, sizeof(got));
-		decode_long(ops, threads, got);
-		assert_memory_equal(got, want, sizeof(want));
+	for (unsigned w = 0; w < ARRAY_LEN(windows); w++) {
+		decode_long(ops, 1, windows[w], want);
+		for (size_t i = 0; i < ARRAY_LEN(want); i++)
+			assert_true(isfinite(want[i]));
+		for (unsigned threads = 2; threads <= 4; threads++) {
+			memset(got, 0, sizeof(got));
+			decode_long(ops, threads, windows[w], got);
+			assert_memory_equal(got, want, sizeof(want));
+		}
 	}
 }
 

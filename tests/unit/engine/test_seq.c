@@ -167,14 +167,15 @@ static void test_refusals(void **unused)
 	struct model m = make_model(), bad;
 
 	bad = m;
-	bad.attention.head_dim = 80;
+	layers[1].attention.head_dim = 80;
 	refuse(&bad, 64, KV_Q8_0, -ENOTSUP, "q8_0 needs attention heads of a multiple of 32");
 	assert_true(seq_pool_bytes(&bad, 2, 64, KV_F16) > 0);
-	bad.attention.head_dim = 2048;
+	layers[3].attention.head_dim = 2048;
 	refuse(&bad, 64, KV_F16, -ENOTSUP, "up to 1024");
-	bad = m;
-	bad.attention.n_head = 5;
+	layers[3].attention = m.attention;
+	layers[3].attention.n_head = 5;
 	refuse(&bad, 64, KV_F16, -ENOTSUP, "do not share 2 KV heads");
+	m = make_model();
 	bad = m;
 	bad.ssm_head_dim = 48;
 	refuse(&bad, 64, KV_F16, -ENOTSUP, "multiple of 32 dimensions");

@@ -499,15 +499,23 @@ static void test_optional_keys(void **state)
 {
 	const struct published *p = &published[2], *next = &published[8];
 	const char linear[] = "\6\0\0\0\0\0\0\0linear", yarn[] = "\4\0\0\0\0\0\0\0yarn";
+	const char longrope[] = "\10\0\0\0\0\0\0\0longrope";
 	const uint8_t no = 0, yes = 1;
-	const uint32_t two = 2;
+	const uint32_t two = 2, three = 3, four = 4;
 	const float f = 0.5f;
 	struct model *m;
 
 	with_key(p, "rope.scaling.type", GGUF_STRING, linear, 14, NULL, &m);
 	assert_true(m->attention.rope.scale == 0.25f);
 	model_destroy(m);
-	with_key(p, "rope.scaling.type", GGUF_STRING, yarn, 12, "\"yarn\" is not supported", NULL);
+	with_key(p, "rope.scaling.type", GGUF_STRING, yarn, 12, NULL, &m);
+	assert_true(m->attention.rope.scale == 1 && m->attention.rope.yarn_factor == 4);
+	assert_true(m->attention.rope.yarn_fast == 32 && m->attention.rope.yarn_slow == 1);
+	assert_int_equal(m->attention.rope.yarn_context, m->n_ctx_train);
+	assert_true(fabsf(m->attention.rope.yarn_magnitude - (1 + 0.1f * logf(4))) < 1e-6f);
+	model_destroy(m);
+	with_key(p, "rope.scaling.type", GGUF_STRING, longrope, 16, "\"longrope\" is not supported",
+		 NULL);
 	with_key(p, "attention.scale", GGUF_F32, &f, 4, NULL, &m);
 	assert_true(m->attention.scale == 0.5f);
 	model_destroy(m);
@@ -523,7 +531,11 @@ static void test_optional_keys(void **state)
 	with_key(p, "expert_weights_scale", GGUF_F32, &f, 4, NULL, &m);
 	assert_true(m->router.scale == 0.5f);
 	model_destroy(m);
-	with_key(p, "expert_gating_func", GGUF_U32, &two, 4, "not supported", NULL);
+	with_key(p, "expert_gating_func", GGUF_U32, &two, 4, NULL, &m);
+	assert_int_equal(m->router.gating, GATING_SIGMOID);
+	model_destroy(m);
+	with_key(p, "expert_gating_func", GGUF_U32, &four, 4, "function 4 is not supported", NULL);
+	with_key(p, "expert_group_count", GGUF_U32, &three, 4, "do not make 3 groups", NULL);
 	with_key(p, "full_attention_interval", GGUF_U32, &two, 4, "blk.1.attn_", NULL);
 	with_key(p, "vocab_size", GGUF_F32, &f, 4, "not an integer", NULL);
 }

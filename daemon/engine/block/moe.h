@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/engine/ffn_private.h: what ffn.c (order of work) and experts.c (the products of a list of
- * experts) share. Nobody else includes it.
+ * daemon/engine/block/moe.h: the mixture of experts: what moe.c (order of work), moe_experts.c (the
+ * products of a list of experts) and moe_buffers.c (memory) share.
+ *
+ * y = sum over ranks r of w_r * down_e(f(gate_e x) * up_e x), in the router's rank order, then the
+ * shared expert, weighted by sigmoid(its gate . x) where it has a gate (docs/models.md 2.4). Partial
+ * results are kept per (token, rank) and added at the end, so the bits do not depend on when or
+ * where an expert was computed. tid 0 talks to supply.
  */
-#ifndef SLUICE_ENGINE_FFN_PRIVATE_H
-#define SLUICE_ENGINE_FFN_PRIVATE_H
+#ifndef SLUICE_ENGINE_MOE_H
+#define SLUICE_ENGINE_MOE_H
 
-#include "engine/ffn.h"
+#include "engine/block/dense.h"
 #include "model/model.h"
 #include "store/nodes.h"
 
@@ -32,12 +37,13 @@ struct entry {
 	uint32_t token, rank;
 };
 
-struct ffn {
-	struct ffn_config c;
+struct moe {
+	struct block_config c;
 	uint32_t n_used, n_expert, n_ranks; /* n_ranks: n_used, one more for the shared expert */
 	size_t n_embd, max_ff;
 
-	struct act_forms in;  /* the layer's input, one column per token */
+	float *router_in; /* [max_tokens][n_embd], where the router has an input of its own */
+	struct actbuf router_act;
 	float *router_logits; /* [max_tokens][n_expert] */
 	uint32_t *ids;	      /* [max_tokens][n_used] */
 	float *weights;	      /* [max_tokens][n_ranks] */
@@ -72,19 +78,29 @@ struct ffn {
 		float *gate, *up; /* [max_tokens][max_ff] */
 		struct actbuf act;
 	} * own;
-	/* dense triple and shared expert of a large batch */
-	float *dense_gate, *dense_up; /* [max_tokens][dense ff] */
-	struct actbuf dense_act;
+	struct triple_buffers shared; /* the shared expert */
 };
+
+static inline struct moe *moe_of(const struct block_args *a)
+{
+	return a->buffers;
+}
+
+/* moe_buffers.c: see struct block_ops. */
+void moe_lay_out(const struct block_config *c, void *buffers, struct carver *kept,
+		 struct carver *shared);
+
+/* See blocks_get_locality(). */
+void moe_get_locality(const struct moe *f, uint64_t *ret_local, uint64_t *ret_remote);
 
 /*
  * SPMD. Computes partial[entry] for every entry of the n_ready works in f->ready (failed ones are
  * zeroed). Ends without a barrier. tid 0 has chosen the way and reset the cursors before.
  */
-void experts_compute(struct ffn *f, unsigned tid);
+void experts_compute(const struct block_args *a, unsigned tid);
 
 /* The result column of an entry. */
-static inline float *entry_partial(const struct ffn *f, const struct entry *e)
+static inline float *entry_partial(const struct moe *f, const struct entry *e)
 {
 	return f->partial + ((size_t)e->token * f->n_ranks + e->rank) * f->n_embd;
 }

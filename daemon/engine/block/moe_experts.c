@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/engine/experts.c: the products of a list of experts (see ffn_private.h).
+ * daemon/engine/block/moe_experts.c: the products of a list of experts (see moe.h).
  *
  * Two ways over the same arithmetic, so the same bits:
  *   few entries (decode): all threads share the rows of all experts in chunks taken from a counter,
@@ -14,7 +14,8 @@
 #include <string.h>
 
 #include "base/num.h"
-#include "engine/ffn_private.h"
+#include "engine/activation.h"
+#include "engine/block/moe.h"
 
 #define CHUNK_BYTES (128 << 10) /* of weights per taken chunk: some 10 us */
 
@@ -22,24 +23,36 @@
 struct run {
 	const struct wmat *w;
 	const uint8_t *data; /* of row 0, which may lie outside the run */
+	const float *bias;   /* of row 0; NULL: none */
 	size_t first, end;
 	uint32_t node; /* index into the split */
 };
 
-static struct run run_of(const struct ffn *f, const struct expert_work *w, int matrix,
+static const enum role bias_of[EXPERT_MATRIX_NR] = {
+	[EXPERT_GATE] = ROLE_GATE_EXPS_BIAS,
+	[EXPERT_UP] = ROLE_UP_EXPS_BIAS,
+	[EXPERT_DOWN] = ROLE_DOWN_EXPS_BIAS,
+};
+
+static struct run run_of(const struct block_args *a, const struct expert_work *w, int matrix,
 			 uint32_t node)
 {
+	struct moe *f = moe_of(a);
 	struct run r = { .w = &w->m[matrix], .data = w->view.at[matrix][node], .node = node };
 
+	r.bias = layer_floats(a->weights, bias_of[matrix]);
+	if (r.bias)
+		r.bias += w->expert * r.w->n_out;
 	node_split_rows(&f->c.split, r.w->n_out, node, &r.first, &r.end);
 	return r;
 }
 
-static void count_bytes(struct ffn *f, const struct run *r, size_t rows, unsigned tid)
+static void count_bytes(const struct block_args *a, const struct run *r, size_t rows, unsigned tid)
 {
+	struct moe *f = moe_of(a);
 	int node = f->c.split.node[r->node];
-	_Atomic uint64_t *c = node == team_node(f->c.team, tid) ? &f->own[tid].local_bytes
-								: &f->own[tid].remote_bytes;
+	_Atomic uint64_t *c = node == team_node(a->team, tid) ? &f->own[tid].local_bytes
+							      : &f->own[tid].remote_bytes;
 
 	if (node < 0)
 		return;
@@ -48,9 +61,9 @@ static void count_bytes(struct ffn *f, const struct run *r, size_t rows, unsigne
 		memory_order_relaxed);
 }
 
-/* rows [row0, row1) of the run times the columns x, into the columns y */
-static void product(struct ffn *f, const struct run *r, const void *const *x, float *const *y,
-		    uint32_t cols, size_t row0, size_t row1, unsigned tid)
+/* rows [row0, row1) of the run times the columns x, plus bias, into the columns y */
+static void product(const struct block_args *a, const struct run *r, const void *const *x,
+		    float *const *y, uint32_t cols, size_t row0, size_t row1, unsigned tid)
 {
 	struct matmul m = { .type = r->w->type,
 			    .w = r->data,
@@ -61,52 +74,57 @@ static void product(struct ffn *f, const struct run *r, const void *const *x, fl
 			    .x = x,
 			    .y = y,
 			    .cols = cols,
-			    .scratch = f->c.lanes[tid].scratch };
+			    .scratch = a->lanes[tid].scratch };
 
-	f->c.ops->matmul(&m);
-	count_bytes(f, r, row1 - row0, tid);
+	a->ops->matmul(&m);
+	for (uint32_t c = 0; r->bias && c < cols; c++)
+		for (size_t i = row0; i < row1; i++)
+			y[c][i] += r->bias[i];
+	count_bytes(a, r, row1 - row0, tid);
 }
 
-static size_t chunk_rows(const struct ffn *f, const struct wmat *w)
+static size_t chunk_rows(const struct block_args *a, const struct wmat *w)
 {
-	size_t rows = CHUNK_BYTES / w->row_bytes, tile = f->c.ops->row_tile;
+	size_t rows = CHUNK_BYTES / w->row_bytes, tile = a->ops->row_tile;
 
 	return rows < tile ? tile : rows / tile * tile;
 }
 
-static void gather_inputs(const struct ffn *f, const struct expert_work *w, enum act_kind kind,
-			  const void **x)
+static void gather_inputs(const struct block_args *a, const struct expert_work *w,
+			  enum act_kind kind, const void **x)
 {
-	const struct actbuf *in = &f->in.form[kind];
+	struct moe *f = moe_of(a);
+	const struct actbuf *in = &a->in[kind];
 
 	for (uint32_t i = 0; i < w->count; i++)
 		x[i] = in->x[f->entries[w->first + i].token];
 }
 
 /* One run in chunks; *taken counts chunks over the whole list. */
-static void share_rows(struct ffn *f, const struct run *r, const void *const *x, float *const *y,
-		       uint32_t cols, uint32_t base, uint32_t *taken, _Atomic uint32_t *cursor,
-		       unsigned tid)
+static void share_rows(const struct block_args *a, const struct run *r, const void *const *x,
+		       float *const *y, uint32_t cols, uint32_t base, uint32_t *taken,
+		       _Atomic uint32_t *cursor, unsigned tid)
 {
-	size_t rows = chunk_rows(f, r->w);
+	size_t rows = chunk_rows(a, r->w);
 	uint32_t n = (uint32_t)div_ceil(r->end - r->first, rows);
 
 	while (*taken < base + n) {
 		size_t row0 = r->first + (*taken - base) * rows;
 
-		product(f, r, x, y, cols, row0, u64_min(row0 + rows, r->end), tid);
+		product(a, r, x, y, cols, row0, u64_min(row0 + rows, r->end), tid);
 		*taken = atomic_fetch_add_explicit(cursor, 1, memory_order_relaxed);
 	}
 }
 
-static uint32_t n_chunks(const struct ffn *f, const struct run *r)
+static uint32_t n_chunks(const struct block_args *a, const struct run *r)
 {
-	return (uint32_t)div_ceil(r->end - r->first, chunk_rows(f, r->w));
+	return (uint32_t)div_ceil(r->end - r->first, chunk_rows(a, r->w));
 }
 
-static void rows_gate_up(struct ffn *f, uint32_t node, unsigned tid)
+static void rows_gate_up(const struct block_args *a, uint32_t node, unsigned tid)
 {
-	struct lane *lane = &f->c.lanes[tid];
+	struct moe *f = moe_of(a);
+	struct lane *lane = &a->lanes[tid];
 	_Atomic uint32_t *cursor = &f->cursor[0][node].next;
 	uint32_t taken = atomic_fetch_add_explicit(cursor, 1, memory_order_relaxed);
 	uint32_t base = 0;
@@ -117,15 +135,15 @@ static void rows_gate_up(struct ffn *f, uint32_t node, unsigned tid)
 		if (f->failed[f->ready[i]])
 			continue;
 		for (int up = 0; up < 2; up++) {
-			struct run r = run_of(f, w, up ? EXPERT_UP : EXPERT_GATE, node);
+			struct run r = run_of(a, w, up ? EXPERT_UP : EXPERT_GATE, node);
 			float *hidden = up ? f->hidden_up : f->hidden_gate;
-			uint32_t n = n_chunks(f, &r);
+			uint32_t n = n_chunks(a, &r);
 
 			if (taken < base + n) {
-				gather_inputs(f, w, r.w->act, lane->x);
+				gather_inputs(a, w, r.w->act, lane->x);
 				for (uint32_t k = 0; k < w->count; k++)
 					lane->y[k] = hidden + (f->slot[i] + k) * f->max_ff;
-				share_rows(f, &r, lane->x, lane->y, w->count, base, &taken, cursor,
+				share_rows(a, &r, lane->x, lane->y, w->count, base, &taken, cursor,
 					   tid);
 			}
 			base += n;
@@ -134,14 +152,15 @@ static void rows_gate_up(struct ffn *f, uint32_t node, unsigned tid)
 }
 
 /* SiLU and quantisation of the hidden values: few and short, dealt out column by column. */
-static void rows_activate(struct ffn *f, unsigned tid)
+static void rows_activate(const struct block_args *a, unsigned tid)
 {
-	unsigned n_threads = team_size(f->c.team);
+	struct moe *f = moe_of(a);
+	unsigned n_threads = team_size(a->team);
 
 	for (uint32_t i = 0; i < f->n_ready; i++) {
 		const struct expert_work *w = &f->work[f->ready[i]];
 		const struct wmat *down = &w->m[EXPERT_DOWN];
-		const struct actbuf *a = &f->hidden.form[down->act];
+		const struct actbuf *act = &f->hidden.form[down->act];
 		size_t n = down->n_in;
 
 		if (f->failed[f->ready[i]])
@@ -152,17 +171,18 @@ static void rows_activate(struct ffn *f, unsigned tid)
 
 			if (column % n_threads != tid)
 				continue;
-			f->c.fops->silu_mul(g, f->hidden_up + column * f->max_ff, g, n);
-			f->c.ops->act_quantize(down->act, g, n,
-					       a->data +
-						       column * f->c.ops->act_bytes(down->act, n));
+			activate(a->model->activation, a->fops, g,
+				 f->hidden_up + column * f->max_ff, g, n);
+			a->ops->act_quantize(down->act, g, n,
+					     act->data + column * a->ops->act_bytes(down->act, n));
 		}
 	}
 }
 
-static void rows_down(struct ffn *f, uint32_t node, unsigned tid)
+static void rows_down(const struct block_args *a, uint32_t node, unsigned tid)
 {
-	struct lane *lane = &f->c.lanes[tid];
+	struct moe *f = moe_of(a);
+	struct lane *lane = &a->lanes[tid];
 	_Atomic uint32_t *cursor = &f->cursor[1][node].next;
 	uint32_t taken = atomic_fetch_add_explicit(cursor, 1, memory_order_relaxed);
 	uint32_t base = 0;
@@ -170,69 +190,73 @@ static void rows_down(struct ffn *f, uint32_t node, unsigned tid)
 	for (uint32_t i = 0; i < f->n_ready; i++) {
 		const struct expert_work *w = &f->work[f->ready[i]];
 		const struct wmat *down = &w->m[EXPERT_DOWN];
-		const struct actbuf *a = &f->hidden.form[down->act];
+		const struct actbuf *act = &f->hidden.form[down->act];
 		size_t stride;
 		struct run r;
 		uint32_t n;
 
 		if (f->failed[f->ready[i]])
 			continue;
-		stride = f->c.ops->act_bytes(down->act, down->n_in);
-		r = run_of(f, w, EXPERT_DOWN, node);
-		n = n_chunks(f, &r);
+		stride = a->ops->act_bytes(down->act, down->n_in);
+		r = run_of(a, w, EXPERT_DOWN, node);
+		n = n_chunks(a, &r);
 		if (taken < base + n) {
 			for (uint32_t k = 0; k < w->count; k++) {
-				lane->x[k] = a->data + (f->slot[i] + k) * stride;
+				lane->x[k] = act->data + (f->slot[i] + k) * stride;
 				lane->y[k] = entry_partial(f, &f->entries[w->first + k]);
 			}
-			share_rows(f, &r, lane->x, lane->y, w->count, base, &taken, cursor, tid);
+			share_rows(a, &r, lane->x, lane->y, w->count, base, &taken, cursor, tid);
 		}
 		base += n;
 	}
 }
 
 /* All rows of one matrix by one thread, wherever they lie. */
-static void whole_matrix(struct ffn *f, const struct expert_work *w, int matrix, unsigned tid)
+static void whole_matrix(const struct block_args *a, const struct expert_work *w, int matrix,
+			 unsigned tid)
 {
-	struct lane *lane = &f->c.lanes[tid];
+	struct moe *f = moe_of(a);
+	struct lane *lane = &a->lanes[tid];
 
 	for (uint32_t i = 0; i < f->c.split.n; i++) {
-		struct run r = run_of(f, w, matrix, i);
+		struct run r = run_of(a, w, matrix, i);
 
 		if (r.first < r.end)
-			product(f, &r, lane->x, lane->y, w->count, r.first, r.end, tid);
+			product(a, &r, lane->x, lane->y, w->count, r.first, r.end, tid);
 	}
 }
 
 /* One expert from input to partial results by one thread. */
-static void whole_expert(struct ffn *f, const struct expert_work *w, unsigned tid)
+static void whole_expert(const struct block_args *a, const struct expert_work *w, unsigned tid)
 {
-	struct lane *lane = &f->c.lanes[tid];
+	struct moe *f = moe_of(a);
+	struct lane *lane = &a->lanes[tid];
 	struct own *own = &f->own[tid];
 	enum act_kind kind = w->m[EXPERT_DOWN].act;
-	size_t n_ff = w->m[EXPERT_DOWN].n_in, stride = f->c.ops->act_bytes(kind, n_ff);
+	size_t n_ff = w->m[EXPERT_DOWN].n_in, stride = a->ops->act_bytes(kind, n_ff);
 
 	for (int up = 0; up < 2; up++) {
 		int matrix = up ? EXPERT_UP : EXPERT_GATE;
 
-		gather_inputs(f, w, w->m[matrix].act, lane->x);
+		gather_inputs(a, w, w->m[matrix].act, lane->x);
 		for (uint32_t k = 0; k < w->count; k++)
 			lane->y[k] = (up ? own->up : own->gate) + k * n_ff;
-		whole_matrix(f, w, matrix, tid);
+		whole_matrix(a, w, matrix, tid);
 	}
 	for (uint32_t k = 0; k < w->count; k++) {
 		float *g = own->gate + k * n_ff;
 
-		f->c.fops->silu_mul(g, own->up + k * n_ff, g, n_ff);
+		activate(a->model->activation, a->fops, g, own->up + k * n_ff, g, n_ff);
 		lane->x[k] = own->act.data + k * stride;
-		f->c.ops->act_quantize(kind, g, n_ff, own->act.data + k * stride);
+		a->ops->act_quantize(kind, g, n_ff, own->act.data + k * stride);
 		lane->y[k] = entry_partial(f, &f->entries[w->first + k]);
 	}
-	whole_matrix(f, w, EXPERT_DOWN, tid);
+	whole_matrix(a, w, EXPERT_DOWN, tid);
 }
 
-static void clear_failed(struct ffn *f)
+static void clear_failed(const struct block_args *a)
 {
+	struct moe *f = moe_of(a);
 	for (uint32_t i = 0; i < f->n_ready; i++) {
 		const struct expert_work *w = &f->work[f->ready[i]];
 
@@ -242,20 +266,21 @@ static void clear_failed(struct ffn *f)
 	}
 }
 
-void experts_compute(struct ffn *f, unsigned tid)
+void experts_compute(const struct block_args *a, unsigned tid)
 {
+	struct moe *f = moe_of(a);
 	const struct own *own = &f->own[tid];
 
 	if (tid == 0)
-		clear_failed(f);
+		clear_failed(a);
 	if (!f->whole) {
 		for (uint32_t i = 0; i < own->n_runs; i++)
-			rows_gate_up(f, own->runs[i], tid);
-		team_barrier(f->c.team);
-		rows_activate(f, tid);
-		team_barrier(f->c.team);
+			rows_gate_up(a, own->runs[i], tid);
+		team_barrier(a->team);
+		rows_activate(a, tid);
+		team_barrier(a->team);
 		for (uint32_t i = 0; i < own->n_runs; i++)
-			rows_down(f, own->runs[i], tid);
+			rows_down(a, own->runs[i], tid);
 		return;
 	}
 	for (;;) {
@@ -265,6 +290,6 @@ void experts_compute(struct ffn *f, unsigned tid)
 		if (i >= f->n_ready)
 			return;
 		if (!f->failed[f->ready[i]])
-			whole_expert(f, &f->work[f->ready[i]], tid);
+			whole_expert(a, &f->work[f->ready[i]], tid);
 	}
 }

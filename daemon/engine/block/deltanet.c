@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/engine/deltanet.c: gated DeltaNet, token by token in prompts and decode alike. See mixer.h.
+ * daemon/engine/block/deltanet.c: gated DeltaNet, token by token in prompts and decode alike.
  *
  * Formulas: docs/models.md 2.4 (gated DeltaNet); recurrence: struct delta_args in fops.h. The
  * recurrent form costs a few per cent of a token and makes any cut of a
@@ -15,9 +15,27 @@
 #include <string.h>
 
 #include "base/num.h"
-#include "engine/mixer_private.h"
+#include "engine/block/block.h"
 
 #define L2_EPS 1e-6f
+
+struct delta_buffers {
+	uint32_t max_tokens;
+	unsigned n_threads;
+	struct actbuf out;   /* the input of the last projection */
+	float *u;	     /* [token][Cd]: output of SSM_QKV */
+	float *c;	     /* [token][Cd]: after convolution; q and k normed */
+	float *z;	     /* [token][Vd] */
+	float *o;	     /* [token][Vd] */
+	float *beta, *decay; /* [token][Hv]; first the projections, then the factors */
+	float *kq;	     /* [token][Hk] */
+	float *zeros;	     /* [Cd] */
+};
+
+static struct delta_buffers *buffers_of(const struct block_args *a)
+{
+	return a->buffers;
+}
 
 struct sizes {
 	size_t dim, k_heads, v_heads, k_all, v_all, channels;
@@ -35,24 +53,44 @@ static struct sizes sizes_of(const struct model *m)
 	return s;
 }
 
+static void lay_out(const struct block_config *c, void *buffers, struct carver *kept,
+		    struct carver *shared)
+{
+	const struct sizes s = sizes_of(c->model);
+	struct delta_buffers *b = buffers;
+	size_t tokens = c->max_tokens;
+
+	b->max_tokens = c->max_tokens;
+	b->n_threads = c->n_threads;
+	b->zeros = carve_floats(kept, s.channels);
+	b->u = carve_floats(shared, tokens * s.channels);
+	b->c = carve_floats(shared, tokens * s.channels);
+	b->z = carve_floats(shared, tokens * s.v_all);
+	b->o = carve_floats(shared, tokens * s.v_all);
+	b->beta = carve_floats(shared, tokens * s.v_heads);
+	b->decay = carve_floats(shared, tokens * s.v_heads);
+	b->kq = carve_floats(shared, tokens * s.k_heads);
+	actbuf_carve(&b->out, shared, c->ops, s.v_all, tokens);
+}
+
 /*
  * Row of u that lies @back tokens before token @t of a run; before the run's start that is the
  * saved window, and before the sequence's start zero.
  */
-static const float *input_row(const struct mixer_args *a, const struct batch_run *run, uint32_t t,
+static const float *input_row(const struct block_args *a, const struct batch_run *run, uint32_t t,
 			      uint32_t back, const float *window, size_t channels)
 {
 	uint32_t kept = a->model->ssm_conv_kernel - 1;
 
 	if (back <= t)
-		return a->scratch->delta.u + (size_t)(run->first + t - back) * channels;
+		return buffers_of(a)->u + (size_t)(run->first + t - back) * channels;
 	if (run->pos == 0)
-		return a->scratch->delta.zeros;
+		return buffers_of(a)->zeros;
 	return window + (size_t)(kept - (back - t)) * channels;
 }
 
 /* Channels [first, end): convolution of every token of a run, then the window for the next run. */
-static void convolve(const struct mixer_args *a, const struct batch_run *run, size_t first,
+static void convolve(const struct block_args *a, const struct batch_run *run, size_t first,
 		     size_t end)
 {
 	uint32_t taps = a->model->ssm_conv_kernel;
@@ -64,7 +102,7 @@ static void convolve(const struct mixer_args *a, const struct batch_run *run, si
 		for (uint32_t m = 0; m < taps; m++)
 			rows[m] = input_row(a, run, t, taps - 1 - m, window, channels);
 		a->fops->conv_silu(rows, layer_floats(a->weights, ROLE_SSM_CONV), taps, first, end,
-				   a->scratch->delta.c + (run->first + t) * channels);
+				   buffers_of(a)->c + (run->first + t) * channels);
 	}
 	/* ascending: a row that comes from the window itself comes from further on in it */
 	for (uint32_t m = 0; m + 1 < taps; m++) {
@@ -76,10 +114,10 @@ static void convolve(const struct mixer_args *a, const struct batch_run *run, si
 }
 
 /* q and k of one K head, convolved and normed, and their products for the recurrence. */
-static void prepare_key_head(const struct mixer_args *a, const struct batch_run *run, size_t head)
+static void prepare_key_head(const struct block_args *a, const struct batch_run *run, size_t head)
 {
 	const struct sizes s = sizes_of(a->model);
-	struct delta_buffers *b = &a->scratch->delta;
+	struct delta_buffers *b = buffers_of(a);
 	float q_scale = (float)(1.0 / sqrt((double)s.dim));
 
 	convolve(a, run, head * s.dim, (head + 1) * s.dim);
@@ -97,9 +135,9 @@ static void prepare_key_head(const struct mixer_args *a, const struct batch_run 
  * beta = sigmoid(b); decay = exp(a softplus(alpha + dt)): projections -> factors, one V head. Both
  * would squash an infinity into a factor that looks right: NaN instead.
  */
-static void prepare_gates(const struct mixer_args *a, const struct batch_run *run, size_t head)
+static void prepare_gates(const struct block_args *a, const struct batch_run *run, size_t head)
 {
-	struct delta_buffers *b = &a->scratch->delta;
+	struct delta_buffers *b = buffers_of(a);
 	size_t n = a->model->ssm_v_heads;
 
 	for (size_t c = run->first; c < run->first + run->count; c++) {
@@ -114,7 +152,7 @@ static void prepare_gates(const struct mixer_args *a, const struct batch_run *ru
 }
 
 /* This thread's heads: K heads count twice, since they have q and k. */
-static void prepare_heads(const struct mixer_args *a, unsigned tid)
+static void prepare_heads(const struct block_args *a, unsigned tid)
 {
 	const struct sizes s = sizes_of(a->model);
 	size_t first, end;
@@ -135,10 +173,10 @@ static void prepare_heads(const struct mixer_args *a, unsigned tid)
 }
 
 /* This thread's strips of S through all tokens of each run. */
-static void recur(const struct mixer_args *a, unsigned tid)
+static void recur(const struct block_args *a, unsigned tid)
 {
 	const struct sizes s = sizes_of(a->model);
-	const struct delta_buffers *b = &a->scratch->delta;
+	const struct delta_buffers *b = buffers_of(a);
 	size_t strips = s.dim / DELTA_LANES, strip_floats = s.dim * DELTA_LANES, first, end;
 
 	team_share(s.v_heads * strips, 1, tid, team_size(a->team), &first, &end);
@@ -177,11 +215,11 @@ static void recur(const struct mixer_args *a, unsigned tid)
 }
 
 /* RMS(o) * SiLU(z), heads [first, end) / dim of a column */
-static float *finish_heads(const struct mixer_args *a, unsigned tid, size_t column, size_t first,
+static float *finish_heads(const struct block_args *a, unsigned tid, size_t column, size_t first,
 			   size_t end)
 {
 	const struct sizes s = sizes_of(a->model);
-	const struct delta_buffers *b = &a->scratch->delta;
+	const struct delta_buffers *b = buffers_of(a);
 	float *o = b->o + column * s.v_all;
 
 	for (size_t i = first; i < end; i += s.dim)
@@ -191,34 +229,42 @@ static float *finish_heads(const struct mixer_args *a, unsigned tid, size_t colu
 	return o;
 }
 
-void deltanet_forward(const struct mixer_args *a, unsigned tid)
+static void project(const struct block_args *a, unsigned tid, enum role role, float *y)
 {
-	const struct layer_weights *w = a->weights;
-	const struct sizes s = sizes_of(a->model);
-	struct mixer_scratch *scratch = a->scratch;
-	struct delta_buffers *b = &scratch->delta;
-	struct lane *lane = &a->lanes[tid];
-	size_t columns = a->batch->n_tokens;
+	const struct wmat *w = &a->weights->w[role];
+
+	linear(w, NULL, &a->in[w->act], a->batch->n_tokens, y, w->n_out, a->team, tid,
+	       &a->lanes[tid]);
+}
+
+static void forward(const struct block_args *a, unsigned tid)
+{
+	const struct wmat *w = a->weights->w;
+	struct delta_buffers *b = buffers_of(a);
 	unsigned done = 0;
 
-	assert(columns <= scratch->max_tokens && team_size(a->team) <= scratch->n_threads);
-	mixer_input(a, tid, w->w[ROLE_SSM_QKV].act, &done);
-	mixer_input(a, tid, w->w[ROLE_SSM_Z].act, &done);
-	mixer_input(a, tid, w->w[ROLE_SSM_BETA].act, &done);
-	mixer_input(a, tid, w->w[ROLE_SSM_ALPHA].act, &done);
+	assert(a->batch->n_tokens <= b->max_tokens && team_size(a->team) <= b->n_threads);
+	block_input(a, tid, w[ROLE_SSM_QKV].act, &done);
+	block_input(a, tid, w[ROLE_SSM_Z].act, &done);
+	block_input(a, tid, w[ROLE_SSM_BETA].act, &done);
+	block_input(a, tid, w[ROLE_SSM_ALPHA].act, &done);
 	team_barrier(a->team);
-	linear(&w->w[ROLE_SSM_QKV], &scratch->in[w->w[ROLE_SSM_QKV].act], columns, b->u, s.channels,
-	       a->team, tid, lane);
-	linear(&w->w[ROLE_SSM_Z], &scratch->in[w->w[ROLE_SSM_Z].act], columns, b->z, s.v_all,
-	       a->team, tid, lane);
-	linear(&w->w[ROLE_SSM_BETA], &scratch->in[w->w[ROLE_SSM_BETA].act], columns, b->beta,
-	       s.v_heads, a->team, tid, lane);
-	linear(&w->w[ROLE_SSM_ALPHA], &scratch->in[w->w[ROLE_SSM_ALPHA].act], columns, b->decay,
-	       s.v_heads, a->team, tid, lane);
+	project(a, tid, ROLE_SSM_QKV, b->u);
+	project(a, tid, ROLE_SSM_Z, b->z);
+	project(a, tid, ROLE_SSM_BETA, b->beta);
+	project(a, tid, ROLE_SSM_ALPHA, b->decay);
 	team_barrier(a->team);
 	prepare_heads(a, tid);
 	team_barrier(a->team);
 	recur(a, tid);
 	team_barrier(a->team);
-	mixer_output(a, tid, &w->w[ROLE_SSM_OUT], s.dim, finish_heads);
+	block_output(a, tid, &b->out, &w[ROLE_SSM_OUT], NULL, sizes_of(a->model).dim, finish_heads);
 }
+
+const struct block_ops block_deltanet = {
+	.name = "deltanet",
+	.owner = OWNER_DELTANET,
+	.buffers_size = sizeof(struct delta_buffers),
+	.lay_out = lay_out,
+	.forward = forward,
+};

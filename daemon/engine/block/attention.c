@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/block/attention.c: softmax attention over the KV cache: order of work and buffers.
+ *
+ * Gated or not, with or without biases, sinks, windows and norms of queries and keys, as the layer
+ * and its weights say. Stages, a barrier between them:
+ *   quantise the input | q, k, v projections | (norms of whole rows) | norm and rotate heads, write
+ *   the cache | attend | gate and quantise | output projection
+ * In the attend stage a (token, KV head) walks the cache in segments and blocks of absolute
+ * positions, whoever computes it. It reads the step's own tokens back from the cache at its
+ * precision. Same order, same bits.
+ */
+#include "engine/block/attention.h"
+
+#include <assert.h>
+#include <math.h>
+
+#include "base/num.h"
+
+#define SLOTS_PER_THREAD 8 /* parts of a long context in flight; more only costs memory */
+#define MIN_SLOTS	 64
+
+static struct partial carve_partial(struct carver *c, size_t rows, size_t values)
+{
+	struct partial p;
+
+	p.m = carve_floats(c, rows);
+	p.l = carve_floats(c, rows);
+	p.acc = carve_floats(c, values);
+	return p;
+}
+
+/* The largest of each size over the layers. */
+struct sizes {
+	size_t q, kv, heads, n_head, dim, group, group_values;
+};
+
+static struct sizes largest(const struct model *m)
+{
+	struct sizes z = { 0 };
+
+	for (uint32_t i = 0; i < m->n_layers; i++) {
+		const struct attention_spec *s = &m->layers[i].attention;
+		size_t heads = (size_t)s->n_head * s->head_dim, group;
+
+		if (!layer_has(&m->layers[i], BLOCK_ATTENTION))
+			continue;
+		group = s->n_head / s->n_head_kv;
+		z.q = u64_max(z.q, s->gated ? 2 * heads : heads);
+		z.kv = u64_max(z.kv, (size_t)s->n_head_kv * s->head_dim);
+		z.heads = u64_max(z.heads, heads);
+		z.n_head = u64_max(z.n_head, s->n_head);
+		z.dim = u64_max(z.dim, s->head_dim);
+		z.group = u64_max(z.group, group);
+		z.group_values = u64_max(z.group_values, group * s->head_dim);
+	}
+	return z;
+}
+
+/* Angles of every kind of rotation in the model; they survive from layer to layer of a step. */
+static void carve_angles(struct carver *kept, struct attention_buffers *b, const struct model *m)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < ROPES_MAX; i++)
+		b->angles[i] = (struct angles){ 0 };
+	for (uint32_t i = 0; i < m->n_layers; i++) {
+		const struct rope_spec *spec = &m->layers[i].attention.rope;
+		struct angles *g = &b->angles[n];
+
+		if (!layer_has(&m->layers[i], BLOCK_ATTENTION) || heads_angles_of(b, spec))
+			continue;
+		assert(n < ROPES_MAX);
+		n++;
+		g->spec = *spec;
+		g->frequency = carve(kept, spec->n_rot / 2, sizeof(*g->frequency));
+		g->cosine = carve_floats(kept, (size_t)b->max_tokens * (spec->n_rot / 2));
+		g->sine = carve_floats(kept, (size_t)b->max_tokens * (spec->n_rot / 2));
+		g->of = carve(kept, b->max_tokens, sizeof(*g->of));
+		if (kept->base)
+			rope_frequencies(spec, g->frequency);
+	}
+}
+
+static void lay_out(const struct block_config *c, void *buffers, struct carver *kept,
+		    struct carver *shared)
+{
+	struct attention_buffers *b = buffers;
+	const struct sizes z = largest(c->model);
+	size_t tokens = c->max_tokens, tile_rows = u64_max(TILE_ROWS, z.group);
+
+	b->max_tokens = c->max_tokens;
+	b->n_threads = c->n_threads;
+	b->n_slots = (uint32_t)u64_max(MIN_SLOTS, (uint64_t)c->n_threads * SLOTS_PER_THREAD);
+	carve_angles(kept, b, c->model);
+	b->ones = carve_floats(kept, z.dim);
+	for (size_t i = 0; kept->base && i < z.dim; i++)
+		b->ones[i] = 1.0f;
+	b->slots = carve(kept, b->n_slots, sizeof(*b->slots));
+	b->tiles = carve(kept, b->n_threads, sizeof(*b->tiles));
+
+	b->q = carve_floats(shared, tokens * z.q);
+	b->k = carve_floats(shared, tokens * z.kv);
+	b->v = carve_floats(shared, tokens * z.kv);
+	b->query = carve_floats(shared, tokens * z.heads);
+	b->total = carve_partial(shared, tokens * z.n_head, tokens * z.heads);
+	actbuf_carve(&b->out, shared, c->ops, z.heads, tokens);
+	for (uint32_t i = 0; i < b->n_slots; i++) {
+		struct partial p = carve_partial(shared, z.group, z.group_values);
+
+		if (kept->base)
+			b->slots[i] = p;
+	}
+	for (unsigned i = 0; i < b->n_threads; i++) {
+		struct partial p = carve_partial(shared, tile_rows, tile_rows * z.dim);
+
+		if (kept->base)
+			b->tiles[i] = p;
+	}
+}
+
+/*
+ * What acc is divided by: l, and with a sink one more term of the softmax that has no value. acc and
+ * l are relative to m, so that both are scaled where the sink is the largest.
+ */
+static float divisor(const struct block_args *a, size_t row, size_t head)
+{
+	const struct attention_buffers *b = attention_buffers(a);
+	const float *sinks = layer_floats(a->weights, ROLE_SINKS);
+	float m = b->total.m[row], highest;
+
+	if (!sinks)
+		return b->total.l[row];
+	highest = sinks[head] > m ? sinks[head] : m;
+	return b->total.l[row] + expf(sinks[head] - highest) / expf(m - highest);
+}
+
+/* acc / l, times the gate where there is one: heads [first, end) / head_dim of a column */
+static float *finish_heads(const struct block_args *a, unsigned tid, size_t column, size_t first,
+			   size_t end)
+{
+	const struct attention_spec *s = &a->layer->attention;
+	const struct attention_buffers *b = attention_buffers(a);
+	size_t dims = s->head_dim;
+	float *out = b->query + column * s->n_head * dims; /* queries are done with */
+
+	for (size_t head = first / dims; head * dims < end; head++) {
+		size_t row = row_of(a, (uint32_t)head / group_of(a), column) + head % group_of(a);
+		float *o = out + head * dims;
+
+		a->fops->scale(1.0f / divisor(a, row, head), b->total.acc + row * dims, o, dims);
+		if (s->gated)
+			a->fops->sigmoid_mul(o, b->q + ((column * s->n_head + head) * 2 + 1) * dims,
+					     o, dims);
+	}
+	return out;
+}
+
+/* One of the three input projections; a weight that is not there has no result. */
+static void project(const struct block_args *a, unsigned tid, enum role role, enum role bias,
+		    float *y)
+{
+	const struct wmat *w = &a->weights->w[role];
+
+	if (w->data)
+		linear(w, layer_floats(a->weights, bias), &a->in[w->act], a->batch->n_tokens, y,
+		       w->n_out, a->team, tid, &a->lanes[tid]);
+}
+
+static void forward(const struct block_args *a, unsigned tid)
+{
+	const struct wmat *w = a->weights->w;
+	struct attention_buffers *b = attention_buffers(a);
+	unsigned done = 0;
+
+	assert(a->batch->n_tokens <= b->max_tokens && team_size(a->team) <= b->n_threads);
+	if (tid == 0)
+		atomic_store_explicit(&b->next_task, 0, memory_order_relaxed);
+	block_input(a, tid, w[ROLE_WQ].act, &done);
+	block_input(a, tid, w[ROLE_WK].act, &done);
+	if (w[ROLE_WV].data)
+		block_input(a, tid, w[ROLE_WV].act, &done);
+	heads_angles(a, tid);
+	team_barrier(a->team);
+	project(a, tid, ROLE_WQ, ROLE_WQ_BIAS, b->q);
+	project(a, tid, ROLE_WK, ROLE_WK_BIAS, b->k);
+	project(a, tid, ROLE_WV, ROLE_WV_BIAS, b->v);
+	team_barrier(a->team);
+	if (a->layer->attention.qk_norm == QK_NORM_ROW) {
+		heads_norm_rows(a, tid);
+		team_barrier(a->team);
+	}
+	heads_prepare(a, tid);
+	team_barrier(a->team);
+	attend(a, tid);
+	team_barrier(a->team);
+	block_output(a, tid, &b->out, &w[ROLE_WO], layer_floats(a->weights, ROLE_WO_BIAS),
+		     a->layer->attention.head_dim, finish_heads);
+}
+
+const struct block_ops block_attention = {
+	.name = "attention",
+	.owner = OWNER_ATTENTION,
+	.buffers_size = sizeof(struct attention_buffers),
+	.lay_out = lay_out,
+	.forward = forward,
+};

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/block/attention.h: the buffers of attention and what its files share: heads.c
+ * prepares queries, keys and values, attend.c goes through the cache, attention.c is the order of
+ * work. Nobody else includes it.
+ *
+ * Every buffer is written and read by the team between barriers; per-thread buffers belong to
+ * their tid.
+ */
+#ifndef SLUICE_ENGINE_ATTENTION_H
+#define SLUICE_ENGINE_ATTENTION_H
+
+#include <stdatomic.h>
+
+#include "engine/block/block.h"
+#include "engine/rope.h"
+
+/*
+ * Attention over a long context is cut at multiples of SEGMENT absolute positions; each part is
+ * computed on its own and the parts are merged in order. The cut is what decode divides between
+ * threads, and since it is always made, the bits do not depend on how many there are.
+ */
+#define SEGMENT	       512
+#define SEGMENT_BLOCKS (SEGMENT / KV_BLOCK)
+#define TILE_ROWS      64 /* query rows that a thread takes through the blocks together */
+#define ROPES_MAX      2  /* kinds of rotation in one model */
+
+/* The state of an online softmax for some rows: see struct attend_args. */
+struct partial {
+	float *m, *l, *acc;
+};
+
+/* Cosines and sines of each column's position for one kind of rotation. */
+struct angles {
+	struct rope_spec spec;
+	double *frequency;
+	float *cosine, *sine; /* [token][half] */
+	uint32_t *of;	      /* position + 1 that the angles of a column are for; 0: none */
+};
+
+struct attention_buffers {
+	struct actbuf out; /* the input of the last projection */
+	uint32_t max_tokens;
+	unsigned n_threads;
+	float *q;     /* [token][head]{ query, gate where gated }: output of WQ */
+	float *k, *v; /* [token][KV head][head_dim] */
+	float *query; /* [KV head][token][head of the group][head_dim]: normed, rotated, scaled */
+	float *ones;  /* head_dim: a norm without a weight */
+	struct partial total; /* in the same order */
+	uint32_t n_slots;
+	struct partial *slots; /* n_slots, each for the rows of one group */
+	struct partial *tiles; /* per thread, TILE_ROWS rows */
+	struct angles angles[ROPES_MAX];
+	_Atomic uint32_t next_task; /* set to 0 before a barrier, taken from after it */
+};
+
+static inline struct attention_buffers *attention_buffers(const struct block_args *a)
+{
+	return a->buffers;
+}
+
+/* Query rows of a KV head. */
+static inline uint32_t group_of(const struct block_args *a)
+{
+	return a->layer->attention.n_head / a->layer->attention.n_head_kv;
+}
+
+/* First row of (KV head, column) in the query and in the totals. */
+static inline size_t row_of(const struct block_args *a, uint32_t head, size_t column)
+{
+	return ((size_t)head * a->batch->n_tokens + column) * group_of(a);
+}
+
+static inline const struct batch_run *run_of(const struct batch *b, uint32_t column)
+{
+	const struct batch_run *run = b->runs;
+
+	while (column - run->first >= run->count)
+		run++;
+	return run;
+}
+
+/* heads.c: the angles of a layer's rotation. */
+struct angles *heads_angles_of(struct attention_buffers *b, const struct rope_spec *spec);
+
+/* heads.c, SPMD. Cosines and sines of each column's position; kept from layer to layer of a step. */
+void heads_angles(const struct block_args *a, unsigned tid);
+/* Norms over whole rows of Q and K, for layers that have them; a barrier before and after. */
+void heads_norm_rows(const struct block_args *a, unsigned tid);
+/* Norm, rotation and cache for this thread's share of (token, head). */
+void heads_prepare(const struct block_args *a, unsigned tid);
+
+/* attend.c, SPMD. Every query over the cache, into the totals. */
+void attend(const struct block_args *a, unsigned tid);
+
+#endif

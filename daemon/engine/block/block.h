@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/block/block.h: the parts that layers are made of, one file each.
+ *
+ * A block computes y from the normed residual stream of a batch of tokens; which blocks a layer has,
+ * with which norms, says the model (struct layer). What a block reads are the roles it owns
+ * (model/role.h), what it remembers of a sequence lies in engine/seq.h, and its buffers are laid out
+ * by the function of its row here, so that their size is known before any memory is taken. Formulas:
+ * docs/models.md 2.4.
+ *
+ * Blocks are SPMD: every thread of the team calls with the same arguments and its own tid; they use
+ * team_barrier() inside and leave without one (the caller has the next). The same bits come out
+ * however the tokens are cut into steps and whoever else is in the batch.
+ */
+#ifndef SLUICE_ENGINE_BLOCK_H
+#define SLUICE_ENGINE_BLOCK_H
+
+#include "engine/batch.h"
+#include "engine/carve.h"
+#include "engine/linear.h"
+#include "engine/seq.h"
+#include "engine/supply.h"
+#include "kernels/cpu/fops.h"
+#include "model/model.h"
+#include "store/nodes.h"
+
+struct trace;
+
+struct block_config {
+	const struct model *model;
+	const struct cpu_ops *ops;
+	const struct float_ops *fops;
+	uint32_t max_tokens;
+	unsigned n_threads;
+
+	/* not looked at where only sizes are asked for */
+	struct team *team;	 /* of n_threads */
+	struct supply *supply;	 /* NULL for dense models */
+	struct node_split split; /* of the expert matrices' rows, as residency has it */
+};
+
+struct block_args {
+	const struct layer *layer;
+	uint32_t layer_index;
+	const struct layer_weights *weights; /* of the layer */
+	const struct layer_weights
+		*model_weights; /* outside the layers; NULL where none are needed */
+	const struct batch *batch;
+	const float *x;	       /* [n_tokens][n_embd] normed input */
+	const float *residual; /* [n_tokens][n_embd] the stream that x is the norm of */
+	float *y;	       /* [n_tokens][n_embd] result, written whole */
+	struct lane *lanes;    /* one per thread */
+	uint64_t step;
+	struct trace *trace; /* NULL: not recorded */
+	int *token_error;    /* [n_tokens]: set to -errno where an expert could not be read */
+
+	/* filled by block_forward() from the set of blocks */
+	const struct model *model;
+	const struct cpu_ops *ops;
+	const struct float_ops *fops;
+	struct team *team;
+	struct actbuf *in; /* [ACT_NR] x in the forms that products take, see block_input() */
+	void *buffers;	   /* the block's own */
+};
+
+/* A kind of block. */
+struct block_ops {
+	const char *name;
+	enum role_owner owner; /* of the roles it reads */
+	size_t buffers_size;   /* of the struct that lay_out() fills */
+	/*
+	 * Lays the block's buffers out: what must survive from layer to layer in @kept, the rest in
+	 * @shared, which all kinds use in turn. Twice, see carve.h; memory is zero before the second.
+	 */
+	void (*lay_out)(const struct block_config *c, void *buffers, struct carver *kept,
+			struct carver *shared);
+	void (*forward)(const struct block_args *a, unsigned tid);
+};
+
+extern const struct block_ops block_attention, block_deltanet, block_dense, block_moe;
+
+/* The blocks of a model with their buffers. */
+struct blocks;
+
+/* 0, or -ENOMEM and a sentence. Borrows what is in @config. */
+int blocks_create(const struct block_config *config, struct blocks **ret, struct err *err);
+void blocks_destroy(struct blocks *b); /* NULL is fine */
+
+/* Bytes of buffers that blocks_create() takes; the team and what follows it may be missing. */
+uint64_t blocks_scratch_bytes(const struct block_config *config);
+
+/* SPMD. Runs a block of @kind; the fields of @a that say so are filled here. */
+void block_forward(struct blocks *b, enum block_kind kind, const struct block_args *a,
+		   unsigned tid);
+
+/*
+ * Expert weight bytes multiplied so far by threads of the node that holds them, and by others; both
+ * 0 where threads or memory are not bound. Any thread.
+ */
+void blocks_get_locality(const struct blocks *b, uint64_t *ret_local, uint64_t *ret_remote);
+
+/* For blocks alone. */
+
+/*
+ * SPMD. Puts the layer's input into the form @kind, unless @kind has been asked for before in this
+ * block: *done has a bit per form. A barrier is due before the form is used.
+ */
+void block_input(const struct block_args *a, unsigned tid, enum act_kind kind, unsigned *done);
+
+/*
+ * SPMD. Gives every (column, piece) of an n-wide matrix to one thread, which makes the piece's
+ * floats with @make and puts them into the form of @w in @out; then, after a barrier,
+ * y = w * that + bias. Pieces are cut at multiples of @unit.
+ */
+void block_output(const struct block_args *a, unsigned tid, struct actbuf *out,
+		  const struct wmat *w, const float *bias, size_t unit,
+		  float *(*make)(const struct block_args *a, unsigned tid, size_t column,
+				 size_t first, size_t end));
+
+#endif

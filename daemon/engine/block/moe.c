@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/block/moe.c: order of work of a mixture of experts (see moe.h). The products of the
+ * experts are in moe_experts.c.
+ *
+ * Router -> tid 0 groups tokens by expert and lets supply post the reads -> shared expert while they
+ * run -> rounds: what is ready is computed, what lands meanwhile is the next round -> sum in rank
+ * order.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "engine/block/moe.h"
+#include "engine/router.h"
+#include "trace/record.h"
+
+static struct wmat expert_wmat(const struct expert_layout *l, enum expert_matrix which)
+{
+	return (struct wmat){ .type = l->matrix[which].type,
+			      .n_in = l->matrix[which].n_in,
+			      .n_out = l->matrix[which].n_out,
+			      .row_bytes = l->matrix[which].row_bytes,
+			      .act = quant_format(l->matrix[which].type)->act };
+}
+
+static bool has_shared(const struct block_args *a)
+{
+	return a->weights->w[ROLE_SHARED_GATE].data != NULL;
+}
+
+/* What the router reads: x, or the residual stream with a norm and a scale of its own. */
+static bool router_has_input(const struct block_args *a)
+{
+	return a->weights->w[ROLE_ROUTER_SCALE].data != NULL;
+}
+
+/* norm(residual) * scale / sqrt(d) into router_in, for this thread's share of the tokens. */
+static void make_router_input(const struct block_args *a, unsigned tid)
+{
+	struct moe *f = moe_of(a);
+	float factor = 1.0f / sqrtf((float)f->n_embd);
+	size_t first, end, d = f->n_embd;
+
+	team_share(a->batch->n_tokens, 1, tid, team_size(a->team), &first, &end);
+	for (size_t t = first; t < end; t++) {
+		float *x = f->router_in + t * d;
+
+		a->fops->rmsnorm(a->residual + t * d, layer_floats(a->weights, ROLE_ROUTER_SCALE),
+				 d, a->model->rms_eps, x);
+		a->fops->scale(factor, x, x, d);
+	}
+}
+
+static void quantize_inputs(const struct block_args *a, unsigned tid)
+{
+	const struct expert_layout *l = &a->layer->experts;
+	const struct wmat *router = &a->weights->w[ROLE_ROUTER];
+	struct moe *f = moe_of(a);
+	unsigned done = 0;
+
+	if (router_has_input(a)) {
+		make_router_input(a, tid);
+		team_barrier(a->team);
+		actbuf_quantize(&f->router_act, a->team, tid, router->act, f->router_in, f->n_embd,
+				f->n_embd, a->batch->n_tokens);
+	} else {
+		block_input(a, tid, router->act, &done);
+	}
+	block_input(a, tid, quant_format(l->matrix[EXPERT_GATE].type)->act, &done);
+	block_input(a, tid, quant_format(l->matrix[EXPERT_UP].type)->act, &done);
+	if (has_shared(a))
+		triple_input(a, tid, ROLE_SHARED_GATE, ROLE_SHARED_UP, &done);
+}
+
+static int by_count(const void *a, const void *b)
+{
+	const struct expert_work *x = a, *y = b;
+
+	if (x->count != y->count)
+		return x->count < y->count ? 1 : -1;
+	return x->expert < y->expert ? -1 : 1;
+}
+
+/* tid 0: counting sort of the chosen (token, rank) pairs by expert. */
+static void plan(const struct block_args *a)
+{
+	struct moe *f = moe_of(a);
+	uint32_t n_tokens = a->batch->n_tokens, at = 0;
+
+	memset(f->place, 0, f->n_expert * sizeof(*f->place));
+	for (uint32_t i = 0; i < n_tokens * f->n_used; i++)
+		f->place[f->ids[i]]++;
+	f->n_work = 0;
+	for (uint32_t e = 0; e < f->n_expert; e++) {
+		if (!f->place[e])
+			continue;
+		f->work[f->n_work++] =
+			(struct expert_work){ .expert = e, .first = at, .count = f->place[e] };
+		at += f->place[e];
+		f->place[e] = at - f->place[e];
+	}
+	for (uint32_t t = 0; t < n_tokens; t++)
+		for (uint32_t r = 0; r < f->n_used; r++)
+			f->entries[f->place[f->ids[t * f->n_used + r]]++] =
+				(struct entry){ .token = t, .rank = r };
+	if (n_tokens > 8) /* largest first keeps the threads busy to the end */
+		qsort(f->work, f->n_work, sizeof(*f->work), by_count);
+	for (uint32_t i = 0; i < f->n_work; i++) {
+		f->list[i] = f->work[i].expert;
+		f->list_counts[i] = f->work[i].count;
+		f->failed[i] = 0;
+	}
+	f->n_handed = f->n_taken = 0;
+}
+
+static void record(const struct block_args *a)
+{
+	struct moe *f = moe_of(a);
+	for (uint32_t i = 0; i < a->batch->n_runs && a->trace; i++) {
+		const struct batch_run *run = &a->batch->runs[i];
+
+		for (uint32_t k = 0; k < run->count; k++) {
+			uint32_t t = run->first + k;
+
+			trace_layer(a->trace, a->step, run->number, run->pos + k, a->layer_index,
+				    f->ids + (size_t)t * f->n_used,
+				    f->weights + (size_t)t * f->n_ranks, f->n_used);
+		}
+	}
+}
+
+/* tid 0: books an expert that could not be read to the tokens that needed it. */
+static void book_failure(const struct block_args *a, uint32_t index)
+{
+	struct moe *f = moe_of(a);
+	const struct expert_work *w = &f->work[index];
+
+	for (uint32_t k = 0; k < w->count; k++)
+		a->token_error[f->entries[w->first + k].token] = f->failed[index];
+}
+
+/* tid 0: what supply hands out next, and how to compute it. */
+static void take_handed(const struct block_args *a)
+{
+	struct moe *f = moe_of(a);
+	const struct expert_layout *l = &a->layer->experts;
+	uint32_t total = 0, largest = 0;
+
+	f->n_handed = supply_next(f->c.supply, f->handed, f->failed);
+	f->n_taken = 0;
+	for (uint32_t i = 0; i < f->n_handed; i++) {
+		struct expert_work *w = &f->work[f->handed[i]];
+
+		if (f->failed[f->handed[i]]) {
+			book_failure(a, f->handed[i]);
+			continue;
+		}
+		w->view = supply_view(f->c.supply, f->handed[i]);
+		for (int k = 0; k < EXPERT_MATRIX_NR; k++)
+			w->m[k] = expert_wmat(l, k);
+		total += w->count;
+		largest = w->count > largest ? w->count : largest;
+	}
+	f->whole = total > SMALL_ENTRIES && f->n_handed >= 2 * team_size(a->team) &&
+		   largest <= total / team_size(a->team);
+}
+
+/* tid 0: the next list to compute; n_ready 0 at the end of the layer. */
+static void next_list(const struct block_args *a)
+{
+	struct moe *f = moe_of(a);
+	uint32_t hidden = 0;
+
+	if (f->n_taken == f->n_handed)
+		take_handed(a);
+	f->ready = f->handed + f->n_taken;
+	f->n_ready = 0;
+	for (uint32_t i = 0; i < f->c.split.n; i++) {
+		atomic_store_explicit(&f->cursor[0][i].next, 0, memory_order_relaxed);
+		atomic_store_explicit(&f->cursor[1][i].next, 0, memory_order_relaxed);
+	}
+	while (f->n_taken < f->n_handed) {
+		uint32_t count = f->work[f->handed[f->n_taken]].count;
+
+		if (!f->whole && hidden + count > f->max_hidden)
+			break;
+		f->slot[f->n_ready++] = hidden;
+		hidden += count;
+		f->n_taken++;
+	}
+}
+
+/* The weight of the shared expert: a sigmoid of its gate, 1 where it has none. */
+static float shared_weight(const struct block_args *a, size_t token)
+{
+	const float *gate = layer_floats(a->weights, ROLE_SHARED_GATE_INP);
+	size_t d = a->model->n_embd;
+	float g;
+
+	if (!gate)
+		return 1.0f;
+	g = a->fops->dot(gate, a->x + token * d, d);
+	return isfinite(g) ? 1.0f / (1.0f + expf(-g)) : NAN; /* it would squash an infinity */
+}
+
+static void choose(const struct block_args *a, unsigned tid)
+{
+	struct moe *f = moe_of(a);
+	const struct wmat *router = &a->weights->w[ROLE_ROUTER];
+	const float *factor = layer_floats(a->weights, ROLE_DOWN_EXPS_SCALE);
+	struct lane *lane = &a->lanes[tid];
+	size_t first, end;
+
+	assert(lane->tmp_floats >= ROUTER_SCRATCH(f->n_expert));
+	linear(router, layer_floats(a->weights, ROLE_ROUTER_BIAS),
+	       router_has_input(a) ? &f->router_act : &a->in[router->act], a->batch->n_tokens,
+	       f->router_logits, f->n_expert, a->team, tid, lane);
+	team_barrier(a->team);
+	team_share(a->batch->n_tokens, 1, tid, team_size(a->team), &first, &end);
+	for (size_t t = first; t < end; t++) {
+		uint32_t *ids = f->ids + t * f->n_used;
+		float *w = f->weights + t * f->n_ranks;
+
+		router_select(&a->model->router, f->router_logits + t * f->n_expert, f->n_expert,
+			      f->n_used, layer_floats(a->weights, ROLE_CHOICE_BIAS), lane->tmp, ids,
+			      w);
+		for (uint32_t r = 0; factor && r < f->n_used; r++)
+			w[r] *= factor[ids[r]];
+		if (has_shared(a))
+			w[f->n_used] = shared_weight(a, t);
+	}
+	team_barrier(a->team);
+}
+
+static void sum_ranks(const struct block_args *a, unsigned tid)
+{
+	struct moe *f = moe_of(a);
+	size_t n_ranks = has_shared(a) ? f->n_used + 1 : f->n_used;
+	size_t first, end, d = f->n_embd;
+
+	/* columns cut in pieces of 256, so that one token is shared as well */
+	team_share((size_t)a->batch->n_tokens * d, 256, tid, team_size(a->team), &first, &end);
+	while (first < end) {
+		size_t t = first / d, i = first % d;
+		size_t n = u64_min(d - i, end - first);
+		const float *partial = f->partial + t * f->n_ranks * d + i;
+		const float *w = f->weights + t * f->n_ranks;
+		float *sum = a->lanes[tid].tmp;
+
+		while (n > 0) {
+			size_t piece = u64_min(n, 256);
+
+			memset(sum, 0, piece * sizeof(*sum));
+			for (size_t r = 0; r < n_ranks; r++)
+				a->fops->axpy(w[r], partial + r * d, sum, piece);
+			memcpy(a->y + t * d + i, sum, piece * sizeof(*sum));
+			partial += piece;
+			i += piece;
+			n -= piece;
+			first += piece;
+		}
+	}
+}
+
+static void forward(const struct block_args *a, unsigned tid)
+{
+	struct moe *f = moe_of(a);
+	struct team *team = a->team;
+
+	quantize_inputs(a, tid);
+	team_barrier(team);
+	choose(a, tid);
+	if (tid == 0) {
+		plan(a);
+		record(a);
+		supply_begin(f->c.supply, a->step, a->layer_index, f->list, f->list_counts,
+			     f->n_work);
+	}
+	if (has_shared(a))
+		triple_run(a, &f->shared, ROLE_SHARED_GATE, ROLE_SHARED_UP, ROLE_SHARED_DOWN,
+			   f->partial + f->n_used * f->n_embd, f->n_ranks * f->n_embd, tid);
+	for (;;) {
+		if (tid == 0)
+			next_list(a);
+		team_barrier(team);
+		if (f->n_ready == 0)
+			break;
+		experts_compute(a, tid);
+		team_barrier(team);
+	}
+	sum_ranks(a, tid);
+}
+
+const struct block_ops block_moe = {
+	.name = "moe",
+	.owner = OWNER_MOE,
+	.buffers_size = sizeof(struct moe),
+	.lay_out = moe_lay_out,
+	.forward = forward,
+};
