@@ -46,6 +46,14 @@ lines=$(cat "$log" "$clean" 2>/dev/null | tr -d '\r' | grep -aE "$bad" | grep -a
 strange=$(grep -acE "$known" "$log" 2>/dev/null || true)
 [ -z "$lines" ] || why="$why; the kernel log reports $(echo "$lines" | wc -l) lines"
 
+# For the last line of make test (tests/all.sh): top-level results, at least one failed where something is wrong.
+if [ -n "${TEST_RESULTS:-}" ]; then
+	[ -z "$why" ] || [ "$broken" -gt 0 ] || broken=1
+	printf 'count\t%d\t%d\t%d\n' $((passed - skipped)) "$broken" "$skipped" >> "$TEST_RESULTS"
+	[ -z "$why" ] || printf 'fail\t%s: %s\n' "$name" "${why#; }" >> "$TEST_RESULTS"
+	sed -n "s/^ok [0-9]* -* *\(.*\) # SKIP */skip\t$name \1\t/p" "$clean" >> "$TEST_RESULTS"
+fi
+
 if [ -z "$why" ]; then
 	echo "ok   $name: $passed passed ($skipped skipped), $seconds s"
 	[ "${strange:-0}" -eq 0 ] || echo "     known trouble of this kernel in the log: $strange times"
