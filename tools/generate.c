@@ -21,7 +21,7 @@
 struct args {
 	struct client_args client;
 	const char *prompt, *prompt_file, *prompt_tokens, *system;
-	bool chat, special, raw, ignore_eog, json, quiet, help;
+	bool chat, think, no_think, special, raw, ignore_eog, json, quiet, help;
 	bool top_k_given, top_p_given, min_p_given, seed_given;
 	uint32_t max_tokens, top_k;
 	float temperature, top_p, min_p;
@@ -45,6 +45,10 @@ static const struct opt options[] = {
 	  .help = "Ask it as a user would, in the model's chat form." },
 	{ "--system", NULL, OPT_TEXT, AT(system), "TEXT", .needs = "--chat",
 	  .help = "With --chat: what the model is told before." },
+	{ "--think", NULL, OPT_FLAG, AT(think), .needs = "--chat", .excludes = "--no-think",
+	  .help = "With --chat: the model thinks before it answers, where its template can." },
+	{ "--no-think", NULL, OPT_FLAG, AT(no_think), .needs = "--chat",
+	  .help = "With --chat: it does not (the default where its template can leave it out)." },
 	{ "--special", NULL, OPT_FLAG, AT(special),
 	  .help = "Control tokens written in the text count as such." },
 	{ "--raw", NULL, OPT_FLAG, AT(raw), .help = "Show control tokens in the answer." },
@@ -149,7 +153,8 @@ static int take_prompt(const struct args *args, const char *word, struct sluice_
 	char *text;
 	int rc;
 
-	ret->flags = (args->chat ? SLUICE_CHAT : 0) | (args->special ? SLUICE_SPECIAL : 0);
+	ret->flags = (args->chat ? SLUICE_CHAT : 0) | (args->special ? SLUICE_SPECIAL : 0) |
+		     (args->think ? SLUICE_THINK : 0) | (args->no_think ? SLUICE_NO_THINK : 0);
 	ret->system = args->system;
 	if (!word + !args->prompt + !args->prompt_file + !args->prompt_tokens != 3)
 		rc = err_set(&err, -EINVAL,

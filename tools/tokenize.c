@@ -25,9 +25,9 @@
 
 struct args {
 	struct client_args client;
-	const char *model, *prompt, *text, *ids;
+	const char *model, *prompt, *text, *ids, *system;
 	uint32_t pre; /* index into pre_names + 1; 0: the file's own */
-	bool special, json, help;
+	bool chat, think, no_think, special, json, help;
 };
 
 #define AT(field) offsetof(struct args, field)
@@ -46,6 +46,14 @@ static const struct opt options[] = {
 	  .help = "The file that holds it (the text itself: --prompt); - reads standard input." },
 	{ "--ids", NULL, OPT_TEXT, AT(ids), "JSON",
 	  .help = "Ids to decode, as a JSON array: '[1,2]'; - reads it from standard input." },
+	{ "--chat", "-c", OPT_FLAG, AT(chat), .excludes = "--ids",
+	  .help = "The text as a user's turn in the model's chat form, as generate --chat sends it." },
+	{ "--system", NULL, OPT_TEXT, AT(system), "TEXT", .needs = "--chat",
+	  .help = "With --chat: what the model is told before." },
+	{ "--think", NULL, OPT_FLAG, AT(think), .needs = "--chat", .excludes = "--no-think",
+	  .help = "With --chat: the answer begins with a thought, where the template can." },
+	{ "--no-think", NULL, OPT_FLAG, AT(no_think), .needs = "--chat",
+	  .help = "With --chat: it does not (the default where the template can leave it out)." },
 	{ "--special", NULL, OPT_FLAG, AT(special),
 	  .help = "Parse control tokens in the text, or write those among the ids." },
 	{ "--pre", NULL, OPT_CHOICE, AT(pre), .choices = PRE_CHOICES, .def = "file",
@@ -90,12 +98,28 @@ static int print_text(const char *text, size_t bytes)
 
 /* ---- by a file's tokenizer ---- */
 
-static int encode(const struct args *args, const struct input *in, const struct tokenizer *t)
+static int encode(const struct args *args, const struct input *in, const struct gguf *g,
+		  const struct tokenizer *t)
 {
+	const struct chat_turn turn = {
+		.system = args->system,
+		.system_len = args->system ? strlen(args->system) : 0,
+		.user = in->text,
+		.user_len = in->bytes,
+		.special = args->special,
+		.thinking = args->think	     ? CHAT_THINK
+			    : args->no_think ? CHAT_NO_THINK
+					     : CHAT_THINK_AS_USUAL,
+	};
+	struct err err = { 0 };
 	uint32_t *ids = NULL;
-	ssize_t n = tokenizer_encode_prompt(t, in->text, in->bytes, args->special, &ids);
+	ssize_t n = args->chat
+			    ? chat_encode(g, t, &turn, &ids, &err)
+			    : tokenizer_encode_prompt(t, in->text, in->bytes, args->special, &ids);
 	int rc;
 
+	if (n < 0 && err.text[0])
+		return failed("--chat", err.text);
 	if (n == -EILSEQ)
 		return failed(in->name, "the vocabulary has no token for a byte of this text");
 	if (n < 0)
@@ -174,13 +198,14 @@ static int by_file(const struct args *args, const struct input *in)
 
 	if (!rc)
 		rc = tokenizer_create(g, pre_names[args->pre], &t, &err);
-	if (rc)
+	if (!rc) {
+		rc = in->ids ? decode(args, in, t) : encode(args, in, g, t);
+	} else {
 		fprintf(stderr, "sluice tokenize: %s\n", err.text);
-	gguf_destroy(g);
-	if (rc)
-		return EXIT_FAILED;
-	rc = in->ids ? decode(args, in, t) : encode(args, in, t);
+		rc = EXIT_FAILED;
+	}
 	tokenizer_destroy(t);
+	gguf_destroy(g);
 	return rc;
 }
 
@@ -188,10 +213,14 @@ static int by_file(const struct args *args, const struct input *in)
 
 static int by_daemon(const struct args *args, const struct input *in)
 {
-	struct sluice_prompt prompt = { .struct_size = sizeof(prompt),
-					.flags = args->special ? SLUICE_SPECIAL : 0,
-					.text = in->text,
-					.text_bytes = in->bytes };
+	struct sluice_prompt prompt = {
+		.struct_size = sizeof(prompt),
+		.flags = (args->special ? SLUICE_SPECIAL : 0) | (args->chat ? SLUICE_CHAT : 0) |
+			 (args->think ? SLUICE_THINK : 0) | (args->no_think ? SLUICE_NO_THINK : 0),
+		.text = in->text,
+		.text_bytes = in->bytes,
+		.system = args->system,
+	};
 	struct sluice_fault fault = { 0 };
 	uint32_t *ids = NULL;
 	char *text = NULL;

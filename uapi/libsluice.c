@@ -258,8 +258,9 @@ static int take_prompt(const struct sluice_prompt *prompt, struct sluice_prompt 
 	int rc = sluice__take(&sluice__prompt_kind, ret, prompt, fault);
 
 	if (!rc)
-		rc = sluice__check_flags(ret->flags, SLUICE_CHAT | SLUICE_SPECIAL,
-					 "flags of struct sluice_prompt", fault);
+		rc = sluice__check_flags(
+			ret->flags, SLUICE_CHAT | SLUICE_SPECIAL | SLUICE_THINK | SLUICE_NO_THINK,
+			"flags of struct sluice_prompt", fault);
 	if (rc)
 		return rc;
 	if (ret->tokens && (ret->text || ret->system))

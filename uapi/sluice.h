@@ -92,8 +92,10 @@ int sluice_get_status(struct sluice *s, struct sluice_status_info *ret, char *fa
 
 /*
  * What a request reads. Either tokens, or text with flags out of SLUICE_CHAT (one user turn in the
- * model's chat form) and SLUICE_SPECIAL (control tokens in the text are parsed); both at once, or a
- * system text without SLUICE_CHAT, is refused with -EINVAL. Borrowed during the call.
+ * model's chat form), SLUICE_SPECIAL (control tokens in the text are parsed) and, for a chat,
+ * SLUICE_THINK or SLUICE_NO_THINK (-ENOTSUP where the model's template has no such form; neither:
+ * no thought where the template can leave it out). Tokens and text at once, or what is a chat's
+ * without SLUICE_CHAT, is refused with -EINVAL. Borrowed during the call.
  */
 struct sluice_prompt {
 	uint32_t struct_size;

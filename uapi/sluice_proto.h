@@ -144,19 +144,22 @@ struct sluice_welcome {
 SLUICE_LAYOUT(sizeof(struct sluice_welcome) == 64, "wire");
 
 /* flags of GENERATE, SCORE, TOKENIZE and DETOKENIZE */
-#define SLUICE_TOKENS_IN    0x01u /* the payload is uint32_t ids, not text */
-#define SLUICE_CHAT	    0x02u /* text: one user turn in the model's ChatML form */
-#define SLUICE_SPECIAL	    0x04u /* text: parse control tokens written in it */
-#define SLUICE_IGNORE_EOG   0x08u /* GENERATE: go on after an end-of-generation token */
-#define SLUICE_RAW	    0x10u /* streamed text and TEXT show control tokens too */
-#define SLUICE_LOGITS_OUT   0x20u /* SCORE: send LOGITS */
-#define SLUICE_LOGPROBS_OUT 0x40u /* SCORE: send LOGPROBS */
-#define SLUICE_PROGRESS_OUT 0x80u /* GENERATE, SCORE: send PROGRESS; since version 2 */
+#define SLUICE_TOKENS_IN    0x01u  /* the payload is uint32_t ids, not text */
+#define SLUICE_CHAT	    0x02u  /* text: one user turn in the model's ChatML form */
+#define SLUICE_SPECIAL	    0x04u  /* text: parse control tokens written in it */
+#define SLUICE_IGNORE_EOG   0x08u  /* GENERATE: go on after an end-of-generation token */
+#define SLUICE_RAW	    0x10u  /* streamed text and TEXT show control tokens too */
+#define SLUICE_LOGITS_OUT   0x20u  /* SCORE: send LOGITS */
+#define SLUICE_LOGPROBS_OUT 0x40u  /* SCORE: send LOGPROBS */
+#define SLUICE_PROGRESS_OUT 0x80u  /* GENERATE, SCORE: send PROGRESS; since version 2 */
+#define SLUICE_THINK	    0x100u /* CHAT: the answer begins with a thought; since version 2 */
+#define SLUICE_NO_THINK	    0x200u /* CHAT: it does not; since version 2 */
 
 /* Payload: the prompt. Generates up to max_tokens; 0 only reads the prompt in. */
 struct sluice_ask_generate {
 	uint32_t struct_size;
-	uint32_t flags; /* TOKENS_IN | CHAT | SPECIAL | IGNORE_EOG | RAW | PROGRESS_OUT */
+	uint32_t
+		flags; /* TOKENS_IN, CHAT, SPECIAL, THINK, NO_THINK, IGNORE_EOG, RAW, PROGRESS_OUT */
 	uint64_t payload_bytes;
 	uint32_t max_tokens; /* cut to what the context holds: ACCEPTED says the number */
 	uint32_t n_untimed;  /* the first so many prompt tokens do not count in the timings */
@@ -196,7 +199,7 @@ SLUICE_LAYOUT(sizeof(struct sluice_query) == 8, "wire");
 /* TOKENIZE (text -> TOKENS) and DETOKENIZE (ids -> TEXT). */
 struct sluice_convert {
 	uint32_t struct_size;
-	uint32_t flags; /* TOKENIZE: CHAT | SPECIAL; DETOKENIZE: RAW */
+	uint32_t flags; /* TOKENIZE: CHAT, SPECIAL, THINK, NO_THINK; DETOKENIZE: RAW */
 	uint64_t payload_bytes;
 	uint32_t system_bytes; /* CHAT: the first so many payload bytes are the system text */
 	uint32_t reserved;

@@ -2,13 +2,13 @@
 /*
  * daemon/model/chat.c: one user turn in ChatML, as the file's own template would write it.
  *
- * This is the fixed form of the qwen families, not a template engine. Three things are read off
- * the template's text: whether it trims what people write, whether it can switch thinking off (it
- * then holds an empty think block, which we write), and nothing else; a default system prompt that
- * a template may carry is not added. Control tokens in what people write stay text unless asked
- * for. Called by serve. Any thread.
+ * This is the fixed form of the qwen families, not a template engine. Two things are read off the
+ * template's text: whether it trims what people write, and how it begins an answer with and without
+ * a thought; a default system prompt that a template may carry is not added. Control tokens in what
+ * people write stay text unless asked for. Called by serve. Any thread.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,12 +17,12 @@
 #include "model/tokenizer_impl.h"
 #include "model/tokenizer_utf8.h"
 
-#define ANSWER	      "assistant\n"
-#define EMPTY_THOUGHT "<think>\n\n</think>\n\n"
+#define ANSWER "assistant\n"
 
+/* What stands between ANSWER and the model's first token; NULL: the template has no such form. */
 struct form {
 	bool trims;
-	bool thinking_off; /* the template can write an empty think block */
+	const char *thought, *no_thought;
 };
 
 struct chat {
@@ -58,18 +58,62 @@ static bool holds(struct gguf_str text, const char *what)
 	return text.len && memmem(text.data, text.len, what, strlen(what)) != NULL;
 }
 
+/* What the template adds for generation: from the last time that it asks for that to its end. */
+static struct gguf_str generation_part(struct gguf_str text)
+{
+	static const char asks[] = "add_generation_prompt";
+	const char *at = NULL, *next = text.data, *end = text.data + text.len;
+
+	while (next && (next = memmem(next, (size_t)(end - next), asks, sizeof(asks) - 1)))
+		at = next++;
+	return at ? (struct gguf_str){ at, (uint64_t)(end - at) } : (struct gguf_str){ "", 0 };
+}
+
+/* Length of a line break at @p as a template writes it: itself, or backslash and n. */
+static size_t line_break(const char *p, const char *end)
+{
+	if (p < end && *p == '\n')
+		return 1;
+	return end - p >= 2 && p[0] == '\\' && p[1] == 'n' ? 2 : 0;
+}
+
+/* True where @part begins a thought and leaves the rest of it to the model. */
+static bool opens_thought(struct gguf_str part)
+{
+	static const char tag[] = "<think>";
+	const char *p = part.data, *end = part.data + part.len;
+
+	while ((p = memmem(p, (size_t)(end - p), tag, sizeof(tag) - 1))) {
+		size_t n;
+
+		p += sizeof(tag) - 1;
+		n = line_break(p, end);
+		if (n && !line_break(p + n, end))
+			return true;
+	}
+	return false;
+}
+
 static struct form read_form(const struct gguf *g)
 {
-	struct gguf_str text = { "", 0 };
+	struct gguf_str text = { "", 0 }, part;
 	struct form form = { 0 };
+	bool opens;
 
 	if (gguf_bytes(g, "tokenizer.chat_template", &text, NULL))
 		return form;
 	/* some templates trim only what tools say and write the message itself as it is */
 	form.trims = holds_closed(text, "|trim") &&
 		     !holds_closed(text, "+message.content+'<|im_end|>");
-	form.thinking_off = holds(text, "<think>\\n\\n</think>") ||
-			    holds(text, "<think>\n\n</think>");
+	part = generation_part(text);
+	opens = opens_thought(part);
+	if (holds(text, "<think>\\n\\n</think>") || holds(text, "<think>\n\n</think>")) {
+		form.no_thought = "<think>\n\n</think>\n\n";
+		form.thought = opens ? "<think>\n" : ""; /* or the model writes the tag itself */
+	} else if (opens) {
+		form.thought = "<think>\n";
+		form.no_thought = holds(part, "</think>") ? "<think>\n</think>" : NULL;
+	}
 	return form;
 }
 
@@ -158,21 +202,38 @@ static int add_turn(struct chat *c, const char *role, const char *text, size_t l
 	return rc;
 }
 
-static int add_answer(struct chat *c)
+/* What the answer begins with, or NULL and a sentence. */
+static const char *begin_answer(const struct form *form, enum chat_thinking thinking,
+				struct err *err)
 {
-	const char *text = c->form.thinking_off ? ANSWER EMPTY_THOUGHT : ANSWER;
+	if (thinking == CHAT_THINK_AS_USUAL)
+		return form->no_thought ? form->no_thought : form->thought ? form->thought : "";
+	if (!form->thought && !form->no_thought)
+		err_set(err, 0,
+			"the chat template of this model has no form for thinking, so it cannot be "
+			"switched on or off: leave out --think and --no-think");
+	else if (thinking == CHAT_NO_THINK && !form->no_thought)
+		err_set(err, 0,
+			"the chat template of this model always thinks: leave out --no-think");
+	return thinking == CHAT_THINK ? form->thought : form->no_thought;
+}
+
+static int add_answer(struct chat *c, const char *begin)
+{
+	char text[64];
 	int rc = add_id(c, c->start);
 
+	snprintf(text, sizeof(text), ANSWER "%s", begin);
 	return rc ? rc : add_text(c, text, strlen(text), true);
 }
 
-ssize_t chat_encode(const struct gguf *g, const struct tokenizer *t, const char *system,
-		    size_t system_len, const char *user, size_t user_len, bool special,
+ssize_t chat_encode(const struct gguf *g, const struct tokenizer *t, const struct chat_turn *turn,
 		    uint32_t **ret_ids, struct err *err)
 {
 	int64_t start = tokenizer_special_id(t, "<|im_start|>");
 	int64_t end = tokenizer_special_id(t, "<|im_end|>");
-	struct chat c = { .t = t };
+	struct chat c = { .t = t, .form = read_form(g) };
+	const char *begin;
 	int rc = 0;
 
 	if (start < 0 || end < 0)
@@ -180,15 +241,17 @@ ssize_t chat_encode(const struct gguf *g, const struct tokenizer *t, const char 
 			       "%.300s: the vocabulary has no <|im_start|> and <|im_end|>, so the "
 			       "model has no ChatML form; send raw text instead",
 			       gguf_file(g, 0)->path);
-	c.form = read_form(g);
+	begin = begin_answer(&c.form, turn->thinking, err);
+	if (!begin)
+		return -ENOTSUP;
 	c.start = (uint32_t)start;
 	c.end = (uint32_t)end;
-	if (system)
-		rc = add_turn(&c, "system", system, system_len, special);
+	if (turn->system)
+		rc = add_turn(&c, "system", turn->system, turn->system_len, turn->special);
 	if (!rc)
-		rc = add_turn(&c, "user", user, user_len, special);
+		rc = add_turn(&c, "user", turn->user, turn->user_len, turn->special);
 	if (!rc)
-		rc = add_answer(&c);
+		rc = add_answer(&c, begin);
 	if (!rc)
 		rc = tokenizer_frame(t, &c.ids);
 	if (rc) {

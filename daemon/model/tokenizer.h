@@ -85,17 +85,32 @@ ssize_t detok_push(struct detok *d, uint32_t id, char *buf, size_t len);
 ssize_t detok_flush(struct detok *d, char *buf, size_t len);
 size_t detok_bound(const struct tokenizer *t);
 
+/* Whether a chat's answer begins with a thought. */
+enum chat_thinking {
+	CHAT_THINK_AS_USUAL, /* not where the template can leave it out, else as the template has it */
+	CHAT_THINK,
+	CHAT_NO_THINK,
+};
+
+/* What one user turn says; borrowed. */
+struct chat_turn {
+	const char *system; /* NULL: none */
+	size_t system_len;
+	const char *user;
+	size_t user_len;
+	bool special; /* control tokens written in the texts are parsed; those of the frame always */
+	enum chat_thinking thinking;
+};
+
 /*
  * A chat of one user turn in the model's ChatML form, ready to generate the answer:
- * <|im_start|>user\n...<|im_end|>\n<|im_start|>assistant\n, followed by an empty
- * <think>\n\n</think>\n\n block where the file's chat template can write one (thinking off), and
- * with what the file wants around each prompt (see tokenizer_encode_prompt()).
- * The frame's special tokens are parsed, those in @user and @system only if @special. @system
- * NULL: none. Returns the number of ids and a malloc'd array, or -ENOTSUP and a sentence where the
- * vocabulary has no ChatML tokens.
+ * <|im_start|>user\n...<|im_end|>\n<|im_start|>assistant\n, followed by how the file's chat template
+ * begins an answer with or without a thought, and with what the file wants around each prompt (see
+ * tokenizer_encode_prompt()). Returns the number of ids and a malloc'd array, or -ENOTSUP and a
+ * sentence where the vocabulary has no ChatML tokens or the template not the form of thinking that
+ * was asked for.
  */
-ssize_t chat_encode(const struct gguf *g, const struct tokenizer *t, const char *system,
-		    size_t system_len, const char *user, size_t user_len, bool special,
+ssize_t chat_encode(const struct gguf *g, const struct tokenizer *t, const struct chat_turn *turn,
 		    uint32_t **ret_ids, struct err *err);
 
 #endif

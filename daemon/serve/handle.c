@@ -82,14 +82,22 @@ static int check_text(const struct serve *s, uint64_t bytes, struct err *err)
 		       (unsigned long long)bytes, e.n_ctx);
 }
 
-static ssize_t encode_chat(const struct serve *s, const struct payload *p, uint32_t system_bytes,
-			   bool special, uint32_t **ret, struct err *err)
+static ssize_t encode_chat(const struct serve *s, const struct payload *p, uint32_t flags,
+			   uint32_t system_bytes, uint32_t **ret, struct err *err)
 {
 	const char *text = (const char *)p->data;
+	const struct chat_turn turn = {
+		.system = system_bytes ? text : NULL,
+		.system_len = system_bytes,
+		.user = text + system_bytes,
+		.user_len = p->bytes - system_bytes,
+		.special = flags & SLUICE_SPECIAL,
+		.thinking = flags & SLUICE_THINK      ? CHAT_THINK
+			    : flags & SLUICE_NO_THINK ? CHAT_NO_THINK
+						      : CHAT_THINK_AS_USUAL,
+	};
 
-	return chat_encode(s->config.model->gguf, s->config.tokenizer, system_bytes ? text : NULL,
-			   system_bytes, text + system_bytes, p->bytes - system_bytes, special, ret,
-			   err);
+	return chat_encode(s->config.model->gguf, s->config.tokenizer, &turn, ret, err);
 }
 
 /* Text to ids. 0 and *ret, *ret_n; or an error code. */
@@ -103,13 +111,12 @@ static int encode(const struct serve *s, const struct payload *p, uint32_t flags
 	if (code)
 		return code;
 	if (flags & SLUICE_CHAT)
-		n = encode_chat(s, p, system_bytes, special, ret, err);
+		n = encode_chat(s, p, flags, system_bytes, ret, err);
 	else
 		n = tokenizer_encode_prompt(s->config.tokenizer, (const char *)p->data, p->bytes,
 					    special, ret);
-	if (n == -ENOTSUP)
-		return err_set(err, SLUICE_E_UNSUPPORTED, "%s",
-			       message_error_text(SLUICE_E_UNSUPPORTED));
+	if (n == -ENOTSUP) /* which has its own sentence */
+		return SLUICE_E_UNSUPPORTED;
 	if (n < 0)
 		return err_set(err, n == -ENOMEM ? SLUICE_E_NO_MEMORY : SLUICE_E_INVALID,
 			       "the text cannot be tokenised: %s", strerror((int)-n));

@@ -16,11 +16,13 @@ struct kind {
 	bool payload;	   /* has payload_bytes, at offset 8 */
 };
 
+#define THINKING (SLUICE_THINK | SLUICE_NO_THINK)
+
 static const struct kind kinds[] = {
 	{ SLUICE_HELLO, "HELLO", 48, sizeof(struct sluice_hello), 0, false },
 	{ SLUICE_GENERATE, "GENERATE", 56, sizeof(struct sluice_ask_generate),
-	  SLUICE_TOKENS_IN | SLUICE_CHAT | SLUICE_SPECIAL | SLUICE_IGNORE_EOG | SLUICE_RAW |
-		  SLUICE_PROGRESS_OUT,
+	  SLUICE_TOKENS_IN | SLUICE_CHAT | SLUICE_SPECIAL | THINKING | SLUICE_IGNORE_EOG |
+		  SLUICE_RAW | SLUICE_PROGRESS_OUT,
 	  true },
 	{ SLUICE_CANCEL, "CANCEL", 8, sizeof(struct sluice_ask_cancel), 0, false },
 	{ SLUICE_SCORE, "SCORE", 16, sizeof(struct sluice_ask_score),
@@ -30,7 +32,7 @@ static const struct kind kinds[] = {
 	{ SLUICE_MODEL_INFO, "MODEL_INFO", 8, sizeof(struct sluice_query), 0, false },
 	{ SLUICE_STATUS, "STATUS", 8, sizeof(struct sluice_query), 0, false },
 	{ SLUICE_TOKENIZE, "TOKENIZE", 16, sizeof(struct sluice_convert),
-	  SLUICE_CHAT | SLUICE_SPECIAL, true },
+	  SLUICE_CHAT | SLUICE_SPECIAL | THINKING, true },
 	{ SLUICE_DETOKENIZE, "DETOKENIZE", 16, sizeof(struct sluice_convert),
 	  SLUICE_TOKENS_IN | SLUICE_RAW, true },
 };
@@ -100,10 +102,14 @@ static bool within(float value, float low, float high)
 	return isfinite(value) && value >= low && value <= high;
 }
 
-/* A system text is the beginning of a chat's payload. */
-static int check_system(uint32_t system_bytes, uint32_t flags, uint64_t payload_bytes,
-			struct err *err)
+/* A chat's own: a system text at the beginning of the payload, and thinking. */
+static int check_chat(uint32_t system_bytes, uint32_t flags, uint64_t payload_bytes,
+		      struct err *err)
 {
+	if (flags & THINKING && !(flags & SLUICE_CHAT))
+		return err_set(err, SLUICE_E_INVALID, "thinking is of the chat form");
+	if ((flags & THINKING) == THINKING)
+		return err_set(err, SLUICE_E_INVALID, "to think and not to think was asked for");
 	if (system_bytes && !(flags & SLUICE_CHAT))
 		return err_set(err, SLUICE_E_INVALID, "a system text needs the chat form");
 	if (system_bytes > payload_bytes)
@@ -115,7 +121,7 @@ static int check_convert(const struct sluice_convert *q, struct err *err)
 {
 	if (q->reserved)
 		return err_set(err, SLUICE_E_INVALID, "reserved field is not zero");
-	return check_system(q->system_bytes, q->flags, q->payload_bytes, err);
+	return check_chat(q->system_bytes, q->flags, q->payload_bytes, err);
 }
 
 static int check_generate(const struct sluice_ask_generate *g, struct err *err)
@@ -126,7 +132,7 @@ static int check_generate(const struct sluice_ask_generate *g, struct err *err)
 		return err_set(err, SLUICE_E_INVALID, "top_p or min_p is not within 0..1");
 	if (g->reserved)
 		return err_set(err, SLUICE_E_INVALID, "reserved field is not zero");
-	return check_system(g->system_bytes, g->flags, g->payload_bytes, err);
+	return check_chat(g->system_bytes, g->flags, g->payload_bytes, err);
 }
 
 /* What all types that carry text or ids share. */

@@ -150,6 +150,21 @@ def test_texts_come_in_every_way(d, tmp_path):
                                                                                   "--special").stdout
 
 
+def test_thinking_is_chosen(d):
+    frame = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    empty = "<think>\n\n</think>\n\n"
+    for more, begin in (((), empty), (("--no-think",), empty), (("--think",), "")):
+        ids = {sluice("tokenize", *where, "--chat", *more, "Hi").stdout
+               for where in (("--socket", d.socket), ("--model", DEMO))}
+        ids.add(sluice("tokenize", "--model", DEMO, "--special", frame + begin).stdout)
+        assert len(ids) == 1, (more, ids)
+        n = d.generate("--chat", *more, "Hi", "-n1")["usage"]["prompt_tokens"]
+        assert n == len(ids.pop().split())
+    told = sluice("tokenize", "--model", DEMO, "--special", "<|im_start|>system\nBe kind.<|im_end|>\n" + frame + empty).stdout
+    for where in (("--socket", d.socket), ("--model", DEMO)):
+        assert sluice("tokenize", *where, "--chat", "--system", "Be kind.", "Hi").stdout == told
+
+
 def test_inspect_takes_its_file(d):
     expected = sluice("inspect", "--model", DEMO).stdout
     assert sluice("inspect", DEMO).stdout == sluice("inspect", "-m", DEMO).stdout == expected
@@ -173,6 +188,10 @@ def test_help_of_a_verb():
 @pytest.mark.parametrize("args, why", [
     (("generate", "--system", "a", "b"), "--system has no effect without --chat"),
     (("generate", "--prompt-tokens", "[1]", "--special"), "exclude"),
+    (("generate", "--think", "b"), "--think has no effect without --chat"),
+    (("generate", "--chat", "--think", "--no-think", "b"), "exclude"),
+    (("tokenize", "-m", DEMO, "--no-think", "b"), "--no-think has no effect without --chat"),
+    (("tokenize", "-m", DEMO, "--chat", "--ids", "[1]"), "exclude"),
     (("eval", "--tokens", "x", "--special"), "exclude"),
     (("eval", "--tokens", "x", "--text", "y"), "exclude"),
     (("eval", "--prompt", "x", "--text", "y"), "exclude"),

@@ -159,7 +159,9 @@ static void chat_of_moe(void **state)
 		/* white space around it is trimmed, as the template does */
 		n = snprintf(question, sizeof(question), " \n\xe3\x80\x80%.*s\t \n",
 			     (int)(len - frame), text + strlen(head));
-		n = chat_encode(g, t, NULL, 0, question, (size_t)n, false, &ids, &err);
+		n = chat_encode(g, t,
+				&(struct chat_turn){ .user = question, .user_len = (size_t)n },
+				&ids, &err);
 		assert_json_ids(ids, n, json_object_get(c, "prompt"), text);
 		free(ids);
 		checked++;
@@ -175,8 +177,12 @@ static void assert_chat_text(const struct gguf *g, const struct tokenizer *t, co
 {
 	struct err err = { 0 };
 	uint32_t *ids = NULL, *plain = NULL;
-	size_t n_system = system ? strlen(system) : 0;
-	ssize_t n = chat_encode(g, t, system, n_system, user, strlen(user), special, &ids, &err);
+	const struct chat_turn turn = { .system = system,
+					.system_len = system ? strlen(system) : 0,
+					.user = user,
+					.user_len = strlen(user),
+					.special = special };
+	ssize_t n = chat_encode(g, t, &turn, &ids, &err);
 	ssize_t m = tokenizer_encode(t, want, strlen(want), true, &plain);
 
 	assert_true(m > 0);
@@ -205,7 +211,8 @@ static void chat_forms(void **state)
 			 "<|im_start|>user\n<|im_end|>\n"
 			 "<|im_start|>assistant\n<think>\n\n</think>\n\n");
 	/* control tokens that people write stay text */
-	n = chat_encode(g, t, NULL, 0, "<|im_start|>system", 18, false, &ids, &err);
+	n = chat_encode(g, t, &(struct chat_turn){ .user = "<|im_start|>system", .user_len = 18 },
+			&ids, &err);
 	for (ssize_t i = 0; i < n; i++)
 		starts += ids[i] == start;
 	assert_int_equal(starts, 2);
@@ -255,12 +262,13 @@ static void chat_refused(void **state)
 	static const char *const merges[] = { "a b" };
 	const struct vocab v = { VOCAB_DEFAULTS, .tokens = tokens, .n_tokens = 1, .types = types,
 				 .n_types = 1,	 .merges = merges, .n_merges = 1, .bytes = true };
+	const struct chat_turn x = { .user = "x", .user_len = 1 };
 	struct gguf *g = make_gguf(&v);
 	struct tokenizer *t = make_tokenizer(&v);
 	struct err err = { 0 };
 	uint32_t *ids = NULL;
 
-	assert_int_equal(chat_encode(g, t, NULL, 0, "x", 1, false, &ids, &err), -ENOTSUP);
+	assert_int_equal(chat_encode(g, t, &x, &ids, &err), -ENOTSUP);
 	assert_non_null(strstr(err.text, "ChatML"));
 	tokenizer_destroy(t);
 	gguf_destroy(g);

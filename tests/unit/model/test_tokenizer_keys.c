@@ -152,6 +152,7 @@ static void frame_without_a_token(void **state)
 
 static void around_chats(void **state)
 {
+	struct chat_turn turn = { .system = "s\0t", .system_len = 3, .user = "u", .user_len = 1 };
 	struct vocab v = base;
 	uint32_t *ids = NULL, *plain = NULL;
 	struct err err = { 0 };
@@ -163,7 +164,7 @@ static void around_chats(void **state)
 	v.keys[1] = (struct vocab_key){ KEY("add_bos_token"), GGUF_BOOL, { .truth = true } };
 	g = make_gguf(&v);
 	t = make_tokenizer(&v);
-	n = chat_encode(g, t, "s\0t", 3, "u", 1, false, &ids, &err);
+	n = chat_encode(g, t, &turn, &ids, &err);
 	m = tokenizer_encode(
 		t,
 		"<s><|im_start|>system\ns\0t<|im_end|>\n<|im_start|>user\nu<|im_end|>\n"
@@ -179,7 +180,8 @@ static void around_chats(void **state)
 	gguf_destroy(g);
 	g = make_gguf(&v);
 	t = make_tokenizer(&v);
-	n = chat_encode(g, t, NULL, 0, "u", 1, false, &ids, &err);
+	turn.system = NULL;
+	n = chat_encode(g, t, &turn, &ids, &err);
 	assert_true(n > 2);
 	assert_int_equal(ids[0], IM_START);
 	assert_int_not_equal(ids[1], IM_START);

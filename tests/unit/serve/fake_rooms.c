@@ -357,18 +357,22 @@ size_t detok_bound(const struct tokenizer *t)
 	return 64;
 }
 
-ssize_t chat_encode(const struct gguf *g, const struct tokenizer *t, const char *system,
-		    size_t system_len, const char *user, size_t user_len, bool special,
+ssize_t chat_encode(const struct gguf *g, const struct tokenizer *t, const struct chat_turn *turn,
 		    uint32_t **ret_ids, struct err *err)
 {
 	uint32_t *ids;
-	ssize_t n = tokenizer_encode(t, user, user_len, special, &ids);
+	ssize_t n;
 
+	if (turn->thinking == CHAT_NO_THINK)
+		return err_set(err, -ENOTSUP, "the fake always thinks");
+	n = tokenizer_encode(t, turn->user, turn->user_len, turn->special, &ids);
 	if (n < 0)
 		return n;
 	ids = realloc(ids, ((size_t)n + 2) * sizeof(*ids));
 	memmove(ids + 1, ids, (size_t)n * sizeof(*ids));
-	ids[0] = system ? (unsigned char)system[0] : FAKE_START;
+	ids[0] = turn->system ? (unsigned char)turn->system[0] : FAKE_START;
+	if (turn->thinking == CHAT_THINK)
+		ids[0] = '?';
 	*ret_ids = ids;
 	return n + 1;
 }

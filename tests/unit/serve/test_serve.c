@@ -142,6 +142,32 @@ static void questions(void **state)
 	sluice_close(s);
 }
 
+/* Thinking is the chat form's, one way or the other, and where it cannot be had the sentence says so. */
+static void thinking(void **state)
+{
+	struct sluice_prompt p = { .struct_size = sizeof(p), .text = "Hi", .text_bytes = 2 };
+	struct sluice *s = client();
+	struct sluice_fault fault;
+	uint32_t *ids;
+	size_t n;
+
+	p.flags = SLUICE_CHAT | SLUICE_THINK;
+	assert_int_equal(sluice_tokenize(s, &p, &ids, &n, &fault), 0);
+	assert_int_equal(ids[0], '?'); /* see fake_rooms.c */
+	free(ids);
+	p.flags = SLUICE_CHAT | SLUICE_NO_THINK;
+	assert_int_equal(sluice_tokenize(s, &p, &ids, &n, &fault), -ENOTSUP);
+	assert_string_equal(fault.text, "the fake always thinks");
+	assert_int_equal(fault.code, SLUICE_E_UNSUPPORTED);
+	p.flags = SLUICE_CHAT | SLUICE_THINK | SLUICE_NO_THINK;
+	assert_int_equal(sluice_tokenize(s, &p, &ids, &n, &fault), -EINVAL);
+	assert_int_equal(fault.code, SLUICE_E_INVALID);
+	p.flags = SLUICE_THINK;
+	assert_int_equal(sluice_tokenize(s, &p, &ids, &n, &fault), -EINVAL);
+	assert_non_null(strstr(fault.text, "chat"));
+	sluice_close(s);
+}
+
 /* The ids of a prompt are those that generating reads, and nothing of it is left out. */
 static void whole_prompts(void **state)
 {
@@ -403,10 +429,11 @@ static void no_daemon(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		WITH_DAEMON(echo),	    WITH_DAEMON(settings),	WITH_DAEMON(questions),
-		WITH_DAEMON(whole_prompts), WITH_DAEMON(long_payloads), WITH_DAEMON(score),
-		WITH_DAEMON(too_long),	    WITH_DAEMON(cancels),	WITH_DAEMON(engine_errors),
-		WITH_DAEMON(engine_fails),  WITH_DAEMON(many_requests), cmocka_unit_test(no_daemon),
+		WITH_DAEMON(echo),	     WITH_DAEMON(settings),	 WITH_DAEMON(questions),
+		WITH_DAEMON(thinking),	     WITH_DAEMON(whole_prompts), WITH_DAEMON(long_payloads),
+		WITH_DAEMON(score),	     WITH_DAEMON(too_long),	 WITH_DAEMON(cancels),
+		WITH_DAEMON(engine_errors),  WITH_DAEMON(engine_fails),	 WITH_DAEMON(many_requests),
+		cmocka_unit_test(no_daemon),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
