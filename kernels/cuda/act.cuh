@@ -43,8 +43,9 @@ static __device__ __forceinline__ int act_round(float x, float d)
  */
 static __device__ __forceinline__ void act_store4(struct act_row r, size_t i, float4 v, bool on)
 {
-	float big = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
-	const float d = warp_max_width(big, 8) / 127.0f;
+	const float big =
+		fmaxf(fmaxf(magnitude(v.x), magnitude(v.y)), fmaxf(magnitude(v.z), magnitude(v.w)));
+	const float d = scale_of(warp_max_width(big, 8));
 	const int a = act_round(v.x, d), b = act_round(v.y, d);
 	const int c = act_round(v.z, d), e = act_round(v.w, d);
 	const int sum = warp_sum_int_width(a + b + c + e, 4);

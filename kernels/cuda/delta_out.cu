@@ -54,7 +54,7 @@ static __global__ void __launch_bounds__(OUT_THREADS) out_kernel(struct out_args
 	sum = fmaf(v.y, v.y, sum);
 	sum = fmaf(v.z, v.z, sum);
 	sum = fmaf(v.w, v.w, sum);
-	scale = 1.0f / sqrtf(warp_sum_width(sum, dim / 4) / (float)dim + a.eps);
+	scale = scale_or_nan(1.0f / sqrtf(warp_sum_width(sum, dim / 4) / (float)dim + a.eps));
 	v = make_float4(v.x * scale * w.x * silu(z.x), v.y * scale * w.y * silu(z.y),
 			v.z * scale * w.z * silu(z.z), v.w * scale * w.w * silu(z.w));
 	if (a.out && on && wide) {

@@ -12,6 +12,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/delta.cuh"
+#include "kernels/cuda/gate.cuh"
 #include "kernels/cuda/warp.cuh"
 
 #define PREPARE_THREADS 256
@@ -42,7 +43,7 @@ template <int dim> static __device__ __forceinline__ void prepare_norm(const str
 		v[i] = x[i * WARP_SIZE];
 		sum = fmaf(v[i], v[i], sum);
 	}
-	scale = (head < a.k_heads ? a.q_scale : 1.0f) / sqrtf(warp_sum(sum) + L2_EPS);
+	scale = scale_or_nan((head < a.k_heads ? a.q_scale : 1.0f) / sqrtf(warp_sum(sum) + L2_EPS));
 #pragma unroll
 	for (int i = 0; i < dim / WARP_SIZE; i++)
 		x[i * WARP_SIZE] = v[i] * scale;
@@ -57,8 +58,10 @@ static __device__ __forceinline__ void prepare_gate(const struct prepare_args &a
 	if (i >= a.tokens * a.v_heads)
 		return;
 	x = a.alpha[i] + a.dt[head];
+	/* exp would squash an infinity into a factor that looks right */
+	x = fabsf(x) <= FLT_MAX && fabsf(a.a[head]) <= FLT_MAX ? x : NAN;
 	a.decay[i] = a.a[head] * (x > 20.0f ? x : log1pf(expf(x)));
-	a.beta[i] = 1.0f / (1.0f + expf(-a.beta[i]));
+	a.beta[i] = gate_sigmoid(a.beta[i]);
 }
 
 template <int dim>

@@ -7,10 +7,13 @@
 #ifndef SLUICE_KERNELS_CUDA_GATE_CUH
 #define SLUICE_KERNELS_CUDA_GATE_CUH
 
-/* 1 / (1 + exp(-x)); 0 where exp overflows, NaN for NaN */
+#include <float.h>
+#include <math.h>
+
+/* 1 / (1 + exp(-x)); 0 where exp overflows, NaN for what is not finite: it must not look right */
 static __device__ __forceinline__ float gate_sigmoid(float x)
 {
-	return 1.0f / (1.0f + expf(-x));
+	return fabsf(x) <= FLT_MAX ? 1.0f / (1.0f + expf(-x)) : NAN;
 }
 
 #endif

@@ -11,6 +11,7 @@
 #include "kernels/cuda/ops.h"
 
 #include <errno.h>
+#include <float.h>
 
 /* One KV head of one page: the addresses of its four arrays. */
 struct kv_head {
@@ -35,10 +36,12 @@ static __device__ __forceinline__ struct kv_head kv_head_at(const struct cuda_kv
 	return h;
 }
 
-/* Rounded to nearest even, held to the largest half; NaN stays NaN. */
+/* Rounded to nearest even, held to the largest half; NaN where x is not finite. */
 static __device__ __forceinline__ __half half_saturated(float x)
 {
-	return __float2half_rn(x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x);
+	const float held = x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x;
+
+	return __float2half_rn(fabsf(x) <= FLT_MAX ? held : NAN);
 }
 
 /* -EINVAL for a cache that no operation takes, else 0. */

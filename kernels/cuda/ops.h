@@ -43,7 +43,8 @@ typedef struct CUstream_st *cuda_stream; /* is cudaStream_t */
  * The int8 form of a vector of n floats (a multiple of 32), used by every integer product:
  *   int8 q[n] | float d[n / 32] | int16 s[n / 16] | padding to cuda_act_bytes(n)
  * d = max|x| / 127 of 32 values, q = x / d rounded to the nearest even, s = the sum of 16 q (what
- * formats with a minimum need). 0 <= |x - d q| <= d / 2 (1 + 2^-20). A row of zeros has d = 0.
+ * formats with a minimum need). 0 <= |x - d q| <= d / 2 (1 + 2^-20). A row of zeros has d = 0. With
+ * an infinity or a NaN among the 32, d is NaN and every q 0: all products of the block are NaN.
  * n = 4096 gives 5120 bytes.
  */
 static inline CUDA_BOTH size_t cuda_act_bytes(size_t n)
@@ -59,8 +60,8 @@ enum cuda_float { CUDA_F32, CUDA_F16, CUDA_BF16 };
 
 /*
  * out[i] = x[i] from one kind to another, F32 on one side or both (other pairs: -EINVAL). Rounded to
- * nearest even, denormals kept; F16 saturates at 65504, infinities too; BF16 keeps infinities and
- * what rounds to them. NaN stays NaN, of which bits is not said. Each array aligned to its values;
+ * nearest even, denormals kept; F16 saturates at 65504, but infinities become NaN; BF16 keeps
+ * infinities and what rounds to them. NaN stays NaN, of which bits is not said. Each array aligned;
  * 16 or more lets loads go wide. x and out do not overlap.
  */
 int cuda_convert(cuda_stream stream, enum cuda_float from, const void *x, enum cuda_float to,
@@ -123,7 +124,8 @@ enum cuda_gating { CUDA_GATE_SOFTMAX, CUDA_GATE_SIGMOID, CUDA_GATE_SOFTMAX_TOPK 
  * first, equal values by the lower index; weights are the probabilities of the chosen (without
  * select_bias), divided by max(their sum, 6.103515625e-5) where @norm, times @scale.
  * groups > 1: only experts of the groups_used groups with the largest sum of their two best
- * (probability + select_bias) can be chosen. NaN logits count as -inf.
+ * (probability + select_bias) can be chosen. Where a logit of a token is not finite all of the token's
+ * weights are NaN; its ids are distinct and < experts even so.
  */
 struct cuda_router {
 	enum cuda_gating gating;

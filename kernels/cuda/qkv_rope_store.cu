@@ -40,7 +40,7 @@ static __device__ __forceinline__ void head_norm(float *v, const float *w, float
 #pragma unroll
 	for (int i = 0; i < dim / 32; i++)
 		sum = fmaf(v[i], v[i], sum);
-	scale = 1.0f / sqrtf(warp_sum(sum) / (float)dim + eps);
+	scale = scale_or_nan(1.0f / sqrtf(warp_sum(sum) / (float)dim + eps));
 #pragma unroll
 	for (int i = 0; i < dim / 32; i++)
 		v[i] = v[i] * scale * w[lane + 32 * i];
@@ -78,7 +78,7 @@ static __device__ __forceinline__ void store_row(enum cuda_kv type, const float 
 		if (type == CUDA_KV_F16) {
 			((__half *)at)[lane + 32 * i] = half_saturated(v[i]);
 		} else {
-			const __half h = half_saturated(warp_max(fabsf(v[i])) / 127.0f);
+			const __half h = half_saturated(scale_of(warp_max(magnitude(v[i]))));
 			const float scale = __half2float(h);
 			const float q = scale > 0.0f ? rintf(v[i] / scale) : 0.0f;
 

@@ -87,7 +87,7 @@ static __global__ void __launch_bounds__(NORM_THREADS) rmsnorm_kernel(struct nor
 		sum = fmaf(v[s].z, v[s].z, sum);
 		sum = fmaf(v[s].w, v[s].w, sum);
 	}
-	scale = 1.0f / sqrtf(block_sum(sum, shared) / (float)a.n + a.eps);
+	scale = scale_or_nan(1.0f / sqrtf(block_sum(sum, shared) / (float)a.n + a.eps));
 #pragma unroll
 	for (int s = 0; s < NORM_STEPS; s++) {
 		const size_t i = ((size_t)s * blockDim.x + threadIdx.x) * 4;

@@ -80,7 +80,7 @@ static __global__ void __launch_bounds__(ROUTER_WARPS *WARP_SIZE)
 			if (r.bias && e0 + e < r.experts)
 				v += r.bias[e0 + e];
 			if (lane == 0 && e0 + e < r.experts && t0 + t < r.tokens)
-				r.logits[(t0 + t) * r.experts + e0 + e] = isnan(v) ? -INFINITY : v;
+				r.logits[(t0 + t) * r.experts + e0 + e] = v;
 		}
 }
 
@@ -166,7 +166,8 @@ static __device__ uint32_t outside_groups(const struct cuda_router *r, const flo
 	return taken;
 }
 
-static __device__ void write_weights(const struct cuda_router *r, size_t t, float mine)
+/* @broken: a logit of the token is not finite, so its choice means nothing. */
+static __device__ void write_weights(const struct cuda_router *r, size_t t, float mine, bool broken)
 {
 	const int lane = threadIdx.x % WARP_SIZE;
 	const bool on = (unsigned)lane < r->k;
@@ -181,7 +182,7 @@ static __device__ void write_weights(const struct cuda_router *r, size_t t, floa
 	if (r->norm)
 		w /= fmaxf(warp_sum(w), LEAST_SUM);
 	if (on)
-		r->weights[t * r->k + lane] = w * r->scale;
+		r->weights[t * r->k + lane] = broken ? NAN : w * r->scale;
 }
 
 static __global__ void __launch_bounds__(WARP_SIZE) choose_kernel(const struct cuda_router r)
@@ -191,12 +192,16 @@ static __global__ void __launch_bounds__(WARP_SIZE) choose_kernel(const struct c
 	const int lane = threadIdx.x;
 	float p[ROUTER_LANE], key[ROUTER_LANE], mine = 0.0f;
 	uint32_t taken = 0;
+	bool broken = false;
 
 	for (int j = 0; j < ROUTER_LANE; j++) {
 		const size_t e = lane + (size_t)WARP_SIZE * j;
 
 		p[j] = e < r.experts ? r.logits[t * r.experts + e] : -INFINITY;
+		broken |= e < r.experts && !(fabsf(p[j]) <= FLT_MAX);
+		p[j] = isnan(p[j]) ? -INFINITY : p[j];
 	}
+	broken = __any_sync(WARP_ALL, broken);
 	probabilities(&r, p);
 	for (int j = 0; j < ROUTER_LANE; j++) {
 		const size_t e = lane + (size_t)WARP_SIZE * j;
@@ -228,7 +233,7 @@ static __global__ void __launch_bounds__(WARP_SIZE) choose_kernel(const struct c
 		if (lane == 0)
 			r.ids[t * r.k + n] = index;
 	}
-	write_weights(&r, t, mine);
+	write_weights(&r, t, mine, broken);
 }
 
 extern "C" int cuda_router(cuda_stream stream, const struct cuda_router *r)

@@ -12,6 +12,8 @@
 #ifndef SLUICE_KERNELS_CUDA_WARP_CUH
 #define SLUICE_KERNELS_CUDA_WARP_CUH
 
+#include <float.h>
+#include <math.h>
 #include <stdint.h>
 
 #define WARP_ALL  0xffffffffu
@@ -103,14 +105,33 @@ static __device__ __forceinline__ void warp_argmax(float *value, uint32_t *index
 	}
 }
 
+/* |x|; infinity where x is not a number, so that a maximum (fmaxf) does not lose it. */
+static __device__ __forceinline__ float magnitude(float x)
+{
+	return fabsf(x) <= FLT_MAX ? fabsf(x) : INFINITY;
+}
+
+/* A norm's factor; NaN instead of the 0 that an infinity or an overflow would make of it. */
+static __device__ __forceinline__ float scale_or_nan(float scale)
+{
+	return scale == 0.0f ? NAN : scale;
+}
+
+/* max|x| of a block -> its scale; NaN where a value is not finite: int8 cannot carry that. */
+static __device__ __forceinline__ float scale_of(float most)
+{
+	return most <= FLT_MAX ? most / 127.0f : NAN;
+}
+
 /*
  * One value of a block of 32 floats, one a lane -> its int8 form (ops.h, "activations"): returns q,
  * and *d (the scale, in every lane). The quotient itself is rounded, not a product with 1 / d, so
- * that |x - d q| <= d / 2 (1 + 2^-20) wherever d is a normal number; below, q is held to 127.
+ * that |x - d q| <= d / 2 (1 + 2^-20) wherever d is a normal number; below, q is held to 127. With a
+ * value that is not finite d is NaN and every q 0.
  */
 static __device__ __forceinline__ int warp_quantize(float x, float *d)
 {
-	const float scale = warp_max(fabsf(x)) / 127.0f;
+	const float scale = scale_of(warp_max(magnitude(x)));
 	float q;
 
 	*d = scale;

@@ -8,6 +8,14 @@
 
 #include <errno.h>
 
+static bool any_broken(const float *x)
+{
+	for (size_t i = 0; i < 32; i++)
+		if (!isfinite(x[i]))
+			return true;
+	return false;
+}
+
 static void check_row(const float *x, const uint8_t *at, size_t n)
 {
 	for (size_t b = 0; b < n / 32; b++) {
@@ -17,7 +25,10 @@ static void check_row(const float *x, const uint8_t *at, size_t n)
 			big = fmaxf(big, fabsf(x[i]));
 		scale = big / 127.0f;
 		memcpy(&d, at + n + 4 * b, 4);
-		check_bits("scale", &d, &scale, 1);
+		if (any_broken(x + 32 * b))
+			check_equal("NaN scale", b, isnan(d), true);
+		else
+			check_bits("scale", &d, &scale, 1);
 		for (size_t h = 0; h < 2; h++) {
 			int16_t s;
 			int sum = 0;
@@ -52,6 +63,22 @@ static void check_case(size_t n, size_t rows, size_t ldx, size_t shift)
 		check_row(x.data() + shift + r * ldx, got.data() + r * cuda_act_bytes(n), n);
 }
 
+/* A block with something that is not finite, in each lane of it: NaN scale, no integers. */
+static void check_not_finite(void)
+{
+	static const float kinds[] = { NAN, -NAN, INFINITY, -INFINITY };
+	device_array<uint8_t> act(cuda_act_bytes(160));
+
+	for (size_t i = 0; i < 128; i++) {
+		std::vector<float> x = random_floats(160, 3.0f);
+
+		x[64 + i % 32] = kinds[i / 32];
+		device_array<float> dx(x);
+		check_equal("quantize", i, cuda_act_quantize(NULL, dx.p, 160, 160, 1, act.p), 0);
+		check_row(x.data(), act.get().data(), 160);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	device_array<float> x(64);
@@ -61,6 +88,7 @@ int main(int argc, char **argv)
 	check_case(96, 5, 101, 1);
 	check_case(160, 3, 160, 3);
 	check_case(1056, 2, 1060, 0);
+	check_not_finite();
 	if (option_all(argc, argv)) {
 		check_case(4096, 64, 4096, 0);
 		check_case(17408, 9, 17408, 0);

@@ -34,7 +34,7 @@ static uint16_t half_of_bits(uint32_t b)
 	const uint32_t a = b & 0x7fffffff, m = (a & 0x7fffff) | 0x800000, e = a >> 23;
 	uint32_t cut, whole, rest;
 
-	if (a > 0x7f800000)
+	if (a >= 0x7f800000) /* infinities too: saturated they would look right */
 		return 0x7fff;
 	if (a >= 0x477fe000) /* 65504 */
 		return sign | 0x7bff;
@@ -96,7 +96,7 @@ static void check(enum cuda_float from, enum cuda_float to, const std::vector<Fr
 	for (size_t i = out + count; i < got.size(); i++)
 		check_equal("behind", i, got[i], mark);
 	for (size_t i = 0; i < count; i++) {
-		if (nan_of(from, x[i]))
+		if (nan_of(from, x[i]) || nan_of(to, want_of(from, to, x[i])))
 			check_equal("NaN", x[i], nan_of(to, got[out + i]), true);
 		else
 			check_equal("bits of", x[i], got[out + i], want_of(from, to, x[i]));

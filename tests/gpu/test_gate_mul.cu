@@ -34,6 +34,18 @@ static void check_case(size_t tokens, size_t heads, size_t dim, bool beside)
 	check_bits("token alone", one.get().data(), got.data() + (tokens - 1) * row, row);
 }
 
+/* A gate that is not finite must not pass for 0 or 1. */
+static void check_not_finite(void)
+{
+	device_array<float> x(std::vector<float>(4, 2.0f));
+	device_array<float> gate(std::vector<float>{ NAN, INFINITY, -INFINITY, 1e38f });
+
+	check_equal("gate_mul", 0, cuda_gate_mul(NULL, x.p, gate.p, 4, 4, 1, 1, 4), 0);
+	for (size_t i = 0; i < 4; i++)
+		check_equal("NaN", i, isnan(x.get()[i]), i < 3);
+	check_near("gated", 3, x.get()[3], 2.0, 0);
+}
+
 int main(int argc, char **argv)
 {
 	device_array<float> x(64);
@@ -42,6 +54,7 @@ int main(int argc, char **argv)
 	check_case(3, 5, 64, true);
 	check_case(7, 2, 128, false);
 	check_case(2, 3, 33, true);
+	check_not_finite();
 	if (option_all(argc, argv))
 		check_case(129, 32, 256, true);
 	check_equal("none", 0, cuda_gate_mul(NULL, NULL, NULL, 0, 0, 0, 4, 64), 0);

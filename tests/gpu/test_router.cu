@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Description: the router's logits, choice and weights against double, for every gating, with biases,
- * groups and without renormalisation; ties go to the lower index, NaN is never chosen before a number.
+ * groups and without renormalisation; ties go to the lower index, NaN is never chosen before a number,
+ * and a logit that is not finite makes the token's weights NaN.
  *
  * Bounds: logits (d / 32 + 7) * 2^-24 * sum |w x|; the choice is judged on the logits that the kernel
  * wrote, and weights get (experts / 32 + 24) * 2^-23 relative for expf, the sum and two divisions.
@@ -152,17 +153,22 @@ static void check_case(struct shape s, enum cuda_gating gating, bool biases, boo
 	check_bits("alone", ids.get().data(), id.data() + (s.tokens - 1) * s.k, s.k);
 }
 
-/* Equal logits, then NaN in all but two experts. */
+/* Equal logits; then NaN in all but two experts, an infinity of either sign in one. */
 static void check_ties_and_nan(void)
 {
+	static const uint32_t want[4][4] = {
+		{ 0, 1, 2, 3 }, { 7, 35, 0, 1 }, { 0, 1, 2, 3 }, { 0, 1, 2, 3 }
+	};
 	std::vector<float> w(40 * 8, 0.0f), x(8, 1.0f);
 	device_array<float> dx(x), weights(4), logits(40);
 	device_array<uint32_t> ids(4);
 	struct cuda_router r = {};
 
-	for (int round = 0; round < 2; round++) {
-		for (size_t e = 0; e < 40 && round; e++)
-			w[e * 8] = e == 35 ? 1.0f : e == 7 ? 2.0f : NAN;
+	for (int round = 0; round < 4; round++) {
+		for (size_t e = 0; e < 40; e++)
+			w[e * 8] = round != 1 ? 0.0f : e == 35 ? 1.0f : e == 7 ? 2.0f : NAN;
+		if (round > 1)
+			w[39 * 8] = round == 2 ? INFINITY : -INFINITY;
 		device_array<float> dw(w);
 		r.x = dx.p;
 		r.w = dw.p;
@@ -178,15 +184,12 @@ static void check_ties_and_nan(void)
 		check_equal("router", 0, cuda_router(NULL, &r), 0);
 		const std::vector<uint32_t> id = ids.get();
 		const std::vector<float> got = weights.get();
-		static const uint32_t want[2][4] = { { 0, 1, 2, 3 }, { 7, 35, 0, 1 } };
 		check_bits("tie", id.data(), want[round], 4);
-		for (size_t n = 0; n < 4; n++)
-			check_near("weight", n, got[n],
-				   round ? (n == 0   ? 1 / (1 + exp(-1))
-					    : n == 1 ? 1 / (1 + exp(1))
-						     : 0)
-					 : 0.25,
-				   1e-6);
+		for (size_t n = 0; n < 4; n++) {
+			check_equal("NaN", n, isnan(got[n]), round != 0);
+			if (!round)
+				check_near("weight", n, got[n], 0.25, 1e-6);
+		}
 	}
 }
 
