@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
 """Description: `sluice metrics` is well-formed Prometheus text and agrees with `sluice status`."""
-import json
 import pathlib
 import re
 
