@@ -105,8 +105,9 @@ static int run(struct table *tab, unsigned p, unsigned b, bool fill)
 
 static void print_table(const struct table *tab, const char *title, bool decode)
 {
-	uint32_t all = tab->t->n_layers * tab->t->n_expert;
+	uint32_t least, all;
 
+	sim_slots(tab->t, &least, &all);
 	printf("%-12s", title);
 	for (unsigned b = 0; b < tab->n_budgets; b++)
 		printf(" %7u (%4.1f %%)", tab->results[0][b].slots,

@@ -58,8 +58,11 @@ static int create_experts(struct engine *e, uint64_t budget, struct err *err)
 	rc = -ENOMEM;
 	if (!class_of_layer || !class_slots)
 		goto out_free;
-	for (uint32_t i = 0; i < m->n_layers; i++)
-		class_of_layer[i] = residency_class_of(e->residency, i);
+	for (uint32_t i = 0; i < m->n_layers; i++) {
+		uint32_t c = residency_class_of(e->residency, i);
+
+		class_of_layer[i] = c == RESIDENCY_NO_CLASS ? POLICY_NO_CLASS : c;
+	}
 	for (uint32_t i = 0; i < g.n_classes; i++)
 		class_slots[i] = residency_class_slots(e->residency, i);
 	g.class_of_layer = class_of_layer;

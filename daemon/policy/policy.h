@@ -18,11 +18,13 @@
 #include "base/err.h"
 
 #define POLICY_NONE UINT32_MAX
+#define POLICY_NO_CLASS UINT32_MAX /* of a layer without experts: its ids are never used */
 
 struct policy_geometry {
 	uint32_t n_layers, n_expert, n_expert_used;
 	uint32_t n_classes;
-	const uint32_t *class_of_layer; /* n_layers entries, copied by create() */
+	/* n_layers entries, POLICY_NO_CLASS for layers without experts; copied by create() */
+	const uint32_t *class_of_layer;
 	const uint32_t *class_slots;	/* n_classes entries: slots of each size class, copied */
 };
 

@@ -47,6 +47,12 @@ static bool goes_above(const struct ranking *r, const struct heap *h, uint32_t a
 	return h->least_on_top ? worth_less(r, a, b) : worth_less(r, b, a);
 }
 
+/* A layer without experts has ids, but they are in no heap. */
+static bool is_expert(const struct ranking *r, uint32_t id)
+{
+	return r->class_of_layer[id / r->n_expert] != POLICY_NO_CLASS;
+}
+
 static struct heap *heap_of(const struct ranking *r, uint32_t id)
 {
 	uint32_t cls = r->class_of_layer[id / r->n_expert];
@@ -127,7 +133,7 @@ static int check_geometry(const struct policy_geometry *g, struct err *err)
 		return err_set(err, -EINVAL, "policy: %u layers of %u experts in %u size classes",
 			       g->n_layers, g->n_expert, g->n_classes);
 	for (uint32_t l = 0; l < g->n_layers; l++)
-		if (g->class_of_layer[l] >= g->n_classes)
+		if (g->class_of_layer[l] >= g->n_classes && g->class_of_layer[l] != POLICY_NO_CLASS)
 			return err_set(err, -EINVAL, "policy: layer %u is of class %u of %u", l,
 				       g->class_of_layer[l], g->n_classes);
 	return 0;
@@ -185,7 +191,8 @@ int ranking_create(const struct policy_geometry *g, enum ranking_ties ties, stru
 		uint32_t layer = id / g->n_expert, expert = id % g->n_expert;
 
 		r->tie[id] = ties == TIES_SPREAD ? expert * g->n_layers + layer : id;
-		heap_add(r, heap_of(r, id), id);
+		if (is_expert(r, id))
+			heap_add(r, heap_of(r, id), id);
 	}
 	*ret = r;
 	return 0;
@@ -222,6 +229,8 @@ void ranking_set(struct ranking *r, uint32_t id, double worth)
 	if (r->worth[id] == worth)
 		return;
 	r->worth[id] = worth;
+	if (!is_expert(r, id))
+		return;
 	sift(r, heap_of(r, id), r->pos[id]);
 }
 
@@ -237,7 +246,7 @@ void ranking_scale(struct ranking *r, double factor)
 
 void ranking_place(struct ranking *r, uint32_t id, bool resident)
 {
-	assert(id < r->n);
+	assert(id < r->n && is_expert(r, id));
 	if (r->resident[id] == resident)
 		return;
 	heap_remove(r, heap_of(r, id), id);

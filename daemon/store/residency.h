@@ -78,6 +78,8 @@ int residency_create(const struct model *m, struct arena *arena, uint64_t budget
 void residency_destroy(struct residency *r); /* after reads have ended; NULL is fine */
 
 uint32_t residency_n_classes(const struct residency *r);
+/* RESIDENCY_NO_CLASS for a layer without experts. */
+#define RESIDENCY_NO_CLASS UINT32_MAX
 uint32_t residency_class_of(const struct residency *r, uint32_t layer);
 uint32_t residency_class_slots(const struct residency *r, uint32_t cls);
 uint32_t residency_free_slots(const struct residency *r, uint32_t cls);

@@ -74,6 +74,7 @@ uint32_t cut_classes(const struct model *m, uint32_t align, const struct node_sp
 		struct slot_class c;
 		uint32_t k = 0;
 
+		class_of_layer[i] = RESIDENCY_NO_CLASS;
 		if (!m->layers[i].experts.n_parts)
 			continue;
 		describe_class(&m->layers[i].experts, align, split, &c);

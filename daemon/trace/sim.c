@@ -13,7 +13,7 @@ struct sim {
 	const struct route_trace *t;
 	const struct policy_ops *ops;
 	struct policy *policy;
-	uint32_t n_classes;
+	uint32_t n_classes, n_expert_layers;
 	uint32_t *class_of_layer;
 	uint64_t *class_bytes; /* expert bytes of the class */
 	uint32_t *class_slots, *free_slots;
@@ -42,25 +42,53 @@ static void sim_fini(struct sim *s)
 	free(s->index);
 }
 
-/* Layers whose experts have the same size share slots, as in store/residency. */
-static void find_classes(struct sim *s)
+/*
+ * Which layers have experts: all, where the trace tells no bytes; else those of which it tells
+ * bytes or has a row. An array of the caller's, or NULL.
+ */
+static bool *find_expert_layers(const struct route_trace *t)
 {
+	bool *has = calloc(t->n_layers, sizeof(*has)), told = false;
+
+	for (uint32_t l = 0; has && l < t->n_layers; l++)
+		told |= has[l] = t->layers[l].expert_bytes != 0;
+	for (size_t i = 0; has && i < t->n_rows; i++)
+		has[t->rows[i].layer] = true;
+	for (uint32_t l = 0; has && l < t->n_layers; l++)
+		has[l] |= !told;
+	return has;
+}
+
+/* Layers whose experts have the same size share slots, as in store/residency. */
+static int find_classes(struct sim *s)
+{
+	bool *has = find_expert_layers(s->t);
+
+	if (!has)
+		return -ENOMEM;
 	for (uint32_t l = 0; l < s->t->n_layers; l++) {
 		uint64_t bytes = s->t->layers[l].expert_bytes;
 		uint32_t c = 0;
 
+		if (!has[l]) {
+			s->class_of_layer[l] = POLICY_NO_CLASS;
+			continue;
+		}
+		s->n_expert_layers++;
 		while (c < s->n_classes && s->class_bytes[c] != bytes)
 			c++;
 		if (c == s->n_classes)
 			s->class_bytes[s->n_classes++] = bytes;
 		s->class_of_layer[l] = c;
 	}
+	free(has);
+	return 0;
 }
 
 /* In proportion to the experts of each class, remainders to the first ones. */
 static int share_slots(struct sim *s, uint32_t slots, struct err *err)
 {
-	uint64_t left_layers = s->t->n_layers, left = slots;
+	uint64_t left_layers = s->n_expert_layers, left = slots;
 
 	for (uint32_t c = 0; c < s->n_classes; c++) {
 		uint64_t layers = 0, n;
@@ -107,8 +135,9 @@ static int sim_init(struct sim *s, const struct route_trace *t, const struct sim
 	if (!s->class_of_layer || !s->class_bytes || !s->class_slots || !s->free_slots ||
 	    !s->present || !s->pinned || !s->ids || !s->counts || !s->index)
 		return -ENOMEM;
-	find_classes(s);
-	rc = share_slots(s, o->slots, err);
+	rc = find_classes(s);
+	if (!rc)
+		rc = share_slots(s, o->slots, err);
 	if (rc)
 		return rc;
 	g.n_classes = s->n_classes;
@@ -222,17 +251,22 @@ static size_t gather(struct sim *s, size_t at, bool *ret_decode)
 
 void sim_slots(const struct route_trace *t, uint32_t *ret_least, uint32_t *ret_all)
 {
-	uint32_t classes = 0;
+	uint32_t classes = 0, layers = 0;
+	bool *has = find_expert_layers(t);
 
 	for (uint32_t l = 0; l < t->n_layers; l++) {
 		uint32_t k = 0;
 
+		if (has && !has[l])
+			continue;
+		layers++;
 		while (k < l && t->layers[k].expert_bytes != t->layers[l].expert_bytes)
 			k++;
 		classes += k == l;
 	}
 	*ret_least = classes * t->n_expert_used;
-	*ret_all = t->n_layers * t->n_expert;
+	*ret_all = layers * t->n_expert;
+	free(has);
 }
 
 int sim_run(const struct route_trace *t, const struct sim_options *o, struct sim_result *ret,

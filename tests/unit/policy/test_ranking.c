@@ -160,13 +160,36 @@ static void test_refused(void **state)
 	assert_string_equal(err.text, "policy: layer 3 is of class 3 of 3");
 }
 
+/* The ids of a layer without experts are neither victims nor filled, whatever they are worth. */
+static void test_no_class(void **state)
+{
+	static const uint32_t dense_lead[LAYERS] = { POLICY_NO_CLASS, 1, 0, 1, 1, 2 };
+	struct shadow s = { .ties = TIES_BY_LAYER };
+	struct policy_geometry g = geometry;
+	struct ranking *r;
+
+	g.class_of_layer = dense_lead;
+	assert_int_equal(ranking_create(&g, TIES_BY_LAYER, &r, NULL), 0);
+	for (uint32_t id = 0; id < EXPERTS; id++)
+		ranking_set(r, id, 100 + id);
+	for (uint32_t c = 0, id; c < 3; c++) {
+		while ((id = ranking_best_absent(r, c)) != POLICY_NONE) {
+			assert_true(id >= EXPERTS);
+			ranking_place(r, id, true);
+			s.resident[id] = true;
+		}
+	}
+	for (uint32_t id = EXPERTS; id < N; id++)
+		assert_true(s.resident[id]);
+	ranking_destroy(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_by_layer),
-		cmocka_unit_test(test_spread),
-		cmocka_unit_test(test_underflow),
-		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_by_layer),  cmocka_unit_test(test_spread),
+		cmocka_unit_test(test_underflow), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_no_class),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
