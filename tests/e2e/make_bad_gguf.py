@@ -17,6 +17,7 @@ import gguf_file as gf
 import gguf_repack
 from daemon import DEMO, fixture
 from gguf_file import ARRAY, BOOL, F32, F64, I32, STRING, U8, U32, U64
+from make_bad_families import BASES as FAMILY_BASES, CASES as FAMILY_CASES
 from make_bad_parts import PARTS
 
 CASES = []  # (name, words, base file, function that spoils a Draft of it)
@@ -489,9 +490,9 @@ BASES = {"qwen3moe": lambda: gf.read(fixture("qwen3moe/qwen3moe-q2_k.gguf")), HY
 def make_all(out):
     """Writes every case under @out; returns [(name, path to open, words of the refusal)]."""
     out = pathlib.Path(out)
-    drafts = {name: Draft(base()) for name, base in BASES.items()}
+    drafts = {name: Draft(base()) for name, base in {**BASES, **FAMILY_BASES}.items()}
     made = []
-    for name, words, base, f in CASES:
+    for name, words, base, f in CASES + FAMILY_CASES:
         d = copy.deepcopy(drafts[base])
         f(d)
         path = out / f"{name}.gguf"

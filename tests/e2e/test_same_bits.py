@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from daemon import BUILD, DEMO, Daemon, cpu_levels, reference
+from daemon import BUILD, DEMO, Daemon, cpu_levels, fixture, reference
 
 def tokens():
     return reference("moe/moe-q4_k_m", whole=False)[0]["tokens"]
@@ -45,6 +45,30 @@ def test_same_logits(one_run, args):
     defaults = [] if "--threads" in args else ["--threads", "2"]
     got = run("--cpu", level, *defaults, *args)
     assert (got == expected).all(), f"{(got != expected).sum()} of {got.size} logits differ"
+
+
+FAMILIES = ["glm4moe/glm4moe-q4_k_m"]  # each has blocks of its own
+
+
+@pytest.mark.parametrize("level", cpu_levels())
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families(name, level):
+    """The same for the properties of other families' blocks, in fewer ways; and alone or in company."""
+    path, ids = fixture(f"{name}.gguf"), reference(name, whole=False)[0]["tokens"]
+    defaults = ["--cpu", level, "--parallel", "4"]
+    with Daemon(path, *defaults, "--threads", "2", "--host-budget", "100%") as d:
+        expected = d.eval_ids(ids)[1]
+        prompts = [ids[i * 9:i * 9 + 12] for i in range(4)]
+        alone = [d.generate_ids(p, "--max-tokens", "24")["tokens"] for p in prompts]
+    for args in (["--threads", "1", "--io", "pread"], ["--threads", "3", "--host-budget", "60%", "--batch", "7"],
+                 ["--batch", "4", "--policy", "lru", "--host-budget", "60%"], ["--numa", "split:3", "--io", "uring"]):
+        with Daemon(path, *defaults, *args) as d:
+            got = d.eval_ids(ids)[1]
+            assert (got == expected).all(), f"{name} {args}: {(got != expected).sum()} logits differ"
+            with concurrent.futures.ThreadPoolExecutor(5) as pool:
+                score = pool.submit(lambda: d.eval_ids(ids)[1])
+                together = list(pool.map(lambda p: d.generate_ids(p, "--max-tokens", "24")["tokens"], prompts))
+            assert together == alone and (score.result() == expected).all(), f"{name} {args} in company"
 
 
 def test_least_budget(one_run):

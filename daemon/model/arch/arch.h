@@ -56,7 +56,8 @@ struct arch {
 	X(qwen35moe) \
 	X(qwen35)    \
 	X(qwen3moe)  \
-	X(qwen3next)
+	X(qwen3next) \
+	X(glm4moe)
 
 #define DECLARE(family) extern const struct arch arch_##family;
 ARCHS(DECLARE)

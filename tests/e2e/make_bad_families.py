@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""Malformed files of single families: what is wrong with them only their own tensors and keys can show.
+
+CASES: (name, words of the refusal, family, function that spoils a Draft), for make_bad_gguf.py; BASES: the file of each family.
+"""
+import gguf_file as gf
+from daemon import fixture
+from gguf_file import F32, U32
+
+CASES = []
+BASES = {"glm4moe": lambda: gf.read(fixture("glm4moe/glm4moe-q4_k_m.gguf"))}
+
+
+def spoil(family, name, words, f):
+    CASES.append((f"{family}-{name}", words, family, f))
+
+
+def value(family, name, words, key, t, v):
+    spoil(family, name, words, lambda d: d.set(key, t, v))
+
+
+def without_key(family, name, words, key):
+    spoil(family, name, words, lambda d: d.drop(key))
+
+
+def without(family, name, words, tensor):
+    def f(d):
+        d.tensors.remove(d.tensor(tensor))
+        d.place()
+    spoil(family, name, words, f)
+
+
+def with_tensor(family, name, words, tensor, ne):
+    spoil(family, name, words, lambda d: d.add(tensor, ne))
+
+
+def shape(family, name, words, tensor, ne):
+    spoil(family, name, words, lambda d: d.resize(tensor, ne=ne))
+
+
+GLM = "glm4moe"
+without(GLM, "no-choice-bias", "tensor blk.1.exp_probs_b.bias is missing", "blk.1.exp_probs_b.bias")
+without(GLM, "half-norms", "layer 0 norms its queries but not its keys", "blk.0.attn_k_norm.weight")
+without(GLM, "no-shared", "tensor blk.2.ffn_up_shexp.weight is missing", "blk.2.ffn_up_shexp.weight")
+with_tensor(GLM, "sinks", "tensor blk.0.attn_sinks.weight: not a part of glm4moe", "blk.0.attn_sinks.weight", [4])
+with_tensor(GLM, "shared-gate", "tensor blk.1.ffn_gate_inp_shexp.weight: not a part of glm4moe", "blk.1.ffn_gate_inp_shexp.weight",
+            [256])
+shape(GLM, "bias-short", "tensor blk.1.attn_q.bias: its shape is {64, 1, 1, 1}", "blk.1.attn_q.bias", [64])
+shape(GLM, "choice-bias-long", "tensor blk.2.exp_probs_b.bias: its shape is {16, 1, 1, 1}", "blk.2.exp_probs_b.bias", [16])
+value(GLM, "lead-more", "tensor blk.1.ffn_gate.weight is missing", "A.leading_dense_block_count", U32, 2)
+value(GLM, "lead-all", "leading_dense_block_count: 3 is not between 0 and 2", "A.leading_dense_block_count", U32, 3)
+without_key(GLM, "lead-none", "tensor blk.0.ffn_gate_inp.weight is missing", "A.leading_dense_block_count")
+without_key(GLM, "no-dense-width", "key glm4moe.feed_forward_length: it is missing", "A.feed_forward_length")
+value(GLM, "shared-2", "the hyper-parameters ask for {256, 192, 1, 1}", "A.expert_shared_count", U32, 2)
+value(GLM, "shared-0", "expert_shared_count: 0 is not between", "A.expert_shared_count", U32, 0)
+value(GLM, "groups-few", "1 groups hold fewer than the 3 experts of a token", "A.expert_group_count", U32, 4)
+value(GLM, "scale-negative", "expert_weights_scale: -1 is negative", "A.expert_weights_scale", F32, -1.0)
