@@ -17,7 +17,7 @@
 
 #include "base/err.h"
 
-#define POLICY_NONE UINT32_MAX
+#define POLICY_NONE	UINT32_MAX
 #define POLICY_NO_CLASS UINT32_MAX /* of a layer without experts: its ids are never used */
 
 struct policy_geometry {
@@ -25,7 +25,7 @@ struct policy_geometry {
 	uint32_t n_classes;
 	/* n_layers entries, POLICY_NO_CLASS for layers without experts; copied by create() */
 	const uint32_t *class_of_layer;
-	const uint32_t *class_slots;	/* n_classes entries: slots of each size class, copied */
+	const uint32_t *class_slots; /* n_classes entries: slots of each size class, copied */
 };
 
 /*

@@ -8,7 +8,8 @@ from daemon import fixture
 from gguf_file import F32, U32
 
 CASES = []
-BASES = {"glm4moe": lambda: gf.read(fixture("glm4moe/glm4moe-q4_k_m.gguf"))}
+BASES = {family: lambda family=family, form=form: gf.read(fixture(f"{family}/{family}-{form}.gguf"))
+         for family, form in (("glm4moe", "q4_k_m"), ("minimax-m2", "q4_k_m"))}
 
 
 def spoil(family, name, words, f):
@@ -55,3 +56,13 @@ value(GLM, "shared-2", "the hyper-parameters ask for {256, 192, 1, 1}", "A.exper
 value(GLM, "shared-0", "expert_shared_count: 0 is not between", "A.expert_shared_count", U32, 0)
 value(GLM, "groups-few", "1 groups hold fewer than the 3 experts of a token", "A.expert_group_count", U32, 4)
 value(GLM, "scale-negative", "expert_weights_scale: -1 is negative", "A.expert_weights_scale", F32, -1.0)
+
+MINIMAX = "minimax-m2"
+shape(MINIMAX, "head-norm", "tensor blk.0.attn_q_norm.weight: its shape is {32, 1, 1, 1}, the hyper-parameters ask for {192, 1, 1, 1}",
+      "blk.0.attn_q_norm.weight", [32])
+without(MINIMAX, "no-norm", "tensor blk.1.attn_k_norm.weight is missing", "blk.1.attn_k_norm.weight")
+without(MINIMAX, "no-choice-bias", "tensor blk.0.exp_probs_b.bias is missing", "blk.0.exp_probs_b.bias")
+with_tensor(MINIMAX, "bias", "tensor blk.0.attn_q.bias: not a part of minimax-m2", "blk.0.attn_q.bias", [192])
+value(MINIMAX, "lead", "minimax-m2 has no dense layers", "A.leading_dense_block_count", U32, 1)
+value(MINIMAX, "gating", "router function 5 is not supported", "A.expert_gating_func", U32, 5)
+value(MINIMAX, "rotated", "rope.dimension_count: 48 is odd or more than the head's 32", "A.rope.dimension_count", U32, 48)

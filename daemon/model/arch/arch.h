@@ -51,13 +51,14 @@ struct arch {
 	int (*packed)(struct build *b, uint32_t i);
 };
 
-/* The table: X(file name without .c). */
+/* The table: X(arch_ and this is the row). */
 #define ARCHS(X)     \
 	X(qwen35moe) \
 	X(qwen35)    \
 	X(qwen3moe)  \
 	X(qwen3next) \
-	X(glm4moe)
+	X(glm4moe)   \
+	X(minimax_m2)
 
 #define DECLARE(family) extern const struct arch arch_##family;
 ARCHS(DECLARE)
