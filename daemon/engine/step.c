@@ -7,7 +7,6 @@
 #include "engine/step.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -264,12 +263,11 @@ static void run_layer(struct decoder *d, uint32_t i, struct group *waiting, unsi
 /* logits <- cap tanh(logits / cap), for this thread's share of a group of rows. */
 static void soft_cap(struct decoder *d, uint32_t rows, unsigned tid)
 {
-	float cap = d->c.model->logit_softcap;
 	size_t first, end;
 
 	team_share(rows * d->n_vocab, 16, tid, d->n_lanes, &first, &end);
-	for (size_t i = first; i < end; i++)
-		d->logits[i] = isfinite(d->logits[i]) ? cap * tanhf(d->logits[i] / cap) : NAN;
+	d->c.fops->softcap(d->c.model->logit_softcap, d->logits + first, d->logits + first,
+			   end - first);
 }
 
 /* The output matrix for the wanted tokens, a group at a time. */

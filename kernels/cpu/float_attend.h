@@ -35,7 +35,9 @@ struct ahead {
 static inline struct ahead ahead_of(const struct attend_args *a, const void *other, size_t row,
 				    size_t share, size_t shares, size_t n_shares, size_t steps)
 {
-	size_t bytes = kv_block_bytes(a->type, a->head_dim);
+	/* V and the next K: where their dimensions differ, the shorter one's bytes are enough */
+	size_t value_dim = attend_value_dim(a);
+	size_t bytes = kv_block_bytes(a->type, value_dim < a->head_dim ? value_dim : a->head_dim);
 
 	if (row || !other)
 		return (struct ahead){ .at = (const uint8_t *)(a->q + row * a->head_dim) };
@@ -144,7 +146,7 @@ ALWAYS void value_tile(const struct attend_args *a, const enum kv_type type, con
 		       const unsigned n_tiles, size_t row, size_t tile, float (*p)[KV_BLOCK],
 		       const float *correction)
 {
-	const size_t dims = a->head_dim, half = KV_Q8 / KV_TILE;
+	const size_t dims = attend_value_dim(a), half = KV_Q8 / KV_TILE;
 	const unsigned n_vectors = n_tiles * PER_TILE;
 	const uint8_t *base = a->v;
 	const uint8_t *at[MAX_VECTORS];
@@ -244,7 +246,7 @@ static const struct shape q8_0_shapes[] = { SHAPES(SHAPE_ENTRY, KV_Q8_0) };
 static void attend_rows(const struct attend_args *a, const struct shape *shape, size_t row)
 {
 	float s[MAX_ROWS][KV_BLOCK], correction[MAX_ROWS];
-	size_t tile, n_dim_tiles = a->head_dim / KV_TILE;
+	size_t tile, n_dim_tiles = attend_value_dim(a) / KV_TILE;
 
 	tile = a->first / KV_TILE / shape->n_tiles * shape->n_tiles;
 	for (; tile * KV_TILE < a->n_valid; tile += shape->n_tiles)

@@ -41,7 +41,9 @@ static void rmsnorm(const float *x, const float *w, size_t n, float eps, float *
 		__m256i m = vhead(n - i);
 		__m256 v = _mm256_mul_ps(_mm256_maskload_ps(x + i, m), scale);
 
-		_mm256_maskstore_ps(out + i, m, _mm256_mul_ps(v, _mm256_maskload_ps(w + i, m)));
+		if (w)
+			v = _mm256_mul_ps(v, _mm256_maskload_ps(w + i, m));
+		_mm256_maskstore_ps(out + i, m, v);
 	}
 }
 
@@ -121,6 +123,7 @@ static void softmax(float *x, size_t n)
 	scale(1.0f / vsum(sum), x, x, n);
 }
 
+#include "kernels/cpu/float_glu.h"
 #include "kernels/cpu/float_attend.h"
 #include "kernels/cpu/float_delta.h"
 
@@ -131,6 +134,8 @@ const struct float_ops float_ops_avx2 = {
 	.axpy = axpy,
 	.scale = scale,
 	.silu_mul = silu_mul,
+	.glu = glu,
+	.softcap = softcap,
 	.sigmoid_mul = sigmoid_mul,
 	.softmax = softmax,
 	.dot = dot,
@@ -138,6 +143,8 @@ const struct float_ops float_ops_avx2 = {
 	.rope = rope,
 	.conv_silu = conv_silu,
 	.kv_store = kv_store,
+	.kv_store_k = kv_store_k,
+	.kv_store_v = kv_store_v,
 	.attend = attend,
 	.attend_merge = attend_merge,
 	.delta = delta,

@@ -47,7 +47,8 @@ static void rmsnorm(const float *x, const float *w, size_t n, float eps, float *
 		__mmask16 m = head(n - i);
 		__m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i), scale);
 
-		v = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(m, w + i));
+		if (w)
+			v = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(m, w + i));
 		_mm512_mask_storeu_ps(out + i, m, v);
 	}
 }
@@ -126,6 +127,7 @@ static void softmax(float *x, size_t n)
 	scale(1.0f / _mm512_reduce_add_ps(sum), x, x, n);
 }
 
+#include "kernels/cpu/float_glu.h"
 #include "kernels/cpu/float_attend.h"
 #include "kernels/cpu/float_delta.h"
 
@@ -136,6 +138,8 @@ const struct float_ops float_ops_avx512 = {
 	.axpy = axpy,
 	.scale = scale,
 	.silu_mul = silu_mul,
+	.glu = glu,
+	.softcap = softcap,
 	.sigmoid_mul = sigmoid_mul,
 	.softmax = softmax,
 	.dot = dot,
@@ -143,6 +147,8 @@ const struct float_ops float_ops_avx512 = {
 	.rope = rope,
 	.conv_silu = conv_silu,
 	.kv_store = kv_store,
+	.kv_store_k = kv_store_k,
+	.kv_store_v = kv_store_v,
 	.attend = attend,
 	.attend_merge = attend_merge,
 	.delta = delta,

@@ -78,19 +78,35 @@ static void to_halves(const float *x, size_t n, uint16_t *out)
 	}
 }
 
-static void kv_store(enum kv_type type, size_t head_dim, unsigned slot, const float *k,
-		     const float *v, void *k_block, void *v_block)
+static void kv_store_k(enum kv_type type, size_t dim, unsigned slot, const float *k, void *k_block)
 {
 	uint16_t halves[KV_MAX_HEAD_DIM];
 
 	if (type == KV_Q8_0) {
-		kv_store_q8(head_dim, slot, k, v, k_block, v_block);
+		kv_store_k_q8(dim, slot, k, k_block);
 		return;
 	}
-	to_halves(k, head_dim, halves);
-	kv_store_k_halves(head_dim, slot, halves, k_block);
-	to_halves(v, head_dim, halves);
-	kv_store_v_halves(head_dim, slot, halves, v_block);
+	to_halves(k, dim, halves);
+	kv_store_k_halves(dim, slot, halves, k_block);
+}
+
+static void kv_store_v(enum kv_type type, size_t dim, unsigned slot, const float *v, void *v_block)
+{
+	uint16_t halves[KV_MAX_HEAD_DIM];
+
+	if (type == KV_Q8_0) {
+		kv_store_v_q8(dim, slot, v, v_block);
+		return;
+	}
+	to_halves(v, dim, halves);
+	kv_store_v_halves(dim, slot, halves, v_block);
+}
+
+static void kv_store(enum kv_type type, size_t head_dim, unsigned slot, const float *k,
+		     const float *v, void *k_block, void *v_block)
+{
+	kv_store_k(type, head_dim, slot, k, k_block);
+	kv_store_v(type, head_dim, slot, v, v_block);
 }
 
 #define STRIP (DELTA_LANES / VL) /* vectors */

@@ -18,6 +18,11 @@ static inline float scale_or_nan(float scale)
 	return scale == 0.0f ? NAN : scale;
 }
 
+#define GLU_LIMIT   7.0f
+#define GLU_ALPHA   1.702f
+#define GELU_FACTOR 1.5957691216f /* 2 sqrt(2 / pi): (1 + tanh(y)) / 2 = sigmoid(2 y) */
+#define GELU_CUBE   0.044715f
+
 #if defined(__x86_64__)
 extern const struct float_ops float_ops_avx2;
 extern const struct float_ops float_ops_avx512;

@@ -73,25 +73,32 @@ static inline uint16_t kv_quantize(const float *x, int8_t *q)
 	return f16_from_f32(d);
 }
 
-static inline void kv_store_q8(size_t head_dim, unsigned slot, const float *k, const float *v,
-			       void *k_block, void *v_block)
+static inline void kv_store_k_q8(size_t dim, unsigned slot, const float *k, void *k_block)
 {
-	const size_t tile_bytes = head_dim / KV_Q8 * KV_Q8_K_BYTES;
-	uint8_t *kg = (uint8_t *)k_block + slot / KV_TILE * tile_bytes, *vg = v_block;
+	const size_t tile_bytes = dim / KV_Q8 * KV_Q8_K_BYTES;
+	uint8_t *at = (uint8_t *)k_block + slot / KV_TILE * tile_bytes;
 	unsigned lane = slot % KV_TILE;
 	int8_t q[KV_Q8];
 	uint16_t d;
 
-	for (size_t g = 0; g < head_dim; g += KV_Q8) {
+	for (size_t g = 0; g < dim; g += KV_Q8, at += KV_Q8_K_BYTES) {
 		d = kv_quantize(k + g, q);
-		memcpy(kg + lane * sizeof(d), &d, sizeof(d));
+		memcpy(at + lane * sizeof(d), &d, sizeof(d));
 		for (unsigned i = 0; i < KV_Q8; i++)
-			kg[KV_TILE * sizeof(d) + i * KV_TILE + lane] = (uint8_t)q[i];
-		kg += KV_Q8_K_BYTES;
+			at[KV_TILE * sizeof(d) + i * KV_TILE + lane] = (uint8_t)q[i];
+	}
+}
+
+static inline void kv_store_v_q8(size_t dim, unsigned slot, const float *v, void *v_block)
+{
+	uint8_t *at = v_block;
+	int8_t q[KV_Q8];
+	uint16_t d;
+
+	for (size_t g = 0; g < dim; g += KV_Q8, at += KV_Q8_V_BYTES) {
 		d = kv_quantize(v + g, q);
-		memcpy(vg + slot * sizeof(d), &d, sizeof(d));
-		memcpy(vg + KV_BLOCK * sizeof(d) + slot * KV_Q8, q, KV_Q8);
-		vg += KV_Q8_V_BYTES;
+		memcpy(at + slot * sizeof(d), &d, sizeof(d));
+		memcpy(at + KV_BLOCK * sizeof(d) + slot * KV_Q8, q, KV_Q8);
 	}
 }
 

@@ -22,7 +22,7 @@ static void rmsnorm(const float *x, const float *w, size_t n, float eps, float *
 		sum += (double)x[i] * x[i];
 	scale = scale_or_nan((float)(1.0 / sqrt(sum / (double)n + (double)eps)));
 	for (size_t i = 0; i < n; i++)
-		out[i] = x[i] * scale * w[i];
+		out[i] = x[i] * scale * (w ? w[i] : 1.0f);
 }
 
 static void add(const float *x, float *y, size_t n)
@@ -52,6 +52,38 @@ static void silu_mul(const float *gate, const float *up, float *out, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		out[i] = silu(gate[i]) * up[i];
+}
+
+static float glu_value(enum glu kind, float g, float u)
+{
+	switch (kind) {
+	case GLU_CLAMPED:
+		g = g > GLU_LIMIT ? GLU_LIMIT : g;
+		u = u > GLU_LIMIT ? GLU_LIMIT : u < -GLU_LIMIT ? -GLU_LIMIT : u;
+		return g / (1.0f + expf(-GLU_ALPHA * g)) * (u + 1.0f);
+	case GLU_GELU:
+		return g / (1.0f + expf(-GELU_FACTOR * (g + GELU_CUBE * g * g * g))) * u;
+	case GLU_RELU2:
+		u = u > 0.0f ? u : 0.0f;
+		return u * u;
+	default:
+		return silu(g) * u;
+	}
+}
+
+static void glu(enum glu kind, const float *gate, const float *up, float *out, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		float g = kind == GLU_RELU2 ? 0.0f : gate[i], u = up[i];
+
+		out[i] = isfinite(g) && isfinite(u) ? glu_value(kind, g, u) : NAN;
+	}
+}
+
+static void softcap(float cap, const float *x, float *out, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		out[i] = isfinite(x[i]) ? cap * tanhf(x[i] / cap) : NAN;
 }
 
 static void sigmoid_mul(const float *x, const float *gate, float *out, size_t n)
@@ -133,19 +165,35 @@ static void to_halves(const float *x, size_t n, uint16_t *out)
 	}
 }
 
-static void kv_store(enum kv_type type, size_t head_dim, unsigned slot, const float *k,
-		     const float *v, void *k_block, void *v_block)
+static void kv_store_k(enum kv_type type, size_t dim, unsigned slot, const float *k, void *k_block)
 {
 	uint16_t halves[KV_MAX_HEAD_DIM];
 
 	if (type == KV_Q8_0) {
-		kv_store_q8(head_dim, slot, k, v, k_block, v_block);
+		kv_store_k_q8(dim, slot, k, k_block);
 		return;
 	}
-	to_halves(k, head_dim, halves);
-	kv_store_k_halves(head_dim, slot, halves, k_block);
-	to_halves(v, head_dim, halves);
-	kv_store_v_halves(head_dim, slot, halves, v_block);
+	to_halves(k, dim, halves);
+	kv_store_k_halves(dim, slot, halves, k_block);
+}
+
+static void kv_store_v(enum kv_type type, size_t dim, unsigned slot, const float *v, void *v_block)
+{
+	uint16_t halves[KV_MAX_HEAD_DIM];
+
+	if (type == KV_Q8_0) {
+		kv_store_v_q8(dim, slot, v, v_block);
+		return;
+	}
+	to_halves(v, dim, halves);
+	kv_store_v_halves(dim, slot, halves, v_block);
+}
+
+static void kv_store(enum kv_type type, size_t head_dim, unsigned slot, const float *k,
+		     const float *v, void *k_block, void *v_block)
+{
+	kv_store_k(type, head_dim, slot, k, k_block);
+	kv_store_v(type, head_dim, slot, v, v_block);
 }
 
 /* K of dimension d at position j of a block */
@@ -177,7 +225,7 @@ static float value_at(const struct attend_args *a, size_t d, unsigned j)
 	return f32_from_f16(h) * (float)(int8_t)v[2 * KV_BLOCK + j * KV_Q8 + d % KV_Q8];
 }
 
-/* Scores -> exp(score - m) for one row, with m and l brought up to date; factor for acc. */
+/* n scores -> exp(score - m) for one row, with m and l brought up to date; factor for acc. */
 static float soften(float *s, unsigned n, float *m, float *l)
 {
 	float highest = *m, correction;
@@ -197,8 +245,9 @@ static float soften(float *s, unsigned n, float *m, float *l)
 /* Up to ATTEND_ROWS rows: every cache value is unpacked once for all of them. */
 static void attend_rows(const struct attend_args *a, size_t row, size_t rows)
 {
+	const size_t dims = attend_value_dim(a);
 	const float *q = a->q + row * a->head_dim;
-	float *acc = a->acc + row * a->head_dim, s[ATTEND_ROWS][KV_BLOCK] = { 0 };
+	float *acc = a->acc + row * dims, s[ATTEND_ROWS][KV_BLOCK] = { 0 };
 
 	for (unsigned j = a->first; j < a->n_valid; j++)
 		for (size_t d = 0; d < a->head_dim; d++) {
@@ -210,13 +259,13 @@ static void attend_rows(const struct attend_args *a, size_t row, size_t rows)
 	for (size_t r = 0; r < rows; r++)
 		scale(soften(s[r] + a->first, a->n_valid - a->first, &a->m[row + r],
 			     &a->l[row + r]),
-		      acc + r * a->head_dim, acc + r * a->head_dim, a->head_dim);
-	for (size_t d = 0; d < a->head_dim; d++)
+		      acc + r * dims, acc + r * dims, dims);
+	for (size_t d = 0; d < dims; d++)
 		for (unsigned j = a->first; j < a->n_valid; j++) {
 			float value = value_at(a, d, j);
 
 			for (size_t r = 0; r < rows; r++)
-				acc[r * a->head_dim + d] += s[r][j] * value;
+				acc[r * dims + d] += s[r][j] * value;
 		}
 }
 
@@ -271,6 +320,8 @@ static const struct float_ops table = {
 	.axpy = axpy,
 	.scale = scale,
 	.silu_mul = silu_mul,
+	.glu = glu,
+	.softcap = softcap,
 	.sigmoid_mul = sigmoid_mul,
 	.softmax = softmax,
 	.dot = dot,
@@ -278,6 +329,8 @@ static const struct float_ops table = {
 	.rope = rope,
 	.conv_silu = conv_silu,
 	.kv_store = kv_store,
+	.kv_store_k = kv_store_k,
+	.kv_store_v = kv_store_v,
 	.attend = attend,
 	.attend_merge = attend_merge,
 	.delta = delta,

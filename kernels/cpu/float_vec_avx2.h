@@ -129,6 +129,11 @@ static inline vf vf_mul(vf a, vf b)
 	return _mm256_mul_ps(a, b);
 }
 
+static inline vf vf_div(vf a, vf b)
+{
+	return _mm256_div_ps(a, b);
+}
+
 static inline vf vf_max(vf a, vf b)
 {
 	return _mm256_max_ps(a, b);
@@ -184,6 +189,20 @@ static inline vf vf_finite_or_nan(vf v)
 	__m256i none = _mm256_cmpgt_epi32(bits, _mm256_set1_epi32(0x7f7fffff));
 
 	return _mm256_or_ps(v, _mm256_castsi256_ps(none));
+}
+
+/* @a where |x| < limit, @b elsewhere */
+static inline vf vf_if_small(vf x, float limit, vf a, vf b)
+{
+	vf size = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+
+	return _mm256_blendv_ps(b, a, _mm256_cmp_ps(size, _mm256_set1_ps(limit), _CMP_LT_OQ));
+}
+
+/* sigmoid(x) * y */
+static inline vf vf_sigmoid_mul(vf x, vf y)
+{
+	return vsigmoid_mul(x, y);
 }
 
 /* VL halves */

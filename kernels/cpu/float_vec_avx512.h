@@ -102,6 +102,11 @@ static inline vf vf_mul(vf a, vf b)
 	return _mm512_mul_ps(a, b);
 }
 
+static inline vf vf_div(vf a, vf b)
+{
+	return _mm512_div_ps(a, b);
+}
+
 static inline vf vf_max(vf a, vf b)
 {
 	return _mm512_max_ps(a, b);
@@ -157,6 +162,20 @@ static inline vf vf_finite_or_nan(vf v)
 	__mmask16 none = _mm512_cmpgt_epi32_mask(bits, _mm512_set1_epi32(0x7f7fffff));
 
 	return _mm512_mask_mov_ps(v, none, _mm512_set1_ps(NAN));
+}
+
+/* @a where |x| < limit, @b elsewhere */
+static inline vf vf_if_small(vf x, float limit, vf a, vf b)
+{
+	__mmask16 small = _mm512_cmp_ps_mask(_mm512_abs_ps(x), _mm512_set1_ps(limit), _CMP_LT_OQ);
+
+	return _mm512_mask_mov_ps(b, small, a);
+}
+
+/* sigmoid(x) * y */
+static inline vf vf_sigmoid_mul(vf x, vf y)
+{
+	return vsigmoid_mul(x, y);
 }
 
 /* VL halves */

@@ -20,14 +20,27 @@
 #include "kernels/cpu/kv_block.h"
 
 /*
+ * What stands between the first two products of a feed-forward triple and the third; docs/models.md.
+ * gate and up are the two products, out may be either.
+ */
+enum glu {
+	GLU_SILU,    /* silu(gate) * up */
+	GLU_CLAMPED, /* g sigmoid(1.702 g) (u + 1), g = min(gate, 7), u = up held to [-7, 7] */
+	GLU_GELU,    /* gelu(gate) * up, the form with tanh */
+	GLU_RELU2,   /* max(up, 0)^2; gate is not read and may be NULL */
+	GLU_NR,
+};
+
+/*
  * Query rows of one KV head against one block of its cache, positions [first, n_valid) of the block.
  * Online softmax: m is the largest score so far, l the sum of exp(score - m), acc the sum of
  * exp(score - m) * value; they start at -inf, 0 and 0. What a row gets does not depend on the
  * other rows of the call nor on the cache's content outside these positions (which is read).
+ * Keys have head_dim dimensions, values value_dim (0: as many); both multiples of kv_granule().
  */
 struct attend_args {
 	enum kv_type type;
-	size_t head_dim;
+	size_t head_dim, value_dim;
 	const void *k, *v;
 	const void *next_k; /* K that this thread takes next, fetched ahead; NULL: none */
 	unsigned first;	    /* < n_valid */
@@ -35,8 +48,13 @@ struct attend_args {
 	size_t rows;
 	const float *q; /* [rows][head_dim], scaled */
 	float *m, *l;	/* [rows] */
-	float *acc;	/* [rows][head_dim] */
+	float *acc;	/* [rows][value_dim] */
 };
+
+static inline size_t attend_value_dim(const struct attend_args *a)
+{
+	return a->value_dim ? a->value_dim : a->head_dim;
+}
 
 /*
  * Gated delta rule (docs/models.md 2.4) for DELTA_LANES value dimensions of one head, token by token.
@@ -66,7 +84,7 @@ struct delta_args {
 struct float_ops {
 	enum cpu_level level;
 
-	/* out = x * rsqrt(mean(x^2) + eps) * w; out may be x */
+	/* out = x * rsqrt(mean(x^2) + eps) * w (NULL: times 1); out may be x */
 	void (*rmsnorm)(const float *x, const float *w, size_t n, float eps, float *out);
 	/* y += x */
 	void (*add)(const float *x, float *y, size_t n);
@@ -76,6 +94,10 @@ struct float_ops {
 	void (*scale)(float a, const float *x, float *out, size_t n);
 	/* out = silu(gate) * up, silu(x) = x / (1 + exp(-x)); out may be gate or up */
 	void (*silu_mul)(const float *gate, const float *up, float *out, size_t n);
+	/* GLU_SILU is silu_mul, the same bits */
+	void (*glu)(enum glu kind, const float *gate, const float *up, float *out, size_t n);
+	/* out = cap * tanh(x / cap), cap > 0; out may be x */
+	void (*softcap)(float cap, const float *x, float *out, size_t n);
 	/* out = x * sigmoid(gate); out may be x */
 	void (*sigmoid_mul)(const float *x, const float *gate, float *out, size_t n);
 	/* x <- exp(x - max) / sum over n; -inf entries become 0 */
@@ -96,6 +118,11 @@ struct float_ops {
 	/* Writes position @slot < KV_BLOCK of a block of the cache, see kv_block.h. */
 	void (*kv_store)(enum kv_type type, size_t head_dim, unsigned slot, const float *k,
 			 const float *v, void *k_block, void *v_block);
+	/* The same for K or V alone, where they have different dimensions. */
+	void (*kv_store_k)(enum kv_type type, size_t dim, unsigned slot, const float *k,
+			   void *k_block);
+	void (*kv_store_v)(enum kv_type type, size_t dim, unsigned slot, const float *v,
+			   void *v_block);
 	void (*attend)(const struct attend_args *a);
 	/* (m, l, acc) <- the state of the positions of both; acc has head_dim values */
 	void (*attend_merge)(float *m, float *l, float *acc, float m2, float l2, const float *acc2,

@@ -131,6 +131,8 @@ static float divisor(const struct block_args *a, size_t row, size_t head)
 
 	if (!sinks)
 		return b->total.l[row];
+	if (!isfinite(sinks[head])) /* minus infinity would pass for no sink */
+		return NAN;
 	highest = sinks[head] > m ? sinks[head] : m;
 	return b->total.l[row] + expf(sinks[head] - highest) / expf(m - highest);
 }

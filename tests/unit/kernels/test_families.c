@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Description: what only some families ask of the float tables, on every level against double: the
+ * activations, the soft cap, windows that begin inside a block, values of another width than keys.
+ * An element's bits depend on its own inputs alone; what is not finite becomes NaN.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "kernels/cpu/fops.h"
+
+enum { MAX_N = 200 };
+
+static uint64_t state;
+
+/* Uniform in [-1, 1). */
+static float random_float(void)
+{
+	state = state * 6364136223846793005u + 1442695040888963407u;
+	return (float)((double)(state >> 40) * 0x1p-23 - 1.0);
+}
+
+static void fill(float *x, size_t n, float scale)
+{
+	for (size_t i = 0; i < n; i++)
+		x[i] = random_float() * scale;
+}
+
+static void each_level(void (*test)(const struct float_ops *f))
+{
+	unsigned n = 0;
+
+	for (int level = 0; level < CPU_LEVEL_NR; level++) {
+		const struct float_ops *f = float_ops_get((enum cpu_level)level);
+
+		if (!f)
+			continue;
+		state = 4321;
+		test(f);
+		n++;
+	}
+	assert_true(n >= 1);
+}
+
+static void assert_near(double got, double want, double tolerance)
+{
+	if (!(fabs(got - want) <= tolerance))
+		fail_msg("%.9g instead of %.9g, allowed %g", got, want, tolerance);
+}
+
+static double sigmoid(double x)
+{
+	return 1 / (1 + exp(-x));
+}
+
+/* As docs/models.md writes them. */
+static double glu_in_double(enum glu kind, double g, double u)
+{
+	switch (kind) {
+	case GLU_SILU:
+		return g * sigmoid(g) * u;
+	case GLU_CLAMPED:
+		g = fmin(g, 7);
+		u = fmax(fmin(u, 7), -7);
+		return g * sigmoid(1.702 * g) * (u + 1);
+	case GLU_GELU:
+		return 0.5 * g * (1 + tanh(sqrt(2 / M_PI) * (g + 0.044715 * g * g * g))) * u;
+	default:
+		return u > 0 ? u * u : 0;
+	}
+}
+
+/* sigmoid(a g) is off by the rounding of a g (|a g| ulps), exp, a sum and a quotient. */
+static double glu_bound(enum glu kind, double g, double u, double want)
+{
+	double size = kind == GLU_GELU ? fabs(1.6 * g * (1 + 0.045 * g * g)) : fabs(1.702 * g);
+
+	return 0x1p-24 * (fabs(want) * (12 + 3 * size) + fabs(g * sigmoid(g)) * fabs(u)) + 1e-36;
+}
+
+static void check_glu(const struct float_ops *f)
+{
+	float g[MAX_N], u[MAX_N], out[MAX_N + 1], one;
+
+	for (int kind = 0; kind < GLU_NR; kind++)
+		for (size_t n = 1; n < MAX_N; n += n < 70 ? 1 : 53) {
+			fill(g, n, n % 3 ? 9.0f : 0.1f);
+			fill(u, n, n % 2 ? 9.0f : 0.5f);
+			out[n] = 77.0f; /* must stay */
+			f->glu((enum glu)kind, kind == GLU_RELU2 ? NULL : g, u, out, n);
+			assert_true(out[n] == 77.0f);
+			for (size_t i = 0; i < n; i++) {
+				double want = glu_in_double((enum glu)kind, g[i], u[i]);
+
+				assert_near(out[i], want,
+					    glu_bound((enum glu)kind, g[i], u[i], want));
+				f->glu((enum glu)kind, g + i, u + i, &one, 1);
+				assert_memory_equal(&one, out + i, sizeof(one));
+			}
+			/* in place, over either */
+			one = out[n - 1];
+			f->glu((enum glu)kind, g, u, n % 2 ? g : u, n);
+			assert_memory_equal(n % 2 ? g + n - 1 : u + n - 1, &one, sizeof(one));
+		}
+}
+
+static void test_glu(void **unused)
+{
+	(void)unused;
+	each_level(check_glu);
+}
+
+/* SiLU has two names, which must not part. */
+static void check_silu(const struct float_ops *f)
+{
+	float g[MAX_N], u[MAX_N], a[MAX_N], b[MAX_N];
+
+	fill(g, MAX_N, 30.0f);
+	fill(u, MAX_N, 5.0f);
+	f->glu(GLU_SILU, g, u, a, MAX_N);
+	f->silu_mul(g, u, b, MAX_N);
+	assert_memory_equal(a, b, sizeof(a));
+}
+
+static void test_silu(void **unused)
+{
+	(void)unused;
+	each_level(check_silu);
+}
+
+/* The ends of the clamps, and values whose cube or exponential overflows. */
+static void check_extremes(const struct float_ops *f)
+{
+	static const float values[] = {
+		7.0f, -7.0f, 7.5f, -7.5f, 0.0f, 60.0f, -60.0f, 1e20f, -1e20f
+	};
+
+	for (int kind = GLU_CLAMPED; kind < GLU_NR; kind++)
+		for (size_t i = 0; i < ARRAY_LEN(values); i++)
+			for (size_t j = 0; j < 7; j++) {
+				float g = values[i], u = values[j], out;
+				double want = glu_in_double((enum glu)kind, g, u);
+
+				f->glu((enum glu)kind, &g, &u, &out, 1);
+				assert_near(out, want,
+					    glu_bound((enum glu)kind, g > 60 ? 60 : g, u, want));
+			}
+}
+
+static void test_extremes(void **unused)
+{
+	(void)unused;
+	each_level(check_extremes);
+}
+
+static void check_not_finite(const struct float_ops *f)
+{
+	static const float kinds[] = { NAN, -NAN, INFINITY, -INFINITY };
+	float g[40], u[40], out[40];
+
+	for (int kind = 0; kind < GLU_NR; kind++)
+		for (unsigned i = 0; i < 80; i++) {
+			fill(g, 40, 3.0f);
+			fill(u, 40, 3.0f);
+			*(i % 2 && kind != GLU_RELU2 ? &g[i / 2] : &u[i / 2]) = kinds[i % 4];
+			f->glu((enum glu)kind, g, u, out, 40);
+			for (unsigned j = 0; j < 40; j++)
+				assert_true(isfinite(out[j]) == (j != i / 2));
+			g[i / 2] = kinds[i % 4];
+			f->softcap(30.0f, g, out, 40);
+			for (unsigned j = 0; j < 40; j++)
+				assert_true(isfinite(out[j]) == (j != i / 2));
+		}
+}
+
+static void test_not_finite(void **unused)
+{
+	(void)unused;
+	each_level(check_not_finite);
+}
+
+static void check_softcap(const struct float_ops *f)
+{
+	float x[MAX_N], out[MAX_N], one;
+
+	for (int power = -20; power < 30; power++) {
+		fill(x, MAX_N, (float)ldexp(1, power));
+		f->softcap(30.0f, x, out, MAX_N);
+		for (size_t i = 0; i < MAX_N; i++) {
+			double want = 30 * tanh(x[i] / 30.0);
+
+			assert_near(out[i], want, 8 * 0x1p-24 * fabs(want));
+			f->softcap(30.0f, x + i, &one, 1);
+			assert_memory_equal(&one, out + i, sizeof(one));
+		}
+	}
+	one = 0.0f;
+	f->softcap(50.0f, &one, &one, 1);
+	assert_true(one == 0.0f);
+}
+
+static void test_softcap(void **unused)
+{
+	(void)unused;
+	each_level(check_softcap);
+}
+
+enum { KEY_DIM = 96, VALUE_DIM = 64, WIDEST = 160, ROWS = 11 };
+
+/* What the cache holds of KV_BLOCK positions, as floats; K and V of different widths. */
+struct cache {
+	size_t k_dim, v_dim;
+	uint8_t *k, *v;
+	float keys[KV_BLOCK][WIDEST], values[KV_BLOCK][WIDEST];
+};
+
+/* Small integers over a power of two, one of them the largest: both types hold them exactly. */
+static void exact_values(float *x, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		x[i] = i % KV_Q8 ? roundf(random_float() * 126) / 64 : 127.0f / 64;
+}
+
+static void store(const struct float_ops *f, enum kv_type type, struct cache *c, size_t k_dim,
+		  size_t v_dim)
+{
+	c->k_dim = k_dim;
+	c->v_dim = v_dim;
+	c->k = malloc(kv_block_bytes(type, k_dim));
+	c->v = malloc(kv_block_bytes(type, v_dim));
+	for (unsigned j = 0; j < KV_BLOCK; j++) {
+		exact_values(c->keys[j], k_dim);
+		exact_values(c->values[j], v_dim);
+		f->kv_store_k(type, k_dim, j, c->keys[j], c->k);
+		f->kv_store_v(type, v_dim, j, c->values[j], c->v);
+	}
+}
+
+struct rows {
+	float q[ROWS * WIDEST], m[ROWS], l[ROWS], acc[ROWS * WIDEST];
+};
+
+static void run(const struct float_ops *f, enum kv_type type, const struct cache *c, unsigned first,
+		unsigned end, size_t row, size_t n, struct rows *r)
+{
+	const struct attend_args a = { .type = type,
+				       .head_dim = c->k_dim,
+				       .value_dim = c->v_dim == c->k_dim ? 0 : c->v_dim,
+				       .k = c->k,
+				       .v = c->v,
+				       .next_k = row % 2 ? c->k : NULL,
+				       .first = first,
+				       .n_valid = end,
+				       .rows = n,
+				       .q = r->q + row * c->k_dim,
+				       .m = r->m + row,
+				       .l = r->l + row,
+				       .acc = r->acc + row * c->v_dim };
+
+	for (size_t i = row; i < row + n; i++) {
+		r->m[i] = -INFINITY;
+		r->l[i] = 0;
+	}
+	memset(r->acc + row * c->v_dim, 0, n * c->v_dim * sizeof(*r->acc));
+	f->attend(&a);
+}
+
+static void compare_row(const struct cache *c, unsigned first, unsigned end, const struct rows *r,
+			size_t row)
+{
+	double p[KV_BLOCK], max = -INFINITY, sum = 0;
+
+	for (unsigned j = first; j < end; j++) {
+		p[j] = 0;
+		for (size_t d = 0; d < c->k_dim; d++)
+			p[j] += (double)r->q[row * c->k_dim + d] * c->keys[j][d];
+		max = fmax(max, p[j]);
+	}
+	for (unsigned j = first; j < end; j++)
+		sum += p[j] = exp(p[j] - max);
+	assert_near(r->m[row], max, 2e-5);
+	for (size_t d = 0; d < c->v_dim; d++) {
+		double o = 0;
+
+		for (unsigned j = first; j < end; j++)
+			o += p[j] * c->values[j][d];
+		assert_near(r->acc[row * c->v_dim + d] / r->l[row], o / sum, 2e-5);
+	}
+}
+
+/* Positions outside of the window hold NaN: they must not be seen. */
+static void blind(const struct float_ops *f, enum kv_type type, struct cache *c, unsigned first,
+		  unsigned end)
+{
+	float none[WIDEST];
+
+	for (size_t i = 0; i < WIDEST; i++)
+		none[i] = NAN;
+	for (unsigned j = 0; j < KV_BLOCK; j++) {
+		const bool seen = j >= first && j < end;
+
+		f->kv_store_k(type, c->k_dim, j, seen ? c->keys[j] : none, c->k);
+		f->kv_store_v(type, c->v_dim, j, seen ? c->values[j] : none, c->v);
+	}
+}
+
+static void attend_case(const struct float_ops *f, enum kv_type type, size_t k_dim, size_t v_dim)
+{
+	static const unsigned windows[][2] = { { 0, 64 },  { 1, 64 },  { 15, 16 }, { 16, 17 },
+					       { 17, 64 }, { 40, 63 }, { 63, 64 }, { 33, 50 } };
+	static struct cache c;
+	static struct rows together, alone;
+
+	store(f, type, &c, k_dim, v_dim);
+	for (unsigned w = 0; w < ARRAY_LEN(windows); w++) {
+		const unsigned first = windows[w][0], end = windows[w][1];
+
+		fill(together.q, ROWS * k_dim, 0.2f);
+		memcpy(alone.q, together.q, sizeof(alone.q));
+		blind(f, type, &c, first, end);
+		run(f, type, &c, first, end, 0, ROWS, &together);
+		for (size_t row = 0; row < ROWS; row++) {
+			compare_row(&c, first, end, &together, row);
+			run(f, type, &c, first, end, row, 1, &alone);
+		}
+		assert_memory_equal(alone.m, together.m, sizeof(alone.m));
+		assert_memory_equal(alone.l, together.l, sizeof(alone.l));
+		assert_memory_equal(alone.acc, together.acc, ROWS * v_dim * sizeof(float));
+	}
+	free(c.k);
+	free(c.v);
+}
+
+static void check_windows(const struct float_ops *f)
+{
+	for (int type = KV_F16; type <= KV_Q8_0; type++) {
+		attend_case(f, (enum kv_type)type, 64, 64);
+		attend_case(f, (enum kv_type)type, KEY_DIM, VALUE_DIM);
+		attend_case(f, (enum kv_type)type, VALUE_DIM, WIDEST);
+	}
+}
+
+static void test_windows(void **unused)
+{
+	(void)unused;
+	each_level(check_windows);
+}
+
+/* A norm without weights is one whose weights are 1. */
+static void check_norm(const struct float_ops *f)
+{
+	float x[MAX_N], ones[MAX_N], a[MAX_N], b[MAX_N];
+
+	for (size_t n = 1; n < MAX_N; n += 7) {
+		fill(x, n, 3.0f);
+		for (size_t i = 0; i < n; i++)
+			ones[i] = 1.0f;
+		f->rmsnorm(x, ones, n, 1e-6f, a);
+		f->rmsnorm(x, NULL, n, 1e-6f, b);
+		assert_memory_equal(a, b, n * sizeof(*a));
+	}
+}
+
+static void test_norm(void **unused)
+{
+	(void)unused;
+	each_level(check_norm);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_glu),	 cmocka_unit_test(test_silu),
+		cmocka_unit_test(test_extremes), cmocka_unit_test(test_not_finite),
+		cmocka_unit_test(test_softcap),	 cmocka_unit_test(test_windows),
+		cmocka_unit_test(test_norm),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
