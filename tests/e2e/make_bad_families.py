@@ -9,7 +9,7 @@ from gguf_file import F32, U32
 
 CASES = []
 BASES = {family: lambda family=family, form=form: gf.read(fixture(f"{family}/{family}-{form}.gguf"))
-         for family, form in (("glm4moe", "q4_k_m"), ("minimax-m2", "q4_k_m"))}
+         for family, form in (("glm4moe", "q4_k_m"), ("minimax-m2", "q4_k_m"), ("gpt-oss", "mxfp4"))}
 
 
 def spoil(family, name, words, f):
@@ -66,3 +66,16 @@ with_tensor(MINIMAX, "bias", "tensor blk.0.attn_q.bias: not a part of minimax-m2
 value(MINIMAX, "lead", "minimax-m2 has no dense layers", "A.leading_dense_block_count", U32, 1)
 value(MINIMAX, "gating", "router function 5 is not supported", "A.expert_gating_func", U32, 5)
 value(MINIMAX, "rotated", "rope.dimension_count: 48 is odd or more than the head's 32", "A.rope.dimension_count", U32, 48)
+
+OSS = "gpt-oss"
+without(OSS, "no-sinks", "tensor blk.2.attn_sinks.weight is missing", "blk.2.attn_sinks.weight")
+shape(OSS, "sinks-many", "tensor blk.1.attn_sinks.weight: its shape is {8, 1, 1, 1}", "blk.1.attn_sinks.weight", [8])
+without(OSS, "no-expert-bias", "tensor blk.0.ffn_up_exps.bias is missing", "blk.0.ffn_up_exps.bias")
+shape(OSS, "expert-bias-few", "tensor blk.0.ffn_down_exps.bias: its shape is {160, 11, 1, 1}", "blk.0.ffn_down_exps.bias", [160, 11])
+without(OSS, "no-router-bias", "tensor blk.3.ffn_gate_inp.bias is missing", "blk.3.ffn_gate_inp.bias")
+without(OSS, "no-output-bias", "tensor blk.0.attn_output.bias is missing", "blk.0.attn_output.bias")
+without_key(OSS, "no-window", "key gpt-oss.attention.sliding_window: it is missing", "A.attention.sliding_window")
+value(OSS, "window-0", "attention.sliding_window: 0 is not between", "A.attention.sliding_window", U32, 0)
+value(OSS, "yarn-half", "YaRN needs a factor of at least 1 (0.5)", "A.rope.scaling.factor", F32, 0.5)
+value(OSS, "yarn-context", "original_context_length: 0 is not between", "A.rope.scaling.original_context_length", U32, 0)
+value(OSS, "yarn-beta", "yarn_beta_fast: -1 is not greater than 0", "A.rope.scaling.yarn_beta_fast", F32, -1.0)

@@ -52,13 +52,14 @@ struct arch {
 };
 
 /* The table: X(arch_ and this is the row). */
-#define ARCHS(X)     \
-	X(qwen35moe) \
-	X(qwen35)    \
-	X(qwen3moe)  \
-	X(qwen3next) \
-	X(glm4moe)   \
-	X(minimax_m2)
+#define ARCHS(X)      \
+	X(qwen35moe)  \
+	X(qwen35)     \
+	X(qwen3moe)   \
+	X(qwen3next)  \
+	X(glm4moe)    \
+	X(minimax_m2) \
+	X(gpt_oss)
 
 #define DECLARE(family) extern const struct arch arch_##family;
 ARCHS(DECLARE)
