@@ -72,7 +72,14 @@ static int create_experts(struct engine *e, uint64_t budget, struct err *err)
 	if (rc)
 		goto out_free;
 	max_used = (uint32_t)u64_min(m->n_expert, (uint64_t)e->config.n_batch * m->n_expert_used);
-	rc = supply_create(m, e->residency, e->policy_ops, e->policy, max_used, &e->supply);
+	rc = supply_create(
+		&(struct supply_config){
+			.model = m,
+			.residency = e->residency,
+			.tier[TIER_HOST] = { .ops = e->policy_ops, .policy = e->policy },
+			.max_used = max_used,
+			.fill_bytes_per_s = e->config.fill_bytes_per_s },
+		&e->supply);
 out_free:
 	free(class_of_layer);
 	free(class_slots);

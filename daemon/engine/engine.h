@@ -48,6 +48,7 @@ struct engine_config {
 	const char *policy;		     /* "lfu" by default (NULL) */
 	const char *trace_path;		     /* NULL: no routing trace */
 	bool no_fill;			     /* no background fill (experiments, tests) */
+	uint64_t fill_bytes_per_s;	     /* of the background fill; 0: no bound */
 	/* AUTO: rows of every expert to the NUMA nodes (store/nodes.h) by their bandwidth; OFF: pages
 	 * interleaved; 1 .. NODES_MAX: cut in so many parts, bound to nothing (experiments, tests) */
 	int numa;

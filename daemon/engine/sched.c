@@ -435,7 +435,7 @@ static void fill(struct engine *e, unsigned in_flight)
 {
 	if (!e->supply || e->config.no_fill)
 		return;
-	atomic_store(&e->filling, supply_fill(e->supply, in_flight));
+	atomic_store(&e->filling, supply_fill(e->supply, in_flight, now_ns()));
 }
 
 /* Filling ahead of need gives way to other users of the memory: how far is policy's. */
@@ -460,13 +460,18 @@ static void idle(struct engine *e)
 {
 	_Atomic uint32_t *word = e->residency ? residency_event_word(e->residency) : &e->own_event;
 	uint32_t seen = atomic_load_explicit(word, memory_order_acquire);
+	uint64_t wait;
 
 	register_memory(e);
 	fill(e, idle_fills(e));
 	if (atomic_load(&e->inbox) || atomic_load(&e->stop))
 		return;
 	/* the arena's prefault tells nobody when it ends: look again now and then until then */
-	futex_wait(word, seen, e->arena && !e->memory_registered ? 50000000 : 0);
+	wait = e->arena && !e->memory_registered ? 50000000 : 0;
+	if (e->supply && supply_fill_wait_ns(e->supply, now_ns()))
+		wait = u64_min(wait ? wait : UINT64_MAX,
+			       supply_fill_wait_ns(e->supply, now_ns()) + 1);
+	futex_wait(word, seen, wait);
 }
 
 static void set_state(struct engine *e, enum engine_state state)

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/futex.h"
 #include "model/model.h"
+#include "policy/budget.h"
 
 #define SPIN_NS	  50000 /* a landing that is this near is cheaper to spin for than to sleep for */
 #define MAX_FILLS 64
@@ -23,12 +24,12 @@ enum item_state { ITEM_WANTED, ITEM_PINNED, ITEM_OUT, ITEM_DONE };
 struct item {
 	expert_id_t id;
 	enum item_state state;
+	uint8_t tier; /* enum tier of the copy that is pinned */
 };
 
 struct supply {
 	struct residency *residency;
-	const struct policy_ops *ops;
-	struct policy *policy;
+	struct supply_tier tier[TIER_NR];
 	uint32_t n_expert, n_layers;
 
 	/* the current layer */
@@ -38,26 +39,26 @@ struct supply {
 
 	expert_id_t fills[MAX_FILLS];
 	unsigned n_fills;
-	bool fill_ended;
+	bool fill_ended, fill_waits; /* waits: for the budget */
+	struct byte_budget fill_budget;
 
 	struct supply_counters counters;
 };
 
-int supply_create(const struct model *m, struct residency *r, const struct policy_ops *ops,
-		  struct policy *policy, uint32_t max_used, struct supply **ret)
+int supply_create(const struct supply_config *config, struct supply **ret)
 {
 	struct supply *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return -ENOMEM;
-	s->residency = r;
-	s->ops = ops;
-	s->policy = policy;
-	s->n_expert = m->n_expert;
-	s->n_layers = m->n_layers;
-	s->max_used = max_used;
-	s->items = calloc(max_used, sizeof(*s->items));
-	s->ids = calloc(max_used, sizeof(*s->ids));
+	s->residency = config->residency;
+	memcpy(s->tier, config->tier, sizeof(s->tier));
+	s->n_expert = config->model->n_expert;
+	s->n_layers = config->model->n_layers;
+	s->max_used = config->max_used;
+	s->fill_budget = budget_make(config->fill_bytes_per_s);
+	s->items = calloc(s->max_used, sizeof(*s->items));
+	s->ids = calloc(s->max_used, sizeof(*s->ids));
 	if (!s->items || !s->ids) {
 		supply_destroy(s);
 		return -ENOMEM;
@@ -86,28 +87,29 @@ static bool evictable(void *ctx, uint32_t id)
 {
 	struct supply *s = ctx;
 
-	return residency_state(s->residency, id) == EXPERT_HOST &&
-	       !residency_pinned(s->residency, id);
+	return residency_state(s->residency, TIER_HOST, id) == COPY_PRESENT &&
+	       !residency_pinned(s->residency, TIER_HOST, id);
 }
 
 /* Takes a slot for @id, evicting the least worthy where none is free. Pins it. -ENOSPC: later. */
 static int bring(struct supply *s, expert_id_t id, uint32_t cls)
 {
-	int rc = residency_load(s->residency, id);
+	const struct supply_tier *host = &s->tier[TIER_HOST];
+	int rc = residency_load(s->residency, id, READ_DEMAND);
 	uint32_t victim;
 
 	if (rc == -ENOSPC) {
-		victim = s->ops->victim(s->policy, cls, evictable, s);
+		victim = host->ops->victim(host->policy, cls, evictable, s);
 		if (victim == POLICY_NONE)
 			return -ENOSPC;
-		rc = residency_evict(s->residency, victim);
+		rc = residency_evict(s->residency, TIER_HOST, victim);
 		if (rc)
 			return -ENOSPC;
-		s->ops->removed(s->policy, victim);
-		rc = residency_load(s->residency, id);
+		host->ops->removed(host->policy, victim);
+		rc = residency_load(s->residency, id, READ_DEMAND);
 	}
 	if (!rc)
-		s->ops->inserted(s->policy, id);
+		host->ops->inserted(host->policy, id);
 	return rc;
 }
 
@@ -122,16 +124,19 @@ static void post_wanted(struct supply *s)
 		if (bring(s, item->id, s->cls))
 			return; /* every slot is in use: the next release makes room */
 		item->state = ITEM_PINNED;
+		item->tier = TIER_HOST;
 	}
 }
 
 /* A read failed: the last unpin lets residency forget it, and policy must too. */
 static void forget_failed(struct supply *s, expert_id_t id)
 {
-	residency_unpin(s->residency, id);
+	const struct supply_tier *host = &s->tier[TIER_HOST];
+
+	residency_unpin(s->residency, TIER_HOST, id);
 	residency_settle(s->residency);
-	if (residency_state(s->residency, id) == EXPERT_ABSENT)
-		s->ops->removed(s->policy, id);
+	if (residency_state(s->residency, TIER_HOST, id) == COPY_ABSENT)
+		host->ops->removed(host->policy, id);
 }
 
 static void settle_fills(struct supply *s)
@@ -145,13 +150,30 @@ static void settle_fills(struct supply *s)
 			continue;
 		}
 		if (landed > 0) {
-			residency_unpin(s->residency, id);
+			residency_unpin(s->residency, TIER_HOST, id);
 		} else {
 			s->fill_ended = true; /* a bad file: demand reads will say what is wrong */
 			forget_failed(s, id);
 		}
 		s->fills[i] = s->fills[--s->n_fills];
 		count(&s->counters.fills, 1);
+	}
+}
+
+/* Pins the copy in the fastest tier that has one, or that is getting one. */
+static void pin(struct supply *s, struct item *item)
+{
+	for (int t = TIER_NR - 1; t > TIER_DISK; t--) {
+		/* on its way to a device: the host's copy serves until it is there */
+		if (t != TIER_HOST && residency_state(s->residency, t, item->id) != COPY_PRESENT)
+			continue;
+		if (residency_pin(s->residency, t, item->id))
+			continue;
+		item->state = ITEM_PINNED;
+		item->tier = (uint8_t)t;
+		if (t == TIER_HOST)
+			residency_hurry(s->residency, item->id);
+		return;
 	}
 }
 
@@ -167,16 +189,17 @@ void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_
 	s->cls = residency_class_of(s->residency, layer);
 	for (uint32_t i = 0; i < n; i++)
 		s->ids[i] = layer * s->n_expert + experts[i];
-	s->ops->used(s->policy, step, layer, s->ids, counts, n);
+	for (int t = TIER_DISK; t < TIER_NR; t++)
+		if (s->tier[t].ops)
+			s->tier[t].ops->used(s->tier[t].policy, step, layer, s->ids, counts, n);
 	for (uint32_t i = 0; i < n; i++) {
 		struct item *item = &s->items[i];
 
 		item->id = s->ids[i];
 		item->state = ITEM_WANTED;
-		if (residency_state(s->residency, item->id) == EXPERT_HOST)
+		if (residency_state(s->residency, TIER_HOST, item->id) == COPY_PRESENT)
 			hits++;
-		if (!residency_pin(s->residency, item->id))
-			item->state = ITEM_PINNED;
+		pin(s, item);
 	}
 	count(&s->counters.hits, hits);
 	count(&s->counters.misses, n - hits);
@@ -195,7 +218,7 @@ static void release_out(struct supply *s, int *failed)
 		if (failed[i])
 			forget_failed(s, item->id);
 		else
-			residency_unpin(s->residency, item->id);
+			residency_unpin(s->residency, item->tier, item->id);
 		item->state = ITEM_DONE;
 		s->n_done++;
 		any = true;
@@ -216,7 +239,7 @@ static uint32_t collect(struct supply *s, uint32_t *ret_indices, int *ret_failed
 
 		if (item->state != ITEM_PINNED)
 			continue;
-		landed = residency_landed(s->residency, item->id);
+		landed = item->tier == TIER_HOST ? residency_landed(s->residency, item->id) : 1;
 		if (!landed)
 			continue;
 		item->state = ITEM_OUT;
@@ -267,38 +290,62 @@ uint32_t supply_next(struct supply *s, uint32_t *ret_indices, int *ret_failed)
 	return 0;
 }
 
+enum unit supply_unit(const struct supply *s, uint32_t index)
+{
+	return s->items[index].tier == TIER_DEVICE ? UNIT_DEVICE : UNIT_HOST;
+}
+
 struct expert_view supply_view(const struct supply *s, uint32_t index)
 {
 	return residency_view(s->residency, s->items[index].id);
 }
 
-bool supply_fill(struct supply *s, unsigned in_flight)
+/* One fill of class @cls, if there is one and the budget has room for it. */
+static bool post_fill(struct supply *s, uint32_t cls, uint64_t now_ns)
+{
+	const struct supply_tier *host = &s->tier[TIER_HOST];
+	uint32_t id;
+
+	if (!residency_free_slots(s->residency, TIER_HOST, cls))
+		return false;
+	id = host->ops->next(host->policy, cls);
+	if (id == POLICY_NONE)
+		return false;
+	if (!budget_take(&s->fill_budget, now_ns,
+			 residency_load_bytes(s->residency, id / s->n_expert))) {
+		s->fill_waits = true;
+		return false;
+	}
+	if (residency_load(s->residency, id, READ_FILL))
+		return false;
+	host->ops->inserted(host->policy, id);
+	s->fills[s->n_fills++] = id;
+	return true;
+}
+
+bool supply_fill(struct supply *s, unsigned in_flight, uint64_t now_ns)
 {
 	uint32_t n_classes = residency_n_classes(s->residency);
 	bool posted = true;
 
 	residency_settle(s->residency);
 	settle_fills(s);
+	s->fill_waits = false;
 	if (s->fill_ended)
 		return s->n_fills > 0;
 	if (in_flight > MAX_FILLS)
 		in_flight = MAX_FILLS;
 	while (posted && s->n_fills < in_flight) {
 		posted = false;
-		for (uint32_t c = 0; c < n_classes && s->n_fills < in_flight; c++) {
-			uint32_t id;
-
-			if (!residency_free_slots(s->residency, c))
-				continue;
-			id = s->ops->next_fill(s->policy, c);
-			if (id == POLICY_NONE || residency_load(s->residency, id))
-				continue;
-			s->ops->inserted(s->policy, id);
-			s->fills[s->n_fills++] = id;
-			posted = true;
-		}
+		for (uint32_t c = 0; c < n_classes && s->n_fills < in_flight; c++)
+			posted |= post_fill(s, c, now_ns);
 	}
-	return s->n_fills > 0 || posted;
+	return s->n_fills > 0 || posted || s->fill_waits;
+}
+
+uint64_t supply_fill_wait_ns(const struct supply *s, uint64_t now_ns)
+{
+	return s->fill_waits ? budget_wait_ns(&s->fill_budget, now_ns) : 0;
 }
 
 void supply_drain(struct supply *s)

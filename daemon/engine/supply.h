@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/engine/supply.h: brings a layer's experts, in waves where the budget is small.
+ * daemon/engine/supply.h: brings a layer's experts, in waves where the budget is small, and says on
+ * which unit each is computed.
  *
  * The one place where policy (what is worth keeping) and residency (what is where) meet. For each
  * layer of a step the engine thread says which experts are needed; supply pins those present, posts
  * reads for the missing ones before anything is computed, and hands out experts as they are ready.
- * Where the slots cannot hold all, the rest follow as computed ones are released.
+ * Where the slots cannot hold all, the rest follow as computed ones are released. Each tier has a
+ * policy instance of its own. Background fills come behind all demand and keep to a byte budget.
  *
  * A failed read fails that expert for this step only: supply_next() reports it, the caller fails
  * the requests that needed it. Engine thread only; no allocation after supply_create().
@@ -26,15 +28,32 @@ struct supply_counters { /* monotonic; written by the engine thread, read by any
 	_Atomic uint64_t hits, misses, stall_ns, fills;
 };
 
-/* Borrows all of them. @max_used: most distinct experts of one layer in one step. 0 or -ENOMEM. */
-int supply_create(const struct model *m, struct residency *r, const struct policy_ops *ops,
-		  struct policy *policy, uint32_t max_used, struct supply **ret);
+/* Who decides what a tier keeps. ops NULL: the tier is not there. */
+struct supply_tier {
+	const struct policy_ops *ops;
+	struct policy *policy;
+};
+
+/* What computes an expert: the unit whose tier has the copy that supply pinned. */
+enum unit { UNIT_HOST, UNIT_DEVICE };
+
+struct supply_config {
+	const struct model *model;
+	struct residency *residency;
+	struct supply_tier tier[TIER_NR]; /* TIER_HOST is needed */
+	uint32_t max_used;		  /* most distinct experts of one layer in one step */
+	uint64_t fill_bytes_per_s;	  /* of background fills; 0: no bound */
+};
+
+/* Borrows what @config points to. 0 or -ENOMEM. */
+int supply_create(const struct supply_config *config, struct supply **ret);
 /* No reads may be in flight (supply_drain). NULL is fine. */
 void supply_destroy(struct supply *s);
 
 /*
  * Layer @layer of step @step needs the experts @experts (numbers in the layer, distinct), each for
- * counts[i] tokens. Posts what can be posted and returns; 0 or -errno of nothing (never fails).
+ * counts[i] tokens. Posts what can be posted and returns. What a background fill is reading
+ * already goes ahead of the other fills. Cannot fail: a fault shows in supply_next().
  */
 void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_t *experts,
 		  const uint32_t *counts, uint32_t n);
@@ -47,14 +66,20 @@ void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_
  */
 uint32_t supply_next(struct supply *s, uint32_t *ret_indices, int *ret_failed);
 
-/* Where index i of the current layer lies; only while it is handed out and did not fail. */
+/* Where index i of the current layer is computed; only while it is handed out and did not fail. */
+enum unit supply_unit(const struct supply *s, uint32_t index);
+/* Where its host copy lies; of UNIT_HOST only. */
 struct expert_view supply_view(const struct supply *s, uint32_t index);
 
 /*
- * Background fill: books finished fills and posts new ones while slots are free, keeping at most
- * @in_flight reading. Returns true while there is something left to fill or in flight.
+ * Background fill of host slots: books finished fills and posts new ones while slots are free,
+ * keeping at most @in_flight reading and to the byte budget at @now_ns. Returns true while there is
+ * something left to fill or in flight.
  */
-bool supply_fill(struct supply *s, unsigned in_flight);
+bool supply_fill(struct supply *s, unsigned in_flight, uint64_t now_ns);
+
+/* Nanoseconds until the byte budget lets another fill begin; 0: it does, or nothing is to fill. */
+uint64_t supply_fill_wait_ns(const struct supply *s, uint64_t now_ns);
 
 /* Waits until no read is in flight. */
 void supply_drain(struct supply *s);

@@ -145,7 +145,12 @@ static uint32_t belady_victim(struct policy *p, uint32_t cls, policy_evictable_f
 	return ranking_least(p->ranking, cls, evictable, ctx);
 }
 
-static uint32_t belady_next_fill(struct policy *p, uint32_t cls)
+static bool belady_admit(struct policy *p, uint32_t id, uint32_t victim)
+{
+	return ranking_worth(p->ranking, id) > ranking_worth(p->ranking, victim);
+}
+
+static uint32_t belady_next(struct policy *p, uint32_t cls)
 {
 	return ranking_best_absent(p->ranking, cls);
 }
@@ -160,5 +165,6 @@ const struct policy_ops policy_belady = {
 	.inserted = belady_inserted,
 	.removed = belady_removed,
 	.victim = belady_victim,
-	.next_fill = belady_next_fill,
+	.admit = belady_admit,
+	.next = belady_next,
 };

@@ -101,7 +101,12 @@ static uint32_t lfu_victim(struct policy *p, uint32_t cls, policy_evictable_fn e
 	return ranking_least(p->ranking, cls, evictable, ctx);
 }
 
-static uint32_t lfu_next_fill(struct policy *p, uint32_t cls)
+static bool lfu_admit(struct policy *p, uint32_t id, uint32_t victim)
+{
+	return ranking_worth(p->ranking, id) > ranking_worth(p->ranking, victim);
+}
+
+static uint32_t lfu_next(struct policy *p, uint32_t cls)
 {
 	return ranking_best_absent(p->ranking, cls);
 }
@@ -115,5 +120,6 @@ const struct policy_ops policy_lfu = {
 	.inserted = lfu_inserted,
 	.removed = lfu_removed,
 	.victim = lfu_victim,
-	.next_fill = lfu_next_fill,
+	.admit = lfu_admit,
+	.next = lfu_next,
 };

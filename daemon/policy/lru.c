@@ -65,7 +65,12 @@ static uint32_t lru_victim(struct policy *p, uint32_t cls, policy_evictable_fn e
 	return ranking_least(p->ranking, cls, evictable, ctx);
 }
 
-static uint32_t lru_next_fill(struct policy *p, uint32_t cls)
+static bool lru_admit(struct policy *p, uint32_t id, uint32_t victim)
+{
+	return ranking_worth(p->ranking, id) > ranking_worth(p->ranking, victim);
+}
+
+static uint32_t lru_next(struct policy *p, uint32_t cls)
 {
 	return ranking_best_absent(p->ranking, cls);
 }
@@ -79,5 +84,6 @@ const struct policy_ops policy_lru = {
 	.inserted = lru_inserted,
 	.removed = lru_removed,
 	.victim = lru_victim,
-	.next_fill = lru_next_fill,
+	.admit = lru_admit,
+	.next = lru_next,
 };

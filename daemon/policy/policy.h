@@ -2,8 +2,8 @@
 /*
  * daemon/policy/policy.h: which expert is worth its slot. Pure decisions.
  *
- * A policy is told what was used, what came in and what went out, and is asked for victims and for
- * what to bring next. It does no I/O, takes no locks and reads no clock: the same calls give the
+ * One instance decides for one tier. It is told what was used, what came in and what went out, and is
+ * asked for victims, for what to bring next, and whether that is worth a move. It does no I/O, takes no locks and reads no clock: the same calls give the
  * same answers, so the simulator and the daemon link the same file. One file per policy; adding one
  * means adding its ops to policy_table[] in policy.c.
  * Includes nothing but base/. Memory is taken in create(). One thread (the engine's).
@@ -82,10 +82,16 @@ struct policy_ops {
 			   void *ctx);
 
 	/*
+	 * Would the tier gain if absent @id had the slot of resident @victim? Asked before a move that
+	 * nobody waits for; a miss takes its slot without asking. False where both are worth the same.
+	 */
+	bool (*admit)(struct policy *p, uint32_t id, uint32_t victim);
+
+	/*
 	 * The best absent expert to bring in while slots of class @cls are free, or POLICY_NONE.
 	 * Successive calls without inserted() may return the same.
 	 */
-	uint32_t (*next_fill)(struct policy *p, uint32_t cls);
+	uint32_t (*next)(struct policy *p, uint32_t cls);
 };
 
 /*

@@ -83,7 +83,12 @@ static uint32_t static_victim(struct policy *p, uint32_t cls, policy_evictable_f
 	return ranking_least(p->ranking, cls, evictable, ctx);
 }
 
-static uint32_t static_next_fill(struct policy *p, uint32_t cls)
+static bool static_admit(struct policy *p, uint32_t id, uint32_t victim)
+{
+	return ranking_worth(p->ranking, id) > ranking_worth(p->ranking, victim);
+}
+
+static uint32_t static_next(struct policy *p, uint32_t cls)
 {
 	return ranking_best_absent(p->ranking, cls);
 }
@@ -98,5 +103,6 @@ const struct policy_ops policy_static = {
 	.inserted = static_inserted,
 	.removed = static_removed,
 	.victim = static_victim,
-	.next_fill = static_next_fill,
+	.admit = static_admit,
+	.next = static_next,
 };

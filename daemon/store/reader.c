@@ -77,7 +77,8 @@ int reader_create_files(const struct gguf_file *files, uint32_t n_files,
 	if (!r)
 		return err_set(err, -ENOMEM, "no memory");
 	pthread_mutex_init(&r->cut, NULL);
-	r->tail = &r->head;
+	for (int i = 0; i < READ_CLASS_NR; i++)
+		r->queue[i].tail = &r->queue[i].head;
 	r->align = c->least_align > MIN_ALIGN ? c->least_align : MIN_ALIGN;
 	r->depth = c->depth ? c->depth : DEFAULT_DEPTH;
 	r->request_bytes = c->request_bytes ? c->request_bytes : DEFAULT_REQUEST;
@@ -213,11 +214,21 @@ void reader_submit(struct reader *r, struct reader_request *const *requests, uns
 				      (uint32_t)div_ceil(request_room(r, q), r->request_bytes),
 				      memory_order_relaxed);
 		q->submitted_ns = now_ns();
+		q->cut_done = 0;
 		push_request(r, q);
 		any = true;
 	}
 	if (any)
 		r->ops->wake(r, r->state);
+	if (atomic_load(&r->cancelled)) /* it may have missed what was pushed above */
+		reader_cancel_queued(r);
+}
+
+static void append(struct reader_queue *queue, struct reader_request *q)
+{
+	q->next = NULL;
+	*queue->tail = q;
+	queue->tail = &q->next;
 }
 
 /* Caller holds r->cut. Moves what was submitted behind what is queued, oldest first. */
@@ -232,9 +243,58 @@ static void take_inbox(struct reader *r)
 		oldest = q;
 		q = next;
 	}
-	*r->tail = oldest;
-	while (*r->tail)
-		r->tail = &(*r->tail)->next;
+	while (oldest) {
+		q = oldest;
+		oldest = q->next;
+		append(&r->queue[q->class], q);
+	}
+}
+
+/* Caller holds r->cut. The queue to take from, or NULL. */
+static struct reader_queue *first_queue(struct reader *r)
+{
+	if (atomic_load_explicit(&r->inbox, memory_order_relaxed))
+		take_inbox(r);
+	for (int i = 0; i < READ_CLASS_NR; i++)
+		if (r->queue[i].head)
+			return &r->queue[i];
+	return NULL;
+}
+
+/* Caller holds r->cut. */
+static void unlink_request(struct reader_queue *queue, struct reader_request **at)
+{
+	struct reader_request *q = *at;
+
+	*at = q->next;
+	if (queue->tail == &q->next)
+		queue->tail = at;
+}
+
+void reader_promote(struct reader *r, struct reader_request *const *requests, unsigned n,
+		    enum read_class class)
+{
+	pthread_mutex_lock(&r->cut);
+	take_inbox(r);
+	for (unsigned i = 0; i < n; i++) {
+		struct reader_request *q = requests[i];
+		struct reader_queue *from;
+		struct reader_request **at;
+
+		/* its class tells the queue only while it is queued, which is what is asked here */
+		for (int c = class + 1; c < READ_CLASS_NR; c++) {
+			from = &r->queue[c];
+			for (at = &from->head; *at && *at != q; at = &(*at)->next)
+				;
+			if (!*at)
+				continue;
+			unlink_request(from, at);
+			q->class = (uint8_t) class;
+			append(&r->queue[class], q);
+			break;
+		}
+	}
+	pthread_mutex_unlock(&r->cut);
 }
 
 bool reader_has_work(struct reader *r)
@@ -244,42 +304,38 @@ bool reader_has_work(struct reader *r)
 	if (atomic_load(&r->inbox))
 		return true;
 	pthread_mutex_lock(&r->cut);
-	any = r->head != NULL;
+	any = first_queue(r) != NULL;
 	pthread_mutex_unlock(&r->cut);
 	return any;
 }
 
 bool reader_take_piece(struct reader *r, struct read_piece *p)
 {
+	struct reader_queue *queue;
 	struct reader_request *q;
 	uint64_t start, room, lead, end;
 
 	pthread_mutex_lock(&r->cut);
-	if (!r->head)
-		take_inbox(r);
-	q = r->head;
-	if (!q) {
+	queue = first_queue(r);
+	if (!queue) {
 		pthread_mutex_unlock(&r->cut);
 		return false;
 	}
+	q = queue->head;
 	start = request_start(r, q);
 	room = request_room(r, q);
 	lead = q->offset - start;
 	memset(p, 0, sizeof(*p));
 	p->request = q;
 	p->file = q->file;
-	p->offset = start + r->cut_done;
-	p->bytes = u64_min(r->request_bytes, room - r->cut_done);
-	p->dest = q->dest - lead + r->cut_done;
+	p->offset = start + q->cut_done;
+	p->bytes = u64_min(r->request_bytes, room - q->cut_done);
+	p->dest = q->dest - lead + q->cut_done;
 	end = u64_min(p->offset + p->bytes, q->offset + q->bytes);
 	p->wanted = end - p->offset;
-	r->cut_done += p->bytes;
-	if (r->cut_done >= room) {
-		r->cut_done = 0;
-		r->head = q->next;
-		if (!r->head)
-			r->tail = &r->head;
-	}
+	q->cut_done += p->bytes;
+	if (q->cut_done >= room)
+		unlink_request(queue, &queue->head);
 	pthread_mutex_unlock(&r->cut);
 	atomic_fetch_add_explicit(&r->pieces, 1, memory_order_relaxed);
 	if (atomic_fetch_add_explicit(&r->in_flight, 1, memory_order_relaxed) == 0)
@@ -321,6 +377,15 @@ void reader_fail_piece(struct reader *r, struct read_piece *p, int result)
 	end_piece(r, p, result);
 }
 
+void reader_cancel_queued(struct reader *r)
+{
+	struct read_piece p;
+
+	atomic_store(&r->cancelled, true);
+	while (reader_take_piece(r, &p))
+		reader_fail_piece(r, &p, -ECANCELED);
+}
+
 /* True: worth another try. Any negative result is a failure, whatever its number. */
 static bool retry(struct reader *r, struct read_piece *p, int error)
 {
@@ -343,7 +408,8 @@ static bool retry(struct reader *r, struct read_piece *p, int error)
 bool reader_book_piece(struct reader *r, struct read_piece *p, ssize_t result)
 {
 	if (result < 0) {
-		if (!atomic_load(&r->stop) && retry(r, p, (int)result)) {
+		if (!atomic_load(&r->stop) && !atomic_load(&r->cancelled) &&
+		    retry(r, p, (int)result)) {
 			atomic_fetch_add_explicit(&r->retries, 1, memory_order_relaxed);
 			return true;
 		}

@@ -27,6 +27,17 @@ struct reader;
 struct reader_ops; /* reader_backend.h */
 
 /*
+ * Who goes first: while anything of a class is queued, nothing of a later one is begun. A piece that
+ * is in flight is never interrupted.
+ */
+enum read_class {
+	READ_DEMAND,	/* somebody waits for it */
+	READ_PREDICTED, /* somebody may soon */
+	READ_FILL,	/* memory that would be idle otherwise */
+	READ_CLASS_NR
+};
+
+/*
  * Embedded in the owner's struct, untouched by the owner between submit and completion. done() runs
  * on a reader thread, must not block, and is the last touch of the request by the reader; what was
  * read happens-before it.
@@ -42,9 +53,11 @@ struct reader_request {
 	 */
 	uint8_t *dest;
 	void (*done)(struct reader_request *r, int result); /* 0 or -errno */
+	uint8_t class;					    /* enum read_class */
 
 	/* private to the reader */
 	struct reader_request *next;
+	uint64_t cut_done; /* bytes of it already given out as pieces */
 	_Atomic uint32_t pieces_left;
 	_Atomic int result;
 	uint64_t submitted_ns;
@@ -108,6 +121,18 @@ int reader_register_memory(struct reader *r, void *base, uint64_t bytes, struct 
  * names no such range is called at once and by the caller's thread.
  */
 void reader_submit(struct reader *r, struct reader_request *const *requests, unsigned n);
+
+/*
+ * What of these requests is still queued goes on as @class, behind what that class has; what has
+ * been begun or is over stays as it is. The requests must be the caller's own, submitted by it and
+ * not reused since. Any thread; waits for no read.
+ */
+void reader_promote(struct reader *r, struct reader_request *const *requests, unsigned n,
+		    enum read_class class);
+
+/* For the end: what is queued, and what comes later, fails with -ECANCELED; what is in flight goes
+ * on. Any thread; done() of the queued ones is called by it. */
+void reader_cancel_queued(struct reader *r);
 
 /* Reads a range and waits for it. Any thread but the reader's own. 0 or -errno. */
 int reader_read(struct reader *r, uint32_t file, uint64_t offset, uint64_t bytes, uint8_t *dest);

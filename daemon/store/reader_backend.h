@@ -76,9 +76,11 @@ struct reader {
 	_Atomic bool stop;
 
 	_Atomic(struct reader_request *) inbox; /* newest first */
-	pthread_mutex_t cut;			/* reader threads only: guards the next three */
-	struct reader_request *head, **tail;
-	uint64_t cut_done; /* bytes of head already given out as pieces */
+	_Atomic bool cancelled;			/* nothing more is begun */
+	pthread_mutex_t cut;			/* guards the queues; held for a few instructions */
+	struct reader_queue {
+		struct reader_request *head, **tail;
+	} queue[READ_CLASS_NR];
 
 	_Atomic uint32_t in_flight; /* pieces */
 	_Atomic uint64_t busy_since;
@@ -87,7 +89,8 @@ struct reader {
 
 extern const struct reader_ops reader_uring, reader_pread;
 
-/* The next piece to read, in order of submission. False: nothing is queued. Reader threads. */
+/* The next piece to read: by class, then in order of submission. False: nothing is queued. Reader
+ * threads. */
 bool reader_take_piece(struct reader *r, struct read_piece *ret);
 
 /* Is anything queued? Reader threads; exact enough to decide on sleeping after a wake flag. */

@@ -14,7 +14,6 @@
 #include "store/reader.h"
 #include "store/residency_cut.h"
 
-#define NO_SLOT	     UINT32_MAX
 #define REGION_ALIGN (2ull << 20) /* a huge page: regions of different nodes share none */
 
 struct slot;
@@ -28,18 +27,10 @@ struct slot {
 	struct piece_request *piece; /* as many as its class has */
 	struct residency *residency;
 	uint32_t cls, index; /* index: in its class */
-	uint32_t next_free;
+	uint32_t number;     /* in all */
 	uint64_t expert_bytes;
 	_Atomic uint32_t pieces_left;
 	_Atomic int failure; /* first errno of a piece */
-	/* 0 reading, 1 landed, negative failed; released by the last piece, acquired by landed() */
-	_Atomic int status;
-};
-
-struct expert {
-	uint32_t slot; /* NO_SLOT: ABSENT */
-	uint32_t pins;
-	uint8_t state; /* enum expert_state */
 };
 
 struct residency {
@@ -52,9 +43,7 @@ struct residency {
 	struct slot *slots;
 	struct piece_request *pieces; /* of all slots */
 	uint8_t **class_base;	      /* [class][NODES_MAX]: where its slots start on each node */
-	struct expert *experts;
-	expert_id_t *reading; /* experts in state READING */
-	uint32_t n_reading;
+	struct copies *tier[TIER_NR]; /* NULL: the disk, and tiers that are not here */
 	_Atomic uint32_t event;
 
 	uint64_t slot_bytes_total, n_experts;
@@ -133,33 +122,38 @@ static void cut_slots(struct residency *r)
 	for (uint32_t k = 0; k < r->n_classes; k++) {
 		struct slot_class *c = &r->classes[k];
 
-		c->n_free = c->n_slots;
-		c->first_free = at;
 		for (uint32_t i = 0; i < c->n_slots; i++, at++) {
 			struct slot *s = &r->slots[at];
 
 			s->residency = r;
 			s->cls = k;
 			s->index = i;
-			s->next_free = i + 1 < c->n_slots ? at + 1 : NO_SLOT;
+			s->number = at;
 			s->piece = piece;
 			piece += c->n_pieces;
 		}
 	}
 }
 
-static int take_slots(struct residency *r)
+static int take_slots(struct residency *r, uint32_t n_experts)
 {
+	uint32_t *class_slots = calloc(r->n_classes + 1, sizeof(*class_slots));
 	uint64_t n_pieces = 0;
+	int rc = -ENOMEM;
 
-	for (uint32_t k = 0; k < r->n_classes; k++) {
+	for (uint32_t k = 0; class_slots && k < r->n_classes; k++) {
+		class_slots[k] = r->classes[k].n_slots;
 		r->n_slots += r->classes[k].n_slots;
 		r->n_experts += r->classes[k].n_experts;
 		n_pieces += (uint64_t)r->classes[k].n_slots * r->classes[k].n_pieces;
 	}
 	r->slots = calloc(r->n_slots + 1, sizeof(*r->slots));
 	r->pieces = calloc(n_pieces + 1, sizeof(*r->pieces));
-	return r->slots && r->pieces ? 0 : -ENOMEM;
+	if (class_slots && r->slots && r->pieces)
+		rc = copies_create(n_experts, r->model->n_expert, r->class_of_layer, r->n_classes,
+				   class_slots, &r->tier[TIER_HOST]);
+	free(class_slots);
+	return rc;
 }
 
 int residency_create(const struct model *m, struct arena *arena, uint64_t budget_bytes,
@@ -179,10 +173,8 @@ int residency_create(const struct model *m, struct arena *arena, uint64_t budget
 	r->split = split ? *split : node_split_one();
 	r->classes = calloc(m->n_layers, sizeof(*r->classes));
 	r->class_of_layer = calloc(m->n_layers, sizeof(*r->class_of_layer));
-	r->experts = calloc(n_experts + 1, sizeof(*r->experts));
-	r->reading = calloc(n_experts + 1, sizeof(*r->reading));
 	r->class_base = calloc((size_t)m->n_layers * NODES_MAX, sizeof(*r->class_base));
-	if (!r->classes || !r->class_of_layer || !r->experts || !r->reading || !r->class_base)
+	if (!r->classes || !r->class_of_layer || !r->class_base)
 		goto out_fail;
 	r->n_classes = cut_classes(m, r->align, &r->split, r->classes, r->class_of_layer);
 	slack = residency_arena_bytes(0, &r->split);
@@ -190,11 +182,9 @@ int residency_create(const struct model *m, struct arena *arena, uint64_t budget
 	rc = divide(r, budget_bytes, err);
 	if (rc)
 		goto out_fail;
-	rc = take_slots(r);
+	rc = take_slots(r, (uint32_t)n_experts);
 	if (rc)
 		goto out_fail;
-	for (uint64_t i = 0; i < n_experts; i++)
-		r->experts[i].slot = NO_SLOT;
 	place_regions(r, arena);
 	cut_slots(r);
 	*ret = r;
@@ -211,8 +201,8 @@ void residency_destroy(struct residency *r)
 		return;
 	free(r->classes);
 	free(r->class_of_layer);
-	free(r->experts);
-	free(r->reading);
+	for (int t = 0; t < TIER_NR; t++)
+		copies_destroy(r->tier[t]);
 	free(r->class_base);
 	free(r->pieces);
 	free(r->slots);
@@ -234,33 +224,34 @@ uint32_t residency_class_slots(const struct residency *r, uint32_t cls)
 	return r->classes[cls].n_slots;
 }
 
-uint32_t residency_free_slots(const struct residency *r, uint32_t cls)
+uint32_t residency_free_slots(const struct residency *r, enum tier tier, uint32_t cls)
 {
-	return r->classes[cls].n_free;
+	return r->tier[tier] ? copies_free_slots(r->tier[tier], cls) : 0;
 }
 
-enum expert_state residency_state(const struct residency *r, expert_id_t id)
+enum copy_state residency_state(const struct residency *r, enum tier tier, expert_id_t id)
 {
-	return (enum expert_state)r->experts[id].state;
+	if (tier == TIER_DISK)
+		return COPY_PRESENT;
+	return r->tier[tier] ? copies_state(r->tier[tier], id) : COPY_ABSENT;
 }
 
-bool residency_pinned(const struct residency *r, expert_id_t id)
+bool residency_pinned(const struct residency *r, enum tier tier, expert_id_t id)
 {
-	return r->experts[id].pins > 0;
+	return r->tier[tier] && copies_pinned(r->tier[tier], id);
 }
 
-int residency_pin(struct residency *r, expert_id_t id)
+int residency_pin(struct residency *r, enum tier tier, expert_id_t id)
 {
-	if (r->experts[id].state == EXPERT_ABSENT)
-		return -ENOENT;
-	r->experts[id].pins++;
-	return 0;
+	if (tier == TIER_DISK)
+		return 0;
+	return r->tier[tier] ? copies_pin(r->tier[tier], id) : -ENOENT;
 }
 
-void residency_unpin(struct residency *r, expert_id_t id)
+void residency_unpin(struct residency *r, enum tier tier, expert_id_t id)
 {
-	assert(r->experts[id].pins);
-	r->experts[id].pins--;
+	if (r->tier[tier])
+		copies_unpin(r->tier[tier], id);
 }
 
 /* Reader's thread: one piece is in, or has failed. */
@@ -280,7 +271,7 @@ static void piece_done(struct reader_request *request, int result)
 		atomic_fetch_add_explicit(&r->load_errors, 1, memory_order_relaxed);
 	else
 		atomic_fetch_add_explicit(&r->bytes_read, s->expert_bytes, memory_order_relaxed);
-	atomic_store_explicit(&s->status, result ? result : 1, memory_order_release);
+	copies_filled(r->tier[TIER_HOST], s->number, result);
 	atomic_fetch_add_explicit(&r->event, 1, memory_order_release);
 	futex_wake_all(&r->event);
 }
@@ -293,33 +284,28 @@ static uint8_t *room_of(const struct residency *r, const struct slot *s, uint32_
 	return r->class_base[s->cls * NODES_MAX + node] + s->index * c->node_bytes[node] + c->at[p];
 }
 
-int residency_load(struct residency *r, expert_id_t id)
+uint64_t residency_load_bytes(const struct residency *r, uint32_t layer)
+{
+	return r->model->layers[layer].experts.bytes;
+}
+
+int residency_load(struct residency *r, expert_id_t id, enum read_class class)
 {
 	uint32_t layer = id / r->model->n_expert, number = id % r->model->n_expert;
 	const struct expert_layout *l = &r->model->layers[layer].experts;
-	struct slot_class *c = &r->classes[r->class_of_layer[layer]];
 	struct reader_request *requests[MAX_PIECES];
 	struct expert_piece pieces[MAX_PIECES];
-	struct expert *e = &r->experts[id];
+	uint32_t n, at;
 	struct slot *s;
-	uint32_t n;
+	int rc = copies_begin(r->tier[TIER_HOST], id, &at);
 
-	if (e->state != EXPERT_ABSENT)
-		return -EBUSY;
-	if (!c->n_free)
-		return -ENOSPC;
-	e->slot = c->first_free;
-	s = &r->slots[e->slot];
-	c->first_free = s->next_free;
-	c->n_free--;
-	e->state = EXPERT_READING;
-	e->pins = 1;
-	r->reading[r->n_reading++] = id;
+	if (rc)
+		return rc;
+	s = &r->slots[at];
 	s->expert_bytes = l->bytes;
 	n = cut_expert(l, &r->split, pieces);
 	atomic_store_explicit(&s->pieces_left, n, memory_order_relaxed);
 	atomic_store_explicit(&s->failure, 0, memory_order_relaxed);
-	atomic_store_explicit(&s->status, 0, memory_order_relaxed);
 	for (uint32_t p = 0; p < n; p++) {
 		const struct expert_part *part = &l->part[pieces[p].part];
 		struct reader_request *q = &s->piece[p].request;
@@ -331,6 +317,7 @@ int residency_load(struct residency *r, expert_id_t id)
 		q->bytes = pieces[p].bytes;
 		q->dest = room_of(r, s, p) + offset % r->align;
 		q->done = piece_done;
+		q->class = (uint8_t) class;
 		requests[p] = q;
 	}
 	atomic_fetch_add_explicit(&r->loads, 1, memory_order_relaxed);
@@ -338,21 +325,25 @@ int residency_load(struct residency *r, expert_id_t id)
 	return 0;
 }
 
-static void free_slot(struct residency *r, struct expert *e)
+void residency_hurry(struct residency *r, expert_id_t id)
 {
-	struct slot *s = &r->slots[e->slot];
-	struct slot_class *c = &r->classes[s->cls];
+	struct reader_request *requests[MAX_PIECES];
+	const struct slot *s;
+	uint32_t n;
 
-	s->next_free = c->n_free ? c->first_free : NO_SLOT;
-	c->first_free = e->slot;
-	c->n_free++;
-	e->slot = NO_SLOT;
-	e->state = EXPERT_ABSENT;
+	if (residency_state(r, TIER_HOST, id) != COPY_FILLING || residency_landed(r, id))
+		return;
+	s = &r->slots[copies_slot(r->tier[TIER_HOST], id)];
+	n = r->classes[s->cls].n_pieces;
+	for (uint32_t p = 0; p < n; p++)
+		requests[p] = &s->piece[p].request;
+	reader_promote(r->reader, requests, n, READ_DEMAND);
 }
 
-static void add_resident(struct residency *r, const struct expert *e, int sign)
+/* One expert more or less in host memory. */
+static void add_resident(struct residency *r, expert_id_t id, int sign)
 {
-	uint64_t bytes = r->slots[e->slot].expert_bytes;
+	uint64_t bytes = r->model->layers[id / r->model->n_expert].experts.bytes;
 
 	if (sign > 0) {
 		atomic_fetch_add_explicit(&r->n_resident, 1, memory_order_relaxed);
@@ -363,29 +354,26 @@ static void add_resident(struct residency *r, const struct expert *e, int sign)
 	}
 }
 
-int residency_evict(struct residency *r, expert_id_t id)
+int residency_evict(struct residency *r, enum tier tier, expert_id_t id)
 {
-	struct expert *e = &r->experts[id];
+	int rc = r->tier[tier] ? copies_evict(r->tier[tier], id) : -ENOENT;
 
-	if (e->state == EXPERT_ABSENT)
-		return -ENOENT;
-	if (e->state == EXPERT_READING || e->pins)
-		return -EBUSY;
-	add_resident(r, e, -1);
+	if (rc || tier != TIER_HOST)
+		return rc;
+	add_resident(r, id, -1);
 	atomic_fetch_add_explicit(&r->evictions, 1, memory_order_relaxed);
-	free_slot(r, e);
 	return 0;
 }
 
 int residency_landed(const struct residency *r, expert_id_t id)
 {
-	return atomic_load_explicit(&r->slots[r->experts[id].slot].status, memory_order_acquire);
+	return copies_status(r->tier[TIER_HOST], id);
 }
 
 struct expert_view residency_view(const struct residency *r, expert_id_t id)
 {
 	const struct expert_layout *l = &r->model->layers[id / r->model->n_expert].experts;
-	const struct slot *s = &r->slots[r->experts[id].slot];
+	const struct slot *s = &r->slots[copies_slot(r->tier[TIER_HOST], id)];
 	struct expert_view view = { { { 0 } } };
 	struct expert_piece pieces[MAX_PIECES];
 	uint32_t n;
@@ -406,24 +394,15 @@ struct expert_view residency_view(const struct residency *r, expert_id_t id)
 	return view;
 }
 
+static void host_changed(void *arg, uint32_t id, bool present)
+{
+	if (present)
+		add_resident(arg, id, 1);
+}
+
 void residency_settle(struct residency *r)
 {
-	for (uint32_t i = 0; i < r->n_reading;) {
-		struct expert *e = &r->experts[r->reading[i]];
-		int status = residency_landed(r, r->reading[i]);
-
-		if (status == 0 || (status < 0 && e->pins)) {
-			i++;
-			continue;
-		}
-		if (status > 0) {
-			e->state = EXPERT_HOST;
-			add_resident(r, e, 1);
-		} else {
-			free_slot(r, e);
-		}
-		r->reading[i] = r->reading[--r->n_reading];
-	}
+	copies_settle(r->tier[TIER_HOST], host_changed, r);
 }
 
 _Atomic uint32_t *residency_event_word(struct residency *r)
@@ -433,7 +412,7 @@ _Atomic uint32_t *residency_event_word(struct residency *r)
 
 uint32_t residency_reading(const struct residency *r)
 {
-	return r->n_reading;
+	return copies_filling(r->tier[TIER_HOST]);
 }
 
 void residency_get_stats(const struct residency *r, struct residency_stats *s)

@@ -2,20 +2,19 @@
 /*
  * daemon/store/residency.h: which expert is where. The only place that knows.
  *
- *            load           every part landed
- *  ABSENT ----------> READING ----------> HOST
- *     ^                  | error            | evict (unpinned)
- *     +------------------+------------------+
+ * Tiers, slowest first: the disk, which has every expert always; host memory; a device's memory. An
+ * expert has a copy or none in each of the faster ones, with books per tier (copies.h draws the
+ * states). A tier that this machine does not have holds nothing: every copy in it is ABSENT.
  *
- * (A device tier adds states of its own beside HOST.)
+ * Host slots: the arena is cut once into slots of a few size classes (layers of different weight
+ * types have experts of different sizes). A slot holds the pieces of one expert, each with its own
+ * lead-in so that direct reads land where they are computed from; on several NUMA nodes each node's
+ * rows in that node's region of the arena (nodes.h, residency_cut.h).
  *
- * Slots: the arena is cut once into slots of a few size classes (layers of different weight types
- * have experts of different sizes). A slot holds the pieces of one expert, each with its own lead-in
- * so that direct reads land where they are computed from; on several NUMA nodes each node's rows in
- * that node's region of the arena (nodes.h, residency_cut.h).
+ * Demand, prediction and background fill share the reader's one queue and differ in their class.
  *
- * Threads: every call is made by the engine thread, except the three marked "any thread". The
- * reader's threads complete reads through atomics only. Locks: none.
+ * Threads: every call is made by the engine thread, except those marked "any thread". The reader's
+ * threads complete reads through atomics only. Locks: the reader's, in residency_hurry() alone.
  */
 #ifndef SLUICE_STORE_RESIDENCY_H
 #define SLUICE_STORE_RESIDENCY_H
@@ -25,19 +24,20 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "store/copies.h"
 #include "store/nodes.h"
+#include "store/reader.h"
 
 struct arena;
 struct model;
-struct reader;
 struct residency;
 
 typedef uint32_t expert_id_t; /* layer * n_expert + expert */
 
-enum expert_state { EXPERT_ABSENT, EXPERT_READING, EXPERT_HOST };
+enum tier { TIER_DISK, TIER_HOST, TIER_DEVICE, TIER_NR };
 
 /*
- * Where the matrices of a pinned expert lie; valid while it is pinned and HOST. Row r of matrix k
+ * Where the matrices of a pinned host copy lie; valid while it is pinned and PRESENT. Row r of matrix k
  * (enum expert_matrix), when it belongs to node i of the split, is at at[k][i] + r * row_bytes.
  */
 struct expert_view {
@@ -77,33 +77,36 @@ int residency_create(const struct model *m, struct arena *arena, uint64_t budget
 		     struct err *err);
 void residency_destroy(struct residency *r); /* after reads have ended; NULL is fine */
 
-uint32_t residency_n_classes(const struct residency *r);
+uint32_t residency_n_classes(const struct residency *r); /* of the host's slots */
 /* RESIDENCY_NO_CLASS for a layer without experts. */
 #define RESIDENCY_NO_CLASS UINT32_MAX
 uint32_t residency_class_of(const struct residency *r, uint32_t layer);
 uint32_t residency_class_slots(const struct residency *r, uint32_t cls);
-uint32_t residency_free_slots(const struct residency *r, uint32_t cls);
+uint32_t residency_free_slots(const struct residency *r, enum tier tier, uint32_t cls);
 
-enum expert_state residency_state(const struct residency *r, expert_id_t id);
-bool residency_pinned(const struct residency *r, expert_id_t id);
-
-/* HOST or READING: one more pin, 0. ABSENT: -ENOENT. */
-int residency_pin(struct residency *r, expert_id_t id);
-void residency_unpin(struct residency *r, expert_id_t id);
+/* Copies in one tier; the calls of copies.h. The disk's are always PRESENT and need no pin. */
+enum copy_state residency_state(const struct residency *r, enum tier tier, expert_id_t id);
+bool residency_pinned(const struct residency *r, enum tier tier, expert_id_t id);
+int residency_pin(struct residency *r, enum tier tier, expert_id_t id);
+void residency_unpin(struct residency *r, enum tier tier, expert_id_t id);
+int residency_evict(struct residency *r, enum tier tier, expert_id_t id);
 
 /*
- * ABSENT -> READING with one pin: takes a free slot and submits the reads. -ENOSPC: none is free.
- * -EBUSY: not ABSENT, a failed load that is still pinned included.
+ * Disk to host: ABSENT -> FILLING with one pin: takes a free slot and submits the reads in @class.
+ * -ENOSPC: no slot is free. -EBUSY: not ABSENT, a failed load that is still pinned included.
  */
-int residency_load(struct residency *r, expert_id_t id);
+int residency_load(struct residency *r, expert_id_t id, enum read_class class);
 
-/* HOST and unpinned -> ABSENT, its slot free. -EBUSY where pinned or READING, -ENOENT if ABSENT. */
-int residency_evict(struct residency *r, expert_id_t id);
+/* A host copy that is being read is waited for now: what of it is still queued becomes demand. */
+void residency_hurry(struct residency *r, expert_id_t id);
+
+/* Bytes that residency_load() would read for an expert of this layer. */
+uint64_t residency_load_bytes(const struct residency *r, uint32_t layer);
 
 /*
- * Any thread, for a pinned expert: 1 landed (acquire: its bytes may be read), 0 still reading,
- * negative: its load failed with this errno. A failed expert stays READING until
- * residency_settle() turns it ABSENT once its last pin is gone.
+ * Any thread, for a pinned host copy: 1 landed (acquire: its bytes may be read), 0 still reading,
+ * negative: its load failed with this errno. A failed copy stays FILLING until residency_settle()
+ * turns it ABSENT once its last pin is gone.
  */
 int residency_landed(const struct residency *r, expert_id_t id);
 
@@ -119,7 +122,7 @@ void residency_settle(struct residency *r);
  */
 _Atomic uint32_t *residency_event_word(struct residency *r);
 
-/* Loads in flight now. */
+/* Loads from disk in flight or queued now. */
 uint32_t residency_reading(const struct residency *r);
 
 void residency_get_stats(const struct residency *r, struct residency_stats *ret);

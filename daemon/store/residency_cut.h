@@ -40,7 +40,7 @@ struct slot_class {
 	uint64_t node_bytes[NODES_MAX]; /* of a slot, by node */
 	uint64_t slot_bytes;		/* their sum */
 	uint64_t n_experts;
-	uint32_t n_slots, n_free, first_free;
+	uint32_t n_slots;
 };
 
 /*

@@ -150,7 +150,7 @@ static void fill(struct sim *s)
 {
 	for (uint32_t c = 0; c < s->n_classes; c++) {
 		while (s->free_slots[c]) {
-			uint32_t id = s->ops->next_fill(s->policy, c);
+			uint32_t id = s->ops->next(s->policy, c);
 
 			if (id == POLICY_NONE)
 				break;

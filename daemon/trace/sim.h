@@ -19,7 +19,7 @@
 struct sim_options {
 	const char *policy; /* as --policy */
 	uint32_t slots;	    /* in all; shared out over layers' size classes by experts */
-	bool fill;	    /* slots are filled by next_fill() before the first step */
+	bool fill;	    /* slots are filled by next() before the first step */
 };
 
 struct sim_counts {

@@ -88,7 +88,7 @@ static uint32_t evict(void)
 
 static uint32_t fill(void)
 {
-	uint32_t id = ops->next_fill(policy, 0);
+	uint32_t id = ops->next(policy, 0);
 
 	if (id != POLICY_NONE)
 		ops->inserted(policy, id);
@@ -217,6 +217,27 @@ static void test_lfu_fill(void **state)
 	close_policy();
 }
 
+/* An absent expert is worth a move only where it is worth more than the one it would push out. */
+static void test_admit(void **state)
+{
+	open_policy("lfu");
+	use(1, 2);
+	use(1, 3);
+	assert_true(ops->admit(policy, 1, 2));
+	assert_true(ops->admit(policy, 3, 2)); /* later, so less decayed */
+	assert_false(ops->admit(policy, 2, 1));
+	assert_false(ops->admit(policy, 4, 5)); /* neither was used: no reason to move */
+	assert_false(ops->admit(policy, 4, 3));
+	close_policy();
+	open_policy("lru");
+	use(1, 2);
+	use(3, 3);
+	assert_true(ops->admit(policy, 3, 1));
+	assert_false(ops->admit(policy, 1, 3));
+	assert_false(ops->admit(policy, 4, 5));
+	close_policy();
+}
+
 static void test_names(void **state)
 {
 	expect_refused("", "no policy is called ''");
@@ -232,7 +253,7 @@ int main(void)
 		cmocka_unit_test(test_lru),	      cmocka_unit_test(test_lfu_keeps_the_frequent),
 		cmocka_unit_test(test_lfu_admission), cmocka_unit_test(test_lfu_decay),
 		cmocka_unit_test(test_lfu_prompt),    cmocka_unit_test(test_lfu_fill),
-		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_admit),	      cmocka_unit_test(test_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

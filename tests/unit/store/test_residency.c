@@ -208,13 +208,13 @@ static void check_view(struct rig *rig, expert_id_t id)
 
 static void load_and_check(struct rig *rig, expert_id_t id)
 {
-	assert_int_equal(residency_load(rig->r, id), 0);
-	assert_int_equal(residency_state(rig->r, id), EXPERT_READING);
+	assert_int_equal(residency_load(rig->r, id, READ_DEMAND), 0);
+	assert_int_equal(residency_state(rig->r, TIER_HOST, id), COPY_FILLING);
 	wait_landed(rig->r, id);
 	assert_int_equal(residency_landed(rig->r, id), 1);
 	check_view(rig, id);
 	residency_settle(rig->r);
-	assert_int_equal(residency_state(rig->r, id), EXPERT_HOST);
+	assert_int_equal(residency_state(rig->r, TIER_HOST, id), COPY_PRESENT);
 }
 
 static void test_states_and_pins(void **state)
@@ -224,36 +224,37 @@ static void test_states_and_pins(void **state)
 	struct residency_stats s;
 
 	create(rig, need_of(rig).all_bytes);
-	assert_int_equal(residency_state(rig->r, id), EXPERT_ABSENT);
-	assert_int_equal(residency_pin(rig->r, id), -ENOENT);
-	assert_int_equal(residency_evict(rig->r, id), -ENOENT);
+	assert_int_equal(residency_state(rig->r, TIER_HOST, id), COPY_ABSENT);
+	assert_int_equal(residency_pin(rig->r, TIER_HOST, id), -ENOENT);
+	assert_int_equal(residency_evict(rig->r, TIER_HOST, id), -ENOENT);
 	reader_memory_hold(&rig->disk);
-	assert_int_equal(residency_load(rig->r, id), 0);
+	assert_int_equal(residency_load(rig->r, id, READ_DEMAND), 0);
 	assert_int_equal(residency_landed(rig->r, id), 0);
 	assert_int_equal(residency_reading(rig->r), 1);
-	assert_int_equal(residency_load(rig->r, id), -EBUSY);
-	assert_int_equal(residency_pin(rig->r, id), 0); /* a second user of what is on its way */
-	assert_int_equal(residency_evict(rig->r, id), -EBUSY);
+	assert_int_equal(residency_load(rig->r, id, READ_DEMAND), -EBUSY);
+	assert_int_equal(residency_pin(rig->r, TIER_HOST, id),
+			 0); /* a second user of what is on its way */
+	assert_int_equal(residency_evict(rig->r, TIER_HOST, id), -EBUSY);
 	residency_settle(rig->r);
-	assert_int_equal(residency_state(rig->r, id), EXPERT_READING);
+	assert_int_equal(residency_state(rig->r, TIER_HOST, id), COPY_FILLING);
 	reader_memory_release(&rig->disk);
 	wait_landed(rig->r, id);
-	assert_int_equal(residency_evict(rig->r, id), -EBUSY); /* not settled */
+	assert_int_equal(residency_evict(rig->r, TIER_HOST, id), -EBUSY); /* not settled */
 	residency_settle(rig->r);
-	assert_int_equal(residency_state(rig->r, id), EXPERT_HOST);
+	assert_int_equal(residency_state(rig->r, TIER_HOST, id), COPY_PRESENT);
 	assert_int_equal(residency_reading(rig->r), 0);
 	check_view(rig, id);
-	residency_unpin(rig->r, id);
-	assert_true(residency_pinned(rig->r, id));
-	assert_int_equal(residency_evict(rig->r, id), -EBUSY);
-	residency_unpin(rig->r, id);
-	assert_false(residency_pinned(rig->r, id));
+	residency_unpin(rig->r, TIER_HOST, id);
+	assert_true(residency_pinned(rig->r, TIER_HOST, id));
+	assert_int_equal(residency_evict(rig->r, TIER_HOST, id), -EBUSY);
+	residency_unpin(rig->r, TIER_HOST, id);
+	assert_false(residency_pinned(rig->r, TIER_HOST, id));
 	residency_get_stats(rig->r, &s);
 	assert_int_equal(s.experts_resident, 1);
 	assert_int_equal(s.resident_bytes, rig->layers[2].experts.bytes);
 	assert_int_equal(s.bytes_read, rig->layers[2].experts.bytes);
-	assert_int_equal(residency_evict(rig->r, id), 0);
-	assert_int_equal(residency_state(rig->r, id), EXPERT_ABSENT);
+	assert_int_equal(residency_evict(rig->r, TIER_HOST, id), 0);
+	assert_int_equal(residency_state(rig->r, TIER_HOST, id), COPY_ABSENT);
 	residency_get_stats(rig->r, &s);
 	assert_int_equal(s.experts_resident, 0);
 	assert_int_equal(s.resident_bytes, 0);
@@ -269,7 +270,7 @@ static void everything_at_once(struct rig *rig)
 
 	create(rig, need.all_bytes);
 	for (expert_id_t id = 0; id < N_LAYERS * N_EXPERT; id++)
-		assert_int_equal(residency_load(rig->r, id), 0);
+		assert_int_equal(residency_load(rig->r, id, READ_DEMAND), 0);
 	for (expert_id_t id = 0; id < N_LAYERS * N_EXPERT; id++)
 		wait_landed(rig->r, id);
 	residency_settle(rig->r);
@@ -282,7 +283,7 @@ static void everything_at_once(struct rig *rig)
 	assert_int_equal(s.slot_bytes_total, need.all_bytes);
 	assert_int_equal(s.load_errors, 0);
 	for (uint32_t c = 0; c < residency_n_classes(rig->r); c++)
-		assert_int_equal(residency_free_slots(rig->r, c), 0);
+		assert_int_equal(residency_free_slots(rig->r, TIER_HOST, c), 0);
 }
 
 static void test_everything_at_once(void **state)
@@ -312,8 +313,8 @@ static void test_split_over_nodes(void **state)
 		create(rig, need_of(rig).least_bytes);
 		for (expert_id_t id = 0; id < N_LAYERS * N_EXPERT; id += 7) {
 			load_and_check(rig, id);
-			residency_unpin(rig->r, id);
-			assert_int_equal(residency_evict(rig->r, id), 0);
+			residency_unpin(rig->r, TIER_HOST, id);
+			assert_int_equal(residency_evict(rig->r, TIER_HOST, id), 0);
 		}
 	}
 	rig->split = node_split_one();
@@ -375,7 +376,7 @@ static void test_classes(void **state)
 			uint32_t all = n_layers_of[c] * N_EXPERT;
 
 			assert_true(n >= N_USED && n <= all);
-			assert_int_equal(residency_free_slots(rig->r, c), n);
+			assert_int_equal(residency_free_slots(rig->r, TIER_HOST, c), n);
 			/* in proportion, but for the least and for rounding */
 			if (percent >= 40)
 				assert_in_range(100 * n / all, percent - 15, percent + 15);
@@ -419,21 +420,21 @@ static void test_eviction(void **state)
 	for (uint32_t round = 0; round < 3; round++)
 		for (expert_id_t id = 0; id < N_LAYERS * N_EXPERT; id++) {
 			cls = residency_class_of(rig->r, id / N_EXPERT);
-			assert_true(residency_free_slots(rig->r, cls) > 0);
+			assert_true(residency_free_slots(rig->r, TIER_HOST, cls) > 0);
 			load_and_check(rig, id);
-			residency_unpin(rig->r, id);
+			residency_unpin(rig->r, TIER_HOST, id);
 			check_view(rig, id); /* HOST without a pin: the bytes stay */
-			assert_int_equal(residency_evict(rig->r, id), 0);
+			assert_int_equal(residency_evict(rig->r, TIER_HOST, id), 0);
 		}
 	cls = residency_class_of(rig->r, 0);
 	for (expert_id_t id = 0; id < N_USED; id++)
 		load_and_check(rig, id);
-	assert_int_equal(residency_free_slots(rig->r, cls), 0);
-	assert_int_equal(residency_load(rig->r, N_USED), -ENOSPC);
-	assert_int_equal(residency_state(rig->r, N_USED), EXPERT_ABSENT);
+	assert_int_equal(residency_free_slots(rig->r, TIER_HOST, cls), 0);
+	assert_int_equal(residency_load(rig->r, N_USED, READ_DEMAND), -ENOSPC);
+	assert_int_equal(residency_state(rig->r, TIER_HOST, N_USED), COPY_ABSENT);
 	load_and_check(rig, N_EXPERT); /* another class has its own */
-	residency_unpin(rig->r, 1);
-	assert_int_equal(residency_evict(rig->r, 1), 0);
+	residency_unpin(rig->r, TIER_HOST, 1);
+	assert_int_equal(residency_evict(rig->r, TIER_HOST, 1), 0);
 	load_and_check(rig, N_USED);
 	for (expert_id_t id = 0; id <= N_USED; id++)
 		if (id != 1)
@@ -456,21 +457,22 @@ static void test_failure_of_one_part(void **state)
 	atomic_store(&rig->disk.bad_times, UINT32_MAX);
 	for (int round = 0; round < 3; round++) {
 		uint32_t cls = residency_class_of(rig->r, 2);
-		uint32_t free_before = residency_free_slots(rig->r, cls);
+		uint32_t free_before = residency_free_slots(rig->r, TIER_HOST, cls);
 
-		assert_int_equal(residency_load(rig->r, bad), 0);
-		assert_int_equal(residency_pin(rig->r, bad), 0);
+		assert_int_equal(residency_load(rig->r, bad, READ_DEMAND), 0);
+		assert_int_equal(residency_pin(rig->r, TIER_HOST, bad), 0);
 		wait_landed(rig->r, bad);
 		assert_int_equal(residency_landed(rig->r, bad), -EIO);
 		residency_settle(rig->r);
-		assert_int_equal(residency_state(rig->r, bad), EXPERT_READING); /* pinned */
-		residency_unpin(rig->r, bad);
+		assert_int_equal(residency_state(rig->r, TIER_HOST, bad),
+				 COPY_FILLING); /* pinned */
+		residency_unpin(rig->r, TIER_HOST, bad);
 		residency_settle(rig->r);
 		assert_int_equal(residency_landed(rig->r, bad), -EIO);
-		residency_unpin(rig->r, bad);
+		residency_unpin(rig->r, TIER_HOST, bad);
 		residency_settle(rig->r);
-		assert_int_equal(residency_state(rig->r, bad), EXPERT_ABSENT);
-		assert_int_equal(residency_free_slots(rig->r, cls), free_before);
+		assert_int_equal(residency_state(rig->r, TIER_HOST, bad), COPY_ABSENT);
+		assert_int_equal(residency_free_slots(rig->r, TIER_HOST, cls), free_before);
 		assert_int_equal(residency_reading(rig->r), 0);
 	}
 	load_and_check(rig, bad - 1);
@@ -492,7 +494,7 @@ static void test_truncated_while_reading(void **state)
 	create(rig, need_of(rig).all_bytes);
 	reader_memory_hold(&rig->disk);
 	for (uint32_t e = 0; e < N_EXPERT; e++)
-		assert_int_equal(residency_load(rig->r, first + e), 0);
+		assert_int_equal(residency_load(rig->r, first + e, READ_DEMAND), 0);
 	atomic_store(&rig->files[1].bytes, end);
 	reader_memory_release(&rig->disk);
 	for (uint32_t e = 0; e < N_EXPERT; e++) {
@@ -530,16 +532,16 @@ static void test_other_threads_see_the_bytes(void **state)
 		for (uint32_t i = 0; i < 8; i++) {
 			w[i].rig = rig;
 			w[i].id = (i + (uint32_t)round * 8) % (N_LAYERS * N_EXPERT);
-			assert_int_equal(residency_load(rig->r, w[i].id), 0);
+			assert_int_equal(residency_load(rig->r, w[i].id, READ_DEMAND), 0);
 			assert_int_equal(pthread_create(&w[i].thread, NULL, watch, &w[i]), 0);
 		}
 		for (int i = 0; i < 8; i++)
 			pthread_join(w[i].thread, NULL);
 		residency_settle(rig->r);
 		for (int i = 0; i < 8; i++)
-			residency_unpin(rig->r, w[i].id);
+			residency_unpin(rig->r, TIER_HOST, w[i].id);
 		for (int i = 0; i < 8; i++)
-			assert_int_equal(residency_evict(rig->r, w[i].id), 0);
+			assert_int_equal(residency_evict(rig->r, TIER_HOST, w[i].id), 0);
 	}
 }
 

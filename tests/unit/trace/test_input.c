@@ -82,7 +82,7 @@ static uint32_t evict(void)
 
 static uint32_t fill(void)
 {
-	uint32_t id = ops->next_fill(policy, 0);
+	uint32_t id = ops->next(policy, 0);
 
 	if (id != POLICY_NONE)
 		ops->inserted(policy, id);
