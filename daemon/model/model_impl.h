@@ -53,6 +53,10 @@ int build_schedule(struct build *b);
 /* A head count, one number or one per layer; *ret stays where the key is missing. */
 int build_head_count(struct build *b, const char *suffix, uint32_t *ret);
 
+/* What a key says of layer @i: one number for all, or one of at least as many as there are layers. */
+int build_layer_number(struct build *b, const char *suffix, uint32_t i, uint32_t max,
+		       uint32_t *ret);
+
 /* "<arch>.<suffix>" in @buf, which is returned. */
 char *build_key(const struct build *b, char buf[BUILD_KEY_BYTES], const char *suffix);
 

@@ -51,7 +51,7 @@ static int common_count(struct build *b, const char *suffix, uint32_t *ret)
 		if (v == 0 && !arch_has(b->arch, ROLE_SSM_OUT))
 			return build_bad_key(b, suffix, "layer %llu has no heads",
 					     (unsigned long long)i);
-		if (v && heads && v != heads)
+		if (v && heads && v != heads && !b->arch->kv_heads_differ)
 			return build_bad_key(b, suffix,
 					     "%lld heads in layer %llu, %lld before: layers that "
 					     "differ are not supported",
@@ -82,6 +82,29 @@ int build_head_count(struct build *b, const char *suffix, uint32_t *ret)
 		return build_bad_key(b, suffix, "%llu is not between 1 and %u",
 				     (unsigned long long)n, MODEL_MAX_HEADS);
 	*ret = (uint32_t)n;
+	return 0;
+}
+
+int build_layer_number(struct build *b, const char *suffix, uint32_t i, uint32_t max, uint32_t *ret)
+{
+	char key[BUILD_KEY_BYTES];
+	enum gguf_type type;
+	uint64_t n = 0;
+	int64_t v = 0;
+	int rc;
+
+	build_key(b, key, suffix);
+	if (gguf_array(b->g, key, &type, &n, NULL))
+		return build_need_u32(b, suffix, 0, max, ret);
+	rc = per_layer(b, suffix, &type, &n);
+	if (rc)
+		return rc;
+	if (gguf_array_i64(b->g, key, i, &v))
+		return build_bad_key(b, suffix, "entry %u cannot be read", i);
+	if (v < 0 || v > max)
+		return build_bad_key(b, suffix, "%lld in layer %u is not between 0 and %u",
+				     (long long)v, i, max);
+	*ret = (uint32_t)v;
 	return 0;
 }
 

@@ -5,11 +5,11 @@ CASES: (name, words of the refusal, family, function that spoils a Draft), for m
 """
 import gguf_file as gf
 from daemon import fixture
-from gguf_file import F32, U32
+from gguf_file import ARRAY, BOOL, F32, I32, U32
 
 CASES = []
 BASES = {family: lambda family=family, form=form: gf.read(fixture(f"{family}/{family}-{form}.gguf"))
-         for family, form in (("glm4moe", "q4_k_m"), ("minimax-m2", "q4_k_m"), ("gpt-oss", "mxfp4"))}
+         for family, form in (("glm4moe", "q4_k_m"), ("minimax-m2", "q4_k_m"), ("gpt-oss", "mxfp4"), ("gemma4", "q4_k_m"))}
 
 
 def spoil(family, name, words, f):
@@ -79,3 +79,22 @@ value(OSS, "window-0", "attention.sliding_window: 0 is not between", "A.attentio
 value(OSS, "yarn-half", "YaRN needs a factor of at least 1 (0.5)", "A.rope.scaling.factor", F32, 0.5)
 value(OSS, "yarn-context", "original_context_length: 0 is not between", "A.rope.scaling.original_context_length", U32, 0)
 value(OSS, "yarn-beta", "yarn_beta_fast: -1 is not greater than 0", "A.rope.scaling.yarn_beta_fast", F32, -1.0)
+
+GEMMA = "gemma4"
+without(GEMMA, "no-window-values", "tensor blk.2.attn_v.weight is missing", "blk.2.attn_v.weight")
+without(GEMMA, "no-post-norm", "tensor blk.1.post_ffw_norm_2.weight is missing", "blk.1.post_ffw_norm_2.weight")
+without(GEMMA, "no-router-scale", "tensor blk.0.ffn_gate_inp.scale is missing", "blk.0.ffn_gate_inp.scale")
+without(GEMMA, "no-table", "tensor rope_freqs.weight is missing", "rope_freqs.weight")
+shape(GEMMA, "table-short", "tensor rope_freqs.weight: its shape is {16, 1, 1, 1}", "rope_freqs.weight", [16])
+shape(GEMMA, "experts-scale-few", "tensor blk.3.ffn_down_exps.scale: its shape is {7, 1, 1, 1}", "blk.3.ffn_down_exps.scale", [7])
+without_key(GEMMA, "no-pattern", "key gemma4.attention.sliding_window_pattern: it is missing", "A.attention.sliding_window_pattern")
+value(GEMMA, "pattern-short", "attention.sliding_window_pattern: 3 entries for 4 layers", "A.attention.sliding_window_pattern", ARRAY,
+      (BOOL, [True, False, True]))
+value(GEMMA, "pattern-other", "tensor blk.1.attn_v.weight is missing", "A.attention.sliding_window_pattern", ARRAY,
+      (BOOL, [True, True, True, False]))
+value(GEMMA, "heads-3", "attention.head_count_kv: 3 does not divide 4 heads", "A.attention.head_count_kv", ARRAY, (I32, [2, 1, 3, 1]))
+value(GEMMA, "shared-layers", "attention.shared_kv_layers: 2 is not supported", "A.attention.shared_kv_layers", U32, 2)
+value(GEMMA, "per-layer-input", "embedding_length_per_layer_input: 32 is not supported", "A.embedding_length_per_layer_input", U32, 32)
+value(GEMMA, "value-length", "attention.value_length_swa: 16 differs from the key length 32", "A.attention.value_length_swa", U32, 16)
+value(GEMMA, "soft-cap", "final_logit_softcapping: -30 is not greater than 0", "A.final_logit_softcapping", F32, -30.0)
+value(GEMMA, "rotated-swa", "rope.dimension_count_swa: 64 is not between 2 and 32", "A.rope.dimension_count_swa", U32, 64)

@@ -47,7 +47,8 @@ def test_same_logits(one_run, args):
     assert (got == expected).all(), f"{(got != expected).sum()} of {got.size} logits differ"
 
 
-FAMILIES = ["glm4moe/glm4moe-q4_k_m", "minimax-m2/minimax-m2-q4_k_m", "gpt-oss/gpt-oss-mxfp4"]  # each has blocks of its own
+FAMILIES = ["glm4moe/glm4moe-q4_k_m", "minimax-m2/minimax-m2-q4_k_m", "gpt-oss/gpt-oss-mxfp4",
+            "gemma4/gemma4-q4_k_m"]  # each has blocks of its own
 
 
 @pytest.mark.parametrize("level", cpu_levels())

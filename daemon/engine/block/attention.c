@@ -93,9 +93,6 @@ static void lay_out(const struct block_config *c, void *buffers, struct carver *
 	b->n_threads = c->n_threads;
 	b->n_slots = (uint32_t)u64_max(MIN_SLOTS, (uint64_t)c->n_threads * SLOTS_PER_THREAD);
 	carve_angles(kept, b, c->model);
-	b->ones = carve_floats(kept, z.dim);
-	for (size_t i = 0; kept->base && i < z.dim; i++)
-		b->ones[i] = 1.0f;
 	b->slots = carve(kept, b->n_slots, sizeof(*b->slots));
 	b->tiles = carve(kept, b->n_threads, sizeof(*b->tiles));
 

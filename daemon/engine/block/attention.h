@@ -45,7 +45,6 @@ struct attention_buffers {
 	float *q;     /* [token][head]{ query, gate where gated }: output of WQ */
 	float *k, *v; /* [token][KV head][head_dim] */
 	float *query; /* [KV head][token][head of the group][head_dim]: normed, rotated, scaled */
-	float *ones;  /* head_dim: a norm without a weight */
 	struct partial total; /* in the same order */
 	uint32_t n_slots;
 	struct partial *slots; /* n_slots, each for the rows of one group */

@@ -109,7 +109,7 @@ static void write_cache(const struct block_args *a, unsigned tid, size_t column,
 	assert(a->lanes[tid].tmp_floats >= 2 * dims);
 	turn_head(a, b->k + at, ROLE_K_NORM, column, k);
 	if (s->v_norm) {
-		a->fops->rmsnorm(value, b->ones, dims, a->model->rms_eps, v);
+		a->fops->rmsnorm(value, NULL, dims, a->model->rms_eps, v);
 		value = v;
 	}
 	seq_kv(run->seq, a->layer_index, head, position / KV_BLOCK, &k_block, &v_block);

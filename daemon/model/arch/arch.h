@@ -33,7 +33,8 @@ struct arch {
 	bool gated;
 	enum qk_norm qk_norm;
 	enum rope_kind rope;
-	bool yarn_exact; /* see struct rope_spec */
+	bool yarn_exact;      /* see struct rope_spec */
+	bool kv_heads_differ; /* between layers; layer() then reads each one's */
 
 	bool v_tiled;		   /* DeltaNet: order of V heads where the file does not say */
 	struct router_spec router; /* where the keys say nothing */
@@ -59,7 +60,8 @@ struct arch {
 	X(qwen3next)  \
 	X(glm4moe)    \
 	X(minimax_m2) \
-	X(gpt_oss)
+	X(gpt_oss)    \
+	X(gemma4)
 
 #define DECLARE(family) extern const struct arch arch_##family;
 ARCHS(DECLARE)
