@@ -124,15 +124,13 @@ static void add_ms(struct timespec *t, uint32_t ms)
 static void *run(void *arg)
 {
 	struct telemetry_sampler *s = arg;
-	struct timespec next, now;
+	struct timespec next;
 
-	clock_gettime(CLOCK_MONOTONIC, &next);
 	pthread_mutex_lock(&s->lock);
 	while (!s->stop) {
+		/* from the end of the last sample: a late one is not caught up with by one over no time */
+		clock_gettime(CLOCK_MONOTONIC, &next);
 		add_ms(&next, s->period_ms);
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		if (now.tv_sec > next.tv_sec + 1)
-			next = now; /* we were stopped for long: no burst to catch up */
 		while (!s->stop && pthread_cond_timedwait(&s->wake, &s->lock, &next) != ETIMEDOUT)
 			;
 		if (s->stop)

@@ -15,7 +15,8 @@
 
 struct telemetry_sampler_config {
 	struct telemetry_config telemetry; /* its texts are borrowed for the sampler's life */
-	uint32_t period_ms; /* 0: no thread, samples are taken by telemetry_sampler_step() */
+	uint32_t
+		period_ms; /* at least, between two samples; 0: no thread, see telemetry_sampler_step() */
 };
 
 struct telemetry_sampler;
