@@ -90,15 +90,23 @@ static void clear_bar(void)
 	fputs("\r\033[K", stderr);
 }
 
-static void draw_loading(const struct sluice_status_info *s)
+/* A bar on a terminal, else a line when @next_ns has come; that is set anew. */
+static void show_loading(const char *verb, const struct sluice_status_info *s, bool terminal,
+			 uint64_t *next_ns)
 {
-	char now[32], all[32], text[80];
+	char done[32], all[32], text[80];
 	double share = s->load_bytes_total ? (double)s->load_bytes / (double)s->load_bytes_total
 					   : 0;
 
-	snprintf(text, sizeof(text), "%s of %s", size_format(now, sizeof(now), s->load_bytes),
+	if (!terminal && now_ns() < *next_ns)
+		return;
+	*next_ns = now_ns() + LINE_NS;
+	snprintf(text, sizeof(text), "%s of %s", size_format(done, sizeof(done), s->load_bytes),
 		 size_format(all, sizeof(all), s->load_bytes_total));
-	draw_bar("loading", share, text);
+	if (terminal)
+		draw_bar("loading", share, text);
+	else
+		fprintf(stderr, "sluice %s: the daemon loads its model: %s\n", verb, text);
 }
 
 static int on_progress(void *arg, const struct sluice_progress *p)
@@ -142,6 +150,7 @@ int client_ready(const char *verb, struct sluice *s)
 {
 	bool terminal = isatty(STDERR_FILENO), drawn = false;
 	struct sluice_status_info status = { .struct_size = sizeof(status) };
+	uint64_t next_ns = now_ns() + LINE_NS;
 	struct sluice_fault fault;
 	int rc;
 
@@ -149,8 +158,7 @@ int client_ready(const char *verb, struct sluice *s)
 		rc = sluice_get_status(s, &status, NULL, 0, &fault);
 		if (rc || status.state != SLUICE_STATE_STARTING)
 			break;
-		if (terminal)
-			draw_loading(&status);
+		show_loading(verb, &status, terminal, &next_ns);
 		drawn = terminal;
 		nap_ms(POLL_MS);
 	}

@@ -109,10 +109,16 @@ static double mean_loss(const double *logprobs, uint32_t n_tokens)
 
 static int report(const struct args *args, uint32_t n_tokens, double nll)
 {
+	if (n_tokens > 1 &&
+	    !isfinite(nll)) { /* the daemon refuses that itself; older ones do not */
+		fprintf(stderr, "sluice eval: the loss is not a number: the model's weights or its "
+				"state are broken\n");
+		return EXIT_FAILED;
+	}
 	if (args->json) {
 		json_t *o = json_pack("{s:I}", "tokens", (json_int_t)n_tokens);
 
-		/* JSON knows no infinity and no NaN: then null */
+		/* JSON knows no infinity and no NaN: then null, as for a single token */
 		json_object_set_new(o, "nll", isfinite(nll) ? json_real(nll) : json_null());
 		json_object_set_new(o, "perplexity",
 				    isfinite(exp(nll)) ? json_real(exp(nll)) : json_null());

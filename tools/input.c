@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tools/verbs.h"
@@ -173,6 +174,13 @@ json_t *input_json_text(const char *text, size_t bytes)
 	value = json_stringn(clean, used);
 	free(clean);
 	return value;
+}
+
+bool input_is_special(const char *path)
+{
+	struct stat st;
+
+	return !stat(path, &st) && !S_ISREG(st.st_mode);
 }
 
 int input_print_json(json_t *object, bool lines)

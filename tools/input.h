@@ -31,6 +31,12 @@ int input_list(const char *text, uint32_t most, uint32_t *ret, size_t room, stru
 json_t *input_json_text(const char *text, size_t bytes);
 
 /*
+ * True where @path is there and no regular file (a device, a pipe, a directory): renaming a new file
+ * over it would destroy it.
+ */
+bool input_is_special(const char *path);
+
+/*
  * Prints @object (taken over; NULL: there was no memory for it) on stdout as one line, or indented.
  * 0; -EIO: see input_flush(); -ENOMEM after a sentence on stderr.
  */

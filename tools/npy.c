@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tools/input.h"
+
 #define HEADER_BYTES 128 /* magic and dict together, a multiple of 64 */
 
 static int fail(const struct npy *f, struct err *err)
@@ -37,6 +39,8 @@ int npy_open(struct npy *f, const char *path, uint32_t columns, struct err *err)
 	memset(f, 0, sizeof(*f));
 	if (strlen(path) >= sizeof(f->path))
 		return err_set(err, -ENAMETOOLONG, "%s: name too long", path);
+	if (input_is_special(path))
+		return err_set(err, -EINVAL, "%s: not a file, and the logits go into one", path);
 	strcpy(f->path, path);
 	snprintf(f->part, sizeof(f->part), "%s.part", path);
 	f->columns = columns;

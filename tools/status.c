@@ -3,6 +3,8 @@
  * tools/status.c: `sluice status`: what the daemon does and has, for people or as JSON. Asks one
  * question; does not wait for the model. One thread.
  */
+#include "tools/status.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -100,7 +102,7 @@ static json_t *limits_json(const struct sluice_status_info *s)
 			 input_json_text(s->cpus_from, strlen(s->cpus_from)));
 }
 
-static json_t *to_json(const struct sluice_status_info *s, const char *fallbacks, const char *path)
+json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks, const char *path)
 {
 	const struct number numbers[] = {
 		{ "threads", s->threads },
@@ -245,8 +247,9 @@ int verb_status(int argc, char **argv)
 	if (rc)
 		return rc;
 	if (args.json)
-		return input_print_json(to_json(&status, fallbacks, path), true) ? EXIT_FAILED
-										 : EXIT_OK;
+		return input_print_json(status_to_json(&status, fallbacks, path), true)
+			       ? EXIT_FAILED
+			       : EXIT_OK;
 	print_text(&status, fallbacks, path);
 	return EXIT_OK;
 }

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Description: `sluice metrics` is well-formed Prometheus text and agrees with `sluice status`."""
+import json
+import os
 import pathlib
 import re
+import subprocess
 
 from daemon import BUILD, ROOT, Daemon, sluice
-import subprocess
 
 SAMPLE = re.compile(r'^([a-z_]+)(\{[a-z]+="(?:[^"\\\n]|\\.)*"(?:,[a-z]+="(?:[^"\\\n]|\\.)*")*\})? (\S+)$')
 
@@ -50,6 +52,44 @@ def test_metrics_agree_with_status(tmp_path):
         assert any(k.startswith("sluice_build_info{") for k in values)
 
 
+def metrics(*args, status=0):
+    p = subprocess.run([str(BUILD / "sluice"), "metrics", "--interval", "0.05", *map(str, args)], capture_output=True,
+                       text=True, timeout=60)
+    assert p.returncode == status, p.stderr
+    return p.stdout
+
+
+def test_metrics_as_json(tmp_path):
+    with Daemon(ROOT / "models" / "demo-moe-q4_k_m.gguf") as d:
+        d.generate_ids([1, 2, 3], "--max-tokens", "5")
+        j = json.loads(metrics("--socket", d.socket, "--json"))
+        assert j["up"] is True and set(j) == {"up", "daemon", "machine"}
+        status, machine = d.status(), json.loads(sluice("telemetry", "--json", "--interval", "0.05").stdout)
+        assert j["daemon"]["tokens_generated"] == status["tokens_generated"] > 0
+        assert set(j["daemon"]) == set(status) and set(j["machine"]) == set(machine)
+        out = tmp_path / "j"
+        assert metrics("--socket", d.socket, "--json", "--output", out) == ""
+        assert json.loads(out.read_text())["up"] is True
+    j = json.loads(metrics("--socket", tmp_path / "none", "--json", status=3))
+    assert j["up"] is False and j["daemon"] is None and j["machine"]
+
+
+def test_output_goes_to_any_kind_of_file(tmp_path):
+    with Daemon(ROOT / "models" / "demo-moe-q4_k_m.gguf") as d:
+        assert parse(metrics("--socket", d.socket, "--output", "-"))["sluice_up"] == 1
+        os.mkfifo(tmp_path / "pipe")
+        reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        os.symlink("/dev/null", tmp_path / "null")
+        metrics("--socket", d.socket, "--output", tmp_path / "pipe")
+        assert os.read(reader, 7) == b"# HELP "
+        os.close(reader)
+        metrics("--socket", d.socket, "--output", tmp_path / "null")
+        assert (tmp_path / "null").is_symlink()  # a device is written to, never replaced
+        p = sluice("eval", "--socket", d.socket, "--prompt", "It was", "--dump-logits", tmp_path / "null", check=1)
+        assert "not a file" in p.stderr and (tmp_path / "null").is_symlink()
+        assert {f.name for f in tmp_path.iterdir()} == {"pipe", "null"}
+
+
 def node_totals():
     """{node: bytes} of the nodes' own files; without NUMA of /proc/meminfo."""
     files = {int(p.parent.name[4:]): p for p in pathlib.Path("/sys/devices/system/node").glob("node*/meminfo")}
@@ -83,7 +123,7 @@ def test_a_dead_daemon_is_down_in_the_file(tmp_path):
     """The file says so, whatever it said before; the machine's series go on; the status is that of `sluice status`."""
     out = tmp_path / "sluice.prom"
 
-    def metrics(socket, status):
+    def told(socket, status):
         p = subprocess.run([str(BUILD / "sluice"), "metrics", "--socket", str(socket), "--output", str(out)],
                            capture_output=True, text=True, timeout=60)
         assert p.returncode == status and not p.stdout
@@ -92,14 +132,14 @@ def test_a_dead_daemon_is_down_in_the_file(tmp_path):
         return parse(out.read_text())
 
     with Daemon(ROOT / "models" / "demo-moe-q4_k_m.gguf") as d:
-        assert metrics(d.socket, 0)["sluice_up"] == 1
+        assert told(d.socket, 0)["sluice_up"] == 1
         d.process.kill()
         d.process.wait()
-        values = metrics(d.socket, 3)  # the socket file is still there
+        values = told(d.socket, 3)  # the socket file is still there
         assert values["sluice_up"] == 0
         assert not any(k.startswith(("sluice_tokens", "sluice_build")) for k in values)
         assert any(k.startswith("sluice_node_memory_bytes{") for k in values)
-    assert metrics(tmp_path / "none" / "s", 3)["sluice_up"] == 0
+    assert told(tmp_path / "none" / "s", 3)["sluice_up"] == 0
     p = subprocess.run([str(BUILD / "sluice"), "metrics", "--socket", str(tmp_path / "none")], capture_output=True,
                        text=True, timeout=60)
     assert p.returncode == 3 and parse(p.stdout)["sluice_up"] == 0

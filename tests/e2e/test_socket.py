@@ -122,7 +122,8 @@ ls /run/sluiced
 
 # ---- waiting ----
 
-@pytest.mark.parametrize("args", [QUESTION, ("bench", "-p", "4", "-n", "0", "-r", "1"), ("eval", "--text", "TEXT")])
+@pytest.mark.parametrize("args", [QUESTION, ("bench", "-p", "4", "-n", "0", "-r", "1"), ("eval", "--text", "TEXT"),
+                                  ("tokenize", "It was")])
 def test_who_works_waits(args, tmp_path):
     text = tmp_path / "text"
     text.write_text("Once upon a time there was a lock.")
