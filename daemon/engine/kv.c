@@ -10,13 +10,15 @@
 
 static int check_attention(enum kv_type type, const struct attention_spec *a, struct err *err)
 {
-	if (a->head_dim % kv_granule(type) || a->head_dim > KV_MAX_HEAD_DIM)
-		return err_set(
-			err, -ENOTSUP,
-			"a KV cache of type %s needs attention heads of a multiple of %zu up to "
-			"%d dimensions, this model has %u",
-			type == KV_F16 ? "f16" : "q8_0", kv_granule(type), KV_MAX_HEAD_DIM,
-			a->head_dim);
+	const uint32_t dims[] = { a->head_dim, a->value_dim };
+
+	for (unsigned i = 0; i < ARRAY_LEN(dims); i++)
+		if (dims[i] % kv_granule(type) || dims[i] > KV_MAX_HEAD_DIM)
+			return err_set(err, -ENOTSUP,
+				       "a KV cache of type %s needs attention heads of a multiple "
+				       "of %zu up to %d dimensions, this model has %u",
+				       type == KV_F16 ? "f16" : "q8_0", kv_granule(type),
+				       KV_MAX_HEAD_DIM, dims[i]);
 	if (!a->n_head_kv || a->n_head % a->n_head_kv)
 		return err_set(err, -ENOTSUP, "%u attention heads do not share %u KV heads evenly",
 			       a->n_head, a->n_head_kv);
@@ -47,10 +49,11 @@ static int add_layer(struct kv_shape *s, const struct model *m, uint32_t i, stru
 	struct kv_layer place = { .offset = s->block_bytes };
 	int rc = 0;
 
-	if (layer_has(l, BLOCK_ATTENTION)) {
+	if (layer_has(l, BLOCK_ATTENTION) || layer_has(l, BLOCK_LATENT)) {
 		rc = check_attention(s->type, &l->attention, err);
-		place.matrix_bytes = kv_block_bytes(s->type, l->attention.head_dim);
-		s->block_bytes += 2 * place.matrix_bytes * l->attention.n_head_kv;
+		place.k_bytes = kv_block_bytes(s->type, l->attention.head_dim);
+		place.v_bytes = kv_block_bytes(s->type, l->attention.value_dim);
+		s->block_bytes += (place.k_bytes + place.v_bytes) * l->attention.n_head_kv;
 	} else if (layer_has(l, BLOCK_DELTANET)) {
 		rc = s->n_delta++ ? 0 : check_delta(m, err);
 	}

@@ -23,8 +23,8 @@
 
 /* What one layer's attention puts into a block of the cache. */
 struct kv_layer {
-	size_t matrix_bytes; /* K, or V, of one head and block */
-	size_t offset;	     /* of its first head in a block of all layers */
+	size_t k_bytes, v_bytes; /* of one head and block */
+	size_t offset;		 /* of its first head in a block of all layers */
 };
 
 struct kv_shape {
@@ -47,11 +47,11 @@ struct kv_shape {
 int kv_shape_init(struct kv_shape *s, const struct model *m, uint32_t n_ctx, enum kv_type type,
 		  struct kv_layer *layers, struct err *err);
 
-/* Byte offset of K of (block, layer, head) in the cache; V follows matrix_bytes on. */
+/* Byte offset of K of (block, layer, head) in the cache; V follows k_bytes on. */
 static inline size_t kv_offset(const struct kv_shape *s, const struct kv_layer *layer,
 			       uint32_t head, uint32_t block)
 {
-	return block * s->block_bytes + layer->offset + (size_t)head * 2 * layer->matrix_bytes;
+	return block * s->block_bytes + layer->offset + head * (layer->k_bytes + layer->v_bytes);
 }
 
 #endif

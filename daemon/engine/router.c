@@ -78,8 +78,8 @@ static void probabilities(enum gating gating, const float *logits, uint32_t n, f
 		p[e] /= sum;
 }
 
-/* The sum of a group's two best scores. */
-static float group_score(const float *score, uint32_t n)
+/* The best score of a group whose probabilities are shares of one softmax, else the best two's sum. */
+static float group_score(const struct router_spec *spec, const float *score, uint32_t n)
 {
 	float first = -INFINITY, second = -INFINITY;
 
@@ -91,7 +91,7 @@ static float group_score(const float *score, uint32_t n)
 			second = score[e];
 		}
 	}
-	return first + second;
+	return spec->gating == GATING_SIGMOID ? first + second : first;
 }
 
 /* Groups that are better than all but n_groups_used - 1 others stay; ties go to the first. */
@@ -104,7 +104,7 @@ static void keep_groups(const struct router_spec *spec, float *score, uint32_t n
 		float least = INFINITY;
 
 		for (uint32_t g = 0; g < spec->n_groups; g++) {
-			float s = group_score(score + g * n, n);
+			float s = group_score(spec, score + g * n, n);
 
 			if (s > -INFINITY && s <= least) {
 				least = s;

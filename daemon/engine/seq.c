@@ -170,7 +170,7 @@ void seq_kv(const struct seq *s, uint32_t layer, uint32_t head, uint32_t block, 
 	uint8_t *k = s->cache + kv_offset(&s->pool->shape, place, head, block);
 
 	*ret_k = k;
-	*ret_v = k + place->matrix_bytes;
+	*ret_v = k + place->k_bytes;
 }
 
 float *seq_conv(const struct seq *s, uint32_t layer)

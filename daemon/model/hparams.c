@@ -134,7 +134,7 @@ static int read_sizes(struct build *b)
 static int read_heads(struct build *b)
 {
 	struct attention_spec *a = &b->m->attention;
-	uint32_t n_embd = b->m->n_embd, value_dim;
+	uint32_t n_embd = b->m->n_embd;
 	int rc;
 
 	a->gated = b->arch->gated;
@@ -158,12 +158,13 @@ static int read_heads(struct build *b)
 		return build_bad_key(b, "attention.key_length",
 				     "it is missing and %u / %u heads is no head size", n_embd,
 				     a->n_head);
-	value_dim = a->head_dim;
-	rc = build_optional_u32(b, "attention.value_length", 1, MODEL_MAX_HEADDIM, &value_dim);
-	if (!rc && value_dim != a->head_dim)
+	a->value_dim = a->head_dim;
+	rc = build_optional_u32(b, "attention.value_length", 1, MODEL_MAX_HEADDIM, &a->value_dim);
+	if (!rc && a->gated && a->value_dim != a->head_dim)
 		rc = build_bad_key(b, "attention.value_length",
-				   "%u differs from the key length %u, which is not supported",
-				   value_dim, a->head_dim);
+				   "%u differs from the key length %u, but values have a gate of "
+				   "that length",
+				   a->value_dim, a->head_dim);
 	a->scale = 1.0f / sqrtf((float)a->head_dim);
 	return rc ? rc : build_optional_f32(b, "attention.scale", &a->scale);
 }

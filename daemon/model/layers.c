@@ -17,19 +17,28 @@ static uint64_t role_dim(const struct model *m, const struct layer *l, enum role
 {
 	const struct attention_spec *a = l ? &l->attention : &m->attention;
 	uint64_t heads = (uint64_t)a->n_head * a->head_dim;
-	uint64_t kv = (uint64_t)a->n_head_kv * a->head_dim;
+	uint64_t kv = (uint64_t)a->n_head_kv * a->head_dim, n_head = a->n_head;
+	const struct latent_spec *c = &m->latent;
 	uint64_t values = (uint64_t)m->ssm_v_heads * m->ssm_head_dim;
 	const uint64_t size[DIM_NR] = {
 		[DIM_ONE] = 1,
 		[DIM_EMBD] = m->n_embd,
 		[DIM_VOCAB] = m->n_vocab,
 		[DIM_Q_ROWS] = a->gated ? 2 * heads : heads,
-		[DIM_KV_ROWS] = kv,
-		[DIM_HEADS_OUT] = heads,
+		[DIM_K_ROWS] = kv,
+		[DIM_V_ROWS] = (uint64_t)a->n_head_kv * a->value_dim,
+		[DIM_HEADS_OUT] = n_head * a->value_dim,
 		[DIM_HEADS] = a->n_head,
 		[DIM_ROPE_HALF] = m->attention.rope.n_rot / 2,
 		[DIM_Q_NORM] = a->qk_norm == QK_NORM_ROW ? heads : a->head_dim,
 		[DIM_K_NORM] = a->qk_norm == QK_NORM_ROW ? kv : a->head_dim,
+		[DIM_Q_RANK] = c->q_rank,
+		[DIM_KV_RANK] = c->kv_rank,
+		[DIM_LATENT_Q] = n_head * (c->plain_dim + a->rope.n_rot),
+		[DIM_LATENT_KEY] = c->kv_rank + a->rope.n_rot,
+		[DIM_LATENT_PLAIN] = c->plain_dim,
+		[DIM_LATENT_K_B] = n_head * c->kv_rank,
+		[DIM_LATENT_OUT] = n_head * c->out_dim,
 		[DIM_CHANNELS] = values + 2 * (uint64_t)m->ssm_k_heads * m->ssm_head_dim,
 		[DIM_VALUES] = values,
 		[DIM_TAPS] = m->ssm_conv_kernel,
@@ -54,6 +63,8 @@ static bool has_owner(const struct layer *l, enum role_owner owner)
 		return l != NULL;
 	case OWNER_ATTENTION:
 		return l && layer_has(l, BLOCK_ATTENTION);
+	case OWNER_LATENT:
+		return l && layer_has(l, BLOCK_LATENT);
 	case OWNER_DELTANET:
 		return l && layer_has(l, BLOCK_DELTANET);
 	case OWNER_DENSE:
@@ -90,18 +101,19 @@ static int fused_qkv(struct build *b, uint32_t i)
 	const struct gguf_tensor *t = build_find(b, i, "attn_qkv.weight");
 	struct layer *l = &b->m->layers[i];
 	uint64_t q_rows = role_dim(b->m, l, DIM_Q_ROWS);
-	uint64_t kv_rows = role_dim(b->m, l, DIM_KV_ROWS);
+	uint64_t k_rows = role_dim(b->m, l, DIM_K_ROWS);
+	uint64_t v_rows = role_dim(b->m, l, DIM_V_ROWS);
 	int rc;
 
 	if (!t)
 		return 0;
-	rc = build_check(b, t, b->m->n_embd, q_rows + 2 * kv_rows, 1);
+	rc = build_check(b, t, b->m->n_embd, q_rows + k_rows + v_rows, 1);
 	if (!rc)
 		rc = build_rows(b, t, 0, q_rows, 0, 1, &l->w[ROLE_WQ]);
 	if (!rc)
-		rc = build_rows(b, t, q_rows, kv_rows, 0, 1, &l->w[ROLE_WK]);
+		rc = build_rows(b, t, q_rows, k_rows, 0, 1, &l->w[ROLE_WK]);
 	if (!rc)
-		rc = build_rows(b, t, q_rows + kv_rows, kv_rows, 0, 1, &l->w[ROLE_WV]);
+		rc = build_rows(b, t, q_rows + k_rows, v_rows, 0, 1, &l->w[ROLE_WV]);
 	return rc;
 }
 
@@ -125,9 +137,14 @@ static void plain_blocks(struct build *b, uint32_t i)
 {
 	struct layer *l = &b->m->layers[i];
 	bool moe = arch_has(b->arch, ROLE_ROUTER) && i >= b->n_dense_lead;
+	enum block_kind mixer = BLOCK_ATTENTION;
 
+	if (arch_has(b->arch, ROLE_LATENT_KV_A))
+		mixer = BLOCK_LATENT;
+	if (b->recurrent[i])
+		mixer = BLOCK_DELTANET;
 	l->blocks[l->n_blocks++] = (struct layer_block){
-		.kind = b->recurrent[i] ? BLOCK_DELTANET : BLOCK_ATTENTION,
+		.kind = mixer,
 		.norm = ROLE_ATTN_NORM,
 		.post_norm = ROLE_NONE,
 		.sum_norm = ROLE_NONE,

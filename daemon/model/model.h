@@ -22,7 +22,14 @@
 struct gguf;
 
 /* What computes a part of a layer: one file of engine/block each. */
-enum block_kind { BLOCK_ATTENTION, BLOCK_DELTANET, BLOCK_DENSE, BLOCK_MOE, BLOCK_NR };
+enum block_kind {
+	BLOCK_ATTENTION,
+	BLOCK_LATENT, /* attention whose keys and values are products of one short vector */
+	BLOCK_DELTANET,
+	BLOCK_DENSE,
+	BLOCK_MOE,
+	BLOCK_NR
+};
 
 /* Consecutive whole rows in one file. */
 struct weight_run {
@@ -95,13 +102,25 @@ enum qk_norm { QK_NORM_NONE, QK_NORM_HEAD, QK_NORM_ROW };
 
 struct attention_spec {
 	uint32_t n_head, n_head_kv;
-	uint32_t head_dim; /* of queries and keys; of values too */
-	float scale;	   /* of the scores: 1/sqrt(head_dim) unless the file says otherwise */
+	uint32_t head_dim;  /* of queries and keys */
+	uint32_t value_dim; /* of values; gated: the same */
+	float scale;	    /* of the scores: 1/sqrt(head_dim) unless the file says otherwise */
 	enum qk_norm qk_norm;
 	bool gated;	 /* each head's query rows are followed by as many gate rows */
 	uint32_t window; /* a position sees itself and this many less one before it; 0: all */
 	bool v_norm;	 /* values are RMS-normed per head, without a weight */
 	struct rope_spec rope;
+};
+
+/*
+ * Latent attention: q = q_b norm(q_a x) (or one product where q_rank is 0), kv_a x is a vector of
+ * kv_rank and the rotated part of the key. The cache holds that vector: attention_spec has one KV
+ * head, keys of kv_rank + n_rot and values of kv_rank; k_b and v_b of a head lead into and out of it.
+ */
+struct latent_spec {
+	uint32_t q_rank, kv_rank;
+	uint32_t plain_dim; /* of a head's query and key: what is not rotated */
+	uint32_t out_dim;   /* of a head's result */
 };
 
 /*
@@ -114,7 +133,10 @@ struct router_spec {
 	enum gating gating;
 	bool renorm; /* weights of the chosen divided by their sum */
 	float scale; /* factor after that */
-	/* choice from the n_groups_used groups of neighbours with the best two experts; 1: no groups */
+	/*
+	 * Choice from the n_groups_used best groups of neighbours; 1: no groups. A group is as good
+	 * as its best expert, with SIGMOID as its best two together.
+	 */
 	uint32_t n_groups, n_groups_used;
 };
 
@@ -144,7 +166,7 @@ struct layer_block {
 struct layer {
 	uint32_t n_blocks;
 	struct layer_block blocks[LAYER_MAX_BLOCKS]; /* in order of computation */
-	struct attention_spec attention;	     /* of BLOCK_ATTENTION */
+	struct attention_spec attention;	     /* of BLOCK_ATTENTION and BLOCK_LATENT */
 	struct expert_layout experts;		     /* of BLOCK_MOE, else n_parts is 0 */
 	struct weight w[ROLE_NR];		     /* dense; what the layer lacks: n_runs 0 */
 };
@@ -173,6 +195,7 @@ struct model {
 	enum activation activation;
 
 	struct attention_spec attention; /* as the keys say; a layer may differ */
+	struct latent_spec latent;	 /* of BLOCK_LATENT */
 
 	/* gated DeltaNet */
 	uint32_t ssm_k_heads, ssm_v_heads, ssm_head_dim, ssm_conv_kernel;

@@ -35,17 +35,28 @@
 	X(LAYER_SCALE, FLOATS, LAYER, "layer_output_scale.weight", ONE, ONE) \
 	/* WQ gated: per head first its query rows, then its gate rows */ \
 	X(WQ, MATRIX, ATTENTION, "attn_q.weight", EMBD, Q_ROWS) \
-	X(WK, MATRIX, ATTENTION, "attn_k.weight", EMBD, KV_ROWS) \
-	X(WV, MATRIX, ATTENTION, "attn_v.weight", EMBD, KV_ROWS) \
+	X(WK, MATRIX, ATTENTION, "attn_k.weight", EMBD, K_ROWS) \
+	X(WV, MATRIX, ATTENTION, "attn_v.weight", EMBD, V_ROWS) \
 	X(WO, MATRIX, ATTENTION, "attn_output.weight", HEADS_OUT, EMBD) \
 	X(Q_NORM, FLOATS, ATTENTION, "attn_q_norm.weight", Q_NORM, ONE) \
 	X(K_NORM, FLOATS, ATTENTION, "attn_k_norm.weight", K_NORM, ONE) \
 	X(WQ_BIAS, FLOATS, ATTENTION, "attn_q.bias", Q_ROWS, ONE) \
-	X(WK_BIAS, FLOATS, ATTENTION, "attn_k.bias", KV_ROWS, ONE) \
-	X(WV_BIAS, FLOATS, ATTENTION, "attn_v.bias", KV_ROWS, ONE) \
+	X(WK_BIAS, FLOATS, ATTENTION, "attn_k.bias", K_ROWS, ONE) \
+	X(WV_BIAS, FLOATS, ATTENTION, "attn_v.bias", V_ROWS, ONE) \
 	X(WO_BIAS, FLOATS, ATTENTION, "attn_output.bias", EMBD, ONE) \
 	/* one more logit of each head's softmax, without a value */ \
 	X(SINKS, FLOATS, ATTENTION, "attn_sinks.weight", HEADS, ONE) \
+	/* latent attention: queries in one product or two; kv_a: the short vector, then the rotated \
+	 * part of the key; k_b transposed and v_b: the rows of one head after the other */ \
+	X(LATENT_Q, MATRIX, LATENT, "attn_q.weight", EMBD, LATENT_Q) \
+	X(LATENT_Q_A, MATRIX, LATENT, "attn_q_a.weight", EMBD, Q_RANK) \
+	X(LATENT_Q_A_NORM, FLOATS, LATENT, "attn_q_a_norm.weight", Q_RANK, ONE) \
+	X(LATENT_Q_B, MATRIX, LATENT, "attn_q_b.weight", Q_RANK, LATENT_Q) \
+	X(LATENT_KV_A, MATRIX, LATENT, "attn_kv_a_mqa.weight", EMBD, LATENT_KEY) \
+	X(LATENT_KV_A_NORM, FLOATS, LATENT, "attn_kv_a_norm.weight", KV_RANK, ONE) \
+	X(LATENT_K_B, MATRIX, LATENT, "attn_k_b.weight", LATENT_PLAIN, LATENT_K_B) \
+	X(LATENT_V_B, MATRIX, LATENT, "attn_v_b.weight", KV_RANK, LATENT_OUT) \
+	X(LATENT_O, MATRIX, LATENT, "attn_output.weight", LATENT_OUT, EMBD) \
 	/* SSM_QKV: q, k, v rows. SSM_CONV: row c holds the taps of channel c, oldest first. \
 	 * SSM_A: already -exp(A_log). */ \
 	X(SSM_QKV, MATRIX, DELTANET, "attn_qkv.weight", EMBD, CHANNELS) \
@@ -82,7 +93,8 @@
 /* clang-format off */
 #define ROLE_DIMS(X) \
 	X(ONE) X(EMBD) X(VOCAB) X(ROPE_HALF) \
-	X(Q_ROWS) X(KV_ROWS) X(HEADS_OUT) X(HEADS) X(Q_NORM) X(K_NORM) \
+	X(Q_ROWS) X(K_ROWS) X(V_ROWS) X(HEADS_OUT) X(HEADS) X(Q_NORM) X(K_NORM) \
+	X(Q_RANK) X(KV_RANK) X(LATENT_Q) X(LATENT_KEY) X(LATENT_PLAIN) X(LATENT_K_B) X(LATENT_OUT) \
 	X(CHANNELS) X(VALUES) X(TAPS) X(V_HEADS) X(STATE) \
 	X(FF) X(EXPERTS) X(FF_EXPERT) X(FF_SHARED)
 /* clang-format on */
@@ -100,6 +112,7 @@ enum role_owner {
 	OWNER_MODEL,
 	OWNER_LAYER,
 	OWNER_ATTENTION,
+	OWNER_LATENT,
 	OWNER_DELTANET,
 	OWNER_DENSE,
 	OWNER_MOE

@@ -9,7 +9,8 @@ from gguf_file import ARRAY, BOOL, F32, I32, U32
 
 CASES = []
 BASES = {family: lambda family=family, form=form: gf.read(fixture(f"{family}/{family}-{form}.gguf"))
-         for family, form in (("glm4moe", "q4_k_m"), ("minimax-m2", "q4_k_m"), ("gpt-oss", "mxfp4"), ("gemma4", "q4_k_m"))}
+         for family, form in (("glm4moe", "q4_k_m"), ("minimax-m2", "q4_k_m"), ("gpt-oss", "mxfp4"), ("gemma4", "q4_k_m"),
+                                      ("deepseek2", "q4_k_m"))}
 
 
 def spoil(family, name, words, f):
@@ -95,6 +96,26 @@ value(GEMMA, "pattern-other", "tensor blk.1.attn_v.weight is missing", "A.attent
 value(GEMMA, "heads-3", "attention.head_count_kv: 3 does not divide 4 heads", "A.attention.head_count_kv", ARRAY, (I32, [2, 1, 3, 1]))
 value(GEMMA, "shared-layers", "attention.shared_kv_layers: 2 is not supported", "A.attention.shared_kv_layers", U32, 2)
 value(GEMMA, "per-layer-input", "embedding_length_per_layer_input: 32 is not supported", "A.embedding_length_per_layer_input", U32, 32)
-value(GEMMA, "value-length", "attention.value_length_swa: 16 differs from the key length 32", "A.attention.value_length_swa", U32, 16)
+value(GEMMA, "value-length-swa", "tensor blk.0.attn_v.weight: its shape is", "A.attention.value_length_swa", U32, 16)
+value(GEMMA, "value-length", "attention.value_length: 32 differs from the key length 64, but values are keys", "A.attention.value_length",
+      U32, 32)
 value(GEMMA, "soft-cap", "final_logit_softcapping: -30 is not greater than 0", "A.final_logit_softcapping", F32, -30.0)
 value(GEMMA, "rotated-swa", "rope.dimension_count_swa: 64 is not between 2 and 32", "A.rope.dimension_count_swa", U32, 64)
+
+DEEPSEEK = "deepseek2"
+without(DEEPSEEK, "no-k-b", "tensor blk.0.attn_k_b.weight is missing", "blk.0.attn_k_b.weight")
+without(DEEPSEEK, "no-q-b", "tensor blk.1.attn_q_b.weight is missing", "blk.1.attn_q_b.weight")
+without(DEEPSEEK, "no-vector-norm", "tensor blk.2.attn_kv_a_norm.weight is missing", "blk.2.attn_kv_a_norm.weight")
+shape(DEEPSEEK, "v-b-flat", "tensor blk.0.attn_v_b.weight: its shape is {64, 128, 1, 1}, the hyper-parameters ask for {64, 32, 4, 1}",
+      "blk.0.attn_v_b.weight", [64, 128])
+with_tensor(DEEPSEEK, "two-queries", "tensor blk.0.attn_q.weight: not a part of deepseek2", "blk.0.attn_q.weight", [256])
+without_key(DEEPSEEK, "no-rank", "key deepseek2.attention.kv_lora_rank: it is missing", "A.attention.kv_lora_rank")
+without_key(DEEPSEEK, "no-query-rank", "tensor blk.0.attn_q.weight is missing", "A.attention.q_lora_rank")
+without_key(DEEPSEEK, "no-true-length", "key deepseek2.attention.key_length_mla: it is missing", "A.attention.key_length_mla")
+value(DEEPSEEK, "all-rotated", "attention.key_length_mla: 16 leaves nothing beside 16 rotated dimensions", "A.attention.key_length_mla", U32,
+      16)
+value(DEEPSEEK, "kv-heads", "attention.head_count_kv: 4, latent attention has one vector per token", "A.attention.head_count_kv", U32, 4)
+value(DEEPSEEK, "key-length", "attention.key_length: 96 and value_length 64 are not kv_lora_rank 64", "A.attention.key_length", U32, 96)
+value(DEEPSEEK, "groups-3", "8 experts do not make 3 groups", "A.expert_group_count", U32, 3)
+value(DEEPSEEK, "groups-used", "expert_group_used_count: 5 of 4 groups", "A.expert_group_used_count", U32, 5)
+value(DEEPSEEK, "groups-used-0", "expert_group_used_count: 0 of 4 groups", "A.expert_group_used_count", U32, 0)

@@ -14,12 +14,14 @@ import gguf_repack
 from daemon import DEMO, Daemon, cpu_levels, fixture, need_shared, reference
 
 CARRIED = ["moe/moe-q4_k_m", "dense/dense-q4_k_m", "qwen3moe/qwen3moe-q2_k", "glm4moe/glm4moe-q4_k_m",
-           "minimax-m2/minimax-m2-q4_k_m", "gpt-oss/gpt-oss-mxfp4", "gemma4/gemma4-q4_k_m"]  # in tests/data, with 64 positions
+           "minimax-m2/minimax-m2-q4_k_m", "gpt-oss/gpt-oss-mxfp4", "gemma4/gemma4-q4_k_m",
+           "deepseek2/deepseek2-q4_k_m"]  # in tests/data, with 64 positions
 MODELS = ["moe/moe-q4_k_m", "moe/moe-mtp-q4_k_m", "dense/dense-f16", "dense/dense-q4_k_m"] + [
     f"qwen3moe/qwen3moe-{t}" for t in ("f16", "q8_0", "q4_k_m", "q2_k", "q3_k_m", "q5_k_m", "q6_k", "iq4_xs",
                                        "iq4_nl", "q4_0", "mxfp4")] + [
     "glm4moe/glm4moe-f16", "glm4moe/glm4moe-q4_k_m", "minimax-m2/minimax-m2-f16", "minimax-m2/minimax-m2-q4_k_m",
-    "gpt-oss/gpt-oss-f16", "gpt-oss/gpt-oss-mxfp4", "gemma4/gemma4-f16", "gemma4/gemma4-q4_k_m"]
+    "gpt-oss/gpt-oss-f16", "gpt-oss/gpt-oss-mxfp4", "gemma4/gemma4-f16", "gemma4/gemma4-q4_k_m",
+    "deepseek2/deepseek2-f16", "deepseek2/deepseek2-q4_k_m"]
 
 
 def log_softmax(x):

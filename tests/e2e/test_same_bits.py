@@ -48,7 +48,7 @@ def test_same_logits(one_run, args):
 
 
 FAMILIES = ["glm4moe/glm4moe-q4_k_m", "minimax-m2/minimax-m2-q4_k_m", "gpt-oss/gpt-oss-mxfp4",
-            "gemma4/gemma4-q4_k_m"]  # each has blocks of its own
+            "gemma4/gemma4-q4_k_m", "deepseek2/deepseek2-q4_k_m"]  # each has blocks of its own
 
 
 @pytest.mark.parametrize("level", cpu_levels())

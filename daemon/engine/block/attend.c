@@ -13,25 +13,25 @@
 #include "base/num.h"
 #include "engine/block/attention.h"
 
-static struct partial rows_from(struct partial p, size_t row, size_t head_dim)
+static struct partial rows_from(struct partial p, size_t row, size_t dims)
 {
-	return (struct partial){ p.m + row, p.l + row, p.acc + row * head_dim };
+	return (struct partial){ p.m + row, p.l + row, p.acc + row * dims };
 }
 
-static void clear(struct partial p, size_t rows, size_t head_dim)
+static void clear(struct partial p, size_t rows, size_t dims)
 {
 	for (size_t r = 0; r < rows; r++) {
 		p.m[r] = -INFINITY;
 		p.l[r] = 0.0f;
 	}
-	memset(p.acc, 0, rows * head_dim * sizeof(*p.acc));
+	memset(p.acc, 0, rows * dims * sizeof(*p.acc));
 }
 
 /* total <- total and part, for so many rows */
 static void merge(const struct block_args *a, struct partial total, struct partial part,
 		  size_t rows)
 {
-	size_t dims = a->layer->attention.head_dim;
+	size_t dims = a->layer->attention.value_dim;
 
 	for (size_t r = 0; r < rows; r++)
 		a->fops->attend_merge(&total.m[r], &total.l[r], total.acc + r * dims, part.m[r],
@@ -71,6 +71,7 @@ static void attend_block(const struct block_args *a, const struct batch_run *run
 	struct attend_args args = {
 		.type = seq_kv_type(run->seq),
 		.head_dim = dims,
+		.value_dim = a->layer->attention.value_dim,
 		.first = w->first,
 		.n_valid = w->end,
 		.rows = w->rows,
@@ -105,7 +106,8 @@ static void tile_block(const struct block_args *a, const struct tile *t, uint32_
 		       uint32_t from, uint32_t to, struct partial p)
 {
 	uint32_t group = group_of(a), start = block * KV_BLOCK, pos = t->run->pos + t->t0;
-	size_t row = row_of(a, t->head, t->run->first + t->t0), dims = a->layer->attention.head_dim;
+	size_t row = row_of(a, t->head, t->run->first + t->t0),
+	       dims = a->layer->attention.value_dim;
 
 	for (uint32_t i = start > pos + from ? start - pos : from, next; i < to; i = next) {
 		struct view w = view_of(a, block, pos + i);
@@ -127,7 +129,7 @@ static void run_tile(const struct block_args *a, unsigned tid, const struct tile
 {
 	struct attention_buffers *buffers = attention_buffers(a);
 	uint32_t group = group_of(a), pos = t->run->pos + t->t0, last = pos + t->n - 1;
-	size_t dims = a->layer->attention.head_dim;
+	size_t dims = a->layer->attention.value_dim;
 	struct partial total =
 		rows_from(buffers->total, row_of(a, t->head, t->run->first + t->t0), dims);
 
@@ -201,7 +203,7 @@ static void run_segment(const struct block_args *a, uint32_t column, uint32_t he
 	const struct batch_run *run = run_of(a->batch, column);
 	uint32_t position = run->pos + column - run->first, group = group_of(a);
 
-	clear(slot, group, a->layer->attention.head_dim);
+	clear(slot, group, a->layer->attention.value_dim);
 	for (uint32_t b = segment * SEGMENT_BLOCKS; b < (segment + 1) * SEGMENT_BLOCKS; b++) {
 		struct view w;
 
@@ -243,7 +245,7 @@ static void segment_window(const struct block_args *a, unsigned tid, uint32_t fi
 static void merge_window(const struct block_args *a, unsigned tid, uint32_t first, uint32_t window)
 {
 	uint32_t n_heads = a->layer->attention.n_head_kv, group = group_of(a), from, to;
-	size_t begin, end, dims = a->layer->attention.head_dim;
+	size_t begin, end, dims = a->layer->attention.value_dim;
 
 	team_share((size_t)a->batch->n_tokens * n_heads, 1, tid, team_size(a->team), &begin, &end);
 	for (size_t p = begin; p < end; p++) {

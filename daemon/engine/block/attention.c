@@ -30,35 +30,43 @@ static struct partial carve_partial(struct carver *c, size_t rows, size_t values
 	return p;
 }
 
-/* The largest of each size over the layers. */
+/* The largest of each size over the layers that have the block. */
 struct sizes {
-	size_t q, kv, heads, n_head, dim, group, group_values;
+	size_t q, k, v, query, out, n_head, values, dim, group, group_values;
 };
 
-static struct sizes largest(const struct model *m)
+static struct sizes largest(const struct model *m, enum block_kind kind)
 {
+	size_t latent_q = m->latent.plain_dim, latent_out = m->latent.out_dim;
+	bool latent = kind == BLOCK_LATENT;
 	struct sizes z = { 0 };
 
 	for (uint32_t i = 0; i < m->n_layers; i++) {
 		const struct attention_spec *s = &m->layers[i].attention;
-		size_t heads = (size_t)s->n_head * s->head_dim, group;
+		size_t n = s->n_head, query = n * s->head_dim, values = n * s->value_dim, group;
 
-		if (!layer_has(&m->layers[i], BLOCK_ATTENTION))
+		if (!layer_has(&m->layers[i], kind))
 			continue;
-		group = s->n_head / s->n_head_kv;
-		z.q = u64_max(z.q, s->gated ? 2 * heads : heads);
-		z.kv = u64_max(z.kv, (size_t)s->n_head_kv * s->head_dim);
-		z.heads = u64_max(z.heads, heads);
-		z.n_head = u64_max(z.n_head, s->n_head);
-		z.dim = u64_max(z.dim, s->head_dim);
+		group = n / s->n_head_kv;
+		z.q = u64_max(z.q, latent     ? n * (latent_q + s->rope.n_rot)
+				   : s->gated ? 2 * query
+					      : query);
+		z.k = u64_max(z.k, (size_t)s->n_head_kv * s->head_dim);
+		z.v = u64_max(z.v, latent ? 0 : (size_t)s->n_head_kv * s->value_dim);
+		z.query = u64_max(z.query, u64_max(query, values));
+		z.out = u64_max(z.out, latent ? n * latent_out : values);
+		z.n_head = u64_max(z.n_head, n);
+		z.values = u64_max(z.values, values);
+		z.dim = u64_max(z.dim, s->value_dim);
 		z.group = u64_max(z.group, group);
-		z.group_values = u64_max(z.group_values, group * s->head_dim);
+		z.group_values = u64_max(z.group_values, group * s->value_dim);
 	}
 	return z;
 }
 
 /* Angles of every kind of rotation in the model; they survive from layer to layer of a step. */
-static void carve_angles(struct carver *kept, struct attention_buffers *b, const struct model *m)
+static void carve_angles(struct carver *kept, struct attention_buffers *b, const struct model *m,
+			 enum block_kind kind)
 {
 	unsigned n = 0;
 
@@ -68,7 +76,7 @@ static void carve_angles(struct carver *kept, struct attention_buffers *b, const
 		const struct rope_spec *spec = &m->layers[i].attention.rope;
 		struct angles *g = &b->angles[n];
 
-		if (!layer_has(&m->layers[i], BLOCK_ATTENTION) || heads_angles_of(b, spec))
+		if (!layer_has(&m->layers[i], kind) || heads_angles_of(b, spec))
 			continue;
 		assert(n < ROPES_MAX);
 		n++;
@@ -82,26 +90,25 @@ static void carve_angles(struct carver *kept, struct attention_buffers *b, const
 	}
 }
 
-static void lay_out(const struct block_config *c, void *buffers, struct carver *kept,
-		    struct carver *shared)
+void attention_carve(const struct block_config *c, enum block_kind kind,
+		     struct attention_buffers *b, struct carver *kept, struct carver *shared)
 {
-	struct attention_buffers *b = buffers;
-	const struct sizes z = largest(c->model);
+	const struct sizes z = largest(c->model, kind);
 	size_t tokens = c->max_tokens, tile_rows = u64_max(TILE_ROWS, z.group);
 
 	b->max_tokens = c->max_tokens;
 	b->n_threads = c->n_threads;
 	b->n_slots = (uint32_t)u64_max(MIN_SLOTS, (uint64_t)c->n_threads * SLOTS_PER_THREAD);
-	carve_angles(kept, b, c->model);
+	carve_angles(kept, b, c->model, kind);
 	b->slots = carve(kept, b->n_slots, sizeof(*b->slots));
 	b->tiles = carve(kept, b->n_threads, sizeof(*b->tiles));
 
 	b->q = carve_floats(shared, tokens * z.q);
-	b->k = carve_floats(shared, tokens * z.kv);
-	b->v = carve_floats(shared, tokens * z.kv);
-	b->query = carve_floats(shared, tokens * z.heads);
-	b->total = carve_partial(shared, tokens * z.n_head, tokens * z.heads);
-	actbuf_carve(&b->out, shared, c->ops, z.heads, tokens);
+	b->k = carve_floats(shared, tokens * z.k);
+	b->v = carve_floats(shared, tokens * z.v);
+	b->query = carve_floats(shared, tokens * z.query);
+	b->total = carve_partial(shared, tokens * z.n_head, tokens * z.values);
+	actbuf_carve(&b->out, shared, c->ops, z.out, tokens);
 	for (uint32_t i = 0; i < b->n_slots; i++) {
 		struct partial p = carve_partial(shared, z.group, z.group_values);
 
@@ -116,11 +123,14 @@ static void lay_out(const struct block_config *c, void *buffers, struct carver *
 	}
 }
 
-/*
- * What acc is divided by: l, and with a sink one more term of the softmax that has no value. acc and
- * l are relative to m, so that both are scaled where the sink is the largest.
- */
-static float divisor(const struct block_args *a, size_t row, size_t head)
+static void lay_out(const struct block_config *c, void *buffers, struct carver *kept,
+		    struct carver *shared)
+{
+	attention_carve(c, BLOCK_ATTENTION, buffers, kept, shared);
+}
+
+/* acc and l are relative to m, so that both are scaled where the sink is the largest. */
+float attention_divisor(const struct block_args *a, size_t row, size_t head)
 {
 	const struct attention_buffers *b = attention_buffers(a);
 	const float *sinks = layer_floats(a->weights, ROLE_SINKS);
@@ -140,14 +150,15 @@ static float *finish_heads(const struct block_args *a, unsigned tid, size_t colu
 {
 	const struct attention_spec *s = &a->layer->attention;
 	const struct attention_buffers *b = attention_buffers(a);
-	size_t dims = s->head_dim;
+	size_t dims = s->value_dim;
 	float *out = b->query + column * s->n_head * dims; /* queries are done with */
 
 	for (size_t head = first / dims; head * dims < end; head++) {
 		size_t row = row_of(a, (uint32_t)head / group_of(a), column) + head % group_of(a);
 		float *o = out + head * dims;
 
-		a->fops->scale(1.0f / divisor(a, row, head), b->total.acc + row * dims, o, dims);
+		a->fops->scale(1.0f / attention_divisor(a, row, head), b->total.acc + row * dims, o,
+			       dims);
 		if (s->gated)
 			a->fops->sigmoid_mul(o, b->q + ((column * s->n_head + head) * 2 + 1) * dims,
 					     o, dims);
@@ -194,7 +205,7 @@ static void forward(const struct block_args *a, unsigned tid)
 	attend(a, tid);
 	team_barrier(a->team);
 	block_output(a, tid, &b->out, &w[ROLE_WO], layer_floats(a->weights, ROLE_WO_BIAS),
-		     a->layer->attention.head_dim, finish_heads);
+		     a->layer->attention.value_dim, finish_heads);
 }
 
 const struct block_ops block_attention = {

@@ -2,7 +2,7 @@
 /*
  * daemon/engine/block/attention.h: the buffers of attention and what its files share: heads.c
  * prepares queries, keys and values, attend.c goes through the cache, attention.c is the order of
- * work. Nobody else includes it.
+ * work, latent.c that of latent attention. Nobody else includes it.
  *
  * Every buffer is written and read by the team between barriers; per-thread buffers belong to
  * their tid.
@@ -43,7 +43,7 @@ struct attention_buffers {
 	uint32_t max_tokens;
 	unsigned n_threads;
 	float *q;     /* [token][head]{ query, gate where gated }: output of WQ */
-	float *k, *v; /* [token][KV head][head_dim] */
+	float *k, *v; /* [token][KV head][head_dim or value_dim] */
 	float *query; /* [KV head][token][head of the group][head_dim]: normed, rotated, scaled */
 	struct partial total; /* in the same order */
 	uint32_t n_slots;
@@ -78,6 +78,16 @@ static inline const struct batch_run *run_of(const struct batch *b, uint32_t col
 		run++;
 	return run;
 }
+
+/* attention.c: lays the buffers out for the layers of @kind; see struct block_ops. */
+void attention_carve(const struct block_config *c, enum block_kind kind,
+		     struct attention_buffers *b, struct carver *kept, struct carver *shared);
+
+/* attention.c: what acc of a row is divided by: l, with a sink one more term without a value. */
+float attention_divisor(const struct block_args *a, size_t row, size_t head);
+
+/* heads.c: rotates a head (its first n_rot values) for its column. */
+void heads_turn(const struct block_args *a, size_t column, float *x);
 
 /* heads.c: the angles of a layer's rotation. */
 struct angles *heads_angles_of(struct attention_buffers *b, const struct rope_spec *spec);

@@ -77,7 +77,7 @@ struct block_ops {
 	void (*forward)(const struct block_args *a, unsigned tid);
 };
 
-extern const struct block_ops block_attention, block_deltanet, block_dense, block_moe;
+extern const struct block_ops block_attention, block_latent, block_deltanet, block_dense, block_moe;
 
 /* The blocks of a model with their buffers. */
 struct blocks;

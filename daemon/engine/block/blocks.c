@@ -17,6 +17,7 @@
 
 static const struct block_ops *const table[BLOCK_NR] = {
 	[BLOCK_ATTENTION] = &block_attention,
+	[BLOCK_LATENT] = &block_latent,
 	[BLOCK_DELTANET] = &block_deltanet,
 	[BLOCK_DENSE] = &block_dense,
 	[BLOCK_MOE] = &block_moe,

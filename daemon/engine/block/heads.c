@@ -63,23 +63,30 @@ void heads_norm_rows(const struct block_args *a, unsigned tid)
 	}
 }
 
+void heads_turn(const struct block_args *a, size_t column, float *x)
+{
+	const struct rope_spec *spec = &a->layer->attention.rope;
+	const struct angles *g = heads_angles_of(attention_buffers(a), spec);
+	size_t half = spec->n_rot / 2;
+
+	if (spec->kind == ROPE_PAIRS)
+		rope_pairs(x, g->cosine + column * half, g->sine + column * half, half);
+	else
+		a->fops->rope(x, g->cosine + column * half, g->sine + column * half, half);
+}
+
 /* out = a head of Q or K, normed and rotated for its column. */
 static void turn_head(const struct block_args *a, const float *src, enum role norm, size_t column,
 		      float *out)
 {
 	const struct attention_spec *s = &a->layer->attention;
-	const struct angles *g = heads_angles_of(attention_buffers(a), &s->rope);
-	size_t half = s->rope.n_rot / 2;
 
 	if (s->qk_norm == QK_NORM_HEAD)
 		a->fops->rmsnorm(src, layer_floats(a->weights, norm), s->head_dim,
 				 a->model->rms_eps, out);
 	else
 		memcpy(out, src, s->head_dim * sizeof(*out));
-	if (s->rope.kind == ROPE_PAIRS)
-		rope_pairs(out, g->cosine + column * half, g->sine + column * half, half);
-	else
-		a->fops->rope(out, g->cosine + column * half, g->sine + column * half, half);
+	heads_turn(a, column, out);
 }
 
 static void prepare_query(const struct block_args *a, size_t column, uint32_t head)
@@ -101,20 +108,22 @@ static void write_cache(const struct block_args *a, unsigned tid, size_t column,
 	const struct attention_buffers *b = attention_buffers(a);
 	const struct batch_run *run = run_of(a->batch, (uint32_t)column);
 	uint32_t position = run->pos + (uint32_t)column - run->first;
-	size_t dims = s->head_dim, at = (column * s->n_head_kv + head) * dims;
-	const float *value = (a->weights->w[ROLE_WV].data ? b->v : b->k) + at;
-	float *k = a->lanes[tid].tmp, *v = k + dims;
+	const float *key = b->k + (column * s->n_head_kv + head) * s->head_dim, *value = key;
+	float *k = a->lanes[tid].tmp, *v = k + s->head_dim;
+	enum kv_type type = seq_kv_type(run->seq);
 	void *k_block, *v_block;
 
-	assert(a->lanes[tid].tmp_floats >= 2 * dims);
-	turn_head(a, b->k + at, ROLE_K_NORM, column, k);
+	assert(a->lanes[tid].tmp_floats >= s->head_dim + s->value_dim);
+	if (a->weights->w[ROLE_WV].data)
+		value = b->v + (column * s->n_head_kv + head) * s->value_dim;
+	turn_head(a, key, ROLE_K_NORM, column, k);
 	if (s->v_norm) {
-		a->fops->rmsnorm(value, NULL, dims, a->model->rms_eps, v);
+		a->fops->rmsnorm(value, NULL, s->value_dim, a->model->rms_eps, v);
 		value = v;
 	}
 	seq_kv(run->seq, a->layer_index, head, position / KV_BLOCK, &k_block, &v_block);
-	a->fops->kv_store(seq_kv_type(run->seq), dims, position % KV_BLOCK, k, value, k_block,
-			  v_block);
+	a->fops->kv_store_k(type, s->head_dim, position % KV_BLOCK, k, k_block);
+	a->fops->kv_store_v(type, s->value_dim, position % KV_BLOCK, value, v_block);
 }
 
 void heads_prepare(const struct block_args *a, unsigned tid)

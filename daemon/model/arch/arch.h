@@ -61,7 +61,8 @@ struct arch {
 	X(glm4moe)    \
 	X(minimax_m2) \
 	X(gpt_oss)    \
-	X(gemma4)
+	X(gemma4)     \
+	X(deepseek2)
 
 #define DECLARE(family) extern const struct arch arch_##family;
 ARCHS(DECLARE)
@@ -69,7 +70,7 @@ ARCHS(DECLARE)
 
 /*
  * Whether the table has @role. It says what the family has: SSM_OUT, gated DeltaNet layers between
- * attention layers (schedule.c); ROUTER, a mixture of experts in every layer, or, with FFN_GATE, in
+ * attention layers (schedule.c); LATENT_KV_A, latent attention in every layer; ROUTER, a mixture of experts in every layer, or, with FFN_GATE, in
  * every layer but leading dense ones; SHARED_GATE, shared experts.
  */
 bool arch_has(const struct arch *a, enum role role);

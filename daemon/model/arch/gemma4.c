@@ -62,6 +62,10 @@ static int hparams(struct build *b)
 				    &m->attention.window);
 	if (!rc)
 		rc = build_optional_f32(b, "final_logit_softcapping", &m->logit_softcap);
+	if (!rc && m->attention.value_dim != m->attention.head_dim)
+		rc = build_bad_key(b, "attention.value_length",
+				   "%u differs from the key length %u, but values are keys",
+				   m->attention.value_dim, m->attention.head_dim);
 	m->embd_scale = sqrtf((float)m->n_embd);
 	m->attention.scale = 1;
 	m->attention.v_norm = true;
@@ -71,17 +75,13 @@ static int hparams(struct build *b)
 /* Window layers have keys of their own for what others read from the common ones. */
 static int window_layer(struct build *b, struct attention_spec *a)
 {
-	uint32_t value_dim;
 	int rc = build_optional_u32(b, "attention.key_length_swa", 1, MODEL_MAX_HEADDIM,
 				    &a->head_dim);
 
-	value_dim = a->head_dim;
+	a->value_dim = a->head_dim;
 	if (!rc)
 		rc = build_optional_u32(b, "attention.value_length_swa", 1, MODEL_MAX_HEADDIM,
-					&value_dim);
-	if (!rc && value_dim != a->head_dim)
-		rc = build_bad_key(b, "attention.value_length_swa",
-				   "%u differs from the key length %u", value_dim, a->head_dim);
+					&a->value_dim);
 	a->rope.n_rot = a->head_dim;
 	a->rope.base = 10000;
 	if (!rc)

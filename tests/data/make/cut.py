@@ -18,7 +18,8 @@ ROWS = 64
 DATA = pathlib.Path(__file__).resolve().parents[1]
 MODELS = {"moe/moe-q4_k_m": False, "dense/dense-q4_k_m": True, "qwen3moe/qwen3moe-q2_k": True,
           "glm4moe/glm4moe-q4_k_m": True, "minimax-m2/minimax-m2-q4_k_m": True,
-          "gpt-oss/gpt-oss-mxfp4": True, "gemma4/gemma4-q4_k_m": True}  # False: the bundled model
+          "gpt-oss/gpt-oss-mxfp4": True, "gemma4/gemma4-q4_k_m": True,
+          "deepseek2/deepseek2-q4_k_m": True}  # False: the bundled model
 FORMATS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4")
 REFUSED = ("IQ1_S", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ3_S", "IQ3_XXS", "TQ1_0", "TQ2_0")  # known by size alone
 

@@ -39,6 +39,7 @@ static void make_rig(struct rig *r, bool gated, uint32_t type, uint32_t n_rot)
 		.n_head = HEADS,
 		.n_head_kv = KV_HEADS,
 		.head_dim = DIM,
+		.value_dim = DIM,
 		.scale = 0.125f,
 		.qk_norm = QK_NORM_HEAD,
 		.gated = gated,

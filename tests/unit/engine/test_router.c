@@ -151,6 +151,8 @@ static void reference_scored(const struct router_spec *spec, const float *logits
 				b = score[e] > a ? a : fmax(b, score[e]);
 				a = fmax(a, score[e]);
 			}
+			if (spec->gating != GATING_SIGMOID)
+				b = 0;
 			if (!kept[g] && a + b > most) {
 				most = a + b;
 				best = g;

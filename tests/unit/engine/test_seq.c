@@ -26,7 +26,10 @@ static struct model make_model(void)
 {
 	struct model m = { .n_layers = LAYERS,
 			   .layers = layers,
-			   .attention = { .n_head = 4, .n_head_kv = KV_HEADS, .head_dim = DIM },
+			   .attention = { .n_head = 4,
+					  .n_head_kv = KV_HEADS,
+					  .head_dim = DIM,
+					  .value_dim = DIM },
 			   .ssm_k_heads = K_HEADS,
 			   .ssm_v_heads = V_HEADS,
 			   .ssm_head_dim = STATE_DIM,
