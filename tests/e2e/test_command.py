@@ -342,29 +342,44 @@ def test_a_table_has_one_width(d, tmp_path):
 
 # ---- progress ----
 
-def on_terminal(args, limit=60):
-    """Runs sluice with a terminal as stderr; what it wrote there."""
+def on_terminal(args, until, limit=60):
+    """Runs sluice with a terminal as stderr, interrupts it as soon as @until(text) holds; its status and text."""
     ours, theirs = pty.openpty()
     p = subprocess.Popen([BUILD / "sluice", *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                          stderr=theirs)
     os.close(theirs)
-    text, end = b"", time.monotonic() + limit
+    text, end, done = b"", time.monotonic() + limit, False
     while time.monotonic() < end:
         try:
             if select.select([ours], [], [], 1)[0]:
                 text += os.read(ours, 65536)
         except OSError:  # the other end is closed
             break
+        if not done and until(text.decode()):
+            done = True
+            p.send_signal(signal.SIGINT)
     os.close(ours)
     return p.wait(10), text.decode()
 
 
-def test_a_long_prompt_shows_its_progress():
-    n = 1500
-    with Daemon(DEMO, "--ctx", "16384", "--parallel", "1", "--threads", "1", "--cpu", "scalar", "--batch", "128") as d:
-        ids = json.dumps([17 + i % 200 for i in range(n)])
-        for args in (("generate", "-s", d.socket, "--prompt-tokens", ids, "-n1"),):
-            status, text = on_terminal(args)
-            seen = [int(x) for x in re.findall(rf"reading \[[#.]{{30}}\] +\d+ %  (\d+) of {n} tokens", text)]
-            assert status == 0 and len(seen) >= 3 and seen == sorted(seen) and seen[-1] <= n, text
-            assert text.rindex("\033[K") < text.rindex("tok/s")  # cleared before the figures
+@pytest.fixture(scope="module")
+def slow():
+    with Daemon(DEMO, "--ctx", "16384", "--parallel", "1", "--threads", "1", "--cpu", "scalar", "--batch", "64") as daemon:
+        yield daemon
+
+
+@pytest.mark.parametrize("verb, option, end", [("generate", "--prompt-tokens", "; cancelled while the prompt was read"),
+                                               ("eval", "--tokens", "cancelled")])
+def test_a_long_prompt_shows_its_progress(slow, verb, option, end, tmp_path):
+    n = 16000
+    ids = json.dumps([17 + i % 200 for i in range(n)])
+    (tmp_path / "ids").write_text(ids)
+
+    def seen(text):
+        return [int(x) for x in re.findall(rf"reading \[[#.]{{30}}\] +\d+ %  (\d+) of {n} tokens", text)]
+
+    status, text = on_terminal((verb, "-s", slow.socket, option, ids if verb == "generate" else tmp_path / "ids"),
+                               lambda text: len(seen(text)) >= 3)
+    assert status == 130 and len(seen(text)) >= 3 and seen(text) == sorted(seen(text)), text
+    assert seen(text)[-1] < n
+    assert end in text[text.rindex("\033[K"):]  # the bar is cleared before anything else is said
