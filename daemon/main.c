@@ -139,6 +139,7 @@ static int create_engine(const struct options *o, const struct cpu_ops *ops, str
 		.ops = ops,
 		.policy = o->policy,
 		.trace_path = o->trace,
+		.trace_overwrite = o->overwrite,
 		.no_fill = o->no_fill,
 		.numa = o->numa,
 		.bandwidth = r->sampler ? bandwidth_now : NULL,
@@ -244,8 +245,8 @@ static int build(const struct options *o, struct rooms *r, struct err *err)
 	serve.sampler = r->sampler;
 	rc = serve_create(&serve, &r->serve, err);
 	if (!rc)
-		rc = engine_start(r->engine);
-	return rc ? err_set(err, rc, "cannot start the engine") : 0;
+		rc = engine_start(r->engine, err);
+	return rc;
 }
 
 /* The engine first: its end ends every request, which serve then reports to its clients. */

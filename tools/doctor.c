@@ -206,14 +206,6 @@ static int measure_memory(struct facts *f, float seconds, struct err *err)
 	return memread_measure(f->cpus, f->n_cores, each, (double)seconds, &f->mem_gbs, err);
 }
 
-/* All dense weights but the embedding table, of which one row is read; and the routed experts. */
-static uint64_t active_bytes(const struct model *m)
-{
-	uint64_t table = model_is_tied(m) ? 0 : weight_bytes(&m->w[ROLE_TOKEN_EMBD]);
-
-	return m->routed_bytes_per_token + (m->dense_bytes > table ? m->dense_bytes - table : 0);
-}
-
 static int fit_model(struct facts *f, const char *path, struct err *err)
 {
 	struct residency_need need;
@@ -231,7 +223,7 @@ static int fit_model(struct facts *f, const char *path, struct err *err)
 	fit->experts_bytes = need.all_bytes;
 	fit->least_bytes = need.least_bytes;
 	fit->routed_bytes = m->routed_bytes_per_token;
-	fit->active_bytes = active_bytes(m);
+	fit->active_bytes = m->routed_bytes_per_token + model_dense_bytes_per_token(m);
 	model_destroy(m);
 	taken = fit->dense_bytes + KV_RESERVE;
 	fit->budget_bytes = f->memory_free > taken ? f->memory_free - taken : 0;

@@ -23,6 +23,8 @@ struct stats {
 	double top[ARRAY_LEN(shares)]; /* share of uses on the most used experts */
 	double repeated;	       /* share of decode uses that the token before used too */
 	uint64_t bytes_per_token;      /* of experts; 0: the trace does not say sizes */
+	uint64_t dense_bytes;	       /* of all weights but the experts; 0: likewise */
+	uint64_t dense_bytes_per_token;
 };
 
 static int falling(const void *a, const void *b)
@@ -95,8 +97,12 @@ static void count_rows(const struct route_trace *t, struct stats *s)
 		s->prefill_tokens += row->phase == TRACE_PREFILL;
 		s->decode_tokens += row->phase == TRACE_DECODE;
 	}
-	for (uint32_t l = 0; l < t->n_layers; l++)
+	for (uint32_t l = 0; l < t->n_layers; l++) {
 		s->bytes_per_token += t->layers[l].expert_bytes * t->n_expert_used;
+		s->dense_bytes += t->layers[l].dense_bytes;
+	}
+	s->dense_bytes_per_token = s->dense_bytes + t->outside.token_bytes;
+	s->dense_bytes += t->outside.dense_bytes;
 }
 
 static int print_json(const struct route_trace *t, const struct stats *s)
@@ -106,15 +112,17 @@ static int print_json(const struct route_trace *t, const struct stats *s)
 	for (size_t k = 0; k < ARRAY_LEN(shares); k++)
 		json_array_append_new(
 			top, json_pack("{s:f,s:f}", "experts", shares[k], "uses", s->top[k]));
-	root = json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:o}", "model",
-			 t->model, "arch", t->arch, "layers", (json_int_t)t->n_layers, "experts",
-			 (json_int_t)t->n_expert, "experts_used", (json_int_t)t->n_expert_used,
-			 "steps", (json_int_t)s->steps, "prefill_tokens",
-			 (json_int_t)s->prefill_tokens, "decode_tokens",
+	root = json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:o}",
+			 "model", t->model, "arch", t->arch, "layers", (json_int_t)t->n_layers,
+			 "experts", (json_int_t)t->n_expert, "experts_used",
+			 (json_int_t)t->n_expert_used, "steps", (json_int_t)s->steps,
+			 "prefill_tokens", (json_int_t)s->prefill_tokens, "decode_tokens",
 			 (json_int_t)s->decode_tokens, "uses", (json_int_t)t->n_uses, "frequencies",
 			 (json_int_t)t->n_frequencies, "experts_seen", (json_int_t)s->experts_seen,
 			 "lost", (json_int_t)t->lost, "bytes_per_token",
-			 (json_int_t)s->bytes_per_token, "repeated", s->repeated, "top", top);
+			 (json_int_t)s->bytes_per_token, "dense_bytes", (json_int_t)s->dense_bytes,
+			 "dense_bytes_per_token", (json_int_t)s->dense_bytes_per_token, "repeated",
+			 s->repeated, "top", top);
 	if (!root) {
 		fprintf(stderr, "sluice trace: the names in the trace are not UTF-8\n");
 		json_decref(top);
@@ -149,6 +157,10 @@ static void print_text(const struct route_trace *t, const struct stats *s)
 	if (s->bytes_per_token)
 		printf("%.1f MiB of expert weights per token\n",
 		       (double)s->bytes_per_token / 1048576.0);
+	if (s->dense_bytes)
+		printf("%.1f MiB of other weights, %.1f MiB of them per token\n",
+		       (double)s->dense_bytes / 1048576.0,
+		       (double)s->dense_bytes_per_token / 1048576.0);
 }
 
 int trace_stats(const struct route_trace *t, const char *path, const struct trace_args *args)

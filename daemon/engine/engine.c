@@ -234,7 +234,7 @@ static int create_parts(struct engine *e, struct err *err)
 	if (rc)
 		return rc;
 	if (c->trace_path) {
-		rc = trace_open(c->trace_path, e->model, &e->trace, err);
+		rc = trace_open(c->trace_path, c->trace_overwrite, e->model, &e->trace, err);
 		if (rc)
 			return rc;
 	}
@@ -272,12 +272,15 @@ int engine_create(const struct engine_config *config, const struct model *model,
 	return 0;
 }
 
-int engine_start(struct engine *e)
+int engine_start(struct engine *e, struct err *err)
 {
-	int rc = pthread_create(&e->thread, NULL, engine_main, e);
+	int rc = e->trace ? trace_start(e->trace, err) : 0;
 
+	if (rc)
+		return rc;
+	rc = pthread_create(&e->thread, NULL, engine_main, e);
 	e->started = rc == 0;
-	return -rc;
+	return rc ? err_set(err, -rc, "cannot start the engine: %s", strerror(rc)) : 0;
 }
 
 static void wake(struct engine *e)

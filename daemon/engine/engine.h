@@ -47,6 +47,7 @@ struct engine_config {
 	const struct cpu_ops *ops;	     /* not NULL */
 	const char *policy;		     /* "lfu" by default (NULL) */
 	const char *trace_path;		     /* NULL: no routing trace */
+	bool trace_overwrite;		     /* a file that is there already is replaced */
 	bool no_fill;			     /* no background fill (experiments, tests) */
 	uint64_t fill_bytes_per_s;	     /* of the background fill; 0: no bound */
 	/* AUTO: rows of every expert to the NUMA nodes (store/nodes.h) by their bandwidth; OFF: pages
@@ -62,7 +63,8 @@ struct engine_config {
 /* The model and the tokenizer must outlive the engine. 0 or -errno and a sentence. */
 int engine_create(const struct engine_config *config, const struct model *model,
 		  const struct tokenizer *tokenizer, struct engine **ret, struct err *err);
-int engine_start(struct engine *e);
+/* Once. 0 or -errno and a sentence. */
+int engine_start(struct engine *e, struct err *err);
 /* Ends what runs (STOP_ERROR with -ESHUTDOWN), waits for reads in flight, joins the threads, frees.
  * NULL is fine. */
 void engine_destroy(struct engine *e);

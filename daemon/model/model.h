@@ -226,6 +226,11 @@ static inline bool model_is_tied(const struct model *m)
 	       in->runs[0].offset == out->runs[0].offset;
 }
 
+/* Of the dense weights: those of a layer, and those that a token reads (of a table of embeddings that
+ * is not the output matrix too it is one row). */
+uint64_t model_layer_dense_bytes(const struct model *m, uint32_t layer);
+uint64_t model_dense_bytes_per_token(const struct model *m);
+
 /*
  * Opens and validates. 0 and *ret_model, or -errno and a sentence in @err that names the file and
  * the offset, key or tensor. A separate mtp-*.gguf is refused with a sentence that says what it is.

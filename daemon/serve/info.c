@@ -33,15 +33,6 @@ static bool has_chat(const struct tokenizer *t)
 	       tokenizer_special_id(t, "<|im_end|>") >= 0;
 }
 
-/* All dense weights but the embedding table, of which a token reads one row (unless it is tied). */
-static uint64_t active_bytes(const struct model *m)
-{
-	const struct weight *in = &m->w[ROLE_TOKEN_EMBD];
-	uint64_t table = model_is_tied(m) ? 0 : weight_bytes(in) - in->row_bytes;
-
-	return m->routed_bytes_per_token + (m->dense_bytes > table ? m->dense_bytes - table : 0);
-}
-
 void info_model(const struct serve *s, struct sluice_model_info *ret)
 {
 	const struct model *m = s->config.model;
@@ -63,7 +54,8 @@ void info_model(const struct serve *s, struct sluice_model_info *ret)
 		.expert_bytes_total = m->expert_bytes_total,
 		.dense_bytes = m->dense_bytes,
 		.routed_bytes_per_token = m->routed_bytes_per_token,
-		.active_bytes_per_token = active_bytes(m),
+		.active_bytes_per_token =
+			m->routed_bytes_per_token + model_dense_bytes_per_token(m),
 		.n_params = m->n_params,
 		.file_bytes = m->file_bytes,
 	};

@@ -26,7 +26,7 @@ struct options {
 	uint64_t io_request;
 	int numa;	    /* struct engine_config.numa */
 	uint32_t log_level; /* index in "error|warn|notice|info|debug" */
-	bool no_fill, help, version;
+	bool overwrite, no_fill, help, version;
 };
 
 /*

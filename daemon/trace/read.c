@@ -79,6 +79,26 @@ static void copy_text(char *to, size_t len, const char *from)
 	to[n] = '\0';
 }
 
+/* " A=N B=N" up to the end of the line, each at most once needed: @a and @b are the names with "=". */
+static int take_bytes(char *at, const char *a, uint64_t *ret_a, const char *b, uint64_t *ret_b)
+{
+	while (*at) {
+		uint64_t *to = NULL;
+
+		at += strspn(at, " ");
+		if (strncmp(at, a, strlen(a)) == 0) {
+			to = ret_a;
+			at += strlen(a);
+		} else if (strncmp(at, b, strlen(b)) == 0) {
+			to = ret_b;
+			at += strlen(b);
+		}
+		if (!to || trace_take_number(&at, UINT64_MAX, to) || (*at && *at != ' '))
+			return -EINVAL;
+	}
+	return 0;
+}
+
 /* layer N expert_bytes=N dense_bytes=N */
 static int header_layer(struct route_trace *t, char *at, struct err *err)
 {
@@ -87,21 +107,20 @@ static int header_layer(struct route_trace *t, char *at, struct err *err)
 
 	if (!t->layers || trace_take_number(&at, t->n_layers - 1, &layer))
 		return err_set(err, -EINVAL, "no such layer");
-	while (*at) {
-		uint64_t *to = NULL;
-
-		at += strspn(at, " ");
-		if (strncmp(at, "expert_bytes=", 13) == 0) {
-			to = &b.expert_bytes;
-			at += 13;
-		} else if (strncmp(at, "dense_bytes=", 12) == 0) {
-			to = &b.dense_bytes;
-			at += 12;
-		}
-		if (!to || trace_take_number(&at, UINT64_MAX, to) || (*at && *at != ' '))
-			return err_set(err, -EINVAL, "layer's bytes cannot be read");
-	}
+	if (take_bytes(at, "expert_bytes=", &b.expert_bytes, "dense_bytes=", &b.dense_bytes))
+		return err_set(err, -EINVAL, "layer's bytes cannot be read");
 	t->layers[layer] = b;
+	return 0;
+}
+
+/* outside dense_bytes=N token_bytes=N */
+static int header_outside(struct route_trace *t, char *at, struct err *err)
+{
+	struct trace_outside_bytes b = { 0 };
+
+	if (take_bytes(at, "dense_bytes=", &b.dense_bytes, "token_bytes=", &b.token_bytes))
+		return err_set(err, -EINVAL, "the bytes outside the layers cannot be read");
+	t->outside = b;
 	return 0;
 }
 
@@ -128,6 +147,8 @@ static int header_line(struct route_trace *t, char *line, struct err *err)
 		return header_geometry(t, v, err);
 	else if ((v = value_of(line, "layer")))
 		return header_layer(t, v, err);
+	else if ((v = value_of(line, "outside")))
+		return header_outside(t, v, err);
 	else if ((v = value_of(line, "order")))
 		t->by_rank = strcmp(v, "rank") == 0;
 	return 0;
@@ -335,6 +356,10 @@ int trace_write(const struct route_trace *t, FILE *f)
 			fprintf(f, "layer %u expert_bytes=%llu dense_bytes=%llu\n", l,
 				(unsigned long long)t->layers[l].expert_bytes,
 				(unsigned long long)t->layers[l].dense_bytes);
+	if (t->outside.dense_bytes || t->outside.token_bytes)
+		fprintf(f, "outside dense_bytes=%llu token_bytes=%llu\n",
+			(unsigned long long)t->outside.dense_bytes,
+			(unsigned long long)t->outside.token_bytes);
 	fprintf(f, "data\n");
 	for (size_t i = 0; i < t->n_rows; i++) {
 		if (!i || t->rows[i].step != t->rows[i - 1].step)

@@ -50,6 +50,11 @@ struct trace_layer_bytes {
 	uint64_t expert_bytes, dense_bytes; /* 0: not said */
 };
 
+/* Of the weights that belong to no layer (embedding, output): all, and what a token reads. */
+struct trace_outside_bytes {
+	uint64_t dense_bytes, token_bytes; /* 0: not said */
+};
+
 struct route_trace {
 	char model[128], arch[32]; /* empty: not said */
 	uint32_t n_layers, n_expert, n_expert_used;
@@ -57,6 +62,7 @@ struct route_trace {
 	bool has_weights, has_reads;
 	uint64_t lost;			  /* rows that the recorder could not keep */
 	struct trace_layer_bytes *layers; /* n_layers */
+	struct trace_outside_bytes outside;
 
 	struct trace_row *rows;
 	struct trace_use *uses;

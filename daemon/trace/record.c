@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/futex.h"
@@ -42,6 +44,8 @@ struct row {
 
 struct trace {
 	/* constant after trace_open() */
+	const struct model *model;
+	bool created; /* the file was not there before */
 	FILE *file;
 	int fd;
 	char *path;
@@ -262,6 +266,7 @@ static int write_header(struct trace *t, const struct model *m)
 		.n_expert_used = m->n_expert_used,
 		.by_rank = true,
 	};
+	uint64_t in_layers = 0;
 	int rc;
 
 	snprintf(head.model, sizeof(head.model), "%s", m->name ? m->name : "");
@@ -272,8 +277,13 @@ static int write_header(struct trace *t, const struct model *m)
 	head.layers = calloc(m->n_layers, sizeof(*head.layers));
 	if (!head.layers)
 		return -ENOMEM;
-	for (uint32_t l = 0; l < m->n_layers; l++)
+	for (uint32_t l = 0; l < m->n_layers; l++) {
 		head.layers[l].expert_bytes = m->layers[l].experts.bytes;
+		head.layers[l].dense_bytes = model_layer_dense_bytes(m, l);
+		in_layers += head.layers[l].dense_bytes;
+	}
+	head.outside.dense_bytes = m->dense_bytes - in_layers;
+	head.outside.token_bytes = model_dense_bytes_per_token(m) - in_layers;
 	rc = trace_write(&head, t->file);
 	free(head.layers);
 	t->good_bytes = (uint64_t)ftello(t->file);
@@ -284,23 +294,42 @@ static void destroy(struct trace *t)
 {
 	if (t->file)
 		fclose(t->file);
+	if (t->created && !t->started)
+		unlink(t->path);
 	free(t->path);
 	free(t->ring);
 	free(t->text);
 	free(t);
 }
 
-int trace_open(const char *path, const struct model *m, struct trace **ret, struct err *err)
+/*
+ * A new file, or one that may be written over. Nothing is lost by a pipe or a device. O_EXCL first:
+ * between a look and an open another program could have made the file.
+ */
+static int open_file(struct trace *t, bool overwrite, struct err *err)
 {
-	struct trace *t;
-	int rc = -ENOMEM;
+	struct stat st;
 
-	if (!m->n_expert || m->n_expert_used > MAX_K || m->n_layers > TRACE_MAX_LAYERS ||
-	    m->n_expert > TRACE_MAX_EXPERTS)
-		return err_set(err, -EINVAL, "a routing trace needs a model with experts");
-	t = calloc(1, sizeof(*t));
-	if (!t)
-		return -ENOMEM;
+	t->fd = open(t->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	t->created = t->fd >= 0;
+	if (t->fd < 0 && errno == EEXIST)
+		t->fd = open(t->path, O_WRONLY | O_CLOEXEC);
+	if (t->fd < 0 || fstat(t->fd, &st))
+		return err_set(err, -errno, "cannot create the trace %s: %s", t->path,
+			       strerror(errno));
+	if (!t->created && S_ISREG(st.st_mode) && !overwrite)
+		return err_set(err, -EEXIST,
+			       "the trace %s exists: name another file, or have it replaced with "
+			       "--overwrite",
+			       t->path);
+	t->file = fdopen(t->fd, "w"); /* which empties nothing */
+	return t->file ? 0 : -ENOMEM;
+}
+
+static int create(struct trace *t, const char *path, const struct model *m)
+{
+	t->model = m;
+	t->fd = -1;
 	t->max_k = m->n_expert_used;
 	t->row_bytes = sizeof(struct row) + (size_t)t->max_k * sizeof(((struct row *)0)->use[0]);
 	t->row_bytes = (t->row_bytes + 7) / 8 * 8;
@@ -308,43 +337,62 @@ int trace_open(const char *path, const struct model *m, struct trace **ret, stru
 	t->path = strdup(path);
 	t->ring = calloc(t->n_slots, t->row_bytes);
 	t->text = malloc(TEXT_BYTES);
-	if (!t->path || !t->ring || !t->text)
-		goto out_destroy;
-	t->file = fopen(path, "we");
-	if (!t->file) {
-		rc = err_set(err, -errno, "cannot create the trace %s: %s", path, strerror(errno));
-		goto out_destroy;
-	}
-	t->fd = fileno(t->file);
-	rc = write_header(t, m);
+	return t->path && t->ring && t->text ? 0 : -ENOMEM;
+}
+
+int trace_open(const char *path, bool overwrite, const struct model *m, struct trace **ret,
+	       struct err *err)
+{
+	struct trace *t;
+	int rc;
+
+	if (!m->n_expert || m->n_expert_used > MAX_K || m->n_layers > TRACE_MAX_LAYERS ||
+	    m->n_expert > TRACE_MAX_EXPERTS)
+		return err_set(err, -EINVAL, "a routing trace needs a model with experts");
+	t = calloc(1, sizeof(*t));
+	if (!t)
+		return -ENOMEM;
+	rc = create(t, path, m);
+	if (!rc)
+		rc = open_file(t, overwrite, err);
 	if (rc) {
-		err_set(err, rc, "cannot write the trace %s: %s", path, strerror(-rc));
-		goto out_destroy;
+		if (!t->file && t->fd >= 0)
+			close(t->fd);
+		destroy(t);
+		return rc;
 	}
-	rc = -pthread_create(&t->thread, NULL, writer, t);
-	if (rc) {
-		err_set(err, rc, "cannot start the trace's thread: %s", strerror(-rc));
-		goto out_destroy;
-	}
-	t->started = true;
 	*ret = t;
 	return 0;
+}
 
-out_destroy:
-	destroy(t);
-	return rc;
+int trace_start(struct trace *t, struct err *err)
+{
+	int rc;
+
+	if (ftruncate(t->fd, 0) && errno != EINVAL) /* EINVAL: a pipe or a device */
+		return err_set(err, -errno, "cannot empty the trace %s: %s", t->path,
+			       strerror(errno));
+	rc = write_header(t, t->model);
+	if (rc)
+		return err_set(err, rc, "cannot write the trace %s: %s", t->path, strerror(-rc));
+	rc = -pthread_create(&t->thread, NULL, writer, t);
+	if (rc)
+		return err_set(err, rc, "cannot start the trace's thread: %s", strerror(-rc));
+	t->started = true;
+	return 0;
 }
 
 void trace_close(struct trace *t)
 {
 	if (!t)
 		return;
-	if (t->pending)
-		publish(t);
-	atomic_store_explicit(&t->closing, true, memory_order_release);
-	wake_writer(t);
-	if (t->started)
+	if (t->started) {
+		if (t->pending)
+			publish(t);
+		atomic_store_explicit(&t->closing, true, memory_order_release);
+		wake_writer(t);
 		pthread_join(t->thread, NULL);
+	}
 	destroy(t);
 }
 

@@ -10,6 +10,7 @@
 #ifndef SLUICE_TRACE_RECORD_H
 #define SLUICE_TRACE_RECORD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -17,10 +18,20 @@
 
 struct trace;
 
-/* Creates @path (or empties it), writes the header, starts the thread. 0 or -errno and a sentence.
- * The model must have experts (-EINVAL). */
-int trace_open(const char *path, const struct model *m, struct trace **ret, struct err *err);
-void trace_close(struct trace *t); /* writes what is left, joins the thread; NULL is fine */
+/*
+ * Creates @path and takes all memory; writes nothing yet, so that a daemon that cannot start spoils no
+ * trace. A file that exists is refused (-EEXIST) unless @overwrite; a pipe or a device is not. The
+ * model must have experts (-EINVAL) and outlive the trace. 0, or -errno and a sentence.
+ */
+int trace_open(const char *path, bool overwrite, const struct model *m, struct trace **ret,
+	       struct err *err);
+
+/* Empties the file, writes the header, starts the thread. Once. 0, or -errno and a sentence. */
+int trace_start(struct trace *t, struct err *err);
+
+/* Writes what is left, joins the thread, frees. Where it was never started the file that trace_open()
+ * made goes. NULL is fine. */
+void trace_close(struct trace *t);
 
 /*
  * The experts that one token of a layer used, in rank order, with their weights; @k of them, at

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Routing traces: `sluice trace` on the published ones, and what `sluiced --trace` records."""
 import json
+import subprocess
 import sys
 
 import pytest
 
-from daemon import DEMO, Daemon, need_shared, sluice
+from daemon import BUILD, DEMO, Daemon, need_shared, sluice
 
 TRACES = {  # layers, experts, used, prompt tokens, generated tokens, uses, frequencies
     "qwen.route.csv": (48, 128, 6, 28, 128, 44766, 0),
@@ -81,8 +82,35 @@ def test_daemon_records(tmp_path):
     assert s["decode_tokens"] == done
     assert s["layers"] == 4 and s["experts"] == 32 and s["experts_used"] == 4 and s["lost"] == 0
     assert s["uses"] == (prompt + done) * 4 * 4
+    model = json.loads(sluice("inspect", "--model", DEMO, "--json").stdout)  # its bytes are in the trace
+    assert s["dense_bytes"] == model["dense_bytes"] and 0 < s["dense_bytes_per_token"] <= s["dense_bytes"]
+    assert s["bytes_per_token"] == model["routed_bytes_per_token"]
     sim = json.loads(sluice("trace", "sim", out, "--slots", 128, "--policy", "lru", "--json").stdout)[0]
     assert sim["all"]["hits"] + sim["all"]["misses"] == status["hits"] + status["misses"]
+
+
+def test_a_trace_is_not_written_over_by_chance(tmp_path):
+    """Not by a second start, not by one that fails for another reason; --overwrite is asked for."""
+    out = tmp_path / "run.trace"
+    with Daemon(DEMO, "--threads", "1", "--trace", out) as d:
+        d.generate("--prompt", "Once", "--max-tokens", "3")
+        socket = d.socket
+        p = subprocess.run([BUILD / "sluiced", "--model", DEMO, "--socket", socket, "--trace", tmp_path / "other"],
+                           capture_output=True, text=True, timeout=30)
+        assert p.returncode == 1 and "another process listens" in p.stderr
+        assert not (tmp_path / "other").exists()  # no trace of a daemon that never ran
+    before = out.read_bytes()
+    assert stats(out)["uses"] > 0
+    start = [BUILD / "sluiced", "--model", DEMO, "--socket", tmp_path / "s", "--trace", out]
+    p = subprocess.run(start, capture_output=True, text=True, timeout=30)
+    assert p.returncode == 1 and str(out) in p.stderr and "--overwrite" in p.stderr
+    assert out.read_bytes() == before
+    p = subprocess.run([*start[:3], "--socket", tmp_path / "no" / "s", "--trace", out, "--overwrite"],
+                       capture_output=True, text=True, timeout=30)
+    assert p.returncode == 1 and out.read_bytes() == before
+    with Daemon(DEMO, "--threads", "1", "--trace", out, "--overwrite") as d:
+        d.generate("--prompt", "Twice", "--max-tokens", "9")
+    assert out.read_bytes() != before and stats(out)["decode_tokens"] == 8
 
 
 def test_full_disk_only_ends_the_trace(tmp_path):

@@ -55,7 +55,7 @@ static void setup(void)
 		return;
 	log_init((enum log_level)0);
 	engine_create(NULL, NULL, NULL, &engine, NULL);
-	engine_start(engine);
+	engine_start(engine, NULL);
 }
 
 /* What the daemon sends must always hold its own rules. */

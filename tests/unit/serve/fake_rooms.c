@@ -191,7 +191,7 @@ int engine_create(const struct engine_config *config, const struct model *model,
 	return 0;
 }
 
-int engine_start(struct engine *e)
+int engine_start(struct engine *e, struct err *err)
 {
 	e->started = !pthread_create(&e->thread, NULL, fake_thread, e);
 	return e->started ? 0 : -EAGAIN;

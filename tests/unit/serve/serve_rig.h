@@ -72,7 +72,7 @@ static inline int start(void **state)
 		print_error("%s\n", err.text);
 		return -1;
 	}
-	engine_start(engine);
+	engine_start(engine, NULL);
 	return pthread_create(&loop, NULL, run_loop, NULL);
 }
 

@@ -58,11 +58,12 @@ static void model_alone(void **state)
 
 static void values(void **state)
 {
-	assert_int_equal(parse(BASE
-			       "--threads 2 --ctx=4096 --parallel 8 --kv-type q8_0 --io pread "
-			       "--cpu avx2 --policy static:x --trace t --batch 64 --io-depth 8 "
-			       "--io-request 512K --no-fill --log-level debug"),
-			 0);
+	assert_int_equal(
+		parse(BASE
+		      "--threads 2 --ctx=4096 --parallel 8 --kv-type q8_0 --io pread "
+		      "--cpu avx2 --policy static:x --trace t --overwrite --batch 64 --io-depth 8 "
+		      "--io-request 512K --no-fill --log-level debug"),
+		0);
 	assert_int_equal(o.threads, 2);
 	assert_int_equal(o.ctx, 4096);
 	assert_int_equal(o.parallel, 8);
@@ -74,7 +75,9 @@ static void values(void **state)
 	assert_true(o.no_fill);
 	assert_int_equal(o.log_level, 4);
 	assert_string_equal(o.trace, "t");
+	assert_true(o.overwrite);
 	assert_string_equal(o.policy, "static:x");
+	assert_int_equal(parse(BASE "--overwrite"), -EINVAL); /* of what? */
 }
 
 static void budgets(void **state)

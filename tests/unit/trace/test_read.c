@@ -141,6 +141,7 @@ static void assert_same(const struct route_trace *a, const struct route_trace *b
 	assert_int_equal(a->n_uses, b->n_uses);
 	assert_int_equal(a->n_frequencies, b->n_frequencies);
 	assert_memory_equal(a->layers, b->layers, a->n_layers * sizeof(*a->layers));
+	assert_memory_equal(&a->outside, &b->outside, sizeof(a->outside));
 	for (size_t i = 0; i < a->n_rows; i++) {
 		const struct trace_row *x = &a->rows[i], *y = &b->rows[i];
 
@@ -189,7 +190,8 @@ static void test_round_trip(void **state)
 static void test_own(void **state)
 {
 	static const char text[] = HEAD
-		"model two words\nsome later key\nlayer 1 expert_bytes=10 dense_bytes=20\ndata\n"
+		"model two words\nsome later key\nlayer 1 expert_bytes=10 dense_bytes=20\n"
+		"outside dense_bytes=300 token_bytes=200\ndata\n"
 		"# a comment\nstep 7\np 0 3 0 1:0.75 2:0.25\np 0 3 1 3:1\nd 1 4 99 0:0.5:1:0\n"
 		"lost 5\nf 1 3 0.5\nd 1 4 100 2:0.";
 	struct err err = { 0 };
@@ -199,6 +201,8 @@ static void test_own(void **state)
 		fail_msg("%s", err.text);
 	assert_string_equal(t->model, "two words");
 	assert_int_equal(t->layers[1].dense_bytes, 20);
+	assert_int_equal(t->outside.dense_bytes, 300);
+	assert_int_equal(t->outside.token_bytes, 200);
 	assert_int_equal(t->n_rows, 3); /* the half line is not there */
 	assert_int_equal(t->n_uses, 4);
 	assert_int_equal(t->lost, 5);
@@ -227,6 +231,8 @@ static void test_refused(void **state)
 		{ HEAD "geometry 2 4 2\n", "line 4: the geometry is given twice" },
 		{ HEAD "layer 2 expert_bytes=1 dense_bytes=1\n", "no such layer" },
 		{ HEAD "layer 1 expert_bytes=x\n", "bytes cannot be read" },
+		{ HEAD "outside dense_bytes=1 token_bytes=-1\n", "outside the layers cannot" },
+		{ HEAD "outside expert_bytes=1\n", "outside the layers cannot" },
 		{ HEAD "data\nd 2 0 0 1\n", "line 5: layer 2 of 2" },
 		{ HEAD "data\nd 0 0 0 4\n", "expert 4 of 4" },
 		{ HEAD "data\nd 0 0 0 1 1\n", "expert 1 twice" },

@@ -29,6 +29,10 @@ static const struct model model = {
 	.n_expert = 100,
 	.n_expert_used = USED,
 	.layers = layers,
+	/* 1032 of a layer, a table of 20 rows of 64 bytes, an output matrix of 500 */
+	.dense_bytes = 1032 + 20 * 64 + 500,
+	.w[ROLE_TOKEN_EMBD] = { .n_out = 20, .row_bytes = 64 },
+	.w[ROLE_OUTPUT] = { .n_out = 1, .row_bytes = 500 },
 };
 static char path[] = "/tmp/sluice-test-trace";
 
@@ -37,8 +41,13 @@ static struct trace *open_trace(void)
 	struct err err = { 0 };
 	struct trace *t;
 
+	unlink(path);
 	layers[1].experts.bytes = 777;
-	if (trace_open(path, &model, &t, &err))
+	layers[1].w[ROLE_WQ].n_out = 10;
+	layers[1].w[ROLE_WQ].row_bytes = 100;
+	layers[1].w[ROLE_FFN_NORM].n_out = 1;
+	layers[1].w[ROLE_FFN_NORM].row_bytes = 32;
+	if (trace_open(path, false, &model, &t, &err) || trace_start(t, &err))
 		fail_msg("%s", err.text);
 	return t;
 }
@@ -87,6 +96,10 @@ static void test_rows(void **state)
 	assert_string_equal(r->arch, "qwen3moe");
 	assert_true(r->by_rank && r->has_weights);
 	assert_int_equal(r->layers[1].expert_bytes, 777);
+	assert_int_equal(r->layers[1].dense_bytes, 1032);
+	assert_int_equal(r->layers[0].dense_bytes, 0);
+	assert_int_equal(r->outside.dense_bytes, 20 * 64 + 500);
+	assert_int_equal(r->outside.token_bytes, 64 + 500); /* a token reads one row of the table */
 	assert_int_equal(r->n_rows, LAYERS * 6);
 	for (size_t i = 0; i < r->n_rows; i++) {
 		const struct trace_row *row = &r->rows[i];
@@ -169,23 +182,85 @@ static void test_refused(void **state)
 	struct trace *t;
 
 	dense.n_expert = 0;
-	assert_int_equal(trace_open(path, &dense, &t, &err), -EINVAL);
+	assert_int_equal(trace_open(path, false, &dense, &t, &err), -EINVAL);
 	err_clear(&err);
-	assert_int_equal(trace_open("/nowhere/trace", &model, &t, &err), -ENOENT);
+	assert_int_equal(trace_open("/nowhere/trace", false, &model, &t, &err), -ENOENT);
 	assert_non_null(strstr(err.text, "/nowhere/trace"));
 	err_clear(&err);
-	assert_int_equal(trace_open("/dev/full", &model, &t, &err), -ENOSPC);
+	assert_int_equal(trace_open("/dev/full", false, &model, &t, &err), 0); /* no file to lose */
+	assert_int_equal(trace_start(t, &err), -ENOSPC);
+	trace_close(t);
+	assert_int_equal(access("/dev/full", F_OK), 0);
 	assert_int_equal(trace_error(NULL, &err), 0);
 	trace_close(NULL);
+}
+
+static off_t size_of(const char *file)
+{
+	struct stat st;
+
+	return stat(file, &st) ? -1 : st.st_size;
+}
+
+/* What is there stays until the daemon really starts, and is replaced only where that was asked. */
+static void test_existing(void **state)
+{
+	struct err err = { 0 };
+	struct trace *t;
+	FILE *f;
+
+	unlink(path);
+	assert_int_equal(trace_open(path, false, &model, &t, &err), 0);
+	assert_int_equal(size_of(path), 0);
+	trace_close(t); /* never started: nothing stays behind */
+	assert_int_equal(size_of(path), -1);
+	f = fopen(path, "w");
+	fputs("a day's work", f);
+	fclose(f);
+	assert_int_equal(trace_open(path, false, &model, &t, &err), -EEXIST);
+	assert_non_null(strstr(err.text, path));
+	assert_non_null(strstr(err.text, "--overwrite"));
+	assert_int_equal(size_of(path), 12);
+	err_clear(&err);
+	assert_int_equal(trace_open(path, true, &model, &t, &err), 0);
+	trace_close(t); /* another reason not to start */
+	assert_int_equal(size_of(path), 12);
+	assert_int_equal(trace_open(path, true, &model, &t, &err), 0);
+	assert_int_equal(trace_start(t, &err), 0);
+	put(t, 1, 0, 0, 0);
+	trace_close(t);
+	route_trace_destroy(read_back());
+	/* an empty file is one too: somebody may have taken the name */
+	f = fopen(path, "w");
+	fclose(f);
+	assert_int_equal(trace_open(path, false, &model, &t, NULL), -EEXIST);
+	unlink(path);
+}
+
+/* Traces of before say less: what is missing is 0. */
+static void test_old_header(void **state)
+{
+	struct route_trace *r;
+	FILE *f = fopen(path, "w");
+
+	fputs("route_trace v1\ngeometry 2 4 2\nlayer 0 expert_bytes=7\nlayer 1 dense_bytes=9\n"
+	      "data\nd 0 0 0 1 2\n",
+	      f);
+	fclose(f);
+	r = read_back();
+	assert_int_equal(r->layers[0].expert_bytes, 7);
+	assert_int_equal(r->layers[0].dense_bytes, 0);
+	assert_int_equal(r->layers[1].dense_bytes, 9);
+	assert_int_equal(r->outside.dense_bytes, 0);
+	route_trace_destroy(r);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rows),
-		cmocka_unit_test(test_flood),
-		cmocka_unit_test(test_full),
-		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_rows),	 cmocka_unit_test(test_flood),
+		cmocka_unit_test(test_full),	 cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_existing), cmocka_unit_test(test_old_header),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
