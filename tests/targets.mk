@@ -83,8 +83,8 @@ $(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) tests/unit/serve/fake_rooms.c $(wildcard
 # ---- fuzzing: the tokenizer
 # make O=... $(O)/fuzz/fuzz_tokenizer, then here: $(O)/fuzz/fuzz_tokenizer -max_len=4096 WORK_DIR tests/fuzz/seeds/tokenizer
 FUZZ_TOKENIZER_SRC := tests/fuzz/fuzz_tokenizer.c base/err.c kernels/quant.c \
-	$(wildcard daemon/model/tokenizer*.c daemon/model/gguf*.c) \
-	$(addprefix daemon/model/,pretok.c detok.c)
+	$(wildcard daemon/model/tokenizer*.c daemon/model/gguf*.c daemon/model/pretok*.c) \
+	daemon/model/detok.c
 $(O)/fuzz/fuzz_tokenizer: $(FUZZ_TOKENIZER_SRC) $(wildcard daemon/model/*.h base/*.h kernels/quant.h)
 	@mkdir -p $(@D)
 	@echo "  FUZZ    $@"

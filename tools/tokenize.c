@@ -32,8 +32,9 @@ struct args {
 
 #define AT(field) offsetof(struct args, field)
 
-#define PRE_CHOICES "file|gpt-2|qwen2|qwen35"
-static const char *const pre_names[] = { NULL, "gpt-2", "qwen2", "qwen35" };
+#define PRE_CHOICES "file|gpt-2|qwen2|qwen35|glm4|gpt-4o|minimax-m2|deepseek-v3"
+static const char *const pre_names[] = { NULL,	 "gpt-2",  "qwen2",	 "qwen35",
+					 "glm4", "gpt-4o", "minimax-m2", "deepseek-v3" };
 
 static const struct opt options[] = {
 	{ "--model", "-m", OPT_TEXT, AT(model), "FILE", .excludes = "--socket|--wait",

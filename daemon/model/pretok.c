@@ -1,73 +1,78 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/model/pretok.c: the splits of gpt-2, qwen2 and qwen35 (docs/models.md section 4).
+ * daemon/model/pretok.c: the names of splits and those of the gpt-2 and qwen kind (docs/models.md
+ * section 4).
  *
- * Owns the class of every code point, one table per process (letter, number, mark, white space) and the rules of the
- * split. White space is Unicode's White_Space, not PCRE2's \s, which under UCP also takes U+180E.
- * Ignoring case, 's also takes U+017F (long s), which folds to s. NFC is not applied: byte-exact
- * round trips matter more here than equal ids for text in another normal form.
- * The expressions in the table define the split; the functions below find the same pieces without
+ * The expressions in the table define the splits; the functions find the same pieces without
  * backtracking. Every character is looked at a bounded number of times: a run of white space is
- * scanned once for the piece and once more for at most the tail that the piece leaves.
+ * scanned once for the piece and once more for at most the tail that the piece leaves. NFC is not
+ * applied: byte-exact round trips matter more here than equal ids for text in another normal form.
  * Called by the tokenizer. Any thread.
  */
-#define PCRE2_CODE_UNIT_WIDTH 8
-
 #include "model/pretok.h"
 
 #include <errno.h>
-#include <pcre2.h>
-#include <pthread.h>
-#include <stdbool.h>
-#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/num.h"
-#include "model/tokenizer_utf8.h"
+#include "model/pretok_impl.h"
 
-#define N_CODE_POINTS 0x110000u
-
-enum {
-	LETTER = 1,
-	NUMBER = 2,
-	MARK = 4,
-	SPACE = 8,
-	NEWLINE = 16, /* CR or LF, which are SPACE as well */
+enum kind {
+	KIND_GPT2,
+	KIND_QWEN2,
+	KIND_QWEN35,
+	KIND_GLM4,
+	KIND_CASED,
+	KIND_DEEPSEEK,
+	KIND_LINES,
+	KIND_NR
 };
-
-enum kind { KIND_GPT2, KIND_QWEN2, KIND_QWEN35, KIND_NR };
 
 struct pretok {
 	enum kind kind;
 	uint8_t letters; /* classes that make a word */
+	uint8_t digits;	 /* the most of one piece */
 };
 
-/* The class of each code point, 0 for a symbol. Written once per process, constant afterwards. */
-static uint8_t classes[N_CODE_POINTS];
-static pthread_once_t classes_once = PTHREAD_ONCE_INIT;
-static int classes_rc;
-
-/* Unicode's White_Space, inside brackets. */
-#define WS                                                                                       \
-	"\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}" \
-	"\\x{3000}"
-#define WS_RUNS "[" WS "]+(?![^" WS "])|[" WS "]+"
+#define SHORT_FORMS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define UPPERS	    "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define LOWERS	    "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
 
 static const struct {
-	const char *pattern;
-	uint8_t letters;
+	const char *patterns[PRETOK_PATTERNS]; /* each splits what those before it left or cut */
+	uint8_t letters, digits;
 } kinds[KIND_NR] = {
-	[KIND_GPT2] = { "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" WS
-			"\\p{L}\\p{N}]+|" WS_RUNS,
-			LETTER },
-	[KIND_QWEN2] = { "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^" WS
-			 "\\p{L}\\p{N}]+[\\r\\n]*|[" WS "]*[\\r\\n]+|" WS_RUNS,
-			 LETTER },
-	[KIND_QWEN35] = { "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+"
-			  "|\\p{N}| ?[^" WS "\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|[" WS
-			  "]*[\\r\\n]+|" WS_RUNS,
-			  LETTER | MARK },
+	[KIND_GPT2] = { .patterns = { "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" WS
+				      "\\p{L}\\p{N}]+|" WS_RUNS },
+			.letters = LETTER },
+	[KIND_QWEN2] = { .patterns = { SHORT_FORMS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^" WS
+						   "\\p{L}\\p{N}]+[\\r\\n]*|[" WS
+						   "]*[\\r\\n]+|" WS_RUNS },
+			 .letters = LETTER,
+			 .digits = 1 },
+	[KIND_QWEN35] = { .patterns = { SHORT_FORMS
+					"|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^" WS
+					"\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|[" WS
+					"]*[\\r\\n]+|" WS_RUNS },
+			  .letters = LETTER | MARK,
+			  .digits = 1 },
+	[KIND_GLM4] = { .patterns = { SHORT_FORMS
+				      "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^" WS
+				      "\\p{L}\\p{N}]+[\\r\\n]*|[" WS "]*[\\r\\n]+|" WS_RUNS },
+			.letters = LETTER,
+			.digits = 3 },
+	[KIND_CASED] = { .patterns = { "[^\\r\\n\\p{L}\\p{N}]?" UPPERS "*" LOWERS "+" SHORT_FORMS
+				       "?|[^\\r\\n\\p{L}\\p{N}]?" UPPERS "+" LOWERS "*" SHORT_FORMS
+				       "?|\\p{N}{1,3}| ?[^" WS "\\p{L}\\p{N}]+[\\r\\n/]*|[" WS
+				       "]*[\\r\\n]+|" WS_RUNS } },
+	[KIND_DEEPSEEK] = { .patterns = { "\\p{N}{1,3}",
+					  "[\\x{4e00}-\\x{9fa5}\\x{3040}-\\x{309f}\\x{30a0}-\\x{30ff}]+",
+					  "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+"
+					  "|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|[" WS
+					  "]*[\\r\\n]+|" WS_RUNS } },
+	[KIND_LINES] = { .patterns = { "[^\\n]+|\\n+" } },
 };
 
 /* Names in published files; those of the same kind have the same expression. */
@@ -75,96 +80,45 @@ static const struct {
 	const char *name;
 	enum kind kind;
 } names[] = {
-	{ "gpt-2", KIND_GPT2 },	  { "phi-2", KIND_GPT2 },      { "mpt", KIND_GPT2 },
-	{ "olmo", KIND_GPT2 },	  { "qwen2", KIND_QWEN2 },     { "deepseek-r1-qwen", KIND_QWEN2 },
-	{ "megrez", KIND_QWEN2 }, { "stablelm2", KIND_QWEN2 }, { "qwen35", KIND_QWEN35 },
+	{ "gpt-2", KIND_GPT2 },
+	{ "phi-2", KIND_GPT2 },
+	{ "mpt", KIND_GPT2 },
+	{ "olmo", KIND_GPT2 },
+	{ "qwen2", KIND_QWEN2 },
+	{ "deepseek-r1-qwen", KIND_QWEN2 },
+	{ "megrez", KIND_QWEN2 },
+	{ "stablelm2", KIND_QWEN2 },
+	{ "qwen35", KIND_QWEN35 },
+	{ "glm4", KIND_GLM4 },
+	{ "chatglm-bpe", KIND_GLM4 },
+	{ "gpt-4o", KIND_CASED },
+	{ "minimax-m2", KIND_CASED },
+	{ "llama4", KIND_CASED },
+	{ "kanana2", KIND_CASED },
+	{ "deepseek-v3", KIND_DEEPSEEK },
+	{ "hunyuan-dense", KIND_DEEPSEEK },
+	{ "gemma4", KIND_LINES },
 };
-
-/* ---- classes ---- */
-
-/* Every code point but the surrogates, in order. malloc'd. */
-static uint8_t *all_characters(size_t *ret_len)
-{
-	uint8_t *text = malloc(4 * (size_t)N_CODE_POINTS);
-	size_t len = 0;
-
-	if (!text)
-		return NULL;
-	for (uint32_t cp = 0; cp < N_CODE_POINTS; cp++)
-		if (cp < 0xd800 || cp > 0xdfff)
-			len += utf8_encode(cp, text + len);
-	*ret_len = len;
-	return text;
-}
-
-/* Adds @bit to the class of every character in the pieces of @text that @pattern matches. */
-static int classify(const uint8_t *text, size_t len, const char *pattern, uint8_t bit)
-{
-	uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, cp;
-	pcre2_match_data *match = NULL;
-	pcre2_code *code;
-	size_t offset, *span;
-	int error, rc;
-
-	code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, options, &error, &offset,
-			     NULL);
-	if (!code)
-		return -ENOMEM;
-	pcre2_jit_compile(code, PCRE2_JIT_COMPLETE); /* without it, it is only slower */
-	match = pcre2_match_data_create(1, NULL);
-	rc = match ? 1 : PCRE2_ERROR_NOMEMORY;
-	for (offset = 0; rc > 0;) {
-		rc = pcre2_match(code, text, len, offset, PCRE2_NO_UTF_CHECK, match, NULL);
-		if (rc <= 0)
-			break;
-		span = pcre2_get_ovector_pointer(match);
-		for (offset = span[0]; offset < span[1];) {
-			offset += utf8_decode(text + offset, len - offset, &cp);
-			classes[cp] |= bit;
-		}
-	}
-	pcre2_match_data_free(match);
-	pcre2_code_free(code);
-	return rc == PCRE2_ERROR_NOMATCH ? 0 : rc == PCRE2_ERROR_NOMEMORY ? -ENOMEM : -EIO;
-}
-
-static void classify_all(void)
-{
-	size_t len;
-	uint8_t *text = all_characters(&len);
-	int rc = text ? 0 : -ENOMEM;
-
-	if (!rc)
-		rc = classify(text, len, "\\p{L}+", LETTER);
-	if (!rc)
-		rc = classify(text, len, "\\p{N}+", NUMBER);
-	if (!rc)
-		rc = classify(text, len, "\\p{M}+", MARK);
-	if (!rc)
-		rc = classify(text, len, "[" WS "]+", SPACE);
-	if (!rc)
-		rc = classify(text, len, "[\\r\\n]+", NEWLINE);
-	free(text);
-	classes_rc = rc;
-}
 
 int pretok_create(const char *name, struct pretok **ret)
 {
 	struct pretok *p;
 	size_t i = 0;
+	int rc;
 
 	while (i < ARRAY_LEN(names) && strcmp(names[i].name, name) != 0)
 		i++;
 	if (i == ARRAY_LEN(names))
 		return -ENOENT;
-	pthread_once(&classes_once, classify_all);
-	if (classes_rc)
-		return classes_rc;
+	rc = pretok_make_classes();
+	if (rc)
+		return rc;
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
 	p->kind = names[i].kind;
 	p->letters = kinds[p->kind].letters;
+	p->digits = kinds[p->kind].digits;
 	*ret = p;
 	return 0;
 }
@@ -174,50 +128,26 @@ void pretok_destroy(struct pretok *p)
 	free(p);
 }
 
-const char *pretok_pattern(const struct pretok *p)
+const char *pretok_pattern(const struct pretok *p, unsigned i)
 {
-	return kinds[p->kind].pattern;
+	return i < PRETOK_PATTERNS ? kinds[p->kind].patterns[i] : NULL;
 }
 
-/* ---- the split ---- */
-
-/* The class of the character at @s and its length (1 for an invalid byte). s < end. */
-static inline unsigned class_at(const uint8_t *s, const uint8_t *end, unsigned *ret_len)
+char *pretok_names(char *buf, size_t size)
 {
-	uint32_t cp;
-	unsigned n;
+	size_t used = 0;
 
-	if (*s < 0x80) {
-		*ret_len = 1;
-		return classes[*s];
-	}
-	n = utf8_decode(s, (size_t)(end - s), &cp);
-	*ret_len = n ? n : 1;
-	return n ? classes[cp] : 0;
+	buf[0] = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(names) && used < size; i++)
+		used += (size_t)snprintf(buf + used, size - used, "%s%s",
+					 !i			    ? ""
+					 : i + 1 < ARRAY_LEN(names) ? ", "
+								    : " and ",
+					 names[i].name);
+	return buf;
 }
 
-/* Past the characters that have any of the classes in @mask. */
-static const uint8_t *skip_class(const uint8_t *s, const uint8_t *end, unsigned mask)
-{
-	unsigned n;
-
-	while (s < end && (class_at(s, end, &n) & mask))
-		s += n;
-	return s;
-}
-
-/* Past the symbols: characters without any of the classes in @mask. */
-static const uint8_t *skip_symbols(const uint8_t *s, const uint8_t *end, unsigned mask)
-{
-	unsigned n;
-
-	while (s < end && !(class_at(s, end, &n) & mask))
-		s += n;
-	return s;
-}
-
-/* The bytes of 's 't 're 've 'm 'll 'd at @s, which holds an apostrophe; 0: none of them. */
-static size_t contraction(const uint8_t *s, size_t len, bool any_case)
+size_t pretok_contraction(const uint8_t *s, size_t len, bool any_case)
 {
 	uint8_t a, b, fold = any_case ? 0x20 : 0;
 
@@ -236,11 +166,7 @@ static size_t contraction(const uint8_t *s, size_t len, bool any_case)
 	return 0;
 }
 
-/*
- * White space at @s that nothing before took: all of it at the end of the text, else all but the
- * last character, which the next piece may want for itself; a single one stands alone.
- */
-static const uint8_t *white_space(const uint8_t *s, const uint8_t *end)
+const uint8_t *pretok_white_space(const uint8_t *s, const uint8_t *end)
 {
 	const uint8_t *stop = skip_class(s, end, SPACE), *last = stop;
 
@@ -252,6 +178,16 @@ static const uint8_t *white_space(const uint8_t *s, const uint8_t *end)
 	return last > s ? last : stop;
 }
 
+const uint8_t *pretok_last_newline(const uint8_t *s, const uint8_t *end)
+{
+	const uint8_t *stop = skip_class(s, end, SPACE);
+
+	while (stop > s)
+		if (*--stop == '\n' || *stop == '\r')
+			return stop;
+	return NULL;
+}
+
 static const uint8_t *next_gpt2(const uint8_t *s, const uint8_t *end)
 {
 	const uint8_t *word = s;
@@ -259,7 +195,7 @@ static const uint8_t *next_gpt2(const uint8_t *s, const uint8_t *end)
 	size_t short_form;
 
 	if (*s == '\'') {
-		short_form = contraction(s, (size_t)(end - s), false);
+		short_form = pretok_contraction(s, (size_t)(end - s), false);
 		if (short_form)
 			return s + short_form;
 	}
@@ -270,18 +206,7 @@ static const uint8_t *next_gpt2(const uint8_t *s, const uint8_t *end)
 		return skip_class(word, end, class);
 	if (!(class & SPACE))
 		return skip_symbols(word, end, LETTER | NUMBER | SPACE);
-	return white_space(s, end);
-}
-
-/* The last CR or LF in the white space at @s, or NULL. */
-static const uint8_t *last_newline(const uint8_t *s, const uint8_t *end)
-{
-	const uint8_t *stop = skip_class(s, end, SPACE);
-
-	while (stop > s)
-		if (*--stop == '\n' || *stop == '\r')
-			return stop;
-	return NULL;
+	return pretok_white_space(s, end);
 }
 
 static const uint8_t *next_qwen(const struct pretok *p, const uint8_t *s, const uint8_t *end)
@@ -291,7 +216,7 @@ static const uint8_t *next_qwen(const struct pretok *p, const uint8_t *s, const 
 	size_t short_form;
 
 	if (*s == '\'') {
-		short_form = contraction(s, (size_t)(end - s), true);
+		short_form = pretok_contraction(s, (size_t)(end - s), true);
 		if (short_form)
 			return s + short_form;
 	}
@@ -302,20 +227,49 @@ static const uint8_t *next_qwen(const struct pretok *p, const uint8_t *s, const 
 	if (class & p->letters)
 		return skip_class(s, end, p->letters);
 	if (class & NUMBER)
-		return s + n;
+		return skip_numbers(s, end, p->digits);
 	found = *s == ' ' && s + 1 < end && !(after & (p->letters | NUMBER | SPACE)) ? s + 1 : s;
 	if (found > s || !(class & SPACE)) {
 		found = skip_symbols(found, end, p->letters | NUMBER | SPACE);
 		return skip_class(found, end, NEWLINE);
 	}
-	found = last_newline(s, end);
-	return found ? found + 1 : white_space(s, end);
+	found = pretok_last_newline(s, end);
+	return found ? found + 1 : pretok_white_space(s, end);
+}
+
+/* Runs of LF and what lies between them. */
+static const uint8_t *next_lines(const uint8_t *s, const uint8_t *end)
+{
+	const uint8_t *stop;
+
+	if (*s == '\n') {
+		while (s < end && *s == '\n')
+			s++;
+		return s;
+	}
+	stop = memchr(s, '\n', (size_t)(end - s));
+	return stop ? stop : end;
 }
 
 size_t pretok_next(const struct pretok *p, const char *text, size_t len)
 {
-	const uint8_t *s = (const uint8_t *)text, *end = s + len;
-	const uint8_t *stop = p->kind == KIND_GPT2 ? next_gpt2(s, end) : next_qwen(p, s, end);
+	const uint8_t *s = (const uint8_t *)text, *end = s + len, *stop;
 
+	switch (p->kind) {
+	case KIND_GPT2:
+		stop = next_gpt2(s, end);
+		break;
+	case KIND_CASED:
+		stop = pretok_next_cased(s, end);
+		break;
+	case KIND_DEEPSEEK:
+		stop = pretok_next_deepseek(s, end);
+		break;
+	case KIND_LINES:
+		stop = next_lines(s, end);
+		break;
+	default:
+		stop = next_qwen(p, s, end);
+	}
 	return (size_t)(stop - s);
 }

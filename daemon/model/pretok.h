@@ -13,8 +13,11 @@
 
 struct pretok;
 
+#define PRETOK_PATTERNS 3 /* expressions of one split, at most */
+
 /*
- * @name: as in tokenizer.ggml.pre: "gpt-2", "qwen2", "qwen35", or another name of the same split.
+ * @name: as in tokenizer.ggml.pre ("gpt-2", "qwen2", "qwen35", "glm4", "gpt-4o", "deepseek-v3" and
+ * other names of the same splits), or "gemma4" for the lines of that tokenizer model.
  * 0, -ENOENT (a name that we do not know), or -errno.
  */
 int pretok_create(const char *name, struct pretok **ret);
@@ -26,7 +29,14 @@ void pretok_destroy(struct pretok *p); /* NULL is fine */
  */
 size_t pretok_next(const struct pretok *p, const char *text, size_t len);
 
-/* The definition, for PCRE2 with UTF and UCP. What pretok_next() does equals it, by test. */
-const char *pretok_pattern(const struct pretok *p);
+/* The names that pretok_create() knows, for a sentence, in @buf, which is returned. */
+char *pretok_names(char *buf, size_t size);
+
+/*
+ * The definition, for PCRE2 with UTF and UCP: expression @i, or NULL where there are no more. Each
+ * splits the pieces of those before it, into its matches and what lies between them, as if every
+ * piece were a text of its own. What pretok_next() does equals that, by test.
+ */
+const char *pretok_pattern(const struct pretok *p, unsigned i);
 
 #endif

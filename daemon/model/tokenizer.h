@@ -20,7 +20,7 @@ struct gguf;
 struct tokenizer;
 
 /*
- * @pre: NULL takes the file's tokenizer.ggml.pre, else "gpt-2", "qwen2" or "qwen35" by force.
+ * @pre: NULL takes the file's tokenizer.ggml.pre, else a name that pretok.h knows, by force.
  * 0 or -errno with a sentence (missing keys, unknown model or pre-tokenizer, bad merges).
  */
 int tokenizer_create(const struct gguf *g, const char *pre, struct tokenizer **ret,

@@ -379,7 +379,7 @@ static int check_model(const struct loader *l)
 static int open_pretok(const struct loader *l, const char *forced)
 {
 	struct gguf_str pre = { forced, 0 };
-	char name[32] = "";
+	char name[32] = "", known[320];
 	int rc = 0;
 
 	if (forced)
@@ -393,10 +393,9 @@ static int open_pretok(const struct loader *l, const char *forced)
 	rc = pretok_create(name, &l->t->pretok);
 	if (rc != -ENOENT)
 		return rc;
-	return err_set(
-		l->err, -ENOTSUP,
-		"%.300s: %s: pre-tokenizer \"%.*s\" is not known; gpt-2, qwen2 and qwen35 are",
-		gguf_file(l->g, 0)->path, KEY("pre"), (int)u64_min(pre.len, 40), pre.data);
+	return err_set(l->err, -ENOTSUP, "%.100s: %s: pre-tokenizer \"%.*s\" is not known; %s are",
+		       gguf_file(l->g, 0)->path, KEY("pre"), (int)u64_min(pre.len, 40), pre.data,
+		       pretok_names(known, sizeof(known)));
 }
 
 int tokenizer_create(const struct gguf *g, const char *pre, struct tokenizer **ret, struct err *err)
