@@ -141,6 +141,7 @@ static int create_engine(const struct options *o, const struct cpu_ops *ops, str
 		.trace_path = o->trace,
 		.trace_overwrite = o->overwrite,
 		.no_fill = o->no_fill,
+		.fill_bytes_per_s = o->fill_rate,
 		.numa = o->numa,
 		.bandwidth = r->sampler ? bandwidth_now : NULL,
 		.bandwidth_arg = r,

@@ -72,14 +72,15 @@ static int create_experts(struct engine *e, uint64_t budget, struct err *err)
 	if (rc)
 		goto out_free;
 	max_used = (uint32_t)u64_min(m->n_expert, (uint64_t)e->config.n_batch * m->n_expert_used);
-	rc = supply_create(
-		&(struct supply_config){
-			.model = m,
-			.residency = e->residency,
-			.tier[TIER_HOST] = { .ops = e->policy_ops, .policy = e->policy },
-			.max_used = max_used,
-			.fill_bytes_per_s = e->config.fill_bytes_per_s },
-		&e->supply);
+	rc = supply_create(&(struct supply_config){ .model = m,
+						    .residency = e->residency,
+						    .tier[TIER_HOST] = { .ops = e->policy_ops,
+									 .policy = e->policy },
+						    .max_used = max_used,
+						    .fill_bytes_per_s = e->config.fill_bytes_per_s,
+						    .given_up = engine_given_up,
+						    .given_up_arg = e },
+			   &e->supply);
 out_free:
 	free(class_of_layer);
 	free(class_slots);
@@ -102,6 +103,8 @@ static struct decoder_config decoder_config_of(const struct engine *e)
 		.trace = e->trace,
 		.max_tokens = c->n_batch,
 		.max_logits = (uint32_t)u64_min(u64_max(rows, c->n_parallel), c->n_batch),
+		.given_up = engine_given_up,
+		.given_up_arg = (void *)e, /* which only reads it */
 	};
 }
 
@@ -209,7 +212,9 @@ static int create_parts(struct engine *e, struct err *err)
 	const struct engine_config *c = &e->config;
 	struct reader_config rc_config = { .kind = c->io,
 					   .depth = c->io_depth,
-					   .request_bytes = c->io_request_bytes };
+					   .request_bytes = c->io_request_bytes,
+					   .ops = c->reader_ops,
+					   .ops_arg = c->reader_ops_arg };
 	uint64_t budget;
 	int rc;
 

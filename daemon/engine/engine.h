@@ -57,6 +57,8 @@ struct engine_config {
 	 * returns their number, 0: nothing. Must not block. NULL: libnuma's sizes alone. */
 	uint32_t (*bandwidth)(void *arg, struct bandwidth_node *ret, uint32_t max);
 	void *bandwidth_arg;
+	const struct reader_ops *reader_ops; /* NULL, or a test's disk instead of io */
+	void *reader_ops_arg;
 	const struct limits *limits; /* what this process may use; copied. NULL: read now */
 };
 

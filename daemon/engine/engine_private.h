@@ -78,6 +78,7 @@ struct engine {
 	struct request *queue_head, **queue_tail;
 	uint32_t n_requests;
 	uint64_t step;
+	const struct batch *batch; /* of the step that runs */
 	struct batch_run *runs;
 	uint32_t *run_owner; /* index into active, per run */
 	uint32_t *tokens;    /* n_batch */
@@ -97,6 +98,9 @@ struct engine {
 
 /* One more sentence for the status; @text must live as long as the engine. Engine thread or start. */
 void engine_add_fallback(struct engine *e, const char *text);
+
+/* Does nobody want the step that runs any more? @arg: the engine. Engine thread, during a step. */
+bool engine_given_up(void *arg);
 
 /* The engine thread's main function. */
 void *engine_main(void *arg);

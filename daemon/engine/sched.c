@@ -179,6 +179,20 @@ static void drop_cancelled(struct engine *e)
 	e->queue_tail = at;
 }
 
+/* Given up: the engine stops, or every request of the step was cancelled. */
+bool engine_given_up(void *arg)
+{
+	const struct engine *e = arg;
+	const struct batch *b = e->batch;
+
+	if (atomic_load_explicit(&e->stop, memory_order_relaxed))
+		return true;
+	for (uint32_t i = 0; i < b->n_runs; i++)
+		if (!is_cancelled(e->active[e->run_owner[i]].request))
+			return false;
+	return true;
+}
+
 static void seat_waiting(struct engine *e)
 {
 	for (uint32_t i = 0; i < e->config.n_parallel && e->queue_head; i++) {
@@ -516,8 +530,9 @@ void *engine_main(void *arg)
 			continue;
 		}
 		fill(e, FILLS_BUSY);
-		decoder_step(e->decoder, &b, ++e->step, on_logits, e, e->token_error);
-		after_step(e, &b);
+		e->batch = &b;
+		if (!decoder_step(e->decoder, &b, ++e->step, on_logits, e, e->token_error))
+			after_step(e, &b);
 		check_trace(e);
 		add(&e->n_steps, 1);
 	}
@@ -526,6 +541,8 @@ void *engine_main(void *arg)
 		usleep(20000);
 	}
 	end_all(e);
+	reader_cancel_queued(
+		e->reader); /* what is in flight is waited for, what is not is let go */
 	if (e->supply)
 		supply_drain(e->supply);
 	return NULL;

@@ -35,6 +35,7 @@ struct decoder {
 	void *arg;
 	int *token_error;
 	uint32_t n_columns;
+	bool given_up; /* by tid 0 before a barrier, read by all after it */
 };
 
 /* The longest vector that any product takes: scratch is sized for it. */
@@ -227,8 +228,11 @@ static void join_norm(struct decoder *d, struct group *waiting, const float *wei
 	waiting->layer = NULL;
 }
 
-/* The blocks of layer @i; the results of its last ones are left waiting. */
-static void run_layer(struct decoder *d, uint32_t i, struct group *waiting, unsigned tid)
+/*
+ * The blocks of layer @i; the results of its last ones are left waiting. False, on every thread: the
+ * step was given up before this layer.
+ */
+static bool run_layer(struct decoder *d, uint32_t i, struct group *waiting, unsigned tid)
 {
 	const struct layer *layer = &d->c.model->layers[i];
 	const struct layer_weights *w = &d->c.weights->layers[i];
@@ -245,11 +249,15 @@ static void run_layer(struct decoder *d, uint32_t i, struct group *waiting, unsi
 				   .token_error = d->token_error };
 	uint32_t first = 0; /* of the blocks that are added together */
 
+	if (tid == 0 && d->c.given_up && d->c.given_up(d->c.given_up_arg))
+		d->given_up = true;
 	for (uint32_t k = 0; k < layer->n_blocks; k++) {
 		const struct layer_block *b = &layer->blocks[k];
 
 		join_norm(d, waiting, layer_floats(w, b->norm), tid);
 		team_barrier(d->c.team);
+		if (k == 0 && d->given_up)
+			return false;
 		args.y = d->y[k - first];
 		block_forward(d->blocks, b->kind, &args, tid);
 		team_barrier(d->c.team);
@@ -258,6 +266,7 @@ static void run_layer(struct decoder *d, uint32_t i, struct group *waiting, unsi
 		*waiting = (struct group){ layer, w, first, k };
 		first = k + 1;
 	}
+	return true;
 }
 
 /* logits <- cap tanh(logits / cap), for this thread's share of a group of rows. */
@@ -310,14 +319,18 @@ static void run_step(void *arg, unsigned tid)
 	embed(d, first, end);
 	/* no barrier: the first norm reads the same thread's share */
 	for (uint32_t i = 0; i < d->c.model->n_layers; i++)
-		run_layer(d, i, &waiting, tid);
+		if (!run_layer(d, i, &waiting, tid))
+			return;
+	if (tid == 0 && d->c.given_up && d->c.given_up(d->c.given_up_arg))
+		d->given_up = true; /* the last layer may have been left in the middle */
 	join_norm(d, &waiting, NULL, tid);
 	team_barrier(d->c.team);
-	run_head(d, tid);
+	if (!d->given_up)
+		run_head(d, tid);
 }
 
-void decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
-		  decoder_logits_fn logits, void *arg, int *token_error)
+int decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
+		 decoder_logits_fn logits, void *arg, int *token_error)
 {
 	d->batch = batch;
 	d->step = step;
@@ -325,14 +338,18 @@ void decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
 	d->arg = arg;
 	d->token_error = token_error;
 	d->n_columns = 0;
+	d->given_up = false;
 	for (uint32_t t = 0; t < batch->n_tokens; t++) {
 		token_error[t] = 0;
 		if (batch->want_logits[t])
 			d->columns[d->n_columns++] = t;
 	}
 	team_run(d->c.team, run_step, d);
+	if (d->given_up)
+		return -ECANCELED;
 	for (uint32_t i = 0; i < batch->n_runs; i++)
 		seq_advance(batch->runs[i].seq, batch->runs[i].count);
+	return 0;
 }
 
 void decoder_get_locality(const struct decoder *d, uint64_t *ret_local, uint64_t *ret_remote)

@@ -30,6 +30,10 @@ struct decoder_config {
 	struct trace *trace;	 /* NULL: none */
 	uint32_t max_tokens;	 /* of a step */
 	uint32_t max_logits;	 /* rows of logits computed at a time */
+	/* Asked before each layer, on the engine thread: true where nobody wants the step any more.
+	 * NULL: never. */
+	bool (*given_up)(void *arg);
+	void *given_up_arg;
 };
 
 int decoder_create(const struct decoder_config *config, struct decoder **ret, struct err *err);
@@ -48,10 +52,11 @@ typedef void (*decoder_logits_fn)(void *arg, const uint32_t *columns, uint32_t n
 /*
  * Runs @batch and advances its sequences. token_error[t] is 0, or -errno where an expert that token
  * t needed could not be read: its sequence is then spoilt and must be closed, others are not.
- * Engine thread. @step counts from 1.
+ * Returns 0, or -ECANCELED where the step was given up between layers: no sequence has advanced, but
+ * all of its sequences are spoilt and must be closed. Engine thread. @step counts from 1.
  */
-void decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
-		  decoder_logits_fn logits, void *arg, int *token_error);
+int decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
+		 decoder_logits_fn logits, void *arg, int *token_error);
 
 /* See blocks_get_locality(). */
 void decoder_get_locality(const struct decoder *d, uint64_t *ret_local, uint64_t *ret_remote);

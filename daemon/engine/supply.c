@@ -18,6 +18,7 @@
 
 #define SPIN_NS	  50000 /* a landing that is this near is cheaper to spin for than to sleep for */
 #define MAX_FILLS 64
+#define LOOK_NS	  5000000 /* how often a wait looks whether the step is still wanted */
 
 enum item_state { ITEM_WANTED, ITEM_PINNED, ITEM_OUT, ITEM_DONE };
 
@@ -37,8 +38,11 @@ struct supply {
 	uint32_t *ids; /* the items' ids, for policy->used */
 	uint32_t n, n_done, cls, max_used;
 
-	expert_id_t fills[MAX_FILLS];
+	/* pinned loads that no layer waits for: fills, and what a given-up step had begun */
+	expert_id_t *fills;
 	unsigned n_fills;
+	bool (*given_up)(void *arg);
+	void *given_up_arg;
 	bool fill_ended, fill_waits; /* waits: for the budget */
 	struct byte_budget fill_budget;
 
@@ -57,9 +61,12 @@ int supply_create(const struct supply_config *config, struct supply **ret)
 	s->n_layers = config->model->n_layers;
 	s->max_used = config->max_used;
 	s->fill_budget = budget_make(config->fill_bytes_per_s);
+	s->given_up = config->given_up;
+	s->given_up_arg = config->given_up_arg;
+	s->fills = calloc((size_t)s->n_layers * s->n_expert + 1, sizeof(*s->fills));
 	s->items = calloc(s->max_used, sizeof(*s->items));
 	s->ids = calloc(s->max_used, sizeof(*s->ids));
-	if (!s->items || !s->ids) {
+	if (!s->fills || !s->items || !s->ids) {
 		supply_destroy(s);
 		return -ENOMEM;
 	}
@@ -71,6 +78,7 @@ void supply_destroy(struct supply *s)
 {
 	if (!s)
 		return;
+	free(s->fills);
 	free(s->items);
 	free(s->ids);
 	free(s);
@@ -152,7 +160,8 @@ static void settle_fills(struct supply *s)
 		if (landed > 0) {
 			residency_unpin(s->residency, TIER_HOST, id);
 		} else {
-			s->fill_ended = true; /* a bad file: demand reads will say what is wrong */
+			/* a bad file: demand reads will say what is wrong */
+			s->fill_ended |= landed != -ECANCELED;
 			forget_failed(s, id);
 		}
 		s->fills[i] = s->fills[--s->n_fills];
@@ -260,10 +269,30 @@ static void wait_event(_Atomic uint32_t *word, uint32_t seen)
 		if (atomic_load_explicit(word, memory_order_acquire) != seen)
 			return;
 	}
-	futex_wait(word, seen, 0);
+	futex_wait(word, seen, LOOK_NS);
 }
 
-uint32_t supply_next(struct supply *s, uint32_t *ret_indices, int *ret_failed)
+/* Nobody wants the layer any more: lets go of it, and of the reads that nobody has begun. */
+static int abandon(struct supply *s)
+{
+	for (uint32_t i = 0; i < s->n; i++) {
+		struct item *item = &s->items[i];
+
+		if (item->state == ITEM_PINNED && item->tier == TIER_HOST &&
+		    residency_landed(s->residency, item->id) <= 0) {
+			residency_withdraw(s->residency, item->id);
+			s->fills[s->n_fills++] = item->id; /* keeps the pin until it has ended */
+		} else if (item->state == ITEM_PINNED) {
+			residency_unpin(s->residency, item->tier, item->id);
+		}
+		item->state = ITEM_DONE;
+	}
+	s->n_done = s->n;
+	settle_fills(s);
+	return -ECANCELED;
+}
+
+int32_t supply_next(struct supply *s, uint32_t *ret_indices, int *ret_failed)
 {
 	_Atomic uint32_t *word = residency_event_word(s->residency);
 	uint64_t start = 0;
@@ -277,8 +306,10 @@ uint32_t supply_next(struct supply *s, uint32_t *ret_indices, int *ret_failed)
 		if (n) {
 			if (start)
 				count(&s->counters.stall_ns, now_ns() - start);
-			return n;
+			return (int32_t)n;
 		}
+		if (s->given_up && s->given_up(s->given_up_arg))
+			return abandon(s);
 		if (!start)
 			start = now_ns();
 		/* fills may hold the last slots of the class: their landing makes them evictable */

@@ -43,6 +43,9 @@ struct supply_config {
 	struct supply_tier tier[TIER_NR]; /* TIER_HOST is needed */
 	uint32_t max_used;		  /* most distinct experts of one layer in one step */
 	uint64_t fill_bytes_per_s;	  /* of background fills; 0: no bound */
+	/* Asked while supply_next() waits: true where nobody wants the step any more. NULL: never. */
+	bool (*given_up)(void *arg);
+	void *given_up_arg;
 };
 
 /* Borrows what @config points to. 0 or -ENOMEM. */
@@ -62,9 +65,11 @@ void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_
  * The indices (into the list given to supply_begin) that are ready to compute, each exactly once
  * over the layer: waits until there is at least one. Those handed out before are released by this
  * call: their slots may be reused. Returns 0 when all have been handed out. ret_failed[i] is set
- * to -errno for indices whose read failed (then there is nothing to compute).
+ * to -errno for indices whose read failed (then there is nothing to compute). -ECANCELED: the step
+ * was given up; what was pinned is let go, reads that are not begun are withdrawn, and the layer is
+ * over.
  */
-uint32_t supply_next(struct supply *s, uint32_t *ret_indices, int *ret_failed);
+int32_t supply_next(struct supply *s, uint32_t *ret_indices, int *ret_failed);
 
 /* Where index i of the current layer is computed; only while it is handed out and did not fail. */
 enum unit supply_unit(const struct supply *s, uint32_t index);

@@ -26,6 +26,7 @@ struct options {
 	uint64_t io_request;
 	int numa;	    /* struct engine_config.numa */
 	uint32_t log_level; /* index in "error|warn|notice|info|debug" */
+	uint64_t fill_rate; /* bytes per second, 0: no bound */
 	bool overwrite, no_fill, help, version;
 };
 

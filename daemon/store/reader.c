@@ -246,7 +246,7 @@ static void take_inbox(struct reader *r)
 	while (oldest) {
 		q = oldest;
 		oldest = q->next;
-		append(&r->queue[q->class], q);
+		append(&r->queue[q->cls], q);
 	}
 }
 
@@ -271,28 +271,62 @@ static void unlink_request(struct reader_queue *queue, struct reader_request **a
 		queue->tail = at;
 }
 
+/* Caller holds r->cut. Takes @q out of the queues, if it is in one of the classes from @first on. */
+static bool take_out(struct reader *r, struct reader_request *q, int first)
+{
+	for (int c = first; c < READ_CLASS_NR; c++) {
+		struct reader_queue *from = &r->queue[c];
+		struct reader_request **at = &from->head;
+
+		while (*at && *at != q)
+			at = &(*at)->next;
+		if (!*at)
+			continue;
+		unlink_request(from, at);
+		return true;
+	}
+	return false;
+}
+
+void reader_withdraw(struct reader *r, struct reader_request *const *requests, unsigned n)
+{
+	struct reader_request *out = NULL;
+
+	pthread_mutex_lock(&r->cut);
+	take_inbox(r);
+	for (unsigned i = 0; i < n; i++) {
+		struct reader_request *q = requests[i];
+
+		if (!take_out(r, q, 0))
+			continue;
+		if (q->cut_done) { /* its begun part goes on, so the rest must */
+			append(&r->queue[q->cls], q);
+			continue;
+		}
+		q->next = out;
+		out = q;
+	}
+	pthread_mutex_unlock(&r->cut);
+	while (out) {
+		struct reader_request *q = out;
+
+		out = q->next;
+		q->done(q, -ECANCELED);
+	}
+}
+
 void reader_promote(struct reader *r, struct reader_request *const *requests, unsigned n,
-		    enum read_class class)
+		    enum read_class cls)
 {
 	pthread_mutex_lock(&r->cut);
 	take_inbox(r);
 	for (unsigned i = 0; i < n; i++) {
 		struct reader_request *q = requests[i];
-		struct reader_queue *from;
-		struct reader_request **at;
 
-		/* its class tells the queue only while it is queued, which is what is asked here */
-		for (int c = class + 1; c < READ_CLASS_NR; c++) {
-			from = &r->queue[c];
-			for (at = &from->head; *at && *at != q; at = &(*at)->next)
-				;
-			if (!*at)
-				continue;
-			unlink_request(from, at);
-			q->class = (uint8_t) class;
-			append(&r->queue[class], q);
-			break;
-		}
+		if (!take_out(r, q, (int)cls + 1))
+			continue;
+		q->cls = (uint8_t)cls;
+		append(&r->queue[cls], q);
 	}
 	pthread_mutex_unlock(&r->cut);
 }

@@ -53,7 +53,7 @@ struct reader_request {
 	 */
 	uint8_t *dest;
 	void (*done)(struct reader_request *r, int result); /* 0 or -errno */
-	uint8_t class;					    /* enum read_class */
+	uint8_t cls;					    /* enum read_class */
 
 	/* private to the reader */
 	struct reader_request *next;
@@ -123,12 +123,19 @@ int reader_register_memory(struct reader *r, void *base, uint64_t bytes, struct 
 void reader_submit(struct reader *r, struct reader_request *const *requests, unsigned n);
 
 /*
- * What of these requests is still queued goes on as @class, behind what that class has; what has
+ * What of these requests is still queued goes on as @cls, behind what that class has; what has
  * been begun or is over stays as it is. The requests must be the caller's own, submitted by it and
  * not reused since. Any thread; waits for no read.
  */
 void reader_promote(struct reader *r, struct reader_request *const *requests, unsigned n,
-		    enum read_class class);
+		    enum read_class cls);
+
+/*
+ * Nobody waits for these requests any more: those of which nothing has been begun end with
+ * -ECANCELED, their done() called by this thread; the others go on to their end. The requests must
+ * be the caller's own. Any thread; waits for no read.
+ */
+void reader_withdraw(struct reader *r, struct reader_request *const *requests, unsigned n);
 
 /* For the end: what is queued, and what comes later, fails with -ECANCELED; what is in flight goes
  * on. Any thread; done() of the queued ones is called by it. */

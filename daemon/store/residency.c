@@ -267,9 +267,9 @@ static void piece_done(struct reader_request *request, int result)
 	if (atomic_fetch_sub_explicit(&s->pieces_left, 1, memory_order_acq_rel) != 1)
 		return;
 	result = atomic_load_explicit(&s->failure, memory_order_relaxed);
-	if (result)
+	if (result && result != -ECANCELED)
 		atomic_fetch_add_explicit(&r->load_errors, 1, memory_order_relaxed);
-	else
+	else if (!result)
 		atomic_fetch_add_explicit(&r->bytes_read, s->expert_bytes, memory_order_relaxed);
 	copies_filled(r->tier[TIER_HOST], s->number, result);
 	atomic_fetch_add_explicit(&r->event, 1, memory_order_release);
@@ -289,7 +289,7 @@ uint64_t residency_load_bytes(const struct residency *r, uint32_t layer)
 	return r->model->layers[layer].experts.bytes;
 }
 
-int residency_load(struct residency *r, expert_id_t id, enum read_class class)
+int residency_load(struct residency *r, expert_id_t id, enum read_class cls)
 {
 	uint32_t layer = id / r->model->n_expert, number = id % r->model->n_expert;
 	const struct expert_layout *l = &r->model->layers[layer].experts;
@@ -317,7 +317,7 @@ int residency_load(struct residency *r, expert_id_t id, enum read_class class)
 		q->bytes = pieces[p].bytes;
 		q->dest = room_of(r, s, p) + offset % r->align;
 		q->done = piece_done;
-		q->class = (uint8_t) class;
+		q->cls = (uint8_t)cls;
 		requests[p] = q;
 	}
 	atomic_fetch_add_explicit(&r->loads, 1, memory_order_relaxed);
@@ -325,19 +325,38 @@ int residency_load(struct residency *r, expert_id_t id, enum read_class class)
 	return 0;
 }
 
-void residency_hurry(struct residency *r, expert_id_t id)
+/* The requests of a load that is going on; 0 where there is none. */
+static uint32_t pending(const struct residency *r, expert_id_t id,
+			struct reader_request *ret[MAX_PIECES])
 {
-	struct reader_request *requests[MAX_PIECES];
 	const struct slot *s;
 	uint32_t n;
 
 	if (residency_state(r, TIER_HOST, id) != COPY_FILLING || residency_landed(r, id))
-		return;
+		return 0;
 	s = &r->slots[copies_slot(r->tier[TIER_HOST], id)];
 	n = r->classes[s->cls].n_pieces;
 	for (uint32_t p = 0; p < n; p++)
-		requests[p] = &s->piece[p].request;
-	reader_promote(r->reader, requests, n, READ_DEMAND);
+		ret[p] = &s->piece[p].request;
+	return n;
+}
+
+void residency_hurry(struct residency *r, expert_id_t id)
+{
+	struct reader_request *requests[MAX_PIECES];
+	uint32_t n = pending(r, id, requests);
+
+	if (n)
+		reader_promote(r->reader, requests, n, READ_DEMAND);
+}
+
+void residency_withdraw(struct residency *r, expert_id_t id)
+{
+	struct reader_request *requests[MAX_PIECES];
+	uint32_t n = pending(r, id, requests);
+
+	if (n)
+		reader_withdraw(r->reader, requests, n);
 }
 
 /* One expert more or less in host memory. */

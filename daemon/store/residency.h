@@ -92,13 +92,16 @@ void residency_unpin(struct residency *r, enum tier tier, expert_id_t id);
 int residency_evict(struct residency *r, enum tier tier, expert_id_t id);
 
 /*
- * Disk to host: ABSENT -> FILLING with one pin: takes a free slot and submits the reads in @class.
+ * Disk to host: ABSENT -> FILLING with one pin: takes a free slot and submits the reads in @cls.
  * -ENOSPC: no slot is free. -EBUSY: not ABSENT, a failed load that is still pinned included.
  */
-int residency_load(struct residency *r, expert_id_t id, enum read_class class);
+int residency_load(struct residency *r, expert_id_t id, enum read_class cls);
 
 /* A host copy that is being read is waited for now: what of it is still queued becomes demand. */
 void residency_hurry(struct residency *r, expert_id_t id);
+
+/* Nobody waits for this load any more: what of it is not begun ends with -ECANCELED. */
+void residency_withdraw(struct residency *r, expert_id_t id);
 
 /* Bytes that residency_load() would read for an expert of this layer. */
 uint64_t residency_load_bytes(const struct residency *r, uint32_t layer);

@@ -3,9 +3,10 @@
  * daemon/engine/block/moe.c: order of work of a mixture of experts (see moe.h). The products of the
  * experts are in moe_experts.c.
  *
- * Router -> tid 0 groups tokens by expert and lets supply post the reads -> shared expert while they
- * run -> rounds: what is ready is computed, what lands meanwhile is the next round -> sum in rank
- * order.
+ * Stages: route (the experts of each token) -> post (tid 0 groups tokens by expert and lets supply
+ * post the reads) -> the shared expert while they run -> join: rounds of split (what is ready, by
+ * unit) and compute, until all have been handed out; what lands meanwhile is the next round ->
+ * reduce in rank order.
  */
 #include <assert.h>
 #include <errno.h>
@@ -149,8 +150,9 @@ static void take_handed(const struct block_args *a)
 	struct moe *f = moe_of(a);
 	const struct expert_layout *l = &a->layer->experts;
 	uint32_t total = 0, largest = 0;
+	int32_t n = supply_next(f->c.supply, f->handed, f->failed);
 
-	f->n_handed = supply_next(f->c.supply, f->handed, f->failed);
+	f->n_handed = n < 0 ? 0 : (uint32_t)n; /* given up: the step ends before the next layer */
 	f->n_taken = 0;
 	for (uint32_t i = 0; i < f->n_handed; i++) {
 		struct expert_work *w = &f->work[f->handed[i]];
@@ -169,8 +171,11 @@ static void take_handed(const struct block_args *a)
 		   largest <= total / team_size(a->team);
 }
 
-/* tid 0: the next list to compute; n_ready 0 at the end of the layer. */
-static void next_list(const struct block_args *a)
+/*
+ * Split, tid 0: of what is ready the next list for each unit (the host's alone so far); n_ready 0 at
+ * the end of the layer.
+ */
+static void split(const struct block_args *a)
 {
 	struct moe *f = moe_of(a);
 	uint32_t hidden = 0;
@@ -207,7 +212,8 @@ static float shared_weight(const struct block_args *a, size_t token)
 	return isfinite(g) ? 1.0f / (1.0f + expf(-g)) : NAN; /* it would squash an infinity */
 }
 
-static void choose(const struct block_args *a, unsigned tid)
+/* Route: which experts each token uses, and with what weight. */
+static void route(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	const struct wmat *router = &a->weights->w[ROLE_ROUTER];
@@ -236,7 +242,8 @@ static void choose(const struct block_args *a, unsigned tid)
 	team_barrier(a->team);
 }
 
-static void sum_ranks(const struct block_args *a, unsigned tid)
+/* Reduce: the weighted sum of what all units computed, in rank order whatever came first. */
+static void reduce(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	size_t n_ranks = has_shared(a) ? f->n_used + 1 : f->n_used;
@@ -266,33 +273,46 @@ static void sum_ranks(const struct block_args *a, unsigned tid)
 	}
 }
 
+/* Post, tid 0: the reads of missing experts, before anything is computed. */
+static void post(const struct block_args *a)
+{
+	struct moe *f = moe_of(a);
+
+	plan(a);
+	record(a);
+	supply_begin(f->c.supply, a->step, a->layer_index, f->list, f->list_counts, f->n_work);
+}
+
+/* Join: computes what is ready, round after round, until every expert has been handed out. */
+static void join(const struct block_args *a, unsigned tid)
+{
+	struct moe *f = moe_of(a);
+
+	for (;;) {
+		if (tid == 0)
+			split(a);
+		team_barrier(a->team);
+		if (f->n_ready == 0)
+			return;
+		experts_compute(a, tid);
+		team_barrier(a->team);
+	}
+}
+
 static void forward(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
-	struct team *team = a->team;
 
 	quantize_inputs(a, tid);
-	team_barrier(team);
-	choose(a, tid);
-	if (tid == 0) {
-		plan(a);
-		record(a);
-		supply_begin(f->c.supply, a->step, a->layer_index, f->list, f->list_counts,
-			     f->n_work);
-	}
+	team_barrier(a->team);
+	route(a, tid);
+	if (tid == 0)
+		post(a);
 	if (has_shared(a))
 		triple_run(a, &f->shared, ROLE_SHARED_GATE, ROLE_SHARED_UP, ROLE_SHARED_DOWN,
 			   f->partial + f->n_used * f->n_embd, f->n_ranks * f->n_embd, tid);
-	for (;;) {
-		if (tid == 0)
-			next_list(a);
-		team_barrier(team);
-		if (f->n_ready == 0)
-			break;
-		experts_compute(a, tid);
-		team_barrier(team);
-	}
-	sum_ranks(a, tid);
+	join(a, tid);
+	reduce(a, tid);
 }
 
 const struct block_ops block_moe = {

@@ -64,11 +64,11 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void submit(unsigned i, enum read_class class, uint64_t bytes)
+static void submit(unsigned i, enum read_class cls, uint64_t bytes)
 {
 	prepare_request(rig->reader, &rig->t[i], 0, i * 20000 + 13, bytes);
 	rig->t[i].request.done = ended;
-	rig->t[i].request.class = (uint8_t) class;
+	rig->t[i].request.cls = (uint8_t)cls;
 	rig->list[i] = &rig->t[i].request;
 	reader_submit(rig->reader, &rig->list[i], 1);
 }

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Description: supply alone, on the bundled model and a disk of memory: what is asked for comes once and
+ * with its bytes, in waves where the slots are few; reads are posted before anything is waited for;
+ * a failed read is one expert's; fills stand behind demand and keep to their budget; a layer that
+ * was given up leaves nothing pinned.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+
+#include "base/num.h"
+#include "engine/supply.h"
+#include "store/arena.h"
+#include "tests/unit/engine/engine_rig.h"
+#include "trace/input.h"
+
+#define ALIGN 4096
+
+struct supply_rig {
+	struct engine_rig all; /* model and disk; no engine */
+	struct reader *reader;
+	struct arena *arena;
+	struct residency *residency;
+	const struct policy_ops *ops;
+	struct policy *policy;
+	struct supply *supply;
+	uint64_t step;
+	_Atomic bool given_up;
+};
+
+static struct supply_rig s;
+
+static bool given_up(void *arg)
+{
+	return atomic_load(&s.given_up);
+}
+
+/* @share of all experts' slots, 0: the least; one thread reads, so that order can be seen. */
+static void open_supply(double share, uint32_t depth, uint64_t fill_bytes_per_s)
+{
+	struct reader_config rc = {
+		.ops = &reader_memory, .ops_arg = &s.all.disk, .depth = depth, .least_align = ALIGN
+	};
+	const struct model *m = s.all.model;
+	struct supply_config c = { .model = m,
+				   .max_used = m->n_expert,
+				   .fill_bytes_per_s = fill_bytes_per_s,
+				   .given_up = given_up };
+	struct residency_need need;
+	struct arena_config ac = { .best = ARENA_4K };
+	uint32_t *of = calloc(m->n_layers, sizeof(*of)),
+		 *slots = calloc(m->n_layers, sizeof(*slots));
+	struct policy_geometry g = { .n_layers = m->n_layers,
+				     .n_expert = m->n_expert,
+				     .n_expert_used = m->n_expert_used };
+	uint64_t budget;
+
+	residency_need(m, ALIGN, NULL, &need);
+	budget = u64_max((uint64_t)((double)need.all_bytes * share), need.least_bytes);
+	ac.bytes = budget;
+	assert_int_equal(reader_create(m->gguf, &rc, &s.reader, NULL), 0);
+	assert_int_equal(arena_create(&ac, &s.arena, NULL), 0);
+	assert_int_equal(residency_create(m, s.arena, budget, s.reader, NULL, &s.residency, NULL),
+			 0);
+	g.n_classes = residency_n_classes(s.residency);
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		of[i] = residency_class_of(s.residency, i);
+	for (uint32_t i = 0; i < g.n_classes; i++)
+		slots[i] = residency_class_slots(s.residency, i);
+	g.class_of_layer = of;
+	g.class_slots = slots;
+	assert_int_equal(policy_open("lru", &g, &s.ops, &s.policy, NULL), 0);
+	c.residency = s.residency;
+	c.tier[TIER_HOST] = (struct supply_tier){ s.ops, s.policy };
+	assert_int_equal(supply_create(&c, &s.supply), 0);
+	free(of);
+	free(slots);
+}
+
+static int setup(void **state)
+{
+	memset(&s, 0, sizeof(s));
+	rig_open(&s.all);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	reader_memory_release(&s.all.disk);
+	supply_drain(s.supply);
+	reader_destroy(s.reader);
+	supply_destroy(s.supply);
+	s.ops->destroy(s.policy);
+	residency_destroy(s.residency);
+	arena_destroy(s.arena);
+	rig_close(&s.all);
+	return 0;
+}
+
+static void check_bytes(uint32_t layer, uint32_t expert, uint32_t index)
+{
+	const struct expert_layout *l = &s.all.model->layers[layer].experts;
+	struct expert_view v = supply_view(s.supply, index);
+
+	assert_int_equal(supply_unit(s.supply, index), UNIT_HOST);
+	for (int k = 0; k < EXPERT_MATRIX_NR; k++) {
+		const struct expert_part *p = &l->part[l->matrix[k].part];
+
+		assert_memory_equal(v.at[k][0],
+				    s.all.content + p->offset + expert * p->bytes +
+					    l->matrix[k].offset,
+				    l->matrix[k].row_bytes * l->matrix[k].n_out);
+	}
+}
+
+/* A whole layer; returns in how many handfuls it came. */
+static unsigned run_layer(uint32_t layer, const uint32_t *experts, uint32_t n, unsigned *ret_failed)
+{
+	uint32_t indices[512], counts[512];
+	int failed[512] = { 0 };
+	bool seen[512] = { false };
+	unsigned rounds = 0, n_failed = 0, total = 0;
+	int32_t got;
+
+	for (uint32_t i = 0; i < n; i++)
+		counts[i] = 1;
+	supply_begin(s.supply, ++s.step, layer, experts, counts, n);
+	while ((got = supply_next(s.supply, indices, failed)) > 0) {
+		rounds++;
+		for (int32_t i = 0; i < got; i++) {
+			assert_false(seen[indices[i]]);
+			seen[indices[i]] = true;
+			total++;
+			if (failed[indices[i]])
+				n_failed++;
+			else
+				check_bytes(layer, experts[indices[i]], indices[i]);
+		}
+	}
+	assert_int_equal(got, 0);
+	assert_int_equal(total, n);
+	if (ret_failed)
+		*ret_failed = n_failed;
+	return rounds;
+}
+
+static void all_experts(uint32_t *ids)
+{
+	for (uint32_t e = 0; e < s.all.model->n_expert; e++)
+		ids[e] = (e * 7 + 3) % s.all.model->n_expert; /* 7 and a power of two */
+}
+
+static void test_waves(void **state)
+{
+	const struct model *m = s.all.model;
+	uint32_t ids[512], slots;
+
+	all_experts(ids);
+	open_supply(0, 4, 0);
+	for (uint32_t i = 0; i < m->n_layers; i++) {
+		slots = residency_class_slots(s.residency, residency_class_of(s.residency, i));
+		assert_true(run_layer(i, ids, m->n_expert, NULL) >= m->n_expert / slots);
+	}
+	assert_int_equal(atomic_load(&supply_counters(s.supply)->misses),
+			 (uint64_t)m->n_expert * m->n_layers);
+	assert_int_equal(atomic_load(&supply_counters(s.supply)->hits), 0);
+}
+
+static void test_hits(void **state)
+{
+	const struct model *m = s.all.model;
+	uint32_t ids[512];
+	uint64_t reads;
+
+	all_experts(ids);
+	open_supply(1, 4, 0);
+	run_layer(0, ids, m->n_expert_used, NULL);
+	reads = atomic_load(&s.all.disk.reads);
+	assert_int_equal(run_layer(0, ids, m->n_expert_used, NULL), 1);
+	assert_int_equal(atomic_load(&s.all.disk.reads), reads);
+	assert_int_equal(atomic_load(&supply_counters(s.supply)->hits), m->n_expert_used);
+}
+
+/* Everything that has room is asked of the disk by supply_begin(), in the order of the list. */
+static void test_posted_first(void **state)
+{
+	const struct model *m = s.all.model;
+	uint32_t ids[512], counts[512] = { 1, 1, 1, 1, 1, 1, 1, 1 }, indices[512];
+	int failed[512] = { 0 };
+
+	all_experts(ids);
+	open_supply(1, 1, 0);
+	reader_memory_hold(&s.all.disk);
+	supply_begin(s.supply, ++s.step, 0, ids, counts, 8);
+	assert_int_equal(residency_reading(s.residency), 8);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(residency_state(s.residency, TIER_HOST, ids[i]), COPY_FILLING);
+	reader_memory_release(&s.all.disk);
+	/* one thread reads: a later one never lands before an earlier one */
+	for (uint32_t at = 0; at < 8;) {
+		int32_t n = supply_next(s.supply, indices, failed);
+
+		for (int32_t i = 0; i < n; i++)
+			assert_int_equal(indices[i], at++);
+	}
+	assert_int_equal(supply_next(s.supply, indices, failed), 0);
+	assert_true(m->n_expert >= 8);
+}
+
+static void test_failed(void **state)
+{
+	const struct expert_part *p = &s.all.model->layers[1].experts.part[0];
+	uint32_t ids[512];
+	unsigned failed;
+
+	all_experts(ids);
+	open_supply(1, 4, 0);
+	atomic_store(&s.all.disk.bad_from, p->offset + ids[2] * p->bytes + p->bytes / 2);
+	atomic_store(&s.all.disk.bad_to, p->offset + ids[2] * p->bytes + p->bytes / 2 + 1);
+	atomic_store(&s.all.disk.bad_times, UINT32_MAX);
+	run_layer(1, ids, 6, &failed);
+	assert_int_equal(failed, 1);
+	run_layer(1, ids, 6, &failed); /* tried again, and again it is the only one */
+	assert_int_equal(failed, 1);
+	atomic_store(&s.all.disk.bad_times, 0);
+	run_layer(1, ids, 6, &failed);
+	assert_int_equal(failed, 0);
+}
+
+/* A fill that has been queued is what a layer needs: it goes ahead of the fills before it. */
+static void test_fill_hurries(void **state)
+{
+	const struct model *m = s.all.model;
+	uint32_t counts[1] = { 1 }, indices[512], wanted = UINT32_MAX;
+	int failed[512] = { 0 };
+
+	open_supply(1, 1, 0);
+	reader_memory_hold(&s.all.disk);
+	assert_true(supply_fill(s.supply, 8, 1));
+	assert_int_equal(residency_reading(s.residency), 8);
+	for (uint32_t id = 0; id < m->n_expert; id++) /* the last that was posted for layer 0 */
+		if (residency_state(s.residency, TIER_HOST, id) == COPY_FILLING)
+			wanted = id;
+	assert_int_not_equal(wanted, UINT32_MAX);
+	supply_begin(s.supply, ++s.step, 0, &wanted, counts, 1);
+	reader_memory_release(&s.all.disk);
+	assert_int_equal(supply_next(s.supply, indices, failed), 1);
+	/* at most the fill that was being read already, and what landed since, came before it */
+	check_bytes(0, wanted, 0);
+	assert_int_equal(supply_next(s.supply, indices, failed), 0);
+}
+
+static void test_fill_budget(void **state)
+{
+	uint64_t expert = s.all.model->layers[0].experts.bytes, now = 1000000000, reads = 0;
+
+	open_supply(1, 4, 8 * expert); /* eight in a second, two at once */
+	for (int i = 0; i < 100; i++) {
+		assert_true(supply_fill(s.supply, 16, now));
+		supply_drain(s.supply);
+		now += 10000000;
+	}
+	reads = atomic_load(&supply_counters(s.supply)->fills);
+	assert_in_range(reads, 8, 12);
+	assert_true(supply_fill(s.supply, 16, now));
+	assert_true(supply_fill_wait_ns(s.supply, now) < 1000000000);
+}
+
+static void test_given_up(void **state)
+{
+	const struct model *m = s.all.model;
+	uint32_t ids[512], counts[512], indices[512];
+	int failed[512] = { 0 };
+	uint64_t reads;
+
+	all_experts(ids);
+	for (uint32_t i = 0; i < m->n_expert; i++)
+		counts[i] = 1;
+	open_supply(0.5, 2, 0);
+	run_layer(0, ids, 4, NULL); /* some are there */
+	reads = atomic_load(&s.all.disk.reads);
+	reader_memory_hold(&s.all.disk);
+	supply_begin(s.supply, ++s.step, 0, ids, counts, m->n_expert);
+	assert_int_equal(supply_next(s.supply, indices, failed), 4);
+	atomic_store(&s.given_up, true);
+	assert_int_equal(supply_next(s.supply, indices, failed), -ECANCELED);
+	assert_int_equal(supply_next(s.supply, indices, failed), 0);
+	reader_memory_release(&s.all.disk);
+	supply_drain(s.supply);
+	/* what two threads had begun; the rest was withdrawn */
+	assert_true(atomic_load(&s.all.disk.reads) - reads <= 2 * 3);
+	for (uint32_t id = 0; id < m->n_expert * m->n_layers; id++)
+		assert_false(residency_pinned(s.residency, TIER_HOST, id));
+	atomic_store(&s.given_up, false);
+	run_layer(0, ids, m->n_expert, NULL); /* policy and books agree: every slot can be used */
+	assert_true(supply_fill(s.supply, 4, 1)); /* and fills have not ended */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_waves, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_hits, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_posted_first, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_failed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fill_hurries, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fill_budget, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_given_up, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

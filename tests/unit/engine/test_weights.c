@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Description: dense weights arrive with the file's bytes, a read that fails is a sentence, and a load
+ * that nobody wants any more ends although the disk does not answer.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <pthread.h>
+
+#include "base/num.h"
+#include "engine/weights.h"
+#include "tests/unit/engine/engine_rig.h"
+
+static struct engine_rig rig;
+static struct reader *reader;
+static struct weights *weights;
+static _Atomic bool cancel;
+static struct err err;
+
+static int setup(void **state)
+{
+	struct reader_config rc = { .ops = &reader_memory, .ops_arg = &rig.disk, .depth = 3 };
+
+	rig_open(&rig);
+	atomic_store(&cancel, false);
+	err_clear(&err);
+	assert_int_equal(reader_create(rig.model->gguf, &rc, &reader, NULL), 0);
+	return weights_create(rig.model, reader_align(reader), NULL, false, &weights, NULL);
+}
+
+static int teardown(void **state)
+{
+	reader_destroy(reader);
+	weights_destroy(weights);
+	rig_close(&rig);
+	return 0;
+}
+
+static int load(void)
+{
+	return weights_load(weights, rig.model, reader, rig.config.ops, &cancel, &err);
+}
+
+/* The rows of a matrix are those of its runs in the file, one after the other. */
+static unsigned check_matrices(const struct weight *in_file, const struct layer_weights *loaded)
+{
+	unsigned n = 0;
+
+	for (unsigned role = 0; role < ROLE_NR; role++) {
+		const struct weight *w = &in_file[role];
+		const uint8_t *at = loaded->w[role].data;
+
+		if (!w->n_runs || role_info[role].kind != ROLE_MATRIX)
+			continue;
+		for (uint32_t i = 0; i < w->n_runs; i++) {
+			uint64_t bytes = w->runs[i].rows * w->row_bytes;
+
+			assert_memory_equal(at, rig.content + w->runs[i].offset, bytes);
+			at += bytes;
+		}
+		n++;
+	}
+	return n;
+}
+
+static void test_load(void **state)
+{
+	unsigned n;
+
+	if (load())
+		fail_msg("%s", err.text);
+	assert_int_equal(atomic_load(&weights->bytes_loaded), weights->bytes_total);
+	n = check_matrices(rig.model->w, &weights->model);
+	for (uint32_t i = 0; i < rig.model->n_layers; i++)
+		n += check_matrices(rig.model->layers[i].w, &weights->layers[i]);
+	assert_true(n > 2 * rig.model->n_layers);
+}
+
+static void test_failed(void **state)
+{
+	const struct weight *w = &rig.model->w[ROLE_TOKEN_EMBD];
+
+	/* in the middle of it: aligned reads of its neighbours do not touch this */
+	atomic_store(&rig.disk.bad_from, w->runs[0].offset + weight_bytes(w) / 2);
+	atomic_store(&rig.disk.bad_to, w->runs[0].offset + weight_bytes(w) / 2 + 1);
+	atomic_store(&rig.disk.bad_times, UINT32_MAX);
+	assert_int_equal(load(), -EIO);
+	if (!strstr(err.text, "weights") || !strstr(err.text, strerror(EIO)))
+		fail_msg("'%s'", err.text);
+}
+
+static void *release_later(void *arg)
+{
+	while (!atomic_load(&rig.disk.held))
+		usleep(100);
+	usleep(5000);
+	atomic_store(&cancel, true);
+	usleep(5000);
+	reader_memory_release(&rig.disk);
+	return NULL;
+}
+
+static void test_cancelled(void **state)
+{
+	pthread_t t;
+
+	reader_memory_hold(&rig.disk);
+	assert_int_equal(pthread_create(&t, NULL, release_later, NULL), 0);
+	assert_int_equal(load(), -ECANCELED);
+	pthread_join(t, NULL);
+	assert_true(atomic_load(&weights->bytes_loaded) < weights->bytes_total);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_load, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_failed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_cancelled, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
