@@ -184,6 +184,7 @@ static void read_huge(const struct fs *fs, struct limits *l)
 
 	l->huge_room_bytes = LIMITS_UNKNOWN;
 	l->huge_total = l->huge_free = 0;
+	l->huge_pool = total != LIMITS_UNKNOWN;
 	if (total == LIMITS_UNKNOWN || free_pages == LIMITS_UNKNOWN || free_pages > total)
 		return;
 	l->huge_total = total;

@@ -29,6 +29,7 @@ struct limits {
 	char memory_from[512];
 
 	/* pages of LIMITS_HUGE_PAGE: zeros where the kernel has no such pool */
+	bool huge_pool;	     /* it has one, empty or not */
 	uint64_t huge_total; /* nr_hugepages, the pages lent beyond it included */
 	uint64_t huge_free;  /* free and promised to nobody */
 	/* bytes of them that the control groups allow, LIMITS_UNKNOWN: no bound. Under a bound even

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -110,7 +112,8 @@ static uint64_t drive(struct run *run, uint64_t end)
 	return bytes;
 }
 
-static int measure(struct gguf *g, double seconds, struct diskread *ret, struct err *err)
+static int measure(struct gguf *g, const char *name, double seconds, struct diskread *ret,
+		   struct err *err)
 {
 	struct reader_config config = { .kind = READER_AUTO };
 	struct run *run = calloc(1, sizeof(*run));
@@ -141,7 +144,7 @@ static int measure(struct gguf *g, double seconds, struct diskread *ret, struct 
 	ret->gbs = (double)ret->bytes / (double)(now_ns() - begin);
 	rc = run->failure;
 	if (rc)
-		err_set(err, rc, "%s: %s", gguf_file(g, 0)->path, strerror(-rc));
+		err_set(err, rc, "%s: %s", name, strerror(-rc));
 	snprintf(ret->io, sizeof(ret->io), "%s", reader_name(run->reader));
 	snprintf(ret->fallback, sizeof(ret->fallback), "%s", reader_fallback(run->reader));
 	munmap(memory, room * IN_FLIGHT);
@@ -213,24 +216,47 @@ static int write_scratch(int fd)
 	return rc;
 }
 
+/*
+ * A file without a name: whatever ends this program, nothing stays. Where the file system cannot
+ * make one, a name lives for the moment between two calls, with all signals held back.
+ */
+static int create_scratch(const char *dir)
+{
+	char path[PATH_MAX];
+	sigset_t all, before;
+	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), error;
+
+	if (fd >= 0)
+		return fd;
+	if (snprintf(path, sizeof(path), "%s/.sluice-doctor-XXXXXX", dir) >= (int)sizeof(path))
+		return -ENAMETOOLONG;
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before);
+	fd = mkostemp(path, O_CLOEXEC);
+	error = errno;
+	if (fd >= 0)
+		unlink(path);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return fd < 0 ? -error : fd;
+}
+
 static int open_scratch(const char *dir, struct gguf **ret, struct err *err)
 {
-	char path[4096];
-	int fd, rc;
+	char path[64];
+	int fd = create_scratch(dir), rc;
 
-	snprintf(path, sizeof(path), "%s/.sluice-doctor-XXXXXX.gguf", dir);
-	fd = mkostemps(path, 5, O_CLOEXEC);
 	if (fd < 0)
-		return err_set(err, -errno, "%s: cannot write a test file: %s", dir,
-			       strerror(errno));
+		return err_set(err, fd, "%s: cannot write a test file: %s", dir, strerror(-fd));
 	rc = write_scratch(fd);
-	if (rc)
-		err_set(err, rc, "%s: cannot write a test file: %s", dir, strerror(-rc));
-	else
-		rc = gguf_open(path, ret, err);
-	unlink(path); /* the reader keeps it open */
+	if (rc) {
+		close(fd);
+		return err_set(err, rc, "%s: cannot write a test file: %s", dir, strerror(-rc));
+	}
+	/* the reader opens it a second time, past the page cache, and keeps it */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	rc = gguf_open(path, ret, err);
 	close(fd);
-	return rc;
+	return rc ? err_prefix(err, rc, "%s: the test file", dir) : 0;
 }
 
 int diskread_measure(const char *path, double seconds, struct diskread *ret, struct err *err)
@@ -244,7 +270,7 @@ int diskread_measure(const char *path, double seconds, struct diskread *ret, str
 		return err_set(err, -errno, "%s: %s", path, strerror(errno));
 	rc = S_ISDIR(st.st_mode) ? open_scratch(path, &g, err) : gguf_open(path, &g, err);
 	if (!rc)
-		rc = measure(g, seconds, ret, err);
+		rc = measure(g, path, seconds, ret, err);
 	gguf_destroy(g);
 	return rc;
 }

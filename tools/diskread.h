@@ -18,8 +18,9 @@ struct diskread {
 };
 
 /*
- * @path: a GGUF file, or a directory, in which a file of half a GiB is written for the time of the
- * measurement. Reads for about @seconds. 0, or -errno and a sentence.
+ * @path: a GGUF file, or a directory, in which a file of half a GiB is written that has no name and
+ * ends with the measurement, or with the program. Reads for about @seconds. 0, or -errno and a
+ * sentence.
  */
 int diskread_measure(const char *path, double seconds, struct diskread *ret, struct err *err);
 

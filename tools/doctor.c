@@ -16,6 +16,7 @@
 #include <sys/utsname.h>
 #include <linux/capability.h>
 
+#include "base/limits.h"
 #include "base/num.h"
 #include "base/opts.h"
 #include "base/size.h"
@@ -32,7 +33,8 @@
 #define MAX_ADVICE     16
 #define MEMLOCK_ENOUGH ((uint64_t)1 << 30) /* fixed buffers pay from about here */
 #define READ_ALIGN     4096
-#define KV_RESERVE     ((uint64_t)1 << 30) /* for KV cache, activations and the system */
+#define RESERVE_MOST   ((uint64_t)1 << 30) /* for KV cache, activations and the system */
+#define RESERVE_PART   4		   /* of small machines and groups, one part in so many */
 
 struct args {
 	struct client_args client;
@@ -51,7 +53,8 @@ static const struct opt options[] = {
 		  "512 MiB." },
 	CLIENT_OPTIONS(struct args, "0"),
 	{ "--root", NULL, OPT_TEXT, AT(root), "DIR",
-	  .help = "Look at the nodes and links of this copy of /sys and /proc instead (tests)." },
+	  .help = "Look at the memory, groups, nodes and links of this copy of /sys and /proc "
+		  "instead (tests)." },
 	{ "--seconds", NULL, OPT_FLOAT, AT(seconds), "X", 0.1, 60, .def = "1",
 	  .help = "How long each measurement takes." },
 	{ "--no-memory", NULL, OPT_FLAG, AT(no_memory), .help = "Do not measure the memory." },
@@ -76,8 +79,11 @@ struct fit {
 struct facts {
 	char kernel[96], cpu[128], level[16], nodes[64], governor[32], thp[64], io_uring[128];
 	unsigned cpus[MEMREAD_MAX_CORES], n_cores;
-	uint64_t memory_total, memory_free, huge_total, huge_free, huge_bytes, memlock;
-	bool may_lock; /* CAP_IPC_LOCK: the limit does not count */
+	struct limits limits; /* of a process such as this one */
+	uint64_t room;	      /* limits.room_bytes, or what to go by where that is unknown */
+	uint64_t memlock;
+	bool uring_switched_off; /* by the sysctl */
+	bool may_lock;		 /* CAP_IPC_LOCK: the limit does not count */
 	double mem_gbs;
 	bool disk_measured, model_given;
 	struct diskread disk;
@@ -101,30 +107,6 @@ static void read_line(const char *path, char *buf, size_t len)
 	fclose(f);
 }
 
-static void read_meminfo(struct facts *f)
-{
-	const struct {
-		const char *name;
-		uint64_t *value, unit;
-	} rows[] = {
-		{ "MemTotal:", &f->memory_total, 1024 },
-		{ "MemAvailable:", &f->memory_free, 1024 },
-		{ "HugePages_Total:", &f->huge_total, 1 },
-		{ "HugePages_Free:", &f->huge_free, 1 },
-		{ "Hugepagesize:", &f->huge_bytes, 1024 },
-	};
-	FILE *file = fopen("/proc/meminfo", "re");
-	char line[160];
-
-	while (file && fgets(line, sizeof(line), file))
-		for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-			if (!strncmp(line, rows[i].name, strlen(rows[i].name)))
-				*rows[i].value = strtoull(line + strlen(rows[i].name), NULL, 10) *
-						 rows[i].unit;
-	if (file)
-		fclose(file);
-}
-
 static void read_cpu(struct facts *f)
 {
 	FILE *file = fopen("/proc/cpuinfo", "re");
@@ -142,7 +124,9 @@ static void read_cpu(struct facts *f)
 	if (file)
 		fclose(file);
 	snprintf(f->level, sizeof(f->level), "%s", cpu_ops_best()->name);
+	/* under a quota more threads only wait for each other, and measure that */
 	f->n_cores = memread_cores(f->cpus, ARRAY_LEN(f->cpus));
+	f->n_cores = (unsigned)u64_min(f->n_cores, f->limits.cpus);
 }
 
 static bool has_capability(unsigned which)
@@ -172,11 +156,12 @@ static void probe_io_uring(struct facts *f)
 		return;
 	}
 	read_line("/proc/sys/kernel/io_uring_disabled", setting, sizeof(setting));
+	f->uring_switched_off = setting[0] && strcmp(setting, "0") != 0;
 	snprintf(f->io_uring, sizeof(f->io_uring), "no: %s%s%s", strerror(-rc),
 		 setting[0] ? ", kernel.io_uring_disabled = " : "", setting);
 }
 
-static void look(struct facts *f)
+static void look(struct facts *f, const char *root)
 {
 	struct rlimit limit = { 0 };
 	struct utsname system;
@@ -184,8 +169,10 @@ static void look(struct facts *f)
 	if (!uname(&system))
 		snprintf(f->kernel, sizeof(f->kernel), "%.30s %.60s", system.sysname,
 			 system.release);
+	limits_read(root, &f->limits);
+	f->room = f->limits.room_bytes == LIMITS_UNKNOWN ? limits_assume_bytes()
+							 : f->limits.room_bytes;
 	read_cpu(f);
-	read_meminfo(f);
 	read_line("/sys/devices/system/node/has_memory", f->nodes, sizeof(f->nodes));
 	read_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", f->governor,
 		  sizeof(f->governor));
@@ -201,9 +188,15 @@ static void look(struct facts *f)
 static int measure_memory(struct facts *f, float seconds, struct err *err)
 {
 	/* well beyond any cache, and never most of what is free */
-	uint64_t each = u64_min((uint64_t)256 << 20, f->memory_free / 4 / f->n_cores);
+	uint64_t each = u64_min((uint64_t)256 << 20, f->room / 4 / f->n_cores);
 
 	return memread_measure(f->cpus, f->n_cores, each, (double)seconds, &f->mem_gbs, err);
+}
+
+/* Beside dense weights and experts. */
+static uint64_t reserve(const struct facts *f)
+{
+	return u64_min(RESERVE_MOST, f->room / RESERVE_PART);
 }
 
 static int fit_model(struct facts *f, const char *path, struct err *err)
@@ -225,8 +218,9 @@ static int fit_model(struct facts *f, const char *path, struct err *err)
 	fit->routed_bytes = m->routed_bytes_per_token;
 	fit->active_bytes = m->routed_bytes_per_token + model_dense_bytes_per_token(m);
 	model_destroy(m);
-	taken = fit->dense_bytes + KV_RESERVE;
-	fit->budget_bytes = f->memory_free > taken ? f->memory_free - taken : 0;
+	taken = fit->dense_bytes + reserve(f);
+	fit->budget_bytes = f->room > taken ? f->room - taken : 0;
+	fit->budget_bytes = u64_max(fit->budget_bytes, limits_huge_bytes(&f->limits));
 	fit->budget_bytes = u64_min(fit->budget_bytes, fit->experts_bytes);
 	fit->share = fit->experts_bytes ? (double)fit->budget_bytes / (double)fit->experts_bytes
 					: 1;
@@ -267,16 +261,20 @@ static void advise(struct facts *f, const char *command, const char *fmt, ...)
 	snprintf(a->command, sizeof(a->command), "%s", command);
 }
 
+/* How many huge pages are worth having depends on the model: nothing is said without one. */
 static void advise_pages(struct facts *f)
 {
-	uint64_t want = f->model_given ? f->fit.budget_bytes : f->memory_free / 2;
+	const struct limits *l = &f->limits;
+	uint64_t want = f->model_given ? f->fit.budget_bytes : 0;
 	char command[128], size[32];
 
-	if (f->huge_bytes && f->huge_free * f->huge_bytes < want) {
-		uint64_t pages = f->huge_total - f->huge_free + want / f->huge_bytes + 1;
+	if (l->huge_pool && limits_huge_bytes(l) < want) {
+		uint64_t pages = l->huge_total - l->huge_free + want / LIMITS_HUGE_PAGE + 1;
 
 		snprintf(command, sizeof(command), "sudo sysctl -w vm.nr_hugepages=%" PRIu64,
 			 pages);
+		if (l->huge_room_bytes < want)
+			snprintf(command, sizeof(command), "raise the hugetlb limit of the cgroup");
 		advise(f, command,
 		       "fewer free huge pages than the experts could use (%s); the daemon falls "
 		       "back to transparent ones",
@@ -299,22 +297,22 @@ static void advise_all(struct facts *f)
 	if (!strcmp(f->level, "scalar"))
 		advise(f, "", "this processor has neither AVX2 nor AVX-512: decoding will be slow");
 	advise_pages(f);
-	machine_advise(&f->machine, f->model_given ? f->fit.budget_bytes : f->memory_free / 2,
-		       take_advice, f);
+	machine_advise(&f->machine, f->model_given ? f->fit.budget_bytes : 0, take_advice, f);
 	if (f->memlock < MEMLOCK_ENOUGH && !f->may_lock)
 		advise(f,
 		       "LimitMEMLOCK=infinity in the unit, or ulimit -l unlimited before sluiced",
 		       "only %s may be locked: the ring's buffers cannot be registered",
 		       size_format(size, sizeof(size), f->memlock));
-	if (strcmp(f->io_uring, "yes"))
-		advise(f, "sudo sysctl -w kernel.io_uring_disabled=0",
+	if (strcmp(f->io_uring, "yes")) /* else seccomp, a container or the kernel forbids it */
+		advise(f, f->uring_switched_off ? "sudo sysctl -w kernel.io_uring_disabled=0" : "",
 		       "io_uring cannot be had (%s): reads go through threads", f->io_uring + 4);
 	if (f->disk_measured && f->disk.fallback[0])
 		advise(f, "", "reading falls back: %s", f->disk.fallback);
-	if (f->model_given && f->fit.budget_bytes < f->fit.least_bytes)
+	if (f->model_given && f->limits.room_bytes != LIMITS_UNKNOWN &&
+	    f->fit.budget_bytes < f->fit.least_bytes)
 		advise(f, "", "free memory does not hold the least that this model needs (%s)",
 		       size_format(size, sizeof(size),
-				   f->fit.least_bytes + f->fit.dense_bytes + KV_RESERVE));
+				   f->fit.least_bytes + f->fit.dense_bytes + reserve(f)));
 }
 
 /* ---- telling ---- */
@@ -338,18 +336,27 @@ static void print_fit(const struct fit *fit)
 		       fit->bound_ts);
 }
 
+static const char *tell_bytes(char *buf, size_t len, uint64_t bytes)
+{
+	return bytes == LIMITS_UNKNOWN ? "unknown" : size_format(buf, len, bytes);
+}
+
 static void print_text(const struct facts *f)
 {
+	const struct limits *l = &f->limits;
 	char a[32], b[32];
 
 	printf("kernel     %s\n", f->kernel);
 	printf("cpu        %s, %u cores, level %s%s%s\n", f->cpu, f->n_cores, f->level,
 	       f->governor[0] ? ", governor " : "", f->governor);
 	printf("memory     %s, %s free, NUMA nodes %s\n",
-	       size_format(a, sizeof(a), f->memory_total),
-	       size_format(b, sizeof(b), f->memory_free), f->nodes[0] ? f->nodes : "0");
+	       tell_bytes(a, sizeof(a), l->machine_bytes),
+	       tell_bytes(b, sizeof(b), l->available_bytes), f->nodes[0] ? f->nodes : "0");
+	printf("limits     a process here may take %s more of %s (%s), %u CPUs (%s)\n",
+	       tell_bytes(a, sizeof(a), l->room_bytes), tell_bytes(b, sizeof(b), l->limit_bytes),
+	       l->memory_from, l->cpus, l->cpus_from);
 	printf("pages      %" PRIu64 " of %" PRIu64 " huge pages of %s free; transparent: %s\n",
-	       f->huge_free, f->huge_total, size_format(a, sizeof(a), f->huge_bytes),
+	       l->huge_free, l->huge_total, size_format(a, sizeof(a), LIMITS_HUGE_PAGE),
 	       f->thp[0] ? f->thp : "none");
 	printf("locking    %s%s\n",
 	       f->memlock == UINT64_MAX ? "no limit" : size_format(a, sizeof(a), f->memlock),
@@ -378,7 +385,21 @@ static void put_text(json_t *o, const char *name, const char *text)
 
 static void put_int(json_t *o, const char *name, uint64_t value)
 {
-	json_object_set_new(o, name, json_integer((json_int_t)value));
+	json_object_set_new(
+		o, name, value == LIMITS_UNKNOWN ? json_null() : json_integer((json_int_t)value));
+}
+
+/* Named as in `sluice status --json`. */
+static json_t *limits_json(const struct limits *l)
+{
+	json_t *o = json_object();
+
+	put_int(o, "memory_bytes", l->limit_bytes);
+	put_int(o, "memory_free_bytes", l->room_bytes);
+	put_text(o, "memory_from", l->memory_from);
+	put_int(o, "cpus", l->cpus);
+	put_text(o, "cpus_from", l->cpus_from);
+	return o;
 }
 
 static json_t *fit_json(const struct fit *fit)
@@ -408,11 +429,12 @@ static json_t *to_json(const struct facts *f)
 	put_int(o, "cores", f->n_cores);
 	put_text(o, "governor", f->governor);
 	put_text(o, "numa_nodes", f->nodes);
-	put_int(o, "memory_bytes", f->memory_total);
-	put_int(o, "memory_free_bytes", f->memory_free);
-	put_int(o, "hugepages_total", f->huge_total);
-	put_int(o, "hugepages_free", f->huge_free);
-	put_int(o, "hugepage_bytes", f->huge_bytes);
+	put_int(o, "memory_bytes", f->limits.machine_bytes);
+	put_int(o, "memory_free_bytes", f->limits.available_bytes);
+	json_object_set_new(o, "limits", limits_json(&f->limits));
+	put_int(o, "hugepages_total", f->limits.huge_total);
+	put_int(o, "hugepages_free", f->limits.huge_free);
+	put_int(o, "hugepage_bytes", LIMITS_HUGE_PAGE);
 	put_text(o, "transparent_hugepages", f->thp);
 	if (f->memlock == UINT64_MAX || f->may_lock)
 		json_object_set_new(o, "memlock_bytes", json_null());
@@ -440,7 +462,7 @@ static int examine(struct facts *f, const struct args *args, struct err *err)
 	const char *disk = args->disk ? args->disk : args->model;
 	int rc = 0;
 
-	look(f);
+	look(f, args->root);
 	rc = machine_look(args->root, &f->machine, err);
 	if (!rc && args->model)
 		rc = fit_model(f, args->model, err);

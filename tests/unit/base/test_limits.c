@@ -60,6 +60,7 @@ static void test_no_groups(void **state)
 	assert_string_equal(l.memory_from, "machine");
 	assert_true(l.quota_millicpus == LIMITS_UNKNOWN);
 	assert_int_equal(l.huge_total, 0);
+	assert_false(l.huge_pool);
 	assert_int_equal(limits_huge_bytes(&l), 0);
 	tree_remove(&t);
 }
@@ -301,6 +302,7 @@ static void test_huge_pages(void **state)
 	put(&t, pool, "free_hugepages", "60\n");
 	put(&t, pool, "resv_hugepages", "10\n");
 	l = read_tree(&t);
+	assert_true(l.huge_pool);
 	assert_int_equal(l.huge_total, 100);
 	assert_int_equal(l.huge_free, 50);
 	assert_true(l.huge_room_bytes == LIMITS_UNKNOWN);
