@@ -104,7 +104,8 @@ static struct decoder_config decoder_config_of(const struct engine *e)
 		.max_tokens = c->n_batch,
 		.max_logits = (uint32_t)u64_min(u64_max(rows, c->n_parallel), c->n_batch),
 		.given_up = engine_given_up,
-		.given_up_arg = (void *)e, /* which only reads it */
+		.on_layer = progress_layer,
+		.arg = (void *)(uintptr_t)e,
 	};
 }
 

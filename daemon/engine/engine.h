@@ -148,7 +148,8 @@ struct request;
 struct request_ops {
 	/*
 	 * Reading the prompt: @n_read of its tokens went through all layers, @done (0 to 1) of the
-	 * work is done. After each step that read some, before its tokens. NULL: not wanted.
+	 * work is done. After each step that read some, before its tokens, and now and then within
+	 * one. Only where want_progress. NULL otherwise.
 	 */
 	void (*progress)(struct request *r, uint32_t n_read, double done);
 	/* A token was generated (the end-of-generation token included). NULL: not wanted. */
@@ -175,7 +176,7 @@ struct request {
 	uint32_t max_tokens; /* 0: score or prefill only */
 	uint32_t n_untimed;  /* the first so many prompt tokens are not timed (bench at depth) */
 	struct sampling sampling;
-	bool ignore_eog, want_logits, want_logprobs;
+	bool ignore_eog, want_progress, want_logits, want_logprobs;
 	_Atomic bool cancel; /* set by any thread; seen before the next step */
 
 	/* private to the engine */

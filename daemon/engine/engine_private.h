@@ -28,7 +28,7 @@ struct active {
 	struct sampler sampler;
 	uint32_t number;    /* counts requests, for traces */
 	uint32_t n_done;    /* prompt tokens that went through a step */
-	uint32_t n_in_step; /* tokens in the step that runs */
+	uint32_t n_in_step; /* tokens in the step that runs; 0: it is not in it */
 	uint32_t n_generated;
 	uint32_t next;	   /* the token to decode next */
 	bool has_next;	   /* sampled in the step that runs */
@@ -86,6 +86,8 @@ struct engine {
 	uint32_t *token_run; /* per token of the step: its run */
 	int *token_error;
 
+	uint64_t progress_ns; /* when the last report from within a step was made */
+
 	unsigned fill_depth;	/* of background reads while nothing is decoded; looked at again */
 	uint64_t fill_depth_ns; /* from time to time, last at this one */
 
@@ -101,6 +103,10 @@ void engine_add_fallback(struct engine *e, const char *text);
 
 /* Does nobody want the step that runs any more? @arg: the engine. Engine thread, during a step. */
 bool engine_given_up(void *arg);
+
+/* progress.c: decoder_layer_fn, and after a step that read some of @a's prompt. */
+void progress_layer(void *engine, uint32_t n_layers);
+void progress_step(struct engine *e, const struct active *a);
 
 /* The engine thread's main function. */
 void *engine_main(void *arg);

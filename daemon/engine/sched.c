@@ -402,13 +402,10 @@ static void after_step(struct engine *e, const struct batch *b)
 			continue;
 		}
 		if (!was_decoding) {
-			const struct request *r = a->request;
-
-			a->n_done += a->n_in_step;
 			add(&e->n_prefilled, a->n_in_step);
-			if (r->ops->progress)
-				r->ops->progress(a->request, a->n_done,
-						 (double)a->n_done / r->n_tokens);
+			a->n_done += a->n_in_step;
+			a->n_in_step = 0;
+			progress_step(e, a);
 			if (!decoding(a))
 				continue;
 			a->prompt_end_ns = now;

@@ -249,7 +249,7 @@ static bool run_layer(struct decoder *d, uint32_t i, struct group *waiting, unsi
 				   .token_error = d->token_error };
 	uint32_t first = 0; /* of the blocks that are added together */
 
-	if (tid == 0 && d->c.given_up && d->c.given_up(d->c.given_up_arg))
+	if (tid == 0 && d->c.given_up && d->c.given_up(d->c.arg))
 		d->given_up = true;
 	for (uint32_t k = 0; k < layer->n_blocks; k++) {
 		const struct layer_block *b = &layer->blocks[k];
@@ -318,10 +318,13 @@ static void run_step(void *arg, unsigned tid)
 	team_share(d->batch->n_tokens, 1, tid, d->n_lanes, &first, &end);
 	embed(d, first, end);
 	/* no barrier: the first norm reads the same thread's share */
-	for (uint32_t i = 0; i < d->c.model->n_layers; i++)
+	for (uint32_t i = 0; i < d->c.model->n_layers; i++) {
 		if (!run_layer(d, i, &waiting, tid))
 			return;
-	if (tid == 0 && d->c.given_up && d->c.given_up(d->c.given_up_arg))
+		if (tid == 0 && d->c.on_layer)
+			d->c.on_layer(d->c.arg, i + 1);
+	}
+	if (tid == 0 && d->c.given_up && d->c.given_up(d->c.arg))
 		d->given_up = true; /* the last layer may have been left in the middle */
 	join_norm(d, &waiting, NULL, tid);
 	team_barrier(d->c.team);

@@ -19,6 +19,10 @@
 struct decoder;
 struct trace;
 
+/* On tid 0 while the step runs: all threads are through with @n_layers layers. Must be quick: the others
+ * wait at the next barrier. */
+typedef void (*decoder_layer_fn)(void *arg, uint32_t n_layers);
+
 struct decoder_config {
 	const struct model *model;
 	const struct weights *weights;
@@ -33,7 +37,8 @@ struct decoder_config {
 	/* Asked before each layer, on the engine thread: true where nobody wants the step any more.
 	 * NULL: never. */
 	bool (*given_up)(void *arg);
-	void *given_up_arg;
+	decoder_layer_fn on_layer; /* NULL: not wanted */
+	void *arg;		   /* of these two */
 };
 
 int decoder_create(const struct decoder_config *config, struct decoder **ret, struct err *err);

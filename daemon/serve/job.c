@@ -20,8 +20,6 @@ static void on_progress(struct request *r, uint32_t n_read, double done)
 {
 	struct job *j = r->arg;
 
-	if (!j->want_progress)
-		return;
 	/* one word, so that whoever reads it sees both of one moment; only the newest matters */
 	atomic_store_explicit(&j->progress, (uint64_t)n_read << 32 | (uint32_t)(done * 1e6),
 			      memory_order_relaxed);
@@ -192,14 +190,14 @@ static void fill_request(struct job *j, const struct message *m, uint32_t n_ctx)
 	r->tokens = j->prompt;
 	if (m->type == SLUICE_SCORE) {
 		j->score = true;
-		j->want_progress = m->u.score.flags & SLUICE_PROGRESS_OUT;
+		r->want_progress = m->u.score.flags & SLUICE_PROGRESS_OUT;
 		r->ops = &score_ops;
 		r->want_logits = m->u.score.flags & SLUICE_LOGITS_OUT;
 		r->want_logprobs = m->u.score.flags & SLUICE_LOGPROBS_OUT;
 		return;
 	}
 	j->raw = m->u.generate.flags & SLUICE_RAW;
-	j->want_progress = m->u.generate.flags & SLUICE_PROGRESS_OUT;
+	r->want_progress = m->u.generate.flags & SLUICE_PROGRESS_OUT;
 	r->ops = &generate_ops;
 	r->max_tokens = m->u.generate.max_tokens;
 	if (r->n_tokens <= n_ctx && r->max_tokens > n_ctx - r->n_tokens)

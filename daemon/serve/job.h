@@ -37,7 +37,7 @@ struct job {
 	struct job *next;  /* main thread: serve's list */
 	uint64_t id;
 	uint32_t *prompt;
-	bool raw, score, want_progress;
+	bool raw, score;
 
 	uint32_t *out; /* max_tokens ids */
 	_Atomic uint32_t n_out;

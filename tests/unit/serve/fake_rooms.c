@@ -75,7 +75,7 @@ static bool fake_read(struct request *r, struct request_result *res)
 
 		nap(atomic_load(&fake.chunk_us));
 		res->n_prompt += left < chunk ? left : chunk;
-		if (r->ops->progress)
+		if (r->want_progress)
 			r->ops->progress(r, res->n_prompt, (double)res->n_prompt / r->n_tokens);
 	}
 	return !cancelled(r);
