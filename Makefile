@@ -31,11 +31,12 @@ LIBS += -lsystemd
 endif
 
 # Rooms in layer order: a room may use those to its left (docs/architecture.md; make check-layers holds it).
-ROOMS := base kernels model telemetry store policy trace engine serve
+ROOMS := base kernels model telemetry metrics store policy trace engine serve
 SRC_base := $(wildcard base/*.c)
 SRC_kernels := $(wildcard kernels/*.c kernels/cpu/*.c)
 SRC_model := $(wildcard daemon/model/*.c daemon/model/arch/*.c)
 SRC_telemetry := $(wildcard daemon/telemetry/*.c)
+SRC_metrics := $(wildcard daemon/metrics/*.c)
 SRC_store := $(wildcard daemon/store/*.c)
 SRC_policy := $(wildcard daemon/policy/*.c)
 SRC_trace := $(wildcard daemon/trace/*.c)

@@ -40,7 +40,8 @@ int main(int argc, char **argv)
 		char *text = malloc((size_t)len + 1);
 		uint32_t *pieces = malloc(((size_t)len + 1) * sizeof(*pieces));
 
-		ok = text && pieces && fread(text, 1, len, stdin) == len && cut(p, text, len, pieces);
+		ok = text && pieces && fread(text, 1, len, stdin) == len &&
+		     cut(p, text, len, pieces);
 		free(text);
 		free(pieces);
 	}

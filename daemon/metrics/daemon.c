@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/* daemon/metrics/daemon.c: the series of the daemon, out of its status; see metrics.h. */
+#include <inttypes.h>
+
+#include "base/num.h"
+#include "metrics/metrics.h"
+
+static const struct metric series[] = {
+#define ROW(name, type, help, field, factor)                                    \
+	{                                                                       \
+		name, type, help, offsetof(struct sluice_status_info, field),   \
+			sizeof(((struct sluice_status_info *)0)->field), factor \
+	}
+#define C(name, help, field, factor) ROW(name, METRIC_COUNTER, help, field, factor)
+#define G(name, help, field, factor) ROW(name, METRIC_GAUGE, help, field, factor)
+	C("sluice_tokens_generated_total", "Tokens generated", tokens_generated, 1),
+	C("sluice_tokens_prefilled_total", "Prompt tokens read in", tokens_prefilled, 1),
+	C("sluice_steps_total", "Steps of the engine", steps, 1),
+	C("sluice_expert_hits_total", "Uses of experts that were in memory", hits, 1),
+	C("sluice_expert_misses_total", "Uses of experts that were not", misses, 1),
+	C("sluice_disk_read_bytes_total", "Expert bytes read from disk", bytes_read, 1),
+	C("sluice_disk_busy_seconds_total", "Time with a read in flight", read_busy_ns, 1e-9),
+	C("sluice_stall_seconds_total", "Time that computing waited for reads", stall_ns, 1e-9),
+	C("sluice_local_bytes_total", "Expert bytes multiplied on the node that holds them",
+	  local_bytes, 1),
+	C("sluice_remote_bytes_total", "Expert bytes multiplied on another node", remote_bytes, 1),
+	G("sluice_budget_bytes", "Bytes of expert slots", budget_bytes, 1),
+	G("sluice_resident_bytes", "Bytes of experts in memory", resident_bytes, 1),
+	G("sluice_dense_bytes", "Bytes of dense weights", dense_bytes, 1),
+	G("sluice_kv_bytes", "Most bytes of the KV cache and the states", kv_bytes, 1),
+	G("sluice_experts", "Experts of the model", experts_total, 1),
+	G("sluice_experts_resident", "Experts in memory", experts_resident, 1),
+	G("sluice_filling", "1 while experts come in before they are asked for", filling, 1),
+	G("sluice_requests_active", "Requests being decoded", active, 1),
+	G("sluice_requests_waiting", "Requests waiting for a place", waiting, 1),
+	G("sluice_connections", "Clients", connections, 1),
+	G("sluice_uptime_seconds", "Since the daemon started", uptime_ns, 1e-9),
+#undef G
+#undef C
+#undef ROW
+};
+
+void metrics_print_up(FILE *out, bool up)
+{
+	metric_print_head(out, "sluice_up", METRIC_GAUGE, "1 when the daemon answers requests");
+	fprintf(out, "sluice_up %d\n", up);
+}
+
+/* What does not fit a number stands in labels of a series that is always 1. */
+static void print_build(FILE *out, const struct sluice_status_info *s)
+{
+	const struct {
+		const char *label, *text;
+	} labels[] = { { "version", s->version },
+		       { "cpu", s->cpu },
+		       { "io", s->io },
+		       { "arena", s->arena },
+		       { "policy", s->policy } };
+
+	metric_print_head(out, "sluice_build_info", METRIC_GAUGE,
+			  "The daemon's version and what it runs with");
+	fputs("sluice_build_info", out);
+	for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
+		fprintf(out, "%c%s=", i ? ',' : '{', labels[i].label);
+		metric_print_label(out, labels[i].text);
+	}
+	fputs("} 1\n", out);
+}
+
+/* Nodes that rows were only cut for have no number and are left out. */
+static void print_nodes(FILE *out, const struct sluice_status_info *s)
+{
+	if (!s->n_nodes)
+		return;
+	metric_print_head(out, "sluice_arena_bytes", METRIC_GAUGE,
+			  "Expert memory by NUMA node, from samples of pages");
+	for (uint32_t i = 0; i < s->n_nodes && i < SLUICE_STATUS_NODES; i++)
+		if (s->nodes[i].node >= 0)
+			fprintf(out, "sluice_arena_bytes{node=\"%d\"} %" PRIu64 "\n",
+				s->nodes[i].node, s->nodes[i].arena_bytes);
+}
+
+void metrics_print_daemon(FILE *out, const struct sluice_status_info *status)
+{
+	const struct metric_entries one = { .base = status, .n = 1 };
+
+	print_build(out, status);
+	metrics_print_up(out, status->state == SLUICE_STATE_READY);
+	metric_print(out, series, ARRAY_LEN(series), &one);
+	print_nodes(out, status);
+}
