@@ -1,12 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# build-deb.sh OUT: the Debian package sluice-dkms, in OUT. Works on a copy of the sources there (dpkg wants
-# debian/ at the top), needs no root. Wants dpkg-dev, debhelper and dh-dkms.
+# build-deb.sh OUT programs|module: Debian packages in OUT: sluice, libsluice0 and libsluice-dev, or sluice-dkms.
+# Works on a copy of the sources in OUT (dpkg wants debian/ at the top, and gets a tree without anything that was
+# built) and needs no root. Prints the packages. Wants the groups deb or kmod-deb of scripts/packages.txt.
 set -eu
-[ $# -eq 1 ] || { echo "usage: packaging/build-deb.sh OUT" >&2; exit 2; }
+usage() { echo "usage: packaging/build-deb.sh OUT programs|module" >&2; exit 2; }
+[ $# -eq 2 ] || usage
 top=$(cd "$(dirname "$0")/.." && pwd)
-for tool in dpkg-buildpackage dh dh_dkms; do
-	command -v $tool >/dev/null || { echo "deb-kmod: $tool is missing (dpkg-dev debhelper dh-dkms)" >&2; exit 1; }
+case $2 in
+programs) kind=-B tools="dh scdoc" ;;
+module) kind=-A tools="dh dh_dkms" ;;
+*) usage ;;
+esac
+for tool in dpkg-buildpackage $tools; do
+	command -v "$tool" >/dev/null || { echo "make deb: $tool is missing (scripts/packages.txt)" >&2; exit 1; }
 done
 version=$(cat "$top/VERSION")
 [ "$(sed -n '1s/.*(\(.*\)).*/\1/p' "$top/packaging/debian/changelog")" = "$version" ] ||
@@ -15,18 +22,21 @@ grep -q "SLUICE_MODULE_VERSION \"$version\"" "$top/kmod/sluice.h" ||
 	{ echo "kmod/sluice.h is not version $version" >&2; exit 1; }
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
-src=$out/sluice-$version
-rm -rf "$src"
-mkdir -p "$src/packaging"
-cp -r "$top/kmod" "$src/"
-mkdir "$src/uapi"
-cp "$top/uapi/sluice_telemetry.h" "$src/uapi/"
+work=$out/$2
+src=$work/sluice-$version
+rm -rf "$work"
+mkdir -p "$src"
+(cd "$top" && tar -cf - --exclude=./build --exclude='./build-*' --exclude=./.git --exclude=./models \
+	--exclude=./tests/data --exclude=__pycache__ --exclude=.pytest_cache .) | tar -C "$src" -xf -
 cp -r "$top/packaging/debian" "$src/"
-cp "$top/packaging/dkms.conf" "$src/packaging/"
 cp "$top/packaging/modules-load.conf" "$src/packaging/sluice.conf"
 cp "$top/packaging/sysusers.conf" "$src/debian/sluice-dkms.sysusers"
 cp "$top/packaging/udev.rules" "$src/debian/sluice-dkms.udev"
 # the variables of our make are not for dpkg
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL O
-(cd "$src" && dpkg-buildpackage -b -us -uc) >"$out/build.log" 2>&1 || { cat "$out/build.log"; exit 1; }
-echo "$out/sluice-dkms_${version}_all.deb"
+(cd "$src" && DEB_BUILD_OPTIONS="noautodbgsym parallel=$(nproc)" dpkg-buildpackage $kind -us -uc) \
+	>"$work/build.log" 2>&1 || { tail -n 60 "$work/build.log" >&2; exit 1; }
+for package in "$work"/*.deb; do
+	mv "$package" "$out/"
+	echo "$out/${package##*/}"
+done

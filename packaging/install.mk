@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-# Installing, manual pages and shell completions. Included by the Makefile.
+# Installing, manual pages, shell completions and Debian packages. Included by the Makefile.
 #
 # make install [PREFIX=/usr/local] [DESTDIR=]   builds what is missing and installs it
 # make uninstall [the same variables]           removes what that installed
 # make man                                      manual pages in $(O)/man
+# make deb                                      Debian packages sluice, libsluice0, libsluice-dev in $(O)/deb
+# make deb-kmod                                 the package sluice-dkms, there too
 # make completion                               bash and zsh completions in $(O)/completion
 #
 # BINDIR, LIBDIR, INCLUDEDIR, MANDIR, DOCDIR, BASHDIR and ZSHDIR move a kind of file elsewhere. SETUP=no
@@ -106,3 +108,24 @@ uninstall:
 		$(addprefix $(D)$(DOCDIR)/,$(notdir $(DOCS)) $(EXAMPLES))
 	@packaging/dirs.sh remove '$(D)' '$(DIR_LIST)'
 	@packaging/ld-cache.sh '$(DESTDIR)' '$(LIBDIR)'
+
+ifneq ($(SETUP),no)
+deb: setup-build setup-install setup-deb
+deb-kmod: setup-kmod-deb
+endif
+.PHONY: deb deb-kmod
+deb:
+	@packaging/build-deb.sh $(O)/deb programs
+deb-kmod:
+	@packaging/build-deb.sh $(O)/deb module
+
+# ---- in clean systems, as root (tests/install/run.sh)
+# make test-deb             the packages: lintian, built twice alike; installed, run and purged in a clean root
+# make test-install-roots   make run, install, deb in clean roots of other releases; FULL=1: make test there too
+INSTALL_ROOTS ?= bookworm trixie noble
+ROOTS ?= build-roots
+.PHONY: test-deb test-install-roots
+test-deb: setup-deb-roots deb
+	@OUT=$(O) ROOTS=$(ROOTS) tests/install/run.sh deb
+test-install-roots: setup-deb-roots
+	@OUT=$(O) ROOTS=$(ROOTS) FULL=$(FULL) tests/install/run.sh roots $(INSTALL_ROOTS)

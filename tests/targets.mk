@@ -39,6 +39,8 @@ help:
 	@sed -n '2,8p' Makefile | cut -c3-
 	@echo "make install    installs in PREFIX=/usr/local (DESTDIR=dir before it); make uninstall removes it"
 	@echo "make man        manual pages in $(O)/man; make completion: for bash and zsh, in $(O)/completion"
+	@echo "make deb        Debian packages in $(O)/deb; make deb-kmod: that of the kernel module"
+	@echo "make test-deb, test-install-roots    packages and installation in clean systems, as root, with network"
 	@echo "Other targets: unit, e2e, check-layers, check-format, bench-programs, bench-compare, fuzz, clean"
 
 # ---- serve: protocol, clients ----
@@ -115,11 +117,6 @@ kmod:
 .PHONY: check-kmod
 check-kmod: setup-kmod-check
 	@LINUX_SOURCE=$(LINUX_SOURCE) kmod/check.sh '$(KDIR)' $(O)/kmod-check
-
-# make deb-kmod: the package sluice-dkms, in $(O)/deb
-.PHONY: deb-kmod
-deb-kmod: setup-kmod-deb
-	@packaging/build-deb.sh $(O)/deb
 
 # The ABI header alone in C11 and C++17: built with the unit test of the page.
 $(O)/tests/kmod/test_page: $(O)/obj/header_alone.stamp
