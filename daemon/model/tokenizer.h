@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/model/tokenizer.h: byte-level BPE as GGUF files describe it (tokenizer.ggml.model "gpt2").
+ * daemon/model/tokenizer.h: merges as GGUF files describe them: of bytes (tokenizer.ggml.model
+ * "gpt2") or of characters ("gemma4", whose texts cannot tell U+2581 from a space).
  *
  * Built from the container alone, so a vocabulary-only file of any architecture works. Constant
  * after tokenizer_create(); any thread may encode or decode with it. Time is linear (up to a log

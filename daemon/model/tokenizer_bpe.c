@@ -50,6 +50,7 @@ void bpe_fini(struct bpe *b)
 {
 	free(b->pairs);
 	free(b->merged);
+	free(b->chars.slots);
 }
 
 /* The slot of a pair, or the free one where it would be. */
@@ -204,6 +205,26 @@ static int emit(const struct bpe *b, const struct bpe_work *w, const uint8_t *te
 	return 0;
 }
 
+/* The list to begin with: a node for each byte or character, at the position of its first byte. */
+static void make_nodes(const struct bpe *b, struct bpe_work *w, const uint8_t *text, size_t len)
+{
+	uint32_t prev = NO_ID, symbol;
+	unsigned n = 1;
+
+	for (size_t i = 0; i < len; i += n) {
+		if (b->chars.slots)
+			n = bpe_chars_next(&b->chars, text + i, len - i, &symbol);
+		else
+			symbol = b->byte_symbol[text[i]];
+		w->nodes[i] = (struct bpe_node){
+			.prev = prev,
+			.next = i + n < len ? (uint32_t)(i + n) : NO_ID,
+			.symbol = symbol,
+		};
+		prev = (uint32_t)i;
+	}
+}
+
 static int merge_all(const struct bpe *b, struct bpe_work *w, const uint8_t *text, size_t len,
 		     struct id_list *ids)
 {
@@ -211,15 +232,10 @@ static int merge_all(const struct bpe *b, struct bpe_work *w, const uint8_t *tex
 
 	if (rc)
 		return rc;
-	for (size_t i = 0; i < len; i++)
-		w->nodes[i] = (struct bpe_node){
-			.prev = i ? (uint32_t)i - 1 : NO_ID,
-			.next = i + 1 < len ? (uint32_t)i + 1 : NO_ID,
-			.symbol = b->byte_symbol[text[i]],
-		};
+	make_nodes(b, w, text, len);
 	w->n_heap = 0;
-	for (size_t i = 0; i < len && !rc; i++)
-		rc = queue_pair(b, w, (uint32_t)i);
+	for (uint32_t i = 0; i != NO_ID && !rc; i = w->nodes[i].next)
+		rc = queue_pair(b, w, i);
 	while (!rc && w->n_heap) {
 		uint64_t key = heap_pop(w);
 		uint32_t i = (uint32_t)key;
@@ -248,6 +264,12 @@ int bpe_encode(const struct bpe *b, struct bpe_work *w, const uint8_t *text, siz
 	size_t before = ids->n;
 	int rc;
 
+	if (b->chars.slots && *text == '\n' && len <= NEWLINES_MAX && b->newlines[len] != NO_ID) {
+		rc = id_list_reserve(ids, 1);
+		if (!rc)
+			ids->data[ids->n++] = b->newlines[len];
+		return rc;
+	}
 	if (w->cache && len <= CACHE_KEY) {
 		slot = cache_slot(b, w, text, len);
 		if (slot->len == len && memcmp(slot->key, text, len) == 0) {

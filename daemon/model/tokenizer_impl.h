@@ -11,6 +11,7 @@
 #ifndef SLUICE_MODEL_TOKENIZER_IMPL_H
 #define SLUICE_MODEL_TOKENIZER_IMPL_H
 
+#include "model/gguf.h"
 #include "model/pretok.h"
 #include "model/tokenizer.h"
 
@@ -19,6 +20,7 @@
 #define SPECIAL_MAX_BYTES 512u		/* the text of a control or user-defined token */
 #define TEXT_MAX_BYTES	  0x7fffffffull /* of one text to encode: positions are 32 bits */
 #define NO_ID		  UINT32_MAX
+#define NEWLINES_MAX	  64u  /* of one token that is nothing else */
 #define MAPPED_LIMIT	  324u /* code points below it may stand for a byte in a token's text */
 #define NOTE_BYTES	  400u /* of one note to the operator */
 
@@ -88,8 +90,21 @@ struct bpe_pair {
 	uint32_t rank;
 };
 
+struct bpe_char {
+	uint32_t cp, symbol; /* symbol == NO_ID: free */
+};
+
+/* Characters to symbols, for vocabularies that begin with characters; slots NULL: with bytes. */
+struct bpe_chars {
+	uint32_t mask;
+	struct bpe_char *slots; /* mask + 1, open addressing */
+};
+
 struct bpe {
 	uint32_t n_vocab;
+	struct bpe_chars chars;
+	uint32_t
+		newlines[NEWLINES_MAX + 1]; /* with characters: the token of so many LF, or NO_ID */
 	uint32_t byte_symbol[256];
 	uint32_t byte_token
 		[256]; /* the token of that byte alone, else the unknown token, or NO_ID */
@@ -132,6 +147,21 @@ void bpe_work_fini(struct bpe_work *w);
 int bpe_encode(const struct bpe *b, struct bpe_work *w, const uint8_t *text, size_t len,
 	       struct id_list *ids);
 
+/* ---- vocabularies of characters ---- */
+
+/* Of texts[0..n), by symbol, takes those that are one character. 0 or -ENOMEM. free() slots. */
+int bpe_chars_init(struct bpe_chars *c, const struct gguf_str *texts, uint32_t n);
+/*
+ * The bytes of the character at @text (@len >= 1; 1 where it is none) and its symbol, NO_ID where
+ * there is none of it. A space is the character that stands for it.
+ */
+unsigned bpe_chars_next(const struct bpe_chars *c, const uint8_t *text, size_t len,
+			uint32_t *ret_symbol);
+/* Writes what the text of a plain token stands for, at most @len bytes; returns their number. */
+uint32_t chars_unescape(const char *text, uint32_t len, char *out);
+/* The byte that a token called <0x00> to <0xFF> stands for, or -1. */
+int chars_byte(struct gguf_str text);
+
 /* ---- the whole ---- */
 
 struct token {
@@ -145,6 +175,7 @@ struct tokenizer {
 	char *bytes; /* the decoded texts of all tokens */
 	uint32_t longest;
 	struct specials specials;
+	bool by_characters; /* gemma4's tokenizer model, else gpt2's */
 	struct bpe bpe;
 	struct pretok *pretok;
 	uint32_t eog[16];
@@ -177,6 +208,12 @@ int tokenizer_find_ends(struct tokenizer *t);
 
 /* Puts around a prompt what the file asks for, where it is not there. 0 or -ENOMEM. */
 int tokenizer_frame(const struct tokenizer *t, struct id_list *ids);
+
+/*
+ * In a vocabulary of characters finds the tokens of bytes (@unknown, or NO_ID, where there is none)
+ * and of line breaks alone, once all texts are read.
+ */
+void chars_index(struct tokenizer *t, uint32_t unknown);
 
 /* A keyed hash: without the key nobody can make texts or pairs that collide. */
 static inline uint64_t hash_mix(uint64_t a, uint64_t b)

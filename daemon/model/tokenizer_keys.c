@@ -143,16 +143,28 @@ static void need_by_text(const struct gguf *g, struct tokenizer *t, struct chang
 
 /* ---- around a prompt ---- */
 
-/* add_bos_token or add_eos_token: @id then belongs around every prompt that lacks it. */
+/*
+ * add_bos_token or add_eos_token: @id then belongs around every prompt that lacks it. @always: the
+ * kind of vocabulary asks for it whatever the file says.
+ */
 static int read_frame(const struct gguf *g, struct tokenizer *t, const char *key, uint32_t id,
-		      uint32_t *ret, struct err *err)
+		      bool always, uint32_t *ret, struct err *err)
 {
-	bool add = false;
+	bool add = always;
 	int rc = gguf_bool(g, key, &add, err);
 
 	*ret = NO_ID;
 	if (rc && rc != -ENOENT)
 		return rc;
+	if (always && !add) {
+		rc = tokenizer_add_note(t,
+					"key %s is false, but models with this tokenizer need "
+					"it, so it is taken for true",
+					key);
+		if (rc)
+			return rc;
+		add = true;
+	}
 	if (add && id == NO_ID)
 		return tokenizer_add_note(t,
 					  "key %s is true, but the file names no such token, "
@@ -183,9 +195,9 @@ int tokenizer_read_keys(const struct gguf *g, struct tokenizer *t, struct err *e
 	if (!rc)
 		rc = tokenizer_read_id(g, t, KEY("bos_token_id"), &bos);
 	if (!rc)
-		rc = read_frame(g, t, KEY("add_bos_token"), bos, &t->bos, err);
+		rc = read_frame(g, t, KEY("add_bos_token"), bos, t->by_characters, &t->bos, err);
 	if (!rc)
-		rc = read_frame(g, t, KEY("add_eos_token"), eos, &t->eos, err);
+		rc = read_frame(g, t, KEY("add_eos_token"), eos, false, &t->eos, err);
 	if (rc)
 		return rc;
 	need_control(g, t, t->bos, &changed);
@@ -201,8 +213,9 @@ int tokenizer_read_keys(const struct gguf *g, struct tokenizer *t, struct err *e
 int tokenizer_find_ends(struct tokenizer *t)
 {
 	/* they end an answer, a document or a file in families that we know */
-	static const char *const texts[] = { "<|im_end|>", "<|endoftext|>", "<|fim_pad|>",
-					     "<|repo_name|>", "<|file_sep|>" };
+	static const char *const texts[] = { "<|im_end|>",    "<|endoftext|>", "<|fim_pad|>",
+					     "<|repo_name|>", "<|file_sep|>",  "<|return|>",
+					     "<|call|>",      "<turn|>",       "<|tool_response>" };
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
 		int64_t id = tokenizer_special_id(t, texts[i]);

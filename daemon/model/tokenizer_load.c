@@ -2,7 +2,7 @@
 /*
  * daemon/model/tokenizer_load.c: a tokenizer from the keys of a GGUF file.
  *
- * Needs tokenizer.ggml.{model,pre,tokens,token_type,merges}; everything in them is untrusted, and
+ * Needs tokenizer.ggml.{model,pre,tokens,token_type,merges} (gemma4's model no pre); everything in them is untrusted, and
  * what does not fit is refused with the file, the key and the element. Tolerated, as the reference
  * does: a token that occurs twice (the last one is used), a merge that occurs twice (the first one
  * counts), a merge that names texts which are no plain tokens (they can be merged further and are
@@ -98,9 +98,10 @@ static uint32_t unmap(const struct loader *l, const char *text, uint32_t len, ch
 
 /* ---- tokens ---- */
 
-static bool is_plain(const struct token *token)
+/* What merges may make: also the tokens of bytes, where they are written as the bytes of texts. */
+static bool is_plain(const struct tokenizer *t, const struct token *token)
 {
-	return token->type == TOKEN_NORMAL || token->type == TOKEN_BYTE;
+	return token->type == TOKEN_NORMAL || (token->type == TOKEN_BYTE && !t->by_characters);
 }
 
 static bool is_special(const struct token *token)
@@ -156,6 +157,25 @@ static int read_types(const struct loader *l)
 	return 0;
 }
 
+/* The text of a token that is not special, in a vocabulary of characters. */
+static int read_characters(const struct loader *l, uint32_t id, struct gguf_str text)
+{
+	struct token *token = &l->t->tokens[id];
+	char *out = l->t->bytes + token->offset;
+	int byte = chars_byte(text);
+
+	if (token->type != TOKEN_BYTE) {
+		token->len = chars_unescape(text.data, (uint32_t)text.len, out);
+		return 0;
+	}
+	if (byte < 0)
+		return refuse_at(l, KEY("tokens"), id,
+				 "typed as a byte, but not one of <0x00> to <0xFF>");
+	*out = (char)byte;
+	token->len = 1;
+	return 0;
+}
+
 static int read_token(const struct loader *l, uint32_t id, uint32_t offset)
 {
 	struct token *token = &l->t->tokens[id];
@@ -169,6 +189,8 @@ static int read_token(const struct loader *l, uint32_t id, uint32_t offset)
 					 "a control or user-defined token longer than 512 bytes");
 		memcpy(l->t->bytes + offset, text.data, text.len);
 		token->len = (uint32_t)text.len;
+	} else if (l->t->by_characters) {
+		return read_characters(l, id, text);
 	} else {
 		token->len = unmap(l, text.data, (uint32_t)text.len, l->t->bytes + offset);
 	}
@@ -281,14 +303,14 @@ static int make_symbols(struct loader *l)
 	while (slots < 2 * most)
 		slots *= 2;
 	l->mask = (uint32_t)slots - 1;
-	l->texts = malloc(most * sizeof(*l->texts));
+	l->texts = calloc(most, sizeof(*l->texts));
 	l->slots = malloc(slots * sizeof(*l->slots));
 	if (!l->texts || !l->slots)
 		return -ENOMEM;
 	memset(l->slots, 0xff, slots * sizeof(*l->slots));
 	l->n_symbols = t->n_vocab;
 	for (uint32_t id = 0; id < t->n_vocab; id++) {
-		if (!is_plain(&t->tokens[id]) || !t->tokens[id].len)
+		if (!is_plain(t, &t->tokens[id]) || !t->tokens[id].len)
 			continue;
 		gguf_array_str(l->g, KEY("tokens"), id, &l->texts[id]);
 		*find_text(l, l->texts[id]) = id;
@@ -305,6 +327,10 @@ static int index_bytes(struct loader *l)
 
 	if (rc)
 		return rc;
+	if (l->t->by_characters) {
+		chars_index(l->t, unknown);
+		return 0;
+	}
 	for (unsigned byte = 0; byte < 256; byte++) {
 		uint32_t symbol = symbol_of(
 			l, (struct gguf_str){ (char *)l->char_of[byte], l->char_len[byte] });
@@ -357,6 +383,8 @@ static int read_merges(struct loader *l)
 		rc = index_bytes(l);
 	for (uint64_t i = 0; i < l->n_merges && !rc; i++)
 		rc = read_merge(l, (uint32_t)i);
+	if (!rc && l->t->by_characters)
+		rc = bpe_chars_init(&l->t->bpe.chars, l->texts, l->n_symbols);
 	return rc;
 }
 
@@ -369,21 +397,31 @@ static int check_model(const struct loader *l)
 
 	if (rc)
 		return rc;
-	if (model.len == 4 && memcmp(model.data, "gpt2", 4) == 0)
+	l->t->by_characters = model.len == 6 && memcmp(model.data, "gemma4", 6) == 0;
+	if (l->t->by_characters || (model.len == 4 && memcmp(model.data, "gpt2", 4) == 0))
 		return 0;
-	return err_set(l->err, -ENOTSUP, "%.300s: %s: \"%.*s\" is not supported, only \"gpt2\"",
+	return err_set(l->err, -ENOTSUP,
+		       "%.300s: %s: \"%.*s\" is not supported, only \"gpt2\" and \"gemma4\"",
 		       gguf_file(l->g, 0)->path, KEY("model"), (int)u64_min(model.len, 40),
 		       model.data);
 }
 
 static int open_pretok(const struct loader *l, const char *forced)
 {
-	struct gguf_str pre = { forced, 0 };
+	struct gguf_str pre = { "", 0 };
 	char name[32] = "", known[320];
 	int rc = 0;
 
+	if (l->t->by_characters && forced)
+		return err_set(
+			l->err, -ENOTSUP,
+			"%.100s: %s is \"gemma4\", whose texts are cut at line breaks alone, so "
+			"the pre-tokenizer %s cannot be used",
+			gguf_file(l->g, 0)->path, KEY("model"), forced);
+	if (l->t->by_characters)
+		forced = "gemma4";
 	if (forced)
-		pre.len = strlen(forced);
+		pre = (struct gguf_str){ forced, strlen(forced) };
 	else
 		rc = required(l, KEY("pre"), gguf_str(l->g, KEY("pre"), &pre, l->err));
 	if (rc)

@@ -46,6 +46,7 @@ struct vocab {
 	const char *const *merges;
 	uint32_t n_tokens, n_types, n_merges;
 	bool bytes;	    /* append a plain token for each byte */
+	bool named_bytes;   /* append <0x00> to <0xFF>, typed as bytes */
 	int64_t eos, unk;   /* -1: no key */
 	bool tokens_as_int; /* the wrong type of array */
 	struct vocab_key keys[4];
@@ -104,14 +105,16 @@ HELPER void byte_text(unsigned byte, char out[3])
 
 HELPER void put_tokens(FILE *f, const struct vocab *v)
 {
-	uint32_t extra = v->bytes ? 256 : 0;
-	char text[3];
+	uint32_t extra = v->bytes || v->named_bytes ? 256 : 0;
+	char text[8];
 
 	put_key(f, "tokenizer.ggml.tokens", GGUF_ARRAY);
 	put_u32(f, v->tokens_as_int ? GGUF_U64 : GGUF_STRING);
 	put_u64(f, v->n_tokens + extra);
 	for (uint32_t i = 0; i < v->n_tokens + extra; i++) {
-		if (i >= v->n_tokens)
+		if (i >= v->n_tokens && v->named_bytes)
+			snprintf(text, sizeof(text), "<0x%02X>", i - v->n_tokens);
+		else if (i >= v->n_tokens)
 			byte_text(i - v->n_tokens, text);
 		if (v->tokens_as_int)
 			put_u64(f, i);
@@ -124,7 +127,9 @@ HELPER void put_tokens(FILE *f, const struct vocab *v)
 	put_u32(f, GGUF_I32);
 	put_u64(f, v->n_types + extra);
 	for (uint32_t i = 0; i < v->n_types + extra; i++)
-		put_u32(f, i < v->n_types && v->types ? (uint32_t)v->types[i] : 1);
+		put_u32(f, i < v->n_types && v->types	       ? (uint32_t)v->types[i]
+			   : i >= v->n_types && v->named_bytes ? 6
+							       : 1);
 }
 
 /* Writes the file and opens it. */
