@@ -440,11 +440,14 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	s->policy = e->policy_ops ? e->policy_ops->name : "none";
 	s->kv = e->config.kv_type == KV_Q8_0 ? "q8_0" : "f16";
 	memcpy(s->fallbacks, e->fallbacks, sizeof(s->fallbacks));
-	s->file_note = (struct err){ { 0 } };
-	reader_check_files(e->reader, &s->file_note);
-	for (unsigned i = 0; i < ENGINE_FALLBACKS - 1 && s->file_note.text[0]; i++)
-		if (!s->fallbacks[i]) {
-			s->fallbacks[i] = s->file_note.text;
-			break;
-		}
+}
+
+uint32_t engine_n_ctx(const struct engine *e)
+{
+	return e->config.n_ctx;
+}
+
+int engine_check_files(const struct engine *e, struct err *err)
+{
+	return reader_check_files(e->reader, err);
 }

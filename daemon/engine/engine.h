@@ -112,13 +112,20 @@ struct engine_status {
 	uint64_t read_busy_ns; /* time with at least one read from disk in flight */
 	const char *cpu, *io, *arena, *policy, *kv;
 	const char *fallbacks[ENGINE_FALLBACKS]; /* sentences, NULL after the last */
-	/* the model's files changed under us: how; else empty. Also the last of fallbacks, which
-	 * points here: do not copy the struct. */
-	struct err file_note;
 };
 
-/* Any thread, any time; counters are monotonic, the whole is not one instant. */
+/* Any thread, any time, no system call but for nodes; counters are monotonic, the whole is not one
+ * instant. */
 void engine_get_status(const struct engine *e, struct engine_status *ret);
+
+/* Tokens that a sequence may have: constant, so that a request need not ask for the whole status. */
+uint32_t engine_n_ctx(const struct engine *e);
+
+/*
+ * 0, or where the model's files changed under us -errno and a sentence that says how. Looks at every
+ * file: for who asks how things are, not for each request. Any thread.
+ */
+int engine_check_files(const struct engine *e, struct err *err);
 
 struct sampling {
 	float temperature; /* 0: greedy */

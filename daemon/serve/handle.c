@@ -71,15 +71,14 @@ static void on_hello(struct conn *c, const struct message *m, int fd)
 /* A text that cannot fit however well it compresses is not worth the main thread's time. */
 static int check_text(const struct serve *s, uint64_t bytes, struct err *err)
 {
-	struct engine_status e;
+	uint32_t n_ctx = engine_n_ctx(s->config.engine);
 	uint64_t most;
 
-	engine_get_status(s->config.engine, &e);
-	if (u64_mul_overflow(e.n_ctx, detok_bound(s->config.tokenizer), &most) || bytes <= most)
+	if (u64_mul_overflow(n_ctx, detok_bound(s->config.tokenizer), &most) || bytes <= most)
 		return 0;
 	return err_set(err, SLUICE_E_TOO_LONG,
 		       "a text of %llu bytes cannot fit the context of %u tokens (sluiced --ctx)",
-		       (unsigned long long)bytes, e.n_ctx);
+		       (unsigned long long)bytes, n_ctx);
 }
 
 static ssize_t encode_chat(const struct serve *s, const struct payload *p, uint32_t flags,
@@ -192,7 +191,6 @@ static void on_request(struct conn *c, const struct message *m, int fd)
 {
 	struct serve *s = c->serve;
 	struct sluice_accepted a = { .struct_size = sizeof(a) };
-	struct engine_status e;
 	struct err err = { 0 };
 	int code = start_job(c, m, fd, &err);
 
@@ -200,10 +198,9 @@ static void on_request(struct conn *c, const struct message *m, int fd)
 		refuse(c, m, code, &err);
 		return;
 	}
-	engine_get_status(s->config.engine, &e);
 	a.n_prompt = s->jobs->req.n_tokens;
 	a.max_tokens = s->jobs->req.max_tokens;
-	a.n_ctx = e.n_ctx;
+	a.n_ctx = engine_n_ctx(s->config.engine);
 	conn_send(c, SLUICE_ACCEPTED, m->id, &a, NULL, 0, -1);
 	conn_pump(c); /* the wake may have come before the job was in the list */
 }

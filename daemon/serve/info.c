@@ -36,9 +36,7 @@ static bool has_chat(const struct tokenizer *t)
 void info_model(const struct serve *s, struct sluice_model_info *ret)
 {
 	const struct model *m = s->config.model;
-	struct engine_status e;
 
-	engine_get_status(s->config.engine, &e);
 	*ret = (struct sluice_model_info){
 		.struct_size = sizeof(*ret),
 		.flags = has_chat(s->config.tokenizer) ? SLUICE_MODEL_HAS_CHAT : 0,
@@ -46,7 +44,7 @@ void info_model(const struct serve *s, struct sluice_model_info *ret)
 		.n_embd = m->n_embd,
 		.n_vocab = m->n_vocab,
 		.n_ctx_train = m->n_ctx_train,
-		.n_ctx = e.n_ctx,
+		.n_ctx = engine_n_ctx(s->config.engine),
 		.n_expert = m->n_expert,
 		.n_expert_used = m->n_expert_used,
 		.n_tokens = tokenizer_n_vocab(s->config.tokenizer),
@@ -96,12 +94,20 @@ static void put_telemetry(char *dst, size_t room, const struct telemetry_sampler
 	free(now);
 }
 
+/* One more sentence, on a line of its own; what does not fit is cut. */
+static void add_line(char *text, size_t room, const char *line)
+{
+	size_t used = strlen(text);
+
+	snprintf(text + used, room - used, "%s%s", used ? "\n" : "", line);
+}
+
 size_t info_status(const struct serve *s, struct sluice_status_info *ret, char *fallbacks,
 		   size_t room)
 {
 	const struct model *m = s->config.model;
+	struct err changed = { 0 };
 	struct engine_status e;
-	size_t used = 0;
 
 	engine_get_status(s->config.engine, &e);
 	*ret = (struct sluice_status_info){
@@ -159,9 +165,10 @@ size_t info_status(const struct serve *s, struct sluice_status_info *ret, char *
 			.arena_bytes = e.nodes[i].arena_bytes,
 		};
 	fallbacks[0] = '\0';
-	for (unsigned i = 0; i < ENGINE_FALLBACKS && e.fallbacks[i] && used < room; i++)
-		used += (size_t)snprintf(fallbacks + used, room - used, "%s%s", used ? "\n" : "",
-					 e.fallbacks[i]);
+	for (unsigned i = 0; i < ENGINE_FALLBACKS && e.fallbacks[i]; i++)
+		add_line(fallbacks, room, e.fallbacks[i]);
+	if (engine_check_files(s->config.engine, &changed))
+		add_line(fallbacks, room, changed.text);
 	ret->payload_bytes = strlen(fallbacks);
 	return ret->payload_bytes;
 }

@@ -230,13 +230,12 @@ static int check_length(const struct message *m, uint32_t n_prompt, uint32_t n_c
 int job_create(struct serve *s, struct conn *conn, const struct message *m, uint32_t *prompt,
 	       uint32_t n_prompt, struct job **ret, struct err *err)
 {
-	struct engine_status status;
 	struct job *j = NULL;
 	size_t row = (size_t)s->config.model->n_vocab * sizeof(float);
+	uint32_t n_ctx = engine_n_ctx(s->config.engine);
 	int rc;
 
-	engine_get_status(s->config.engine, &status);
-	rc = check_length(m, n_prompt, status.n_ctx, err);
+	rc = check_length(m, n_prompt, n_ctx, err);
 	if (rc)
 		goto out_prompt;
 	rc = SLUICE_E_NO_MEMORY;
@@ -249,7 +248,7 @@ int job_create(struct serve *s, struct conn *conn, const struct message *m, uint
 	j->prompt = prompt;
 	j->chunk_rows = row < CHUNK_BYTES ? (uint32_t)(CHUNK_BYTES / row) : 1;
 	j->req.n_tokens = n_prompt;
-	fill_request(j, m, status.n_ctx);
+	fill_request(j, m, n_ctx);
 	if (take_buffers(j))
 		goto out_job;
 	detok_init(&j->detok, s->config.tokenizer, j->raw);

@@ -49,6 +49,8 @@ static struct {
 	_Atomic int fail_after;	   /* > 0: STOP_ERROR with -EIO after so many tokens */
 	_Atomic int refuse;	   /* engine_submit() gives this */
 	_Atomic uint64_t tokens;
+	_Atomic unsigned statuses, checks; /* calls of engine_get_status(), engine_check_files() */
+	_Atomic bool changed;		   /* the model's files are others */
 } fake = { .state = ENGINE_READY };
 
 static void nap(unsigned us)
@@ -219,8 +221,20 @@ int engine_state_fd(const struct engine *e)
 	return e->state_fd;
 }
 
+uint32_t engine_n_ctx(const struct engine *e)
+{
+	return FAKE_CTX;
+}
+
+int engine_check_files(const struct engine *e, struct err *err)
+{
+	atomic_fetch_add(&fake.checks, 1);
+	return atomic_load(&fake.changed) ? err_set(err, -ESTALE, "m.gguf is another file now") : 0;
+}
+
 void engine_get_status(const struct engine *e, struct engine_status *ret)
 {
+	atomic_fetch_add(&fake.statuses, 1);
 	*ret = (struct engine_status){
 		.state = atomic_load(&fake.state),
 		.failure = "the disk is on fire",

@@ -205,6 +205,31 @@ static void whole_prompts(void **state)
 	sluice_close(s);
 }
 
+/* Requests look at no file and gather no status; who asks for the status hears of changed files. */
+static void cheap_requests(void **state)
+{
+	struct sluice_status_info status = { .struct_size = sizeof(status) };
+	struct sluice_done done = { .struct_size = sizeof(done) };
+	struct sluice *s = client();
+	unsigned statuses, checks;
+	char text[256];
+
+	/* the answer of this one says that the engine's state at the start has been looked at */
+	assert_int_equal(sluice_get_status(s, &status, text, sizeof(text), NULL), 0);
+	statuses = atomic_load(&fake.statuses);
+	checks = atomic_load(&fake.checks);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(generate(s, "Hello", 0, 7, &done), 0);
+	assert_int_equal(atomic_load(&fake.statuses), statuses);
+	assert_int_equal(atomic_load(&fake.checks), checks);
+	atomic_store(&fake.changed, true);
+	assert_int_equal(sluice_get_status(s, &status, text, sizeof(text), NULL), 0);
+	assert_string_equal(text, "no hugepages\nno io_uring\nm.gguf is another file now");
+	assert_int_equal(atomic_load(&fake.checks), checks + 1);
+	atomic_store(&fake.changed, false);
+	sluice_close(s);
+}
+
 /* Payloads above 64 KiB in both directions. */
 static void long_payloads(void **state)
 {
@@ -429,11 +454,13 @@ static void no_daemon(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		WITH_DAEMON(echo),	     WITH_DAEMON(settings),	 WITH_DAEMON(questions),
-		WITH_DAEMON(thinking),	     WITH_DAEMON(whole_prompts), WITH_DAEMON(long_payloads),
-		WITH_DAEMON(score),	     WITH_DAEMON(too_long),	 WITH_DAEMON(cancels),
-		WITH_DAEMON(engine_errors),  WITH_DAEMON(engine_fails),	 WITH_DAEMON(many_requests),
-		cmocka_unit_test(no_daemon),
+		WITH_DAEMON(echo),	    WITH_DAEMON(settings),
+		WITH_DAEMON(questions),	    WITH_DAEMON(thinking),
+		WITH_DAEMON(whole_prompts), WITH_DAEMON(cheap_requests),
+		WITH_DAEMON(long_payloads), WITH_DAEMON(score),
+		WITH_DAEMON(too_long),	    WITH_DAEMON(cancels),
+		WITH_DAEMON(engine_errors), WITH_DAEMON(engine_fails),
+		WITH_DAEMON(many_requests), cmocka_unit_test(no_daemon),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
