@@ -48,8 +48,8 @@ $(filter $(O)/tests/serve/%,$(UNIT)): $(O)/libsluice.a
 
 # ---- fuzzing: the GGUF reader
 # make O=... $(O)/fuzz/fuzz_gguf, then: $(O)/fuzz/fuzz_gguf -max_len=65536 WORK_DIR tests/fuzz/seeds/gguf
-FUZZ_GGUF_SRC := tests/fuzz/fuzz_gguf.c $(wildcard daemon/model/gguf*.c) kernels/quant.c base/err.c \
-	$(addprefix daemon/model/,model.c hparams.c schedule.c weight.c mixers.c experts.c)
+FUZZ_GGUF_SRC := tests/fuzz/fuzz_gguf.c kernels/quant.c base/err.c $(wildcard daemon/model/arch/*.c) \
+	$(filter-out $(addprefix daemon/model/,tokenizer% pretok% detok% chat% bpe% spm%),$(wildcard daemon/model/*.c))
 $(O)/fuzz/fuzz_gguf: $(FUZZ_GGUF_SRC) $(wildcard daemon/model/*.h base/*.h kernels/quant.h)
 	@mkdir -p $(@D)
 	@echo "  FUZZ    $@"
@@ -76,11 +76,11 @@ bench-compare: all bench-model bench-peer
 # make O=... $(O)/fuzz/fuzz_proto, then: $(O)/fuzz/fuzz_proto -max_len=8192 WORK_DIR tests/fuzz/seeds/proto
 FUZZ_PROTO_SRC := tests/fuzz/fuzz_proto.c $(filter-out daemon/serve/options.c,$(wildcard daemon/serve/*.c)) \
 	base/err.c base/log.c
-$(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) tests/unit/serve/fake_rooms.c $(wildcard daemon/serve/*.h)
+$(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) tests/unit/serve/fake_rooms.c $(wildcard daemon/serve/*.h) $(call archives,telemetry)
 	@mkdir -p $(@D)
 	@echo "  FUZZ    $@"
 	@clang $(CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ \
-		$(FUZZ_PROTO_SRC) $(filter -lsystemd,$(LIBS)) -pthread
+		$(FUZZ_PROTO_SRC) $(call group,$(call archives,telemetry)) $(LIBS) -pthread
 
 # ---- fuzzing: the tokenizer
 # make O=... $(O)/fuzz/fuzz_tokenizer, then here: $(O)/fuzz/fuzz_tokenizer -max_len=4096 WORK_DIR tests/fuzz/seeds/tokenizer
@@ -98,7 +98,13 @@ FUZZ_SECONDS ?= 600
 FUZZ_LEN_gguf := 65536
 FUZZ_LEN_tokenizer := 4096
 FUZZ_LEN_proto := 8192
-.PHONY: fuzz
+.PHONY: fuzz fuzz-seeds
+FUZZERS := $(addprefix $(O)/fuzz/fuzz_,gguf tokenizer proto)
+# what make test runs: that the three build, and take their seeds
+fuzz-seeds: $(FUZZERS)
+	@set -e; for t in gguf tokenizer proto; do \
+		$(O)/fuzz/fuzz_$$t -runs=0 -timeout=60 -artifact_prefix=$(O)/fuzz/ tests/fuzz/seeds/$$t \
+			>$(O)/fuzz/$$t.log 2>&1 || { tail -n 20 $(O)/fuzz/$$t.log; exit 1; }; done
 fuzz: $(O)/fuzz/fuzz_gguf $(O)/fuzz/fuzz_tokenizer $(O)/fuzz/fuzz_proto
 	@set -e; for t in gguf tokenizer proto; do mkdir -p $(O)/fuzz/corpus-$$t; done; \
 	for t in gguf:$(FUZZ_LEN_gguf) tokenizer:$(FUZZ_LEN_tokenizer) proto:$(FUZZ_LEN_proto); do \
