@@ -122,8 +122,9 @@ void engine_get_status(const struct engine *e, struct engine_status *ret);
 uint32_t engine_n_ctx(const struct engine *e);
 
 /*
- * 0, or where the model's files changed under us -errno and a sentence that says how. Looks at every
- * file: for who asks how things are, not for each request. Any thread.
+ * A sentence where the model's files changed under us: -ESTALE with it where they were cut or written
+ * to, 0 with it where the path only names other files now; 0 and none where all is as it was. Looks
+ * at every file: for who asks how things are, not for each request. Any thread.
  */
 int engine_check_files(const struct engine *e, struct err *err);
 

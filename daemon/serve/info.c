@@ -167,7 +167,8 @@ size_t info_status(const struct serve *s, struct sluice_status_info *ret, char *
 	fallbacks[0] = '\0';
 	for (unsigned i = 0; i < ENGINE_FALLBACKS && e.fallbacks[i]; i++)
 		add_line(fallbacks, room, e.fallbacks[i]);
-	if (engine_check_files(s->config.engine, &changed))
+	engine_check_files(s->config.engine, &changed);
+	if (changed.text[0])
 		add_line(fallbacks, room, changed.text);
 	ret->payload_bytes = strlen(fallbacks);
 	return ret->payload_bytes;
