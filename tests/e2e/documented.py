@@ -21,12 +21,12 @@ NO_COMMANDS = [
 # Commands that are not run here: (regular expression, why). Each is skipped by name; the program or target must exist.
 NETWORK, MACHINE, MODULE, WHOLE = ("needs the network", "changes the settings of this machine",
                                    "needs the kernel module or changes what the machine boots",
-                                   "is what runs this test, or takes as long")
+                                   "is a stage of make test, or the whole of it")
 EXCEPTIONS = [
     (r"^hf download ", NETWORK),
     (r"^make bench-compare\b", NETWORK + " (it builds llama.cpp)"),
     (r"^tests/bench/compare\.py ", NETWORK + " (it runs llama.cpp)"),
-    (r"^make (test|unit|e2e)$", WHOLE),
+    (r"^make (test|unit|e2e|check-layers check-format)$", WHOLE),
     (r"^make test-kmod", "boots guests for minutes; make test runs one of them"),
     (r"^make deb-kmod$", MODULE),
     (r"^make deb$", "builds the tree again for minutes; make test-deb does it and tests the packages"),
