@@ -29,7 +29,7 @@
 #include "uapi/sluice.h"
 
 struct rooms {
-	struct telemetry_peak peaks[TELEMETRY_MAX_NODES];
+	struct telemetry_peak peaks[NODES_KNOWN];
 	struct telemetry_sampler *sampler;   /* NULL: telemetry could not be had, said once */
 	struct telemetry_snapshot *snapshot; /* the engine's copy of the latest */
 	struct model *model;
@@ -65,7 +65,7 @@ static int create_sampler(const struct options *o, struct rooms *r, struct err *
 	int n = 0;
 
 	if (o->peaks)
-		n = telemetry_load_peaks(o->peaks, r->peaks, TELEMETRY_MAX_NODES, err);
+		n = telemetry_load_peaks(o->peaks, r->peaks, NODES_KNOWN, err);
 	if (n < 0)
 		return n;
 	config.telemetry.peaks = r->peaks;

@@ -17,7 +17,7 @@
 
 struct machine {
 	struct telemetry_snapshot now;
-	double node_gbs[TELEMETRY_MAX_NODES]; /* measured reads, by index into now.nodes; 0: not */
+	double node_gbs[NODES_KNOWN];	      /* measured reads, by index into now.nodes; 0: not */
 	char notes[TELEMETRY_MAX_NOTES][256]; /* what telemetry reads in a lesser way, and why */
 	unsigned n_notes;
 	unsigned n_governors; /* CPUs whose governor is not "performance" */

@@ -107,7 +107,7 @@ static int open_telemetry(const struct args *args, struct telemetry_peak *peaks,
 	};
 
 	if (args->peaks) {
-		int n = telemetry_load_peaks(args->peaks, peaks, TELEMETRY_MAX_NODES, err);
+		int n = telemetry_load_peaks(args->peaks, peaks, NODES_KNOWN, err);
 
 		if (n < 0)
 			return n;
@@ -119,7 +119,7 @@ static int open_telemetry(const struct args *args, struct telemetry_peak *peaks,
 int verb_telemetry(int argc, char **argv)
 {
 	struct sigaction action = { .sa_handler = on_interrupt };
-	struct telemetry_peak peaks[TELEMETRY_MAX_NODES];
+	struct telemetry_peak peaks[NODES_KNOWN];
 	struct telemetry_snapshot *snapshot;
 	struct telemetry *t = NULL;
 	struct args args = { 0 };

@@ -111,7 +111,7 @@ static json_t *socket_json(const struct telemetry_snapshot *s, const struct tele
 {
 	json_t *o = json_object(), *nodes = json_array();
 
-	for (int id = 0; id < TELEMETRY_MAX_NODES; id++)
+	for (int id = 0; id < NODES_KNOWN; id++)
 		if (k->nodes >> id & 1)
 			json_array_append_new(nodes, json_integer(id));
 	put(o, "id", json_integer(k->id));

@@ -15,7 +15,7 @@
 #include "base/num.h"
 #include "engine/budget.h"
 #include "engine/engine_private.h"
-#include "engine/nodes.h"
+#include "engine/numa.h"
 #include "engine/topology.h"
 #include "kernels/cpu/fops.h"
 #include "trace/input.h"
@@ -369,12 +369,12 @@ int engine_submit(struct engine *e, struct request *r, struct err *err)
 /* Where the experts' memory really is, and who multiplies it. */
 static void get_nodes(const struct engine *e, struct engine_status *s)
 {
-	uint64_t pages[NODES_MOST] = { 0 }, there = arena_prefaulted_bytes(e->arena);
+	uint64_t pages[NODES_KNOWN] = { 0 }, there = arena_prefaulted_bytes(e->arena);
 	int n;
 
 	if (e->split.n == 1)
 		return;
-	n = arena_where(e->arena, 0, arena_bytes(e->arena), WHERE_SAMPLES, pages, NODES_MOST);
+	n = arena_where(e->arena, 0, arena_bytes(e->arena), WHERE_SAMPLES, pages, NODES_KNOWN);
 	decoder_get_locality(e->decoder, &s->local_bytes, &s->remote_bytes);
 	for (uint32_t i = 0; i < e->split.n; i++) {
 		struct engine_node *node = &s->nodes[s->n_nodes++];
@@ -383,7 +383,7 @@ static void get_nodes(const struct engine *e, struct engine_status *s)
 		node->share = (double)e->split.share[i] / NODES_SHARE;
 		for (unsigned tid = 0; tid < team_size(e->team); tid++)
 			node->workers += node->node >= 0 && team_node(e->team, tid) == node->node;
-		if (n > 0 && node->node >= 0 && node->node < NODES_MOST)
+		if (n > 0 && node->node >= 0 && node->node < NODES_KNOWN)
 			node->arena_bytes =
 				(uint64_t)((double)there * (double)pages[node->node] / n);
 	}

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/nodes.h"
 #include "base/limits.h"
 #include "engine/seq.h"
 #include "kernels/cpu/cpu.h"
@@ -50,8 +51,8 @@ struct engine_config {
 	bool trace_overwrite;		     /* a file that is there already is replaced */
 	bool no_fill;			     /* no background fill (experiments, tests) */
 	uint64_t fill_bytes_per_s;	     /* of the background fill; 0: no bound */
-	/* AUTO: rows of every expert to the NUMA nodes (store/nodes.h) by their bandwidth; OFF: pages
-	 * interleaved; 1 .. NODES_MAX: cut in so many parts, bound to nothing (experiments, tests) */
+	/* AUTO: rows of every expert to the NUMA nodes (base/nodes.h) by their bandwidth; OFF: pages
+	 * interleaved; 1 .. NODES_SPLIT: cut in so many parts, bound to nothing (experiments, tests) */
 	int numa;
 	/* What telemetry knows of the nodes' memory now (workers are left 0), at most @max entries;
 	 * returns their number, 0: nothing. Must not block. NULL: libnuma's sizes alone. */
@@ -77,7 +78,6 @@ int engine_state_fd(const struct engine *e);
 enum engine_state { ENGINE_STARTING, ENGINE_READY, ENGINE_FAILED };
 
 #define ENGINE_FALLBACKS 8
-#define ENGINE_NODES	 8
 
 struct engine_status {
 	enum engine_state state;
@@ -106,7 +106,7 @@ struct engine_status {
 		uint64_t
 			arena_bytes; /* of the experts' arena that the kernel says is there, estimated
 				       * from samples */
-	} nodes[ENGINE_NODES];
+	} nodes[NODES_SPLIT];
 	/* expert weight bytes multiplied by threads of the node that holds them, and by others */
 	uint64_t local_bytes, remote_bytes;
 	uint64_t read_busy_ns; /* time with at least one read from disk in flight */

@@ -16,7 +16,7 @@
 #include "base/futex.h"
 #include "base/num.h"
 #include "engine/engine_private.h"
-#include "engine/nodes.h"
+#include "engine/numa.h"
 
 #define FILLS_BUSY   1 /* background reads beside a running step: demand must not wait for them */
 #define FILLS_IDLE   16
@@ -452,7 +452,7 @@ static void fill(struct engine *e, unsigned in_flight)
 /* Filling ahead of need gives way to other users of the memory: how far is policy's. */
 static unsigned idle_fills(struct engine *e)
 {
-	struct bandwidth_node nodes[NODES_MOST];
+	struct bandwidth_node nodes[NODES_KNOWN];
 	uint64_t now;
 	uint32_t n;
 

@@ -14,7 +14,7 @@
 #include "engine/batch.h"
 #include "engine/supply.h"
 #include "engine/weights.h"
-#include "store/nodes.h"
+#include "base/nodes.h"
 
 struct decoder;
 struct trace;

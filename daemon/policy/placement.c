@@ -4,7 +4,6 @@
 
 #include <string.h>
 
-#define MAX_NODES 64
 #define LEAST_USE 0.05 /* a node is never counted as busier than all but this */
 #define CALM	  0.5
 #define BUSY	  0.9
@@ -57,15 +56,15 @@ static double deal(const struct bandwidth_node *nodes, uint32_t n, const double 
 }
 
 static void round_shares(const struct bandwidth_node *nodes, uint32_t n, const double *given,
-			 double total, struct placement *ret)
+			 double total, struct node_split *ret)
 {
-	uint32_t left = PLACEMENT_SHARES, largest = 0;
+	uint32_t left = NODES_SHARE, largest = 0;
 
 	ret->n = 0;
 	for (uint32_t i = 0; i < n; i++) {
-		uint32_t share = (uint32_t)(given[i] / total * PLACEMENT_SHARES);
+		uint32_t share = (uint32_t)(given[i] / total * NODES_SHARE);
 
-		if (!share || ret->n == PLACEMENT_NODES)
+		if (!share || ret->n == NODES_SPLIT)
 			continue;
 		ret->node[ret->n] = nodes[i].id;
 		ret->share[ret->n] = share;
@@ -78,11 +77,11 @@ static void round_shares(const struct bandwidth_node *nodes, uint32_t n, const d
 }
 
 void placement_choose(const struct bandwidth_node *nodes, uint32_t n_nodes, uint64_t bytes,
-		      struct placement *ret)
+		      struct node_split *ret)
 {
-	uint32_t n = n_nodes < MAX_NODES ? n_nodes : MAX_NODES, n_workers = 0, n_used = 0;
-	double weight[MAX_NODES], given[MAX_NODES] = { 0 }, total = 0, rest;
-	uint8_t local[MAX_NODES], remote[MAX_NODES];
+	uint32_t n = n_nodes < NODES_KNOWN ? n_nodes : NODES_KNOWN, n_workers = 0, n_used = 0;
+	double weight[NODES_KNOWN], given[NODES_KNOWN] = { 0 }, total = 0, rest;
+	uint8_t local[NODES_KNOWN], remote[NODES_KNOWN];
 	int peaks = 1;
 
 	for (uint32_t i = 0; i < n; i++) {
@@ -102,12 +101,12 @@ void placement_choose(const struct bandwidth_node *nodes, uint32_t n_nodes, uint
 		n_used += given[i] > 0;
 	}
 	memset(ret, 0, sizeof(*ret));
-	if (n_used >= 1 && n_used <= PLACEMENT_NODES && n_nodes <= MAX_NODES)
+	if (n_used >= 1 && n_used <= NODES_SPLIT && n_nodes <= NODES_KNOWN)
 		round_shares(nodes, n, given, total, ret);
 	if (ret->n <= 1)
-		*ret = (struct placement){ .n = 1,
-					   .node = { n_used == 1 ? ret->node[0] : -1 },
-					   .share = { PLACEMENT_SHARES } };
+		*ret = (struct node_split){ .n = 1,
+					    .node = { n_used == 1 ? ret->node[0] : -1 },
+					    .share = { NODES_SHARE } };
 }
 
 uint32_t placement_fill_depth(const struct bandwidth_node *nodes, uint32_t n_nodes, uint32_t most)

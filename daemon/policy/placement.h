@@ -12,8 +12,7 @@
 
 #include <stdint.h>
 
-#define PLACEMENT_NODES	 8     /* most nodes that share experts */
-#define PLACEMENT_SHARES 65536 /* shares sum to this */
+#include "base/nodes.h"
 
 /* The bandwidth input: what telemetry says of one node's memory. */
 struct bandwidth_node {
@@ -24,19 +23,14 @@ struct bandwidth_node {
 	double in_use;		 /* share of the peak in use now, 0 .. 1; negative: unknown */
 };
 
-struct placement {
-	uint32_t n; /* 1: no cut (one node, or more than PLACEMENT_NODES) */
-	int32_t node[PLACEMENT_NODES];
-	uint32_t share[PLACEMENT_NODES];
-};
-
 /*
  * Shares of @bytes for the nodes. In proportion to peak * (1 - in_use) where every node with workers
  * has a known peak (an unknown use counts as none), else to their workers; never more of @bytes than
- * a node has free, as long as the machine has room at all. Nodes with no share are left out.
+ * a node has free, as long as the machine has room at all. Nodes with no share are left out; one node,
+ * or more than NODES_SPLIT of them: no cut.
  */
 void placement_choose(const struct bandwidth_node *nodes, uint32_t n_nodes, uint64_t bytes,
-		      struct placement *ret);
+		      struct node_split *ret);
 
 /*
  * How many background reads may be in flight while nothing is decoded, so that what uses the memory

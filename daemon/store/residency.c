@@ -42,7 +42,7 @@ struct residency {
 	uint32_t *class_of_layer;
 	struct slot *slots;
 	struct piece_request *pieces; /* of all slots */
-	uint8_t **class_base;	      /* [class][NODES_MAX]: where its slots start on each node */
+	uint8_t **class_base;	      /* [class][NODES_SPLIT]: where its slots start on each node */
 	struct copies *tier[TIER_NR]; /* NULL: the disk, and tiers that are not here */
 	_Atomic uint32_t event;
 
@@ -104,7 +104,7 @@ static void place_regions(struct residency *r, struct arena *arena)
 		uint64_t start = at;
 
 		for (uint32_t k = 0; k < r->n_classes; k++) {
-			r->class_base[k * NODES_MAX + i] = base + at;
+			r->class_base[k * NODES_SPLIT + i] = base + at;
 			at += r->classes[k].n_slots * r->classes[k].node_bytes[i];
 		}
 		if (r->split.n > 1)
@@ -173,7 +173,7 @@ int residency_create(const struct model *m, struct arena *arena, uint64_t budget
 	r->split = split ? *split : node_split_one();
 	r->classes = calloc(m->n_layers, sizeof(*r->classes));
 	r->class_of_layer = calloc(m->n_layers, sizeof(*r->class_of_layer));
-	r->class_base = calloc((size_t)m->n_layers * NODES_MAX, sizeof(*r->class_base));
+	r->class_base = calloc((size_t)m->n_layers * NODES_SPLIT, sizeof(*r->class_base));
 	if (!r->classes || !r->class_of_layer || !r->class_base)
 		goto out_fail;
 	r->n_classes = cut_classes(m, r->align, &r->split, r->classes, r->class_of_layer);
@@ -281,7 +281,8 @@ static uint8_t *room_of(const struct residency *r, const struct slot *s, uint32_
 	const struct slot_class *c = &r->classes[s->cls];
 	uint32_t node = c->node[p];
 
-	return r->class_base[s->cls * NODES_MAX + node] + s->index * c->node_bytes[node] + c->at[p];
+	return r->class_base[s->cls * NODES_SPLIT + node] + s->index * c->node_bytes[node] +
+	       c->at[p];
 }
 
 uint64_t residency_load_bytes(const struct residency *r, uint32_t layer)

@@ -9,7 +9,7 @@
  * Host slots: the arena is cut once into slots of a few size classes (layers of different weight
  * types have experts of different sizes). A slot holds the pieces of one expert, each with its own
  * lead-in so that direct reads land where they are computed from; on several NUMA nodes each node's
- * rows in that node's region of the arena (nodes.h, residency_cut.h).
+ * rows in that node's region of the arena (base/nodes.h, residency_cut.h).
  *
  * Demand, prediction and background fill share the reader's one queue and differ in their class.
  *
@@ -25,7 +25,7 @@
 
 #include "base/err.h"
 #include "store/copies.h"
-#include "store/nodes.h"
+#include "base/nodes.h"
 #include "store/reader.h"
 
 struct arena;
@@ -41,7 +41,7 @@ enum tier { TIER_DISK, TIER_HOST, TIER_DEVICE, TIER_NR };
  * (enum expert_matrix), when it belongs to node i of the split, is at at[k][i] + r * row_bytes.
  */
 struct expert_view {
-	const uint8_t *at[3][NODES_MAX];
+	const uint8_t *at[3][NODES_SPLIT];
 };
 
 struct residency_stats {		  /* any thread, monotonic except resident_* */

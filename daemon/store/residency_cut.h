@@ -17,9 +17,9 @@
 #include <stdint.h>
 
 #include "model/model.h"
-#include "store/nodes.h"
+#include "base/nodes.h"
 
-#define MAX_PIECES (EXPERT_MATRIX_NR * NODES_MAX)
+#define MAX_PIECES (EXPERT_MATRIX_NR * NODES_SPLIT)
 
 struct expert_piece {
 	uint32_t part, node;	/* of the layout; index into the split */
@@ -35,10 +35,10 @@ uint32_t cut_expert(const struct expert_layout *l, const struct node_split *spli
 /* A class of slots: experts whose pieces need the same rooms. */
 struct slot_class {
 	uint32_t n_pieces;
-	uint32_t node[MAX_PIECES];	/* of each piece */
-	uint64_t at[MAX_PIECES];	/* its room's place in its node's part of the slot */
-	uint64_t node_bytes[NODES_MAX]; /* of a slot, by node */
-	uint64_t slot_bytes;		/* their sum */
+	uint32_t node[MAX_PIECES];	  /* of each piece */
+	uint64_t at[MAX_PIECES];	  /* its room's place in its node's part of the slot */
+	uint64_t node_bytes[NODES_SPLIT]; /* of a slot, by node */
+	uint64_t slot_bytes;		  /* their sum */
 	uint64_t n_experts;
 	uint32_t n_slots;
 };

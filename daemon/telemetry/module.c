@@ -324,7 +324,7 @@ static void take_nodes(const struct module *m, struct telemetry_snapshot *s)
 	for (uint32_t i = 0; ENTRY(m, node, i, &e); i++) {
 		struct telemetry_node *n;
 
-		if (!(e.flags & SLUICE_NODE_ONLINE) || e.node >= TELEMETRY_MAX_NODES)
+		if (!(e.flags & SLUICE_NODE_ONLINE) || e.node >= NODES_KNOWN)
 			continue;
 		n = telemetry_node_at(s, (int)e.node);
 		if (!n)
@@ -338,7 +338,7 @@ static void take_nodes(const struct module *m, struct telemetry_snapshot *s)
 				       e.updated_ns);
 		}
 		for (uint32_t k = 0; k < SLUICE_MAX_NODES && ENTRY(m, node, k, &other); k++)
-			if (other.node < TELEMETRY_MAX_NODES)
+			if (other.node < NODES_KNOWN)
 				n->distance[other.node] = e.distance[k];
 		telemetry_mark(s, TELEMETRY_GROUP_DISTANCE, &n->distances, TELEMETRY_MODULE,
 			       e.updated_ns);
@@ -379,7 +379,7 @@ static void take_function(const struct module *m, const struct watched *w,
 		p = telemetry_pci_at(s, bdf);
 		if (!p)
 			return;
-		p->node = e.node >= 0 && e.node < TELEMETRY_MAX_NODES ? e.node : -1;
+		p->node = e.node >= 0 && e.node < NODES_KNOWN ? e.node : -1;
 		p->class_code = e.class_code <= 0xffffff ? e.class_code : 0;
 		p->far_end_unknown = w->path.n < 2;
 		p->asleep = e.state == SLUICE_SLOT_ASLEEP ? TELEMETRY_YES : TELEMETRY_NO;

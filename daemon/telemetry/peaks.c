@@ -32,7 +32,7 @@ int telemetry_load_peaks(const char *path, struct telemetry_peak *ret, unsigned 
 		uint64_t bytes = rate(json_object_get(node, "read_bytes_per_s"), 1);
 
 		all++;
-		if (bytes && id >= 0 && id < TELEMETRY_MAX_NODES && n < max)
+		if (bytes && id >= 0 && id < NODES_KNOWN && n < max)
 			ret[n++] = (struct telemetry_peak){ .node = (int)id, .bytes_per_s = bytes };
 	}
 	if (!n && all <= 1 && max) {

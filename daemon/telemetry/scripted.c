@@ -171,7 +171,7 @@ static int set_distance(uint8_t *row, char *text)
 
 		if (*next)
 			*next++ = '\0';
-		if (i == TELEMETRY_MAX_NODES || !text_u64(text, &value) || value > 255)
+		if (i == NODES_KNOWN || !text_u64(text, &value) || value > 255)
 			return -EINVAL;
 		row[i] = (uint8_t)value;
 		text = next;
@@ -254,7 +254,7 @@ static int line_node(struct reading *r)
 	uint64_t id;
 	int rc;
 
-	if (!text_u64(next_word(&r->words), &id) || id >= TELEMETRY_MAX_NODES)
+	if (!text_u64(next_word(&r->words), &id) || id >= NODES_KNOWN)
 		return -EINVAL;
 	n = telemetry_node_at(s, (int)id);
 	rc = n ? set_fields(node_fields, n, r) : -EINVAL;
@@ -284,7 +284,7 @@ static int line_huge(struct reading *r)
 	struct telemetry_huge h = { 0, TELEMETRY_UNKNOWN, TELEMETRY_UNKNOWN, TELEMETRY_UNKNOWN };
 	uint64_t id;
 
-	if (!text_u64(next_word(&r->words), &id) || id >= TELEMETRY_MAX_NODES ||
+	if (!text_u64(next_word(&r->words), &id) || id >= NODES_KNOWN ||
 	    !text_u64(next_word(&r->words), &h.page_bytes))
 		return -EINVAL;
 	n = telemetry_node_at(&r->sample->state, (int)id);

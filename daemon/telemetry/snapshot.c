@@ -70,7 +70,7 @@ struct telemetry_node *telemetry_node_at(struct telemetry_snapshot *s, int id)
 		at++;
 	if (at < s->n_nodes && s->nodes[at].id == id)
 		return &s->nodes[at];
-	if (id < 0 || id >= TELEMETRY_MAX_NODES || s->n_nodes == TELEMETRY_MAX_NODES) {
+	if (id < 0 || id >= NODES_KNOWN || s->n_nodes == NODES_KNOWN) {
 		s->truncated = true;
 		return NULL;
 	}

@@ -22,8 +22,8 @@ static int node_of_path(const struct fs *fs, const char *path)
 		size_t len = strcspn(at, "/");
 
 		if (text_is_bdf(at, len))
-			node = fs_index(fs, TELEMETRY_MAX_NODES - 1,
-					"sys/bus/pci/devices/%.*s/numa_node", (int)len, at);
+			node = fs_index(fs, NODES_KNOWN - 1, "sys/bus/pci/devices/%.*s/numa_node",
+					(int)len, at);
 		at += len + (at[len] == '/');
 	}
 	return node;
@@ -41,7 +41,7 @@ static bool one_controller(void *arg, const char *name)
 
 	if (strncmp(name, "nvme", 4) || strspn(name + 4, "0123456789") != strlen(name + 4))
 		return true;
-	node = fs_index(c->fs, TELEMETRY_MAX_NODES - 1, "sys/class/nvme/%s/numa_node", name);
+	node = fs_index(c->fs, NODES_KNOWN - 1, "sys/class/nvme/%s/numa_node", name);
 	c->node = c->n++ && c->node != node ? -1 : node;
 	return true;
 }

@@ -43,7 +43,7 @@ static void read_distance(const struct fs *fs, struct telemetry_snapshot *s,
 {
 	char text[1024];
 	const char *at = text;
-	uint8_t row[TELEMETRY_MAX_NODES];
+	uint8_t row[NODES_KNOWN];
 	uint32_t count = 0;
 	uint64_t value;
 
@@ -110,7 +110,7 @@ static void keep_online(struct telemetry_snapshot *s, uint64_t online)
 		if (online >> s->nodes[i].id & 1)
 			s->nodes[kept++] = s->nodes[i];
 	s->n_nodes = kept;
-	for (int id = 0; id < TELEMETRY_MAX_NODES; id++)
+	for (int id = 0; id < NODES_KNOWN; id++)
 		if (online >> id & 1)
 			telemetry_node_at(s, id);
 }

@@ -167,7 +167,7 @@ void sysfs_pci_constant(const struct fs *fs, const struct sysfs_path *path, stru
 	uint64_t least = TELEMETRY_UNKNOWN;
 
 	p->class_code = class_code <= 0xffffff ? (uint32_t)class_code : CLASS_UNKNOWN;
-	p->node = fs_index(fs, TELEMETRY_MAX_NODES - 1, PCI_DIR "/%s/numa_node", p->bdf);
+	p->node = fs_index(fs, NODES_KNOWN - 1, PCI_DIR "/%s/numa_node", p->bdf);
 	p->far_end_unknown = path->n < 2;
 	for (uint32_t i = path->n; i-- > 0;) {
 		uint64_t speed = read_speed(fs, path->bdf[i], "max");

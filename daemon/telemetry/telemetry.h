@@ -19,10 +19,10 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/nodes.h"
 
 #define TELEMETRY_UNKNOWN UINT64_MAX
 
-#define TELEMETRY_MAX_NODES	 64 /* node numbers are below this, too */
 #define TELEMETRY_MAX_SOCKETS	 16
 #define TELEMETRY_MAX_PCI	 64
 #define TELEMETRY_MAX_DISKS	 64
@@ -92,7 +92,7 @@ struct telemetry_node {
 	uint64_t total_bytes, free_bytes, file_bytes, anon_bytes;
 	uint32_t n_huge;
 	struct telemetry_huge huge[TELEMETRY_MAX_HUGE_SIZES];
-	uint8_t distance[TELEMETRY_MAX_NODES]; /* [id of the other node]; 10 = local, 0 = unknown */
+	uint8_t distance[NODES_KNOWN]; /* [id of the other node]; 10 = local, 0 = unknown */
 	uint64_t numa_hit, numa_miss, other_node; /* pages since boot */
 	struct telemetry_rate rate;
 	/* What its memory can deliver: measured and given by the caller, else HMAT. */
@@ -172,7 +172,7 @@ struct telemetry_snapshot {
 	bool truncated;	      /* the machine has more of something than fits */
 	struct telemetry_origin groups[TELEMETRY_GROUP_NR];
 	uint32_t n_nodes, n_sockets, n_pci, n_disks, n_gpus;
-	struct telemetry_node nodes[TELEMETRY_MAX_NODES]; /* ascending id */
+	struct telemetry_node nodes[NODES_KNOWN]; /* ascending id */
 	struct telemetry_socket sockets[TELEMETRY_MAX_SOCKETS];
 	struct telemetry_pci pci[TELEMETRY_MAX_PCI];
 	struct telemetry_disk disks[TELEMETRY_MAX_DISKS];

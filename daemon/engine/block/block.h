@@ -22,7 +22,7 @@
 #include "engine/supply.h"
 #include "kernels/cpu/fops.h"
 #include "model/model.h"
-#include "store/nodes.h"
+#include "base/nodes.h"
 
 struct trace;
 

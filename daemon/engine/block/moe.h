@@ -13,7 +13,7 @@
 
 #include "engine/block/dense.h"
 #include "model/model.h"
-#include "store/nodes.h"
+#include "base/nodes.h"
 
 /* Up to this many (token, rank) entries a list of experts is always computed row by row by all
  * threads together; above, each thread takes whole experts where there are enough of them. */
@@ -63,7 +63,7 @@ struct moe {
 	/* dynamic shares of the two row phases, one for each node's rows */
 	struct cursor {
 		_Alignas(64) _Atomic uint32_t next;
-	} cursor[2][NODES_MAX];
+	} cursor[2][NODES_SPLIT];
 
 	/* rows by all: hidden values of up to max_hidden entries */
 	uint32_t max_hidden;
@@ -72,7 +72,7 @@ struct moe {
 	/* whole experts: each thread's own */
 	struct own {
 		/* the runs of rows this thread works on: its node's first, then nobody's */
-		uint32_t runs[NODES_MAX], n_runs;
+		uint32_t runs[NODES_SPLIT], n_runs;
 		/* expert weight bytes that it multiplied, from its node and from others */
 		_Atomic uint64_t local_bytes, remote_bytes;
 		float *gate, *up; /* [max_tokens][max_ff] */

@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <sched.h>
 
-#include "engine/nodes.h"
+#include "engine/numa.h"
 #include "engine/topology.h"
 
 static void test_places(void **state)
@@ -57,7 +57,7 @@ static void test_split(void **state)
 {
 	double in_use[2] = { 0.5, 0 };
 	struct engine_config c = { .bandwidth = two_nodes, .bandwidth_arg = in_use };
-	struct bandwidth_node nodes[NODES_MOST];
+	struct bandwidth_node nodes[NODES_KNOWN];
 	struct node_split s;
 	struct team *team;
 
@@ -73,7 +73,7 @@ static void test_split(void **state)
 	s = nodes_split(&c, team, 1 << 30);
 	assert_int_equal(s.n, 1);
 	assert_int_equal(s.node[0], -1);
-	for (c.numa = 1; c.numa <= NODES_MAX; c.numa++) {
+	for (c.numa = 1; c.numa <= NODES_SPLIT; c.numa++) {
 		uint64_t row = 0, first, end;
 
 		s = nodes_split(&c, team, 1 << 30);

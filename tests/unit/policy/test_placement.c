@@ -15,22 +15,22 @@
 
 #define GIB (1ull << 30)
 
-static void check_sum(const struct placement *p)
+static void check_sum(const struct node_split *p)
 {
 	uint32_t sum = 0;
 
-	assert_in_range(p->n, 1, PLACEMENT_NODES);
+	assert_in_range(p->n, 1, NODES_SPLIT);
 	for (uint32_t i = 0; i < p->n; i++) {
 		assert_true(p->share[i] > 0);
 		sum += p->share[i];
 	}
-	assert_int_equal(sum, PLACEMENT_SHARES);
+	assert_int_equal(sum, NODES_SHARE);
 }
 
 static void test_one_node(void **state)
 {
 	struct bandwidth_node b = { .id = 3, .workers = 2, .free_bytes = GIB, .in_use = -1 };
-	struct placement p;
+	struct node_split p;
 
 	(void)state;
 	placement_choose(&b, 1, GIB / 2, &p);
@@ -48,29 +48,29 @@ static void test_equal_and_unequal(void **state)
 		{ .id = 0, .workers = 8, .free_bytes = 100 * GIB, .in_use = -1 },
 		{ .id = 1, .workers = 8, .free_bytes = 100 * GIB, .in_use = -1 },
 	};
-	struct placement p;
+	struct node_split p;
 
 	(void)state;
 	placement_choose(b, 2, 64 * GIB, &p);
 	check_sum(&p);
 	assert_int_equal(p.n, 2);
-	assert_int_equal(p.share[0], PLACEMENT_SHARES / 2);
+	assert_int_equal(p.share[0], NODES_SHARE / 2);
 	b[0].workers = 4; /* no peak known: as many rows as hands */
 	placement_choose(b, 2, 64 * GIB, &p);
-	assert_in_range(p.share[0], PLACEMENT_SHARES / 3 - 1, PLACEMENT_SHARES / 3 + 1);
+	assert_in_range(p.share[0], NODES_SHARE / 3 - 1, NODES_SHARE / 3 + 1);
 	b[0].peak_bytes_per_s = 100e9;
 	placement_choose(b, 2, 64 * GIB, &p); /* only one peak known: not used */
-	assert_in_range(p.share[0], PLACEMENT_SHARES / 3 - 1, PLACEMENT_SHARES / 3 + 1);
+	assert_in_range(p.share[0], NODES_SHARE / 3 - 1, NODES_SHARE / 3 + 1);
 	b[1].peak_bytes_per_s = 300e9;
 	placement_choose(b, 2, 64 * GIB, &p);
-	assert_in_range(p.share[0], PLACEMENT_SHARES / 4 - 1, PLACEMENT_SHARES / 4 + 1);
+	assert_in_range(p.share[0], NODES_SHARE / 4 - 1, NODES_SHARE / 4 + 1);
 	b[1].in_use = 2.0 / 3; /* a neighbour takes two thirds of it */
 	placement_choose(b, 2, 64 * GIB, &p);
-	assert_in_range(p.share[0], PLACEMENT_SHARES / 2 - 2, PLACEMENT_SHARES / 2 + 2);
+	assert_in_range(p.share[0], NODES_SHARE / 2 - 2, NODES_SHARE / 2 + 2);
 	b[1].in_use = 7; /* nonsense counts as almost nothing left */
 	placement_choose(b, 2, 64 * GIB, &p);
 	check_sum(&p);
-	assert_true(p.share[0] > PLACEMENT_SHARES / 2 && p.n == 2);
+	assert_true(p.share[0] > NODES_SHARE / 2 && p.n == 2);
 }
 
 static void test_full_nodes(void **state)
@@ -80,17 +80,17 @@ static void test_full_nodes(void **state)
 		{ .id = 1, .workers = 8, .free_bytes = 100 * GIB, .in_use = -1 },
 		{ .id = 2, .workers = 0, .free_bytes = 500 * GIB, .in_use = -1 },
 	};
-	struct placement p;
+	struct node_split p;
 
 	(void)state;
 	placement_choose(b, 3, 40 * GIB, &p);
 	check_sum(&p);
 	assert_int_equal(p.n, 2); /* nothing on the expander while there is room elsewhere */
-	assert_in_range(p.share[0], PLACEMENT_SHARES / 4 - 1, PLACEMENT_SHARES / 4 + 1);
+	assert_in_range(p.share[0], NODES_SHARE / 4 - 1, NODES_SHARE / 4 + 1);
 	placement_choose(b, 3, 220 * GIB, &p);
 	check_sum(&p);
 	assert_int_equal(p.n, 3);
-	assert_in_range(p.share[2], PLACEMENT_SHARES / 2 - 2, PLACEMENT_SHARES / 2 + 2);
+	assert_in_range(p.share[2], NODES_SHARE / 2 - 2, NODES_SHARE / 2 + 2);
 	placement_choose(b, 3, 2000 * GIB, &p); /* more than there is: the ratio of what there is */
 	check_sum(&p);
 }
@@ -98,7 +98,7 @@ static void test_full_nodes(void **state)
 static void test_random(void **state)
 {
 	struct bandwidth_node b[70];
-	struct placement p;
+	struct node_split p;
 
 	(void)state;
 	srand(7);

@@ -327,7 +327,7 @@ static void test_bound_regions(void **state)
 	struct node_split split = { .n = 2, .node = { 0, 0 }, .share = { 32768, 32768 } };
 	struct bitmask *mems = numa_get_mems_allowed();
 	bool node_0 = mems && numa_bitmask_isbitset(mems, 0);
-	uint64_t pages[NODES_MAX] = { 0 };
+	uint64_t pages[NODES_SPLIT] = { 0 };
 	int n;
 
 	if (mems)
@@ -341,7 +341,7 @@ static void test_bound_regions(void **state)
 	assert_string_equal(arena_fallback(rig->arena), "");
 	for (expert_id_t id = 0; id < N_USED; id++)
 		load_and_check(rig, id);
-	n = arena_where(rig->arena, 0, arena_bytes(rig->arena), 1000, pages, NODES_MAX);
+	n = arena_where(rig->arena, 0, arena_bytes(rig->arena), 1000, pages, NODES_SPLIT);
 	assert_true(n > 0);
 	assert_int_equal(pages[0], n);
 	assert_int_equal(arena_bind(rig->arena, 0, 4096, -1), -EINVAL);

@@ -59,11 +59,11 @@ static const struct telemetry_perf_ops fake = { fake_open, fake_read, fake_close
 
 static void check_snapshot(void)
 {
-	assert_true(snap.n_nodes <= TELEMETRY_MAX_NODES && snap.n_pci <= TELEMETRY_MAX_PCI);
+	assert_true(snap.n_nodes <= NODES_KNOWN && snap.n_pci <= TELEMETRY_MAX_PCI);
 	for (uint32_t i = 0; i < snap.n_nodes; i++) {
 		const struct telemetry_node *n = &snap.nodes[i];
 
-		assert_in_range(n->id, 0, TELEMETRY_MAX_NODES - 1);
+		assert_in_range(n->id, 0, NODES_KNOWN - 1);
 		assert_true(!i || n->id > snap.nodes[i - 1].id);
 		assert_true(n->n_huge <= TELEMETRY_MAX_HUGE_SIZES);
 		if (n->total_bytes != UNKNOWN && n->free_bytes != UNKNOWN)
@@ -75,7 +75,7 @@ static void check_snapshot(void)
 		assert_true(text_is_bdf(p->bdf, strlen(p->bdf)));
 		assert_true(p->width == UNKNOWN || (p->width >= 1 && p->width <= 32));
 		assert_true(p->speed_mts == UNKNOWN || p->speed_mts < 1000000);
-		assert_true(p->node >= -1 && p->node < TELEMETRY_MAX_NODES);
+		assert_true(p->node >= -1 && p->node < NODES_KNOWN);
 	}
 	for (uint32_t i = 0; i < snap.n_disks; i++)
 		assert_null(strchr(snap.disks[i].name, '/'));

@@ -399,7 +399,7 @@ static void test_wild_offsets(void **state)
 			*fields[field] = wild[i];
 			t = open_page(&tree);
 			assert_int_equal(telemetry_read(t, &snap), 0);
-			assert_true(snap.n_nodes >= 1 && snap.n_nodes <= TELEMETRY_MAX_NODES);
+			assert_true(snap.n_nodes >= 1 && snap.n_nodes <= NODES_KNOWN);
 			telemetry_destroy(t);
 		}
 	tree_remove(&tree);
@@ -428,7 +428,7 @@ static void test_noise(void **state)
 		page.head.seq = 0;
 		assert_int_equal(telemetry_read(t, &snap), 0);
 		for (uint32_t i = 0; i < snap.n_nodes; i++) {
-			assert_in_range(snap.nodes[i].id, 0, TELEMETRY_MAX_NODES - 1);
+			assert_in_range(snap.nodes[i].id, 0, NODES_KNOWN - 1);
 			if (snap.nodes[i].total_bytes != UNKNOWN)
 				assert_true(snap.nodes[i].free_bytes <= snap.nodes[i].total_bytes);
 		}

@@ -269,12 +269,12 @@ static void test_bounds(void **state)
 	assert_null(telemetry_counter_add(&now));
 	assert_true(now.state.truncated);
 	now.state.truncated = false;
-	for (int i = TELEMETRY_MAX_NODES - 1; i >= 0; i--)
+	for (int i = NODES_KNOWN - 1; i >= 0; i--)
 		assert_int_equal(telemetry_node_at(&now.state, i)->id, i);
-	for (int i = 0; i < TELEMETRY_MAX_NODES; i++)
+	for (int i = 0; i < NODES_KNOWN; i++)
 		assert_int_equal(now.state.nodes[i].id, i);
 	assert_false(now.state.truncated);
-	assert_null(telemetry_node_at(&now.state, TELEMETRY_MAX_NODES));
+	assert_null(telemetry_node_at(&now.state, NODES_KNOWN));
 	assert_null(telemetry_node_at(&now.state, -1));
 	assert_true(now.state.truncated);
 	assert_null(telemetry_pci_at(&now.state, "0000:00:00.0 and much more"));

@@ -55,7 +55,7 @@ static int sample_numbers(void *state, uint64_t now, struct telemetry_sample *sa
 {
 	uint64_t n = ++*(uint64_t *)state;
 
-	for (int id = 0; id < TELEMETRY_MAX_NODES; id++) {
+	for (int id = 0; id < NODES_KNOWN; id++) {
 		struct telemetry_node *node = telemetry_node_at(&sample->state, id);
 
 		node->total_bytes = node->free_bytes = node->numa_hit = n;
@@ -87,7 +87,7 @@ static void *read_all(void *arg)
 	while (mine && !atomic_load(&stop)) {
 		if (telemetry_sampler_get(s, mine))
 			continue;
-		for (uint32_t i = 1; i < TELEMETRY_MAX_NODES; i++)
+		for (uint32_t i = 1; i < NODES_KNOWN; i++)
 			if (mine->nodes[i].free_bytes != mine->nodes[1].total_bytes ||
 			    mine->nodes[i].numa_hit != mine->nodes[1].total_bytes ||
 			    mine->nodes[1].total_bytes < last)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/store/nodes.h: how the rows of a matrix are dealt out to NUMA nodes.
+ * base/nodes.h: how the rows of a matrix are dealt out to NUMA nodes, and how many nodes there can be.
  *
  * Every expert matrix (and every dense one) is cut into runs of rows, one for each node, and each
  * run lies in that node's memory, where the workers of that node multiply it: all nodes' memory
@@ -9,19 +9,20 @@
  * bytes (residency) and the one that computes (engine) agree without asking each other. The results
  * do not depend on it: a row is always computed whole.
  */
-#ifndef SLUICE_STORE_NODES_H
-#define SLUICE_STORE_NODES_H
+#ifndef SLUICE_BASE_NODES_H
+#define SLUICE_BASE_NODES_H
 
 #include <stdint.h>
 
-#define NODES_MAX     8	    /* more nodes than this: memory is interleaved instead */
+#define NODES_KNOWN   64    /* nodes that are looked at: their numbers are below this */
+#define NODES_SPLIT   8	    /* nodes that share experts; more of them: memory is interleaved */
 #define NODES_SHARE   65536 /* the sum of the shares */
 #define NODES_GRANULE 16    /* rows: what the kernels unpack together */
 
 struct node_split {
-	uint32_t n;		   /* 1 .. NODES_MAX */
-	int32_t node[NODES_MAX];   /* the kernel's node numbers; -1: memory is not bound */
-	uint32_t share[NODES_MAX]; /* of NODES_SHARE */
+	uint32_t n;		     /* 1 .. NODES_SPLIT */
+	int32_t node[NODES_SPLIT];   /* the kernel's node numbers; -1: memory is not bound */
+	uint32_t share[NODES_SPLIT]; /* of NODES_SHARE */
 };
 
 /* Everything in one run, anywhere. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* daemon/engine/nodes.c: see nodes.h. */
-#include "engine/nodes.h"
+/* daemon/engine/numa.c: see numa.h. */
+#include "engine/numa.h"
 
 #include <numa.h>
 
@@ -8,7 +8,7 @@
 
 #define KEEP_FREE 16 /* one part in this many of a node's memory stays the system's */
 
-static uint32_t ask_libnuma(struct bandwidth_node ret[NODES_MOST])
+static uint32_t ask_libnuma(struct bandwidth_node ret[NODES_KNOWN])
 {
 	struct bitmask *mems;
 	uint32_t n = 0;
@@ -16,7 +16,7 @@ static uint32_t ask_libnuma(struct bandwidth_node ret[NODES_MOST])
 	if (numa_available() < 0)
 		return 0;
 	mems = numa_get_mems_allowed();
-	for (int id = 0; mems && id <= numa_max_node() && n < NODES_MOST; id++) {
+	for (int id = 0; mems && id <= numa_max_node() && n < NODES_KNOWN; id++) {
 		long long bytes = numa_node_size64(id, NULL);
 
 		if (!numa_bitmask_isbitset(mems, (unsigned)id) || bytes <= 0)
@@ -31,9 +31,9 @@ static uint32_t ask_libnuma(struct bandwidth_node ret[NODES_MOST])
 }
 
 uint32_t nodes_describe(const struct engine_config *config, const struct team *team,
-			struct bandwidth_node ret[NODES_MOST])
+			struct bandwidth_node ret[NODES_KNOWN])
 {
-	uint32_t n = config->bandwidth ? config->bandwidth(config->bandwidth_arg, ret, NODES_MOST)
+	uint32_t n = config->bandwidth ? config->bandwidth(config->bandwidth_arg, ret, NODES_KNOWN)
 				       : 0;
 
 	if (!n)
@@ -70,9 +70,8 @@ static void scale_to_machine(struct bandwidth_node *nodes, uint32_t n, const str
 struct node_split nodes_split(const struct engine_config *config, const struct team *team,
 			      uint64_t bytes)
 {
-	struct bandwidth_node nodes[NODES_MOST];
+	struct bandwidth_node nodes[NODES_KNOWN];
 	struct node_split split = node_split_one();
-	struct placement p;
 	uint32_t n;
 
 	if (config->numa == ENGINE_NUMA_OFF)
@@ -91,12 +90,7 @@ struct node_split nodes_split(const struct engine_config *config, const struct t
 	for (uint32_t i = 0; i < n; i++)
 		if (nodes[i].free_bytes != UINT64_MAX)
 			nodes[i].free_bytes -= nodes[i].free_bytes / KEEP_FREE;
-	placement_choose(nodes, n, bytes, &p);
-	split.n = p.n;
-	for (uint32_t i = 0; i < p.n; i++) {
-		split.node[i] = p.node[i];
-		split.share[i] = p.share[i];
-	}
+	placement_choose(nodes, n, bytes, &split);
 	if (split.n == 1 && n <= 1)
 		split.node[0] = -1; /* nothing to bind: there is one node */
 	return split;

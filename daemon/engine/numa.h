@@ -1,25 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/engine/nodes.h: what the engine asks of the machine's NUMA nodes.
+ * daemon/engine/numa.h: what the engine asks of the machine's NUMA nodes.
  *
  * Joins what is measured (from the caller's bandwidth source, else from libnuma) with where the
  * compute threads are, and lets policy/placement decide. Engine thread, and whoever creates it.
  */
-#ifndef SLUICE_ENGINE_NODES_H
-#define SLUICE_ENGINE_NODES_H
+#ifndef SLUICE_ENGINE_NUMA_H
+#define SLUICE_ENGINE_NUMA_H
 
 #include <stdint.h>
 
 #include "engine/engine.h"
 #include "engine/team.h"
 #include "policy/placement.h"
-#include "store/nodes.h"
-
-#define NODES_MOST 64 /* nodes looked at */
+#include "base/nodes.h"
 
 /* Nodes with memory, workers filled in; returns their number, 0 where nothing is known. */
 uint32_t nodes_describe(const struct engine_config *config, const struct team *team,
-			struct bandwidth_node ret[NODES_MOST]);
+			struct bandwidth_node ret[NODES_KNOWN]);
 
 /*
  * How to cut @bytes of experts: config->numa decides, "auto" by placement_choose(). Where the nodes
