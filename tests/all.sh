@@ -74,4 +74,5 @@ build "CUDA programs on the CPU" WERROR=1 "$jobs" emu-programs
 check "seeded faults" WERROR=1 test-gpu-seeded
 check "CUDA on the CPU" WERROR=1 test-gpu-emu-programs
 check "kernel module" WERROR=1 test-kmod-row
+check "control groups in a guest" WERROR=1 test-cgroup
 finish

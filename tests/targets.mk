@@ -173,6 +173,11 @@ $(O)/tests/telemetry/fake_nvml.so: tests/unit/telemetry/fake_nvml.c
 test-numa: all
 	@OUT=$(O) tests/numa/run.sh 2 4 memless
 
+# ---- limits of the process: the real daemon in control groups of version 2, in a guest
+.PHONY: test-cgroup
+test-cgroup: setup-kmod all $(O)/tests/store/test_arena
+	@OUT=$(O) KERNELS=$(KERNELS) LOGS=$(KMOD_LOGS) tests/cgroup/run.sh
+
 # ---- telemetry through the kernel module, in a guest of 4 nodes: values against sysfs, the daemon beside it
 .PHONY: test-telemetry
 test-telemetry: all setup-kmod setup-kmod-tools

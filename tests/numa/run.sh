@@ -21,11 +21,7 @@ kernel=$(cd "$KERNELS/$ROW" && pwd -P)
 mkdir -p "$work/root/bin"
 cp "$OUT/sluiced" "$OUT/sluice" "$here/guest.sh" "$work/root/bin/"
 cp "$top/models/demo-moe-q4_k_m.gguf" "$work/root/model/demo.gguf"
-# the libraries that both need, where the loader looks for them
-for lib in $(ldd "$OUT/sluiced" "$OUT/sluice" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p; s/^[[:space:]]*\(\/lib64[^ ]*\) .*/\1/p' | sort -u); do
-	mkdir -p "$work/root$(dirname "$lib")"
-	cp -L "$lib" "$work/root$lib"
-done
+"$top/tests/kmod/libs.sh" "$work/root" "$OUT/sluiced" "$OUT/sluice"
 : > "$work/no.ko" # the module is not needed
 
 status=0

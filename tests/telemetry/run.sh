@@ -30,10 +30,7 @@ numactl=$(command -v numactl) || { echo "no numactl (package numactl)"; exit 1; 
 lspci=$(command -v lspci) || { echo "no lspci (package pciutils)"; exit 1; }
 cp "$here/tools.sh" "$numactl" "$lspci" "$work/root/bin/"
 cp "$top/models/demo-moe-q4_k_m.gguf" "$work/root/model/demo.gguf"
-for lib in $(ldd "$OUT/sluiced" "$OUT/sluice" "$numactl" "$lspci" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p; s/^[[:space:]]*\(\/lib64[^ ]*\) .*/\1/p' | sort -u); do
-	mkdir -p "$work/root$(dirname "$lib")"
-	cp -L "$lib" "$work/root$lib"
-done
+"$top/tests/kmod/libs.sh" "$work/root" "$OUT/sluiced" "$OUT/sluice" "$numactl" "$lspci"
 
 status=0
 for topology in "$@"; do
