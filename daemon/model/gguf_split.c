@@ -144,15 +144,37 @@ static int open_part(struct gguf *g, uint64_t no, const struct split_keys *whole
 	return rc;
 }
 
+/* Another part than the first was given: names the first where this one's name tells it. */
+static int refuse_other_part(const struct gguf_shard *s, const struct split_keys *keys,
+			     struct err *err)
+{
+	const char *slash = strrchr(s->path, '/'), *name = slash ? slash + 1 : s->path;
+	char suffix[SUFFIX_BYTES + 1], *first = NULL;
+	size_t len = strlen(name);
+
+	snprintf(suffix, sizeof(suffix), "-%05u-of-%05u.gguf", (unsigned)keys->no + 1,
+		 (unsigned)keys->count);
+	if (len > SUFFIX_BYTES && !strcmp(name + len - SUFFIX_BYTES, suffix))
+		first = part_path(name, 0, keys->count);
+	err_set(err, -EINVAL,
+		"%s: part %llu of %llu of a split model (key split.no); open the first part%s%.200s",
+		s->label, (unsigned long long)keys->no + 1, (unsigned long long)keys->count,
+		first ? ", " : "", first ? first : "");
+	free(first);
+	return -EINVAL;
+}
+
 static int check_first(const struct gguf_shard *first, const struct split_keys *keys,
 		       struct err *err)
 {
 	if (keys->no)
+		return refuse_other_part(first, keys, err);
+	if (keys->count <= 1 && keys->tensors != UINT64_MAX && keys->tensors != first->n_tensors)
 		return err_set(err, -EINVAL,
-			       "%s: part %llu of %llu of a split model (key split.no); open the "
-			       "first part",
-			       first->label, (unsigned long long)keys->no + 1,
-			       (unsigned long long)keys->count);
+			       "%s: key split.tensors.count promises %llu tensors and split.count "
+			       "no other part, but the file holds %llu",
+			       first->label, (unsigned long long)keys->tensors,
+			       (unsigned long long)first->n_tensors);
 	if (keys->count > GGUF_MAX_SPLITS)
 		return err_set(err, -EINVAL, "%s: key split.count: %llu parts, more than %u",
 			       first->label, (unsigned long long)keys->count, GGUF_MAX_SPLITS);

@@ -116,7 +116,14 @@ def _(folder):
     return save(prefix, p)
 
 
-@case("second-part-opened", "part 2 of 3 of a split model (key split.no); open the first part")
+@case("parts-of-one", "key split.tensors.count promises 55 tensors and split.count no other part, but the file holds")
+def _(folder):
+    prefix, p = parts(folder)
+    p[0].keys["split.count"] = (U16, 1)
+    return save(prefix, p)
+
+
+@case("second-part-opened", "part 2 of 3 of a split model (key split.no); open the first part, model-00001-of-00003.gguf")
 def _(folder):
     prefix, p = parts(folder)
     save(prefix, p)
