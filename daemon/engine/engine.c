@@ -28,7 +28,7 @@ void engine_add_fallback(struct engine *e, const char *text)
 {
 	for (unsigned i = 0; text && text[0] && i < ENGINE_FALLBACKS - 1; i++)
 		if (!e->fallbacks[i]) {
-			e->fallbacks[i] = text;
+			atomic_store_explicit(&e->fallbacks[i], text, memory_order_release);
 			return;
 		}
 }
@@ -439,7 +439,8 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	s->arena = arena_pages_name(arena_pages(e->arena ? e->arena : e->weights->arena));
 	s->policy = e->policy_ops ? e->policy_ops->name : "none";
 	s->kv = e->config.kv_type == KV_Q8_0 ? "q8_0" : "f16";
-	memcpy(s->fallbacks, e->fallbacks, sizeof(s->fallbacks));
+	for (unsigned i = 0; i < ENGINE_FALLBACKS; i++)
+		s->fallbacks[i] = atomic_load_explicit(&e->fallbacks[i], memory_order_acquire);
 }
 
 uint32_t engine_n_ctx(const struct engine *e)

@@ -94,7 +94,9 @@ struct engine {
 	_Atomic uint64_t n_generated, n_prefilled, n_steps;
 	_Atomic uint32_t n_active;
 
-	const char *fallbacks[ENGINE_FALLBACKS]; /* filled from the front, entries never change */
+	/* filled from the front by one thread at a time; entries, and their texts, never change. Stored
+	 * with release order, so that whoever sees a pointer sees its text. */
+	_Atomic(const char *) fallbacks[ENGINE_FALLBACKS];
 	struct err register_note, trace_note;
 };
 
