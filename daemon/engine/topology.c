@@ -57,13 +57,6 @@ static unsigned list_cpus(struct candidate list[CPU_SETSIZE])
 	return n;
 }
 
-unsigned topology_allowed(void)
-{
-	cpu_set_t allowed;
-
-	return sched_getaffinity(0, sizeof(allowed), &allowed) ? 0 : (unsigned)CPU_COUNT(&allowed);
-}
-
 unsigned topology_cores(void)
 {
 	struct candidate *list = calloc(CPU_SETSIZE, sizeof(*list));

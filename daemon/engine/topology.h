@@ -14,10 +14,7 @@ struct cpu_place {
 	int node; /* -1: unknown, or not pinned */
 };
 
-/* CPUs that this process may use; 0 where the kernel does not say. */
-unsigned topology_allowed(void);
-
-/* Physical cores among them, at least 1. */
+/* Physical cores among the CPUs of the affinity, at least 1. Quotas: base/limits.h. */
 unsigned topology_cores(void);
 
 /* Places for @n threads; 0, or -ENOSPC where fewer CPUs than that are allowed (all set to -1). */

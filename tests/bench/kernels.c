@@ -22,6 +22,7 @@
 #endif
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/num.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/quant.h"
@@ -429,9 +430,11 @@ int main(int argc, char **argv)
 	char formats[256] = "Q4_K,Q6_K";
 	struct shape shape = { 0 };
 	size_t cols[32], n_cols, mib = 1024;
+	struct limits limits;
 	int o, status;
 
-	bench.threads = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+	limits_read(NULL, &limits);
+	bench.threads = limits.cpus;
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (o == 't')
 			bench.threads = (unsigned)atoi(optarg);
