@@ -145,7 +145,7 @@ SLUICE_LAYOUT(sizeof(struct sluice_welcome) == 64, "wire");
 
 /* flags of GENERATE, SCORE, TOKENIZE and DETOKENIZE */
 #define SLUICE_TOKENS_IN    0x01u  /* the payload is uint32_t ids, not text */
-#define SLUICE_CHAT	    0x02u  /* text: one user turn in the model's ChatML form */
+#define SLUICE_CHAT	    0x02u  /* text: one user turn in the model's chat form */
 #define SLUICE_SPECIAL	    0x04u  /* text: parse control tokens written in it */
 #define SLUICE_IGNORE_EOG   0x08u  /* GENERATE: go on after an end-of-generation token */
 #define SLUICE_RAW	    0x10u  /* streamed text and TEXT show control tokens too */

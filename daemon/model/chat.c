@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/model/chat.c: one user turn in ChatML, as the file's own template would write it.
+ * daemon/model/chat.c: one user turn in a family's form, as the file's own template would write it.
  *
- * This is the fixed form of the qwen families, not a template engine. Two things are read off the
- * template's text: whether it trims what people write, and how it begins an answer with and without
- * a thought; a default system prompt that a template may carry is not added. Control tokens in what
+ * These are fixed forms (chat_form.h), not a template engine; which ones a family has says model/arch.
+ * Two things are read off the template's text where a form varies: whether it trims what people
+ * write, and how it begins an answer with and without a thought; a default system prompt that a template may carry is not added. Control tokens in what
  * people write stay text unless asked for. Called by serve. Any thread.
  */
 #include <errno.h>
@@ -13,22 +13,17 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "model/arch/arch.h"
+#include "model/chat_form.h"
 #include "model/gguf.h"
 #include "model/tokenizer_impl.h"
 #include "model/tokenizer_utf8.h"
 
-#define ANSWER "assistant\n"
-
-/* What stands between ANSWER and the model's first token; NULL: the template has no such form. */
-struct form {
-	bool trims;
-	const char *thought, *no_thought;
-};
-
 struct chat {
 	const struct tokenizer *t;
-	struct form form;
-	uint32_t start, end; /* <|im_start|>, <|im_end|> */
+	const struct chat_form *form;
+	bool trims;
+	const char *thought, *no_thought; /* as in the form, or read off the template */
 	struct id_list ids;
 };
 
@@ -94,27 +89,32 @@ static bool opens_thought(struct gguf_str part)
 	return false;
 }
 
-static struct form read_form(const struct gguf *g)
+/* What the file's template says of a form that varies. */
+static void read_template(const struct gguf *g, struct chat *c)
 {
 	struct gguf_str text = { "", 0 }, part;
-	struct form form = { 0 };
 	bool opens;
 
-	if (gguf_bytes(g, "tokenizer.chat_template", &text, NULL))
-		return form;
+	c->trims = c->form->trims;
+	c->thought = c->form->thought;
+	c->no_thought = c->form->no_thought;
+	if (!c->form->by_template || gguf_bytes(g, "tokenizer.chat_template", &text, NULL))
+		return;
 	/* some templates trim only what tools say and write the message itself as it is */
-	form.trims = holds_closed(text, "|trim") &&
-		     !holds_closed(text, "+message.content+'<|im_end|>");
+	c->trims = holds_closed(text, "|trim") &&
+		   !holds_closed(text, "+message.content+'<|im_end|>");
 	part = generation_part(text);
 	opens = opens_thought(part);
 	if (holds(text, "<think>\\n\\n</think>") || holds(text, "<think>\n\n</think>")) {
-		form.no_thought = "<think>\n\n</think>\n\n";
-		form.thought = opens ? "<think>\n" : ""; /* or the model writes the tag itself */
+		c->no_thought = "<think>\n\n</think>\n\n";
+		c->thought = opens ? "<think>\n" : ""; /* or the model writes the tag itself */
 	} else if (opens) {
-		form.thought = "<think>\n";
-		form.no_thought = holds(part, "</think>") ? "<think>\n</think>" : NULL;
+		c->thought = "<think>\n";
+		c->no_thought = holds(part, "</think>") ? "<think>\n</think>" : NULL;
+	} else if (holds(part, "'<think>'") && holds(part, "'<think></think>'")) {
+		c->thought = "<think>";
+		c->no_thought = "<think></think>";
 	}
-	return form;
 }
 
 /* White space as the template language strips it: Unicode's and the four separators. */
@@ -147,15 +147,6 @@ static void trim(const char **text, size_t *len)
 	*len = n;
 }
 
-static int add_id(struct chat *c, uint32_t id)
-{
-	int rc = id_list_reserve(&c->ids, 1);
-
-	if (!rc)
-		c->ids.data[c->ids.n++] = id;
-	return rc;
-}
-
 static int add_text(struct chat *c, const char *text, size_t len, bool special)
 {
 	uint32_t *ids = NULL;
@@ -170,90 +161,130 @@ static int add_text(struct chat *c, const char *text, size_t len, bool special)
 	return rc;
 }
 
-/*
- * <|im_start|>role\ntext<|im_end|>\n. Role and text are encoded as one: where a template does not
- * trim, white space at the start of the text joins the line break.
- */
-static int add_turn(struct chat *c, const char *role, const char *text, size_t len, bool special)
+static int add_frame(struct chat *c, const char *text)
 {
-	size_t n_role = strlen(role);
+	return *text ? add_text(c, text, strlen(text), true) : 0;
+}
+
+/*
+ * What somebody says with what the form puts around it. Label, text and tail are encoded as one:
+ * where a template does not trim, white space at the start of the text joins the line break.
+ */
+static int add_turn(struct chat *c, const struct chat_around *around, const char *before,
+		    const char *text, size_t len, const char *after, bool special)
+{
+	size_t n_label = strlen(around->label), n_tail = strlen(around->tail);
 	char *whole;
 	int rc;
 
 	if (len > TEXT_MAX_BYTES)
 		return -EFBIG;
-	if (c->form.trims)
+	if (c->trims)
 		trim(&text, &len);
-	whole = malloc(n_role + 1 + len);
+	whole = malloc(n_label + len + n_tail + 1);
 	if (!whole)
 		return -ENOMEM;
-	memcpy(whole, role, n_role);
-	whole[n_role] = '\n';
+	memcpy(whole, around->label, n_label);
 	if (len)
-		memcpy(whole + n_role + 1, text, len);
-	rc = add_id(c, c->start);
-	if (!rc)
-		rc = add_text(c, whole, n_role + 1 + len, special);
-	if (!rc)
-		rc = add_id(c, c->end);
-	if (!rc)
-		rc = add_text(c, "\n", 1, false);
+		memcpy(whole + n_label, text, len);
+	memcpy(whole + n_label + len, around->tail, n_tail);
+	len += n_tail;
+	rc = add_frame(c, around->open);
+	if (!rc && *before) { /* control tokens between the label and the text */
+		rc = add_frame(c, around->label);
+		if (!rc)
+			rc = add_frame(c, before);
+		if (!rc && len)
+			rc = add_text(c, whole + n_label, len, special);
+	} else if (!rc && n_label + len) {
+		rc = add_text(c, whole, n_label + len, special);
+	}
 	free(whole);
-	return rc;
+	if (!rc)
+		rc = add_frame(c, after);
+	return rc ? rc : add_frame(c, around->close);
 }
 
 /* What the answer begins with, or NULL and a sentence. */
-static const char *begin_answer(const struct form *form, enum chat_thinking thinking,
-				struct err *err)
+static const char *begin_answer(const struct chat *c, enum chat_thinking thinking, struct err *err)
 {
 	if (thinking == CHAT_THINK_AS_USUAL)
-		return form->no_thought ? form->no_thought : form->thought ? form->thought : "";
-	if (!form->thought && !form->no_thought)
+		return c->no_thought ? c->no_thought : c->thought ? c->thought : "";
+	if (!c->thought && !c->no_thought)
 		err_set(err, 0,
 			"the chat template of this model has no form for thinking, so it cannot be "
 			"switched on or off: leave out --think and --no-think");
-	else if (thinking == CHAT_NO_THINK && !form->no_thought)
+	else if (thinking == CHAT_NO_THINK && !c->no_thought)
 		err_set(err, 0,
 			"the chat template of this model always thinks: leave out --no-think");
-	return thinking == CHAT_THINK ? form->thought : form->no_thought;
+	return thinking == CHAT_THINK ? c->thought : c->no_thought;
 }
 
-static int add_answer(struct chat *c, const char *begin)
+static bool has_form(const struct tokenizer *t, const struct chat_form *form)
 {
-	char text[64];
-	int rc = add_id(c, c->start);
+	for (unsigned i = 0; i < ARRAY_LEN(form->needs) && form->needs[i]; i++)
+		if (tokenizer_special_id(t, form->needs[i]) < 0)
+			return false;
+	return true;
+}
 
-	snprintf(text, sizeof(text), ANSWER "%s", begin);
-	return rc ? rc : add_text(c, text, strlen(text), true);
+/* The first of the family's forms, then of ChatML, whose control tokens the vocabulary has. */
+static const struct chat_form *find_form(const struct gguf *g, const struct tokenizer *t)
+{
+	const struct arch *a = arch_of(g);
+
+	for (unsigned i = 0; a && i < ARRAY_LEN(a->chat) && a->chat[i]; i++)
+		if (has_form(t, a->chat[i]))
+			return a->chat[i];
+	return has_form(t, &chat_chatml) ? &chat_chatml : NULL;
+}
+
+bool chat_possible(const struct gguf *g, const struct tokenizer *t)
+{
+	return find_form(g, t) != NULL;
+}
+
+/* The turns and the beginning of an answer. */
+static int add_all(struct chat *c, const struct chat_turn *turn, const char *begin)
+{
+	const struct chat_form *form = c->form;
+	bool thinks = begin == c->thought && turn->thinking == CHAT_THINK;
+	const char *in_system = thinks && form->think_system ? form->think_system : "";
+	const char *after = "";
+	char answer[128];
+	int rc = add_frame(c, form->begin);
+
+	if (turn->thinking == CHAT_NO_THINK && form->no_think_user)
+		after = form->no_think_user;
+	if (!rc && (turn->system || *in_system))
+		rc = add_turn(c, &form->system, in_system, turn->system, turn->system_len, "",
+			      turn->special);
+	if (!rc)
+		rc = add_turn(c, &form->user, "", turn->user, turn->user_len, after, turn->special);
+	snprintf(answer, sizeof(answer), "%s%s", form->answer, begin);
+	if (!rc)
+		rc = add_frame(c, answer);
+	return rc ? rc : tokenizer_frame(c->t, &c->ids);
 }
 
 ssize_t chat_encode(const struct gguf *g, const struct tokenizer *t, const struct chat_turn *turn,
 		    uint32_t **ret_ids, struct err *err)
 {
-	int64_t start = tokenizer_special_id(t, "<|im_start|>");
-	int64_t end = tokenizer_special_id(t, "<|im_end|>");
-	struct chat c = { .t = t, .form = read_form(g) };
+	struct chat c = { .t = t, .form = find_form(g, t) };
 	const char *begin;
-	int rc = 0;
+	int rc;
 
-	if (start < 0 || end < 0)
+	if (!c.form)
 		return err_set(err, -ENOTSUP,
 			       "%.300s: the vocabulary has no <|im_start|> and <|im_end|>, so the "
-			       "model has no ChatML form; send raw text instead",
+			       "model has no ChatML form, nor has it the tokens of its family's "
+			       "own; send raw text instead",
 			       gguf_file(g, 0)->path);
-	begin = begin_answer(&c.form, turn->thinking, err);
+	read_template(g, &c);
+	begin = begin_answer(&c, turn->thinking, err);
 	if (!begin)
 		return -ENOTSUP;
-	c.start = (uint32_t)start;
-	c.end = (uint32_t)end;
-	if (turn->system)
-		rc = add_turn(&c, "system", turn->system, turn->system_len, turn->special);
-	if (!rc)
-		rc = add_turn(&c, "user", turn->user, turn->user_len, turn->special);
-	if (!rc)
-		rc = add_answer(&c, begin);
-	if (!rc)
-		rc = tokenizer_frame(t, &c.ids);
+	rc = add_all(&c, turn, begin);
 	if (rc) {
 		free(c.ids.data);
 		return err_set(err, rc, "the chat cannot be encoded: %s", strerror(-rc));

@@ -103,13 +103,16 @@ struct chat_turn {
 	enum chat_thinking thinking;
 };
 
+/* Whether chat_encode() knows a form for the file: its family's own, or ChatML. */
+bool chat_possible(const struct gguf *g, const struct tokenizer *t);
+
 /*
- * A chat of one user turn in the model's ChatML form, ready to generate the answer:
- * <|im_start|>user\n...<|im_end|>\n<|im_start|>assistant\n, followed by how the file's chat template
- * begins an answer with or without a thought, and with what the file wants around each prompt (see
- * tokenizer_encode_prompt()). Returns the number of ids and a malloc'd array, or -ENOTSUP and a
- * sentence where the vocabulary has no ChatML tokens or the template not the form of thinking that
- * was asked for.
+ * A chat of one user turn in the form of the model's family, ready to generate the answer; in ChatML
+ * <|im_start|>user\n...<|im_end|>\n<|im_start|>assistant\n. It is followed by how the form or the
+ * file's chat template begins an answer with or without a thought, and stands in what the file wants
+ * around each prompt (see tokenizer_encode_prompt()). Returns the number of ids and a malloc'd
+ * array, or -ENOTSUP and a sentence where the vocabulary has no form's tokens or the form not the
+ * kind of thinking that was asked for.
  */
 ssize_t chat_encode(const struct gguf *g, const struct tokenizer *t, const struct chat_turn *turn,
 		    uint32_t **ret_ids, struct err *err);

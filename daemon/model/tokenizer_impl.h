@@ -204,7 +204,7 @@ int tokenizer_read_id(const struct gguf *g, struct tokenizer *t, const char *key
 int tokenizer_read_keys(const struct gguf *g, struct tokenizer *t, struct err *err);
 
 /* Once special tokens can be found: those that end an answer by their texts. 0 or -ENOMEM. */
-int tokenizer_find_ends(struct tokenizer *t);
+int tokenizer_find_ends(const struct gguf *g, struct tokenizer *t);
 
 /* Puts around a prompt what the file asks for, where it is not there. 0 or -ENOMEM. */
 int tokenizer_frame(const struct tokenizer *t, struct id_list *ids);

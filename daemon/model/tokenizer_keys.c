@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "model/arch/arch.h"
 #include "model/gguf_impl.h"
 #include "model/tokenizer_impl.h"
 #include "model/tokenizer_utf8.h"
@@ -108,7 +109,25 @@ static void need_control(const struct gguf *g, struct tokenizer *t, uint32_t id,
 		change_type(g, t, id, TOKEN_CONTROL, c);
 }
 
-/* Tokens that the chat form writes or that end an answer, by their texts. */
+static bool is_text(struct gguf_str text, const char *what)
+{
+	return what && text.len == strlen(what) && !memcmp(text.data, what, text.len);
+}
+
+/* Does a form of the family need this token, or does it end an answer there? */
+static bool family_needs(const struct arch *a, struct gguf_str text)
+{
+	for (size_t i = 0; a && i < ARRAY_LEN(a->ends); i++)
+		if (is_text(text, a->ends[i]))
+			return true;
+	for (size_t i = 0; a && i < ARRAY_LEN(a->chat) && a->chat[i]; i++)
+		for (size_t k = 0; k < ARRAY_LEN(a->chat[i]->needs); k++)
+			if (is_text(text, a->chat[i]->needs[k]))
+				return true;
+	return false;
+}
+
+/* Tokens that a chat form writes or that end an answer, by their texts. */
 static void need_by_text(const struct gguf *g, struct tokenizer *t, struct changed *c)
 {
 	static const struct {
@@ -125,6 +144,7 @@ static void need_by_text(const struct gguf *g, struct tokenizer *t, struct chang
 		{ "<think>", TOKEN_USER_DEFINED, false },
 		{ "</think>", TOKEN_USER_DEFINED, false },
 	};
+	const struct arch *a = arch_of(g);
 	struct gguf_str text = { "", 0 };
 
 	for (uint32_t id = 0; id < t->n_vocab; id++) {
@@ -134,10 +154,11 @@ static void need_by_text(const struct gguf *g, struct tokenizer *t, struct chang
 			continue;
 		gguf_array_str(g, KEY("tokens"), id, &text);
 		for (size_t i = 0; text.len && text.data[0] == '<' && i < ARRAY_LEN(all); i++)
-			if (text.len == strlen(all[i].text) &&
-			    !memcmp(text.data, all[i].text, text.len) &&
+			if (is_text(text, all[i].text) &&
 			    (type == TOKEN_NORMAL || all[i].user_defined_too))
 				change_type(g, t, id, all[i].type, c);
+		if (family_needs(a, text))
+			change_type(g, t, id, TOKEN_CONTROL, c);
 	}
 }
 
@@ -210,19 +231,25 @@ int tokenizer_read_keys(const struct gguf *g, struct tokenizer *t, struct err *e
 				  changed.text);
 }
 
-int tokenizer_find_ends(struct tokenizer *t)
+static void add_end(struct tokenizer *t, const char *text)
 {
-	/* they end an answer, a document or a file in families that we know */
-	static const char *const texts[] = { "<|im_end|>",    "<|endoftext|>", "<|fim_pad|>",
-					     "<|repo_name|>", "<|file_sep|>",  "<|return|>",
-					     "<|call|>",      "<turn|>",       "<|tool_response>" };
+	int64_t id = tokenizer_special_id(t, text);
 
-	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-		int64_t id = tokenizer_special_id(t, texts[i]);
+	if (id >= 0)
+		add_eog(t, (uint32_t)id);
+}
 
-		if (id >= 0)
-			add_eog(t, (uint32_t)id);
-	}
+int tokenizer_find_ends(const struct gguf *g, struct tokenizer *t)
+{
+	/* they end an answer, a document or a file in any family */
+	static const char *const texts[] = { "<|im_end|>", "<|endoftext|>", "<|fim_pad|>",
+					     "<|repo_name|>", "<|file_sep|>" };
+	const struct arch *a = arch_of(g);
+
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+		add_end(t, texts[i]);
+	for (size_t i = 0; a && i < ARRAY_LEN(a->ends) && a->ends[i]; i++)
+		add_end(t, a->ends[i]);
 	return t->n_eog
 		       ? 0
 		       : tokenizer_add_note(t, "no token is known to end an answer, so answers end "

@@ -457,7 +457,7 @@ int tokenizer_create(const struct gguf *g, const char *pre, struct tokenizer **r
 	if (!rc)
 		rc = read_merges(&l);
 	if (!rc)
-		rc = tokenizer_find_ends(t);
+		rc = tokenizer_find_ends(l.g, t);
 	if (!rc)
 		rc = open_pretok(&l, pre);
 	free(l.texts);

@@ -27,19 +27,14 @@ static void put_text(char *dst, size_t room, const char *src)
 
 #define PUT(field, text) put_text(field, sizeof(field), text)
 
-static bool has_chat(const struct tokenizer *t)
-{
-	return tokenizer_special_id(t, "<|im_start|>") >= 0 &&
-	       tokenizer_special_id(t, "<|im_end|>") >= 0;
-}
-
 void info_model(const struct serve *s, struct sluice_model_info *ret)
 {
 	const struct model *m = s->config.model;
+	bool chat = chat_possible(m->gguf, s->config.tokenizer);
 
 	*ret = (struct sluice_model_info){
 		.struct_size = sizeof(*ret),
-		.flags = has_chat(s->config.tokenizer) ? SLUICE_MODEL_HAS_CHAT : 0,
+		.flags = chat ? SLUICE_MODEL_HAS_CHAT : 0,
 		.n_layers = m->n_layers,
 		.n_embd = m->n_embd,
 		.n_vocab = m->n_vocab,

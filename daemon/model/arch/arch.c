@@ -28,6 +28,13 @@ const struct arch *arch_find(struct gguf_str name)
 	return NULL;
 }
 
+const struct arch *arch_of(const struct gguf *g)
+{
+	struct gguf_str name = { "", 0 };
+
+	return gguf_str(g, "general.architecture", &name, NULL) ? NULL : arch_find(name);
+}
+
 const char *arch_names(char *buf, size_t size)
 {
 	size_t at = 0;

@@ -11,6 +11,7 @@
 #ifndef SLUICE_MODEL_ARCH_H
 #define SLUICE_MODEL_ARCH_H
 
+#include "model/chat_form.h"
 #include "model/model_impl.h"
 
 /*
@@ -40,6 +41,11 @@ struct arch {
 	struct router_spec router; /* where the keys say nothing */
 
 	enum activation activation;
+
+	/* Beside ChatML and the ends that all know: forms of a chat, the preferred first, and texts
+	 * of tokens that end an answer. */
+	const struct chat_form *chat[3];
+	const char *ends[4];
 
 	/* Hooks, each NULL where the family has nothing to add. 0 or -errno and a sentence. */
 
@@ -75,8 +81,9 @@ ARCHS(DECLARE)
  */
 bool arch_has(const struct arch *a, enum role role);
 
-/* The family called @name, or NULL. */
+/* The family called @name, or NULL; that of a file. */
 const struct arch *arch_find(struct gguf_str name);
+const struct arch *arch_of(const struct gguf *g);
 
 /* "a, b and c", in @buf, which is returned. */
 const char *arch_names(char *buf, size_t size);

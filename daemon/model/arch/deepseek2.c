@@ -121,4 +121,6 @@ const struct arch arch_deepseek2 = {
 	.router = { .gating = GATING_SOFTMAX, .scale = 1 },
 	.hparams = hparams,
 	.packed = packed,
+	.chat = { &chat_deepseek, &chat_kimi, &chat_glm },
+	.ends = { "<｜end▁of▁sentence｜>" },
 };

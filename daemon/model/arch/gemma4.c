@@ -141,4 +141,6 @@ const struct arch arch_gemma4 = {
 	.hparams = hparams,
 	.layer = layer,
 	.packed = packed,
+	.chat = { &chat_gemma },
+	.ends = { "<turn|>", "<|tool_response>" },
 };

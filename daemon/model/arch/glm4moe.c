@@ -44,4 +44,6 @@ const struct arch arch_glm4moe = {
 	.qk_norm = QK_NORM_HEAD,
 	.router = { .gating = GATING_SIGMOID, .renorm = true, .scale = 1 },
 	.hparams = hparams,
+	.chat = { &chat_glm },
+	.ends = { "<|user|>", "<|observation|>" },
 };

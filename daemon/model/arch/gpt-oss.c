@@ -45,4 +45,6 @@ const struct arch arch_gpt_oss = {
 	.activation = ACTIVATION_CLAMPED,
 	.hparams = hparams,
 	.layer = layer,
+	.chat = { &chat_harmony },
+	.ends = { "<|return|>", "<|call|>" },
 };

@@ -24,4 +24,6 @@ const struct arch arch_minimax_m2 = {
 	.weights = weights,
 	.qk_norm = QK_NORM_ROW,
 	.router = { .gating = GATING_SIGMOID, .renorm = true, .scale = 1 },
+	.chat = { &chat_minimax },
+	.ends = { "[e~[" },
 };

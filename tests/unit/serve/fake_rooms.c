@@ -371,6 +371,11 @@ size_t detok_bound(const struct tokenizer *t)
 	return 64;
 }
 
+bool chat_possible(const struct gguf *g, const struct tokenizer *t)
+{
+	return true;
+}
+
 ssize_t chat_encode(const struct gguf *g, const struct tokenizer *t, const struct chat_turn *turn,
 		    uint32_t **ret_ids, struct err *err)
 {
