@@ -49,7 +49,7 @@ $(filter $(O)/tests/serve/%,$(UNIT)): $(O)/libsluice.a
 # ---- fuzzing: the GGUF reader
 # make O=... $(O)/fuzz/fuzz_gguf, then: $(O)/fuzz/fuzz_gguf -max_len=65536 WORK_DIR tests/fuzz/seeds/gguf
 FUZZ_GGUF_SRC := tests/fuzz/fuzz_gguf.c kernels/quant.c base/err.c $(wildcard daemon/model/arch/*.c) \
-	$(filter-out $(addprefix daemon/model/,tokenizer% pretok% detok% chat% bpe% spm%),$(wildcard daemon/model/*.c))
+	$(filter-out $(addprefix daemon/model/,tokenizer% pretok% detok% chat.c bpe% spm%),$(wildcard daemon/model/*.c))
 $(O)/fuzz/fuzz_gguf: $(FUZZ_GGUF_SRC) $(wildcard daemon/model/*.h base/*.h kernels/quant.h)
 	@mkdir -p $(@D)
 	@echo "  FUZZ    $@"
@@ -85,8 +85,7 @@ $(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) tests/unit/serve/fake_rooms.c $(wildcard
 # ---- fuzzing: the tokenizer
 # make O=... $(O)/fuzz/fuzz_tokenizer, then here: $(O)/fuzz/fuzz_tokenizer -max_len=4096 WORK_DIR tests/fuzz/seeds/tokenizer
 FUZZ_TOKENIZER_SRC := tests/fuzz/fuzz_tokenizer.c base/err.c kernels/quant.c \
-	$(wildcard daemon/model/tokenizer*.c daemon/model/gguf*.c daemon/model/pretok*.c) \
-	daemon/model/detok.c
+	$(wildcard daemon/model/*.c daemon/model/arch/*.c)
 $(O)/fuzz/fuzz_tokenizer: $(FUZZ_TOKENIZER_SRC) $(wildcard daemon/model/*.h base/*.h kernels/quant.h)
 	@mkdir -p $(@D)
 	@echo "  FUZZ    $@"

@@ -65,6 +65,10 @@ static void check_layer(const struct model *m, const struct layer *l)
 {
 	const struct expert_layout *x = &l->experts;
 
+	assert(l->n_blocks && l->n_blocks <= LAYER_MAX_BLOCKS && !l->blocks[l->n_blocks - 1].open);
+	for (uint32_t i = 0; i < l->n_blocks; i++)
+		assert(l->w[l->blocks[i].norm].n_runs);
+	assert(l->attention.n_head && l->attention.n_head % l->attention.n_head_kv == 0);
 	for (unsigned role = 0; role < ROLE_NR; role++)
 		check_weight(m, &l->w[role]);
 	for (uint32_t i = 0; i < x->n_parts; i++)

@@ -46,5 +46,8 @@ if __name__ == "__main__":
     seeds["fused"] = gguf_repack.fused(gf.read(FIXTURES / "moe" / "moe-mtp-q4_k_m.gguf"))
     for form in ("merged", "ollama", "qwen3next-legacy"):
         seeds[form] = gguf_repack.FORMS[form](gf.read(DEMO))
+    for family, kind in (("glm4moe", "q4_k_m"), ("minimax-m2", "q4_k_m"), ("gpt-oss", "mxfp4"), ("gemma4", "q4_k_m"),
+                         ("deepseek2", "q4_k_m")):
+        seeds[family] = gf.read(FIXTURES / family / f"{family}-{kind}.gguf")
     for name, g in seeds.items():
         (HERE / "seeds" / "gguf" / name).write_bytes(header(g))
