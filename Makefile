@@ -31,7 +31,7 @@ LIBS += -lsystemd
 endif
 
 # Rooms in layer order: a room may use those to its left (docs/architecture.md; make check-layers holds it).
-ROOMS := base kernels model telemetry metrics store policy trace engine serve
+ROOMS := base kernels model telemetry metrics store policy trace engine plan serve
 SRC_base := $(wildcard base/*.c)
 SRC_kernels := $(wildcard kernels/*.c kernels/cpu/*.c)
 SRC_model := $(wildcard daemon/model/*.c daemon/model/arch/*.c)
@@ -41,6 +41,7 @@ SRC_store := $(wildcard daemon/store/*.c)
 SRC_policy := $(wildcard daemon/policy/*.c)
 SRC_trace := $(wildcard daemon/trace/*.c)
 SRC_engine := $(wildcard daemon/engine/*.c daemon/engine/block/*.c)
+SRC_plan := $(wildcard daemon/plan/*.c)
 SRC_serve := $(wildcard daemon/serve/*.c)
 SRC_tools := $(wildcard tools/*.c)
 SRC_lib := $(wildcard uapi/*.c)
@@ -87,11 +88,11 @@ $(O)/sluiced: $(O)/obj/daemon/main.o $(O)/libsluice.a $(call archives,serve)
 	@echo "  LD      $@"
 	@$(CC) $(LDFLAGS) -o $@ $< $(O)/libsluice.a $(call group,$(call archives,serve)) $(LIBS)
 
-# The tool links the rooms that work on files alone: never engine or serve.
-$(O)/sluice: $(call obj,$(SRC_tools)) $(O)/libsluice.a $(call archives,trace)
+# The tool works on files and plans alone: never serve; of the engine only what the plan counts with.
+$(O)/sluice: $(call obj,$(SRC_tools)) $(O)/libsluice.a $(call archives,plan)
 	@echo "  LD      $@"
 	@$(CC) $(LDFLAGS) -o $@ $(call obj,$(SRC_tools)) $(O)/libsluice.a \
-		$(call group,$(call archives,trace)) $(LIBS)
+		$(call group,$(call archives,plan)) $(LIBS)
 
 $(O)/libsluice.a: $(call obj,$(SRC_lib))
 	@mkdir -p $(@D)

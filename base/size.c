@@ -53,6 +53,26 @@ int size_parse(const char *text, uint64_t *ret_bytes)
 	return 0;
 }
 
+int size_parse_share(const char *text, uint64_t *ret_bytes, uint32_t *ret_percent, struct err *err)
+{
+	size_t len = strlen(text);
+	unsigned long percent = 0;
+	uint64_t bytes = 0;
+
+	if (len && text[len - 1] == '%') {
+		char *end;
+
+		percent = *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : 0;
+		if (percent < 1 || percent > 100 || end != text + len - 1)
+			return err_set(err, -EINVAL, "%s is not 1%% to 100%%", text);
+	} else if (size_parse(text, &bytes) || !bytes) {
+		return err_set(err, -EINVAL, "%s is not a size such as 12G, or a percentage", text);
+	}
+	*ret_bytes = bytes;
+	*ret_percent = (uint32_t)percent;
+	return 0;
+}
+
 char *size_format(char *buf, size_t len, uint64_t bytes)
 {
 	double value = (double)bytes;

@@ -22,6 +22,7 @@
 #include "kernels/cpu/cpu.h"
 #include "model/model.h"
 #include "model/tokenizer.h"
+#include "plan/plan.h"
 #include "serve/options.h"
 #include "serve/serve.h"
 #include "telemetry/peaks.h"
@@ -81,44 +82,14 @@ static int create_sampler(const struct options *o, struct rooms *r, struct err *
 	return 0;
 }
 
-/* What a node could give to experts: free pages, cached file pages, or free huge pages. */
-static uint64_t room_on(const struct telemetry_node *n)
-{
-	uint64_t room, huge = 0;
-
-	if (n->free_bytes == TELEMETRY_UNKNOWN)
-		return UINT64_MAX;
-	room = n->free_bytes + (n->file_bytes == TELEMETRY_UNKNOWN ? 0 : n->file_bytes);
-	for (uint32_t i = 0; i < n->n_huge; i++)
-		if (n->huge[i].page_bytes == 2 << 20 && n->huge[i].free != TELEMETRY_UNKNOWN)
-			huge = n->huge[i].free * n->huge[i].page_bytes;
-	return room > huge ? room : huge;
-}
-
 /* The engine's view of the nodes' memory: at its creation and then on its thread. */
 static uint32_t bandwidth_now(void *arg, struct bandwidth_node *ret, uint32_t max)
 {
 	struct rooms *r = arg;
-	uint32_t n = 0;
 
 	if (telemetry_sampler_get(r->sampler, r->snapshot))
 		return 0;
-	for (uint32_t i = 0; i < r->snapshot->n_nodes && n < max; i++) {
-		const struct telemetry_node *node = &r->snapshot->nodes[i];
-		uint64_t load = telemetry_node_load(r->snapshot, node->id);
-
-		if (!node->total_bytes) /* CPUs without memory */
-			continue;
-		ret[n++] = (struct bandwidth_node){
-			.id = node->id,
-			.free_bytes = room_on(node),
-			.peak_bytes_per_s = node->peak_bytes_per_s == TELEMETRY_UNKNOWN
-						    ? 0
-						    : (double)node->peak_bytes_per_s,
-			.in_use = load == TELEMETRY_UNKNOWN ? -1 : (double)load / 1000,
-		};
-	}
-	return n;
+	return plan_nodes(r->snapshot, ret, max);
 }
 
 static int create_engine(const struct options *o, const struct cpu_ops *ops, struct rooms *r,

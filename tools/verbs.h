@@ -24,6 +24,7 @@ int verb_eval(int argc, char **argv);
 int verb_bench(int argc, char **argv);
 int verb_doctor(int argc, char **argv);
 int verb_telemetry(int argc, char **argv);
+int verb_plan(int argc, char **argv);
 int verb_inspect(int argc, char **argv);
 int verb_metrics(int argc, char **argv);
 int verb_tokenize(int argc, char **argv);

@@ -180,14 +180,38 @@ static void lower_defaults(const struct sizes *s, struct budget *b)
 	    size_format(room, sizeof(room), s->room), b->n_parallel, b->n_ctx);
 }
 
+/* Why an automatic budget is what it is. */
+static void explain(const struct sizes *s, struct budget *b, uint64_t cache_bytes, bool from_pool)
+{
+	char budget[32], room[32], own[32], kv[32], margin[32];
+
+	size_format(budget, sizeof(budget), b->expert_bytes);
+	if (b->expert_bytes == s->ask->all_bytes)
+		snprintf(b->why, sizeof(b->why), "the budget is %s: all experts fit", budget);
+	else if (from_pool)
+		snprintf(b->why, sizeof(b->why),
+			 "the budget is %s: the free huge pages, which hold more than ordinary "
+			 "memory would",
+			 budget);
+	else
+		snprintf(b->why, sizeof(b->why),
+			 "the budget is %s: what %s leave beside %s of dense weights and buffers, "
+			 "%s of cache and state, and %s for the system (--host-budget sets it)",
+			 budget, size_format(room, sizeof(room), s->room),
+			 size_format(own, sizeof(own), s->own),
+			 size_format(kv, sizeof(kv), cache_bytes),
+			 size_format(margin, sizeof(margin), s->margin));
+}
+
 static int choose_default(const struct sizes *s, struct budget *b, struct err *err)
 {
 	const struct budget_ask *ask = s->ask;
 	uint64_t cache_bytes = cache(ask, b->n_parallel, b->n_ctx);
 	uint64_t pool = limits_huge_bytes(ask->limits) / LIMITS_HUGE_PAGE * LIMITS_HUGE_PAGE;
 	uint64_t budget = left(s->room, add(add(s->own, cache_bytes), s->margin));
+	bool from_pool = pool > budget && fits(s, pool, cache_bytes, 0);
 
-	if (pool > budget && fits(s, pool, cache_bytes, 0))
+	if (from_pool)
 		budget = pool;
 	budget = u64_min(budget, ask->all_bytes);
 	if (budget < ask->least_bytes && !s->known)
@@ -197,6 +221,8 @@ static int choose_default(const struct sizes *s, struct budget *b, struct err *e
 		return fits(s, ask->least_bytes, 0, s->margin) ? refuse_cache(s, b, err)
 							       : refuse_model(s, err);
 	b->expert_bytes = budget;
+	b->margin_bytes = s->margin;
+	explain(s, b, cache_bytes, from_pool);
 	return 0;
 }
 
@@ -204,6 +230,7 @@ static int choose_asked(const struct sizes *s, struct budget *b, struct err *err
 {
 	const struct budget_ask *ask = s->ask;
 	uint64_t cache_bytes = cache(ask, b->n_parallel, b->n_ctx);
+	char size[32], all[32];
 
 	if (s->wanted < ask->least_bytes)
 		return err_set(err, -ENOSPC,
@@ -213,6 +240,9 @@ static int choose_asked(const struct sizes *s, struct budget *b, struct err *err
 	if (s->known && !fits(s, s->wanted, cache_bytes, 0))
 		return refuse_budget(s, b, err);
 	b->expert_bytes = s->wanted;
+	snprintf(b->why, sizeof(b->why), "the budget is %s of %s for all experts: --host-budget",
+		 size_format(size, sizeof(size), s->wanted),
+		 size_format(all, sizeof(all), ask->all_bytes));
 	return 0;
 }
 
@@ -227,7 +257,7 @@ int budget_choose(const struct budget_ask *ask, struct budget *ret, struct err *
 	int rc = 0;
 
 	if (!s.known) {
-		s.room = limits_assume_bytes();
+		s.room = ask->assume_bytes ? ask->assume_bytes : LIMITS_ASSUME_MOST;
 		say(&b,
 		    "the memory of this machine is unknown (/proc/meminfo cannot be read): assuming "
 		    "%s for this process (--host-budget sets the experts' part)",

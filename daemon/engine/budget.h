@@ -4,8 +4,8 @@
  *
  * Pure arithmetic on what this process may take (base/limits.h) and what the model needs. Decides
  * the expert budget, and the context and the number of sequences where they were not given; refuses
- * what was asked for and cannot fit, with both numbers and the option to change. Called once, by
- * engine_create().
+ * what was asked for and cannot fit, with both numbers and the option to change. Called by
+ * engine/memory.c.
  */
 #ifndef SLUICE_ENGINE_BUDGET_H
 #define SLUICE_ENGINE_BUDGET_H
@@ -18,6 +18,7 @@
 
 struct budget_ask {
 	const struct limits *limits;
+	uint64_t assume_bytes; /* to go by where limits know no memory; 0: LIMITS_ASSUME_MOST */
 	uint64_t least_bytes, all_bytes; /* struct residency_need; zeros: a model without experts */
 	uint64_t dense_bytes;		 /* of the dense weights in memory */
 	uint64_t buffer_bytes;		 /* of everything else but cache and experts */
@@ -35,8 +36,10 @@ struct budget_ask {
 struct budget {
 	uint64_t expert_bytes; /* of expert slots, 0 for a model without experts */
 	uint32_t n_ctx, n_parallel;
-	uint64_t room_bytes; /* what was gone by */
-	char note[384];	     /* what was assumed or lowered, else empty */
+	uint64_t room_bytes;   /* what was gone by */
+	uint64_t margin_bytes; /* left to the system by an automatic budget, else 0 */
+	char why[384];	       /* the experts' budget in a sentence */
+	char note[384];	       /* what was assumed or lowered, else empty */
 };
 
 /* 0, or -ENOSPC and a sentence. *ret is set on success only. */

@@ -13,16 +13,13 @@
 #include "base/clock.h"
 #include "base/futex.h"
 #include "base/num.h"
-#include "engine/budget.h"
 #include "engine/engine_private.h"
 #include "engine/numa.h"
 #include "engine/topology.h"
 #include "kernels/cpu/fops.h"
 #include "trace/input.h"
 
-#define LOGITS_BYTES  (64u << 20)  /* of logits held at a time */
-#define WHERE_SAMPLES 2000	   /* pages asked about: some 20 us */
-#define THREAD_BYTES  (2ull << 20) /* of a thread's stack, where the kernel gives huge pages */
+#define WHERE_SAMPLES 2000 /* pages asked about: some 20 us */
 
 void engine_add_fallback(struct engine *e, const char *text)
 {
@@ -90,7 +87,6 @@ out_free:
 static struct decoder_config decoder_config_of(const struct engine *e)
 {
 	const struct engine_config *c = &e->config;
-	uint64_t rows = LOGITS_BYTES / sizeof(float) / e->model->n_vocab;
 
 	return (struct decoder_config){
 		.model = e->model,
@@ -102,71 +98,44 @@ static struct decoder_config decoder_config_of(const struct engine *e)
 		.split = e->split,
 		.trace = e->trace,
 		.max_tokens = c->n_batch,
-		.max_logits = (uint32_t)u64_min(u64_max(rows, c->n_parallel), c->n_batch),
+		.max_logits = e->plan.max_logits,
 		.given_up = engine_given_up,
 		.on_layer = progress_layer,
 		.arg = (void *)(uintptr_t)e,
 	};
 }
 
-/* Bytes of memory beside dense weights, cache and experts. */
-static uint64_t buffer_bytes(const struct engine *e)
+/* What lies where: the options and defaults become what is taken (memory.h). */
+static int plan_memory(struct engine *e, struct err *err)
 {
-	struct decoder_config d = decoder_config_of(e);
-	uint64_t samplers = (uint64_t)e->model->n_vocab * sizeof(struct sampler_candidate);
-
-	return decoder_scratch_bytes(&d, team_size(e->team)) + e->config.n_parallel * samplers +
-	       team_size(e->team) * THREAD_BYTES;
-}
-
-static uint64_t cache_bytes(const void *arg, uint32_t n_parallel, uint32_t n_ctx)
-{
-	const struct engine *e = arg;
-	uint64_t bytes = seq_pool_bytes(e->model, n_parallel, n_ctx, e->config.kv_type);
-
-	return bytes ? bytes : UINT64_MAX;
-}
-
-/* The split of experts over nodes, and how much memory they, the cache and the sequences get. */
-static int plan_memory(struct engine *e, uint64_t *ret_budget, struct err *err)
-{
+	struct bandwidth_node nodes[NODES_KNOWN];
 	struct engine_config *c = &e->config;
-	struct residency_need need = { 0 };
-	struct budget_ask ask = { .limits = &e->limits,
-				  .dense_bytes =
-					  weights_memory_bytes(e->model, reader_align(e->reader)),
-				  .cache_bytes = cache_bytes,
-				  .arg = e,
-				  .host_budget = c->host_budget,
-				  .percent = c->budget_percent,
+	struct memory_ask ask = { .model = e->model,
+				  .ops = c->ops,
+				  .limits = &e->limits,
+				  .assume_bytes = limits_assume_bytes(),
+				  .align = reader_align(e->reader),
+				  .threads = team_size(e->team),
 				  .n_ctx = c->n_ctx,
 				  .n_parallel = c->n_parallel,
-				  .ctx_given = e->ctx_given,
-				  .parallel_given = e->parallel_given };
-	struct kv_shape shape;
-	struct budget b;
-	int rc = kv_shape_init(&shape, e->model, c->n_ctx, c->kv_type, NULL, err);
+				  .n_batch = c->n_batch,
+				  .kv_type = c->kv_type,
+				  .host_budget = c->host_budget,
+				  .budget_percent = c->budget_percent,
+				  .numa = c->numa,
+				  .nodes = nodes };
+	int rc;
 
+	if (e->model->n_expert && c->numa == ENGINE_NUMA_AUTO)
+		ask.n_nodes = nodes_describe(c, e->team, nodes);
+	rc = memory_plan(&ask, &e->plan, err);
 	if (rc)
 		return rc;
-	ask.buffer_bytes = buffer_bytes(e);
-	if (e->model->n_expert) {
-		residency_need(e->model, reader_align(e->reader), NULL, &need);
-		e->split = nodes_split(c, e->team,
-				       c->host_budget ? u64_min(c->host_budget, need.all_bytes)
-						      : need.all_bytes);
-		residency_need(e->model, reader_align(e->reader), &e->split, &need);
-	}
-	ask.least_bytes = need.least_bytes;
-	ask.all_bytes = need.all_bytes;
-	rc = budget_choose(&ask, &b, err);
-	if (rc)
-		return rc;
-	c->n_ctx = b.n_ctx;
-	c->n_parallel = b.n_parallel;
-	*ret_budget = b.expert_bytes;
-	snprintf(e->budget_note, sizeof(e->budget_note), "%s", b.note);
-	engine_add_fallback(e, e->budget_note);
+	e->split = e->plan.split;
+	c->n_ctx = e->plan.n_ctx;
+	c->n_parallel = e->plan.n_parallel;
+	c->n_batch = e->plan.n_batch;
+	engine_add_fallback(e, e->plan.note);
 	return 0;
 }
 
@@ -190,21 +159,10 @@ static int create_places(struct engine *e)
 	return 0;
 }
 
-static void set_defaults(struct engine *e, const struct model *m)
+/* Two on a core only share its units. */
+static unsigned default_threads(const struct engine *e)
 {
-	struct engine_config *c = &e->config;
-
-	if (!c->threads) /* two on a core only share its units */
-		c->threads = (unsigned)u64_min(topology_cores(), e->limits.cpus);
-	e->ctx_given = c->n_ctx != 0;
-	e->parallel_given = c->n_parallel != 0;
-	if (!c->n_ctx)
-		c->n_ctx = (uint32_t)u64_min(m->n_ctx_train, 16384);
-	if (!c->n_parallel)
-		c->n_parallel = 4;
-	if (!c->n_batch)
-		c->n_batch = 512;
-	c->n_batch = (uint32_t)u64_max(c->n_batch, c->n_parallel);
+	return (unsigned)u64_min(topology_cores(), e->limits.cpus);
 }
 
 static int create_parts(struct engine *e, struct err *err)
@@ -216,20 +174,20 @@ static int create_parts(struct engine *e, struct err *err)
 					   .request_bytes = c->io_request_bytes,
 					   .ops = c->reader_ops,
 					   .ops_arg = c->reader_ops_arg };
-	uint64_t budget;
 	int rc;
 
 	rc = reader_create(e->model->gguf, &rc_config, &e->reader, err);
 	if (rc)
 		return rc;
 	engine_add_fallback(e, reader_fallback(e->reader));
-	rc = team_create(c->threads, true, &e->team, err);
+	rc = team_create(c->threads ? c->threads : default_threads(e), true, &e->team, err);
 	if (rc)
 		return rc;
 	e->split = node_split_one();
-	rc = plan_memory(e, &budget, err);
+	e->config.threads = team_size(e->team);
+	rc = plan_memory(e, err);
 	if (!rc && e->model->n_expert)
-		rc = create_experts(e, budget, err);
+		rc = create_experts(e, e->plan.expert_bytes, err);
 	if (rc)
 		return rc;
 	rc = weights_create(e->model, reader_align(e->reader), e->team, c->numa == ENGINE_NUMA_AUTO,
@@ -267,7 +225,6 @@ int engine_create(const struct engine_config *config, const struct model *model,
 	else
 		limits_read(NULL, &e->limits);
 	e->config.limits = &e->limits;
-	set_defaults(e, model);
 	e->state_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	rc = e->state_fd < 0 ? -errno : create_parts(e, err);
 	if (rc) {
@@ -319,6 +276,7 @@ void engine_destroy(struct engine *e)
 	weights_destroy(e->weights);
 	for (uint32_t i = 0; e->active && i < e->config.n_parallel; i++)
 		sampler_fini(&e->active[i].sampler);
+	memory_plan_fini(&e->plan);
 	free(e->active);
 	free(e->runs);
 	free(e->run_owner);
@@ -402,14 +360,22 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	s->load_bytes = atomic_load(&e->weights->bytes_loaded);
 	s->load_bytes_total = e->weights->bytes_total;
 	s->dense_bytes = e->weights->bytes_total;
-	s->kv_bytes =
-		seq_pool_bytes(e->model, e->config.n_parallel, e->config.n_ctx, e->config.kv_type);
+	s->kv_bytes = e->plan.kv_bytes;
+	s->state_bytes = e->plan.state_bytes;
+	s->scratch_bytes = e->plan.scratch_bytes;
+	s->budget_least_bytes = e->plan.budget_least_bytes;
+	s->budget_all_bytes = e->plan.budget_all_bytes;
+	s->n_reasons = e->plan.n_reasons;
+	s->reasons = e->plan.reasons;
 	if (e->residency) {
 		const struct supply_counters *c = supply_counters(e->supply);
 		struct residency_stats r;
 
 		residency_get_stats(e->residency, &r);
 		s->budget_bytes = r.slot_bytes_total;
+		s->n_classes = residency_n_classes(e->residency);
+		for (uint32_t k = 0; k < s->n_classes && k < ENGINE_CLASSES; k++)
+			s->classes[k] = residency_class(e->residency, k);
 		s->resident_bytes = r.resident_bytes;
 		s->experts_total = r.experts_total;
 		s->experts_resident = r.experts_resident;

@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/divide.h"
 #include "base/err.h"
 #include "base/nodes.h"
 #include "base/limits.h"
@@ -78,6 +79,7 @@ int engine_state_fd(const struct engine *e);
 enum engine_state { ENGINE_STARTING, ENGINE_READY, ENGINE_FAILED };
 
 #define ENGINE_FALLBACKS 8
+#define ENGINE_CLASSES	 32 /* size classes that a status tells of */
 
 struct engine_status {
 	enum engine_state state;
@@ -85,6 +87,12 @@ struct engine_status {
 	uint64_t load_bytes, load_bytes_total; /* dense weights read so far */
 	bool filling;
 	uint64_t budget_bytes, resident_bytes, dense_bytes, kv_bytes;
+	/* as planned (memory.h); kv_bytes is without the states */
+	uint64_t state_bytes, scratch_bytes, budget_least_bytes, budget_all_bytes;
+	uint32_t n_classes; /* may be more than there is room for here */
+	struct slot_share classes[ENGINE_CLASSES];
+	unsigned n_reasons;
+	const char (*reasons)[512]; /* why the memory is divided like this, as long as the engine */
 	uint64_t experts_total, experts_resident;
 	uint64_t hits, misses; /* per expert use */
 	uint64_t bytes_read;   /* expert bytes from disk */

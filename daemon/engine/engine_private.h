@@ -10,6 +10,7 @@
 
 #include "base/limits.h"
 #include "engine/engine.h"
+#include "engine/memory.h"
 #include "engine/sampler.h"
 #include "engine/step.h"
 #include "engine/supply.h"
@@ -44,9 +45,8 @@ struct engine {
 	const struct model *model;
 	const struct tokenizer *tokenizer;
 	const struct float_ops *fops;
-	struct limits limits;		/* of this process when memory was planned */
-	bool ctx_given, parallel_given; /* by whoever configured, not by default */
-	char budget_note[384];
+	struct limits limits;	 /* of this process when memory was planned */
+	struct memory_plan plan; /* what lies where */
 
 	struct reader *reader;
 	struct weights *weights;

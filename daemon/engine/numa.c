@@ -2,7 +2,9 @@
 /* daemon/engine/numa.c: see numa.h. */
 #include "engine/numa.h"
 
+#include <errno.h>
 #include <numa.h>
+#include <string.h>
 
 #include "base/num.h"
 
@@ -67,17 +69,29 @@ static void scale_to_machine(struct bandwidth_node *nodes, uint32_t n, const str
 						 (double)limits->available_bytes);
 }
 
-struct node_split nodes_split(const struct engine_config *config, const struct team *team,
-			      uint64_t bytes)
+int nodes_parse(const char *text, int *ret_numa, struct err *err)
+{
+	if (!strcmp(text, "auto"))
+		*ret_numa = ENGINE_NUMA_AUTO;
+	else if (!strcmp(text, "off"))
+		*ret_numa = ENGINE_NUMA_OFF;
+	else if (!strncmp(text, "split:", 6) && text[6] >= '1' && text[6] <= '8' && !text[7])
+		*ret_numa = text[6] - '0';
+	else
+		return err_set(err, -EINVAL, "%s is not auto, off or split:1 to split:8", text);
+	return 0;
+}
+
+struct node_split nodes_split(int numa, const struct bandwidth_node *known, uint32_t n,
+			      const struct limits *limits, uint64_t bytes)
 {
 	struct bandwidth_node nodes[NODES_KNOWN];
 	struct node_split split = node_split_one();
-	uint32_t n;
 
-	if (config->numa == ENGINE_NUMA_OFF)
+	if (numa == ENGINE_NUMA_OFF)
 		return split;
-	if (config->numa > 0) { /* rows cut without nodes to bind them to */
-		split.n = (uint32_t)config->numa;
+	if (numa > 0) { /* rows cut without nodes to bind them to */
+		split.n = (uint32_t)numa;
 		for (uint32_t i = 0; i < split.n; i++) {
 			split.node[i] = -1;
 			split.share[i] = NODES_SHARE / split.n;
@@ -85,8 +99,10 @@ struct node_split nodes_split(const struct engine_config *config, const struct t
 		split.share[0] += NODES_SHARE % split.n;
 		return split;
 	}
-	n = nodes_describe(config, team, nodes);
-	scale_to_machine(nodes, n, config->limits);
+	n = n < NODES_KNOWN ? n : NODES_KNOWN;
+	for (uint32_t i = 0; i < n; i++)
+		nodes[i] = known[i];
+	scale_to_machine(nodes, n, limits);
 	for (uint32_t i = 0; i < n; i++)
 		if (nodes[i].free_bytes != UINT64_MAX)
 			nodes[i].free_bytes -= nodes[i].free_bytes / KEEP_FREE;

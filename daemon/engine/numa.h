@@ -19,11 +19,15 @@
 uint32_t nodes_describe(const struct engine_config *config, const struct team *team,
 			struct bandwidth_node ret[NODES_KNOWN]);
 
+/* "auto", "off" or "split:1" to "split:8" as struct engine_config has it; 0 or -EINVAL and a sentence. */
+int nodes_parse(const char *text, int *ret_numa, struct err *err);
+
 /*
- * How to cut @bytes of experts: config->numa decides, "auto" by placement_choose(). Where the nodes
- * together tell of less free memory than config->limits, that is dealt to them in proportion.
+ * How to cut @bytes of experts: @numa (struct engine_config) decides, "auto" by placement_choose() on
+ * @nodes. Where the nodes together tell of less free memory than @limits (may be NULL), that is dealt
+ * to them in proportion. Pure arithmetic.
  */
-struct node_split nodes_split(const struct engine_config *config, const struct team *team,
-			      uint64_t bytes);
+struct node_split nodes_split(int numa, const struct bandwidth_node *nodes, uint32_t n,
+			      const struct limits *limits, uint64_t bytes);
 
 #endif

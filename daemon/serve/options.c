@@ -11,6 +11,7 @@
 #include "base/opts.h"
 #include "base/size.h"
 #include "engine/engine.h"
+#include "engine/numa.h"
 
 #define AT(field) offsetof(struct options, field)
 
@@ -21,17 +22,7 @@ static int parse_budget(const char *text, void *field, struct err *err)
 
 static int parse_numa(const char *text, void *field, struct err *err)
 {
-	int *numa = field;
-
-	if (!strcmp(text, "auto"))
-		*numa = ENGINE_NUMA_AUTO;
-	else if (!strcmp(text, "off"))
-		*numa = ENGINE_NUMA_OFF;
-	else if (!strncmp(text, "split:", 6) && text[6] >= '1' && text[6] <= '8' && !text[7])
-		*numa = text[6] - '0';
-	else
-		return err_set(err, -EINVAL, "%s is not auto, off or split:1 to split:8", text);
-	return 0;
+	return nodes_parse(text, field, err);
 }
 
 static const struct opt table[] = {
@@ -89,22 +80,7 @@ static const struct opt table[] = {
 
 int options_budget(const char *text, struct budget_option *ret, struct err *err)
 {
-	size_t len = strlen(text);
-	struct budget_option b = { 0 };
-
-	if (len && text[len - 1] == '%') {
-		char *end;
-		unsigned long percent;
-
-		percent = *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : 0;
-		if (percent < 1 || percent > 100 || end != text + len - 1)
-			return err_set(err, -EINVAL, "%s is not 1%% to 100%%", text);
-		b.percent = (uint32_t)percent;
-	} else if (size_parse(text, &b.bytes) || !b.bytes) {
-		return err_set(err, -EINVAL, "%s is not a size such as 12G, or a percentage", text);
-	}
-	*ret = b;
-	return 0;
+	return size_parse_share(text, &ret->bytes, &ret->percent, err);
 }
 
 int options_parse(int argc, char **argv, struct options *ret, struct err *err)

@@ -50,43 +50,20 @@ struct residency {
 	_Atomic uint64_t n_resident, resident_bytes, loads, bytes_read, load_errors, evictions;
 };
 
-/* The least for every class, the rest of the budget in proportion to what is still outside. */
 static int divide(struct residency *r, uint64_t budget, struct err *err)
 {
-	uint64_t least = 0, wanted = 0, left;
+	struct slot_share *shares = calloc(r->n_classes + 1, sizeof(*shares));
+	int rc;
 
-	for (uint32_t k = 0; k < r->n_classes; k++) {
-		struct slot_class *c = &r->classes[k];
-
-		c->n_slots = (uint32_t)cut_least_slots(r->model, c);
-		least += c->n_slots * c->slot_bytes;
-		wanted += (c->n_experts - c->n_slots) * c->slot_bytes;
-	}
-	if (budget < least)
-		return err_set(
-			err, -ENOSPC,
-			"the expert budget of %llu bytes is too small: need at least %llu bytes",
-			(unsigned long long)budget, (unsigned long long)least);
-	left = u64_min(budget - least, wanted);
-	for (uint32_t k = 0; k < r->n_classes && wanted; k++) {
-		struct slot_class *c = &r->classes[k];
-		uint64_t outside = c->n_experts - c->n_slots;
-		unsigned __int128 share = (unsigned __int128)left * outside / wanted;
-
-		c->n_slots += (uint32_t)u64_min(outside, (uint64_t)share);
-	}
-	r->slot_bytes_total = 0;
+	if (!shares)
+		return -ENOMEM;
 	for (uint32_t k = 0; k < r->n_classes; k++)
-		r->slot_bytes_total += r->classes[k].n_slots * r->classes[k].slot_bytes;
-	for (uint32_t k = 0; k < r->n_classes; k++) { /* what rounding left over */
-		struct slot_class *c = &r->classes[k];
-
-		while (c->n_slots < c->n_experts && r->slot_bytes_total + c->slot_bytes <= budget) {
-			c->n_slots++;
-			r->slot_bytes_total += c->slot_bytes;
-		}
-	}
-	return 0;
+		shares[k] = cut_share(r->model, &r->classes[k]);
+	rc = divide_budget(shares, r->n_classes, budget, &r->slot_bytes_total, err);
+	for (uint32_t k = 0; k < r->n_classes && !rc; k++)
+		r->classes[k].n_slots = (uint32_t)shares[k].slots;
+	free(shares);
+	return rc;
 }
 
 uint64_t residency_arena_bytes(uint64_t budget_bytes, const struct node_split *split)
@@ -222,6 +199,14 @@ uint32_t residency_class_of(const struct residency *r, uint32_t layer)
 uint32_t residency_class_slots(const struct residency *r, uint32_t cls)
 {
 	return r->classes[cls].n_slots;
+}
+
+struct slot_share residency_class(const struct residency *r, uint32_t cls)
+{
+	struct slot_share share = cut_share(r->model, &r->classes[cls]);
+
+	share.slots = r->classes[cls].n_slots;
+	return share;
 }
 
 uint32_t residency_free_slots(const struct residency *r, enum tier tier, uint32_t cls)

@@ -23,6 +23,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/divide.h"
 #include "base/err.h"
 #include "store/copies.h"
 #include "base/nodes.h"
@@ -60,6 +61,14 @@ struct residency_need {
 void residency_need(const struct model *m, uint32_t align, const struct node_split *split,
 		    struct residency_need *ret);
 
+/*
+ * The size classes of slots in their order, into @shares and per layer into @class_of_layer (may be
+ * NULL), each with room for m->n_layers; slots is left 0 (base/divide.h fills it). Returns their
+ * number, 0 for a dense model or without memory.
+ */
+uint32_t residency_shares(const struct model *m, uint32_t align, const struct node_split *split,
+			  struct slot_share *shares, uint32_t *class_of_layer);
+
 /* Bytes of arena for a budget: on several nodes each node's region starts on a page of its own. */
 uint64_t residency_arena_bytes(uint64_t budget_bytes, const struct node_split *split);
 
@@ -82,6 +91,8 @@ uint32_t residency_n_classes(const struct residency *r); /* of the host's slots 
 #define RESIDENCY_NO_CLASS UINT32_MAX
 uint32_t residency_class_of(const struct residency *r, uint32_t layer);
 uint32_t residency_class_slots(const struct residency *r, uint32_t cls);
+/* The class with its slots. Any thread. */
+struct slot_share residency_class(const struct residency *r, uint32_t cls);
 uint32_t residency_free_slots(const struct residency *r, enum tier tier, uint32_t cls);
 
 /* Copies in one tier; the calls of copies.h. The disk's are always PRESENT and need no pin. */

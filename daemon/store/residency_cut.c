@@ -88,27 +88,39 @@ uint32_t cut_classes(const struct model *m, uint32_t align, const struct node_sp
 	return n;
 }
 
-uint64_t cut_least_slots(const struct model *m, const struct slot_class *c)
+struct slot_share cut_share(const struct model *m, const struct slot_class *c)
 {
-	return u64_min(m->n_expert_used, c->n_experts);
+	return (struct slot_share){ .slot_bytes = c->slot_bytes,
+				    .experts = c->n_experts,
+				    .least = u64_min(m->n_expert_used, c->n_experts) };
+}
+
+uint32_t residency_shares(const struct model *m, uint32_t align, const struct node_split *split,
+			  struct slot_share *shares, uint32_t *class_of_layer)
+{
+	struct slot_class *classes = calloc((size_t)m->n_layers + 1, sizeof(*classes));
+	uint32_t *of = calloc((size_t)m->n_layers + 1, sizeof(*of));
+	struct node_split one = node_split_one();
+	uint32_t n = 0;
+
+	if (classes && of)
+		n = cut_classes(m, align, split ? split : &one, classes, of);
+	for (uint32_t k = 0; k < n; k++)
+		shares[k] = cut_share(m, &classes[k]);
+	for (uint32_t i = 0; of && class_of_layer && i < m->n_layers; i++)
+		class_of_layer[i] = classes ? of[i] : RESIDENCY_NO_CLASS;
+	free(classes);
+	free(of);
+	return n;
 }
 
 void residency_need(const struct model *m, uint32_t align, const struct node_split *split,
 		    struct residency_need *ret)
 {
-	struct slot_class *classes = calloc(m->n_layers, sizeof(*classes));
-	uint32_t *of = calloc(m->n_layers, sizeof(*of));
-	struct node_split one = node_split_one();
-	uint32_t n;
+	struct slot_share *shares = calloc((size_t)m->n_layers + 1, sizeof(*shares));
+	uint32_t n = shares ? residency_shares(m, align, split, shares, NULL) : 0;
 
-	memset(ret, 0, sizeof(*ret));
-	if (classes && of) {
-		n = cut_classes(m, align, split ? split : &one, classes, of);
-		for (uint32_t k = 0; k < n; k++) {
-			ret->least_bytes += cut_least_slots(m, &classes[k]) * classes[k].slot_bytes;
-			ret->all_bytes += classes[k].n_experts * classes[k].slot_bytes;
-		}
-	}
-	free(classes);
-	free(of);
+	ret->least_bytes = divide_least_bytes(shares, n);
+	ret->all_bytes = divide_all_bytes(shares, n);
+	free(shares);
 }

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/divide.h"
 #include "model/model.h"
 #include "base/nodes.h"
 
@@ -50,7 +51,7 @@ struct slot_class {
 uint32_t cut_classes(const struct model *m, uint32_t align, const struct node_split *split,
 		     struct slot_class *classes, uint32_t *class_of_layer);
 
-/* The fewest slots that a class can work with: the experts of one token. */
-uint64_t cut_least_slots(const struct model *m, const struct slot_class *c);
+/* What a class asks for when a budget is divided: at the least the experts of one token. */
+struct slot_share cut_share(const struct model *m, const struct slot_class *c);
 
 #endif

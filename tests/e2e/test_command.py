@@ -74,7 +74,7 @@ def test_a_daemon_without_descriptors_serves(tmp_path):
 # ---- what cannot be written ----
 
 FULL = [
-    "help", "version", "help status", "generate --help", "doctor --no-memory", "inspect $M", "inspect $M --json",
+    "help", "version", "help status", "generate --help", "doctor --no-memory", "inspect $M", "inspect $M --json", "plan $M", "plan $M --json",
     "tokenize -m $M Hello", "tokenize -m $M --json Hello", "tokenize -m $M --ids [5]", "tokenize -m $M --ids [5] --json",
     "telemetry --interval 0.02", "telemetry --interval 0.02 --json", "telemetry --interval 0.02 --watch",
     "trace stats $T", "trace stats $T --json", "trace sim $T", "trace sim $T --json", "trace convert $T -", "trace list $T -",

@@ -68,18 +68,18 @@ static void test_split(void **state)
 	assert_int_equal(team_create(1, false, &team, NULL), 0);
 	assert_int_equal(nodes_describe(&c, team, nodes), 2);
 	assert_int_equal(nodes[0].workers + nodes[1].workers, 0);
-	s = nodes_split(&c, team, 1 << 30);
+	s = nodes_split(c.numa, nodes, 2, NULL, 1 << 30);
 	assert_int_equal(s.n, 2); /* nobody works anywhere: as good as expanders */
 	assert_int_equal(s.node[1], 1);
 	assert_int_equal(s.share[0] + s.share[1], NODES_SHARE);
 	c.numa = ENGINE_NUMA_OFF;
-	s = nodes_split(&c, team, 1 << 30);
+	s = nodes_split(c.numa, nodes, 2, NULL, 1 << 30);
 	assert_int_equal(s.n, 1);
 	assert_int_equal(s.node[0], -1);
 	for (c.numa = 1; c.numa <= NODES_SPLIT; c.numa++) {
 		uint64_t row = 0, first, end;
 
-		s = nodes_split(&c, team, 1 << 30);
+		s = nodes_split(c.numa, nodes, 2, NULL, 1 << 30);
 		assert_int_equal(s.n, c.numa);
 		for (uint32_t i = 0; i < s.n; i++) {
 			node_split_rows(&s, 777, i, &first, &end);
@@ -105,22 +105,22 @@ static uint32_t small_nodes(void *arg, struct bandwidth_node *ret, uint32_t max)
 static void test_small_view(void **state)
 {
 	struct limits limits = { .available_bytes = LIMITS_UNKNOWN };
-	struct engine_config c = { .bandwidth = small_nodes, .limits = &limits };
+	struct bandwidth_node nodes[2];
 	struct node_split s;
-	struct team *team;
 
 	(void)state;
-	assert_int_equal(team_create(1, false, &team, NULL), 0);
-	s = nodes_split(&c, team, 6ull << 30); /* nothing else known: as full as they are large */
+	assert_int_equal(small_nodes(NULL, nodes, 2), 2);
+	s = nodes_split(ENGINE_NUMA_AUTO, nodes, 2, &limits,
+			6ull << 30); /* nothing else known: as full as they are large */
 	assert_int_equal(s.n, 2);
 	assert_true(s.share[0] >= NODES_SHARE / 4 - 1 && s.share[0] <= NODES_SHARE / 4 + 1);
 	limits.available_bytes = 3ull << 30; /* the machine tells less: the nodes are right */
-	assert_int_equal(nodes_split(&c, team, 6ull << 30).share[0], s.share[0]);
+	assert_int_equal(nodes_split(ENGINE_NUMA_AUTO, nodes, 2, &limits, 6ull << 30).share[0],
+			 s.share[0]);
 	limits.available_bytes = 16ull << 30;
-	s = nodes_split(&c, team, 6ull << 30);
+	s = nodes_split(ENGINE_NUMA_AUTO, nodes, 2, &limits, 6ull << 30);
 	assert_int_equal(s.n, 2);
 	assert_int_equal(s.share[0], NODES_SHARE / 2);
-	team_destroy(team);
 }
 
 int main(void)

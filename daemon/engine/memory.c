@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/* daemon/engine/memory.c: see memory.h. */
+#include "engine/memory.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "base/size.h"
+#include "engine/budget.h"
+#include "engine/numa.h"
+#include "engine/sampler.h"
+#include "engine/step.h"
+#include "engine/weights.h"
+#include "kernels/cpu/fops.h"
+#include "store/residency.h"
+
+#define LOGITS_BYTES (64u << 20)  /* of logits held at a time */
+#define THREAD_BYTES (2ull << 20) /* of a thread's stack, where the kernel gives huge pages */
+#define DEFAULT_CTX  16384
+#define DEFAULT_STEP 512
+
+static uint32_t max_logits(const struct model *m, uint32_t n_batch, uint32_t n_parallel)
+{
+	uint64_t rows = LOGITS_BYTES / sizeof(float) / m->n_vocab;
+
+	return (uint32_t)u64_min(u64_max(rows, n_parallel), n_batch);
+}
+
+/* Bytes of memory beside dense weights, cache and experts. */
+static uint64_t scratch_bytes(const struct memory_ask *ask, const struct memory_plan *p)
+{
+	struct decoder_config d = { .model = ask->model,
+				    .ops = ask->ops,
+				    .fops = float_ops_get(ask->ops->level),
+				    .split = p->split,
+				    .max_tokens = p->n_batch,
+				    .max_logits = p->max_logits };
+	uint64_t samplers = (uint64_t)ask->model->n_vocab * sizeof(struct sampler_candidate);
+
+	return decoder_scratch_bytes(&d, p->threads) + p->n_parallel * samplers +
+	       p->threads * THREAD_BYTES;
+}
+
+static uint64_t cache_bytes(const void *arg, uint32_t n_parallel, uint32_t n_ctx)
+{
+	const struct memory_ask *ask = arg;
+	uint64_t bytes = seq_pool_bytes(ask->model, n_parallel, n_ctx, ask->kv_type);
+
+	return bytes ? bytes : UINT64_MAX;
+}
+
+static void set_defaults(const struct memory_ask *ask, struct memory_plan *p)
+{
+	p->threads = ask->threads;
+	if (!p->threads) /* two on a core only share its units */
+		p->threads = (unsigned)u64_max(1, u64_min(ask->cores, ask->limits->cpus));
+	p->n_ctx = ask->n_ctx;
+	if (!p->n_ctx)
+		p->n_ctx = (uint32_t)u64_min(ask->model->n_ctx_train, DEFAULT_CTX);
+	p->n_parallel = ask->n_parallel ? ask->n_parallel : MEMORY_SEQUENCES;
+	p->n_batch = ask->n_batch ? ask->n_batch : DEFAULT_STEP;
+	p->n_batch = (uint32_t)u64_max(p->n_batch, p->n_parallel);
+	p->max_logits = max_logits(ask->model, p->n_batch, p->n_parallel);
+	p->split = node_split_one();
+}
+
+/* The bytes of the weights, the split over nodes and the size classes, which depend on it. */
+static int cut_experts(const struct memory_ask *ask, struct memory_plan *p, struct err *err)
+{
+	const struct model *m = ask->model;
+	struct residency_need need;
+
+	p->dense_bytes = m->dense_bytes;
+	p->dense_memory_bytes = weights_memory_bytes(m, ask->align);
+	p->classes = calloc((size_t)m->n_layers + 1, sizeof(*p->classes));
+	if (!p->classes)
+		return err_set(err, -ENOMEM, "no memory for the plan of %u layers", m->n_layers);
+	if (!m->n_expert)
+		return 0;
+	residency_need(m, ask->align, NULL, &need);
+	p->split = nodes_split(ask->numa, ask->nodes, ask->n_nodes, ask->limits,
+			       ask->host_budget ? u64_min(ask->host_budget, need.all_bytes)
+						: need.all_bytes);
+	p->n_classes = residency_shares(m, ask->align, &p->split, p->classes, NULL);
+	p->budget_least_bytes = divide_least_bytes(p->classes, p->n_classes);
+	p->budget_all_bytes = divide_all_bytes(p->classes, p->n_classes);
+	return 0;
+}
+
+/* What is asked of budget.h, with @p holding the defaults and the classes. */
+static struct budget_ask budget_of(const struct memory_ask *ask, const struct memory_plan *p)
+{
+	return (struct budget_ask){ .limits = ask->limits,
+				    .assume_bytes = ask->assume_bytes,
+				    .least_bytes = p->budget_least_bytes,
+				    .all_bytes = p->budget_all_bytes,
+				    .dense_bytes = p->dense_memory_bytes,
+				    .buffer_bytes = p->scratch_bytes,
+				    .cache_bytes = cache_bytes,
+				    .arg = ask,
+				    .host_budget = ask->host_budget,
+				    .percent = ask->budget_percent,
+				    .n_ctx = p->n_ctx,
+				    .n_parallel = p->n_parallel,
+				    .ctx_given = ask->n_ctx != 0,
+				    .parallel_given = ask->n_parallel != 0 };
+}
+
+static void say(struct memory_plan *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct memory_plan *p, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (p->n_reasons == MEMORY_REASONS)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(p->reasons[p->n_reasons++], sizeof(p->reasons[0]), fmt, ap);
+	va_end(ap);
+}
+
+static void give_reasons(const struct memory_ask *ask, const struct budget *b,
+			 struct memory_plan *p)
+{
+	char size[32];
+
+	if (ask->limits->room_bytes != LIMITS_UNKNOWN)
+		say(p, "this process may take %s of memory (%.200s)",
+		    size_format(size, sizeof(size), p->room_bytes), ask->limits->memory_from);
+	if (b->why[0])
+		say(p, "%s", b->why);
+	if (b->note[0])
+		say(p, "%s", b->note);
+	if (p->budget_bytes && p->budget_bytes < p->budget_all_bytes)
+		say(p, "experts outside the budget are read from disk when they are needed: %s",
+		    size_format(size, sizeof(size), p->budget_all_bytes - p->budget_bytes));
+}
+
+/* The parts that depend on what was chosen. */
+static int settle(const struct memory_ask *ask, const struct budget *b, struct memory_plan *p,
+		  struct err *err)
+{
+	struct kv_shape shape;
+	int rc;
+
+	p->n_ctx = b->n_ctx;
+	p->n_parallel = b->n_parallel;
+	p->max_logits = max_logits(ask->model, p->n_batch, p->n_parallel);
+	p->scratch_bytes = scratch_bytes(ask, p);
+	p->expert_bytes = b->expert_bytes;
+	p->margin_bytes = b->margin_bytes;
+	p->room_bytes = b->room_bytes;
+	rc = kv_shape_init(&shape, ask->model, p->n_ctx, ask->kv_type, NULL, err);
+	if (!rc)
+		rc = divide_budget(p->classes, p->n_classes, p->expert_bytes, &p->budget_bytes,
+				   err);
+	if (!rc && (u64_mul_overflow(shape.cache_bytes, p->n_parallel, &p->kv_bytes) ||
+		    u64_mul_overflow(shape.state_bytes, p->n_parallel, &p->state_bytes)))
+		rc = err_set(err, -EOVERFLOW, "the KV cache of %u sequences has no size",
+			     p->n_parallel);
+	if (rc)
+		return rc;
+	snprintf(p->note, sizeof(p->note), "%s", b->note);
+	give_reasons(ask, b, p);
+	return 0;
+}
+
+/* All that does not depend on the budget. */
+static int prepare(const struct memory_ask *ask, struct memory_plan *p, struct err *err)
+{
+	struct kv_shape shape;
+	int rc;
+
+	memset(p, 0, sizeof(*p));
+	set_defaults(ask, p);
+	rc = kv_shape_init(&shape, ask->model, p->n_ctx, ask->kv_type, NULL, err);
+	if (rc)
+		return rc;
+	rc = cut_experts(ask, p, err);
+	if (rc)
+		return rc;
+	p->scratch_bytes = scratch_bytes(ask, p);
+	return 0;
+}
+
+int memory_plan(const struct memory_ask *ask, struct memory_plan *ret, struct err *err)
+{
+	struct memory_plan p;
+	struct budget b;
+	int rc = prepare(ask, &p, err);
+
+	if (!rc) {
+		struct budget_ask budget = budget_of(ask, &p);
+
+		rc = budget_choose(&budget, &b, err);
+	}
+	if (!rc)
+		rc = settle(ask, &b, &p, err);
+	if (rc)
+		memory_plan_fini(&p);
+	else
+		*ret = p;
+	return rc;
+}
+
+int memory_sizes(const struct model *m, uint32_t align, struct memory_plan *ret, struct err *err)
+{
+	struct memory_ask ask = { .model = m, .align = align, .numa = ENGINE_NUMA_OFF };
+
+	memset(ret, 0, sizeof(*ret));
+	ret->split = node_split_one();
+	return cut_experts(&ask, ret, err);
+}
+
+void memory_plan_fini(struct memory_plan *p)
+{
+	free(p->classes);
+	p->classes = NULL;
+	p->n_classes = 0;
+}
+
+uint32_t memory_largest_ctx(const struct memory_ask *ask, uint32_t n_parallel, uint32_t most)
+{
+	struct memory_ask asked = *ask;
+	uint32_t low = 0,
+		 high = most / KV_BLOCK; /* in blocks: low fits, above high is not looked at */
+	struct memory_plan p;
+
+	asked.n_parallel = n_parallel;
+	asked.n_ctx = KV_BLOCK;
+	if (prepare(&asked, &p, NULL)) {
+		memory_plan_fini(&p);
+		return 0;
+	}
+	while (low < high) {
+		uint32_t middle = low + (high - low + 1) / 2;
+		struct budget_ask budget = budget_of(&asked, &p);
+		struct budget b;
+
+		budget.n_ctx = middle * KV_BLOCK;
+		if (budget_choose(&budget, &b, NULL))
+			high = middle - 1;
+		else
+			low = middle;
+	}
+	memory_plan_fini(&p);
+	return low * KV_BLOCK;
+}
