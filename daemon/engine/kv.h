@@ -3,8 +3,7 @@
  * daemon/engine/kv.h: where things lie in a sequence's memory.
  *
  * A sequence is one range: first its recurrent state, then its KV cache.
- *   state   [DeltaNet layer]{ conv window [kernel - 1][Cd], oldest first; S [Hv][D / 32][D][32] }
- *           S of a head as kernels/cpu/fops.h wants it (struct delta_args), all f32
+ *   state   [layer]{ what its blocks keep in f32 }
  *   KV      [block][attention layer][KV head]{ K, V } in the layouts of kernels/cpu/kv_block.h
  * With the block outermost memory grows with the positions written, huge pages fill up, and what
  * decode streams at a time is still some ten KiB in one piece. Pure arithmetic, any thread.
@@ -19,30 +18,32 @@
 #include "kernels/cpu/kv_block.h"
 #include "model/model.h"
 
-#define CONV_MAX_TAPS 16
+/* What a layer remembers of a sequence: said by its block (struct block_ops). */
+struct kv_need {
+	size_t k_bytes, v_bytes; /* of KV_BLOCK positions of one head; 0: no cache */
+	uint32_t n_heads;	 /* of keys and values */
+	size_t floats;		 /* recurrent state */
+};
 
-/* What one layer's attention puts into a block of the cache. */
+/* Where it lies. */
 struct kv_layer {
 	size_t k_bytes, v_bytes; /* of one head and block */
 	size_t offset;		 /* of its first head in a block of all layers */
+	size_t first_float;	 /* in the state */
 };
 
 struct kv_shape {
 	enum kv_type type;
-	uint32_t n_ctx; /* rounded up to whole blocks */
-	uint32_t n_delta;
-	size_t block_bytes; /* all layers and heads of one block */
-	size_t conv_floats; /* of one DeltaNet layer */
-	size_t delta_floats;
+	uint32_t n_ctx;	      /* rounded up to whole blocks */
+	size_t block_bytes;   /* all layers and heads of one block */
 	uint64_t state_bytes; /* all layers, a multiple of 4096 */
 	uint64_t cache_bytes; /* all blocks, a multiple of 4096 */
 };
 
 /*
  * Works out the shape for @n_ctx positions of @m, and per layer of the model (where @layers is not
- * NULL: n_layers of them) its place in a block. 0; -ENOTSUP and a sentence where the model's head
- * sizes do not fit the layouts (head_dim a multiple of 16, for q8_0 of 32; DeltaNet heads a
- * multiple of 32); -EOVERFLOW where sizes do not fit.
+ * NULL: n_layers of them) its places. 0; -ENOTSUP and a sentence where a block cannot work with the
+ * model's sizes or with the cache's type; -EOVERFLOW where sizes do not fit.
  */
 int kv_shape_init(struct kv_shape *s, const struct model *m, uint32_t n_ctx, enum kv_type type,
 		  struct kv_layer *layers, struct err *err);

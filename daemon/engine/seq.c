@@ -31,7 +31,6 @@ struct seq_pool {
 	struct kv_shape shape;
 	uint32_t n_seq;
 	struct kv_layer *layers; /* of the model: where their part of the cache is */
-	uint32_t *ordinal;	 /* of the model: how many DeltaNet layers come before */
 	struct seq *seqs;
 	uint8_t *base;
 	size_t bytes;
@@ -50,7 +49,6 @@ int seq_pool_create(const struct model *m, uint32_t n_seq, uint32_t n_ctx, enum 
 {
 	struct seq_pool *p = calloc(1, sizeof(*p));
 	uint64_t state, room, bytes;
-	uint32_t n_delta = 0;
 	int rc = -ENOMEM;
 
 	if (!p)
@@ -68,14 +66,9 @@ int seq_pool_create(const struct model *m, uint32_t n_seq, uint32_t n_ctx, enum 
 		goto out_fail;
 	p->n_seq = n_seq;
 	p->bytes = bytes + HUGE_PAGE;
-	p->ordinal = calloc(m->n_layers, sizeof(*p->ordinal));
 	p->seqs = calloc(n_seq, sizeof(*p->seqs));
-	if (!p->ordinal || !p->seqs)
+	if (!p->seqs)
 		goto out_fail;
-	for (uint32_t i = 0; i < m->n_layers; i++) {
-		p->ordinal[i] = n_delta;
-		n_delta += layer_has(&m->layers[i], BLOCK_DELTANET);
-	}
 	p->base = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p->base == MAP_FAILED)
@@ -100,7 +93,6 @@ void seq_pool_destroy(struct seq_pool *p)
 	if (p->base != MAP_FAILED)
 		munmap(p->base, p->bytes);
 	free(p->layers);
-	free(p->ordinal);
 	free(p->seqs);
 	free(p);
 }
@@ -173,17 +165,9 @@ void seq_kv(const struct seq *s, uint32_t layer, uint32_t head, uint32_t block, 
 	*ret_v = k + place->k_bytes;
 }
 
-float *seq_conv(const struct seq *s, uint32_t layer)
+float *seq_floats(const struct seq *s, uint32_t layer)
 {
-	const struct kv_shape *shape = &s->pool->shape;
-
-	return (float *)s->state +
-	       s->pool->ordinal[layer] * (shape->conv_floats + shape->delta_floats);
-}
-
-float *seq_delta(const struct seq *s, uint32_t layer)
-{
-	return seq_conv(s, layer) + s->pool->shape.conv_floats;
+	return (float *)s->state + s->pool->layers[layer].first_float;
 }
 
 void *seq_state(const struct seq *s, size_t *ret_bytes)

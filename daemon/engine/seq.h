@@ -53,9 +53,8 @@ enum kv_type seq_kv_type(const struct seq *s);
 /* K and V of one KV head and block (position / KV_BLOCK). */
 void seq_kv(const struct seq *s, uint32_t layer, uint32_t head, uint32_t block, void **ret_k,
 	    void **ret_v);
-/* Conv window [kernel - 1][Cd] and S [Hv][D / 32][D][32] of a DeltaNet layer. */
-float *seq_conv(const struct seq *s, uint32_t layer);
-float *seq_delta(const struct seq *s, uint32_t layer);
+/* The recurrent state of a layer, as its block lays it out. */
+float *seq_floats(const struct seq *s, uint32_t layer);
 
 /* The whole recurrent state as one range, for snapshots; meaningful where seq_len() > 0. */
 void *seq_state(const struct seq *s, size_t *ret_bytes);

@@ -13,6 +13,7 @@
 #include "engine/block/attention.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <math.h>
 
 #include "base/num.h"
@@ -123,6 +124,28 @@ void attention_carve(const struct block_config *c, enum block_kind kind,
 	}
 }
 
+int attention_remembers(const struct model *m, const struct layer *l, enum kv_type type,
+			struct kv_need *ret, struct err *err)
+{
+	const struct attention_spec *a = &l->attention;
+	const uint32_t dims[] = { a->head_dim, a->value_dim };
+
+	for (unsigned i = 0; i < ARRAY_LEN(dims); i++)
+		if (dims[i] % kv_granule(type) || dims[i] > KV_MAX_HEAD_DIM)
+			return err_set(err, -ENOTSUP,
+				       "a KV cache of type %s needs attention heads of a multiple "
+				       "of %zu up to %d dimensions, this model has %u",
+				       type == KV_F16 ? "f16" : "q8_0", kv_granule(type),
+				       KV_MAX_HEAD_DIM, dims[i]);
+	if (!a->n_head_kv || a->n_head % a->n_head_kv)
+		return err_set(err, -ENOTSUP, "%u attention heads do not share %u KV heads evenly",
+			       a->n_head, a->n_head_kv);
+	ret->k_bytes = kv_block_bytes(type, a->head_dim);
+	ret->v_bytes = kv_block_bytes(type, a->value_dim);
+	ret->n_heads = a->n_head_kv;
+	return 0;
+}
+
 static void lay_out(const struct block_config *c, void *buffers, struct carver *kept,
 		    struct carver *shared)
 {
@@ -213,5 +236,6 @@ const struct block_ops block_attention = {
 	.owner = OWNER_ATTENTION,
 	.buffers_size = sizeof(struct attention_buffers),
 	.lay_out = lay_out,
+	.remembers = attention_remembers,
 	.forward = forward,
 };

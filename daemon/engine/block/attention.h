@@ -79,6 +79,9 @@ static inline const struct batch_run *run_of(const struct batch *b, uint32_t col
 	return run;
 }
 
+/* attention.c: see struct block_ops. */
+int attention_remembers(const struct model *m, const struct layer *l, enum kv_type type,
+			struct kv_need *ret, struct err *err);
 /* attention.c: lays the buffers out for the layers of @kind; see struct block_ops. */
 void attention_carve(const struct block_config *c, enum block_kind kind,
 		     struct attention_buffers *b, struct carver *kept, struct carver *shared);

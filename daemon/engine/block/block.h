@@ -74,9 +74,17 @@ struct block_ops {
 	 */
 	void (*lay_out)(const struct block_config *c, void *buffers, struct carver *kept,
 			struct carver *shared);
+	/*
+	 * What a layer remembers of a sequence in this block. 0, or -ENOTSUP and a sentence where
+	 * the block cannot work with the model's sizes; NULL: nothing is remembered.
+	 */
+	int (*remembers)(const struct model *m, const struct layer *l, enum kv_type type,
+			 struct kv_need *ret, struct err *err);
 	void (*forward)(const struct block_args *a, unsigned tid);
 };
 
+/* By enum block_kind. */
+extern const struct block_ops *const block_table[BLOCK_NR];
 extern const struct block_ops block_attention, block_latent, block_deltanet, block_dense, block_moe;
 
 /* The blocks of a model with their buffers. */

@@ -15,7 +15,7 @@
 #include "engine/block/block.h"
 #include "engine/block/moe.h"
 
-static const struct block_ops *const table[BLOCK_NR] = {
+const struct block_ops *const block_table[BLOCK_NR] = {
 	[BLOCK_ATTENTION] = &block_attention,
 	[BLOCK_LATENT] = &block_latent,
 	[BLOCK_DELTANET] = &block_deltanet,
@@ -73,13 +73,13 @@ static size_t lay_out(struct blocks *b, uint8_t *base)
 	for (int k = 0; k < BLOCK_NR; k++) {
 		shared = (struct carver){ 0 };
 		if (b->buffers[k])
-			table[k]->lay_out(&b->c, b->buffers[k], &counted, &shared);
+			block_table[k]->lay_out(&b->c, b->buffers[k], &counted, &shared);
 	}
 	start = end = counted.used;
 	for (int k = 0; k < BLOCK_NR; k++) {
 		shared = (struct carver){ .base = base, .used = start };
 		if (b->buffers[k])
-			table[k]->lay_out(&b->c, b->buffers[k], &kept, &shared);
+			block_table[k]->lay_out(&b->c, b->buffers[k], &kept, &shared);
 		end = u64_max(end, shared.used);
 	}
 	return end;
@@ -97,12 +97,12 @@ static struct blocks *blocks_new(const struct block_config *config)
 	for (int k = 0; k < BLOCK_NR; k++) {
 		if (!model_has(config->model, (enum block_kind)k))
 			continue;
-		b->buffers[k] = aligned_alloc(64, align_up(table[k]->buffers_size, 64));
+		b->buffers[k] = aligned_alloc(64, align_up(block_table[k]->buffers_size, 64));
 		if (!b->buffers[k]) {
 			blocks_destroy(b);
 			return NULL;
 		}
-		memset(b->buffers[k], 0, table[k]->buffers_size);
+		memset(b->buffers[k], 0, block_table[k]->buffers_size);
 	}
 	return b;
 }
@@ -156,7 +156,7 @@ void block_forward(struct blocks *b, enum block_kind kind, const struct block_ar
 	a.team = b->c.team;
 	a.in = b->in;
 	a.buffers = b->buffers[kind];
-	table[kind]->forward(&a, tid);
+	block_table[kind]->forward(&a, tid);
 }
 
 void blocks_get_locality(const struct blocks *b, uint64_t *ret_local, uint64_t *ret_remote)

@@ -11,13 +11,15 @@
  * through all tokens of a run. State is taken as zero where a run starts at position 0.
  */
 #include <assert.h>
+#include <errno.h>
 #include <math.h>
 #include <string.h>
 
 #include "base/num.h"
 #include "engine/block/block.h"
 
-#define L2_EPS 1e-6f
+#define L2_EPS	      1e-6f
+#define CONV_MAX_TAPS 16
 
 struct delta_buffers {
 	uint32_t max_tokens;
@@ -51,6 +53,33 @@ static struct sizes sizes_of(const struct model *m)
 	s.v_all = s.v_heads * s.dim;
 	s.channels = 2 * s.k_all + s.v_all;
 	return s;
+}
+
+/*
+ * Of a sequence: the window of the convolution [kernel - 1][Cd], oldest first, then S
+ * [Hv][D / 32][D][32], a head as kernels/cpu/fops.h wants it (struct delta_args).
+ */
+static size_t window_floats(const struct model *m)
+{
+	return (m->ssm_conv_kernel - 1) * sizes_of(m).channels;
+}
+
+static int remembers(const struct model *m, const struct layer *l, enum kv_type type,
+		     struct kv_need *ret, struct err *err)
+{
+	if (m->ssm_head_dim % DELTA_LANES)
+		return err_set(err, -ENOTSUP,
+			       "DeltaNet heads need a multiple of %d dimensions, this model has %u",
+			       DELTA_LANES, m->ssm_head_dim);
+	if (!m->ssm_k_heads || m->ssm_v_heads % m->ssm_k_heads)
+		return err_set(err, -ENOTSUP,
+			       "%u DeltaNet value heads do not share %u key heads evenly",
+			       m->ssm_v_heads, m->ssm_k_heads);
+	if (m->ssm_conv_kernel < 1 || m->ssm_conv_kernel > CONV_MAX_TAPS)
+		return err_set(err, -ENOTSUP, "a convolution of %u taps, at most %d are possible",
+			       m->ssm_conv_kernel, CONV_MAX_TAPS);
+	ret->floats = window_floats(m) + sizes_of(m).v_all * m->ssm_head_dim;
+	return 0;
 }
 
 static void lay_out(const struct block_config *c, void *buffers, struct carver *kept,
@@ -95,7 +124,7 @@ static void convolve(const struct block_args *a, const struct batch_run *run, si
 {
 	uint32_t taps = a->model->ssm_conv_kernel;
 	size_t channels = sizes_of(a->model).channels;
-	float *window = seq_conv(run->seq, a->layer_index);
+	float *window = seq_floats(run->seq, a->layer_index);
 	const float *rows[CONV_MAX_TAPS];
 
 	for (uint32_t t = 0; t < run->count; t++) {
@@ -182,7 +211,7 @@ static void recur(const struct block_args *a, unsigned tid)
 	team_share(s.v_heads * strips, 1, tid, team_size(a->team), &first, &end);
 	for (uint32_t i = 0; i < a->batch->n_runs; i++) {
 		const struct batch_run *run = &a->batch->runs[i];
-		float *state = seq_delta(run->seq, a->layer_index);
+		float *state = seq_floats(run->seq, a->layer_index) + window_floats(a->model);
 
 		for (size_t at = first; at < end; at++) {
 			size_t v_head = at / strips, lane = at % strips * DELTA_LANES;
@@ -266,5 +295,6 @@ const struct block_ops block_deltanet = {
 	.owner = OWNER_DELTANET,
 	.buffers_size = sizeof(struct delta_buffers),
 	.lay_out = lay_out,
+	.remembers = remembers,
 	.forward = forward,
 };

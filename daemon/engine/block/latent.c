@@ -223,5 +223,6 @@ const struct block_ops block_latent = {
 	.owner = OWNER_LATENT,
 	.buffers_size = sizeof(struct latent_buffers),
 	.lay_out = lay_out,
+	.remembers = attention_remembers,
 	.forward = forward,
 };

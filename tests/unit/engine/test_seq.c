@@ -64,9 +64,9 @@ static void visit(struct seq *s, unsigned number, bool write)
 
 	for (uint32_t l = 0; l < LAYERS; l++) {
 		if (l % 2 == 0) {
-			check_bytes(seq_conv(s, l), (TAPS - 1) * CHANNELS * sizeof(float),
+			check_bytes(seq_floats(s, l), (TAPS - 1) * CHANNELS * sizeof(float),
 				    mark(number, l, 0), write);
-			check_bytes(seq_delta(s, l),
+			check_bytes((seq_floats(s, l) + (TAPS - 1) * CHANNELS),
 				    V_HEADS * STATE_DIM * STATE_DIM * sizeof(float),
 				    mark(number, l, 1), write);
 			continue;
@@ -107,9 +107,9 @@ static void test_layout(void **unused)
 		state = seq_state(seqs[1], &state_bytes);
 		memset(state, mark(9, 0, 0), state_bytes);
 		for (uint32_t l = 0; l < LAYERS; l += 2) {
-			check_bytes(seq_conv(seqs[1], l), (TAPS - 1) * CHANNELS * sizeof(float),
+			check_bytes(seq_floats(seqs[1], l), (TAPS - 1) * CHANNELS * sizeof(float),
 				    mark(9, 0, 0), false);
-			check_bytes(seq_delta(seqs[1], l),
+			check_bytes((seq_floats(seqs[1], l) + (TAPS - 1) * CHANNELS),
 				    V_HEADS * STATE_DIM * STATE_DIM * sizeof(float), mark(9, 0, 0),
 				    false);
 		}
