@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* daemon/serve/info.c: what clients ask about the model and the daemon, as wire structs. */
+/* daemon/serve/info.c: what clients ask about the model and the daemon, as libsluice has them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,8 +97,7 @@ static void add_line(char *text, size_t room, const char *line)
 	snprintf(text + used, room - used, "%s%s", used ? "\n" : "", line);
 }
 
-size_t info_status(const struct serve *s, struct sluice_status_info *ret, char *fallbacks,
-		   size_t room)
+void info_status(const struct serve *s, struct sluice_status_info *ret, char *notes, size_t room)
 {
 	const struct model *m = s->config.model;
 	struct err changed = { 0 };
@@ -159,12 +158,10 @@ size_t info_status(const struct serve *s, struct sluice_status_info *ret, char *
 			.share_ppm = (uint32_t)(e.nodes[i].share * 1e6 + 0.5),
 			.arena_bytes = e.nodes[i].arena_bytes,
 		};
-	fallbacks[0] = '\0';
+	notes[0] = '\0';
 	for (unsigned i = 0; i < ENGINE_FALLBACKS && e.fallbacks[i]; i++)
-		add_line(fallbacks, room, e.fallbacks[i]);
+		add_line(notes, room, e.fallbacks[i]);
 	engine_check_files(s->config.engine, &changed);
 	if (changed.text[0])
-		add_line(fallbacks, room, changed.text);
-	ret->payload_bytes = strlen(fallbacks);
-	return ret->payload_bytes;
+		add_line(notes, room, changed.text);
 }

@@ -182,60 +182,53 @@ static int take_buffers(struct job *j)
 	return 0;
 }
 
-static void fill_request(struct job *j, const struct message *m, uint32_t n_ctx)
+static void fill_request(struct job *j, const struct ask *ask, uint32_t n_ctx)
 {
 	struct request *r = &j->req;
 
 	r->arg = j;
 	r->tokens = j->prompt;
-	if (m->type == SLUICE_SCORE) {
+	r->want_progress = ask->want_progress;
+	if (ask->kind == ASK_SCORE) {
 		j->score = true;
-		r->want_progress = m->u.score.flags & SLUICE_PROGRESS_OUT;
 		r->ops = &score_ops;
-		r->want_logits = m->u.score.flags & SLUICE_LOGITS_OUT;
-		r->want_logprobs = m->u.score.flags & SLUICE_LOGPROBS_OUT;
+		r->want_logits = ask->want_logits;
+		r->want_logprobs = ask->want_logprobs;
 		return;
 	}
-	j->raw = m->u.generate.flags & SLUICE_RAW;
-	r->want_progress = m->u.generate.flags & SLUICE_PROGRESS_OUT;
+	j->raw = ask->raw;
 	r->ops = &generate_ops;
-	r->max_tokens = m->u.generate.max_tokens;
+	r->max_tokens = ask->max_tokens;
 	if (r->n_tokens <= n_ctx && r->max_tokens > n_ctx - r->n_tokens)
 		r->max_tokens = n_ctx - r->n_tokens;
-	r->n_untimed = m->u.generate.n_untimed;
-	r->ignore_eog = m->u.generate.flags & SLUICE_IGNORE_EOG;
-	r->sampling = (struct sampling){
-		.temperature = m->u.generate.temperature,
-		.top_k = m->u.generate.top_k,
-		.top_p = m->u.generate.top_p,
-		.min_p = m->u.generate.min_p,
-		.seed = m->u.generate.seed,
-	};
+	r->n_untimed = ask->n_untimed;
+	r->ignore_eog = ask->ignore_eog;
+	r->sampling = ask->sampling;
 }
 
 /* Refusals that need the context's length. */
-static int check_length(const struct message *m, uint32_t n_prompt, uint32_t n_ctx, struct err *err)
+static int check_length(const struct ask *ask, uint32_t n_prompt, uint32_t n_ctx, struct err *err)
 {
-	bool grows = m->type == SLUICE_GENERATE && m->u.generate.max_tokens;
+	bool grows = ask->kind == ASK_GENERATE && ask->max_tokens;
 
 	if (n_prompt + (grows ? 1 : 0) > n_ctx)
 		return err_set(err, SLUICE_E_TOO_LONG,
 			       "the prompt has %u tokens%s, the context holds %u (sluiced --ctx)",
 			       n_prompt, grows ? " and no room for an answer" : "", n_ctx);
-	if (m->type == SLUICE_GENERATE && m->u.generate.n_untimed > n_prompt)
+	if (ask->kind == ASK_GENERATE && ask->n_untimed > n_prompt)
 		return err_set(err, SLUICE_E_INVALID, "n_untimed is longer than the prompt");
 	return 0;
 }
 
-int job_create(struct serve *s, struct conn *conn, const struct message *m, uint32_t *prompt,
-	       uint32_t n_prompt, struct job **ret, struct err *err)
+int job_create(struct serve *s, const struct ask *ask, uint32_t *prompt, uint32_t n_prompt,
+	       struct job **ret, struct err *err)
 {
 	struct job *j = NULL;
 	size_t row = (size_t)s->config.model->n_vocab * sizeof(float);
 	uint32_t n_ctx = engine_n_ctx(s->config.engine);
 	int rc;
 
-	rc = check_length(m, n_prompt, n_ctx, err);
+	rc = check_length(ask, n_prompt, n_ctx, err);
 	if (rc)
 		goto out_prompt;
 	rc = SLUICE_E_NO_MEMORY;
@@ -243,12 +236,11 @@ int job_create(struct serve *s, struct conn *conn, const struct message *m, uint
 	if (!j)
 		goto out_prompt;
 	j->serve = s;
-	j->conn = conn;
-	j->id = m->id;
+	j->id = ask->id;
 	j->prompt = prompt;
 	j->chunk_rows = row < CHUNK_BYTES ? (uint32_t)(CHUNK_BYTES / row) : 1;
 	j->req.n_tokens = n_prompt;
-	fill_request(j, m, n_ctx);
+	fill_request(j, ask, n_ctx);
 	if (take_buffers(j))
 		goto out_job;
 	detok_init(&j->detok, s->config.tokenizer, j->raw);
@@ -264,26 +256,25 @@ out_job:
 	prompt = NULL;
 out_prompt:
 	free(prompt);
-	return err_set(err, rc, "%s", message_error_text(rc));
+	return err_set(err, rc, "%s", ask_error_text(rc));
 }
 
 /* Of all that was reported since the last one only the newest, and none after the first token. */
-static bool next_progress(struct job *j, struct reply *ret)
+static bool next_progress(struct job *j, struct event *ret)
 {
 	uint64_t now = atomic_load_explicit(&j->progress, memory_order_relaxed);
 
 	if (now == j->progress_sent || j->n_sent)
 		return false;
 	j->progress_sent = now;
-	ret->type = SLUICE_PROGRESS;
-	ret->u.progress = (struct sluice_progress){ .struct_size = sizeof(struct sluice_progress),
-						    .n_read = (uint32_t)(now >> 32),
-						    .n_prompt = j->req.n_tokens,
-						    .done_ppm = (uint32_t)now };
+	ret->kind = EVENT_PROGRESS;
+	ret->u.progress.n_read = (uint32_t)(now >> 32);
+	ret->u.progress.n_prompt = j->req.n_tokens;
+	ret->u.progress.done_ppm = (uint32_t)now;
 	return true;
 }
 
-static bool next_token(struct job *j, struct reply *ret)
+static bool next_token(struct job *j, struct event *ret)
 {
 	/* pairs with the release in on_token() */
 	uint32_t n = atomic_load_explicit(&j->n_out, memory_order_acquire);
@@ -292,18 +283,16 @@ static bool next_token(struct job *j, struct reply *ret)
 	if (j->n_sent == n)
 		return false;
 	len = detok_push(&j->detok, j->out[j->n_sent], j->serve->text, j->serve->text_room);
-	ret->type = SLUICE_TOKEN;
-	ret->u.token = (struct sluice_token){ .struct_size = sizeof(struct sluice_token),
-					      .token = j->out[j->n_sent],
-					      .index = j->n_sent };
-	ret->payload = j->serve->text;
-	ret->payload_bytes = ret->u.token.payload_bytes = len > 0 ? (uint64_t)len : 0;
-	j->n_sent++;
+	ret->kind = EVENT_TOKEN;
+	ret->u.token.token = j->out[j->n_sent];
+	ret->u.token.index = j->n_sent++;
+	ret->u.token.text = j->serve->text;
+	ret->u.token.bytes = len > 0 ? (size_t)len : 0;
 	return true;
 }
 
 /* What is left of a character that never became complete. */
-static bool next_flush(struct job *j, struct reply *ret)
+static bool next_flush(struct job *j, struct event *ret)
 {
 	ssize_t len;
 
@@ -313,17 +302,15 @@ static bool next_flush(struct job *j, struct reply *ret)
 	len = detok_flush(&j->detok, j->serve->text, j->serve->text_room);
 	if (len <= 0)
 		return false;
-	ret->type = SLUICE_TOKEN;
-	ret->u.token = (struct sluice_token){ .struct_size = sizeof(struct sluice_token),
-					      .token = SLUICE_NO_TOKEN,
-					      .index = j->n_sent,
-					      .payload_bytes = (uint64_t)len };
-	ret->payload = j->serve->text;
-	ret->payload_bytes = (uint64_t)len;
+	ret->kind = EVENT_TOKEN;
+	ret->u.token.token = EVENT_NO_TOKEN;
+	ret->u.token.index = j->n_sent;
+	ret->u.token.text = j->serve->text;
+	ret->u.token.bytes = (size_t)len;
 	return true;
 }
 
-static bool next_logits(struct job *j, struct reply *ret)
+static bool next_logits(struct job *j, struct event *ret)
 {
 	struct logits_chunk *c;
 	uint64_t bytes;
@@ -334,91 +321,75 @@ static bool next_logits(struct job *j, struct reply *ret)
 	c = &j->chunks[j->n_chunks_sent++];
 	bytes = (uint64_t)c->n_rows * j->serve->config.model->n_vocab * sizeof(float);
 	atomic_fetch_sub_explicit(&j->serve->logits_pending, bytes, memory_order_relaxed);
-	ret->type = SLUICE_LOGITS;
-	ret->u.logits = (struct sluice_logits){ .struct_size = sizeof(struct sluice_logits),
-						.first = c->first,
-						.n_rows = c->n_rows,
-						.n_vocab = j->serve->config.model->n_vocab,
-						.payload_bytes = bytes };
-	ret->payload_bytes = bytes;
-	ret->fd = c->fd;
+	ret->kind = EVENT_LOGITS;
+	ret->u.logits.first = c->first;
+	ret->u.logits.n_rows = c->n_rows;
+	ret->u.logits.n_vocab = j->serve->config.model->n_vocab;
+	ret->u.logits.fd = c->fd;
 	c->fd = -1;
 	return true;
 }
 
-static bool next_logprobs(struct job *j, struct reply *ret)
+static bool next_logprobs(struct job *j, struct event *ret)
 {
-	uint32_t n = j->req.n_tokens - 1;
-
 	if (j->logprobs_sent || !j->logprobs || j->result.stop == STOP_ERROR ||
 	    j->result.stop == STOP_CANCELLED)
 		return false;
 	j->logprobs_sent = true;
-	ret->type = SLUICE_LOGPROBS;
-	ret->u.logprobs = (struct sluice_logprobs){ .struct_size = sizeof(struct sluice_logprobs),
-						    .count = n,
-						    .payload_bytes = n * sizeof(double) };
-	ret->payload = j->logprobs;
-	ret->payload_bytes = n * sizeof(double);
+	ret->kind = EVENT_LOGPROBS;
+	ret->u.logprobs.values = j->logprobs;
+	ret->u.logprobs.n = j->req.n_tokens - 1;
 	return true;
 }
 
-static void last_reply(struct job *j, struct reply *ret)
+static void last_event(struct job *j, struct event *ret)
 {
 	int fault = atomic_load_explicit(&j->fault, memory_order_relaxed);
 	const struct request_result *r = &j->result;
-	struct sluice_done *d = &ret->u.done;
-	const char *text = "";
 
-	*d = (struct sluice_done){
-		.struct_size = sizeof(*d),
-		.stop = (uint32_t)r->stop,
-		.n_prompt = r->n_prompt,
-		.n_generated = j->n_sent,
-		.prompt_ns = r->prompt_ns,
-		.predict_ns = r->predict_ns,
-		.ttft_ns = r->ttft_ns,
-		.hits = r->hits,
-		.misses = r->misses,
-		.bytes_read = r->bytes_read,
-		.stall_ns = r->stall_ns,
-		.span_ns = r->span_ns,
-	};
+	ret->kind = EVENT_DONE;
+	ret->u.done.stop = fault ? STOP_ERROR : r->stop;
+	ret->u.done.code = 0;
+	ret->u.done.why = "";
+	ret->u.done.n_sent = j->n_sent;
+	ret->u.done.figures = r;
 	if (fault) {
-		d->stop = SLUICE_STOP_ERROR;
-		d->code = (uint32_t)fault;
-		text = fault == SLUICE_E_SLOW ? "the client did not take its logits in time"
-					      : message_error_text(fault);
+		ret->u.done.code = fault;
+		ret->u.done.why = fault == SLUICE_E_SLOW
+					  ? "the client did not take its logits in time"
+					  : ask_error_text(fault);
 	} else if (r->stop == STOP_ERROR) {
-		d->code = (uint32_t)result_error(r->error);
-		text = r->err.text[0] ? r->err.text : message_error_text((int)d->code);
+		ret->u.done.code = result_error(r->error);
+		ret->u.done.why = r->err.text[0] ? r->err.text : ask_error_text(ret->u.done.code);
 	}
-	ret->type = SLUICE_DONE;
-	ret->payload = text;
-	ret->payload_bytes = d->payload_bytes = strlen(text);
 }
 
-bool job_next(struct job *j, struct reply *ret)
+bool job_next(struct job *j, struct event *ret)
 {
 	/* Before the counters: what came before done() is then visible. Pairs with on_done(). */
 	bool done = atomic_load_explicit(&j->done, memory_order_acquire);
 
 	memset(ret, 0, sizeof(*ret));
-	ret->fd = -1;
+	ret->id = j->id;
 	if (next_progress(j, ret) || next_token(j, ret) || next_logits(j, ret))
 		return true;
 	if (!done || j->done_sent)
 		return false;
 	if (next_flush(j, ret) || next_logprobs(j, ret))
 		return true;
-	last_reply(j, ret);
+	last_event(j, ret);
 	j->done_sent = true;
 	return true;
 }
 
-bool job_finished(const struct job *j)
+bool job_is_let_go(const struct job *j)
 {
-	return atomic_load_explicit(&j->done, memory_order_acquire) && (j->done_sent || !j->conn);
+	return atomic_load_explicit(&j->done, memory_order_acquire);
+}
+
+bool job_is_over(const struct job *j)
+{
+	return j->done_sent;
 }
 
 void job_destroy(struct job *j)

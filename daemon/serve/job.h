@@ -19,9 +19,8 @@
 #include <stdint.h>
 
 #include "engine/engine.h"
-#include "serve/message.h"
+#include "serve/ask.h"
 
-struct conn;
 struct serve;
 
 /* A sealed or still growing memfd with consecutive rows of logits. */
@@ -33,8 +32,7 @@ struct logits_chunk {
 struct job {
 	struct request req; /* req.arg is the job */
 	struct serve *serve;
-	struct conn *conn; /* main thread; NULL: the client is gone */
-	struct job *next;  /* main thread: serve's list */
+	struct job *next; /* main thread: the session's list, or serve's orphans */
 	uint64_t id;
 	uint32_t *prompt;
 	bool raw, score;
@@ -58,38 +56,22 @@ struct job {
 };
 
 /*
- * A message to be sent: fixed part, payload or descriptor (then owned by who holds this). Memory of
- * the payload belongs to the job or the serve and is valid until the next call.
- */
-struct reply {
-	uint16_t type;
-	union {
-		uint32_t struct_size;
-		struct sluice_progress progress;
-		struct sluice_token token;
-		struct sluice_logits logits;
-		struct sluice_logprobs logprobs;
-		struct sluice_done done;
-	} u;
-	const void *payload;
-	uint64_t payload_bytes;
-	int fd; /* -1: none */
-};
-
-/*
- * Makes a job from a checked message and its prompt (ids malloc'd, taken over in any case) and
+ * Makes a job from a GENERATE or SCORE and its prompt (ids malloc'd, taken over in any case) and
  * submits it. 0, or an enum sluice_error_code and a sentence.
  */
-int job_create(struct serve *s, struct conn *conn, const struct message *m, uint32_t *prompt,
-	       uint32_t n_prompt, struct job **ret, struct err *err);
+int job_create(struct serve *s, const struct ask *ask, uint32_t *prompt, uint32_t n_prompt,
+	       struct job **ret, struct err *err);
 
-/* The next message for the client, or false: nothing (yet). Main thread. */
-bool job_next(struct job *j, struct reply *ret);
+/* The next event for the client, or false: nothing (yet). Main thread. */
+bool job_next(struct job *j, struct event *ret);
 
-/* True when the engine is through with it and (unless the client is gone) DONE was handed out. */
-bool job_finished(const struct job *j);
+/* The engine is through with it: nothing else touches it any more. */
+bool job_is_let_go(const struct job *j);
 
-/* Only after done. */
+/* ... and EVENT_DONE was handed out. */
+bool job_is_over(const struct job *j);
+
+/* Only after the engine let it go. */
 void job_destroy(struct job *j);
 
 #endif

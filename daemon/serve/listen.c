@@ -18,6 +18,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "serve/message.h"
+#include "serve/native.h"
 #include "serve/private.h"
 
 #define BACKLOG	   64
@@ -155,7 +157,7 @@ static int admit(const struct serve *s, int fd, struct ucred *ret_peer)
 static void refuse(struct serve *s, int fd, int code)
 {
 	struct sluice_error e = { .struct_size = sizeof(e), .code = (uint32_t)code };
-	const char *text = message_error_text(code);
+	const char *text = ask_error_text(code);
 	size_t len;
 
 	e.payload_bytes = strlen(text);
@@ -193,7 +195,7 @@ void listen_accept(struct serve *s)
 		return;
 	}
 	code = admit(s, fd, &peer);
-	if (!code && conn_create(s, fd, peer.uid))
+	if (!code && conn_create(s, &native_transport, fd, peer.uid))
 		code = SLUICE_E_NO_MEMORY;
 	if (code)
 		refuse(s, fd, code);

@@ -40,9 +40,8 @@ static const struct kind kinds[] = {
 static const struct {
 	int code;
 	bool closes;
-	const char *text;
 } errors[] = {
-#define SLUICE_X(name, value, err, closes, text) { value, closes, text },
+#define SLUICE_X(name, value, err, closes, text) { value, closes },
 	SLUICE_ERRORS(SLUICE_X)
 #undef SLUICE_X
 };
@@ -53,14 +52,6 @@ bool message_error_closes(int code)
 		if (errors[i].code == code)
 			return errors[i].closes;
 	return true;
-}
-
-const char *message_error_text(int code)
-{
-	for (size_t i = 0; i < ARRAY_LEN(errors); i++)
-		if (errors[i].code == code)
-			return errors[i].text;
-	return "unknown error";
 }
 
 uint32_t message_version(const struct sluice_hello *hello)

@@ -44,7 +44,6 @@ int message_parse(const void *packet, size_t len, unsigned n_fds, struct message
 uint32_t message_version(const struct sluice_hello *hello);
 
 bool message_error_closes(int code);
-const char *message_error_text(int code);
 
 /*
  * Writes header, fixed part (@fixed, whose first field is its size) and inline payload to @buf of

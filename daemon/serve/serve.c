@@ -26,10 +26,6 @@
 #define NOTICES_WINDOW_NS  10000000000u
 #define NOTICES_PER_WINDOW 10
 
-static_assert((int)SLUICE_STOP_EOG == (int)STOP_EOG, "uapi");
-static_assert((int)SLUICE_STOP_LENGTH == (int)STOP_LENGTH, "uapi");
-static_assert((int)SLUICE_STOP_CANCELLED == (int)STOP_CANCELLED, "uapi");
-static_assert((int)SLUICE_STOP_ERROR == (int)STOP_ERROR, "uapi");
 static_assert((int)SLUICE_STATE_READY == (int)ENGINE_READY, "uapi");
 static_assert((int)SLUICE_STATE_FAILED == (int)ENGINE_FAILED, "uapi");
 
@@ -140,24 +136,15 @@ out:
 	return rc;
 }
 
-/* Sends what the jobs have and frees those that are through. */
-static void pump_jobs(struct serve *s)
+/* Sends what the sessions have and frees the requests that are through. */
+static void pump(struct serve *s)
 {
-	struct job **link = &s->jobs, *j;
-
-	for (struct conn *c = s->conns; c; c = c->next)
-		if (c->n_jobs && !c->dead && !c->out)
+	for (struct conn *c = s->conns; c; c = c->next) {
+		if (c->session.n_jobs && !c->dead && !c->out)
 			conn_pump(c);
-	while ((j = *link)) {
-		if (!job_finished(j)) {
-			link = &j->next;
-			continue;
-		}
-		*link = j->next;
-		if (j->conn)
-			j->conn->n_jobs--;
-		job_destroy(j);
+		session_reap(&c->session);
 	}
+	session_reap_orphans(s);
 }
 
 static void take_wake(struct serve *s)
@@ -242,7 +229,7 @@ int serve_run(struct serve *s, struct err *err)
 			if (rc)
 				return rc;
 		}
-		pump_jobs(s);
+		pump(s);
 		conn_sweep(s, true);
 		/* pairs with the release in serve_stop() */
 		if (atomic_load_explicit(&s->stop, memory_order_acquire))
@@ -261,19 +248,14 @@ static void close_fd(int fd)
 
 void serve_destroy(struct serve *s)
 {
-	struct job *j;
-
 	if (!s)
 		return;
 	listen_close(s);
-	pump_jobs(s);
+	pump(s);
 	for (struct conn *c = s->conns; c; c = c->next)
 		conn_drop(c);
 	conn_sweep(s, false);
-	while ((j = s->jobs)) {
-		s->jobs = j->next;
-		job_destroy(j);
-	}
+	session_reap_orphans(s); /* the engine is gone: none of them is held any more */
 	close_fd(s->reserve_fd);
 	close_fd(s->signal_fd);
 	close_fd(s->wake_fd);

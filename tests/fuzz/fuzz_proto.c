@@ -17,6 +17,8 @@
 #include <sys/socket.h>
 
 #include "base/log.h"
+#include "serve/message.h"
+#include "serve/native.h"
 #include "serve/private.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -178,7 +180,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
 		return 0;
 	s = make_serve();
-	conn_create(s, pair[0], 0);
+	conn_create(s, &native_transport, pair[0], 0);
 	say_hello(pair[1]);
 	turn(s, pair[1]);
 	for (int i = 0; i < MAX_PACKETS && size >= 3; i++) {

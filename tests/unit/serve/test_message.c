@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/num.h"
+#include "serve/ask.h"
 #include "serve/message.h"
 
 static _Alignas(8) uint8_t packet[SLUICE_MSG_MAX + 64];
@@ -260,7 +261,7 @@ static void error_classes(void **state)
 	assert_true(message_error_closes(12345));
 	assert_false(message_error_closes(SLUICE_E_UNKNOWN_TYPE));
 	assert_false(message_error_closes(SLUICE_E_BAD_FD));
-	assert_string_equal(message_error_text(SLUICE_E_BUSY), "too many requests");
+	assert_string_equal(ask_error_text(SLUICE_E_BUSY), "too many requests");
 }
 
 static void build_bounds(void **state)

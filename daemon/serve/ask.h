@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/ask.h: what a client may ask and what it hears, in no wire's form.
+ *
+ *	transport (native.c)            session.c
+ *	bytes -> struct ask       ->    session_ask()    -> one event at once
+ *	bytes <- struct event     <-    session_next()   <- progress, tokens, the end
+ *
+ * A transport turns what comes over its wire into a struct ask and renders each struct event; it
+ * decides nothing. The session decides, and knows neither sockets nor messages. What transports
+ * and sessions share with clients are the names of uapi/sluice_proto.h for errors (enum
+ * sluice_error_code, the one list of refusals) and the two structs of facts that libsluice has too.
+ * Main thread.
+ */
+#ifndef SLUICE_SERVE_ASK_H
+#define SLUICE_SERVE_ASK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "engine/engine.h"
+#include "model/tokenizer.h"
+#include "uapi/sluice_proto.h"
+
+enum ask_kind {
+	ASK_GENERATE,
+	ASK_SCORE,
+	ASK_CANCEL, /* of the request with this id; no event of its own */
+	ASK_MODEL,
+	ASK_STATUS,
+	ASK_TOKENIZE,
+	ASK_DETOKENIZE
+};
+
+struct ask {
+	enum ask_kind kind;
+	uint64_t id; /* chosen by the client; events carry it back */
+
+	/* The prompt, or what is to be converted: borrowed during session_ask(). */
+	const uint8_t *data;
+	uint64_t bytes;
+	bool is_ids; /* uint32_t ids (unaligned), else text in UTF-8 */
+	bool chat;   /* text: one user turn in the model's chat form */
+	enum chat_thinking thinking;
+	uint32_t system_bytes; /* chat: the first @system_bytes of data are the system text */
+	bool special;	       /* text: control tokens written in it count as such */
+
+	bool raw; /* text that comes back shows control tokens */
+
+	/* GENERATE and SCORE */
+	bool want_progress, want_logits, want_logprobs;
+	/* GENERATE */
+	uint32_t max_tokens; /* cut to what the context holds */
+	uint32_t n_untimed;
+	bool ignore_eog;
+	struct sampling sampling;
+};
+
+enum event_kind {
+	EVENT_REFUSED,	/* instead of anything else: the ask was not taken */
+	EVENT_ACCEPTED, /* GENERATE, SCORE: others follow with the same id */
+	EVENT_PROGRESS,
+	EVENT_TOKEN,
+	EVENT_LOGITS,
+	EVENT_LOGPROBS,
+	EVENT_DONE, /* the last of its id */
+	EVENT_MODEL,
+	EVENT_STATUS,
+	EVENT_IDS,
+	EVENT_TEXT
+};
+
+/* EVENT_TOKEN: no token, but what was left of a character that never became complete. */
+#define EVENT_NO_TOKEN UINT32_MAX
+
+/*
+ * What a client hears. Memory that it points to is the session's and valid until the next call of
+ * it, but for @owned and the descriptor of logits: event_fini() frees those.
+ */
+struct event {
+	enum event_kind kind;
+	uint64_t id;
+	union {
+		struct {
+			int code; /* enum sluice_error_code */
+			struct err why;
+		} refused;
+		struct {
+			uint32_t n_prompt, max_tokens, n_ctx; /* as they are held */
+		} accepted;
+		struct {
+			uint32_t n_read, n_prompt, done_ppm;
+		} progress;
+		struct {
+			uint32_t token, index;
+			const char *text; /* that became complete with it; no NUL */
+			size_t bytes;
+		} token;
+		struct {
+			uint32_t first, n_rows, n_vocab;
+			int fd; /* a sealed memfd with n_rows * n_vocab floats; -1: taken over */
+		} logits;
+		struct {
+			const double *values;
+			uint32_t n;
+		} logprobs;
+		struct {
+			enum request_stop stop;
+			int code;	 /* STOP_ERROR: enum sluice_error_code, else 0 */
+			const char *why; /* STOP_ERROR: a sentence, else empty */
+			uint32_t n_sent; /* tokens */
+			const struct request_result *figures;
+		} done;
+		struct {
+			const struct sluice_model_info *info; /* payload_bytes is not set */
+			const char *path;		      /* as the daemon was given it */
+		} model;
+		struct {
+			const struct sluice_status_info *info; /* payload_bytes is not set */
+			const char *notes; /* what could not be had, one sentence a line */
+		} status;
+		struct {
+			const uint32_t *values;
+			uint32_t n;
+		} ids;
+		struct {
+			const char *text;
+			size_t bytes;
+		} text;
+	} u;
+	void *owned; /* NULL, or malloc'd */
+};
+
+/* Frees what @e owns; it is empty then. */
+void event_fini(struct event *e);
+
+/* @e becomes EVENT_REFUSED with @why, or with the code's own sentence where @why is NULL or empty. */
+void event_refuse(struct event *e, uint64_t id, int code, const struct err *why);
+
+/* The sentence of an enum sluice_error_code. */
+const char *ask_error_text(int code);
+
+#endif

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/native.c: see native.h. Three parts: packets in, what they ask, events out. The
+ * handshake is the wire's own business; all else goes to the session.
+ */
+#include "serve/native.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "serve/message.h"
+#include "serve/payload.h"
+#include "serve/private.h"
+
+#define MAX_FDS 4 /* room in a control message: to see that there are too many */
+
+static_assert((int)SLUICE_STOP_EOG == (int)STOP_EOG, "uapi");
+static_assert((int)SLUICE_STOP_LENGTH == (int)STOP_LENGTH, "uapi");
+static_assert((int)SLUICE_STOP_CANCELLED == (int)STOP_CANCELLED, "uapi");
+static_assert((int)SLUICE_STOP_ERROR == (int)STOP_ERROR, "uapi");
+static_assert(EVENT_NO_TOKEN == SLUICE_NO_TOKEN, "uapi");
+
+struct native {
+	struct conn conn;
+	bool greeted;
+};
+
+static struct native *native_of(struct conn *c)
+{
+	return (struct native *)c;
+}
+
+/* ---- events out ---- */
+
+/* Sends or queues a message. Takes over @fd (-1: none); a long payload travels in a memfd. */
+static void send_message(struct conn *c, uint16_t type, uint64_t id, const void *fixed,
+			 const void *payload, uint64_t payload_bytes, int fd)
+{
+	struct serve *s = c->serve;
+	size_t len;
+
+	if (fd < 0 && payload_bytes > SLUICE_INLINE_MAX) {
+		fd = payload_make(payload, payload_bytes);
+		if (fd < 0) {
+			serve_notice(s, "client dropped", c, "no memory for a long reply");
+			conn_drop(c);
+			return;
+		}
+	}
+	len = message_build(s->built, SLUICE_MSG_MAX, type, id, fixed, payload, payload_bytes,
+			    fd >= 0);
+	conn_write(c, s->built, len, fd);
+}
+
+/* ERROR; the connection ends where the code says so. */
+static void fail(struct conn *c, uint64_t id, int code, const char *text)
+{
+	struct sluice_error e = { .struct_size = sizeof(e), .code = (uint32_t)code };
+
+	e.payload_bytes = strlen(text);
+	send_message(c, SLUICE_ERROR, id, &e, text, e.payload_bytes, -1);
+	if (!message_error_closes(code))
+		return;
+	serve_notice(c->serve, "client dropped", c, text);
+	conn_drop(c);
+}
+
+static void refused(struct conn *c, struct event *e)
+{
+	fail(c, e->id, e->u.refused.code, e->u.refused.why.text);
+}
+
+static void accepted(struct conn *c, struct event *e)
+{
+	const struct sluice_accepted a = { .struct_size = sizeof(a),
+					   .n_prompt = e->u.accepted.n_prompt,
+					   .max_tokens = e->u.accepted.max_tokens,
+					   .n_ctx = e->u.accepted.n_ctx };
+
+	send_message(c, SLUICE_ACCEPTED, e->id, &a, NULL, 0, -1);
+}
+
+static void progress(struct conn *c, struct event *e)
+{
+	const struct sluice_progress p = { .struct_size = sizeof(p),
+					   .n_read = e->u.progress.n_read,
+					   .n_prompt = e->u.progress.n_prompt,
+					   .done_ppm = e->u.progress.done_ppm };
+
+	send_message(c, SLUICE_PROGRESS, e->id, &p, NULL, 0, -1);
+}
+
+static void token(struct conn *c, struct event *e)
+{
+	const struct sluice_token t = { .struct_size = sizeof(t),
+					.token = e->u.token.token,
+					.index = e->u.token.index,
+					.payload_bytes = e->u.token.bytes };
+
+	send_message(c, SLUICE_TOKEN, e->id, &t, e->u.token.text, t.payload_bytes, -1);
+}
+
+static void logits(struct conn *c, struct event *e)
+{
+	const struct sluice_logits l = { .struct_size = sizeof(l),
+					 .first = e->u.logits.first,
+					 .n_rows = e->u.logits.n_rows,
+					 .n_vocab = e->u.logits.n_vocab,
+					 .payload_bytes = (uint64_t)e->u.logits.n_rows *
+							  e->u.logits.n_vocab * sizeof(float) };
+	int fd = e->u.logits.fd;
+
+	e->u.logits.fd = -1;
+	send_message(c, SLUICE_LOGITS, e->id, &l, NULL, l.payload_bytes, fd);
+}
+
+static void logprobs(struct conn *c, struct event *e)
+{
+	const struct sluice_logprobs l = { .struct_size = sizeof(l),
+					   .count = e->u.logprobs.n,
+					   .payload_bytes = e->u.logprobs.n * sizeof(double) };
+
+	send_message(c, SLUICE_LOGPROBS, e->id, &l, e->u.logprobs.values, l.payload_bytes, -1);
+}
+
+static void done(struct conn *c, struct event *e)
+{
+	const struct request_result *r = e->u.done.figures;
+	const struct sluice_done d = {
+		.struct_size = sizeof(d),
+		.stop = (uint32_t)e->u.done.stop,
+		.code = (uint32_t)e->u.done.code,
+		.n_prompt = r->n_prompt,
+		.n_generated = e->u.done.n_sent,
+		.prompt_ns = r->prompt_ns,
+		.predict_ns = r->predict_ns,
+		.ttft_ns = r->ttft_ns,
+		.hits = r->hits,
+		.misses = r->misses,
+		.bytes_read = r->bytes_read,
+		.stall_ns = r->stall_ns,
+		.span_ns = r->span_ns,
+		.payload_bytes = strlen(e->u.done.why),
+	};
+
+	send_message(c, SLUICE_DONE, e->id, &d, e->u.done.why, d.payload_bytes, -1);
+}
+
+static void model(struct conn *c, struct event *e)
+{
+	struct sluice_model_info info = *e->u.model.info;
+
+	info.payload_bytes = strlen(e->u.model.path);
+	send_message(c, SLUICE_MODEL, e->id, &info, e->u.model.path, info.payload_bytes, -1);
+}
+
+static void status(struct conn *c, struct event *e)
+{
+	struct sluice_status_info info = *e->u.status.info;
+
+	info.payload_bytes = strlen(e->u.status.notes);
+	send_message(c, SLUICE_STATUS_REPLY, e->id, &info, e->u.status.notes, info.payload_bytes,
+		     -1);
+}
+
+static void converted(struct conn *c, uint16_t type, uint64_t id, const void *data, uint64_t bytes)
+{
+	const struct sluice_converted r = { .struct_size = sizeof(r), .payload_bytes = bytes };
+
+	send_message(c, type, id, &r, data, bytes, -1);
+}
+
+static void ids(struct conn *c, struct event *e)
+{
+	converted(c, SLUICE_TOKENS, e->id, e->u.ids.values,
+		  (uint64_t)e->u.ids.n * sizeof(*e->u.ids.values));
+}
+
+static void text(struct conn *c, struct event *e)
+{
+	converted(c, SLUICE_TEXT, e->id, e->u.text.text, e->u.text.bytes);
+}
+
+static void render(struct conn *c, struct event *e)
+{
+	static void (*const renderers[])(struct conn * c, struct event * e) = {
+		[EVENT_REFUSED] = refused, [EVENT_ACCEPTED] = accepted, [EVENT_PROGRESS] = progress,
+		[EVENT_TOKEN] = token,	   [EVENT_LOGITS] = logits,	[EVENT_LOGPROBS] = logprobs,
+		[EVENT_DONE] = done,	   [EVENT_MODEL] = model,	[EVENT_STATUS] = status,
+		[EVENT_IDS] = ids,	   [EVENT_TEXT] = text,
+	};
+
+	renderers[e->kind](c, e);
+}
+
+/* ---- what a message asks ---- */
+
+static void on_hello(struct conn *c, const struct message *m)
+{
+	uint32_t version = message_version(&m->u.hello);
+	struct sluice_welcome w = {
+		.struct_size = sizeof(w),
+		.magic = SLUICE_PROTO_MAGIC,
+		.version = version,
+		.version_min = SLUICE_PROTO_VERSION_MIN,
+		.version_max = SLUICE_PROTO_VERSION,
+		.max_requests = SERVE_MAX_REQUESTS,
+		.payload_max = SLUICE_PAYLOAD_MAX,
+		.stall_seconds = c->serve->config.stall_ms / 1000,
+		.server = "sluiced " SLUICE_VERSION,
+	};
+
+	if (native_of(c)->greeted) {
+		fail(c, 0, SLUICE_E_MALFORMED, "HELLO came twice");
+		return;
+	}
+	if (!version) {
+		struct err err = { 0 };
+
+		err_set(&err, 0, "the client speaks protocol %u to %u, this daemon %u to %u",
+			m->u.hello.version_min, m->u.hello.version_max, SLUICE_PROTO_VERSION_MIN,
+			SLUICE_PROTO_VERSION);
+		fail(c, 0, SLUICE_E_VERSION, err.text);
+		return;
+	}
+	native_of(c)->greeted = true;
+	send_message(c, SLUICE_WELCOME, 0, &w, NULL, 0, -1);
+}
+
+static void take_flags(struct ask *ask, uint32_t flags)
+{
+	ask->is_ids = flags & SLUICE_TOKENS_IN;
+	ask->chat = flags & SLUICE_CHAT;
+	ask->special = flags & SLUICE_SPECIAL;
+	ask->thinking = flags & SLUICE_THINK	  ? CHAT_THINK
+			: flags & SLUICE_NO_THINK ? CHAT_NO_THINK
+						  : CHAT_THINK_AS_USUAL;
+	ask->ignore_eog = flags & SLUICE_IGNORE_EOG;
+	ask->raw = flags & SLUICE_RAW;
+	ask->want_progress = flags & SLUICE_PROGRESS_OUT;
+	ask->want_logits = flags & SLUICE_LOGITS_OUT;
+	ask->want_logprobs = flags & SLUICE_LOGPROBS_OUT;
+}
+
+static void take_generate(struct ask *ask, const struct sluice_ask_generate *g)
+{
+	ask->kind = ASK_GENERATE;
+	take_flags(ask, g->flags);
+	ask->system_bytes = g->system_bytes;
+	ask->max_tokens = g->max_tokens;
+	ask->n_untimed = g->n_untimed;
+	ask->sampling = (struct sampling){ .temperature = g->temperature,
+					   .top_k = g->top_k,
+					   .top_p = g->top_p,
+					   .min_p = g->min_p,
+					   .seed = g->seed };
+}
+
+/* A checked message that is none of the wire's own, without its payload. */
+static struct ask ask_of(const struct message *m)
+{
+	struct ask ask = { .id = m->id };
+
+	switch (m->type) {
+	case SLUICE_GENERATE:
+		take_generate(&ask, &m->u.generate);
+		break;
+	case SLUICE_SCORE:
+		ask.kind = ASK_SCORE;
+		take_flags(&ask, m->u.score.flags);
+		break;
+	case SLUICE_CANCEL:
+		ask.kind = ASK_CANCEL;
+		break;
+	case SLUICE_MODEL_INFO:
+		ask.kind = ASK_MODEL;
+		break;
+	case SLUICE_TOKENIZE:
+		ask.kind = ASK_TOKENIZE;
+		take_flags(&ask, m->u.convert.flags);
+		ask.system_bytes = m->u.convert.system_bytes;
+		break;
+	case SLUICE_DETOKENIZE:
+		ask.kind = ASK_DETOKENIZE;
+		take_flags(&ask, m->u.convert.flags);
+		ask.is_ids = true;
+		break;
+	default:
+		ask.kind = ASK_STATUS;
+	}
+	return ask;
+}
+
+/* The payload wherever it came: inline it stays in the packet, else it is copied to *ret_owned. */
+static int take_payload(const struct conn *c, const struct message *m, int fd, struct ask *ask,
+			uint8_t **ret_owned, struct err *err)
+{
+	bool opens = ask->kind == ASK_GENERATE || ask->kind == ASK_SCORE;
+	int code = opens ? session_check(&c->session, ask->id, err) : 0;
+
+	ask->data = m->payload;
+	ask->bytes = m->payload_bytes;
+	if (code || !m->in_fd)
+		return code;
+	code = payload_read(fd, m->payload_bytes, ret_owned, err);
+	ask->data = *ret_owned;
+	return code;
+}
+
+static void on_message(struct conn *c, const struct message *m, int fd)
+{
+	struct ask ask = ask_of(m);
+	uint8_t *owned = NULL;
+	struct err err = { 0 };
+	struct event answer;
+	bool answered = true;
+	int code = take_payload(c, m, fd, &ask, &owned, &err);
+
+	if (code)
+		event_refuse(&answer, ask.id, code, &err);
+	else
+		answered = session_ask(&c->session, &ask, &answer);
+	free(owned);
+	if (!answered)
+		return;
+	render(c, &answer);
+	if (answer.kind == EVENT_ACCEPTED)
+		conn_pump(c); /* the wake may have come before the request was in the list */
+	event_fini(&answer);
+}
+
+/* ---- packets in ---- */
+
+/* Takes the descriptors out of @msg: their number (more than one means refusal), first in *ret. */
+static unsigned take_fds(struct msghdr *msg, int *ret)
+{
+	unsigned n_fds = 0;
+
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(msg); h; h = CMSG_NXTHDR(msg, h)) {
+		size_t n = h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS
+				   ? (h->cmsg_len - CMSG_LEN(0)) / sizeof(int)
+				   : 0;
+
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(h) + i * sizeof(int), sizeof(int));
+			if (n_fds++)
+				close(fd);
+			else
+				*ret = fd;
+		}
+	}
+	return n_fds;
+}
+
+static void take_packet(struct conn *c, size_t len, unsigned n_fds, int fd)
+{
+	struct err err = { 0 };
+	struct message m;
+	int code = message_parse(c->serve->packet, len, n_fds, &m, &err);
+
+	if (!code && !native_of(c)->greeted && m.type != SLUICE_HELLO)
+		code = err_set(&err, SLUICE_E_MALFORMED, "the first message must be HELLO");
+	if (code)
+		fail(c, m.id, code, err.text);
+	else if (m.type == SLUICE_HELLO)
+		on_hello(c, &m);
+	else
+		on_message(c, &m, fd);
+}
+
+static bool receive(struct conn *c)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(MAX_FDS * sizeof(int))];
+	} control;
+	struct iovec iov = { .iov_base = c->serve->packet, .iov_len = SLUICE_MSG_MAX };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = control.room,
+			      .msg_controllen = sizeof(control.room) };
+	ssize_t n = recvmsg(c->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	unsigned n_fds;
+	int fd = -1;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return false;
+	if (n <= 0) { /* an empty packet reads like the end; no message is empty */
+		conn_drop(c);
+		return false;
+	}
+	n_fds = take_fds(&msg, &fd);
+	if (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+		fail(c, 0, SLUICE_E_MALFORMED, "malformed message: larger than a message is");
+	else
+		take_packet(c, (size_t)n, n_fds, fd);
+	if (fd >= 0)
+		close(fd);
+	return !c->dead;
+}
+
+static uint32_t patience_ms(const struct conn *c)
+{
+	return ((const struct native *)c)->greeted ? 0 : c->serve->config.hello_ms;
+}
+
+static void expire(struct conn *c)
+{
+	fail(c, 0, SLUICE_E_SLOW, c->out ? "the client does not read" : "no HELLO came");
+}
+
+const struct transport native_transport = {
+	.conn_bytes = sizeof(struct native),
+	.receive = receive,
+	.render = render,
+	.patience_ms = patience_ms,
+	.expire = expire,
+};

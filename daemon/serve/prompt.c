@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* daemon/serve/prompt.c: see prompt.h. */
+#include "serve/prompt.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+#include "serve/private.h"
+
+/* A text that cannot fit however well it compresses is not worth the main thread's time. */
+static int check_text(const struct serve *s, uint64_t bytes, struct err *err)
+{
+	uint32_t n_ctx = engine_n_ctx(s->config.engine);
+	uint64_t most;
+
+	if (u64_mul_overflow(n_ctx, detok_bound(s->config.tokenizer), &most) || bytes <= most)
+		return 0;
+	return err_set(err, SLUICE_E_TOO_LONG,
+		       "a text of %llu bytes cannot fit the context of %u tokens (sluiced --ctx)",
+		       (unsigned long long)bytes, n_ctx);
+}
+
+static ssize_t encode_chat(const struct serve *s, const struct ask *ask, uint32_t **ret,
+			   struct err *err)
+{
+	const char *text = (const char *)ask->data;
+	const struct chat_turn turn = {
+		.system = ask->system_bytes ? text : NULL,
+		.system_len = ask->system_bytes,
+		.user = text + ask->system_bytes,
+		.user_len = ask->bytes - ask->system_bytes,
+		.special = ask->special,
+		.thinking = ask->thinking,
+	};
+
+	return chat_encode(s->config.model->gguf, s->config.tokenizer, &turn, ret, err);
+}
+
+static int encode_text(const struct serve *s, const struct ask *ask, uint32_t **ret,
+		       uint32_t *ret_n, struct err *err)
+{
+	int code = check_text(s, ask->bytes, err);
+	ssize_t n;
+
+	if (code)
+		return code;
+	if (ask->chat)
+		n = encode_chat(s, ask, ret, err);
+	else
+		n = tokenizer_encode_prompt(s->config.tokenizer, (const char *)ask->data,
+					    ask->bytes, ask->special, ret);
+	if (n == -ENOTSUP) /* which has its own sentence */
+		return SLUICE_E_UNSUPPORTED;
+	if (n < 0)
+		return err_set(err, n == -ENOMEM ? SLUICE_E_NO_MEMORY : SLUICE_E_INVALID,
+			       "the text cannot be tokenised: %s", strerror((int)-n));
+	*ret_n = (uint32_t)n;
+	return 0;
+}
+
+static int copy_ids(const struct serve *s, const struct ask *ask, uint32_t **ret, uint32_t *ret_n,
+		    struct err *err)
+{
+	uint32_t n = (uint32_t)(ask->bytes / sizeof(uint32_t)), *ids = malloc(ask->bytes + 1);
+
+	if (!ids)
+		return err_set(err, SLUICE_E_NO_MEMORY, "out of memory for a prompt");
+	memcpy(ids, ask->data, n * sizeof(*ids));
+	for (uint32_t i = 0; i < n; i++)
+		if (ids[i] >= s->config.model->n_vocab) {
+			err_set(err, 0, "token %u at position %u: the vocabulary has %u", ids[i], i,
+				s->config.model->n_vocab);
+			free(ids);
+			return SLUICE_E_INVALID;
+		}
+	*ret = ids;
+	*ret_n = n;
+	return 0;
+}
+
+int prompt_encode(const struct serve *s, const struct ask *ask, uint32_t **ret, uint32_t *ret_n,
+		  struct err *err)
+{
+	return ask->is_ids ? copy_ids(s, ask, ret, ret_n, err)
+			   : encode_text(s, ask, ret, ret_n, err);
+}
+
+/* A buffer that grows by doubling, never beyond what the ids can give. */
+int prompt_decode(const struct serve *s, const uint32_t *ids, uint32_t n, bool raw, char **ret,
+		  size_t *ret_bytes)
+{
+	size_t bound = detok_bound(s->config.tokenizer), room = bound + 4096, used = 0;
+	char *text = malloc(room);
+	struct detok d;
+
+	detok_init(&d, s->config.tokenizer, raw);
+	for (uint32_t i = 0; text && i <= n; i++) {
+		ssize_t got;
+
+		if (room - used < bound) {
+			char *bigger = realloc(text, room * 2);
+
+			if (!bigger)
+				break;
+			text = bigger;
+			room *= 2;
+		}
+		got = i < n ? detok_push(&d, ids[i], text + used, room - used)
+			    : detok_flush(&d, text + used, room - used);
+		used += got > 0 ? (size_t)got : 0;
+		if (i == n) {
+			*ret = text;
+			*ret_bytes = used;
+			return 0;
+		}
+	}
+	free(text);
+	return SLUICE_E_NO_MEMORY;
+}
