@@ -4,6 +4,7 @@
  *
  *   begin:  WANTED --present or in a slot's read--> PINNED --landed--> OUT --released--> DONE
  *              |  no slot free and nothing to evict: stays WANTED until something is released
+ *              +--<-- PINNED, when a step that was given up before had withdrawn a part of the read
  */
 #include "engine/supply.h"
 
@@ -251,6 +252,11 @@ static uint32_t collect(struct supply *s, uint32_t *ret_indices, int *ret_failed
 		landed = item->tier == TIER_HOST ? residency_landed(s->residency, item->id) : 1;
 		if (!landed)
 			continue;
+		if (landed == -ECANCELED) { /* an earlier step withdrew this read: not a fault */
+			forget_failed(s, item->id);
+			item->state = ITEM_WANTED;
+			continue;
+		}
 		item->state = ITEM_OUT;
 		ret_failed[i] = landed < 0 ? landed : 0;
 		ret_indices[n++] = i;

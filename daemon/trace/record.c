@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/trace/record.c: see trace.h.
+ * daemon/trace/record.c: see record.h.
  *
  * One producer (the engine thread), one consumer (the writer thread), a ring of rows of equal size.
  * The row given last is not published until the next one comes: only then is it known whether its

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <unistd.h>
 
 #include "base/num.h"
 #include "engine/supply.h"
@@ -118,18 +119,25 @@ static void check_bytes(uint32_t layer, uint32_t expert, uint32_t index)
 	}
 }
 
-/* A whole layer; returns in how many handfuls it came. */
-static unsigned run_layer(uint32_t layer, const uint32_t *experts, uint32_t n, unsigned *ret_failed)
+static void begin_layer(uint32_t layer, const uint32_t *experts, uint32_t n)
 {
-	uint32_t indices[512], counts[512];
+	uint32_t counts[512];
+
+	for (uint32_t i = 0; i < n; i++)
+		counts[i] = 1;
+	supply_begin(s.supply, ++s.step, layer, experts, counts, n);
+}
+
+/* All that was begun; returns in how many handfuls it came. */
+static unsigned take_layer(uint32_t layer, const uint32_t *experts, uint32_t n,
+			   unsigned *ret_failed)
+{
+	uint32_t indices[512];
 	int failed[512] = { 0 };
 	bool seen[512] = { false };
 	unsigned rounds = 0, n_failed = 0, total = 0;
 	int32_t got;
 
-	for (uint32_t i = 0; i < n; i++)
-		counts[i] = 1;
-	supply_begin(s.supply, ++s.step, layer, experts, counts, n);
 	while ((got = supply_next(s.supply, indices, failed)) > 0) {
 		rounds++;
 		for (int32_t i = 0; i < got; i++) {
@@ -147,6 +155,12 @@ static unsigned run_layer(uint32_t layer, const uint32_t *experts, uint32_t n, u
 	if (ret_failed)
 		*ret_failed = n_failed;
 	return rounds;
+}
+
+static unsigned run_layer(uint32_t layer, const uint32_t *experts, uint32_t n, unsigned *ret_failed)
+{
+	begin_layer(layer, experts, n);
+	return take_layer(layer, experts, n, ret_failed);
 }
 
 static void all_experts(uint32_t *ids)
@@ -301,6 +315,38 @@ static void test_given_up(void **state)
 	assert_true(supply_fill(s.supply, 4, 1)); /* and fills have not ended */
 }
 
+/*
+ * The next step needs an expert whose read was withdrawn in part: what was in flight is waited for
+ * and the expert is read again; it is no failure of the new step.
+ */
+static void test_wanted_again(void **state)
+{
+	uint32_t ids[512], indices[512];
+	int failed[512] = { 0 };
+	struct reader_stats stats;
+	unsigned n_failed;
+
+	all_experts(ids);
+	open_supply(1, 1, 0);
+	reader_memory_hold(&s.all.disk);
+	begin_layer(0, ids, 4);
+	do { /* until the first piece is in flight */
+		usleep(1000);
+		reader_get_stats(s.reader, &stats);
+	} while (!stats.pieces);
+	atomic_store(&s.given_up, true);
+	assert_int_equal(supply_next(s.supply, indices, failed), -ECANCELED);
+	atomic_store(&s.given_up, false);
+	assert_int_equal(residency_state(s.residency, TIER_HOST, ids[0]), COPY_FILLING);
+	begin_layer(0, ids, 4);
+	reader_memory_release(&s.all.disk);
+	take_layer(0, ids, 4, &n_failed);
+	assert_int_equal(n_failed, 0);
+	residency_settle(s.residency);
+	for (uint32_t i = 0; i < 4; i++)
+		assert_int_equal(residency_state(s.residency, TIER_HOST, ids[i]), COPY_PRESENT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -311,6 +357,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_fill_hurries, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fill_budget, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_given_up, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_wanted_again, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
