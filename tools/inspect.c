@@ -205,6 +205,25 @@ static json_t *files_json(const struct gguf *g)
 	return all;
 }
 
+/* How many positions a layer's attention sees; 0: all. */
+static json_t *windows_json(const struct model *m)
+{
+	json_t *all = json_array();
+
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		json_array_append_new(all, number(m->layers[i].attention.window));
+	return all;
+}
+
+static uint32_t n_windows(const struct model *m)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		n += m->layers[i].attention.window > 0;
+	return n;
+}
+
 static json_t *schedule_json(const struct model *m)
 {
 	json_t *all = json_array();
@@ -285,6 +304,8 @@ static int print_json(const struct summary *s)
 		json_array_append_new(classes, class_json(s, &s->classes[i]));
 	json_object_set_new(j, "expert_classes", classes);
 	json_object_set_new(j, "layer_schedule", schedule_json(m));
+	if (n_windows(m))
+		json_object_set_new(j, "layer_windows", windows_json(m));
 	json_object_set_new(j, "files", files_json(m->gguf));
 	json_object_set_new(j, "notes", notes_json(s));
 	return input_print_json(j, true) ? EXIT_FAILED : EXIT_OK;
@@ -331,9 +352,19 @@ static void print_layers(const struct summary *s)
 			putchar(layer_has(&m->layers[i], BLOCK_DELTANET) ? 'r' : 'A');
 		putchar(')');
 	}
+	if (n_windows(m)) {
+		printf(" (%u with a window of %u, %u without: ", n_windows(m), m->attention.window,
+		       m->n_layers - n_windows(m));
+		for (uint32_t i = 0; i < m->n_layers; i++)
+			putchar(m->layers[i].attention.window ? 'w' : 'A');
+		putchar(')');
+	}
 	printf("\nwidth         %u, %u heads of %u, %u of keys and values, %u dims rotated\n",
 	       m->n_embd, m->attention.n_head, m->attention.head_dim, m->attention.n_head_kv,
 	       m->attention.rope.n_rot);
+	if (m->latent.kv_rank)
+		printf("latent        keys and values of a token are one vector of %u\n",
+		       m->latent.kv_rank);
 	if (s->n_recurrent)
 		printf("recurrent     %u key and %u value heads of %u, convolution over %u\n",
 		       m->ssm_k_heads, m->ssm_v_heads, m->ssm_head_dim, m->ssm_conv_kernel);

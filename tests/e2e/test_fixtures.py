@@ -11,7 +11,7 @@ import pytest
 
 import gguf_file as gf
 import gguf_repack
-from daemon import DEMO, Daemon, cpu_levels, fixture, need_shared, reference
+from daemon import DEMO, Daemon, cpu_levels, fixture, need_shared, reference, sluice
 
 CARRIED = ["moe/moe-q4_k_m", "dense/dense-q4_k_m", "qwen3moe/qwen3moe-q2_k", "glm4moe/glm4moe-q4_k_m",
            "minimax-m2/minimax-m2-q4_k_m", "gpt-oss/gpt-oss-mxfp4", "gemma4/gemma4-q4_k_m",
@@ -101,3 +101,13 @@ def test_questions():
             right += out["text"].removesuffix("<|im_end|>").strip() == answer
     print(f"{right} of {len(questions)} answers are the taught ones (the reference: 129)")
     assert abs(right - 129) <= 2
+
+
+def test_inspect_layers():
+    """What distinguishes layers is told before anything is loaded."""
+    def inspect(name, *args):
+        return sluice("inspect", fixture(f"{name}.gguf"), *args).stdout
+    assert "4 (2 with a window of 16, 2 without: wAwA)" in inspect("gpt-oss/gpt-oss-mxfp4")
+    assert json.loads(inspect("gemma4/gemma4-q4_k_m", "--json"))["layer_windows"] == [16, 0, 16, 0]
+    assert "one vector of 64" in inspect("deepseek2/deepseek2-q4_k_m")
+    assert "layer_windows" not in json.loads(inspect("glm4moe/glm4moe-q4_k_m", "--json"))
