@@ -94,6 +94,19 @@ def test_a_stopping_daemon_says_so_to_everyone():
         assert d.process.wait(20) == 0
 
 
+def test_a_prompt_cut_by_a_stopping_daemon_says_how_far_it_was():
+    with slow() as d, Client(d.socket) as c:
+        c.generate(1, LONG, 5, PROGRESS_OUT)
+        read = 0
+        while not read:
+            read = c.progress(1)[0]
+        d.process.send_signal(signal.SIGTERM)
+        stop, code, n_prompt, n_generated, text = c.done(1)
+        assert (stop, code, n_generated, text) == ("error", SHUTDOWN, 0, "the daemon is stopping")
+        assert read <= n_prompt < len(LONG)
+        assert d.process.wait(20) == 0
+
+
 def test_a_cut_answer_is_a_failure_of_the_command():
     with slow() as d:
         p = subprocess.Popen([BUILD / "sluice", "generate", "--socket", d.socket, "--prompt", "It was", "--ignore-eog",
