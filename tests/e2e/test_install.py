@@ -15,7 +15,6 @@ import pytest
 from daemon import BUILD, DEMO, ROOT, Daemon
 
 PREFIX = "/opt/sluice"
-HEADER = '#include <sluice/sluice.h>\nint main(void) { return sluice_stop_name(0) == 0; }\n'
 
 
 def make(*args, **kw):
@@ -62,11 +61,14 @@ def exports(library):
 @pytest.mark.parametrize("compiler", [
     ("gcc", "-std=c99"), ("gcc", "-std=c11"), ("gcc", "-std=c17"), ("g++", "-std=c++17", "-x", "c++"),
     ("clang", "-std=c99"), ("clang", "-std=c11"), ("clang++", "-std=c++17", "-x", "c++")])
-def test_the_header_alone(root, tmp_path, compiler):
-    source = tmp_path / "alone.c"
-    source.write_text(HEADER)
-    subprocess.run([*compiler, "-Wall", "-Wextra", "-Wshadow", "-Wpedantic", "-Werror", "-fsyntax-only",
-                    *pkg_config(root, "--cflags"), source], check=True)
+def test_each_header_alone(root, at, tmp_path, compiler):
+    headers = sorted(p.name for p in (at / "include/sluice").iterdir())
+    assert headers == ["sluice.h", "sluice_proto.h", "sluice_telemetry.h"]
+    for header in headers:
+        source = tmp_path / "alone.c"
+        source.write_text(f"#include <sluice/{header}>\nint main(void) {{ return 0; }}\n")
+        subprocess.run([*compiler, "-Wall", "-Wextra", "-Wshadow", "-Wpedantic", "-Werror", "-fsyntax-only",
+                        *pkg_config(root, "--cflags"), source], check=True)
 
 
 def test_the_library_exports_what_the_header_says_and_nothing_else(root, at):
@@ -216,6 +218,26 @@ def test_zsh_completes_verbs_options_and_values(at, tmp_path):
         t.completes("sluice inspect on", "only-file.gguf")
     finally:
         t.close()
+
+
+# ---- packages ----
+
+def test_packages_and_tree_say_the_same():
+    groups = {}
+    for line in (ROOT / "scripts/packages.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            group, name = line.split()
+            groups.setdefault(group, set()).add(name)
+    control = (ROOT / "packaging/debian/control").read_text()
+    wanted = re.search(r"^Build-Depends-Arch: (.*?)\n(?=\S)", control, re.S | re.M).group(1)
+    libraries = {p for p in groups["build"] if re.fullmatch(r"lib.*-dev", p)} - {"libc6-dev"}  # dpkg's own set has that
+    assert {p.strip() for p in wanted.split(",")} == libraries | groups["install"]
+    release = (ROOT / "VERSION").read_text().strip()
+    assert (ROOT / "packaging/debian/changelog").read_text().startswith(f"sluice ({release})")
+    assert f'SLUICE_MODULE_VERSION "{release}"' in (ROOT / "kmod/sluice.h").read_text()
+    # a version of the library's symbols that the package does not know would make it forget its dependents
+    nodes = re.findall(r"^(LIBSLUICE_\S+) \{", (ROOT / "uapi/libsluice.map").read_text(), re.M)
+    assert nodes == re.findall(r"\(symver\)(\S+)", (ROOT / "packaging/debian/libsluice0.symbols").read_text())
 
 
 # ---- versions ----

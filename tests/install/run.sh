@@ -16,6 +16,9 @@ OUT=${OUT:-build}
 ROOTS=${ROOTS:-build-roots}
 mkdir -p "$top/$ROOTS"
 roots=$(cd "$top/$ROOTS" && pwd)
+work=$roots/work-$$
+trap 'rm -rf "$work".*' EXIT
+trap 'exit 130' INT TERM
 passed=0 failed=0 skipped=0
 [ "$(id -u)" -eq 0 ] || { echo "tests/install/run.sh needs root: debootstrap and chroot do" >&2; exit 1; }
 
@@ -42,7 +45,7 @@ unpack() { # suite
 		mv "$roots/$1.tar.part" "$roots/$1.tar"
 		rm -rf "$roots/$1.new" "$roots/$1.log"
 	}
-	dir=$(mktemp -d "$roots/$1.XXXXXX")
+	dir=$(mktemp -d "$work.$1.XXXXXX")
 	tar -C "$dir" -xf "$roots/$1.tar"
 	cp -L /etc/resolv.conf "$dir/etc/resolv.conf"
 	echo "$dir"
@@ -53,8 +56,8 @@ enter() { # root command...
 	root=$1
 	shift
 	# shellcheck disable=SC2016
-	unshare --mount --pid --fork --propagation private sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' \
-		"$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root TERM=dumb \
+	unshare --mount --pid --fork --propagation private sh -c 'mount -t proc proc "$0/proc" && mount -t devpts devpts "$0/dev/pts" && exec chroot "$0" "$@"' \
+		"$root" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root TERM=dumb \
 		DEBIAN_FRONTEND=noninteractive FULL="${FULL:-}" "$@"
 }
 
@@ -97,7 +100,7 @@ test_deb() {
 		"$debs"/sluice_*.deb "$debs"/libsluice*.deb || rc=1
 	verdict "lintian" $rc
 	rc=0
-	again=$(mktemp -d "$roots/another-place.XXXXXX")
+	again=$(mktemp -d "$work.another-place.XXXXXX")
 	(umask 027 && "$top/packaging/build-deb.sh" "$again" programs >/dev/null) || rc=1
 	for package in "$debs"/sluice_*.deb "$debs"/libsluice*.deb; do
 		cmp "$package" "$again/${package##*/}" || rc=1
