@@ -254,13 +254,19 @@ static void wake(struct engine *e)
 	futex_wake_all(word);
 }
 
+void engine_stop(struct engine *e)
+{
+	atomic_store(&e->stop, true);
+	wake(e);
+}
+
 void engine_destroy(struct engine *e)
 {
 	if (!e)
 		return;
-	atomic_store(&e->stop, true);
+	atomic_store(&e->stop, true); /* half built, there may be nobody to wake */
 	if (e->started) {
-		wake(e);
+		engine_stop(e);
 		pthread_join(e->thread, NULL);
 	}
 	decoder_destroy(e->decoder);

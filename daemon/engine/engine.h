@@ -69,7 +69,12 @@ int engine_create(const struct engine_config *config, const struct model *model,
 		  const struct tokenizer *tokenizer, struct engine **ret, struct err *err);
 /* Once. 0 or -errno and a sentence. */
 int engine_start(struct engine *e, struct err *err);
-/* Ends what runs (STOP_ERROR with -ESHUTDOWN), waits for reads in flight, joins the threads, frees.
+/*
+ * Ends what runs and what waits (STOP_ERROR with -ESHUTDOWN, within a layer of the step) and refuses
+ * what comes later. Returns at once, done() of the requests comes as ever. Any thread.
+ */
+void engine_stop(struct engine *e);
+/* engine_stop(), then waits for reads in flight, joins the threads, frees.
  * NULL is fine. */
 void engine_destroy(struct engine *e);
 

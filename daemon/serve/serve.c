@@ -25,6 +25,8 @@
 #define MAX_EVENTS	   32
 #define NOTICES_WINDOW_NS  10000000000u
 #define NOTICES_PER_WINDOW 10
+#define LINGER_NS	   2000000000u /* for clients to take the end of their requests */
+#define LINGER_LOOK_MS	   50
 
 static_assert((int)SLUICE_STATE_READY == (int)ENGINE_READY, "uapi");
 static_assert((int)SLUICE_STATE_FAILED == (int)ENGINE_FAILED, "uapi");
@@ -214,30 +216,60 @@ static int take_event(struct serve *s, const struct epoll_event *ev, struct err 
 	return 0;
 }
 
-int serve_run(struct serve *s, struct err *err)
+/* One batch of events, at most @timeout_ms away (-1: when one comes). */
+static int turn(struct serve *s, int timeout_ms, struct err *err)
 {
 	struct epoll_event events[MAX_EVENTS];
+	int n = epoll_wait(s->epoll_fd, events, MAX_EVENTS, timeout_ms);
 
+	if (n < 0 && errno != EINTR)
+		return err_set(err, -errno, "epoll_wait: %s", strerror(errno));
+	for (int i = 0; i < n; i++) {
+		int rc = take_event(s, &events[i], err);
+
+		if (rc)
+			return rc;
+	}
+	pump(s);
+	conn_sweep(s, true);
+	return 0;
+}
+
+/* Does a client still wait for the end of a request, or for what was queued for it? */
+static bool owes(const struct serve *s)
+{
+	for (const struct conn *c = s->conns; c; c = c->next)
+		if (!c->dead && (c->session.n_jobs || c->out))
+			return true;
+	return false;
+}
+
+/* The engine ends every request within a layer: clients hear of it now, not after the last read. */
+static int linger(struct serve *s, struct err *err)
+{
+	uint64_t end = now_ns() + LINGER_NS;
+	int rc = 0;
+
+	engine_stop(s->config.engine);
+	while (!rc && owes(s) && now_ns() < end)
+		rc = turn(s, LINGER_LOOK_MS, err);
+	return rc;
+}
+
+int serve_run(struct serve *s, struct err *err)
+{
 	while (!s->stopping) {
-		int n = epoll_wait(s->epoll_fd, events, MAX_EVENTS, conn_deadline_ms(s));
+		int rc = turn(s, conn_deadline_ms(s), err);
 
-		if (n < 0 && errno != EINTR)
-			return err_set(err, -errno, "epoll_wait: %s", strerror(errno));
-		for (int i = 0; i < n; i++) {
-			int rc = take_event(s, &events[i], err);
-
-			if (rc)
-				return rc;
-		}
-		pump(s);
-		conn_sweep(s, true);
+		if (rc)
+			return rc;
 		/* pairs with the release in serve_stop() */
 		if (atomic_load_explicit(&s->stop, memory_order_acquire))
 			s->stopping = true;
 	}
 	notify_manager("STOPPING=1");
 	listen_close(s); /* reads in flight may take a while: newcomers shall not wait for that */
-	return 0;
+	return linger(s, err);
 }
 
 static void close_fd(int fd)

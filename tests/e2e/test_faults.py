@@ -15,6 +15,7 @@ import time
 import pytest
 
 import gguf_file
+import native
 from daemon import BUILD, DEMO, ROOT, Daemon, need, sluice
 
 LEAST = ["--host-budget", "25%", "--no-fill"]
@@ -225,3 +226,48 @@ def test_client_stopped_in_a_stream():
             client.kill()
             client.wait()
         assert "Paris" in d.generate(*PROMPT)["text"]
+
+
+SLOW_MS = 4000  # of one read: what ends sooner has not waited for one
+
+
+@pytest.fixture
+def stuck(faulty):
+    """(daemon, client, seconds) in the middle of a cold prompt of 512 tokens whose reads have just become slow."""
+    path, rules = faulty
+    with Daemon(path, "--ctx", "1024", *LEAST) as d, native.Client(d.socket) as c:
+        rules(f"slow {SLOW_MS}\n")
+        c.generate(1, [(i * 37 + 11) % 1900 for i in range(512)], 8)
+        c.until(native.ACCEPTED, 1)
+        end = time.monotonic() + 30
+        while not d.status()["misses"]:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        yield d, c
+        rules("")
+
+
+def test_cancel_in_a_cold_prompt(stuck, record_property):
+    """A step of one layer's reads is not waited for: the request ends while they are still on their way."""
+    d, c = stuck
+    began = time.monotonic()
+    c.cancel(1)
+    stop, _, read, generated, _ = c.done(1)
+    took = time.monotonic() - began
+    record_property("milliseconds", took * 1000)
+    print(f"cancelled after {took * 1000:.1f} ms, reads take {SLOW_MS} ms")
+    assert (stop, read, generated) == ("cancelled", 0, 0)
+    assert took < SLOW_MS / 1000 / 2
+
+
+def test_sigterm_in_a_cold_prompt(stuck):
+    """The request ends at once; the daemon when the reads in flight have come, and begins no other."""
+    d, c = stuck
+    began = time.monotonic()
+    d.process.send_signal(signal.SIGTERM)
+    stop, code, _, _, sentence = c.done(1)
+    took = time.monotonic() - began
+    print(f"ended after {took * 1000:.1f} ms, reads take {SLOW_MS} ms")
+    assert (stop, code) == ("error", native.SHUTDOWN) and "stopping" in sentence
+    assert took < SLOW_MS / 1000 / 2
+    assert d.process.wait(60) == 0

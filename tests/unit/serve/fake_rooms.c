@@ -45,7 +45,7 @@ static struct {
 	_Atomic unsigned chunk; /* > 0: prompts are read so many tokens at a time, with progress */
 	_Atomic unsigned chunk_us; /* delay before each of them */
 	_Atomic bool hold;	   /* requests wait until cancelled */
-	_Atomic bool cut;	   /* engine_destroy() ends what runs and waits */
+	_Atomic bool cut;	   /* engine_stop() ends what runs and waits */
 	_Atomic int fail_after;	   /* > 0: STOP_ERROR with -EIO after so many tokens */
 	_Atomic int refuse;	   /* engine_submit() gives this */
 	_Atomic uint64_t tokens;
@@ -199,16 +199,21 @@ int engine_start(struct engine *e, struct err *err)
 	return e->started ? 0 : -EAGAIN;
 }
 
-void engine_destroy(struct engine *e)
+void engine_stop(struct engine *e)
 {
-	if (!e)
-		return;
 	pthread_mutex_lock(&e->lock);
 	e->stop = true;
 	atomic_store(&fake.cut, true);
 	atomic_store(&fake.hold, false);
 	pthread_cond_signal(&e->wake);
 	pthread_mutex_unlock(&e->lock);
+}
+
+void engine_destroy(struct engine *e)
+{
+	if (!e)
+		return;
+	engine_stop(e);
 	if (e->started)
 		pthread_join(e->thread, NULL);
 	atomic_store(&fake.cut, false);
