@@ -14,12 +14,14 @@
 #include "base/num.h"
 #include "tools/trace.h"
 #include "tools/verbs.h"
+#include "trace/sim.h"
 
 static const double shares[] = { 0.05, 0.10, 0.25, 0.50 };
 
 struct stats {
 	uint64_t steps, tokens, prefill_tokens, decode_tokens;
 	uint64_t experts_seen;
+	uint32_t experts;	       /* in all layers that have any */
 	double top[ARRAY_LEN(shares)]; /* share of uses on the most used experts */
 	double repeated;	       /* share of decode uses that the token before used too */
 	uint64_t bytes_per_token;      /* of experts; 0: the trace does not say sizes */
@@ -35,7 +37,8 @@ static int falling(const void *a, const void *b)
 }
 
 /* Sorts @uses. */
-static void count_top(struct stats *s, double *uses, size_t n)
+/* @n ids, of which @n_experts are experts (a layer may have none). */
+static void count_top(struct stats *s, double *uses, size_t n, size_t n_experts)
 {
 	double all = 0, sum = 0;
 	size_t i = 0;
@@ -46,7 +49,7 @@ static void count_top(struct stats *s, double *uses, size_t n)
 		s->experts_seen += uses[k] > 0;
 	}
 	for (size_t k = 0; k < ARRAY_LEN(shares); k++) {
-		for (; i < (size_t)(shares[k] * (double)n); i++)
+		for (; i < (size_t)(shares[k] * (double)n_experts); i++)
 			sum += uses[i];
 		s->top[k] = all > 0 ? sum / all : 0;
 	}
@@ -147,7 +150,7 @@ static void print_text(const struct route_trace *t, const struct stats *s)
 	if (t->lost)
 		printf("%llu rows were lost while recording\n", (unsigned long long)t->lost);
 	printf("%llu of %u experts are used at all\n", (unsigned long long)s->experts_seen,
-	       t->n_layers * t->n_expert);
+	       s->experts);
 	for (size_t k = 0; k < ARRAY_LEN(shares); k++)
 		printf("the most used %2.0f %% of experts take %4.1f %% of uses\n", shares[k] * 100,
 		       s->top[k] * 100);
@@ -167,13 +170,15 @@ int trace_stats(const struct route_trace *t, const char *path, const struct trac
 {
 	double *uses = trace_count_uses(t);
 	struct stats s = { 0 };
+	uint32_t least;
 
 	if (!uses) {
 		fprintf(stderr, "sluice trace: %s: out of memory\n", path);
 		return EXIT_FAILED;
 	}
 	count_rows(t, &s);
-	count_top(&s, uses, (size_t)t->n_layers * t->n_expert);
+	sim_slots(t, &least, &s.experts);
+	count_top(&s, uses, (size_t)t->n_layers * t->n_expert, s.experts);
 	s.repeated = repeated_share(t);
 	free(uses);
 	if (args->json)
