@@ -6,7 +6,13 @@
  */
 #include "mixer_rig.h"
 
-enum { EMBD = 64, HEADS = 4, KV_HEADS = 2, DIM = 64, ROT = 16 };
+enum { EMBD = 64, HEADS = 4, KV_HEADS = 2, DIM = 64, ROT = 16, VALUES = 96 };
+
+/* Values of another length than keys, for some runs. */
+static size_t vdim(const struct rig *r)
+{
+	return r->layer.attention.value_dim;
+}
 
 static const uint32_t whole[] = { 1024, 0 };
 
@@ -23,11 +29,11 @@ static void add_extras(struct rig *r, uint32_t window)
 	rig_floats(r, ROLE_SINKS, HEADS, 1.0f, 2.0f);
 	rig_floats(r, ROLE_WQ_BIAS, dims, 0.0f, 0.5f);
 	rig_floats(r, ROLE_WK_BIAS, dims_kv, 0.0f, 0.5f);
-	rig_floats(r, ROLE_WV_BIAS, dims_kv, 0.0f, 0.5f);
+	rig_floats(r, ROLE_WV_BIAS, KV_HEADS * vdim(r), 0.0f, 0.5f);
 	rig_floats(r, ROLE_WO_BIAS, EMBD, 0.0f, 0.5f);
 }
 
-static void make_rig(struct rig *r, bool gated, uint32_t type, uint32_t n_rot)
+static void make_rig(struct rig *r, bool gated, uint32_t type, uint32_t n_rot, uint32_t value_dim)
 {
 	size_t dims = HEADS * DIM, dims_kv = KV_HEADS * DIM;
 
@@ -39,7 +45,7 @@ static void make_rig(struct rig *r, bool gated, uint32_t type, uint32_t n_rot)
 		.n_head = HEADS,
 		.n_head_kv = KV_HEADS,
 		.head_dim = DIM,
-		.value_dim = DIM,
+		.value_dim = value_dim,
 		.scale = 0.125f,
 		.qk_norm = QK_NORM_HEAD,
 		.gated = gated,
@@ -50,8 +56,8 @@ static void make_rig(struct rig *r, bool gated, uint32_t type, uint32_t n_rot)
 	r->layer.attention = r->model.attention;
 	rig_matrix(r, ROLE_WQ, type, EMBD, dims * (gated ? 2 : 1), 0.3f);
 	rig_matrix(r, ROLE_WK, QUANT_F32, EMBD, dims_kv, 0.3f);
-	rig_matrix(r, ROLE_WV, QUANT_F32, EMBD, dims_kv, 0.3f);
-	rig_matrix(r, ROLE_WO, type, dims, EMBD, 0.3f);
+	rig_matrix(r, ROLE_WV, QUANT_F32, EMBD, KV_HEADS * value_dim, 0.3f);
+	rig_matrix(r, ROLE_WO, type, HEADS * value_dim, EMBD, 0.3f);
 	/* large norms: peaked scores, so that positions matter */
 	rig_floats(r, ROLE_Q_NORM, DIM, 1.5f, 0.5f);
 	rig_floats(r, ROLE_K_NORM, DIM, 1.5f, 0.5f);
@@ -96,10 +102,10 @@ static void reference_head(const struct rig *r, const double *q, const double *g
 	for (uint32_t t = from; t < n; t++)
 		sum += p[t] = exp(p[t] - max);
 	sum += sink ? exp(*sink - max) : 0;
-	for (unsigned i = 0; i < DIM; i++) {
+	for (unsigned i = 0; i < vdim(r); i++) {
 		out[i] = 0;
 		for (uint32_t t = from; t < n; t++)
-			out[i] += p[t] / sum * v[t * KV_HEADS * DIM + i];
+			out[i] += p[t] / sum * v[t * KV_HEADS * vdim(r) + i];
 		if (gate)
 			out[i] /= 1 + exp(-gate[i]);
 	}
@@ -128,12 +134,12 @@ static void reference_norm(const struct rig *r, enum role role, unsigned n, size
 
 static void reference_values(const struct rig *r, double *v)
 {
-	float ones[DIM];
+	float ones[VALUES];
 
-	for (unsigned i = 0; i < DIM; i++)
+	for (unsigned i = 0; i < VALUES; i++)
 		ones[i] = 1;
 	for (unsigned h = 0; h < KV_HEADS && r->layer.attention.v_norm; h++)
-		rig_rmsnorm(v + h * DIM, ones, DIM, 1e-6);
+		rig_rmsnorm(v + h * vdim(r), ones, vdim(r), 1e-6);
 }
 
 static void reference_token(const struct rig *r, const double *in, uint32_t t, double *k, double *v,
@@ -141,26 +147,27 @@ static void reference_token(const struct rig *r, const double *in, uint32_t t, d
 {
 	const float *sinks = layer_floats(&r->weights, ROLE_SINKS);
 	size_t dims_kv = KV_HEADS * DIM, stride = DIM * (r->layer.attention.gated ? 2 : 1);
-	double q[HEADS * DIM * 2], o[HEADS * DIM];
+	double q[HEADS * DIM * 2], o[HEADS * VALUES];
 
 	rig_product(&r->weights.w[ROLE_WQ], in, q);
 	add_bias(r, ROLE_WQ_BIAS, q);
 	rig_product(&r->weights.w[ROLE_WK], in, k + t * dims_kv);
 	add_bias(r, ROLE_WK_BIAS, k + t * dims_kv);
-	rig_product(&r->weights.w[ROLE_WV], in, v + t * dims_kv);
-	add_bias(r, ROLE_WV_BIAS, v + t * dims_kv);
+	rig_product(&r->weights.w[ROLE_WV], in, v + t * KV_HEADS * vdim(r));
+	add_bias(r, ROLE_WV_BIAS, v + t * KV_HEADS * vdim(r));
 	reference_norm(r, ROLE_K_NORM, KV_HEADS, DIM, k + t * dims_kv);
 	reference_norm(r, ROLE_Q_NORM, HEADS, stride, q);
-	reference_values(r, v + t * dims_kv);
+	reference_values(r, v + t * KV_HEADS * vdim(r));
 	for (unsigned h = 0; h < KV_HEADS; h++)
 		reference_rope(r, k + t * dims_kv + h * DIM, t);
 	for (unsigned h = 0; h < HEADS; h++) {
 		double *query = q + h * stride, sink = sinks ? sinks[h] : 0;
-		unsigned kv = h / (HEADS / KV_HEADS) * DIM;
+		unsigned kv = h / (HEADS / KV_HEADS);
 
 		reference_rope(r, query, t);
 		reference_head(r, query, r->layer.attention.gated ? query + DIM : NULL,
-			       sinks ? &sink : NULL, k + kv, v + kv, t + 1, o + h * DIM);
+			       sinks ? &sink : NULL, k + kv * DIM, v + kv * vdim(r), t + 1,
+			       o + h * vdim(r));
 	}
 	rig_product(&r->weights.w[ROLE_WO], o, y);
 	add_bias(r, ROLE_WO_BIAS, y);
@@ -169,7 +176,7 @@ static void reference_token(const struct rig *r, const double *in, uint32_t t, d
 static void reference(const struct rig *r, const float *x, uint32_t n, double *y)
 {
 	double *k = calloc((size_t)n * KV_HEADS * DIM, sizeof(*k));
-	double *v = calloc((size_t)n * KV_HEADS * DIM, sizeof(*v));
+	double *v = calloc((size_t)n * KV_HEADS * VALUES, sizeof(*v));
 	double in[EMBD];
 
 	for (uint32_t t = 0; t < n; t++) {
@@ -181,7 +188,8 @@ static void reference(const struct rig *r, const float *x, uint32_t n, double *y
 	free(v);
 }
 
-static void check_reference(bool gated, bool extras, uint32_t window, enum kv_type type)
+static void check_reference(bool gated, bool extras, uint32_t window, uint32_t value_dim,
+			    enum kv_type type)
 {
 	enum { n = 530 };
 	static double want[n * EMBD];
@@ -189,7 +197,7 @@ static void check_reference(bool gated, bool extras, uint32_t window, enum kv_ty
 	struct rig r;
 	float *x;
 
-	make_rig(&r, gated, QUANT_F32, gated ? ROT : DIM);
+	make_rig(&r, gated, QUANT_F32, gated ? ROT : DIM, value_dim);
 	if (extras)
 		add_extras(&r, window);
 	x = make_input(n);
@@ -209,13 +217,15 @@ static void check_reference(bool gated, bool extras, uint32_t window, enum kv_ty
 
 static void test_reference(void **unused)
 {
-	check_reference(false, false, 0, KV_F16);
-	check_reference(true, false, 0, KV_F16);
-	check_reference(false, false, 0, KV_Q8_0);
-	check_reference(true, false, 0, KV_Q8_0);
-	check_reference(false, true, 0, KV_F16);
-	check_reference(false, true, 16, KV_F16);
-	check_reference(false, true, 100, KV_Q8_0);
+	check_reference(false, false, 0, DIM, KV_F16);
+	check_reference(true, false, 0, DIM, KV_F16);
+	check_reference(false, false, 0, DIM, KV_Q8_0);
+	check_reference(true, false, 0, DIM, KV_Q8_0);
+	check_reference(false, true, 0, DIM, KV_F16);
+	check_reference(false, true, 16, DIM, KV_F16);
+	check_reference(false, true, 16, 32, KV_F16);
+	check_reference(false, false, 0, 96, KV_Q8_0);
+	check_reference(false, true, 100, DIM, KV_Q8_0);
 }
 
 static void check_same_bits(const struct cpu_ops *ops)
@@ -230,7 +240,7 @@ static void check_same_bits(const struct cpu_ops *ops)
 		struct rig r;
 		float *x, *company;
 
-		make_rig(&r, kind == 0, QUANT_Q8_0, ROT);
+		make_rig(&r, kind == 0, QUANT_Q8_0, ROT, DIM);
 		if (kind >= 2)
 			add_extras(&r, kind == 2 ? 40 : 520);
 		x = make_input(n);
@@ -287,7 +297,7 @@ static void decode_long(const struct cpu_ops *ops, unsigned threads, uint32_t wi
 	struct rig r;
 	float *x;
 
-	make_rig(&r, !window, QUANT_F32, ROT);
+	make_rig(&r, !window, QUANT_F32, ROT, DIM);
 	if (window)
 		add_extras(&r, window);
 	x = make_input(RIG_MAX_SEQS);
@@ -335,7 +345,7 @@ static void test_reuse(void **unused)
 	struct rig r;
 	float *x, *other;
 
-	make_rig(&r, true, QUANT_F32, ROT);
+	make_rig(&r, true, QUANT_F32, ROT, DIM);
 	x = make_input(n);
 	other = make_input(n);
 	rig_start(&r, cpu_ops_best(), 2, n, n, KV_Q8_0);
