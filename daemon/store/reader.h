@@ -81,8 +81,8 @@ struct reader_stats { /* monotonic counters, read at any time from any thread */
 };
 
 /*
- * Takes its own descriptors of @g's files (by /proc/self/fd, so a file renamed over stays the one
- * that was validated). 0 or -errno and a sentence.
+ * Takes its own descriptors of @g's files: by /proc/self/fd, so that a file renamed over stays the one
+ * that was validated, or without /proc by a path that still names it. 0 or -errno and a sentence.
  */
 int reader_create(const struct gguf *g, const struct reader_config *config, struct reader **ret,
 		  struct err *err);

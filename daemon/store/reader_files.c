@@ -51,11 +51,33 @@ static bool reads_directly(int fd, uint32_t align)
 	return !refused;
 }
 
-static void open_direct(struct reader *r, struct reader_file *f, const char *path)
+/*
+ * The validated file once more, or -1: by its descriptor, or, where there is no /proc, by its path,
+ * if that still names this file.
+ */
+static int open_again(const struct gguf_file *g, int flags)
+{
+	char path[64];
+	struct stat st;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", g->fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC | flags);
+	if (fd >= 0)
+		return fd;
+	fd = open(g->path, O_RDONLY | O_CLOEXEC | flags);
+	if (fd >= 0 && !fstat(fd, &st) && st.st_dev == g->device && st.st_ino == g->inode)
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+static void open_direct(struct reader *r, const struct gguf_file *g, struct reader_file *f)
 {
 	uint32_t align;
 
-	f->fd_direct = open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
+	f->fd_direct = open_again(g, O_DIRECT);
 	align = f->fd_direct >= 0 ? direct_align(f->fd_direct) : 0;
 	if (align && reads_directly(f->fd_direct, align)) {
 		r->align = align > r->align ? align : r->align;
@@ -71,8 +93,6 @@ static void open_direct(struct reader *r, struct reader_file *f, const char *pat
 int reader_open_file(struct reader *r, const struct gguf_file *g, struct reader_file *f,
 		     bool buffered, struct err *err)
 {
-	char path[64];
-
 	f->fd_direct = f->fd_buffered = -1;
 	f->path = g->path;
 	f->bytes = g->bytes;
@@ -82,15 +102,14 @@ int reader_open_file(struct reader *r, const struct gguf_file *g, struct reader_
 	atomic_store(&f->direct, !buffered);
 	if (g->fd < 0)
 		return 0; /* a test's file, which its backend knows how to read */
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", g->fd);
-	f->fd_buffered = open(path, O_RDONLY | O_CLOEXEC);
+	f->fd_buffered = open_again(g, 0);
 	if (f->fd_buffered < 0)
-		f->fd_buffered = fcntl(g->fd, F_DUPFD_CLOEXEC, 0); /* no /proc */
+		f->fd_buffered = fcntl(g->fd, F_DUPFD_CLOEXEC, 0);
 	if (f->fd_buffered < 0)
 		return err_set(err, -errno, "%s: cannot be opened again: %s", g->path,
 			       strerror(errno));
 	if (!buffered)
-		open_direct(r, f, path);
+		open_direct(r, g, f);
 	atomic_store(&f->direct, f->fd_direct >= 0);
 	return 0;
 }

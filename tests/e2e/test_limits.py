@@ -166,8 +166,11 @@ def test_no_proc():
     """Nothing is known of the machine: the daemon starts with what it says it assumes."""
     hide = ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
     need(subprocess.run([*hide, "true"], capture_output=True).returncode == 0, "no mount namespace can be made")
+    with Daemon(DEMO, "--ctx", "512") as d:
+        direct = [f for f in d.status()["fallbacks"] if "direct reads" in f]
     with Daemon(DEMO, "--ctx", "512", prefix=hide) as d:
         s = d.status()
+        assert [f for f in s["fallbacks"] if "direct reads" in f] == direct  # they do not need /proc
         assert s["limits"]["memory_bytes"] is None and s["limits"]["memory_free_bytes"] is None
         assert s["limits"]["memory_from"] == "unknown" and s["limits"]["cpus"] >= 1
         assert s["budget_bytes"] > 0
