@@ -68,7 +68,7 @@ static int create_sampler(const struct options *o, struct rooms *r, struct err *
 	if (o->peaks)
 		n = telemetry_load_peaks(o->peaks, r->peaks, NODES_KNOWN, err);
 	if (n < 0)
-		return n;
+		return err_prefix(err, n, "--peaks");
 	config.telemetry.peaks = r->peaks;
 	config.telemetry.n_peaks = (uint32_t)n;
 	r->snapshot = malloc(sizeof(*r->snapshot));

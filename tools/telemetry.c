@@ -110,7 +110,7 @@ static int open_telemetry(const struct args *args, struct telemetry_peak *peaks,
 		int n = telemetry_load_peaks(args->peaks, peaks, NODES_KNOWN, err);
 
 		if (n < 0)
-			return n;
+			return err_prefix(err, n, "--peaks");
 		config.n_peaks = (uint32_t)n;
 	}
 	return telemetry_create(&config, ret, err);

@@ -65,7 +65,7 @@ static const struct opt table[] = {
 	  .help = "Which experts stay in memory." },
 	{ "--no-fill", NULL, OPT_FLAG, AT(no_fill),
 	  .help = "Do not bring experts in before they are asked for." },
-	{ "--fill-rate", NULL, OPT_SIZE, AT(fill_rate), "SIZE", 0, 0,
+	{ "--fill-rate", NULL, OPT_SIZE, AT(fill_rate), "SIZE", 0, 0, .excludes = "--no-fill",
 	  .help = "Most bytes per second that this background filling reads; 0: no bound." },
 	{ "--trace", NULL, OPT_TEXT, AT(trace), "FILE",
 	  .help = "Record which experts each token uses (docs/trace.md) in a new file." },

@@ -23,6 +23,8 @@ int telemetry_load_peaks(const char *path, struct telemetry_peak *ret, unsigned 
 	unsigned n = 0, all = 0;
 	size_t i;
 
+	if (!o && why.line < 0) /* not opened: the text names the file */
+		return err_set(err, -EINVAL, "%s", why.text);
 	if (!o)
 		return err_set(err, -EINVAL, "%s, line %d: %s", path, why.line, why.text);
 	nodes = json_object_get(o, "nodes");

@@ -124,6 +124,8 @@ static void refusals(void **state)
 		assert_int_equal(parse(lines[i]), -EINVAL);
 		assert_true(err.text[0]);
 	}
+	assert_int_equal(parse(BASE "--no-fill --fill-rate 5M"), -EINVAL);
+	assert_string_equal(err.text, "--fill-rate and --no-fill exclude each other");
 	assert_int_equal(parse(BASE "--threads 2000"), -EINVAL);
 	assert_string_equal(err.text, "--threads: 2000 is not a number from 0 to 1024");
 }
