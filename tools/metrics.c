@@ -49,9 +49,9 @@ static const struct opt options[] = {
  */
 static int open_daemon(const struct args *args, struct sluice **ret)
 {
-	bool named = args->client.socket || getenv("SLUICE_SOCKET") || args->client.wait_seconds;
+	const char *variable = getenv("SLUICE_SOCKET"); /* empty counts as unset, as in libsluice */
 
-	if (named)
+	if (args->client.socket || (variable && *variable) || args->client.wait_seconds)
 		return client_open("metrics", &args->client, ret);
 	if (sluice_connect(NULL, ret, NULL))
 		*ret = NULL;

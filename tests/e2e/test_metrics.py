@@ -117,6 +117,9 @@ def test_machine_alone():
     if sluice("status", check=None).returncode == 3:  # else this machine has a daemon of its own
         assert not any(k.startswith("sluice_tokens") for k in values)
         assert values["sluice_up"] == 0 and not p.stderr  # nobody named one
+        p = subprocess.run([str(BUILD / "sluice"), "metrics"], capture_output=True, text=True, timeout=60,
+                           env={**os.environ, "SLUICE_SOCKET": ""})
+        assert p.returncode == 0 and not p.stderr  # nor does an empty variable
 
 
 def test_a_dead_daemon_is_down_in_the_file(tmp_path):
