@@ -167,7 +167,7 @@ static int take_state(struct serve *s, struct err *err)
 	if (read(engine_state_fd(s->config.engine), &count, sizeof(count)) < 0)
 		return 0;
 	engine_get_status(s->config.engine, &e);
-	if (e.state == ENGINE_FAILED)
+	if (e.state == ENGINE_FAILED && !s->stopping) /* then it is the loading that was cut */
 		return err_set(err, -EIO, "%s", e.failure[0] ? e.failure : "the engine failed");
 	if (e.state == ENGINE_READY && !s->ready) {
 		s->ready = true;

@@ -201,6 +201,12 @@ int engine_start(struct engine *e, struct err *err)
 
 void engine_stop(struct engine *e)
 {
+	enum engine_state loading = ENGINE_STARTING;
+	uint64_t one = 1;
+
+	if (atomic_compare_exchange_strong(&fake.state, &loading, ENGINE_FAILED) &&
+	    write(e->state_fd, &one, sizeof(one)) < 0)
+		abort();
 	pthread_mutex_lock(&e->lock);
 	e->stop = true;
 	atomic_store(&fake.cut, true);

@@ -204,6 +204,29 @@ static void stopped_daemon(void **state)
 	assert_int_equal(start(NULL), 0); /* for stop() */
 }
 
+/* Stopped while it loads: the engine fails for that, but the daemon does not. */
+static void stopped_while_loading(void **state)
+{
+	uint32_t code;
+	int fd;
+
+	atomic_store(&fake.state, ENGINE_STARTING);
+	atomic_store(&fake.hold, true);
+	fd = raw_connect();
+	hello(fd);
+	raw_generate(fd, 1, 1);
+	assert_int_equal(raw_receive(fd, &code), SLUICE_ACCEPTED);
+	wait_open(1);
+	serve_stop(serve);
+	pthread_join(loop, NULL);
+	assert_int_equal(loop_result, 0);
+	assert_int_equal(raw_receive(fd, &code), SLUICE_DONE);
+	engine_destroy(engine);
+	serve_destroy(serve);
+	expect_end(fd);
+	assert_int_equal(start(NULL), 0); /* for stop() */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -211,6 +234,7 @@ int main(void)
 		WITH_DAEMON(cancelled_prompt),
 		cmocka_unit_test(no_progress_of_old),
 		WITH_DAEMON(stopped_daemon),
+		WITH_DAEMON(stopped_while_loading),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
