@@ -189,6 +189,14 @@ static float *finish_heads(const struct block_args *a, unsigned tid, size_t colu
 	return out;
 }
 
+void attention_begin(const struct block_args *a)
+{
+	struct attention_buffers *b = attention_buffers(a);
+
+	atomic_store_explicit(&b->next_task, 0, memory_order_relaxed);
+	b->now = heads_angles_of(b, &a->layer->attention.rope);
+}
+
 /* One of the three input projections; a weight that is not there has no result. */
 static void project(const struct block_args *a, unsigned tid, enum role role, enum role bias,
 		    float *y)
@@ -208,7 +216,7 @@ static void forward(const struct block_args *a, unsigned tid)
 
 	assert(a->batch->n_tokens <= b->max_tokens && team_size(a->team) <= b->n_threads);
 	if (tid == 0)
-		atomic_store_explicit(&b->next_task, 0, memory_order_relaxed);
+		attention_begin(a);
 	block_input(a, tid, w[ROLE_WQ].act, &done);
 	block_input(a, tid, w[ROLE_WK].act, &done);
 	if (w[ROLE_WV].data)

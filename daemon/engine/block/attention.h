@@ -50,6 +50,7 @@ struct attention_buffers {
 	struct partial *slots; /* n_slots, each for the rows of one group */
 	struct partial *tiles; /* per thread, TILE_ROWS rows */
 	struct angles angles[ROPES_MAX];
+	const struct angles *now;   /* of the layer; set by attention_begin() */
 	_Atomic uint32_t next_task; /* set to 0 before a barrier, taken from after it */
 };
 
@@ -85,6 +86,9 @@ int attention_remembers(const struct model *m, const struct layer *l, enum kv_ty
 /* attention.c: lays the buffers out for the layers of @kind; see struct block_ops. */
 void attention_carve(const struct block_config *c, enum block_kind kind,
 		     struct attention_buffers *b, struct carver *kept, struct carver *shared);
+
+/* tid 0, before the first barrier of a layer. */
+void attention_begin(const struct block_args *a);
 
 /* attention.c: what acc of a row is divided by: l, with a sink one more term without a value. */
 float attention_divisor(const struct block_args *a, size_t row, size_t head);

@@ -65,11 +65,10 @@ void heads_norm_rows(const struct block_args *a, unsigned tid)
 
 void heads_turn(const struct block_args *a, size_t column, float *x)
 {
-	const struct rope_spec *spec = &a->layer->attention.rope;
-	const struct angles *g = heads_angles_of(attention_buffers(a), spec);
-	size_t half = spec->n_rot / 2;
+	const struct angles *g = attention_buffers(a)->now;
+	size_t half = g->spec.n_rot / 2;
 
-	if (spec->kind == ROPE_PAIRS)
+	if (g->spec.kind == ROPE_PAIRS)
 		rope_pairs(x, g->cosine + column * half, g->sine + column * half, half);
 	else
 		a->fops->rope(x, g->cosine + column * half, g->sine + column * half, half);

@@ -196,7 +196,7 @@ static void forward(const struct block_args *a, unsigned tid)
 
 	assert(a->batch->n_tokens <= b->attention.max_tokens);
 	if (tid == 0)
-		atomic_store_explicit(&b->attention.next_task, 0, memory_order_relaxed);
+		attention_begin(a);
 	block_input(a, tid, w[q].act, &done);
 	block_input(a, tid, w[ROLE_LATENT_KV_A].act, &done);
 	heads_angles(a, tid);
