@@ -161,8 +161,9 @@ int plan_machine_file(const char *path, struct plan_machine *ret, const struct c
 	f.root = json_loadb(text, bytes, 0, &why);
 	free(text);
 	if (!json_is_object(f.root)) {
-		rc = err_set(err, -EINVAL, "%s is not a machine: line %d: %s", path, why.line,
-			     f.root ? "no JSON object" : why.text);
+		rc = f.root ? err_set(err, -EINVAL, "%s is not a machine: no JSON object", path)
+			    : err_set(err, -EINVAL, "%s is not a machine: line %d: %s", path,
+				      why.line, why.text);
 		json_decref(f.root);
 		return rc;
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/trace/build.c: see trace_build.h. Growing arrays, checked numbers, lines of text.
+ * daemon/trace/build.c: see build.h. Growing arrays, checked numbers, lines of text.
  */
 #include "trace/build.h"
 

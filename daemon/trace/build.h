@@ -31,7 +31,7 @@ int trace_add_row(struct route_trace *t, const struct trace_row *row, struct err
 int trace_add_use(struct route_trace *t, const struct trace_use *use, struct err *err);
 int trace_add_frequency(struct route_trace *t, const struct trace_frequency *f, struct err *err);
 
-/* The formats of others (trace_import.c). @text as read; they may write into it. */
+/* The formats of others (import.c). @text as read; they may write into it. */
 bool trace_is_csv(const char *text);
 bool trace_is_jsonl(const char *text);
 bool trace_is_freq(const char *bytes, size_t len);

@@ -171,6 +171,15 @@ def test_inspect_takes_its_file(d):
         sluice("inspect", *args, check=2)
 
 
+def test_a_machine_file_is_checked(tmp_path):
+    machine = tmp_path / "machine.json"
+    for text, why in [("[]", "no JSON object"), ("{", "line 1"), ('{"memory_bytes": -1}', "memory_bytes must be a whole number"),
+                      ('{"read_align_bytes": 3}', "read_align_bytes must be a power of two")]:
+        machine.write_text(text)
+        p = sluice("plan", DEMO, "--machine", machine, check=1)
+        assert str(machine) in p.stderr and why in p.stderr and "line -1" not in p.stderr
+
+
 def test_help_of_a_verb():
     for verb in re.findall(r"^  (\w+)", sluice("help").stdout, re.M):
         p = sluice("help", verb)
