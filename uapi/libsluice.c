@@ -307,6 +307,7 @@ struct sinks {
 	sluice_progress_fn on_progress;
 	void *arg, *progress_arg;
 	double **ret_logprobs;
+	size_t n_logprobs; /* in it */
 };
 
 static int sink_token(struct sinks *k, const struct sluice__reply *r)
@@ -367,6 +368,7 @@ static int sink_logprobs(struct sinks *k, const struct sluice__reply *r)
 	if (!*k->ret_logprobs)
 		return -ENOMEM;
 	memcpy(*k->ret_logprobs, r->payload, r->payload_bytes);
+	k->n_logprobs = r->payload_bytes / sizeof(double);
 	return 0;
 }
 
@@ -507,6 +509,10 @@ int sluice_score(struct sluice *s, const struct sluice_prompt *prompt, sluice_lo
 			   (on_logits ? SLUICE_LOGITS_OUT : 0) |
 				   (ret_logprobs ? SLUICE_LOGPROBS_OUT : 0),
 			   &k, &done, fault);
+	/* callers go by n_prompt */
+	if (!rc && ret_logprobs && done.stop != SLUICE_STOP_CANCELLED &&
+	    (!logprobs || k.n_logprobs + 1 != done.n_prompt))
+		rc = sluice__fail_protocol(fault);
 	if (ret)
 		sluice__give(&sluice__done_kind, ret, &done);
 	if (rc || !ret_logprobs) {

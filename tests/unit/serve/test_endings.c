@@ -103,7 +103,10 @@ static void cancelled_prompt(void **state)
 
 /* ---- a daemon of protocol version 1 ---- */
 
-/* Welcomes one client, takes one GENERATE and ends it at once; its flags are the thread's result. */
+/*
+ * Welcomes one client, takes one request and ends it at once, as if it had read two tokens; the
+ * request's flags are the thread's result.
+ */
 static void *old_daemon(void *arg)
 {
 	static _Alignas(8) uint8_t buf[SLUICE_MSG_MAX];
@@ -112,9 +115,11 @@ static void *old_daemon(void *arg)
 				    .version = 1,
 				    .version_min = 1,
 				    .version_max = 1 };
-	struct sluice_done d = { .struct_size = sizeof(d), .stop = SLUICE_STOP_LENGTH };
+	struct sluice_done d = { .struct_size = sizeof(d),
+				 .stop = SLUICE_STOP_LENGTH,
+				 .n_prompt = 2 };
 	struct sluice_msg head = { .size = sizeof(head) + sizeof(w), .type = SLUICE_WELCOME };
-	struct sluice_ask_generate g = { 0 };
+	struct sluice_ask_score q = { 0 }; /* GENERATE begins alike */
 	int fd = accept(*(int *)arg, NULL, NULL);
 
 	if (recv(fd, buf, sizeof(buf), 0) < 0)
@@ -122,10 +127,10 @@ static void *old_daemon(void *arg)
 	memcpy(buf, &head, sizeof(head));
 	memcpy(buf + sizeof(head), &w, sizeof(w));
 	send(fd, buf, head.size, MSG_NOSIGNAL);
-	if (recv(fd, buf, sizeof(buf), 0) < (ssize_t)(sizeof(head) + sizeof(g)))
+	if (recv(fd, buf, sizeof(buf), 0) < (ssize_t)(sizeof(head) + sizeof(q)))
 		return NULL;
 	memcpy(&head, buf, sizeof(head));
-	memcpy(&g, buf + sizeof(head), sizeof(g));
+	memcpy(&q, buf + sizeof(head), sizeof(q));
 	head = (struct sluice_msg){ .size = sizeof(head) + sizeof(d),
 				    .type = SLUICE_DONE,
 				    .id = head.id };
@@ -133,36 +138,59 @@ static void *old_daemon(void *arg)
 	memcpy(buf + sizeof(head), &d, sizeof(d));
 	send(fd, buf, head.size, MSG_NOSIGNAL);
 	close(fd);
-	return (void *)(uintptr_t)(g.flags | 1u << 31);
+	return (void *)(uintptr_t)(q.flags | 1u << 31);
+}
+
+static struct sluice *connect_old(pthread_t *ret_thread)
+{
+	static int fd;
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sluice *s = NULL;
+
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "/tmp/sluice-old-%d.sock", (int)getpid());
+	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(pthread_create(ret_thread, NULL, old_daemon, &fd), 0);
+	assert_int_equal(sluice_connect(addr.sun_path, &s, NULL), 0);
+	unlink(addr.sun_path);
+	close(fd);
+	return s;
 }
 
 /* It would refuse the flag as unknown, so libsluice does not ask it for progress. */
 static void no_progress_of_old(void **state)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	struct sluice_prompt p = { .struct_size = sizeof(p), .text = "Hello", .text_bytes = 5 };
 	struct sluice_settings how = { .struct_size = sizeof(how),
 				       .max_tokens = 1,
 				       .flags = SLUICE_RAW };
 	struct progress seen = { 0 };
-	struct sluice *s = NULL;
 	pthread_t thread;
+	struct sluice *s = connect_old(&thread);
 	void *flags;
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "/tmp/sluice-old-%d.sock", (int)getpid());
-	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	assert_int_equal(listen(fd, 1), 0);
-	assert_int_equal(pthread_create(&thread, NULL, old_daemon, &fd), 0);
-	assert_int_equal(sluice_connect(addr.sun_path, &s, NULL), 0);
-	unlink(addr.sun_path);
 	sluice_on_progress(s, watch_progress, &seen);
 	assert_int_equal(sluice_generate(s, &p, &how, NULL, NULL, NULL, NULL), 0);
 	pthread_join(thread, &flags);
 	assert_int_equal((uintptr_t)flags, SLUICE_RAW | 1u << 31);
 	assert_int_equal(seen.n_calls, 0);
 	sluice_close(s);
-	close(fd);
+}
+
+/* A caller goes by n_prompt: an array that has not as many entries never reaches it. */
+static void missing_logprobs(void **state)
+{
+	struct sluice_prompt p = { .struct_size = sizeof(p), .text = "Hello", .text_bytes = 5 };
+	struct sluice_done done = { .struct_size = sizeof(done) };
+	double *logprobs = NULL;
+	pthread_t thread;
+	struct sluice *s = connect_old(&thread);
+
+	assert_int_equal(sluice_score(s, &p, NULL, NULL, &logprobs, &done, NULL), -EPROTO);
+	assert_null(logprobs);
+	pthread_join(thread, NULL);
+	sluice_close(s);
 }
 
 /* The daemon stops in the middle: an error with a sentence, and the counts so far. */
@@ -233,6 +261,7 @@ int main(void)
 		WITH_DAEMON(progress),
 		WITH_DAEMON(cancelled_prompt),
 		cmocka_unit_test(no_progress_of_old),
+		cmocka_unit_test(missing_logprobs),
 		WITH_DAEMON(stopped_daemon),
 		WITH_DAEMON(stopped_while_loading),
 	};
