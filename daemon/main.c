@@ -15,6 +15,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/num.h"
 #include "base/opts.h"
 #include "base/size.h"
 #include "base/stdfd.h"
@@ -141,6 +142,26 @@ static void say_notes(const struct rooms *r, const struct engine_status *e)
 			e->n_ctx, r->model->n_ctx_train);
 }
 
+/* Options of experts that were given for a model without any. */
+static void say_unused(const struct options *o, const struct rooms *r)
+{
+	const struct {
+		bool given;
+		const char *name;
+	} all[] = {
+		{ o->host_budget.bytes || o->host_budget.percent, "--host-budget" },
+		{ strcmp(o->policy, "lfu") != 0, "--policy" },
+		{ o->no_fill, "--no-fill" },
+		{ o->fill_rate != 0, "--fill-rate" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(all) && !r->model->n_expert; i++)
+		if (all[i].given)
+			log_line(LOG_WARN, "option",
+				 "option=%s note=\"the model has no experts: it has no effect\"",
+				 all[i].name);
+}
+
 /* One block that says what we run on and with. */
 static void say_hello(const struct options *o, const struct rooms *r)
 {
@@ -169,6 +190,7 @@ static void say_hello(const struct options *o, const struct rooms *r)
 		 budget, experts, dense, e.arena, e.n_ctx, e.n_parallel, e.kv);
 	log_line(LOG_NOTICE, "disk", "io=%s policy=%s", e.io, e.policy);
 	say_notes(r, &e);
+	say_unused(o, r);
 	for (unsigned i = 0; i < ENGINE_FALLBACKS && e.fallbacks[i]; i++)
 		log_line(LOG_NOTICE, "fallback", "cause=\"%s\"", e.fallbacks[i]);
 }

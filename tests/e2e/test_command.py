@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from daemon import BUILD, DEMO, Daemon, sluice
+from daemon import BUILD, DEMO, Daemon, fixture, sluice
 
 QUESTION = "What is the capital of France?"
 ANSWER = "The capital of France is Paris.\n"
@@ -221,6 +221,12 @@ def test_help_of_a_verb():
 def test_options_without_effect_are_refused(args, why, trace):
     p = sluice(*[trace if a == "TRACE" else a for a in args], check=2)
     assert why in p.stderr and p.stdout == ""
+
+
+def test_options_of_experts_say_that_a_model_has_none():
+    with Daemon(fixture("dense/dense-q4_k_m.gguf"), "--ctx", "256", "--host-budget", "1G", "--no-fill") as dense:
+        lines = [x for x in dense.text().splitlines() if "has no experts" in x]
+        assert [re.search(r"option=(\S+)", x)[1] for x in lines] == ["--host-budget", "--no-fill"]
 
 
 def test_traces_go_through_pipes(trace):
