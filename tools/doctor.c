@@ -22,19 +22,16 @@
 #include "base/size.h"
 #include "kernels/cpu/cpu.h"
 #include "model/model.h"
-#include "store/residency.h"
 #include "tools/client.h"
 #include "tools/diskread.h"
 #include "tools/doctor_machine.h"
 #include "tools/input.h"
 #include "tools/memread.h"
+#include "tools/plan.h"
 #include "tools/verbs.h"
 
 #define MAX_ADVICE     16
 #define MEMLOCK_ENOUGH ((uint64_t)1 << 30) /* fixed buffers pay from about here */
-#define READ_ALIGN     4096
-#define RESERVE_MOST   ((uint64_t)1 << 30) /* for KV cache, activations and the system */
-#define RESERVE_PART   4		   /* of small machines and groups, one part in so many */
 
 struct args {
 	struct client_args client;
@@ -70,10 +67,9 @@ struct advice {
 
 struct fit {
 	char name[128], arch[32];
-	uint64_t dense_bytes, experts_bytes, least_bytes, active_bytes, routed_bytes;
-	uint64_t budget_bytes; /* what free memory leaves for experts */
-	double share;	       /* of the experts that this holds */
-	double bound_ts;       /* tok/s that memory and disk allow, 0: not measured */
+	uint64_t active_bytes;
+	struct plan plan;   /* with the daemon's defaults */
+	struct err refused; /* ... or why it would not start: the plan then has the sizes alone */
 };
 
 struct facts {
@@ -89,6 +85,7 @@ struct facts {
 	struct diskread disk;
 	struct fit fit;
 	struct machine machine;
+	struct plan_machine plan_machine; /* this machine, as it is planned for */
 	struct advice advice[MAX_ADVICE];
 	unsigned n_advice;
 };
@@ -169,7 +166,8 @@ static void look(struct facts *f, const char *root)
 	if (!uname(&system))
 		snprintf(f->kernel, sizeof(f->kernel), "%.30s %.60s", system.sysname,
 			 system.release);
-	limits_read(root, &f->limits);
+	plan_machine_here(root, NULL, &f->plan_machine);
+	f->limits = f->plan_machine.limits;
 	f->room = f->limits.room_bytes == LIMITS_UNKNOWN ? limits_assume_bytes()
 							 : f->limits.room_bytes;
 	read_cpu(f);
@@ -193,53 +191,28 @@ static int measure_memory(struct facts *f, float seconds, struct err *err)
 	return memread_measure(f->cpus, f->n_cores, each, (double)seconds, &f->mem_gbs, err);
 }
 
-/* Beside dense weights and experts. */
-static uint64_t reserve(const struct facts *f)
-{
-	return u64_min(RESERVE_MOST, f->room / RESERVE_PART);
-}
-
+/* What the daemon would do with this model here: the rates are known by now. */
 static int fit_model(struct facts *f, const char *path, struct err *err)
 {
-	struct residency_need need;
+	struct plan_options o = { .ops = cpu_ops_best() };
 	struct fit *fit = &f->fit;
 	struct model *m;
-	uint64_t taken;
 	int rc = model_open(path, &m, err);
 
 	if (rc)
 		return rc;
-	residency_need(m, READ_ALIGN, NULL, &need);
 	snprintf(fit->name, sizeof(fit->name), "%s", m->name);
 	snprintf(fit->arch, sizeof(fit->arch), "%s", m->arch_name);
-	fit->dense_bytes = m->dense_bytes;
-	fit->experts_bytes = need.all_bytes;
-	fit->least_bytes = need.least_bytes;
-	fit->routed_bytes = m->routed_bytes_per_token;
 	fit->active_bytes = m->routed_bytes_per_token + model_dense_bytes_per_token(m);
+	f->plan_machine.align = plan_read_align(m);
+	f->plan_machine.memory_bytes_per_s = f->mem_gbs * 1e9;
+	f->plan_machine.disk_bytes_per_s = f->disk_measured ? f->disk.gbs * 1e9 : 0;
+	rc = plan_make(m, &o, &f->plan_machine, &fit->plan, &fit->refused);
+	if (rc)
+		rc = memory_sizes(m, f->plan_machine.align, &fit->plan.memory, err);
 	model_destroy(m);
-	taken = fit->dense_bytes + reserve(f);
-	fit->budget_bytes = f->room > taken ? f->room - taken : 0;
-	fit->budget_bytes = u64_max(fit->budget_bytes, limits_huge_bytes(&f->limits));
-	fit->budget_bytes = u64_min(fit->budget_bytes, fit->experts_bytes);
-	fit->share = fit->experts_bytes ? (double)fit->budget_bytes / (double)fit->experts_bytes
-					: 1;
-	f->model_given = true;
-	return 0;
-}
-
-/* Seconds that memory and disk need for a token whose experts are used evenly. */
-static void bound_speed(struct facts *f)
-{
-	struct fit *fit = &f->fit;
-	double missed = (double)fit->routed_bytes * (1 - fit->share), seconds;
-
-	if (!f->model_given || f->mem_gbs <= 0 || (missed > 0 && !f->disk_measured))
-		return;
-	seconds = (double)fit->active_bytes / f->mem_gbs / 1e9;
-	if (missed > 0)
-		seconds += missed / f->disk.gbs / 1e9;
-	fit->bound_ts = 1 / seconds;
+	f->model_given = !rc;
+	return rc;
 }
 
 /* ---- advice ---- */
@@ -265,7 +238,7 @@ static void advise(struct facts *f, const char *command, const char *fmt, ...)
 static void advise_pages(struct facts *f)
 {
 	const struct limits *l = &f->limits;
-	uint64_t want = f->model_given ? f->fit.budget_bytes : 0;
+	uint64_t want = f->model_given ? f->fit.plan.memory.budget_bytes : 0;
 	char command[128], size[32];
 
 	if (l->huge_pool && limits_huge_bytes(l) < want) {
@@ -297,7 +270,8 @@ static void advise_all(struct facts *f)
 	if (!strcmp(f->level, "scalar"))
 		advise(f, "", "this processor has neither AVX2 nor AVX-512: decoding will be slow");
 	advise_pages(f);
-	machine_advise(&f->machine, f->model_given ? f->fit.budget_bytes : 0, take_advice, f);
+	machine_advise(&f->machine, f->model_given ? f->fit.plan.memory.budget_bytes : 0,
+		       take_advice, f);
 	if (f->memlock < MEMLOCK_ENOUGH && !f->may_lock)
 		advise(f,
 		       "LimitMEMLOCK=infinity in the unit, or ulimit -l unlimited before sluiced",
@@ -308,32 +282,36 @@ static void advise_all(struct facts *f)
 		       "io_uring cannot be had (%s): reads go through threads", f->io_uring + 4);
 	if (f->disk_measured && f->disk.fallback[0])
 		advise(f, "", "reading falls back: %s", f->disk.fallback);
-	if (f->model_given && f->limits.room_bytes != LIMITS_UNKNOWN &&
-	    f->fit.budget_bytes < f->fit.least_bytes)
-		advise(f, "", "free memory does not hold the least that this model needs (%s)",
-		       size_format(size, sizeof(size),
-				   f->fit.least_bytes + f->fit.dense_bytes + reserve(f)));
+	if (f->model_given && f->fit.refused.text[0])
+		advise(f, "", "sluiced would not start with this model: %.200s",
+		       f->fit.refused.text);
 }
 
 /* ---- telling ---- */
 
 static void print_fit(const struct fit *fit)
 {
+	const struct memory_plan *p = &fit->plan.memory;
 	char a[32], b[32], c[32];
 
 	printf("model      %s (%s)\n", fit->name, fit->arch);
 	printf("  dense    %s always in memory; %s of weights are read for one token\n",
-	       size_format(a, sizeof(a), fit->dense_bytes),
+	       size_format(a, sizeof(a), p->dense_bytes),
 	       size_format(b, sizeof(b), fit->active_bytes));
-	if (fit->experts_bytes)
-		printf("  experts  %s in all, at least %s; free memory holds %s, %.0f %%\n",
-		       size_format(a, sizeof(a), fit->experts_bytes),
-		       size_format(b, sizeof(b), fit->least_bytes),
-		       size_format(c, sizeof(c), fit->budget_bytes), fit->share * 100);
-	if (fit->bound_ts > 0)
+	if (p->scratch_bytes)
+		printf("  beside   %s of cache and state for %u sequences of %u tokens, %s of "
+		       "buffers\n",
+		       size_format(a, sizeof(a), p->kv_bytes + p->state_bytes), p->n_parallel,
+		       p->n_ctx, size_format(b, sizeof(b), p->scratch_bytes));
+	if (p->budget_all_bytes)
+		printf("  experts  %s in all, at least %s; memory is left for %s, %.0f %%\n",
+		       size_format(a, sizeof(a), p->budget_all_bytes),
+		       size_format(b, sizeof(b), p->budget_least_bytes),
+		       size_format(c, sizeof(c), p->budget_bytes), fit->plan.experts_share * 100);
+	if (fit->plan.tokens_per_s > 0)
 		printf("  speed    memory and disk allow at most %.1f tok/s with evenly used experts"
 		       "\n",
-		       fit->bound_ts);
+		       fit->plan.tokens_per_s);
 }
 
 static const char *tell_bytes(char *buf, size_t len, uint64_t bytes)
@@ -408,14 +386,14 @@ static json_t *fit_json(const struct fit *fit)
 
 	put_text(o, "name", fit->name);
 	put_text(o, "arch", fit->arch);
-	put_int(o, "dense_bytes", fit->dense_bytes);
-	put_int(o, "experts_bytes", fit->experts_bytes);
-	put_int(o, "least_bytes", fit->least_bytes);
+	plan_put_memory(o, &fit->plan.memory);
+	put_int(o, "experts_bytes", fit->plan.memory.budget_all_bytes);
+	put_int(o, "least_bytes", fit->plan.memory.budget_least_bytes);
 	put_int(o, "active_bytes_per_token", fit->active_bytes);
-	put_int(o, "budget_bytes", fit->budget_bytes);
-	json_object_set_new(o, "experts_share", json_real(fit->share));
-	if (fit->bound_ts > 0)
-		json_object_set_new(o, "bound_tokens_per_second", json_real(fit->bound_ts));
+	json_object_set_new(o, "experts_share", json_real(fit->plan.experts_share));
+	if (fit->plan.tokens_per_s > 0)
+		json_object_set_new(o, "bound_tokens_per_second",
+				    json_real(fit->plan.tokens_per_s));
 	return o;
 }
 
@@ -435,6 +413,9 @@ static json_t *to_json(const struct facts *f)
 	put_int(o, "hugepages_total", f->limits.huge_total);
 	put_int(o, "hugepages_free", f->limits.huge_free);
 	put_int(o, "hugepage_bytes", LIMITS_HUGE_PAGE);
+	put_int(o, "hugepages_room_bytes", f->limits.huge_room_bytes);
+	put_int(o, "vram_bytes", f->plan_machine.vram_bytes);
+	put_int(o, "read_align_bytes", f->plan_machine.align);
 	put_text(o, "transparent_hugepages", f->thp);
 	if (f->memlock == UINT64_MAX || f->may_lock)
 		json_object_set_new(o, "memlock_bytes", json_null());
@@ -464,8 +445,8 @@ static int examine(struct facts *f, const struct args *args, struct err *err)
 
 	look(f, args->root);
 	rc = machine_look(args->root, &f->machine, err);
-	if (!rc && args->model)
-		rc = fit_model(f, args->model, err);
+	if (!rc)
+		plan_machine_nodes(&f->machine.now, &f->plan_machine);
 	if (!rc && !args->no_memory)
 		rc = measure_memory(f, args->seconds, err);
 	if (!rc && !args->no_memory && !args->root)
@@ -475,9 +456,10 @@ static int examine(struct facts *f, const struct args *args, struct err *err)
 		rc = diskread_measure(disk, (double)args->seconds, &f->disk, err);
 		f->disk_measured = !rc;
 	}
+	if (!rc && args->model)
+		rc = fit_model(f, args->model, err);
 	if (rc)
 		return rc;
-	bound_speed(f);
 	advise_all(f);
 	return 0;
 }

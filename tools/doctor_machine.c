@@ -11,6 +11,7 @@
 
 #include "base/num.h"
 #include "base/size.h"
+#include "plan/plan.h"
 #include "tools/memread.h"
 
 #define LOCAL_ENOUGH 0.9 /* share of a node's rows that should lie there */
@@ -253,10 +254,11 @@ void machine_json(const struct machine *m, json_t *o)
 		json_t *read = m->node_gbs[i] > 0 ? json_integer((json_int_t)(m->node_gbs[i] * 1e9))
 						  : json_null();
 
-		json_array_append_new(nodes, json_pack("{s:i, s:i, s:o, s:o, s:o}", "id", n->id,
-						       "cpus", (int)n->n_cpus, "total_bytes",
+		json_array_append_new(nodes, json_pack("{s:i, s:i, s:o, s:o, s:o, s:o}", "id",
+						       n->id, "cpus", (int)n->n_cpus, "total_bytes",
 						       number_or_null(n->total_bytes), "free_bytes",
-						       number_or_null(n->free_bytes),
+						       number_or_null(n->free_bytes), "room_bytes",
+						       number_or_null(plan_room_on(n)),
 						       "read_bytes_per_s", read));
 	}
 	for (uint32_t i = 0; i < m->now.n_pci; i++) {

@@ -19,13 +19,11 @@
 #include "model/gguf.h"
 #include "model/model.h"
 #include "model/tokenizer.h"
-#include "store/reader.h"
-#include "store/residency.h"
 #include "tools/input.h"
+#include "tools/plan.h"
 #include "tools/verbs.h"
 
-#define READ_ALIGN 4096 /* of direct reads on nearly every disk */
-#define MAX_TYPES  64
+#define MAX_TYPES 64
 
 struct args {
 	const char *model;
@@ -60,7 +58,7 @@ struct summary {
 	uint64_t bytes_per_token;	   /* weights read for one token: routed and dense */
 	const struct tokenizer *tokenizer; /* NULL: the file has none, and no_tokenizer says why */
 	const char *no_tokenizer;
-	struct residency_need need;
+	struct memory_plan sizes; /* those that depend on no option */
 };
 
 static int compare_bytes(const void *a, const void *b)
@@ -90,20 +88,11 @@ static void count_types(struct summary *s)
 	qsort(s->types, s->n_types, sizeof(s->types[0]), compare_bytes);
 }
 
-/* Room for any expert of the layer, each part with its own lead-in. */
-static uint64_t slot_bytes(const struct model *m, const struct expert_layout *x)
+static uint64_t slot_bytes(const struct memory_plan *p, uint32_t layer)
 {
-	uint64_t sum = 0;
+	uint32_t k = p->class_of_layer[layer];
 
-	for (uint32_t p = 0; p < x->n_parts; p++) {
-		uint64_t most = 0;
-
-		for (uint32_t e = 0; e < m->n_expert; e++)
-			most = u64_max(most, reader_room(x->part[p].offset + e * x->part[p].bytes,
-							 x->part[p].bytes, READ_ALIGN));
-		sum += most;
-	}
-	return sum;
+	return k < p->n_classes ? p->classes[k].slot_bytes : 0;
 }
 
 static bool alike(const struct expert_layout *a, const struct expert_layout *b)
@@ -119,7 +108,7 @@ static int summarise(const struct model *m, struct summary *s)
 {
 	*s = (struct summary){ .m = m };
 	s->classes = calloc(m->n_layers, sizeof(*s->classes));
-	if (!s->classes)
+	if (!s->classes || memory_sizes(m, plan_read_align(m), &s->sizes, NULL))
 		return -1;
 	count_types(s);
 	for (uint32_t i = 0; i < m->n_layers; i++) {
@@ -134,18 +123,16 @@ static int summarise(const struct model *m, struct summary *s)
 			k++;
 		if (k == s->n_classes)
 			s->classes[s->n_classes++] =
-				(struct expert_class){ .bytes = l->experts.bytes, .example = i };
+				(struct expert_class){ .bytes = l->experts.bytes,
+						       .slot_bytes = slot_bytes(&s->sizes, i),
+						       .example = i };
 		s->classes[k].n_layers++;
-		s->classes[k].slot_bytes =
-			u64_max(s->classes[k].slot_bytes, slot_bytes(m, &l->experts));
 	}
 	/* of the embedding one row is read, unless it is the output matrix too */
 	s->bytes_per_token = m->dense_bytes + m->routed_bytes_per_token;
 	if (!model_is_tied(m))
 		s->bytes_per_token -=
 			weight_bytes(&m->w[ROLE_TOKEN_EMBD]) - m->w[ROLE_TOKEN_EMBD].row_bytes;
-	if (m->n_expert)
-		residency_need(m, READ_ALIGN, NULL, &s->need);
 	return 0;
 }
 
@@ -273,11 +260,12 @@ static void add_numbers(json_t *j, const struct summary *s)
 		{ "shared_width", m->n_ff_shared },
 		{ "dense_width", m->n_ff },
 		{ "expert_bytes_total", m->expert_bytes_total },
-		{ "dense_bytes", m->dense_bytes },
+		{ "dense_bytes", s->sizes.dense_bytes },
+		{ "dense_memory_bytes", s->sizes.dense_memory_bytes },
 		{ "routed_bytes_per_token", m->routed_bytes_per_token },
 		{ "bytes_per_token", s->bytes_per_token },
-		{ "budget_least_bytes", s->need.least_bytes },
-		{ "budget_all_bytes", s->need.all_bytes },
+		{ "budget_least_bytes", s->sizes.budget_least_bytes },
+		{ "budget_all_bytes", s->sizes.budget_all_bytes },
 		{ "tensors", gguf_n_tensors(m->gguf) },
 		{ "params", m->n_params },
 		{ "file_bytes", m->file_bytes },
@@ -303,6 +291,8 @@ static int print_json(const struct summary *s)
 	for (unsigned i = 0; i < s->n_classes; i++)
 		json_array_append_new(classes, class_json(s, &s->classes[i]));
 	json_object_set_new(j, "expert_classes", classes);
+	json_object_set_new(j, "slots",
+			    plan_slots_json(s->sizes.classes, s->sizes.n_classes, false));
 	json_object_set_new(j, "layer_schedule", schedule_json(m));
 	if (n_windows(m))
 		json_object_set_new(j, "layer_windows", windows_json(m));
@@ -334,8 +324,8 @@ static void print_experts(const struct summary *s)
 		putchar('\n');
 	}
 	printf("host budget   least %s, every expert %s\n",
-	       size_format(a, sizeof(a), s->need.least_bytes),
-	       size_format(b, sizeof(b), s->need.all_bytes));
+	       size_format(a, sizeof(a), s->sizes.budget_least_bytes),
+	       size_format(b, sizeof(b), s->sizes.budget_all_bytes));
 	printf("routed        %s per token\n",
 	       size_format(c, sizeof(c), m->routed_bytes_per_token));
 }
@@ -424,6 +414,7 @@ static int inspect(const char *path, bool json)
 	else if (!rc)
 		print_text(&s);
 	free(s.classes);
+	memory_plan_fini(&s.sizes);
 	tokenizer_destroy(t);
 	model_destroy(m);
 	return rc;

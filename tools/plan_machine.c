@@ -160,12 +160,12 @@ int plan_machine_file(const char *path, struct plan_machine *ret, const struct c
 		return rc;
 	f.root = json_loadb(text, bytes, 0, &why);
 	free(text);
+	if (!f.root)
+		return err_set(err, -EINVAL, "%s is not a machine: line %d: %s", path, why.line,
+			       why.text);
 	if (!json_is_object(f.root)) {
-		rc = f.root ? err_set(err, -EINVAL, "%s is not a machine: no JSON object", path)
-			    : err_set(err, -EINVAL, "%s is not a machine: line %d: %s", path,
-				      why.line, why.text);
 		json_decref(f.root);
-		return rc;
+		return err_set(err, -EINVAL, "%s is not a machine: it holds no JSON object", path);
 	}
 	take_limits(&f, ret);
 	take_nodes(&f, ret);

@@ -102,6 +102,18 @@ static json_t *limits_json(const struct sluice_status_info *s)
 			 input_json_text(s->cpus_from, strlen(s->cpus_from)));
 }
 
+static json_t *slots_json(const struct sluice_status_info *s)
+{
+	json_t *all = json_array();
+
+	for (uint32_t i = 0; i < s->n_slots && i < SLUICE_STATUS_SLOTS; i++)
+		json_array_append_new(all, json_pack("{s:I, s:I, s:I}", "slot_bytes",
+						     (json_int_t)s->slots[i].slot_bytes, "slots",
+						     (json_int_t)s->slots[i].slots, "experts",
+						     (json_int_t)s->slots[i].experts));
+	return all;
+}
+
 json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks, const char *path)
 {
 	const struct number numbers[] = {
@@ -118,6 +130,11 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 		{ "resident_bytes", s->resident_bytes },
 		{ "dense_bytes", s->dense_bytes },
 		{ "kv_bytes", s->kv_bytes },
+		{ "dense_memory_bytes", s->dense_memory_bytes },
+		{ "state_bytes", s->state_bytes },
+		{ "scratch_bytes", s->scratch_bytes },
+		{ "budget_least_bytes", s->budget_least_bytes },
+		{ "budget_all_bytes", s->budget_all_bytes },
 		{ "experts_total", s->experts_total },
 		{ "experts_resident", s->experts_resident },
 		{ "hits", s->hits },
@@ -136,6 +153,8 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 	json_object_set_new(o, "stall_seconds", json_real((double)s->stall_ns / 1e9));
 	json_object_set_new(o, "read_busy_seconds", json_real((double)s->read_busy_ns / 1e9));
 	json_object_set_new(o, "limits", limits_json(s));
+	json_object_set_new(o, "slots", slots_json(s));
+	json_object_set_new(o, "reasons", lines_json(s->reasons));
 	json_object_set_new(o, "nodes", nodes_json(s));
 	json_object_set_new(o, "telemetry",
 			    json_pack("{s:o}", "sources", sources_json(s->telemetry)));
@@ -186,6 +205,17 @@ static void print_limits(const struct sluice_status_info *s)
 	       s->memory_from, s->cpus, s->cpus_from);
 }
 
+/* One line for each of the sentences. */
+static void print_lines(const char *name, const char *sentences)
+{
+	while (*sentences) {
+		size_t n = strcspn(sentences, "\n");
+
+		printf("%-10s %.*s\n", name, (int)n, sentences);
+		sentences += n + (sentences[n] == '\n');
+	}
+}
+
 static void print_text(const struct sluice_status_info *s, const char *fallbacks, const char *path)
 {
 	char a[32], b[32];
@@ -200,6 +230,10 @@ static void print_text(const struct sluice_status_info *s, const char *fallbacks
 	print_experts(s);
 	printf("dense      %s, KV cache up to %s (%s)\n", size_format(a, sizeof(a), s->dense_bytes),
 	       size_format(b, sizeof(b), s->kv_bytes), s->kv);
+	if (s->scratch_bytes) /* 0: an older daemon */
+		printf("buffers    %s, recurrent state %s\n",
+		       size_format(a, sizeof(a), s->scratch_bytes),
+		       size_format(b, sizeof(b), s->state_bytes));
 	printf("tokens     %" PRIu64 " generated, %" PRIu64 " read in, %" PRIu64 " steps\n",
 	       s->tokens_generated, s->tokens_prefilled, s->steps);
 	printf("requests   %u active, %u waiting, %u connections\n", s->active, s->waiting,
@@ -216,12 +250,8 @@ static void print_text(const struct sluice_status_info *s, const char *fallbacks
 		printf("locality   %.2f %% of expert bytes multiplied on their node\n",
 		       100.0 * (double)s->local_bytes / (double)(s->local_bytes + s->remote_bytes));
 	printf("daemon     sluiced %s, up %.0f s\n", s->version, (double)s->uptime_ns / 1e9);
-	while (*fallbacks) {
-		size_t n = strcspn(fallbacks, "\n");
-
-		printf("fallback   %.*s\n", (int)n, fallbacks);
-		fallbacks += n + (fallbacks[n] == '\n');
-	}
+	print_lines("because", s->reasons);
+	print_lines("fallback", fallbacks);
 }
 
 int verb_status(int argc, char **argv)

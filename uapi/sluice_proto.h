@@ -338,6 +338,13 @@ struct sluice_status_node {
 SLUICE_LAYOUT(sizeof(struct sluice_status_node) == 24, "wire");
 #define SLUICE_STATUS_NODES 8
 
+/* Slots of one size for experts. */
+struct sluice_status_slots {
+	uint64_t slot_bytes, slots, experts;
+};
+SLUICE_LAYOUT(sizeof(struct sluice_status_slots) == 24, "wire");
+#define SLUICE_STATUS_SLOTS 32
+
 /* Counters only grow while the daemon runs. Payload: fallbacks, one sentence a line. */
 struct sluice_status_info {
 	uint32_t struct_size;
@@ -372,9 +379,17 @@ struct sluice_status_info {
 	uint32_t cpus; /* by affinity and quota, 0: a daemon that does not tell */
 	uint32_t reserved2;
 	char memory_from[256], cpus_from[256]; /* who says so: "machine", "cgroup /sys/..." */
+	/* the plan of memory, as `sluice plan` tells it; zeros: a daemon that does not tell, whose
+	 * kv_bytes are with the states */
+	uint64_t dense_memory_bytes, state_bytes, scratch_bytes;
+	uint64_t budget_least_bytes, budget_all_bytes;
+	uint32_t n_slots; /* size classes, more than SLUICE_STATUS_SLOTS where not all are told */
+	uint32_t reserved3;
+	struct sluice_status_slots slots[SLUICE_STATUS_SLOTS];
+	char reasons[2048]; /* why, one sentence a line */
 };
-SLUICE_LAYOUT(sizeof(struct sluice_status_info) ==
-		      40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256 + 24 + 512,
+SLUICE_LAYOUT(sizeof(struct sluice_status_info) == 40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256 +
+							   24 + 512 + 48 + 32 * 24 + 2048,
 	      "wire");
 
 /* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */

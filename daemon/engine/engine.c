@@ -367,6 +367,7 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	s->load_bytes_total = e->weights->bytes_total;
 	s->dense_bytes = e->weights->bytes_total;
 	s->kv_bytes = e->plan.kv_bytes;
+	s->dense_memory_bytes = e->plan.dense_memory_bytes;
 	s->state_bytes = e->plan.state_bytes;
 	s->scratch_bytes = e->plan.scratch_bytes;
 	s->budget_least_bytes = e->plan.budget_least_bytes;

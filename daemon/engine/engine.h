@@ -93,7 +93,8 @@ struct engine_status {
 	bool filling;
 	uint64_t budget_bytes, resident_bytes, dense_bytes, kv_bytes;
 	/* as planned (memory.h); kv_bytes is without the states */
-	uint64_t state_bytes, scratch_bytes, budget_least_bytes, budget_all_bytes;
+	uint64_t dense_memory_bytes, state_bytes, scratch_bytes;
+	uint64_t budget_least_bytes, budget_all_bytes;
 	uint32_t n_classes; /* may be more than there is room for here */
 	struct slot_share classes[ENGINE_CLASSES];
 	unsigned n_reasons;

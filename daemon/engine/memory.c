@@ -77,7 +77,8 @@ static int cut_experts(const struct memory_ask *ask, struct memory_plan *p, stru
 	p->dense_bytes = m->dense_bytes;
 	p->dense_memory_bytes = weights_memory_bytes(m, ask->align);
 	p->classes = calloc((size_t)m->n_layers + 1, sizeof(*p->classes));
-	if (!p->classes)
+	p->class_of_layer = calloc((size_t)m->n_layers + 1, sizeof(*p->class_of_layer));
+	if (!p->classes || !p->class_of_layer)
 		return err_set(err, -ENOMEM, "no memory for the plan of %u layers", m->n_layers);
 	if (!m->n_expert)
 		return 0;
@@ -85,7 +86,7 @@ static int cut_experts(const struct memory_ask *ask, struct memory_plan *p, stru
 	p->split = nodes_split(ask->numa, ask->nodes, ask->n_nodes, ask->limits,
 			       ask->host_budget ? u64_min(ask->host_budget, need.all_bytes)
 						: need.all_bytes);
-	p->n_classes = residency_shares(m, ask->align, &p->split, p->classes, NULL);
+	p->n_classes = residency_shares(m, ask->align, &p->split, p->classes, p->class_of_layer);
 	p->budget_least_bytes = divide_least_bytes(p->classes, p->n_classes);
 	p->budget_all_bytes = divide_all_bytes(p->classes, p->n_classes);
 	return 0;
@@ -218,7 +219,9 @@ int memory_sizes(const struct model *m, uint32_t align, struct memory_plan *ret,
 void memory_plan_fini(struct memory_plan *p)
 {
 	free(p->classes);
+	free(p->class_of_layer);
 	p->classes = NULL;
+	p->class_of_layer = NULL;
 	p->n_classes = 0;
 }
 

@@ -60,6 +60,7 @@ struct memory_plan {
 
 	uint32_t n_classes;
 	struct slot_share *classes; /* n_classes, owned */
+	uint32_t *class_of_layer;   /* of the model; >= n_classes without experts; owned */
 
 	char note[384]; /* what was assumed or lowered, else empty: the daemon logs it */
 	char reasons[MEMORY_REASONS][512];

@@ -31,8 +31,7 @@ void plan_machine_here(const char *root, const struct model *m, struct plan_mach
 	ret->align = plan_read_align(m);
 }
 
-/* What a node could give to experts: free pages, cached file pages, or free huge pages. */
-static uint64_t room_on(const struct telemetry_node *n)
+uint64_t plan_room_on(const struct telemetry_node *n)
 {
 	uint64_t room, huge = 0;
 
@@ -52,7 +51,7 @@ static struct bandwidth_node describe(const struct telemetry_snapshot *now,
 
 	return (struct bandwidth_node){
 		.id = node->id,
-		.free_bytes = room_on(node),
+		.free_bytes = plan_room_on(node),
 		.peak_bytes_per_s = node->peak_bytes_per_s == TELEMETRY_UNKNOWN
 					    ? 0
 					    : (double)node->peak_bytes_per_s,

@@ -92,6 +92,10 @@ int plan_parse_numa(const char *text, int *ret_numa, struct err *err);
  * out. @root as limits_read(). Opens files. */
 void plan_machine_here(const char *root, const struct model *m, struct plan_machine *ret);
 
+/* What a node could give to experts: free pages and cached file pages, or free huge pages where those
+ * are more. UINT64_MAX: unknown. */
+uint64_t plan_room_on(const struct telemetry_node *n);
+
 /* The nodes' memory as a snapshot tells of it; at most @max, workers left 0. Returns their number. */
 uint32_t plan_nodes(const struct telemetry_snapshot *now, struct bandwidth_node *ret, uint32_t max);
 

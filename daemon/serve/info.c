@@ -97,6 +97,30 @@ static void add_line(char *text, size_t room, const char *line)
 	snprintf(text + used, room - used, "%s%s", used ? "\n" : "", line);
 }
 
+/* The plan of memory: what `sluice plan` tells with the same options. */
+static void put_plan(const struct engine_status *e, struct sluice_status_info *ret)
+{
+	size_t used = 0;
+
+	ret->dense_memory_bytes = e->dense_memory_bytes;
+	ret->state_bytes = e->state_bytes;
+	ret->scratch_bytes = e->scratch_bytes;
+	ret->budget_least_bytes = e->budget_least_bytes;
+	ret->budget_all_bytes = e->budget_all_bytes;
+	ret->n_slots = e->n_classes;
+	for (uint32_t i = 0; i < e->n_classes && i < ENGINE_CLASSES && i < SLUICE_STATUS_SLOTS; i++)
+		ret->slots[i] =
+			(struct sluice_status_slots){ .slot_bytes = e->classes[i].slot_bytes,
+						      .slots = e->classes[i].slots,
+						      .experts = e->classes[i].experts };
+	for (unsigned i = 0; i < e->n_reasons && used + 1 < sizeof(ret->reasons); i++) {
+		put_text(ret->reasons + used, sizeof(ret->reasons) - used - 1, e->reasons[i]);
+		used = strlen(ret->reasons);
+		if (i + 1 < e->n_reasons)
+			ret->reasons[used++] = '\n';
+	}
+}
+
 void info_status(const struct serve *s, struct sluice_status_info *ret, char *notes, size_t room)
 {
 	const struct model *m = s->config.model;
@@ -150,6 +174,7 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 	PUT(ret->failure, e.failure);
 	PUT(ret->memory_from, e.memory_from);
 	PUT(ret->cpus_from, e.cpus_from);
+	put_plan(&e, ret);
 	put_telemetry(ret->telemetry, sizeof(ret->telemetry), s->config.sampler);
 	for (uint32_t i = 0; i < e.n_nodes && i < SLUICE_STATUS_NODES; i++)
 		ret->nodes[i] = (struct sluice_status_node){

@@ -49,6 +49,9 @@ AT(sluice_status_info, nodes, 784);
 AT(sluice_status_info, telemetry, 976);
 AT(sluice_status_info, memory_limit_bytes, 1232);
 AT(sluice_status_info, memory_from, 1256);
+AT(sluice_status_info, dense_memory_bytes, 1768);
+AT(sluice_status_info, slots, 1816);
+AT(sluice_status_info, reasons, 2584);
 
 /* ---- callers of other ages: a kind of which this library knows 24 bytes, the first had 16 ---- */
 
