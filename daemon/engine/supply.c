@@ -39,7 +39,7 @@ struct supply {
 	uint32_t *ids; /* the items' ids, for policy->used */
 	uint32_t n, n_done, cls, max_used;
 
-	/* pinned loads that no layer waits for: fills, and what a given-up step had begun */
+	/* pinned loads that no layer waits for, each once: fills, and what a given-up step had begun */
 	expert_id_t *fills;
 	unsigned n_fills;
 	bool (*given_up)(void *arg);
@@ -278,20 +278,35 @@ static void wait_event(_Atomic uint32_t *word, uint32_t seen)
 	futex_wait(word, seen, LOOK_NS);
 }
 
-/* Nobody wants the layer any more: lets go of it, and of the reads that nobody has begun. */
+static bool is_fill(const struct supply *s, expert_id_t id)
+{
+	for (unsigned i = 0; i < s->n_fills; i++)
+		if (s->fills[i] == id)
+			return true;
+	return false;
+}
+
+/* Lets go of an item that is pinned, and of its reads that nobody has begun. */
+static void abandon_item(struct supply *s, const struct item *item)
+{
+	bool reading = item->tier == TIER_HOST && residency_landed(s->residency, item->id) <= 0;
+
+	if (reading)
+		residency_withdraw(s->residency, item->id);
+	/* a load keeps one pin until it has ended, however many steps began and left it */
+	if (reading && !is_fill(s, item->id))
+		s->fills[s->n_fills++] = item->id;
+	else
+		residency_unpin(s->residency, item->tier, item->id);
+}
+
+/* Nobody wants the layer any more. */
 static int abandon(struct supply *s)
 {
 	for (uint32_t i = 0; i < s->n; i++) {
-		struct item *item = &s->items[i];
-
-		if (item->state == ITEM_PINNED && item->tier == TIER_HOST &&
-		    residency_landed(s->residency, item->id) <= 0) {
-			residency_withdraw(s->residency, item->id);
-			s->fills[s->n_fills++] = item->id; /* keeps the pin until it has ended */
-		} else if (item->state == ITEM_PINNED) {
-			residency_unpin(s->residency, item->tier, item->id);
-		}
-		item->state = ITEM_DONE;
+		if (s->items[i].state == ITEM_PINNED)
+			abandon_item(s, &s->items[i]);
+		s->items[i].state = ITEM_DONE;
 	}
 	s->n_done = s->n;
 	settle_fills(s);

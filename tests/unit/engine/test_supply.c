@@ -347,6 +347,35 @@ static void test_wanted_again(void **state)
 		assert_int_equal(residency_state(s.residency, TIER_HOST, ids[i]), COPY_PRESENT);
 }
 
+/* One read that hangs, and step after step that begins with it and is given up: one load, one pin. */
+static void test_given_up_again(void **state)
+{
+	uint32_t ids[512], indices[512];
+	int failed[512] = { 0 };
+	struct reader_stats stats;
+
+	all_experts(ids);
+	open_supply(1, 1, 0);
+	reader_memory_hold(&s.all.disk);
+	begin_layer(0, ids, 1);
+	do { /* until its first piece is in flight */
+		usleep(1000);
+		reader_get_stats(s.reader, &stats);
+	} while (!stats.pieces);
+	atomic_store(&s.given_up, true);
+	assert_int_equal(supply_next(s.supply, indices, failed), -ECANCELED);
+	for (int i = 0; i < 100; i++) {
+		begin_layer(0, ids, 1);
+		assert_int_equal(supply_next(s.supply, indices, failed), -ECANCELED);
+	}
+	reader_memory_release(&s.all.disk);
+	supply_drain(s.supply);
+	assert_int_equal(atomic_load(&supply_counters(s.supply)->fills), 1);
+	assert_false(residency_pinned(s.residency, TIER_HOST, ids[0]));
+	atomic_store(&s.given_up, false);
+	run_layer(0, ids, 4, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -358,6 +387,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_fill_budget, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_given_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wanted_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_given_up_again, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
