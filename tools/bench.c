@@ -321,12 +321,12 @@ static int measure(struct bench *b, const struct args *args, const struct list *
 		       : EXIT_OK;
 }
 
-static int take_list(const char *text, struct list *ret, struct err *err)
+static int take_list(const char *option, const char *text, struct list *ret, struct err *err)
 {
 	int n = input_list(text, 1u << 24, ret->n, MAX_LIST, err);
 
 	ret->count = n < 0 ? 0 : (unsigned)n;
-	return n < 0 ? n : 0;
+	return n < 0 ? err_prefix(err, n, "%s", option) : 0;
 }
 
 int verb_bench(int argc, char **argv)
@@ -341,11 +341,11 @@ int verb_bench(int argc, char **argv)
 
 	if (rc >= 0)
 		return rc;
-	rc = take_list(args.prompts, &prompts, &err);
+	rc = take_list("--n-prompt", args.prompts, &prompts, &err);
 	if (!rc)
-		rc = take_list(args.gens, &gens, &err);
+		rc = take_list("--n-gen", args.gens, &gens, &err);
 	if (!rc)
-		rc = take_list(args.depths, &depths, &err);
+		rc = take_list("--n-depth", args.depths, &depths, &err);
 	if (!rc && !largest(&prompts) && !largest(&gens))
 		rc = err_set(&err, -EINVAL, "with -p 0 and -n 0 there is nothing to measure");
 	if (!rc && args.peaks)

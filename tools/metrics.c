@@ -96,7 +96,9 @@ static int read_machine(const struct args *args, struct telemetry_snapshot *ret,
 	if (!rc && !nanosleep(&pause, NULL))
 		rc = telemetry_read(t, ret);
 	telemetry_destroy(t);
-	return rc ? err_set(err, rc, "nothing can be read of this machine") : 0;
+	return rc ? err_set(err, rc, "nothing can be read of %s",
+			    args->root ? args->root : "this machine")
+		  : 0;
 }
 
 static void print_json(FILE *out, const struct answer *daemon,

@@ -82,7 +82,8 @@ static int run(const struct args *args, struct telemetry *t, struct telemetry_sn
 	int rc = EXIT_OK;
 
 	if (telemetry_read(t, s)) {
-		fprintf(stderr, "sluice telemetry: nothing can be read here\n");
+		fprintf(stderr, "sluice telemetry: nothing can be read of %s\n",
+			args->root ? args->root : "this machine");
 		return EXIT_FAILED;
 	}
 	for (uint32_t n = 1; rc == EXIT_OK && pause_for(args->interval); n++) {

@@ -171,6 +171,11 @@ def test_inspect_takes_its_file(d):
         sluice("inspect", *args, check=2)
 
 
+@pytest.mark.parametrize("verb", ["telemetry", "metrics"])
+def test_a_machine_that_is_not_there_is_named(verb, tmp_path):
+    assert f"nothing can be read of {tmp_path}/none" in sluice(verb, "--root", tmp_path / "none", check=1).stderr
+
+
 def test_a_machine_file_is_checked(tmp_path):
     machine = tmp_path / "machine.json"
     for text, why in [("[]", "no JSON object"), ("{", "line 1"), ('{"memory_bytes": -1}', "memory_bytes must be a whole number"),
@@ -205,6 +210,8 @@ def test_help_of_a_verb():
     (("eval", "--prompt", "x", "--text", "y"), "exclude"),
     (("bench", "-o", "csv", "--json"), "exclude"),
     (("bench", "-p0", "-n0"), "nothing to measure"),
+    (("bench", "-px"), "--n-prompt: x is not a list"),
+    (("bench", "-d", "1,"), "--n-depth: 1, is not a list"),
     (("tokenize", "--pre", "qwen2", "a"), "--pre has no effect without --model"),
     (("tokenize", "-m", DEMO, "--pre", "qwen2", "--ids", "[1]"), "exclude"),
     (("tokenize", "-m", DEMO, "--wait", "3", "a"), "exclude"),
