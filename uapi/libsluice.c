@@ -245,6 +245,9 @@ int sluice_get_status(struct sluice *s, struct sluice_status_info *ret, char *fa
 	END_TEXT(i.model);
 	END_TEXT(i.failure);
 	END_TEXT(i.telemetry);
+	END_TEXT(i.memory_from);
+	END_TEXT(i.cpus_from);
+	END_TEXT(i.reasons);
 	sluice__give(&sluice__status_kind, ret, &i);
 	return 0;
 }

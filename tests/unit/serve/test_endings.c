@@ -104,8 +104,8 @@ static void cancelled_prompt(void **state)
 /* ---- a daemon of protocol version 1 ---- */
 
 /*
- * Welcomes one client, takes one request and ends it at once, as if it had read two tokens; the
- * request's flags are the thread's result.
+ * Welcomes one client, takes one request and ends it at once, as if it had read two tokens, or answers
+ * STATUS with texts that do not end; the request's flags are the thread's result.
  */
 static void *old_daemon(void *arg)
 {
@@ -119,7 +119,8 @@ static void *old_daemon(void *arg)
 				 .stop = SLUICE_STOP_LENGTH,
 				 .n_prompt = 2 };
 	struct sluice_msg head = { .size = sizeof(head) + sizeof(w), .type = SLUICE_WELCOME };
-	struct sluice_ask_score q = { 0 }; /* GENERATE begins alike */
+	struct sluice_ask_score q = { 0 }; /* all requests begin alike */
+	struct sluice_status_info status;
 	int fd = accept(*(int *)arg, NULL, NULL);
 
 	if (recv(fd, buf, sizeof(buf), 0) < 0)
@@ -127,15 +128,23 @@ static void *old_daemon(void *arg)
 	memcpy(buf, &head, sizeof(head));
 	memcpy(buf + sizeof(head), &w, sizeof(w));
 	send(fd, buf, head.size, MSG_NOSIGNAL);
-	if (recv(fd, buf, sizeof(buf), 0) < (ssize_t)(sizeof(head) + sizeof(q)))
+	if (recv(fd, buf, sizeof(buf), 0) < (ssize_t)(sizeof(head) + 8)) /* struct_size, flags */
 		return NULL;
 	memcpy(&head, buf, sizeof(head));
-	memcpy(&q, buf + sizeof(head), sizeof(q));
-	head = (struct sluice_msg){ .size = sizeof(head) + sizeof(d),
-				    .type = SLUICE_DONE,
-				    .id = head.id };
+	memcpy(&q, buf + sizeof(head), 8);
+	if (head.type == SLUICE_STATUS) {
+		memset(&status, 'x', sizeof(status));
+		status.struct_size = sizeof(status);
+		status.payload_bytes = 0;
+		head.type = SLUICE_STATUS_REPLY;
+		head.size = sizeof(head) + sizeof(status);
+		memcpy(buf + sizeof(head), &status, sizeof(status));
+	} else {
+		head.type = SLUICE_DONE;
+		head.size = sizeof(head) + sizeof(d);
+		memcpy(buf + sizeof(head), &d, sizeof(d));
+	}
 	memcpy(buf, &head, sizeof(head));
-	memcpy(buf + sizeof(head), &d, sizeof(d));
 	send(fd, buf, head.size, MSG_NOSIGNAL);
 	close(fd);
 	return (void *)(uintptr_t)(q.flags | 1u << 31);
@@ -175,6 +184,33 @@ static void no_progress_of_old(void **state)
 	pthread_join(thread, &flags);
 	assert_int_equal((uintptr_t)flags, SLUICE_RAW | 1u << 31);
 	assert_int_equal(seen.n_calls, 0);
+	sluice_close(s);
+}
+
+#define ENDS(field) assert_non_null(memchr(field, 0, sizeof(field)))
+
+static void texts_end(void **state)
+{
+	struct sluice_status_info i = { .struct_size = sizeof(i) };
+	pthread_t thread;
+	struct sluice *s = connect_old(&thread);
+
+	assert_int_equal(sluice_get_status(s, &i, NULL, 0, NULL), 0);
+	assert_int_equal(i.arch[0], 'x');
+	ENDS(i.arch);
+	ENDS(i.cpu);
+	ENDS(i.io);
+	ENDS(i.arena);
+	ENDS(i.kv);
+	ENDS(i.policy);
+	ENDS(i.version);
+	ENDS(i.model);
+	ENDS(i.failure);
+	ENDS(i.telemetry);
+	ENDS(i.memory_from);
+	ENDS(i.cpus_from);
+	ENDS(i.reasons);
+	pthread_join(thread, NULL);
 	sluice_close(s);
 }
 
@@ -262,6 +298,7 @@ int main(void)
 		WITH_DAEMON(cancelled_prompt),
 		cmocka_unit_test(no_progress_of_old),
 		cmocka_unit_test(missing_logprobs),
+		cmocka_unit_test(texts_end),
 		WITH_DAEMON(stopped_daemon),
 		WITH_DAEMON(stopped_while_loading),
 	};
