@@ -31,6 +31,10 @@ static const struct opt options[] = {
 		  "(belady replays this very trace: the bound)" },
 	{ "--slots", "-s", OPT_U32, AT(slots), "N", 1, UINT32_MAX, .excludes = "--share",
 	  .given = AT(slots_given), .help = "sim: experts that fit in memory" },
+	{ "--budget", NULL, OPT_SIZE, AT(budget), "SIZE", 1, 0x1p62, .given = AT(budget_given),
+	  .excludes = "--slots|--share",
+	  .help = "sim: bytes of experts in memory, divided as the daemon's --host-budget; the "
+		  "trace must say slot_bytes" },
 	{ "--share", NULL, OPT_TEXT, AT(share), "P,..", .given = AT(share_given),
 	  .help = "sim: the same as percent of all experts, several separated by commas; "
 		  "default 6,12,25,50" },
@@ -149,11 +153,12 @@ static int usage(FILE *out)
 static int check_options(const struct trace_args *args, const char *what, struct err *err)
 {
 	bool sim = !strcmp(what, "sim"), prints = sim || !strcmp(what, "stats");
-	const char *name = args->policy_given  ? "--policy"
-			   : args->slots_given ? "--slots"
-			   : args->share_given ? "--share"
-			   : args->fill	       ? "--fill"
-					       : NULL;
+	const char *name = args->policy_given	? "--policy"
+			   : args->slots_given	? "--slots"
+			   : args->share_given	? "--share"
+			   : args->budget_given ? "--budget"
+			   : args->fill		? "--fill"
+						: NULL;
 
 	if (name && !sim)
 		return err_set(err, -EINVAL, "%s is for sim, it has no effect on %s", name, what);

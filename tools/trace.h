@@ -15,9 +15,10 @@
 struct trace_args {
 	const char *policy; /* "lfu,lru", NULL: the usual ones */
 	const char *share;  /* "6,12.5", percent */
+	uint64_t budget;    /* bytes, 0: by slots or share */
 	uint32_t slots;	    /* 0: by share */
 	bool fill, json, help;
-	bool policy_given, slots_given, share_given;
+	bool policy_given, slots_given, share_given, budget_given;
 };
 
 /* `sluice trace stats` and `sluice trace sim`: print and return the exit status. */

@@ -12,6 +12,7 @@
 
 #include "base/num.h"
 #include "trace/sim.h"
+#include "tools/plan.h"
 #include "tools/trace.h"
 #include "tools/verbs.h"
 
@@ -21,7 +22,8 @@
 struct table {
 	const struct route_trace *t;
 	const char *path;
-	uint32_t slots[MAX_BUDGETS];
+	uint32_t slots[MAX_BUDGETS]; /* 0: by bytes */
+	uint64_t budgets[MAX_BUDGETS];
 	unsigned n_budgets;
 	char *policies[MAX_POLICIES]; /* point into names */
 	unsigned n_policies;
@@ -32,9 +34,15 @@ struct table {
 static int take_budgets(struct table *tab, const struct trace_args *args)
 {
 	const char *at = args->share ? args->share : "6,12,25,50";
+	uint64_t least_bytes, all_bytes;
 	uint32_t least, all;
 
 	sim_slots(tab->t, &least, &all);
+	sim_bytes(tab->t, &least_bytes, &all_bytes);
+	if (args->budget) {
+		tab->budgets[tab->n_budgets++] = args->budget;
+		return 0;
+	}
 	if (args->slots) {
 		tab->slots[tab->n_budgets++] = args->slots;
 		return 0;
@@ -52,8 +60,12 @@ static int take_budgets(struct table *tab, const struct trace_args *args)
 				MAX_BUDGETS, args->share);
 			return -1;
 		}
+		/* a percentage is the daemon's where the trace says how large slots are */
+		tab->budgets[tab->n_budgets] =
+			u64_max(least_bytes, (uint64_t)((double)all_bytes * share / 100));
 		tab->slots[tab->n_budgets++] =
-			(uint32_t)u64_max(least, (uint64_t)(share / 100 * all + 0.5));
+			all_bytes ? 0
+				  : (uint32_t)u64_max(least, (uint64_t)(share / 100 * all + 0.5));
 		if (!*end)
 			return 0;
 		at = end + 1;
@@ -86,7 +98,10 @@ static int take_policies(struct table *tab, const struct trace_args *args)
 
 static int run(struct table *tab, unsigned p, unsigned b, bool fill)
 {
-	struct sim_options o = { .policy = tab->policies[p], .slots = tab->slots[b], .fill = fill };
+	struct sim_options o = { .policy = tab->policies[p],
+				 .slots = tab->slots[b],
+				 .budget = tab->budgets[b],
+				 .fill = fill };
 	struct err err = { 0 };
 	char *own = NULL;
 	int rc;
@@ -140,12 +155,19 @@ static int print_json(const struct table *tab)
 			const struct sim_result *r = &tab->results[p][b];
 
 			json_array_append_new(
-				rows, json_pack("{s:s,s:I,s:I,s:I,s:I,s:o,s:o}", "policy",
-						tab->policies[p], "slots", (json_int_t)r->slots,
-						"classes", (json_int_t)r->n_classes, "evictions",
-						(json_int_t)r->evictions, "waves",
-						(json_int_t)r->waves, "all", counts_json(&r->all),
-						"decode", counts_json(&r->decode)));
+				rows,
+				json_pack("{s:s,s:I,s:I,s:o,s:I,s:I,s:I,s:o,s:o}", "policy",
+					  tab->policies[p], "slots", (json_int_t)r->slots,
+					  "budget_bytes", (json_int_t)r->budget_bytes,
+					  "slot_classes",
+					  plan_slots_json(r->classes,
+							  r->n_classes < SIM_CLASSES ? r->n_classes
+										     : SIM_CLASSES,
+							  true),
+					  "classes", (json_int_t)r->n_classes, "evictions",
+					  (json_int_t)r->evictions, "waves", (json_int_t)r->waves,
+					  "all", counts_json(&r->all), "decode",
+					  counts_json(&r->decode)));
 		}
 	json_dumpf(rows, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
 	putchar('\n');

@@ -198,7 +198,12 @@ static int create_parts(struct engine *e, struct err *err)
 	if (rc)
 		return rc;
 	if (c->trace_path) {
-		rc = trace_open(c->trace_path, c->trace_overwrite, e->model, &e->trace, err);
+		struct trace_slots slots = { .classes = e->plan.classes,
+					     .n_classes = e->plan.n_classes,
+					     .class_of_layer = e->plan.class_of_layer };
+
+		rc = trace_open(c->trace_path, c->trace_overwrite, e->model, &slots, &e->trace,
+				err);
 		if (rc)
 			return rc;
 	}

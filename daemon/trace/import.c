@@ -75,7 +75,8 @@ static int csv_comment(struct route_trace *t, char *line, struct err *err)
 		    comment_number(line, " expert_bytes=", &bytes) ||
 		    comment_number(line, " dense_bytes=", &dense))
 			return err_set(err, -EINVAL, "the layer's bytes cannot be read");
-		t->layers[layer] = (struct trace_layer_bytes){ bytes, dense };
+		t->layers[layer] =
+			(struct trace_layer_bytes){ .expert_bytes = bytes, .dense_bytes = dense };
 	}
 	return 0;
 }

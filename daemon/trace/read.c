@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/num.h"
 #include "trace/build.h"
 
 #define MAX_FILE_BYTES ((uint64_t)4 << 30)
@@ -79,35 +80,42 @@ static void copy_text(char *to, size_t len, const char *from)
 	to[n] = '\0';
 }
 
-/* " A=N B=N" up to the end of the line, each at most once needed: @a and @b are the names with "=". */
-static int take_bytes(char *at, const char *a, uint64_t *ret_a, const char *b, uint64_t *ret_b)
+struct byte_field {
+	const char *name; /* with "=" */
+	uint64_t *to;
+};
+
+/* " A=N B=N" up to the end of the line, out of @n fields. */
+static int take_bytes(char *at, const struct byte_field *fields, size_t n)
 {
 	while (*at) {
 		uint64_t *to = NULL;
 
 		at += strspn(at, " ");
-		if (strncmp(at, a, strlen(a)) == 0) {
-			to = ret_a;
-			at += strlen(a);
-		} else if (strncmp(at, b, strlen(b)) == 0) {
-			to = ret_b;
-			at += strlen(b);
-		}
+		for (size_t i = 0; i < n && !to; i++)
+			if (strncmp(at, fields[i].name, strlen(fields[i].name)) == 0) {
+				to = fields[i].to;
+				at += strlen(fields[i].name);
+			}
 		if (!to || trace_take_number(&at, UINT64_MAX, to) || (*at && *at != ' '))
 			return -EINVAL;
 	}
 	return 0;
 }
 
-/* layer N expert_bytes=N dense_bytes=N */
+/* layer N expert_bytes=N dense_bytes=N slot_bytes=N slot_class=N */
 static int header_layer(struct route_trace *t, char *at, struct err *err)
 {
 	struct trace_layer_bytes b = { 0 };
+	const struct byte_field fields[] = { { "expert_bytes=", &b.expert_bytes },
+					     { "dense_bytes=", &b.dense_bytes },
+					     { "slot_bytes=", &b.slot_bytes },
+					     { "slot_class=", &b.slot_class } };
 	uint64_t layer;
 
 	if (!t->layers || trace_take_number(&at, t->n_layers - 1, &layer))
 		return err_set(err, -EINVAL, "no such layer");
-	if (take_bytes(at, "expert_bytes=", &b.expert_bytes, "dense_bytes=", &b.dense_bytes))
+	if (take_bytes(at, fields, ARRAY_LEN(fields)))
 		return err_set(err, -EINVAL, "layer's bytes cannot be read");
 	t->layers[layer] = b;
 	return 0;
@@ -117,8 +125,10 @@ static int header_layer(struct route_trace *t, char *at, struct err *err)
 static int header_outside(struct route_trace *t, char *at, struct err *err)
 {
 	struct trace_outside_bytes b = { 0 };
+	const struct byte_field fields[] = { { "dense_bytes=", &b.dense_bytes },
+					     { "token_bytes=", &b.token_bytes } };
 
-	if (take_bytes(at, "dense_bytes=", &b.dense_bytes, "token_bytes=", &b.token_bytes))
+	if (take_bytes(at, fields, ARRAY_LEN(fields)))
 		return err_set(err, -EINVAL, "the bytes outside the layers cannot be read");
 	t->outside = b;
 	return 0;
@@ -342,6 +352,20 @@ static void write_row(const struct route_trace *t, const struct trace_row *row, 
 	fputc('\n', f);
 }
 
+static void write_layer(const struct route_trace *t, uint32_t l, FILE *f)
+{
+	const struct trace_layer_bytes *b = &t->layers[l];
+
+	if (!b->expert_bytes && !b->dense_bytes && !b->slot_bytes)
+		return;
+	fprintf(f, "layer %u expert_bytes=%llu dense_bytes=%llu", l,
+		(unsigned long long)b->expert_bytes, (unsigned long long)b->dense_bytes);
+	if (b->slot_bytes)
+		fprintf(f, " slot_bytes=%llu slot_class=%llu", (unsigned long long)b->slot_bytes,
+			(unsigned long long)b->slot_class);
+	fputc('\n', f);
+}
+
 int trace_write(const struct route_trace *t, FILE *f)
 {
 	fprintf(f, TRACE_MAGIC "\n");
@@ -352,10 +376,7 @@ int trace_write(const struct route_trace *t, FILE *f)
 	fprintf(f, "geometry %u %u %u\n", t->n_layers, t->n_expert, t->n_expert_used);
 	fprintf(f, "order %s\n", t->by_rank ? "rank" : "none");
 	for (uint32_t l = 0; l < t->n_layers; l++)
-		if (t->layers[l].expert_bytes || t->layers[l].dense_bytes)
-			fprintf(f, "layer %u expert_bytes=%llu dense_bytes=%llu\n", l,
-				(unsigned long long)t->layers[l].expert_bytes,
-				(unsigned long long)t->layers[l].dense_bytes);
+		write_layer(t, l, f);
 	if (t->outside.dense_bytes || t->outside.token_bytes)
 		fprintf(f, "outside dense_bytes=%llu token_bytes=%llu\n",
 			(unsigned long long)t->outside.dense_bytes,

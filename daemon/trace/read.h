@@ -48,6 +48,8 @@ struct trace_frequency {
 
 struct trace_layer_bytes {
 	uint64_t expert_bytes, dense_bytes; /* 0: not said */
+	uint64_t slot_bytes;		    /* of one expert with padding, 0: not said */
+	uint64_t slot_class;		    /* with slot_bytes: layers of one class share slots */
 };
 
 /* Of the weights that belong to no layer (embedding, output): all, and what a token reads. */

@@ -45,7 +45,8 @@ struct row {
 struct trace {
 	/* constant after trace_open() */
 	const struct model *model;
-	bool created; /* the file was not there before */
+	struct trace_slots slots; /* until the header is written */
+	bool created;		  /* the file was not there before */
 	FILE *file;
 	int fd;
 	char *path;
@@ -278,6 +279,12 @@ static int write_header(struct trace *t, const struct model *m)
 	if (!head.layers)
 		return -ENOMEM;
 	for (uint32_t l = 0; l < m->n_layers; l++) {
+		uint32_t k = t->slots.n_classes ? t->slots.class_of_layer[l] : 0;
+
+		if (k < t->slots.n_classes) {
+			head.layers[l].slot_bytes = t->slots.classes[k].slot_bytes;
+			head.layers[l].slot_class = k;
+		}
 		head.layers[l].expert_bytes = m->layers[l].experts.bytes;
 		head.layers[l].dense_bytes = model_layer_dense_bytes(m, l);
 		in_layers += head.layers[l].dense_bytes;
@@ -340,8 +347,8 @@ static int create(struct trace *t, const char *path, const struct model *m)
 	return t->path && t->ring && t->text ? 0 : -ENOMEM;
 }
 
-int trace_open(const char *path, bool overwrite, const struct model *m, struct trace **ret,
-	       struct err *err)
+int trace_open(const char *path, bool overwrite, const struct model *m,
+	       const struct trace_slots *slots, struct trace **ret, struct err *err)
 {
 	struct trace *t;
 	int rc;
@@ -352,6 +359,8 @@ int trace_open(const char *path, bool overwrite, const struct model *m, struct t
 	t = calloc(1, sizeof(*t));
 	if (!t)
 		return -ENOMEM;
+	if (slots)
+		t->slots = *slots;
 	rc = create(t, path, m);
 	if (!rc)
 		rc = open_file(t, overwrite, err);

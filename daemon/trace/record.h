@@ -13,18 +13,27 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/divide.h"
 #include "base/err.h"
 #include "model/model.h"
 
 struct trace;
 
+/* The size classes of slots, so that a simulation cuts a budget as the daemon did. */
+struct trace_slots {
+	const struct slot_share *classes;
+	uint32_t n_classes;
+	const uint32_t *class_of_layer; /* >= n_classes: a layer without experts */
+};
+
 /*
  * Creates @path and takes all memory; writes nothing yet, so that a daemon that cannot start spoils no
  * trace. A file that exists is refused (-EEXIST) unless @overwrite; a pipe or a device is not. The
- * model must have experts (-EINVAL) and outlive the trace. 0, or -errno and a sentence.
+ * model must have experts (-EINVAL) and outlive the trace. @slots, borrowed until the trace is started,
+ * tells the slots of each layer; NULL: not said. 0, or -errno and a sentence.
  */
-int trace_open(const char *path, bool overwrite, const struct model *m, struct trace **ret,
-	       struct err *err);
+int trace_open(const char *path, bool overwrite, const struct model *m,
+	       const struct trace_slots *slots, struct trace **ret, struct err *err);
 
 /* Empties the file, writes the header, starts the thread. Once. 0, or -errno and a sentence. */
 int trace_start(struct trace *t, struct err *err);

@@ -13,9 +13,9 @@ struct sim {
 	const struct route_trace *t;
 	const struct policy_ops *ops;
 	struct policy *policy;
-	uint32_t n_classes, n_expert_layers;
+	uint32_t n_classes;
 	uint32_t *class_of_layer;
-	uint64_t *class_bytes; /* expert bytes of the class */
+	struct slot_share *shares; /* per class */
 	uint32_t *class_slots, *free_slots;
 	bool *present, *pinned; /* per expert id */
 
@@ -32,7 +32,7 @@ static void sim_fini(struct sim *s)
 	if (s->ops)
 		s->ops->destroy(s->policy);
 	free(s->class_of_layer);
-	free(s->class_bytes);
+	free(s->shares);
 	free(s->class_slots);
 	free(s->free_slots);
 	free(s->present);
@@ -59,55 +59,116 @@ static bool *find_expert_layers(const struct route_trace *t)
 	return has;
 }
 
-/* Layers whose experts have the same size share slots, as in store/residency. */
-static int find_classes(struct sim *s)
+/* Every layer that has experts says how large its slots are. */
+static bool tells_slots(const struct route_trace *t, const bool *has)
 {
-	bool *has = find_expert_layers(s->t);
+	bool any = false;
 
-	if (!has)
-		return -ENOMEM;
-	for (uint32_t l = 0; l < s->t->n_layers; l++) {
-		uint64_t bytes = s->t->layers[l].expert_bytes;
-		uint32_t c = 0;
-
-		if (!has[l]) {
-			s->class_of_layer[l] = POLICY_NO_CLASS;
-			continue;
-		}
-		s->n_expert_layers++;
-		while (c < s->n_classes && s->class_bytes[c] != bytes)
-			c++;
-		if (c == s->n_classes)
-			s->class_bytes[s->n_classes++] = bytes;
-		s->class_of_layer[l] = c;
+	for (uint32_t l = 0; l < t->n_layers; l++) {
+		if (has[l] && !t->layers[l].slot_bytes)
+			return false;
+		any |= has[l];
 	}
-	free(has);
-	return 0;
+	return any;
 }
 
-/* In proportion to the experts of each class, remainders to the first ones. */
-static int share_slots(struct sim *s, uint32_t slots, struct err *err)
+/* Do these layers share slots? As the daemon said, else those whose experts have the same size. */
+static bool same_class(const struct route_trace *t, bool told, uint32_t a, uint32_t b)
 {
-	uint64_t left_layers = s->n_expert_layers, left = slots;
+	const struct trace_layer_bytes *x = &t->layers[a], *y = &t->layers[b];
 
-	for (uint32_t c = 0; c < s->n_classes; c++) {
-		uint64_t layers = 0, n;
+	return told ? x->slot_class == y->slot_class && x->slot_bytes == y->slot_bytes
+		    : x->expert_bytes == y->expert_bytes;
+}
 
-		for (uint32_t l = 0; l < s->t->n_layers; l++)
-			layers += s->class_of_layer[l] == c;
-		n = (left * layers + left_layers - 1) / left_layers;
-		left_layers -= layers;
-		left -= n;
-		if (n > layers * s->t->n_expert)
-			n = layers * s->t->n_expert;
-		if (n < s->t->n_expert_used)
-			return err_set(err, -EINVAL,
-				       "%u slots leave %u for a class of layers that needs %u",
-				       slots, (unsigned)n, s->t->n_expert_used);
-		s->class_slots[c] = s->free_slots[c] = (uint32_t)n;
-		s->result.slots += (uint32_t)n;
+/*
+ * The size classes and per layer (NULL: not wanted) its class, each with room for n_layers; returns
+ * their number. slot_bytes is 1 where the trace does not say.
+ */
+static uint32_t find_classes(const struct route_trace *t, struct slot_share *shares,
+			     uint32_t *class_of_layer, bool *ret_told)
+{
+	bool *has = find_expert_layers(t), told = has && tells_slots(t, has);
+	uint32_t *first = calloc(t->n_layers, sizeof(*first)), n = 0;
+
+	for (uint32_t l = 0; has && first && l < t->n_layers; l++) {
+		uint32_t k = 0;
+
+		if (class_of_layer)
+			class_of_layer[l] = POLICY_NO_CLASS;
+		if (!has[l])
+			continue;
+		while (k < n && !same_class(t, told, first[k], l))
+			k++;
+		if (k == n) {
+			first[n] = l;
+			shares[n++] = (struct slot_share){
+				.slot_bytes = told ? t->layers[l].slot_bytes : 1,
+				.least = t->n_expert_used < t->n_expert ? t->n_expert_used
+									: t->n_expert,
+			};
+		}
+		shares[k].experts += t->n_expert;
+		if (class_of_layer)
+			class_of_layer[l] = k;
 	}
+	free(first);
+	free(has);
+	*ret_told = told;
+	return n;
+}
+
+/* A number of slots is a budget of slots of equal worth. */
+static int divide_number(struct sim *s, uint32_t slots, struct err *err)
+{
+	struct slot_share *even = calloc(s->n_classes + 1, sizeof(*even));
+	uint64_t taken = 0, least;
+	int rc = even ? 0 : -ENOMEM;
+
+	for (uint32_t c = 0; even && c < s->n_classes; c++) {
+		even[c] = s->shares[c];
+		even[c].slot_bytes = 1;
+	}
+	least = even ? divide_least_bytes(even, s->n_classes) : 0;
+	if (!rc && slots < least)
+		rc = err_set(err, -EINVAL,
+			     "%u slots are too few: the size classes of the layers need %llu",
+			     slots, (unsigned long long)least);
+	if (!rc)
+		rc = divide_budget(even, s->n_classes, slots, &taken, err);
+	for (uint32_t c = 0; !rc && c < s->n_classes; c++)
+		s->shares[c].slots = even[c].slots;
+	free(even);
+	return rc;
+}
+
+static int divide_slots(struct sim *s, const struct sim_options *o, struct err *err)
+{
+	uint64_t taken;
+	bool told;
+	int rc;
+
+	s->n_classes = find_classes(s->t, s->shares, s->class_of_layer, &told);
+	if (!s->n_classes)
+		return -ENOMEM;
+	if (!o->slots && !told)
+		return err_set(err, -EINVAL,
+			       "the trace does not say how large slots are (slot_bytes): give a "
+			       "number of slots");
+	rc = o->slots ? divide_number(s, o->slots, err)
+		      : divide_budget(s->shares, s->n_classes, o->budget, &taken, err);
+	if (rc)
+		return rc == -ENOSPC ? -EINVAL : rc;
 	s->result.n_classes = s->n_classes;
+	for (uint32_t c = 0; c < s->n_classes; c++) {
+		const struct slot_share *share = &s->shares[c];
+
+		s->class_slots[c] = s->free_slots[c] = (uint32_t)share->slots;
+		s->result.slots += (uint32_t)share->slots;
+		s->result.budget_bytes += told ? share->slots * share->slot_bytes : 0;
+		if (c < SIM_CLASSES)
+			s->result.classes[c] = *share;
+	}
 	return 0;
 }
 
@@ -124,7 +185,7 @@ static int sim_init(struct sim *s, const struct route_trace *t, const struct sim
 
 	s->t = t;
 	s->class_of_layer = calloc(t->n_layers, sizeof(*s->class_of_layer));
-	s->class_bytes = calloc(t->n_layers, sizeof(*s->class_bytes));
+	s->shares = calloc(t->n_layers, sizeof(*s->shares));
 	s->class_slots = calloc(t->n_layers, sizeof(*s->class_slots));
 	s->free_slots = calloc(t->n_layers, sizeof(*s->free_slots));
 	s->present = calloc(n, sizeof(*s->present));
@@ -132,12 +193,10 @@ static int sim_init(struct sim *s, const struct route_trace *t, const struct sim
 	s->ids = calloc(t->n_expert, sizeof(*s->ids));
 	s->counts = calloc(t->n_expert, sizeof(*s->counts));
 	s->index = calloc(t->n_expert, sizeof(*s->index));
-	if (!s->class_of_layer || !s->class_bytes || !s->class_slots || !s->free_slots ||
-	    !s->present || !s->pinned || !s->ids || !s->counts || !s->index)
+	if (!s->class_of_layer || !s->shares || !s->class_slots || !s->free_slots || !s->present ||
+	    !s->pinned || !s->ids || !s->counts || !s->index)
 		return -ENOMEM;
-	rc = find_classes(s);
-	if (!rc)
-		rc = share_slots(s, o->slots, err);
+	rc = divide_slots(s, o, err);
 	if (rc)
 		return rc;
 	g.n_classes = s->n_classes;
@@ -249,24 +308,38 @@ static size_t gather(struct sim *s, size_t at, bool *ret_decode)
 	return at;
 }
 
+/* Sums over the classes, in slots and in bytes. */
+static void sum_classes(const struct route_trace *t, uint64_t sums[4])
+{
+	struct slot_share *shares = calloc(t->n_layers, sizeof(*shares));
+	bool told = false;
+	uint32_t n = shares ? find_classes(t, shares, NULL, &told) : 0;
+
+	sums[2] = told ? divide_least_bytes(shares, n) : 0;
+	sums[3] = told ? divide_all_bytes(shares, n) : 0;
+	for (uint32_t k = 0; k < n; k++)
+		shares[k].slot_bytes = 1;
+	sums[0] = divide_least_bytes(shares, n);
+	sums[1] = divide_all_bytes(shares, n);
+	free(shares);
+}
+
 void sim_slots(const struct route_trace *t, uint32_t *ret_least, uint32_t *ret_all)
 {
-	uint32_t classes = 0, layers = 0;
-	bool *has = find_expert_layers(t);
+	uint64_t sums[4];
 
-	for (uint32_t l = 0; l < t->n_layers; l++) {
-		uint32_t k = 0;
+	sum_classes(t, sums);
+	*ret_least = (uint32_t)sums[0];
+	*ret_all = (uint32_t)sums[1];
+}
 
-		if (has && !has[l])
-			continue;
-		layers++;
-		while (k < l && t->layers[k].expert_bytes != t->layers[l].expert_bytes)
-			k++;
-		classes += k == l;
-	}
-	*ret_least = classes * t->n_expert_used;
-	*ret_all = layers * t->n_expert;
-	free(has);
+void sim_bytes(const struct route_trace *t, uint64_t *ret_least, uint64_t *ret_all)
+{
+	uint64_t sums[4];
+
+	sum_classes(t, sums);
+	*ret_least = sums[2];
+	*ret_all = sums[3];
 }
 
 int sim_run(const struct route_trace *t, const struct sim_options *o, struct sim_result *ret,

@@ -13,12 +13,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/divide.h"
 #include "policy/policy.h"
 #include "trace/read.h"
 
+#define SIM_CLASSES 32 /* that a result tells of */
+
 struct sim_options {
 	const char *policy; /* as --policy */
-	uint32_t slots;	    /* in all; shared out over layers' size classes by experts */
+	uint32_t slots;	    /* in all, divided among size classes by experts; or, where it is 0: */
+	uint64_t budget;    /* bytes as --host-budget; the trace must say slot_bytes */
 	bool fill;	    /* slots are filled by next() before the first step */
 };
 
@@ -31,11 +35,16 @@ struct sim_counts {
 struct sim_result {
 	struct sim_counts all, decode; /* decode: steps of single tokens only */
 	uint64_t evictions, waves;     /* waves: times that a layer did not fit at once */
-	uint32_t slots, n_classes;     /* as shared out */
+	uint32_t slots, n_classes;     /* as divided by base/divide.h */
+	uint64_t budget_bytes;	       /* of those slots, 0: the trace does not say slot_bytes */
+	struct slot_share classes[SIM_CLASSES];
 };
 
 /* The least and the most slots that make sense: every class one token's experts, every expert. */
 void sim_slots(const struct route_trace *t, uint32_t *ret_least, uint32_t *ret_all);
+
+/* The same in bytes, zeros where the trace does not say slot_bytes. */
+void sim_bytes(const struct route_trace *t, uint64_t *ret_least, uint64_t *ret_all);
 
 /* 0, -EINVAL (no rows, too few slots, the policy's refusal) or -ENOMEM; a sentence in @err. */
 int sim_run(const struct route_trace *t, const struct sim_options *o, struct sim_result *ret,

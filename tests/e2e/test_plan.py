@@ -211,3 +211,24 @@ def test_doctor_where_the_daemon_would_not_start(tmp_path):
     compare(j["model"], inspect(DEMO), SIZES)
     assert j["model"]["budget_bytes"] == 0
     assert any(a["problem"].startswith("sluiced would not start with this model: ") for a in j["advice"])
+
+
+@pytest.mark.parametrize("share", ["100%", "50%", "25%", "bytes"])
+@pytest.mark.parametrize("model", [m for m in MODELS if "dense" not in m.name and m.parent.name in ("models", "moe", "qwen3moe", "gemma4")],
+                         ids=lambda p: p.stem)
+def test_the_simulator_has_the_daemons_slots(model, share, tmp_path):
+    """On a trace that the daemon recorded, a budget is divided as the daemon divided it."""
+    seen = inspect(model)
+    assert seen["experts"]
+    size = str(seen["budget_least_bytes"] * 2) if share == "bytes" else share
+    trace = tmp_path / "t.trace"
+    with Daemon(model, "--trace", trace, "--host-budget", size, "--ctx", "256") as d:
+        d.generate_ids([1, 2, 3, 4], "--max-tokens", "3", "--ignore-eog")
+        status = d.status()
+    asked = ["--budget", size] if share == "bytes" else ["--share", share]
+    sim = json.loads(sluice("trace", "sim", trace, "--policy", "lru", "--json", *asked).stdout)[0]
+    assert sim["slot_classes"] == status["slots"]
+    assert sim["budget_bytes"] == status["budget_bytes"]
+    assert sim["slots"] == sum(s["slots"] for s in status["slots"])
+    refused = sluice("trace", "sim", trace, "--budget", seen["budget_least_bytes"] - 1, check=1).stderr
+    assert f"need at least {seen['budget_least_bytes']} bytes" in refused

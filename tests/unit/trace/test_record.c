@@ -47,7 +47,7 @@ static struct trace *open_trace(void)
 	layers[1].w[ROLE_WQ].row_bytes = 100;
 	layers[1].w[ROLE_FFN_NORM].n_out = 1;
 	layers[1].w[ROLE_FFN_NORM].row_bytes = 32;
-	if (trace_open(path, false, &model, &t, &err) || trace_start(t, &err))
+	if (trace_open(path, false, &model, NULL, &t, &err) || trace_start(t, &err))
 		fail_msg("%s", err.text);
 	return t;
 }
@@ -182,12 +182,13 @@ static void test_refused(void **state)
 	struct trace *t;
 
 	dense.n_expert = 0;
-	assert_int_equal(trace_open(path, false, &dense, &t, &err), -EINVAL);
+	assert_int_equal(trace_open(path, false, &dense, NULL, &t, &err), -EINVAL);
 	err_clear(&err);
-	assert_int_equal(trace_open("/nowhere/trace", false, &model, &t, &err), -ENOENT);
+	assert_int_equal(trace_open("/nowhere/trace", false, &model, NULL, &t, &err), -ENOENT);
 	assert_non_null(strstr(err.text, "/nowhere/trace"));
 	err_clear(&err);
-	assert_int_equal(trace_open("/dev/full", false, &model, &t, &err), 0); /* no file to lose */
+	assert_int_equal(trace_open("/dev/full", false, &model, NULL, &t, &err),
+			 0); /* no file to lose */
 	assert_int_equal(trace_start(t, &err), -ENOSPC);
 	trace_close(t);
 	assert_int_equal(access("/dev/full", F_OK), 0);
@@ -210,22 +211,22 @@ static void test_existing(void **state)
 	FILE *f;
 
 	unlink(path);
-	assert_int_equal(trace_open(path, false, &model, &t, &err), 0);
+	assert_int_equal(trace_open(path, false, &model, NULL, &t, &err), 0);
 	assert_int_equal(size_of(path), 0);
 	trace_close(t); /* never started: nothing stays behind */
 	assert_int_equal(size_of(path), -1);
 	f = fopen(path, "w");
 	fputs("a day's work", f);
 	fclose(f);
-	assert_int_equal(trace_open(path, false, &model, &t, &err), -EEXIST);
+	assert_int_equal(trace_open(path, false, &model, NULL, &t, &err), -EEXIST);
 	assert_non_null(strstr(err.text, path));
 	assert_non_null(strstr(err.text, "--overwrite"));
 	assert_int_equal(size_of(path), 12);
 	err_clear(&err);
-	assert_int_equal(trace_open(path, true, &model, &t, &err), 0);
+	assert_int_equal(trace_open(path, true, &model, NULL, &t, &err), 0);
 	trace_close(t); /* another reason not to start */
 	assert_int_equal(size_of(path), 12);
-	assert_int_equal(trace_open(path, true, &model, &t, &err), 0);
+	assert_int_equal(trace_open(path, true, &model, NULL, &t, &err), 0);
 	assert_int_equal(trace_start(t, &err), 0);
 	put(t, 1, 0, 0, 0);
 	trace_close(t);
@@ -233,7 +234,7 @@ static void test_existing(void **state)
 	/* an empty file is one too: somebody may have taken the name */
 	f = fopen(path, "w");
 	fclose(f);
-	assert_int_equal(trace_open(path, false, &model, &t, NULL), -EEXIST);
+	assert_int_equal(trace_open(path, false, &model, NULL, &t, NULL), -EEXIST);
 	unlink(path);
 }
 

@@ -186,7 +186,7 @@ static void test_made(void **state)
 	assert_int_equal(a.all.steps, 301);
 	assert_int_equal(a.decode.steps, 300);
 	assert_int_equal(sim_run(t, &o, &a, &err), -EINVAL);
-	assert_non_null(strstr(err.text, "slots leave 3"));
+	assert_non_null(strstr(err.text, "3 slots are too few"));
 	route_trace_destroy(t);
 }
 
@@ -248,7 +248,7 @@ static void test_refused(void **state)
 	shared_trace("qwen.route.csv", path);
 	t = read_path(path);
 	assert_int_equal(sim_run(t, &o, &r, &err), -EINVAL);
-	assert_non_null(strstr(err.text, "slots leave 5"));
+	assert_non_null(strstr(err.text, "11 slots are too few"));
 	route_trace_destroy(t);
 	err_clear(&err);
 	shared_trace("397b.freq", path);
