@@ -121,7 +121,7 @@ deb-kmod:
 
 # ---- in clean systems, as root (tests/install/run.sh)
 # make test-deb             the packages: lintian, built twice alike; installed, run and purged in a clean root
-# make test-install-roots   make run, install, deb in clean roots of other releases; FULL=1: make test there too
+# make test-install-roots   make run, install, deb in clean roots of several releases; FULL=1: make test there too
 INSTALL_ROOTS ?= bookworm trixie noble
 ROOTS ?= build-roots
 .PHONY: test-deb test-install-roots

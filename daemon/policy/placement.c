@@ -80,8 +80,8 @@ void placement_choose(const struct bandwidth_node *nodes, uint32_t n_nodes, uint
 		      struct node_split *ret)
 {
 	uint32_t n = n_nodes < NODES_KNOWN ? n_nodes : NODES_KNOWN, n_workers = 0, n_used = 0;
-	double weight[NODES_KNOWN], given[NODES_KNOWN] = { 0 }, total = 0, rest;
-	uint8_t local[NODES_KNOWN], remote[NODES_KNOWN];
+	double weight[NODES_KNOWN] = { 0 }, given[NODES_KNOWN] = { 0 }, total = 0, rest;
+	uint8_t local[NODES_KNOWN] = { 0 }, remote[NODES_KNOWN] = { 0 };
 	int peaks = 1;
 
 	for (uint32_t i = 0; i < n; i++) {

@@ -8,7 +8,9 @@
 #	                      `make install`, the example, `make uninstall`, `make deb`, and those packages in a
 #	                      second clean root. FULL=1: `make test` as well
 #
-# A suite whose archive cannot be reached is skipped, and said. ROOTS (build-roots) keeps the roots' archives.
+# A suite whose archive cannot be reached, or whose signatures cannot be checked here (Ubuntu's from Debian: name
+# a keyring in UBUNTU_KEYRING), is skipped, and said. ROOTS (build-roots) keeps each root as SUITE.tar; one that was
+# put there by hand is taken as it is.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
@@ -22,15 +24,22 @@ trap 'exit 130' INT TERM
 passed=0 failed=0 skipped=0
 [ "$(id -u)" -eq 0 ] || { echo "tests/install/run.sh needs root: debootstrap and chroot do" >&2; exit 1; }
 
-mirror() { # suite -> its archive
+# archive, keyring, and the script of debootstrap that knows suites newer than itself
+about() { # suite
 	case $1 in
-	noble | jammy) echo "${UBUNTU_MIRROR:-http://archive.ubuntu.com/ubuntu}" ;;
-	*) echo "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" ;;
+	noble | jammy)
+		mirror=${UBUNTU_MIRROR:-http://archive.ubuntu.com/ubuntu} like=gutsy components=main,universe
+		keyring=${UBUNTU_KEYRING:-/usr/share/keyrings/ubuntu-archive-keyring.gpg}
+		;;
+	*)
+		mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian} like=sid components=main
+		keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+		;;
 	esac
 }
 
 reachable() { # suite
-	/usr/lib/apt/apt-helper download-file "$(mirror "$1")/dists/$1/Release" "$roots/$1.release" >/dev/null 2>&1
+	/usr/lib/apt/apt-helper download-file "$mirror/dists/$1/Release" "$roots/$1.release" >/dev/null 2>&1
 	rc=$?
 	rm -f "$roots/$1.release"
 	return $rc
@@ -39,7 +48,8 @@ reachable() { # suite
 # A new root of the suite in a directory of its own; its path.
 unpack() { # suite
 	[ -e "$roots/$1.tar" ] || {
-		debootstrap --variant=minbase "$1" "$roots/$1.new" "$(mirror "$1")" >"$roots/$1.log" 2>&1 ||
+		debootstrap --variant=minbase --components="$components" --keyring="$keyring" "$1" "$roots/$1.new" "$mirror" \
+			/usr/share/debootstrap/scripts/$like >"$roots/$1.log" 2>&1 ||
 			{ tail -n 20 "$roots/$1.log" >&2; rm -rf "$roots/$1.new"; return 1; }
 		tar -C "$roots/$1.new" --one-file-system -cf "$roots/$1.tar.part" .
 		mv "$roots/$1.tar.part" "$roots/$1.tar"
@@ -109,15 +119,22 @@ test_deb() {
 	verdict "a second build elsewhere has the same bytes" $rc
 	# shellcheck disable=SC1091
 	suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+	about "$suite"
 	rc=0
 	try_packages "$suite" "$debs" || rc=1
 	verdict "packages in a clean $suite" $rc
 }
 
 test_suite() { # suite
-	if ! [ -e "$roots/$1.tar" ] && ! reachable "$1"; then
+	about "$1"
+	why=
+	if ! [ -e "$roots/$1.tar" ]; then
+		reachable "$1" || why="its archive $mirror cannot be reached"
+		[ -e "$keyring" ] || why="there is no keyring $keyring to check its archive with"
+	fi
+	if [ -n "$why" ]; then
 		skipped=$((skipped + 1))
-		echo "skipped $1: its archive $(mirror "$1") cannot be reached"
+		echo "skipped $1: $why"
 		return
 	fi
 	dir=$(unpack "$1") || { verdict "$1" 1; return; }
