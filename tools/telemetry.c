@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * tools/telemetry.c: `sluice telemetry`: the load of memory, NUMA nodes, links and disks, and the
- * source of each value. Reads this machine itself, without the daemon and without a privilege; two samples make
- * the rates. Changes nothing. One thread.
+ * source of each value. Reads this machine itself, without the daemon and without a privilege;
+ * two samples make the rates. Changes nothing. One thread.
  */
 #include <inttypes.h>
 #include <signal.h>

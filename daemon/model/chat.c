@@ -4,8 +4,9 @@
  *
  * These are fixed forms (chat_form.h), not a template engine; which ones a family has says model/arch.
  * Two things are read off the template's text where a form varies: whether it trims what people
- * write, and how it begins an answer with and without a thought; a default system prompt that a template may carry is not added. Control tokens in what
- * people write stay text unless asked for. Called by serve. Any thread.
+ * write, and how it begins an answer with and without a thought; a default system prompt that a
+ * template may carry is not added. Control tokens in what people write stay text unless asked
+ * for. Called by serve. Any thread.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -3,9 +3,10 @@
  * daemon/model/hparams.c: hyper-parameters from the keys of a file, checked against each other.
  *
  * Every count is bounded before anything is sized by it; what the arithmetic cannot do (a router
- * function without a number here, rope scaling other than linear and YaRN, KV heads that differ between layers
- * where the family does not say so) is refused by name rather than computed wrongly. The kinds of layers are in schedule.c. Called while a
- * model is opened, by its thread. Keys: docs/models.md 2.0.
+ * function without a number here, rope scaling other than linear and YaRN, KV heads that differ
+ * between layers where the family does not say so) is refused by name rather than computed
+ * wrongly. The kinds of layers are in schedule.c. Called while a model is opened, by its thread.
+ * Keys: docs/models.md 2.0.
  */
 #include <errno.h>
 #include <math.h>

@@ -2,13 +2,14 @@
 /*
  * daemon/model/tokenizer_load.c: a tokenizer from the keys of a GGUF file.
  *
- * Needs tokenizer.ggml.{model,pre,tokens,token_type,merges} (gemma4's model no pre); everything in them is untrusted, and
- * what does not fit is refused with the file, the key and the element. Tolerated, as the reference
- * does: a token that occurs twice (the last one is used), a merge that occurs twice (the first one
- * counts), a merge that names texts which are no plain tokens (they can be merged further and are
- * written as bytes in the end). Control, user-defined and unused tokens never come out of merges,
- * so no text that was not asked to be parsed for them can turn into one.
- * Nothing in the result points into the container. Called once per model, by main and the tools.
+ * Needs tokenizer.ggml.{model,pre,tokens,token_type,merges} (gemma4's model no pre); everything
+ * in them is untrusted, and what does not fit is refused with the file, the key and the element.
+ * Tolerated, as the reference does: a token that occurs twice (the last one is used), a merge
+ * that occurs twice (the first one counts), a merge that names texts which are no plain tokens
+ * (they can be merged further and are written as bytes in the end). Control, user-defined and
+ * unused tokens never come out of merges, so no text that was not asked to be parsed for them can
+ * turn into one. Nothing in the result points into the container. Called once per model, by main
+ * and the tools.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -121,6 +121,17 @@ static void put_plan(const struct engine_status *e, struct sluice_status_info *r
 	}
 }
 
+static void put_nodes(const struct engine_status *e, struct sluice_status_info *ret)
+{
+	for (uint32_t i = 0; i < e->n_nodes && i < SLUICE_STATUS_NODES; i++)
+		ret->nodes[i] = (struct sluice_status_node){
+			.node = e->nodes[i].node,
+			.workers = e->nodes[i].workers,
+			.share_ppm = (uint32_t)(e->nodes[i].share * 1e6 + 0.5),
+			.arena_bytes = e->nodes[i].arena_bytes,
+		};
+}
+
 void info_status(const struct serve *s, struct sluice_status_info *ret, char *notes, size_t room)
 {
 	const struct model *m = s->config.model;
@@ -176,13 +187,7 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 	PUT(ret->cpus_from, e.cpus_from);
 	put_plan(&e, ret);
 	put_telemetry(ret->telemetry, sizeof(ret->telemetry), s->config.sampler);
-	for (uint32_t i = 0; i < e.n_nodes && i < SLUICE_STATUS_NODES; i++)
-		ret->nodes[i] = (struct sluice_status_node){
-			.node = e.nodes[i].node,
-			.workers = e.nodes[i].workers,
-			.share_ppm = (uint32_t)(e.nodes[i].share * 1e6 + 0.5),
-			.arena_bytes = e.nodes[i].arena_bytes,
-		};
+	put_nodes(&e, ret);
 	notes[0] = '\0';
 	for (unsigned i = 0; i < ENGINE_FALLBACKS && e.fallbacks[i]; i++)
 		add_line(notes, room, e.fallbacks[i]);
