@@ -137,16 +137,16 @@ static int write_list(const struct route_trace *t, FILE *f)
 	return ferror(f) ? -EIO : 0;
 }
 
-static int usage(FILE *out)
+static int usage(void)
 {
 	fputs("usage: sluice trace convert IN OUT     (- is standard input or output)\n"
 	      "       sluice trace list IN OUT\n"
 	      "       sluice trace stats FILE [--json]\n"
 	      "       sluice trace sim FILE [--policy NAMES] [--slots N | --share P,..] [--json]\n"
 	      "IN and FILE may be route_trace v1, a .route.csv, a .jsonl with layers, a .freq table.\n\n",
-	      out);
-	opts_help(out, options, ARRAY_LEN(options));
-	return out == stdout ? EXIT_OK : EXIT_USAGE;
+	      stdout);
+	opts_help(stdout, options, ARRAY_LEN(options));
+	return EXIT_OK;
 }
 
 /* Options that the sub-command @what would not look at: 0, or a sentence. */
@@ -181,11 +181,14 @@ int verb_trace(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	if (args.help)
-		return usage(stdout);
+		return usage();
 	what = n_words > 0 ? argv[1] : "";
 	if (n_words != (strcmp(what, "convert") == 0 || strcmp(what, "list") == 0 ? 3 : 2) ||
-	    opts_choice("convert|list|stats|sim", what) < 0)
-		return usage(stderr);
+	    opts_choice("convert|list|stats|sim", what) < 0) {
+		fprintf(stderr, "sluice trace: convert IN OUT, list IN OUT, stats FILE or sim FILE "
+				"is needed\nsluice help trace lists the options\n");
+		return EXIT_USAGE;
+	}
 	if (check_options(&args, what, &err)) {
 		fprintf(stderr, "sluice trace: %s\n", err.text);
 		return EXIT_USAGE;

@@ -222,6 +222,8 @@ def test_help_of_a_verb():
     (("trace", "sim", "TRACE", "--share", "10", "--slots", "3"), "exclude"),
     (("trace", "convert", "TRACE", "-", "--json"), "no effect on convert"),
     (("trace", "stats", "TRACE", "--slots", "3"), "no effect on stats"),
+    (("trace", "convert", "TRACE"), "convert IN OUT"),
+    (("trace", "stats", "TRACE", "x"), "stats FILE"),
     (("trace", "list", "TRACE", "-", "--fill"), "no effect on list"),
     (("trace", "stats", "TRACE", "--policy", "lru"), "no effect on stats"),
 ])
