@@ -144,6 +144,20 @@ static int refuse_budget(const struct sizes *s, const struct budget *b, struct e
 		b->n_parallel, plural(b->n_parallel), b->n_ctx, room, advice);
 }
 
+/* More was asked for than there is, whether or not the model could use it. */
+static int refuse_excess(const struct sizes *s, struct err *err)
+{
+	char asked[32], all[32], room[256];
+
+	tell_room(room, sizeof(room), s);
+	return err_set(
+		err, -ENOSPC,
+		"--host-budget: %s is more than there is: %s; all experts of this model need "
+		"%s: lower --host-budget, or leave it out",
+		size_format(asked, sizeof(asked), s->ask->host_budget), room,
+		size_format(all, sizeof(all), s->ask->all_bytes));
+}
+
 /* ---- choices ---- */
 
 /* What the experts are to have at least while defaults are lowered for them. */
@@ -269,6 +283,10 @@ int budget_choose(const struct budget_ask *ask, struct budget *ret, struct err *
 		s.wanted = u64_min(ask->host_budget, ask->all_bytes);
 	else if (ask->percent)
 		s.wanted = (uint64_t)((double)ask->all_bytes * ask->percent / 100);
+	/* a size that the experts fill is looked at beside everything else, below */
+	if (s.known && ask->all_bytes && ask->host_budget > ask->all_bytes &&
+	    ask->host_budget > u64_max(s.room, limits_huge_bytes(ask->limits)))
+		return refuse_excess(&s, err);
 	lower_defaults(&s, &b);
 	if (s.known && !fits(&s, 0, cache(ask, b.n_parallel, b.n_ctx), 0))
 		rc = fits(&s, 0, 0, 0) ? refuse_cache(&s, &b, err) : refuse_model(&s, err);

@@ -179,13 +179,27 @@ static void test_budget_is_refused(void **state)
 	ask.host_budget = 1ull << 50;
 	REFUSED(&ask, "700.00 MiB");
 	ask = in_room(22 * GIB);
-	ask.host_budget = 1ull << 50;
+	ask.host_budget = 22 * GIB;
 	assert_int_equal(choose(&ask).expert_bytes, 700 * MIB);
 	/* and less than the least nothing */
 	ask.host_budget = 20 * MIB - 1;
 	REFUSED(&ask, "need at least 20971520 bytes", "--host-budget");
 	ask.host_budget = 1;
 	REFUSED(&ask, "the expert budget of 1 bytes");
+}
+
+/* An explicit size above what there is, although the model's experts would fit. */
+static void test_excess_is_refused(void **state)
+{
+	struct budget_ask ask = in_room(8 * GIB);
+
+	ask.host_budget = 100 * GIB;
+	REFUSED(&ask, "--host-budget", "100.00 GiB", "8.00 GiB", "700.00 MiB", "cgroup /sys/fs");
+	ask.host_budget = 8 * GIB;
+	assert_int_equal(choose(&ask).expert_bytes, 700 * MIB);
+	ask = in_room(LIMITS_UNKNOWN);
+	ask.host_budget = 100 * GIB;
+	assert_int_equal(choose(&ask).expert_bytes, 700 * MIB);
 }
 
 static void test_model_is_refused(void **state)
@@ -268,6 +282,7 @@ int main(void)
 		cmocka_unit_test(test_defaults_are_lowered),
 		cmocka_unit_test(test_cache_is_refused),
 		cmocka_unit_test(test_budget_is_refused),
+		cmocka_unit_test(test_excess_is_refused),
 		cmocka_unit_test(test_model_is_refused),
 		cmocka_unit_test(test_unknown),
 		cmocka_unit_test(test_huge_pages),
