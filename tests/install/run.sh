@@ -66,7 +66,8 @@ enter() { # root command...
 	root=$1
 	shift
 	# shellcheck disable=SC2016
-	unshare --mount --pid --fork --propagation private sh -c 'mount -t proc proc "$0/proc" && mount -t devpts devpts "$0/dev/pts" && exec chroot "$0" "$@"' \
+	unshare --mount --pid --fork --propagation private sh -c 'mount -t proc proc "$0/proc" &&
+		mount --rbind /sys "$0/sys" && mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"' \
 		"$root" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root TERM=dumb \
 		DEBIAN_FRONTEND=noninteractive FULL="${FULL:-}" "$@"
 }
