@@ -7,8 +7,8 @@
  */
 #include "kernels/cpu/avx2_level.h"
 
-DOT(group, GROUP_SIGNED)
-DOT(group, GROUP_MIN)
+DOT_STEPS(group, GROUP_SIGNED)
+DOT_STEPS(group, GROUP_MIN)
 
 /* the half at @offset of each block; 0 for blocks that do not exist */
 FORCE_INLINE __m256 halves(const uint8_t *w, unsigned blocks, size_t bytes, size_t offset)

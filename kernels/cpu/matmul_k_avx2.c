@@ -7,9 +7,9 @@
  */
 #include "kernels/cpu/avx2_level.h"
 
-DOT(super, SUPER_MIN)
-DOT(super, SUPER_OFFSET)
-DOT(super, SUPER_SIGNED)
+DOT_STEPS(super, SUPER_MIN)
+DOT_STEPS(super, SUPER_OFFSET)
+DOT_STEPS(super, SUPER_SIGNED)
 
 FORCE_INLINE uint32_t word_at(const uint8_t *p)
 {
@@ -165,9 +165,9 @@ FORCE_INLINE void unpack_iq4_xs(const uint8_t *w, struct super *s)
 		s->q[i] = _mm256_shuffle_epi8(iq4_values(), nibbles(load16(w + 8 + 16 * i)));
 }
 
-SUPER_FORMAT(Q4_K, q4_k, SUPER_MIN, 0)
-SUPER_FORMAT(Q5_K, q5_k, SUPER_MIN, 0)
-SUPER_FORMAT(Q6_K, q6_k, SUPER_OFFSET, 208)
-SUPER_FORMAT(Q2_K, q2_k, SUPER_MIN, 80)
-SUPER_FORMAT(Q3_K, q3_k, SUPER_OFFSET, 108)
-SUPER_FORMAT(IQ4_XS, iq4_xs, SUPER_SIGNED, 0)
+SUPER_FORMAT(Q4_K, q4_k, SUPER_MIN)
+SUPER_FORMAT(Q5_K, q5_k, SUPER_MIN)
+SUPER_FORMAT(Q6_K, q6_k, SUPER_OFFSET)
+SUPER_FORMAT(Q2_K, q2_k, SUPER_MIN)
+SUPER_FORMAT(Q3_K, q3_k, SUPER_OFFSET)
+SUPER_FORMAT(IQ4_XS, iq4_xs, SUPER_SIGNED)
