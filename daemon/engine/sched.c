@@ -471,7 +471,7 @@ static void idle(struct engine *e)
 {
 	_Atomic uint32_t *word = e->residency ? residency_event_word(e->residency) : &e->own_event;
 	uint32_t seen = atomic_load_explicit(word, memory_order_acquire);
-	uint64_t wait;
+	uint64_t wait, budget;
 
 	register_memory(e);
 	fill(e, idle_fills(e));
@@ -479,9 +479,9 @@ static void idle(struct engine *e)
 		return;
 	/* the arena's prefault tells nobody when it ends: look again now and then until then */
 	wait = e->arena && !e->memory_registered ? 50000000 : 0;
-	if (e->supply && supply_fill_wait_ns(e->supply, now_ns()))
-		wait = u64_min(wait ? wait : UINT64_MAX,
-			       supply_fill_wait_ns(e->supply, now_ns()) + 1);
+	budget = e->supply ? supply_fill_wait_ns(e->supply, now_ns()) : 0;
+	if (budget)
+		wait = u64_min(wait ? wait : UINT64_MAX, budget + 1);
 	futex_wait(word, seen, wait);
 }
 

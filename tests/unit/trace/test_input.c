@@ -13,25 +13,8 @@
 #include <cmocka.h>
 
 #include "base/num.h"
+#include "tests/unit/policy/policy_rig.h"
 #include "trace/input.h"
-
-#define LAYERS	4
-#define EXPERTS 8
-
-static const uint32_t class_of_layer[LAYERS];
-static const uint32_t class_slots[1] = { 8 };
-static const struct policy_geometry geometry = {
-	.n_layers = LAYERS,
-	.n_expert = EXPERTS,
-	.n_expert_used = 2,
-	.n_classes = 1,
-	.class_of_layer = class_of_layer,
-	.class_slots = class_slots,
-};
-
-static const struct policy_ops *ops;
-static struct policy *policy;
-static uint64_t step;
 
 static void open_policy(const char *spec)
 {
@@ -43,12 +26,6 @@ static void open_policy(const char *spec)
 	step = 0;
 }
 
-static void close_policy(void)
-{
-	ops->destroy(policy);
-	ops->destroy(NULL);
-}
-
 static void expect_refused(const char *spec, const char *text)
 {
 	struct err err = { 0 };
@@ -56,37 +33,6 @@ static void expect_refused(const char *spec, const char *text)
 	assert_true(policy_open(spec, &geometry, &ops, &policy, &err) < 0);
 	if (!strstr(err.text, text))
 		fail_msg("%s: '%s' lacks '%s'", spec, err.text, text);
-}
-
-/* One more step in which layer 0 used these two experts. */
-static void use(uint32_t a, uint32_t b)
-{
-	uint32_t ids[2] = { a, b }, counts[2] = { 1, 1 };
-
-	ops->used(policy, ++step, 0, ids, counts, 2);
-}
-
-static bool anything(void *ctx, uint32_t id)
-{
-	return true;
-}
-
-static uint32_t evict(void)
-{
-	uint32_t id = ops->victim(policy, 0, anything, NULL);
-
-	if (id != POLICY_NONE)
-		ops->removed(policy, id);
-	return id;
-}
-
-static uint32_t fill(void)
-{
-	uint32_t id = ops->next(policy, 0);
-
-	if (id != POLICY_NONE)
-		ops->inserted(policy, id);
-	return id;
 }
 
 static void write_file(char *path, const char *text)
