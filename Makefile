@@ -25,16 +25,17 @@ OPT += $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
 CFLAGS += -std=gnu11 $(WARN) $(if $(WERROR),-Werror) $(OPT) -ffp-contract=off -fno-math-errno \
 	$(CPPFLAGS) -pthread -fPIC -D_GNU_SOURCE -I. -Idaemon -DSLUICE_VERSION='"$(VERSION)"' -MMD -MP
 LDFLAGS += -pthread $(if $(SAN),-fsanitize=$(SAN))
-LIBS := -luring -lnuma -lpcre2-8 -ljansson -lm
+LIBS := -luring -lnuma -lpcre2-8 -ljansson -ljson-c -lm
 ifneq ($(wildcard /usr/include/systemd/sd-daemon.h),)
 LIBS += -lsystemd
 endif
 
 # Rooms in layer order: a room may use those to its left (docs/architecture.md; make check-layers holds it).
-ROOMS := base kernels model telemetry metrics store policy trace engine plan serve
+ROOMS := base kernels model chat telemetry metrics store policy trace engine plan serve
 SRC_base := $(wildcard base/*.c)
 SRC_kernels := $(wildcard kernels/*.c kernels/cpu/*.c)
 SRC_model := $(wildcard daemon/model/*.c daemon/model/arch/*.c)
+SRC_chat := $(wildcard daemon/chat/*.c)
 SRC_telemetry := $(wildcard daemon/telemetry/*.c)
 SRC_metrics := $(wildcard daemon/metrics/*.c)
 SRC_store := $(wildcard daemon/store/*.c)

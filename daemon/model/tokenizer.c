@@ -67,8 +67,9 @@ static int encode_all(const struct tokenizer *t, const char *text, size_t len,
 	return rc;
 }
 
-static ssize_t encode(const struct tokenizer *t, const char *text, size_t len, bool special,
-		      bool frame, uint32_t **ret_ids)
+static ssize_t encode(const struct tokenizer *t, const char *text, size_t len,
+		      const struct text_span *trusted, size_t n_trusted, bool frame,
+		      uint32_t **ret_ids)
 {
 	struct special_hit *hits = NULL;
 	struct id_list ids = { 0 };
@@ -79,7 +80,7 @@ static ssize_t encode(const struct tokenizer *t, const char *text, size_t len, b
 		return -EFBIG;
 	rc = id_list_reserve(&ids, 1);
 	if (!rc)
-		rc = specials_scan(&t->specials, text, len, special, &hits, &n_hits);
+		rc = specials_scan(&t->specials, text, len, trusted, n_trusted, &hits, &n_hits);
 	if (!rc)
 		rc = encode_all(t, text, len, hits, n_hits, &ids);
 	free(hits);
@@ -96,13 +97,23 @@ static ssize_t encode(const struct tokenizer *t, const char *text, size_t len, b
 ssize_t tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bool special,
 			 uint32_t **ret_ids)
 {
-	return encode(t, text, len, special, false, ret_ids);
+	const struct text_span all = { 0, len };
+
+	return encode(t, text, len, &all, special, false, ret_ids);
 }
 
 ssize_t tokenizer_encode_prompt(const struct tokenizer *t, const char *text, size_t len,
 				bool special, uint32_t **ret_ids)
 {
-	return encode(t, text, len, special, true, ret_ids);
+	const struct text_span all = { 0, len };
+
+	return encode(t, text, len, &all, special, true, ret_ids);
+}
+
+ssize_t tokenizer_encode_spans(const struct tokenizer *t, const char *text, size_t len,
+			       const struct text_span *trusted, size_t n, uint32_t **ret_ids)
+{
+	return encode(t, text, len, trusted, n, true, ret_ids);
 }
 
 size_t tokenizer_piece(const struct tokenizer *t, uint32_t id, bool special, const char **ret_bytes)
@@ -142,7 +153,7 @@ bool tokenizer_is_eog(const struct tokenizer *t, uint32_t id)
 int64_t tokenizer_special_id(const struct tokenizer *t, const char *text)
 {
 	size_t len = strlen(text);
-	const struct special *found = specials_match(&t->specials, text, len, true);
+	const struct special *found = specials_match(&t->specials, text, len, len);
 
 	return found && found->len == len ? (int64_t)found->id : -1;
 }

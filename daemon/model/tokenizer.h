@@ -45,6 +45,19 @@ ssize_t tokenizer_encode(const struct tokenizer *t, const char *text, size_t len
 ssize_t tokenizer_encode_prompt(const struct tokenizer *t, const char *text, size_t len,
 				bool special, uint32_t **ret_ids);
 
+/* Bytes [begin, end) of a text. */
+struct text_span {
+	size_t begin, end;
+};
+
+/*
+ * A whole prompt, as tokenizer_encode_prompt(), of which only some bytes may be control tokens:
+ * those that lie in one of @trusted[0..n), spans in order that do not overlap. The rest is text, and
+ * is cut and merged as if it had been written by one hand.
+ */
+ssize_t tokenizer_encode_spans(const struct tokenizer *t, const char *text, size_t len,
+			       const struct text_span *trusted, size_t n, uint32_t **ret_ids);
+
 /*
  * What an operator should know about the file's special tokens: sentence @i, or NULL where there
  * are no more. Valid as long as the tokenizer.

@@ -69,14 +69,16 @@ void specials_index(struct specials *s);
 /*
  * The tokens that the text holds, longest first (a longer one takes its bytes from any shorter one
  * that it overlaps, among equals the leftmost), in order of position. 0 and a malloc'd array
- * (NULL where there is none), or -ENOMEM.
+ * (NULL where there is none), or -ENOMEM. Control tokens lie within one of @trusted.
  */
-int specials_scan(const struct specials *s, const char *text, size_t len, bool control,
-		  struct special_hit **ret, size_t *ret_n);
+int specials_scan(const struct specials *s, const char *text, size_t len,
+		  const struct text_span *trusted, size_t n_trusted, struct special_hit **ret,
+		  size_t *ret_n);
 
-/* The longest token at the start of text, of at most @len bytes; NULL: none. */
+/* The longest token at the start of text, of at most @len bytes, a control token of at most
+ * @control; NULL: none. */
 const struct special *specials_match(const struct specials *s, const char *text, size_t len,
-				     bool control);
+				     size_t control);
 
 /* ---- merges ---- */
 

@@ -83,7 +83,7 @@ static uint32_t lower_bound(const struct special *v, uint32_t lo, uint32_t hi, u
 }
 
 const struct special *specials_match(const struct specials *s, const char *text, size_t len,
-				     bool control)
+				     size_t control)
 {
 	const struct special *v = s->v, *best = NULL;
 	uint32_t lo, hi, d = 1;
@@ -96,7 +96,7 @@ const struct special *specials_match(const struct specials *s, const char *text,
 		unsigned byte;
 
 		for (; lo < hi && v[lo].len == d; lo++)
-			if (control || !v[lo].control)
+			if (d <= control || !v[lo].control)
 				best = &v[lo];
 		if (lo == hi || d == len)
 			return best;
@@ -130,18 +130,37 @@ static int append(struct hit_list *hits, uint32_t pos, const struct special *fou
 struct overlap {
 	const struct specials *s;
 	const char *text;
-	bool control;
+	const struct text_span *trusted; /* where control tokens may lie */
+	size_t n_trusted;
 	uint32_t base;	/* position of taken[0] */
 	uint8_t *taken; /* per byte of the cluster: belongs to an accepted token */
 };
+
+/* How many bytes from @pos on may belong to a control token. */
+static size_t control_bytes(const struct overlap *o, size_t pos)
+{
+	size_t lo = 0, hi = o->n_trusted;
+
+	while (lo < hi) { /* the first span that ends behind @pos */
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (o->trusted[mid].end <= pos)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	if (lo == o->n_trusted || o->trusted[lo].begin > pos)
+		return 0;
+	return o->trusted[lo].end - pos;
+}
 
 /* The next shorter match that ends before the taken byte after @h->pos. False: there is none. */
 static bool shorten(const struct overlap *o, struct special_hit *h)
 {
 	const uint8_t *from = o->taken + (h->pos - o->base);
 	const uint8_t *taken = memchr(from, 1, h->len);
-	const struct special *found =
-		specials_match(o->s, o->text + h->pos, (size_t)(taken - from), o->control);
+	const struct special *found = specials_match(o->s, o->text + h->pos, (size_t)(taken - from),
+						     control_bytes(o, h->pos));
 
 	if (!found)
 		return false;
@@ -233,18 +252,23 @@ static int settle(struct overlap *o, struct hit_list *hits)
 	return 0;
 }
 
-int specials_scan(const struct specials *s, const char *text, size_t len, bool control,
-		  struct special_hit **ret, size_t *ret_n)
+int specials_scan(const struct specials *s, const char *text, size_t len,
+		  const struct text_span *trusted, size_t n_trusted, struct special_hit **ret,
+		  size_t *ret_n)
 {
-	struct overlap overlap = { .s = s, .text = text, .control = control };
-	const bool *starts = s->starts[control];
+	struct overlap overlap = { s, text, trusted, n_trusted, 0, NULL };
 	struct hit_list hits = { 0 };
+	size_t span = 0;
 	int rc = 0;
 
 	for (size_t i = 0; i < len && !rc; i++) {
 		const struct special *found;
+		size_t control;
 
-		if (!starts[(uint8_t)text[i]])
+		while (span < n_trusted && trusted[span].end <= i)
+			span++;
+		control = span < n_trusted && trusted[span].begin <= i ? trusted[span].end - i : 0;
+		if (!s->starts[control > 0][(uint8_t)text[i]])
 			continue;
 		found = specials_match(s, text + i, len - i, control);
 		if (found)

@@ -326,6 +326,36 @@ static void control_in_text(void **state)
 	tokenizer_destroy(t);
 }
 
+/* Of control tokens written twice only those inside a trusted span are tokens. */
+static void control_in_spans(void **state)
+{
+	struct tokenizer *t = open_tokenizer(fixture_path(*state), NULL);
+	const uint32_t start = (uint32_t)tokenizer_special_id(t, "<|im_start|>");
+	static const char text[] = "<|im_start|>a<|im_start|>";
+	const struct text_span cut[] = { { 0, 11 }, { 11, 12 } };
+	struct text_span span = { 0, 12 };
+	uint32_t *ids = NULL, *plain = NULL;
+	ssize_t n, n_plain;
+
+	n_plain = tokenizer_encode(t, text, strlen(text), false, &plain);
+	n = tokenizer_encode_spans(t, text, strlen(text), &span, 1, &ids);
+	assert_true(n > 1 && ids[0] == start && ids[n - 1] != start);
+	free(ids);
+	span = (struct text_span){ 13, 25 };
+	n = tokenizer_encode_spans(t, text, strlen(text), &span, 1, &ids);
+	assert_true(n > 1 && ids[0] != start && ids[n - 1] == start);
+	free(ids);
+	n = tokenizer_encode_spans(t, text, strlen(text), cut, 2, &ids); /* half a token is none */
+	assert_ids(ids, n, plain, (size_t)n_plain, text);
+	free(ids);
+	span = (struct text_span){ 0, sizeof(text) - 1 };
+	n = tokenizer_encode_spans(t, text, strlen(text), &span, 1, &ids);
+	assert_true(n == 3 && ids[0] == start && ids[2] == start);
+	free(ids);
+	free(plain);
+	tokenizer_destroy(t);
+}
+
 /* Random bytes and random valid text both come back, with and without control tokens. */
 static void round_trips(void **state)
 {
@@ -405,6 +435,7 @@ int main(void)
 		VOCABULARY_TEST(eog_and_pieces, BUNDLED),
 		VOCABULARY_TEST(eog_and_pieces, PUBLISHED),
 		VOCABULARY_TEST(control_in_text, BUNDLED),
+		VOCABULARY_TEST(control_in_spans, BUNDLED),
 		VOCABULARY_TEST(control_in_text, PUBLISHED),
 		VOCABULARY_TEST(round_trips, BUNDLED),
 		VOCABULARY_TEST(round_trips, PUBLISHED),
