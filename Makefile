@@ -23,7 +23,7 @@ WARN := -Wall -Wextra -Wshadow -Wvla -Wwrite-strings -Wmissing-prototypes -Wno-u
 OPT := $(if $(DEBUG),-O1 -g,-O3 -g1) $(if $(SAN),-O1 -g -fsanitize=$(SAN) -fno-omit-frame-pointer)
 OPT += $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
 CFLAGS += -std=gnu11 $(WARN) $(if $(WERROR),-Werror) $(OPT) -ffp-contract=off -fno-math-errno \
-	$(CPPFLAGS) -pthread -fPIC -D_GNU_SOURCE -I. -Idaemon -DSLUICE_VERSION='"$(VERSION)"' -MMD -MP
+	$(CPPFLAGS) -pthread -fPIC -D_GNU_SOURCE -I. -Idaemon -MMD -MP
 LDFLAGS += -pthread $(if $(SAN),-fsanitize=$(SAN))
 LIBS := -luring -lnuma -lpcre2-8 -ljansson -ljson-c -lm
 ifneq ($(wildcard /usr/include/systemd/sd-daemon.h),)
@@ -32,7 +32,7 @@ endif
 
 # Rooms in layer order: a room may use those to its left (docs/architecture.md; make check-layers holds it).
 ROOMS := base kernels model chat telemetry metrics store policy trace engine plan serve
-SRC_base := $(wildcard base/*.c)
+SRC_base := $(filter-out base/version.c,$(wildcard base/*.c))
 SRC_kernels := $(wildcard kernels/*.c kernels/cpu/*.c)
 SRC_model := $(wildcard daemon/model/*.c daemon/model/arch/*.c)
 SRC_chat := $(wildcard daemon/chat/*.c)
@@ -73,6 +73,15 @@ $(O)/obj/%.o: %.c
 	@echo "  CC      $<"
 	@$(CC) $(CFLAGS) $(ISA) -c -o $@ $<
 
+# The version changes with every commit: it is an object of its own, made anew only when the text differs, and
+# no program but the two that print it waits for it.
+VERSION_OBJ := $(O)/obj/base/version.o
+$(O)/version: FORCE
+	@mkdir -p $(@D)
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@
+$(VERSION_OBJ): CPPFLAGS += -DSLUICE_VERSION='"$(VERSION)"'
+$(VERSION_OBJ): $(O)/version
+
 $(O)/obj/%_avx2.o: ISA := -mavx2 -mfma -mf16c -mbmi2
 $(O)/obj/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c -mbmi2
 
@@ -85,14 +94,14 @@ endef
 $(foreach r,$(ROOMS),$(eval $(call room_rule,$(r))))
 
 # libsluice tells daemon and clients alike where the socket is.
-$(O)/sluiced: $(O)/obj/daemon/main.o $(O)/libsluice.a $(call archives,serve)
+$(O)/sluiced: $(O)/obj/daemon/main.o $(VERSION_OBJ) $(O)/libsluice.a $(call archives,serve)
 	@echo "  LD      $@"
-	@$(CC) $(LDFLAGS) -o $@ $< $(O)/libsluice.a $(call group,$(call archives,serve)) $(LIBS)
+	@$(CC) $(LDFLAGS) -o $@ $< $(VERSION_OBJ) $(O)/libsluice.a $(call group,$(call archives,serve)) $(LIBS)
 
 # The tool works on files and plans alone: never serve; of the engine only what the plan counts with.
-$(O)/sluice: $(call obj,$(SRC_tools)) $(O)/libsluice.a $(call archives,plan)
+$(O)/sluice: $(call obj,$(SRC_tools)) $(VERSION_OBJ) $(O)/libsluice.a $(call archives,plan)
 	@echo "  LD      $@"
-	@$(CC) $(LDFLAGS) -o $@ $(call obj,$(SRC_tools)) $(O)/libsluice.a \
+	@$(CC) $(LDFLAGS) -o $@ $(call obj,$(SRC_tools)) $(VERSION_OBJ) $(O)/libsluice.a \
 		$(call group,$(call archives,plan)) $(LIBS)
 
 $(O)/libsluice.a: $(call obj,$(SRC_lib))
@@ -111,10 +120,10 @@ $(O)/example_%: examples/%.c $(O)/libsluice.a $(HEADERS:%=$(O)/include/sluice/%)
 UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
 UNIT := $(patsubst tests/unit/%.c,$(O)/tests/%,$(UNIT_SRC))
 .SECONDEXPANSION:
-$(O)/tests/%: tests/unit/%.c $$(call archives,$$(firstword $$(subst /, ,$$*)))
+$(O)/tests/%: tests/unit/%.c $$(call archives,$$(firstword $$(subst /, ,$$*))) | $(VERSION_OBJ)
 	@mkdir -p $(@D)
 	@echo "  TEST    $@"
-	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(call group,$(filter %.a,$^)) -lcmocka $(LIBS)
+	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(VERSION_OBJ) $(call group,$(filter %.a,$^)) -lcmocka $(LIBS)
 
 .PHONY: unit
 unit: $(UNIT)

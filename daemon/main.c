@@ -19,6 +19,7 @@
 #include "base/opts.h"
 #include "base/size.h"
 #include "base/stdfd.h"
+#include "base/version.h"
 #include "engine/engine.h"
 #include "kernels/cpu/cpu.h"
 #include "model/model.h"
@@ -175,7 +176,7 @@ static void say_hello(const struct options *o, const struct rooms *r)
 	size_format(budget, sizeof(budget), e.budget_bytes);
 	size_format(experts, sizeof(experts), r->model->expert_bytes_total);
 	size_format(dense, sizeof(dense), r->model->dense_bytes);
-	log_line(LOG_NOTICE, "sluiced", "version=%s kernel=%s cpu=%s threads=%u", SLUICE_VERSION,
+	log_line(LOG_NOTICE, "sluiced", "version=%s kernel=%s cpu=%s threads=%u", sluice_version,
 		 system.release, e.cpu, e.threads);
 	log_line(LOG_NOTICE, "model", "file=\"%s\" arch=%s name=\"%s\" layers=%u experts=%llu",
 		 o->model, r->model->arch_name, r->model->name, r->model->n_layers,
@@ -276,7 +277,7 @@ int main(int argc, char **argv)
 		if (o.help)
 			options_help(stdout);
 		else
-			puts("sluiced " SLUICE_VERSION);
+			printf("sluiced %s\n", sluice_version);
 		if (!fflush(stdout) && !ferror(stdout))
 			return 0;
 		fprintf(stderr, "sluiced: cannot write to standard output: %s\n", strerror(errno));

@@ -76,11 +76,11 @@ bench-compare: all bench-model bench-peer
 # make O=... $(O)/fuzz/fuzz_proto, then: $(O)/fuzz/fuzz_proto -max_len=8192 WORK_DIR tests/fuzz/seeds/proto
 FUZZ_PROTO_SRC := tests/fuzz/fuzz_proto.c $(filter-out daemon/serve/options.c,$(wildcard daemon/serve/*.c)) \
 	base/err.c base/log.c base/logfmt.c
-$(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) tests/unit/serve/fake_rooms.c $(wildcard daemon/serve/*.h) $(call archives,telemetry)
+$(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) $(VERSION_OBJ) tests/unit/serve/fake_rooms.c $(wildcard daemon/serve/*.h) $(call archives,telemetry)
 	@mkdir -p $(@D)
 	@echo "  FUZZ    $@"
 	@clang $(CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ \
-		$(FUZZ_PROTO_SRC) $(call group,$(call archives,telemetry)) $(LIBS) -pthread
+		$(FUZZ_PROTO_SRC) $(VERSION_OBJ) $(call group,$(call archives,telemetry)) $(LIBS) -pthread
 
 # ---- fuzzing: the tokenizer
 # make O=... $(O)/fuzz/fuzz_tokenizer, then here: $(O)/fuzz/fuzz_tokenizer -max_len=4096 WORK_DIR tests/fuzz/seeds/tokenizer

@@ -10,6 +10,7 @@
 #include "base/num.h"
 #include "base/opts.h"
 #include "base/stdfd.h"
+#include "base/version.h"
 #include "tools/input.h"
 #include "tools/verbs.h"
 
@@ -88,7 +89,10 @@ static int verb_version(int argc, char **argv)
 {
 	if (argc > 1 && !asks_help(argv[1]))
 		return no_arguments("version", argc, argv, 0);
-	puts(argc > 1 ? "usage: sluice version" : "sluice " SLUICE_VERSION);
+	if (argc > 1)
+		puts("usage: sluice version");
+	else
+		printf("sluice %s\n", sluice_version);
 	return EXIT_OK;
 }
 

@@ -15,8 +15,15 @@
 #include "base/futex.h"
 #include "base/num.h"
 #include "kernels/quant.h"
+#include "model/gguf.h"
 
 #define MAX_QUEUED 64 /* reads handed to the reader at once, so that a cancel is seen soon */
+
+/* What a read is for, to be named where it fails. */
+struct place {
+	const struct weight *weight; /* NULL: nothing failed */
+	const struct weight_run *run;
+};
 
 /* What a walk does with each weight. */
 struct walk {
@@ -31,12 +38,14 @@ struct walk {
 	const struct cpu_ops *ops;
 	const _Atomic bool *cancel;
 	struct err *err;
+	struct place failed; /* of a read that was waited for */
 	int rc;
 };
 
 struct pending {
 	struct reader_request request; /* first: done() gets its address */
 	struct weights_load *load;
+	struct place place;
 	uint64_t bytes;
 };
 
@@ -45,7 +54,8 @@ struct weights_load {
 	struct pending slots[MAX_QUEUED];
 	_Atomic uint32_t busy[MAX_QUEUED];
 	_Atomic uint32_t event;
-	_Atomic int result; /* first failure */
+	_Atomic int result;  /* first failure */
+	struct place failed; /* its place, once its slot is free */
 };
 
 static void read_done(struct reader_request *r, int result)
@@ -54,10 +64,10 @@ static void read_done(struct reader_request *r, int result)
 	struct weights_load *load = p->load;
 	int none = 0;
 
-	if (result)
-		atomic_compare_exchange_strong(&load->result, &none, result);
-	else
+	if (!result)
 		atomic_fetch_add(&load->w->bytes_loaded, p->bytes);
+	else if (atomic_compare_exchange_strong(&load->result, &none, result))
+		load->failed = p->place;
 	atomic_store_explicit(&load->busy[p - load->slots], 0, memory_order_release);
 	atomic_fetch_add(&load->event, 1);
 	futex_wake_all(&load->event);
@@ -100,7 +110,8 @@ static uint64_t matrix_room(const struct weight *src, uint32_t align)
 	return align_up(weight_bytes(src), align);
 }
 
-static void queue_run(struct walk *k, uint32_t file, uint64_t offset, uint64_t bytes, uint8_t *dest)
+/* The only run of @src, which is read where it is computed from. */
+static void queue_run(struct walk *k, const struct weight *src, uint8_t *dest)
 {
 	struct weights_load *load = k->w->load;
 	struct pending *p;
@@ -108,12 +119,13 @@ static void queue_run(struct walk *k, uint32_t file, uint64_t offset, uint64_t b
 
 	p = take_slot(load);
 	p->load = load;
-	p->bytes = bytes;
+	p->place = (struct place){ src, &src->runs[0] };
+	p->bytes = weight_bytes(src);
 	r = &p->request;
 	memset(r, 0, sizeof(*r));
-	r->file = file;
-	r->offset = offset;
-	r->bytes = bytes;
+	r->file = src->runs[0].file;
+	r->offset = src->runs[0].offset;
+	r->bytes = p->bytes;
 	r->dest = dest;
 	r->done = read_done;
 	reader_submit(k->reader, &r, 1);
@@ -137,8 +149,10 @@ static int read_runs(struct walk *k, const struct weight *src, uint8_t *dest)
 		uint8_t *at = buffer + run->offset % k->align;
 
 		rc = reader_read(k->reader, run->file, run->offset, bytes, at);
-		if (rc)
+		if (rc) {
+			k->failed = (struct place){ src, run };
 			break;
+		}
 		memcpy(dest, at, bytes);
 		dest += bytes;
 		atomic_fetch_add(&k->w->bytes_loaded, bytes);
@@ -203,8 +217,7 @@ static void walk_matrix(struct walk *k, const struct weight *src, struct wmat *d
 	};
 	bind_rows(k, dst);
 	if (src->n_runs == 1)
-		queue_run(k, src->runs[0].file, src->runs[0].offset, weight_bytes(src),
-			  base + lead);
+		queue_run(k, src, base + lead);
 	else
 		k->rc = read_runs(k, src, base);
 }
@@ -329,6 +342,18 @@ void weights_destroy(struct weights *w)
 	free(w);
 }
 
+/* A failed load in words: which tensor, and where it lies. */
+static int tell_failed(const struct walk *k, const struct model *m, int rc, struct err *err)
+{
+	struct place p = k->failed.weight ? k->failed : k->w->load->failed;
+
+	if (!p.weight)
+		return err_set(err, rc, "reading the dense weights: %s", strerror(-rc));
+	return err_set(err, rc, "reading the dense weights: %s: offset %llu: tensor %s: %s",
+		       gguf_label(m->gguf, p.run->file), (unsigned long long)p.run->offset,
+		       p.weight->name, strerror(-rc));
+}
+
 int weights_load(struct weights *w, const struct model *m, struct reader *reader,
 		 const struct cpu_ops *ops, const _Atomic bool *cancel, struct err *err)
 {
@@ -344,6 +369,6 @@ int weights_load(struct weights *w, const struct model *m, struct reader *reader
 	wait_all(w->load);
 	rc = k.rc ? k.rc : atomic_load(&w->load->result);
 	if (rc && rc != -ECANCELED)
-		err_set(err, rc, "reading the dense weights: %s", strerror(-rc));
+		tell_failed(&k, m, rc, err);
 	return rc;
 }

@@ -45,7 +45,10 @@ int weights_create(const struct model *m, uint32_t align, const struct team *tea
 		   struct weights **ret, struct err *err);
 void weights_destroy(struct weights *w); /* NULL is fine */
 
-/* Reads everything; blocks. -ECANCELED when *cancel becomes true. 0 or -errno and a sentence. */
+/*
+ * Reads everything; blocks. -ECANCELED when *cancel becomes true. 0 or -errno and a sentence that names
+ * file, offset and tensor.
+ */
 int weights_load(struct weights *w, const struct model *m, struct reader *reader,
 		 const struct cpu_ops *ops, const _Atomic bool *cancel, struct err *err);
 

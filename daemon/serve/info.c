@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/num.h"
+#include "base/version.h"
 #include "model/gguf.h"
 #include "serve/private.h"
 #include "telemetry/sampler.h"
@@ -181,7 +182,7 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 	PUT(ret->arena, e.arena);
 	PUT(ret->kv, e.kv);
 	PUT(ret->policy, e.policy);
-	PUT(ret->version, SLUICE_VERSION);
+	PUT(ret->version, sluice_version);
 	PUT(ret->failure, e.failure);
 	PUT(ret->memory_from, e.memory_from);
 	PUT(ret->cpus_from, e.cpus_from);

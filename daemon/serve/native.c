@@ -7,11 +7,13 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/version.h"
 #include "serve/message.h"
 #include "serve/payload.h"
 #include "serve/private.h"
@@ -211,7 +213,6 @@ static void on_hello(struct conn *c, const struct message *m)
 		.max_requests = SERVE_MAX_REQUESTS,
 		.payload_max = SLUICE_PAYLOAD_MAX,
 		.stall_seconds = c->serve->config.stall_ms / 1000,
-		.server = "sluiced " SLUICE_VERSION,
 	};
 
 	if (native_of(c)->greeted) {
@@ -228,6 +229,7 @@ static void on_hello(struct conn *c, const struct message *m)
 		return;
 	}
 	native_of(c)->greeted = true;
+	snprintf(w.server, sizeof(w.server), "sluiced %s", sluice_version);
 	send_message(c, SLUICE_WELCOME, 0, &w, NULL, 0, -1);
 }
 

@@ -5,6 +5,7 @@ BUILD (default build) says where the programs are. Files of the tests lie in tes
 the published traces lie in SHARED (default ../shared), which a clone need not have: what needs them is skipped by name,
 or fails where NEED_SHARED is set, as in continuous integration.
 """
+import atexit
 import json
 import os
 import pathlib
@@ -85,11 +86,18 @@ def sluice(*args, check=0, timeout=120, **kw):
     return p
 
 
+def short_dir():
+    """A new folder with a short path, as sockets need one; gone when the test run ends, however its daemons did."""
+    path = tempfile.mkdtemp(prefix="sluice-")
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
 class Daemon:
     """with Daemon(model, "--threads", "1") as d: d.generate(...)"""
 
     def __init__(self, model, *args, env=None, prefix=(), wait=60, program=None):
-        self.dir = tempfile.mkdtemp(prefix="sluice-")
+        self.dir = short_dir()
         self.socket = os.path.join(self.dir, "s")
         self.log = os.path.join(self.dir, "log")
         self.args = [*prefix, str(program or BUILD / "sluiced"), "--model", str(model), "--socket", self.socket, *map(str, args)]

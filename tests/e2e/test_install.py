@@ -272,6 +272,15 @@ def test_the_version_of_a_release_is_that_of_the_file(tmp_path):
     assert version_in(top) == release
 
 
+def test_a_new_commit_compiles_one_file():
+    """The programs follow the version, and nothing else waits for it."""
+    lines = make("-n", "--no-silent", "VERSION=9.9.9", "all").stdout.splitlines()
+    compiled = [line for line in lines if " -c -o " in line]
+    assert len(compiled) == 1 and "base/version.c" in compiled[0], compiled
+    assert sorted(re.findall(r"LD\s+\S*/(\S+)\"", "\n".join(lines))) == ["sluice", "sluiced"]
+    assert not [line for line in lines if "9.9.9" in line and "version" not in line]
+
+
 # ---- and away ----
 
 def tree(top):

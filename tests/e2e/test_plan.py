@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Description: `sluice plan` says what the daemon takes, to the byte: its status, doctor, inspect and plan have the same
-numbers for every family, budget, context, cache type, batch and thread count, also where a control group bounds it.
+"""Description: `sluice plan` says what the daemon takes, to the byte: its status, doctor, inspect, plan and simulator have the
+same numbers for every family, budget, context, cache type, batch and thread count, also where a control group bounds it.
 """
+import functools
 import json
 import subprocess
 
@@ -37,6 +38,7 @@ def plan(model, *args, **kw):
     return json.loads(sluice("plan", model, "--json", *args, **kw).stdout)
 
 
+@functools.cache
 def inspect(model):
     return json.loads(sluice("inspect", model, "--json").stdout)
 
@@ -84,9 +86,17 @@ def options_of(model, options):
     return [o if o != "q8_0" or "q8_0 needs" not in refused else "f16" for o in options]
 
 
+def simulated(trace, options, status):
+    """What the simulator makes of the budget in @options, which the daemon of @status divided."""
+    asked = dict(zip(options[::2], options[1::2])).get("--host-budget", str(status["budget_bytes"]))
+    asked = ["--share", asked] if asked.endswith("%") else ["--budget", asked]
+    return json.loads(sluice("trace", "sim", trace, "--policy", "lru", "--json", *asked).stdout)[0]
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=["default", "all", "half", "quarter", "least"])
 @pytest.mark.parametrize("model", MODELS, ids=lambda p: p.stem)
 def test_the_daemon_takes_what_was_planned(model, options, here, tmp_path):
+    """The simulator is asked on a trace that this daemon recorded."""
     options = options_of(model, options)
     refused = sluice("plan", model, *options, check=None)
     if refused.returncode:  # a share of the smallest models is less than one token's experts
@@ -96,12 +106,25 @@ def test_the_daemon_takes_what_was_planned(model, options, here, tmp_path):
                            text=True, timeout=60)
         assert p.returncode == 1 and sentence in p.stderr
         return
-    with Daemon(model, "--no-fill", *options) as d:
+    experts = inspect(model)["experts"]
+    trace = tmp_path / "t.trace"
+    with Daemon(model, "--no-fill", *options, *(["--trace", trace] if experts else [])) as d:
         status = d.status()
+        if experts:
+            d.generate_ids([1, 2, 3, 4], "--max-tokens", "2", "--ignore-eog")
     planned = plan(model, "--machine", machine_of(tmp_path / "m.json", here, status), *options)
     compare(planned, status, SAME + CHOSEN)
     assert planned["memory_free_bytes"] == status["limits"]["memory_free_bytes"]
     assert status["reasons"]
+    if not experts:
+        assert status["slots"] == []
+        return
+    sim = simulated(trace, options, status)
+    assert sim["slot_classes"] == status["slots"]
+    assert sim["budget_bytes"] == status["budget_bytes"]
+    assert sim["slots"] == sum(s["slots"] for s in status["slots"])
+    least = status["budget_least_bytes"]
+    assert f"need at least {least} bytes" in sluice("trace", "sim", trace, "--budget", least - 1, check=1).stderr
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda p: p.stem)
@@ -211,24 +234,3 @@ def test_doctor_where_the_daemon_would_not_start(tmp_path):
     compare(j["model"], inspect(DEMO), SIZES)
     assert j["model"]["budget_bytes"] == 0
     assert any(a["problem"].startswith("sluiced would not start with this model: ") for a in j["advice"])
-
-
-@pytest.mark.parametrize("share", ["100%", "50%", "25%", "bytes"])
-@pytest.mark.parametrize("model", [m for m in MODELS if "dense" not in m.name and m.parent.name in ("models", "moe", "qwen3moe", "gemma4")],
-                         ids=lambda p: p.stem)
-def test_the_simulator_has_the_daemons_slots(model, share, tmp_path):
-    """On a trace that the daemon recorded, a budget is divided as the daemon divided it."""
-    seen = inspect(model)
-    assert seen["experts"]
-    size = str(seen["budget_least_bytes"] * 2) if share == "bytes" else share
-    trace = tmp_path / "t.trace"
-    with Daemon(model, "--trace", trace, "--host-budget", size, "--ctx", "256") as d:
-        d.generate_ids([1, 2, 3, 4], "--max-tokens", "3", "--ignore-eog")
-        status = d.status()
-    asked = ["--budget", size] if share == "bytes" else ["--share", share]
-    sim = json.loads(sluice("trace", "sim", trace, "--policy", "lru", "--json", *asked).stdout)[0]
-    assert sim["slot_classes"] == status["slots"]
-    assert sim["budget_bytes"] == status["budget_bytes"]
-    assert sim["slots"] == sum(s["slots"] for s in status["slots"])
-    refused = sluice("trace", "sim", trace, "--budget", seen["budget_least_bytes"] - 1, check=1).stderr
-    assert f"need at least {seen['budget_least_bytes']} bytes" in refused

@@ -81,17 +81,34 @@ static void test_load(void **state)
 	assert_true(n > 2 * rig.model->n_layers);
 }
 
-static void test_failed(void **state)
+/* A read of @run fails: the sentence names its file, its offset and the tensor. */
+static void fails_at(const struct weight *w, uint32_t run)
 {
-	const struct weight *w = &rig.model->w[ROLE_TOKEN_EMBD];
+	const struct weight_run *at = &w->runs[run];
+	uint64_t middle = at->offset + at->rows * w->row_bytes / 2;
+	char place[128];
 
 	/* in the middle of it: aligned reads of its neighbours do not touch this */
-	atomic_store(&rig.disk.bad_from, w->runs[0].offset + weight_bytes(w) / 2);
-	atomic_store(&rig.disk.bad_to, w->runs[0].offset + weight_bytes(w) / 2 + 1);
+	atomic_store(&rig.disk.bad_from, middle);
+	atomic_store(&rig.disk.bad_to, middle + 1);
 	atomic_store(&rig.disk.bad_times, UINT32_MAX);
 	assert_int_equal(load(), -EIO);
-	if (!strstr(err.text, "weights") || !strstr(err.text, strerror(EIO)))
-		fail_msg("'%s'", err.text);
+	snprintf(place, sizeof(place), "offset %llu: tensor %s: ", (unsigned long long)at->offset,
+		 w->name);
+	if (!strstr(err.text, "dense weights") || !strstr(err.text, strerror(EIO)) ||
+	    !strstr(err.text, RIG_MODEL + strlen("models/")) || !strstr(err.text, place))
+		fail_msg("'%s' has no '%s'", err.text, place);
+}
+
+static void test_failed(void **state)
+{
+	fails_at(&rig.model->w[ROLE_TOKEN_EMBD], 0);
+}
+
+/* A vector, which is read through a buffer and waited for. */
+static void test_failed_vector(void **state)
+{
+	fails_at(&rig.model->layers[1].w[ROLE_FFN_NORM], 0);
 }
 
 static void *release_later(void *arg)
@@ -121,6 +138,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_load, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_failed_vector, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancelled, setup, teardown),
 	};
 
