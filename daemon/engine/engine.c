@@ -194,7 +194,7 @@ static int create_parts(struct engine *e, struct err *err)
 			    &e->weights, err);
 	if (rc)
 		return rc;
-	rc = seq_pool_create(e->model, c->n_parallel, c->n_ctx, c->kv_type, &e->seqs, err);
+	rc = seq_pool_create(e->model, c->n_parallel, c->n_ctx, 0, c->kv_type, &e->seqs, err);
 	if (rc)
 		return rc;
 	if (c->trace_path) {

@@ -2,10 +2,10 @@
 /*
  * daemon/engine/kv.h: where things lie in a sequence's memory.
  *
- * A sequence is one range: first its recurrent state, then its KV cache.
+ * A sequence has a recurrent state in one range, and its KV cache in pages of KV_BLOCK positions.
  *   state   [layer]{ what its blocks keep in f32 }
- *   KV      [block][attention layer][KV head]{ K, V } in the layouts of kernels/cpu/kv_block.h
- * With the block outermost memory grows with the positions written, huge pages fill up, and what
+ *   page    [attention layer][KV head]{ K, V } in the layouts of kernels/cpu/kv_block.h
+ * With all layers in a page memory grows with the positions written, huge pages fill up, and what
  * decode streams at a time is still some ten KiB in one piece. Pure arithmetic, any thread.
  */
 #ifndef SLUICE_ENGINE_KV_H
@@ -28,14 +28,14 @@ struct kv_need {
 /* Where it lies. */
 struct kv_layer {
 	size_t k_bytes, v_bytes; /* of one head and block */
-	size_t offset;		 /* of its first head in a block of all layers */
+	size_t offset;		 /* of its first head in a page */
 	size_t first_float;	 /* in the state */
 };
 
 struct kv_shape {
 	enum kv_type type;
 	uint32_t n_ctx;	      /* rounded up to whole blocks */
-	size_t block_bytes;   /* all layers and heads of one block */
+	size_t block_bytes;   /* of a page: all layers and heads of one block */
 	uint64_t state_bytes; /* all layers, a multiple of 4096 */
 	uint64_t cache_bytes; /* all blocks, a multiple of 4096 */
 };
@@ -48,11 +48,11 @@ struct kv_shape {
 int kv_shape_init(struct kv_shape *s, const struct model *m, uint32_t n_ctx, enum kv_type type,
 		  struct kv_layer *layers, struct err *err);
 
-/* Byte offset of K of (block, layer, head) in the cache; V follows k_bytes on. */
+/* Byte offset of K of (page, layer, head) in the pages; V follows k_bytes on. */
 static inline size_t kv_offset(const struct kv_shape *s, const struct kv_layer *layer,
-			       uint32_t head, uint32_t block)
+			       uint32_t head, uint32_t page)
 {
-	return block * s->block_bytes + layer->offset + head * (layer->k_bytes + layer->v_bytes);
+	return page * s->block_bytes + layer->offset + head * (layer->k_bytes + layer->v_bytes);
 }
 
 #endif

@@ -240,6 +240,7 @@ static void add_run(struct engine *e, struct batch *b, uint32_t i, const uint32_
 		e->token_run[t] = b->n_runs;
 		e->want[t] = decoding(a) || all || (last && r->max_tokens > 0);
 	}
+	seq_reserve(a->seq, n); /* there are pages for all of every sequence */
 	e->runs[b->n_runs] = (struct batch_run){ .seq = a->seq,
 						 .first = b->n_tokens,
 						 .count = n,

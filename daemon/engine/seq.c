@@ -2,9 +2,10 @@
 /*
  * daemon/engine/seq.c: see seq.h.
  *
- * One mapping for all sequences, without swap reservation: what a sequence does not use costs no
- * memory. A sequence that is given back keeps its state's pages and the first KEEP_BYTES of its
- * cache, since the next request would only fault them in again (slower than computing on them).
+ * One mapping for all, without swap reservation: first the states of the sequences, then the pages.
+ * What is not used costs no memory. States keep their memory when a sequence is given back, and so do
+ * KEEP_BYTES of the free pages, since the next request would only fault them in again (slower than
+ * computing on them).
  */
 #include "engine/seq.h"
 
@@ -19,10 +20,14 @@
 
 #define HUGE_PAGE  (2u << 20)
 #define KEEP_BYTES (64u << 20)
+#define SMALL_PAGE 4096u /* of the system */
+#define LEAST_PAGE 4096u /* of ours, for models without a cache: their states are saved in pages */
 
 struct seq {
 	struct seq_pool *pool;
-	uint8_t *state, *cache;
+	uint8_t *state;
+	uint32_t *table;  /* the page of each block */
+	uint32_t n_table; /* blocks that have one */
 	uint32_t len;
 	bool used;
 };
@@ -30,58 +35,90 @@ struct seq {
 struct seq_pool {
 	struct kv_shape shape;
 	uint32_t n_seq;
-	struct kv_layer *layers; /* of the model: where their part of the cache is */
+	struct kv_layer *layers; /* of the model: where their part of a page is */
 	struct seq *seqs;
-	uint8_t *base;
-	size_t bytes;
+	uint32_t *tables;
+	struct pages pages;
+	bool *present;	    /* pages that were written and not released since */
+	uint32_t n_present; /* ... and are free */
+	uint8_t *base, *first_page;
+	size_t bytes, page_bytes;
 };
 
-/* Bytes of one sequence with both parts at huge page boundaries; false where it does not fit. */
-static bool seq_room(const struct kv_shape *s, uint64_t *ret_state, uint64_t *ret_all)
+/* Bytes of the mapping, and of one state in it; false where it does not fit. */
+static bool pool_room(const struct seq_pool *p, uint64_t *ret_state, uint64_t *ret_all)
 {
-	*ret_state = align_up(s->state_bytes, HUGE_PAGE);
-	*ret_all = *ret_state + align_up(s->cache_bytes, HUGE_PAGE);
-	return *ret_all <= SIZE_MAX / 2;
+	uint64_t states, pages;
+
+	*ret_state = align_up(p->shape.state_bytes, HUGE_PAGE);
+	if (u64_mul_overflow(*ret_state, p->n_seq, &states) ||
+	    u64_mul_overflow(p->page_bytes, p->pages.n, &pages) || states > SIZE_MAX / 4 ||
+	    pages > SIZE_MAX / 4)
+		return false;
+	*ret_all = states + align_up(pages, HUGE_PAGE) + HUGE_PAGE;
+	return true;
 }
 
-int seq_pool_create(const struct model *m, uint32_t n_seq, uint32_t n_ctx, enum kv_type type,
-		    struct seq_pool **ret, struct err *err)
+static int map_memory(struct seq_pool *p)
+{
+	uint64_t state, bytes;
+	uint8_t *first;
+
+	if (!pool_room(p, &state, &bytes))
+		return -ENOMEM;
+	p->bytes = bytes;
+	p->base = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p->base == MAP_FAILED)
+		return -ENOMEM;
+	madvise(p->base, p->bytes, MADV_HUGEPAGE); /* a wish: refused, it only costs speed */
+	first = (uint8_t *)align_up((uintptr_t)p->base, HUGE_PAGE);
+	for (uint32_t i = 0; i < p->n_seq; i++)
+		p->seqs[i].state = first + i * state;
+	p->first_page = first + p->n_seq * state;
+	return 0;
+}
+
+static int take_tables(struct seq_pool *p, uint64_t n_pages)
+{
+	uint32_t blocks = p->shape.n_ctx / KV_BLOCK;
+
+	if (!n_pages)
+		n_pages = p->shape.block_bytes ? (uint64_t)blocks * p->n_seq : 0;
+	if (n_pages >= PAGE_NONE || pages_init(&p->pages, (uint32_t)n_pages))
+		return -ENOMEM;
+	p->page_bytes = p->shape.block_bytes ? p->shape.block_bytes : LEAST_PAGE;
+	p->present = calloc(p->pages.n + 1, sizeof(*p->present));
+	p->seqs = calloc(p->n_seq, sizeof(*p->seqs));
+	p->tables = calloc((size_t)p->n_seq * blocks, sizeof(*p->tables));
+	if (!p->present || !p->seqs || !p->tables)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < p->n_seq; i++)
+		p->seqs[i] = (struct seq){ .pool = p, .table = p->tables + (size_t)i * blocks };
+	return 0;
+}
+
+int seq_pool_create(const struct model *m, uint32_t n_seq, uint32_t n_ctx, uint32_t n_pages,
+		    enum kv_type type, struct seq_pool **ret, struct err *err)
 {
 	struct seq_pool *p = calloc(1, sizeof(*p));
-	uint64_t state, room, bytes;
 	int rc = -ENOMEM;
 
 	if (!p)
 		return err_set(err, -ENOMEM, "no memory for the sequences");
 	p->base = MAP_FAILED;
-	p->layers = calloc(m->n_layers, sizeof(*p->layers));
-	if (!p->layers)
-		goto out_fail;
-	rc = kv_shape_init(&p->shape, m, n_ctx, type, p->layers, err);
-	if (rc)
-		goto out_fail;
-	rc = -ENOMEM;
-	if (!seq_room(&p->shape, &state, &room) || u64_mul_overflow(room, n_seq, &bytes) ||
-	    bytes > SIZE_MAX / 2)
-		goto out_fail;
 	p->n_seq = n_seq;
-	p->bytes = bytes + HUGE_PAGE;
-	p->seqs = calloc(n_seq, sizeof(*p->seqs));
-	if (!p->seqs)
-		goto out_fail;
-	p->base = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p->base == MAP_FAILED)
-		goto out_fail;
-	madvise(p->base, p->bytes, MADV_HUGEPAGE); /* a wish: refused, it only costs speed */
-	for (uint32_t i = 0; i < n_seq; i++) {
-		uint8_t *first = (uint8_t *)align_up((uintptr_t)p->base, HUGE_PAGE) + i * room;
-
-		p->seqs[i] = (struct seq){ .pool = p, .state = first, .cache = first + state };
+	p->layers = calloc(m->n_layers, sizeof(*p->layers));
+	if (p->layers)
+		rc = kv_shape_init(&p->shape, m, n_ctx, type, p->layers, err);
+	if (!rc)
+		rc = take_tables(p, n_pages);
+	if (!rc)
+		rc = map_memory(p);
+	if (!rc) {
+		*ret = p;
+		return 0;
 	}
-	*ret = p;
-	return 0;
-out_fail:
 	seq_pool_destroy(p);
 	return err_set(err, rc, "no address space for %u sequences of %u positions", n_seq, n_ctx);
 }
@@ -92,7 +129,10 @@ void seq_pool_destroy(struct seq_pool *p)
 		return;
 	if (p->base != MAP_FAILED)
 		munmap(p->base, p->bytes);
+	pages_fini(&p->pages);
+	free(p->present);
 	free(p->layers);
+	free(p->tables);
 	free(p->seqs);
 	free(p);
 }
@@ -122,16 +162,173 @@ struct seq *seq_get(struct seq_pool *p)
 	return NULL;
 }
 
+/* ---- pages ---- */
+
+static uint32_t take(struct seq_pool *p)
+{
+	uint32_t page = page_take(&p->pages);
+
+	if (page != PAGE_NONE && p->present[page])
+		p->n_present--;
+	else if (page != PAGE_NONE)
+		p->present[page] = true;
+	return page;
+}
+
+/* Pages [first, end), all free, to the system: as far as they are whole pages of the system. */
+static void release(struct seq_pool *p, uint32_t first, uint32_t end)
+{
+	uintptr_t from = align_up((uintptr_t)seq_page_memory(p, first), SMALL_PAGE);
+	uintptr_t to = (uintptr_t)seq_page_memory(p, end) / SMALL_PAGE * SMALL_PAGE;
+
+	if (from < to)
+		madvise((void *)from, to - from, MADV_DONTNEED);
+	for (uint32_t i = first; i < end; i++)
+		p->present[i] = false;
+	p->n_present -= end - first;
+}
+
+/*
+ * Gives back the pages from block @first on, the last one first, so that the first is the next to be
+ * taken. Of those that nobody holds the last ones go back to the system, as far as there are more
+ * free ones than are kept; neighbours in one call.
+ */
+static void drop_from(struct seq *s, uint32_t first)
+{
+	struct seq_pool *p = s->pool;
+	uint32_t keep = (uint32_t)(KEEP_BYTES / p->page_bytes), from = 0, end = 0, excess;
+
+	for (uint32_t b = first; b < s->n_table; b++)
+		p->n_present += page_holders(&p->pages, s->table[b]) == 1;
+	excess = p->n_present > keep ? p->n_present - keep : 0;
+	for (; s->n_table > first; s->n_table--) {
+		uint32_t page = s->table[s->n_table - 1];
+
+		if (!page_drop(&p->pages, page) || !excess)
+			continue;
+		excess--;
+		if (end > from && page + 1 != from) {
+			release(p, from, end);
+			end = 0;
+		}
+		end = end ? end : page + 1;
+		from = page;
+	}
+	if (end > from)
+		release(p, from, end);
+}
+
 void seq_put(struct seq_pool *p, struct seq *s)
 {
-	uint64_t written;
-
 	assert(s->pool == p && s->used);
-	written = div_ceil(s->len, KV_BLOCK) * p->shape.block_bytes;
-	if (written > KEEP_BYTES)
-		madvise(s->cache + KEEP_BYTES, align_up(written - KEEP_BYTES, HUGE_PAGE),
-			MADV_DONTNEED);
+	drop_from(s, 0);
 	s->used = false;
+}
+
+uint32_t seq_lacks(const struct seq *s, uint32_t n)
+{
+	uint32_t blocks = (uint32_t)div_ceil((uint64_t)s->len + n, KV_BLOCK);
+
+	if (!s->pool->shape.block_bytes)
+		return 0;
+	return blocks > s->n_table ? blocks - s->n_table : 0;
+}
+
+int seq_reserve(struct seq *s, uint32_t n)
+{
+	uint32_t lacks = seq_lacks(s, n);
+
+	assert(n <= s->pool->shape.n_ctx - s->len);
+	if (lacks > s->pool->pages.n_free)
+		return -ENOSPC;
+	for (uint32_t i = 0; i < lacks; i++)
+		s->table[s->n_table++] = take(s->pool);
+	return 0;
+}
+
+void seq_cut(struct seq *s, uint32_t len)
+{
+	assert(len <= s->len);
+	s->len = len;
+	drop_from(s, (uint32_t)div_ceil(len, KV_BLOCK));
+}
+
+int seq_share(struct seq *s, const uint32_t *pages, uint32_t len)
+{
+	struct seq_pool *p = s->pool;
+	uint32_t whole = len / KV_BLOCK, copy;
+
+	assert(!s->len && !s->n_table && len <= p->shape.n_ctx);
+	if (p->shape.block_bytes && len % KV_BLOCK) {
+		copy = take(p);
+		if (copy == PAGE_NONE)
+			return -ENOSPC;
+		memcpy(seq_page_memory(p, copy), seq_page_memory(p, pages[whole]), p->page_bytes);
+		s->table[whole] = copy;
+		s->n_table = whole + 1;
+	} else if (p->shape.block_bytes) {
+		s->n_table = whole;
+	}
+	for (uint32_t b = 0; b < whole && p->shape.block_bytes; b++) {
+		page_hold(&p->pages, pages[b]);
+		s->table[b] = pages[b];
+	}
+	s->len = len;
+	return 0;
+}
+
+struct pages *seq_pool_pages(struct seq_pool *p)
+{
+	return &p->pages;
+}
+
+uint32_t seq_page(const struct seq *s, uint32_t block)
+{
+	assert(block < s->n_table);
+	return s->table[block];
+}
+
+void *seq_page_memory(const struct seq_pool *p, uint32_t page)
+{
+	return p->first_page + page * p->page_bytes;
+}
+
+size_t seq_page_bytes(const struct seq_pool *p)
+{
+	return p->page_bytes;
+}
+
+/* ---- states ---- */
+
+uint32_t seq_state_pages(const struct seq_pool *p)
+{
+	return (uint32_t)div_ceil(p->shape.state_bytes, p->page_bytes);
+}
+
+void seq_save_state(const struct seq *s, const uint32_t *pages)
+{
+	const struct seq_pool *p = s->pool;
+	uint64_t left = p->shape.state_bytes;
+
+	for (uint64_t at = 0; left; at++) {
+		size_t n = u64_min(left, p->page_bytes);
+
+		memcpy(seq_page_memory(p, pages[at]), s->state + at * p->page_bytes, n);
+		left -= n;
+	}
+}
+
+void seq_load_state(struct seq *s, const uint32_t *pages)
+{
+	const struct seq_pool *p = s->pool;
+	uint64_t left = p->shape.state_bytes;
+
+	for (uint64_t at = 0; left; at++) {
+		size_t n = u64_min(left, p->page_bytes);
+
+		memcpy(s->state + at * p->page_bytes, seq_page_memory(p, pages[at]), n);
+		left -= n;
+	}
 }
 
 uint32_t seq_len(const struct seq *s)
@@ -158,8 +355,9 @@ enum kv_type seq_kv_type(const struct seq *s)
 void seq_kv(const struct seq *s, uint32_t layer, uint32_t head, uint32_t block, void **ret_k,
 	    void **ret_v)
 {
-	const struct kv_layer *place = &s->pool->layers[layer];
-	uint8_t *k = s->cache + kv_offset(&s->pool->shape, place, head, block);
+	const struct seq_pool *p = s->pool;
+	const struct kv_layer *place = &p->layers[layer];
+	uint8_t *k = p->first_page + kv_offset(&p->shape, place, head, s->table[block]);
 
 	*ret_k = k;
 	*ret_v = k + place->k_bytes;

@@ -119,7 +119,8 @@ static inline void rig_start(struct rig *r, const struct cpu_ops *ops, unsigned 
 	r->ops = ops;
 	r->max_tokens = max_tokens;
 	assert_int_equal(team_create(threads, false, &r->team, &err), 0);
-	assert_int_equal(seq_pool_create(&r->model, RIG_MAX_SEQS, n_ctx, type, &r->pool, &err), 0);
+	assert_int_equal(seq_pool_create(&r->model, RIG_MAX_SEQS, n_ctx, 0, type, &r->pool, &err),
+			 0);
 	assert_int_equal(blocks_create(&(struct block_config){ .model = &r->model,
 							       .ops = ops,
 							       .fops = float_ops_get(ops->level),
@@ -197,6 +198,8 @@ static inline void rig_step(struct rig *r, const struct rig_part *parts, unsigne
 		batch.n_tokens += parts[i].count;
 	}
 	assert_true(batch.n_tokens <= r->max_tokens);
+	for (unsigned i = 0; i < n_parts; i++)
+		assert_int_equal(seq_reserve(parts[i].seq, parts[i].count), 0);
 	x = malloc(batch.n_tokens * d * sizeof(*x));
 	y = malloc(batch.n_tokens * d * sizeof(*y));
 	for (unsigned i = 0; i < n_parts; at += parts[i++].count * d)

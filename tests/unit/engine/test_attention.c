@@ -277,6 +277,7 @@ static void write_past(struct rig *r, struct seq *s, uint32_t n)
 	float k[DIM], v[DIM];
 	void *k_block, *v_block;
 
+	assert_int_equal(seq_reserve(s, n), 0);
 	for (uint32_t t = 0; t < n; t++)
 		for (uint32_t h = 0; h < KV_HEADS; h++) {
 			for (unsigned i = 0; i < DIM; i++) {
@@ -360,13 +361,75 @@ static void test_reuse(void **unused)
 	free(other);
 }
 
+/*
+ * The same bits wherever the pages lie, and where a sequence goes on from another's positions: from
+ * any of them, with whole pages shared and the last one copied, while the other goes on too.
+ */
+static void check_pages(const struct cpu_ops *ops)
+{
+	enum { n = 200 };
+	static const uint32_t forks[] = { 1, 63, 64, 65, 128, 150, 199 };
+	static float want[n * EMBD], got[n * EMBD], other[n * EMBD];
+
+	for (int type = KV_F16; type <= KV_Q8_0; type++) {
+		struct seq *a, *b, *c;
+		uint32_t table[4];
+		struct rig r;
+		float *x, *y;
+
+		make_rig(&r, true, QUANT_F32, ROT, DIM);
+		x = make_input(n);
+		y = make_input(n);
+		rig_start(&r, ops, 2, n, n, (enum kv_type)type);
+		rig_sequence(&r, x, want, n, whole, NULL);
+		/* two that grow in turns, and end one after the other */
+		a = seq_get(r.pool);
+		b = seq_get(r.pool);
+		for (uint32_t t = 0; t < n; t += 50) {
+			rig_step(&r, &(struct rig_part){ b, y + t * EMBD, other, 50 }, 1);
+			rig_step(&r, &(struct rig_part){ a, x + t * EMBD, got + t * EMBD, 50 }, 1);
+		}
+		assert_memory_equal(got, want, sizeof(want));
+		assert_int_not_equal(seq_page(a, 1), seq_page(a, 0) + 1);
+		for (uint32_t i = 0; i < 4; i++)
+			table[i] = seq_page(a, i);
+		for (unsigned f = 0; f < ARRAY_LEN(forks); f++) {
+			uint32_t at = forks[f];
+
+			c = seq_get(r.pool);
+			assert_int_equal(seq_share(c, table, at), 0);
+			/* another future for it first, and back */
+			rig_step(&r, &(struct rig_part){ c, y, other, 1 }, 1);
+			seq_cut(c, at);
+			rig_step(&r, &(struct rig_part){ c, x + at * EMBD, got, n - at }, 1);
+			assert_memory_equal(got, want + at * EMBD, (n - at) * EMBD * sizeof(*got));
+			seq_put(r.pool, c);
+		}
+		/* the first owner's end changes nothing for who shares */
+		c = seq_get(r.pool);
+		assert_int_equal(seq_share(c, table, 130), 0);
+		seq_put(r.pool, a);
+		rig_sequence(&r, y, other, n, whole, NULL);
+		rig_step(&r, &(struct rig_part){ c, x + 130 * EMBD, got, n - 130 }, 1);
+		assert_memory_equal(got, want + 130 * EMBD, (n - 130) * EMBD * sizeof(*got));
+		rig_stop(&r);
+		rig_free(&r);
+		free(x);
+		free(y);
+	}
+}
+
+static void test_pages(void **unused)
+{
+	rig_each_level(check_pages);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_reference),
-		cmocka_unit_test(test_same_bits),
-		cmocka_unit_test(test_long),
-		cmocka_unit_test(test_reuse),
+		cmocka_unit_test(test_reference), cmocka_unit_test(test_same_bits),
+		cmocka_unit_test(test_long),	  cmocka_unit_test(test_reuse),
+		cmocka_unit_test(test_pages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -218,7 +218,7 @@ static void test_refused(void **unused)
 	make_rig(&r, QUANT_F32, false);
 	r.model.n_layers = 1;
 	r.model.layers = &r.layer;
-	assert_int_equal(seq_pool_create(&r.model, 1, 64, KV_Q8_0, &pool, &err), -ENOTSUP);
+	assert_int_equal(seq_pool_create(&r.model, 1, 64, 0, KV_Q8_0, &pool, &err), -ENOTSUP);
 	assert_non_null(
 		strstr(err.text, "multiple of 32 up to 1024 dimensions, this model has 80"));
 	rig_free(&r);

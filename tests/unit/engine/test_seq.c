@@ -92,12 +92,14 @@ static void test_layout(void **unused)
 		size_t state_bytes;
 		uint8_t *state;
 
-		assert_int_equal(seq_pool_create(&m, 3, 200, (enum kv_type)type, &pool, NULL), 0);
+		assert_int_equal(seq_pool_create(&m, 3, 200, 0, (enum kv_type)type, &pool, NULL),
+				 0);
 		for (unsigned i = 0; i < 3; i++) {
 			seqs[i] = seq_get(pool);
 			assert_non_null(seqs[i]);
 			assert_int_equal(seq_ctx(seqs[i]), 256);
 			assert_int_equal(seq_kv_type(seqs[i]), type);
+			assert_int_equal(seq_reserve(seqs[i], 256), 0);
 			visit(seqs[i], i, true);
 		}
 		assert_null(seq_get(pool));
@@ -128,7 +130,7 @@ static void test_length(void **unused)
 	struct seq_pool *pool;
 	struct seq *s;
 
-	assert_int_equal(seq_pool_create(&m, 1, 64, KV_F16, &pool, NULL), 0);
+	assert_int_equal(seq_pool_create(&m, 1, 64, 0, KV_F16, &pool, NULL), 0);
 	s = seq_get(pool);
 	seq_advance(s, 63);
 	seq_advance(s, 1);
@@ -158,7 +160,7 @@ static void refuse(const struct model *m, uint32_t n_ctx, enum kv_type type, int
 	struct seq_pool *pool = NULL;
 	struct err err = { 0 };
 
-	assert_int_equal(seq_pool_create(m, 2, n_ctx, type, &pool, &err), code);
+	assert_int_equal(seq_pool_create(m, 2, n_ctx, 0, type, &pool, &err), code);
 	if (!strstr(err.text, text))
 		fail_msg("\"%s\" does not say \"%s\"", err.text, text);
 	assert_null(pool);
@@ -194,6 +196,94 @@ static void test_refusals(void **unused)
 	refuse(&m, UINT32_MAX, KV_F16, -EINVAL, "not possible");
 }
 
+/* All of a page holds @byte. */
+static void check_page(const struct seq_pool *pool, uint32_t page, uint8_t byte)
+{
+	check_bytes(seq_page_memory(pool, page), seq_page_bytes(pool), byte, false);
+}
+
+/* Whole pages are held by two, the last one is copied; each comes back when nobody holds it. */
+static void test_share(void **unused)
+{
+	struct model m = make_model();
+	struct seq_pool *pool;
+	struct pages *pages;
+	struct seq *a, *b;
+	uint32_t table[3];
+
+	assert_int_equal(seq_pool_create(&m, 2, 192, 5, KV_F16, &pool, NULL), 0);
+	pages = seq_pool_pages(pool);
+	a = seq_get(pool);
+	b = seq_get(pool);
+	assert_int_equal(seq_lacks(a, 65), 2);
+	assert_int_equal(seq_reserve(a, 150), 0);
+	assert_int_equal(pages->n_free, 2);
+	for (unsigned i = 0; i < 3; i++) {
+		table[i] = seq_page(a, i);
+		memset(seq_page_memory(pool, table[i]), (int)i + 1, seq_page_bytes(pool));
+	}
+	seq_advance(a, 150);
+	assert_int_equal(seq_lacks(a, 42), 0);
+	assert_int_equal(seq_share(b, table, 140), 0);
+	assert_int_equal(seq_len(b), 140);
+	assert_int_equal(pages->n_free, 1);
+	assert_int_equal(seq_page(b, 0), table[0]);
+	assert_int_equal(seq_page(b, 1), table[1]);
+	assert_int_not_equal(seq_page(b, 2), table[2]);
+	check_page(pool, seq_page(b, 2), 3);
+	/* each writes its own */
+	memset(seq_page_memory(pool, seq_page(b, 2)), 9, seq_page_bytes(pool));
+	check_page(pool, table[2], 3);
+	seq_cut(a, 64);
+	assert_int_equal(pages->n_free, 2); /* the second one is held by b */
+	assert_int_equal(seq_reserve(a, 128), 0);
+	assert_int_equal(pages->n_free, 0);
+	seq_put(pool, a);
+	a = seq_get(pool);
+	assert_int_equal(seq_reserve(a, 192), -ENOSPC);
+	assert_int_equal(pages->n_free, 2);
+	assert_int_equal(seq_share(a, table, 64), 0);
+	assert_int_equal(pages->n_free, 2);
+	assert_int_equal(page_holders(pages, table[0]), 2);
+	check_page(pool, seq_page(b, 1), 2);
+	seq_put(pool, b);
+	seq_put(pool, a);
+	assert_int_equal(pages->n_free, 5);
+	seq_pool_destroy(pool);
+}
+
+/* A state in pages, whatever numbers they have. */
+static void test_state_in_pages(void **unused)
+{
+	struct model m = make_model();
+	struct seq_pool *pool;
+	struct seq *a, *b;
+	uint32_t list[32], n;
+	size_t bytes;
+	uint8_t *from, *to;
+
+	for (unsigned i = 0; i < LAYERS; i++) /* without a cache pages are small */
+		layers[i].blocks[0].kind = BLOCK_DELTANET;
+	assert_int_equal(seq_pool_create(&m, 2, 64, 32, KV_F16, &pool, NULL), 0);
+	n = seq_state_pages(pool);
+	assert_in_range(n, 2, 31);
+	a = seq_get(pool);
+	b = seq_get(pool);
+	from = seq_state(a, &bytes);
+	to = seq_state(b, &bytes);
+	for (size_t i = 0; i < bytes; i++)
+		from[i] = (uint8_t)(i * 7 + i / 251);
+	memset(to, 0, bytes);
+	for (uint32_t i = 0; i < n; i++)
+		list[i] = 31 - i;
+	seq_save_state(a, list);
+	memset(from, 0, bytes);
+	seq_load_state(b, list);
+	for (size_t i = 0; i < bytes; i++)
+		assert_int_equal(to[i], (uint8_t)(i * 7 + i / 251));
+	seq_pool_destroy(pool);
+}
+
 static uint64_t resident_bytes(void)
 {
 	unsigned long size, pages = 0;
@@ -216,9 +306,10 @@ static void test_memory(void **unused)
 	uint32_t n = 256 * 1024;
 
 	/* 2 KiB per position here: 512 MiB each */
-	assert_int_equal(seq_pool_create(&m, 64, n, KV_F16, &pool, NULL), 0);
+	assert_int_equal(seq_pool_create(&m, 64, n, 0, KV_F16, &pool, NULL), 0);
 	assert_true(resident_bytes() < before + 16 * mib);
 	s = seq_get(pool);
+	assert_int_equal(seq_reserve(s, n / 2), 0);
 	for (uint32_t b = 0; b < n / 2 / KV_BLOCK; b++) {
 		void *k, *v;
 
@@ -239,9 +330,10 @@ static void test_memory(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_layout), cmocka_unit_test(test_length),
-		cmocka_unit_test(test_sizes),  cmocka_unit_test(test_refusals),
-		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_layout),	       cmocka_unit_test(test_length),
+		cmocka_unit_test(test_sizes),	       cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_memory),	       cmocka_unit_test(test_share),
+		cmocka_unit_test(test_state_in_pages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
