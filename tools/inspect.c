@@ -170,10 +170,12 @@ static json_t *class_json(const struct summary *s, const struct expert_class *c)
 	json_object_set_new(j, "slot_bytes", number(c->slot_bytes));
 	json_object_set_new(j, "reads", number(x->n_parts));
 	for (unsigned i = 0; i < EXPERT_MATRIX_NR; i++)
-		json_object_set_new(
-			j, matrix_names[i],
-			json_pack("{s:s, s:o, s:o}", "type", quant_name(x->matrix[i].type), "n_in",
-				  number(x->matrix[i].n_in), "n_out", number(x->matrix[i].n_out)));
+		if (x->matrix[i].n_out)
+			json_object_set_new(j, matrix_names[i],
+					    json_pack("{s:s, s:o, s:o}", "type",
+						      quant_name(x->matrix[i].type), "n_in",
+						      number(x->matrix[i].n_in), "n_out",
+						      number(x->matrix[i].n_out)));
 	for (uint32_t i = 0; i < s->m->n_layers; i++)
 		if (alike(&s->m->layers[i].experts, x))
 			json_array_append_new(layers, number(i));
@@ -318,9 +320,10 @@ static void print_experts(const struct summary *s)
 		       size_format(a, sizeof(a), k->bytes),
 		       size_format(b, sizeof(b), k->slot_bytes), x->n_parts);
 		for (unsigned w = 0; w < EXPERT_MATRIX_NR; w++)
-			printf(" %s %" PRIu64 "x%" PRIu64 " %s", matrix_names[w],
-			       x->matrix[w].n_out, x->matrix[w].n_in,
-			       quant_name(x->matrix[w].type));
+			if (x->matrix[w].n_out)
+				printf(" %s %" PRIu64 "x%" PRIu64 " %s", matrix_names[w],
+				       x->matrix[w].n_out, x->matrix[w].n_in,
+				       quant_name(x->matrix[w].type));
 		putchar('\n');
 	}
 	printf("host budget   least %s, every expert %s\n",

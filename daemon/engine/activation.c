@@ -9,6 +9,7 @@ void activate(enum activation kind, const struct float_ops *fops, const float *g
 		[ACTIVATION_SILU] = GLU_SILU,
 		[ACTIVATION_CLAMPED] = GLU_CLAMPED,
 		[ACTIVATION_GELU] = GLU_GELU,
+		[ACTIVATION_RELU2] = GLU_RELU2,
 	};
 
 	fops->glu(kinds[kind], gate, up, out, n);

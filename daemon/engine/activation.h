@@ -10,7 +10,10 @@
 #include "kernels/cpu/fops.h"
 #include "model/model.h"
 
-/* out = f(gate) up, n values; out may be gate or up. An element depends on its own inputs alone. */
+/*
+ * out = f(gate) up, n values; out may be gate or up. An element depends on its own inputs alone. gate
+ * is not read where the activation has none.
+ */
 void activate(enum activation kind, const struct float_ops *fops, const float *gate,
 	      const float *up, float *out, size_t n);
 

@@ -3,7 +3,8 @@
  * daemon/model/experts.c: where the bytes of each expert of a layer are.
  *
  * The tensors of a layer keep their own types: gate, up and down may differ, and so may layers.
- * An expert is a slice of two tensors (gate_up merged: gate rows first) or of three. Refuses
+ * An expert is a slice of two tensors (gate_up merged: gate rows first; or, by the activation, no
+ * gate at all) or of three. Refuses
  * tensors whose number of experts is not the file's own expert_count. Called while a model is
  * opened, by its thread.
  */
@@ -57,10 +58,12 @@ static int expert_matrix(struct build *b, uint32_t i, const char *suffix, enum e
 
 int build_experts(struct build *b, uint32_t i)
 {
-	const struct gguf_tensor *merged = build_find(b, i, "ffn_gate_up_exps.weight");
+	bool gated = activation_is_gated(b->m->activation);
+	const struct gguf_tensor *merged = gated ? build_find(b, i, "ffn_gate_up_exps.weight")
+						 : NULL;
 	struct expert_layout *x = &b->m->layers[i].experts;
 	uint64_t d = b->m->n_embd, f = b->m->n_ff_expert;
-	int rc;
+	int rc = 0;
 
 	if (merged) {
 		rc = add_part(b, x, merged, d, 2 * f);
@@ -69,7 +72,8 @@ int build_experts(struct build *b, uint32_t i)
 		place_matrix(x, EXPERT_GATE, merged, f, 0);
 		place_matrix(x, EXPERT_UP, merged, f, f * x->matrix[EXPERT_GATE].row_bytes);
 	} else {
-		rc = expert_matrix(b, i, "ffn_gate_exps.weight", EXPERT_GATE, d, f);
+		if (gated)
+			rc = expert_matrix(b, i, "ffn_gate_exps.weight", EXPERT_GATE, d, f);
 		if (!rc)
 			rc = expert_matrix(b, i, "ffn_up_exps.weight", EXPERT_UP, d, f);
 		if (rc)

@@ -95,7 +95,7 @@ static int read_dense_width(struct build *b)
 					&b->n_dense_lead);
 	if (rc || (moe && !b->n_dense_lead))
 		return rc;
-	if (!arch_has(b->arch, ROLE_FFN_GATE))
+	if (!arch_has(b->arch, ROLE_FFN_UP))
 		return build_bad_key(b, "leading_dense_block_count",
 				     "%s has no dense layers before those with experts",
 				     b->arch->name);
@@ -420,7 +420,7 @@ static int read_experts(struct build *b)
 				    &m->n_ff_expert);
 	if (rc)
 		return rc;
-	if (arch_has(b->arch, ROLE_SHARED_GATE))
+	if (arch_has(b->arch, ROLE_SHARED_UP))
 		rc = read_shared(b);
 	return rc ? rc : read_router(b);
 }

@@ -57,7 +57,7 @@ static inline uint64_t weight_bytes(const struct weight *w)
 	return w->row_bytes * w->n_out;
 }
 
-/* One of the 2 (gate_up merged) or 3 tensors that an expert's bytes come from. */
+/* One of the tensors that an expert's bytes come from: 3, or 2 (gate and up merged, or no gate). */
 struct expert_part {
 	uint32_t file;
 	uint64_t offset; /* of expert 0; expert e starts at offset + e * bytes */
@@ -73,7 +73,7 @@ struct expert_layout {
 		uint32_t part;	 /* which part holds it */
 		uint64_t offset; /* in the part, of this matrix (merged: up follows gate) */
 		uint32_t type;
-		uint64_t n_in, n_out;
+		uint64_t n_in, n_out; /* EXPERT_GATE: 0 where the activation has no gate */
 		uint64_t row_bytes;
 	} matrix[EXPERT_MATRIX_NR];
 	uint64_t bytes; /* of one expert: sum of the parts */
@@ -145,7 +145,14 @@ enum activation {
 	ACTIVATION_SILU,    /* silu(g) u */
 	ACTIVATION_CLAMPED, /* g = min(g, 7), u in [-7, 7]: g sigmoid(1.702 g) (u + 1) */
 	ACTIVATION_GELU,    /* gelu(g) u, the tanh form */
+	ACTIVATION_RELU2,   /* max(u, 0)^2: there is no gate, not in the file either */
 };
+
+/* Whether g, the product with the gate matrix, is there; else a triple has up and down alone. */
+static inline bool activation_is_gated(enum activation a)
+{
+	return a != ACTIVATION_RELU2;
+}
 
 #define ROLE_NONE ROLE_NR
 

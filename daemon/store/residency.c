@@ -385,8 +385,9 @@ struct expert_view residency_view(const struct residency *r, expert_id_t id)
 
 	if (r->split.n == 1) {
 		for (int k = 0; k < EXPERT_MATRIX_NR; k++)
-			view.at[k][0] =
-				s->piece[l->matrix[k].part].request.dest + l->matrix[k].offset;
+			if (l->matrix[k].n_out)
+				view.at[k][0] = s->piece[l->matrix[k].part].request.dest +
+						l->matrix[k].offset;
 		return view;
 	}
 	n = cut_expert(l, &r->split, pieces);

@@ -39,7 +39,8 @@ enum tier { TIER_DISK, TIER_HOST, TIER_DEVICE, TIER_NR };
 
 /*
  * Where the matrices of a pinned host copy lie; valid while it is pinned and PRESENT. Row r of matrix k
- * (enum expert_matrix), when it belongs to node i of the split, is at at[k][i] + r * row_bytes.
+ * (enum expert_matrix), when it belongs to node i of the split, is at at[k][i] + r * row_bytes. NULL
+ * for a gate that experts do not have.
  */
 struct expert_view {
 	const uint8_t *at[3][NODES_SPLIT];

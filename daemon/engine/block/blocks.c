@@ -52,7 +52,8 @@ static void input_forms(const struct model *m, bool used[ACT_NR])
 				used[quant_format(w->type)->act] = true;
 		}
 		for (unsigned k = 0; l->experts.n_parts && k < EXPERT_MATRIX_NR; k++)
-			used[quant_format(l->experts.matrix[k].type)->act] = true;
+			if (l->experts.matrix[k].n_out)
+				used[quant_format(l->experts.matrix[k].type)->act] = true;
 	}
 }
 

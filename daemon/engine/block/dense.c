@@ -15,7 +15,8 @@ void triple_carve(struct triple_buffers *t, struct carver *c, const struct block
 void triple_input(const struct block_args *a, unsigned tid, enum role gate, enum role up,
 		  unsigned *done)
 {
-	block_input(a, tid, a->weights->w[gate].act, done);
+	if (a->weights->w[gate].data)
+		block_input(a, tid, a->weights->w[gate].act, done);
 	block_input(a, tid, a->weights->w[up].act, done);
 }
 
@@ -27,7 +28,8 @@ void triple_run(const struct block_args *a, struct triple_buffers *t, enum role 
 	size_t n_tokens = a->batch->n_tokens, n_ff = d->n_in, first, end;
 	struct lane *lane = &a->lanes[tid];
 
-	linear(g, NULL, &a->in[g->act], n_tokens, t->gate, n_ff, a->team, tid, lane);
+	if (g->data)
+		linear(g, NULL, &a->in[g->act], n_tokens, t->gate, n_ff, a->team, tid, lane);
 	linear(u, NULL, &a->in[u->act], n_tokens, t->up, n_ff, a->team, tid, lane);
 	team_barrier(a->team);
 	team_share(n_tokens * n_ff, 256, tid, team_size(a->team), &first, &end);

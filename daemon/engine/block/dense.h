@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/engine/block/dense.h: down(f(gate x) * up x) for all tokens by the whole team: what dense.c
- * does for dense layers and moe.c for shared experts.
+ * daemon/engine/block/dense.h: down(f(gate x) * up x), or down(f(up x)) where there is no gate, for all
+ * tokens by the whole team: what dense.c does for dense layers and moe.c for shared experts.
  */
 #ifndef SLUICE_ENGINE_DENSE_H
 #define SLUICE_ENGINE_DENSE_H
 
 #include "engine/block/block.h"
 
-struct triple_buffers {
+struct triple_buffers {	  /* gate: the hidden values in the end, also without a gate */
 	float *gate, *up; /* [max_tokens][widest] */
 	struct actbuf hidden;
 };

@@ -30,7 +30,7 @@ static struct wmat expert_wmat(const struct expert_layout *l, enum expert_matrix
 
 static bool has_shared(const struct block_args *a)
 {
-	return a->weights->w[ROLE_SHARED_GATE].data != NULL;
+	return a->weights->w[ROLE_SHARED_UP].data != NULL;
 }
 
 /* What the router reads: x, or the residual stream with a norm and a scale of its own. */
@@ -71,7 +71,8 @@ static void quantize_inputs(const struct block_args *a, unsigned tid)
 	} else {
 		block_input(a, tid, router->act, &done);
 	}
-	block_input(a, tid, quant_format(l->matrix[EXPERT_GATE].type)->act, &done);
+	if (l->matrix[EXPERT_GATE].n_out)
+		block_input(a, tid, quant_format(l->matrix[EXPERT_GATE].type)->act, &done);
 	block_input(a, tid, quant_format(l->matrix[EXPERT_UP].type)->act, &done);
 	if (has_shared(a))
 		triple_input(a, tid, ROLE_SHARED_GATE, ROLE_SHARED_UP, &done);

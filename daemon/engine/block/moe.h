@@ -3,10 +3,10 @@
  * daemon/engine/block/moe.h: the mixture of experts: what moe.c (order of work), moe_experts.c (the
  * products of a list of experts) and moe_buffers.c (memory) share.
  *
- * y = sum over ranks r of w_r * down_e(f(gate_e x) * up_e x), in the router's rank order, then the
- * shared expert, weighted by sigmoid(its gate . x) where it has a gate (docs/models.md 2.4). Partial
- * results are kept per (token, rank) and added at the end, so the bits do not depend on when or
- * where an expert was computed. tid 0 talks to supply.
+ * y = sum over ranks r of w_r * down_e(f(gate_e x) * up_e x) (without a gate: down_e(f(up_e x))), in
+ * the router's rank order, then the shared expert, weighted by sigmoid(its gate . x) where it has
+ * that (docs/models.md 2.4). Partial results are kept per (token, rank) and added at the end, so the
+ * bits do not depend on when or where an expert was computed. tid 0 talks to supply.
  */
 #ifndef SLUICE_ENGINE_MOE_H
 #define SLUICE_ENGINE_MOE_H
@@ -27,8 +27,8 @@ struct act_forms {
 /* One expert of the layer with the entries that need it. */
 struct expert_work {
 	uint32_t expert;
-	uint32_t first, count; /* entries */
-	struct wmat m[3];      /* by enum expert_matrix; data is in view */
+	uint32_t first, count;		 /* entries */
+	struct wmat m[EXPERT_MATRIX_NR]; /* data is in view; no gate: n_out 0 */
 	struct expert_view view;
 };
 

@@ -34,6 +34,12 @@ static const enum role bias_of[EXPERT_MATRIX_NR] = {
 	[EXPERT_DOWN] = ROLE_DOWN_EXPS_BIAS,
 };
 
+/* The products before the activation are those of the matrices from here to EXPERT_UP. */
+static int first_matrix(const struct expert_work *w)
+{
+	return w->m[EXPERT_GATE].n_out ? EXPERT_GATE : EXPERT_UP;
+}
+
 static struct run run_of(const struct block_args *a, const struct expert_work *w, int matrix,
 			 uint32_t node)
 {
@@ -134,9 +140,9 @@ static void rows_gate_up(const struct block_args *a, uint32_t node, unsigned tid
 
 		if (f->failed[f->ready[i]])
 			continue;
-		for (int up = 0; up < 2; up++) {
-			struct run r = run_of(a, w, up ? EXPERT_UP : EXPERT_GATE, node);
-			float *hidden = up ? f->hidden_up : f->hidden_gate;
+		for (int which = first_matrix(w); which <= EXPERT_UP; which++) {
+			struct run r = run_of(a, w, which, node);
+			float *hidden = which == EXPERT_UP ? f->hidden_up : f->hidden_gate;
 			uint32_t n = n_chunks(a, &r);
 
 			if (taken < base + n) {
@@ -151,7 +157,7 @@ static void rows_gate_up(const struct block_args *a, uint32_t node, unsigned tid
 	}
 }
 
-/* SiLU and quantisation of the hidden values: few and short, dealt out column by column. */
+/* Activation and quantisation of the hidden values: few and short, dealt out column by column. */
 static void rows_activate(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
@@ -235,12 +241,10 @@ static void whole_expert(const struct block_args *a, const struct expert_work *w
 	enum act_kind kind = w->m[EXPERT_DOWN].act;
 	size_t n_ff = w->m[EXPERT_DOWN].n_in, stride = a->ops->act_bytes(kind, n_ff);
 
-	for (int up = 0; up < 2; up++) {
-		int matrix = up ? EXPERT_UP : EXPERT_GATE;
-
+	for (int matrix = first_matrix(w); matrix <= EXPERT_UP; matrix++) {
 		gather_inputs(a, w, w->m[matrix].act, lane->x);
 		for (uint32_t k = 0; k < w->count; k++)
-			lane->y[k] = (up ? own->up : own->gate) + k * n_ff;
+			lane->y[k] = (matrix == EXPERT_UP ? own->up : own->gate) + k * n_ff;
 		whole_matrix(a, w, matrix, tid);
 	}
 	for (uint32_t k = 0; k < w->count; k++) {

@@ -40,7 +40,7 @@ struct arch {
 	bool v_tiled;		   /* DeltaNet: order of V heads where the file does not say */
 	struct router_spec router; /* where the keys say nothing */
 
-	enum activation activation;
+	enum activation activation; /* without a gate: the table has no gate either */
 
 	/* Beside ChatML and the ends that all know: forms of a chat, the preferred first, and texts
 	 * of tokens that end an answer. */
@@ -76,8 +76,9 @@ ARCHS(DECLARE)
 
 /*
  * Whether the table has @role. It says what the family has: SSM_OUT, gated DeltaNet layers between
- * attention layers (schedule.c); LATENT_KV_A, latent attention in every layer; ROUTER, a mixture of experts in every layer, or, with FFN_GATE, in
- * every layer but leading dense ones; SHARED_GATE, shared experts.
+ * attention layers (schedule.c); LATENT_KV_A, latent attention in every layer; ROUTER, a mixture of
+ * experts in every layer, or, with FFN_UP, in every layer but leading dense ones; SHARED_UP, shared
+ * experts.
  */
 bool arch_has(const struct arch *a, enum role role);
 

@@ -16,96 +16,45 @@
 
 #include "base/num.h"
 #include "engine/supply.h"
-#include "store/arena.h"
 #include "tests/unit/engine/engine_rig.h"
-#include "trace/input.h"
-
-#define ALIGN 4096
-
-struct supply_rig {
-	struct engine_rig all; /* model and disk; no engine */
-	struct reader *reader;
-	struct arena *arena;
-	struct residency *residency;
-	const struct policy_ops *ops;
-	struct policy *policy;
-	struct supply *supply;
-	uint64_t step;
-	_Atomic bool given_up;
-};
+#include "tests/unit/engine/supply_rig.h"
 
 static struct supply_rig s;
+static struct engine_rig all; /* model and disk; no engine */
+static _Atomic bool gives_up;
 
 static bool given_up(void *arg)
 {
-	return atomic_load(&s.given_up);
+	return atomic_load(&gives_up);
 }
 
 /* @share of all experts' slots, 0: the least; one thread reads, so that order can be seen. */
 static void open_supply(double share, uint32_t depth, uint64_t fill_bytes_per_s)
 {
-	struct reader_config rc = {
-		.ops = &reader_memory, .ops_arg = &s.all.disk, .depth = depth, .least_align = ALIGN
-	};
-	const struct model *m = s.all.model;
-	struct supply_config c = { .model = m,
-				   .max_used = m->n_expert,
-				   .fill_bytes_per_s = fill_bytes_per_s,
-				   .given_up = given_up };
-	struct residency_need need;
-	struct arena_config ac = { .best = ARENA_4K };
-	uint32_t *of = calloc(m->n_layers, sizeof(*of)),
-		 *slots = calloc(m->n_layers, sizeof(*slots));
-	struct policy_geometry g = { .n_layers = m->n_layers,
-				     .n_expert = m->n_expert,
-				     .n_expert_used = m->n_expert_used };
-	uint64_t budget;
-
-	residency_need(m, ALIGN, NULL, &need);
-	budget = u64_max((uint64_t)((double)need.all_bytes * share), need.least_bytes);
-	ac.bytes = budget;
-	assert_int_equal(reader_create(m->gguf, &rc, &s.reader, NULL), 0);
-	assert_int_equal(arena_create(&ac, &s.arena, NULL), 0);
-	assert_int_equal(residency_create(m, s.arena, budget, s.reader, NULL, &s.residency, NULL),
-			 0);
-	g.n_classes = residency_n_classes(s.residency);
-	for (uint32_t i = 0; i < m->n_layers; i++)
-		of[i] = residency_class_of(s.residency, i);
-	for (uint32_t i = 0; i < g.n_classes; i++)
-		slots[i] = residency_class_slots(s.residency, i);
-	g.class_of_layer = of;
-	g.class_slots = slots;
-	assert_int_equal(policy_open("lru", &g, &s.ops, &s.policy, NULL), 0);
-	c.residency = s.residency;
-	c.tier[TIER_HOST] = (struct supply_tier){ s.ops, s.policy };
-	assert_int_equal(supply_create(&c, &s.supply), 0);
-	free(of);
-	free(slots);
+	s.config = (struct supply_config){ .fill_bytes_per_s = fill_bytes_per_s,
+					   .given_up = given_up };
+	supply_open(&s, all.model, &all.disk, share, depth, NULL);
 }
 
 static int setup(void **state)
 {
 	memset(&s, 0, sizeof(s));
-	rig_open(&s.all);
+	atomic_store(&gives_up, false);
+	rig_open(&all);
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	reader_memory_release(&s.all.disk);
-	supply_drain(s.supply);
-	reader_destroy(s.reader);
-	supply_destroy(s.supply);
-	s.ops->destroy(s.policy);
-	residency_destroy(s.residency);
-	arena_destroy(s.arena);
-	rig_close(&s.all);
+	reader_memory_release(&all.disk);
+	supply_close(&s);
+	rig_close(&all);
 	return 0;
 }
 
 static void check_bytes(uint32_t layer, uint32_t expert, uint32_t index)
 {
-	const struct expert_layout *l = &s.all.model->layers[layer].experts;
+	const struct expert_layout *l = &all.model->layers[layer].experts;
 	struct expert_view v = supply_view(s.supply, index);
 
 	assert_int_equal(supply_unit(s.supply, index), UNIT_HOST);
@@ -113,7 +62,7 @@ static void check_bytes(uint32_t layer, uint32_t expert, uint32_t index)
 		const struct expert_part *p = &l->part[l->matrix[k].part];
 
 		assert_memory_equal(v.at[k][0],
-				    s.all.content + p->offset + expert * p->bytes +
+				    all.content + p->offset + expert * p->bytes +
 					    l->matrix[k].offset,
 				    l->matrix[k].row_bytes * l->matrix[k].n_out);
 	}
@@ -165,13 +114,13 @@ static unsigned run_layer(uint32_t layer, const uint32_t *experts, uint32_t n, u
 
 static void all_experts(uint32_t *ids)
 {
-	for (uint32_t e = 0; e < s.all.model->n_expert; e++)
-		ids[e] = (e * 7 + 3) % s.all.model->n_expert; /* 7 and a power of two */
+	for (uint32_t e = 0; e < all.model->n_expert; e++)
+		ids[e] = (e * 7 + 3) % all.model->n_expert; /* 7 and a power of two */
 }
 
 static void test_waves(void **state)
 {
-	const struct model *m = s.all.model;
+	const struct model *m = all.model;
 	uint32_t ids[512], slots;
 
 	all_experts(ids);
@@ -187,34 +136,34 @@ static void test_waves(void **state)
 
 static void test_hits(void **state)
 {
-	const struct model *m = s.all.model;
+	const struct model *m = all.model;
 	uint32_t ids[512];
 	uint64_t reads;
 
 	all_experts(ids);
 	open_supply(1, 4, 0);
 	run_layer(0, ids, m->n_expert_used, NULL);
-	reads = atomic_load(&s.all.disk.reads);
+	reads = atomic_load(&all.disk.reads);
 	assert_int_equal(run_layer(0, ids, m->n_expert_used, NULL), 1);
-	assert_int_equal(atomic_load(&s.all.disk.reads), reads);
+	assert_int_equal(atomic_load(&all.disk.reads), reads);
 	assert_int_equal(atomic_load(&supply_counters(s.supply)->hits), m->n_expert_used);
 }
 
 /* Everything that has room is asked of the disk by supply_begin(), in the order of the list. */
 static void test_posted_first(void **state)
 {
-	const struct model *m = s.all.model;
+	const struct model *m = all.model;
 	uint32_t ids[512], counts[512] = { 1, 1, 1, 1, 1, 1, 1, 1 }, indices[512];
 	int failed[512] = { 0 };
 
 	all_experts(ids);
 	open_supply(1, 1, 0);
-	reader_memory_hold(&s.all.disk);
+	reader_memory_hold(&all.disk);
 	supply_begin(s.supply, ++s.step, 0, ids, counts, 8);
 	assert_int_equal(residency_reading(s.residency), 8);
 	for (unsigned i = 0; i < 8; i++)
 		assert_int_equal(residency_state(s.residency, TIER_HOST, ids[i]), COPY_FILLING);
-	reader_memory_release(&s.all.disk);
+	reader_memory_release(&all.disk);
 	/* one thread reads: a later one never lands before an earlier one */
 	for (uint32_t at = 0; at < 8;) {
 		int32_t n = supply_next(s.supply, indices, failed);
@@ -228,20 +177,20 @@ static void test_posted_first(void **state)
 
 static void test_failed(void **state)
 {
-	const struct expert_part *p = &s.all.model->layers[1].experts.part[0];
+	const struct expert_part *p = &all.model->layers[1].experts.part[0];
 	uint32_t ids[512];
 	unsigned failed;
 
 	all_experts(ids);
 	open_supply(1, 4, 0);
-	atomic_store(&s.all.disk.bad_from, p->offset + ids[2] * p->bytes + p->bytes / 2);
-	atomic_store(&s.all.disk.bad_to, p->offset + ids[2] * p->bytes + p->bytes / 2 + 1);
-	atomic_store(&s.all.disk.bad_times, UINT32_MAX);
+	atomic_store(&all.disk.bad_from, p->offset + ids[2] * p->bytes + p->bytes / 2);
+	atomic_store(&all.disk.bad_to, p->offset + ids[2] * p->bytes + p->bytes / 2 + 1);
+	atomic_store(&all.disk.bad_times, UINT32_MAX);
 	run_layer(1, ids, 6, &failed);
 	assert_int_equal(failed, 1);
 	run_layer(1, ids, 6, &failed); /* tried again, and again it is the only one */
 	assert_int_equal(failed, 1);
-	atomic_store(&s.all.disk.bad_times, 0);
+	atomic_store(&all.disk.bad_times, 0);
 	run_layer(1, ids, 6, &failed);
 	assert_int_equal(failed, 0);
 }
@@ -249,12 +198,12 @@ static void test_failed(void **state)
 /* A fill that has been queued is what a layer needs: it goes ahead of the fills before it. */
 static void test_fill_hurries(void **state)
 {
-	const struct model *m = s.all.model;
+	const struct model *m = all.model;
 	uint32_t counts[1] = { 1 }, indices[512], wanted = UINT32_MAX;
 	int failed[512] = { 0 };
 
 	open_supply(1, 1, 0);
-	reader_memory_hold(&s.all.disk);
+	reader_memory_hold(&all.disk);
 	assert_true(supply_fill(s.supply, 8, 1));
 	assert_int_equal(residency_reading(s.residency), 8);
 	for (uint32_t id = 0; id < m->n_expert; id++) /* the last that was posted for layer 0 */
@@ -262,7 +211,7 @@ static void test_fill_hurries(void **state)
 			wanted = id;
 	assert_int_not_equal(wanted, UINT32_MAX);
 	supply_begin(s.supply, ++s.step, 0, &wanted, counts, 1);
-	reader_memory_release(&s.all.disk);
+	reader_memory_release(&all.disk);
 	assert_int_equal(supply_next(s.supply, indices, failed), 1);
 	/* at most the fill that was being read already, and what landed since, came before it */
 	check_bytes(0, wanted, 0);
@@ -271,7 +220,7 @@ static void test_fill_hurries(void **state)
 
 static void test_fill_budget(void **state)
 {
-	uint64_t expert = s.all.model->layers[0].experts.bytes, now = 1000000000, reads = 0;
+	uint64_t expert = all.model->layers[0].experts.bytes, now = 1000000000, reads = 0;
 
 	open_supply(1, 4, 8 * expert); /* eight in a second, two at once */
 	for (int i = 0; i < 100; i++) {
@@ -287,7 +236,7 @@ static void test_fill_budget(void **state)
 
 static void test_given_up(void **state)
 {
-	const struct model *m = s.all.model;
+	const struct model *m = all.model;
 	uint32_t ids[512], counts[512], indices[512];
 	int failed[512] = { 0 };
 	uint64_t reads;
@@ -297,20 +246,20 @@ static void test_given_up(void **state)
 		counts[i] = 1;
 	open_supply(0.5, 2, 0);
 	run_layer(0, ids, 4, NULL); /* some are there */
-	reads = atomic_load(&s.all.disk.reads);
-	reader_memory_hold(&s.all.disk);
+	reads = atomic_load(&all.disk.reads);
+	reader_memory_hold(&all.disk);
 	supply_begin(s.supply, ++s.step, 0, ids, counts, m->n_expert);
 	assert_int_equal(supply_next(s.supply, indices, failed), 4);
-	atomic_store(&s.given_up, true);
+	atomic_store(&gives_up, true);
 	assert_int_equal(supply_next(s.supply, indices, failed), -ECANCELED);
 	assert_int_equal(supply_next(s.supply, indices, failed), 0);
-	reader_memory_release(&s.all.disk);
+	reader_memory_release(&all.disk);
 	supply_drain(s.supply);
 	/* what two threads had begun; the rest was withdrawn */
-	assert_true(atomic_load(&s.all.disk.reads) - reads <= 2 * 3);
+	assert_true(atomic_load(&all.disk.reads) - reads <= 2 * 3);
 	for (uint32_t id = 0; id < m->n_expert * m->n_layers; id++)
 		assert_false(residency_pinned(s.residency, TIER_HOST, id));
-	atomic_store(&s.given_up, false);
+	atomic_store(&gives_up, false);
 	run_layer(0, ids, m->n_expert, NULL); /* policy and books agree: every slot can be used */
 	assert_true(supply_fill(s.supply, 4, 1)); /* and fills have not ended */
 }
@@ -328,23 +277,57 @@ static void test_wanted_again(void **state)
 
 	all_experts(ids);
 	open_supply(1, 1, 0);
-	reader_memory_hold(&s.all.disk);
+	reader_memory_hold(&all.disk);
 	begin_layer(0, ids, 4);
 	do { /* until the first piece is in flight */
 		usleep(1000);
 		reader_get_stats(s.reader, &stats);
 	} while (!stats.pieces);
-	atomic_store(&s.given_up, true);
+	atomic_store(&gives_up, true);
 	assert_int_equal(supply_next(s.supply, indices, failed), -ECANCELED);
-	atomic_store(&s.given_up, false);
+	atomic_store(&gives_up, false);
 	assert_int_equal(residency_state(s.residency, TIER_HOST, ids[0]), COPY_FILLING);
 	begin_layer(0, ids, 4);
-	reader_memory_release(&s.all.disk);
+	reader_memory_release(&all.disk);
 	take_layer(0, ids, 4, &n_failed);
 	assert_int_equal(n_failed, 0);
 	residency_settle(s.residency);
 	for (uint32_t i = 0; i < 4; i++)
 		assert_int_equal(residency_state(s.residency, TIER_HOST, ids[i]), COPY_PRESENT);
+}
+
+/* What a withdrawal costs: the one piece that was in flight is read twice, and nothing else is. */
+static void test_reads_after_withdrawal(void **state)
+{
+	uint32_t ids[512], indices[512];
+	int failed[512] = { 0 };
+	struct reader_stats stats, now;
+	uint64_t before, per_expert;
+
+	all_experts(ids);
+	open_supply(1, 1, 0);
+	before = atomic_load(&all.disk.reads);
+	run_layer(1, ids, 4, NULL);
+	per_expert = (atomic_load(&all.disk.reads) - before) / 4;
+	assert_true(per_expert >= 2); /* or a withdrawal has nothing to take back */
+	reader_get_stats(s.reader, &stats);
+	reader_memory_hold(&all.disk);
+	before = atomic_load(&all.disk.reads);
+	begin_layer(0, ids, 4);
+	do {
+		usleep(1000);
+		reader_get_stats(s.reader, &now);
+	} while (now.pieces == stats.pieces);
+	atomic_store(&gives_up, true);
+	assert_int_equal(supply_next(s.supply, indices, failed), -ECANCELED);
+	atomic_store(&gives_up, false);
+	begin_layer(0, ids, 4);
+	reader_memory_release(&all.disk);
+	take_layer(0, ids, 4, NULL);
+	assert_int_equal(atomic_load(&all.disk.reads) - before, 4 * per_expert + 1);
+	before = atomic_load(&all.disk.reads);
+	run_layer(0, ids, 4, NULL);
+	assert_int_equal(atomic_load(&all.disk.reads), before);
 }
 
 /* One read that hangs, and step after step that begins with it and is given up: one load, one pin. */
@@ -356,23 +339,23 @@ static void test_given_up_again(void **state)
 
 	all_experts(ids);
 	open_supply(1, 1, 0);
-	reader_memory_hold(&s.all.disk);
+	reader_memory_hold(&all.disk);
 	begin_layer(0, ids, 1);
 	do { /* until its first piece is in flight */
 		usleep(1000);
 		reader_get_stats(s.reader, &stats);
 	} while (!stats.pieces);
-	atomic_store(&s.given_up, true);
+	atomic_store(&gives_up, true);
 	assert_int_equal(supply_next(s.supply, indices, failed), -ECANCELED);
 	for (int i = 0; i < 100; i++) {
 		begin_layer(0, ids, 1);
 		assert_int_equal(supply_next(s.supply, indices, failed), -ECANCELED);
 	}
-	reader_memory_release(&s.all.disk);
+	reader_memory_release(&all.disk);
 	supply_drain(s.supply);
 	assert_int_equal(atomic_load(&supply_counters(s.supply)->fills), 1);
 	assert_false(residency_pinned(s.residency, TIER_HOST, ids[0]));
-	atomic_store(&s.given_up, false);
+	atomic_store(&gives_up, false);
 	run_layer(0, ids, 4, NULL);
 }
 
@@ -387,6 +370,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_fill_budget, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_given_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wanted_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reads_after_withdrawal, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_given_up_again, setup, teardown),
 	};
 
