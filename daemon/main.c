@@ -106,6 +106,8 @@ static int create_engine(const struct options *o, const struct cpu_ops *ops, str
 		.n_parallel = o->parallel,
 		.n_batch = o->batch,
 		.kv_type = (enum kv_type)o->kv_type,
+		.kv_budget = o->kv_budget,
+		.itl_target_ns = (uint64_t)o->itl_target * 1000000,
 		.io = (enum reader_kind)o->io,
 		.io_depth = o->io_depth,
 		.io_request_bytes = (uint32_t)o->io_request,
@@ -216,6 +218,8 @@ static int build(const struct options *o, struct rooms *r, struct err *err)
 {
 	struct serve_config serve = { .socket_path = o->socket,
 				      .model_path = o->model,
+				      .request_tokens = o->request_tokens,
+				      .request_ns = (uint64_t)o->request_time * 1000000000,
 				      .signals = true };
 	const struct cpu_ops *ops;
 	int rc = cpu_ops_parse(o->cpu, &ops);

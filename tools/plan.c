@@ -27,6 +27,7 @@ struct args {
 		uint32_t percent;
 	} host_budget;
 	uint32_t threads, ctx, parallel, batch, kv_type;
+	uint64_t kv_budget;
 	int numa;
 	bool json, help;
 };
@@ -65,6 +66,8 @@ static const struct opt options[] = {
 	  .help = "Most tokens in one step while prompts are read in; 0: 512." },
 	{ "--kv-type", NULL, OPT_CHOICE, AT(kv_type), "TYPE", .choices = "f16|q8_0", .def = "f16",
 	  .help = "Precision of the KV cache." },
+	{ "--kv-budget", NULL, OPT_SIZE, AT(kv_budget), "SIZE", 0, 0, .def = "0",
+	  .help = "Memory for keys and values of all sequences; 0: all may be full." },
 	{ "--cpu", NULL, OPT_TEXT, AT(cpu), "auto|scalar|avx2|avx512", .def = "auto",
 	  .help = "Instruction set, whose scratch differs." },
 	{ "--numa", NULL, OPT_CUSTOM, AT(numa), "auto|off|split:N", .parse = parse_numa,
@@ -152,7 +155,7 @@ static void print_memory(const struct plan *p)
 		uint64_t bytes;
 	} rows[] = {
 		{ "dense", "dense weights, padded for direct reads", m->dense_memory_bytes },
-		{ "cache", "keys and values of all sequences, when full", m->kv_bytes },
+		{ "cache", "keys and values of all sequences", m->kv_bytes },
 		{ "state", "recurrent state of all sequences", m->state_bytes },
 		{ "scratch", "activations, logits, stacks", m->scratch_bytes },
 		{ "experts", "slots", m->budget_bytes },
@@ -260,6 +263,7 @@ static int make(const struct args *args, struct err *err)
 				  .n_parallel = args->parallel,
 				  .n_batch = args->batch,
 				  .kv_type = (enum kv_type)args->kv_type,
+				  .kv_budget = args->kv_budget,
 				  .host_budget = args->host_budget.bytes,
 				  .budget_percent = args->host_budget.percent,
 				  .numa = args->numa };

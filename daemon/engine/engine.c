@@ -120,6 +120,7 @@ static int plan_memory(struct engine *e, struct err *err)
 				  .n_parallel = c->n_parallel,
 				  .n_batch = c->n_batch,
 				  .kv_type = c->kv_type,
+				  .kv_budget = c->kv_budget,
 				  .host_budget = c->host_budget,
 				  .budget_percent = c->budget_percent,
 				  .numa = c->numa,
@@ -150,12 +151,16 @@ static int create_places(struct engine *e)
 	e->want = calloc(batch, sizeof(*e->want));
 	e->token_run = calloc(batch, sizeof(*e->token_run));
 	e->token_error = calloc(batch, sizeof(*e->token_error));
+	e->taken = calloc(n, sizeof(*e->taken));
 	if (!e->active || !e->runs || !e->run_owner || !e->tokens || !e->want || !e->token_run ||
-	    !e->token_error)
+	    !e->token_error || !e->taken || turns_init(&e->turns, MAX_WAITING + n))
 		return -ENOMEM;
-	for (uint32_t i = 0; i < n; i++)
-		if (sampler_init(&e->active[i].sampler, e->model->n_vocab))
+	for (uint32_t i = 0; i < n; i++) {
+		e->active[i].ids = calloc(e->config.n_ctx, sizeof(uint32_t));
+		if (!e->active[i].ids || sampler_init(&e->active[i].sampler, e->model->n_vocab))
 			return -ENOMEM;
+	}
+	pace_init(&e->pace, e->config.itl_target_ns);
 	return 0;
 }
 
@@ -194,7 +199,8 @@ static int create_parts(struct engine *e, struct err *err)
 			    &e->weights, err);
 	if (rc)
 		return rc;
-	rc = seq_pool_create(e->model, c->n_parallel, c->n_ctx, 0, c->kv_type, &e->seqs, err);
+	rc = seq_pool_create(e->model, c->n_parallel, c->n_ctx, e->plan.kv_pages, c->kv_type,
+			     &e->seqs, err);
 	if (rc)
 		return rc;
 	if (c->trace_path) {
@@ -285,8 +291,11 @@ void engine_destroy(struct engine *e)
 	residency_destroy(e->residency);
 	arena_destroy(e->arena);
 	weights_destroy(e->weights);
-	for (uint32_t i = 0; e->active && i < e->config.n_parallel; i++)
+	for (uint32_t i = 0; e->active && i < e->config.n_parallel; i++) {
 		sampler_fini(&e->active[i].sampler);
+		free(e->active[i].ids);
+	}
+	turns_fini(&e->turns);
 	memory_plan_fini(&e->plan);
 	free(e->active);
 	free(e->runs);
@@ -295,6 +304,7 @@ void engine_destroy(struct engine *e)
 	free(e->want);
 	free(e->token_run);
 	free(e->token_error);
+	free(e->taken);
 	if (e->state_fd >= 0)
 		close(e->state_fd);
 	free(e);
@@ -401,6 +411,7 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	s->tokens_generated = atomic_load(&e->n_generated);
 	s->tokens_prefilled = atomic_load(&e->n_prefilled);
 	s->steps = atomic_load(&e->n_steps);
+	s->pauses = atomic_load(&e->n_paused);
 	s->active = atomic_load(&e->n_active);
 	s->waiting = atomic_load(&e->n_waiting);
 	s->memory_limit_bytes = e->limits.limit_bytes;

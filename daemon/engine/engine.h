@@ -43,6 +43,9 @@ struct engine_config {
 				    where memory is short */
 	uint32_t n_parallel;	 /* sequences decoded together, 0: 4, less where memory is short */
 	uint32_t n_batch;	 /* most tokens in a step, 0: 512 */
+	uint64_t itl_target_ns;	 /* of a step that reads prompts while others decode; 0: twice what
+				    a step takes that only decodes */
+	uint64_t kv_budget;	 /* bytes of keys and values of all sequences; 0: all may be full */
 	enum kv_type kv_type;
 	enum reader_kind io;
 	uint32_t io_depth, io_request_bytes; /* 0: the reader's own */
@@ -104,6 +107,7 @@ struct engine_status {
 	uint64_t bytes_read;   /* expert bytes from disk */
 	uint64_t stall_ns;     /* time in which compute waited for reads with nothing else to do */
 	uint64_t tokens_generated, tokens_prefilled, steps;
+	uint64_t pauses;	  /* of sequences that gave their pages to others */
 	uint32_t active, waiting; /* requests */
 	uint32_t n_ctx, n_parallel, n_batch;
 	unsigned threads;
@@ -197,14 +201,18 @@ struct request {
 	uint32_t n_tokens;
 	uint32_t max_tokens; /* 0: score or prefill only */
 	uint32_t n_untimed;  /* the first so many prompt tokens are not timed (bench at depth) */
+	uint64_t max_ns;     /* from engine_submit() on, 0: no bound. Then an answer that has begun
+			      * ends as if it had max_tokens, and before that comes -ETIME */
+	uint64_t
+		client; /* whose it is: clients take turns, whatever number of requests they have */
 	struct sampling sampling;
 	bool ignore_eog, want_progress, want_logits, want_logprobs;
 	_Atomic bool cancel; /* set by any thread; seen before the next step */
 
 	/* private to the engine */
 	struct request *next;
-	void *state;
-	uint64_t submitted_ns;
+	uint64_t submitted_ns, came;
+	uint32_t turn;
 };
 
 /*

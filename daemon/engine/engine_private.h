@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #include "base/limits.h"
+#include "engine/admit.h"
 #include "engine/engine.h"
 #include "engine/memory.h"
 #include "engine/sampler.h"
@@ -27,9 +28,13 @@ struct active {
 	struct request *request; /* NULL: the place is free */
 	struct seq *seq;
 	struct sampler sampler;
+	uint32_t *ids;	    /* n_ctx, the place's own: the prompt, then what was generated */
+	uint32_t n_prompt;  /* of them: the prompt */
+	uint32_t n_ids;	    /* known; where it decodes all but the last are in the KV cache */
+	bool paused;	    /* its pages were given to others: what is known is read again */
 	uint32_t number;    /* counts requests, for traces */
 	uint32_t n_done;    /* prompt tokens that went through a step */
-	uint32_t n_in_step; /* tokens in the step that runs; 0: it is not in it */
+	uint32_t n_in_step; /* ... and will in the step that runs; 0: none */
 	uint32_t n_generated;
 	uint32_t next;	   /* the token to decode next */
 	bool has_next;	   /* sampled in the step that runs */
@@ -76,6 +81,9 @@ struct engine {
 	/* engine thread */
 	struct active *active; /* n_parallel */
 	struct request *queue_head, **queue_tail;
+	struct turns turns; /* whose request is next */
+	struct pace pace;   /* of prompts beside those that decode */
+	uint64_t n_came;    /* requests so far */
 	uint32_t n_requests;
 	uint64_t step;
 	const struct batch *batch; /* of the step that runs */
@@ -85,13 +93,16 @@ struct engine {
 	bool *want;
 	uint32_t *token_run; /* per token of the step: its run */
 	int *token_error;
+	bool *taken;	     /* n_parallel: places with a chunk in the step that is built */
+	uint32_t n_decoding; /* sequences that decode in the step */
+	uint32_t most_read;  /* prompt tokens that the pace allows it */
 
 	uint64_t progress_ns; /* when the last report from within a step was made */
 
 	unsigned fill_depth;	/* of background reads while nothing is decoded; looked at again */
 	uint64_t fill_depth_ns; /* from time to time, last at this one */
 
-	_Atomic uint64_t n_generated, n_prefilled, n_steps;
+	_Atomic uint64_t n_generated, n_prefilled, n_steps, n_paused;
 	_Atomic uint32_t n_active;
 
 	/* filled from the front by one thread at a time; entries, and their texts, never change. Stored
@@ -105,6 +116,21 @@ void engine_add_fallback(struct engine *e, const char *text);
 
 /* Does nobody want the step that runs any more? @arg: the engine. Engine thread, during a step. */
 bool engine_given_up(void *arg);
+
+/* Is every known token of @a but the last one in its KV cache? */
+bool engine_decoding(const struct active *a);
+
+/*
+ * room.c: pages for the next @n tokens of @a, if need be from those who came last: they are paused,
+ * and so is @a where it is the last. False: it is not in this step. Engine thread, before a step.
+ */
+bool room_make(struct engine *e, struct active *a, uint32_t n);
+/* As many of @n tokens of @a as there is room for without pausing anybody who decodes. */
+uint32_t room_for(struct engine *e, struct active *a, uint32_t n);
+/* Are there pages for a request of @n tokens beside those who are there? Nobody is paused then. */
+bool room_to_seat(struct engine *e, uint32_t n);
+/* Those who were paused go on as far as there is room, the first to come first. */
+void room_resume(struct engine *e);
 
 /* progress.c: decoder_layer_fn, and after a step that read some of @a's prompt. */
 void progress_layer(void *engine, uint32_t n_layers);

@@ -45,12 +45,52 @@ static uint64_t scratch_bytes(const struct memory_ask *ask, const struct memory_
 	       p->threads * THREAD_BYTES;
 }
 
+/*
+ * Pages of @n_parallel sequences of @s: as many as they take when full, or what the budget for them
+ * holds; one whole sequence at least. UINT64_MAX where that is no number.
+ */
+static uint64_t kv_pages(const struct memory_ask *ask, const struct kv_shape *s,
+			 uint32_t n_parallel)
+{
+	uint64_t one = s->n_ctx / KV_BLOCK, all = one * n_parallel;
+
+	if (!s->block_bytes)
+		return 0;
+	if (ask->kv_budget)
+		all = u64_min(all, u64_max(one, ask->kv_budget / s->block_bytes));
+	return all < PAGE_NONE ? all : UINT64_MAX;
+}
+
+/* Keys, values, states and tokens of all sequences. */
 static uint64_t cache_bytes(const void *arg, uint32_t n_parallel, uint32_t n_ctx)
 {
 	const struct memory_ask *ask = arg;
-	uint64_t bytes = seq_pool_bytes(ask->model, n_parallel, n_ctx, ask->kv_type);
+	struct kv_shape s;
+	uint64_t kv, states, tokens;
 
-	return bytes ? bytes : UINT64_MAX;
+	if (kv_shape_init(&s, ask->model, n_ctx, ask->kv_type, NULL, NULL) ||
+	    u64_mul_overflow(kv_pages(ask, &s, n_parallel), s.block_bytes, &kv) ||
+	    u64_mul_overflow(s.state_bytes, n_parallel, &states))
+		return UINT64_MAX;
+	tokens = (uint64_t)n_parallel * s.n_ctx * sizeof(uint32_t);
+	if (u64_add_overflow(kv, states, &kv) || u64_add_overflow(kv, tokens, &kv))
+		return UINT64_MAX;
+	return kv;
+}
+
+/* A budget that does not hold one sequence of the whole context is no use to anybody. */
+static int check_kv_budget(const struct memory_ask *ask, const struct kv_shape *s, struct err *err)
+{
+	char asked[32], need[32];
+	uint64_t one = s->n_ctx / KV_BLOCK * (uint64_t)s->block_bytes;
+
+	if (!ask->kv_budget || ask->kv_budget >= one)
+		return 0;
+	return err_set(err, -ENOSPC,
+		       "--kv-budget %s does not hold one sequence with a context of %u tokens, "
+		       "which takes %s: raise it or lower --ctx",
+		       size_format(asked, sizeof(asked), ask->kv_budget), s->n_ctx,
+		       size_format(need, sizeof(need), one));
 }
 
 static void set_defaults(const struct memory_ask *ask, struct memory_plan *p)
@@ -158,12 +198,18 @@ static int settle(const struct memory_ask *ask, const struct budget *b, struct m
 	if (!rc)
 		rc = divide_budget(p->classes, p->n_classes, p->expert_bytes, &p->budget_bytes,
 				   err);
-	if (!rc && (u64_mul_overflow(shape.cache_bytes, p->n_parallel, &p->kv_bytes) ||
+	if (!rc)
+		rc = check_kv_budget(ask, &shape, err);
+	if (!rc && (kv_pages(ask, &shape, p->n_parallel) == UINT64_MAX ||
+		    u64_mul_overflow(kv_pages(ask, &shape, p->n_parallel), shape.block_bytes,
+				     &p->kv_bytes) ||
 		    u64_mul_overflow(shape.state_bytes, p->n_parallel, &p->state_bytes)))
 		rc = err_set(err, -EOVERFLOW, "the KV cache of %u sequences has no size",
 			     p->n_parallel);
 	if (rc)
 		return rc;
+	p->kv_pages = (uint32_t)kv_pages(ask, &shape, p->n_parallel);
+	p->scratch_bytes += (uint64_t)p->n_parallel * shape.n_ctx * sizeof(uint32_t);
 	snprintf(p->note, sizeof(p->note), "%s", b->note);
 	give_reasons(ask, b, p);
 	return 0;

@@ -30,6 +30,7 @@ struct memory_ask {
 	unsigned threads;
 	uint32_t n_ctx, n_parallel, n_batch;
 	enum kv_type kv_type;
+	uint64_t kv_budget; /* bytes of keys and values of all sequences; 0: all may be full */
 	uint64_t host_budget;
 	unsigned budget_percent;
 	int numa;
@@ -49,9 +50,10 @@ struct memory_plan {
 
 	uint64_t dense_bytes;	     /* dense weights as the file has them */
 	uint64_t dense_memory_bytes; /* with the padding of direct reads, vectors as floats */
-	uint64_t kv_bytes;	     /* keys and values of all sequences, when full */
+	uint64_t kv_bytes;	     /* keys and values of all sequences */
+	uint32_t kv_pages;	     /* that these are cut into, KV_BLOCK positions each */
 	uint64_t state_bytes;	     /* recurrent state of all sequences */
-	uint64_t scratch_bytes;	     /* activations, logits, samplers, stacks of threads */
+	uint64_t scratch_bytes;	     /* activations, logits, samplers, tokens, stacks of threads */
 	uint64_t expert_bytes;	     /* that experts may take; not all of it divides into slots */
 	uint64_t budget_bytes;	     /* of their slots */
 	uint64_t budget_least_bytes, budget_all_bytes;

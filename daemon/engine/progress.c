@@ -15,7 +15,7 @@ static void report(const struct engine *e, const struct active *a, uint32_t n_la
 	double in_step = (double)a->n_in_step * n_layers / e->model->n_layers;
 
 	if (r->want_progress && r->ops->progress)
-		r->ops->progress(r, a->n_done, (a->n_done + in_step) / r->n_tokens);
+		r->ops->progress(r, a->n_done, (a->n_done + in_step) / a->n_prompt);
 }
 
 void progress_layer(void *arg, uint32_t n_layers)
@@ -29,7 +29,7 @@ void progress_layer(void *arg, uint32_t n_layers)
 	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
 		struct active *a = &e->active[i];
 
-		if (a->request && a->n_in_step && a->n_done < a->request->n_tokens)
+		if (a->request && a->n_in_step && a->n_done < a->n_prompt)
 			report(e, a, n_layers);
 	}
 }

@@ -3,8 +3,9 @@
  * daemon/engine/sched.c: the engine thread: load, then steps for as long as there is work.
  *
  * Each turn: take new requests, drop cancelled ones, seat waiting ones, build a step (one token of
- * every sequence that decodes, then prompt chunks in order of arrival while the step has room), run
- * it, hand out tokens. With nothing to compute: fill the expert slots from disk, then sleep.
+ * every sequence that decodes, then chunks of prompts as far as the pace allows; whose turn it is
+ * says admit.h, who gives way where pages are short room.c), run it, hand out tokens. With nothing to
+ * compute: fill the expert slots from disk, then sleep.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -46,8 +47,9 @@ static void read_counters(const struct engine *e, uint64_t *hits, uint64_t *miss
 }
 
 /* The last words to a request that has (or never had) a place. */
-static void finish_request(struct request *r, const struct request_result *result)
+static void finish_request(struct engine *e, struct request *r, const struct request_result *result)
 {
+	turns_leave(&e->turns, r->turn);
 	r->ops->done(r, result);
 }
 
@@ -81,7 +83,7 @@ static void finish(struct engine *e, struct active *a, enum request_stop stop, i
 	a->seq = NULL;
 	a->request = NULL;
 	atomic_fetch_sub(&e->n_active, 1);
-	finish_request(r, &result);
+	finish_request(e, r, &result);
 }
 
 /* Moves what was submitted behind what waits, oldest first. */
@@ -98,21 +100,33 @@ static void take_inbox(struct engine *e)
 		r = next;
 	}
 	*e->queue_tail = oldest;
-	while (*e->queue_tail)
-		e->queue_tail = &(*e->queue_tail)->next;
+	for (; *e->queue_tail; e->queue_tail = &(*e->queue_tail)->next) {
+		(*e->queue_tail)->turn = turns_enter(&e->turns, (*e->queue_tail)->client);
+		(*e->queue_tail)->came = e->n_came++;
+	}
 }
 
-static struct request *pop_waiting(struct engine *e)
+/* Takes the request out of the queue that is at @at in it. */
+static struct request *take_waiting(struct engine *e, struct request **at)
 {
-	struct request *r = e->queue_head;
+	struct request *r = *at;
 
-	if (!r)
-		return NULL;
-	e->queue_head = r->next;
-	if (!e->queue_head)
-		e->queue_tail = &e->queue_head;
+	*at = r->next;
+	if (!r->next)
+		e->queue_tail = at;
 	atomic_fetch_sub(&e->n_waiting, 1);
 	return r;
+}
+
+/* Whose turn it is among those that wait; somebody does. */
+static struct request **next_waiting(struct engine *e)
+{
+	struct request **best = &e->queue_head;
+
+	for (struct request **at = &(*best)->next; *at; at = &(*at)->next)
+		if (turns_before(&e->turns, (*at)->turn, (*at)->came, (*best)->turn, (*best)->came))
+			best = at;
+	return best;
 }
 
 static bool is_cancelled(struct request *r)
@@ -126,14 +140,15 @@ static void end_waiting(struct engine *e, int error, const char *why)
 	struct request *r;
 
 	take_inbox(e);
-	while ((r = pop_waiting(e))) {
+	while (e->queue_head) {
 		struct request_result result = { .stop = STOP_CANCELLED };
 
+		r = take_waiting(e, &e->queue_head);
 		if (!is_cancelled(r)) {
 			result.stop = STOP_ERROR;
 			result.error = err_set(&result.err, error, "%s", why);
 		}
-		finish_request(r, &result);
+		finish_request(e, r, &result);
 	}
 }
 
@@ -153,30 +168,62 @@ static void end_all(struct engine *e)
 	end_waiting(e, -ESHUTDOWN, why);
 }
 
-/* Cancelled requests leave the queue wherever they stand in it. */
+/* Has the request had all the time that it may take? */
+static bool is_over_time(const struct request *r, uint64_t now)
+{
+	return r->max_ns && now - r->submitted_ns > r->max_ns;
+}
+
+static void end_over_time(struct engine *e, struct active *a)
+{
+	char text[96];
+
+	if (a->n_generated) {
+		finish(e, a, STOP_LENGTH, 0, NULL);
+		return;
+	}
+	snprintf(text, sizeof(text),
+		 "the prompt was not read in the %llu ms that a request may take",
+		 (unsigned long long)(a->request->max_ns / 1000000));
+	finish(e, a, STOP_ERROR, -ETIME, text);
+}
+
+/* Requests that were cancelled, or took too long, leave the queue wherever they stand in it. */
+static void drop_waiting(struct engine *e, uint64_t now)
+{
+	struct request **at = &e->queue_head;
+
+	while (*at) {
+		struct request_result result = { .stop = STOP_CANCELLED };
+
+		if (!is_cancelled(*at) && !is_over_time(*at, now)) {
+			at = &(*at)->next;
+			continue;
+		}
+		if (!is_cancelled(*at)) {
+			result.stop = STOP_ERROR;
+			result.error =
+				err_set(&result.err, -ETIME,
+					"the request was not begun in the %llu ms that it may take",
+					(unsigned long long)((*at)->max_ns / 1000000));
+		}
+		finish_request(e, take_waiting(e, at), &result);
+	}
+}
+
 static void drop_cancelled(struct engine *e)
 {
-	const struct request_result result = { .stop = STOP_CANCELLED };
-	struct request **at = &e->queue_head;
+	uint64_t now = now_ns();
 
 	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
 		struct active *a = &e->active[i];
 
 		if (a->request && is_cancelled(a->request))
 			finish(e, a, STOP_CANCELLED, 0, NULL);
+		else if (a->request && is_over_time(a->request, now))
+			end_over_time(e, a);
 	}
-	while (*at) {
-		struct request *r = *at;
-
-		if (!is_cancelled(r)) {
-			at = &r->next;
-			continue;
-		}
-		*at = r->next;
-		atomic_fetch_sub(&e->n_waiting, 1);
-		finish_request(r, &result);
-	}
-	e->queue_tail = at;
+	drop_waiting(e, now);
 }
 
 /* Given up: the engine stops, or every request of the step was cancelled. */
@@ -193,29 +240,39 @@ bool engine_given_up(void *arg)
 	return true;
 }
 
+static void seat(struct engine *e, struct active *a, struct request *r)
+{
+	struct active kept = *a;
+
+	*a = (struct active){ .request = r,
+			      .seq = seq_get(e->seqs),
+			      .sampler = kept.sampler, /* keeps its buffers */
+			      .ids = kept.ids,
+			      .n_prompt = r->n_tokens,
+			      .n_ids = r->n_tokens,
+			      .number = e->n_requests++ };
+	memcpy(a->ids, r->tokens, r->n_tokens * sizeof(*a->ids));
+	sampler_set(&a->sampler, &r->sampling);
+	atomic_fetch_add(&e->n_active, 1);
+}
+
 static void seat_waiting(struct engine *e)
 {
 	for (uint32_t i = 0; i < e->config.n_parallel && e->queue_head; i++) {
-		struct active *a = &e->active[i];
-		struct sampler sampler = a->sampler;
+		struct request **next;
 
-		if (a->request)
+		if (e->active[i].request)
 			continue;
-		memset(a, 0, sizeof(*a));
-		a->sampler = sampler; /* keeps its buffers */
-		a->seq = seq_get(e->seqs);
-		if (!a->seq)
+		next = next_waiting(e);
+		if (!room_to_seat(e, (*next)->n_tokens))
 			return;
-		a->request = pop_waiting(e);
-		a->number = e->n_requests++;
-		sampler_set(&a->sampler, &a->request->sampling);
-		atomic_fetch_add(&e->n_active, 1);
+		seat(e, &e->active[i], take_waiting(e, next));
 	}
 }
 
-static bool decoding(const struct active *a)
+bool engine_decoding(const struct active *a)
 {
-	return a->n_done == a->request->n_tokens;
+	return a->n_done == a->n_prompt && seq_len(a->seq) + 1 == a->n_ids;
 }
 
 static void start_clock(struct engine *e, struct active *a)
@@ -224,59 +281,101 @@ static void start_clock(struct engine *e, struct active *a)
 	read_counters(e, &a->hits, &a->misses, &a->bytes_read, &a->stall_ns);
 }
 
-/* Puts @n tokens of place @i into the step. */
-static void add_run(struct engine *e, struct batch *b, uint32_t i, const uint32_t *tokens,
-		    uint32_t n)
+/* Puts the next @n tokens of place @i into the step; there is room for them. */
+static void add_run(struct engine *e, struct batch *b, uint32_t i, uint32_t n)
 {
 	struct active *a = &e->active[i];
 	struct request *r = a->request;
 	bool all = r->want_logits || r->want_logprobs;
+	uint32_t pos = seq_len(a->seq);
 
 	for (uint32_t k = 0; k < n; k++) {
-		uint32_t t = b->n_tokens + k;
-		bool last = a->n_done + k + 1 == r->n_tokens;
+		uint32_t t = b->n_tokens + k, at = pos + k;
 
-		e->tokens[t] = tokens[k];
+		e->tokens[t] = a->ids[at];
 		e->token_run[t] = b->n_runs;
-		e->want[t] = decoding(a) || all || (last && r->max_tokens > 0);
+		/* of what is read again rows have been handed out already */
+		e->want[t] = (at + 1 == a->n_ids && r->max_tokens) ||
+			     (all && at >= a->n_done && at < a->n_prompt);
 	}
-	seq_reserve(a->seq, n); /* there are pages for all of every sequence */
-	e->runs[b->n_runs] = (struct batch_run){ .seq = a->seq,
-						 .first = b->n_tokens,
-						 .count = n,
-						 .pos = seq_len(a->seq),
-						 .number = a->number };
+	e->runs[b->n_runs] = (struct batch_run){
+		.seq = a->seq, .first = b->n_tokens, .count = n, .pos = pos, .number = a->number
+	};
 	e->run_owner[b->n_runs++] = i;
 	b->n_tokens += n;
-	a->n_in_step = n;
+	a->n_in_step = (uint32_t)u64_min(pos + n, a->n_prompt) - a->n_done;
+	if (pos + n < a->n_done)
+		a->n_in_step = 0;
 	a->has_next = a->no_number = false;
+}
+
+/* The place whose turn it is among those that read and are not in the step yet, or none. */
+static struct active *next_reader(const struct engine *e)
+{
+	struct active *best = NULL;
+
+	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
+		struct active *a = &e->active[i];
+
+		if (!a->request || a->paused || e->taken[i] || engine_decoding(a))
+			continue;
+		if (!best || turns_before(&e->turns, a->request->turn, a->request->came,
+					  best->request->turn, best->request->came))
+			best = a;
+	}
+	return best;
+}
+
+/* Where the next chunk of @a has to end at the latest. */
+static uint32_t chunk_end(const struct active *a)
+{
+	uint32_t pos = seq_len(a->seq);
+
+	if (pos < a->request->n_untimed)
+		return a->request->n_untimed;
+	return a->n_ids;
+}
+
+/* Chunks of prompts, @most tokens in all. */
+static void add_readers(struct engine *e, struct batch *b, uint32_t most)
+{
+	struct active *a;
+	uint32_t n;
+
+	most = (uint32_t)u64_min(most, e->config.n_batch - b->n_tokens);
+	while (most && (a = next_reader(e))) {
+		e->taken[a - e->active] = true;
+		n = (uint32_t)u64_min(most, chunk_end(a) - seq_len(a->seq));
+		n = room_for(e, a, n);
+		if (!n)
+			continue;
+		if (!a->timed_ns && seq_len(a->seq) >= a->request->n_untimed)
+			start_clock(e, a);
+		add_run(e, b, (uint32_t)(a - e->active), n);
+		most -= n;
+	}
 }
 
 static void build_step(struct engine *e, struct batch *b)
 {
 	*b = (struct batch){ .tokens = e->tokens, .runs = e->runs, .want_logits = e->want };
+	memset(e->taken, 0, e->config.n_parallel * sizeof(*e->taken));
+	room_resume(e);
 	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
 		struct active *a = &e->active[i];
 
-		if (a->request && decoding(a))
-			add_run(e, b, i, &a->next, 1);
+		if (a->request && !a->paused && engine_decoding(a))
+			room_make(e, a, 1);
 	}
 	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
 		struct active *a = &e->active[i];
-		uint32_t n, left;
 
-		if (!a->request || decoding(a))
-			continue;
-		left = a->request->n_tokens - a->n_done;
-		if (a->n_done < a->request->n_untimed)
-			left = a->request->n_untimed - a->n_done;
-		n = (uint32_t)u64_min(left, e->config.n_batch - b->n_tokens);
-		if (!n)
-			break;
-		if (!a->timed_ns && a->n_done >= a->request->n_untimed)
-			start_clock(e, a);
-		add_run(e, b, i, a->request->tokens + a->n_done, n);
+		if (a->request && !a->paused && engine_decoding(a))
+			add_run(e, b, i, 1);
 	}
+	e->n_decoding = b->n_runs;
+	e->most_read = pace_tokens(&e->pace, e->n_decoding);
+	add_readers(e, b, e->most_read);
 }
 
 /*
@@ -300,7 +399,7 @@ static void use_row(struct engine *e, uint32_t column, const float *row)
 		a->n_broken = broken;
 		return;
 	}
-	if (at + 1 < r->n_tokens) {
+	if (at + 1 < a->n_prompt) {
 		if (r->want_logprobs && r->ops->logprob)
 			r->ops->logprob(r, at + 1,
 					log_softmax_at(row, e->model->n_vocab, r->tokens[at + 1]));
@@ -327,7 +426,7 @@ static void on_logits(void *arg, const uint32_t *columns, uint32_t n, const floa
 
 		while (i + k < n && e->token_run[columns[i + k]] == run)
 			k++;
-		if (r->want_logits && r->ops->logits && !decoding(a))
+		if (r->want_logits && r->ops->logits && at < a->n_prompt)
 			r->ops->logits(r, at, k, logits + i * ld, ld);
 		for (uint32_t j = 0; j < k; j++)
 			use_row(e, columns[i + j], logits + (i + j) * ld);
@@ -374,6 +473,7 @@ static void hand_out_token(struct engine *e, struct active *a, uint64_t now)
 	struct request *r = a->request;
 	uint32_t id = a->next;
 
+	a->ids[a->n_ids++] = id;
 	a->n_generated++;
 	a->last_token_ns = now;
 	add(&e->n_generated, 1);
@@ -391,9 +491,9 @@ static void after_step(struct engine *e, const struct batch *b)
 
 	for (uint32_t i = 0; i < b->n_runs; i++) {
 		struct active *a = &e->active[e->run_owner[i]];
-		bool was_decoding = decoding(a);
 		int error = run_error(e, &b->runs[i]);
 
+		turns_serve(&e->turns, a->request->turn, b->runs[i].count);
 		if (error) {
 			fail_read(e, a, error);
 			continue;
@@ -402,12 +502,12 @@ static void after_step(struct engine *e, const struct batch *b)
 			fail_not_finite(e, a);
 			continue;
 		}
-		if (!was_decoding) {
+		if (a->n_done < a->n_prompt) {
 			add(&e->n_prefilled, a->n_in_step);
 			a->n_done += a->n_in_step;
 			a->n_in_step = 0;
 			progress_step(e, a);
-			if (!decoding(a))
+			if (a->n_done < a->n_prompt)
 				continue;
 			a->prompt_end_ns = now;
 			if (!a->timed_ns) /* the whole prompt is untimed: only generation counts */
@@ -508,6 +608,18 @@ static int load(struct engine *e)
 	return rc;
 }
 
+static void run(struct engine *e, const struct batch *b)
+{
+	uint32_t n_read = b->n_tokens - e->n_decoding;
+	uint64_t start = now_ns();
+
+	e->batch = b;
+	if (decoder_step(e->decoder, b, ++e->step, on_logits, e, e->token_error))
+		return;
+	pace_learn(&e->pace, e->n_decoding, n_read, n_read >= e->most_read, now_ns() - start);
+	after_step(e, b);
+}
+
 void *engine_main(void *arg)
 {
 	struct engine *e = arg;
@@ -528,9 +640,7 @@ void *engine_main(void *arg)
 			continue;
 		}
 		fill(e, FILLS_BUSY);
-		e->batch = &b;
-		if (!decoder_step(e->decoder, &b, ++e->step, on_logits, e, e->token_error))
-			after_step(e, &b);
+		run(e, &b);
 		check_trace(e);
 		add(&e->n_steps, 1);
 	}

@@ -29,6 +29,7 @@ struct plan_options {
 	unsigned threads;
 	uint32_t n_ctx, n_parallel, n_batch;
 	enum kv_type kv_type;
+	uint64_t kv_budget;
 	uint64_t host_budget;
 	unsigned budget_percent;
 	int numa; /* as struct engine_config has it */

@@ -38,6 +38,10 @@ struct ask {
 	enum ask_kind kind;
 	uint64_t id; /* chosen by the client; events carry it back */
 
+	/* GENERATE and SCORE: clients with different keys take turns */
+	uint64_t client;
+	uint64_t max_ms; /* most time that it may take, 0: as the daemon has it */
+
 	/* The prompt, or what is to be converted: borrowed during session_ask(). */
 	const uint8_t *data;
 	uint64_t bytes;

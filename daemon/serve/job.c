@@ -144,6 +144,8 @@ static int submit_error(int rc)
 		return SLUICE_E_BUSY;
 	case -ESHUTDOWN:
 		return SLUICE_E_SHUTDOWN;
+	case -ETIME:
+		return SLUICE_E_BUSY;
 	case -ENOMEM:
 		return SLUICE_E_NO_MEMORY;
 	default:
@@ -189,6 +191,10 @@ static void fill_request(struct job *j, const struct ask *ask, uint32_t n_ctx)
 	r->arg = j;
 	r->tokens = j->prompt;
 	r->want_progress = ask->want_progress;
+	r->client = ask->client;
+	r->max_ns = j->serve->config.request_ns;
+	if (ask->max_ms && (!r->max_ns || ask->max_ms < r->max_ns / 1000000))
+		r->max_ns = u64_min(ask->max_ms, UINT64_MAX / 1000000) * 1000000;
 	if (ask->kind == ASK_SCORE) {
 		j->score = true;
 		r->ops = &score_ops;
@@ -199,6 +205,8 @@ static void fill_request(struct job *j, const struct ask *ask, uint32_t n_ctx)
 	j->raw = ask->raw;
 	r->ops = &generate_ops;
 	r->max_tokens = ask->max_tokens;
+	if (j->serve->config.request_tokens)
+		r->max_tokens = (uint32_t)u64_min(r->max_tokens, j->serve->config.request_tokens);
 	if (r->n_tokens <= n_ctx && r->max_tokens > n_ctx - r->n_tokens)
 		r->max_tokens = n_ctx - r->n_tokens;
 	r->n_untimed = ask->n_untimed;

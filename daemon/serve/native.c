@@ -304,6 +304,7 @@ static int take_payload(const struct conn *c, const struct message *m, int fd, s
 	bool opens = ask->kind == ASK_GENERATE || ask->kind == ASK_SCORE;
 	int code = opens ? session_check(&c->session, ask->id, err) : 0;
 
+	ask->client = (uintptr_t)c;
 	ask->data = m->payload;
 	ask->bytes = m->payload_bytes;
 	if (code || !m->in_fd)

@@ -47,6 +47,16 @@ static const struct opt table[] = {
 	  .help = "Most tokens in one step while prompts are read in; 0: 512." },
 	{ "--kv-type", NULL, OPT_CHOICE, AT(kv_type), "TYPE", .choices = "f16|q8_0", .def = "f16",
 	  .help = "Precision of the KV cache." },
+	{ "--kv-budget", NULL, OPT_SIZE, AT(kv_budget), "SIZE", 0, 0, .def = "0",
+	  .help = "Memory for keys and values of all sequences; those that came last wait, and are "
+		  "read again, where it is short. 0: every sequence may be full." },
+	{ "--itl-target", NULL, OPT_U32, AT(itl_target), "MS", 0, 600000, .def = "0",
+	  .help = "How long a step may take that reads prompts while others decode; 0: twice what "
+		  "a step takes that only decodes." },
+	{ "--request-tokens", NULL, OPT_U32, AT(request_tokens), "N", 0, 16777216, .def = "0",
+	  .help = "Most tokens that one request may generate; 0: what the context holds." },
+	{ "--request-time", NULL, OPT_U32, AT(request_time), "SECONDS", 0, 31536000, .def = "0",
+	  .help = "Most time that one request may take, waiting included; 0: no bound." },
 	{ "--io", NULL, OPT_CHOICE, AT(io), "KIND", .choices = "auto|uring|pread", .def = "auto",
 	  .help = "How the disk is read. A kind that is named and cannot be had is an error." },
 	{ "--io-depth", NULL, OPT_U32, AT(io_depth), "N", 0, 4096, .def = "0",

@@ -21,7 +21,10 @@ struct options {
 	const char *model, *socket, *policy, *trace, *cpu, *peaks;
 	struct budget_option host_budget;
 	uint32_t threads, ctx, parallel, batch;
-	uint32_t kv_type, io; /* enum kv_type, enum reader_kind */
+	uint64_t kv_budget;		       /* bytes, 0: all sequences may be full */
+	uint32_t itl_target;		       /* ms, 0: twice the plain step */
+	uint32_t request_tokens, request_time; /* time in s; 0: no bound */
+	uint32_t kv_type, io;		       /* enum kv_type, enum reader_kind */
 	uint32_t io_depth;
 	uint64_t io_request;
 	int numa;	    /* struct engine_config.numa */

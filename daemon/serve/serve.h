@@ -40,6 +40,8 @@ struct serve_config {
 	const struct telemetry_sampler *sampler; /* for the status; NULL: none */
 	bool signals; /* stop at SIGTERM, SIGINT; note SIGHUP (all blocked by the caller) */
 	uint32_t stall_ms, hello_ms; /* 0: as above; tests shorten them */
+	uint32_t request_tokens;     /* most that a request generates, 0: what the context holds */
+	uint64_t request_ns;	     /* most time that it takes, 0: no bound */
 	uint64_t logits_pending;     /* the same for SERVE_LOGITS_PENDING */
 };
 

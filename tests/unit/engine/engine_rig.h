@@ -50,8 +50,8 @@ static inline void rig_token(struct request *r, uint32_t id)
 	uint32_t n = atomic_load(&a->n_tokens);
 
 	if (a->clock)
-		a->at[n] = atomic_fetch_add(a->clock, 1);
-	a->tokens[n] = id;
+		a->at[n % RIG_TOKENS] = atomic_fetch_add(a->clock, 1);
+	a->tokens[n % RIG_TOKENS] = id;
 	atomic_store(&a->n_tokens, n + 1);
 }
 

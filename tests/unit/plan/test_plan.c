@@ -250,6 +250,7 @@ static void check_scratch(const char *path, unsigned threads, uint32_t n_batch, 
 				  .ops = &cpu_ops_scalar };
 	struct decoder_config d = { .ops = o.ops, .fops = float_ops_get(o.ops->level) };
 	struct sampler samplers[8];
+	uint32_t *ids[8];
 	struct decoder *decoder;
 	struct err err = { { 0 } };
 	struct model *own;
@@ -267,16 +268,21 @@ static void check_scratch(const char *path, unsigned threads, uint32_t n_batch, 
 	d.max_logits = p.memory.max_logits;
 	before = allocated();
 	assert_int_equal(decoder_create(&d, &decoder, &err), 0);
-	for (uint32_t i = 0; i < n_parallel; i++)
+	for (uint32_t i = 0; i < n_parallel; i++) {
 		assert_int_equal(sampler_init(&samplers[i], own->n_vocab), 0);
+		ids[i] = malloc(align_up(p.memory.n_ctx, KV_BLOCK) * sizeof(*ids[i]));
+		assert_non_null(ids[i]);
+	}
 	taken = allocated() - before;
 	planned = p.memory.scratch_bytes - threads * (2 * MIB);
 	/* beside the buffers: their alignment, the allocator's pages and the structs that point there */
 	if (OWN_ALLOCATOR && (taken < planned || taken > planned + (64 << 10)))
 		fail_msg("%s: %llu bytes are taken, planned are %llu", path,
 			 (unsigned long long)taken, (unsigned long long)planned);
-	for (uint32_t i = 0; i < n_parallel; i++)
+	for (uint32_t i = 0; i < n_parallel; i++) {
 		sampler_fini(&samplers[i]);
+		free(ids[i]);
+	}
 	decoder_destroy(decoder);
 	team_destroy(team);
 	plan_fini(&p);
