@@ -13,6 +13,7 @@
 #include "tools/bench.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <liburing.h>
 #include <stdarg.h>
 #include <stdio.h>

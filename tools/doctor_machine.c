@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <numa.h>
 #include <stdio.h>
 #include <stdlib.h>

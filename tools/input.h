@@ -6,13 +6,14 @@
 #ifndef SLUICE_TOOLS_INPUT_H
 #define SLUICE_TOOLS_INPUT_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
 #include "base/opts.h"
+
+struct json_t; /* jansson's; not included here, as json-c's names clash with it */
 
 /* A whole file, "-" for standard input: malloc'd with a NUL behind it. 0 or -errno. */
 int input_file(const char *path, char **ret, size_t *ret_bytes, struct err *err);
@@ -28,7 +29,7 @@ int input_tokens(const char *json, size_t bytes, const char *what, uint32_t **re
 int input_list(const char *text, uint32_t most, uint32_t *ret, size_t room, struct err *err);
 
 /* A JSON string of any bytes: what is not UTF-8 becomes U+FFFD. NULL: out of memory. */
-json_t *input_json_text(const char *text, size_t bytes);
+struct json_t *input_json_text(const char *text, size_t bytes);
 
 /*
  * True where @path is there and no regular file (a device, a pipe, a directory): renaming a new file
@@ -40,7 +41,7 @@ bool input_is_special(const char *path);
  * Prints @object (taken over; NULL: there was no memory for it) on stdout as one line, or indented.
  * 0; -EIO: see input_flush(); -ENOMEM after a sentence on stderr.
  */
-int input_print_json(json_t *object, bool lines);
+int input_print_json(struct json_t *object, bool lines);
 
 /*
  * Flushes stdout. -EIO where something could not be written, now or before; main() then says so for

@@ -33,6 +33,7 @@ static const struct verb verbs[] = {
 	{ "metrics", verb_metrics, "daemon and machine as Prometheus text" },
 	{ "inspect", verb_inspect, "what a model file holds" },
 	{ "plan", verb_plan, "what sluiced would take of memory, before anything is loaded" },
+	{ "template", verb_template, "a chat template rendered" },
 	{ "tokenize", verb_tokenize, "text to tokens and back" },
 	{ "trace", verb_trace, "routing traces: convert, describe, replay" },
 	{ "help", verb_help, "this list; sluice help VERB: one verb's options" },

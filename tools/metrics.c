@@ -6,6 +6,7 @@
  * so that whoever watches the file sees it go. One thread.
  */
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* tools/plan_json.c: the names under which every verb tells the bytes of a plan. See plan.h. */
+#include <jansson.h>
 #include <string.h>
 
 #include "base/num.h"

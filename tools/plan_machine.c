@@ -5,6 +5,7 @@
  * name; fields it does not know mean nothing. One thread.
  */
 #include <errno.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

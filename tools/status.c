@@ -6,6 +6,7 @@
 #include "tools/status.h"
 
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 

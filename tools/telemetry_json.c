@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* tools/telemetry_json.c: a telemetry snapshot as JSON. See telemetry.h. */
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 

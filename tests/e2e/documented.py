@@ -57,6 +57,8 @@ FILES = {
     r"hot\.list": "list",
     r"theirs\.route\.csv": "csv",
     r"question\.txt": "question",
+    r"conversation\.json": "conversation",
+    r"chat\.jinja": "jinja",
 }
 
 # Options that running text names and that belong to neither sluice nor sluiced: option -> the file that has it

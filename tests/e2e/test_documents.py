@@ -92,6 +92,8 @@ def made(tmp_path_factory):
     sluice("trace", "list", folder / "trace", folder / "list")
     (folder / "csv").write_text(CSV)
     (folder / "question").write_text("What is the capital of France?\n")
+    (folder / "conversation").write_text('{"messages": [{"role": "user", "content": "Hello"}], "add_generation_prompt": true}')
+    (folder / "jinja").write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
     (folder / "model").symlink_to(DEMO)
     return folder
 

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * base/jsonc.h: json-c, to be included instead of <json-c/json.h>, never beside <jansson.h>.
+ *
+ * libjansson, which parts of the programs use too, has functions of the same names as two of
+ * json-c's (json_object_get, json_object_iter_next), and the linker gives both sides the one that it
+ * meets first. The first is therefore looked up by its version here, the second not used. Any thread.
+ */
+#ifndef SLUICE_BASE_JSONC_H
+#define SLUICE_BASE_JSONC_H
+
+#include <json-c/json.h>
+
+/* json-c's json_object_get(): one more holder of @o, which may be NULL. Returns it. */
+struct json_object *jsonc_hold(struct json_object *o);
+
+#define json_object_get(o) jsonc_hold(o)
+#pragma GCC poison json_object_iter_next
+
+#endif

@@ -1,0 +1,565 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/chat/jinja_filter.c: filters on texts, numbers and single values. Those on sequences are in
+ * jinja_filter_list.c, tojson in jinja_json.c. All names of Jinja2 exist; random, urlize, wordwrap
+ * and striptags are refused where they are used. See jinja.h.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "chat/jinja.h"
+
+#define FILTER(name) \
+	static struct jv filter_##name(struct jinja *j, struct jv v, const struct jargs *a)
+
+static bool given(const struct jv *v)
+{
+	return v->type != J_MISSING && v->type != J_NONE;
+}
+
+/* A text method on what str() makes of a value. */
+static struct jv method(struct jinja *j, const char *name, const struct jv *v,
+			const struct jargs *a)
+{
+	struct jv word = jv_text(j, name), self = jv_str(jv_to_str(j, v));
+
+	return jstr_method(word.s)->call(j, self, a);
+}
+
+#define AS_METHOD(name)                         \
+	FILTER(name)                            \
+	{                                       \
+		return method(j, #name, &v, a); \
+	}
+AS_METHOD(upper)
+AS_METHOD(lower)
+AS_METHOD(capitalize)
+
+FILTER(trim)
+{
+	struct jv chars;
+
+	jargs_bind(j, a, "trim", "/chars", &chars);
+	return method(j, "strip", &v, &(struct jargs){ .v = &chars, .n = given(&chars) });
+}
+
+FILTER(center)
+{
+	struct jv width;
+
+	jargs_bind(j, a, "center", "/width", &width);
+	if (width.type == J_MISSING)
+		width = jv_int(80);
+	return method(j, "center", &v, &(struct jargs){ .v = &width, .n = 1 });
+}
+
+FILTER(replace)
+{
+	struct jv arg[3];
+
+	jargs_bind(j, a, "replace", "old,new/count", arg);
+	arg[0] = jv_str(jv_to_str(j, &arg[0]));
+	arg[1] = jv_str(jv_to_str(j, &arg[1]));
+	return method(j, "replace", &v, &(struct jargs){ .v = arg, .n = given(&arg[2]) ? 3 : 2 });
+}
+
+FILTER(string)
+{
+	jargs_bind(j, a, "string", "", NULL);
+	return jv_str(jv_to_str(j, &v));
+}
+
+static bool splits_title(uint32_t cp)
+{
+	return cp == '-' || cp == '(' || cp == '{' || cp == '[' || cp == '<' ||
+	       unicode_is(cp, CLASS_SPACE);
+}
+
+/* Words as the filter sees them; str.title() sees others. */
+FILTER(title)
+{
+	struct jstr *s = jv_to_str(j, &v);
+	bool first = true;
+	struct jbuf b;
+	unsigned n;
+
+	jargs_bind(j, a, "title", "", NULL);
+	jbuf_init(&b, j);
+	for (size_t i = 0; i < s->n; i += n) {
+		uint32_t cp = unicode_at(s->p, i, s->n, &n), out[3];
+		unsigned k;
+
+		if (splits_title(cp)) {
+			jbuf_bytes(&b, s, i, i + n);
+			first = true;
+			continue;
+		}
+		if (!first) { /* the rest of a word at once: its last sigma may be final */
+			size_t end = i;
+
+			while (end < s->n && !splits_title(unicode_at(s->p, end, s->n, &k)))
+				end += k;
+			jbuf_str(&b, jstr_case(j, jstr_slice(j, s, i, end), CASE_LOWER));
+			n = (unsigned)(end - i);
+			continue;
+		}
+		k = unicode_case(cp, CASE_UPPER, out);
+		for (unsigned m = 0; m < k; m++)
+			jbuf_char(&b, out[m], jstr_trusted_at(s, i));
+		first = false;
+	}
+	return jv_str(jbuf_done(&b));
+}
+
+FILTER(indent)
+{
+	struct jv arg[3], newline = jv_text(j, "\n"), lines;
+	struct jstr *in, *s = jarg_str(j, &v, "what to indent");
+	struct jbuf b;
+	size_t i;
+
+	jargs_bind(j, a, "indent", "/width,first,blank", arg);
+	jbuf_init(&b, j);
+	if (arg[0].type == J_MISSING)
+		arg[0] = jv_int(4);
+	if (arg[0].type == J_STR) {
+		in = arg[0].s;
+	} else {
+		struct jv space = jv_text(j, " ");
+
+		in = jv_binary(j, '*', &space, &arg[0]).s;
+	}
+	if (s->safe)
+		in = jstr_escape(j, in);
+	v = jv_binary(j, '+', &v, &newline);
+	lines = method(j, "splitlines", &v, &(struct jargs){ 0 });
+	for (i = 0; i < lines.l->n; i++) {
+		if (i)
+			jbuf_text(&b, "\n");
+		if ((i || jv_truth(j, &arg[1])) &&
+		    (lines.l->v[i].s->n || !i || jv_truth(j, &arg[2])))
+			jbuf_str(&b, in);
+		jbuf_str(&b, lines.l->v[i].s);
+	}
+	return jv_str(jbuf_done(&b));
+}
+
+FILTER(truncate)
+{
+	struct jstr *s = jarg_str(j, &v, "what to truncate"), *end;
+	jint length = 255, leeway = 5, chars, keep;
+	struct jv arg[4], cut, parts, sep[2];
+	struct jbuf b;
+
+	jargs_bind(j, a, "truncate", "/length,killwords,end,leeway", arg);
+	if (arg[0].type != J_MISSING)
+		length = jarg_int(j, &arg[0], "a length");
+	if (given(&arg[3]))
+		leeway = jarg_int(j, &arg[3], "a leeway");
+	end = arg[2].type == J_MISSING ? jv_text(j, "...").s : jarg_str(j, &arg[2], "an end");
+	chars = (jint)jstr_chars(end);
+	if (length < chars || leeway < 0)
+		jinja_fail(j, -EINVAL, "truncate: the length is less than the end's");
+	if ((jint)jstr_chars(s) <= length + leeway)
+		return v;
+	keep = length - chars;
+	cut = jv_str(jstr_slice(j, s, 0, jstr_offset(s, (size_t)keep)));
+	if (!jv_truth(j, &arg[1])) {
+		sep[0] = jv_text(j, " ");
+		sep[1] = jv_int(1);
+		parts = method(j, "rsplit", &cut, &(struct jargs){ .v = sep, .n = 2 });
+		cut = parts.l->v[0];
+	}
+	jbuf_init(&b, j);
+	jbuf_str(&b, cut.s);
+	jbuf_str(&b, end);
+	return jv_str(jbuf_done(&b));
+}
+
+FILTER(wordcount)
+{
+	struct jstr *s = jv_to_str(j, &v);
+	bool inside = false;
+	jint words = 0;
+	unsigned n;
+
+	jargs_bind(j, a, "wordcount", "", NULL);
+	for (size_t i = 0; i < s->n; i += n) {
+		uint32_t cp = unicode_at(s->p, i, s->n, &n);
+		bool word = cp == '_' || unicode_is(cp, CLASS_ALPHA) ||
+			    unicode_is(cp, CLASS_NUMERIC) || unicode_is(cp, CLASS_DIGIT);
+
+		words += word && !inside;
+		inside = word;
+	}
+	return jv_int(words);
+}
+
+FILTER(format)
+{
+	struct jstr *s = jv_to_str(j, &v);
+	struct jlist *l = jlist_new(j, a->n);
+	struct jdict *d = jdict_new(j);
+	struct jv args;
+
+	if (a->n && a->n_kw)
+		jinja_fail(j, -EINVAL, "format: arguments by place and by name at once");
+	for (size_t i = 0; i < a->n; i++)
+		jlist_add(j, l, a->v[i]);
+	for (size_t i = 0; i < a->n_kw; i++)
+		jdict_set(j, d, jv_str((struct jstr *)a->kw[i].name), a->kw[i].value);
+	args = a->n_kw ? jv_dict(d) : jv_tuple(l);
+	return jv_str(jstr_percent(j, s, &args));
+}
+
+/* ---- HTML and URLs ---- */
+
+FILTER(escape)
+{
+	jargs_bind(j, a, "escape", "", NULL);
+	return jv_str(jstr_escape(j, jv_to_str(j, &v)));
+}
+
+FILTER(forceescape)
+{
+	struct jstr *s = jv_to_str(j, &v);
+
+	jargs_bind(j, a, "forceescape", "", NULL);
+	s = jstr_slice(j, s, 0, s->n);
+	s->safe = false;
+	return jv_str(jstr_escape(j, s));
+}
+
+FILTER(safe)
+{
+	struct jstr *s = jv_to_str(j, &v);
+
+	jargs_bind(j, a, "safe", "", NULL);
+	s = jstr_slice(j, s, 0, s->n);
+	s->safe = true;
+	return jv_str(s);
+}
+
+static void add_quoted(struct jbuf *b, const struct jstr *s, bool query)
+{
+	char out[4];
+
+	for (size_t i = 0; i < s->n; i++) {
+		uint8_t c = (uint8_t)s->p[i];
+
+		if ((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') ||
+		    (c && strchr("_.-~", c)) || (c == '/' && !query)) {
+			jbuf_bytes(b, s, i, i + 1);
+		} else if (c == ' ' && query) {
+			jbuf_text(b, "+");
+		} else {
+			snprintf(out, sizeof(out), "%%%02X", c);
+			jbuf_add(b, out, 3, jstr_trusted_at(s, i));
+		}
+	}
+}
+
+FILTER(urlencode)
+{
+	struct jcursor c;
+	struct jv item;
+	struct jbuf b;
+
+	jargs_bind(j, a, "urlencode", "", NULL);
+	jbuf_init(&b, j);
+	if (v.type == J_STR || !jv_iterable(&v)) {
+		add_quoted(&b, jv_to_str(j, &v), false);
+		return jv_str(jbuf_done(&b));
+	}
+	if (v.type == J_DICT) {
+		struct jview view = { v.d, VIEW_ITEMS };
+		struct jv all = { .type = J_VIEW, .view = &view };
+
+		v = jv_list(jv_to_list(j, &all));
+	}
+	jcursor_init(j, &c, &v);
+	for (size_t i = 0; jcursor_next(j, &c, &item); i++) {
+		struct jlist *pair = jv_to_list(j, &item);
+
+		if (pair->n != 2)
+			jinja_fail(j, -EINVAL, "urlencode: an item is no pair");
+		if (i)
+			jbuf_text(&b, "&");
+		add_quoted(&b, jv_to_str(j, &pair->v[0]), true);
+		jbuf_text(&b, "=");
+		add_quoted(&b, jv_to_str(j, &pair->v[1]), true);
+	}
+	return jv_str(jbuf_done(&b));
+}
+
+FILTER(xmlattr)
+{
+	struct jv space;
+	struct jbuf b;
+	bool any = false;
+
+	jargs_bind(j, a, "xmlattr", "/autospace", &space);
+	if (v.type != J_DICT)
+		jinja_fail(j, -EINVAL, "xmlattr takes a dict");
+	jbuf_init(&b, j);
+	for (size_t i = 0; i < v.d->n; i++) {
+		const struct jentry *e = &v.d->v[i];
+
+		if (e->value.type == J_NONE || e->value.type == J_UNDEF)
+			continue;
+		jarg_str(j, &e->key, "an attribute's name");
+		for (size_t k = 0; k < e->key.s->n; k++)
+			if (strchr(" \t\n\r\f\v/>=", e->key.s->p[k]) || !e->key.s->p[k])
+				jinja_fail(j, -EINVAL, "xmlattr: an invalid attribute's name");
+		if (any || space.type == J_MISSING || jv_truth(j, &space))
+			jbuf_text(&b, " ");
+		any = true;
+		jbuf_str(&b, jstr_escape(j, e->key.s));
+		jbuf_text(&b, "=\"");
+		jbuf_str(&b, jstr_escape(j, jv_to_str(j, &e->value)));
+		jbuf_text(&b, "\"");
+	}
+	return jv_str(jbuf_done(&b));
+}
+
+FILTER(pprint)
+{
+	struct jbuf b;
+	struct jstr *s;
+
+	jargs_bind(j, a, "pprint", "", NULL);
+	jbuf_init(&b, j);
+	if (v.type == J_DICT) { /* in order of keys, its one difference where all fits a line */
+		struct jlist *items = jlist_new(j, v.d->n);
+		struct jv *keys = jinja_alloc(j, v.d->n * sizeof(*keys) + 1);
+		struct jdict *d = jdict_new(j);
+
+		for (size_t i = 0; i < v.d->n; i++) {
+			jlist_add(j, items, jv_int((jint)i));
+			keys[i] = v.d->v[i].key;
+		}
+		jv_sort(j, items, keys, false);
+		for (size_t i = 0; i < v.d->n; i++)
+			jdict_set(j, d, v.d->v[(size_t)items->v[i].i].key,
+				  v.d->v[(size_t)items->v[i].i].value);
+		for (size_t i = 0; i < d->n; i++)
+			if (d->v[i].value.type == J_DICT && d->v[i].value.d->n > 1)
+				jinja_fail(j, -EINVAL, "pprint of dicts in dicts is not supported");
+		v = jv_dict(d);
+	}
+	jv_write_repr(j, &b, &v);
+	s = jbuf_done(&b);
+	if (jstr_chars(s) > 80)
+		jinja_fail(j, -EINVAL, "pprint of more than one line is not supported");
+	return jv_str(s);
+}
+
+/* ---- numbers ---- */
+
+FILTER(abs)
+{
+	jargs_bind(j, a, "abs", "", NULL);
+	if (v.type == J_UNDEF)
+		jv_fail_undefined(j, &v);
+	if (!jv_is_number(&v))
+		jinja_fail(j, -EINVAL, "abs of a value of type %s", jv_type_name(&v));
+	if (v.type == J_FLOAT)
+		return jv_float(fabs(v.f));
+	return jv_int(jv_as_int(&v) < 0 ? -jv_as_int(&v) : jv_as_int(&v));
+}
+
+/* Towards zero; false where no int is it. */
+static bool whole(double f, jint *ret)
+{
+	if (!isfinite(f) || fabs(f) >= 0x1p126)
+		return false;
+	*ret = (jint)f;
+	return true;
+}
+
+FILTER(int)
+{
+	jint base = 10, i;
+	struct jv arg[2];
+	double f;
+
+	jargs_bind(j, a, "int", "/default,base", arg);
+	if (arg[0].type == J_MISSING)
+		arg[0] = jv_int(0);
+	if (arg[1].type != J_MISSING)
+		base = jarg_int(j, &arg[1], "a base");
+	if (v.type == J_UNDEF)
+		jv_fail_undefined(j, &v);
+	if (v.type == J_INT || v.type == J_BOOL)
+		return jv_int(jv_as_int(&v));
+	if (v.type == J_FLOAT)
+		return whole(v.f, &i) ? jv_int(i) : arg[0];
+	if (v.type != J_STR)
+		return arg[0];
+	if ((base == 0 || (base >= 2 && base <= 36)) && jint_parse(j, v.s, (unsigned)base, &i))
+		return jv_int(i);
+	return jfloat_parse(v.s, &f) && whole(f, &i) ? jv_int(i) : arg[0];
+}
+
+FILTER(float)
+{
+	struct jv fallback;
+	double f;
+
+	jargs_bind(j, a, "float", "/default", &fallback);
+	if (fallback.type == J_MISSING)
+		fallback = jv_float(0);
+	if (v.type == J_UNDEF)
+		jv_fail_undefined(j, &v);
+	if (jv_is_number(&v))
+		return jv_float(jv_as_float(&v));
+	return v.type == J_STR && jfloat_parse(v.s, &f) ? jv_float(f) : fallback;
+}
+
+FILTER(round)
+{
+	struct jv arg[2], scale, ten = jv_int(10);
+	jint precision = 0;
+
+	jargs_bind(j, a, "round", "/precision,method", arg);
+	if (arg[0].type != J_MISSING)
+		precision = jarg_int(j, &arg[0], "a precision");
+	if (precision > 300 || precision < -300)
+		jinja_fail(j, -EINVAL, "round: a precision beyond 300");
+	if (!jv_is_number(&v))
+		jinja_fail(j, -EINVAL, "round of a value of type %s", jv_type_name(&v));
+	if (arg[1].type == J_MISSING || jstr_is(jarg_str(j, &arg[1], "a method"), "common")) {
+		if (v.type == J_FLOAT)
+			return jv_float(jfloat_round(v.f, (int)precision));
+		if (precision < 0)
+			jinja_fail(j, -EINVAL, "round of an integer to tens is not supported");
+		return jv_int(jv_as_int(&v));
+	}
+	if (!jstr_is(arg[1].s, "ceil") && !jstr_is(arg[1].s, "floor"))
+		jinja_fail(j, -EINVAL, "round: the method is common, ceil or floor");
+	arg[0] = jv_int(precision);
+	scale = jv_binary(j, 'p', &ten, &arg[0]);
+	v = jv_binary(j, '*', &v, &scale);
+	v = jv_float(jstr_is(arg[1].s, "ceil") ? ceil(jv_as_float(&v)) : floor(jv_as_float(&v)));
+	return jv_binary(j, '/', &v, &scale);
+}
+
+FILTER(filesizeformat)
+{
+	static const char *const decimal[] = { "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB" };
+	static const char *const powers[] = {
+		"KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"
+	};
+	struct jv binary, number;
+	double bytes, base, unit;
+	char out[64];
+	int i = 0;
+
+	jargs_bind(j, a, "filesizeformat", "/binary", &binary);
+	number = filter_float(j, v, &(struct jargs){ 0 });
+	bytes = number.f;
+	base = jv_truth(j, &binary) ? 1024 : 1000;
+	if (bytes == 1)
+		return jv_text(j, "1 Byte");
+	if (bytes < base) {
+		snprintf(out, sizeof(out), "%lld Bytes", (long long)bytes);
+		return jv_str(jstr_copy(j, out, strlen(out), true));
+	}
+	for (unit = base * base; i < 7 && bytes >= unit; i++)
+		unit *= base;
+	snprintf(out, sizeof(out), "%.1f %s", base * bytes / unit,
+		 base == 1024 ? powers[i] : decimal[i]);
+	return jv_str(jstr_copy(j, out, strlen(out), true));
+}
+
+/* ---- any value ---- */
+
+FILTER(default)
+{
+	struct jv arg[2];
+
+	jargs_bind(j, a, "default", "/default_value,boolean", arg);
+	if (v.type != J_UNDEF && !(jv_truth(j, &arg[1]) && !jv_truth(j, &v)))
+		return v;
+	return arg[0].type == J_MISSING ? jv_text(j, "") : arg[0];
+}
+
+FILTER(attr)
+{
+	struct jv name;
+
+	jargs_bind(j, a, "attr", "name", &name);
+	jarg_str(j, &name, "an attribute's name");
+	if (v.type == J_DICT) { /* only what it has by itself, no keys */
+		struct jv empty = jv_dict(jdict_new(j));
+
+		return jv_attr(j, &empty, name.s).type == J_METHOD ? jv_attr(j, &v, name.s)
+								   : JV_UNDEF;
+	}
+	return jv_attr(j, &v, name.s);
+}
+
+FILTER(refused)
+{
+	jinja_fail(j, -EINVAL, "random, urlize, wordwrap and striptags are not supported");
+}
+
+#define ROW(name)                    \
+	{                            \
+#name, filter_##name \
+	}
+static const struct jfilter filters[] = {
+	ROW(upper),
+	ROW(lower),
+	ROW(capitalize),
+	ROW(trim),
+	ROW(center),
+	ROW(replace),
+	ROW(string),
+	ROW(title),
+	ROW(indent),
+	ROW(truncate),
+	ROW(wordcount),
+	ROW(format),
+	ROW(escape),
+	{ "e", filter_escape },
+	ROW(forceescape),
+	ROW(safe),
+	ROW(urlencode),
+	ROW(xmlattr),
+	ROW(pprint),
+	ROW(abs),
+	ROW(int),
+	ROW(float),
+	ROW(round),
+	ROW(filesizeformat),
+	ROW(default),
+	{ "d", filter_default },
+	ROW(attr),
+	ROW(tojson),
+	{ "random", filter_refused },
+	{ "urlize", filter_refused },
+	{ "wordwrap", filter_refused },
+	{ "striptags", filter_refused },
+};
+
+const struct jfilter *jinja_filter(const struct jstr *name)
+{
+	for (size_t i = 0; i < sizeof(filters) / sizeof(filters[0]); i++)
+		if (jstr_is(name, filters[i].name))
+			return &filters[i];
+	return jinja_filter_list(name);
+}
+
+struct jv jinja_apply_filter(struct jinja *j, const struct jstr *name, struct jv v,
+			     const struct jargs *a)
+{
+	const struct jfilter *f = jinja_filter(name);
+
+	if (!f)
+		jinja_fail(j, -EINVAL, "there is no filter '%.*s'",
+			   (int)(name->n < 100 ? name->n : 100), name->p);
+	return f->call(j, v, a);
+}

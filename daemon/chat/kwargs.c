@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/chat/kwargs.c: the variables of a template that a request may set. See template.h.
+ *
+ * Published templates know one wish by several names: enable_thinking (Qwen, GLM) and thinking
+ * (DeepSeek, Kimi); preserve_thinking and, the other way round, clear_thinking (GLM). The fields of
+ * a request set all of them; chat_template_kwargs goes through as it is.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/jsonc.h"
+#include "chat/template.h"
+
+static int no_memory(struct err *err)
+{
+	return err_set(err, -ENOMEM, "out of memory for the variables of a chat");
+}
+
+static int set(struct json_object *o, const char *key, struct json_object *v, struct err *err)
+{
+	if (v && !json_object_object_add(o, key, v))
+		return 0;
+	json_object_put(v);
+	return no_memory(err);
+}
+
+static int merge(struct json_object *into, struct json_object *from, struct err *err)
+{
+	static const char *const refused[] = { "messages", "tools", "add_generation_prompt",
+					       "chat_template" };
+	int rc = 0;
+
+	json_object_object_foreach(from, key, value)
+	{
+		for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+			if (!strcmp(key, refused[i]))
+				return err_set(err, -EINVAL,
+					       "chat_template_kwargs: '%s' cannot be set there",
+					       key);
+		if (!rc && json_object_object_add(into, key, json_object_get(value))) {
+			json_object_put(value);
+			rc = no_memory(err);
+		}
+	}
+	return rc;
+}
+
+/* A switch of the request: @key and the names that mean the same, and the opposite. */
+static int take_switch(struct json_object *into, struct json_object *request, const char *key,
+		       const char *same, const char *opposite, struct err *err)
+{
+	struct json_object *v = NULL;
+	bool on;
+	int rc;
+
+	if (!json_object_object_get_ex(request, key, &v) || !v)
+		return 0;
+	if (!json_object_is_type(v, json_type_boolean))
+		return err_set(err, -EINVAL, "%s: neither true nor false", key);
+	on = json_object_get_boolean(v);
+	rc = set(into, key, json_object_new_boolean(on), err);
+	if (!rc && same)
+		rc = set(into, same, json_object_new_boolean(on), err);
+	if (!rc && opposite)
+		rc = set(into, opposite, json_object_new_boolean(!on), err);
+	return rc;
+}
+
+static int take_effort(struct json_object *into, struct json_object *request, struct err *err)
+{
+	struct json_object *v = NULL;
+	int rc;
+
+	if (!json_object_object_get_ex(request, "reasoning_effort", &v) || !v)
+		return 0;
+	if (!json_object_is_type(v, json_type_string))
+		return err_set(err, -EINVAL, "reasoning_effort: no text");
+	if (strcmp(json_object_get_string(v), "none"))
+		return set(into, "reasoning_effort", json_object_get(v), err);
+	rc = set(into, "enable_thinking", json_object_new_boolean(false), err);
+	return rc ? rc : set(into, "thinking", json_object_new_boolean(false), err);
+}
+
+static int take_request(struct json_object *into, struct json_object *request, struct err *err)
+{
+	struct json_object *v = NULL;
+	int rc;
+
+	if (json_object_object_get_ex(request, "chat_template", &v) && v)
+		return err_set(err, -EINVAL,
+			       "chat_template: a request cannot bring its own template");
+	rc = take_effort(into, request, err);
+	if (!rc)
+		rc = take_switch(into, request, "enable_thinking", "thinking", NULL, err);
+	if (!rc)
+		rc = take_switch(into, request, "preserve_thinking", NULL, "clear_thinking", err);
+	if (rc || !json_object_object_get_ex(request, "chat_template_kwargs", &v) || !v)
+		return rc;
+	if (!json_object_is_type(v, json_type_object))
+		return err_set(err, -EINVAL, "chat_template_kwargs: no object");
+	return merge(into, v, err);
+}
+
+int chat_kwargs(struct json_object *base, struct json_object *request, struct json_object **ret,
+		struct err *err)
+{
+	struct json_object *o = json_object_new_object();
+	int rc = 0;
+
+	if (!o)
+		return no_memory(err);
+	if (base && !json_object_is_type(base, json_type_object))
+		rc = err_set(err, -EINVAL, "the kwargs of chat templates are no object");
+	if (!rc && base)
+		rc = merge(o, base, err);
+	if (!rc && request)
+		rc = take_request(o, request, err);
+	if (rc)
+		json_object_put(o);
+	else
+		*ret = o;
+	return rc;
+}

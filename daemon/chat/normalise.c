@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/chat/normalise.c: what people and programs send, in the one shape that templates expect.
+ *
+ * The interpreter is exact and templates differ in what they take; so it is here, before it, that
+ * requests are made alike. The rules are written down in docs/templates.md. What is right already
+ * goes through as it is. Refused with the place and the reason: what is no message. See template.h.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/jsonc.h"
+#include "chat/template.h"
+
+/* What is put before a system message that does not lead the conversation. */
+#define LATE_SYSTEM "[system message]\n"
+
+struct work {
+	struct json_object *out; /* messages so far */
+	struct err *err;
+	size_t at; /* the message worked on, for sentences */
+};
+
+static struct json_object *member(struct json_object *o, const char *key)
+{
+	struct json_object *v = NULL;
+
+	json_object_object_get_ex(o, key, &v);
+	return v;
+}
+
+static const char *text_of(struct json_object *o)
+{
+	return json_object_is_type(o, json_type_string) ? json_object_get_string(o) : NULL;
+}
+
+/* A copy of @s that is not NULL, or NULL: no memory. */
+static struct json_object *new_text(const char *s, size_t n)
+{
+	return json_object_new_string_len(s, (int)n);
+}
+
+static int no_memory(struct work *w)
+{
+	return err_set(w->err, -ENOMEM, "out of memory for the messages of a chat");
+}
+
+static int put(struct work *w, struct json_object *o, const char *key, struct json_object *v)
+{
+	if (!v || json_object_object_add(o, key, v)) {
+		json_object_put(v);
+		return no_memory(w);
+	}
+	return 0;
+}
+
+/* ---- text that grows ---- */
+
+struct text {
+	char *p;
+	size_t n, cap;
+	bool failed;
+};
+
+static void add(struct text *t, const char *p, size_t n)
+{
+	if (t->failed || n > INT32_MAX / 2 || t->n > INT32_MAX / 2) {
+		t->failed = true;
+		return;
+	}
+	if (t->n + n + 1 > t->cap) {
+		size_t cap = 2 * (t->n + n + 1);
+		char *more = realloc(t->p, cap);
+
+		if (!more) {
+			t->failed = true;
+			return;
+		}
+		t->p = more;
+		t->cap = cap;
+	}
+	memcpy(t->p + t->n, p, n);
+	t->n += n;
+	t->p[t->n] = '\0';
+}
+
+static struct json_object *take(struct text *t)
+{
+	struct json_object *o = t->failed ? NULL : new_text(t->p ? t->p : "", t->n);
+
+	free(t->p);
+	*t = (struct text){ 0 };
+	return o;
+}
+
+/* ---- content ---- */
+
+/* One part of a content list: its text is added. */
+static int add_part(struct work *w, struct text *t, struct json_object *part, size_t i)
+{
+	const char *type =
+		json_object_is_type(part, json_type_object) ? text_of(member(part, "type")) : NULL;
+	struct json_object *s = part;
+
+	if (type &&
+	    (!strcmp(type, "text") || !strcmp(type, "input_text") || !strcmp(type, "output_text")))
+		s = member(part, "text");
+	else if (type && !strcmp(type, "refusal"))
+		s = member(part, "refusal");
+	else if (type)
+		return err_set(w->err, -EINVAL,
+			       "messages[%zu].content[%zu]: a part of type '%.60s'; only text is "
+			       "understood",
+			       w->at, i, type);
+	if (!text_of(s))
+		return err_set(w->err, -EINVAL,
+			       "messages[%zu].content[%zu]: neither a text nor a part with one",
+			       w->at, i);
+	if (i)
+		add(t, "\n", 1);
+	add(t, text_of(s), (size_t)json_object_get_string_len(s));
+	return 0;
+}
+
+/* The content of a message as one text, a new object. */
+static int flat_content(struct work *w, struct json_object *content, bool tool,
+			struct json_object **ret)
+{
+	struct text t = { 0 };
+	size_t n = json_object_is_type(content, json_type_array) ? json_object_array_length(content)
+								 : 0;
+	const char *json;
+	int rc = 0;
+
+	if (text_of(content)) {
+		*ret = json_object_get(content);
+		return 0;
+	}
+	if (json_object_is_type(content, json_type_array)) {
+		for (size_t i = 0; i < n && !rc; i++)
+			rc = add_part(w, &t, json_object_array_get_idx(content, i), i);
+	} else if (content && tool) { /* what a tool says may be any JSON */
+		json = json_object_to_json_string_ext(
+			content, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+		add(&t, json, strlen(json));
+	} else if (content) {
+		rc = err_set(w->err, -EINVAL, "messages[%zu].content: neither a text nor a list",
+			     w->at);
+	}
+	if (rc) {
+		free(t.p);
+		return rc;
+	}
+	*ret = take(&t);
+	return *ret ? 0 : no_memory(w);
+}
+
+/*
+ * Claude Code begins its system text with a line "x-anthropic-billing-header: ...; cch=1a2b3;" whose
+ * mark differs in each request; one zero for each of its characters makes prefixes alike again.
+ */
+static int steady_mark(struct work *w, struct json_object **content)
+{
+	static const char header[] = "x-anthropic-billing-header:", mark[] = "cch=";
+	const char *text = json_object_get_string(*content), *line, *end, *p;
+	size_t n = (size_t)json_object_get_string_len(*content);
+	struct json_object *o;
+	char *copy;
+
+	line = memmem(text, n, header, sizeof(header) - 1);
+	if (!line || (line > text && line[-1] != '\n'))
+		return 0;
+	end = memchr(line, '\n', n - (size_t)(line - text));
+	end = end ? end : text + n;
+	p = memmem(line, (size_t)(end - line), mark, sizeof(mark) - 1);
+	if (!p)
+		return 0;
+	copy = malloc(n + 1);
+	if (!copy)
+		return no_memory(w);
+	memcpy(copy, text, n + 1);
+	for (char *c = copy + (p - text) + sizeof(mark) - 1;
+	     c < copy + (end - text) && *c != ';' && *c != ' ' && *c != '\r'; c++)
+		*c = '0';
+	o = new_text(copy, n);
+	free(copy);
+	if (!o)
+		return no_memory(w);
+	json_object_put(*content);
+	*content = o;
+	return 0;
+}
+
+/* ---- system messages ---- */
+
+/* One more leading system text: into the message that is there, or a new one. */
+static int lead_system(struct work *w, struct json_object *content)
+{
+	struct json_object *first = json_object_array_get_idx(w->out, 0), *before, *m;
+	struct text t = { 0 };
+	int rc;
+
+	if (first) {
+		before = member(first, "content");
+		add(&t, json_object_get_string(before), (size_t)json_object_get_string_len(before));
+		add(&t, "\n\n", 2);
+		add(&t, json_object_get_string(content),
+		    (size_t)json_object_get_string_len(content));
+		json_object_put(content);
+		return put(w, first, "content", take(&t));
+	}
+	m = json_object_new_object();
+	rc = m ? put(w, m, "role", json_object_new_string("system")) : no_memory(w);
+	if (rc) {
+		json_object_put(content);
+	} else {
+		rc = put(w, m, "content", content);
+	}
+	if (!rc && !json_object_array_add(w->out, m))
+		return 0;
+	json_object_put(m);
+	return rc ? rc : no_memory(w);
+}
+
+/* The text of a later one, marked: a turn of the user's in its place. */
+static int mark_system(struct work *w, struct json_object **content)
+{
+	struct text t = { 0 };
+	struct json_object *o;
+
+	add(&t, LATE_SYSTEM, sizeof(LATE_SYSTEM) - 1);
+	add(&t, json_object_get_string(*content), (size_t)json_object_get_string_len(*content));
+	o = take(&t);
+	if (!o)
+		return no_memory(w);
+	json_object_put(*content);
+	*content = o;
+	return 0;
+}
+
+/* ---- calls ---- */
+
+/* Arguments that are the text of a JSON object become that object; nothing at all, an empty one. */
+static struct json_object *parsed_arguments(struct json_object *given)
+{
+	const char *text = text_of(given);
+	struct json_tokener *t;
+	struct json_object *o = NULL;
+	int n;
+
+	if (given && !text)
+		return json_object_get(given);
+	n = text ? json_object_get_string_len(given) : 0;
+	if (!n)
+		return json_object_new_object();
+	t = json_tokener_new_ex(64);
+	if (!t)
+		return NULL;
+	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	o = json_tokener_parse_ex(t, text, n + 1); /* with the NUL, so that a number ends */
+	if (json_tokener_get_error(t) != json_tokener_success ||
+	    json_tokener_get_parse_end(t) < (size_t)n ||
+	    !json_object_is_type(o, json_type_object)) {
+		json_object_put(o);
+		o = json_object_get(given);
+	}
+	json_tokener_free(t);
+	return o;
+}
+
+/* A copy of @o without the members that are null. */
+static struct json_object *copy_of(struct json_object *o)
+{
+	struct json_object *copy = json_object_new_object();
+
+	json_object_object_foreach(o, key, value)
+	{
+		if (copy && value && json_object_object_add(copy, key, json_object_get(value))) {
+			json_object_put(value);
+			json_object_put(copy);
+			copy = NULL;
+		}
+	}
+	return copy;
+}
+
+static int one_call(struct work *w, struct json_object *call, size_t i, struct json_object **ret)
+{
+	struct json_object *function = member(call, "function"), *copy, *inner;
+	int rc = 0;
+
+	if (!json_object_is_type(call, json_type_object) ||
+	    !text_of(member(function ? function : call, "name")))
+		return err_set(w->err, -EINVAL,
+			       "messages[%zu].tool_calls[%zu]: no object with a function and its "
+			       "name",
+			       w->at, i);
+	inner = copy_of(function ? function : call);
+	copy = function ? copy_of(call) : json_object_new_object();
+	if (!inner || !copy)
+		rc = no_memory(w);
+	if (!rc)
+		rc = put(w, inner, "arguments", parsed_arguments(member(inner, "arguments")));
+	if (!rc && !function) {
+		json_object_object_del(inner, "id");
+		json_object_object_del(inner, "type");
+		if (text_of(member(call, "id")))
+			rc = put(w, copy, "id", json_object_get(member(call, "id")));
+	}
+	if (!rc && !function)
+		rc = put(w, copy, "type", json_object_new_string("function"));
+	if (!rc) {
+		rc = put(w, copy, "function", inner);
+		inner = NULL;
+	}
+	json_object_put(inner);
+	if (rc)
+		json_object_put(copy);
+	else
+		*ret = copy;
+	return rc;
+}
+
+static int take_calls(struct work *w, struct json_object *m)
+{
+	struct json_object *calls = member(m, "tool_calls"), *all, *call = NULL;
+	size_t n;
+	int rc = 0;
+
+	if (!calls)
+		return 0;
+	if (!json_object_is_type(calls, json_type_array))
+		return err_set(w->err, -EINVAL, "messages[%zu].tool_calls: no list", w->at);
+	all = json_object_new_array();
+	n = json_object_array_length(calls);
+	for (size_t i = 0; all && i < n && !rc; i++) {
+		rc = one_call(w, json_object_array_get_idx(calls, i), i, &call);
+		if (!rc && json_object_array_add(all, call)) {
+			json_object_put(call);
+			rc = no_memory(w);
+		}
+	}
+	if (rc) {
+		json_object_put(all);
+		return rc;
+	}
+	return put(w, m, "tool_calls", all);
+}
+
+/* What an assistant thought, under both names that templates use. */
+static int take_reasoning(struct work *w, struct json_object *m)
+{
+	static const char *const names[] = { "reasoning_content", "thinking", "reasoning" };
+	struct json_object *found = NULL;
+	int rc;
+
+	for (size_t i = 0; i < 3 && !found; i++)
+		found = member(m, names[i]);
+	if (!found)
+		return 0;
+	if (!text_of(found))
+		return err_set(w->err, -EINVAL, "messages[%zu]: reasoning that is no text", w->at);
+	json_object_get(found); /* put() may let go of the one in @m */
+	rc = put(w, m, "reasoning_content", json_object_get(found));
+	if (!rc)
+		rc = put(w, m, "thinking", json_object_get(found));
+	json_object_put(found);
+	return rc;
+}
+
+/* ---- messages ---- */
+
+static bool is(const char *a, const char *b)
+{
+	return !strcmp(a, b);
+}
+
+/* Makes @content that of a copy of @message, and the rest of it what templates expect. */
+static int add_message(struct work *w, struct json_object *message, const char *role,
+		       struct json_object *content)
+{
+	struct json_object *m = copy_of(message);
+	int rc = m ? put(w, m, "role", json_object_new_string(role)) : no_memory(w);
+
+	if (rc)
+		json_object_put(content);
+	else
+		rc = put(w, m, "content", content);
+	if (!rc && is(role, "assistant"))
+		rc = take_calls(w, m);
+	if (!rc && is(role, "assistant"))
+		rc = take_reasoning(w, m);
+	if (!rc && !json_object_array_add(w->out, m))
+		return 0;
+	json_object_put(m);
+	return rc ? rc : no_memory(w);
+}
+
+static int take_message(struct work *w, struct json_object *message, bool *leading)
+{
+	const char *role = json_object_is_type(message, json_type_object)
+				   ? text_of(member(message, "role"))
+				   : NULL;
+	struct json_object *content = NULL;
+	bool system;
+	int rc;
+
+	if (!role)
+		return err_set(w->err, -EINVAL, "messages[%zu]: no object with a role", w->at);
+	if (is(role, "function")) /* what tool was called once */
+		role = "tool";
+	system = is(role, "system") || is(role, "developer");
+	if (!system && !is(role, "user") && !is(role, "assistant") && !is(role, "tool"))
+		return err_set(w->err, -EINVAL,
+			       "messages[%zu].role: '%.40s' is none of system, developer, user, "
+			       "assistant, tool",
+			       w->at, role);
+	rc = flat_content(w, member(message, "content"), is(role, "tool"), &content);
+	if (rc)
+		return rc;
+	if (system)
+		rc = steady_mark(w, &content);
+	if (!rc && system && *leading)
+		return lead_system(w, content);
+	*leading = false;
+	if (!rc && system) {
+		rc = mark_system(w, &content);
+		role = "user";
+	}
+	if (rc) {
+		json_object_put(content);
+		return rc;
+	}
+	return add_message(w, message, role, content);
+}
+
+static int take_messages(struct work *w, struct json_object *messages)
+{
+	size_t n;
+	bool leading = true;
+	int rc = 0;
+
+	if (!json_object_is_type(messages, json_type_array))
+		return err_set(w->err, -EINVAL, "messages: no list");
+	n = json_object_array_length(messages);
+	if (!n)
+		return err_set(w->err, -EINVAL, "messages: an empty list");
+	for (w->at = 0; w->at < n && !rc; w->at++)
+		rc = take_message(w, json_object_array_get_idx(messages, w->at), &leading);
+	return rc;
+}
+
+/* ---- tools ---- */
+
+static int take_tool(struct work *w, struct json_object *tool, size_t i, struct json_object *all)
+{
+	const char *type =
+		json_object_is_type(tool, json_type_object) ? text_of(member(tool, "type")) : NULL;
+	struct json_object *function = member(tool, "function"), *copy = NULL;
+	int rc = 0;
+
+	if (!json_object_is_type(tool, json_type_object) || (type && !is(type, "function")))
+		return err_set(
+			w->err, -EINVAL,
+			"tools[%zu]: '%.60s' is no kind of tool that a template can describe", i,
+			type ? type : "this");
+	if (!text_of(member(function ? function : tool, "name")))
+		return err_set(w->err, -EINVAL, "tools[%zu]: a function without a name", i);
+	if (function) {
+		copy = json_object_get(tool);
+	} else { /* the function by itself */
+		struct json_object *inner = copy_of(tool);
+
+		copy = json_object_new_object();
+		rc = copy && inner ? put(w, copy, "type", json_object_new_string("function"))
+				   : no_memory(w);
+		if (!rc) {
+			json_object_object_del(inner, "type");
+			rc = put(w, copy, "function", inner);
+		} else {
+			json_object_put(inner);
+		}
+	}
+	if (!rc && !json_object_array_add(all, copy))
+		return 0;
+	json_object_put(copy);
+	return rc ? rc : no_memory(w);
+}
+
+static int take_tools(struct work *w, struct json_object *tools, struct json_object **ret)
+{
+	struct json_object *all;
+	size_t n;
+	int rc = 0;
+
+	*ret = NULL;
+	if (!tools)
+		return 0;
+	if (!json_object_is_type(tools, json_type_array))
+		return err_set(w->err, -EINVAL, "tools: no list");
+	all = json_object_new_array();
+	if (!all)
+		return no_memory(w);
+	n = json_object_array_length(tools);
+	for (size_t i = 0; i < n && !rc; i++)
+		rc = take_tool(w, json_object_array_get_idx(tools, i), i, all);
+	if (rc)
+		json_object_put(all);
+	else
+		*ret = all;
+	return rc;
+}
+
+int chat_normalise(struct json_object *messages, struct json_object *tools,
+		   struct json_object **ret_messages, struct json_object **ret_tools,
+		   struct err *err)
+{
+	struct work w = { .out = json_object_new_array(), .err = err };
+	int rc = w.out ? take_messages(&w, messages) : no_memory(&w);
+
+	if (!rc)
+		rc = take_tools(&w, tools, ret_tools);
+	if (rc)
+		json_object_put(w.out);
+	else
+		*ret_messages = w.out;
+	return rc;
+}
