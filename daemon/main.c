@@ -116,6 +116,7 @@ static int create_engine(const struct options *o, const struct cpu_ops *ops, str
 		.trace_path = o->trace,
 		.trace_overwrite = o->overwrite,
 		.no_fill = o->no_fill,
+		.spec = (enum spec_mode)(SPEC_AUTO + o->spec),
 		.fill_bytes_per_s = o->fill_rate,
 		.numa = o->numa,
 		.bandwidth = r->sampler ? bandwidth_now : NULL,

@@ -23,6 +23,7 @@
 #include "base/num.h"
 #include "tools/client.h"
 #include "tools/input.h"
+#include "tools/drafts.h"
 #include "tools/verbs.h"
 
 #define MAX_LIST  16
@@ -32,7 +33,8 @@
 struct args {
 	struct client_args client;
 	const char *prompts, *gens, *depths, *text, *peaks;
-	uint32_t reps, format, seed;
+	const char *oracle;
+	uint32_t reps, format, seed, spec, draft_length;
 	bool json, no_warmup, help;
 };
 
@@ -59,6 +61,14 @@ static const struct opt options[] = {
 	  .help = "What sluice doctor --json printed here: rates are shown as shares of it too." },
 	{ "--seed", NULL, OPT_U32, AT(seed), "N", 0, 4294967295, .def = "1",
 	  .help = "Of the random tokens." },
+	{ "--spec", NULL, OPT_CHOICE, AT(spec), "KIND", .choices = DRAFTS_CHOICES, .def = "off",
+	  .help = "Speculation while generating; off here, so that the model's own speed is shown." },
+	{ "--spec-oracle", NULL, OPT_TEXT, AT(oracle), "R,..", .excludes = "--spec",
+	  .help = "Each test of generation also with drafts of which the share R is right: what "
+		  "checking them gains. Bench records its own answer first and hands it in." },
+	{ "--draft-length", NULL, OPT_U32, AT(draft_length), "N", 0, SLUICE_DRAFT_LENGTH_MAX,
+	  .def = "0",
+	  .help = "With these: so many drafts in every step, whatever it costs; 0: as it pays." },
 	{ "--no-warmup", NULL, OPT_FLAG, AT(no_warmup), .help = "Time the first run too." },
 	{ "--help", "-h", OPT_FLAG, AT(help), .help = "This text." },
 };
@@ -74,6 +84,13 @@ struct bench {
 	uint32_t *pool; /* tokens of the text, or random ones */
 	size_t n_pool;
 	uint64_t seed;
+	uint32_t spec, draft_length;
+	double oracle[MAX_LIST]; /* shares of right drafts */
+	unsigned n_oracle;
+	uint32_t *answer, *spoilt, room; /* what was recorded, and with wrong tokens in it */
+	/* of one run: where it records its answer, the draft it hands in; NULL: neither */
+	uint32_t *record, n_record;
+	const uint32_t *draft;
 };
 
 static uint64_t next_random(uint64_t *state)
@@ -142,6 +159,15 @@ static int fill_text(struct bench *b, const char *path, size_t need, struct err 
 	return 0;
 }
 
+static int on_token(void *arg, const struct sluice_piece *piece)
+{
+	struct bench *b = arg;
+
+	if (piece->token != SLUICE_NO_TOKEN && b->n_record < b->room)
+		b->record[b->n_record++] = piece->token;
+	return 0;
+}
+
 /* Runs one test once and adds it to @row (NULL: warm-up). */
 static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t depth,
 		    uint32_t rep, struct bench_row *row, struct sluice_fault *fault)
@@ -155,6 +181,10 @@ static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t
 		.temperature = 1,
 		.top_k = TOP_K,
 		.seed = b->seed + rep,
+		.spec = b->record ? SLUICE_SPEC_OFF : b->spec,
+		.draft_length = b->draft_length,
+		.draft = b->draft,
+		.n_draft = b->draft ? n_gen + 1 : 0,
 	};
 	struct sluice_prompt p = { .struct_size = sizeof(p), .n_tokens = depth + n_prompt + lead };
 	size_t spare = b->n_pool - p.n_tokens;
@@ -163,7 +193,8 @@ static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t
 
 	/* every repetition reads another piece where there is one */
 	p.tokens = b->pool + (spare ? (size_t)rep * 997 % (spare + 1) : 0);
-	rc = sluice_generate(b->s, &p, &how, NULL, NULL, &d, fault);
+	b->n_record = 0;
+	rc = sluice_generate(b->s, &p, &how, b->record ? on_token : NULL, b, &d, fault);
 	if (rc)
 		return rc;
 	if (client_interrupted())
@@ -181,43 +212,106 @@ static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t
 	row->bytes_read += d.bytes_read;
 	row->stall_ns += d.stall_ns;
 	row->span_ns += d.span_ns;
+	drafts_add(&row->spec, &d.spec);
 	return 0;
 }
 
-static int run_test(struct bench *b, const struct args *args, uint32_t n_prompt, uint32_t n_gen,
-		    uint32_t depth)
+static struct bench_row *new_row(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t depth,
+				 double oracle)
 {
-	struct sluice_fault fault = { 0 };
 	struct bench_row *row = calloc(1, sizeof(*row));
 	time_t now = time(NULL);
 	struct tm tm;
-	int rc = 0;
 
-	if (!row) {
-		fprintf(stderr, "sluice bench: out of memory\n");
-		return EXIT_FAILED;
-	}
+	if (!row)
+		return NULL;
 	row->n_prompt = n_prompt;
 	row->n_gen = n_gen;
 	row->n_depth = depth;
+	row->oracle = oracle;
 	gmtime_r(&now, &tm);
 	strftime(row->test_time, sizeof(row->test_time), "%Y-%m-%dT%H:%M:%SZ", &tm);
 	b->report.rows[b->report.n_rows++] = row;
-	if (!args->no_warmup)
-		rc = run_once(b, n_prompt, n_gen ? 1 : 0, n_gen ? 0 : depth, 0, NULL, &fault);
-	for (uint32_t i = 0; !rc && i < args->reps; i++) {
-		if (isatty(STDERR_FILENO))
-			fprintf(stderr, "\r%s%u @ d%u: %u of %u ", n_prompt ? "pp" : "tg",
-				n_prompt + n_gen, depth, i + 1, args->reps);
-		rc = run_once(b, n_prompt, n_gen, depth, i, row, &fault);
+	return row;
+}
+
+/* The recorded answer, each token right with probability @share, else another id. */
+static void make_draft(struct bench *b, double share, uint32_t n, uint64_t seed)
+{
+	uint32_t n_vocab = b->report.model.n_vocab;
+
+	for (uint32_t i = 0; i < n; i++) {
+		double u = (double)(next_random(&seed) >> 11) * 0x1p-53;
+		uint32_t other = (uint32_t)(next_random(&seed) % (n_vocab - 1));
+
+		b->spoilt[i] = b->answer[i];
+		if (u >= share && n_vocab > 1)
+			b->spoilt[i] = other + (other >= b->answer[i]);
 	}
+}
+
+/*
+ * One repetition of generation without drafts and with each share of right ones, in turn from either
+ * end, after a run that records the answer.
+ */
+static int run_oracle(struct bench *b, uint32_t n_gen, uint32_t depth, uint32_t rep,
+		      struct bench_row **rows, struct sluice_fault *fault)
+{
+	int rc;
+
+	b->record = b->answer;
+	rc = run_once(b, 0, n_gen, depth, rep, NULL, fault);
+	b->record = NULL;
+	for (unsigned i = 0; i <= b->n_oracle && !rc; i++) {
+		unsigned k = rep % 2 ? b->n_oracle - i : i;
+
+		if (k)
+			make_draft(b, b->oracle[k - 1], n_gen + 1, b->seed + rep * 131 + k);
+		b->draft = k ? b->spoilt : NULL;
+		b->spec = k ? SLUICE_SPEC_AUTO : SLUICE_SPEC_OFF;
+		rc = run_once(b, 0, n_gen, depth, rep, rows[k], fault);
+		b->draft = NULL;
+	}
+	return rc;
+}
+
+/* 0, or the exit status after a sentence. */
+static int end_test(int rc, const struct sluice_fault *fault)
+{
 	if (isatty(STDERR_FILENO))
 		fprintf(stderr, "\r\033[K");
 	if (rc == -EINTR) {
 		fprintf(stderr, "sluice bench: interrupted: nothing is printed\n");
 		return EXIT_INTERRUPTED;
 	}
-	return rc ? client_fail("bench", &fault) : 0;
+	return rc ? client_fail("bench", fault) : 0;
+}
+
+static int run_test(struct bench *b, const struct args *args, uint32_t n_prompt, uint32_t n_gen,
+		    uint32_t depth)
+{
+	unsigned n_rows = n_gen ? 1 + b->n_oracle : 1;
+	struct bench_row *rows[MAX_LIST + 1];
+	struct sluice_fault fault = { 0 };
+	int rc = 0;
+
+	for (unsigned i = 0; i < n_rows; i++) {
+		rows[i] = new_row(b, n_prompt, n_gen, depth, i ? b->oracle[i - 1] : -1);
+		if (!rows[i]) {
+			fprintf(stderr, "sluice bench: out of memory\n");
+			return EXIT_FAILED;
+		}
+	}
+	if (!args->no_warmup)
+		rc = run_once(b, n_prompt, n_gen ? 1 : 0, n_gen ? 0 : depth, 0, NULL, &fault);
+	for (uint32_t i = 0; !rc && i < args->reps; i++) {
+		if (isatty(STDERR_FILENO))
+			fprintf(stderr, "\r%s%u @ d%u: %u of %u ", n_prompt ? "pp" : "tg",
+				n_prompt + n_gen, depth, i + 1, args->reps);
+		rc = n_rows > 1 ? run_oracle(b, n_gen, depth, i, rows, &fault)
+				: run_once(b, n_prompt, n_gen, depth, i, rows[0], &fault);
+	}
+	return end_test(rc, &fault);
 }
 
 /* "mem_read_gbs" and "disk_read_gbs" of what doctor printed. */
@@ -264,12 +358,19 @@ static uint32_t largest(const struct list *l)
 static int run_all(struct bench *b, const struct args *args, const struct list *prompts,
 		   const struct list *gens, const struct list *depths)
 {
-	unsigned most = depths->count * (prompts->count + gens->count);
+	unsigned most = depths->count * (prompts->count + gens->count * (1 + b->n_oracle));
 	int rc = 0;
 
 	b->report.rows = calloc(most, sizeof(*b->report.rows));
-	if (!b->report.rows)
+	b->room = largest(gens) + 1;
+	if (b->n_oracle) {
+		b->answer = calloc(b->room, sizeof(*b->answer));
+		b->spoilt = calloc(b->room, sizeof(*b->spoilt));
+	}
+	if (!b->report.rows || (b->n_oracle && (!b->answer || !b->spoilt))) {
+		fprintf(stderr, "sluice bench: out of memory\n");
 		return EXIT_FAILED;
+	}
 	for (unsigned d = 0; d < depths->count && !rc; d++) {
 		for (unsigned i = 0; i < prompts->count && !rc; i++)
 			if (prompts->n[i])
@@ -330,6 +431,26 @@ static int take_list(const char *option, const char *text, struct list *ret, str
 	return n < 0 ? err_prefix(err, n, "%s", option) : 0;
 }
 
+/* "0.5,0.7" */
+static int take_shares(const char *text, struct bench *b, struct err *err)
+{
+	char *end;
+
+	while (text && b->n_oracle < MAX_LIST) {
+		double share = strtod(text, &end);
+
+		if (end == text || !(share >= 0 && share <= 1) || (*end && *end != ','))
+			break;
+		b->oracle[b->n_oracle++] = share;
+		if (!*end)
+			return 0;
+		text = end + 1;
+	}
+	return text ? err_set(err, -EINVAL, "--spec-oracle: \"%s\": at most %d shares from 0 to 1",
+			      text, MAX_LIST)
+		    : 0;
+}
+
 int verb_bench(int argc, char **argv)
 {
 	struct list prompts, gens, depths;
@@ -349,6 +470,8 @@ int verb_bench(int argc, char **argv)
 		rc = take_list("--n-depth", args.depths, &depths, &err);
 	if (!rc && !largest(&prompts) && !largest(&gens))
 		rc = err_set(&err, -EINVAL, "with -p 0 and -n 0 there is nothing to measure");
+	if (!rc)
+		rc = take_shares(args.oracle, &b, &err);
 	if (!rc && args.peaks)
 		rc = read_peaks(args.peaks, &b.report.peaks, &err);
 	if (rc) {
@@ -357,6 +480,9 @@ int verb_bench(int argc, char **argv)
 	}
 	b.report.text = args.text != NULL;
 	b.seed = args.seed;
+	b.spec = args.spec;
+	b.draft_length = args.draft_length;
+	b.report.drafts = b.n_oracle || args.spec != SLUICE_SPEC_OFF;
 	rc = client_open("bench", &args.client, &b.s);
 	if (!rc)
 		rc = client_ready("bench", b.s);
@@ -366,6 +492,8 @@ int verb_bench(int argc, char **argv)
 		free(b.report.rows[i]);
 	free(b.report.rows);
 	free(b.pool);
+	free(b.answer);
+	free(b.spoilt);
 	sluice_close(b.s);
 	return rc;
 }

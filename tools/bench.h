@@ -21,6 +21,8 @@ struct bench_row {
 	char test_time[32]; /* UTC, when it began */
 	/* sums over the repetitions, timed parts only */
 	uint64_t hits, misses, bytes_read, stall_ns, span_ns;
+	double oracle; /* share of drafts that are right; < 0: no drafts were handed in */
+	struct sluice_spec_counts spec;
 };
 
 /* Rates of this machine, 0 where not known (sluice doctor --json measures them). */
@@ -33,7 +35,8 @@ struct bench_report {
 	struct sluice_status_info status;
 	char path[4096];
 	char cpu[128];
-	bool text; /* real text, not random tokens */
+	bool text;   /* real text, not random tokens */
+	bool drafts; /* speculation was asked for: more columns */
 	struct bench_peaks peaks;
 	struct bench_row **rows;
 	unsigned n_rows;

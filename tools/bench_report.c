@@ -13,6 +13,7 @@
 #include "base/num.h"
 #include "tools/bench.h"
 #include "tools/input.h"
+#include "tools/drafts.h"
 
 /* general.file_type of GGUF (llama_ftype) in llama-bench's words; others are a number. */
 static const struct {
@@ -111,11 +112,13 @@ static double share(double value, double peak)
 
 static void test_label(const struct bench_row *r, char *buf, size_t len)
 {
-	char depth[24] = "";
+	char depth[24] = "", oracle[24];
 
 	if (r->n_depth)
 		snprintf(depth, sizeof(depth), " @ d%u", r->n_depth);
-	snprintf(buf, len, "%s%u%s", r->n_prompt ? "pp" : "tg", tokens(r), depth);
+	snprintf(oracle, sizeof(oracle), " R=%.2f", r->oracle);
+	snprintf(buf, len, "%s%u%s%s", r->n_prompt ? "pp" : "tg", tokens(r), depth,
+		 r->oracle < 0 ? "" : oracle);
 }
 
 static void print_md_row(const struct bench_report *b, const struct bench_row *r)
@@ -123,6 +126,7 @@ static void print_md_row(const struct bench_report *b, const struct bench_row *r
 	uint64_t size = b->model.dense_bytes + b->model.expert_bytes_total;
 	bool small = size < 1u << 30;
 	char model[96], bytes[24], params[24], test[48], rate[48], disk[48], memory[48];
+	char drafts[64] = "";
 	double gbs = memory_gbs(b, r);
 
 	snprintf(model, sizeof(model), "%s %s", b->model.arch, file_type_name(b->model.file_type));
@@ -143,10 +147,16 @@ static void print_md_row(const struct bench_report *b, const struct bench_row *r
 		snprintf(memory, sizeof(memory), "%.1f (%.0f %%)", gbs,
 			 100 * share(gbs, b->peaks.memory_gbs));
 	/* "±" has two bytes and one column */
+	if (b->drafts)
+		snprintf(drafts, sizeof(drafts), " %12.2f | %12.2f | %8.2f |",
+			 r->spec.steps ? (double)r->spec.columns / (double)r->spec.steps : 1,
+			 r->spec.steps ? (double)r->spec.tokens / (double)r->spec.steps : 1,
+			 drafts_gain(&r->spec));
 	printf("| %-30s | %10s | %10s | %-8s | %7u | %15s | %21s | %6.2f %% | %10.3f | %8.2f | %14s "
-	       "| %14s |\n",
+	       "| %14s |%s\n",
 	       model, bytes, params, "CPU", b->status.threads, test, rate, 100 * hit_ratio(r),
-	       miss_bytes(r) / 1e6, (double)r->stall_ns / 1e9, disk, r->n_gen ? memory : "");
+	       miss_bytes(r) / 1e6, (double)r->stall_ns / 1e9, disk, r->n_gen ? memory : "",
+	       drafts);
 }
 
 static void print_md(const struct bench_report *b)
@@ -156,16 +166,21 @@ static void print_md(const struct bench_report *b)
 		int width;
 		bool right;
 	} columns[] = {
-		{ "model", 30, false },	 { "size", 10, true },	    { "params", 10, true },
-		{ "backend", 8, false }, { "threads", 7, true },    { "test", 15, true },
-		{ "t/s", 20, true },	 { "hit rate", 8, true },   { "miss MB/t", 10, true },
-		{ "stall s", 8, true },	 { "disk GB/s", 14, true }, { "memory GB/s", 14, true },
+		{ "model", 30, false },	      { "size", 10, true },
+		{ "params", 10, true },	      { "backend", 8, false },
+		{ "threads", 7, true },	      { "test", 15, true },
+		{ "t/s", 20, true },	      { "hit rate", 8, true },
+		{ "miss MB/t", 10, true },    { "stall s", 8, true },
+		{ "disk GB/s", 14, true },    { "memory GB/s", 14, true },
+		{ "columns/step", 12, true }, { "tokens/step", 12, true },
+		{ "gain", 8, true },
 	};
+	size_t n = ARRAY_LEN(columns) - (b->drafts ? 0 : 3);
 
-	for (size_t i = 0; i < ARRAY_LEN(columns); i++)
+	for (size_t i = 0; i < n; i++)
 		printf(columns[i].right ? "| %*s " : "| %-*s ", columns[i].width, columns[i].name);
 	puts("|");
-	for (size_t i = 0; i < ARRAY_LEN(columns); i++) {
+	for (size_t i = 0; i < n; i++) {
 		printf("| ");
 		for (int k = 1; k < columns[i].width; k++)
 			putchar('-');
@@ -215,6 +230,19 @@ static void put_share(json_t *o, const char *name, double value, double peak)
 	json_object_set_new(o, name, peak > 0 ? json_real(value / peak) : json_null());
 }
 
+/* Scalars, as CSV takes them too. */
+static void put_spec(json_t *o, const struct bench_row *r)
+{
+	const struct sluice_spec_counts *c = &r->spec;
+
+	json_object_set_new(o, "spec_oracle", r->oracle < 0 ? json_null() : json_real(r->oracle));
+	put_int(o, "drafted", drafts_drafted(c));
+	put_int(o, "accepted", drafts_accepted(c));
+	put_real(o, "columns_per_step", c->steps ? (double)c->columns / (double)c->steps : 1);
+	put_real(o, "tokens_per_step", c->steps ? (double)c->tokens / (double)c->steps : 1);
+	put_real(o, "drafts_gain", drafts_gain(c));
+}
+
 static json_t *row_json(const struct bench_report *b, const struct bench_row *r)
 {
 	json_t *o = json_object();
@@ -256,6 +284,7 @@ static json_t *row_json(const struct bench_report *b, const struct bench_row *r)
 	put_real(o, "memory_gbs", memory_gbs(b, r));
 	put_share(o, "read_share_of_peak", read_gbs(r), b->peaks.disk_gbs);
 	put_share(o, "memory_share_of_peak", memory_gbs(b, r), r->n_gen ? b->peaks.memory_gbs : 0);
+	put_spec(o, r);
 	return o;
 }
 

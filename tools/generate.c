@@ -17,6 +17,7 @@
 #include "base/size.h"
 #include "tools/client.h"
 #include "tools/input.h"
+#include "tools/drafts.h"
 #include "tools/verbs.h"
 
 struct args {
@@ -24,7 +25,7 @@ struct args {
 	const char *prompt, *prompt_file, *prompt_tokens, *system;
 	bool chat, think, no_think, special, raw, ignore_eog, json, quiet, help;
 	bool top_k_given, top_p_given, min_p_given, seed_given;
-	uint32_t max_tokens, top_k;
+	uint32_t max_tokens, top_k, spec, draft_length;
 	float temperature, top_p, min_p;
 	uint64_t seed;
 };
@@ -68,6 +69,12 @@ static const struct opt options[] = {
 	{ "--seed", NULL, OPT_U64, AT(seed), "N", .given = AT(seed_given),
 	  .help = "Of the random choices: the same seed, the same answer. Default: a fresh one, "
 		  "which is printed." },
+	{ "--spec", NULL, OPT_CHOICE, AT(spec), "KIND", .choices = DRAFTS_CHOICES, .def = "default",
+	  .help = "What drafts tokens that are checked several in one step; the answer does not "
+		  "depend on it. default: as the daemon was started." },
+	{ "--draft-length", NULL, OPT_U32, AT(draft_length), "N", 0, SLUICE_DRAFT_LENGTH_MAX,
+	  .def = "0",
+	  .help = "So many drafts in every step whatever it costs (experiments); 0: as it pays." },
 	{ "--quiet", "-q", OPT_FLAG, AT(quiet), .help = "No figures and notes on stderr." },
 	{ "--json", NULL, OPT_FLAG, AT(json), .help = "One JSON object instead of text." },
 	{ "--help", "-h", OPT_FLAG, AT(help), .help = "This text." },
@@ -249,6 +256,9 @@ static void print_figures(const struct args *args, const struct sluice_model_inf
 		fprintf(stderr, "; expert hit rate %.1f %%, from memory %s, from disk %s",
 			hit_ratio(d) * 100, size_format(memory, sizeof(memory), memory_bytes(m, d)),
 			size_format(disk, sizeof(disk), d->bytes_read));
+	if (drafts_drafted(&d->spec))
+		fprintf(stderr, "; %" PRIu64 " of %" PRIu64 " drafted tokens were right",
+			drafts_accepted(&d->spec), drafts_drafted(&d->spec));
 	if (args->temperature > 0)
 		fprintf(stderr, "; seed %" PRIu64, args->seed);
 	print_ending(args, m, d);
@@ -289,6 +299,7 @@ static int print_json(const struct args *args, const struct answer *a,
 				    (double)d->stall_ns / 1e9);
 
 	json_object_set_new(o, "experts", experts);
+	json_object_set_new(o, "speculation", drafts_json(&d->spec));
 	json_object_set_new(o, "seed", seed_json(args->seed));
 	if (error)
 		json_object_set_new(o, "error", input_json_text(error, strlen(error)));
@@ -307,6 +318,8 @@ static struct sluice_settings take_settings(const struct args *args)
 		.top_p = args->top_p > 0 ? args->top_p : FLT_MIN,
 		.min_p = args->min_p,
 		.seed = args->seed,
+		.spec = args->spec,
+		.draft_length = args->draft_length,
 	};
 }
 

@@ -14,6 +14,7 @@
 #include "base/size.h"
 #include "tools/client.h"
 #include "tools/input.h"
+#include "tools/drafts.h"
 #include "tools/verbs.h"
 
 struct args {
@@ -115,6 +116,24 @@ static json_t *slots_json(const struct sluice_status_info *s)
 	return all;
 }
 
+static const char *spec_name(uint32_t mode)
+{
+	static const char *const names[] = { "unknown", "auto", "off", "ngram", "mtp" };
+
+	return mode < ARRAY_LEN(names) ? names[mode] : "unknown";
+}
+
+/* Of all requests: as `sluice generate --json` has it of one, and what the daemon does by default. */
+static json_t *speculation_json(const struct sluice_status_info *s)
+{
+	json_t *o = drafts_json(&s->spec);
+
+	json_object_set_new(o, "mode", json_string(spec_name(s->spec_mode)));
+	json_object_set_new(o, "bytes", json_integer((json_int_t)s->spec_bytes));
+	json_object_set_new(o, "dropped_uses", json_integer((json_int_t)s->dropped_uses));
+	return o;
+}
+
 json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks, const char *path)
 {
 	const struct number numbers[] = {
@@ -153,6 +172,7 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 		json_object_set_new(o, numbers[i].name, json_integer((json_int_t)numbers[i].value));
 	json_object_set_new(o, "stall_seconds", json_real((double)s->stall_ns / 1e9));
 	json_object_set_new(o, "read_busy_seconds", json_real((double)s->read_busy_ns / 1e9));
+	json_object_set_new(o, "speculation", speculation_json(s));
 	json_object_set_new(o, "limits", limits_json(s));
 	json_object_set_new(o, "slots", slots_json(s));
 	json_object_set_new(o, "reasons", lines_json(s->reasons));
@@ -237,6 +257,13 @@ static void print_text(const struct sluice_status_info *s, const char *fallbacks
 		       size_format(b, sizeof(b), s->state_bytes));
 	printf("tokens     %" PRIu64 " generated, %" PRIu64 " read in, %" PRIu64 " steps\n",
 	       s->tokens_generated, s->tokens_prefilled, s->steps);
+	if (s->spec_mode) /* 0: an older daemon */
+		printf("drafts     %s: %" PRIu64 " of %" PRIu64
+		       " tokens were right, %.2f columns a "
+		       "step, gain %.2f\n",
+		       spec_name(s->spec_mode), drafts_accepted(&s->spec), drafts_drafted(&s->spec),
+		       s->spec.steps ? (double)s->spec.columns / (double)s->spec.steps : 1,
+		       drafts_gain(&s->spec));
 	printf("requests   %u active, %u waiting, %u connections\n", s->active, s->waiting,
 	       s->connections);
 	printf("context    %u tokens each of %u sequences\n", s->n_ctx, s->n_parallel);

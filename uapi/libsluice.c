@@ -426,6 +426,29 @@ static int run_request(struct sluice *s, struct sinks *k, struct sluice_done *re
 	return rc;
 }
 
+/* A draft travels behind the prompt. 0 or -ENOMEM; *owned is to be freed. */
+static int join_draft(const struct sluice_settings *how, struct parts *p,
+		      struct sluice_ask_generate *g, void **owned)
+{
+	size_t bytes = how->n_draft > SLUICE_PAYLOAD_MAX ? (size_t)SLUICE_PAYLOAD_MAX
+							 : how->n_draft * sizeof(uint32_t);
+	uint8_t *all;
+
+	if (!how->draft || !how->n_draft || p->b_bytes > SLUICE_PAYLOAD_MAX)
+		return 0; /* a prompt that is too long is refused as ever */
+	all = malloc(p->b_bytes + bytes);
+	if (!all)
+		return -ENOMEM;
+	if (p->b_bytes)
+		memcpy(all, p->b, p->b_bytes);
+	memcpy(all + p->b_bytes, how->draft, bytes);
+	p->b = *owned = all;
+	p->b_bytes += bytes;
+	g->payload_bytes += bytes;
+	g->n_draft = (uint32_t)(bytes / sizeof(uint32_t));
+	return 0;
+}
+
 /* Sends @how for @p and hands on what comes. *done is set to the counts, to 0 where none came. */
 static int generate(struct sluice *s, const struct sluice_prompt *prompt,
 		    const struct sluice_settings *how, struct sinks *k, struct sluice_done *done,
@@ -444,11 +467,17 @@ static int generate(struct sluice *s, const struct sluice_prompt *prompt,
 		.min_p = how->min_p,
 		.seed = how->seed,
 		.system_bytes = (uint32_t)p.a_bytes,
+		.spec = how->spec,
+		.draft_length = how->draft_length,
 	};
-	int rc;
+	void *joined = NULL;
+	int rc = join_draft(how, &p, &g, &joined);
 
+	if (rc)
+		return sluice__fail(fault, rc, "no memory for a draft");
 	g.flags |= want_progress(s, k);
 	rc = sluice__send_request(s, SLUICE_GENERATE, &g, p.a, p.a_bytes, p.b, p.b_bytes, fault);
+	free(joined);
 	return rc ? rc : run_request(s, k, done, fault);
 }
 

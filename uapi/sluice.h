@@ -118,6 +118,11 @@ struct sluice_settings {
 	float top_p;	     /* 0 or 1: off */
 	float min_p;	     /* 0: off */
 	uint64_t seed;
+	/* No token depends on these. */
+	uint32_t spec;	       /* enum sluice_spec; 0: as the daemon was started */
+	uint32_t draft_length; /* 0: as it pays; else so many drafts in every step (studies) */
+	const uint32_t *draft; /* a draft of the whole answer, for studies; NULL: none. Borrowed */
+	size_t n_draft;
 };
 
 /*

@@ -155,7 +155,20 @@ SLUICE_LAYOUT(sizeof(struct sluice_welcome) == 64, "wire");
 #define SLUICE_THINK	    0x100u /* CHAT: the answer begins with a thought; since version 2 */
 #define SLUICE_NO_THINK	    0x200u /* CHAT: it does not; since version 2 */
 
-/* Payload: the prompt. Generates up to max_tokens; 0 only reads the prompt in. */
+/* Speculation: drafts that are checked several in one step. No value of it changes any token. */
+enum sluice_spec {
+	SLUICE_SPEC_DEFAULT = 0, /* as the daemon was started (sluiced --spec) */
+	SLUICE_SPEC_AUTO = 1,	 /* every source that there is */
+	SLUICE_SPEC_OFF = 2,
+	SLUICE_SPEC_NGRAM = 3, /* what occurred before in the sequence */
+	SLUICE_SPEC_MTP = 4,   /* the model's prediction head; none: nothing is drafted */
+};
+#define SLUICE_DRAFT_LENGTH_MAX 7
+
+/*
+ * Payload: the prompt; behind it n_draft uint32_t ids, a draft of the whole answer. Generates up to max_tokens;
+ * 0 only reads the prompt in.
+ */
 struct sluice_ask_generate {
 	uint32_t struct_size;
 	uint32_t
@@ -170,8 +183,12 @@ struct sluice_ask_generate {
 	uint64_t seed;
 	uint32_t system_bytes; /* CHAT: the first so many payload bytes are the system text */
 	uint32_t reserved;
+	uint32_t spec;	       /* enum sluice_spec */
+	uint32_t draft_length; /* 0: as it pays; else so many drafts in every step (studies) */
+	uint32_t n_draft; /* ids at the payload's end: drafts come from there alone (studies) */
+	uint32_t reserved2;
 };
-SLUICE_LAYOUT(sizeof(struct sluice_ask_generate) == 56, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_ask_generate) == 72, "wire");
 
 /* id names the request to cancel: its DONE comes with SLUICE_STOP_CANCELLED. An id that is not open
  * (any more) is no error and gets no answer. */
@@ -244,6 +261,23 @@ struct sluice_token {
 };
 SLUICE_LAYOUT(sizeof(struct sluice_token) == 24, "wire");
 
+/* Where a draft came from. */
+enum sluice_draft {
+	SLUICE_DRAFT_GIVEN = 0, /* with the request */
+	SLUICE_DRAFT_NGRAM = 1,
+	SLUICE_DRAFT_MTP = 2,
+	SLUICE_DRAFTS = 4 /* places in the arrays below */
+};
+
+/* Of the steps of a request, or of all, in which it decoded and nobody's prompt was read. */
+struct sluice_spec_counts {
+	uint64_t steps, columns, tokens; /* columns: the step's last token and its drafts */
+	uint64_t plain_ns; /* what the tokens would have taken by steps without drafts */
+	uint64_t step_ns;  /* what the steps took */
+	uint64_t drafted[SLUICE_DRAFTS], accepted[SLUICE_DRAFTS]; /* tokens, by enum sluice_draft */
+};
+SLUICE_LAYOUT(sizeof(struct sluice_spec_counts) == 104, "wire");
+
 enum sluice_stop {
 	SLUICE_STOP_EOG = 0,	   /* "stop": an end-of-generation token */
 	SLUICE_STOP_LENGTH = 1,	   /* "length": max_tokens reached */
@@ -270,8 +304,9 @@ struct sluice_done {
 	uint64_t stall_ns;   /* compute had nothing but waiting to do */
 	uint64_t span_ns;    /* length of the timed part */
 	uint64_t payload_bytes;
+	struct sluice_spec_counts spec;
 };
-SLUICE_LAYOUT(sizeof(struct sluice_done) == 96, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_done) == 200, "wire");
 
 /*
  * Rows of logits, in order, always in a memfd: n_rows * n_vocab floats, row i for prompt position
@@ -387,9 +422,17 @@ struct sluice_status_info {
 	uint32_t reserved3;
 	struct sluice_status_slots slots[SLUICE_STATUS_SLOTS];
 	char reasons[2048]; /* why, one sentence a line */
+	/* speculation; zeros: a daemon that does not tell */
+	uint32_t spec_mode; /* enum sluice_spec of requests that do not say */
+	uint32_t reserved4;
+	uint64_t spec_bytes; /* of scratch_bytes: sources of drafts, and what drafts leave */
+	uint64_t
+		dropped_uses; /* of experts, by drafts alone that did not stay: in no other count */
+	struct sluice_spec_counts spec;
 };
 SLUICE_LAYOUT(sizeof(struct sluice_status_info) == 40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256 +
-							   24 + 512 + 48 + 32 * 24 + 2048,
+							   24 + 512 + 48 + 32 * 24 + 2048 + 24 +
+							   104,
 	      "wire");
 
 /* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */

@@ -97,6 +97,7 @@ static struct decoder_config decoder_config_of(const struct engine *e)
 		.supply = e->supply,
 		.split = e->split,
 		.trace = e->trace,
+		.routed = spec_routed(e),
 		.max_tokens = c->n_batch,
 		.max_logits = e->plan.max_logits,
 		.given_up = engine_given_up,
@@ -214,8 +215,12 @@ static int create_parts(struct engine *e, struct err *err)
 			return rc;
 	}
 	rc = create_places(e);
+	if (!rc)
+		rc = spec_create(e);
+	if (rc)
+		return rc;
 	d = decoder_config_of(e);
-	return rc ? rc : decoder_create(&d, &e->decoder, err);
+	return decoder_create(&d, &e->decoder, err);
 }
 
 int engine_create(const struct engine_config *config, const struct model *model,
@@ -291,6 +296,7 @@ void engine_destroy(struct engine *e)
 	residency_destroy(e->residency);
 	arena_destroy(e->arena);
 	weights_destroy(e->weights);
+	spec_destroy(e);
 	for (uint32_t i = 0; e->active && i < e->config.n_parallel; i++) {
 		sampler_fini(&e->active[i].sampler);
 		free(e->active[i].ids);
@@ -329,6 +335,10 @@ int engine_submit(struct engine *e, struct request *r, struct err *err)
 		if (r->tokens[i] >= e->model->n_vocab)
 			return err_set(err, -EINVAL, "token %u of the prompt is %u, not below %u",
 				       i, r->tokens[i], e->model->n_vocab);
+	for (uint32_t i = 0; i < r->n_draft; i++)
+		if (r->draft[i] >= e->model->n_vocab)
+			return err_set(err, -EINVAL, "token %u of the draft is %u, not below %u", i,
+				       r->draft[i], e->model->n_vocab);
 	if (atomic_load(&e->stop) || atomic_load(&e->state) == ENGINE_FAILED)
 		return err_set(err, -ESHUTDOWN, "the engine has stopped");
 	if (atomic_fetch_add(&e->n_waiting, 1) >= MAX_WAITING) {
@@ -405,6 +415,7 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 		s->hits = atomic_load(&c->hits);
 		s->misses = atomic_load(&c->misses);
 		s->stall_ns = atomic_load(&c->stall_ns);
+		s->dropped = atomic_load(&c->dropped);
 		get_nodes(e, s);
 	}
 	s->filling = atomic_load(&e->filling);
@@ -412,6 +423,9 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	s->tokens_prefilled = atomic_load(&e->n_prefilled);
 	s->steps = atomic_load(&e->n_steps);
 	s->pauses = atomic_load(&e->n_paused);
+	spec_get_counts(e, &s->spec);
+	s->spec_mode = e->config.spec ? e->config.spec : SPEC_AUTO;
+	s->spec_bytes = e->plan.spec_bytes;
 	s->active = atomic_load(&e->n_active);
 	s->waiting = atomic_load(&e->n_waiting);
 	s->memory_limit_bytes = e->limits.limit_bytes;

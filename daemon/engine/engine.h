@@ -34,6 +34,19 @@ struct engine;
 /* struct engine_config.numa beside numbers of parts */
 enum { ENGINE_NUMA_AUTO = 0, ENGINE_NUMA_OFF = -1 };
 
+/* What drafts tokens, see draft.h; and which of it a request or the daemon wants. */
+enum draft_source { DRAFT_GIVEN, DRAFT_NGRAM, DRAFT_MTP, DRAFT_NR };
+enum spec_mode { SPEC_DEFAULT, SPEC_AUTO, SPEC_OFF, SPEC_NGRAM, SPEC_MTP };
+
+/* Of the steps in which a request, or all, decoded and no prompt was read. */
+struct spec_counts {
+	uint64_t drafted[DRAFT_NR], accepted[DRAFT_NR]; /* tokens */
+	uint64_t steps, columns,
+		tokens;	   /* of a sequence each: a step of three counts three times */
+	uint64_t plain_ns; /* what its tokens would have taken without drafts, as plain steps did */
+	uint64_t step_ns;  /* what the steps took */
+};
+
 struct engine_config {
 	uint64_t host_budget; /* bytes of expert slots with padding; 0: what free memory allows */
 	unsigned budget_percent; /* 1..100: of all experts' slots; used where host_budget is 0 */
@@ -54,6 +67,7 @@ struct engine_config {
 	const char *trace_path;		     /* NULL: no routing trace */
 	bool trace_overwrite;		     /* a file that is there already is replaced */
 	bool no_fill;			     /* no background fill (experiments, tests) */
+	enum spec_mode spec;		     /* of requests that do not say; DEFAULT: AUTO */
 	uint64_t fill_bytes_per_s;	     /* of the background fill; 0: no bound */
 	/* AUTO: rows of every expert to the NUMA nodes (base/nodes.h) by their bandwidth; OFF: pages
 	 * interleaved; 1 .. NODES_SPLIT: cut in so many parts, bound to nothing (experiments, tests) */
@@ -107,7 +121,11 @@ struct engine_status {
 	uint64_t bytes_read;   /* expert bytes from disk */
 	uint64_t stall_ns;     /* time in which compute waited for reads with nothing else to do */
 	uint64_t tokens_generated, tokens_prefilled, steps;
-	uint64_t pauses;	  /* of sequences that gave their pages to others */
+	uint64_t pauses; /* of sequences that gave their pages to others */
+	struct spec_counts spec;
+	enum spec_mode spec_mode; /* of requests that do not say */
+	uint64_t spec_bytes;	  /* part of scratch_bytes */
+	uint64_t dropped; /* uses of experts by drafts alone that did not stay: in no other count */
 	uint32_t active, waiting; /* requests */
 	uint32_t n_ctx, n_parallel, n_batch;
 	unsigned threads;
@@ -167,6 +185,7 @@ struct request_result {
 	uint64_t ttft_ns;    /* submit to first token */
 	/* the engine's counters over the timed part (all requests together) */
 	uint64_t hits, misses, bytes_read, stall_ns, span_ns;
+	struct spec_counts spec;
 };
 
 struct request;
@@ -207,7 +226,11 @@ struct request {
 		client; /* whose it is: clients take turns, whatever number of requests they have */
 	struct sampling sampling;
 	bool ignore_eog, want_progress, want_logits, want_logprobs;
-	_Atomic bool cancel; /* set by any thread; seen before the next step */
+	enum spec_mode spec;
+	uint32_t draft_length; /* 0: as it pays; else so many in every step (experiments, tests) */
+	const uint32_t *draft; /* the expected answer, ids < n_vocab: drafts come from it alone */
+	uint32_t n_draft;      /* 0: none */
+	_Atomic bool cancel;   /* set by any thread; seen before the next step */
 
 	/* private to the engine */
 	struct request *next;

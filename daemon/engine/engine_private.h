@@ -13,6 +13,7 @@
 #include "engine/engine.h"
 #include "engine/memory.h"
 #include "engine/sampler.h"
+#include "engine/spec.h"
 #include "engine/step.h"
 #include "engine/supply.h"
 #include "engine/team.h"
@@ -36,9 +37,8 @@ struct active {
 	uint32_t n_done;    /* prompt tokens that went through a step */
 	uint32_t n_in_step; /* ... and will in the step that runs; 0: none */
 	uint32_t n_generated;
-	uint32_t next;	   /* the token to decode next */
-	bool has_next;	   /* sampled in the step that runs */
-	bool no_number;	   /* ... or a row of logits was not finite, or nothing could be picked */
+	struct speculation spec;
+	bool no_number;	   /* a row of logits was not finite, or nothing could be picked */
 	uint32_t n_broken; /* with no_number: how many logits of that row are not finite */
 	uint64_t timed_ns; /* start of the timed part */
 	uint64_t prompt_end_ns, last_token_ns;
@@ -63,6 +63,7 @@ struct engine {
 	struct seq_pool *seqs;
 	struct team *team;
 	struct decoder *decoder;
+	struct spec *spec;
 	struct trace *trace;
 	bool memory_registered;
 	struct node_split split; /* of expert rows over NUMA nodes */

@@ -13,6 +13,7 @@
 #include "engine/budget.h"
 #include "engine/numa.h"
 #include "engine/sampler.h"
+#include "engine/spec.h"
 #include "engine/step.h"
 #include "engine/weights.h"
 #include "kernels/cpu/fops.h"
@@ -61,7 +62,7 @@ static uint64_t kv_pages(const struct memory_ask *ask, const struct kv_shape *s,
 	return all < PAGE_NONE ? all : UINT64_MAX;
 }
 
-/* Keys, values, states and tokens of all sequences. */
+/* Keys, values, states and tokens of all sequences, and what their drafts take. */
 static uint64_t cache_bytes(const void *arg, uint32_t n_parallel, uint32_t n_ctx)
 {
 	const struct memory_ask *ask = arg;
@@ -73,7 +74,8 @@ static uint64_t cache_bytes(const void *arg, uint32_t n_parallel, uint32_t n_ctx
 	    u64_mul_overflow(s.state_bytes, n_parallel, &states))
 		return UINT64_MAX;
 	tokens = (uint64_t)n_parallel * s.n_ctx * sizeof(uint32_t);
-	if (u64_add_overflow(kv, states, &kv) || u64_add_overflow(kv, tokens, &kv))
+	if (u64_add_overflow(kv, states, &kv) || u64_add_overflow(kv, tokens, &kv) ||
+	    u64_add_overflow(kv, spec_bytes(ask->model, n_parallel, n_ctx), &kv))
 		return UINT64_MAX;
 	return kv;
 }
@@ -191,6 +193,8 @@ static int settle(const struct memory_ask *ask, const struct budget *b, struct m
 	p->n_parallel = b->n_parallel;
 	p->max_logits = max_logits(ask->model, p->n_batch, p->n_parallel);
 	p->scratch_bytes = scratch_bytes(ask, p);
+	p->spec_bytes = spec_bytes(ask->model, p->n_parallel, p->n_ctx);
+	p->scratch_bytes += p->spec_bytes; /* the budget had it with the caches */
 	p->expert_bytes = b->expert_bytes;
 	p->margin_bytes = b->margin_bytes;
 	p->room_bytes = b->room_bytes;

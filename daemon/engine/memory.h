@@ -53,9 +53,11 @@ struct memory_plan {
 	uint64_t kv_bytes;	     /* keys and values of all sequences */
 	uint32_t kv_pages;	     /* that these are cut into, KV_BLOCK positions each */
 	uint64_t state_bytes;	     /* recurrent state of all sequences */
-	uint64_t scratch_bytes;	     /* activations, logits, samplers, tokens, stacks of threads */
-	uint64_t expert_bytes;	     /* that experts may take; not all of it divides into slots */
-	uint64_t budget_bytes;	     /* of their slots */
+	uint64_t
+		scratch_bytes; /* activations, logits, samplers, tokens, drafts, stacks of threads */
+	uint64_t spec_bytes;   /* of these: sources of drafts, and what drafts leave behind */
+	uint64_t expert_bytes; /* that experts may take; not all of it divides into slots */
+	uint64_t budget_bytes; /* of their slots */
 	uint64_t budget_least_bytes, budget_all_bytes;
 	uint64_t margin_bytes; /* left to the system by an automatic budget, else 0 */
 	uint64_t room_bytes;   /* what the process may take, as gone by */

@@ -63,6 +63,7 @@ static void finish(struct engine *e, struct active *a, enum request_stop stop, i
 	if (why)
 		err_set(&result.err, error, "%s", why);
 	result.n_prompt = a->n_done;
+	result.spec = a->spec.counts;
 	result.n_generated = a->n_generated;
 	if (a->timed_ns) {
 		uint64_t end = a->prompt_end_ns ? a->prompt_end_ns : now;
@@ -247,12 +248,14 @@ static void seat(struct engine *e, struct active *a, struct request *r)
 	*a = (struct active){ .request = r,
 			      .seq = seq_get(e->seqs),
 			      .sampler = kept.sampler, /* keeps its buffers */
+			      .spec = kept.spec,
 			      .ids = kept.ids,
 			      .n_prompt = r->n_tokens,
 			      .n_ids = r->n_tokens,
 			      .number = e->n_requests++ };
 	memcpy(a->ids, r->tokens, r->n_tokens * sizeof(*a->ids));
 	sampler_set(&a->sampler, &r->sampling);
+	spec_begin(e, a);
 	atomic_fetch_add(&e->n_active, 1);
 }
 
@@ -281,6 +284,21 @@ static void start_clock(struct engine *e, struct active *a)
 	read_counters(e, &a->hits, &a->misses, &a->bytes_read, &a->stall_ns);
 }
 
+/* Puts what is drafted behind the run that was added last, of place @a; there is room for it. */
+static void add_drafts(struct engine *e, struct batch *b, struct active *a)
+{
+	struct batch_run *run = &e->runs[b->n_runs - 1];
+	uint32_t n = spec_put(e, a, run, e->tokens + b->n_tokens);
+
+	for (uint32_t t = b->n_tokens; t < b->n_tokens + n; t++) {
+		e->token_run[t] = b->n_runs - 1;
+		e->want[t] = true;
+	}
+	run->count += n;
+	b->n_drafted += n;
+	b->n_tokens += n;
+}
+
 /* Puts the next @n tokens of place @i into the step; there is room for them. */
 static void add_run(struct engine *e, struct batch *b, uint32_t i, uint32_t n)
 {
@@ -306,7 +324,8 @@ static void add_run(struct engine *e, struct batch *b, uint32_t i, uint32_t n)
 	a->n_in_step = (uint32_t)u64_min(pos + n, a->n_prompt) - a->n_done;
 	if (pos + n < a->n_done)
 		a->n_in_step = 0;
-	a->has_next = a->no_number = false;
+	a->no_number = false;
+	add_drafts(e, b, a);
 }
 
 /* The place whose turn it is among those that read and are not in the step yet, or none. */
@@ -361,11 +380,16 @@ static void build_step(struct engine *e, struct batch *b)
 	*b = (struct batch){ .tokens = e->tokens, .runs = e->runs, .want_logits = e->want };
 	memset(e->taken, 0, e->config.n_parallel * sizeof(*e->taken));
 	room_resume(e);
+	spec_plan(e);
 	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
 		struct active *a = &e->active[i];
 
-		if (a->request && !a->paused && engine_decoding(a))
-			room_make(e, a, 1);
+		if (!a->request || a->paused || !engine_decoding(a))
+			continue;
+		/* nobody gives way for a draft */
+		if (seq_lacks(a->seq, 1 + a->spec.n_draft) > seq_pool_pages(e->seqs)->n_free)
+			a->spec.n_draft = 0;
+		room_make(e, a, 1 + a->spec.n_draft);
 	}
 	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
 		struct active *a = &e->active[i];
@@ -390,11 +414,15 @@ static void use_row(struct engine *e, uint32_t column, const float *row)
 	uint32_t at = run->pos + (column - run->first); /* the row's position */
 	uint32_t broken;
 
+	if (engine_decoding(a)) {
+		spec_row(e, a, column - run->first, row, e->token_error[column]);
+		return;
+	}
 	if (a->no_number)
 		return;
 	broken = logits_broken(row, e->model->n_vocab);
 	if (broken) {
-		a->has_next = false;
+		a->spec.n_picked = 0;
 		a->no_number = true;
 		a->n_broken = broken;
 		return;
@@ -406,8 +434,9 @@ static void use_row(struct engine *e, uint32_t column, const float *row)
 		return;
 	}
 	if (r->max_tokens) {
-		a->has_next = !sampler_pick(&a->sampler, row, e->model->n_vocab, &a->next);
-		a->no_number = !a->has_next;
+		a->spec.n_picked =
+			!sampler_pick(&a->sampler, row, e->model->n_vocab, &a->spec.picked[0]);
+		a->no_number = !a->spec.n_picked;
 		a->n_broken = 0;
 	}
 }
@@ -436,7 +465,7 @@ static void on_logits(void *arg, const uint32_t *columns, uint32_t n, const floa
 
 static int run_error(const struct engine *e, const struct batch_run *run)
 {
-	for (uint32_t t = run->first; t < run->first + run->count; t++)
+	for (uint32_t t = run->first; t < run->first + run->count - run->drafted; t++)
 		if (e->token_error[t])
 			return e->token_error[t];
 	return 0;
@@ -468,12 +497,12 @@ static void fail_not_finite(struct engine *e, struct active *a)
 	finish(e, a, STOP_ERROR, -EDOM, text);
 }
 
-static void hand_out_token(struct engine *e, struct active *a, uint64_t now)
+static void hand_out_token(struct engine *e, struct active *a, uint32_t id, uint64_t now)
 {
 	struct request *r = a->request;
-	uint32_t id = a->next;
 
 	a->ids[a->n_ids++] = id;
+	spec_add(e, a, &id, 1);
 	a->n_generated++;
 	a->last_token_ns = now;
 	add(&e->n_generated, 1);
@@ -489,6 +518,7 @@ static void after_step(struct engine *e, const struct batch *b)
 {
 	uint64_t now = now_ns();
 
+	spec_after_step(e, b);
 	for (uint32_t i = 0; i < b->n_runs; i++) {
 		struct active *a = &e->active[e->run_owner[i]];
 		int error = run_error(e, &b->runs[i]);
@@ -504,6 +534,7 @@ static void after_step(struct engine *e, const struct batch *b)
 		}
 		if (a->n_done < a->n_prompt) {
 			add(&e->n_prefilled, a->n_in_step);
+			spec_add(e, a, a->request->tokens + a->n_done, a->n_in_step);
 			a->n_done += a->n_in_step;
 			a->n_in_step = 0;
 			progress_step(e, a);
@@ -517,8 +548,8 @@ static void after_step(struct engine *e, const struct batch *b)
 				continue;
 			}
 		}
-		if (a->has_next)
-			hand_out_token(e, a, now);
+		for (uint32_t k = 0; k < a->spec.n_picked && a->request; k++)
+			hand_out_token(e, a, a->spec.picked[k], now);
 	}
 }
 

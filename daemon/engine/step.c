@@ -246,6 +246,7 @@ static bool run_layer(struct decoder *d, uint32_t i, struct group *waiting, unsi
 				   .lanes = d->lanes,
 				   .step = d->step,
 				   .trace = d->c.trace,
+				   .routed = d->batch->n_drafted ? d->c.routed : NULL,
 				   .token_error = d->token_error };
 	uint32_t first = 0; /* of the blocks that are added together */
 
@@ -353,6 +354,34 @@ int decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
 	for (uint32_t i = 0; i < batch->n_runs; i++)
 		seq_advance(batch->runs[i].seq, batch->runs[i].count);
 	return 0;
+}
+
+static void run_replay(void *arg, unsigned tid)
+{
+	struct decoder *d = arg;
+
+	for (uint32_t i = 0; i < d->c.model->n_layers; i++) {
+		const struct layer *l = &d->c.model->layers[i];
+		struct block_args args = { .layer_index = i, .layer = l, .batch = d->batch };
+
+		for (uint32_t k = 0; k < l->n_blocks; k++)
+			if (block_table[l->blocks[k].kind]->replay)
+				block_replay(d->blocks, l->blocks[k].kind, &args, tid);
+	}
+}
+
+void decoder_replay(struct decoder *d, const struct batch_run *run)
+{
+	struct batch_run alone = {
+		.seq = run->seq, .pos = run->pos, .replay = run->replay, .store = run->store
+	};
+	struct batch batch = { .n_runs = 1, .runs = &alone };
+
+	if (!run->replay)
+		return;
+	d->batch = &batch;
+	team_run(d->c.team, run_replay, d);
+	d->batch = NULL;
 }
 
 void decoder_get_locality(const struct decoder *d, uint64_t *ret_local, uint64_t *ret_remote)

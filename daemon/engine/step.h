@@ -32,6 +32,7 @@ struct decoder_config {
 	struct supply *supply;	 /* NULL for dense models */
 	struct node_split split; /* of expert rows over NUMA nodes */
 	struct trace *trace;	 /* NULL: none */
+	struct routed *routed;	 /* for steps with drafts; NULL for dense models */
 	uint32_t max_tokens;	 /* of a step */
 	uint32_t max_logits;	 /* rows of logits computed at a time */
 	/* Asked before each layer, on the engine thread: true where nobody wants the step any more.
@@ -55,13 +56,21 @@ typedef void (*decoder_logits_fn)(void *arg, const uint32_t *columns, uint32_t n
 				  const float *logits, size_t ld);
 
 /*
- * Runs @batch and advances its sequences. token_error[t] is 0, or -errno where an expert that token
+ * Runs @batch and advances its sequences by all tokens, drafts too: whoever made them cuts back
+ * (seq_cut). token_error[t] is 0, or -errno where an expert that token
  * t needed could not be read: its sequence is then spoilt and must be closed, others are not.
  * Returns 0, or -ECANCELED where the step was given up between layers: no sequence has advanced, but
  * all of its sequences are spoilt and must be closed. Engine thread. @step counts from 1.
  */
 int decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
 		 decoder_logits_fn logits, void *arg, int *token_error);
+
+/*
+ * Brings the recurrent state of @run's sequence up to its length: only its seq, pos, replay and
+ * store are looked at, and its kept drafts are replayed. Before the state is copied or compared;
+ * a next run of the sequence has nothing to replay then. Engine thread, between steps.
+ */
+void decoder_replay(struct decoder *d, const struct batch_run *run);
 
 /* See blocks_get_locality(). */
 void decoder_get_locality(const struct decoder *d, uint64_t *ret_local, uint64_t *ret_remote);

@@ -27,6 +27,7 @@ struct item {
 	expert_id_t id;
 	enum item_state state;
 	uint8_t tier; /* enum tier of the copy that is pinned */
+	bool was_present;
 };
 
 struct supply {
@@ -36,7 +37,7 @@ struct supply {
 
 	/* the current layer */
 	struct item *items;
-	uint32_t *ids; /* the items' ids, for policy->used */
+	uint32_t *ids, *counts; /* for policy->used */
 	uint32_t n, n_done, cls, max_used;
 
 	/* pinned loads that no layer waits for, each once: fills, and what a given-up step had begun */
@@ -67,7 +68,8 @@ int supply_create(const struct supply_config *config, struct supply **ret)
 	s->fills = calloc((size_t)s->n_layers * s->n_expert + 1, sizeof(*s->fills));
 	s->items = calloc(s->max_used, sizeof(*s->items));
 	s->ids = calloc(s->max_used, sizeof(*s->ids));
-	if (!s->fills || !s->items || !s->ids) {
+	s->counts = calloc(s->max_used, sizeof(*s->counts));
+	if (!s->fills || !s->items || !s->ids || !s->counts) {
 		supply_destroy(s);
 		return -ENOMEM;
 	}
@@ -82,6 +84,7 @@ void supply_destroy(struct supply *s)
 	free(s->fills);
 	free(s->items);
 	free(s->ids);
+	free(s->counts);
 	free(s);
 }
 
@@ -187,33 +190,65 @@ static void pin(struct supply *s, struct item *item)
 	}
 }
 
+/* Tells the policies of uses; those by drafts alone have no count. Returns how many were told. */
+static uint32_t tell_used(struct supply *s, uint64_t step, uint32_t layer, const uint32_t *experts,
+			  const uint32_t *counts, uint32_t n)
+{
+	uint32_t told = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (!counts[i])
+			continue;
+		s->ids[told] = layer * s->n_expert + experts[i];
+		s->counts[told++] = counts[i];
+	}
+	for (int t = TIER_DISK; t < TIER_NR; t++)
+		if (s->tier[t].ops)
+			s->tier[t].ops->used(s->tier[t].policy, step, layer, s->ids, s->counts,
+					     told);
+	return told;
+}
+
 void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_t *experts,
 		  const uint32_t *counts, uint32_t n)
 {
 	uint64_t hits = 0;
+	uint32_t told;
 
 	residency_settle(s->residency);
 	settle_fills(s);
 	s->n = n;
 	s->n_done = 0;
 	s->cls = residency_class_of(s->residency, layer);
-	for (uint32_t i = 0; i < n; i++)
-		s->ids[i] = layer * s->n_expert + experts[i];
-	for (int t = TIER_DISK; t < TIER_NR; t++)
-		if (s->tier[t].ops)
-			s->tier[t].ops->used(s->tier[t].policy, step, layer, s->ids, counts, n);
+	told = tell_used(s, step, layer, experts, counts, n);
 	for (uint32_t i = 0; i < n; i++) {
 		struct item *item = &s->items[i];
 
-		item->id = s->ids[i];
+		item->id = layer * s->n_expert + experts[i];
 		item->state = ITEM_WANTED;
-		if (residency_state(s->residency, TIER_HOST, item->id) == COPY_PRESENT)
-			hits++;
+		item->was_present = residency_state(s->residency, TIER_HOST, item->id) ==
+				    COPY_PRESENT;
+		hits += counts[i] && item->was_present;
 		pin(s, item);
 	}
 	count(&s->counters.hits, hits);
-	count(&s->counters.misses, n - hits);
+	count(&s->counters.misses, told - hits);
 	post_wanted(s);
+}
+
+bool supply_was_present(const struct supply *s, uint32_t index)
+{
+	return s->items[index].was_present;
+}
+
+void supply_kept(struct supply *s, uint64_t step, uint32_t layer, const uint32_t *experts,
+		 const uint32_t *counts, uint32_t n, const struct supply_kept_uses *uses)
+{
+	if (n)
+		tell_used(s, step, layer, experts, counts, n);
+	count(&s->counters.hits, uses->hits);
+	count(&s->counters.misses, uses->misses);
+	count(&s->counters.dropped, uses->dropped);
 }
 
 static void release_out(struct supply *s, int *failed)

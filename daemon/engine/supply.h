@@ -26,6 +26,7 @@ struct supply;
 
 struct supply_counters { /* monotonic; written by the engine thread, read by any */
 	_Atomic uint64_t hits, misses, stall_ns, fills;
+	_Atomic uint64_t dropped; /* uses by drafts alone that did not stay: in no other counter */
 };
 
 /* Who decides what a tier keeps. ops NULL: the tier is not there. */
@@ -55,7 +56,7 @@ void supply_destroy(struct supply *s);
 
 /*
  * Layer @layer of step @step needs the experts @experts (numbers in the layer, distinct), each for
- * counts[i] tokens. Posts what can be posted and returns. What a background fill is reading
+ * counts[i] tokens; 0: for drafts alone, of which policy and counters hear nothing yet. Posts what can be posted and returns. What a background fill is reading
  * already goes ahead of the other fills. Cannot fail: a fault shows in supply_next().
  */
 void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_t *experts,
@@ -70,6 +71,20 @@ void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_
  * over.
  */
 int32_t supply_next(struct supply *s, uint32_t *ret_indices, int *ret_failed);
+
+/* Was index i of the current layer in memory when it began? */
+bool supply_was_present(const struct supply *s, uint32_t index);
+
+/*
+ * After a step with drafts: what those that stayed used of a layer, experts and counts as in
+ * supply_begin(). Of the experts that only drafts had needed: how many kept ones were in memory, how
+ * many were not, and those that no kept position used.
+ */
+struct supply_kept_uses {
+	uint32_t hits, misses, dropped;
+};
+void supply_kept(struct supply *s, uint64_t step, uint32_t layer, const uint32_t *experts,
+		 const uint32_t *counts, uint32_t n, const struct supply_kept_uses *uses);
 
 /* Where index i of the current layer is computed; only while it is handed out and did not fail. */
 enum unit supply_unit(const struct supply *s, uint32_t index);

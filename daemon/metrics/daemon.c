@@ -21,6 +21,16 @@ static const struct metric series[] = {
 	C("sluice_disk_read_bytes_total", "Expert bytes read from disk", bytes_read, 1),
 	C("sluice_disk_busy_seconds_total", "Time with a read in flight", read_busy_ns, 1e-9),
 	C("sluice_stall_seconds_total", "Time that computing waited for reads", stall_ns, 1e-9),
+	C("sluice_draft_steps_total", "Steps of decoding sequences that could draft", spec.steps,
+	  1),
+	C("sluice_draft_columns_total", "Columns of these: last tokens and drafts", spec.columns,
+	  1),
+	C("sluice_draft_tokens_total", "Tokens that came out of these", spec.tokens, 1),
+	C("sluice_draft_plain_seconds_total", "What these tokens would have taken without drafts",
+	  spec.plain_ns, 1e-9),
+	C("sluice_draft_step_seconds_total", "What the steps took", spec.step_ns, 1e-9),
+	C("sluice_draft_dropped_uses_total", "Uses of experts by drafts alone that were wrong",
+	  dropped_uses, 1),
 	C("sluice_local_bytes_total", "Expert bytes multiplied on the node that holds them",
 	  local_bytes, 1),
 	C("sluice_remote_bytes_total", "Expert bytes multiplied on another node", remote_bytes, 1),
@@ -82,6 +92,24 @@ static void print_nodes(FILE *out, const struct sluice_status_info *s)
 				s->nodes[i].node, s->nodes[i].arena_bytes);
 }
 
+static void print_drafts(FILE *out, const struct sluice_status_info *s)
+{
+	static const char *const sources[] = { [SLUICE_DRAFT_GIVEN] = "given",
+					       [SLUICE_DRAFT_NGRAM] = "ngram",
+					       [SLUICE_DRAFT_MTP] = "mtp" };
+
+	metric_print_head(out, "sluice_drafted_tokens_total", METRIC_COUNTER,
+			  "Tokens drafted, by what drafted them");
+	for (size_t i = 0; i < ARRAY_LEN(sources); i++)
+		fprintf(out, "sluice_drafted_tokens_total{source=\"%s\"} %" PRIu64 "\n", sources[i],
+			s->spec.drafted[i]);
+	metric_print_head(out, "sluice_accepted_tokens_total", METRIC_COUNTER,
+			  "Drafted tokens that were right");
+	for (size_t i = 0; i < ARRAY_LEN(sources); i++)
+		fprintf(out, "sluice_accepted_tokens_total{source=\"%s\"} %" PRIu64 "\n",
+			sources[i], s->spec.accepted[i]);
+}
+
 void metrics_print_daemon(FILE *out, const struct sluice_status_info *status)
 {
 	const struct metric_entries one = { .base = status, .n = 1 };
@@ -90,4 +118,5 @@ void metrics_print_daemon(FILE *out, const struct sluice_status_info *status)
 	metrics_print_up(out, status->state == SLUICE_STATE_READY);
 	metric_print(out, series, ARRAY_LEN(series), &one);
 	print_nodes(out, status);
+	print_drafts(out, status);
 }

@@ -60,6 +60,10 @@ struct ask {
 	uint32_t n_untimed;
 	bool ignore_eog;
 	struct sampling sampling;
+	enum spec_mode spec;
+	uint32_t draft_length;
+	const uint8_t *draft; /* n_draft uint32_t ids (unaligned), borrowed as @data is */
+	uint32_t n_draft;
 };
 
 enum event_kind {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* daemon/serve/info.c: what clients ask about the model and the daemon, as libsluice has them. */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,6 +134,26 @@ static void put_nodes(const struct engine_status *e, struct sluice_status_info *
 		};
 }
 
+struct sluice_spec_counts info_spec(const struct spec_counts *c)
+{
+	struct sluice_spec_counts r = { .steps = c->steps,
+					.columns = c->columns,
+					.tokens = c->tokens,
+					.plain_ns = c->plain_ns,
+					.step_ns = c->step_ns };
+
+	static_assert((int)DRAFT_GIVEN == (int)SLUICE_DRAFT_GIVEN &&
+			      (int)DRAFT_NGRAM == (int)SLUICE_DRAFT_NGRAM &&
+			      (int)DRAFT_MTP == (int)SLUICE_DRAFT_MTP &&
+			      (int)DRAFT_NR <= (int)SLUICE_DRAFTS,
+		      "uapi");
+	for (unsigned i = 0; i < DRAFT_NR; i++) {
+		r.drafted[i] = c->drafted[i];
+		r.accepted[i] = c->accepted[i];
+	}
+	return r;
+}
+
 void info_status(const struct serve *s, struct sluice_status_info *ret, char *notes, size_t room)
 {
 	const struct model *m = s->config.model;
@@ -174,6 +195,10 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 		.memory_limit_bytes = e.memory_limit_bytes,
 		.memory_room_bytes = e.memory_room_bytes,
 		.cpus = e.cpus,
+		.spec_mode = (uint32_t)e.spec_mode,
+		.spec_bytes = e.spec_bytes,
+		.dropped_uses = e.dropped,
+		.spec = info_spec(&e.spec),
 	};
 	PUT(ret->arch, m->arch_name);
 	PUT(ret->model, m->name);

@@ -212,6 +212,10 @@ static void fill_request(struct job *j, const struct ask *ask, uint32_t n_ctx)
 	r->n_untimed = ask->n_untimed;
 	r->ignore_eog = ask->ignore_eog;
 	r->sampling = ask->sampling;
+	r->spec = ask->spec;
+	r->draft_length = ask->draft_length;
+	r->draft = j->draft;
+	r->n_draft = j->draft ? ask->n_draft : 0;
 }
 
 /* Refusals that need the context's length. */
@@ -246,6 +250,12 @@ int job_create(struct serve *s, const struct ask *ask, uint32_t *prompt, uint32_
 	j->serve = s;
 	j->id = ask->id;
 	j->prompt = prompt;
+	if (ask->n_draft) {
+		j->draft = malloc((size_t)ask->n_draft * sizeof(*j->draft));
+		if (!j->draft)
+			goto out_job;
+		memcpy(j->draft, ask->draft, (size_t)ask->n_draft * sizeof(*j->draft));
+	}
 	j->chunk_rows = row < CHUNK_BYTES ? (uint32_t)(CHUNK_BYTES / row) : 1;
 	j->req.n_tokens = n_prompt;
 	fill_request(j, ask, n_ctx);
@@ -415,5 +425,6 @@ void job_destroy(struct job *j)
 	free(j->logprobs);
 	free(j->out);
 	free(j->prompt);
+	free(j->draft);
 	free(j);
 }

@@ -34,7 +34,7 @@ struct job {
 	struct serve *serve;
 	struct job *next; /* main thread: the session's list, or serve's orphans */
 	uint64_t id;
-	uint32_t *prompt;
+	uint32_t *prompt, *draft;
 	bool raw, score;
 
 	uint32_t *out; /* max_tokens ids */

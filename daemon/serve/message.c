@@ -121,9 +121,17 @@ static int check_generate(const struct sluice_ask_generate *g, struct err *err)
 		return err_set(err, SLUICE_E_INVALID, "temperature is not within 0..100");
 	if (!within(g->top_p, 0, 1) || !within(g->min_p, 0, 1))
 		return err_set(err, SLUICE_E_INVALID, "top_p or min_p is not within 0..1");
-	if (g->reserved)
+	if (g->reserved || g->reserved2)
 		return err_set(err, SLUICE_E_INVALID, "reserved field is not zero");
-	return check_chat(g->system_bytes, g->flags, g->payload_bytes, err);
+	if (g->spec > SLUICE_SPEC_MTP)
+		return err_set(err, SLUICE_E_INVALID, "unknown kind of speculation %u", g->spec);
+	if (g->draft_length > SLUICE_DRAFT_LENGTH_MAX)
+		return err_set(err, SLUICE_E_INVALID, "a step may have %d drafts, not %u",
+			       SLUICE_DRAFT_LENGTH_MAX, g->draft_length);
+	if ((uint64_t)g->n_draft * sizeof(uint32_t) >= g->payload_bytes && g->n_draft)
+		return err_set(err, SLUICE_E_INVALID, "the draft leaves no prompt in the payload");
+	return check_chat(g->system_bytes, g->flags,
+			  g->payload_bytes - (uint64_t)g->n_draft * sizeof(uint32_t), err);
 }
 
 /* What all types that carry text or ids share. */

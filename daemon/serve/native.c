@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/version.h"
+#include "engine/batch.h"
 #include "serve/message.h"
 #include "serve/payload.h"
 #include "serve/private.h"
@@ -25,6 +26,8 @@ static_assert((int)SLUICE_STOP_LENGTH == (int)STOP_LENGTH, "uapi");
 static_assert((int)SLUICE_STOP_CANCELLED == (int)STOP_CANCELLED, "uapi");
 static_assert((int)SLUICE_STOP_ERROR == (int)STOP_ERROR, "uapi");
 static_assert(EVENT_NO_TOKEN == SLUICE_NO_TOKEN, "uapi");
+static_assert((int)SLUICE_SPEC_MTP == (int)SPEC_MTP, "uapi");
+static_assert(SLUICE_DRAFT_LENGTH_MAX == DRAFT_MAX, "uapi");
 
 struct native {
 	struct conn conn;
@@ -147,6 +150,7 @@ static void done(struct conn *c, struct event *e)
 		.stall_ns = r->stall_ns,
 		.span_ns = r->span_ns,
 		.payload_bytes = strlen(e->u.done.why),
+		.spec = info_spec(&r->spec),
 	};
 
 	send_message(c, SLUICE_DONE, e->id, &d, e->u.done.why, d.payload_bytes, -1);
@@ -260,6 +264,9 @@ static void take_generate(struct ask *ask, const struct sluice_ask_generate *g)
 					   .top_p = g->top_p,
 					   .min_p = g->min_p,
 					   .seed = g->seed };
+	ask->spec = (enum spec_mode)g->spec;
+	ask->draft_length = g->draft_length;
+	ask->n_draft = g->n_draft;
 }
 
 /* A checked message that is none of the wire's own, without its payload. */
@@ -307,11 +314,15 @@ static int take_payload(const struct conn *c, const struct message *m, int fd, s
 	ask->client = (uintptr_t)c;
 	ask->data = m->payload;
 	ask->bytes = m->payload_bytes;
-	if (code || !m->in_fd)
+	if (!code && m->in_fd) {
+		code = payload_read(fd, m->payload_bytes, ret_owned, err);
+		ask->data = *ret_owned;
+	}
+	if (code || !ask->n_draft)
 		return code;
-	code = payload_read(fd, m->payload_bytes, ret_owned, err);
-	ask->data = *ret_owned;
-	return code;
+	ask->bytes -= ask->n_draft * sizeof(uint32_t); /* message.c saw that it has so many */
+	ask->draft = ask->data + ask->bytes;
+	return 0;
 }
 
 static void on_message(struct conn *c, const struct message *m, int fd)

@@ -77,6 +77,10 @@ static const struct opt table[] = {
 	  .help = "Do not bring experts in before they are asked for." },
 	{ "--fill-rate", NULL, OPT_SIZE, AT(fill_rate), "SIZE", 0, 0, .excludes = "--no-fill",
 	  .help = "Most bytes per second that this background filling reads; 0: no bound." },
+	{ "--spec", NULL, OPT_CHOICE, AT(spec), "KIND", .choices = "auto|off|ngram|mtp",
+	  .def = "auto",
+	  .help = "What drafts tokens that are then checked several in one step; no answer depends "
+		  "on it. auto: all that the model has, as far as it pays." },
 	{ "--trace", NULL, OPT_TEXT, AT(trace), "FILE",
 	  .help = "Record which experts each token uses (docs/trace.md) in a new file." },
 	{ "--overwrite", NULL, OPT_FLAG, AT(overwrite), .needs = "--trace",

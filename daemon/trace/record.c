@@ -220,8 +220,8 @@ static void publish(struct trace *t)
 	t->pending = false;
 }
 
-void trace_layer(struct trace *t, uint64_t step, uint32_t seq, uint32_t pos, uint32_t layer,
-		 const uint32_t *ids, const float *weights, uint32_t k)
+static void put(struct trace *t, uint64_t step, uint32_t seq, uint32_t pos, uint32_t layer,
+		const uint32_t *ids, const float *weights, uint32_t k, bool decoded)
 {
 	uint64_t head = atomic_load_explicit(&t->head, memory_order_relaxed);
 	bool follows = false;
@@ -230,7 +230,7 @@ void trace_layer(struct trace *t, uint64_t step, uint32_t seq, uint32_t pos, uin
 	assert(k <= t->max_k && layer <= UINT16_MAX);
 	if (t->pending) {
 		r = slot(t, head);
-		follows = r->step == step && r->layer == layer && r->seq == seq &&
+		follows = !decoded && r->step == step && r->layer == layer && r->seq == seq &&
 			  r->pos + 1 == pos;
 		r->prefill |= follows;
 		publish(t);
@@ -256,6 +256,18 @@ void trace_layer(struct trace *t, uint64_t step, uint32_t seq, uint32_t pos, uin
 		r->use[i].weight = weights[i];
 	}
 	t->pending = true;
+}
+
+void trace_layer(struct trace *t, uint64_t step, uint32_t seq, uint32_t pos, uint32_t layer,
+		 const uint32_t *ids, const float *weights, uint32_t k)
+{
+	put(t, step, seq, pos, layer, ids, weights, k, false);
+}
+
+void trace_decoded(struct trace *t, uint64_t step, uint32_t seq, uint32_t pos, uint32_t layer,
+		   const uint32_t *ids, const float *weights, uint32_t k)
+{
+	put(t, step, seq, pos, layer, ids, weights, k, true);
 }
 
 /* The header, by the function that converts write theirs with. */

@@ -50,6 +50,10 @@ void trace_close(struct trace *t);
 void trace_layer(struct trace *t, uint64_t step, uint32_t seq, uint32_t pos, uint32_t layer,
 		 const uint32_t *ids, const float *weights, uint32_t k);
 
+/* The same for a generated token: several of a sequence in one step were drafted and stayed. */
+void trace_decoded(struct trace *t, uint64_t step, uint32_t seq, uint32_t pos, uint32_t layer,
+		   const uint32_t *ids, const float *weights, uint32_t k);
+
 /* 0, or once after writing has ended: -errno and a sentence for the log. NULL @t: 0. Any one
  * thread. */
 int trace_error(struct trace *t, struct err *err);

@@ -25,6 +25,7 @@
 #include "base/nodes.h"
 
 struct trace;
+struct routed;
 
 struct block_config {
 	const struct model *model;
@@ -51,8 +52,9 @@ struct block_args {
 	float *y;	       /* [n_tokens][n_embd] result, written whole */
 	struct lane *lanes;    /* one per thread */
 	uint64_t step;
-	struct trace *trace; /* NULL: not recorded */
-	int *token_error;    /* [n_tokens]: set to -errno where an expert could not be read */
+	struct trace *trace;   /* NULL: not recorded */
+	struct routed *routed; /* takes what a step with drafts uses; NULL: there are none */
+	int *token_error;      /* [n_tokens]: set to -errno where an expert could not be read */
 
 	/* filled by block_forward() from the set of blocks */
 	const struct model *model;
@@ -81,6 +83,12 @@ struct block_ops {
 	int (*remembers)(const struct model *m, const struct layer *l, enum kv_type type,
 			 struct kv_need *ret, struct err *err);
 	void (*forward)(const struct block_args *a, unsigned tid);
+	/*
+	 * Floats that a layer keeps of a drafted token (struct batch_run.store), and the replay of a
+	 * run's kept drafts alone (count 0, @a without input). Both NULL: no state to roll back.
+	 */
+	size_t (*draft_floats)(const struct model *m);
+	void (*replay)(const struct block_args *a, unsigned tid);
 };
 
 /* By enum block_kind. */
@@ -100,6 +108,9 @@ uint64_t blocks_scratch_bytes(const struct block_config *config);
 /* SPMD. Runs a block of @kind; the fields of @a that say so are filled here. */
 void block_forward(struct blocks *b, enum block_kind kind, const struct block_args *a,
 		   unsigned tid);
+
+/* SPMD. As block_forward(): only replays the batch's kept drafts; for kinds that have replay(). */
+void block_replay(struct blocks *b, enum block_kind kind, const struct block_args *a, unsigned tid);
 
 /*
  * Expert weight bytes multiplied so far by threads of the node that holds them, and by others; both

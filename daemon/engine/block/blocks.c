@@ -146,8 +146,8 @@ void blocks_destroy(struct blocks *b)
 	free(b);
 }
 
-void block_forward(struct blocks *b, enum block_kind kind, const struct block_args *args,
-		   unsigned tid)
+static struct block_args filled(struct blocks *b, enum block_kind kind,
+				const struct block_args *args)
 {
 	struct block_args a = *args;
 
@@ -157,7 +157,23 @@ void block_forward(struct blocks *b, enum block_kind kind, const struct block_ar
 	a.team = b->c.team;
 	a.in = b->in;
 	a.buffers = b->buffers[kind];
+	return a;
+}
+
+void block_forward(struct blocks *b, enum block_kind kind, const struct block_args *args,
+		   unsigned tid)
+{
+	struct block_args a = filled(b, kind, args);
+
 	block_table[kind]->forward(&a, tid);
+}
+
+void block_replay(struct blocks *b, enum block_kind kind, const struct block_args *args,
+		  unsigned tid)
+{
+	struct block_args a = filled(b, kind, args);
+
+	block_table[kind]->replay(&a, tid);
 }
 
 void blocks_get_locality(const struct blocks *b, uint64_t *ret_local, uint64_t *ret_remote)

@@ -9,6 +9,10 @@
  *   recurrence | norm, gate and quantise | output projection
  * A thread owns channels in the convolution and strips of S in the recurrence, and takes them
  * through all tokens of a run. State is taken as zero where a run starts at position 0.
+ *
+ * Drafted tokens leave window and S alone: their outputs come from a copy of each strip that stays in
+ * the thread's cache, their inputs are kept, and the next run of the sequence first takes those that
+ * were right through the same recurrence. That costs no second pass over the state and no weights.
  */
 #include <assert.h>
 #include <errno.h>
@@ -32,6 +36,7 @@ struct delta_buffers {
 	float *beta, *decay; /* [token][Hv]; first the projections, then the factors */
 	float *kq;	     /* [token][Hk] */
 	float *zeros;	     /* [Cd] */
+	float *strips; /* [thread][D][32]: a strip beyond the drafts, and outputs of a replay */
 };
 
 static struct delta_buffers *buffers_of(const struct block_args *a)
@@ -53,6 +58,13 @@ static struct sizes sizes_of(const struct model *m)
 	s.v_all = s.v_heads * s.dim;
 	s.channels = 2 * s.k_all + s.v_all;
 	return s;
+}
+
+/* The K head that a V head takes. */
+static size_t k_head_of(const struct model *m, size_t v_head)
+{
+	return m->ssm_v_tiled ? v_head % m->ssm_k_heads
+			      : v_head / (m->ssm_v_heads / m->ssm_k_heads);
 }
 
 /*
@@ -82,6 +94,43 @@ static int remembers(const struct model *m, const struct layer *l, enum kv_type 
 	return 0;
 }
 
+/* Of a thread: a strip, and what a replay would put out. */
+static size_t strip_room(const struct model *m)
+{
+	return (size_t)(m->ssm_head_dim + DRAFT_MAX) * DELTA_LANES;
+}
+
+/*
+ * What is kept of a draft: u [Cd], c without q [Kd + Vd], decay and beta [Hv]. In the run's store
+ * DRAFT_MAX of them for each layer with the block, in the order of layers.
+ */
+struct draft_row {
+	float *u, *kv, *decay, *beta;
+};
+
+static size_t draft_floats(const struct model *m)
+{
+	const struct sizes s = sizes_of(m);
+
+	return s.channels + s.k_all + s.v_all + 2 * s.v_heads;
+}
+
+static struct draft_row draft_row(const struct block_args *a, const struct batch_run *run,
+				  uint32_t i)
+{
+	const struct sizes s = sizes_of(a->model);
+	struct draft_row r;
+	size_t before = 0;
+
+	for (uint32_t l = 0; l < a->layer_index; l++)
+		before += layer_has(&a->model->layers[l], BLOCK_DELTANET);
+	r.u = run->store + (before * DRAFT_MAX + i) * draft_floats(a->model);
+	r.kv = r.u + s.channels;
+	r.decay = r.kv + s.k_all + s.v_all;
+	r.beta = r.decay + s.v_heads;
+	return r;
+}
+
 static void lay_out(const struct block_config *c, void *buffers, struct carver *kept,
 		    struct carver *shared)
 {
@@ -92,6 +141,7 @@ static void lay_out(const struct block_config *c, void *buffers, struct carver *
 	b->max_tokens = c->max_tokens;
 	b->n_threads = c->n_threads;
 	b->zeros = carve_floats(kept, s.channels);
+	b->strips = carve_floats(kept, c->n_threads * strip_room(c->model));
 	b->u = carve_floats(shared, tokens * s.channels);
 	b->c = carve_floats(shared, tokens * s.channels);
 	b->z = carve_floats(shared, tokens * s.v_all);
@@ -103,19 +153,39 @@ static void lay_out(const struct block_config *c, void *buffers, struct carver *
 }
 
 /*
- * Row of u that lies @back tokens before token @t of a run; before the run's start that is the
- * saved window, and before the sequence's start zero.
+ * Row of u that lies @back tokens before token @t of a run; before the run's start that is a kept
+ * draft of the run before, then the saved window, and before the sequence's start zero. @t may be
+ * UINT32_MAX: the token before the run.
  */
 static const float *input_row(const struct block_args *a, const struct batch_run *run, uint32_t t,
 			      uint32_t back, const float *window, size_t channels)
 {
-	uint32_t kept = a->model->ssm_conv_kernel - 1;
+	uint32_t kept = a->model->ssm_conv_kernel - 1, before;
 
-	if (back <= t)
+	if (t != UINT32_MAX && back <= t)
 		return buffers_of(a)->u + (size_t)(run->first + t - back) * channels;
 	if (run->pos == 0)
 		return buffers_of(a)->zeros;
-	return window + (size_t)(kept - (back - t)) * channels;
+	before = back - t; /* 1: the last token before the run */
+	if (before <= run->replay)
+		return draft_row(a, run, run->replay - before).u;
+	return window + (size_t)(kept - (before - run->replay)) * channels;
+}
+
+/* The window after the last token that is no draft, for the next run: channels [first, end). */
+static void move_window(const struct block_args *a, const struct batch_run *run, size_t first,
+			size_t end)
+{
+	uint32_t taps = a->model->ssm_conv_kernel, last = run->count - run->drafted - 1;
+	size_t channels = sizes_of(a->model).channels;
+	float *window = seq_floats(run->seq, a->layer_index);
+
+	/* ascending: a row that comes from the window itself comes from further on in it */
+	for (uint32_t m = 0; m + 1 < taps; m++) {
+		const float *row = input_row(a, run, last, taps - 2 - m, window, channels);
+
+		memcpy(window + m * channels + first, row + first, (end - first) * sizeof(*row));
+	}
 }
 
 /* Channels [first, end): convolution of every token of a run, then the window for the next run. */
@@ -133,13 +203,7 @@ static void convolve(const struct block_args *a, const struct batch_run *run, si
 		a->fops->conv_silu(rows, layer_floats(a->weights, ROLE_SSM_CONV), taps, first, end,
 				   buffers_of(a)->c + (run->first + t) * channels);
 	}
-	/* ascending: a row that comes from the window itself comes from further on in it */
-	for (uint32_t m = 0; m + 1 < taps; m++) {
-		const float *row =
-			input_row(a, run, run->count - 1, taps - 2 - m, window, channels);
-
-		memcpy(window + m * channels + first, row + first, (end - first) * sizeof(*row));
-	}
+	move_window(a, run, first, end);
 }
 
 /* q and k of one K head, convolved and normed, and their products for the recurrence. */
@@ -201,46 +265,139 @@ static void prepare_heads(const struct block_args *a, unsigned tid)
 	}
 }
 
-/* This thread's strips of S through all tokens of each run. */
-static void recur(const struct block_args *a, unsigned tid)
+/* Strip @at of S: the kept drafts of the run before. */
+static void replay_strip(const struct block_args *a, unsigned tid, const struct batch_run *run,
+			 size_t at, float *strip)
+{
+	const struct sizes s = sizes_of(a->model);
+	const struct draft_row first = draft_row(a, run, 0);
+	size_t strips = s.dim / DELTA_LANES, v_head = at / strips, lane = at % strips * DELTA_LANES;
+	size_t ld = draft_floats(a->model);
+	const float *k = first.kv + k_head_of(a->model, v_head) * s.dim;
+	float *o = buffers_of(a)->strips + tid * strip_room(a->model) + s.dim * DELTA_LANES;
+
+	a->fops->delta(&(struct delta_args){ .strip = strip,
+					     .dim = s.dim,
+					     .n_tokens = run->replay,
+					     .q = k, /* the outputs were had before */
+					     .k = k,
+					     .v = first.kv + s.k_all + v_head * s.dim + lane,
+					     .ld = ld,
+					     .decay = first.decay + v_head,
+					     .beta = first.beta + v_head,
+					     .ld_gate = ld,
+					     .kq = first.beta + v_head,
+					     .ld_kq = ld,
+					     .o = o,
+					     .ld_o = DELTA_LANES });
+}
+
+/* Strip @at of S through the tokens [from, from + n) of a run; @next is fetched ahead. */
+static void pass_strip(const struct block_args *a, const struct batch_run *run, size_t at,
+		       uint32_t from, uint32_t n, float *strip, const float *next)
 {
 	const struct sizes s = sizes_of(a->model);
 	const struct delta_buffers *b = buffers_of(a);
-	size_t strips = s.dim / DELTA_LANES, strip_floats = s.dim * DELTA_LANES, first, end;
+	size_t strips = s.dim / DELTA_LANES, v_head = at / strips, lane = at % strips * DELTA_LANES;
+	size_t k_head = k_head_of(a->model, v_head), column = run->first + from;
+	const float *c = b->c + column * s.channels;
 
-	team_share(s.v_heads * strips, 1, tid, team_size(a->team), &first, &end);
+	a->fops->delta(&(struct delta_args){
+		.strip = strip,
+		.next = next,
+		.dim = s.dim,
+		.n_tokens = n,
+		.q = c + k_head * s.dim,
+		.k = c + s.k_all + k_head * s.dim,
+		.v = c + 2 * s.k_all + v_head * s.dim + lane,
+		.ld = s.channels,
+		.decay = b->decay + column * s.v_heads + v_head,
+		.beta = b->beta + column * s.v_heads + v_head,
+		.ld_gate = s.v_heads,
+		.kq = b->kq + column * s.k_heads + k_head,
+		.ld_kq = s.k_heads,
+		.o = b->o + column * s.v_all + v_head * s.dim + lane,
+		.ld_o = s.v_all,
+	});
+}
+
+/* This thread's strips of S through all tokens of a run; drafts pass over a copy. */
+static void recur_run(const struct block_args *a, unsigned tid, const struct batch_run *run,
+		      size_t first, size_t end)
+{
+	const struct sizes s = sizes_of(a->model);
+	size_t strip_floats = s.dim * DELTA_LANES;
+	float *state = seq_floats(run->seq, a->layer_index) + window_floats(a->model);
+	float *copy = buffers_of(a)->strips + tid * strip_room(a->model);
+	uint32_t sure = run->count - run->drafted;
+
+	for (size_t at = first; at < end; at++) {
+		float *strip = state + at * strip_floats;
+
+		if (run->pos == 0)
+			memset(strip, 0, strip_floats * sizeof(*strip));
+		if (run->replay)
+			replay_strip(a, tid, run, at, strip);
+		if (sure)
+			pass_strip(a, run, at, 0, sure, strip,
+				   at + 1 < end ? strip + strip_floats : NULL);
+		if (!run->drafted)
+			continue;
+		memcpy(copy, strip, strip_floats * sizeof(*copy));
+		pass_strip(a, run, at, sure, run->drafted, copy, NULL);
+	}
+}
+
+static void recur(const struct block_args *a, unsigned tid)
+{
+	const struct sizes s = sizes_of(a->model);
+	size_t first, end;
+
+	team_share(s.v_heads * (s.dim / DELTA_LANES), 1, tid, team_size(a->team), &first, &end);
+	for (uint32_t i = 0; i < a->batch->n_runs; i++)
+		recur_run(a, tid, &a->batch->runs[i], first, end);
+}
+
+static void keep_share(unsigned tid, unsigned n_threads, float *to, const float *from, size_t n)
+{
+	size_t first, end;
+
+	team_share(n, 16, tid, n_threads, &first, &end);
+	memcpy(to + first, from + first, (end - first) * sizeof(*to));
+}
+
+/* What the drafts' replay needs, once nobody reads the last run's any more. */
+static void keep_drafts(const struct block_args *a, unsigned tid)
+{
+	const struct sizes s = sizes_of(a->model);
+	const struct delta_buffers *b = buffers_of(a);
+	unsigned n = team_size(a->team);
+
 	for (uint32_t i = 0; i < a->batch->n_runs; i++) {
 		const struct batch_run *run = &a->batch->runs[i];
-		float *state = seq_floats(run->seq, a->layer_index) + window_floats(a->model);
 
-		for (size_t at = first; at < end; at++) {
-			size_t v_head = at / strips, lane = at % strips * DELTA_LANES;
-			size_t k_head = a->model->ssm_v_tiled ? v_head % s.k_heads
-							      : v_head / (s.v_heads / s.k_heads);
-			const float *c = b->c + run->first * s.channels;
-			struct delta_args args = {
-				.strip = state + at * strip_floats,
-				.next = at + 1 < end ? state + (at + 1) * strip_floats : NULL,
-				.dim = s.dim,
-				.n_tokens = run->count,
-				.q = c + k_head * s.dim,
-				.k = c + s.k_all + k_head * s.dim,
-				.v = c + 2 * s.k_all + v_head * s.dim + lane,
-				.ld = s.channels,
-				.decay = b->decay + run->first * s.v_heads + v_head,
-				.beta = b->beta + run->first * s.v_heads + v_head,
-				.ld_gate = s.v_heads,
-				.kq = b->kq + run->first * s.k_heads + k_head,
-				.ld_kq = s.k_heads,
-				.o = b->o + run->first * s.v_all + v_head * s.dim + lane,
-				.ld_o = s.v_all,
-			};
+		for (uint32_t k = 0; k < run->drafted; k++) {
+			const struct draft_row r = draft_row(a, run, k);
+			size_t c = run->first + run->count - run->drafted + k;
 
-			if (run->pos == 0)
-				memset(args.strip, 0, strip_floats * sizeof(*args.strip));
-			a->fops->delta(&args);
+			keep_share(tid, n, r.u, b->u + c * s.channels, s.channels);
+			keep_share(tid, n, r.kv, b->c + c * s.channels + s.k_all,
+				   s.k_all + s.v_all);
+			keep_share(tid, n, r.decay, b->decay + c * s.v_heads, s.v_heads);
+			keep_share(tid, n, r.beta, b->beta + c * s.v_heads, s.v_heads);
 		}
 	}
+}
+
+/* Window and S of each run are brought up to its length; the runs have no tokens. */
+static void replay(const struct block_args *a, unsigned tid)
+{
+	size_t channels = sizes_of(a->model).channels, first, end;
+
+	team_share(channels, 16, tid, team_size(a->team), &first, &end);
+	for (uint32_t i = 0; i < a->batch->n_runs; i++)
+		move_window(a, &a->batch->runs[i], first, end);
+	recur(a, tid);
 }
 
 /* RMS(o) * SiLU(z), heads [first, end) / dim of a column */
@@ -287,6 +444,7 @@ static void forward(const struct block_args *a, unsigned tid)
 	team_barrier(a->team);
 	recur(a, tid);
 	team_barrier(a->team);
+	keep_drafts(a, tid);
 	block_output(a, tid, &b->out, &w[ROLE_SSM_OUT], NULL, sizes_of(a->model).dim, finish_heads);
 }
 
@@ -297,4 +455,6 @@ const struct block_ops block_deltanet = {
 	.lay_out = lay_out,
 	.remembers = remembers,
 	.forward = forward,
+	.draft_floats = draft_floats,
+	.replay = replay,
 };

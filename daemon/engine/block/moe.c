@@ -16,6 +16,7 @@
 
 #include "base/num.h"
 #include "engine/block/moe.h"
+#include "engine/routed.h"
 #include "engine/router.h"
 #include "trace/record.h"
 
@@ -119,9 +120,39 @@ static void plan(const struct block_args *a)
 	f->n_handed = f->n_taken = 0;
 }
 
+/* tid 0: of a step with drafts, how many of an expert's tokens are none. */
+static void count_sure(const struct block_args *a)
+{
+	struct moe *f = moe_of(a);
+
+	for (uint32_t i = 0; i < a->batch->n_runs; i++) {
+		const struct batch_run *run = &a->batch->runs[i];
+
+		for (uint32_t k = 0; k < run->count; k++)
+			f->drafted[run->first + k] = k >= run->count - run->drafted;
+	}
+	for (uint32_t i = 0; i < f->n_work; i++)
+		for (uint32_t k = 0; k < f->work[i].count; k++)
+			f->list_counts[i] -= f->drafted[f->entries[f->work[i].first + k].token];
+}
+
+/* tid 0: which stays is known when the step has ended. */
+static void hold(const struct block_args *a)
+{
+	struct moe *f = moe_of(a);
+
+	memset(f->only_drafts, 0, f->n_expert);
+	for (uint32_t i = 0; i < f->n_work; i++)
+		if (!f->list_counts[i])
+			f->only_drafts[f->list[i]] = supply_was_present(f->c.supply, i) ? 2 : 1;
+	routed_layer(a->routed, a->batch, a->layer_index, f->ids, f->weights, f->n_ranks,
+		     f->only_drafts);
+}
+
 static void record(const struct block_args *a)
 {
 	struct moe *f = moe_of(a);
+
 	for (uint32_t i = 0; i < a->batch->n_runs && a->trace; i++) {
 		const struct batch_run *run = &a->batch->runs[i];
 
@@ -280,8 +311,13 @@ static void post(const struct block_args *a)
 	struct moe *f = moe_of(a);
 
 	plan(a);
-	record(a);
+	if (a->routed)
+		count_sure(a);
+	else
+		record(a);
 	supply_begin(f->c.supply, a->step, a->layer_index, f->list, f->list_counts, f->n_work);
+	if (a->routed)
+		hold(a);
 }
 
 /* Join: computes what is ready, round after round, until every expert has been handed out. */

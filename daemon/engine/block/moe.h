@@ -52,7 +52,9 @@ struct moe {
 	/* this layer's plan, made by tid 0 */
 	struct entry *entries; /* sorted by expert */
 	struct expert_work *work;
-	uint32_t *list, *list_counts, *place; /* experts used; their token counts; cursor */
+	uint32_t *list, *list_counts, *place; /* experts used; by how many sure tokens; cursor */
+	bool *drafted;			      /* per token */
+	uint8_t *only_drafts;		      /* per expert: see routed_layer() */
 	uint32_t n_work;
 	uint32_t *handed, n_handed, n_taken; /* indices into work from supply; taken so far */
 	int *failed;			     /* per index into work */

@@ -72,6 +72,8 @@ static void carve_plan(struct moe *f, struct carver *c)
 	f->list = carve(c, f->n_expert, sizeof(*f->list));
 	f->list_counts = carve(c, f->n_expert, sizeof(*f->list_counts));
 	f->place = carve(c, f->n_expert, sizeof(*f->place));
+	f->drafted = carve(c, tokens, sizeof(*f->drafted));
+	f->only_drafts = carve(c, f->n_expert, sizeof(*f->only_drafts));
 	f->handed = carve(c, f->n_expert, sizeof(*f->handed));
 	f->slot = carve(c, f->n_expert, sizeof(*f->slot));
 	f->failed = carve(c, f->n_expert, sizeof(*f->failed));

@@ -34,6 +34,10 @@ struct rig {
 	struct blocks *blocks;
 	struct lane *lanes;
 	uint32_t max_tokens;
+
+	/* of every run of the next steps, as in struct batch_run */
+	uint32_t drafted, replay;
+	float *store;
 };
 
 static uint64_t rig_state = 1;
@@ -195,6 +199,10 @@ static inline void rig_step(struct rig *r, const struct rig_part *parts, unsigne
 					      .first = batch.n_tokens,
 					      .count = parts[i].count,
 					      .pos = seq_len(parts[i].seq) };
+		runs[i].drafted = r->drafted;
+		runs[i].replay = r->replay;
+		runs[i].store = r->store;
+		batch.n_drafted += r->drafted;
 		batch.n_tokens += parts[i].count;
 	}
 	assert_true(batch.n_tokens <= r->max_tokens);

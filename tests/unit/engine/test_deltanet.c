@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Description: gated DeltaNet against the recurrence in double, both orders of V heads; the same
- * bits for any cut of the prompt, number of threads and company; a snapshot continues the same.
+ * bits for any cut of the prompt, number of threads and company; a snapshot continues the same;
+ * drafts that do not stay leave no trace.
  */
 #include "mixer_rig.h"
 
@@ -229,12 +230,88 @@ static void test_snapshot(void **unused)
 	free(x);
 }
 
+static void spmd_replay(void *arg, unsigned tid)
+{
+	const struct rig_call *c = arg;
+
+	block_replay(c->rig->blocks, BLOCK_DELTANET, &c->args, tid);
+}
+
+/* Brings the state of @s up to date by itself. */
+static void settle(struct rig *r, struct seq *s, uint32_t replay, float *store)
+{
+	struct batch_run run = { .seq = s, .pos = seq_len(s), .replay = replay, .store = store };
+	struct batch batch = { .runs = &run, .n_runs = 1 };
+
+	team_run(r->team, spmd_replay, &(struct rig_call){ r, { .batch = &batch } });
+}
+
+/*
+ * Drafts of every length, of which all, some or none stay and the others are broken numbers: the same
+ * outputs, and at the end the same state, as without them.
+ */
+static void check_drafts(const struct cpu_ops *ops)
+{
+	static float want[TOKENS * EMBD], got[TOKENS * EMBD], in[8 * EMBD], out[8 * EMBD];
+	struct seq *plain, *s;
+	uint32_t replay = 0;
+	float *x, *store;
+	void *from, *to;
+	size_t bytes;
+	struct rig r;
+
+	make_rig(&r, true, 4, QUANT_Q8_0);
+	x = make_input(TOKENS);
+	rig_start(&r, ops, 2, TOKENS, TOKENS, KV_F16);
+	r.store = store = calloc(DRAFT_MAX * block_deltanet.draft_floats(&r.model), sizeof(*store));
+	plain = seq_get(r.pool);
+	s = seq_get(r.pool);
+	rig_step(&r, &(struct rig_part){ plain, x, want, TOKENS }, 1);
+	rig_step(&r, &(struct rig_part){ s, x, got, 2 }, 1);
+	assert_non_null(store);
+	for (uint32_t t = 2, i = 0; t < TOKENS; i++) {
+		uint32_t draft = i * 5 % (DRAFT_MAX + 1), kept = 1 + i * 3 % (draft + 1);
+
+		draft = (uint32_t)u64_min(draft, TOKENS - t - 1);
+		kept = (uint32_t)u64_min(kept, draft + 1);
+		for (uint32_t k = 0; k <= draft; k++)
+			for (uint32_t c = 0; c < EMBD; c++)
+				in[k * EMBD + c] = k < kept ? x[(t + k) * EMBD + c] : NAN;
+		r.drafted = draft;
+		r.replay = replay;
+		rig_step(&r, &(struct rig_part){ s, in, out, 1 + draft }, 1);
+		memcpy(got + t * EMBD, out, kept * EMBD * sizeof(*out));
+		replay = kept - 1;
+		t += kept;
+		seq_cut(s, t);
+		if (i % 4 == 3) {
+			settle(&r, s, replay, store);
+			replay = 0;
+		}
+	}
+	settle(&r, s, replay, store);
+	assert_memory_equal(got, want, sizeof(want));
+	from = seq_state(plain, &bytes);
+	to = seq_state(s, &bytes);
+	assert_memory_equal(from, to, bytes);
+	rig_stop(&r);
+	rig_free(&r);
+	free(store);
+	free(x);
+}
+
+static void test_drafts(void **unused)
+{
+	rig_each_level(check_drafts);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reference),
 		cmocka_unit_test(test_same_bits),
 		cmocka_unit_test(test_snapshot),
+		cmocka_unit_test(test_drafts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

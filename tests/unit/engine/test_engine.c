@@ -278,6 +278,7 @@ static void test_decode_beside_prompt(void **state)
 	struct engine_status s;
 
 	rig.config.n_batch = 32;
+	rig.config.spec = SPEC_OFF;
 	rig_start(&rig);
 	ask_prompt(&quick, &rig, 4, 40, 1);
 	ask_prompt(&slow, &rig, 600, 1, 2);

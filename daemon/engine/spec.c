@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MIT */
+/* daemon/engine/spec.c: see spec.h. */
+#include "engine/spec.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/num.h"
+#include "engine/engine_private.h"
+#include "engine/replay.h"
+#include "engine/routed.h"
+
+const struct draft_ops *const draft_table[DRAFT_NR] = {
+	[DRAFT_GIVEN] = &draft_given,
+	[DRAFT_NGRAM] = &draft_ngram,
+};
+
+struct spec {
+	struct replay *replay;
+	struct routed *routed; /* NULL for dense models */
+	struct spec_costs costs;
+	struct spec_offer *offers; /* n_parallel */
+	uint32_t *kept;		   /* per run */
+	uint64_t started_ns;	   /* the step */
+	bool planned;		   /* it decodes alone */
+
+	struct {
+		_Atomic uint64_t drafted[DRAFT_NR], accepted[DRAFT_NR];
+		_Atomic uint64_t steps, columns, tokens, plain_ns, step_ns;
+	} total;
+};
+
+static void add(_Atomic uint64_t *counter, uint64_t by)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
+			      memory_order_relaxed);
+}
+
+static uint32_t hold_columns(uint32_t n_parallel)
+{
+	return n_parallel + DRAFT_STEP_MAX;
+}
+
+uint64_t spec_bytes(const struct model *m, uint32_t n_parallel, uint32_t n_ctx)
+{
+	const struct draft_config config = { .n_ctx = n_ctx, .n_vocab = m->n_vocab };
+	uint64_t sources = 0;
+
+	for (unsigned k = 0; k < DRAFT_NR; k++)
+		if (draft_table[k])
+			sources += draft_table[k]->bytes(&config);
+	return replay_bytes(m, n_parallel) + routed_bytes(m, hold_columns(n_parallel)) +
+	       n_parallel * sources;
+}
+
+int spec_create(struct engine *e)
+{
+	const struct draft_config config = { .n_ctx = e->config.n_ctx,
+					     .n_vocab = e->model->n_vocab };
+	struct spec *s = calloc(1, sizeof(*s));
+	uint32_t n = e->config.n_parallel;
+	int rc;
+
+	if (!s)
+		return -ENOMEM;
+	e->spec = s;
+	spec_costs_init(&s->costs);
+	s->offers = calloc(n, sizeof(*s->offers));
+	s->kept = calloc(n, sizeof(*s->kept));
+	if (!s->offers || !s->kept)
+		return -ENOMEM;
+	rc = replay_create(e->model, n, &s->replay);
+	if (!rc && e->model->n_expert)
+		rc = routed_create(e->model, hold_columns(n), &s->routed);
+	for (uint32_t i = 0; i < n; i++) {
+		for (unsigned k = 0; k < DRAFT_NR && !rc; k++)
+			if (draft_table[k])
+				rc = draft_table[k]->create(&config, &e->active[i].spec.source[k]);
+		if (!rc)
+			e->active[i].spec.store = replay_store(s->replay, i);
+	}
+	return rc;
+}
+
+void spec_destroy(struct engine *e)
+{
+	struct spec *s = e->spec;
+
+	if (!s)
+		return;
+	for (uint32_t i = 0; e->active && i < e->config.n_parallel; i++)
+		for (unsigned k = 0; k < DRAFT_NR; k++)
+			if (draft_table[k])
+				draft_table[k]->destroy(e->active[i].spec.source[k]);
+	replay_destroy(s->replay);
+	routed_destroy(s->routed);
+	free(s->offers);
+	free(s->kept);
+	free(s);
+	e->spec = NULL;
+}
+
+struct routed *spec_routed(const struct engine *e)
+{
+	return e->spec->routed;
+}
+
+/* Does @a's request want the source asked? */
+static bool wants(const struct active *a, enum draft_source from)
+{
+	if (!a->spec.source[from] || a->spec.mode == SPEC_OFF)
+		return false;
+	if (a->request->n_draft) /* whoever brings a draft wants it measured alone */
+		return from == DRAFT_GIVEN;
+	switch (from) {
+	case DRAFT_NGRAM:
+		return a->spec.mode == SPEC_AUTO || a->spec.mode == SPEC_NGRAM;
+	case DRAFT_MTP:
+		return a->spec.mode == SPEC_AUTO || a->spec.mode == SPEC_MTP;
+	default:
+		return false;
+	}
+}
+
+void spec_begin(struct engine *e, struct active *a)
+{
+	const struct request *r = a->request;
+
+	a->spec.mode = r->spec ? r->spec : e->config.spec ? e->config.spec : SPEC_AUTO;
+	a->spec.replay = a->spec.n_draft = a->spec.n_picked = 0;
+	memset(&a->spec.counts, 0, sizeof(a->spec.counts));
+	spec_history_init(&a->spec.history);
+	for (unsigned k = 0; k < DRAFT_NR; k++)
+		if (r->max_tokens && wants(a, k))
+			draft_table[k]->begin(a->spec.source[k], r);
+}
+
+void spec_add(struct engine *e, struct active *a, const uint32_t *ids, uint32_t n)
+{
+	for (unsigned k = 0; k < DRAFT_NR; k++)
+		if (a->request->max_tokens && wants(a, k))
+			draft_table[k]->add(a->spec.source[k], ids, n);
+}
+
+/* Most drafts that fit into @a's answer and context behind its last token. */
+static uint32_t room(const struct active *a)
+{
+	uint32_t left = a->request->max_tokens - a->n_generated;
+	uint32_t ctx = seq_ctx(a->seq) - seq_len(a->seq);
+
+	return (uint32_t)u64_min(DRAFT_MAX, u64_min(left, ctx) - 1);
+}
+
+/* The first source that has a guess. */
+static void offer(struct active *a, struct spec_offer *ret)
+{
+	struct speculation *s = &a->spec;
+
+	*ret = (struct spec_offer){ .history = &s->history, .guess = s->draft };
+	for (unsigned k = 0; k < DRAFT_NR && !ret->n; k++) {
+		if (!wants(a, k))
+			continue;
+		ret->from = s->from = k;
+		ret->n = draft_table[k]->guess(s->source[k], room(a), s->draft);
+	}
+	s->offered = ret->n > 0;
+}
+
+static bool decodes(const struct active *a)
+{
+	return a->request && !a->paused && engine_decoding(a);
+}
+
+/* Requests that name a length get it, whatever it costs: experiments and tests. */
+static void decide(struct engine *e, uint32_t n)
+{
+	struct spec *s = e->spec;
+	uint32_t room = (uint32_t)u64_min(DRAFT_STEP_MAX, e->config.n_batch - n), at = 0;
+
+	spec_decide(&s->costs, n, s->offers, n);
+	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
+		struct active *a = &e->active[i];
+		struct spec_offer *o;
+
+		if (!decodes(a))
+			continue;
+		o = &s->offers[at++];
+		if (a->request->draft_length)
+			o->take = (uint32_t)u64_min(o->n, a->request->draft_length);
+		a->spec.n_draft = (uint32_t)u64_min(o->take, room);
+		room -= a->spec.n_draft;
+	}
+}
+
+/* Does anyone read a prompt, or again what it knew? */
+static bool somebody_reads(const struct engine *e)
+{
+	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
+		const struct active *a = &e->active[i];
+
+		if (a->request && !a->paused && !engine_decoding(a))
+			return true;
+	}
+	return false;
+}
+
+void spec_plan(struct engine *e)
+{
+	struct spec *s = e->spec;
+	uint32_t n = 0;
+
+	s->planned = false;
+	for (uint32_t i = 0; i < e->config.n_parallel; i++)
+		e->active[i].spec.n_draft = 0;
+	if (somebody_reads(e))
+		return;
+	for (uint32_t i = 0; i < e->config.n_parallel; i++)
+		if (decodes(&e->active[i]))
+			offer(&e->active[i], &s->offers[n++]);
+	if (!n)
+		return;
+	decide(e, n);
+	s->planned = true;
+	s->started_ns = now_ns();
+}
+
+uint32_t spec_put(struct engine *e, struct active *a, struct batch_run *run, uint32_t *tokens)
+{
+	struct speculation *s = &a->spec;
+
+	for (uint32_t k = 0; k < s->n_draft; k++)
+		tokens[k] = s->draft[k].id;
+	run->drafted = s->n_draft;
+	run->replay = s->replay;
+	run->store = s->store;
+	s->n_picked = 0;
+	s->open = true;
+	return s->n_draft;
+}
+
+void spec_row(struct engine *e, struct active *a, uint32_t k, const float *row, int error)
+{
+	struct speculation *s = &a->spec;
+	uint32_t n_vocab = e->model->n_vocab, broken, id;
+
+	if (error || (k && s->open && logits_broken(row, n_vocab)))
+		s->open = false;
+	if (!s->open)
+		return;
+	broken = k ? 0 : logits_broken(row, n_vocab);
+	if (broken || sampler_pick(&a->sampler, row, n_vocab, &id)) {
+		s->open = false;
+		a->no_number = !k;
+		a->n_broken = broken;
+		return;
+	}
+	s->picked[s->n_picked++] = id;
+	s->open = k < s->n_draft && s->draft[k].id == id;
+}
+
+/* Tokens of the run that stay: those whose pick is handed out. */
+static uint32_t count_kept(const struct engine *e, const struct active *a)
+{
+	const struct speculation *s = &a->spec;
+
+	for (uint32_t i = 0; i < s->n_picked; i++)
+		if (!a->request->ignore_eog && tokenizer_is_eog(e->tokenizer, s->picked[i]))
+			return i + 1;
+	return s->n_picked ? s->n_picked : 1;
+}
+
+/* Guesses that were not drafted are measured as well: the first of them against the pick. */
+static void learn(struct engine *e, struct active *a, uint32_t kept)
+{
+	struct speculation *s = &a->spec;
+	struct spec *all = e->spec;
+	uint32_t n = s->n_draft, right = kept - 1;
+
+	if (!s->n_picked)
+		return;
+	if (!n && s->offered) {
+		n = 1;
+		right = s->draft[0].id == s->picked[0];
+	}
+	spec_learn(&all->costs, &s->history, s->from, s->draft, n, right);
+}
+
+static void count_run(struct engine *e, struct active *a, uint32_t kept, double plain_ns,
+		      uint64_t step_ns)
+{
+	struct speculation *s = &a->spec;
+	struct spec_counts *c = &s->counts;
+	struct spec *all = e->spec;
+
+	c->steps++;
+	c->columns += 1 + s->n_draft;
+	c->tokens += s->n_picked ? kept : 0;
+	c->drafted[s->from] += s->n_draft;
+	c->accepted[s->from] += kept - 1;
+	c->plain_ns += (uint64_t)(plain_ns * kept);
+	c->step_ns += step_ns;
+	add(&all->total.steps, 1);
+	add(&all->total.columns, 1 + s->n_draft);
+	add(&all->total.tokens, s->n_picked ? kept : 0);
+	add(&all->total.drafted[s->from], s->n_draft);
+	add(&all->total.accepted[s->from], kept - 1);
+	add(&all->total.plain_ns, (uint64_t)(plain_ns * kept));
+	add(&all->total.step_ns, step_ns);
+}
+
+static void end_run(struct engine *e, const struct batch *b, uint32_t i, uint64_t step_ns)
+{
+	struct active *a = &e->active[e->run_owner[i]];
+	const struct batch_run *run = &b->runs[i];
+	struct spec *s = e->spec;
+	uint32_t kept = count_kept(e, a);
+	double cost = spec_cost_of(&s->costs, b->n_tokens, b->n_runs);
+	double plain = s->costs.ns[u64_min(b->n_runs, SPEC_COLUMNS_MAX)];
+
+	s->kept[i] = kept;
+	a->spec.replay = kept - 1;
+	if (run->drafted)
+		seq_cut(a->seq, run->pos + kept);
+	learn(e, a, kept);
+	spec_book(&a->spec.history, kept, b->n_drafted ? cost : 1);
+	count_run(e, a, kept, plain > 0 ? plain : (double)step_ns, step_ns);
+}
+
+void spec_after_step(struct engine *e, const struct batch *b)
+{
+	struct spec *s = e->spec;
+	uint64_t step_ns = now_ns() - s->started_ns;
+
+	if (!s->planned) { /* prompts beside: what decodes had one token each */
+		for (uint32_t i = 0; i < b->n_runs; i++)
+			e->active[e->run_owner[i]].spec.replay = 0;
+		return;
+	}
+	spec_cost(&s->costs, b->n_tokens, step_ns);
+	for (uint32_t i = 0; i < b->n_runs; i++)
+		end_run(e, b, i, step_ns);
+	if (b->n_drafted && s->routed)
+		routed_commit(s->routed, b, e->step, s->kept, e->trace, e->supply);
+}
+
+void spec_settle(struct engine *e, struct active *a)
+{
+	struct batch_run run = { .seq = a->seq,
+				 .pos = seq_len(a->seq),
+				 .replay = a->spec.replay,
+				 .store = a->spec.store };
+
+	decoder_replay(e->decoder, &run);
+	a->spec.replay = 0;
+}
+
+void spec_get_counts(const struct engine *e, struct spec_counts *ret)
+{
+	const struct spec *s = e->spec;
+
+	for (unsigned k = 0; k < DRAFT_NR; k++) {
+		ret->drafted[k] = atomic_load(&s->total.drafted[k]);
+		ret->accepted[k] = atomic_load(&s->total.accepted[k]);
+	}
+	ret->steps = atomic_load(&s->total.steps);
+	ret->columns = atomic_load(&s->total.columns);
+	ret->tokens = atomic_load(&s->total.tokens);
+	ret->plain_ns = atomic_load(&s->total.plain_ns);
+	ret->step_ns = atomic_load(&s->total.step_ns);
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/spec.h: speculation: several tokens of a sequence out of one step, none of them changed.
+ *
+ * A step may carry behind a sequence's last token drafts of those that follow (draft.h). The sampler
+ * then goes through the rows in order: it picks at a position as it would have without drafts, from
+ * the same bits and with the same random number, and goes on to the next row only where the pick is
+ * the draft. So the picks are the answer, whatever was drafted. How much to draft is spec_control.c's.
+ *
+ * What was drafted wrong leaves no trace: the KV cache is cut back, recurrent state never had it
+ * (replay.h), and routing is told of what stayed (routed.h). A drafted position that could not be
+ * computed (a failed read, a number that is none) counts as wrong: if its token was right it comes
+ * again, as the sequence's last token, and says then what is broken. Engine thread.
+ */
+#ifndef SLUICE_ENGINE_SPEC_H
+#define SLUICE_ENGINE_SPEC_H
+
+#include "engine/batch.h"
+#include "engine/draft.h"
+#include "engine/memory.h"
+#include "engine/spec_control.h"
+
+struct active;
+struct spec;
+
+/* Of a place; sources and store live as long as the engine. */
+struct speculation {
+	void *source[DRAFT_NR];
+	float *store;
+
+	/* the request */
+	enum spec_mode mode;
+	uint32_t replay; /* drafts that stayed and are not in the recurrent state yet */
+	struct spec_counts counts;
+	struct spec_history history;
+
+	/* the step that runs */
+	enum draft_source from;
+	uint32_t n_draft;
+	bool offered; /* draft[0] is a guess, drafted or not */
+	struct draft_guess draft[DRAFT_MAX];
+	uint32_t picked[DRAFT_MAX + 1], n_picked;
+	bool open; /* the pick before this row was the draft */
+};
+
+/* Bytes that spec_create() takes, as far as the plan gives them. */
+uint64_t spec_bytes(const struct model *m, uint32_t n_parallel, uint32_t n_ctx);
+
+/* For e's places, which exist. 0 or -ENOMEM. */
+int spec_create(struct engine *e);
+void spec_destroy(struct engine *e);
+
+/* @a's request begins. */
+void spec_begin(struct engine *e, struct active *a);
+/* Tokens of @a's prompt were read, or its answer has grown: sources hear of them. */
+void spec_add(struct engine *e, struct active *a, const uint32_t *ids, uint32_t n);
+
+/*
+ * Before a step: how much is drafted for each place that decodes, in their speculation. While somebody
+ * reads nothing is: such a step takes long anyway, and says nothing of what columns cost.
+ */
+void spec_plan(struct engine *e);
+
+/* Puts the drafts of @a behind the run's last token; returns how many. */
+uint32_t spec_put(struct engine *e, struct active *a, struct batch_run *run, uint32_t *tokens);
+
+/*
+ * One row of logits of a decoding place, for its token @k of the step: picks, or leaves it. Rows come
+ * in order. @error: of the row's token.
+ */
+void spec_row(struct engine *e, struct active *a, uint32_t k, const float *row, int error);
+
+/* After the step, before tokens are handed out: positions that stay, counters, costs. */
+void spec_after_step(struct engine *e, const struct batch *b);
+
+/* Where the decoder tells of steps with drafts; NULL for dense models. */
+struct routed *spec_routed(const struct engine *e);
+
+/* Brings the recurrent state of @a's sequence up to its length, before it is copied. */
+void spec_settle(struct engine *e, struct active *a);
+
+/* What engine_get_status() tells; any thread. */
+void spec_get_counts(const struct engine *e, struct spec_counts *ret);
+
+#endif
