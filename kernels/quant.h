@@ -4,6 +4,20 @@
  *
  * Owns names, sizes and the activation form that each weight format is multiplied with. Knows
  * nothing of files or CPUs; the arithmetic is in kernels/cpu/. Constant data, any thread.
+ *
+ * The law of products, which every CPU level follows bit for bit, so that it does not matter where a
+ * row is multiplied. The reference is written in kernels/cpu/ops_scalar.c.
+ *   256-blocks: activations int8 with one scale dx per 256 (ACT_Q8_K, kernels/cpu/scalar.h); of each
+ *     super-block one whole sum S of scale * q * a, and one M of min * a. From y = 0, in the order of
+ *     the row: y = fma(d dx, S, y); y = fma(-(dmin dx), M, y).
+ *   32-blocks: activations int8 with one scale dx per 32 (ACT_Q8_0); of each block one whole sum S of
+ *     q * a, and one A of a: y = fma(d dx, S, y); with a minimum y = fma(min dx, A, y).
+ *   floats: sixteen sums from 0, that of i mod 16 takes fma(w[i], x[i], sum) in ascending i; then
+ *     halves are added: 8 onto 8, 4 onto 4, 2 onto 2, 1 onto 1.
+ * S, M and A are exact and become floats by one rounding; products of scales are rounded once; no
+ * other operation is fused, and subnormal numbers are kept.
+ * The law of activations (SiLU, the clamped form, GELU; enum glu in kernels/cpu/fops.h): exp is
+ * law_exp() of kernels/cpu/float_impl.h, the sigmoid's quotient is the rounded one.
  * Layouts: GGUF specification and ggml-common.h (facts only), written out in docs/models.md 1.4.
  */
 #ifndef SLUICE_KERNELS_QUANT_H

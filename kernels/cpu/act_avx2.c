@@ -130,7 +130,8 @@ static void quantize_block(const float *x, struct act_group *a, unsigned j)
 
 	if (most >= F32_INFINITE) {
 		memset(a->q[j], 0, sizeof(a->q[j]));
-		a->d[j] = a->sum[j] = NAN;
+		a->d[j] = NAN;
+		a->sum[j] = 0;
 		return;
 	}
 	for (int i = 0; i < 4; i++) {
@@ -141,7 +142,7 @@ static void quantize_block(const float *x, struct act_group *a, unsigned j)
 	_mm256_storeu_si256((__m256i *)a->q[j], bytes_of(w));
 	sum = _mm256_add_epi32(_mm256_add_epi32(w[0], w[1]), _mm256_add_epi32(w[2], w[3]));
 	a->d[j] = d;
-	a->sum[j] = d * (float)add_words(sum);
+	a->sum[j] = (float)add_words(sum);
 }
 
 void avx2_act_quantize_part(enum act_kind kind, const float *x, size_t n, void *dst, size_t first,

@@ -156,7 +156,8 @@ static void not_finite(struct act_b *a, unsigned block)
 	_mm_store_si128((void *)(a->q + ACT_B_WORD(block, 0)), _mm_setzero_si128());
 	_mm_store_si128((void *)(a->q + ACT_B_WORD(block, 4)), _mm_setzero_si128());
 	a->by32[block] = 0;
-	a->d[block] = a->sum[block] = NAN;
+	a->d[block] = NAN;
+	a->sum[block] = 0;
 }
 
 static void quantize_block(const float *x, struct act_b *a, unsigned block)
@@ -179,7 +180,7 @@ static void quantize_block(const float *x, struct act_b *a, unsigned block)
 	_mm_store_si128((void *)(a->q + ACT_B_WORD(block, 4)), _mm512_cvtepi32_epi8(q1));
 	a->d[block] = d;
 	a->by32[block] = -128 * sum;
-	a->sum[block] = d * (float)sum;
+	a->sum[block] = (float)sum;
 }
 
 /* @count: a multiple of 32, at most 256 */

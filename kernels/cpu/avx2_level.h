@@ -4,10 +4,10 @@
  *
  * Every format is brought into one of two forms, 256 weights at a time and in the order of the
  * row: struct super (256-formats) or struct group (eight 32-blocks). From there on there is one
- * definition of the product, super_dot() and group_dot(), used alike where a row is streamed
- * (few columns) and where unpacked rows lie in scratch (many columns). A (row, column) has eight
- * float lanes which take one fused multiply-add per super-block or block, in the order of the row,
- * and one tree at the end: so both ways give the same bits by construction.
+ * definition of what a block's whole numbers are, super_sums() and group_sums(), used alike where
+ * a row is streamed (few columns) and where unpacked rows lie in scratch (many columns). Eight
+ * vectors of partial sums become one vector of eight sums (eight_sums); then rows stand in the
+ * lanes, and each takes its blocks one after the other as the law in quant.h says.
  *
  * Inside a super-block and a block everything is whole numbers and exact. vpmaddubsw adds two
  * products in 16 bits: unsigned weights are below 64 and |activations| at most 127, signed ones are
@@ -17,6 +17,7 @@
 #define SLUICE_KERNELS_CPU_AVX2_LEVEL_H
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -25,6 +26,7 @@
 
 #define FORCE_INLINE   static inline __attribute__((always_inline))
 #define AVX2_COLS      4    /* columns that one pass over a row multiplies, at most */
+#define AVX2_ROWS      8    /* rows that stand in lanes */
 #define PREFETCH_AHEAD 4096 /* bytes before use; running past the weights is harmless */
 
 /* ACT_Q8_K: one per 256 values, in their order; sums of the int8 values per 16. */
@@ -39,7 +41,7 @@ struct act_super {
 struct act_group {
 	int8_t q[8][32];
 	float d[8];
-	float sum[8]; /* d * sum of q */
+	float sum[8]; /* of q: whole numbers */
 };
 
 /*
@@ -56,8 +58,13 @@ struct super {
 	float d, dmin;
 };
 
-/* Eight 32-blocks: GROUP_SIGNED w = d * q, q signed; GROUP_MIN w = d * q + min, q unsigned. */
-enum group_form { GROUP_SIGNED, GROUP_MIN };
+/*
+ * Eight 32-blocks:
+ *   GROUP_SIGNED        w = d * q, q signed
+ *   GROUP_MIN           w = d * q + min, q unsigned
+ *   GROUP_8, _16, _12   w = d * (q - 8), d * (q - 16), d * (q - 12), q unsigned
+ */
+enum group_form { GROUP_SIGNED, GROUP_MIN, GROUP_8 = 8, GROUP_12 = 12, GROUP_16 = 16 };
 
 struct group {
 	__m256i q[8];
@@ -70,20 +77,29 @@ union unpacked {
 };
 
 typedef void (*super_unpack_fn)(const uint8_t *w, struct super *s);
-typedef void (*group_unpack_fn)(const uint8_t *w, unsigned blocks, struct group *g);
+
+/* Of 32-blocks: the integers of one; scales, and minima where there are, of up to eight. */
+typedef __m256i (*block_values_fn)(const uint8_t *w);
+typedef void (*block_scales_fn)(const uint8_t *w, unsigned blocks, __m256 *d, __m256 *min);
+
+/* 256 weights of AVX2_ROWS rows, unpacked; what is missing of rows and blocks is zero. */
+struct piece {
+	union unpacked w[AVX2_ROWS];
+	__m256 d[8], min[8]; /* of each block (super-block: [0]); rows in lanes */
+};
 
 /*
- * One format. rows: rows [m->row0, m->row1) times columns [col, col + cols), cols at most
- * AVX2_COLS, streamed. unpack: @blocks blocks (super-blocks: one) into one piece.
- * dot: acc[c * stride] += @steps pieces times column c from step @first on.
+ * One format. rows: @rows rows from @row on times columns [col, col + cols), cols at
+ * most AVX2_COLS, streamed. unpack: @blocks blocks (super-blocks: one) of one row. dot: acc[c] +=
+ * the pieces of step @step times column c; lanes are rows.
  */
 struct avx2_format {
 	uint32_t type;
 	uint16_t block, bytes; /* as in quant.h */
-	void (*rows)(const struct matmul *m, size_t col, int cols);
+	void (*rows)(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 	void (*unpack)(const uint8_t *w, unsigned blocks, union unpacked *to);
-	void (*dot)(const union unpacked *from, size_t steps, const void *const *x, int cols,
-		    size_t first, __m256 *acc, size_t stride);
+	void (*dot)(const struct piece *p, unsigned blocks, const void *const *x, int cols,
+		    size_t step, __m256 *acc);
 };
 
 extern const struct avx2_format avx2_q4_k, avx2_q5_k, avx2_q6_k, avx2_q2_k, avx2_q3_k, avx2_iq4_xs;
@@ -96,16 +112,93 @@ void avx2_act_quantize(enum act_kind kind, const float *x, size_t n, void *dst);
 void avx2_act_quantize_part(enum act_kind kind, const float *x, size_t n, void *dst, size_t first,
 			    size_t count);
 
+/*
+ * What the super-blocks of eight rows add up to, as streaming keeps it in a call's scratch (struct
+ * numbers in avx2_rows.h): floats in each of its arrays, of which eight may be stored at once and
+ * loaded at once from any row's end; bytes of all.
+ */
+static inline size_t avx2_numbers_floats(size_t blocks)
+{
+	return AVX2_ROWS * blocks + 8;
+}
+
+static inline size_t avx2_numbers_bytes(size_t blocks)
+{
+	return (2 + 2 * AVX2_COLS) * avx2_numbers_floats(blocks) * sizeof(float);
+}
+
 /* matmul_float_avx2.c: rows of F32, F16, BF16 times f32 activations */
 void avx2_matmul_float(const struct matmul *m);
 
-/* the fixed tree over the eight lanes of a (row, column) */
+/* the fixed tree over the eight lanes of a (row, column) of the float formats */
 FORCE_INLINE float add_lanes(__m256 v)
 {
 	__m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
 
 	s = _mm_add_ps(s, _mm_movehl_ps(s, s));
 	return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+/* lane 0: the even, the odd lanes of a and b crossed and added: a step towards a sum of lanes */
+FORCE_INLINE __m256i sum_pair(__m256i a, __m256i b)
+{
+	return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+}
+
+/* in each half: the sums of a half of the vectors behind two sum_pair() */
+FORCE_INLINE __m256i sum_four(__m256i ab, __m256i cd)
+{
+	return _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+}
+
+/* lane i: the sum of the eight lanes of vector i, four vectors behind each sum_four() */
+FORCE_INLINE __m256i sum_halves(__m256i first, __m256i second)
+{
+	return _mm256_add_epi32(_mm256_permute2x128_si256(first, second, 0x20),
+				_mm256_permute2x128_si256(first, second, 0x31));
+}
+
+/* lane i: the sum of the eight lanes of v[i], as a float */
+FORCE_INLINE __m256 eight_sums(const __m256i *v)
+{
+	return _mm256_cvtepi32_ps(sum_halves(sum_four(sum_pair(v[0], v[1]), sum_pair(v[2], v[3])),
+					     sum_four(sum_pair(v[4], v[5]), sum_pair(v[6], v[7]))));
+}
+
+/* v[i] lane k <-> v[k] lane i */
+FORCE_INLINE void transpose8(__m256i v[8])
+{
+	__m256i t[8], u[8];
+
+#pragma GCC unroll 4
+	for (int i = 0; i < 4; i++) {
+		t[2 * i] = _mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+		t[2 * i + 1] = _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+	}
+#pragma GCC unroll 2
+	for (int i = 0; i < 2; i++) {
+		u[4 * i] = _mm256_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+		u[4 * i + 1] = _mm256_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+		u[4 * i + 2] = _mm256_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+		u[4 * i + 3] = _mm256_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+	}
+#pragma GCC unroll 4
+	for (int i = 0; i < 4; i++) {
+		v[i] = _mm256_permute2x128_si256(u[i], u[i + 4], 0x20);
+		v[i + 4] = _mm256_permute2x128_si256(u[i], u[i + 4], 0x31);
+	}
+}
+
+/* y + (d * dx) * whole: how a block's sum joins the rows in the lanes */
+FORCE_INLINE __m256 add_scaled(__m256 y, __m256 d, float dx, __m256 whole)
+{
+	return _mm256_fmadd_ps(_mm256_mul_ps(d, _mm256_set1_ps(dx)), whole, y);
+}
+
+/* y - (dmin * dx) * whole */
+FORCE_INLINE __m256 take_scaled(__m256 y, __m256 dmin, float dx, __m256 whole)
+{
+	return _mm256_fnmadd_ps(_mm256_mul_ps(dmin, _mm256_set1_ps(dx)), whole, y);
 }
 
 FORCE_INLINE float half_at(const uint8_t *p)
@@ -134,9 +227,12 @@ FORCE_INLINE void prefetch_ahead(const uint8_t *w, size_t bytes)
 }
 
 /* 16 bytes of nibbles -> their 16 low halves, then their 16 high halves */
-FORCE_INLINE __m256i nibbles(__m128i v)
+FORCE_INLINE __m256i nibbles(const uint8_t *p)
 {
-	return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(v, 4), v), _mm256_set1_epi8(15));
+	const __m256i v = _mm256_broadcastsi128_si256(load16(p));
+
+	return _mm256_and_si256(_mm256_srlv_epi64(v, _mm256_setr_epi64x(0, 0, 4, 4)),
+				_mm256_set1_epi8(15));
 }
 
 /* the values of IQ4_NL and IQ4_XS in both halves */
@@ -157,15 +253,15 @@ FORCE_INLINE __m256i add_here(__m256i a, __m256i b)
 	return a;
 }
 
-/* acc[c] += super-block @s times super-block @b of column c */
-FORCE_INLINE void super_dot(const struct super *s, enum super_form form,
-			    const struct act_super *const *x, int cols, size_t b, __m256 *acc)
+/* sum[c], mins[c]: partial sums of super-block @s times super-block @b of column c */
+FORCE_INLINE void super_sums(const struct super *s, enum super_form form,
+			     const struct act_super *const *x, int cols, size_t b, __m256i *sum,
+			     __m256i *mins)
 {
 	/* 16-bit scales 2k and 2k + 1 of eight, spread over the lower and the upper half */
 	const __m256i first = _mm256_set_m128i(_mm_set1_epi16(0x0302), _mm_set1_epi16(0x0100));
 	const __m256i halves[2] = { _mm256_permute4x64_epi64(s->scale, 0x44),
 				    _mm256_permute4x64_epi64(s->scale, 0xee) };
-	__m256i sum[AVX2_COLS];
 
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++)
@@ -188,185 +284,206 @@ FORCE_INLINE void super_dot(const struct super *s, enum super_form form,
 	}
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++) {
-		__m256i mins = _mm256_madd_epi16(s->min, load32(x[c][b].sum));
-		float dx = x[c][b].d;
-
+		mins[c] = _mm256_madd_epi16(s->min, load32(x[c][b].sum));
 		if (form == SUPER_OFFSET)
-			sum[c] = _mm256_sub_epi32(sum[c], mins);
-		acc[c] = _mm256_fmadd_ps(_mm256_set1_ps(s->d * dx), _mm256_cvtepi32_ps(sum[c]),
-					 acc[c]);
-		if (form == SUPER_MIN)
-			acc[c] = _mm256_fnmadd_ps(_mm256_set1_ps(s->dmin * dx),
-						  _mm256_cvtepi32_ps(mins), acc[c]);
+			sum[c] = _mm256_sub_epi32(sum[c], mins[c]);
 	}
 }
 
-/* acc[c] += eight blocks @g times group @b of column c; blocks that do not exist are zero in both */
-FORCE_INLINE void group_dot(const struct group *g, enum group_form form,
-			    const struct act_group *const *x, int cols, size_t b, __m256 *acc)
+/* 16-bit sums of two products each: block @q times @a */
+FORCE_INLINE __m256i pair_sums(__m256i q, __m256i a, enum group_form form)
+{
+	if (form == GROUP_SIGNED)
+		return _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(a, q));
+	return _mm256_maddubs_epi16(q, a);
+}
+
+/*
+ * Two blocks, then two of those: in each half the 32-bit sums of four blocks. Where weights are below
+ * 32, four 16-bit sums of two products each still fit 16 bits, and one vpmaddwd does for four blocks.
+ */
+FORCE_INLINE __m256i two_blocks(__m256i a, __m256i b, enum group_form form)
 {
 	const __m256i ones = _mm256_set1_epi16(1);
-	__m256 scale[AVX2_COLS];
+
+	if (form == GROUP_SIGNED)
+		return sum_pair(_mm256_madd_epi16(a, ones), _mm256_madd_epi16(b, ones));
+	return _mm256_add_epi16(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+}
+
+FORCE_INLINE __m256i four_blocks(__m256i ab, __m256i cd, enum group_form form)
+{
+	const __m256i ones = _mm256_set1_epi16(1);
+
+	if (form == GROUP_SIGNED)
+		return sum_four(ab, cd);
+	return _mm256_madd_epi16(
+		_mm256_add_epi16(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd)),
+		ones);
+}
+
+/* eight blocks' sums, four in each of @half, as floats: whole numbers */
+FORCE_INLINE __m256 eight_blocks(const __m256i half[2], enum group_form form,
+				 const struct act_group *x)
+{
+	const __m256 sum = _mm256_cvtepi32_ps(sum_halves(half[0], half[1]));
+
+	/* below 2^24 all of it: exact */
+	if (form < GROUP_8)
+		return sum;
+	return _mm256_fnmadd_ps(_mm256_set1_ps((float)form), _mm256_loadu_ps(x->sum), sum);
+}
+
+/* whole[c] lane j: block j of @g times that of group @b of column c */
+FORCE_INLINE void group_sums(const struct group *g, enum group_form form,
+			     const struct act_group *const *x, int cols, size_t b, __m256 *whole)
+{
+#pragma GCC unroll 4
+	for (int c = 0; c < cols; c++) {
+		__m256i half[2];
+
+#pragma GCC unroll 2
+		for (int h = 0; h < 2; h++) {
+			__m256i two[2];
+
+#pragma GCC unroll 2
+			for (int i = 0; i < 2; i++) {
+				const int j = 4 * h + 2 * i;
+
+				two[i] = two_blocks(
+					pair_sums(g->q[j], load32(x[c][b].q[j]), form),
+					pair_sums(g->q[j + 1], load32(x[c][b].q[j + 1]), form),
+					form);
+			}
+			half[h] = four_blocks(two[0], two[1], form);
+		}
+		whole[c] = eight_blocks(half, form, &x[c][b]);
+	}
+}
+
+/* Partial sums of a super-block of eight rows, for every column. */
+struct octet {
+	__m256i sum[AVX2_COLS][AVX2_ROWS], mins[AVX2_COLS][AVX2_ROWS];
+};
+
+FORCE_INLINE void octet_row(struct octet *o, int r, const struct super *s, enum super_form form,
+			    const struct act_super *const *x, int cols, size_t b)
+{
+	__m256i sum[AVX2_COLS], mins[AVX2_COLS];
+
+	super_sums(s, form, x, cols, b, sum, mins);
+#pragma GCC unroll 4
+	for (int c = 0; c < cols; c++) {
+		o->sum[c][r] = sum[c];
+		if (form == SUPER_MIN)
+			o->mins[c][r] = mins[c];
+	}
+}
+
+/* acc[c] += the super-block, rows in lanes */
+FORCE_INLINE void octet_add(const struct octet *o, enum super_form form, __m256 d, __m256 dmin,
+			    const struct act_super *const *x, int cols, size_t b, __m256 *acc)
+{
+#pragma GCC unroll 4
+	for (int c = 0; c < cols; c++) {
+		acc[c] = add_scaled(acc[c], d, x[c][b].d, eight_sums(o->sum[c]));
+		if (form == SUPER_MIN)
+			acc[c] = take_scaled(acc[c], dmin, x[c][b].d, eight_sums(o->mins[c]));
+	}
+}
+
+/* acc[c] += up to eight blocks of eight rows, whose sums lie in @sum by row, scales by block */
+FORCE_INLINE void blocks_add(__m256 (*sum)[AVX2_ROWS], enum group_form form, unsigned blocks,
+			     const __m256 *d, const __m256 *min, const struct act_group *const *x,
+			     int cols, size_t b, __m256 *acc)
+{
+	__m256 y[AVX2_COLS];
 
 #pragma GCC unroll 4
-	for (int c = 0; c < cols; c++)
-		scale[c] = _mm256_mul_ps(g->d, _mm256_loadu_ps(x[c][b].d));
-#pragma GCC unroll 8
-	for (int j = 0; j < 8; j++) {
-		__m256i q = form == GROUP_SIGNED ? _mm256_abs_epi8(g->q[j]) : g->q[j];
-
+	for (int c = 0; c < cols; c++) {
+		transpose8((__m256i *)sum[c]);
+		y[c] = acc[c];
+	}
+	/* columns inside: a block's sum waits for the one before */
+#pragma GCC unroll 2
+	for (unsigned j = 0; j < blocks; j++) {
 #pragma GCC unroll 4
 		for (int c = 0; c < cols; c++) {
-			__m256 d = _mm256_permutevar8x32_ps(scale[c], _mm256_set1_epi32(j));
-			__m256i a = load32(x[c][b].q[j]);
+			const __m256 dx = _mm256_set1_ps(x[c][b].d[j]);
 
-			if (form == GROUP_SIGNED)
-				a = _mm256_sign_epi8(a, g->q[j]);
-			a = _mm256_madd_epi16(_mm256_maddubs_epi16(q, a), ones);
-			acc[c] = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(a), acc[c]);
+			y[c] = add_scaled(y[c], d[j], x[c][b].d[j], sum[c][j]);
+			if (form == GROUP_MIN)
+				y[c] = _mm256_fmadd_ps(_mm256_mul_ps(min[j], dx),
+						       _mm256_set1_ps(x[c][b].sum[j]), y[c]);
 		}
 	}
-	if (form != GROUP_MIN)
-		return;
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++)
-		acc[c] = _mm256_fmadd_ps(g->min, _mm256_loadu_ps(x[c][b].sum), acc[c]);
+		acc[c] = y[c];
 }
 
-/* Rows in file order, each once, for @cols columns; @unpack and @cols are constants here. */
-FORCE_INLINE void super_rows(const struct matmul *m, size_t col, int cols, super_unpack_fn unpack,
-			     enum super_form form, size_t bytes)
+/* Lanes [0, rows) of @v to rows of the result. */
+FORCE_INLINE void store_rows(float *y, __m256 v, size_t rows)
 {
-	const struct act_super *x[AVX2_COLS] = { NULL };
-	const size_t blocks = m->n / 256;
+	const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
 
-	for (int c = 0; c < cols; c++)
-		x[c] = m->x[col + (size_t)c];
-	for (size_t r = m->row0; r < m->row1; r++) {
-		const uint8_t *w = (const uint8_t *)m->w + r * m->row_bytes;
-		__m256 acc[AVX2_COLS];
-
-		for (int c = 0; c < cols; c++)
-			acc[c] = _mm256_setzero_ps();
-#pragma GCC unroll 1
-		for (size_t b = 0; b < blocks; b++, w += bytes) {
-			struct super s;
-
-			prefetch_ahead(w, bytes);
-			unpack(w, &s);
-			super_dot(&s, form, x, cols, b, acc);
-		}
-		for (int c = 0; c < cols; c++)
-			m->y[col + (size_t)c][r] = add_lanes(acc[c]);
-	}
+	_mm256_maskstore_ps(y, _mm256_cmpgt_epi32(_mm256_set1_epi32((int)rows), lane), v);
 }
 
-FORCE_INLINE void group_rows(const struct matmul *m, size_t col, int cols, group_unpack_fn unpack,
-			     enum group_form form, size_t bytes)
+/* acc[c] += one super-block of eight unpacked rows times super-block @b of column c */
+FORCE_INLINE void super_piece(const struct piece *p, enum super_form form, unsigned blocks,
+			      const struct act_super *const *x, int cols, size_t b, __m256 *acc)
 {
-	const struct act_group *x[AVX2_COLS] = { NULL };
-	const size_t blocks = m->n / 32, whole = blocks / 8;
+	struct octet o;
 
-	for (int c = 0; c < cols; c++)
-		x[c] = m->x[col + (size_t)c];
-	for (size_t r = m->row0; r < m->row1; r++) {
-		const uint8_t *w = (const uint8_t *)m->w + r * m->row_bytes;
-		struct group g;
-		__m256 acc[AVX2_COLS];
-
-		for (int c = 0; c < cols; c++)
-			acc[c] = _mm256_setzero_ps();
+	(void)blocks;
 #pragma GCC unroll 1
-		for (size_t b = 0; b < whole; b++, w += 8 * bytes) {
-			prefetch_ahead(w, 8 * bytes);
-			unpack(w, 8, &g);
-			group_dot(&g, form, x, cols, b, acc);
-		}
-		if (blocks % 8) {
-			unpack(w, (unsigned)(blocks % 8), &g);
-			group_dot(&g, form, x, cols, whole, acc);
-		}
-		for (int c = 0; c < cols; c++)
-			m->y[col + (size_t)c][r] = add_lanes(acc[c]);
-	}
+	for (int r = 0; r < AVX2_ROWS; r++)
+		octet_row(&o, r, &p->w[r].super, form, x, cols, b);
+	octet_add(&o, form, p->d[0], p->min[0], x, cols, b, acc);
 }
 
-/* @dot for each number of columns; @steps unpacked pieces lie one after the other. */
-#define DOT_STEPS(kind, form)                                                                     \
-	FORCE_INLINE void kind##_steps_##form(const union unpacked *from, size_t steps,           \
-					      const struct act_##kind *const *x, int cols,        \
-					      size_t first, __m256 *to, size_t stride)            \
-	{                                                                                         \
-		__m256 acc[AVX2_COLS];                                                            \
-                                                                                                  \
-		for (int c = 0; c < cols; c++)                                                    \
-			acc[c] = to[(size_t)c * stride];                                          \
-		for (size_t i = 0; i < steps; i++)                                                \
-			kind##_dot(&from[i].kind, form, x, cols, first + i, acc);                 \
-		for (int c = 0; c < cols; c++)                                                    \
-			to[(size_t)c * stride] = acc[c];                                          \
-	}                                                                                         \
-                                                                                                  \
-	static void kind##_##form(const union unpacked *from, size_t steps, const void *const *x, \
-				  int cols, size_t first, __m256 *acc, size_t stride)             \
-	{                                                                                         \
-		const struct act_##kind *col[AVX2_COLS];                                          \
-                                                                                                  \
-		for (int c = 0; c < cols; c++)                                                    \
-			col[c] = x[c];                                                            \
-		switch (cols) {                                                                   \
-		case 1:                                                                           \
-			kind##_steps_##form(from, steps, col, 1, first, acc, stride);             \
-			return;                                                                   \
-		case 2:                                                                           \
-			kind##_steps_##form(from, steps, col, 2, first, acc, stride);             \
-			return;                                                                   \
-		case 3:                                                                           \
-			kind##_steps_##form(from, steps, col, 3, first, acc, stride);             \
-			return;                                                                   \
-		default:                                                                          \
-			kind##_steps_##form(from, steps, col, 4, first, acc, stride);             \
-			return;                                                                   \
-		}                                                                                 \
+/* acc[c] += up to eight blocks of eight unpacked rows times group @b of column c */
+FORCE_INLINE void group_piece(const struct piece *p, enum group_form form, unsigned blocks,
+			      const struct act_group *const *x, int cols, size_t b, __m256 *acc)
+{
+	__m256 sum[AVX2_COLS][AVX2_ROWS];
+
+#pragma GCC unroll 1
+	for (int r = 0; r < AVX2_ROWS; r++) {
+		__m256 row[AVX2_COLS];
+
+		group_sums(&p->w[r].group, form, x, cols, b, row);
+#pragma GCC unroll 4
+		for (int c = 0; c < cols; c++)
+			sum[c][r] = row[c];
 	}
+	blocks_add(sum, form, blocks, p->d, p->min, x, cols, b, acc);
+}
 
-/* The table row of format @t from its inline unpack_@t. */
-#define ROWS_FUNCTION(kind, t, form, size)                                 \
-	static void rows_##t(const struct matmul *m, size_t col, int cols) \
-	{                                                                  \
-		switch (cols) {                                            \
-		case 1:                                                    \
-			kind##_rows(m, col, 1, unpack_##t, form, size);    \
-			return;                                            \
-		case 2:                                                    \
-			kind##_rows(m, col, 2, unpack_##t, form, size);    \
-			return;                                            \
-		case 3:                                                    \
-			kind##_rows(m, col, 3, unpack_##t, form, size);    \
-			return;                                            \
-		default:                                                   \
-			kind##_rows(m, col, 4, unpack_##t, form, size);    \
-			return;                                            \
-		}                                                          \
+/* A format's functions for each number of columns. */
+#define DOT(kind, form)                                                                         \
+	static void kind##_##form(const struct piece *p, unsigned blocks, const void *const *x, \
+				  int cols, size_t step, __m256 *acc)                           \
+	{                                                                                       \
+		const struct act_##kind *col[AVX2_COLS] = { NULL };                             \
+                                                                                                \
+		for (int c = 0; c < cols; c++)                                                  \
+			col[c] = x[c];                                                          \
+		switch (cols) {                                                                 \
+		case 1:                                                                         \
+			kind##_piece(p, form, blocks, col, 1, step, acc);                       \
+			return;                                                                 \
+		case 2:                                                                         \
+			kind##_piece(p, form, blocks, col, 2, step, acc);                       \
+			return;                                                                 \
+		case 3:                                                                         \
+			kind##_piece(p, form, blocks, col, 3, step, acc);                       \
+			return;                                                                 \
+		default:                                                                        \
+			kind##_piece(p, form, blocks, col, 4, step, acc);                       \
+			return;                                                                 \
+		}                                                                               \
 	}
-
-#define SUPER_FORMAT(T, t, form)                                                           \
-	ROWS_FUNCTION(super, t, form, QUANT_##T##_BYTES)                                   \
-	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to)   \
-	{                                                                                  \
-		unpack_##t(w, &to->super);                                                 \
-	}                                                                                  \
-	const struct avx2_format avx2_##t = { QUANT_##T, 256,		QUANT_##T##_BYTES, \
-					      rows_##t,	 unpack_to_##t, super_##form };
-
-#define GROUP_FORMAT(T, t, form)                                                         \
-	ROWS_FUNCTION(group, t, form, QUANT_##T##_BYTES)                                 \
-	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to) \
-	{                                                                                \
-		unpack_##t(w, blocks, &to->group);                                       \
-	}                                                                                \
-	const struct avx2_format avx2_##t = { QUANT_##T,	 32,                     \
-					      QUANT_##T##_BYTES, rows_##t,               \
-					      unpack_to_##t,	 group_##form };
 
 #endif

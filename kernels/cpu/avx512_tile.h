@@ -59,13 +59,16 @@ struct act_b {
 	int8_t q[256];
 	int32_t by32[8]; /* -128 * sums */
 	float d[8];
-	float sum[8]; /* d * sums: Q4_1, Q5_1 */
+	float sum[8]; /* sums, whole numbers: Q4_1, Q5_1 */
 	float pad[8];
 };
 
-/* w = d * scale * q - dmin * minimum: factors of dmin for sums of minimum * sum32, * sum16 */
-#define AVX512_SHIFT_8	-0.125f
-#define AVX512_SHIFT_16 0.0625f
+/*
+ * w = d * scale * q - dmin * minimum. Of which power of two sum32 and sum16 are multiples, and so
+ * the sums with minima: exact to take away again. sum16 has the sign turned as well.
+ */
+#define AVX512_MIN_8  3
+#define AVX512_MIN_16 4
 
 /* where four values begin in q: word 0..7 of sub-block j */
 #define ACT_K_WORD(j, word) (128 * ((j)&1) + 16 * ((j) >> 1) + 64 * ((word) >> 2) + 4 * ((word)&3))
@@ -78,7 +81,7 @@ struct tile {
 	int32_t pair[4][2][16];		  /* Q4_K, Q5_K: of sub-blocks 2i, 2i + 1 as int16 */
 	int32_t min[8][2][16];		  /* minima of sub-blocks 2i, 2i + 1 as int16 */
 	float d[8][2][16];		  /* super-blocks: [0]; 32-blocks: one each */
-	float shift[8][2][16];		  /* factor of the sums with min; Q4_1, Q5_1: of sum */
+	float shift[8][2][16];		  /* dmin; Q4_1, Q5_1: the minimum */
 };
 
 /* What unpacks @blocks blocks (super-blocks: always one) of 16 rows, @stride bytes apart. */
@@ -121,7 +124,7 @@ struct tile_format {
 	unpack_fn unpack;
 	const kernel_fn *kernel; /* [cols - 1] */
 	const row_fn *row;	 /* [cols - 1] */
-	float shift;		 /* super-blocks: the float factor of a row's min sums; 0: none */
+	int min_shift;		 /* super-blocks: AVX512_MIN_* of a row's min sums; 0: none */
 	bool min;		 /* 32-blocks: Q4_1, Q5_1 */
 };
 
@@ -298,6 +301,16 @@ static inline void prefetch_column(const struct tile_product *p, unsigned c, uns
 static inline __m512 add_scaled(__m512 y, __m512 d, __m512 dx, __m512i whole)
 {
 	return _mm512_fmadd_ps(_mm512_mul_ps(d, dx), _mm512_cvtepi32_ps(whole), y);
+}
+
+/* a row's sums with minima, as they come: y - (dmin * dx) * sum */
+static inline __m512 take_minima(__m512 y, __m512 dmin, __m512 dx, __m512i sum, int min_shift)
+{
+	const __m512 whole = _mm512_cvtepi32_ps(_mm512_srai_epi32(sum, (unsigned)min_shift));
+	const __m512 d = _mm512_mul_ps(dmin, dx);
+
+	return min_shift == AVX512_MIN_8 ? _mm512_fnmadd_ps(d, whole, y)
+					 : _mm512_fmadd_ps(d, whole, y);
 }
 
 /* (a & mask) | (b & ~mask) */

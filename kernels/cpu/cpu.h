@@ -2,12 +2,11 @@
 /*
  * kernels/cpu/cpu.h: arithmetic on quantised weights, in three levels picked at run time.
  *
- * A level is a const table of functions. Levels may differ from each other in the last bits of a
- * result; one level never differs from itself: the value y[c][r] depends only on row r and column
- * c, never on how many rows or columns were asked for together, on the split of rows over
- * threads, or on alignment. That is what makes prefill in chunks, decode, batches of sequences
- * and any thread count agree bit for bit. Every level therefore fixes one order of float
- * operations per (row, column) and keeps it in the one-column and the many-column form.
+ * A level is a const table of functions. Products follow the law of kernels/quant.h: all levels give
+ * the same bits, and y[c][r] depends only on row r and column c, never on how many rows or columns
+ * were asked for together, on the split of rows over threads, or on alignment. That is what makes
+ * prefill in chunks, decode, batches of sequences and any thread count agree bit for bit. (The float
+ * functions of fops.h may differ between levels in the last bits, but for enum glu.)
  * Built with -ffp-contract=off: a fused multiply-add is always written as one.
  *
  * All functions are reentrant, allocate nothing, and never read outside the ranges stated (weights

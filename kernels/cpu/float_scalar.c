@@ -48,10 +48,16 @@ static float silu(float x)
 	return x / (1.0f + expf(-x));
 }
 
+/* The law of activations (quant.h): y / (1 + exp(-x)). */
+static float law_sigmoid_mul(float x, float y)
+{
+	return y / (1.0f + law_exp(-x));
+}
+
 static void silu_mul(const float *gate, const float *up, float *out, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		out[i] = silu(gate[i]) * up[i];
+		out[i] = law_sigmoid_mul(gate[i], gate[i]) * up[i];
 }
 
 static float glu_value(enum glu kind, float g, float u)
@@ -60,14 +66,14 @@ static float glu_value(enum glu kind, float g, float u)
 	case GLU_CLAMPED:
 		g = g > GLU_LIMIT ? GLU_LIMIT : g;
 		u = u > GLU_LIMIT ? GLU_LIMIT : u < -GLU_LIMIT ? -GLU_LIMIT : u;
-		return g / (1.0f + expf(-GLU_ALPHA * g)) * (u + 1.0f);
+		return law_sigmoid_mul(GLU_ALPHA * g, g) * (u + 1.0f);
 	case GLU_GELU:
-		return g / (1.0f + expf(-GELU_FACTOR * (g + GELU_CUBE * g * g * g))) * u;
+		return law_sigmoid_mul(GELU_FACTOR * (g + GELU_CUBE * g * (g * g)), g) * u;
 	case GLU_RELU2:
 		u = u > 0.0f ? u : 0.0f;
 		return u * u;
 	default:
-		return silu(g) * u;
+		return law_sigmoid_mul(g, g) * u;
 	}
 }
 

@@ -66,7 +66,9 @@ static inline __attribute__((always_inline)) void product(int cols, bool min,
 
 				y = add_scaled(y, _mm512_load_ps(t->d[j][h]), d, dot[c][h]);
 				if (min)
-					y = _mm512_fmadd_ps(_mm512_load_ps(t->shift[j][h]), s, y);
+					y = _mm512_fmadd_ps(
+						_mm512_mul_ps(_mm512_load_ps(t->shift[j][h]), d), s,
+						y);
 				_mm512_store_ps(p->acc[c] + 16 * h, y);
 			}
 		}

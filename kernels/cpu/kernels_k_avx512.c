@@ -150,7 +150,8 @@ static inline __attribute__((always_inline)) void finish(enum k_form form, int c
 
 		y = add_scaled(y, d, dx, s[c][half]);
 		if (pairs)
-			y = add_scaled(y, _mm512_load_ps(t->shift[0][half]), dx, m[c]);
+			y = take_minima(y, _mm512_load_ps(t->shift[0][half]), dx, m[c],
+					form == FORM_Q2 ? AVX512_MIN_16 : AVX512_MIN_8);
 		_mm512_store_ps(acc[c] + 16 * half, y);
 	}
 }

@@ -3,22 +3,23 @@
  * kernels/cpu/matmul_float_avx512.c: rows of F32, F16 and BF16 times f32 activations (router, float
  * models). Any thread.
  *
- * Order of a (row, column): lane k mod 32 sums its products with one fused multiply-add each, in
- * ascending k; then one fixed tree over the 32 lanes. How many rows and columns are in flight, and
- * that the lanes rest in memory between two pieces of a row, does not enter. Four rows by three
- * columns fill the registers; pieces of DEPTH keep their weights in the first cache level.
+ * Order of a (row, column): the law of quant.h: lane k mod 16 sums its products with one fused
+ * multiply-add each, in ascending k; then one fixed tree over the lanes. How many rows and columns
+ * are in flight, and that the lanes rest in memory between two pieces of a row, does not enter.
+ * Eight rows by three columns fill the registers, and eight by one still keep the multipliers busy;
+ * pieces of DEPTH keep their weights in the first cache level.
  */
 #include "kernels/cpu/avx512_tile.h"
 
 #include "base/num.h"
 
-#define ROWS  4
+#define ROWS  8
 #define COLS  3
-#define DEPTH 1024 /* a multiple of 32 */
-#define GROUP 24   /* columns that pass over a piece of four rows */
+#define DEPTH 512 /* a multiple of 16 */
+#define GROUP 24  /* columns that pass over a piece of eight rows */
 
-/* the 32 lanes of each (column, row) */
-typedef float lanes_t[ROWS][2][16];
+/* the 16 lanes of each (column, row) */
+typedef float lanes_t[ROWS][16];
 
 struct piece {
 	const uint8_t *w;
@@ -42,23 +43,23 @@ static inline __attribute__((always_inline)) __m512 weights(uint32_t type, const
 	}
 }
 
-/* k..k+15 into half @h of the lanes; all constants after inlining but k and perhaps the mask */
+/* k..k+15 into the lanes; all constants after inlining but k and perhaps the mask */
 static inline __attribute__((always_inline)) void step(uint32_t type, int rows, int cols,
-						       const struct piece *p, size_t k, int h,
-						       __mmask16 mask, __m512 s[][COLS][2])
+						       const struct piece *p, size_t k,
+						       __mmask16 mask, __m512 s[][COLS])
 {
 	__m512 a[COLS];
 
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++)
 		a[c] = _mm512_maskz_loadu_ps(mask, (const float *)p->x[c] + k);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 	for (int r = 0; r < rows; r++) {
 		const __m512 w = weights(type, p->w + (size_t)r * p->row_bytes, k, mask);
 
 #pragma GCC unroll 4
 		for (int c = 0; c < cols; c++)
-			s[r][c][h] = _mm512_fmadd_ps(w, a[c], s[r][c][h]);
+			s[r][c] = _mm512_fmadd_ps(w, a[c], s[r][c]);
 	}
 }
 
@@ -71,26 +72,31 @@ static inline __mmask16 head(size_t left)
 static inline __attribute__((always_inline)) void block(uint32_t type, int rows, int cols,
 							struct piece p, lanes_t *lanes)
 {
-	__m512 s[ROWS][COLS][2];
+	__m512 s[ROWS][COLS];
 	size_t k = p.from;
 
 #pragma GCC unroll 24
-	for (int i = 0; i < 2 * rows * cols; i++)
-		s[i / 2 / cols][i / 2 % cols][i % 2] =
-			_mm512_load_ps(lanes[i / 2 % cols][i / 2 / cols][i % 2]);
+	for (int i = 0; i < rows * cols; i++)
+		s[i / cols][i % cols] = _mm512_load_ps(lanes[i % cols][i / cols]);
 #pragma GCC unroll 1
-	for (; k + 32 <= p.to; k += 32) {
-		step(type, rows, cols, &p, k, 0, 0xffff, s);
-		step(type, rows, cols, &p, k + 16, 1, 0xffff, s);
-	}
+	for (; k + 16 <= p.to; k += 16)
+		step(type, rows, cols, &p, k, 0xffff, s);
 	if (k < p.to)
-		step(type, rows, cols, &p, k, 0, head(p.to - k), s);
-	if (k + 16 < p.to)
-		step(type, rows, cols, &p, k + 16, 1, head(p.to - k - 16), s);
+		step(type, rows, cols, &p, k, head(p.to - k), s);
 #pragma GCC unroll 24
-	for (int i = 0; i < 2 * rows * cols; i++)
-		_mm512_store_ps(lanes[i / 2 % cols][i / 2 / cols][i % 2],
-				s[i / 2 / cols][i / 2 % cols][i % 2]);
+	for (int i = 0; i < rows * cols; i++)
+		_mm512_store_ps(lanes[i % cols][i / cols], s[i / cols][i % cols]);
+}
+
+/* the fixed tree: lanes i and i + 8, then i + 4, i + 2, i + 1 */
+static inline float add_lanes(const float *lanes)
+{
+	const __m512 v = _mm512_load_ps(lanes);
+	const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+	__m128 s = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+
+	s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+	return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
 /* @rows rows from @row, columns [first, first + cols) */
@@ -118,8 +124,7 @@ group(uint32_t type, int rows, const struct matmul *m, size_t row, size_t first,
 	}
 	for (size_t c = 0; c < cols; c++)
 		for (int r = 0; r < rows; r++)
-			m->y[first + c][row + (size_t)r] = _mm512_reduce_add_ps(_mm512_add_ps(
-				_mm512_load_ps(lanes[c][r][0]), _mm512_load_ps(lanes[c][r][1])));
+			m->y[first + c][row + (size_t)r] = add_lanes(lanes[c][r]);
 }
 
 static inline __attribute__((always_inline)) void product(uint32_t type, const struct matmul *m)

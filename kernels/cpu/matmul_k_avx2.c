@@ -5,11 +5,11 @@
  * Layouts: docs/models.md 1.4; the order of a row's weights is kept, so activations need none
  * of their own. Called through the table of ops_avx2.c, any thread.
  */
-#include "kernels/cpu/avx2_level.h"
+#include "kernels/cpu/avx2_rows.h"
 
-DOT_STEPS(super, SUPER_MIN)
-DOT_STEPS(super, SUPER_OFFSET)
-DOT_STEPS(super, SUPER_SIGNED)
+DOT(super, SUPER_MIN)
+DOT(super, SUPER_OFFSET)
+DOT(super, SUPER_SIGNED)
 
 FORCE_INLINE uint32_t word_at(const uint8_t *p)
 {
@@ -162,7 +162,7 @@ FORCE_INLINE void unpack_iq4_xs(const uint8_t *w, struct super *s)
 	s->dmin = 0;
 #pragma GCC unroll 8
 	for (int i = 0; i < 8; i++)
-		s->q[i] = _mm256_shuffle_epi8(iq4_values(), nibbles(load16(w + 8 + 16 * i)));
+		s->q[i] = _mm256_shuffle_epi8(iq4_values(), nibbles(w + 8 + 16 * i));
 }
 
 SUPER_FORMAT(Q4_K, q4_k, SUPER_MIN)

@@ -2,26 +2,27 @@
 /*
  * kernels/cpu/ops_avx2.c: the AVX2 level's table (AVX2, FMA, F16C) and the walk over a product.
  *
- * Few columns: rows are streamed in file order and multiplied as they are unpacked, four columns
- * at a time; what these share comes from the cache. Many columns: tiles of rows are unpacked to
- * scratch, a depth at a time, and all columns pass over them; lanes rest in scratch between depths
- * and keep their bits. Memory of the next tile is asked for along the way. Called by engine
- * workers, each with its own scratch.
+ * Few columns: rows are streamed and multiplied as they are unpacked, four columns at a time
+ * (avx2_rows.h); what these share comes from the cache. Many columns: tiles of eight rows are unpacked
+ * to scratch, a depth at a time, and all columns pass over them; memory of the next tile is asked for
+ * along the way. Either way a row is a lane, and its floats are added block by block. Called by
+ * engine workers, each with its own scratch.
  */
 #include <assert.h>
+#include <string.h>
 
 #include "base/num.h"
 #include "kernels/cpu/avx2_level.h"
 #include "kernels/cpu/scalar.h"
 
 #define FEW_COLS   16
-#define TILE_ROWS  8
+#define NEAR_BYTES 16384
 #define TILE_STEPS 4  /* times 256 weights: a tile and four columns fit the first cache level */
 #define TILE_COLS  64 /* columns that share one unpacking */
 
 struct scratch {
-	union unpacked w[TILE_ROWS][TILE_STEPS];
-	__m256 acc[TILE_ROWS][TILE_COLS];
+	struct piece piece[TILE_STEPS];
+	__m256 acc[TILE_COLS]; /* rows in lanes */
 };
 
 static const struct avx2_format *const formats[] = {
@@ -43,23 +44,42 @@ struct tile {
 	const char *next, *end; /* memory of the tile after this one, still to be fetched */
 };
 
-/* Steps [first, first + steps) of the tile's rows into scratch. */
-static void unpack_tile(const struct avx2_format *f, const struct matmul *m, const struct tile *t,
-			size_t first, size_t steps)
+/* The scales of a piece's rows, block by block. */
+static void piece_scales(struct piece *p, const struct avx2_format *f)
 {
-	struct scratch *s = m->scratch;
-	const size_t per_step = 256 / f->block, blocks = m->n / f->block;
+	float d[AVX2_ROWS], min[AVX2_ROWS];
 
-	for (size_t r = 0; r < t->rows; r++) {
-		const uint8_t *w = (const uint8_t *)m->w + (t->row + r) * m->row_bytes;
-
-		for (size_t i = 0; i < steps; i++) {
-			size_t b = (first + i) * per_step;
-
-			f->unpack(w + b * f->bytes, (unsigned)u64_min(per_step, blocks - b),
-				  &s->w[r][i]);
+	if (f->block == 256) {
+		for (size_t r = 0; r < AVX2_ROWS; r++) {
+			d[r] = p->w[r].super.d;
+			min[r] = p->w[r].super.dmin;
 		}
+		p->d[0] = _mm256_loadu_ps(d);
+		p->min[0] = _mm256_loadu_ps(min);
+		return;
 	}
+	for (size_t r = 0; r < AVX2_ROWS; r++) {
+		p->d[r] = p->w[r].group.d;
+		p->min[r] = p->w[r].group.min;
+	}
+	transpose8((__m256i *)p->d);
+	transpose8((__m256i *)p->min);
+}
+
+/* Step @step of the tile's rows into @p; returns its blocks. */
+static unsigned unpack_piece(const struct avx2_format *f, const struct matmul *m,
+			     const struct tile *t, size_t step, struct piece *p)
+{
+	const size_t per_step = 256 / f->block, b = step * per_step;
+	const unsigned blocks = (unsigned)u64_min(per_step, m->n / f->block - b);
+
+	for (size_t r = 0; r < t->rows; r++)
+		f->unpack((const uint8_t *)m->w + (t->row + r) * m->row_bytes + b * f->bytes,
+			  blocks, &p->w[r]);
+	if (t->rows < AVX2_ROWS)
+		memset(p->w + t->rows, 0, (AVX2_ROWS - t->rows) * sizeof(p->w[0]));
+	piece_scales(p, f);
+	return blocks;
 }
 
 static void fetch(struct tile *t, size_t lines)
@@ -72,40 +92,42 @@ static void multiply_tile(const struct avx2_format *f, const struct matmul *m, s
 {
 	struct scratch *s = m->scratch;
 	const size_t all = div_ceil(m->n, 256);
-	const size_t calls = div_ceil(all, TILE_STEPS) * div_ceil(t->cols, AVX2_COLS) * t->rows;
+	const size_t calls = all * div_ceil(t->cols, AVX2_COLS);
 	const size_t lines = (size_t)(t->end - t->next) / 64 / calls + 1;
 
-	for (size_t r = 0; r < t->rows; r++)
-		for (size_t c = 0; c < t->cols; c++)
-			s->acc[r][c] = _mm256_setzero_ps();
+	for (size_t c = 0; c < t->cols; c++)
+		s->acc[c] = _mm256_setzero_ps();
 	for (size_t first = 0; first < all; first += TILE_STEPS) {
 		const size_t steps = u64_min(TILE_STEPS, all - first);
+		unsigned blocks[TILE_STEPS];
 
-		unpack_tile(f, m, t, first, steps);
+		for (size_t i = 0; i < steps; i++)
+			blocks[i] = unpack_piece(f, m, t, first + i, &s->piece[i]);
 		for (size_t c = 0; c < t->cols; c += AVX2_COLS) {
 			const int cols = (int)u64_min(AVX2_COLS, t->cols - c);
 
-			for (size_t r = 0; r < t->rows; r++) {
+			for (size_t i = 0; i < steps; i++) {
 				fetch(t, lines);
-				f->dot(s->w[r], steps, m->x + t->col + c, cols, first,
-				       &s->acc[r][c], 1);
+				f->dot(&s->piece[i], blocks[i], m->x + t->col + c, cols, first + i,
+				       &s->acc[c]);
 			}
 		}
 	}
 	for (size_t c = 0; c < t->cols; c++)
-		for (size_t r = 0; r < t->rows; r++)
-			m->y[t->col + c][t->row + r] = add_lanes(s->acc[r][c]);
+		store_rows(m->y[t->col + c] + t->row, s->acc[c], t->rows);
 }
 
+/* More columns than one pass multiplies: rows that stay in the first cache level meanwhile. */
 static void stream(const struct avx2_format *f, const struct matmul *m)
 {
-	struct matmul part = *m;
+	size_t some = m->row1 - m->row0;
 
-	for (; part.row0 < m->row1; part.row0 = part.row1) {
-		part.row1 = u64_min(part.row0 + TILE_ROWS, m->row1);
+	if (m->cols > AVX2_COLS)
+		some = u64_max(AVX2_ROWS, NEAR_BYTES / m->row_bytes / AVX2_ROWS * AVX2_ROWS);
+	for (size_t row = m->row0; row < m->row1; row += some)
 		for (size_t c = 0; c < m->cols; c += AVX2_COLS)
-			f->rows(&part, c, (int)u64_min(AVX2_COLS, m->cols - c));
-	}
+			f->rows(m, row, u64_min(some, m->row1 - row), c,
+				(int)u64_min(AVX2_COLS, m->cols - c));
 }
 
 static void matmul(const struct matmul *m)
@@ -122,9 +144,9 @@ static void matmul(const struct matmul *m)
 		return;
 	}
 	for (size_t c = 0; c < m->cols; c += TILE_COLS) {
-		for (size_t r = m->row0; r < m->row1; r += TILE_ROWS) {
+		for (size_t r = m->row0; r < m->row1; r += AVX2_ROWS) {
 			struct tile t = { .row = r,
-					  .rows = u64_min(TILE_ROWS, m->row1 - r),
+					  .rows = u64_min(AVX2_ROWS, m->row1 - r),
 					  .col = c,
 					  .cols = u64_min(TILE_COLS, m->cols - c) };
 
@@ -137,7 +159,9 @@ static void matmul(const struct matmul *m)
 
 static size_t matmul_scratch_bytes(size_t n)
 {
-	return align_up(sizeof(struct scratch), 64);
+	const size_t numbers = avx2_numbers_bytes(n / 256);
+
+	return align_up(u64_max(sizeof(struct scratch), numbers), 64);
 }
 
 const struct cpu_ops cpu_ops_avx2 = {
@@ -150,5 +174,5 @@ const struct cpu_ops cpu_ops_avx2 = {
 	.act_quantize_part = avx2_act_quantize_part,
 	.matmul = matmul,
 	.matmul_scratch_bytes = matmul_scratch_bytes,
-	.row_tile = TILE_ROWS,
+	.row_tile = AVX2_ROWS,
 };

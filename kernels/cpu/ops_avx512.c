@@ -22,20 +22,20 @@ struct scratch {
 };
 
 static const struct tile_format formats[] = {
-#define K(T, t, shift)                                                                      \
+#define K(T, t, min)                                                                        \
 	{                                                                                   \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t, \
-			avx512_kernel_##t, avx512_row_##t, shift, false                     \
+			avx512_kernel_##t, avx512_row_##t, min, false                       \
 	}
 #define B(T, t, kernel, min)                                                               \
 	{                                                                                  \
 		QUANT_##T, 32, QUANT_##T##_BYTES, sizeof(struct act_b), avx512_unpack_##t, \
 			avx512_kernel_##kernel, avx512_row_##t, 0, min                     \
 	}
-	K(Q4_K, q4_k, AVX512_SHIFT_8),
+	K(Q4_K, q4_k, AVX512_MIN_8),
 	K(Q6_K, q6_k, 0),
-	K(Q5_K, q5_k, AVX512_SHIFT_8),
-	K(Q2_K, q2_k, AVX512_SHIFT_16),
+	K(Q5_K, q5_k, AVX512_MIN_8),
+	K(Q2_K, q2_k, AVX512_MIN_16),
 	K(Q3_K, q3_k, 0),
 	K(IQ4_XS, iq4_xs, 0),
 	B(Q8_0, q8_0, block, false),

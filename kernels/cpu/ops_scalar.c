@@ -212,14 +212,16 @@ static void row_times_columns(const struct matmul *m, const struct quant_format 
 	}
 }
 
-/* Eight partial sums: no worse than one in accuracy, and the compiler may keep them in registers. */
 static float float_dot(uint32_t type, const uint8_t *row, const float *x, size_t n)
 {
-	float sum[8] = { 0 };
+	float sum[16] = { 0 };
 
 	for (size_t i = 0; i < n; i++)
-		sum[i % 8] += float_weight(type, row, i) * x[i];
-	return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+		sum[i % 16] = fmaf(float_weight(type, row, i), x[i], sum[i % 16]);
+	for (size_t half = 8; half; half /= 2)
+		for (size_t i = 0; i < half; i++)
+			sum[i] += sum[i + half];
+	return sum[0];
 }
 
 static void matmul(const struct matmul *m)

@@ -35,7 +35,6 @@ static inline void load_lanes(const void *from, size_t pitch, size_t b, __m512i 
 static __m512 finish_k(const struct tile_format *f, struct numbers a, size_t blocks,
 		       const struct act_k *x)
 {
-	const __m512 shift = _mm512_set1_ps(f->shift);
 	__m512 y = _mm512_setzero_ps();
 
 	for (size_t b = 0; b < blocks; b += 4) {
@@ -43,15 +42,14 @@ static __m512 finish_k(const struct tile_format *f, struct numbers a, size_t blo
 
 		load_lanes(a.sum, a.pitch, b, sum);
 		load_lanes(a.d, a.pitch, b, d);
-		if (f->shift != 0)
+		if (f->min_shift)
 			load_lanes(a.min, a.pitch, b, min);
 		for (size_t i = 0; i < 4 && b + i < blocks; i++) {
 			const __m512 dx = _mm512_set1_ps(x[b + i].d);
 
 			y = add_scaled(y, half_low(d[i]), dx, sum[i]);
-			if (f->shift != 0)
-				y = add_scaled(y, _mm512_mul_ps(half_high(d[i]), shift), dx,
-					       min[i]);
+			if (f->min_shift)
+				y = take_minima(y, half_high(d[i]), dx, min[i], f->min_shift);
 		}
 	}
 	return y;
@@ -75,7 +73,8 @@ static __m512 finish_b(const struct tile_format *f, struct numbers a, size_t blo
 
 			if (f->min) {
 				y = add_scaled(y, dw, dx, sum[i]);
-				y = _mm512_fmadd_ps(half_high(d[i]), _mm512_set1_ps(v->sum[j]), y);
+				y = _mm512_fmadd_ps(_mm512_mul_ps(half_high(d[i]), dx),
+						    _mm512_set1_ps(v->sum[j]), y);
 			} else {
 				sum[i] = _mm512_add_epi32(sum[i], _mm512_set1_epi32(v->by32[j]));
 				y = add_scaled(y, dw, dx, sum[i]);

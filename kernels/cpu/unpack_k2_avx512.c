@@ -9,11 +9,10 @@ void avx512_unpack_q2_k(struct tile *t, int half, const uint8_t *w, size_t strid
 {
 	const __m512i low2 = _mm512_set1_epi32(0x03030303), low4 = _mm512_set1_epi32(15);
 	const __m512i ends = gather_rows(w + 80, stride);
-	const __m512 shift = _mm512_mul_ps(half_high(ends), _mm512_set1_ps(AVX512_SHIFT_16));
 	__m512i sc[4];
 
 	_mm512_store_ps(t->d[0][half], half_low(ends));
-	_mm512_store_ps(t->shift[0][half], shift);
+	_mm512_store_ps(t->shift[0][half], half_high(ends));
 	transpose16(w, stride, sc);
 	for (int j = 0; j < 16; j++) {
 		__m512i byte = _mm512_srli_epi32(sc[j / 4], 8 * (j % 4));

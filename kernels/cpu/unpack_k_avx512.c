@@ -45,8 +45,7 @@ static inline void unpack_header(struct tile *t, int half, const uint8_t *w, siz
 
 	transpose16(w, stride, h);
 	_mm512_store_ps(t->d[0][half], half_low(h[0]));
-	_mm512_store_ps(t->shift[0][half],
-			_mm512_mul_ps(half_high(h[0]), _mm512_set1_ps(AVX512_SHIFT_8)));
+	_mm512_store_ps(t->shift[0][half], half_high(h[0]));
 	sc[0] = _mm512_and_si512(h[1], low6);
 	sc[1] = select_bits(low4, h[3], _mm512_srli_epi32(h[1], 2));
 	sc[1] = _mm512_and_si512(sc[1], low6);

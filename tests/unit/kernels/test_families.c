@@ -136,6 +136,32 @@ static void test_silu(void **unused)
 	each_level(check_silu);
 }
 
+/* The law of activations: every level gives the scalar level's bits, extremes included. */
+static void check_law(const struct float_ops *f)
+{
+	const struct float_ops *scalar = float_ops_get(CPU_SCALAR);
+	static const float scales[] = { 1e-30f, 0.01f, 1.0f, 20.0f, 95.0f, 1e10f };
+	float g[MAX_N], u[MAX_N], a[MAX_N], b[MAX_N];
+
+	for (int kind = 0; kind < GLU_NR; kind++)
+		for (unsigned round = 0; round < 300; round++) {
+			fill(g, MAX_N, scales[round % ARRAY_LEN(scales)]);
+			fill(u, MAX_N, scales[round / 6 % 4]);
+			scalar->glu((enum glu)kind, g, u, a, MAX_N);
+			f->glu((enum glu)kind, g, u, b, MAX_N);
+			for (unsigned i = 0; i < MAX_N; i++)
+				if (f32_bits(a[i]) != f32_bits(b[i]))
+					fail_msg("activation %d of %a, %a: %a, scalar %a", kind,
+						 g[i], u[i], b[i], a[i]);
+		}
+}
+
+static void test_law(void **unused)
+{
+	(void)unused;
+	each_level(check_law);
+}
+
 /* The ends of the clamps, and values whose cube or exponential overflows. */
 static void check_extremes(const struct float_ops *f)
 {
@@ -378,10 +404,10 @@ static void test_norm(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_glu),	 cmocka_unit_test(test_silu),
-		cmocka_unit_test(test_extremes), cmocka_unit_test(test_not_finite),
-		cmocka_unit_test(test_softcap),	 cmocka_unit_test(test_windows),
-		cmocka_unit_test(test_norm),
+		cmocka_unit_test(test_glu),	   cmocka_unit_test(test_silu),
+		cmocka_unit_test(test_law),	   cmocka_unit_test(test_extremes),
+		cmocka_unit_test(test_not_finite), cmocka_unit_test(test_softcap),
+		cmocka_unit_test(test_windows),	   cmocka_unit_test(test_norm),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Description: a level never differs from itself: the bits of a product do not depend on how many
- * columns or rows are asked for together, nor on alignment or row distance; only what the call
- * names is written, and nothing outside the ranges stated is read.
+ * Description: the law of products (quant.h): every level gives the bits of the scalar one, in every
+ * format, for any number of columns and any split of the rows. Nor do they depend on alignment or
+ * row distance; only what the call names is written, and nothing outside the ranges stated is read.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -214,12 +214,63 @@ static void test_fences(void **state)
 	each_product(check_fences);
 }
 
+/* Scales and activations whose products are subnormal, zero or near the largest float, too. */
+static void law_values(struct product *p, unsigned round)
+{
+	static const float weight[] = { 0.02f, 0x1p-24f, 60000.0f, 0.5f };
+	static const float act[] = { 1.0f, 1e-36f, 1e30f, 0x1p-140f };
+
+	random_state = 11 + round;
+	for (size_t r = 0; r < p->rows; r++)
+		random_row(p->f, p->w + r * p->row_bytes, p->n, weight[round % 4]);
+	for (size_t c = 0; c < p->cols; c++) {
+		for (size_t i = 0; i < p->n; i++)
+			p->x[c][i] = random_float() * act[(round / 4 + c / 16) % 4];
+		if (c == 5)
+			memset(p->x[c], 0, p->n * sizeof(float));
+		quantize_column(p, c);
+	}
+}
+
+static void check_law(const struct cpu_ops *ops, const struct format *f, size_t n)
+{
+	static const size_t counts[] = { 1, 4, 5, 16, 17, 39 };
+	static const size_t splits[] = { 37, 1, 8, 11, 32 };
+	struct product scalar, p;
+
+	product_init(&scalar, cpu_ops_get(CPU_SCALAR), f, n, 37, 39);
+	product_init(&p, ops, f, n, 37, 39);
+	for (unsigned round = 0; round < 16; round++) {
+		law_values(&scalar, round);
+		law_values(&p, round);
+		assert_memory_equal(scalar.w, p.w, p.rows * p.row_bytes);
+		multiply_singly(&scalar, &want);
+		for (size_t k = 0; k < ARRAY_LEN(counts); k++) {
+			const size_t rows = splits[(k + round) % ARRAY_LEN(splits)];
+
+			result_clear(&got);
+			for (size_t c = 0; c < 39; c += counts[k])
+				for (size_t r = 0; r < 37; r += rows)
+					multiply(&p, p.w, p.row_bytes, r, u64_min(r + rows, 37), c,
+						 u64_min(counts[k], 39 - c), &got);
+			compare(&p, "against scalar, columns at once, round:", counts[k], round);
+		}
+	}
+	product_fini(&scalar);
+	product_fini(&p);
+}
+
+static void test_law(void **state)
+{
+	(void)state;
+	each_product(check_law);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_columns),
-		cmocka_unit_test(test_rows),
-		cmocka_unit_test(test_alignment),
+		cmocka_unit_test(test_law),    cmocka_unit_test(test_columns),
+		cmocka_unit_test(test_rows),   cmocka_unit_test(test_alignment),
 		cmocka_unit_test(test_fences),
 	};
 

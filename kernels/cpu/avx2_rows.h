@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/avx2_rows.h: a few columns at the AVX2 level: rows are streamed, and multiplied as they
+ * are unpacked. Included by the files that have the formats, matmul_k_avx2.c and matmul_b_avx2.c.
+ *
+ * A row's floats are added block by block, and each addition waits for the one before; so several
+ * rows' are added together, rows in lanes. Super-blocks are many instructions each: rows are read one
+ * after the other, the whole numbers of eight rows kept, the floats added behind. Blocks of 32 are
+ * few: four rows are read side by side, and added up while the next blocks are multiplied. Either way
+ * memory is asked for in file order.
+ */
+#ifndef SLUICE_KERNELS_CPU_AVX2_ROWS_H
+#define SLUICE_KERNELS_CPU_AVX2_ROWS_H
+
+#include "kernels/cpu/avx2_level.h"
+
+/*
+ * What super-blocks of up to eight rows add up to, in file order: rows one after the other. In a
+ * call's scratch; @whole and @mins are of one column.
+ */
+struct numbers {
+	float *d, *dmin, *whole[AVX2_COLS], *mins[AVX2_COLS];
+};
+
+FORCE_INLINE void numbers_init(struct numbers *o, float *scratch, size_t blocks)
+{
+	const size_t each = avx2_numbers_floats(blocks);
+
+	o->d = scratch;
+	o->dmin = scratch + each;
+	for (size_t c = 0; c < AVX2_COLS; c++) {
+		o->whole[c] = scratch + (2 + 2 * c) * each;
+		o->mins[c] = o->whole[c] + each;
+	}
+}
+
+/* Partial sums of super-blocks that wait until they are eight. */
+struct pool {
+	__m256i sum[AVX2_COLS][8], mins[AVX2_COLS][8];
+};
+
+/* Numbers [at, at + 8) from the pool. */
+FORCE_INLINE void pool_add(const struct pool *p, enum super_form form, int cols, size_t at,
+			   const struct numbers *o)
+{
+#pragma GCC unroll 4
+	for (int c = 0; c < cols; c++) {
+		_mm256_storeu_ps(o->whole[c] + at, eight_sums(p->sum[c]));
+		if (form == SUPER_MIN)
+			_mm256_storeu_ps(o->mins[c] + at, eight_sums(p->mins[c]));
+	}
+}
+
+/* v[i]: numbers [b, b + 8) of @rows rows, to lanes by row; rows that are not there repeat the last */
+FORCE_INLINE void load_lanes(const float *from, size_t blocks, size_t b, size_t rows, __m256 v[8])
+{
+	for (size_t r = 0; r < 8; r++)
+		v[r] = _mm256_loadu_ps(from + (r < rows ? r : rows - 1) * blocks + b);
+	transpose8((__m256i *)v);
+}
+
+/* @rows <= 8 rows of one column from their numbers: lanes are rows */
+FORCE_INLINE __m256 super_finish(const struct numbers *o, size_t blocks, size_t rows,
+				 enum super_form form, const struct act_super *x, int c)
+{
+	__m256 y = _mm256_setzero_ps();
+
+#pragma GCC unroll 1
+	for (size_t b = 0; b < blocks; b += 8) {
+		const size_t n = blocks - b < 8 ? blocks - b : 8;
+		__m256 d[8], dmin[8], whole[8], mins[8];
+
+		load_lanes(o->d, blocks, b, rows, d);
+		load_lanes(o->whole[c], blocks, b, rows, whole);
+		if (form == SUPER_MIN) {
+			load_lanes(o->dmin, blocks, b, rows, dmin);
+			load_lanes(o->mins[c], blocks, b, rows, mins);
+		}
+#pragma GCC unroll 1
+		for (size_t j = 0; j < n; j++) {
+			y = add_scaled(y, d[j], x[b + j].d, whole[j]);
+			if (form == SUPER_MIN)
+				y = take_scaled(y, dmin[j], x[b + j].d, mins[j]);
+		}
+	}
+	return y;
+}
+
+/* @rows rows from @w on: the numbers of their super-blocks */
+FORCE_INLINE void super_numbers(const uint8_t *w, size_t row_bytes, size_t rows, size_t blocks,
+				super_unpack_fn unpack, enum super_form form, size_t bytes,
+				const struct act_super *const *x, int cols, struct pool *p,
+				const struct numbers *o)
+{
+	const size_t count = rows * blocks;
+	size_t i = 0;
+
+#pragma GCC unroll 1
+	for (size_t r = 0; r < rows; r++, w += row_bytes) {
+		const uint8_t *at = w;
+
+#pragma GCC unroll 1
+		for (size_t b = 0; b < blocks; b++, at += bytes) {
+			__m256i sum[AVX2_COLS], mins[AVX2_COLS];
+			struct super s;
+
+			prefetch_ahead(at, bytes);
+			unpack(at, &s);
+			super_sums(&s, form, x, cols, b, sum, mins);
+			o->d[i] = s.d;
+			if (form == SUPER_MIN)
+				o->dmin[i] = s.dmin;
+#pragma GCC unroll 4
+			for (int c = 0; c < cols; c++) {
+				p->sum[c][i % 8] = sum[c];
+				if (form == SUPER_MIN)
+					p->mins[c][i % 8] = mins[c];
+			}
+			if (++i % 8 == 0 || i == count)
+				pool_add(p, form, cols, (i - 1) & ~(size_t)7, o);
+		}
+	}
+}
+
+/* Rows in file order, each read once, for @cols columns; @unpack and @cols are constants here. */
+FORCE_INLINE void super_rows(const struct matmul *m, size_t row, size_t rows, size_t col, int cols,
+			     super_unpack_fn unpack, enum super_form form, size_t bytes)
+{
+	const struct act_super *x[AVX2_COLS] = { NULL };
+	const size_t blocks = m->n / 256, end = row + rows;
+	struct numbers o;
+	struct pool p;
+
+	numbers_init(&o, m->scratch, blocks);
+	for (int c = 0; c < cols; c++) {
+		x[c] = m->x[col + (size_t)c];
+		for (int i = 0; i < 8; i++)
+			p.sum[c][i] = p.mins[c][i] = _mm256_setzero_si256();
+	}
+	for (; row < end; row += AVX2_ROWS) {
+		const size_t n = end - row < AVX2_ROWS ? end - row : AVX2_ROWS;
+		const uint8_t *w = (const uint8_t *)m->w + row * m->row_bytes;
+
+		super_numbers(w, m->row_bytes, n, blocks, unpack, form, bytes, x, cols, &p, &o);
+		for (int c = 0; c < cols; c++)
+			store_rows(m->y[col + (size_t)c] + row,
+				   super_finish(&o, blocks, n, form, x[c], c), n);
+	}
+}
+
+#define SIDE 4 /* rows of 32-blocks read side by side: their sums wait for each other less */
+
+/* Eight blocks of them: sums by column, scales and minima; lanes are blocks. */
+struct side {
+	__m256 sum[AVX2_COLS][SIDE], d[SIDE], min[SIDE];
+};
+
+/* a[i] word k <-> a[k] word i, inside each half */
+FORCE_INLINE void transpose4(__m256 a[SIDE])
+{
+	__m256 t[4];
+
+	t[0] = _mm256_unpacklo_ps(a[0], a[1]);
+	t[1] = _mm256_unpacklo_ps(a[2], a[3]);
+	t[2] = _mm256_unpackhi_ps(a[0], a[1]);
+	t[3] = _mm256_unpackhi_ps(a[2], a[3]);
+	a[0] = _mm256_shuffle_ps(t[0], t[1], 0x44);
+	a[1] = _mm256_shuffle_ps(t[0], t[1], 0xee);
+	a[2] = _mm256_shuffle_ps(t[2], t[3], 0x44);
+	a[3] = _mm256_shuffle_ps(t[2], t[3], 0xee);
+}
+
+FORCE_INLINE __m128 half_of(__m256 v, int half)
+{
+	return half ? _mm256_extractf128_ps(v, 1) : _mm256_castps256_ps128(v);
+}
+
+/* y += eight blocks of SIDE rows: their sums, scales and minima by row, of column @x */
+FORCE_INLINE __m128 side_add(__m128 y, __m256 sum[SIDE], const __m256 *d, const __m256 *min,
+			     enum group_form form, const struct act_group *x)
+{
+	const __m256 dx = _mm256_loadu_ps(x->d);
+	__m256 scale[SIDE], low[SIDE];
+
+#pragma GCC unroll 4
+	for (int r = 0; r < SIDE; r++) {
+		scale[r] = _mm256_mul_ps(d[r], dx);
+		low[r] = form == GROUP_MIN ? _mm256_mul_ps(min[r], dx) : dx;
+	}
+	transpose4(sum);
+	transpose4(scale);
+	if (form == GROUP_MIN)
+		transpose4(low);
+#pragma GCC unroll 8
+	for (int j = 0; j < 8; j++) {
+		y = _mm_fmadd_ps(half_of(scale[j % 4], j / 4), half_of(sum[j % 4], j / 4), y);
+		if (form == GROUP_MIN)
+			y = _mm_fmadd_ps(half_of(low[j % 4], j / 4), _mm_set1_ps(x->sum[j]), y);
+	}
+	return y;
+}
+
+/* whole[c] as of group_sums(), a pair of blocks at a time from @w */
+FORCE_INLINE void stream_sums(const uint8_t *w, unsigned blocks, block_values_fn values,
+			      enum group_form form, size_t bytes, const struct act_group *const *x,
+			      int cols, size_t b, __m256 *whole)
+{
+	__m256i half[AVX2_COLS][2];
+
+#pragma GCC unroll 2
+	for (unsigned h = 0; h < 2; h++) {
+		__m256i two[AVX2_COLS][2];
+
+#pragma GCC unroll 2
+		for (unsigned i = 0; i < 2; i++) {
+			const unsigned j = 4 * h + 2 * i;
+			__m256i q[2];
+
+#pragma GCC unroll 2
+			for (unsigned k = 0; k < 2; k++)
+				q[k] = j + k < blocks ? values(w + (j + k) * bytes)
+						      : _mm256_setzero_si256();
+#pragma GCC unroll 4
+			for (int c = 0; c < cols; c++)
+				two[c][i] = two_blocks(
+					pair_sums(q[0], load32(x[c][b].q[j]), form),
+					pair_sums(q[1], load32(x[c][b].q[j + 1]), form), form);
+			/* or the compiler loads what no register is left for */
+			__asm__ volatile("" ::: "memory");
+		}
+#pragma GCC unroll 4
+		for (int c = 0; c < cols; c++)
+			half[c][h] = four_blocks(two[c][0], two[c][1], form);
+	}
+#pragma GCC unroll 4
+	for (int c = 0; c < cols; c++)
+		whole[c] = eight_blocks(half[c], form, &x[c][b]);
+}
+
+/* One step of a row: eight blocks at @w, or fewer; as many bytes at @ahead are asked for. */
+FORCE_INLINE void side_row(const uint8_t *w, const uint8_t *ahead, unsigned blocks,
+			   block_values_fn values, block_scales_fn scales, enum group_form form,
+			   size_t bytes, const struct act_group *const *x, int cols, size_t b,
+			   struct side *s, int r)
+{
+	__m256 whole[AVX2_COLS];
+
+	/* or the compiler keeps the address of every block */
+	__asm__("" : "+r"(w));
+#pragma GCC unroll 8
+	for (size_t i = 0; i < 8 * bytes; i += 64)
+		_mm_prefetch((const char *)ahead + i, _MM_HINT_T0);
+	scales(w, blocks, &s->d[r], &s->min[r]);
+	stream_sums(w, blocks, values, form, bytes, x, cols, b, whole);
+#pragma GCC unroll 4
+	for (int c = 0; c < cols; c++)
+		s->sum[c][r] = whole[c];
+}
+
+FORCE_INLINE void side_step(const uint8_t *const *w, const uint8_t *ahead, size_t at,
+			    unsigned blocks, block_values_fn values, block_scales_fn scales,
+			    enum group_form form, size_t bytes, const struct act_group *const *x,
+			    int cols, size_t b, __m128 *y)
+{
+	struct side s;
+
+	ahead += SIDE * at;
+	if (cols == 1) {
+#pragma GCC unroll 4
+		for (int r = 0; r < SIDE; r++, ahead += 8 * bytes)
+			side_row(w[r] + at, ahead, blocks, values, scales, form, bytes, x, cols, b,
+				 &s, r);
+	} else {
+#pragma GCC unroll 1
+		for (int r = 0; r < SIDE; r++, ahead += 8 * bytes)
+			side_row(w[r] + at, ahead, blocks, values, scales, form, bytes, x, cols, b,
+				 &s, r);
+	}
+#pragma GCC unroll 4
+	for (int c = 0; c < cols; c++)
+		y[c] = side_add(y[c], s.sum[c], s.d, s.min, form, &x[c][b]);
+}
+
+FORCE_INLINE void group_rows(const struct matmul *m, size_t row, size_t rows, size_t col, int cols,
+			     block_values_fn values, block_scales_fn scales, enum group_form form,
+			     size_t bytes)
+{
+	const struct act_group *x[AVX2_COLS] = { NULL };
+	const size_t blocks = m->n / 32, whole = blocks / 8, end = row + rows;
+
+	for (int c = 0; c < cols; c++)
+		x[c] = m->x[col + (size_t)c];
+	for (; row < end; row += SIDE) {
+		const uint8_t *w[SIDE], *next = (const uint8_t *)m->w + row * m->row_bytes;
+		const size_t n = row + SIDE <= end ? SIDE : end - row;
+		__m128 y[AVX2_COLS];
+
+		/* in file order, as memory likes it best: the rows after these, or what comes later */
+		next += SIDE * m->row_bytes > PREFETCH_AHEAD ? SIDE * m->row_bytes : PREFETCH_AHEAD;
+		for (size_t r = 0; r < SIDE; r++)
+			w[r] = (const uint8_t *)m->w + (row + (r < n ? r : n - 1)) * m->row_bytes;
+		for (int c = 0; c < cols; c++)
+			y[c] = _mm_setzero_ps();
+#pragma GCC unroll 1
+		for (size_t b = 0; b < whole; b++)
+			side_step(w, next, 8 * b * bytes, 8, values, scales, form, bytes, x, cols,
+				  b, y);
+		if (blocks % 8)
+			side_step(w, next, 8 * whole * bytes, (unsigned)(blocks % 8), values,
+				  scales, form, bytes, x, cols, whole, y);
+		for (int c = 0; c < cols; c++)
+			store_rows(m->y[col + (size_t)c] + row, _mm256_zextps128_ps256(y[c]), n);
+	}
+}
+
+#define ROWS_FUNCTION(kind, t, ...)                                                       \
+	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
+			     int cols)                                                    \
+	{                                                                                 \
+		switch (cols) {                                                           \
+		case 1:                                                                   \
+			kind##_rows(m, row, rows, col, 1, __VA_ARGS__);                   \
+			return;                                                           \
+		case 2:                                                                   \
+			kind##_rows(m, row, rows, col, 2, __VA_ARGS__);                   \
+			return;                                                           \
+		case 3:                                                                   \
+			kind##_rows(m, row, rows, col, 3, __VA_ARGS__);                   \
+			return;                                                           \
+		default:                                                                  \
+			kind##_rows(m, row, rows, col, 4, __VA_ARGS__);                   \
+			return;                                                           \
+		}                                                                         \
+	}
+
+/* The table row of format @t from its inline unpack_@t. */
+#define SUPER_FORMAT(T, t, form)                                                           \
+	ROWS_FUNCTION(super, t, unpack_##t, form, QUANT_##T##_BYTES)                       \
+	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to)   \
+	{                                                                                  \
+		unpack_##t(w, &to->super);                                                 \
+	}                                                                                  \
+	const struct avx2_format avx2_##t = { QUANT_##T, 256,		QUANT_##T##_BYTES, \
+					      rows_##t,	 unpack_to_##t, super_##form };
+
+/* The same from values_@t, scales_@t. */
+#define GROUP_FORMAT(T, t, form)                                                         \
+	ROWS_FUNCTION(group, t, values_##t, scales_##t, form, QUANT_##T##_BYTES)         \
+	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to) \
+	{                                                                                \
+		struct group *g = &to->group;                                            \
+                                                                                         \
+		for (unsigned i = 0; i < 8; i++)                                         \
+			g->q[i] = i < blocks ? values_##t(w + i * QUANT_##T##_BYTES)     \
+					     : _mm256_setzero_si256();                   \
+		scales_##t(w, blocks, &g->d, &g->min);                                   \
+	}                                                                                \
+	const struct avx2_format avx2_##t = { QUANT_##T,	 32,                     \
+					      QUANT_##T##_BYTES, rows_##t,               \
+					      unpack_to_##t,	 group_##form };
+
+#endif
