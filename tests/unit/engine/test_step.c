@@ -208,13 +208,13 @@ static void test_given_up_between_layers(void **state)
 
 static void *give_up_soon(void *arg)
 {
-	struct reader_stats was, now;
+	const struct reader_stats *was = arg;
+	struct reader_stats now;
 
-	reader_get_stats(d.supply.reader, &was);
 	do { /* until a read is in flight, which the disk holds */
 		usleep(500);
 		reader_get_stats(d.supply.reader, &now);
-	} while (now.pieces == was.pieces);
+	} while (now.pieces == was->pieces);
 	atomic_store(&give_up_at, 0);
 	return NULL;
 }
@@ -225,6 +225,7 @@ static void test_given_up_while_reading(void **state)
 	uint32_t tokens[TOKENS];
 	float *logits = room(TOKENS), *other;
 	struct decoder_part p;
+	struct reader_stats was;
 	uint64_t before, plain;
 	pthread_t t;
 
@@ -237,10 +238,11 @@ static void test_given_up_while_reading(void **state)
 	open_decoder(1, 2, 1);
 	some_tokens(tokens, TOKENS, 3);
 	reader_memory_hold(&all.disk);
+	reader_get_stats(d.supply.reader, &was);
 	before = atomic_load(&all.disk.reads);
 	layers_done = 0;
 	p = (struct decoder_part){ seq_get(d.pool), tokens, TOKENS, logits };
-	assert_int_equal(pthread_create(&t, NULL, give_up_soon, NULL), 0);
+	assert_int_equal(pthread_create(&t, NULL, give_up_soon, &was), 0);
 	assert_int_equal(decoder_run(&d, &p, 1, NULL), -ECANCELED);
 	pthread_join(t, NULL);
 	assert_int_equal(seq_len(p.seq), 0);
