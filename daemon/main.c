@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/utsname.h>
 
+#include "base/jsonc.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/num.h"
@@ -20,6 +21,7 @@
 #include "base/size.h"
 #include "base/stdfd.h"
 #include "base/version.h"
+#include "chat/template.h"
 #include "engine/engine.h"
 #include "kernels/cpu/cpu.h"
 #include "model/model.h"
@@ -37,6 +39,9 @@ struct rooms {
 	struct telemetry_snapshot *snapshot; /* the engine's copy of the latest */
 	struct model *model;
 	struct tokenizer *tokenizer;
+	struct chat_template *chat; /* NULL: none, chat_why says why where that is worth saying */
+	struct err chat_why;
+	struct json_object *chat_kwargs;
 	struct engine *engine;
 	struct serve *serve;
 };
@@ -199,6 +204,50 @@ static void say_hello(const struct options *o, const struct rooms *r)
 		log_line(LOG_NOTICE, "fallback", "cause=\"%s\"", e.fallbacks[i]);
 }
 
+/* --chat-template-kwargs, checked as a request's would be. */
+static int read_kwargs(const char *text, struct json_object **ret, struct err *err)
+{
+	struct json_object *given = json_tokener_parse(text);
+	int rc;
+
+	if (!json_object_is_type(given, json_type_object)) {
+		json_object_put(given);
+		return err_set(err, -EINVAL, "--chat-template-kwargs: no JSON object");
+	}
+	rc = chat_kwargs(given, NULL, ret, err);
+	json_object_put(given);
+	return rc ? err_prefix(err, rc, "--chat-template-kwargs") : 0;
+}
+
+/*
+ * The template of --chat-template must be right; one of the model's that is not is said, and chats
+ * then have the fixed form of the model's family.
+ */
+static int load_template(const struct options *o, struct rooms *r, struct err *err)
+{
+	char *text = NULL;
+	size_t n = 0;
+	int rc = 0;
+
+	if (o->chat_template_kwargs)
+		rc = read_kwargs(o->chat_template_kwargs, &r->chat_kwargs, err);
+	if (!rc && o->chat_template)
+		rc = chat_template_read(o->chat_template, &text, &n, err);
+	if (rc)
+		return rc;
+	rc = chat_template_load(r->model->gguf, r->tokenizer, text, n, &r->chat, &r->chat_why);
+	free(text);
+	if (rc && o->chat_template)
+		return err_set(err, rc, "--chat-template %s: %s", o->chat_template,
+			       r->chat_why.text);
+	if (rc == -ENOENT)
+		err_set(&r->chat_why, rc, "the model file has no chat template");
+	else if (rc)
+		log_line(LOG_WARN, "template", "cause=\"%s\" then=\"a fixed form\"",
+			 r->chat_why.text);
+	return 0;
+}
+
 /* Where clients look when nobody says: the same function tells them. */
 static int choose_socket(struct options *o, struct err *err)
 {
@@ -235,12 +284,17 @@ static int build(const struct options *o, struct rooms *r, struct err *err)
 	if (!rc)
 		rc = tokenizer_create(r->model->gguf, NULL, &r->tokenizer, err);
 	if (!rc)
+		rc = load_template(o, r, err);
+	if (!rc)
 		rc = create_engine(o, ops, r, err);
 	if (rc)
 		return rc;
 	say_hello(o, r);
 	serve.model = r->model;
 	serve.tokenizer = r->tokenizer;
+	serve.chat = r->chat;
+	serve.chat_why = r->chat_why.text;
+	serve.chat_kwargs = r->chat_kwargs;
 	serve.engine = r->engine;
 	serve.sampler = r->sampler;
 	rc = serve_create(&serve, &r->serve, err);
@@ -254,6 +308,8 @@ static void tear_down(struct rooms *r)
 {
 	engine_destroy(r->engine);
 	serve_destroy(r->serve);
+	chat_template_destroy(r->chat);
+	json_object_put(r->chat_kwargs);
 	tokenizer_destroy(r->tokenizer);
 	model_destroy(r->model);
 	telemetry_sampler_destroy(r->sampler);

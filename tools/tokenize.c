@@ -17,6 +17,7 @@
 
 #include "base/num.h"
 #include "base/opts.h"
+#include "chat/template.h"
 #include "model/gguf.h"
 #include "model/tokenizer.h"
 #include "tools/client.h"
@@ -112,13 +113,18 @@ static int encode(const struct args *args, const struct input *in, const struct 
 			    : args->no_think ? CHAT_NO_THINK
 					     : CHAT_THINK_AS_USUAL,
 	};
+	struct chat_template *c = NULL;
 	struct err err = { 0 };
 	uint32_t *ids = NULL;
-	ssize_t n = args->chat
-			    ? chat_encode(g, t, &turn, &ids, &err)
-			    : tokenizer_encode_prompt(t, in->text, in->bytes, args->special, &ids);
+	ssize_t n;
 	int rc;
 
+	/* the fixed forms stand in for a template that is not there or cannot be read */
+	if (args->chat && chat_template_load(g, t, NULL, 0, &c, &err))
+		err_clear(&err);
+	n = args->chat ? chat_turn_encode(c, NULL, g, t, &turn, &ids, &err)
+		       : tokenizer_encode_prompt(t, in->text, in->bytes, args->special, &ids);
+	chat_template_destroy(c);
 	if (n < 0 && err.text[0])
 		return failed("--chat", err.text);
 	if (n == -EILSEQ)

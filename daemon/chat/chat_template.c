@@ -9,16 +9,6 @@
 
 #include "base/jsonc.h"
 #include "chat/caps.h"
-#include "chat/template.h"
-#include "model/gguf.h"
-
-struct chat_template {
-	struct template *usual, *tool_use; /* the second one where a file has it: with tools */
-	char *source;
-	size_t len;
-	char *bos, *eos; /* NULL: none */
-	struct chat_caps caps;
-};
 
 int chat_template_make(const char *source, size_t len, const char *bos, const char *eos,
 		       struct chat_template **ret, struct err *err)
@@ -43,57 +33,6 @@ int chat_template_make(const char *source, size_t len, const char *bos, const ch
 		memcpy(c->source, source, len);
 	c->source[len] = '\0';
 	chat_caps_probe(c, &c->caps);
-	*ret = c;
-	return 0;
-}
-
-/* The text of the token that @key names, malloc'd; NULL where there is none. */
-static char *token_text(const struct gguf *g, const struct tokenizer *t, const char *key)
-{
-	const char *bytes;
-	uint32_t id;
-	size_t n;
-
-	if (!t || gguf_u32(g, key, &id, NULL))
-		return NULL;
-	n = tokenizer_piece(t, id, true, &bytes);
-	return n ? strndup(bytes, n) : NULL;
-}
-
-static int read_source(const struct gguf *g, const char *key, struct gguf_str *ret, struct err *err)
-{
-	int rc = gguf_str(g, key, ret, err);
-
-	if (!rc && !ret->len)
-		return -ENOENT;
-	return rc;
-}
-
-int chat_template_load(const struct gguf *g, const struct tokenizer *t, const char *source,
-		       size_t len, struct chat_template **ret, struct err *err)
-{
-	struct gguf_str text = { source, len }, more;
-	struct chat_template *c = NULL;
-	char *bos, *eos;
-	int rc = 0;
-
-	if (!source)
-		rc = read_source(g, "tokenizer.chat_template", &text, err);
-	if (rc)
-		return rc;
-	bos = token_text(g, t, "tokenizer.ggml.bos_token_id");
-	eos = token_text(g, t, "tokenizer.ggml.eos_token_id");
-	rc = chat_template_make(text.data, text.len, bos, eos, &c, err);
-	free(bos);
-	free(eos);
-	if (!rc && !source && !read_source(g, "tokenizer.chat_template.tool_use", &more, NULL))
-		rc = template_compile(more.data, more.len, &c->tool_use, err);
-	if (rc) {
-		chat_template_destroy(c);
-		return rc;
-	}
-	if (c->tool_use)
-		chat_caps_probe(c, &c->caps);
 	*ret = c;
 	return 0;
 }

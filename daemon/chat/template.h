@@ -94,6 +94,8 @@ struct chat_caps {
  */
 int chat_template_load(const struct gguf *g, const struct tokenizer *t, const char *source,
 		       size_t len, struct chat_template **ret, struct err *err);
+/* The text of a template's file, malloc'd. 0 or -errno and a sentence (none, too large). */
+int chat_template_read(const char *path, char **ret, size_t *ret_len, struct err *err);
 /* One without a model: bos and eos may be NULL. */
 int chat_template_make(const char *source, size_t len, const char *bos, const char *eos,
 		       struct chat_template **ret, struct err *err);
@@ -120,6 +122,16 @@ struct chat_input {
  */
 int chat_render(const struct chat_template *c, const struct chat_input *in,
 		const struct template_options *o, struct rendered *ret, struct template_error *err);
+
+/*
+ * The tokens of one user turn, as chat_encode() gives them but by the file's own template: with
+ * @turn->thinking through the variables that switch it, where the template has such. @kwargs: further
+ * variables, or NULL. chat_encode()'s fixed forms where @c is NULL or a text is no UTF-8. Returns the
+ * number of ids, or -ENOTSUP and a sentence where there is no form or the template refuses.
+ */
+ssize_t chat_turn_encode(const struct chat_template *c, struct json_object *kwargs,
+			 const struct gguf *g, const struct tokenizer *t,
+			 const struct chat_turn *turn, uint32_t **ret_ids, struct err *err);
 
 /* ---- before a template ---- */
 

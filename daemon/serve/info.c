@@ -32,7 +32,7 @@ static void put_text(char *dst, size_t room, const char *src)
 void info_model(const struct serve *s, struct sluice_model_info *ret)
 {
 	const struct model *m = s->config.model;
-	bool chat = chat_possible(m->gguf, s->config.tokenizer);
+	bool chat = s->config.chat || chat_possible(m->gguf, s->config.tokenizer);
 
 	*ret = (struct sluice_model_info){
 		.struct_size = sizeof(*ret),

@@ -57,6 +57,11 @@ static const struct opt table[] = {
 	  .help = "Most tokens that one request may generate; 0: what the context holds." },
 	{ "--request-time", NULL, OPT_U32, AT(request_time), "SECONDS", 0, 31536000, .def = "0",
 	  .help = "Most time that one request may take, waiting included; 0: no bound." },
+	{ "--chat-template", NULL, OPT_TEXT, AT(chat_template), "FILE",
+	  .help = "A text file whose Jinja template is used for chats instead of the model's own." },
+	{ "--chat-template-kwargs", NULL, OPT_TEXT, AT(chat_template_kwargs), "JSON",
+	  .help = "Variables of the chat template, an object: '{\"enable_thinking\": false}'. What a "
+		  "request sets goes before." },
 	{ "--io", NULL, OPT_CHOICE, AT(io), "KIND", .choices = "auto|uring|pread", .def = "auto",
 	  .help = "How the disk is read. A kind that is named and cannot be had is an error." },
 	{ "--io-depth", NULL, OPT_U32, AT(io_depth), "N", 0, 4096, .def = "0",

@@ -19,6 +19,7 @@ struct budget_option {
 
 struct options {
 	const char *model, *socket, *policy, *trace, *cpu, *peaks;
+	const char *chat_template, *chat_template_kwargs;
 	struct budget_option host_budget;
 	uint32_t threads, ctx, parallel, batch;
 	uint64_t kv_budget;		       /* bytes, 0: all sequences may be full */

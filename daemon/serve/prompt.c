@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "chat/template.h"
 #include "serve/private.h"
 
 /* A text that cannot fit however well it compresses is not worth the main thread's time. */
@@ -35,7 +36,8 @@ static ssize_t encode_chat(const struct serve *s, const struct ask *ask, uint32_
 		.thinking = ask->thinking,
 	};
 
-	return chat_encode(s->config.model->gguf, s->config.tokenizer, &turn, ret, err);
+	return chat_turn_encode(s->config.chat, s->config.chat_kwargs, s->config.model->gguf,
+				s->config.tokenizer, &turn, ret, err);
 }
 
 static int encode_text(const struct serve *s, const struct ask *ask, uint32_t **ret,

@@ -20,6 +20,8 @@ struct telemetry_sampler;
 struct model;
 struct serve;
 struct tokenizer;
+struct chat_template;
+struct json_object;
 
 enum {
 	SERVE_MAX_CONNS = 128, /* connections */
@@ -36,6 +38,10 @@ struct serve_config {
 	const char *model_path; /* as given, shown to clients */
 	const struct model *model;
 	const struct tokenizer *tokenizer;
+	const struct chat_template
+		*chat; /* NULL: the file has none, or chat_why says what is wrong */
+	const char *chat_why;
+	struct json_object *chat_kwargs; /* variables of every chat, or NULL */
 	struct engine *engine;
 	const struct telemetry_sampler *sampler; /* for the status; NULL: none */
 	bool signals; /* stop at SIGTERM, SIGINT; note SIGHUP (all blocked by the caller) */

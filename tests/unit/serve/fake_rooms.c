@@ -329,6 +329,12 @@ ssize_t tokenizer_encode_prompt(const struct tokenizer *t, const char *text, siz
 	return tokenizer_encode(t, text, len, special, ret_ids);
 }
 
+ssize_t tokenizer_encode_spans(const struct tokenizer *t, const char *text, size_t len,
+			       const struct text_span *trusted, size_t n, uint32_t **ret_ids)
+{
+	return tokenizer_encode(t, text, len, n > 0, ret_ids);
+}
+
 size_t tokenizer_piece(const struct tokenizer *t, uint32_t id, bool special, const char **ret_bytes)
 {
 	static char bytes[256];
