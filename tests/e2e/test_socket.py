@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from daemon import BUILD, DEMO, Daemon, sluice
+from daemon import BUILD, DEMO, Daemon, need, sluice
 
 ROOT = os.geteuid() == 0
 QUESTION = ("generate", "--chat", "--prompt", "What is the capital of France?")
@@ -96,6 +96,7 @@ def test_no_option_is_needed_in_tmp(programs):
 
 @pytest.mark.skipif(not ROOT, reason="only root can stand in for the system's daemon")
 def test_users_find_the_socket_of_root(programs):
+    need(subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0, "no mount namespace can be made")
     uid = 3000000 + os.getpid()
     group = " ".join(as_user(uid, 0))  # the socket's group, so that the daemon lets it in
     alone = " ".join(as_user(uid))

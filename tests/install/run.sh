@@ -61,12 +61,13 @@ unpack() { # suite
 	echo "$dir"
 }
 
-# Runs a command in a root, with /proc, processes and mounts of its own: they end with it.
+# Runs a command in a root, with /proc, processes and mounts of its own: they end with it. The root is a mount, as roots
+# are, so that what runs there can have mounts of its own again (tests do).
 enter() { # root command...
 	root=$1
 	shift
 	# shellcheck disable=SC2016
-	unshare --mount --pid --fork --propagation private sh -c 'mount -t proc proc "$0/proc" &&
+	unshare --mount --pid --fork --propagation private sh -c 'mount --bind "$0" "$0" && mount -t proc proc "$0/proc" &&
 		mount --rbind /sys "$0/sys" && mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"' \
 		"$root" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root TERM=dumb \
 		DEBIAN_FRONTEND=noninteractive FULL="${FULL:-}" "$@"
