@@ -26,6 +26,7 @@ CFLAGS += -std=gnu11 $(WARN) $(if $(WERROR),-Werror) $(OPT) -ffp-contract=off -f
 	$(CPPFLAGS) -pthread -fPIC -D_GNU_SOURCE -I. -Idaemon -MMD -MP
 LDFLAGS += -pthread $(if $(SAN),-fsanitize=$(SAN))
 LIBS := -luring -lnuma -lpcre2-8 -ljansson -ljson-c -lm
+LIBS_serve := -lmicrohttpd
 ifneq ($(wildcard /usr/include/systemd/sd-daemon.h),)
 LIBS += -lsystemd
 endif
@@ -96,7 +97,7 @@ $(foreach r,$(ROOMS),$(eval $(call room_rule,$(r))))
 # libsluice tells daemon and clients alike where the socket is.
 $(O)/sluiced: $(O)/obj/daemon/main.o $(VERSION_OBJ) $(O)/libsluice.a $(call archives,serve)
 	@echo "  LD      $@"
-	@$(CC) $(LDFLAGS) -o $@ $< $(VERSION_OBJ) $(O)/libsluice.a $(call group,$(call archives,serve)) $(LIBS)
+	@$(CC) $(LDFLAGS) -o $@ $< $(VERSION_OBJ) $(O)/libsluice.a $(call group,$(call archives,serve)) $(LIBS_serve) $(LIBS)
 
 # The tool works on files and plans alone: never serve; of the engine only what the plan counts with.
 $(O)/sluice: $(call obj,$(SRC_tools)) $(VERSION_OBJ) $(O)/libsluice.a $(call archives,plan)

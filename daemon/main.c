@@ -27,6 +27,7 @@
 #include "model/model.h"
 #include "model/tokenizer.h"
 #include "plan/plan.h"
+#include "serve/http.h"
 #include "serve/options.h"
 #include "serve/serve.h"
 #include "telemetry/peaks.h"
@@ -44,6 +45,7 @@ struct rooms {
 	struct json_object *chat_kwargs;
 	struct engine *engine;
 	struct serve *serve;
+	struct http *http; /* NULL: no --http */
 };
 
 /* Signals go to the serve loop alone: blocked before any thread is started. */
@@ -298,6 +300,8 @@ static int build(const struct options *o, struct rooms *r, struct err *err)
 	serve.engine = r->engine;
 	serve.sampler = r->sampler;
 	rc = serve_create(&serve, &r->serve, err);
+	if (!rc && o->http.addresses.n)
+		rc = http_create(r->serve, &o->http, &r->http, err);
 	if (!rc)
 		rc = engine_start(r->engine, err);
 	return rc;
@@ -307,6 +311,7 @@ static int build(const struct options *o, struct rooms *r, struct err *err)
 static void tear_down(struct rooms *r)
 {
 	engine_destroy(r->engine);
+	http_destroy(r->http);
 	serve_destroy(r->serve);
 	chat_template_destroy(r->chat);
 	json_object_put(r->chat_kwargs);

@@ -22,6 +22,7 @@
 #include "base/err.h"
 #include "engine/engine.h"
 #include "model/tokenizer.h"
+#include "serve/stops.h"
 #include "uapi/sluice_proto.h"
 
 enum ask_kind {
@@ -59,6 +60,9 @@ struct ask {
 	uint32_t max_tokens; /* cut to what the context holds */
 	uint32_t n_untimed;
 	bool ignore_eog;
+	bool hide_eog; /* raw: the token that ends the answer shows no text all the same */
+	const struct stop_text *stops; /* end the answer before the first of them; copied */
+	unsigned n_stops;
 	struct sampling sampling;
 	enum spec_mode spec;
 	uint32_t draft_length;
@@ -116,9 +120,10 @@ struct event {
 		} logprobs;
 		struct {
 			enum request_stop stop;
-			int code;	 /* STOP_ERROR: enum sluice_error_code, else 0 */
-			const char *why; /* STOP_ERROR: a sentence, else empty */
-			uint32_t n_sent; /* tokens */
+			int code;		 /* STOP_ERROR: enum sluice_error_code, else 0 */
+			const char *why;	 /* STOP_ERROR: a sentence, else empty */
+			uint32_t n_sent;	 /* tokens */
+			const char *stop_string; /* STOP_EOG: the one that ended it, or NULL */
 			const struct request_result *figures;
 		} done;
 		struct {

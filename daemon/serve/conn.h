@@ -18,8 +18,15 @@
 
 #include "serve/session.h"
 
-/* What an epoll event points to; first member of struct conn. */
-enum source { SOURCE_LISTEN, SOURCE_SIGNAL, SOURCE_WAKE, SOURCE_ENGINE, SOURCE_CONN };
+/* What an epoll event points to; first member of struct conn and of struct source_fd. */
+enum source {
+	SOURCE_LISTEN,
+	SOURCE_SIGNAL,
+	SOURCE_WAKE,
+	SOURCE_ENGINE,
+	SOURCE_CONN,
+	SOURCE_OTHER /* of an attachment (serve/attach.h) */
+};
 
 struct conn;
 

@@ -203,6 +203,7 @@ static void fill_request(struct job *j, const struct ask *ask, uint32_t n_ctx)
 		return;
 	}
 	j->raw = ask->raw;
+	j->hide_eog = ask->hide_eog;
 	r->ops = &generate_ops;
 	r->max_tokens = ask->max_tokens;
 	if (j->serve->config.request_tokens)
@@ -261,6 +262,11 @@ int job_create(struct serve *s, const struct ask *ask, uint32_t *prompt, uint32_
 	fill_request(j, ask, n_ctx);
 	if (take_buffers(j))
 		goto out_job;
+	if (ask->n_stops) {
+		j->stops = stops_create(ask->stops, ask->n_stops, s->text_room);
+		if (!j->stops)
+			goto out_job;
+	}
 	detok_init(&j->detok, s->config.tokenizer, j->raw);
 	rc = engine_submit(s->config.engine, &j->req, err);
 	if (rc) {
@@ -292,40 +298,60 @@ static bool next_progress(struct job *j, struct event *ret)
 	return true;
 }
 
+/* The text that may be shown of a piece that came, and the end of the request at a stop string. */
+static void hold_back(struct job *j, struct event *ret)
+{
+	if (!j->stops)
+		return;
+	ret->u.token.bytes =
+		stops_push(j->stops, ret->u.token.text, ret->u.token.bytes, &ret->u.token.text);
+	if (stops_hit(j->stops))
+		atomic_store_explicit(&j->req.cancel, true, memory_order_relaxed);
+}
+
 static bool next_token(struct job *j, struct event *ret)
 {
 	/* pairs with the release in on_token() */
 	uint32_t n = atomic_load_explicit(&j->n_out, memory_order_acquire);
 	ssize_t len;
 
-	if (j->n_sent == n)
+	if (j->n_sent == n || (j->stops && stops_hit(j->stops)))
 		return false;
-	len = detok_push(&j->detok, j->out[j->n_sent], j->serve->text, j->serve->text_room);
+	if (j->hide_eog && tokenizer_is_eog(j->serve->config.tokenizer, j->out[j->n_sent]))
+		len = detok_flush(&j->detok, j->serve->text, j->serve->text_room);
+	else
+		len = detok_push(&j->detok, j->out[j->n_sent], j->serve->text, j->serve->text_room);
 	ret->kind = EVENT_TOKEN;
 	ret->u.token.token = j->out[j->n_sent];
 	ret->u.token.index = j->n_sent++;
 	ret->u.token.text = j->serve->text;
 	ret->u.token.bytes = len > 0 ? (size_t)len : 0;
+	hold_back(j, ret);
 	return true;
 }
 
-/* What is left of a character that never became complete. */
+/* What is left of a character that never became complete, then what may be a stop string no more. */
 static bool next_flush(struct job *j, struct event *ret)
 {
-	ssize_t len;
+	unsigned last = j->score ? 0 : j->stops ? 2 : 1;
 
-	if (j->flushed || j->score)
-		return false;
-	j->flushed = true;
-	len = detok_flush(&j->detok, j->serve->text, j->serve->text_room);
-	if (len <= 0)
-		return false;
-	ret->kind = EVENT_TOKEN;
-	ret->u.token.token = EVENT_NO_TOKEN;
-	ret->u.token.index = j->n_sent;
-	ret->u.token.text = j->serve->text;
-	ret->u.token.bytes = (size_t)len;
-	return true;
+	while (j->n_flushed < last) {
+		ret->kind = EVENT_TOKEN;
+		ret->u.token.token = EVENT_NO_TOKEN;
+		ret->u.token.index = j->n_sent;
+		ret->u.token.text = j->serve->text;
+		if (j->n_flushed++) {
+			ret->u.token.bytes = stops_flush(j->stops, &ret->u.token.text);
+		} else {
+			ssize_t len = detok_flush(&j->detok, j->serve->text, j->serve->text_room);
+
+			ret->u.token.bytes = len > 0 ? (size_t)len : 0;
+			hold_back(j, ret);
+		}
+		if (ret->u.token.bytes)
+			return true;
+	}
+	return false;
 }
 
 static bool next_logits(struct job *j, struct event *ret)
@@ -364,6 +390,7 @@ static void last_event(struct job *j, struct event *ret)
 {
 	int fault = atomic_load_explicit(&j->fault, memory_order_relaxed);
 	const struct request_result *r = &j->result;
+	const char *hit = j->stops ? stops_hit(j->stops) : NULL;
 
 	ret->kind = EVENT_DONE;
 	ret->u.done.stop = fault ? STOP_ERROR : r->stop;
@@ -371,7 +398,10 @@ static void last_event(struct job *j, struct event *ret)
 	ret->u.done.why = "";
 	ret->u.done.n_sent = j->n_sent;
 	ret->u.done.figures = r;
-	if (fault) {
+	ret->u.done.stop_string = hit;
+	if (hit) { /* it was us who cancelled it */
+		ret->u.done.stop = STOP_EOG;
+	} else if (fault) {
 		ret->u.done.code = fault;
 		ret->u.done.why = fault == SLUICE_E_SLOW
 					  ? "the client did not take its logits in time"
@@ -421,6 +451,7 @@ void job_destroy(struct job *j)
 		atomic_fetch_sub_explicit(&j->serve->logits_pending, j->chunks[i].n_rows * row,
 					  memory_order_relaxed);
 	}
+	stops_destroy(j->stops);
 	free(j->chunks);
 	free(j->logprobs);
 	free(j->out);

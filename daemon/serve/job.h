@@ -35,7 +35,7 @@ struct job {
 	struct job *next; /* main thread: the session's list, or serve's orphans */
 	uint64_t id;
 	uint32_t *prompt, *draft;
-	bool raw, score;
+	bool raw, score, hide_eog;
 
 	uint32_t *out; /* max_tokens ids */
 	_Atomic uint32_t n_out;
@@ -50,9 +50,11 @@ struct job {
 
 	/* main thread: what has been sent */
 	struct detok detok;
+	struct stops *stops; /* NULL: none */
 	uint32_t n_sent, n_chunks_sent;
 	uint64_t progress_sent;
-	bool flushed, logprobs_sent, done_sent;
+	unsigned n_flushed; /* steps of the end of its text */
+	bool logprobs_sent, done_sent;
 };
 
 /*

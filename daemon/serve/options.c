@@ -25,6 +25,16 @@ static int parse_numa(const char *text, void *field, struct err *err)
 	return nodes_parse(text, field, err);
 }
 
+static int parse_http(const char *text, void *field, struct err *err)
+{
+	struct http_addresses *a = field;
+
+	if (a->n == HTTP_ADDRESSES)
+		return err_set(err, -EINVAL, "at most %d addresses", HTTP_ADDRESSES);
+	a->text[a->n++] = text;
+	return 0;
+}
+
 static const struct opt table[] = {
 	{ "--model", "-m", OPT_TEXT, AT(model), "FILE",
 	  .help = "The GGUF file to serve; of a split model its first part." },
@@ -93,6 +103,30 @@ static const struct opt table[] = {
 	{ "--log-level", NULL, OPT_CHOICE, AT(log_level), "LEVEL",
 	  .choices = "error|warn|notice|info|debug", .def = "info",
 	  .help = "Least urgent lines to log." },
+	{ "--http", NULL, OPT_CUSTOM, AT(http.addresses), "HOST:PORT|unix:PATH|systemd",
+	  .parse = parse_http,
+	  .help = "Serve HTTP there too (docs/http.md): OpenAI's API and others. May be given several "
+		  "times. systemd: the sockets that the service manager hands over." },
+	{ "--api-key-file", NULL, OPT_TEXT, AT(http.api_key_file), "FILE", .needs = "--http",
+	  .help = "Keys that HTTP clients must have, one a line." },
+	{ "--no-auth", NULL, OPT_FLAG, AT(http.no_auth), .needs = "--http",
+	  .excludes = "--api-key-file",
+	  .help = "Allow --http on addresses that other machines reach, without keys." },
+	{ "--api-prefix", NULL, OPT_TEXT, AT(http.api_prefix), "/PATH", .needs = "--http",
+	  .help = "A path before all of HTTP's, behind a reverse proxy." },
+	{ "--alias", NULL, OPT_TEXT, AT(http.alias), "NAME", .needs = "--http",
+	  .help = "The model's name for HTTP clients. Default: the file's." },
+	{ "--cors-origin", NULL, OPT_TEXT, AT(http.cors_origins), "LIST", .needs = "--http",
+	  .help = "Origins of web pages that may ask, with commas: https://chat.example.org; *: all." },
+	{ "--allow-host", NULL, OPT_TEXT, AT(http.allowed_hosts), "LIST", .needs = "--http",
+	  .help = "Names, with commas, by which HTTP clients may call this machine, beside localhost "
+		  "and addresses in digits." },
+	{ "--queue", NULL, OPT_U32, AT(http.queue), "N", 0, 100000, .def = "64",
+	  .help = "HTTP requests that may wait for a sequence; more are refused with status 429." },
+	{ "--sse-ping", NULL, OPT_U32, AT(http.sse_ping_s), "SECONDS", 0, 3600, .def = "5",
+	  .help = "A comment in streams in which nothing was said for so long; 0: none." },
+	{ "--drain", NULL, OPT_U32, AT(http.drain_s), "SECONDS", 0, 3600, .def = "5",
+	  .help = "How long HTTP requests may go on at SIGTERM." },
 	{ "--help", "-h", OPT_FLAG, AT(help), .help = "This text." },
 	{ "--version", NULL, OPT_FLAG, AT(version), .help = "The version." },
 };
@@ -112,6 +146,9 @@ int options_parse(int argc, char **argv, struct options *ret, struct err *err)
 		return rc;
 	if (!ret->model)
 		return err_set(err, -EINVAL, "--model FILE is missing");
+	if (ret->http.api_prefix && (ret->http.api_prefix[0] != '/' ||
+				     ret->http.api_prefix[strlen(ret->http.api_prefix) - 1] == '/'))
+		return err_set(err, -EINVAL, "--api-prefix begins with / and does not end with it");
 	if (ret->io_request % 4096)
 		return err_set(err, -EINVAL, "--io-request must be a multiple of 4096");
 	return 0;

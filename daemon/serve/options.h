@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "serve/http.h"
 
 struct budget_option {
 	uint64_t bytes;	  /* 0: by percent, or automatic where that is 0 too */
@@ -32,6 +33,7 @@ struct options {
 	int numa;	    /* struct engine_config.numa */
 	uint32_t log_level; /* index in "error|warn|notice|info|debug" */
 	uint64_t fill_rate; /* bytes per second, 0: no bound */
+	struct http_config http;
 	bool overwrite, no_fill, help, version;
 };
 

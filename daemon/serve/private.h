@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "serve/attach.h"
 #include "serve/conn.h"
 #include "serve/serve.h"
 
@@ -28,10 +29,11 @@ struct serve {
 	enum source sources[4];
 	struct conn *conns;
 	unsigned n_conns;
-	struct job *orphans; /* of sessions that have ended; the engine still holds them */
-	uint8_t *packet;     /* SLUICE_MSG_MAX, for receiving */
-	uint8_t *built;	     /* SLUICE_MSG_MAX, for sending */
-	char *text;	     /* detok_bound() */
+	struct attachment *attached; /* NULL: none */
+	struct job *orphans;	     /* of sessions that have ended; the engine still holds them */
+	uint8_t *packet;	     /* SLUICE_MSG_MAX, for receiving */
+	uint8_t *built;		     /* SLUICE_MSG_MAX, for sending */
+	char *text;		     /* detok_bound() */
 	size_t text_room;
 	/* what session_ask() answers with, until its next call */
 	struct sluice_model_info model_info;

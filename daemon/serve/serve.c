@@ -48,6 +48,11 @@ void serve_stop(struct serve *s)
 	serve_wake(s);
 }
 
+void serve_attach(struct serve *s, struct attachment *a)
+{
+	s->attached = a;
+}
+
 void serve_notice(struct serve *s, const char *msg, const struct conn *c, const char *cause)
 {
 	uint64_t now = now_ns();
@@ -212,6 +217,9 @@ static int take_event(struct serve *s, const struct epoll_event *ev, struct err 
 	case SOURCE_CONN:
 		conn_event(ev->data.ptr, ev->events);
 		return 0;
+	case SOURCE_OTHER:
+		((struct source_fd *)ev->data.ptr)->event(ev->data.ptr, ev->events);
+		return 0;
 	}
 	return 0;
 }
@@ -231,8 +239,20 @@ static int turn(struct serve *s, int timeout_ms, struct err *err)
 			return rc;
 	}
 	pump(s);
+	if (s->attached)
+		s->attached->pump(s->attached);
 	conn_sweep(s, true);
 	return 0;
+}
+
+/* The loop's next deadline in ms, -1: none. */
+static int next_deadline_ms(const struct serve *s)
+{
+	int ms = conn_deadline_ms(s), other = -1;
+
+	if (s->attached)
+		other = s->attached->timeout_ms(s->attached);
+	return ms < 0 || (other >= 0 && other < ms) ? other : ms;
 }
 
 /* Does a client still wait for the end of a request, or for what was queued for it? */
@@ -241,7 +261,21 @@ static bool owes(const struct serve *s)
 	for (const struct conn *c = s->conns; c; c = c->next)
 		if (!c->dead && (c->session.n_jobs || c->out))
 			return true;
-	return false;
+	return s->attached && s->attached->busy(s->attached);
+}
+
+/* What an attachment has begun may go on for a while, before the engine ends everything. */
+static int drain(struct serve *s, struct err *err)
+{
+	struct attachment *a = s->attached;
+	uint64_t end = now_ns() + (uint64_t)(a ? a->drain_ms : 0) * 1000000u;
+	int rc = 0;
+
+	if (a)
+		a->quiet(a);
+	while (!rc && a && a->busy(a) && now_ns() < end)
+		rc = turn(s, LINGER_LOOK_MS, err);
+	return rc;
 }
 
 /* The engine ends every request within a layer: clients hear of it now, not after the last read. */
@@ -258,8 +292,10 @@ static int linger(struct serve *s, struct err *err)
 
 int serve_run(struct serve *s, struct err *err)
 {
+	int rc;
+
 	while (!s->stopping) {
-		int rc = turn(s, conn_deadline_ms(s), err);
+		rc = turn(s, next_deadline_ms(s), err);
 
 		if (rc)
 			return rc;
@@ -269,7 +305,8 @@ int serve_run(struct serve *s, struct err *err)
 	}
 	notify_manager("STOPPING=1");
 	listen_close(s); /* reads in flight may take a while: newcomers shall not wait for that */
-	return linger(s, err);
+	rc = drain(s, err);
+	return rc ? rc : linger(s, err);
 }
 
 static void close_fd(int fd)

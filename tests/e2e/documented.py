@@ -10,6 +10,8 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/*.md", "man/*.scd", "tests/gp
 # Code blocks that are no commands: (document, words in the first line, what it is)
 NO_COMMANDS = [
     ("README.md", "prompt  What is the capital", "how make run ends"),
+    ("docs/http.md", '{"error"', "an answer"),
+    ("docs/http.md", "# nginx", "a configuration"),
     ("docs/kmod.md", "modprobe sluice [period_ms", "the module's interface, modprobe beside C calls"),
     ("docs/models.md", "x = token_embd", "a formula"),
     ("docs/models.md", "S <- exp(g)", "a formula"),
@@ -43,6 +45,7 @@ SUBSTITUTIONS = [
     (r" +\[[A-Z_]+=[^]]*\]", "", "what may be left out is left out"),
     (r"^make (un)?install\b", r"make \1install DESTDIR=$PWD/root", "this machine stays as it is"),
     (r"^make\b", 'make -C "$ROOT" O="$BUILD"', "the folder of the project"),
+    (r"127\.0\.0\.1:8080\b", "127.0.0.1:18473", "8080 may be in use here"),
     (r"--host-budget 12G\b", "--host-budget 12M", "the bundled model is a thousandth"),
     (r"-p 512 -n 128 -d 0,4096\b", "-p 64 -n 8 -d 0,256 -r 1", "the time that a benchmark takes"),
     (r"\bdoctor --model (\S+)", r"doctor --seconds 0.2 --model \1", "the time that a measurement takes"),

@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/http.c: the HTTP server as a part of the loop, and a request from its first header to
+ * its end.
+ *
+ * libmicrohttpd has no thread and no socket of its own here: we accept, its epoll descriptor is in
+ * ours, and MHD_run() is called after each batch of events. A request that waits, for the worker or
+ * for the engine, is suspended; whoever has something for it resumes it. Main thread.
+ */
+#include "serve/http.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "chat/template.h"
+#include "serve/http_private.h"
+
+#define ROUNDS 8 /* of looking for more to do, before others get their turn */
+
+void http_resume(struct http_request *r)
+{
+	if (!r->suspended)
+		return;
+	r->suspended = false;
+	r->taken_ns = now_ns();
+	r->http->resumed = true;
+	MHD_resume_connection(r->c);
+}
+
+static void suspend(struct http_request *r)
+{
+	r->suspended = true;
+	MHD_suspend_connection(r->c);
+}
+
+/* @prefix and 24 letters that nobody guesses. */
+void http_request_name(struct http_request *r, const char *prefix)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEF";
+	uint8_t random[24];
+	size_t n = strlen(prefix);
+
+	if (getrandom(random, sizeof(random), 0) != sizeof(random))
+		memset(random, 0, sizeof(random));
+	snprintf(r->name, sizeof(r->name), "%s", prefix);
+	for (size_t i = 0; i < sizeof(random) && n + i + 1 < sizeof(r->name); i++) {
+		r->name[n + i] = letters[random[i] % 32];
+		r->name[n + i + 1] = '\0';
+	}
+}
+
+/* The client's own, if it is one, else a new one. */
+static void choose_id(struct http_request *r)
+{
+	const char *id = MHD_lookup_connection_value(r->c, MHD_HEADER_KIND, "X-Request-Id");
+	static const char good[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+
+	if (id && *id && strlen(id) < sizeof(r->id) && strspn(id, good) == strlen(id)) {
+		snprintf(r->id, sizeof(r->id), "%s", id);
+		return;
+	}
+	http_request_name(r, "req-");
+	snprintf(r->id, sizeof(r->id), "%s", r->name);
+}
+
+/* ---- life of a request ---- */
+
+static void find_route(struct http_request *r, const char *url, const char *method)
+{
+	const char *prefix = r->http->config.api_prefix, *allow = NULL;
+	size_t n = prefix ? strlen(prefix) : 0;
+
+	if (!strcmp(method, "HEAD")) {
+		r->head = true;
+		method = "GET";
+	}
+	if (!n || (!strncmp(url, prefix, n) && url[n] == '/'))
+		r->route = http_route_find(method, url + n, &allow);
+	if (r->route || !strcmp(method, "OPTIONS"))
+		return;
+	if (allow) {
+		fault_set(&r->fault, 405, "%.20s is not how this path is asked: use %s", method,
+			  allow);
+		snprintf(r->fault.param, sizeof(r->fault.param), "%s", allow);
+		return;
+	}
+	fault_set(&r->fault, 404, "there is no %.20s %.200s here (docs/http.md lists the paths)",
+		  method, url);
+}
+
+static struct http_request *create(struct http *h, struct MHD_Connection *c, const char *url,
+				   const char *method)
+{
+	struct http_request *r = calloc(1, sizeof(*r));
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	struct fault unknown;
+
+	if (!r || !info || !info->socket_context) {
+		free(r);
+		return NULL;
+	}
+	r->http = h;
+	r->c = c;
+	r->peer = info->socket_context;
+	r->peer->request = r;
+	r->since_ns = r->put_ns = r->taken_ns = now_ns();
+	r->created = time(NULL);
+	r->next = h->requests;
+	h->requests = r;
+	h->n_requests++;
+	session_init(&r->session, h->serve);
+	choose_id(r);
+	find_route(r, url, method);
+	unknown = r->fault;
+	r->fault.status = 0;
+	if (http_guard(r, method) && unknown.status)
+		r->fault = unknown;
+	if (!r->fault.status && unknown.status)
+		r->fault = unknown;
+	if (!r->fault.status && h->quiet)
+		fault_set(&r->fault, 503, "the daemon is stopping");
+	return r;
+}
+
+static void on_completed(void *arg, struct MHD_Connection *c, void **slot,
+			 enum MHD_RequestTerminationCode why)
+{
+	struct http_request *r = *slot, **link;
+	struct http *h = arg;
+
+	if (!r)
+		return;
+	*slot = NULL;
+	for (link = &h->requests; *link != r; link = &(*link)->next)
+		continue;
+	*link = r->next;
+	if (r->peer) {
+		r->peer->request = NULL;
+		r->peer->since_ns = now_ns();
+		r->peer->served = true;
+	}
+	log_line(LOG_DBG, "http request", "id=%s path=%s ms=%.1f", r->id,
+		 r->route ? r->route->path : "none", (double)(now_ns() - r->since_ns) / 1e6);
+	session_end(&r->session);
+	if (r->working)
+		r->working->owner = NULL;
+	http_run_end(r);
+	http_call_destroy(r->call);
+	buf_done(&r->body);
+	buf_done(&r->out);
+	free(r);
+}
+
+/* ---- what the library calls ---- */
+
+/* More came than may: the library lets nobody answer in the middle of a body. */
+static enum MHD_Result cut_off(struct http_request *r)
+{
+	struct buf b = { 0 }, all = { 0 };
+	struct fault f;
+
+	fault_set(&f, 413, "the body may have %d MiB", HTTP_MAX_BODY >> 20);
+	http_fault_body(&b, &f, r->route ? r->route->envelope : ENVELOPE_OPENAI);
+	buf_fmt(&all,
+		"HTTP/1.1 413 Content Too Large\r\nContent-Type: application/json\r\n"
+		"Connection: close\r\nContent-Length: %zu\r\n\r\n%s",
+		b.n, b.data ? b.data : "");
+	if (!all.failed && send(r->peer->fd, all.data, all.n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		r->close = true;
+	buf_done(&b);
+	buf_done(&all);
+	return MHD_NO;
+}
+
+/* Small bodies of what is refused are read, so that the client gets to read why. */
+static bool worth_reading(const struct http_request *r)
+{
+	return !r->close && r->drop >= 0 && r->drop <= 256 << 10;
+}
+
+static enum MHD_Result on_headers(struct http_request *r)
+{
+	if (r->fault.status && !worth_reading(r)) {
+		r->close = true;
+		return http_reply_fault(r, &r->fault);
+	}
+	return MHD_YES;
+}
+
+static enum MHD_Result take_body(struct http_request *r, const char *data, size_t *n)
+{
+	size_t bytes = *n;
+
+	*n = 0;
+	if (r->fault.status)
+		return MHD_YES;
+	if (r->body.n + bytes > HTTP_MAX_BODY)
+		return cut_off(r);
+	buf_put(&r->body, data, bytes);
+	return r->body.failed ? MHD_NO : MHD_YES;
+}
+
+/* The body is whole. */
+static enum MHD_Result begin(struct http_request *r)
+{
+	struct http_call *call;
+
+	if (r->fault.status)
+		return http_reply_fault(r, &r->fault);
+	if (!r->route)
+		return http_reply_options(r);
+	if (r->route->answer) {
+		r->route->answer(r);
+		return r->state == HTTP_STREAM ? MHD_YES : MHD_NO;
+	}
+	call = calloc(1, sizeof(*call));
+	if (!call)
+		return MHD_NO;
+	call->owner = r;
+	call->http = r->http;
+	call->route = r->route;
+	call->tenant = r->tenant;
+	call->since_ns = now_ns();
+	call->body = r->body;
+	r->body = (struct buf){ 0 };
+	r->working = call;
+	r->state = HTTP_WORK;
+	suspend(r);
+	http_work_put(r->http, call);
+	return MHD_YES;
+}
+
+static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char *url,
+				 const char *method, const char *version, const char *data,
+				 size_t *n, void **slot)
+{
+	struct http_request *r = *slot;
+
+	if (!r) {
+		*slot = r = create(arg, c, url, method);
+		return r ? on_headers(r) : MHD_NO;
+	}
+	if (*n)
+		return take_body(r, data, n);
+	if (r->peer->vanished)
+		return MHD_NO;
+	if (r->state == HTTP_BODY)
+		return begin(r);
+	if (r->state == HTTP_READY)
+		return http_run_answer(r);
+	return MHD_YES; /* nothing yet */
+}
+
+static void on_connection(void *arg, struct MHD_Connection *c, void **slot,
+			  enum MHD_ConnectionNotificationCode what)
+{
+	struct http *h = arg;
+	struct peer *p = *slot, **link;
+
+	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+		const union MHD_ConnectionInfo *info =
+			MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+		for (p = h->peers; info && p && (p->fd != info->connect_fd || p->c); p = p->next)
+			continue;
+		*slot = p;
+		if (p)
+			p->c = c;
+		return;
+	}
+	for (link = &h->peers; p && *link; link = &(*link)->next) {
+		if (*link != p)
+			continue;
+		*link = p->next;
+		h->n_peers--;
+		if (p->request)
+			p->request->peer = NULL;
+		free(p);
+		return;
+	}
+}
+
+static void on_log(void *arg, const char *fmt, va_list args)
+{
+	char text[256];
+
+	vsnprintf(text, sizeof(text), fmt, args);
+	text[strcspn(text, "\r\n")] = '\0';
+	log_line(LOG_DBG, "libmicrohttpd", "note=\"%s\"", text);
+}
+
+/* ---- in the loop ---- */
+
+static void take_work(struct http *h)
+{
+	struct http_call *c = http_work_take(h), *next;
+
+	for (; c; c = next) {
+		struct http_request *r = c->owner;
+
+		next = c->next;
+		if (!r) {
+			http_call_destroy(c);
+			continue;
+		}
+		r->working = NULL;
+		r->call = c;
+		http_run_start(r);
+	}
+}
+
+/* Those for whom the worker had no time. */
+static void expire_work(struct http *h)
+{
+	uint64_t now = now_ns();
+
+	for (struct http_request *r = h->requests; r; r = r->next) {
+		if (!r->working || now - r->working->since_ns < (uint64_t)HTTP_WORK_MS * 1000000u)
+			continue;
+		r->working->owner = NULL;
+		r->working = NULL;
+		fault_set(&r->fault, 503, "reading the request took longer than %d s",
+			  HTTP_WORK_MS / 1000);
+		r->state = HTTP_READY;
+		http_resume(r);
+	}
+}
+
+static void pump(struct attachment *a)
+{
+	struct http *h = (struct http *)a;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		h->resumed = false;
+		MHD_run(h->mhd);
+		take_work(h);
+		for (struct http_request *r = h->requests; r; r = r->next)
+			http_run_pump(r);
+		if (!h->resumed)
+			break;
+	}
+	http_peers_expire(h);
+	expire_work(h);
+}
+
+static int sooner(int a, int b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+static int timeout_ms(struct attachment *a)
+{
+	const struct http *h = (struct http *)a;
+	MHD_UNSIGNED_LONG_LONG ms;
+	int next = http_peers_timeout_ms(h);
+
+	if (h->resumed)
+		return 0;
+	if (MHD_get_timeout(h->mhd, &ms) == MHD_YES)
+		next = sooner(next, ms > 10000 ? 10000 : (int)ms);
+	for (const struct http_request *r = h->requests; r; r = r->next)
+		if (r->state == HTTP_WORK || r->state == HTTP_STREAM)
+			next = sooner(next, 500); /* deadlines of the worker, pings */
+	return next;
+}
+
+static void quiet(struct attachment *a)
+{
+	struct http *h = (struct http *)a;
+
+	h->quiet = true;
+	http_listen_close(h);
+}
+
+static bool busy(const struct attachment *a)
+{
+	const struct http *h = (const struct http *)a;
+
+	for (const struct http_request *r = h->requests; r; r = r->next)
+		if (r->state != HTTP_BODY)
+			return true;
+	return false;
+}
+
+static void mhd_event(struct source_fd *f, uint32_t events)
+{
+	/* pump() runs after every batch */
+}
+
+/* ---- create and destroy ---- */
+
+static int start_library(struct http *h, struct err *err)
+{
+	const union MHD_DaemonInfo *info;
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = &h->mhd_source };
+
+	h->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
+					  MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
+				  0, NULL, NULL, on_access, h, MHD_OPTION_EXTERNAL_LOGGER, on_log,
+				  h, MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_MAX_PEERS + 128,
+				  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_POOL_BYTES,
+				  MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
+				  MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
+				  MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+	if (!h->mhd)
+		return err_set(err, -EIO, "libmicrohttpd does not start");
+	info = MHD_get_daemon_info(h->mhd, MHD_DAEMON_INFO_EPOLL_FD);
+	h->mhd_source = (struct source_fd){ SOURCE_OTHER, mhd_event };
+	if (!info || epoll_ctl(h->serve->epoll_fd, EPOLL_CTL_ADD, info->epoll_fd, &ev))
+		return err_set(err, -EIO, "libmicrohttpd has no epoll descriptor");
+	return 0;
+}
+
+/* What clients see as the model's name: --alias, else the file's without its ending. */
+static int name_model(struct http *h)
+{
+	const char *path = h->serve->config.model_path, *name = strrchr(path, '/');
+	size_t n;
+
+	if (h->config.alias)
+		return (h->model = strdup(h->config.alias)) ? 0 : -ENOMEM;
+	name = name ? name + 1 : path;
+	n = strlen(name);
+	if (n > 5 && !strcmp(name + n - 5, ".gguf"))
+		n -= 5;
+	h->model = strndup(name, n);
+	return h->model ? 0 : -ENOMEM;
+}
+
+int http_create(struct serve *s, const struct http_config *config, struct http **ret,
+		struct err *err)
+{
+	struct http *h = calloc(1, sizeof(*h));
+	int rc;
+
+	if (!h)
+		return err_set(err, -ENOMEM, "out of memory");
+	h->serve = s;
+	h->config = *config;
+	h->started = time(NULL);
+	h->attachment = (struct attachment){ .pump = pump,
+					     .timeout_ms = timeout_ms,
+					     .quiet = quiet,
+					     .busy = busy,
+					     .drain_ms = config->drain_s * 1000 };
+	rc = name_model(h);
+	if (!rc)
+		rc = http_keys_load(h, err);
+	if (!rc)
+		rc = start_library(h, err);
+	if (!rc)
+		rc = http_work_start(h, err);
+	if (!rc)
+		rc = http_listen_open(h, err);
+	if (rc) {
+		http_destroy(h);
+		return rc;
+	}
+	serve_attach(s, &h->attachment);
+	*ret = h;
+	return 0;
+}
+
+void http_destroy(struct http *h)
+{
+	if (!h)
+		return;
+	http_listen_close(h);
+	http_work_stop(h);
+	if (h->mhd) {
+		h->quiet = true;
+		pump(&h->attachment); /* what the engine's end left for clients */
+		for (struct http_request *r = h->requests; r; r = r->next)
+			http_resume(r);
+		MHD_run(h->mhd);
+		MHD_stop_daemon(h->mhd);
+	}
+	serve_attach(h->serve, NULL);
+	json_object_put(h->chat_kwargs);
+	free(h->model);
+	free(h);
+}

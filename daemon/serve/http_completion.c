@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/http_completion.c: text that is continued: /v1/completions as OpenAI words it, and
+ * /completion with the fields of llama.cpp's server. Reading is on the worker's thread, wording on
+ * the main thread.
+ */
+#include <string.h>
+
+#include "serve/http_private.h"
+#include "serve/prompt.h"
+
+/* ---- reading ---- */
+
+/* The text of the prompt, where the answer repeats it. */
+static bool keep_prompt(struct http_call *c)
+{
+	struct generation *g = &c->gen;
+
+	if (!g->native && !g->echo)
+		return true;
+	if (g->echo && (g->n_prompts > 1 || g->n_top >= 0))
+		return fault_param(&c->fault, "echo",
+				   "echo needs one prompt, and has no log-probabilities");
+	if (prompt_decode(c->http->serve, g->prompts[0].ids, g->prompts[0].n, true, &g->rendered,
+			  &g->rendered_bytes))
+		return fault_set(&c->fault, 500, "out of memory");
+	return true;
+}
+
+bool completion_work(struct http_call *c)
+{
+	struct json_object *suffix = get(c->json, "suffix");
+
+	if (suffix &&
+	    !(json_object_is_type(suffix, json_type_string) && !json_object_get_string_len(suffix)))
+		return fault_param(&c->fault, "suffix", "suffix is not supported");
+	return read_generation(c) && read_bool(c->json, "echo", &c->gen.echo, &c->fault) &&
+	       read_prompts(c) && keep_prompt(c);
+}
+
+bool native_work(struct http_call *c)
+{
+	c->gen.native = true;
+	return read_generation(c) &&
+	       read_bool(c->json, "return_tokens", &c->gen.return_tokens, &c->fault) &&
+	       read_prompts(c) && keep_prompt(c);
+}
+
+/* ---- OpenAI ---- */
+
+static const char *finish_text(const struct choice *c)
+{
+	return c->finish == FINISH_LENGTH ? "length" : "stop";
+}
+
+static void open_object(struct http_request *r)
+{
+	buf_text(&r->out, "{\"id\":");
+	buf_json_text(&r->out, r->name);
+	buf_fmt(&r->out, ",\"object\":\"text_completion\",\"created\":%lld,\"model\":",
+		(long long)r->created);
+	buf_json_text(&r->out, r->http->model);
+	buf_text(&r->out, ",\"choices\":[");
+}
+
+static void put_choice(struct http_request *r, struct choice *c, const char *text, size_t n)
+{
+	buf_text(&r->out, "{\"text\":");
+	buf_json(&r->out, text, n);
+	buf_fmt(&r->out, ",\"index\":%u,\"logprobs\":", c->index);
+	if (c->logprobs.n)
+		buf_put(&r->out, c->logprobs.data, c->logprobs.n);
+	else
+		buf_text(&r->out, "null");
+	buf_text(&r->out, ",\"finish_reason\":");
+	buf_json_text(&r->out, c->done ? finish_text(c) : NULL);
+	buf_text(&r->out, "}");
+}
+
+static void chunk(struct http_request *r, struct choice *c, const char *text, size_t n)
+{
+	sse_open(r, NULL);
+	open_object(r);
+	put_choice(r, c, text, n);
+	buf_text(&r->out, "]");
+	if (c->done || r->call->gen.timings_per_token) {
+		buf_text(&r->out, ",");
+		put_timings(&r->out, c);
+	}
+	buf_text(&r->out, r->call->gen.include_usage ? ",\"usage\":null}" : "}");
+	sse_close(r);
+}
+
+static void on_begin(struct http_request *r)
+{
+	struct generation *g = &r->call->gen;
+
+	for (unsigned i = 0; g->echo && i < r->n_choices; i++)
+		chunk(r, &r->choices[i], g->rendered, g->rendered_bytes);
+}
+
+static void on_piece(struct http_request *r, struct choice *c, const char *text, size_t n,
+		     uint32_t token)
+{
+	if (!r->call->gen.stream)
+		buf_put(&c->text, text, n);
+	else if (n)
+		chunk(r, c, text, n);
+}
+
+static void on_finish(struct http_request *r, struct choice *c)
+{
+	if (r->call->gen.stream)
+		chunk(r, c, "", 0);
+}
+
+static void put_usage(struct http_request *r)
+{
+	uint64_t prompt = 0, answer = 0, cached = 0;
+
+	for (unsigned i = 0; i < r->n_choices; i++) {
+		answer += r->choices[i].n_tokens;
+		if (i % r->call->gen.n)
+			continue;
+		prompt += r->choices[i].n_prompt;
+		cached += choice_cached(&r->choices[i]);
+	}
+	buf_fmt(&r->out,
+		"\"usage\":{\"prompt_tokens\":%llu,\"completion_tokens\":%llu,\"total_tokens\":%llu,"
+		"\"prompt_tokens_details\":{\"cached_tokens\":%llu}}",
+		(unsigned long long)prompt, (unsigned long long)answer,
+		(unsigned long long)(prompt + answer), (unsigned long long)cached);
+}
+
+static void on_end(struct http_request *r)
+{
+	struct generation *g = &r->call->gen;
+
+	if (g->stream && g->include_usage) {
+		sse_open(r, NULL);
+		open_object(r);
+		buf_text(&r->out, "],");
+		put_usage(r);
+		buf_text(&r->out, "}");
+		sse_close(r);
+	}
+	if (g->stream) {
+		buf_text(&r->out, "data: [DONE]\n\n");
+		return;
+	}
+	open_object(r);
+	for (unsigned i = 0; i < r->n_choices; i++) {
+		struct choice *c = &r->choices[i];
+		struct buf whole = { 0 };
+
+		if (g->echo)
+			buf_put(&whole, g->rendered, g->rendered_bytes);
+		buf_put(&whole, c->text.data, c->text.n);
+		buf_text(&r->out, i ? "," : "");
+		put_choice(r, c, whole.data, whole.n);
+		buf_done(&whole);
+	}
+	buf_text(&r->out, "],");
+	put_usage(r);
+	buf_text(&r->out, ",");
+	put_timings(&r->out, &r->choices[0]);
+	buf_text(&r->out, "}");
+}
+
+static void on_late(struct http_request *r, const struct fault *f)
+{
+	buf_text(&r->out, "data: ");
+	http_fault_body(&r->out, f, r->route->envelope);
+	buf_text(&r->out, "\n\ndata: [DONE]\n\n");
+}
+
+const struct http_form completion_form = {
+	.prefix = "cmpl-",
+	.begin = on_begin,
+	.piece = on_piece,
+	.finish = on_finish,
+	.end = on_end,
+	.late = on_late,
+};
+
+/* ---- llama.cpp's server ---- */
+
+static void native_head(struct http_request *r, struct choice *c, const char *text, size_t n)
+{
+	buf_fmt(&r->out, "{\"index\":%u,\"content\":", c->index);
+	buf_json(&r->out, text, n);
+	buf_text(&r->out, ",\"tokens\":[");
+	if (c->ids.n)
+		buf_put(&r->out, c->ids.data, c->ids.n);
+	buf_fmt(&r->out,
+		"],\"stop\":%s,\"id_slot\":-1,\"tokens_predicted\":%u,\"tokens_evaluated\":%u",
+		c->done ? "true" : "false", c->n_tokens, c->n_prompt);
+}
+
+static void native_tail(struct http_request *r, struct choice *c)
+{
+	const struct generation *g = &r->call->gen;
+
+	buf_text(&r->out, ",\"model\":");
+	buf_json_text(&r->out, r->http->model);
+	buf_text(&r->out, ",\"prompt\":");
+	if (c->index / g->n == 0)
+		buf_json(&r->out, g->rendered, g->rendered_bytes);
+	else
+		buf_text(&r->out, "null");
+	buf_fmt(&r->out, ",\"truncated\":false,\"stop_type\":\"%s\",\"stopping_word\":",
+		c->stop_string		     ? "word"
+		: c->finish == FINISH_LENGTH ? "limit"
+					     : "eos");
+	buf_json_text(&r->out, c->stop_string ? c->stop_string : "");
+	buf_fmt(&r->out,
+		",\"tokens_cached\":%u,\"generation_settings\":{\"temperature\":%g,"
+		"\"top_k\":%u,\"top_p\":%g,\"min_p\":%g,\"seed\":%llu,\"stream\":%s},",
+		choice_cached(c), (double)g->ask.sampling.temperature, g->ask.sampling.top_k,
+		(double)g->ask.sampling.top_p, (double)g->ask.sampling.min_p,
+		(unsigned long long)g->ask.sampling.seed, g->stream ? "true" : "false");
+	put_timings(&r->out, c);
+}
+
+static void native_progress(struct http_request *r, struct choice *c)
+{
+	sse_open(r, NULL);
+	native_head(r, c, "", 0);
+	buf_fmt(&r->out,
+		",\"prompt_progress\":{\"total\":%u,\"cache\":%u,\"processed\":%u,"
+		"\"time_ms\":0}}",
+		c->n_prompt, choice_cached(c), c->n_read);
+	sse_close(r);
+}
+
+static void native_piece(struct http_request *r, struct choice *c, const char *text, size_t n,
+			 uint32_t token)
+{
+	if (!r->call->gen.stream) {
+		buf_put(&c->text, text, n);
+		return;
+	}
+	if (!n)
+		return;
+	sse_open(r, NULL);
+	native_head(r, c, text, n);
+	if (r->call->gen.timings_per_token) {
+		buf_text(&r->out, ",");
+		put_timings(&r->out, c);
+	}
+	buf_text(&r->out, "}");
+	sse_close(r);
+	c->ids.n = 0;
+}
+
+static void native_finish(struct http_request *r, struct choice *c)
+{
+	if (!r->call->gen.stream)
+		return;
+	sse_open(r, NULL);
+	native_head(r, c, "", 0);
+	native_tail(r, c);
+	buf_text(&r->out, "}");
+	sse_close(r);
+}
+
+static void native_end(struct http_request *r)
+{
+	if (r->call->gen.stream)
+		return;
+	buf_text(&r->out, r->n_choices > 1 ? "[" : "");
+	for (unsigned i = 0; i < r->n_choices; i++) {
+		struct choice *c = &r->choices[i];
+
+		buf_text(&r->out, i ? "," : "");
+		native_head(r, c, c->text.data, c->text.n);
+		native_tail(r, c);
+		buf_text(&r->out, "}");
+	}
+	buf_text(&r->out, r->n_choices > 1 ? "]" : "");
+}
+
+static void native_late(struct http_request *r, const struct fault *f)
+{
+	buf_text(&r->out, "data: ");
+	http_fault_body(&r->out, f, r->route->envelope);
+	buf_text(&r->out, "\n\n");
+}
+
+const struct http_form native_form = {
+	.prefix = "cmpl-",
+	.progress = native_progress,
+	.piece = native_piece,
+	.finish = native_finish,
+	.end = native_end,
+	.late = native_late,
+};

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/http_guard.c: what is refused by its headers alone, before a byte of the body is kept.
+ *
+ * Host and Origin against pages of other sites (a browser of this machine can reach us; a name that
+ * an attacker's DNS points here is not ours), two lengths or a length beside an encoding against
+ * smuggling through proxies, keys, sizes. Main thread.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+
+#include "serve/http_private.h"
+
+/* ---- keys ---- */
+
+/* One key a line; empty lines and those that begin with # are none. */
+int http_keys_load(struct http *h, struct err *err)
+{
+	const char *path = h->config.api_key_file;
+	char line[512];
+	FILE *f;
+	int rc = 0;
+
+	if (!path)
+		return 0;
+	f = fopen(path, "re");
+	if (!f)
+		return err_set(err, -errno, "--api-key-file %s: %s", path, strerror(errno));
+	while (!rc && fgets(line, sizeof(line), f)) {
+		size_t n = strcspn(line, "\r\n");
+
+		while (n && (line[n - 1] == ' ' || line[n - 1] == '\t'))
+			n--;
+		line[n] = '\0';
+		if (!n || line[0] == '#')
+			continue;
+		if (n >= sizeof(h->keys[0]) || h->n_keys == HTTP_MAX_KEYS)
+			rc = err_set(err, -EINVAL,
+				     "--api-key-file %s: at most %d keys of at most %zu bytes",
+				     path, HTTP_MAX_KEYS, sizeof(h->keys[0]) - 1);
+		else
+			memcpy(h->keys[h->n_keys++], line, n + 1);
+	}
+	if (!rc && ferror(f))
+		rc = err_set(err, -EIO, "--api-key-file %s: cannot be read", path);
+	fclose(f);
+	if (!rc && !h->n_keys)
+		rc = err_set(err, -EINVAL, "--api-key-file %s: holds no key", path);
+	return rc;
+}
+
+/* The number of a key, from 1; 0: it is none. Takes the same time for every key that is none. */
+static uint64_t find_key(const struct http *h, const char *text)
+{
+	char padded[sizeof(h->keys[0])] = { 0 };
+	uint64_t found = 0;
+	size_t n = strlen(text);
+
+	if (n >= sizeof(padded))
+		return 0;
+	memcpy(padded, text, n);
+	for (unsigned i = 0; i < h->n_keys; i++) {
+		unsigned differ = 0;
+
+		for (size_t k = 0; k < sizeof(padded); k++)
+			differ |= (unsigned)(padded[k] ^ h->keys[i][k]);
+		found |= (uint64_t)(i + 1) & ((uint64_t)(differ != 0) - 1);
+	}
+	return found;
+}
+
+static const char *header(const struct http_request *r, const char *name)
+{
+	return MHD_lookup_connection_value(r->c, MHD_HEADER_KIND, name);
+}
+
+static bool check_key(struct http_request *r)
+{
+	const char *auth = header(r, "Authorization"), *plain = header(r, "x-api-key");
+
+	if (!r->http->n_keys)
+		return true;
+	if (auth && !strncasecmp(auth, "Bearer ", 7))
+		r->tenant = find_key(r->http, auth + 7 + strspn(auth + 7, " "));
+	if (!r->tenant && plain)
+		r->tenant = find_key(r->http, plain);
+	if (r->tenant || r->route->open)
+		return true;
+	fault_set(&r->fault, 401, "%s",
+		  auth || plain ? "this API key is not known here"
+				: "an API key is needed: Authorization: Bearer KEY");
+	r->fault.code = "invalid_api_key";
+	return false;
+}
+
+/* ---- names ---- */
+
+/* Is @text (@n bytes) one of a list with commas? Case does not count. */
+static bool in_list(const char *list, const char *text, size_t n)
+{
+	while (list && *list) {
+		size_t len;
+
+		list += strspn(list, ", ");
+		len = strcspn(list, ", ");
+		if (len == n && !strncasecmp(list, text, n))
+			return true;
+		list += len;
+	}
+	return false;
+}
+
+/* The name in "name:port" or "[::1]:port". */
+static size_t host_length(const char *host)
+{
+	const char *colon;
+
+	if (*host == '[')
+		return strcspn(host, "]") + (strchr(host, ']') != NULL);
+	colon = strchr(host, ':');
+	return colon ? (size_t)(colon - host) : strlen(host);
+}
+
+/* An address in digits cannot be pointed elsewhere by a name server. */
+static bool is_address(const char *host, size_t n)
+{
+	char text[64];
+	uint8_t bytes[16];
+
+	if (host[0] == '[' && n > 2) {
+		host++;
+		n -= 2;
+	}
+	if (n >= sizeof(text))
+		return false;
+	memcpy(text, host, n);
+	text[n] = '\0';
+	return inet_pton(AF_INET, text, bytes) == 1 || inet_pton(AF_INET6, text, bytes) == 1;
+}
+
+static bool check_host(struct http_request *r)
+{
+	const char *host = header(r, "Host");
+	size_t n = host ? host_length(host) : 0;
+
+	if (!host || r->peer->client[0] == AF_UNIX)
+		return true;
+	if (n == 9 && !strncasecmp(host, "localhost", 9))
+		return true;
+	if (n > 10 && !strncasecmp(host + n - 10, ".localhost", 10))
+		return true;
+	if (is_address(host, n) || in_list(r->http->config.allowed_hosts, host, n))
+		return true;
+	fault_set(&r->fault, 403,
+		  "Host %.*s is not served here (sluiced --allow-host NAME allows it)",
+		  (int)(n < 100 ? n : 100), host);
+	r->fault.code = "host_not_allowed";
+	return false;
+}
+
+bool http_origin_allowed(const struct http *h, const char *origin)
+{
+	return h->config.cors_origins && (in_list(h->config.cors_origins, origin, strlen(origin)) ||
+					  in_list(h->config.cors_origins, "*", 1));
+}
+
+/* A page of our own, or of a site that is allowed. */
+static bool check_origin(struct http_request *r)
+{
+	const char *origin = header(r, "Origin"), *host = header(r, "Host"), *at;
+
+	if (!origin)
+		return true;
+	if (http_origin_allowed(r->http, origin)) {
+		snprintf(r->origin, sizeof(r->origin), "%s", origin);
+		return strlen(origin) < sizeof(r->origin) ||
+		       fault_set(&r->fault, 403, "the Origin is too long");
+	}
+	at = strstr(origin, "://");
+	if (at && host && !strcasecmp(at + 3, host))
+		return true;
+	fault_set(&r->fault, 403,
+		  "pages of %.100s may not ask here (sluiced --cors-origin ORIGIN allows it)",
+		  origin);
+	r->fault.code = "origin_not_allowed";
+	return false;
+}
+
+/* ---- lengths ---- */
+
+struct seen {
+	unsigned lengths, encodings;
+	size_t bytes;
+	uint64_t length;
+	bool bad_length;
+};
+
+static enum MHD_Result see(void *arg, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+	struct seen *s = arg;
+	char *end;
+
+	s->bytes += strlen(key) + (value ? strlen(value) : 0) + 4;
+	if (!strcasecmp(key, "Content-Length") && value) {
+		s->lengths++;
+		errno = 0;
+		s->length = strtoull(value, &end, 10);
+		s->bad_length |= errno || *end || end == value || *value == '-' || *value == '+';
+	}
+	if (!strcasecmp(key, "Transfer-Encoding"))
+		s->encodings++;
+	return MHD_YES;
+}
+
+static bool check_lengths(struct http_request *r)
+{
+	struct seen s = { 0 };
+
+	MHD_get_connection_values(r->c, MHD_HEADER_KIND, see, &s);
+	r->drop = (int64_t)s.length;
+	if (s.bytes > HTTP_MAX_HEADERS) {
+		r->close = true;
+		return fault_set(&r->fault, 431, "the headers have more than %d bytes",
+				 HTTP_MAX_HEADERS);
+	}
+	if (s.lengths + s.encodings > 1 || s.bad_length) {
+		r->close = true;
+		return fault_set(&r->fault, 400,
+				 "a request says its length once: one Content-Length, or "
+				 "Transfer-Encoding alone");
+	}
+	if (s.encodings)
+		r->drop = -1; /* not known */
+	if (s.length > HTTP_MAX_BODY) {
+		r->close = true;
+		return fault_set(&r->fault, 413, "the body may have %d MiB", HTTP_MAX_BODY >> 20);
+	}
+	return true;
+}
+
+static bool check_type(struct http_request *r)
+{
+	const char *type = header(r, "Content-Type");
+	size_t n = type ? strcspn(type, "; ") : 0;
+
+	if (n == 16 && !strncasecmp(type, "application/json", 16))
+		return true;
+	return fault_set(&r->fault, 415, "the body must be JSON: Content-Type: application/json");
+}
+
+bool http_guard(struct http_request *r, const char *method)
+{
+	bool options = !strcmp(method, "OPTIONS");
+
+	if (!check_lengths(r) || !check_host(r) || !check_origin(r))
+		return false;
+	if (options) /* a browser's question, without a key */
+		return true;
+	if (!r->route)
+		return false;
+	return check_key(r) && (strcmp(method, "POST") || check_type(r));
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/http_info.c: questions about the daemon: health, models, props, slots, metrics. Each
+ * is answered at once from what is at hand, whatever the engine does. Main thread.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/version.h"
+#include "metrics/metrics.h"
+#include "serve/http_private.h"
+#include "telemetry/sampler.h"
+
+void info_health(struct http_request *r)
+{
+	struct fault f;
+	struct buf b = { 0 };
+
+	if (r->http->quiet) {
+		fault_set(&f, 503, "the daemon is stopping");
+		http_reply_fault(r, &f);
+	} else if (!r->http->serve->ready) {
+		fault_set(&f, 503, "Loading model");
+		f.code = "model_loading";
+		http_reply_fault(r, &f);
+	} else {
+		buf_text(&b, "{\"status\":\"ok\"}");
+		http_reply_json(r, &b);
+	}
+}
+
+void info_models(struct http_request *r)
+{
+	const struct model *m = r->http->serve->config.model;
+	uint32_t n_ctx = engine_n_ctx(r->http->serve->config.engine);
+	struct buf b = { 0 };
+
+	buf_text(&b, "{\"object\":\"list\",\"data\":[{\"id\":");
+	buf_json_text(&b, r->http->model);
+	buf_fmt(&b,
+		",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"sluice\","
+		"\"max_model_len\":%u,\"meta\":{\"n_ctx\":%u,\"n_ctx_train\":%u,\"n_vocab\":%u,"
+		"\"n_embd\":%u,\"n_params\":%llu,\"size\":%llu}}]}",
+		(long long)r->http->started, n_ctx, n_ctx, m->n_ctx_train, m->n_vocab, m->n_embd,
+		(unsigned long long)m->n_params, (unsigned long long)m->file_bytes);
+	http_reply_json(r, &b);
+}
+
+void info_props(struct http_request *r)
+{
+	const struct http *h = r->http;
+	struct engine_status e;
+	struct buf b = { 0 };
+
+	engine_get_status(h->serve->config.engine, &e);
+	buf_fmt(&b,
+		"{\"default_generation_settings\":{\"n_ctx\":%u,\"params\":{\"temperature\":0.8,"
+		"\"top_k\":40,\"top_p\":0.95,\"min_p\":0.05,\"n_predict\":-1}},\"total_slots\":%u,"
+		"\"model_alias\":",
+		e.n_ctx, e.n_parallel);
+	buf_json_text(&b, h->model);
+	buf_text(&b, ",\"model_path\":");
+	buf_json_text(&b, h->serve->config.model_path);
+	buf_text(&b, ",\"modalities\":{\"vision\":false,\"audio\":false},\"chat_template\":");
+	buf_text(&b, "\"\",\"chat_template_caps\":{");
+	buf_text(&b, "},\"build_info\":");
+	buf_json_text(&b, sluice_version);
+	buf_text(&b, ",\"is_sleeping\":false}");
+	http_reply_json(r, &b);
+}
+
+/* Sequences, without what is in them. */
+void info_slots(struct http_request *r)
+{
+	struct engine_status e;
+	struct buf b = { 0 };
+
+	engine_get_status(r->http->serve->config.engine, &e);
+	buf_text(&b, "[");
+	for (uint32_t i = 0; i < e.n_parallel; i++)
+		buf_fmt(&b, "%s{\"id\":%u,\"n_ctx\":%u,\"speculative\":false,\"is_processing\":%s}",
+			i ? "," : "", i, e.n_ctx, i < e.active ? "true" : "false");
+	buf_text(&b, "]");
+	http_reply_json(r, &b);
+}
+
+static void print_http(FILE *out, const struct http *h)
+{
+	unsigned open = 0;
+
+	for (const struct http_request *r = h->requests; r; r = r->next)
+		open += r->session.n_jobs != 0;
+	metric_print_head(out, "sluice_http_connections", METRIC_GAUGE, "HTTP connections");
+	fprintf(out, "sluice_http_connections %u\n", h->n_peers);
+	metric_print_head(out, "sluice_http_generations", METRIC_GAUGE,
+			  "HTTP requests that generate or wait for it");
+	fprintf(out, "sluice_http_generations %u\n", open);
+	metric_print_head(out, "sluice_http_requests_total", METRIC_COUNTER, "HTTP requests");
+	fprintf(out, "sluice_http_requests_total %llu\n", (unsigned long long)h->n_requests);
+	metric_print_head(out, "sluice_http_refused_total", METRIC_COUNTER,
+			  "HTTP requests that were answered with an error");
+	fprintf(out, "sluice_http_refused_total %llu\n", (unsigned long long)h->n_refused);
+}
+
+void info_metrics(struct http_request *r)
+{
+	const struct serve *s = r->http->serve;
+	struct sluice_status_info *status = malloc(sizeof(*status));
+	struct telemetry_snapshot *machine = malloc(sizeof(*machine));
+	char *text = NULL, notes[64];
+	size_t n = 0;
+	FILE *out = open_memstream(&text, &n);
+	struct buf b = { 0 };
+	struct limits limits;
+
+	if (status && machine && out) {
+		info_status(s, status, notes, sizeof(notes));
+		metrics_print_daemon(out, status);
+		print_http(out, r->http);
+		limits_read(NULL, &limits);
+		if (s->config.sampler && !telemetry_sampler_get(s->config.sampler, machine))
+			metrics_print_machine(out, machine, &limits);
+	}
+	if (out && !fclose(out))
+		buf_put(&b, text, n);
+	b.failed |= !b.n;
+	free(text);
+	free(status);
+	free(machine);
+	http_reply(r, 200, "text/plain; version=0.0.4; charset=utf-8", &b);
+}

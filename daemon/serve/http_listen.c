@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/http_listen.c: HTTP's sockets and who is connected to them.
+ *
+ * Addresses are TCP, Unix sockets (mode 0660) or what the service manager hands over. Connections
+ * are bounded in all and for each client (address, or user of a Unix socket); where a bound is met
+ * the longest idle connection gives way, so that those who hold many open keep nobody out. Each
+ * connection is watched for its end on our own epoll set, because the library does not look while it
+ * has one suspended; it is ended by shutting the socket down, which the library then sees. Main
+ * thread.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "serve/http_private.h"
+
+#define BACKLOG		256
+#define MANAGER_FIRST	3 /* sd_listen_fds(3) */
+#define ACCEPTS_AT_ONCE 64
+
+/* ---- peers ---- */
+
+void http_peer_drop(struct peer *p)
+{
+	p->vanished = true;
+	shutdown(p->fd, SHUT_RDWR);
+	if (p->request)
+		http_resume(p->request);
+}
+
+/* Its client has gone: what it asked for is cancelled, also while the library has it suspended. */
+static void peer_event(struct source_fd *f, uint32_t events)
+{
+	struct peer *p = (struct peer *)f;
+
+	if (!(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) || p->vanished)
+		return;
+	if (p->request && p->request->suspended)
+		http_peer_drop(p);
+}
+
+static void who(int fd, const struct sockaddr_storage *addr, uint8_t ret[20])
+{
+	struct ucred cred = { 0 };
+	socklen_t len = sizeof(cred);
+
+	memset(ret, 0, 20);
+	ret[0] = (uint8_t)addr->ss_family;
+	if (addr->ss_family == AF_INET)
+		memcpy(ret + 4, &((const struct sockaddr_in *)addr)->sin_addr, 4);
+	else if (addr->ss_family == AF_INET6)
+		memcpy(ret + 4, &((const struct sockaddr_in6 *)addr)->sin6_addr, 16);
+	else if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
+		memcpy(ret + 4, &cred.uid, sizeof(cred.uid));
+}
+
+/* Makes room for one more of this client: false: none can be had. */
+static bool make_room(struct http *h, const uint8_t client[20])
+{
+	struct peer *oldest = NULL;
+	unsigned n = 0, dropped = 0;
+	bool full = h->n_peers >= HTTP_MAX_PEERS;
+
+	for (struct peer *p = h->peers; p; p = p->next) {
+		bool same = !memcmp(p->client, client, sizeof(p->client));
+
+		n += same;
+		if (p->vanished) {
+			dropped++;
+			continue;
+		}
+		if (!p->request && (full || same) && (!oldest || p->since_ns < oldest->since_ns))
+			oldest = p;
+	}
+	if (n < HTTP_MAX_PEERS_PER_CLIENT && !full)
+		return true;
+	if (oldest)
+		http_peer_drop(oldest);
+	/* those who are shut down are freed soon; a few more than the bound do no harm */
+	return (oldest || dropped) && h->n_peers < HTTP_MAX_PEERS + ACCEPTS_AT_ONCE;
+}
+
+static void add_peer(struct http *h, int fd, const struct sockaddr_storage *addr, socklen_t len)
+{
+	struct peer *p = calloc(1, sizeof(*p));
+	struct epoll_event ev = { .events = EPOLLRDHUP | EPOLLET };
+	int one = 1;
+
+	if (!p) {
+		close(fd);
+		return;
+	}
+	p->source = (struct source_fd){ SOURCE_OTHER, peer_event };
+	p->http = h;
+	p->fd = fd;
+	p->since_ns = now_ns();
+	who(fd, addr, p->client);
+	if (!make_room(h, p->client)) {
+		close(fd);
+		free(p);
+		return;
+	}
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	p->next = h->peers;
+	h->peers = p;
+	h->n_peers++;
+	ev.data.ptr = p;
+	if (epoll_ctl(h->serve->epoll_fd, EPOLL_CTL_ADD, fd, &ev))
+		p->vanished = true;
+	/* takes the descriptor over in any case; the notification finds our struct by its number */
+	if (MHD_add_connection(h->mhd, fd, (const struct sockaddr *)addr, len) != MHD_YES) {
+		h->peers = p->next;
+		h->n_peers--;
+		free(p);
+	}
+}
+
+static void listener_event(struct source_fd *f, uint32_t events)
+{
+	struct http_listener *l = (struct http_listener *)f;
+
+	for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
+		struct sockaddr_storage addr = { 0 };
+		socklen_t len = sizeof(addr);
+		int fd = accept4(l->fd, (struct sockaddr *)&addr, &len,
+				 SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd < 0)
+			return;
+		add_peer(l->http, fd, &addr, len);
+	}
+}
+
+/* When the peer's patience with us, or ours with it, ends; 0: never. */
+static uint64_t deadline_ns(const struct peer *p)
+{
+	const struct http_request *r = p->request;
+	uint64_t ms = 0, since = p->since_ns;
+
+	if (p->vanished)
+		return 0;
+	if (!r) {
+		ms = p->served ? HTTP_IDLE_MS : HTTP_HEADER_MS;
+	} else if (r->state == HTTP_BODY) {
+		ms = HTTP_BODY_MS;
+		since = r->since_ns;
+	} else if (r->state == HTTP_STREAM && !r->suspended) {
+		ms = HTTP_STALL_MS;
+		since = r->taken_ns;
+	}
+	return ms ? since + ms * 1000000u : 0;
+}
+
+int http_peers_timeout_ms(const struct http *h)
+{
+	uint64_t next = UINT64_MAX, now = now_ns();
+
+	for (const struct peer *p = h->peers; p; p = p->next) {
+		uint64_t t = deadline_ns(p);
+
+		if (t && t < next)
+			next = t;
+	}
+	if (next == UINT64_MAX)
+		return -1;
+	return next <= now ? 0 : (int)((next - now) / 1000000u) + 1;
+}
+
+void http_peers_expire(struct http *h)
+{
+	uint64_t now = now_ns();
+
+	for (struct peer *p = h->peers; p; p = p->next) {
+		uint64_t t = deadline_ns(p);
+
+		if (t && t <= now)
+			http_peer_drop(p);
+	}
+}
+
+/* ---- addresses ---- */
+
+static int start_listening(struct http *h, int fd, const char *text, struct err *err)
+{
+	struct http_listener *l = &h->listeners[h->n_listeners];
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = l };
+
+	if (h->n_listeners == HTTP_ADDRESSES) {
+		close(fd);
+		return err_set(err, -E2BIG, "--http: at most %d sockets", HTTP_ADDRESSES);
+	}
+	l->source = (struct source_fd){ SOURCE_OTHER, listener_event };
+	l->http = h;
+	l->fd = fd;
+	h->n_listeners++;
+	if (listen(fd, BACKLOG) || epoll_ctl(h->serve->epoll_fd, EPOLL_CTL_ADD, fd, &ev))
+		return err_set(err, -errno, "--http %s: cannot listen: %s", text, strerror(errno));
+	return 0;
+}
+
+/* 0, or a sentence where the path is in use or no socket. */
+static int remove_stale(const struct sockaddr_un *addr, struct err *err)
+{
+	const char *path = addr->sun_path;
+	struct stat st;
+	int fd, rc;
+
+	if (lstat(path, &st) || !S_ISSOCK(st.st_mode))
+		return err_set(err, -EADDRINUSE, "%s: exists and is not a socket", path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_set(err, -errno, "cannot make a socket: %s", strerror(errno));
+	rc = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) ? errno : 0;
+	close(fd);
+	if (rc != ECONNREFUSED)
+		return err_set(err, -EADDRINUSE, "%s: another process listens there", path);
+	if (unlink(path))
+		return err_set(err, -errno, "%s: cannot remove the stale socket: %s", path,
+			       strerror(errno));
+	return 0;
+}
+
+static int bind_unix(int fd, const struct sockaddr_un *addr, struct err *err)
+{
+	mode_t mask = umask(0117);
+	int rc = bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) ? -errno : 0;
+
+	if (rc == -EADDRINUSE) {
+		rc = remove_stale(addr, err);
+		if (rc) {
+			umask(mask);
+			return rc;
+		}
+		rc = bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) ? -errno : 0;
+	}
+	umask(mask);
+	return rc ? err_set(err, rc, "%s: cannot bind: %s", addr->sun_path, strerror(-rc)) : 0;
+}
+
+static int open_unix(struct http *h, const char *text, const char *path, struct err *err)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct http_listener *l = &h->listeners[h->n_listeners];
+	struct stat st;
+	int fd, rc;
+
+	if (!*path || strlen(path) >= sizeof(addr.sun_path))
+		return err_set(err, -EINVAL, "--http %s: a socket path has 1 to %zu bytes", text,
+			       sizeof(addr.sun_path) - 1);
+	memcpy(addr.sun_path, path, strlen(path) + 1);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_set(err, -errno, "cannot make a socket: %s", strerror(errno));
+	rc = bind_unix(fd, &addr, err);
+	if (rc) {
+		close(fd);
+		return rc;
+	}
+	rc = start_listening(h, fd, text, err);
+	if (!rc && !lstat(path, &st)) {
+		memcpy(l->path, path, strlen(path) + 1);
+		l->dev = st.st_dev;
+		l->ino = st.st_ino;
+	}
+	return rc;
+}
+
+static int open_one(struct http *h, const char *text, const struct addrinfo *a, struct err *err)
+{
+	int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
+	int rc;
+
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (a->ai_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+	if (bind(fd, a->ai_addr, a->ai_addrlen)) {
+		rc = -errno;
+		close(fd);
+		return rc;
+	}
+	return start_listening(h, fd, text, err);
+}
+
+/* "HOST:PORT", "[::1]:PORT", "*:PORT" */
+static int open_tcp(struct http *h, const char *text, struct err *err)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *all;
+	const char *colon = strrchr(text, ':'), *from = text;
+	char host[256], *end;
+	unsigned long port = colon ? strtoul(colon + 1, &end, 10) : 0;
+	size_t len = colon ? (size_t)(colon - text) : 0;
+	int rc, opened = 0;
+
+	if (!len || !colon[1] || *end || port > 65535 || len >= sizeof(host))
+		return err_set(err, -EINVAL,
+			       "--http %s: an address is HOST:PORT, unix:PATH or systemd", text);
+	if (*text == '[' && colon[-1] == ']') {
+		from++;
+		len -= 2;
+	}
+	memcpy(host, from, len);
+	host[len] = '\0';
+	rc = getaddrinfo(!strcmp(host, "*") ? NULL : host, colon + 1, &hints, &all);
+	if (rc)
+		return err_set(err, -EINVAL, "--http %s: %s", text, gai_strerror(rc));
+	rc = -EADDRNOTAVAIL;
+	for (const struct addrinfo *a = all; a; a = a->ai_next) {
+		int one = open_one(h, text, a, err);
+
+		opened += !one;
+		if (one)
+			rc = one;
+	}
+	freeaddrinfo(all);
+	if (opened)
+		return 0;
+	return err_set(err, rc, "--http %s: cannot listen: %s", text, strerror(-rc));
+}
+
+/* What the service manager opened for us (sd_listen_fds(3)). */
+static int open_manager(struct http *h, const char *text, struct err *err)
+{
+	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+	int n = count ? atoi(count) : 0, rc = 0;
+
+	if (!pid || atoi(pid) != getpid() || n < 1 || n > HTTP_ADDRESSES)
+		return err_set(err, -EINVAL,
+			       "--http %s: the service manager has handed over no sockets", text);
+	for (int i = 0; !rc && i < n; i++) {
+		int fd = MANAGER_FIRST + i;
+
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+		rc = start_listening(h, fd, text, err);
+	}
+	return rc;
+}
+
+/* Says where we listen, with the port that the kernel chose. */
+static void say_listening(const struct http *h)
+{
+	for (unsigned i = 0; i < h->n_listeners; i++) {
+		struct sockaddr_storage addr;
+		socklen_t len = sizeof(addr);
+		char host[NI_MAXHOST], port[NI_MAXSERV];
+
+		if (h->listeners[i].path[0])
+			log_line(LOG_NOTICE, "http", "address=\"unix:%s\"", h->listeners[i].path);
+		else if (!getsockname(h->listeners[i].fd, (struct sockaddr *)&addr, &len) &&
+			 !getnameinfo((struct sockaddr *)&addr, len, host, sizeof(host), port,
+				      sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV))
+			log_line(LOG_NOTICE, "http", "address=\"%s%s%s:%s\"",
+				 strchr(host, ':') ? "[" : "", host, strchr(host, ':') ? "]" : "",
+				 port);
+	}
+}
+
+/* Can only programs of this machine reach every socket? */
+bool http_loopback_only(const struct http *h)
+{
+	for (unsigned i = 0; i < h->n_listeners; i++) {
+		struct sockaddr_storage addr = { 0 };
+		socklen_t len = sizeof(addr);
+		const struct sockaddr_in *v4 = (const struct sockaddr_in *)&addr;
+		const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&addr;
+
+		if (getsockname(h->listeners[i].fd, (struct sockaddr *)&addr, &len))
+			return false;
+		if (addr.ss_family == AF_UNIX)
+			continue;
+		if (addr.ss_family == AF_INET && ntohl(v4->sin_addr.s_addr) >> 24 == 127)
+			continue;
+		if (addr.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr))
+			continue;
+		return false;
+	}
+	return true;
+}
+
+int http_listen_open(struct http *h, struct err *err)
+{
+	for (unsigned i = 0; i < h->config.addresses.n; i++) {
+		const char *text = h->config.addresses.text[i];
+		int rc;
+
+		if (!strncmp(text, "unix:", 5))
+			rc = open_unix(h, text, text + 5, err);
+		else if (!strcmp(text, "systemd"))
+			rc = open_manager(h, text, err);
+		else
+			rc = open_tcp(h, text, err);
+		if (rc)
+			return rc;
+	}
+	if (!http_loopback_only(h) && !h->n_keys && !h->config.no_auth)
+		return err_set(err, -EINVAL,
+			       "--http: other machines can reach this address: give --api-key-file "
+			       "FILE, or --no-auth where that is meant");
+	say_listening(h);
+	return 0;
+}
+
+void http_listen_close(struct http *h)
+{
+	for (unsigned i = 0; i < h->n_listeners; i++) {
+		struct http_listener *l = &h->listeners[i];
+		struct stat st;
+
+		if (l->path[0] && !lstat(l->path, &st) && st.st_dev == l->dev &&
+		    st.st_ino == l->ino)
+			unlink(l->path);
+		close(l->fd);
+	}
+	h->n_listeners = 0;
+}

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/http_private.h: the insides of the HTTP server, shared by its files.
+ *
+ *	http_listen.c	sockets, peers: who may connect, deadlines, who vanished
+ *	http.c		the server in the loop; libmicrohttpd's side of a request
+ *	http_guard.c	what is refused before a body is read: Host, Origin, key, length
+ *	http_reply.c	answers and errors, with their headers
+ *	http_work.c	the thread that reads bodies
+ *	http_read.c	fields of a JSON request, sampling parameters
+ *	http_run.c	a generation's way: sessions, choices, streams
+ *	http_*.c	one file for each kind of question: completion, chat, info, ...
+ *
+ * A request belongs to the main thread; its call is the worker's from http_work_put() until it comes
+ * back. What the worker reads beside it (struct http) is constant after http_create().
+ */
+#ifndef SLUICE_SERVE_HTTP_PRIVATE_H
+#define SLUICE_SERVE_HTTP_PRIVATE_H
+
+#include <microhttpd.h>
+
+#include "base/jsonc.h"
+#include "serve/buf.h"
+#include "serve/http.h"
+#include "serve/private.h"
+
+enum {
+	HTTP_MAX_PEERS = 1024,
+	HTTP_MAX_PEERS_PER_CLIENT = 256, /* the longest idle one gives way */
+	HTTP_POOL_BYTES = 48 << 10,	 /* of libmicrohttpd, for one connection's headers */
+	HTTP_MAX_HEADERS = 24 << 10,	 /* 431 beyond */
+	HTTP_MAX_BODY = 32 << 20,	 /* 413 beyond */
+	HTTP_MAX_CHOICES = SERVE_MAX_REQUESTS,
+	HTTP_HEADER_MS = 10000, /* from connect to the end of the first headers */
+	HTTP_BODY_MS = 60000,	/* for the body */
+	HTTP_IDLE_MS = 75000,	/* between two requests of a connection */
+	HTTP_STALL_MS = 30000,	/* a reader that takes nothing */
+	HTTP_WORK_MS = 30000,	/* until the worker must have read a body */
+	HTTP_OUT_HIGH =
+		64 << 10, /* unread bytes of a stream after which nothing more is rendered */
+	HTTP_MAX_KEYS = 256,
+};
+
+struct chat_template;
+struct http_call;
+struct http_request;
+struct http_sink;
+
+/* Why a request is refused; status 0: it is not. */
+struct fault {
+	int status;
+	const char *type, *code; /* constant texts; code NULL: null */
+	char param[64];
+	struct err err;
+	uint32_t n_prompt_tokens, n_ctx; /* where the prompt is too long */
+};
+
+/* Returns false, for `return fault_set(...)`. */
+bool fault_set(struct fault *f, int status, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* The same for a field: 400. */
+bool fault_param(struct fault *f, const char *param, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Of an enum sluice_error_code. */
+void fault_of_code(struct fault *f, int code, const char *sentence);
+
+/* ---- the server ---- */
+
+struct peer {			 /* a connection */
+	struct source_fd source; /* watches for its end */
+	struct http *http;
+	struct peer *next;
+	int fd;
+	uint8_t client[20]; /* who: family and address, or uid */
+	struct MHD_Connection *c;
+	struct http_request *request; /* the open one */
+	uint64_t since_ns;	      /* connected, or its last request ended */
+	bool served;		      /* had a request */
+	bool vanished;		      /* or thrown out: the socket is shut down */
+};
+
+struct http_listener {
+	struct source_fd source;
+	struct http *http;
+	int fd;
+	char path[108]; /* the Unix socket that we made; empty: none */
+	uint64_t dev, ino;
+};
+
+struct http_work {
+	pthread_t thread;
+	bool running;
+	pthread_mutex_t lock;
+	pthread_cond_t come;
+	struct http_call *first, **last; /* to do */
+	struct http_call *done;		 /* newest first */
+	bool stop;
+};
+
+struct http {
+	struct attachment attachment;
+	struct serve *serve;
+	struct http_config config;
+	struct http_listener listeners[HTTP_ADDRESSES];
+	unsigned n_listeners;
+	struct MHD_Daemon *mhd;
+	struct source_fd mhd_source;
+	struct peer *peers;
+	unsigned n_peers;
+	struct http_request *requests;
+	struct http_work work;
+	bool quiet, resumed;
+	char *model; /* what we call it */
+	char keys[HTTP_MAX_KEYS][128];
+	unsigned n_keys;
+	struct chat_template *chat; /* NULL: chat_why says why there is none */
+	struct err chat_why;
+	struct json_object *chat_kwargs; /* NULL: none */
+	int64_t started;		 /* seconds since 1970 */
+	uint64_t n_requests, n_refused;
+};
+
+/* ---- requests ---- */
+
+enum http_state {
+	HTTP_BODY,  /* is being received */
+	HTTP_WORK,  /* the worker has it; suspended */
+	HTTP_READY, /* what to do next is known: answer, or refusal */
+	HTTP_RUN,   /* the engine has it; suspended until the whole answer is there */
+	HTTP_STREAM /* the answer was begun, or is whole in libmicrohttpd's hands */
+};
+
+struct http_prompt {
+	uint32_t *ids, n;
+};
+
+/* What the worker makes of a body that asks for text. */
+struct generation {
+	struct http_prompt prompts[HTTP_MAX_CHOICES];
+	unsigned n_prompts, n; /* choices of each */
+	struct ask ask;	       /* what all have in common */
+	struct stop_text stops[STOPS_MAX];
+	bool stream, include_usage, timings_per_token, return_progress, echo, native;
+	bool return_tokens, legacy_logprobs;
+	int n_top;		   /* log-probabilities beside each token; -1: none */
+	struct json_object *tools; /* borrowed from the call's json; NULL: none */
+	bool parallel_tool_calls;
+	char *rendered; /* chat: the prompt's text */
+	size_t rendered_bytes;
+	bool thinking_open; /* chat: the prompt ends within a thought */
+	uint64_t skip_bytes;
+};
+
+struct http_call {
+	struct http_call *next;
+	struct http_request *owner; /* main thread; NULL: nobody waits for it any more */
+	const struct http *http;
+	const struct http_route *route;
+	struct buf body;
+	uint64_t tenant; /* of the API key, 0: none */
+	uint64_t since_ns;
+	/* what came of it */
+	struct fault fault;	  /* status 0: none */
+	struct buf answer;	  /* a whole answer; empty: @gen is to be run */
+	struct json_object *json; /* the body */
+	struct generation gen;
+};
+
+void http_call_destroy(struct http_call *c); /* NULL is fine */
+
+enum finish { FINISH_STOP, FINISH_LENGTH, FINISH_TOOLS };
+
+struct choice {
+	unsigned index;
+	uint32_t n_prompt, n_tokens, n_read, read_ppm;
+	bool progressed, begun, done;
+	enum finish finish;
+	bool eog;
+	const char *stop_string; /* NULL: none met */
+	struct buf stop_copy;
+	struct request_result figures;
+	struct buf text;	     /* what came, where the answer is given whole */
+	struct buf ids;		     /* "1,2,3": tokens, where wanted */
+	struct buf logprobs;	     /* entries with commas, JSON */
+	struct buf pending_logprobs; /* of tokens whose text is still held back */
+	struct http_sink *sink;	     /* chat: from text to reasoning, content, calls */
+};
+
+struct http_request {
+	struct http_request *next;
+	struct http *http;
+	struct peer *peer;
+	struct MHD_Connection *c;
+	enum http_state state;
+	const struct http_route *route;
+	char id[72];	  /* X-Request-Id */
+	char name[48];	  /* of the answer: "chatcmpl-..." */
+	char origin[128]; /* that may read the answer; empty: none was said */
+	int64_t created;
+	bool head, suspended, close;
+	int64_t drop; /* bytes of a refused body that may still come */
+	struct fault fault;
+	struct http_call *call; /* NULL while the worker has it: @working */
+	struct http_call *working;
+	struct buf body;
+	uint64_t tenant;
+	struct session session;
+	struct choice *choices;
+	unsigned n_choices, n_done;
+	struct buf out;	   /* of a stream */
+	size_t out_at;	   /* taken so far */
+	bool ended;	   /* nothing comes behind @out */
+	unsigned sequence; /* of Responses' events */
+	uint64_t since_ns, put_ns, taken_ns;
+};
+
+/* How an API words answers. All on the main thread. */
+struct http_form {
+	const char *prefix;		       /* of the answer's name */
+	void (*begin)(struct http_request *r); /* a stream: before anything else; NULL: nothing */
+	void (*progress)(struct http_request *r, struct choice *c); /* NULL: nothing */
+	/* A piece of text (may be empty), with the token that brought it or EVENT_NO_TOKEN. */
+	void (*piece)(struct http_request *r, struct choice *c, const char *text, size_t n,
+		      uint32_t token);
+	void (*finish)(struct http_request *r, struct choice *c); /* one choice is through */
+	void (*end)(struct http_request *r); /* all are: the last chunks, or the whole answer */
+	void (*late)(struct http_request *r, const struct fault *f); /* a stream breaks off */
+};
+
+enum http_envelope { ENVELOPE_OPENAI, ENVELOPE_ANTHROPIC };
+
+struct http_route {
+	const char *method, *path;
+	void (*answer)(struct http_request *r); /* GET: at once */
+	bool (*work)(struct http_call *c);	/* POST: on the worker; false: c->fault */
+	const struct http_form *form;
+	bool open; /* needs no key */
+	enum http_envelope envelope;
+};
+
+/* http_routes.c; NULL: none. *ret_allow: "GET, POST", where only the method is wrong. */
+const struct http_route *http_route_find(const char *method, const char *path,
+					 const char **ret_allow);
+
+/* http_listen.c */
+int http_listen_open(struct http *h, struct err *err);
+void http_listen_close(struct http *h);
+void http_peer_drop(struct peer *p); /* the library sees its end next */
+int http_peers_timeout_ms(const struct http *h);
+void http_peers_expire(struct http *h);
+bool http_loopback_only(const struct http *h);
+
+/* http_guard.c: false: r->fault says why. */
+int http_keys_load(struct http *h, struct err *err);
+bool http_guard(struct http_request *r, const char *method);
+bool http_origin_allowed(const struct http *h, const char *origin);
+
+/* http_reply.c */
+enum MHD_Result http_reply(struct http_request *r, int status, const char *type, struct buf *body);
+enum MHD_Result http_reply_json(struct http_request *r, struct buf *body);
+enum MHD_Result http_reply_fault(struct http_request *r, const struct fault *f);
+enum MHD_Result http_reply_stream(struct http_request *r, MHD_ContentReaderCallback read);
+enum MHD_Result http_reply_options(struct http_request *r);
+void http_fault_body(struct buf *b, const struct fault *f, enum http_envelope envelope);
+
+/* http.c */
+void http_resume(struct http_request *r);
+void http_request_name(struct http_request *r, const char *prefix);
+
+/* http_work.c */
+int http_work_start(struct http *h, struct err *err);
+void http_work_stop(struct http *h);
+void http_work_put(struct http *h, struct http_call *c);
+struct http_call *http_work_take(struct http *h); /* a list; NULL: none */
+
+/* http_read.c: fields of the object @o; absent and null leave *ret. False: fault. */
+bool read_bool(struct json_object *o, const char *key, bool *ret, struct fault *f);
+bool read_int(struct json_object *o, const char *key, int64_t min, int64_t max, int64_t *ret,
+	      struct fault *f);
+bool read_float(struct json_object *o, const char *key, double min, double max, float *ret,
+		struct fault *f);
+bool read_text(struct json_object *o, const char *key, const char **ret, struct fault *f);
+bool read_json(struct http_call *c);	   /* body -> json, an object */
+bool read_generation(struct http_call *c); /* what all APIs that generate have in common */
+struct json_object *get(struct json_object *o, const char *key); /* NULL: absent or null */
+bool read_prompts(struct http_call *c);				 /* the field prompt */
+/* Text to prompt @c->gen.n_prompts++. */
+bool read_prompt_text(struct http_call *c, const char *text, size_t n, bool special);
+
+/* http_run.c */
+void http_run_start(struct http_request *r); /* call is there: state becomes RUN, STREAM or READY */
+void http_run_pump(struct http_request *r);
+void http_run_end(struct http_request *r);
+enum MHD_Result http_run_answer(struct http_request *r);
+void put_timings(struct buf *b, const struct choice *c);
+uint32_t choice_cached(const struct choice *c);
+/* "data: ...\n\n" around what is written between; @event NULL: none. */
+void sse_open(struct http_request *r, const char *event);
+void sse_close(struct http_request *r);
+
+/* http_info.c, http_completion.c, ... */
+extern const struct http_form completion_form, native_form;
+bool completion_work(struct http_call *c);
+bool native_work(struct http_call *c);
+void info_health(struct http_request *r);
+void info_models(struct http_request *r);
+void info_props(struct http_request *r);
+void info_slots(struct http_request *r);
+void info_metrics(struct http_request *r);
+bool absent_work(struct http_call *c);
+
+#endif

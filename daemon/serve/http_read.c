@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/http_read.c: JSON requests: fields with their types and bounds, and what all kinds of
+ * generation have in common. On the worker's thread; everything here is untrusted. Unknown fields
+ * are ignored and named in the log at level debug.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/log.h"
+#include "base/num.h"
+#include "serve/http_private.h"
+#include "serve/prompt.h"
+
+#define DEPTH 128 /* of arrays and objects within each other */
+
+struct json_object *get(struct json_object *o, const char *key)
+{
+	struct json_object *v = NULL;
+
+	return json_object_object_get_ex(o, key, &v) ? v : NULL;
+}
+
+bool read_bool(struct json_object *o, const char *key, bool *ret, struct fault *f)
+{
+	struct json_object *v = get(o, key);
+
+	if (!v)
+		return true;
+	if (!json_object_is_type(v, json_type_boolean))
+		return fault_param(f, key, "%s must be true or false", key);
+	*ret = json_object_get_boolean(v);
+	return true;
+}
+
+static bool is_number(struct json_object *v)
+{
+	return json_object_is_type(v, json_type_int) || json_object_is_type(v, json_type_double);
+}
+
+bool read_int(struct json_object *o, const char *key, int64_t min, int64_t max, int64_t *ret,
+	      struct fault *f)
+{
+	struct json_object *v = get(o, key);
+	double d = v && is_number(v) ? json_object_get_double(v) : 0.5;
+
+	if (!v)
+		return true;
+	if (d != floor(d))
+		return fault_param(f, key, "%s must be a whole number", key);
+	if (d < (double)min || d > (double)max)
+		return fault_param(f, key, "%s must lie between %lld and %lld", key, (long long)min,
+				   (long long)max);
+	*ret = json_object_is_type(v, json_type_int) ? json_object_get_int64(v) : (int64_t)d;
+	return true;
+}
+
+bool read_float(struct json_object *o, const char *key, double min, double max, float *ret,
+		struct fault *f)
+{
+	struct json_object *v = get(o, key);
+	double d;
+
+	if (!v)
+		return true;
+	if (!is_number(v))
+		return fault_param(f, key, "%s must be a number", key);
+	d = json_object_get_double(v);
+	if (!(d >= min && d <= max))
+		return fault_param(f, key, "%s must lie between %g and %g", key, min, max);
+	*ret = (float)d;
+	return true;
+}
+
+bool read_text(struct json_object *o, const char *key, const char **ret, struct fault *f)
+{
+	struct json_object *v = get(o, key);
+
+	if (!v)
+		return true;
+	if (!json_object_is_type(v, json_type_string))
+		return fault_param(f, key, "%s must be a string", key);
+	*ret = json_object_get_string(v);
+	return true;
+}
+
+/* ---- the body ---- */
+
+/* json-c takes NaN and Infinity, which JSON does not have; 1e999 is none of a number's values. */
+static bool is_finite(struct json_object *v)
+{
+	if (json_object_is_type(v, json_type_double))
+		return isfinite(json_object_get_double(v));
+	if (json_object_is_type(v, json_type_array)) {
+		for (size_t i = 0; i < json_object_array_length(v); i++)
+			if (!is_finite(json_object_array_get_idx(v, i)))
+				return false;
+	}
+	if (json_object_is_type(v, json_type_object)) {
+		json_object_object_foreach(v, key, item)
+		{
+			(void)key;
+			if (!is_finite(item))
+				return false;
+		}
+	}
+	return true;
+}
+
+bool read_json(struct http_call *c)
+{
+	struct json_tokener *t = json_tokener_new_ex(DEPTH);
+	enum json_tokener_error e = json_tokener_error_parse_eof;
+
+	if (!t)
+		return fault_set(&c->fault, 500, "out of memory");
+	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	if (c->body.n) {
+		c->json = json_tokener_parse_ex(t, c->body.data, (int)c->body.n + 1);
+		e = json_tokener_get_error(t);
+	}
+	if (e != json_tokener_success)
+		fault_set(&c->fault, 400, "the body is not valid JSON: %s, near byte %zu",
+			  json_tokener_error_desc(e), json_tokener_get_parse_end(t));
+	else if (json_tokener_get_parse_end(t) < c->body.n)
+		fault_set(&c->fault, 400, "the body goes on behind its JSON, at byte %zu",
+			  json_tokener_get_parse_end(t));
+	else if (!json_object_is_type(c->json, json_type_object))
+		fault_set(&c->fault, 400, "the body must be a JSON object");
+	else if (!is_finite(c->json))
+		fault_set(&c->fault, 400, "the body has a number that is not finite");
+	json_tokener_free(t);
+	return !c->fault.status;
+}
+
+/* ---- prompts ---- */
+
+static bool too_long(struct http_call *c, uint32_t n, uint32_t n_ctx)
+{
+	fault_set(&c->fault, 400,
+		  "the request (%u tokens) exceeds the available context size (%u tokens): this "
+		  "model's maximum context length is %u tokens",
+		  n, n_ctx, n_ctx);
+	c->fault.type = "exceed_context_size_error";
+	c->fault.code = "context_length_exceeded";
+	c->fault.n_prompt_tokens = n;
+	c->fault.n_ctx = n_ctx;
+	return false;
+}
+
+static bool add_prompt(struct http_call *c, uint32_t *ids, uint32_t n)
+{
+	struct generation *g = &c->gen;
+	uint32_t n_ctx = engine_n_ctx(c->http->serve->config.engine);
+
+	if (g->n_prompts == HTTP_MAX_CHOICES) {
+		free(ids);
+		return fault_param(&c->fault, "prompt", "at most %d prompts in one request",
+				   HTTP_MAX_CHOICES);
+	}
+	g->prompts[g->n_prompts++] = (struct http_prompt){ ids, n };
+	if (!n)
+		return fault_param(&c->fault, "prompt", "the prompt is empty");
+	if (n + (g->ask.max_tokens ? 1 : 0) > n_ctx)
+		return too_long(c, n, n_ctx);
+	return true;
+}
+
+/* An ask's text or ids as a prompt. */
+static bool encode(struct http_call *c, const struct ask *ask, uint32_t **ids, uint32_t *n)
+{
+	struct serve *s = c->http->serve;
+	struct err err = { 0 };
+	int code = prompt_encode(s, ask, ids, n, &err);
+
+	if (!code)
+		return true;
+	if (code == SLUICE_E_TOO_LONG)
+		return too_long(c, engine_n_ctx(s->config.engine) + 1, /* at least */
+				engine_n_ctx(s->config.engine));
+	fault_of_code(&c->fault, code, err.text);
+	return false;
+}
+
+bool read_prompt_text(struct http_call *c, const char *text, size_t n, bool special)
+{
+	struct ask ask = {
+		.kind = ASK_TOKENIZE, .data = (const uint8_t *)text, .bytes = n, .special = special
+	};
+	uint32_t *ids = NULL, count = 0;
+
+	return encode(c, &ask, &ids, &count) && add_prompt(c, ids, count);
+}
+
+/* ---- what is asked of the sampler ---- */
+
+static bool read_sampling(struct http_call *c, struct sampling *s)
+{
+	struct json_object *o = c->json;
+	struct fault *f = &c->fault;
+	struct json_object *seed = get(o, "seed");
+	int64_t top_k = s->top_k;
+
+	if (!read_float(o, "temperature", 0, 100, &s->temperature, f) ||
+	    !read_int(o, "top_k", -1, INT32_MAX, &top_k, f) ||
+	    !read_float(o, "top_p", 0, 1, &s->top_p, f) ||
+	    !read_float(o, "min_p", 0, 1, &s->min_p, f))
+		return false;
+	if (seed && !json_object_is_type(seed, json_type_int))
+		return fault_param(f, "seed", "seed must be a whole number of 64 bits");
+	s->top_k = top_k < 0 ? 0 : (uint32_t)top_k;
+	if (seed && json_object_get_int64(seed) < -1)
+		s->seed = (uint64_t)json_object_get_int64(seed);
+	else if (seed && json_object_get_int64(seed) != -1)
+		s->seed = json_object_get_uint64(seed);
+	else if (getrandom(&s->seed, sizeof(s->seed), 0) != sizeof(s->seed))
+		s->seed = c->since_ns;
+	return true;
+}
+
+static bool add_stop(struct http_call *c, struct json_object *v)
+{
+	struct generation *g = &c->gen;
+	size_t n = json_object_is_type(v, json_type_string) ? (size_t)json_object_get_string_len(v)
+							    : STOPS_BYTES_MAX + 1;
+
+	if (!n)
+		return true;
+	if (n > STOPS_BYTES_MAX || g->ask.n_stops == STOPS_MAX)
+		return fault_param(&c->fault, "stop",
+				   "stop must be strings of at most %d bytes, at most %d of them",
+				   STOPS_BYTES_MAX, STOPS_MAX);
+	g->stops[g->ask.n_stops++] = (struct stop_text){ json_object_get_string(v), n };
+	return true;
+}
+
+static bool read_stops(struct http_call *c)
+{
+	struct json_object *v = get(c->json, "stop");
+
+	if (!v)
+		v = get(c->json, "stop_sequences"); /* Anthropic's name */
+	if (!v)
+		return true;
+	if (!json_object_is_type(v, json_type_array))
+		return add_stop(c, v);
+	for (size_t i = 0; i < json_object_array_length(v); i++)
+		if (!add_stop(c, json_object_array_get_idx(v, i)))
+			return false;
+	return true;
+}
+
+/* The least of the names that say how long the answer may be; -1: as long as there is room. */
+static bool read_length(struct http_call *c)
+{
+	static const char *const names[] = { "max_completion_tokens", "max_tokens",
+					     "max_output_tokens", "n_predict" };
+	int64_t n = -1;
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		int64_t one = -1;
+
+		if (!read_int(c->json, names[i], -1, INT32_MAX, &one, &c->fault))
+			return false;
+		if (one >= 0 && (n < 0 || one < n))
+			n = one;
+	}
+	c->gen.ask.max_tokens = n < 0 ? INT32_MAX : (uint32_t)n;
+	return true;
+}
+
+/* Structured output is not there yet: silence would be a lie. */
+static bool read_format(struct http_call *c)
+{
+	struct json_object *v = get(c->json, "response_format");
+	const char *type = "";
+
+	if (get(c->json, "grammar") || get(c->json, "json_schema"))
+		return fault_param(&c->fault, get(c->json, "grammar") ? "grammar" : "json_schema",
+				   "constrained output is not supported");
+	if (!v)
+		return true;
+	if (!json_object_is_type(v, json_type_object) || !read_text(v, "type", &type, &c->fault))
+		return fault_param(&c->fault, "response_format",
+				   "response_format must be an object with a type");
+	if (!strcmp(type, "text"))
+		return true;
+	return fault_param(&c->fault, "response_format",
+			   "response_format %.40s is not supported: ask for JSON in the prompt",
+			   type);
+}
+
+static void log_unknown(struct http_call *c)
+{
+	static const char known[] =
+		" model messages prompt stream stream_options max_tokens max_completion_tokens "
+		"n_predict max_output_tokens n stop stop_sequences temperature top_k top_p min_p seed "
+		"logprobs top_logprobs n_probs ignore_eos response_format grammar json_schema tools "
+		"tool_choice parallel_tool_calls chat_template_kwargs enable_thinking "
+		"preserve_thinking reasoning_effort reasoning thinking continue_final_message "
+		"add_generation_prompt timings_per_token return_progress return_tokens cache_prompt "
+		"id_slot echo suffix best_of user metadata system input instructions store "
+		"frequency_penalty presence_penalty repeat_penalty repeat_last_n logit_bias min_tokens "
+		"typical_p top_n_sigma xtc_probability xtc_threshold dry_multiplier dry_base "
+		"dry_allowed_length dry_penalty_last_n dry_sequence_breakers t_max_predict_ms "
+		"previous_response_id include text truncation ";
+	char name[70];
+
+	json_object_object_foreach(c->json, key, value)
+	{
+		(void)value;
+		if (strlen(key) < 64) {
+			snprintf(name, sizeof(name), " %s ", key);
+			if (strstr(known, name))
+				continue;
+		}
+		log_line(LOG_DBG, "http field ignored", "name=\"%.80s\"", key);
+	}
+}
+
+bool read_generation(struct http_call *c)
+{
+	struct generation *g = &c->gen;
+	struct json_object *o = c->json, *options = get(o, "stream_options");
+	struct fault *f = &c->fault;
+	int64_t n = 1, ms = 0;
+
+	log_unknown(c);
+	g->n_top = -1;
+	g->ask.sampling = (struct sampling){
+		.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f
+	};
+	if (!read_length(c) || !read_sampling(c, &g->ask.sampling) || !read_stops(c) ||
+	    !read_format(c) || !read_bool(o, "stream", &g->stream, f) ||
+	    !read_int(o, "n", 1, HTTP_MAX_CHOICES, &n, f) ||
+	    !read_bool(o, "ignore_eos", &g->ask.ignore_eog, f) ||
+	    !read_bool(o, "timings_per_token", &g->timings_per_token, f) ||
+	    !read_bool(o, "return_progress", &g->return_progress, f) ||
+	    !read_int(o, "t_max_predict_ms", 0, INT32_MAX, &ms, f))
+		return false;
+	if (options && (!json_object_is_type(options, json_type_object) ||
+			!read_bool(options, "include_usage", &g->include_usage, f)))
+		return fault_param(f, "stream_options",
+				   "stream_options must be an object with include_usage");
+	g->n = (unsigned)n;
+	g->ask.max_ms = (uint64_t)ms;
+	return true;
+}
+
+/* Ids that a client writes, alone or between texts. */
+static bool add_mixed(struct http_call *c, struct json_object *list)
+{
+	size_t n = json_object_array_length(list), used = 0, room = n + 16;
+	uint32_t *all = malloc(room * sizeof(*all)),
+		 n_vocab = c->http->serve->config.model->n_vocab;
+
+	for (size_t i = 0; all && i < n; i++) {
+		struct json_object *v = json_object_array_get_idx(list, i);
+		uint32_t one, *ids = &one, count = 1, *bigger;
+
+		if (json_object_is_type(v, json_type_string)) {
+			struct ask ask = { .kind = ASK_TOKENIZE,
+					   .data = (const uint8_t *)json_object_get_string(v),
+					   .bytes = (uint64_t)json_object_get_string_len(v),
+					   .special = true };
+
+			if (!encode(c, &ask, &ids, &count))
+				goto out;
+		} else if (json_object_is_type(v, json_type_int) && json_object_get_int64(v) >= 0 &&
+			   json_object_get_int64(v) < n_vocab) {
+			one = (uint32_t)json_object_get_int64(v);
+		} else {
+			fault_param(&c->fault, "prompt",
+				    "prompt: entry %zu is no token id below %u and no text", i,
+				    n_vocab);
+			goto out;
+		}
+		if (used + count + n > room) {
+			room = used + count + n;
+			bigger = realloc(all, room * sizeof(*all));
+			if (!bigger) {
+				if (ids != &one)
+					free(ids);
+				goto out;
+			}
+			all = bigger;
+		}
+		memcpy(all + used, ids, count * sizeof(*ids));
+		used += count;
+		if (ids != &one)
+			free(ids);
+	}
+	return all && add_prompt(c, all, (uint32_t)used);
+out:
+	free(all);
+	return false;
+}
+
+static unsigned kinds_in(struct json_object *list)
+{
+	unsigned kinds = 0;
+
+	for (size_t i = 0; i < json_object_array_length(list); i++)
+		kinds |= 1u << json_object_get_type(json_object_array_get_idx(list, i));
+	return kinds;
+}
+
+/* A string; ids; ids and strings (one prompt); strings or lists of ids (a prompt each). */
+bool read_prompts(struct http_call *c)
+{
+	struct json_object *p = get(c->json, "prompt");
+	unsigned kinds;
+
+	if (json_object_is_type(p, json_type_string))
+		return read_prompt_text(c, json_object_get_string(p),
+					(size_t)json_object_get_string_len(p), true);
+	if (!json_object_is_type(p, json_type_array) || !json_object_array_length(p))
+		return fault_param(&c->fault, "prompt",
+				   "prompt is needed: a string, a list of token ids, or a list of "
+				   "prompts");
+	kinds = kinds_in(p);
+	if (kinds & 1u << json_type_int)
+		return add_mixed(c, p);
+	for (size_t i = 0; i < json_object_array_length(p); i++) {
+		struct json_object *v = json_object_array_get_idx(p, i);
+		bool ok;
+
+		if (json_object_is_type(v, json_type_array))
+			ok = add_mixed(c, v);
+		else if (json_object_is_type(v, json_type_string))
+			ok = read_prompt_text(c, json_object_get_string(v),
+					      (size_t)json_object_get_string_len(v), true);
+		else
+			ok = fault_param(&c->fault, "prompt", "prompt: entry %zu is no prompt", i);
+		if (!ok)
+			return false;
+	}
+	if (c->gen.n_prompts * c->gen.n > HTTP_MAX_CHOICES)
+		return fault_param(&c->fault, "n", "at most %d answers in one request",
+				   HTTP_MAX_CHOICES);
+	return true;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* daemon/serve/http_routes.c: the paths and who answers them (docs/http.md lists them). Constant. */
+#include <stdio.h>
+#include <string.h>
+
+#include "serve/http_private.h"
+
+#define GET(path, answer)                                               \
+	{                                                               \
+		"GET", path, answer, NULL, NULL, false, ENVELOPE_OPENAI \
+	}
+#define OPEN(path, answer)                                             \
+	{                                                              \
+		"GET", path, answer, NULL, NULL, true, ENVELOPE_OPENAI \
+	}
+#define POST(path, work, form)                                         \
+	{                                                              \
+		"POST", path, NULL, work, form, false, ENVELOPE_OPENAI \
+	}
+
+static const struct http_route routes[] = {
+	OPEN("/health", info_health),
+	OPEN("/v1/health", info_health),
+	GET("/v1/models", info_models),
+	GET("/models", info_models),
+	GET("/props", info_props),
+	GET("/slots", info_slots),
+	GET("/metrics", info_metrics),
+	POST("/v1/completions", completion_work, &completion_form),
+	POST("/completion", native_work, &native_form),
+	POST("/completions", native_work, &native_form),
+	POST("/infill", absent_work, NULL),
+	POST("/v1/embeddings", absent_work, NULL),
+	POST("/embeddings", absent_work, NULL),
+	POST("/embedding", absent_work, NULL),
+	POST("/rerank", absent_work, NULL),
+	POST("/v1/rerank", absent_work, NULL),
+	POST("/reranking", absent_work, NULL),
+};
+
+const struct http_route *http_route_find(const char *method, const char *path,
+					 const char **ret_allow)
+{
+	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
+		if (strcmp(routes[i].path, path))
+			continue;
+		if (!strcmp(routes[i].method, method))
+			return &routes[i];
+		*ret_allow = routes[i].method;
+	}
+	return NULL;
+}
+
+/* Paths of other servers for which there is nothing here. */
+bool absent_work(struct http_call *c)
+{
+	if (!strcmp(c->route->path, "/infill"))
+		fault_set(&c->fault, 501, "the model has no tokens for filling in the middle");
+	else if (strstr(c->route->path, "embed"))
+		fault_set(&c->fault, 501,
+			  "embeddings are not supported: Sluice generates text only");
+	else
+		fault_set(&c->fault, 501, "reranking is not supported: Sluice generates text only");
+	return false;
+}

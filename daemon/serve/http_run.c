@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/http_run.c: a generation's way: its choices become requests of one session, their
+ * events become a stream or, when all are through, one answer. How it is worded is the form's.
+ * While a client leaves HTTP_OUT_HIGH bytes unread nothing more is rendered for it: the session's
+ * buffers hold the tokens. Main thread.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "serve/http_private.h"
+
+/* ---- start ---- */
+
+/* Requests of all clients that are open now. */
+static unsigned count_open(const struct http *h)
+{
+	unsigned n = 0;
+
+	for (const struct http_request *r = h->requests; r; r = r->next)
+		n += r->session.n_jobs;
+	return n;
+}
+
+static bool may_start(struct http_request *r)
+{
+	struct http *h = r->http;
+	struct engine_status e;
+
+	if (h->quiet)
+		return fault_set(&r->fault, 503, "the daemon is stopping");
+	engine_get_status(h->serve->config.engine, &e);
+	if (e.state != ENGINE_READY) {
+		fault_set(&r->fault, 503, "Loading model: try again in a moment");
+		r->fault.code = "model_loading";
+		return false;
+	}
+	if (count_open(h) + r->n_choices > e.n_parallel + h->config.queue) {
+		fault_set(&r->fault, 429,
+			  "%u requests run or wait already (sluiced --queue %u): try again later",
+			  count_open(h), h->config.queue);
+		r->fault.code = "queue_full";
+		return false;
+	}
+	return true;
+}
+
+/* Clients take turns by key, or by address where there are none. */
+static uint64_t client_number(const struct http_request *r)
+{
+	uint64_t hash = 14695981039346656037u; /* FNV-1a */
+
+	if (r->tenant)
+		return r->tenant;
+	for (size_t i = 0; r->peer && i < sizeof(r->peer->client); i++)
+		hash = (hash ^ r->peer->client[i]) * 1099511628211u;
+	return hash;
+}
+
+static bool submit(struct http_request *r, unsigned i)
+{
+	struct generation *g = &r->call->gen;
+	const struct http_prompt *p = &g->prompts[i / g->n];
+	struct ask ask = g->ask;
+	struct event e;
+
+	ask.kind = ASK_GENERATE;
+	ask.id = i;
+	ask.client = client_number(r);
+	ask.data = (const uint8_t *)p->ids;
+	ask.bytes = (uint64_t)p->n * sizeof(*p->ids);
+	ask.is_ids = true;
+	ask.sampling.seed += i % g->n; /* choices of one prompt differ */
+	ask.stops = g->stops;
+	ask.want_progress = g->return_progress;
+	r->choices[i].index = i;
+	r->choices[i].n_prompt = p->n;
+	if (!session_ask(&r->session, &ask, &e))
+		return fault_set(&r->fault, 500, "no answer");
+	if (e.kind == EVENT_REFUSED)
+		fault_of_code(&r->fault, e.u.refused.code, e.u.refused.why.text);
+	event_fini(&e);
+	return !r->fault.status;
+}
+
+/* The request's answer, or why there is none, can be given now. */
+static void ready(struct http_request *r)
+{
+	r->state = HTTP_READY;
+	http_resume(r);
+}
+
+static bool start(struct http_request *r)
+{
+	struct generation *g = &r->call->gen;
+
+	r->n_choices = g->n_prompts * g->n;
+	if (!may_start(r))
+		return false;
+	r->choices = calloc(r->n_choices, sizeof(*r->choices));
+	if (!r->choices)
+		return fault_set(&r->fault, 500, "out of memory");
+	for (unsigned i = 0; i < r->n_choices; i++)
+		if (!submit(r, i))
+			return false;
+	return true;
+}
+
+void http_run_start(struct http_request *r)
+{
+	r->state = HTTP_RUN;
+	r->fault = r->call->fault;
+	if (r->fault.status || r->call->answer.n || !start(r)) {
+		session_end(&r->session); /* those that were taken before one was not */
+		ready(r);
+		return;
+	}
+	http_request_name(r, r->route->form->prefix);
+	if (!r->call->gen.stream)
+		return;
+	if (r->route->form->begin)
+		r->route->form->begin(r);
+	ready(r);
+}
+
+/* ---- events ---- */
+
+static void take_end(struct http_request *r, struct choice *c, const struct event *e)
+{
+	static const struct request_result none;
+
+	c->figures = e->u.done.figures ? *e->u.done.figures : none;
+	c->done = true;
+	r->n_done++;
+	if (e->u.done.stop == STOP_ERROR || (e->u.done.stop == STOP_CANCELLED)) {
+		fault_of_code(&r->fault, e->u.done.code ? e->u.done.code : SLUICE_E_INTERNAL,
+			      e->u.done.stop == STOP_ERROR ? e->u.done.why : "it was cancelled");
+		return;
+	}
+	c->finish = e->u.done.stop == STOP_LENGTH ? FINISH_LENGTH : FINISH_STOP;
+	c->eog = e->u.done.stop == STOP_EOG && !e->u.done.stop_string;
+	if (e->u.done.stop_string) {
+		buf_text(&c->stop_copy, e->u.done.stop_string);
+		c->stop_string = c->stop_copy.data;
+	}
+	r->route->form->finish(r, c);
+}
+
+static void take_event(struct http_request *r, const struct event *e)
+{
+	const struct http_form *form = r->route->form;
+	struct choice *c = &r->choices[e->id];
+
+	switch (e->kind) {
+	case EVENT_PROGRESS:
+		c->n_read = e->u.progress.n_read;
+		c->read_ppm = e->u.progress.done_ppm;
+		if (r->call->gen.stream && form->progress)
+			form->progress(r, c);
+		break;
+	case EVENT_TOKEN:
+		if (e->u.token.token != EVENT_NO_TOKEN) {
+			c->n_tokens++;
+			if (r->call->gen.return_tokens)
+				buf_fmt(&c->ids, "%s%u", c->ids.n ? "," : "", e->u.token.token);
+		}
+		form->piece(r, c, e->u.token.text, e->u.token.bytes, e->u.token.token);
+		break;
+	case EVENT_DONE:
+		take_end(r, c, e);
+		break;
+	default:
+		break;
+	}
+}
+
+/* It cannot be answered to the end. */
+static void break_off(struct http_request *r)
+{
+	session_end(&r->session);
+	if (!r->call->gen.stream) {
+		ready(r);
+	} else {
+		r->route->form->late(r, &r->fault);
+		r->ended = true;
+	}
+}
+
+static void render(struct http_request *r)
+{
+	struct event e;
+
+	while (r->out.n - r->out_at < HTTP_OUT_HIGH && !r->fault.status &&
+	       session_next(&r->session, &e)) {
+		take_event(r, &e);
+		event_fini(&e);
+	}
+	session_reap(&r->session);
+	if (r->fault.status) {
+		break_off(r);
+	} else if (r->n_done == r->n_choices) {
+		r->route->form->end(r);
+		r->ended = true;
+	}
+}
+
+/* A comment, so that proxies and clients see that we live. */
+static void ping(struct http_request *r, uint64_t now)
+{
+	uint64_t period = (uint64_t)r->http->config.sse_ping_s * 1000000000u;
+
+	if (period && now - r->put_ns >= period && r->out.n == r->out_at)
+		buf_text(&r->out, ": ping\n\n");
+}
+
+void http_run_pump(struct http_request *r)
+{
+	size_t before = r->out.n;
+	uint64_t now;
+
+	if (!r->choices || (r->ended && !r->suspended))
+		return;
+	if (!r->ended && !r->fault.status)
+		render(r);
+	if (!r->call->gen.stream) {
+		if (r->ended && r->state == HTTP_RUN)
+			ready(r);
+		return;
+	}
+	now = now_ns();
+	if (!r->ended)
+		ping(r, now);
+	if (r->out.n != before)
+		r->put_ns = now;
+	if (r->out.n > r->out_at || r->ended)
+		http_resume(r);
+}
+
+/* ---- answers ---- */
+
+/* The library asks for more of a stream. */
+static ssize_t read_stream(void *arg, uint64_t at, char *data, size_t room)
+{
+	struct http_request *r = arg;
+	size_t n = r->out.n - r->out_at;
+
+	if (r->out.failed || r->peer->vanished)
+		return MHD_CONTENT_READER_END_WITH_ERROR;
+	if (n) {
+		n = n < room ? n : room;
+		memcpy(data, r->out.data + r->out_at, n);
+		r->out_at += n;
+		r->taken_ns = now_ns();
+		if (r->out_at == r->out.n)
+			r->out.n = r->out_at = 0;
+		return (ssize_t)n;
+	}
+	if (r->ended)
+		return MHD_CONTENT_READER_END_OF_STREAM;
+	r->suspended = true;
+	MHD_suspend_connection(r->c);
+	return 0;
+}
+
+enum MHD_Result http_run_answer(struct http_request *r)
+{
+	if (r->fault.status && !(r->choices && r->call->gen.stream && r->ended))
+		return http_reply_fault(r, &r->fault);
+	if (r->call->answer.n)
+		return http_reply_json(r, &r->call->answer);
+	if (r->call->gen.stream)
+		return http_reply_stream(r, read_stream);
+	return http_reply_json(r, &r->out);
+}
+
+void http_run_end(struct http_request *r)
+{
+	for (unsigned i = 0; r->choices && i < r->n_choices; i++) {
+		buf_done(&r->choices[i].text);
+		buf_done(&r->choices[i].ids);
+		buf_done(&r->choices[i].logprobs);
+		buf_done(&r->choices[i].pending_logprobs);
+		buf_done(&r->choices[i].stop_copy);
+	}
+	free(r->choices);
+	r->choices = NULL;
+}
+
+/* ---- what forms share ---- */
+
+void sse_open(struct http_request *r, const char *event)
+{
+	if (event)
+		buf_fmt(&r->out, "event: %s\n", event);
+	buf_text(&r->out, "data: ");
+}
+
+void sse_close(struct http_request *r)
+{
+	buf_text(&r->out, "\n\n");
+}
+
+uint32_t choice_cached(const struct choice *c)
+{
+	return 0;
+}
+
+static void put_rate(struct buf *b, const char *name, uint32_t n, uint64_t ns)
+{
+	buf_fmt(b, "\"%s_n\":%u,\"%s_ms\":%.3f,\"%s_per_token_ms\":%.3f,\"%s_per_second\":%.3f",
+		name, n, name, (double)ns / 1e6, name, n ? (double)ns / 1e6 / n : 0.0, name,
+		ns ? (double)n * 1e9 / (double)ns : 0.0);
+}
+
+/* The first token comes with the prompt: the others were predicted in predict_ns. */
+void put_timings(struct buf *b, const struct choice *c)
+{
+	uint32_t cached = choice_cached(c);
+
+	buf_fmt(b, "\"timings\":{\"cache_n\":%u,", cached);
+	put_rate(b, "prompt", c->n_prompt - cached, c->figures.prompt_ns);
+	buf_text(b, ",");
+	put_rate(b, "predicted", c->n_tokens, c->figures.predict_ns);
+	buf_text(b, "}");
+}
