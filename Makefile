@@ -139,6 +139,56 @@ $(O)/bench/%: tests/bench/%.c $(call archives,trace)
 .PHONY: bench-programs
 bench-programs: $(BENCH)
 
+# ---- what a reader looks for first; tests and checks: tests/targets.mk, installing: packaging/install.mk
+MODEL ?= models/demo-moe-q4_k_m.gguf
+PROMPT ?= What is the capital of France?
+FORM ?= chat
+.PHONY: run help
+setup-%:
+	@scripts/setup.sh $*
+
+run: setup-build
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@scripts/run.sh $(O) '$(subst ','\'',$(MODEL))' '$(subst ','\'',$(PROMPT))' $(FORM)
+
+help:
+	@sed -n '2,8p' Makefile | cut -c3-
+	@echo "make install    installs in PREFIX=/usr/local (DESTDIR=dir before it); make uninstall removes it"
+	@echo "make man        manual pages in $(O)/man; make completion: for bash and zsh, in $(O)/completion"
+	@echo "make deb        Debian packages in $(O)/deb; make deb-kmod: that of the kernel module"
+	@echo "make test-deb, test-install-roots    packages and installation in clean systems, as root, with network"
+	@echo "make kmod       the kernel module, KDIR=...; make cuda: the CUDA kernels, with nvcc"
+	@echo "Other targets: unit, e2e, check-layers, check-format, bench-programs, bench-compare, fuzz, clean"
+
+# ---- kernel module
+# make kmod KDIR=/usr/src/linux-headers-... [W=1] [SEED=uaf|lock|leak]: $(O)/kmod/<release>/sluice.ko (docs/kmod.md)
+KDIR ?= /lib/modules/$(shell uname -r)/build
+.PHONY: kmod
+kmod:
+	@SEED=$(SEED) kmod/build.sh '$(KDIR)' $(O)/kmod $(if $(W),W=$(W))
+
+# ---- CUDA kernels
+# make cuda: every kernels/cuda/*.cu for all targets into $(O)/libsluice_cuda.a; needs nvcc
+NVCC ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin/nvcc))
+# Machine code of each target, assembled from two translations: no kernel asks which target it is for. The
+# PTX is the oldest, so that a GPU newer than all of them can still take it.
+CUDA_CODE := '-gencode=arch=compute_80,code=[compute_80,sm_80,sm_86,sm_89,sm_90]' \
+	'-gencode=arch=compute_100,code=[sm_100,sm_120]'
+CUDA_FLAGS := -std=c++17 -O3 -fmad=false -I. -Xcompiler -Wall,-Wno-unused-function,-fPIC $(CUDA_CODE)
+CUDA_SRC := $(wildcard kernels/cuda/*.cu)
+.PHONY: need-nvcc cuda
+need-nvcc:
+	@test -n "$(NVCC)" || { echo "CUDA kernels need nvcc (CUDA 13), which is not on this machine"; exit 1; }
+cuda: need-nvcc
+	@$(MAKE) --no-print-directory -j2 $(O)/libsluice_cuda.a
+$(O)/libsluice_cuda.a: $(patsubst kernels/cuda/%.cu,$(O)/gpu/cuda/%.o,$(CUDA_SRC))
+	@rm -f $@
+	@$(AR) rcs $@ $^
+$(O)/gpu/cuda/%.o: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	@echo "  NVCC    $<"
+	@$(NVCC) $(CUDA_FLAGS) -MD -MP -MF $(@:.o=.d) -c -o $@ $<
+
 .PHONY: clean
 clean:
 	rm -rf $(O)

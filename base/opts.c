@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,16 @@ int opts_choice(const char *choices, const char *text)
 		i++;
 	}
 	return -EINVAL;
+}
+
+char *opts_choice_text(const char *choices, uint32_t i, char *buf, size_t size)
+{
+	while (i-- && *choices) {
+		choices += strcspn(choices, "|");
+		choices += *choices == '|';
+	}
+	snprintf(buf, size, "%.*s", (int)strcspn(choices, "|"), choices);
+	return buf;
 }
 
 static bool outside(const struct opt *o, double value)

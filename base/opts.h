@@ -67,4 +67,7 @@ void opts_help_as_rows(void);
 /* The index of @text in "a|b|c", or -EINVAL. */
 int opts_choice(const char *choices, const char *text);
 
+/* The text of index @i of "a|b|c", in @buf, which is returned; cut where it does not fit. */
+char *opts_choice_text(const char *choices, uint32_t i, char *buf, size_t size);
+
 #endif

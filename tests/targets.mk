@@ -1,19 +1,9 @@
 # SPDX-License-Identifier: MIT
-# Targets beside the programs themselves. Included by the Makefile.
+# Tests, checks and benchmarks. Included by the Makefile.
 
-MODEL ?= models/demo-moe-q4_k_m.gguf
-PROMPT ?= What is the capital of France?
-FORM ?= chat
 PYTEST := $(PYTHON) -m pytest -q -p no:cacheprovider --confcutdir=tests
 
-.PHONY: setup run test check-layers check-format check-scripts e2e unit-san help
-
-setup-%:
-	@scripts/setup.sh $*
-
-run: setup-build
-	@$(MAKE) --no-print-directory -j$$(nproc) all
-	@scripts/run.sh $(O) '$(subst ','\'',$(MODEL))' '$(subst ','\'',$(PROMPT))' $(FORM)
+.PHONY: test check-layers check-format check-scripts e2e
 
 check-layers:
 	@$(PYTHON) scripts/check_layers.py
@@ -34,14 +24,6 @@ test: setup-build setup-install setup-test
 
 .PHONY: unit-programs
 unit-programs: $(UNIT)
-
-help:
-	@sed -n '2,8p' Makefile | cut -c3-
-	@echo "make install    installs in PREFIX=/usr/local (DESTDIR=dir before it); make uninstall removes it"
-	@echo "make man        manual pages in $(O)/man; make completion: for bash and zsh, in $(O)/completion"
-	@echo "make deb        Debian packages in $(O)/deb; make deb-kmod: that of the kernel module"
-	@echo "make test-deb, test-install-roots    packages and installation in clean systems, as root, with network"
-	@echo "Other targets: unit, e2e, check-layers, check-format, bench-programs, bench-compare, fuzz, clean"
 
 # ---- serve: protocol, clients ----
 $(filter $(O)/tests/serve/%,$(UNIT)): $(O)/libsluice.a
@@ -112,12 +94,6 @@ fuzz: $(O)/fuzz/fuzz_gguf $(O)/fuzz/fuzz_tokenizer $(O)/fuzz/fuzz_proto
 			$(O)/fuzz/corpus-$${t%:*} tests/fuzz/seeds/$${t%:*}; done
 
 # ---- kernel module
-# make kmod KDIR=/usr/src/linux-headers-... [W=1] [SEED=uaf|lock|leak]: $(O)/kmod/<release>/sluice.ko (docs/kmod.md)
-KDIR ?= /lib/modules/$(shell uname -r)/build
-.PHONY: kmod
-kmod:
-	@SEED=$(SEED) kmod/build.sh '$(KDIR)' $(O)/kmod $(if $(W),W=$(W))
-
 # make check-kmod KDIR=... [LINUX_SOURCE=tree]: sparse, checkpatch --strict, coccinelle; any finding fails
 .PHONY: check-kmod
 check-kmod: setup-kmod-check
@@ -183,35 +159,16 @@ test-telemetry: all setup-kmod setup-kmod-tools
 	@OUT=$(O) tests/telemetry/run.sh 4
 
 # ---- CUDA kernels (tests/gpu/README.md)
-# make cuda               every kernels/cuda/*.cu for all targets into $(O)/libsluice_cuda.a; needs nvcc
 # make test-gpu           tests/gpu/test_*.cu on the GPU here, all shapes
 # make gpu-programs       the same programs alone, static, to carry to a machine with a GPU
 # make test-gpu-emu       all shapes on the CPU: once with ASan and UBSan, once with the race check
 # make test-gpu-emu-short what make test runs: small shapes, and the faults that must be found
 # make bench-gpu          times of all operations on the GPU here, BENCH_GPU_ARGS='--op matvec --json FILE'
-NVCC ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin/nvcc))
-# Machine code of each target, assembled from two translations: no kernel asks which target it is for. The
-# PTX is the oldest, so that a GPU newer than all of them can still take it.
-CUDA_CODE := '-gencode=arch=compute_80,code=[compute_80,sm_80,sm_86,sm_89,sm_90]' \
-	'-gencode=arch=compute_100,code=[sm_100,sm_120]'
-CUDA_FLAGS := -std=c++17 -O3 -fmad=false -I. -Xcompiler -Wall,-Wno-unused-function,-fPIC $(CUDA_CODE)
-CUDA_SRC := $(wildcard kernels/cuda/*.cu)
 GPU_TESTS := $(patsubst tests/gpu/%.cu,%,$(wildcard tests/gpu/test_*.cu))
 GPU_HELP := $(patsubst tests/gpu/%.c,$(O)/obj/tests/gpu/%.o,$(wildcard tests/gpu/*.c))
 BENCH_GPU := $(filter-out dry,$(notdir $(basename $(wildcard tests/bench/gpu/*.cu tests/bench/gpu/*.cpp))))
 BENCH_DRY := $(filter-out timing peaks cublas,$(notdir $(basename $(wildcard tests/bench/gpu/*.cu)))) dry
-.PHONY: need-nvcc need-gpu cuda test-gpu bench-gpu gpu-programs test-gpu-emu test-gpu-emu-short test-gpu-emu-programs test-gpu-seeded
-need-nvcc:
-	@test -n "$(NVCC)" || { echo "CUDA kernels need nvcc (CUDA 13), which is not on this machine"; exit 1; }
-cuda: need-nvcc
-	@$(MAKE) --no-print-directory -j2 $(O)/libsluice_cuda.a
-$(O)/libsluice_cuda.a: $(patsubst kernels/cuda/%.cu,$(O)/gpu/cuda/%.o,$(CUDA_SRC))
-	@rm -f $@
-	@$(AR) rcs $@ $^
-$(O)/gpu/cuda/%.o: kernels/cuda/%.cu
-	@mkdir -p $(@D)
-	@echo "  NVCC    $<"
-	@$(NVCC) $(CUDA_FLAGS) -MD -MP -MF $(@:.o=.d) -c -o $@ $<
+.PHONY: need-gpu test-gpu bench-gpu gpu-programs test-gpu-emu test-gpu-emu-short test-gpu-emu-programs test-gpu-seeded
 $(O)/gpu/run/%: tests/gpu/%.cu $(O)/libsluice_cuda.a $(GPU_HELP) $(call archives,model)
 	@mkdir -p $(@D)
 	@echo "  NVCC    $<"

@@ -19,6 +19,7 @@
 #include "base/opts.h"
 #include "chat/template.h"
 #include "model/gguf.h"
+#include "model/pretok.h"
 #include "model/tokenizer.h"
 #include "tools/client.h"
 #include "tools/input.h"
@@ -27,15 +28,13 @@
 struct args {
 	struct client_args client;
 	const char *model, *prompt, *text, *ids, *system;
-	uint32_t pre; /* index into pre_names + 1; 0: the file's own */
+	uint32_t pre; /* index into PRE_CHOICES; 0: the file's own */
 	bool chat, think, no_think, special, json, help;
 };
 
 #define AT(field) offsetof(struct args, field)
 
-#define PRE_CHOICES "file|gpt-2|qwen2|qwen35|glm4|gpt-4o|minimax-m2|deepseek-v3"
-static const char *const pre_names[] = { NULL,	 "gpt-2",  "qwen2",	 "qwen35",
-					 "glm4", "gpt-4o", "minimax-m2", "deepseek-v3" };
+#define PRE_CHOICES "file|" PRETOK_CHOICES
 
 static const struct opt options[] = {
 	{ "--model", "-m", OPT_TEXT, AT(model), "FILE", .excludes = "--socket|--wait",
@@ -201,10 +200,12 @@ static int by_file(const struct args *args, const struct input *in)
 	struct tokenizer *t = NULL;
 	struct err err = { 0 };
 	struct gguf *g = NULL;
+	char pre[32];
 	int rc = gguf_open(args->model, &g, &err);
 
+	opts_choice_text(PRE_CHOICES, args->pre, pre, sizeof(pre));
 	if (!rc)
-		rc = tokenizer_create(g, pre_names[args->pre], &t, &err);
+		rc = tokenizer_create(g, args->pre ? pre : NULL, &t, &err);
 	if (!rc) {
 		rc = in->ids ? decode(args, in, t) : encode(args, in, g, t);
 	} else {

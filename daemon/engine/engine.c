@@ -17,7 +17,7 @@
 #include "engine/numa.h"
 #include "engine/topology.h"
 #include "kernels/cpu/fops.h"
-#include "trace/input.h"
+#include "trace/policy_input.h"
 
 #define WHERE_SAMPLES 2000 /* pages asked about: some 20 us */
 

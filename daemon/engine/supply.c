@@ -15,7 +15,7 @@
 #include "base/clock.h"
 #include "base/futex.h"
 #include "model/model.h"
-#include "policy/budget.h"
+#include "policy/rate.h"
 
 #define SPIN_NS	  50000 /* a landing that is this near is cheaper to spin for than to sleep for */
 #define MAX_FILLS 64
@@ -46,7 +46,7 @@ struct supply {
 	bool (*given_up)(void *arg);
 	void *given_up_arg;
 	bool fill_ended, fill_waits; /* waits: for the budget */
-	struct byte_budget fill_budget;
+	struct byte_rate fill_rate;
 
 	struct supply_counters counters;
 };
@@ -62,7 +62,7 @@ int supply_create(const struct supply_config *config, struct supply **ret)
 	s->n_expert = config->model->n_expert;
 	s->n_layers = config->model->n_layers;
 	s->max_used = config->max_used;
-	s->fill_budget = budget_make(config->fill_bytes_per_s);
+	s->fill_rate = rate_make(config->fill_bytes_per_s);
 	s->given_up = config->given_up;
 	s->given_up_arg = config->given_up_arg;
 	s->fills = calloc((size_t)s->n_layers * s->n_expert + 1, sizeof(*s->fills));
@@ -398,8 +398,8 @@ static bool post_fill(struct supply *s, uint32_t cls, uint64_t now_ns)
 	id = host->ops->next(host->policy, cls);
 	if (id == POLICY_NONE)
 		return false;
-	if (!budget_take(&s->fill_budget, now_ns,
-			 residency_load_bytes(s->residency, id / s->n_expert))) {
+	if (!rate_take(&s->fill_rate, now_ns,
+		       residency_load_bytes(s->residency, id / s->n_expert))) {
 		s->fill_waits = true;
 		return false;
 	}
@@ -432,7 +432,7 @@ bool supply_fill(struct supply *s, unsigned in_flight, uint64_t now_ns)
 
 uint64_t supply_fill_wait_ns(const struct supply *s, uint64_t now_ns)
 {
-	return s->fill_waits ? budget_wait_ns(&s->fill_budget, now_ns) : 0;
+	return s->fill_waits ? rate_wait_ns(&s->fill_rate, now_ns) : 0;
 }
 
 void supply_drain(struct supply *s)

@@ -13,6 +13,9 @@
 
 struct pretok;
 
+/* One name of each split of tokenizer.ggml.pre, as option tables want them. */
+#define PRETOK_CHOICES "gpt-2|qwen2|qwen35|glm4|gpt-4o|minimax-m2|deepseek-v3"
+
 #define PRETOK_PATTERNS 3 /* expressions of one split, at most */
 
 /*

@@ -7,7 +7,7 @@
  *
  * Time is (which pass over the layers, layer): the k-th call of used() for a layer is the k-th time
  * that this layer occurs in the trace. An expert is worth minus the time of its next use.
- * The trace is read by trace/input.c. See policy.h for the calls; one thread.
+ * The trace is read by trace/policy_input.c. See policy.h for the calls; one thread.
  */
 #include <errno.h>
 #include <math.h>
@@ -17,7 +17,7 @@
 #include "policy/ranking.h"
 
 struct policy {
-	struct ranking *ranking;
+	struct ranking *ranking; /* first, see policies.h */
 	uint32_t n_layers;
 	uint64_t *passes; /* per layer: calls of used() so far */
 	uint64_t *times;  /* of all uses, expert by expert, each in rising order */
@@ -129,32 +129,6 @@ static void belady_used(struct policy *p, uint64_t step, uint32_t layer, const u
 	}
 }
 
-static void belady_inserted(struct policy *p, uint32_t id)
-{
-	ranking_place(p->ranking, id, true);
-}
-
-static void belady_removed(struct policy *p, uint32_t id)
-{
-	ranking_place(p->ranking, id, false);
-}
-
-static uint32_t belady_victim(struct policy *p, uint32_t cls, policy_evictable_fn evictable,
-			      void *ctx)
-{
-	return ranking_least(p->ranking, cls, evictable, ctx);
-}
-
-static bool belady_admit(struct policy *p, uint32_t id, uint32_t victim)
-{
-	return ranking_worth(p->ranking, id) > ranking_worth(p->ranking, victim);
-}
-
-static uint32_t belady_next(struct policy *p, uint32_t cls)
-{
-	return ranking_best_absent(p->ranking, cls);
-}
-
 const struct policy_ops policy_belady = {
 	.name = "belady",
 	.help = "belady:TRACE evicts what the recorded trace uses again latest: the bound, for tools",
@@ -162,9 +136,5 @@ const struct policy_ops policy_belady = {
 	.create = belady_create,
 	.destroy = belady_destroy,
 	.used = belady_used,
-	.inserted = belady_inserted,
-	.removed = belady_removed,
-	.victim = belady_victim,
-	.admit = belady_admit,
-	.next = belady_next,
+	POLICY_BY_RANKING,
 };

@@ -24,7 +24,7 @@
 #define LARGEST_AGE 400.0 /* half-lives: weights up to 2^400 leave room for sums */
 
 struct policy {
-	struct ranking *ranking;
+	struct ranking *ranking; /* first, see policies.h */
 	uint32_t n_used;
 	uint64_t step;
 	double age;    /* of the weights, in half-lives since they were last scaled back */
@@ -86,40 +86,11 @@ static void lfu_used(struct policy *p, uint64_t step, uint32_t layer, const uint
 			    ranking_worth(p->ranking, ids[i]) + p->weight * counts[i]);
 }
 
-static void lfu_inserted(struct policy *p, uint32_t id)
-{
-	ranking_place(p->ranking, id, true);
-}
-
-static void lfu_removed(struct policy *p, uint32_t id)
-{
-	ranking_place(p->ranking, id, false);
-}
-
-static uint32_t lfu_victim(struct policy *p, uint32_t cls, policy_evictable_fn evictable, void *ctx)
-{
-	return ranking_least(p->ranking, cls, evictable, ctx);
-}
-
-static bool lfu_admit(struct policy *p, uint32_t id, uint32_t victim)
-{
-	return ranking_worth(p->ranking, id) > ranking_worth(p->ranking, victim);
-}
-
-static uint32_t lfu_next(struct policy *p, uint32_t cls)
-{
-	return ranking_best_absent(p->ranking, cls);
-}
-
 const struct policy_ops policy_lfu = {
 	.name = "lfu",
 	.help = "keeps what was used most, older uses counting less; the default",
 	.create = lfu_create,
 	.destroy = lfu_destroy,
 	.used = lfu_used,
-	.inserted = lfu_inserted,
-	.removed = lfu_removed,
-	.victim = lfu_victim,
-	.admit = lfu_admit,
-	.next = lfu_next,
+	POLICY_BY_RANKING,
 };

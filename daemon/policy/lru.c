@@ -13,8 +13,8 @@
 #include "policy/ranking.h"
 
 struct policy {
-	struct ranking *ranking;
-	uint64_t now; /* uses seen; exact as a double up to 2^53 */
+	struct ranking *ranking; /* first, see policies.h */
+	uint64_t now;		 /* uses seen; exact as a double up to 2^53 */
 };
 
 static void lru_destroy(struct policy *p)
@@ -50,40 +50,11 @@ static void lru_used(struct policy *p, uint64_t step, uint32_t layer, const uint
 		ranking_set(p->ranking, ids[i], (double)++p->now);
 }
 
-static void lru_inserted(struct policy *p, uint32_t id)
-{
-	ranking_place(p->ranking, id, true);
-}
-
-static void lru_removed(struct policy *p, uint32_t id)
-{
-	ranking_place(p->ranking, id, false);
-}
-
-static uint32_t lru_victim(struct policy *p, uint32_t cls, policy_evictable_fn evictable, void *ctx)
-{
-	return ranking_least(p->ranking, cls, evictable, ctx);
-}
-
-static bool lru_admit(struct policy *p, uint32_t id, uint32_t victim)
-{
-	return ranking_worth(p->ranking, id) > ranking_worth(p->ranking, victim);
-}
-
-static uint32_t lru_next(struct policy *p, uint32_t cls)
-{
-	return ranking_best_absent(p->ranking, cls);
-}
-
 const struct policy_ops policy_lru = {
 	.name = "lru",
 	.help = "evicts the least recently used",
 	.create = lru_create,
 	.destroy = lru_destroy,
 	.used = lru_used,
-	.inserted = lru_inserted,
-	.removed = lru_removed,
-	.victim = lru_victim,
-	.admit = lru_admit,
-	.next = lru_next,
+	POLICY_BY_RANKING,
 };

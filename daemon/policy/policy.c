@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/policy/policy.c: the table of policies and the spelling "name[:FILE]".
+ * daemon/policy/policy.c: the table of policies, the spelling "name[:FILE]", and the answers that all
+ * policies give by their ranking.
  */
 #include "policy/policy.h"
 
@@ -18,11 +19,37 @@ static const char *const wanted[] = {
 	[POLICY_WANTS_USES] = "a recorded trace",
 };
 
+static size_t append(char *buf, size_t size, size_t used, const char *text)
+{
+	size_t n = strlen(text);
+
+	if (n >= size - used)
+		return used;
+	memcpy(buf + used, text, n + 1);
+	return used + n;
+}
+
+/* "a, b:FILE and c" of the table, in @buf, which is returned. */
+static const char *table_names(char *buf, size_t size)
+{
+	size_t used = 0;
+
+	for (const struct policy_ops *const *ops = policy_table; *ops; ops++) {
+		if (used)
+			used = append(buf, size, used, ops[1] ? ", " : " and ");
+		used = append(buf, size, used, (*ops)->name);
+		if ((*ops)->wants != POLICY_WANTS_NOTHING)
+			used = append(buf, size, used, ":FILE");
+	}
+	return buf;
+}
+
 int policy_find(const char *spec, const struct policy_ops **ret_ops, const char **ret_arg,
 		struct err *err)
 {
 	const char *colon = strchr(spec, ':');
 	size_t len = colon ? (size_t)(colon - spec) : strlen(spec);
+	char names[128];
 
 	for (const struct policy_ops *const *ops = policy_table; *ops; ops++) {
 		if (strlen((*ops)->name) != len || memcmp((*ops)->name, spec, len) != 0)
@@ -37,7 +64,38 @@ int policy_find(const char *spec, const struct policy_ops **ret_ops, const char 
 		*ret_arg = colon ? colon + 1 : NULL;
 		return 0;
 	}
-	return err_set(err, -EINVAL,
-		       "no policy is called '%s': there are lfu, lru, static:FILE and belady:FILE",
-		       spec);
+	return err_set(err, -EINVAL, "no policy is called '%s': there are %s", spec,
+		       table_names(names, sizeof(names)));
+}
+
+/* ---- by a ranking ---- */
+
+static struct ranking *ranking_of(const struct policy *p)
+{
+	return *(struct ranking *const *)p;
+}
+
+void ranked_inserted(struct policy *p, uint32_t id)
+{
+	ranking_place(ranking_of(p), id, true);
+}
+
+void ranked_removed(struct policy *p, uint32_t id)
+{
+	ranking_place(ranking_of(p), id, false);
+}
+
+uint32_t ranked_victim(struct policy *p, uint32_t cls, policy_evictable_fn evictable, void *ctx)
+{
+	return ranking_least(ranking_of(p), cls, evictable, ctx);
+}
+
+bool ranked_admit(struct policy *p, uint32_t id, uint32_t victim)
+{
+	return ranking_worth(ranking_of(p), id) > ranking_worth(ranking_of(p), victim);
+}
+
+uint32_t ranked_next(struct policy *p, uint32_t cls)
+{
+	return ranking_best_absent(ranking_of(p), cls);
 }

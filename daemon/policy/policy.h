@@ -30,7 +30,7 @@ struct policy_geometry {
 
 /*
  * What a policy may be given besides the geometry. Policies open no files: the caller reads what the
- * argument of "name:FILE" names (trace/input.h) and hands it over. Borrowed during create() only.
+ * argument of "name:FILE" names (trace/policy_input.h) and hands it over. Borrowed during create() only.
  */
 enum policy_wants { POLICY_WANTS_NOTHING, POLICY_WANTS_LIST, POLICY_WANTS_USES };
 

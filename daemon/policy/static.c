@@ -3,7 +3,7 @@
  * daemon/policy/static.c: a list of experts that stay, made once from a trace or a frequency table.
  *
  * A listed expert is worth more than any that is not listed; the others use the remaining slots by
- * least recent use. Fill goes down the list, then layer by layer. The list is read by trace/input.c.
+ * least recent use. Fill goes down the list, then layer by layer. The list is read by trace/policy_input.c.
  * See policy.h for the calls; the engine's thread.
  */
 #include <errno.h>
@@ -15,7 +15,7 @@
 #define LISTED 0x1p60 /* above any count of uses, and exact together with a place in the list */
 
 struct policy {
-	struct ranking *ranking;
+	struct ranking *ranking; /* first, see policies.h */
 	uint64_t now;
 	bool *listed;
 };
@@ -67,32 +67,6 @@ static void static_used(struct policy *p, uint64_t step, uint32_t layer, const u
 	}
 }
 
-static void static_inserted(struct policy *p, uint32_t id)
-{
-	ranking_place(p->ranking, id, true);
-}
-
-static void static_removed(struct policy *p, uint32_t id)
-{
-	ranking_place(p->ranking, id, false);
-}
-
-static uint32_t static_victim(struct policy *p, uint32_t cls, policy_evictable_fn evictable,
-			      void *ctx)
-{
-	return ranking_least(p->ranking, cls, evictable, ctx);
-}
-
-static bool static_admit(struct policy *p, uint32_t id, uint32_t victim)
-{
-	return ranking_worth(p->ranking, id) > ranking_worth(p->ranking, victim);
-}
-
-static uint32_t static_next(struct policy *p, uint32_t cls)
-{
-	return ranking_best_absent(p->ranking, cls);
-}
-
 const struct policy_ops policy_static = {
 	.name = "static",
 	.help = "static:FILE keeps the listed experts (`layer expert` lines), the rest as lru",
@@ -100,9 +74,5 @@ const struct policy_ops policy_static = {
 	.create = static_create,
 	.destroy = static_destroy,
 	.used = static_used,
-	.inserted = static_inserted,
-	.removed = static_removed,
-	.victim = static_victim,
-	.admit = static_admit,
-	.next = static_next,
+	POLICY_BY_RANKING,
 };

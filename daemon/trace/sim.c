@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "trace/input.h"
+#include "trace/policy_input.h"
 
 struct sim {
 	const struct route_trace *t;

@@ -13,7 +13,7 @@
 #include "store/arena.h"
 #include "store/reader_memory.h"
 #include "store/residency.h"
-#include "trace/input.h"
+#include "trace/policy_input.h"
 
 #define SUPPLY_ALIGN 4096
 

@@ -3,6 +3,7 @@
  * Description: the hand-made split equals its regular expression, run by PCRE2: on random text made
  * of the characters that matter, on every code point in a few surroundings, and on known cases.
  */
+#include "base/opts.h"
 #include "test_tokenizer.h"
 
 #include "model/tokenizer_utf8.h"
@@ -181,6 +182,11 @@ static void names(void **state)
 
 	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
 		assert_int_equal(pretok_create(known[i], &p), 0);
+		pretok_destroy(p);
+	}
+	for (uint32_t i = 0; opts_choice_text(PRETOK_CHOICES, i, all, sizeof(all))[0]; i++) {
+		assert_int_equal(opts_choice(PRETOK_CHOICES, all), i);
+		assert_int_equal(pretok_create(all, &p), 0);
 		pretok_destroy(p);
 	}
 	for (size_t i = 0; i < ARRAY_LEN(unknown); i++)

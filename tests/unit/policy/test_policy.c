@@ -186,7 +186,8 @@ static void test_admit(void **state)
 static void test_names(void **state)
 {
 	expect_refused("", "no policy is called ''");
-	expect_refused("lf", "no policy is called 'lf'");
+	expect_refused("lf", "no policy is called 'lf': there are lfu, lru, static:FILE and "
+			     "belady:FILE");
 	expect_refused("lfus", "no policy is called 'lfus'");
 	expect_refused("lru:x", "takes no argument");
 	expect_refused("lfu:", "takes no argument");

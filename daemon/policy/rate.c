@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* daemon/policy/budget.c: see budget.h. A move may begin while the bucket is not empty. */
-#include "policy/budget.h"
+/* daemon/policy/rate.c: see rate.h. A move may begin while the bucket is not empty. */
+#include "policy/rate.h"
 
 #define BURST_S 0.25
 
-static double level(const struct byte_budget *b, uint64_t now_ns)
+static double level(const struct byte_rate *b, uint64_t now_ns)
 {
 	double most = (double)b->bytes_per_s * BURST_S;
 	double now;
@@ -15,7 +15,7 @@ static double level(const struct byte_budget *b, uint64_t now_ns)
 	return now < most ? now : most;
 }
 
-bool budget_take(struct byte_budget *b, uint64_t now_ns, uint64_t bytes)
+bool rate_take(struct byte_rate *b, uint64_t now_ns, uint64_t bytes)
 {
 	double now;
 
@@ -29,7 +29,7 @@ bool budget_take(struct byte_budget *b, uint64_t now_ns, uint64_t bytes)
 	return true;
 }
 
-uint64_t budget_wait_ns(const struct byte_budget *b, uint64_t now_ns)
+uint64_t rate_wait_ns(const struct byte_rate *b, uint64_t now_ns)
 {
 	double missing;
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/trace/input.h: makes a policy from its spelling, and reads the file that it may name.
+ * daemon/trace/policy_input.h: makes a policy from its spelling, and reads the file that it may name.
  *
  * Policies decide and open nothing; this is where "static:FILE" and "belady:FILE" meet the disk. Files
  * are untrusted: numbers outside the geometry, repetitions and anything else that does not fit are
  * refused with the number of the line. Called while engine or simulator are created. Any thread.
  */
-#ifndef SLUICE_TRACE_INPUT_H
-#define SLUICE_TRACE_INPUT_H
+#ifndef SLUICE_TRACE_POLICY_INPUT_H
+#define SLUICE_TRACE_POLICY_INPUT_H
 
 #include "base/err.h"
 #include "policy/policy.h"

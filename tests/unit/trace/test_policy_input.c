@@ -14,7 +14,7 @@
 
 #include "base/num.h"
 #include "tests/unit/policy/policy_rig.h"
-#include "trace/input.h"
+#include "trace/policy_input.h"
 
 static void open_policy(const char *spec)
 {

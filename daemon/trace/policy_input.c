@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* daemon/trace/input.c: see input.h. */
-#include "trace/input.h"
+/* daemon/trace/policy_input.c: see input.h. */
+#include "trace/policy_input.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Description: a byte budget keeps its rate over any pattern of moves, allows one move at once, and says how long to wait. */
+/* Description: a bound on bytes per second keeps its rate over any pattern of moves, allows one move at once, and says how long to wait. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,17 +8,17 @@
 
 #include <cmocka.h>
 
-#include "policy/budget.h"
+#include "policy/rate.h"
 
 #define MS 1000000ull
 
 static void test_no_bound(void **state)
 {
-	struct byte_budget b = budget_make(0);
+	struct byte_rate b = rate_make(0);
 
 	for (int i = 0; i < 10; i++)
-		assert_true(budget_take(&b, 5, UINT64_MAX));
-	assert_int_equal(budget_wait_ns(&b, 5), 0);
+		assert_true(rate_take(&b, 5, UINT64_MAX));
+	assert_int_equal(rate_wait_ns(&b, 5), 0);
 }
 
 /* Moves of any size, tried at any times: never more than the rate, the burst and one move. */
@@ -26,7 +26,7 @@ static void test_rate_holds(void **state)
 {
 	for (unsigned seed = 1; seed <= 20; seed++) {
 		const uint64_t rate = 1000 * 1000, largest = 400 * 1000;
-		struct byte_budget b = budget_make(rate);
+		struct byte_rate b = rate_make(rate);
 		uint64_t now = 7 * MS, start = now, moved = 0;
 
 		srand(seed);
@@ -34,7 +34,7 @@ static void test_rate_holds(void **state)
 			uint64_t bytes = 1 + (uint64_t)rand() % largest;
 
 			now += (uint64_t)rand() % (3 * MS);
-			if (budget_take(&b, now, bytes))
+			if (rate_take(&b, now, bytes))
 				moved += bytes;
 			assert_true((double)moved <= 1e-9 * (double)(now - start) * (double)rate +
 							     0.25 * (double)rate + (double)largest);
@@ -46,26 +46,26 @@ static void test_rate_holds(void **state)
 
 static void test_wait(void **state)
 {
-	struct byte_budget b = budget_make(1000);
+	struct byte_rate b = rate_make(1000);
 	uint64_t now = MS, wait;
 
-	assert_true(budget_take(&b, now, 1250)); /* larger than the bucket of 250 */
-	assert_false(budget_take(&b, now, 1));
-	wait = budget_wait_ns(&b, now);
+	assert_true(rate_take(&b, now, 1250)); /* larger than the bucket of 250 */
+	assert_false(rate_take(&b, now, 1));
+	wait = rate_wait_ns(&b, now);
 	assert_in_range(wait, 999 * MS, 1001 * MS);
-	assert_false(budget_take(&b, now + wait - 2 * MS, 1));
-	assert_true(budget_take(&b, now + wait, 1));
+	assert_false(rate_take(&b, now + wait - 2 * MS, 1));
+	assert_true(rate_take(&b, now + wait, 1));
 }
 
 /* A long pause fills the bucket once, not for every second of the pause. */
 static void test_pause(void **state)
 {
-	struct byte_budget b = budget_make(1000);
+	struct byte_rate b = rate_make(1000);
 	uint64_t now = MS, moved = 0;
 
-	assert_true(budget_take(&b, now, 1000));
+	assert_true(rate_take(&b, now, 1000));
 	now += 3600 * 1000 * MS;
-	while (budget_take(&b, now, 10))
+	while (rate_take(&b, now, 10))
 		moved += 10;
 	assert_int_equal(moved, 250);
 }
