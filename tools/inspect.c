@@ -128,11 +128,7 @@ static int summarise(const struct model *m, struct summary *s)
 						       .example = i };
 		s->classes[k].n_layers++;
 	}
-	/* of the embedding one row is read, unless it is the output matrix too */
-	s->bytes_per_token = m->dense_bytes + m->routed_bytes_per_token;
-	if (!model_is_tied(m))
-		s->bytes_per_token -=
-			weight_bytes(&m->w[ROLE_TOKEN_EMBD]) - m->w[ROLE_TOKEN_EMBD].row_bytes;
+	s->bytes_per_token = m->routed_bytes_per_token + model_dense_bytes_per_token(m);
 	return 0;
 }
 

@@ -98,7 +98,7 @@ static void take_nodes(struct file *f, struct plan_machine *m)
 	size_t i;
 
 	m->n_nodes = 0;
-	for (i = 0; i < json_array_size(list) && m->n_nodes < PLAN_NODES && !f->rc; i++) {
+	for (i = 0; i < json_array_size(list) && m->n_nodes < NODES_KNOWN && !f->rc; i++) {
 		struct plan_node *n = &m->nodes[m->n_nodes];
 		uint64_t free_bytes;
 

@@ -56,8 +56,9 @@ void supply_destroy(struct supply *s);
 
 /*
  * Layer @layer of step @step needs the experts @experts (numbers in the layer, distinct), each for
- * counts[i] tokens; 0: for drafts alone, of which policy and counters hear nothing yet. Posts what can be posted and returns. What a background fill is reading
- * already goes ahead of the other fills. Cannot fail: a fault shows in supply_next().
+ * counts[i] tokens; 0: for drafts alone, of which policy and counters hear nothing yet. Posts what
+ * can be posted and returns. What a background fill is reading already goes ahead of the other
+ * fills. Cannot fail: a fault shows in supply_next().
  */
 void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_t *experts,
 		  const uint32_t *counts, uint32_t n);

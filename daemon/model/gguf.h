@@ -3,9 +3,10 @@
  * daemon/model/gguf.h: the GGUF container, v2 and v3, single and split files.
  *
  * Reads and validates the header of every shard: key-value pairs, tensor directory, offsets. It
- * knows containers, not architectures; what the values of keys hold is checked when asked for. Input is untrusted: work and memory are linear in what the
- * file really holds, never in what it claims. Files stay open (O_RDONLY | O_CLOEXEC, regular files
- * only) so that a model renamed over while we run stays the one that was validated.
+ * knows containers, not architectures; what the values of keys hold is checked when asked for. Input
+ * is untrusted: work and memory are linear in what the file really holds, never in what it claims.
+ * Files stay open (O_RDONLY | O_CLOEXEC, regular files only) so that a model renamed over while we
+ * run stays the one that was validated.
  * Layout: GGUF specification in ggml's repository; rules in docs/models.md sections 1.1-1.3.
  * Constant after gguf_open(); any thread.
  */

@@ -5,8 +5,9 @@
  * The text goes through three steps, one file each: special tokens are cut out
  * (tokenizer_special.c), what lies between is split into pre-tokens (pretok.c), and each pre-token
  * is merged from its bytes (tokenizer_bpe.c). tokenizer_load.c builds the tables from the file and
- * tokenizer_keys.c reads what it says about single tokens, tokenizer.c is the public face. Tables are constant once built; every call brings its own
- * workspace, so any number of threads may encode at once.
+ * tokenizer_keys.c reads what it says about single tokens, tokenizer.c is the public face. Tables
+ * are constant once built; every call brings its own workspace, so any number of threads may encode
+ * at once.
  */
 #ifndef SLUICE_MODEL_TOKENIZER_IMPL_H
 #define SLUICE_MODEL_TOKENIZER_IMPL_H

@@ -72,7 +72,7 @@ uint32_t plan_nodes(const struct telemetry_snapshot *now, struct bandwidth_node 
 void plan_machine_nodes(const struct telemetry_snapshot *now, struct plan_machine *ret)
 {
 	ret->n_nodes = 0;
-	for (uint32_t i = 0; i < now->n_nodes && ret->n_nodes < PLAN_NODES; i++)
+	for (uint32_t i = 0; i < now->n_nodes && ret->n_nodes < NODES_KNOWN; i++)
 		if (now->nodes[i].total_bytes)
 			ret->nodes[ret->n_nodes++] =
 				(struct plan_node){ .memory = describe(now, &now->nodes[i]),

@@ -19,9 +19,9 @@ static uint64_t plus(uint64_t a, uint64_t b)
  * where there are more than CPUs.
  */
 static uint32_t place_workers(const struct plan_machine *machine, unsigned threads,
-			      struct bandwidth_node nodes[PLAN_NODES])
+			      struct bandwidth_node nodes[NODES_KNOWN])
 {
-	uint32_t n = machine->n_nodes < PLAN_NODES ? machine->n_nodes : PLAN_NODES;
+	uint32_t n = machine->n_nodes < NODES_KNOWN ? machine->n_nodes : NODES_KNOWN;
 	uint64_t cpus = 0;
 
 	for (uint32_t i = 0; i < n; i++) {
@@ -87,7 +87,7 @@ static double bound_speed(const struct plan *p)
 int plan_make(const struct model *m, const struct plan_options *o,
 	      const struct plan_machine *machine, struct plan *ret, struct err *err)
 {
-	struct bandwidth_node nodes[PLAN_NODES];
+	struct bandwidth_node nodes[NODES_KNOWN];
 	struct memory_ask ask = { .model = m,
 				  .ops = o->ops,
 				  .limits = &machine->limits,

@@ -14,13 +14,13 @@
 
 #include "base/err.h"
 #include "base/limits.h"
+#include "base/nodes.h"
 #include "engine/memory.h"
 #include "kernels/cpu/cpu.h"
 #include "model/model.h"
 #include "policy/placement.h"
 #include "telemetry/telemetry.h"
 
-#define PLAN_NODES    64	/* nodes of a machine */
 #define PLAN_CONTEXTS 256	/* numbers of sequences */
 #define PLAN_MOST_CTX 16777216u /* the most that --ctx takes */
 
@@ -48,7 +48,7 @@ struct plan_machine {
 	uint32_t align;	       /* of direct reads from the disk with the model */
 	uint64_t vram_bytes;   /* of GPUs, 0: none */
 	uint32_t n_nodes;      /* with memory */
-	struct plan_node nodes[PLAN_NODES];
+	struct plan_node nodes[NODES_KNOWN];
 	double memory_bytes_per_s, disk_bytes_per_s; /* read rates, 0: unknown */
 };
 

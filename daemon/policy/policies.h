@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/policy/policies.h: the ops of each policy, one file each, and what they share. Private to policy/; everybody
- * else goes through policy_find() and policy_table[].
+ * daemon/policy/policies.h: the ops of each policy, one file each, and what they share. Private to
+ * policy/; everybody else goes through policy_find() and policy_table[].
  */
 #ifndef SLUICE_POLICY_POLICIES_H
 #define SLUICE_POLICY_POLICIES_H

@@ -2,10 +2,11 @@
 /*
  * daemon/policy/policy.h: which expert is worth its slot. Pure decisions.
  *
- * One instance decides for one tier. It is told what was used, what came in and what went out, and is
- * asked for victims, for what to bring next, and whether that is worth a move. It does no I/O, takes no locks and reads no clock: the same calls give the
- * same answers, so the simulator and the daemon link the same file. One file per policy; adding one
- * means adding its ops to policy_table[] in policy.c.
+ * One instance decides for one tier. It is told what was used, what came in and what went out, and
+ * is asked for victims, for what to bring next, and whether that is worth a move. It does no I/O,
+ * takes no locks and reads no clock: the same calls give the same answers, so the simulator and the
+ * daemon link the same file. One file per policy; adding one means adding its ops to policy_table[]
+ * in policy.c.
  * Includes nothing but base/. Memory is taken in create(). One thread (the engine's).
  */
 #ifndef SLUICE_POLICY_POLICY_H
