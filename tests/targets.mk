@@ -74,21 +74,31 @@ $(O)/fuzz/fuzz_tokenizer: $(FUZZ_TOKENIZER_SRC) $(wildcard daemon/model/*.h base
 	@clang -std=gnu11 $(WARN) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
 		-D_GNU_SOURCE -I. -Idaemon -o $@ $(FUZZ_TOKENIZER_SRC) -lpcre2-8 -lm -pthread
 
-# make fuzz [FUZZ_SECONDS=600]: all three targets one after the other; corpora in $(O)/fuzz/corpus-*
+# ---- fuzzing: tool calls in a model's text
+# make O=... $(O)/fuzz/fuzz_calls, then: $(O)/fuzz/fuzz_calls -max_len=4096 WORK_DIR tests/fuzz/seeds/calls
+FUZZ_CALLS_SRC := tests/fuzz/fuzz_calls.c base/err.c base/jsonc.c $(wildcard daemon/chat/calls*.c)
+$(O)/fuzz/fuzz_calls: $(FUZZ_CALLS_SRC) $(wildcard daemon/chat/calls*.h base/*.h)
+	@mkdir -p $(@D)
+	@echo "  FUZZ    $@"
+	@clang -std=gnu11 $(WARN) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+		-D_GNU_SOURCE -I. -Idaemon -o $@ $(FUZZ_CALLS_SRC) -ljson-c -ldl -lm
+
+# make fuzz [FUZZ_SECONDS=600]: all targets one after the other; corpora in $(O)/fuzz/corpus-*
 FUZZ_SECONDS ?= 600
 FUZZ_LEN_gguf := 65536
 FUZZ_LEN_tokenizer := 4096
 FUZZ_LEN_proto := 8192
+FUZZ_LEN_calls := 4096
 .PHONY: fuzz fuzz-seeds
-FUZZERS := $(addprefix $(O)/fuzz/fuzz_,gguf tokenizer proto)
-# what make test runs: that the three build, and take their seeds
+FUZZERS := $(addprefix $(O)/fuzz/fuzz_,gguf tokenizer proto calls)
+# what make test runs: that they build, and take their seeds
 fuzz-seeds: $(FUZZERS)
-	@set -e; for t in gguf tokenizer proto; do \
+	@set -e; for t in gguf tokenizer proto calls; do \
 		$(O)/fuzz/fuzz_$$t -runs=0 -timeout=60 -artifact_prefix=$(O)/fuzz/ tests/fuzz/seeds/$$t \
 			>$(O)/fuzz/$$t.log 2>&1 || { tail -n 20 $(O)/fuzz/$$t.log; exit 1; }; done
-fuzz: $(O)/fuzz/fuzz_gguf $(O)/fuzz/fuzz_tokenizer $(O)/fuzz/fuzz_proto
-	@set -e; for t in gguf tokenizer proto; do mkdir -p $(O)/fuzz/corpus-$$t; done; \
-	for t in gguf:$(FUZZ_LEN_gguf) tokenizer:$(FUZZ_LEN_tokenizer) proto:$(FUZZ_LEN_proto); do \
+fuzz: $(FUZZERS)
+	@set -e; for t in gguf tokenizer proto calls; do mkdir -p $(O)/fuzz/corpus-$$t; done; \
+	for t in gguf:$(FUZZ_LEN_gguf) tokenizer:$(FUZZ_LEN_tokenizer) proto:$(FUZZ_LEN_proto) calls:$(FUZZ_LEN_calls); do \
 		$(O)/fuzz/fuzz_$${t%:*} -max_total_time=$(FUZZ_SECONDS) -max_len=$${t#*:} -timeout=30 \
 			-print_final_stats=1 -artifact_prefix=$(O)/fuzz/ \
 			$(O)/fuzz/corpus-$${t%:*} tests/fuzz/seeds/$${t%:*}; done
