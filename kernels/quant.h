@@ -5,8 +5,8 @@
  * Owns names, sizes and the activation form that each weight format is multiplied with. Knows
  * nothing of files or CPUs; the arithmetic is in kernels/cpu/. Constant data, any thread.
  *
- * The law of products, which every CPU level follows bit for bit, so that it does not matter where a
- * row is multiplied. The reference is written in kernels/cpu/ops_scalar.c.
+ * The law of products, which every CPU level and kernels/cuda follow bit for bit, so that it does not
+ * matter where a row is multiplied. The reference is written in kernels/cpu/ops_scalar.c.
  *   256-blocks: activations int8 with one scale dx per 256 (ACT_Q8_K, kernels/cpu/scalar.h); of each
  *     super-block one whole sum S of scale * q * a, and one M of min * a. From y = 0, in the order of
  *     the row: y = fma(d dx, S, y); y = fma(-(dmin dx), M, y).

@@ -5,8 +5,10 @@
  * A slice is two halves of 16 neighbouring weights each, at 16 at[0] and 16 at[1] of the row: those that
  * share bytes in the format (low and high nibbles, two of four bit pairs), so that lanes with
  * neighbouring slices load neighbouring bytes and no byte of quants twice. Weight k of half h is
- * s[h] (q - BIAS) - m[h], q in int8: eight dp4a serve all formats, BIAS and minima are products with the
- * activations' sums of 16. Integer sums of a half are exact; float begins with the scales.
+ * d scale[h] (q - BIAS) - dmin min[h], q in int8, scale and min whole numbers (1 in blocks of 32, whose
+ * minimum is dmin with its sign turned): eight dp4a serve all formats, BIAS and minima are products with
+ * the activations' sums of 16. All of a slice is one whole sum (slice_dot); floats begin with the
+ * block, by the law of kernels/quant.h.
  *
  * Loads: ALIGN 16 (Q4_K, Q5_K: blocks of 144 and 176 bytes in 16-aligned rows) takes a uint4, ALIGN 2 words
  * of four bytes where they happen to lie and halves at the two ends, never a byte outside the piece.
@@ -21,7 +23,8 @@
 /* q[w] holds weights 4 w to 4 w + 3 of half 0, q[4 + w] those of half 1, the first in the lowest byte. */
 struct slice {
 	uint32_t q[8];
-	float s[2], m[2];
+	float d, dmin;
+	int scale[2], min[2];
 	uint32_t at[2];
 };
 
@@ -190,13 +193,15 @@ static __device__ __forceinline__ void slice_small(const uint8_t *b, struct slic
 		const uint32_t e = mxfp4_words(b, x);
 
 		/* 2^(e - 128), subnormal below e = 2 */
-		r->s[0] = __int_as_float((int)(e < 2 ? 0x00200000u << e : (e - 1) << 23));
+		r->d = __int_as_float((int)(e < 2 ? 0x00200000u << e : (e - 1) << 23));
 	} else {
-		r->s[0] = block_half(b);
+		r->d = block_half(b);
 	}
-	r->s[1] = r->s[0];
-	if (TYPE == QUANT_Q4_1 || TYPE == QUANT_Q5_1)
-		r->m[0] = r->m[1] = -block_half(b + 2);
+	r->scale[0] = r->scale[1] = 1;
+	if (block_shape<TYPE>::minima) {
+		r->dmin = -block_half(b + 2);
+		r->min[0] = r->min[1] = 1;
+	}
 	if constexpr (TYPE == QUANT_Q8_0) {
 		block_words<2, 8>(b + 2, r->q);
 		return;
@@ -246,13 +251,10 @@ static __device__ __forceinline__ void slice_k45(const uint8_t *b, int j, struct
 		}
 	}
 #pragma unroll
-	for (int k = 0; k < 2; k++) {
-		int scale, min;
-
-		k_scale_min(head + 1, 2 * c + k, &scale, &min);
-		r->s[k] = bits_half(head[0]) * (float)scale;
-		r->m[k] = bits_half(head[0] >> 16) * (float)min;
-	}
+	for (int k = 0; k < 2; k++)
+		k_scale_min(head + 1, 2 * c + k, &r->scale[k], &r->min[k]);
+	r->d = bits_half(head[0]);
+	r->dmin = bits_half(head[0] >> 16);
 	r->at[0] = (uint32_t)(4 * c + h);
 	r->at[1] = r->at[0] + 2;
 }
@@ -287,13 +289,16 @@ static __device__ __forceinline__ void slice_k23(const uint8_t *b, int j, struct
 					move_bits(high[w], 4 * half + 2 * pair + k, 0x01010101u, 2);
 		}
 		if (TYPE == QUANT_Q2_K) {
-			r->s[k] = block_half(b + 80) * (float)(b[sub] & 15);
-			r->m[k] = block_half(b + 82) * (float)(b[sub] >> 4);
+			r->scale[k] = b[sub] & 15;
+			r->min[k] = b[sub] >> 4;
 		} else {
-			r->s[k] = block_half(b + 108) * (float)q3_scale(b + 96, sub);
+			r->scale[k] = q3_scale(b + 96, sub);
 		}
 		r->at[k] = (uint32_t)sub;
 	}
+	r->d = block_half(b + (TYPE == QUANT_Q2_K ? 80 : 108));
+	if (TYPE == QUANT_Q2_K)
+		r->dmin = block_half(b + 82);
 }
 
 /* Q6_K: 16 bytes of low bits, both nibbles (64 weights apart), and the two bit pairs that go with them. */
@@ -313,8 +318,9 @@ static __device__ __forceinline__ void slice_q6(const uint8_t *b, int j, struct 
 #pragma unroll
 	for (int k = 0; k < 2; k++) {
 		r->at[k] = (uint32_t)(8 * half + l + 4 * k);
-		r->s[k] = block_half(b + 208) * (float)(int8_t)b[192 + r->at[k]];
+		r->scale[k] = (int8_t)b[192 + r->at[k]];
 	}
+	r->d = block_half(b + 208);
 }
 
 /*
@@ -336,8 +342,9 @@ static __device__ __forceinline__ void slice_q6_tile(const uint8_t *b, int part,
 			r->q[4 * k + w] = (x[w] >> 4 * high & 0x0f0f0f0fu) |
 					  move_bits(pairs[w], 4 * high + 2 * k, 0x03030303u, 4);
 		r->at[k] = (uint32_t)(4 * part + h + 2 * k);
-		r->s[k] = block_half(b + 208) * (float)(int8_t)b[192 + r->at[k]];
+		r->scale[k] = (int8_t)b[192 + r->at[k]];
 	}
+	r->d = block_half(b + 208);
 }
 
 static __device__ __forceinline__ void slice_iq4_xs(const uint8_t *b, int j, struct slice *r)
@@ -346,7 +353,8 @@ static __device__ __forceinline__ void slice_iq4_xs(const uint8_t *b, int j, str
 	const int scale = (b[4 + j / 2] >> 4 * (j & 1) & 15) | high << 4;
 	uint32_t x[4];
 
-	r->s[0] = r->s[1] = block_half(b) * (float)(scale - 32);
+	r->d = block_half(b);
+	r->scale[0] = r->scale[1] = scale - 32;
 	block_words<2, 4>(b + 8 + 16 * j, x);
 	table_slice<QUANT_IQ4_XS>(x, r->q);
 }
@@ -401,7 +409,8 @@ static __device__ __forceinline__ struct act_in act_in_at(const void *act, size_
 /* The activations that a slice meets. */
 struct act_slice {
 	int4 x[2];
-	float d[2], s[2];
+	int s[2];
+	float d;
 };
 
 template <int TYPE>
@@ -411,10 +420,9 @@ static __device__ __forceinline__ void load_act(const struct act_in &a, const ui
 #pragma unroll
 	for (int k = 0; k < 2; k++) {
 		r->x[k] = *(const int4 *)(a.q + 16 * (size_t)at[k]);
-		r->d[k] = k && block_shape<TYPE>::one ? r->d[0] : a.d[at[k] / 2];
-		r->s[k] = block_shape<TYPE>::minima || block_shape<TYPE>::bias ? (float)a.s[at[k]]
-									       : 0.0f;
+		r->s[k] = block_shape<TYPE>::minima || block_shape<TYPE>::bias ? a.s[at[k]] : 0;
 	}
+	r->d = a.d[at[0] / 2]; /* of a super-block all eight are the same */
 }
 
 static __device__ __forceinline__ int half_dot(const uint32_t q[4], const int4 &x)
@@ -423,33 +431,28 @@ static __device__ __forceinline__ int half_dot(const uint32_t q[4], const int4 &
 		      __dp4a((int)q[2], x.z, __dp4a((int)q[1], x.y, __dp4a((int)q[0], x.x, 0))));
 }
 
-/* acc + slice . activations: exact in int (and in float below 2^24), then the scales in one order. */
+/* What a slice brings to its block's sums: of scale * (q - BIAS) * a, and of min * a. */
 template <int TYPE>
-static __device__ __forceinline__ float slice_dot(const struct slice &r, const struct act_slice &a,
-						  float acc)
+static __device__ __forceinline__ void slice_dot(const struct slice &r, const struct act_slice &a,
+						 int *sum, int *min)
 {
 	using shape = block_shape<TYPE>;
-	float sum[2];
 
 	if constexpr (shape::one) {
-		const float all = a.s[0] + a.s[1];
-		const int dot = half_dot(r.q, a.x[0]) + half_dot(r.q + 4, a.x[1]);
+		const int all = a.s[0] + a.s[1];
 
-		sum[0] = r.s[0] * fmaf(-(float)shape::bias, all, (float)dot);
-		if (shape::minima)
-			sum[0] = fmaf(-r.m[0], all, sum[0]);
-		return fmaf(a.d[0], sum[0], acc);
+		*sum = half_dot(r.q, a.x[0]) + half_dot(r.q + 4, a.x[1]) - shape::bias * all;
+		if (shape::big)
+			*sum *= r.scale[0];
+		*min = shape::minima ? all : 0;
 	} else {
+		*sum = *min = 0;
 #pragma unroll
 		for (int k = 0; k < 2; k++) {
-			const float dot = (float)half_dot(r.q + 4 * k, a.x[k]);
-
-			sum[k] = r.s[k] * fmaf(-(float)shape::bias, a.s[k], dot);
+			*sum += r.scale[k] * (half_dot(r.q + 4 * k, a.x[k]) - shape::bias * a.s[k]);
 			if (shape::minima)
-				sum[k] = fmaf(-r.m[k], a.s[k], sum[k]);
-			acc = fmaf(a.d[k], sum[k], acc);
+				*min += r.min[k] * a.s[k];
 		}
-		return acc;
 	}
 }
 

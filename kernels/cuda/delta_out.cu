@@ -2,8 +2,9 @@
 /*
  * kernels/cuda/delta_out.cu: norm of each head of DeltaNet's output times SiLU(z).
  *
- * Four neighbouring values a lane (16-byte loads where the rows allow it): 16 or 32 lanes hold a
- * head, 8 a block of 32 of the int8 form, so neither the norm nor the scales need shared memory.
+ * Two times four neighbouring values a lane (16-byte loads where the rows allow it), 256 a warp: 16 or 32
+ * lanes hold a head, the warp a super-block, so neither the norm nor the scales of the int8 forms need
+ * shared memory.
  * Bound by memory; all inputs are read once.
  *
  * Accuracy: the mean of dim squares by 4 + 5 additions at most, its root, a division, three
@@ -19,10 +20,10 @@
 
 struct out_args {
 	const float *o, *z, *w;
-	size_t count, row; /* values in all, and of a token */
+	size_t tokens, row; /* values of a token */
 	float eps;
 	float *out;
-	void *act;
+	struct cuda_act act;
 };
 
 template <bool wide> static __device__ __forceinline__ float4 out_load(const float *p)
@@ -37,11 +38,10 @@ static __device__ __forceinline__ float silu(float x)
 	return x / (1.0f + expf(-x));
 }
 
+/* Values [i, i + 4), of a whole head in dim / 4 lanes; zeros where @on is false. */
 template <bool wide, int dim>
-static __global__ void __launch_bounds__(OUT_THREADS) out_kernel(struct out_args a)
+static __device__ __forceinline__ float4 out_four(const struct out_args &a, size_t i, bool on)
 {
-	const size_t i = ((size_t)blockIdx.x * OUT_THREADS + threadIdx.x) * 4;
-	const bool on = i < a.count; /* whole heads, since dim divides count and 4 OUT_THREADS */
 	float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f), z = v, w = v;
 	float sum, scale;
 
@@ -65,8 +65,28 @@ static __global__ void __launch_bounds__(OUT_THREADS) out_kernel(struct out_args
 		a.out[i + 2] = v.z;
 		a.out[i + 3] = v.w;
 	}
-	if (a.act)
-		act_store4(act_row_at(a.act, a.row, i / a.row), i % a.row, v, on);
+	return v;
+}
+
+/* A warp 256 values of a token, the last of a token fewer. */
+template <bool wide, int dim>
+static __global__ void __launch_bounds__(OUT_THREADS) out_kernel(struct out_args a)
+{
+	const size_t per_token = (a.row + ACT_WARP - 1) / ACT_WARP;
+	const size_t warp = ((size_t)blockIdx.x * OUT_THREADS + threadIdx.x) / WARP_SIZE;
+	const size_t t = warp / per_token, first = warp % per_token * ACT_WARP;
+	float4 v[2];
+
+	if (t >= a.tokens) /* the same for the whole warp */
+		return;
+#pragma unroll
+	for (int h = 0; h < 2; h++) {
+		const size_t i = first + 128 * h + threadIdx.x % WARP_SIZE * 4;
+
+		v[h] = out_four<wide, dim>(a, t * a.row + i, i < a.row);
+	}
+	if (a.act.rows)
+		act_store(a.act.form, act_row_at(a.act.rows, a.row, t), a.row, first, v, true);
 }
 
 template <bool wide>
@@ -79,16 +99,19 @@ static void out_launch(cuda_stream stream, const struct out_args &a, size_t dim,
 }
 
 int cuda_delta_out(cuda_stream stream, const float *o, const float *z, const float *w,
-		   size_t tokens, size_t heads, size_t dim, float eps, float *out, void *act)
+		   size_t tokens, size_t heads, size_t dim, float eps, float *out,
+		   struct cuda_act act)
 {
-	const struct out_args a = { o, z, w, tokens * heads * dim, heads * dim, eps, out, act };
-	const size_t blocks = (a.count + OUT_THREADS * 4 - 1) / (OUT_THREADS * 4);
+	const struct out_args a = { o, z, w, tokens, heads * dim, eps, out, act };
+	const size_t warps = tokens * ((a.row + ACT_WARP - 1) / ACT_WARP);
+	const size_t blocks = (warps + OUT_THREADS / WARP_SIZE - 1) / (OUT_THREADS / WARP_SIZE);
 
 	if ((dim != 64 && dim != 128) || heads > DELTA_HEADS_MAX || tokens > INT32_MAX)
 		return -EINVAL;
 	if (tokens == 0 || heads == 0)
 		return 0;
-	if (!o || !z || !w || (!out && !act) || !aligned16(act) || blocks > INT32_MAX)
+	if (!o || !z || !w || (!out && !act.rows) || !aligned16(act.rows) ||
+	    (act.rows && !cuda_act_fits(act.form, a.row)) || blocks > INT32_MAX)
 		return -EINVAL;
 	if (aligned16(o) && aligned16(z) && aligned16(w) && aligned16(out))
 		out_launch<true>(stream, a, dim, (unsigned)blocks);

@@ -3,160 +3,168 @@
  * kernels/cuda/expert_group.cu: the experts of a few tokens, any list of them in one launch.
  *
  * Decode of a mixture is bound by reading the chosen experts' weights once: 10 experts of 7 MiB a
- * layer. gate_up: a block takes 32 hidden rows of one entry, sixteen warps with two rows each, gate
- * and up side by side (their loads are in flight together and share x), and writes them as one group
- * of the int8 form: no launch between gate_up and down. down: a warp takes two rows, a block sixteen.
- * 10 entries of 1024 hidden rows are 320 blocks, of 4096 output rows 2560. Whether rows are 16-aligned
- * is seen on the device, once a block. An entry's bits depend on itself alone, and equal cuda_matvec's.
+ * layer. gate_up: a warp takes two hidden rows of one entry, gate and up side by side (their loads
+ * are in flight together and share x), and leaves them as floats; two formats take two launches.
+ * down: a block brings its entry's hidden row into the int8 form in shared memory (a super-block of
+ * Q8_K is 256 hidden rows, more than a block of gate_up has; every block does it again, a twentieth
+ * of its work), then a warp takes four rows at a time. 10 entries of 1024 hidden rows are 640 blocks,
+ * of 4096 output rows 640. How many entries there are may be known to the device alone: the grid is
+ * for the most, and blocks beyond leave at once. Whether rows are 16-aligned is seen on the device, once a
+ * block. An entry's bits depend on itself alone and are those of every CPU level (kernels/quant.h).
  */
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/act.cuh"
+#include "kernels/cuda/law.cuh"
 #include "kernels/cuda/rows.cuh"
-#include "kernels/cuda/swiglu.cuh"
 
-#define GATE_WARPS    16
-#define DOWN_WARPS    8
-#define GROUP_ROWS    32 /* hidden rows of a block: one scale of the int8 form */
+#define GROUP_WARPS   8
+#define GROUP_ROWS    4 /* of a warp at a time: two of gate and two of up, or four of one */
+#define DOWN_STEPS    2 /* times GROUP_ROWS: rows of a warp of down */
 #define GROUP_ENTRIES 65535
+#define GROUP_HIDDEN  32768 /* what shared memory of every target holds in the int8 form */
+
+enum gate_part { PART_BOTH, PART_GATE, PART_UP };
 
 struct group_args {
-	uint32_t gate_type, up_type;
 	size_t gate_row_bytes, up_row_bytes, down_row_bytes, d, f;
 	const struct cuda_expert_entry *entries;
+	const uint32_t *count; /* NULL: as many as the grid has */
 	unsigned k;
+	enum cuda_glu glu;
+	enum cuda_input form; /* of hidden, for down */
 	const void *x;
-	void *hidden;
-	bool hidden_int8;
-	float *partial;
+	float *hidden, *partial;
 };
 
-/* Rows of a matrix of @TYPE times token @token of x, in every lane. */
-template <int TYPE, int ROWS>
-static __device__ __forceinline__ void group_dots(const uint8_t *const rows[ROWS], bool aligned,
-						  size_t n, const void *x, size_t token,
-						  float ret[ROWS])
+/* Rows of a matrix of @TYPE times token @token of x: row r's product in lane r. */
+template <int TYPE>
+static __device__ __forceinline__ float group_dots(const uint8_t *const rows[GROUP_ROWS],
+						   bool aligned, size_t n, const void *in,
+						   struct row_terms<TYPE, GROUP_ROWS> *t)
 {
 	constexpr bool gains = gains_wide(TYPE);
-	const size_t stride = IS_FLOAT(TYPE) ? n * sizeof(float) : cuda_act_bytes(n);
-	const uint8_t *in = (const uint8_t *)x + token * stride;
-	float acc[ROWS][1];
 
 	if (gains && aligned) /* the same for the whole block */
-		row_dots<TYPE, gains ? 16 : 2, ROWS, 1>(rows, n, in, 1, acc);
-	else
-		row_dots<TYPE, 2, ROWS, 1>(rows, n, in, 1, acc);
-#pragma unroll
-	for (int r = 0; r < ROWS; r++)
-		ret[r] = acc[r][0];
+		return row_dots < TYPE, gains ? 16 : 2, GROUP_ROWS, 1 > (rows, n, in, 1, t);
+	return row_dots<TYPE, 2, GROUP_ROWS, 1>(rows, n, in, 1, t);
 }
 
-/* Any type, known when running only. */
-static __device__ float any_dot(uint32_t type, const uint8_t *row, size_t n, const void *x,
-				size_t token)
-{
-	const uint8_t *rows[1] = { row };
-	float ret[1] = { 0.0f };
-
-#define ANY_CALL(T, A) group_dots<T, 1>(rows, false, n, x, token, ret)
-	ROWS_ALL(type, ANY_CALL)
-#undef ANY_CALL
-	return ret[0];
-}
-
-/* The block's 32 hidden rows, one a lane of the first warp, to their place. */
-static __device__ __forceinline__ void store_hidden(const struct group_args &a, size_t first,
-						    float v)
-{
-	const int lane = threadIdx.x;
-
-	if (a.hidden_int8) {
-		uint8_t *base = (uint8_t *)a.hidden + blockIdx.y * cuda_act_bytes(a.f);
-		float scale;
-		const int q = warp_quantize(v, &scale);
-		const int sum = warp_sum_int_width(q, 16);
-
-		((int8_t *)base)[first + lane] = (int8_t)q;
-		if (lane == 0)
-			((float *)(base + a.f))[first / 32] = scale;
-		if (lane % 16 == 0)
-			((int16_t *)(base + a.f + a.f / 32 * 4))[first / 16 + lane / 16] =
-				(int16_t)sum;
-	} else if (first + lane < a.f) {
-		((float *)a.hidden)[blockIdx.y * a.f + first + lane] = v;
-	}
-}
-
-/* TYPE -1: gate and up in formats of their own */
-template <int TYPE>
-static __global__ void __launch_bounds__(GATE_WARPS *WARP_SIZE)
+template <int TYPE, int PART>
+static __global__ void __launch_bounds__(GROUP_WARPS *WARP_SIZE)
 	gate_up_kernel(const struct group_args a)
 {
-	CUDA_SHARED(float, tile, GROUP_ROWS);
-	const struct cuda_expert_entry e = a.entries[blockIdx.y];
-	const bool aligned = aligned16(e.gate, a.gate_row_bytes) && aligned16(e.up, a.up_row_bytes);
+	using terms = row_terms<TYPE, GROUP_ROWS>;
+	CUDA_SHARED(terms, t, GROUP_WARPS);
+	constexpr int hidden_rows = PART == PART_BOTH ? GROUP_ROWS / 2 : GROUP_ROWS;
 	const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
-	const size_t first = blockIdx.x * (size_t)GROUP_ROWS;
+	const size_t first = (blockIdx.x * (size_t)GROUP_WARPS + warp) * hidden_rows;
+	const size_t stride = IS_FLOAT(TYPE) ? a.d * sizeof(float) : cuda_act_bytes(a.d);
+	const uint8_t *rows[GROUP_ROWS];
+	float v, up;
 
-	for (int r = warp; r < GROUP_ROWS; r += GATE_WARPS) {
-		const uint8_t *rows[2] = { (const uint8_t *)e.gate + (first + r) * a.gate_row_bytes,
-					   (const uint8_t *)e.up + (first + r) * a.up_row_bytes };
-		float v[2] = { 0.0f, 0.0f };
+	if ((a.count && blockIdx.y >= *a.count) || first >= a.f)
+		return;
+	const struct cuda_expert_entry e = a.entries[blockIdx.y];
+	const bool aligned = aligned16(PART == PART_UP ? e.up : e.gate,
+				       PART == PART_UP ? a.up_row_bytes : a.gate_row_bytes) &&
+			     (PART != PART_BOTH || aligned16(e.up, a.up_row_bytes));
+	float *to = a.hidden + blockIdx.y * a.f + first;
 
-		if (first + r < a.f) { /* the same for all lanes */
-			if constexpr (TYPE >= 0) {
-				group_dots<TYPE, 2>(rows, aligned, a.d, a.x, e.token, v);
-			} else {
-#pragma unroll 1
-				for (int m = 0; m < 2; m++)
-					v[m] = any_dot(m ? a.up_type : a.gate_type, rows[m], a.d,
-						       a.x, e.token);
-			}
-		}
-		if (lane == 0)
-			tile[r] = swiglu(v[0], v[1]);
+#pragma unroll
+	for (int i = 0; i < GROUP_ROWS; i++) {
+		const bool of_up = PART == PART_UP || (PART == PART_BOTH && i % 2);
+		const size_t r = first + (PART == PART_BOTH ? i / 2 : i);
+		const size_t row = r < a.f ? r : first; /* computed twice */
+
+		rows[i] = of_up ? (const uint8_t *)e.up + row * a.up_row_bytes
+				: (const uint8_t *)e.gate + row * a.gate_row_bytes;
 	}
-	__syncthreads();
-	if (warp == 0)
-		store_hidden(a, first, tile[lane]);
+	v = group_dots<TYPE>(rows, aligned, a.d, (const uint8_t *)a.x + e.token * stride, &t[warp]);
+	if (PART == PART_BOTH) {
+		up = __shfl_down_sync(WARP_ALL, v, 1);
+		if (lane < GROUP_ROWS && lane % 2 == 0 && first + lane / 2 < a.f)
+			to[lane / 2] = law_glu(a.glu, v, up);
+	} else if (lane < GROUP_ROWS && first + lane < a.f) {
+		to[lane] = PART == PART_GATE ? v : law_glu(a.glu, to[lane], v);
+	}
+}
+
+/* Hidden row @h in the int8 form, to @act in shared memory. */
+static __device__ __forceinline__ void hidden_act(const struct group_args &a, const float *h,
+						  void *act)
+{
+	const size_t warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
+
+	for (size_t first = warp * ACT_WARP; first < a.f; first += GROUP_WARPS * ACT_WARP) {
+		float4 v[2];
+
+#pragma unroll
+		for (int k = 0; k < 2; k++) {
+			const size_t i = first + 128 * k + 4 * lane;
+
+			v[k] = i < a.f ? *(const float4 *)(h + i)
+				       : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+		}
+		act_store(a.form, act_row_at(act, a.f, 0), a.f, first, v, true);
+	}
 }
 
 template <int TYPE>
-static __global__ void __launch_bounds__(DOWN_WARPS *WARP_SIZE)
+static __global__ void __launch_bounds__(GROUP_WARPS *WARP_SIZE)
 	down_kernel(const struct group_args a)
 {
-	const struct cuda_expert_entry e = a.entries[blockIdx.y];
-	const size_t first = (blockIdx.x * (size_t)DOWN_WARPS + threadIdx.x / WARP_SIZE) * 2;
-	const uint8_t *w = (const uint8_t *)e.down, *rows[2];
-	float *to = a.partial + ((size_t)e.token * a.k + e.rank) * a.d + first;
-	float v[2];
+	using terms = row_terms<TYPE, GROUP_ROWS>;
+	CUDA_SHARED(terms, t, GROUP_WARPS);
+	CUDA_SHARED_DYNAMIC(uint8_t, act);
+	const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
+	const float *h = a.hidden + blockIdx.y * a.f;
 
-	if (first >= a.d)
+	if (a.count && blockIdx.y >= *a.count) /* the same for the whole block */
 		return;
-	rows[0] = w + first * a.down_row_bytes;
-	rows[1] = first + 1 < a.d ? rows[0] + a.down_row_bytes : rows[0];
-	group_dots<TYPE, 2>(rows, aligned16(w, a.down_row_bytes), a.f, a.hidden, blockIdx.y, v);
-	if (threadIdx.x % WARP_SIZE)
-		return;
-	to[0] = v[0];
-	if (first + 1 < a.d)
-		to[1] = v[1];
+	const struct cuda_expert_entry e = a.entries[blockIdx.y];
+	const bool aligned = aligned16(e.down, a.down_row_bytes);
+	float *to = a.partial + ((size_t)e.token * a.k + e.rank) * a.d;
+
+	if (!IS_FLOAT(TYPE)) {
+		hidden_act(a, h, act);
+		__syncthreads();
+	}
+	for (int s = 0; s < DOWN_STEPS; s++) {
+		const size_t first =
+			((blockIdx.x * (size_t)DOWN_STEPS + s) * GROUP_WARPS + warp) * GROUP_ROWS;
+		const uint8_t *rows[GROUP_ROWS];
+		float v;
+
+		if (first >= a.d)
+			return;
+#pragma unroll
+		for (int i = 0; i < GROUP_ROWS; i++)
+			rows[i] = (const uint8_t *)e.down +
+				  (first + i < a.d ? first + i : first) * a.down_row_bytes;
+		v = group_dots<TYPE>(rows, aligned, a.f,
+				     IS_FLOAT(TYPE) ? (const void *)h : (const void *)act,
+				     &t[warp]);
+		if (lane < GROUP_ROWS && first + lane < a.d)
+			to[first + lane] = v;
+	}
 }
 
 static struct group_args pack(const struct cuda_expert_group *g)
 {
 	struct group_args a = {};
 
-	a.gate_type = g->gate_type;
-	a.up_type = g->up_type;
 	a.gate_row_bytes = g->gate_row_bytes;
 	a.up_row_bytes = g->up_row_bytes;
 	a.down_row_bytes = g->down_row_bytes;
 	a.d = g->d;
 	a.f = g->f;
 	a.entries = g->entries;
+	a.count = g->count;
 	a.k = g->k;
+	a.glu = g->glu;
+	a.form = cuda_matvec_input(g->down_type);
 	a.x = g->x;
 	a.hidden = g->hidden;
-	a.hidden_int8 = cuda_matvec_input(g->down_type) == CUDA_IN_ACT;
 	a.partial = g->partial;
 	return a;
 }
@@ -174,19 +182,37 @@ static int check_group(const struct cuda_expert_group *g)
 	const enum cuda_input up = cuda_matvec_input(g->up_type);
 	const enum cuda_input gate = cuda_matvec_input(g->gate_type);
 
-	if (gate == CUDA_IN_NONE || up != gate || cuda_matvec_input(g->down_type) == CUDA_IN_NONE)
+	if (gate == CUDA_IN_NONE || up != gate || cuda_matvec_input(g->down_type) == CUDA_IN_NONE ||
+	    g->glu > CUDA_GLU_GELU)
 		return -ENOTSUP;
-	if (!g->entries || !g->x || !g->hidden || !g->k || g->n_entries > GROUP_ENTRIES ||
-	    !fits(g->gate_type, g->d, g->gate_row_bytes) ||
+	if (!g->entries || !g->x || !g->hidden || !aligned16(g->hidden) || !g->k ||
+	    g->n_entries > GROUP_ENTRIES || !fits(g->gate_type, g->d, g->gate_row_bytes) ||
 	    !fits(g->up_type, g->d, g->up_row_bytes) ||
-	    !fits(g->down_type, g->f, g->down_row_bytes) || g->d > 0x7fffffff || g->f > 0x7fffffff)
+	    !fits(g->down_type, g->f, g->down_row_bytes) || g->d > 0x7fffffff ||
+	    g->f > GROUP_HIDDEN)
 		return -EINVAL;
 	return 0;
 }
 
+static dim3 group_grid(const struct cuda_expert_group *g, size_t rows, size_t each)
+{
+	return dim3((unsigned)((rows + each - 1) / each), (unsigned)g->n_entries);
+}
+
+template <int PART>
+static void gate_up_launch(cuda_stream stream, const struct cuda_expert_group *g, uint32_t type)
+{
+	const unsigned each = GROUP_WARPS * (PART == PART_BOTH ? GROUP_ROWS / 2 : GROUP_ROWS);
+	const dim3 grid = group_grid(g, g->f, each);
+
+#define GATE_UP_CALL(T, A) \
+	CUDA_LAUNCH((gate_up_kernel<T, PART>), grid, GROUP_WARPS *WARP_SIZE, 0, stream, pack(g))
+	ROWS_ALL(type, GATE_UP_CALL)
+#undef GATE_UP_CALL
+}
+
 extern "C" int cuda_expert_gate_up(cuda_stream stream, const struct cuda_expert_group *g)
 {
-	const dim3 grid((unsigned)((g->f + GROUP_ROWS - 1) / GROUP_ROWS), (unsigned)g->n_entries);
 	int rc;
 
 	if (!g->n_entries)
@@ -194,21 +220,19 @@ extern "C" int cuda_expert_gate_up(cuda_stream stream, const struct cuda_expert_
 	rc = check_group(g);
 	if (rc)
 		return rc;
-#define GATE_UP_CALL(T, A) \
-	CUDA_LAUNCH((gate_up_kernel<T>), grid, GATE_WARPS *WARP_SIZE, 0, stream, pack(g))
-	if (g->gate_type != g->up_type) {
-		GATE_UP_CALL(-1, 2);
-		return CUDA_LAUNCHED();
+	if (g->gate_type == g->up_type) {
+		gate_up_launch<PART_BOTH>(stream, g, g->gate_type);
+	} else {
+		gate_up_launch<PART_GATE>(stream, g, g->gate_type);
+		gate_up_launch<PART_UP>(stream, g, g->up_type);
 	}
-	ROWS_ALL(g->gate_type, GATE_UP_CALL)
-#undef GATE_UP_CALL
 	return CUDA_LAUNCHED();
 }
 
 extern "C" int cuda_expert_down(cuda_stream stream, const struct cuda_expert_group *g)
 {
-	const unsigned each = 2 * DOWN_WARPS;
-	const dim3 grid((unsigned)((g->d + each - 1) / each), (unsigned)g->n_entries);
+	const dim3 grid = group_grid(g, g->d, (size_t)GROUP_WARPS * GROUP_ROWS * DOWN_STEPS);
+	const size_t shared = IS_FLOAT(g->down_type) ? 0 : cuda_act_bytes(g->f);
 	int rc;
 
 	if (!g->n_entries)
@@ -217,7 +241,7 @@ extern "C" int cuda_expert_down(cuda_stream stream, const struct cuda_expert_gro
 	if (rc || !g->partial)
 		return rc ? rc : -EINVAL;
 #define DOWN_CALL(T, A) \
-	CUDA_LAUNCH((down_kernel<T>), grid, DOWN_WARPS *WARP_SIZE, 0, stream, pack(g))
+	CUDA_LAUNCH((down_kernel<T>), grid, GROUP_WARPS *WARP_SIZE, shared, stream, pack(g))
 	ROWS_ALL(g->down_type, DOWN_CALL)
 #undef DOWN_CALL
 	return CUDA_LAUNCHED();

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cuda/gemm.cu: launchers of the tiled products, dense and grouped by expert. The kernels are in
- * gemm_int8.cu and gemm_float.cu; this file checks shapes and lays out the grid: 128 rows a block in x
- * (F32: 64), an expert in y, tiles of as many columns in z (a grouped launch does not know how many an expert has:
- * its blocks walk on in steps of the grid).
+ * gemm_int8.cu, gemm_float.cu and gemm_float_experts.cu; this file checks shapes and lays out the grid: 128
+ * rows a block in x (dense F32: 64), an expert in y, tiles of columns in z (a grouped launch does not know how
+ * many an expert has: its blocks walk on in steps of the grid).
  */
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx.h"
@@ -25,25 +25,28 @@ extern "C" enum cuda_input cuda_gemm_input(uint32_t type)
 	return cuda_matvec_input(type);
 }
 
+/* Columns of a tile. */
 static size_t tile_of(uint32_t type)
 {
-	return type == QUANT_F32 ? TILE_F32 : TILE;
+	return type == QUANT_F16 || type == QUANT_BF16 ? TILE : TILE_INT8;
 }
 
 static int launch(cuda_stream stream, uint32_t type, const struct gemm_args &a, size_t experts,
 		  size_t col_tiles)
 {
 	const uint64_t bytes = quant_row_bytes(type, a.n);
-	const size_t tile = tile_of(type);
+	const size_t tile = type == QUANT_F32 && !a.experts ? TILE_F32 : TILE;
 	const dim3 grid((unsigned)((a.rows + tile - 1) / tile), (unsigned)experts,
 			(unsigned)(col_tiles < GRID_Z ? col_tiles : GRID_Z));
+	const enum cuda_input form = cuda_gemm_input(type);
 
 	if (!bytes || a.row_bytes < bytes || !a.x || !a.y || a.ldy < a.rows ||
 	    a.rows > 0x7fffffff || experts > GRID_Y)
 		return -EINVAL;
-	if (cuda_gemm_input(type) == CUDA_IN_ACT)
+	if (form == CUDA_IN_Q8_0 || form == CUDA_IN_Q8_K)
 		return gemm_int8_launch(stream, type, a, grid);
-	return gemm_float_launch(stream, type, a, grid);
+	return a.experts ? gemm_float_experts_launch(stream, type, a, grid)
+			 : gemm_float_launch(stream, type, a, grid);
 }
 
 extern "C" int cuda_gemm(cuda_stream stream, const struct cuda_product *p)

@@ -2,7 +2,8 @@
 /*
  * kernels/cuda/gemm.cuh: what the tiled products on tensor cores share: tiles, their places, fragments.
  *
- * A block owns 128 rows of one expert (a dense product is one expert) and walks over tiles of 128 columns.
+ * A block owns 128 rows of one expert (a dense product is one expert) and walks over tiles of 128 columns
+ * (integers: 64).
  * Each of its eight warps takes 16 rows of all columns: fragments of the columns are read by every
  * warp, but a tile that is half empty (an expert with 40 tokens) costs half, eight columns at a
  * time. A step is 64 bytes of a row, of weights and of activations: 64 int8 or 32 halves. The four pieces
@@ -21,6 +22,7 @@
 #define TILE_SIZE    (TILE * TILE_BYTES)
 #define TILE_GROUPS  (TILE / 8) /* groups of eight columns */
 #define TILE_THREADS 256
+#define TILE_INT8    64 /* columns of the products of integers */
 #define TILE_F32     64 /* rows and columns of the product of floats */
 
 struct gemm_args {
@@ -59,10 +61,10 @@ static __device__ __forceinline__ void gemm_store(const struct gemm_args &a, siz
 		*y = a.add ? *y + v : v;
 }
 
-/* Groups of eight columns that tile [col0, end) has. */
-static __device__ __forceinline__ int gemm_groups(size_t col0, size_t end)
+/* Groups of eight columns that tile [col0, end) has, at most @GROUPS. */
+template <int GROUPS> static __device__ __forceinline__ int gemm_groups(size_t col0, size_t end)
 {
-	return end - col0 >= TILE ? TILE_GROUPS : (int)(end - col0 + 7) / 8;
+	return end - col0 >= 8 * GROUPS ? GROUPS : (int)(end - col0 + 7) / 8;
 }
 
 /* Where piece @piece of row @row of a tile lies. */
@@ -88,17 +90,20 @@ static __device__ __forceinline__ void tile_cols(uint32_t b[4], uint8_t *tile, i
 }
 
 /* The sums of this warp's rows to their places. */
+template <int GROUPS>
 static __device__ __forceinline__ void tile_store(const struct gemm_args &a, size_t row0,
 						  size_t col0, size_t end,
-						  const float acc[TILE_GROUPS][4])
+						  const float acc[GROUPS][4])
 {
 	const int lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE;
 	const size_t row = row0 + 16 * warp + lane / 4, first = col0 + lane % 4 * 2;
-	const int cols = first >= end ? 0 : end - first > TILE ? TILE : (int)(end - first);
+	const int cols = first >= end		    ? 0
+			 : end - first > 8 * GROUPS ? 8 * GROUPS
+						    : (int)(end - first);
 	float *y = a.y + first * a.ldy + row;
 
 #pragma unroll
-	for (int i = 0; i < TILE_GROUPS; i++, y += 8 * a.ldy)
+	for (int i = 0; i < GROUPS; i++, y += 8 * a.ldy)
 #pragma unroll
 		for (int e = 0; e < 4; e++) {
 			float *to = y + e % 2 * a.ldy + e / 2 * 8;
@@ -108,8 +113,10 @@ static __device__ __forceinline__ void tile_store(const struct gemm_args &a, siz
 		}
 }
 
-/* Launchers of the two kinds, by format; -ENOTSUP where it is not theirs. */
+/* Launchers of the kinds, by format; -ENOTSUP where it is not theirs. */
 int gemm_int8_launch(cuda_stream stream, uint32_t type, const struct gemm_args &a, dim3 grid);
 int gemm_float_launch(cuda_stream stream, uint32_t type, const struct gemm_args &a, dim3 grid);
+int gemm_float_experts_launch(cuda_stream stream, uint32_t type, const struct gemm_args &a,
+			      dim3 grid);
 
 #endif

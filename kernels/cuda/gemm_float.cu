@@ -5,7 +5,7 @@
  * Halves: steps of 32 weights, three buffers filled by cp.async two steps ahead (rows that are not
  * 16-aligned go through registers), mma.sync with f32 accumulation; 48 KiB, two blocks an SM. F32
  * (rare: rewritten test files) by fused multiply-adds on tiles of 64 x 64. The order of the additions
- * depends on n alone.
+ * depends on n alone. Dense products only: those of experts follow the law (gemm_float_experts.cu).
  */
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx.h"
@@ -81,7 +81,7 @@ static __device__ __forceinline__ void tile_product(uint8_t *tiles, const struct
 	const uint16_t *from_w = (const uint16_t *)(w + (row_on ? (row0 + mine) * a.row_bytes : 0));
 	const uint16_t *from_x =
 		(const uint16_t *)a.x + (col_on ? gemm_source(a, col0 + mine) * a.n : 0);
-	const int groups = gemm_groups(col0, end);
+	const int groups = gemm_groups<TILE_GROUPS>(col0, end);
 	float acc[TILE_GROUPS][4] = {};
 
 	for (size_t step = 0; step < steps + STAGES - 1; step++) {
@@ -102,7 +102,7 @@ static __device__ __forceinline__ void tile_product(uint8_t *tiles, const struct
 			multiply<TYPE>(now, now + TILE_SIZE, groups, acc);
 		}
 	}
-	tile_store(a, row0, col0, end, acc);
+	tile_store<TILE_GROUPS>(a, row0, col0, end, acc);
 	__syncthreads();
 }
 

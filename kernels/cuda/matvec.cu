@@ -2,11 +2,9 @@
 /*
  * kernels/cuda/matvec.cu: weights times one to eight columns, for decode.
  *
- * Bound by reading the weights once: a warp takes two rows side by side for one column (more columns:
- * one row), eight warps a block, slices of 32 weights dealt to the lanes (rows.cuh); a grid of
- * rows / 16 blocks fills a large GPU from about 4000 rows on. Columns share the unpacked weights and
- * come from the caches. Accuracy: products of half a slice are exact; its scale, minimum and sum
- * round 5 times, a lane adds n / 1024 slices of two, the warp 5 times.
+ * Bound by reading the weights once: a warp takes four rows side by side for one column (more columns:
+ * one row), eight warps a block, slices of 32 weights dealt to the lanes (rows.cuh). Columns share the
+ * unpacked weights and come from the caches. The bits are those of the law in kernels/quant.h.
  */
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/rows.cuh"
@@ -19,27 +17,25 @@ static __global__ void __launch_bounds__(MATVEC_WARPS *WARP_SIZE)
 	matvec_kernel(const uint8_t *w, size_t row_bytes, size_t n, size_t rows, const void *x,
 		      int cols, float *y, size_t ldy, bool add)
 {
-	const size_t first = (blockIdx.x * (size_t)MATVEC_WARPS + threadIdx.x / WARP_SIZE) * ROWS;
+	using terms = row_terms<TYPE, ROWS * COLS>;
+	CUDA_SHARED(terms, t, MATVEC_WARPS);
+	const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
+	const size_t first = (blockIdx.x * (size_t)MATVEC_WARPS + warp) * ROWS;
+	const size_t r = first + lane / COLS;
 	const uint8_t *row[ROWS];
-	float acc[ROWS][COLS];
+	float v;
 
 	if (first >= rows)
 		return;
 #pragma unroll
-	for (int r = 0; r < ROWS; r++) /* an odd last row is computed twice */
-		row[r] = w + (first + r < rows ? first + r : first) * row_bytes;
-	row_dots<TYPE, ALIGN, ROWS, COLS>(row, n, x, cols, acc);
-	if (threadIdx.x % WARP_SIZE)
-		return;
-#pragma unroll
-	for (int r = 0; r < ROWS; r++)
-#pragma unroll
-		for (int c = 0; c < COLS; c++)
-			if (c < cols && first + r < rows) {
-				float *to = y + c * ldy + first + r;
+	for (int i = 0; i < ROWS; i++) /* what is missing of the last ones is computed twice */
+		row[i] = w + (first + i < rows ? first + i : first) * row_bytes;
+	v = row_dots<TYPE, ALIGN, ROWS, COLS>(row, n, x, cols, &t[warp]);
+	if (lane < ROWS * COLS && lane % COLS < cols && r < rows) {
+		float *to = y + lane % COLS * ldy + r;
 
-				*to = add ? *to + acc[r][c] : acc[r][c];
-			}
+		*to = add ? *to + v : v;
+	}
 }
 
 extern "C" enum cuda_input cuda_matvec_input(uint32_t type)
@@ -48,7 +44,7 @@ extern "C" enum cuda_input cuda_matvec_input(uint32_t type)
 
 	if (!f || f->act == ACT_NONE)
 		return CUDA_IN_NONE;
-	return IS_FLOAT(type) ? CUDA_IN_F32 : CUDA_IN_ACT;
+	return IS_FLOAT(type) ? CUDA_IN_F32 : f->act == ACT_Q8_K ? CUDA_IN_Q8_K : CUDA_IN_Q8_0;
 }
 
 template <int ROWS, int COLS> static void launch(cuda_stream stream, const struct cuda_product *p)
@@ -80,7 +76,7 @@ extern "C" int cuda_matvec(cuda_stream stream, const struct cuda_product *p)
 		return -EINVAL;
 	/* two forms of each kernel: unused columns of the second cost registers only */
 	if (p->cols == 1)
-		launch<2, 1>(stream, p);
+		launch<4, 1>(stream, p);
 	else
 		launch<1, MATVEC_COLS>(stream, p);
 	return CUDA_LAUNCHED();

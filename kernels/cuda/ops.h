@@ -11,7 +11,9 @@
  * returns 0. Formulas: docs/models.md 2.4; block formats: 1.4.
  *
  * SAME BITS: an output value depends on its own row and its own token only, never on how many
- * rows, tokens, sequences or entries a launch has; matvec and gemm differ from each other.
+ * rows, tokens, sequences or entries a launch has. Products of block formats, of experts in any format
+ * and what stands between them follow the law of kernels/quant.h: the bits of every level of kernels/cpu.
+ * Dense products of F16, BF16 and F32 by cuda_gemm do not.
  * WEIGHTS: rows of @n weights, row r at w + r * row_bytes; base and row_bytes need the alignment of
  * the format's fields only (2 bytes; MXFP4 1; F32 4); 16 or more let loads go wide.
  * SCRATCH: bytes are asked with the function beside the launcher; 256-aligned, not kept.
@@ -39,22 +41,53 @@ typedef struct CUstream_st *cuda_stream; /* is cudaStream_t */
 
 /* ---- activations ---------------------------------------------------------------------------- */
 
+/* What rows of activations look like: one of the int8 forms, or floats of one kind. */
+enum cuda_input {
+	CUDA_IN_NONE,
+	CUDA_IN_Q8_0, /* weights in blocks of 32 */
+	CUDA_IN_Q8_K, /* weights in blocks of 256 */
+	CUDA_IN_F32,
+	CUDA_IN_F16,
+	CUDA_IN_BF16
+};
+
 /*
- * The int8 form of a vector of n floats (a multiple of 32), used by every integer product:
+ * The int8 forms of a vector of n floats (a multiple of 32; Q8_K: of 256):
  *   int8 q[n] | float d[n / 32] | int16 s[n / 16] | padding to cuda_act_bytes(n)
- * d = max|x| / 127 of 32 values, q = x / d rounded to the nearest even, s = the sum of 16 q (what
- * formats with a minimum need). 0 <= |x - d q| <= d / 2 (1 + 2^-20). A row of zeros has d = 0. With
- * an infinity or a NaN among the 32, d is NaN and every q 0: all products of the block are NaN.
- * n = 4096 gives 5120 bytes.
+ * s = the sum of 16 q. Scales and quants by the rules of kernels/cpu/scalar.h, bit for bit:
+ *   Q8_0: d = max|x| / 127 of 32 values, q = x * (1 / d) rounded, halves away from zero;
+ *   Q8_K: m = the first x of largest |x| of 256 values, q = x * (-127 / m) rounded to the nearest even,
+ *         d = 1 / (-127 / m), written for each 32 of them.
+ * A block of zeros has d = 0. With an infinity or a NaN in the block d is NaN and every q 0: all
+ * products of the block are NaN. n = 4096 gives 5120 bytes.
  */
 static inline CUDA_BOTH size_t cuda_act_bytes(size_t n)
 {
 	return (n + n / 32 * 4 + n / 16 * 2 + 15) / 16 * 16;
 }
 
-/* x [rows][n] (row r at x + r * ldx floats) -> int8 rows, one after the other */
-int cuda_act_quantize(cuda_stream stream, const float *x, size_t ldx, size_t n, size_t rows,
-		      void *act);
+/* Whether rows of @n values have the int8 form @form. */
+static inline bool cuda_act_fits(enum cuda_input form, size_t n)
+{
+	return n &&
+	       ((form == CUDA_IN_Q8_0 && n % 32 == 0) || (form == CUDA_IN_Q8_K && n % 256 == 0));
+}
+
+/* x [rows][n] (row r at x + r * ldx floats) -> int8 rows of @form, one after the other */
+int cuda_act_quantize(cuda_stream stream, enum cuda_input form, const float *x, size_t ldx,
+		      size_t n, size_t rows, void *act);
+
+/*
+ * Where an operation leaves the int8 form of its result too, for the product after it: @form is
+ * CUDA_IN_Q8_0 or CUDA_IN_Q8_K, @rows as cuda_act_quantize writes them. rows NULL: not wanted.
+ */
+struct cuda_act {
+	enum cuda_input form;
+	void *rows;
+};
+
+/* What stands between gate and up: enum glu of kernels/cpu/fops.h, with its bits. */
+enum cuda_glu { CUDA_GLU_SILU, CUDA_GLU_CLAMPED, CUDA_GLU_GELU };
 
 enum cuda_float { CUDA_F32, CUDA_F16, CUDA_BF16 };
 
@@ -69,12 +102,9 @@ int cuda_convert(cuda_stream stream, enum cuda_float from, const void *x, enum c
 
 /* ---- products ------------------------------------------------------------------------------- */
 
-/* What rows of the activations look like for weights of @type: int8 rows, or floats of one kind. */
-enum cuda_input { CUDA_IN_NONE, CUDA_IN_ACT, CUDA_IN_F32, CUDA_IN_F16, CUDA_IN_BF16 };
-
-/* enum quant_id -> CUDA_IN_ACT for block formats, CUDA_IN_F32 for F32, F16 and BF16 weights */
+/* enum quant_id -> the int8 form for block formats, CUDA_IN_F32 for F32, F16 and BF16 weights */
 enum cuda_input cuda_matvec_input(uint32_t type);
-/* ... -> CUDA_IN_ACT, or CUDA_IN_F16 / CUDA_IN_BF16 for F16 / BF16 weights; F32: CUDA_IN_F32 */
+/* ... -> the int8 form, or CUDA_IN_F16 / CUDA_IN_BF16 for F16 / BF16 weights; F32: CUDA_IN_F32 */
 enum cuda_input cuda_gemm_input(uint32_t type);
 
 /* Y = X W^T: y[c * ldy + r] for r < rows, c < cols. */
@@ -93,7 +123,10 @@ struct cuda_product {
 /* 1 to 8 columns; dp4a, or fused multiply-adds for float weights. Reads each weight once. */
 int cuda_matvec(cuda_stream stream, const struct cuda_product *p);
 
-/* Any number of columns; mma.sync of int8 (block formats), f16 or bf16, f32 accumulation. */
+/*
+ * Any number of columns; mma.sync of int8 (block formats, the bits of cuda_matvec), f16 or bf16, f32
+ * accumulation.
+ */
 int cuda_gemm(cuda_stream stream, const struct cuda_product *p);
 
 /*
@@ -108,7 +141,7 @@ struct cuda_grouped {
 	const uint32_t *offsets; /* [experts + 1], device, from cuda_expert_sort */
 	const uint32_t *gather;	 /* [entries], device */
 	size_t entries;		 /* offsets[experts], known to the host */
-	const void *x;		 /* in the form of cuda_gemm_input */
+	const void *x;		 /* in the form of cuda_matvec_input: the law of experts */
 	float *y;
 	size_t ldy;
 };
@@ -160,21 +193,25 @@ struct cuda_expert_entry {
 };
 
 /*
- * Expert group, for decode: few tokens, any list of entries (device array). Two launches:
- *   cuda_expert_gate_up: hidden row i = int8 form of silu(gate x[token]) * (up x[token])
+ * Expert group, for decode: few tokens, any list of entries (device array). Two launches (three where
+ * gate and up are in two formats):
+ *   cuda_expert_gate_up: hidden row i = glu(gate x[token], up x[token]), floats
  *   cuda_expert_down:    partial[(token * k + rank) * d + r] = down hidden row i
  * and the reduction over ranks below. Formats are those of the layer, any for down; gate and up may
- * differ too (slower) if both take the same input form, else -ENOTSUP; at most 65535 entries.
+ * differ if both take the same input form, else -ENOTSUP; at most 65535 entries, f at most 32768.
+ * Every value has the bits that the levels of kernels/cpu give it.
  */
 struct cuda_expert_group {
 	uint32_t gate_type, up_type, down_type;
 	size_t gate_row_bytes, up_row_bytes, down_row_bytes;
 	size_t d, f;
+	enum cuda_glu glu;
 	const struct cuda_expert_entry *entries; /* device */
-	size_t n_entries;
+	size_t n_entries;			 /* with @count: the most */
+	const uint32_t *count;			 /* device: how many there are; NULL: n_entries */
 	unsigned k;
 	const void *x; /* rows of d in the form of cuda_matvec_input(gate_type) */
-	void *hidden;  /* n_entries rows of f in the form of cuda_matvec_input(down_type) */
+	float *hidden; /* [n_entries][f], 16-aligned */
 	float *partial;
 };
 int cuda_expert_gate_up(cuda_stream stream, const struct cuda_expert_group *g);
@@ -189,9 +226,9 @@ int cuda_expert_reduce(cuda_stream stream, const float *partial, const uint32_t 
 		       const float *weights, size_t tokens, unsigned k, size_t d, bool add,
 		       float *y);
 
-/* out = silu(gate) * up, [rows][n]; act: the int8 form of out, NULL to leave out (or out NULL) */
-int cuda_silu_mul(cuda_stream stream, const float *gate, const float *up, size_t ld, size_t n,
-		  size_t rows, float *out, void *act);
+/* out = glu(gate, up), [rows][n], gate and up rows ld apart; out or act.rows may be NULL */
+int cuda_glu_mul(cuda_stream stream, enum cuda_glu kind, const float *gate, const float *up,
+		 size_t ld, size_t n, size_t rows, float *out, struct cuda_act act);
 
 /* y[t] += sigmoid(w . x[t]) * s[t]; w [d], the rest [tokens][d]; w NULL: y += s */
 int cuda_shared_gate(cuda_stream stream, const float *x, const float *w, const float *s,
@@ -201,11 +238,11 @@ int cuda_shared_gate(cuda_stream stream, const float *x, const float *w, const f
 
 /*
  * Residual and norm in one pass: res[t] += x[t] where both are given; out[t] = v rsqrt(mean(v^2) +
- * eps) * w with v = res[t] (or x[t] where res is NULL). act: the int8 form of out too; out or act
+ * eps) * w with v = res[t] (or x[t] where res is NULL). act: an int8 form of out too; out or act.rows
  * may be NULL. n a multiple of 32, at most 16384. Rows are n apart.
  */
 int cuda_rmsnorm(cuda_stream stream, float *res, const float *x, const float *w, size_t n,
-		 size_t rows, float eps, float *out, void *act);
+		 size_t rows, float eps, float *out, struct cuda_act act);
 
 /* Where the KV cache of one layer lies: see "KV pages". */
 enum cuda_kv { CUDA_KV_F16, CUDA_KV_Q8_0 };
@@ -350,9 +387,10 @@ size_t cuda_delta_chunk_scratch(const struct cuda_delta_shape *s, size_t sequenc
 int cuda_delta_chunk(cuda_stream stream, const struct cuda_delta *d);
 
 /* out = rmsnorm of each head of o (w [dim], eps) * silu(z); o, z, out [tokens][heads * dim]; act:
- * the int8 form of out too; out or act may be NULL */
+ * an int8 form of out too; out or act.rows may be NULL */
 int cuda_delta_out(cuda_stream stream, const float *o, const float *z, const float *w,
-		   size_t tokens, size_t heads, size_t dim, float eps, float *out, void *act);
+		   size_t tokens, size_t heads, size_t dim, float eps, float *out,
+		   struct cuda_act act);
 
 /* ---- logits --------------------------------------------------------------------------------- */
 

@@ -3,9 +3,9 @@
  * kernels/cuda/rmsnorm.cu: the residual add and the norm after it, in one pass over the row.
  *
  * A block owns a row and keeps it in registers between the two uses: four neighbouring values a
- * thread and step (16-byte loads where the rows allow it), up to four steps of 1024 threads. With
- * int8 output eight lanes hold one block of 32, so the scales need no shared memory. The number of
- * threads follows from n alone: a row has the same bits in any launch.
+ * thread and step (16-byte loads where the rows allow it), up to four steps of 1024 threads; a warp
+ * has 256 neighbouring values in two steps, so that the scales of the int8 forms (act.cuh) need no shared
+ * memory. The number of threads follows from n alone: a row has the same bits in any launch.
  *
  * Accuracy: n = 16384 squares are summed by 16 additions in a thread and 10 in the trees, so the
  * mean is within 27 * 2^-24 relative, its root within half of that; then two products. In all
@@ -28,7 +28,7 @@ struct norm_args {
 	size_t n;
 	float eps;
 	float *out;
-	void *act;
+	struct cuda_act act;
 };
 
 template <bool wide> static __device__ __forceinline__ float4 load4(const float *p)
@@ -66,18 +66,26 @@ static __device__ __forceinline__ float4 norm_input(const struct norm_args &a, s
 	return v;
 }
 
+/* Where this thread's four values of step @s begin: steps 2 k and 2 k + 1 are 256 values of a warp. */
+static __device__ __forceinline__ size_t norm_at(int s)
+{
+	const size_t warp = threadIdx.x / WARP_SIZE, warps = blockDim.x / WARP_SIZE;
+
+	return (s / 2 * warps + warp) * ACT_WARP + s % 2 * 128 + threadIdx.x % WARP_SIZE * 4;
+}
+
 template <bool wide>
 static __global__ void __launch_bounds__(NORM_THREADS) rmsnorm_kernel(struct norm_args a)
 {
 	CUDA_SHARED(float, shared, WARPS_MAX);
 	const size_t row = (size_t)blockIdx.x * a.n;
-	const struct act_row act = act_row_at(a.act, a.n, blockIdx.x);
+	const struct act_row act = act_row_at(a.act.rows, a.n, blockIdx.x);
 	float4 v[NORM_STEPS];
 	float sum = 0.0f, scale;
 
 #pragma unroll
 	for (int s = 0; s < NORM_STEPS; s++) {
-		const size_t i = ((size_t)s * blockDim.x + threadIdx.x) * 4;
+		const size_t i = norm_at(s);
 
 		v[s] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 		if (i < a.n)
@@ -90,34 +98,36 @@ static __global__ void __launch_bounds__(NORM_THREADS) rmsnorm_kernel(struct nor
 	scale = scale_or_nan(1.0f / sqrtf(block_sum(sum, shared) / (float)a.n + a.eps));
 #pragma unroll
 	for (int s = 0; s < NORM_STEPS; s++) {
-		const size_t i = ((size_t)s * blockDim.x + threadIdx.x) * 4;
-		const bool on = i < a.n;
-		float4 w = make_float4(0.0f, 0.0f, 0.0f, 0.0f), o;
+		const size_t i = norm_at(s);
+		float4 w = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 
-		if ((size_t)s * blockDim.x * 4 >= a.n) /* the same for the whole block */
-			break;
-		if (on)
+		if (i < a.n)
 			w = load4<wide>(a.w + i);
-		o = make_float4(v[s].x * scale * w.x, v[s].y * scale * w.y, v[s].z * scale * w.z,
-				v[s].w * scale * w.w);
-		if (a.out && on)
-			store4<wide>(a.out + row + i, o);
-		if (a.act)
-			act_store4(act, i, o, on);
+		v[s] = make_float4(v[s].x * scale * w.x, v[s].y * scale * w.y, v[s].z * scale * w.z,
+				   v[s].w * scale * w.w);
+		if (a.out && i < a.n)
+			store4<wide>(a.out + row + i, v[s]);
+	}
+	for (int s = 0; s < NORM_STEPS && a.act.rows; s += 2) {
+		const size_t first = norm_at(s) / ACT_WARP * ACT_WARP;
+
+		if (first < a.n) /* the same for the whole warp */
+			act_store(a.act.form, act, a.n, first, v + s, true);
 	}
 }
 
 int cuda_rmsnorm(cuda_stream stream, float *res, const float *x, const float *w, size_t n,
-		 size_t rows, float eps, float *out, void *act)
+		 size_t rows, float eps, float *out, struct cuda_act act)
 {
 	const struct norm_args a = { res, x, w, n, eps, out, act };
-	const size_t threads = n / 4 < NORM_THREADS ? (n / 4 + 31) / 32 * 32 : NORM_THREADS;
+	const size_t warps = (n + ACT_WARP - 1) / ACT_WARP;
+	const size_t threads = warps < WARPS_MAX ? warps * WARP_SIZE : NORM_THREADS;
 
 	if (n == 0 || n % 32 || n > NORM_MAX || rows > INT32_MAX)
 		return -EINVAL;
 	if (rows == 0)
 		return 0;
-	if ((!res && !x) || !w || !aligned16(act))
+	if ((!res && !x) || !w || !aligned16(act.rows) || (act.rows && !cuda_act_fits(act.form, n)))
 		return -EINVAL;
 	if (aligned16(res) && aligned16(x) && aligned16(w) && aligned16(out))
 		CUDA_LAUNCH(rmsnorm_kernel<true>, (unsigned)rows, (unsigned)threads, 0, stream, a);

@@ -56,6 +56,14 @@ static __device__ __forceinline__ int warp_sum_int_width(int v, int width)
 	return v;
 }
 
+/* Integer maximum over groups of @width neighbouring lanes, in every lane of the group. */
+static __device__ __forceinline__ int warp_max_int_width(int v, int width)
+{
+	for (int m = width / 2; m > 0; m /= 2)
+		v = max(v, __shfl_xor_sync(WARP_ALL, v, m));
+	return v;
+}
+
 /*
  * The sum over the block, in every thread. @shared: WARPS_MAX floats of shared memory, free for any
  * use before the call and again after the block's next barrier. Two barriers.
@@ -121,24 +129,6 @@ static __device__ __forceinline__ float scale_or_nan(float scale)
 static __device__ __forceinline__ float scale_of(float most)
 {
 	return most <= FLT_MAX ? most / 127.0f : NAN;
-}
-
-/*
- * One value of a block of 32 floats, one a lane -> its int8 form (ops.h, "activations"): returns q,
- * and *d (the scale, in every lane). The quotient itself is rounded, not a product with 1 / d, so
- * that |x - d q| <= d / 2 (1 + 2^-20) wherever d is a normal number; below, q is held to 127. With a
- * value that is not finite d is NaN and every q 0.
- */
-static __device__ __forceinline__ int warp_quantize(float x, float *d)
-{
-	const float scale = scale_of(warp_max(magnitude(x)));
-	float q;
-
-	*d = scale;
-	if (!(scale > 0.0f))
-		return 0;
-	q = rintf(x / scale);
-	return (int)fminf(fmaxf(q, -127.0f), 127.0f);
 }
 
 #endif

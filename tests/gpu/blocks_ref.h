@@ -88,14 +88,4 @@ static inline std::vector<float> row_values(const struct block_layout *l, const 
 	return w;
 }
 
-/* Value i of int8 row @row of n values */
-static inline double act_value(const std::vector<uint8_t> &act, size_t n, size_t row, size_t i)
-{
-	const uint8_t *at = act.data() + row * cuda_act_bytes(n);
-	float d;
-
-	memcpy(&d, at + n + i / 32 * 4, 4);
-	return (double)(int8_t)at[i] * d;
-}
-
 #endif

@@ -106,7 +106,7 @@ static void run_outputs(const struct delta_fixture &f, bool chunked, const float
 		y(std::vector<float>(count, NAN));
 
 	MUST(cuda_delta_out(NULL, x.at, z.at, w.at, f.tokens, f.v_heads, f.dim, f.eps, y.at,
-			    NULL) == 0);
+			    { CUDA_IN_NONE, NULL }) == 0);
 	g->out = y.back();
 }
 

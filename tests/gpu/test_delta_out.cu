@@ -8,8 +8,17 @@
  */
 #include "tests/gpu/delta_rig.h"
 #include "tests/gpu/delta_ref.h"
+#include "tests/gpu/law_ref.h"
 
 #define EPS 1e-6f
+
+static const struct cuda_act no_act = { CUDA_IN_NONE, NULL };
+
+/* Q8_K where rows have it, else Q8_0 */
+static enum cuda_input form_of(size_t n)
+{
+	return n % 256 ? CUDA_IN_Q8_0 : CUDA_IN_Q8_K;
+}
 
 struct out_case {
 	size_t tokens, heads, dim;
@@ -36,7 +45,8 @@ struct out_case {
 		on_device<uint8_t> d_act(act);
 		const int ret = cuda_delta_out(NULL, d_o.at + skew, d_z.at, d_w.at, tokens, heads,
 					       dim, EPS, want_out ? d_out.at : NULL,
-					       want_act ? d_act.at : NULL);
+					       want_act ? cuda_act{ form_of(heads * dim), d_act.at }
+							: no_act);
 
 		out = d_out.back();
 		act = d_act.back();
@@ -64,34 +74,10 @@ static void compare_values(const out_case &c)
 
 static void compare_act(const out_case &c)
 {
-	const size_t n = c.heads * c.dim;
+	const unsigned faults = values_faults;
 
-	for (size_t t = 0; t < c.tokens; t++) {
-		const uint8_t *row = &c.act[t * cuda_act_bytes(n)];
-		const int8_t *q = (const int8_t *)row;
-		const float *d = (const float *)(row + n), *x = &c.out[t * n];
-		const int16_t *s = (const int16_t *)(row + n + n / 8);
-
-		for (size_t i = 0; i < n; i += 32) {
-			float most = 0.0f;
-
-			for (size_t j = i; j < i + 32; j++)
-				most = fmaxf(most, fabsf(x[j]));
-			MUST(d[i / 32] == most / 127.0f);
-		}
-		for (size_t i = 0; i < n; i++) {
-			const double scale = d[i / 32];
-
-			MUST(fabs(x[i] - scale * q[i]) <= scale / 2 * (1 + ldexp(1, -20)));
-		}
-		for (size_t i = 0; i < n; i += 16) {
-			int sum = 0;
-
-			for (size_t j = i; j < i + 16; j++)
-				sum += q[j];
-			MUST(s[i / 16] == sum);
-		}
-	}
+	check_act("act", form_of(c.heads * c.dim), c.out, c.heads * c.dim, c.act);
+	MUST(values_faults == faults);
 }
 
 static void values(size_t tokens, size_t heads, size_t dim)
@@ -127,11 +113,12 @@ static void refusals(void)
 {
 	float x[8];
 
-	MUST(cuda_delta_out(NULL, NULL, NULL, NULL, 0, 4, 64, EPS, NULL, NULL) == 0);
-	MUST(cuda_delta_out(NULL, x, x, x, 1, 4, 48, EPS, x, NULL) == -EINVAL);
-	MUST(cuda_delta_out(NULL, x, x, x, 1, 4, 64, EPS, NULL, NULL) == -EINVAL);
-	MUST(cuda_delta_out(NULL, x, NULL, x, 1, 4, 64, EPS, x, NULL) == -EINVAL);
-	MUST(cuda_delta_out(NULL, x, x, x, 1, 4, 64, EPS, x, (uint8_t *)x + 1) == -EINVAL);
+	MUST(cuda_delta_out(NULL, NULL, NULL, NULL, 0, 4, 64, EPS, NULL, no_act) == 0);
+	MUST(cuda_delta_out(NULL, x, x, x, 1, 4, 48, EPS, x, no_act) == -EINVAL);
+	MUST(cuda_delta_out(NULL, x, x, x, 1, 4, 64, EPS, NULL, no_act) == -EINVAL);
+	MUST(cuda_delta_out(NULL, x, NULL, x, 1, 4, 64, EPS, x, no_act) == -EINVAL);
+	MUST(cuda_delta_out(NULL, x, x, x, 1, 4, 64, EPS, x, { CUDA_IN_Q8_0, (uint8_t *)x + 1 }) ==
+	     -EINVAL);
 }
 
 int main(int argc, char **argv)
@@ -139,6 +126,8 @@ int main(int argc, char **argv)
 	values(1, 1, 64);
 	values(3, 5, 128);
 	values(7, 3, 64);
+	values(3, 8, 64);
+	values(2, 6, 128);
 	alone();
 	refusals();
 	if (argc > 1 && !strcmp(argv[1], "--all"))

@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Description: the expert group equals, bit for bit, cuda_matvec and cuda_silu_mul (which are compared
- * with double elsewhere) expert by expert, in every format and in two at once, at any alignment, whatever
- * else is in the list.
+ * Description: the expert group equals every CPU level bit for bit, in every format and in two at once, with
+ * all activations, at any alignment, whatever else is in the list and however many of it count.
  */
 #include "tests/gpu/blocks_ref.h"
+#include "tests/gpu/law_ref.h"
 
 #include <errno.h>
-
-static bool is_float(uint32_t type)
-{
-	return type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16;
-}
 
 /* Random rows, @shift bytes after an aligned address: 2 shuts the wide loads out */
 static std::vector<uint8_t> shifted_rows(const struct block_layout *l, size_t rows, size_t n,
@@ -37,104 +32,115 @@ struct expert {
 	}
 };
 
-static std::vector<float> matvec(uint32_t type, const void *w, size_t n, size_t rows, const void *x)
-{
-	device_array<float> y(rows);
-	struct cuda_product p = {};
+/* What a run of the group is given. */
+struct group_case {
+	const struct block_layout *gate, *up, *down;
+	size_t d, f, shift;
+	enum cuda_glu glu;
+};
 
-	p.type = type;
-	p.w = w;
-	p.row_bytes = quant_row_bytes(type, n);
-	p.n = n;
-	p.rows = rows;
-	p.x = x;
-	p.cols = 1;
-	p.y = y.p;
-	p.ldy = rows;
-	check_equal("matvec", type, cuda_matvec(NULL, &p), 0);
-	return y.get();
-}
-
-/* Results of a list of entries, expert e of entry i being list[i] % 3. */
-static std::vector<float> run(const struct block_layout *l, const struct block_layout *lu,
-			      const struct block_layout *ld, size_t d, size_t f,
+/* Results of a list of entries; @count: how many of them count, when not all. */
+static std::vector<float> run(const struct group_case &c,
 			      const std::vector<struct cuda_expert_entry> &list, unsigned k,
-			      size_t tokens, const void *x)
+			      size_t tokens, const void *x, const uint32_t *count)
 {
 	device_array<struct cuda_expert_entry> entries(list);
-	device_array<float> partial(std::vector<float>(tokens * k * d, -1.0f));
-	device_array<uint8_t> hidden(list.size() *
-				     (is_float(ld->type) ? f * 4 : cuda_act_bytes(f)));
+	device_array<float> partial(std::vector<float>(tokens * k * c.d, -1.0f));
+	device_array<float> hidden(list.size() * c.f);
 	struct cuda_expert_group g = {};
 
-	g.gate_type = l->type;
-	g.up_type = lu->type;
-	g.down_type = ld->type;
-	g.gate_row_bytes = quant_row_bytes(l->type, d);
-	g.up_row_bytes = quant_row_bytes(lu->type, d);
-	g.down_row_bytes = quant_row_bytes(ld->type, f);
-	g.d = d;
-	g.f = f;
+	g.gate_type = c.gate->type;
+	g.up_type = c.up->type;
+	g.down_type = c.down->type;
+	g.gate_row_bytes = quant_row_bytes(g.gate_type, c.d);
+	g.up_row_bytes = quant_row_bytes(g.up_type, c.d);
+	g.down_row_bytes = quant_row_bytes(g.down_type, c.f);
+	g.d = c.d;
+	g.f = c.f;
+	g.glu = c.glu;
 	g.entries = entries.p;
 	g.n_entries = list.size();
+	g.count = count;
 	g.k = k;
 	g.x = x;
 	g.hidden = hidden.p;
 	g.partial = partial.p;
-	check_equal("gate_up", l->type, cuda_expert_gate_up(NULL, &g), 0);
-	check_equal("down", ld->type, cuda_expert_down(NULL, &g), 0);
+	check_equal("gate_up", g.gate_type, cuda_expert_gate_up(NULL, &g), 0);
+	check_equal("down", g.down_type, cuda_expert_down(NULL, &g), 0);
 	return partial.get();
 }
 
-/* @full: three entries, and each of them alone too */
-static void check_pair(const struct block_layout *l, const struct block_layout *lu,
-		       const struct block_layout *ld, size_t d, size_t f, size_t shift, bool full)
+/* One expert's result for one token, by one level of the CPU */
+static std::vector<float> by_cpu(const struct cpu_ops *ops, const struct group_case &c,
+				 const struct expert &e, const std::vector<float> &x)
 {
-	const size_t tokens = 2;
+	static const enum glu kinds[] = { GLU_SILU, GLU_CLAMPED, GLU_GELU };
+	const std::vector<uint8_t> gate = e.gate.get(), up = e.up.get(), down = e.down.get();
+	const std::vector<float> g = law_product(ops, c.gate->type, gate.data() + c.shift,
+						 quant_row_bytes(c.gate->type, c.d), c.d, c.f, x);
+	const std::vector<float> u = law_product(ops, c.up->type, up.data() + c.shift,
+						 quant_row_bytes(c.up->type, c.d), c.d, c.f, x);
+	std::vector<float> h(c.f);
+
+	float_ops_get(ops->level)->glu(kinds[c.glu], g.data(), u.data(), h.data(), c.f);
+	return law_product(ops, c.down->type, down.data() + c.shift,
+			   quant_row_bytes(c.down->type, c.f), c.f, c.d, h);
+}
+
+/* @full: three entries, each of them alone too, and fewer than the list has */
+static void check_group(const struct group_case &c, bool full)
+{
+	const size_t tokens = 2, d = c.d;
 	const unsigned k = 2;
-	const expert a(l, lu, ld, d, f, shift), b(l, lu, ld, d, f, shift);
+	const expert a(c.gate, c.up, c.down, d, c.f, c.shift),
+		b(c.gate, c.up, c.down, d, c.f, c.shift);
 	const expert *const experts[] = { &a, &b };
-	device_array<float> x(random_floats(tokens * d, 1.0f)), h(f);
-	device_array<uint8_t> act(tokens * cuda_act_bytes(d)), hact(cuda_act_bytes(f));
-	const void *in = is_float(l->type) ? (const void *)x.p : act.p;
+	const std::vector<float> floats = random_floats(tokens * d, 1.0f);
+	const enum cuda_input form = cuda_matvec_input(c.gate->type);
+	device_array<float> x(floats);
+	device_array<uint8_t> act(tokens * cuda_act_bytes(d));
+	device_array<uint32_t> count(std::vector<uint32_t>{ 1 });
+	const void *in = form == CUDA_IN_F32 ? (const void *)x.p : act.p;
 	std::vector<struct cuda_expert_entry> list;
 
-	if (!is_float(l->type))
-		check_equal("quantize", d, cuda_act_quantize(NULL, x.p, d, d, tokens, act.p), 0);
-	for (unsigned i = 0; i < (full ? 3 : 1);
-	     i++) { /* token 1, rank 1 is left to someone else */
-		struct cuda_expert_entry e = {};
+	if (form != CUDA_IN_F32)
+		check_equal("quantize", d, cuda_act_quantize(NULL, form, x.p, d, d, tokens, act.p),
+			    0);
+	for (unsigned i = 0; i < (full ? 3 : 1); i++) {
+		struct cuda_expert_entry e = {}; /* token 1, rank 1 is left to someone else */
 
-		e.gate = experts[i % 2]->gate.p + shift;
-		e.up = experts[i % 2]->up.p + shift;
-		e.down = experts[i % 2]->down.p + shift;
+		e.gate = experts[i % 2]->gate.p + c.shift;
+		e.up = experts[i % 2]->up.p + c.shift;
+		e.down = experts[i % 2]->down.p + c.shift;
 		e.token = i / k;
 		e.rank = i % k;
 		list.push_back(e);
 	}
-	const std::vector<float> all = run(l, lu, ld, d, f, list, k, tokens, in);
+	const std::vector<float> all = run(c, list, k, tokens, in, NULL);
 	for (size_t i = 0; i < d; i++)
 		check_equal("left out", i, all[3 * d + i] == -1.0f, 1);
-	for (const struct cuda_expert_entry &e : list) {
-		const void *row = (const uint8_t *)in +
-				  e.token * (is_float(l->type) ? d * 4 : cuda_act_bytes(d));
-		device_array<float> g(matvec(l->type, e.gate, d, f, row)),
-			u(matvec(lu->type, e.up, d, f, row));
+	for (size_t i = 0; i < list.size(); i++) {
+		const struct cuda_expert_entry &e = list[i];
+		const float *got = all.data() + (e.token * k + e.rank) * d;
+		const std::vector<float> mine(floats.begin() + (long)(e.token * d),
+					      floats.begin() + (long)(e.token * d + d));
 
-		check_equal("silu", f,
-			    cuda_silu_mul(NULL, g.p, u.p, f, f, 1, h.p,
-					  is_float(ld->type) ? NULL : hact.p),
-			    0);
-		const std::vector<float> y =
-			matvec(ld->type, e.down, f, d, is_float(ld->type) ? (void *)h.p : hact.p);
-		check_bits(quant_name(l->type), y.data(), all.data() + (e.token * k + e.rank) * d,
-			   d);
+		for (int l = 0; l < CPU_LEVEL_NR; l++) {
+			const struct cpu_ops *ops = cpu_ops_get((enum cpu_level)l);
+
+			if (ops)
+				check_law(quant_name(c.gate->type), got,
+					  by_cpu(ops, c, *experts[i % 2], mine).data(), d);
+		}
 		if (!full)
 			continue;
-		const std::vector<float> alone = run(l, lu, ld, d, f, { e }, k, tokens, in);
-		check_bits("alone", alone.data() + (e.token * k + e.rank) * d,
-			   all.data() + (e.token * k + e.rank) * d, d);
+		const std::vector<float> alone = run(c, { e }, k, tokens, in, NULL);
+		check_bits("alone", alone.data() + (e.token * k + e.rank) * d, got, d);
 	}
+	const std::vector<float> first = run(c, list, k, tokens, in, count.p);
+	check_bits("first alone", first.data(), all.data(), d);
+	for (size_t i = d; i < first.size(); i++)
+		check_equal("not counted", i, first[i] == -1.0f, 1);
 }
 
 static void check_refusals(void)
@@ -151,7 +157,8 @@ static void check_refusals(void)
 	g.entries = e.p;
 	g.n_entries = 1;
 	g.k = 1;
-	g.x = g.hidden = m.p;
+	g.x = m.p;
+	g.hidden = (float *)m.p;
 	check_equal("partial", 0, cuda_expert_down(NULL, &g), -EINVAL);
 	bad = g;
 	bad.d = 128;
@@ -159,6 +166,16 @@ static void check_refusals(void)
 	bad = g;
 	bad.n_entries = 65536;
 	check_equal("entries", 0, cuda_expert_gate_up(NULL, &bad), -EINVAL);
+	bad = g;
+	bad.hidden = (float *)(m.p + 4);
+	check_equal("hidden", 0, cuda_expert_gate_up(NULL, &bad), -EINVAL);
+	bad = g;
+	bad.f = 33024;
+	bad.down_row_bytes = 33024;
+	check_equal("f", 0, cuda_expert_gate_up(NULL, &bad), -EINVAL);
+	bad = g;
+	bad.glu = (enum cuda_glu)3;
+	check_equal("glu", 0, cuda_expert_gate_up(NULL, &bad), -ENOTSUP);
 	bad = g;
 	bad.gate_type = 16;
 	check_equal("type", 0, cuda_expert_gate_up(NULL, &bad), -ENOTSUP);
@@ -170,24 +187,32 @@ static void check_refusals(void)
 
 int main(int argc, char **argv)
 {
-	const struct block_layout *q6 = NULL;
+	const struct block_layout *q6 = NULL, *q8 = NULL, *q5 = NULL;
+	const bool all = option_all(argc, argv);
 
-	for (const struct block_layout &l : block_layouts)
-		if (l.type == QUANT_Q6_K)
-			q6 = &l;
 	for (const struct block_layout &l : block_layouts) {
-		const size_t shift = l.type == QUANT_F32 ? 4 : 2;
+		q6 = l.type == QUANT_Q6_K ? &l : q6;
+		q8 = l.type == QUANT_Q8_0 ? &l : q8;
+		q5 = l.type == QUANT_Q5_1 ? &l : q5;
+	}
+	for (const struct block_layout &l : block_layouts) {
+		const size_t shift = l.type == QUANT_F32 ? 4 : l.type == QUANT_MXFP4 ? 1 : 2;
 
-		check_pair(&l, &l, &l, 256, 256, 0, option_all(argc, argv));
-		if (l.type == QUANT_Q4_K || option_all(argc, argv))
-			check_pair(&l, &l, &l, 256, 256, shift, false);
+		check_group({ &l, &l, &l, 256, 256, 0, CUDA_GLU_SILU }, all);
+		check_group({ &l, &l, &l, 256, 256, shift, CUDA_GLU_GELU }, false);
+		if (quant_format(l.type)->block < 256)
+			check_group({ &l, &l, &l, 96, 160, 0, CUDA_GLU_CLAMPED }, false);
 		if (l.type == QUANT_Q4_K) {
-			check_pair(&l, &l, q6, 256, 256, 0, true);
-			check_pair(&l, &l, &block_layouts[1], 256, 72, 0,
-				   false);			   /* halves below: any width */
-			check_pair(&l, q6, q6, 256, 256, 0, true); /* two formats */
-			if (option_all(argc, argv))
-				check_pair(&l, &l, q6, 4096, 1024, 0, true);
+			check_group({ &l, &l, q6, 256, 512, 0, CUDA_GLU_CLAMPED }, true);
+			check_group({ &l, &l, q8, 256, 288, 2, CUDA_GLU_SILU }, true);
+			/* halves below: any width */
+			check_group({ &l, &l, &block_layouts[1], 256, 72, 0, CUDA_GLU_SILU },
+				    false);
+			/* two formats */
+			check_group({ &l, q6, q6, 256, 256, 0, CUDA_GLU_SILU }, true);
+			check_group({ q8, q5, &l, 288, 256, 0, CUDA_GLU_GELU }, false);
+			if (all)
+				check_group({ &l, &l, q6, 4096, 1024, 0, CUDA_GLU_SILU }, true);
 		}
 	}
 	check_refusals();

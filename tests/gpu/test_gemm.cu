@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Description: tiled products of every format, dense and grouped by expert, against sums in double of
- * the same activations; a result's bits do not depend on its place in a tile, on the other columns or
- * on alignment.
+ * Description: tiled products of every format, dense and grouped by expert. Block formats and all products
+ * of experts have the bits of every CPU level; dense ones of floats are compared with sums in double of the
+ * same activations. A result's bits do not depend on its place in a tile, on the other columns or on alignment.
  *
- * Bound: block formats as test_matvec with n / 32 additions; halves: products of f16 or bf16 are exact
- * in f32, sums of n / 16 tensor steps rounded (and truncated inside, 2^-23 each); F32 n additions.
+ * Bound of dense floats: products of f16 or bf16 are exact in f32, sums of n / 16 tensor steps rounded (and
+ * truncated inside, 2^-23 each); F32 n additions.
  */
 #include "tests/gpu/blocks_ref.h"
+#include "tests/gpu/law_ref.h"
 
 #include <errno.h>
 
@@ -17,23 +18,19 @@ struct columns {
 	std::vector<double> value;
 	size_t row_bytes;
 
-	columns(uint32_t type, const std::vector<float> &x, size_t n)
+	columns(enum cuda_input form, const std::vector<float> &x, size_t n)
 	    : bytes(x.size() / n * (cuda_act_bytes(n < 32 ? 32 : n) + 4 * n)),
 	      value(x.begin(), x.end()), row_bytes(0)
 	{
-		const enum cuda_input form = cuda_gemm_input(type);
 		const size_t rows = x.size() / n;
 		std::vector<uint8_t> raw(x.size() * 4);
 
-		if (form == CUDA_IN_ACT) {
+		if (form == CUDA_IN_Q8_0 || form == CUDA_IN_Q8_K) {
 			device_array<float> dx(x);
 
 			row_bytes = cuda_act_bytes(n);
 			check_equal("quantize", n,
-				    cuda_act_quantize(NULL, dx.p, n, n, rows, bytes.p), 0);
-			const std::vector<uint8_t> act = bytes.get();
-			for (size_t i = 0; i < x.size(); i++)
-				value[i] = act_value(act, n, i / n, i % n);
+				    cuda_act_quantize(NULL, form, dx.p, n, n, rows, bytes.p), 0);
 			return;
 		}
 		row_bytes = n * (form == CUDA_IN_F32 ? 4 : 2);
@@ -64,14 +61,7 @@ struct columns {
 
 static double terms(uint32_t type, size_t n)
 {
-	switch (cuda_gemm_input(type)) {
-	case CUDA_IN_ACT:
-		return 12 + n / 32.0;
-	case CUDA_IN_F32:
-		return 4 + (double)n;
-	default:
-		return 4 + n / 4.0;
-	}
+	return type == QUANT_F32 ? 4 + (double)n : 4 + n / 4.0;
 }
 
 static void check_value(const struct block_layout *l, const uint8_t *row, const double *x, size_t n,
@@ -101,7 +91,8 @@ static void check_dense(const struct block_layout *l, size_t n, size_t rows, siz
 {
 	const size_t row_bytes = quant_row_bytes(l->type, n);
 	const std::vector<uint8_t> w = random_rows(l, rows, n, row_bytes);
-	const struct columns x(l->type, random_floats(cols * n, 1.0f), n);
+	const std::vector<float> floats = random_floats(cols * n, 1.0f);
+	const struct columns x(cuda_gemm_input(l->type), floats, n);
 	device_array<uint8_t> dw(w);
 	struct cuda_product p = {};
 
@@ -114,7 +105,9 @@ static void check_dense(const struct block_layout *l, size_t n, size_t rows, siz
 	p.cols = cols;
 	p.ldy = rows + 1;
 	const std::vector<float> y = dense(p);
-	for (size_t c = 0; c < cols; c++)
+	if (!is_float(l->type))
+		check_product(l->type, w.data(), row_bytes, n, rows, floats, y.data(), p.ldy);
+	for (size_t c = 0; c < cols && is_float(l->type); c++)
 		for (size_t r = 0; r < rows; r++)
 			check_value(l, w.data() + r * row_bytes, x.value.data() + c * n, n,
 				    y[c * p.ldy + r], r);
@@ -141,7 +134,8 @@ static void check_grouped(const struct block_layout *l, size_t n, size_t rows)
 	static const std::vector<uint32_t> offsets = { 0, 140, 140, 143, 145 };
 	const size_t entries = 145, tokens = 20, row_bytes = quant_row_bytes(l->type, n);
 	const std::vector<uint8_t> w = random_rows(l, 3 * rows, n, row_bytes);
-	const struct columns x(l->type, random_floats(tokens * n, 1.0f), n);
+	const std::vector<float> floats = random_floats(tokens * n, 1.0f);
+	const struct columns x(cuda_matvec_input(l->type), floats, n);
 	std::vector<uint32_t> gather(entries);
 	device_array<uint8_t> dw(w);
 	device_array<float> y(std::vector<float>(entries * rows, -1.0f));
@@ -169,14 +163,14 @@ static void check_grouped(const struct block_layout *l, size_t n, size_t rows)
 	const std::vector<float> got = y.get();
 	for (size_t i = 0; i < entries; i++) {
 		const size_t e = i < 140 ? 0 : 2;
+		const std::vector<float> one(floats.begin() + (long)(gather[i] * n),
+					     floats.begin() + (long)(gather[i] * n + n));
 
-		for (size_t r = 0; r < rows; r++)
-			if (i >= 143)
-				check_equal("not written", i, got[i * rows + r] == -1.0f, 1);
-			else if (i < 2 || i >= 126)
-				check_value(l, w.data() + (e * rows + r) * row_bytes,
-					    x.value.data() + gather[i] * n, n, got[i * rows + r],
-					    r);
+		for (size_t r = 0; r < rows && i >= 143; r++)
+			check_equal("not written", i, got[i * rows + r] == -1.0f, 1);
+		if (i < 2 || (i >= 126 && i < 143))
+			check_product(l->type, w.data() + e * rows * row_bytes, row_bytes, n, rows,
+				      one, got.data() + i * rows, rows);
 	}
 	/* the same token and expert at another place of the list, in another tile */
 	check_bits("place", got.data() + 8 * rows, got.data() + 128 * rows, rows);
@@ -213,7 +207,7 @@ static void check_refusals(void)
 	q.cols = 0;
 	check_equal("no columns", 0, cuda_gemm(NULL, &q), 0);
 	check_equal("input", 0, cuda_gemm_input(QUANT_F16), CUDA_IN_F16);
-	check_equal("input", 0, cuda_gemm_input(QUANT_Q8_0), CUDA_IN_ACT);
+	check_equal("input", 0, cuda_gemm_input(QUANT_Q8_0), CUDA_IN_Q8_0);
 }
 
 int main(int argc, char **argv)
@@ -226,8 +220,9 @@ int main(int argc, char **argv)
 			check_dense(&l, 96, 3, 2); /* a step that is not full */
 		if (l.type == QUANT_BF16 || l.type == QUANT_F32)
 			check_dense(&l, 37, 5, 9);
-		if (l.type == QUANT_Q4_K || l.type == QUANT_BF16 || l.type == QUANT_F32)
-			check_grouped(&l, 256, 18);
+		check_grouped(&l, 512, 18);
+		if (is_float(l.type))
+			check_grouped(&l, 43, 5);
 		if (option_all(argc, argv)) {
 			check_dense(&l, 4096, 130, 134);
 			check_grouped(&l, 1024, 65);

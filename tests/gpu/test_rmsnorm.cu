@@ -3,14 +3,21 @@
  * Description: residual add and RMSNorm against sums in double, and their int8 form.
  *
  * The bound is that of rmsnorm.cu: 18 * 2^-24 of each value. The residual is one float addition and
- * the int8 form follows from the floats the kernel wrote: both are compared bit for bit.
+ * the int8 forms follow from the floats the kernel wrote: both are compared bit for bit.
  */
-#include "kernels/cuda/ops.h"
-#include "tests/gpu/values.h"
+#include "tests/gpu/law_ref.h"
 
 #include <errno.h>
 
 #define EPS 1e-6f
+
+static const struct cuda_act no_act = { CUDA_IN_NONE, NULL };
+
+/* Q8_K where rows have it, else Q8_0 */
+static enum cuda_input form_of(size_t n)
+{
+	return n % 256 ? CUDA_IN_Q8_0 : CUDA_IN_Q8_K;
+}
 
 struct result {
 	std::vector<float> res, out;
@@ -35,7 +42,8 @@ static struct result run(const std::vector<float> &res, const std::vector<float>
 	check_equal("rmsnorm", n,
 		    cuda_rmsnorm(NULL, res.empty() ? NULL : dr.p + shift,
 				 x.empty() ? NULL : dx.p + shift, dw.p + shift, n, rows, EPS,
-				 want_out ? out.p + shift : NULL, want_act ? act.p : NULL),
+				 want_out ? out.p + shift : NULL,
+				 want_act ? cuda_act{ form_of(n), act.p } : no_act),
 		    0);
 	got.res = dr.get();
 	got.res.erase(got.res.begin(), got.res.begin() + (long)shift);
@@ -43,36 +51,6 @@ static struct result run(const std::vector<float> &res, const std::vector<float>
 	got.out.erase(got.out.begin(), got.out.begin() + (long)shift);
 	got.act = act.get();
 	return got;
-}
-
-static void check_act(const std::vector<float> &out, const std::vector<uint8_t> &act, size_t n,
-		      size_t row)
-{
-	const uint8_t *at = act.data() + row * cuda_act_bytes(n);
-	const float *x = out.data() + row * n;
-
-	for (size_t b = 0; b < n / 32; b++) {
-		float big = 0.0f, d, scale;
-
-		for (size_t i = 32 * b; i < 32 * b + 32; i++)
-			big = fmaxf(big, fabsf(x[i]));
-		scale = big / 127.0f;
-		memcpy(&d, at + n + 4 * b, 4);
-		check_bits("scale", &d, &scale, 1);
-		for (size_t h = 0; h < 2; h++) {
-			int sum = 0;
-			int16_t s;
-
-			for (size_t i = 32 * b + 16 * h; i < 32 * b + 16 * h + 16; i++) {
-				const int q = d > 0 ? (int)rintf(x[i] / d) : 0;
-
-				check_equal("q", i, (int8_t)at[i], q);
-				sum += q;
-			}
-			memcpy(&s, at + n + n / 32 * 4 + (2 * b + h) * 2, 2);
-			check_equal("sum", 2 * b + h, s, sum);
-		}
-	}
 }
 
 static void check_case(size_t n, size_t rows, bool with_res, bool with_x, size_t shift)
@@ -101,8 +79,8 @@ static void check_case(size_t n, size_t rows, bool with_res, bool with_x, size_t
 			check_near("norm", r * n + i, all.out[r * n + i], y,
 				   18 * 0x1p-24 * fabs(y) + 0x1p-140);
 		}
-		check_act(all.out, all.act, n, r);
 	}
+	check_act("act", form_of(n), all.out, n, all.act);
 	floats = run(with_res ? res : none, with_x ? x : none, w, n, shift, true, false);
 	bytes = run(with_res ? res : none, with_x ? x : none, w, n, shift, false, true);
 	check_bits("floats alone", floats.out.data(), all.out.data(), rows * n);
@@ -122,23 +100,29 @@ static void check_refusals(void)
 {
 	device_array<float> x(64);
 
-	check_equal("n 0", 0, cuda_rmsnorm(NULL, NULL, x.p, x.p, 0, 1, EPS, x.p, NULL), -EINVAL);
-	check_equal("n 33", 0, cuda_rmsnorm(NULL, NULL, x.p, x.p, 33, 1, EPS, x.p, NULL), -EINVAL);
-	check_equal("n 16416", 0, cuda_rmsnorm(NULL, NULL, x.p, x.p, 16416, 1, EPS, x.p, NULL),
+	check_equal("n 0", 0, cuda_rmsnorm(NULL, NULL, x.p, x.p, 0, 1, EPS, x.p, no_act), -EINVAL);
+	check_equal("n 33", 0, cuda_rmsnorm(NULL, NULL, x.p, x.p, 33, 1, EPS, x.p, no_act),
 		    -EINVAL);
-	check_equal("no input", 0, cuda_rmsnorm(NULL, NULL, NULL, x.p, 32, 1, EPS, x.p, NULL),
+	check_equal("n 16416", 0, cuda_rmsnorm(NULL, NULL, x.p, x.p, 16416, 1, EPS, x.p, no_act),
 		    -EINVAL);
-	check_equal("no weights", 0, cuda_rmsnorm(NULL, NULL, x.p, NULL, 32, 1, EPS, x.p, NULL),
+	check_equal("no input", 0, cuda_rmsnorm(NULL, NULL, NULL, x.p, 32, 1, EPS, x.p, no_act),
+		    -EINVAL);
+	check_equal("no weights", 0, cuda_rmsnorm(NULL, NULL, x.p, NULL, 32, 1, EPS, x.p, no_act),
 		    -EINVAL);
 	check_equal("act off", 0,
-		    cuda_rmsnorm(NULL, NULL, x.p, x.p, 32, 1, EPS, NULL, (uint8_t *)x.p + 4),
+		    cuda_rmsnorm(NULL, NULL, x.p, x.p, 32, 1, EPS, NULL,
+				 { CUDA_IN_Q8_0, (uint8_t *)x.p + 4 }),
 		    -EINVAL);
-	check_equal("no rows", 0, cuda_rmsnorm(NULL, NULL, NULL, NULL, 32, 0, EPS, NULL, NULL), 0);
+	check_equal("act form", 0,
+		    cuda_rmsnorm(NULL, NULL, x.p, x.p, 32, 1, EPS, NULL, { CUDA_IN_Q8_K, x.p }),
+		    -EINVAL);
+	check_equal("no rows", 0, cuda_rmsnorm(NULL, NULL, NULL, NULL, 32, 0, EPS, NULL, no_act),
+		    0);
 }
 
 int main(int argc, char **argv)
 {
-	static const size_t small[] = { 32, 96, 416, 1056, 4128 };
+	static const size_t small[] = { 32, 96, 256, 416, 768, 1056, 4128, 4352 };
 	static const size_t published[] = { 2048, 3072, 4096, 5120, 16384 };
 
 	for (size_t n : small)

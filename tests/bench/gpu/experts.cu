@@ -35,7 +35,8 @@ static void group(const struct model &m, const struct expert_types &t)
 
 			entries.push_back({ e, e + gate, e + 2 * gate, 0, (uint32_t)r });
 		}
-	must(cuda_act_quantize(NULL, x, m.d, m.d, 1, act), "cuda_act_quantize");
+	must(cuda_act_quantize(NULL, cuda_matvec_input(t.gate), x, m.d, m.d, 1, act),
+	     "cuda_act_quantize");
 	g.gate_type = g.up_type = t.gate;
 	g.down_type = t.down;
 	g.gate_row_bytes = g.up_row_bytes = gate_row;
@@ -45,7 +46,7 @@ static void group(const struct model &m, const struct expert_types &t)
 	g.n_entries = m.used;
 	g.k = (unsigned)m.used;
 	g.x = act;
-	g.hidden = device_bytes(m.used * cuda_act_bytes(m.f));
+	g.hidden = (float *)device_bytes(m.used * m.f * 4);
 	g.partial = partial;
 	const struct cuda_expert_entry *at = device_copy(entries);
 	const auto launch = [&](cuda_stream s, int i) {
@@ -112,7 +113,8 @@ static void grouped(const struct model &m, const struct expert_types &t, size_t 
 
 	for (size_t e = 0; e < m.experts; e++)
 		experts.push_back(w + e * row * m.f);
-	must(cuda_act_quantize(NULL, x, m.d, m.d, tokens, act), "cuda_act_quantize");
+	must(cuda_act_quantize(NULL, cuda_matvec_input(t.gate), x, m.d, m.d, tokens, act),
+	     "cuda_act_quantize");
 	us = time_launches(8, [&](cuda_stream s, int) {
 		return cuda_expert_sort(s, ids, entries, (unsigned)m.used, m.experts, offsets,
 					lists, lists + entries, lists + 2 * entries);

@@ -20,10 +20,10 @@ static void *columns(enum cuda_input input, size_t n, size_t cols)
 
 	if (input == CUDA_IN_F32)
 		return x;
-	if (input != CUDA_IN_ACT)
+	if (input != CUDA_IN_Q8_0 && input != CUDA_IN_Q8_K)
 		return random_weights(n * cols * 2);
 	act = device_bytes(cols * cuda_act_bytes(n));
-	must(cuda_act_quantize(NULL, x, n, n, cols, act), "cuda_act_quantize");
+	must(cuda_act_quantize(NULL, input, x, n, n, cols, act), "cuda_act_quantize");
 	return act;
 }
 
@@ -74,7 +74,8 @@ static void matvec(const struct model &m, uint32_t type, const char *what, size_
 static void gemm(const struct model &m, uint32_t type, const char *what, size_t rows, size_t n,
 		 size_t cols)
 {
-	const bool integer = cuda_gemm_input(type) == CUDA_IN_ACT;
+	const enum cuda_input input = cuda_gemm_input(type);
+	const bool integer = input == CUDA_IN_Q8_0 || input == CUDA_IN_Q8_K;
 	struct cuda_product p = product(type, cuda_gemm_input(type), rows, n, cols);
 	double us, other;
 
@@ -91,7 +92,7 @@ static void quantize(const struct model &m, size_t rows)
 	float *x = random_floats(m.d * rows);
 	void *act = device_bytes(rows * cuda_act_bytes(m.d));
 	const double us = time_launches(16, [&](cuda_stream s, int) {
-		return cuda_act_quantize(s, x, m.d, m.d, rows, act);
+		return cuda_act_quantize(s, CUDA_IN_Q8_K, x, m.d, m.d, rows, act);
 	});
 
 	report({ "act_quantize", m.name, std::to_string(rows) + " tokens", us,

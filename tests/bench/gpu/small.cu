@@ -29,16 +29,18 @@ static void norms(const struct model &m, size_t tokens)
 
 		line("rmsnorm", m, detail + ", residual, int8", 16.0 * n + 1.25 * n, 16,
 		     [=](cuda_stream s, int) {
-			     return cuda_rmsnorm(s, res, x, w, m.d, tokens, 1e-6f, out, act);
+			     return cuda_rmsnorm(s, res, x, w, m.d, tokens, 1e-6f, out,
+						 { CUDA_IN_Q8_K, act });
 		     });
 	}
-	if (wanted("silu_mul")) {
+	if (wanted("glu_mul")) {
 		const size_t all = tokens * m.f;
 		float *g = random_floats(all), *u = random_floats(all);
 		void *act = device_bytes(tokens * cuda_act_bytes(m.f));
 
-		line("silu_mul", m, detail, 9.25 * all, 16, [=](cuda_stream s, int) {
-			return cuda_silu_mul(s, g, u, m.f, m.f, tokens, NULL, act);
+		line("glu_mul", m, detail, 9.25 * all, 16, [=](cuda_stream s, int) {
+			return cuda_glu_mul(s, CUDA_GLU_SILU, g, u, m.f, m.f, tokens, NULL,
+					    { CUDA_IN_Q8_K, act });
 		});
 	}
 	if (wanted("convert")) {
@@ -171,7 +173,8 @@ static void delta(const struct model &m, size_t sequences, size_t run)
 		show("delta_chunk", state_bytes + act, 2,
 		     [&](cuda_stream st, int) { return cuda_delta_chunk(st, &d); });
 	show("delta_out", 12.0 * tokens * m.v_heads * 128, 8, [&](cuda_stream st, int) {
-		return cuda_delta_out(st, out, z, wn, tokens, m.v_heads, 128, 1e-6f, out, NULL);
+		return cuda_delta_out(st, out, z, wn, tokens, m.v_heads, 128, 1e-6f, out,
+				      { CUDA_IN_NONE, NULL });
 	});
 	release_all();
 }

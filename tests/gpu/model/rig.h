@@ -67,7 +67,7 @@ struct rig_weight {
 	}
 };
 
-/* Rows of activations in every form that a product may want */
+/* Rows of activations, and their int8 form as the product at hand wants it */
 struct rig_rows {
 	device_array<float> f;
 	device_array<uint8_t> act;
@@ -76,6 +76,8 @@ struct rig_rows {
 	{
 	}
 };
+
+static const struct cuda_act rig_no_act = { CUDA_IN_NONE, NULL };
 
 struct rig_layer {
 	struct rig_weight attn_norm, ffn_norm, wq, wk, wv, wo, q_norm, k_norm;
@@ -177,11 +179,16 @@ struct rig {
 		p.row_bytes = w.row_bytes;
 		p.n = w.n;
 		p.rows = w.rows;
-		p.x = form == CUDA_IN_ACT ? (const void *)x.act.p : x.f.p;
+		p.x = x.f.p;
+		if (form == CUDA_IN_Q8_0 || form == CUDA_IN_Q8_K) {
+			rig_ok("quantize",
+			       cuda_act_quantize(NULL, form, x.f.p, w.n, w.n, tokens, x.act.p));
+			p.x = x.act.p;
+		}
 		p.cols = tokens;
 		p.y = y.p;
 		p.ldy = w.rows;
-		if (form != CUDA_IN_ACT && form != CUDA_IN_F32)
+		if (form == CUDA_IN_F16 || form == CUDA_IN_BF16)
 			rig_ok("half rows: not in this file", -ENOTSUP);
 		rig_ok("product", few ? cuda_matvec(NULL, &p) : cuda_gemm(NULL, &p));
 	}
@@ -254,8 +261,6 @@ struct rig {
 			rig_ok("decode", cuda_attend_decode(NULL, &b));
 			values_cuda(cudaDeviceSynchronize(), "decode");
 		}
-		rig_ok("quantize",
-		       cuda_act_quantize(NULL, mixed.f.p, width, width, tokens, mixed.act.p));
 		product(l.wo, mixed, tokens, out);
 	}
 
@@ -287,7 +292,7 @@ struct rig {
 		       tokens > RIG_FEW ? cuda_delta_chunk(NULL, &d) : cuda_delta_step(NULL, &d));
 		rig_ok("delta_out",
 		       cuda_delta_out(NULL, o.p, z.p, l.norm.floats(), tokens, shape.v_heads,
-				      shape.dim, m->rms_eps, gated.f.p, gated.act.p));
+				      shape.dim, m->rms_eps, gated.f.p, rig_no_act));
 		product(l.out, gated, tokens, out);
 	}
 
@@ -307,22 +312,22 @@ struct rig {
 			struct rig_layer &l = layers[i];
 
 			rig_ok("norm", cuda_rmsnorm(NULL, x.p, add, l.attn_norm.floats(), d, tokens,
-						    m->rms_eps, in.f.p, in.act.p));
+						    m->rms_eps, in.f.p, rig_no_act));
 			if (l.pool)
 				attention(l, in, first, tokens, y);
 			else
 				delta(l, in, tokens, y);
 			rig_ok("norm", cuda_rmsnorm(NULL, x.p, y.p, l.ffn_norm.floats(), d, tokens,
-						    m->rms_eps, in.f.p, in.act.p));
+						    m->rms_eps, in.f.p, rig_no_act));
 			product(l.gate, in, tokens, gate);
 			product(l.up, in, tokens, up);
-			rig_ok("silu", cuda_silu_mul(NULL, gate.p, up.p, f, f, tokens, hidden.f.p,
-						     hidden.act.p));
+			rig_ok("silu", cuda_glu_mul(NULL, CUDA_GLU_SILU, gate.p, up.p, f, f, tokens,
+						    hidden.f.p, rig_no_act));
 			product(l.down, hidden, tokens, y);
 			add = y.p;
 		}
 		rig_ok("norm", cuda_rmsnorm(NULL, x.p, add, output_norm.floats(), d, tokens,
-					    m->rms_eps, in.f.p, in.act.p));
+					    m->rms_eps, in.f.p, rig_no_act));
 		product(output, in, tokens, logits);
 		rig_ok("log_softmax", cuda_log_softmax(NULL, logits.p, m->n_vocab, m->n_vocab,
 						       tokens, logits.p, NULL));
