@@ -239,9 +239,9 @@ $(O)/gpu/$(1)/run/%: $(O)/gpu/$(1)/tests/gpu/%.o $(O)/gpu/$(1)/kernels.a $(O)/gp
 	@$(CXX) $$(EMU_LINK_$(1)) -pthread -o $$@ $$< $(GPU_HELP) $(O)/gpu/$(1)/kernels.a \
 		-Wl,--whole-archive $(O)/gpu/$(1)/shim.a -Wl,--no-whole-archive \
 		$(call group,$(call archives,model)) $(EMU_LIBS)
-$(O)/gpu/$(1)/seeded/%: $(O)/gpu/$(1)/tests/gpu/seeded/%.o $(O)/gpu/$(1)/shim.a
+$(O)/gpu/$(1)/seeded/%: $(O)/gpu/$(1)/tests/gpu/seeded/%.o $(O)/gpu/$(1)/kernels/cuda/launch.o $(O)/gpu/$(1)/shim.a
 	@mkdir -p $$(@D)
-	@$(CXX) $$(EMU_LINK_$(1)) -pthread -o $$@ $$< -Wl,--whole-archive $(O)/gpu/$(1)/shim.a -Wl,--no-whole-archive
+	@$(CXX) $$(EMU_LINK_$(1)) -pthread -o $$@ $$< $(O)/gpu/$(1)/kernels/cuda/launch.o -Wl,--whole-archive $(O)/gpu/$(1)/shim.a -Wl,--no-whole-archive
 endef
 $(eval $(call emu_rules,san))
 $(eval $(call emu_rules,race))

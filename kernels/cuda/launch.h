@@ -4,13 +4,14 @@
  * for a GPU with nvcc and for any CPU with a C++17 compiler and tests/gpu/emu (see its README).
  *
  *   CUDA_LAUNCH(kernel, grid, block, bytes, stream, args...)   kernel<<<grid, block, bytes, stream>>>
- *   CUDA_LAUNCHED()                       0, or -EIO where the runtime refused the launches before it
+ *   CUDA_LAUNCHED()                       0, or -EIO where the runtime refused a launch since the last one
  *   CUDA_SHARED(type, name, count);            a __shared__ array of the block
  *   CUDA_SHARED_DYNAMIC(type, name);           the @bytes of the launch as type *name, 16-aligned
  *
  * Names of kernels with a comma in them need parentheses. grid and block are dim3 or a number.
- * More than 48 KiB of dynamic shared memory are asked for in CUDA_LAUNCH. Included first by every .cu
- * file; host code calls ops.h only.
+ * More than 48 KiB of dynamic shared memory are asked for in CUDA_LAUNCH. What counts is what the launch
+ * itself returned, not the thread's last error: that may be another's. Included first by every .cu file;
+ * host code calls ops.h only.
  */
 #ifndef SLUICE_KERNELS_CUDA_LAUNCH_H
 #define SLUICE_KERNELS_CUDA_LAUNCH_H
@@ -24,6 +25,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <tuple>
+#include <utility>
+
+/* launch.cu: what a launch of this thread returned, kept until CUDA_LAUNCHED. */
+void launch_note(int error);
 
 #ifdef __CUDACC__
 
@@ -36,13 +42,35 @@
 
 #define CUDA_SHARED_DEFAULT 49152 /* what a kernel may have without being asked for */
 
-#define CUDA_LAUNCH(kernel, grid, block, bytes, stream, ...)                                  \
-	do {                                                                                  \
-		if ((size_t)(bytes) <= CUDA_SHARED_DEFAULT ||                                 \
-		    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, \
-					 (int)(bytes)) == cudaSuccess)                        \
-			(kernel)<<<(grid), (block), (bytes), (stream)>>>(__VA_ARGS__);        \
-	} while (0)
+template <class... P, class... A>
+static inline int launch_kernel(void (*kernel)(P...), dim3 grid, dim3 block, size_t bytes,
+				cudaStream_t stream, A &&...args)
+{
+	std::tuple<P...> values(std::forward<A>(args)...);
+	cudaLaunchConfig_t config = {};
+	cudaError_t rc = cudaSuccess;
+
+	config.gridDim = grid;
+	config.blockDim = block;
+	config.dynamicSmemBytes = bytes;
+	config.stream = stream;
+	if (bytes > CUDA_SHARED_DEFAULT)
+		rc = cudaFuncSetAttribute((const void *)kernel,
+					  cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+	if (rc != cudaSuccess)
+		return (int)rc;
+	return std::apply(
+		[&](auto &...v) {
+			void *pointers[] = { (void *)&v... };
+
+			return (int)cudaLaunchKernelExC(&config, (const void *)kernel, pointers);
+		},
+		values);
+}
+
+#define CUDA_LAUNCH(kernel, grid, block, bytes, stream, ...)                                \
+	launch_note(launch_kernel(kernel, dim3(grid), dim3(block), (size_t)(bytes), stream, \
+				  __VA_ARGS__))
 
 #else
 
@@ -53,8 +81,9 @@
 
 #define CUDA_SHARED_DYNAMIC(type, name) type *name = (type *)emu_shared_dynamic()
 
-#define CUDA_LAUNCH(kernel, grid, block, bytes, stream, ...) \
-	emu_launch(#kernel, dim3(grid), dim3(block), (size_t)(bytes), stream, kernel, __VA_ARGS__)
+#define CUDA_LAUNCH(kernel, grid, block, bytes, stream, ...)                                      \
+	launch_note(emu_launch(#kernel, dim3(grid), dim3(block), (size_t)(bytes), stream, kernel, \
+			       __VA_ARGS__))
 
 #endif
 
@@ -64,7 +93,9 @@ static inline __host__ __device__ bool aligned16(const void *p, size_t step = 0)
 	return ((size_t)(uintptr_t)p | step) % 16 == 0;
 }
 
-/* After the last CUDA_LAUNCH of an operation; clears the error. */
-#define CUDA_LAUNCHED() (cudaGetLastError() == cudaSuccess ? 0 : -EIO)
+int launch_done(void);
+
+/* After the last CUDA_LAUNCH of an operation. */
+#define CUDA_LAUNCHED() launch_done()
 
 #endif

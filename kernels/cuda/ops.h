@@ -39,6 +39,9 @@ extern "C" {
 struct CUstream_st;
 typedef struct CUstream_st *cuda_stream; /* is cudaStream_t */
 
+/* Kernels that the operations below launched on the calling thread so far. */
+uint64_t cuda_launches(void);
+
 /* ---- activations ---------------------------------------------------------------------------- */
 
 /* What rows of activations look like: one of the int8 forms, or floats of one kind. */

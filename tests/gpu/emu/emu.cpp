@@ -9,7 +9,9 @@
 #include "block.h"
 
 #include <atomic>
+#include <condition_variable>
 #include <math.h>
+#include <mutex>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,21 +31,6 @@
 
 __thread struct emu_self *emu_now;
 __thread struct emu_worker *emu_worker;
-static __thread int last_error;
-
-void emu_error(int error)
-{
-	last_error = error;
-}
-
-int emu_last_error(bool clear)
-{
-	const int e = last_error;
-
-	if (clear)
-		last_error = 0;
-	return e;
-}
 
 void emu_fail(const char *kind, const char *format, ...)
 {
@@ -424,40 +411,18 @@ static void run_block(struct emu_worker *w, struct uint3 block)
 	go(w, NULL, &w->fiber[0], false);
 }
 
-static struct emu_worker *worker_new(const struct emu_launch_args *launch)
+/* A thread's worker, made once: making the stacks anew costs a third of a small launch. */
+static struct emu_worker *worker_new(void)
 {
 	struct emu_worker *w = new struct emu_worker();
 
-	w->launch = launch;
-	w->threads = launch->block.x * launch->block.y * launch->block.z;
-	w->stacks = (uint8_t *)mmap(NULL, (size_t)w->threads * STACK, PROT_READ | PROT_WRITE,
+	w->stacks = (uint8_t *)mmap(NULL, (size_t)EMU_THREADS * STACK, PROT_READ | PROT_WRITE,
 				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (w->stacks == MAP_FAILED || posix_memalign((void **)&w->arena, 256, EMU_ARENA))
 		emu_fail("no memory", "for the stacks of a block");
-	for (unsigned i = 0; i < w->threads; i++) /* an overflow ends in a fault */
+	for (unsigned i = 0; i < EMU_THREADS; i++) /* an overflow ends in a fault */
 		if (mprotect(stack_of(w, i), 4096, PROT_NONE))
 			emu_fail("no memory", "for the guards of the stacks");
-	return w;
-}
-
-static void worker_free(struct emu_worker *w)
-{
-	emu_shadow_free(w);
-#if EMU_ASAN
-	__asan_unpoison_memory_region(w->arena, EMU_ARENA);
-	__asan_unpoison_memory_region(w->stacks, (size_t)w->threads * STACK);
-#endif
-	munmap(w->stacks, (size_t)w->threads * STACK);
-	free(w->arena);
-	delete w;
-}
-
-static void work(const struct emu_launch_args *launch, std::atomic<uint64_t> *next)
-{
-	const struct dim3 g = launch->grid;
-	const uint64_t blocks = (uint64_t)g.x * g.y * g.z;
-	struct emu_worker *w = worker_new(launch);
-
 #if EMU_ASAN
 	pthread_attr_t attr;
 	void *bottom;
@@ -468,13 +433,71 @@ static void work(const struct emu_launch_args *launch, std::atomic<uint64_t> *ne
 	pthread_attr_destroy(&attr);
 	w->bottom = bottom;
 #endif
-	emu_worker = w;
-	for (uint64_t i = next->fetch_add(1); i < blocks; i = next->fetch_add(1))
-		run_block(w, { (unsigned)(i % g.x), (unsigned)(i / g.x % g.y),
-			       (unsigned)(i / g.x / g.y) });
-	emu_worker = NULL;
-	worker_free(w);
+	return w;
 }
+
+static void work(const struct emu_launch_args *launch, std::atomic<uint64_t> *next)
+{
+	static thread_local struct emu_worker *mine;
+	const struct dim3 g = launch->grid;
+	const uint64_t blocks = (uint64_t)g.x * g.y * g.z;
+
+	if (!mine)
+		mine = worker_new();
+	mine->launch = launch;
+	mine->threads = launch->block.x * launch->block.y * launch->block.z;
+	emu_worker = mine;
+	for (uint64_t i = next->fetch_add(1); i < blocks; i = next->fetch_add(1))
+		run_block(mine, { (unsigned)(i % g.x), (unsigned)(i / g.x % g.y),
+				  (unsigned)(i / g.x / g.y) });
+	emu_worker = NULL;
+	emu_shadow_free(mine);
+#if EMU_ASAN
+	__asan_unpoison_memory_region(mine->arena, EMU_ARENA);
+	__asan_unpoison_memory_region(mine->stacks, (size_t)EMU_THREADS * STACK);
+#endif
+}
+
+/* The second worker's thread, which waits for launches until the process ends. */
+struct emu_helper {
+	std::mutex lock;
+	std::condition_variable change;
+	const struct emu_launch_args *launch = NULL;
+	std::atomic<uint64_t> *next = NULL;
+
+	emu_helper()
+	{
+		std::thread([this] { loop(); }).detach();
+	}
+	void loop()
+	{
+		std::unique_lock<std::mutex> l(lock);
+
+		for (;;) {
+			change.wait(l, [this] { return launch != NULL; });
+			l.unlock();
+			work(launch, next);
+			l.lock();
+			launch = NULL;
+			change.notify_all();
+		}
+	}
+	void begin(const struct emu_launch_args *what, std::atomic<uint64_t> *counter)
+	{
+		std::unique_lock<std::mutex> l(lock);
+
+		change.wait(l, [this] { return launch == NULL; });
+		launch = what;
+		next = counter;
+		change.notify_all();
+	}
+	void wait_for(const struct emu_launch_args *what)
+	{
+		std::unique_lock<std::mutex> l(lock);
+
+		change.wait(l, [this, what] { return launch != what; });
+	}
+};
 
 static unsigned worker_count(void)
 {
@@ -488,26 +511,32 @@ static unsigned worker_count(void)
 	return count;
 }
 
+int emu_refuses(struct dim3 grid, struct dim3 block, size_t shared)
+{
+	const uint64_t threads = (uint64_t)block.x * block.y * block.z;
+
+	return threads == 0 || threads > EMU_THREADS || block.z > 64 || grid.x == 0 ||
+			       grid.y == 0 || grid.z == 0 || grid.x > INT32_MAX || grid.y > 65535 ||
+			       grid.z > 65535 || shared > EMU_SHARED_MAX
+		       ? 9
+		       : 0;
+}
+
 void emu_run(const char *kernel, struct dim3 grid, struct dim3 block, size_t shared,
 	     void (*body)(void *arg), void *arg)
 {
 	const struct emu_launch_args launch = { kernel, grid, block, shared, body, arg };
-	const uint64_t threads = (uint64_t)block.x * block.y * block.z;
 	std::atomic<uint64_t> next(0);
 
 	if (emu_now)
 		emu_fail("launch", "of %s out of a kernel", kernel);
-	if (threads == 0 || threads > EMU_THREADS || block.z > 64 || grid.x == 0 || grid.y == 0 ||
-	    grid.z == 0 || grid.x > INT32_MAX || grid.y > 65535 || grid.z > 65535 ||
-	    shared > EMU_SHARED_MAX) {
-		emu_error(9);
-		return;
-	}
 	if (worker_count() > 1 && (uint64_t)grid.x * grid.y * grid.z > 1) {
-		std::thread other(work, &launch, &next);
+		/* never freed: its thread may still hold it when the process ends */
+		static struct emu_helper *const helper = new struct emu_helper();
 
+		helper->begin(&launch, &next);
 		work(&launch, &next);
-		other.join();
+		helper->wait_for(&launch);
 		return;
 	}
 	work(&launch, &next);

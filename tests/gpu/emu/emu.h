@@ -10,6 +10,7 @@
 #ifndef SLUICE_TESTS_GPU_EMU_H
 #define SLUICE_TESTS_GPU_EMU_H
 
+#include <functional>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -42,13 +43,22 @@ extern __thread struct emu_self *emu_now;
 
 /* ---- launches ---- */
 
-/* Runs @body(@arg) once per thread of the grid; refusals are kept for cudaGetLastError. */
+/* Runs @body(@arg) once per thread of the grid, which emu_refuses() does not. */
 void emu_run(const char *kernel, struct dim3 grid, struct dim3 block, size_t shared,
 	     void (*body)(void *arg), void *arg);
 
+/* Whether launches of this size can be; 0 or CUDA's number of the error. */
+int emu_refuses(struct dim3 grid, struct dim3 block, size_t shared);
+
+/*
+ * Puts @run at the end of @stream (runtime.cpp); NULL: runs it now. @launch: counts as a launch and may be
+ * made to fail. 0 or CUDA's number of the error.
+ */
+int emu_enqueue(void *stream, std::function<void()> run, bool launch);
+
 template <class... P, class... A>
-static inline void emu_launch(const char *name, struct dim3 grid, struct dim3 block, size_t shared,
-			      void *stream, void (*kernel)(P...), A &&...args)
+static inline int emu_launch(const char *name, struct dim3 grid, struct dim3 block, size_t shared,
+			     void *stream, void (*kernel)(P...), A &&...args)
 {
 	struct call {
 		void (*kernel)(P...);
@@ -59,9 +69,13 @@ static inline void emu_launch(const char *name, struct dim3 grid, struct dim3 bl
 			std::apply(((call *)self)->kernel, ((call *)self)->args);
 		}
 	} c = { kernel, std::tuple<P...>(std::forward<A>(args)...) };
+	const int rc = emu_refuses(grid, block, shared);
 
-	(void)stream;
-	emu_run(name, grid, block, shared, call::run, &c);
+	return rc ? rc
+		  : emu_enqueue(
+			    stream,
+			    [=]() mutable { emu_run(name, grid, block, shared, call::run, &c); },
+			    true);
 }
 
 /* ---- shared memory ---- */
@@ -116,10 +130,6 @@ void emu_reads(unsigned lane, const void *at, size_t bytes);
 /* Ends the program with a report: kernel, block, thread, then the sentence. */
 void emu_fail(const char *kind, const char *format, ...)
 	__attribute__((format(printf, 2, 3), noreturn));
-
-/* ---- errors of the runtime ---- */
-void emu_error(int error);
-int emu_last_error(bool clear);
 
 /* ---- collectives by value, at most 8 bytes ---- */
 

@@ -64,6 +64,7 @@ void emu_shadow_barrier(struct emu_worker *w)
 void emu_shadow_free(struct emu_worker *w)
 {
 	free(w->shadow);
+	w->shadow = NULL;
 }
 
 void emu_shadow_syncwarp(struct emu_worker *w, unsigned warp, uint32_t mask)

@@ -8,6 +8,7 @@
 #define SLUICE_EMU_CUDA_RUNTIME_H
 
 #include "../emu.h"
+#include "cuda_runtime_api.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -77,63 +78,13 @@ static inline int3 make_int3(int x, int y, int z)
 	return int3{ x, y, z };
 }
 
-/* ---- runtime ---- */
-enum cudaError_t {
-	cudaSuccess = 0,
-	cudaErrorInvalidValue = 1,
-	cudaErrorMemoryAllocation = 2,
-	cudaErrorInvalidConfiguration = 9,
-	cudaErrorInsufficientDriver = 35,
-	cudaErrorNoDevice = 100,
-};
-typedef enum cudaError_t cudaError;
-enum cudaMemcpyKind {
-	cudaMemcpyHostToHost,
-	cudaMemcpyHostToDevice,
-	cudaMemcpyDeviceToHost,
-	cudaMemcpyDeviceToDevice,
-	cudaMemcpyDefault,
-};
+/* ---- runtime: what has no place in C ---- */
 enum cudaFuncAttribute {
 	cudaFuncAttributeMaxDynamicSharedMemorySize,
 	cudaFuncAttributePreferredSharedMemoryCarveout,
 };
-struct CUstream_st;
-typedef struct CUstream_st *cudaStream_t;
-typedef void *cudaEvent_t;
-struct cudaDeviceProp {
-	char name[256];
-	int major, minor, multiProcessorCount;
-	size_t totalGlobalMem, sharedMemPerBlockOptin;
-};
-
-static inline cudaError_t cudaGetLastError(void)
-{
-	return (cudaError_t)emu_last_error(true);
-}
-static inline cudaError_t cudaPeekAtLastError(void)
-{
-	return (cudaError_t)emu_last_error(false);
-}
-static inline const char *cudaGetErrorString(cudaError_t e)
-{
-	return e == cudaSuccess ? "no error" : "an error of the shim";
-}
-static inline const char *cudaGetErrorName(cudaError_t e)
-{
-	return cudaGetErrorString(e);
-}
 template <class K> static inline cudaError_t cudaFuncSetAttribute(K, cudaFuncAttribute, int)
 {
-	return cudaSuccess;
-}
-
-/* Exactly @n bytes, aligned as on a device, of a pattern that is NaN as floats. */
-static inline cudaError_t cudaMalloc(void **p, size_t n)
-{
-	if (posix_memalign(p, 256, n ? n : 1))
-		return cudaErrorMemoryAllocation;
-	memset(*p, 0xff, n);
 	return cudaSuccess;
 }
 template <class T> static inline cudaError_t cudaMalloc(T **p, size_t n)
@@ -142,82 +93,7 @@ template <class T> static inline cudaError_t cudaMalloc(T **p, size_t n)
 }
 template <class T> static inline cudaError_t cudaMallocHost(T **p, size_t n)
 {
-	return cudaMalloc((void **)p, n);
-}
-static inline cudaError_t cudaFree(void *p)
-{
-	free(p);
-	return cudaSuccess;
-}
-static inline cudaError_t cudaFreeHost(void *p)
-{
-	free(p);
-	return cudaSuccess;
-}
-static inline cudaError_t cudaMemcpy(void *to, const void *from, size_t n, cudaMemcpyKind)
-{
-	if (n)
-		memcpy(to, from, n);
-	return cudaSuccess;
-}
-static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind kind,
-					  cudaStream_t = 0)
-{
-	return cudaMemcpy(to, from, n, kind);
-}
-static inline cudaError_t cudaMemset(void *to, int value, size_t n)
-{
-	if (n)
-		memset(to, value, n);
-	return cudaSuccess;
-}
-static inline cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t = 0)
-{
-	return cudaMemset(to, value, n);
-}
-static inline cudaError_t cudaStreamCreate(cudaStream_t *s)
-{
-	*s = 0;
-	return cudaSuccess;
-}
-static inline cudaError_t cudaStreamDestroy(cudaStream_t)
-{
-	return cudaSuccess;
-}
-static inline cudaError_t cudaStreamSynchronize(cudaStream_t)
-{
-	return cudaSuccess;
-}
-static inline cudaError_t cudaDeviceSynchronize(void)
-{
-	return cudaPeekAtLastError();
-}
-static inline cudaError_t cudaGetDeviceCount(int *n)
-{
-	*n = 1;
-	return cudaSuccess;
-}
-static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
-{
-	*p = cudaDeviceProp{ "the shim (no GPU)", 8, 0, 1, 0, 232448 };
-	return cudaSuccess;
-}
-static inline cudaError_t cudaEventCreate(cudaEvent_t *e)
-{
-	*e = 0;
-	return cudaSuccess;
-}
-static inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t = 0)
-{
-	return cudaSuccess;
-}
-static inline cudaError_t cudaEventSynchronize(cudaEvent_t)
-{
-	return cudaSuccess;
-}
-static inline cudaError_t cudaEventDestroy(cudaEvent_t)
-{
-	return cudaSuccess;
+	return cudaMallocHost((void **)p, n);
 }
 
 #include "device.h"

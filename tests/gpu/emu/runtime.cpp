@@ -1,0 +1,600 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tests/gpu/emu/runtime.cpp: the CUDA runtime as a program sees it: streams, events, graphs, copies, memory.
+ *
+ * A stream is a queue of closures. Nothing of it runs until somebody waits for it, and then only what is
+ * waited for and what that needs: the latest that the rules allow. SLUICE_EMU_SEED=N (0 or none: as just
+ * said) lets a random stream go first wherever several can, and now and then runs a closure as soon as it
+ * is put in: so different orders of what is not ordered are seen, the same ones for the same number. A copy
+ * without waiting reads its source when it runs; its destination holds NaN bytes from the moment when
+ * everything before it in the stream is done, which is the earliest that it may be written: who reads
+ * without waiting, or overwrites a source too early, gets other bits. The NULL stream runs at once and
+ * does not wait for others (tests of single kernels use it); the program's streams are non-blocking.
+ *
+ * SLUICE_EMU_VRAM=BYTES bounds cudaMalloc. SLUICE_EMU_FAIL=CALL:N fails the Nth call of that name (a launch
+ * is cudaLaunchKernelExC), CALL:N+ that and all later ones, CALL:N! leaves a sticky error behind: every call
+ * after it fails until the process ends. One lock; any thread.
+ */
+#include <cuda_runtime.h>
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+struct CUevent_st {
+	uint64_t asked = 0, done = 0; /* records put into streams, and run */
+};
+
+struct emu_op {
+	std::function<void()> run;
+	std::function<void()> early; /* what may be seen as soon as all before it is done */
+	struct CUevent_st *waits = NULL, *records = NULL;
+	uint64_t until = 0; /* of @waits */
+};
+
+struct CUgraph_st {
+	std::vector<struct emu_op> ops;
+};
+
+struct CUgraphExec_st {
+	std::vector<struct emu_op> ops;
+};
+
+struct CUstream_st {
+	std::deque<struct emu_op> queue;
+	std::unique_ptr<struct CUgraph_st> capture; /* what is recorded instead of run */
+};
+
+static std::recursive_mutex lock;
+static std::vector<struct CUstream_st *> streams;
+static std::map<void *, size_t> device_memory;
+static size_t device_bytes;
+static cudaError_t sticky, last_error;
+static uint64_t random_state;
+
+/* ---- what the environment asks for ---- */
+
+struct emu_wish {
+	uint64_t seed = 0, vram = UINT64_MAX, fail_at = 0;
+	std::string fail_call;
+	char fail_how = 0; /* 0, '+' or '!' */
+
+	emu_wish()
+	{
+		const char *seed_text = getenv("SLUICE_EMU_SEED"), *at;
+		const char *vram_text = getenv("SLUICE_EMU_VRAM");
+		const char *fail = getenv("SLUICE_EMU_FAIL");
+		char *end;
+
+		seed = seed_text ? strtoull(seed_text, NULL, 10) : 0;
+		vram = vram_text ? strtoull(vram_text, NULL, 10) : UINT64_MAX;
+		at = fail ? strchr(fail, ':') : NULL;
+		if (at) {
+			fail_call = std::string(fail, (size_t)(at - fail));
+			fail_at = strtoull(at + 1, &end, 10);
+			fail_how = *end;
+		}
+		random_state = seed;
+	}
+};
+
+static struct emu_wish &wish(void)
+{
+	static struct emu_wish w;
+
+	return w;
+}
+
+static uint32_t random_below(uint32_t n)
+{
+	uint64_t z = random_state += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return (uint32_t)((z ^ z >> 31) >> 32) % n;
+}
+
+static cudaError_t remember(cudaError_t e)
+{
+	if (e != cudaSuccess && e != cudaErrorNotReady)
+		last_error = e;
+	return e;
+}
+
+/* What call @name returns before it does anything: cudaSuccess unless a fault is wished or stays. */
+static cudaError_t enter(const char *name)
+{
+	static uint64_t calls;
+	struct emu_wish &w = wish();
+
+	if (sticky != cudaSuccess)
+		return remember(sticky);
+	if (!w.fail_at || w.fail_call != name)
+		return cudaSuccess;
+	calls++;
+	if (calls != w.fail_at && !(w.fail_how == '+' && calls > w.fail_at))
+		return cudaSuccess;
+	if (w.fail_how == '!')
+		return remember(sticky = cudaErrorIllegalAddress);
+	return remember(w.fail_call == "cudaMalloc" ? cudaErrorMemoryAllocation : cudaErrorUnknown);
+}
+
+#define ENTER(name)                                              \
+	const std::lock_guard<std::recursive_mutex> guard(lock); \
+	const cudaError_t entered = enter(name);                 \
+	if (entered != cudaSuccess)                              \
+	return entered
+
+/* ---- the queues ---- */
+
+static bool can_run(const struct CUstream_st *s)
+{
+	return !s->queue.empty() &&
+	       (!s->queue.front().waits || s->queue.front().waits->done >= s->queue.front().until);
+}
+
+/* The first of the queue becomes visible as far as it may. */
+static void begin_first(struct CUstream_st *s)
+{
+	if (!s->queue.empty() && s->queue.front().early) {
+		s->queue.front().early();
+		s->queue.front().early = NULL;
+	}
+}
+
+static void run_first(struct CUstream_st *s)
+{
+	struct emu_op op = std::move(s->queue.front());
+
+	s->queue.pop_front();
+	if (op.run)
+		op.run();
+	if (op.records)
+		op.records->done++;
+	begin_first(s);
+}
+
+/* One closure of a stream that can go on, @wanted before others without a seed; false: none can. */
+static bool run_one(struct CUstream_st *wanted)
+{
+	std::vector<struct CUstream_st *> ready;
+
+	for (struct CUstream_st *s : streams)
+		if (can_run(s))
+			ready.push_back(s);
+	if (ready.empty())
+		return false;
+	if (wish().seed)
+		run_first(ready[random_below((uint32_t)ready.size())]);
+	else
+		run_first(wanted && can_run(wanted) ? wanted : ready[0]);
+	return true;
+}
+
+static void run_until_empty(struct CUstream_st *s)
+{
+	while (!s->queue.empty())
+		if (!run_one(s))
+			emu_fail("stream", "waits for an event that nobody records");
+}
+
+/* Now and then, with a seed: what could run already does. */
+static void maybe_run(void)
+{
+	while (wish().seed && random_below(4) == 0)
+		if (!run_one(NULL))
+			return;
+}
+
+static void put(struct CUstream_st *s, struct emu_op op)
+{
+	if (s->capture) {
+		s->capture->ops.push_back(std::move(op));
+		return;
+	}
+	s->queue.push_back(std::move(op));
+	if (s->queue.size() == 1)
+		begin_first(s);
+	maybe_run();
+}
+
+int emu_enqueue(void *stream, std::function<void()> run, bool launch)
+{
+	if (launch) {
+		ENTER("cudaLaunchKernelExC");
+	}
+	if (!stream) {
+		run();
+		return cudaSuccess;
+	}
+	const std::lock_guard<std::recursive_mutex> guard(lock);
+	struct emu_op op;
+
+	op.run = std::move(run);
+	put((struct CUstream_st *)stream, std::move(op));
+	return cudaSuccess;
+}
+
+/* ---- errors ---- */
+
+static const struct {
+	cudaError_t number;
+	const char *name, *text;
+} errors[] = {
+	{ cudaSuccess, "cudaSuccess", "no error" },
+	{ cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument" },
+	{ cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory" },
+	{ cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration",
+	  "invalid configuration argument" },
+	{ cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal" },
+	{ cudaErrorIllegalAddress, "cudaErrorIllegalAddress",
+	  "an illegal memory access was encountered" },
+	{ cudaErrorUnknown, "cudaErrorUnknown", "unknown error" },
+};
+
+const char *cudaGetErrorString(cudaError_t e)
+{
+	for (const auto &x : errors)
+		if (x.number == e)
+			return x.text;
+	return "an error of the shim";
+}
+
+const char *cudaGetErrorName(cudaError_t e)
+{
+	for (const auto &x : errors)
+		if (x.number == e)
+			return x.name;
+	return "an error of the shim";
+}
+
+cudaError_t cudaGetLastError(void)
+{
+	const std::lock_guard<std::recursive_mutex> guard(lock);
+	const cudaError_t e = last_error;
+
+	last_error = sticky;
+	return e;
+}
+
+cudaError_t cudaPeekAtLastError(void)
+{
+	return last_error;
+}
+
+/* ---- the device ---- */
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+	ENTER("cudaDriverGetVersion");
+	*version = 13000;
+	return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int *n)
+{
+	ENTER("cudaGetDeviceCount");
+	*n = 1;
+	return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+	ENTER("cudaSetDevice");
+	return device ? remember(cudaErrorInvalidDevice) : cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
+{
+	ENTER("cudaGetDeviceProperties");
+	*p = cudaDeviceProp{ "the shim (no GPU)", 8, 0, 1, 0, 232448 };
+	p->totalGlobalMem = (size_t)wish().vram;
+	return device ? remember(cudaErrorInvalidDevice) : cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize(void)
+{
+	ENTER("cudaDeviceSynchronize");
+	while (run_one(NULL))
+		;
+	return cudaSuccess;
+}
+
+/* ---- memory ---- */
+
+/* Exactly @n bytes, aligned as on a device, of a pattern that is NaN as floats. */
+static cudaError_t take(void **p, size_t n)
+{
+	if (posix_memalign(p, 256, n ? n : 1))
+		return remember(cudaErrorMemoryAllocation);
+	memset(*p, 0xff, n);
+	return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void **p, size_t n)
+{
+	ENTER("cudaMalloc");
+	if (n > wish().vram - device_bytes)
+		return remember(cudaErrorMemoryAllocation);
+	const cudaError_t e = take(p, n);
+
+	if (e == cudaSuccess) {
+		device_memory[*p] = n;
+		device_bytes += n;
+	}
+	return e;
+}
+
+cudaError_t cudaFree(void *p)
+{
+	ENTER("cudaFree");
+	while (run_one(NULL)) /* it waits for the device */
+		;
+	if (!p)
+		return cudaSuccess;
+	if (!device_memory.count(p))
+		emu_fail("memory", "cudaFree of what cudaMalloc did not give");
+	device_bytes -= device_memory[p];
+	device_memory.erase(p);
+	free(p);
+	return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void **p, size_t n, unsigned)
+{
+	ENTER("cudaHostAlloc");
+	return take(p, n);
+}
+
+cudaError_t cudaMallocHost(void **p, size_t n)
+{
+	ENTER("cudaMallocHost");
+	return take(p, n);
+}
+
+cudaError_t cudaFreeHost(void *p)
+{
+	ENTER("cudaFreeHost");
+	while (run_one(NULL))
+		;
+	free(p);
+	return cudaSuccess;
+}
+
+cudaError_t cudaHostGetDevicePointer(void **ret, void *host, unsigned)
+{
+	ENTER("cudaHostGetDevicePointer");
+	*ret = host;
+	return cudaSuccess;
+}
+
+cudaError_t cudaHostRegister(void *, size_t, unsigned)
+{
+	ENTER("cudaHostRegister");
+	return cudaSuccess;
+}
+
+cudaError_t cudaHostUnregister(void *)
+{
+	ENTER("cudaHostUnregister");
+	return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
+{
+	ENTER("cudaMemGetInfo");
+	*total = wish().vram == UINT64_MAX ? (size_t)24 << 30 : (size_t)wish().vram;
+	*free_bytes = *total > device_bytes ? *total - device_bytes : 0;
+	return cudaSuccess;
+}
+
+/* ---- copies ---- */
+
+cudaError_t cudaMemcpy(void *to, const void *from, size_t n, enum cudaMemcpyKind)
+{
+	ENTER("cudaMemcpy");
+	if (n)
+		memcpy(to, from, n);
+	return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, enum cudaMemcpyKind kind,
+			    cudaStream_t s)
+{
+	if (!s)
+		return cudaMemcpy(to, from, n, kind);
+	ENTER("cudaMemcpyAsync");
+	struct emu_op op;
+
+	if (!n)
+		return cudaSuccess;
+	op.early = [=] { memset(to, 0xff, n); };
+	op.run = [=] { memcpy(to, from, n); };
+	put(s, std::move(op));
+	return cudaSuccess;
+}
+
+cudaError_t cudaMemset(void *to, int value, size_t n)
+{
+	ENTER("cudaMemset");
+	if (n)
+		memset(to, value, n);
+	return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t s)
+{
+	if (!s)
+		return cudaMemset(to, value, n);
+	ENTER("cudaMemsetAsync");
+	struct emu_op op;
+
+	op.run = [=] { memset(to, value, n); };
+	if (n)
+		put(s, std::move(op));
+	return cudaSuccess;
+}
+
+/* ---- streams and events ---- */
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
+{
+	ENTER("cudaStreamCreateWithFlags");
+	*s = new struct CUstream_st;
+	streams.push_back(*s);
+	return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreate(cudaStream_t *s)
+{
+	return cudaStreamCreateWithFlags(s, 0);
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t s)
+{
+	ENTER("cudaStreamDestroy");
+	if (!s)
+		return cudaSuccess;
+	run_until_empty(s);
+	for (size_t i = 0; i < streams.size(); i++)
+		if (streams[i] == s)
+			streams.erase(streams.begin() + (long)i);
+	delete s;
+	return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t s)
+{
+	ENTER("cudaStreamSynchronize");
+	if (s)
+		run_until_empty(s);
+	return cudaSuccess;
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t s)
+{
+	ENTER("cudaStreamQuery");
+	if (s && !s->queue.empty())
+		run_one(s); /* time goes by */
+	return s && !s->queue.empty() ? cudaErrorNotReady : cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
+{
+	ENTER("cudaStreamWaitEvent");
+	struct emu_op op;
+
+	op.waits = e;
+	op.until = e->asked;
+	if (s)
+		put(s, std::move(op));
+	return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
+{
+	ENTER("cudaEventCreateWithFlags");
+	*e = new struct CUevent_st;
+	return cudaSuccess;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *e)
+{
+	return cudaEventCreateWithFlags(e, 0);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t e)
+{
+	ENTER("cudaEventDestroy");
+	while (e && e->done < e->asked)
+		if (!run_one(NULL))
+			break;
+	delete e;
+	return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
+{
+	ENTER("cudaEventRecord");
+	struct emu_op op;
+
+	e->asked++;
+	if (!s) {
+		e->done = e->asked;
+		return cudaSuccess;
+	}
+	op.records = e;
+	put(s, std::move(op));
+	return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t e)
+{
+	ENTER("cudaEventQuery");
+	if (e->done < e->asked)
+		run_one(NULL);
+	return e->done < e->asked ? cudaErrorNotReady : cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t e)
+{
+	ENTER("cudaEventSynchronize");
+	while (e->done < e->asked)
+		if (!run_one(NULL))
+			emu_fail("stream", "waits for an event that nobody records");
+	return cudaSuccess;
+}
+
+/* ---- graphs: recorded lists ---- */
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode)
+{
+	ENTER("cudaStreamBeginCapture");
+	if (!s || s->capture)
+		return remember(cudaErrorInvalidValue);
+	s->capture.reset(new struct CUgraph_st);
+	return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *ret)
+{
+	ENTER("cudaStreamEndCapture");
+	if (!s || !s->capture)
+		return remember(cudaErrorInvalidValue);
+	*ret = s->capture.release();
+	return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *ret, cudaGraph_t g, unsigned long long)
+{
+	ENTER("cudaGraphInstantiate");
+	*ret = new CUgraphExec_st{ g->ops };
+	return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s)
+{
+	ENTER("cudaGraphLaunch");
+	if (!s)
+		return remember(cudaErrorInvalidValue);
+	for (const struct emu_op &op : g->ops)
+		put(s, op);
+	return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g)
+{
+	ENTER("cudaGraphExecDestroy");
+	delete g;
+	return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t g)
+{
+	ENTER("cudaGraphDestroy");
+	delete g;
+	return cudaSuccess;
+}
