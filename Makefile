@@ -25,6 +25,16 @@ OPT += $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
 CFLAGS += -std=gnu11 $(WARN) $(if $(WERROR),-Werror) $(OPT) -ffp-contract=off -fno-math-errno \
 	$(CPPFLAGS) -pthread -fPIC -D_GNU_SOURCE -I. -Idaemon -MMD -MP
 LDFLAGS += -pthread $(if $(SAN),-fsanitize=$(SAN))
+CUDA_HOME ?= /usr/local/cuda
+ifeq ($(DEVICE_CUDA),emu)
+CFLAGS += -DSLUICE_CUDA -Itests/gpu/emu/include
+DEVICE_NEEDS := $(O)/gpu/fast/kernels.a $(O)/gpu/fast/shim.a
+DEVICE_LIBS := $(O)/gpu/fast/kernels.a -Wl,--whole-archive $(O)/gpu/fast/shim.a -Wl,--no-whole-archive -lstdc++
+else ifneq ($(DEVICE_CUDA),)
+CFLAGS += -DSLUICE_CUDA -I$(CUDA_HOME)/include
+DEVICE_NEEDS := $(O)/libsluice_cuda.a
+DEVICE_LIBS := $(O)/libsluice_cuda.a -L$(CUDA_HOME)/lib64 -lcudart_static -lrt -ldl -lstdc++
+endif
 LIBS := -luring -lnuma -lpcre2-8 -ljansson -ljson-c -lm
 LIBS_serve := -lmicrohttpd
 ifneq ($(wildcard /usr/include/systemd/sd-daemon.h),)
@@ -32,11 +42,13 @@ LIBS += -lsystemd
 endif
 
 # Rooms in layer order: a room may use those to its left (docs/architecture.md; make check-layers holds it).
-ROOMS := base kernels model chat telemetry metrics store policy trace engine plan serve
+ROOMS := base kernels model chat device telemetry metrics store policy trace engine plan serve
 SRC_base := $(filter-out base/version.c,$(wildcard base/*.c))
 SRC_kernels := $(wildcard kernels/*.c kernels/cpu/*.c)
 SRC_model := $(wildcard daemon/model/*.c daemon/model/arch/*.c)
 SRC_chat := $(wildcard daemon/chat/*.c)
+# With kernels: DEVICE_CUDA=1 over NVIDIA's runtime (nvcc), DEVICE_CUDA=emu over the fake one of tests/gpu/emu.
+SRC_device := $(filter-out $(if $(DEVICE_CUDA),,daemon/device/cuda%.c),$(wildcard daemon/device/*.c))
 SRC_telemetry := $(wildcard daemon/telemetry/*.c)
 SRC_metrics := $(wildcard daemon/metrics/*.c)
 SRC_store := $(wildcard daemon/store/*.c)
@@ -95,9 +107,9 @@ endef
 $(foreach r,$(ROOMS),$(eval $(call room_rule,$(r))))
 
 # libsluice tells daemon and clients alike where the socket is.
-$(O)/sluiced: $(O)/obj/daemon/main.o $(VERSION_OBJ) $(O)/libsluice.a $(call archives,serve)
+$(O)/sluiced: $(O)/obj/daemon/main.o $(VERSION_OBJ) $(O)/libsluice.a $(call archives,serve) $(DEVICE_NEEDS)
 	@echo "  LD      $@"
-	@$(CC) $(LDFLAGS) -o $@ $< $(VERSION_OBJ) $(O)/libsluice.a $(call group,$(call archives,serve)) $(LIBS_serve) $(LIBS)
+	@$(CC) $(LDFLAGS) -o $@ $< $(VERSION_OBJ) $(O)/libsluice.a $(call group,$(call archives,serve)) $(DEVICE_LIBS) $(LIBS_serve) $(LIBS)
 
 # The tool works on files and plans alone: never serve; of the engine only what the plan counts with.
 $(O)/sluice: $(call obj,$(SRC_tools)) $(VERSION_OBJ) $(O)/libsluice.a $(call archives,plan)

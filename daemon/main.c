@@ -126,6 +126,7 @@ static int create_engine(const struct options *o, const struct cpu_ops *ops, str
 		.spec = (enum spec_mode)(SPEC_AUTO + o->spec),
 		.fill_bytes_per_s = o->fill_rate,
 		.numa = o->numa,
+		.device = o->device,
 		.bandwidth = r->sampler ? bandwidth_now : NULL,
 		.bandwidth_arg = r,
 		.limits = &limits,

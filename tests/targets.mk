@@ -214,9 +214,11 @@ EMU_FLAGS := -std=c++17 $(filter-out -Wmissing-prototypes -Wshadow,$(WARN)) -Wno
 # not enum: that launchers refuse a value that is none is tested
 EMU_SEES_san := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-sanitize=enum
 EMU_SEES_race := -fsanitize=thread -DSLUICE_EMU_RACE
+EMU_SEES_fast := -O2
 EMU_LINK_san := $(EMU_SEES_san)
 EMU_LINK_race := -no-pie
 EMU_SRC_san := $(filter-out %/shadow.cpp,$(wildcard tests/gpu/emu/*.cpp))
+EMU_SRC_fast = $(EMU_SRC_san)
 EMU_SRC_race := $(wildcard tests/gpu/emu/*.cpp)
 EMU_LIBS := -lpcre2-8 -lnuma -ljansson -lm
 define emu_rules
@@ -227,7 +229,7 @@ $(O)/gpu/$(1)/%.o: %.cu
 $(O)/gpu/$(1)/%.o: %.cpp
 	@mkdir -p $$(@D)
 	@echo "  EMU     $$<"
-	@$(CXX) $$(EMU_FLAGS) $(if $(findstring race,$(1)),-fno-pie -DSLUICE_EMU_RACE,$(EMU_SEES_san)) -MMD -MP -c -o $$@ $$<
+	@$(CXX) $$(EMU_FLAGS) $(if $(findstring race,$(1)),-fno-pie -DSLUICE_EMU_RACE,$(EMU_SEES_$(1))) -MMD -MP -c -o $$@ $$<
 $(O)/gpu/$(1)/shim.a: $$(patsubst %.cpp,$(O)/gpu/$(1)/%.o,$$(EMU_SRC_$(1)))
 	@rm -f $$@
 	@$(AR) rcs $$@ $$^
@@ -245,6 +247,7 @@ $(O)/gpu/$(1)/seeded/%: $(O)/gpu/$(1)/tests/gpu/seeded/%.o $(O)/gpu/$(1)/kernels
 endef
 $(eval $(call emu_rules,san))
 $(eval $(call emu_rules,race))
+$(eval $(call emu_rules,fast))
 .SECONDARY: $(foreach f,san race,$(patsubst %.cu,$(O)/gpu/$(f)/%.o,$(CUDA_SRC) $(wildcard tests/gpu/*.cu tests/gpu/seeded/*.cu)))
 # The benchmark's launches, every one once: what is left where nothing can be timed.
 $(O)/gpu/san/run/bench_dry: $(BENCH_DRY:%=$(O)/gpu/san/tests/bench/gpu/%.o) $(O)/gpu/san/kernels.a $(O)/gpu/san/shim.a $(O)/obj/kernels/quant.o
@@ -263,5 +266,13 @@ test-gpu-emu-programs: emu-programs
 test-gpu-emu-short:
 	@$(MAKE) --no-print-directory -j$$(nproc) emu-programs
 	@$(MAKE) --no-print-directory test-gpu-seeded test-gpu-emu-programs
+# The daemon with its device over the fake runtime, and what is tested with it.
+.PHONY: $(O)/emu/sluiced test-device
+ifneq ($(DEVICE_CUDA),emu)
+$(O)/emu/sluiced:
+	@$(MAKE) --no-print-directory O=$(O)/emu DEVICE_CUDA=emu $(O)/emu/sluiced
+endif
+test-device: $(O)/emu/sluiced $(O)/sluice $(O)/libsluice.so
+	@BUILD=$(O) SHARED=$(SHARED) $(PYTEST) tests/device $(PYTEST_ARGS)
 test-gpu-emu:
 	@TEST_TIMEOUT=7200 $(MAKE) --no-print-directory EMU_ARGS=--all test-gpu-emu-short

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/futex.h"
 #include "base/num.h"
+#include "device/device.h"
 #include "engine/engine_private.h"
 #include "engine/numa.h"
 #include "engine/topology.h"
@@ -95,6 +96,7 @@ static struct decoder_config decoder_config_of(const struct engine *e)
 		.fops = e->fops,
 		.team = e->team,
 		.supply = e->supply,
+		.device = e->device,
 		.split = e->split,
 		.trace = e->trace,
 		.routed = spec_routed(e),
@@ -216,6 +218,8 @@ static int create_parts(struct engine *e, struct err *err)
 	}
 	rc = create_places(e);
 	if (!rc)
+		rc = engine_create_device(e, err);
+	if (!rc)
 		rc = spec_create(e);
 	if (rc)
 		return rc;
@@ -286,6 +290,7 @@ void engine_destroy(struct engine *e)
 		pthread_join(e->thread, NULL);
 	}
 	decoder_destroy(e->decoder);
+	device_close(e->device);
 	team_destroy(e->team);
 	trace_close(e->trace);
 	seq_pool_destroy(e->seqs);
@@ -442,6 +447,14 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	s->arena = arena_pages_name(arena_pages(e->arena ? e->arena : e->weights->arena));
 	s->policy = e->policy_ops ? e->policy_ops->name : "none";
 	s->kv = e->config.kv_type == KV_Q8_0 ? "q8_0" : "f16";
+	if (e->device) {
+		struct device_info info;
+
+		device_get_info(e->device, &info);
+		s->device = e->config.device;
+		s->device_bytes = info.memory_bytes;
+		s->device_launches = info.launches;
+	}
 	for (unsigned i = 0; i < ENGINE_FALLBACKS; i++)
 		s->fallbacks[i] = atomic_load_explicit(&e->fallbacks[i], memory_order_acquire);
 }

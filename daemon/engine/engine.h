@@ -64,11 +64,12 @@ struct engine_config {
 	uint32_t io_depth, io_request_bytes; /* 0: the reader's own */
 	const struct cpu_ops *ops;	     /* not NULL */
 	const char *policy;		     /* "lfu" by default (NULL) */
-	const char *trace_path;		     /* NULL: no routing trace */
-	bool trace_overwrite;		     /* a file that is there already is replaced */
-	bool no_fill;			     /* no background fill (experiments, tests) */
-	enum spec_mode spec;		     /* of requests that do not say; DEFAULT: AUTO */
-	uint64_t fill_bytes_per_s;	     /* of the background fill; 0: no bound */
+	const char *device;	   /* "none" by default (NULL), or as device/device.h says */
+	const char *trace_path;	   /* NULL: no routing trace */
+	bool trace_overwrite;	   /* a file that is there already is replaced */
+	bool no_fill;		   /* no background fill (experiments, tests) */
+	enum spec_mode spec;	   /* of requests that do not say; DEFAULT: AUTO */
+	uint64_t fill_bytes_per_s; /* of the background fill; 0: no bound */
 	/* AUTO: rows of every expert to the NUMA nodes (base/nodes.h) by their bandwidth; OFF: pages
 	 * interleaved; 1 .. NODES_SPLIT: cut in so many parts, bound to nothing (experiments, tests) */
 	int numa;
@@ -147,6 +148,8 @@ struct engine_status {
 	uint64_t local_bytes, remote_bytes;
 	uint64_t read_busy_ns; /* time with at least one read from disk in flight */
 	const char *cpu, *io, *arena, *policy, *kv;
+	const char *device; /* its name, NULL: none */
+	uint64_t device_bytes, device_launches;
 	const char *fallbacks[ENGINE_FALLBACKS]; /* sentences, NULL after the last */
 };
 

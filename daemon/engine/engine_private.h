@@ -62,6 +62,7 @@ struct engine {
 	struct supply *supply;
 	struct seq_pool *seqs;
 	struct team *team;
+	struct device *device; /* NULL: everything is computed by the CPU */
 	struct decoder *decoder;
 	struct spec *spec;
 	struct trace *trace;
@@ -114,6 +115,11 @@ struct engine {
 
 /* One more sentence for the status; @text must live as long as the engine. Engine thread or start. */
 void engine_add_fallback(struct engine *e, const char *text);
+
+/* on_device.c: the device that computes all but the experts, where the options name one; memory is planned
+ * by now. Then its weights, after the host's are loaded (the sentence goes to failure). */
+int engine_create_device(struct engine *e, struct err *err);
+int engine_load_device(struct engine *e);
 
 /* Does nobody want the step that runs any more? @arg: the engine. Engine thread, during a step. */
 bool engine_given_up(void *arg);

@@ -477,6 +477,12 @@ static void fail_read(struct engine *e, struct active *a, int error)
 	struct err why = { { 0 } };
 	char text[512];
 
+	if (decoder_device_error(e->decoder)[0]) {
+		snprintf(text, sizeof(text), "the device failed: %.400s",
+			 decoder_device_error(e->decoder));
+		finish(e, a, STOP_ERROR, error, text);
+		return;
+	}
 	if (!reader_check_files(e->reader, &why))
 		err_clear(&why);
 	snprintf(text, sizeof(text), "reading an expert's weights: %s%s%.400s", strerror(-error),
@@ -631,6 +637,8 @@ static int load(struct engine *e)
 	int rc =
 		weights_load(e->weights, e->model, e->reader, e->config.ops, &e->stop, &e->failure);
 
+	if (!rc && e->device)
+		rc = engine_load_device(e);
 	if (!rc && e->arena)
 		rc = arena_prefault_start(e->arena);
 	if (rc)

@@ -331,6 +331,11 @@ void seq_load_state(struct seq *s, const uint32_t *pages)
 	}
 }
 
+uint32_t seq_number(const struct seq *s)
+{
+	return (uint32_t)(s - s->pool->seqs);
+}
+
 uint32_t seq_len(const struct seq *s)
 {
 	return s->len;

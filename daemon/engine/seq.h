@@ -45,6 +45,7 @@ struct seq *seq_get(struct seq_pool *p);
 /* Gives it back with its pages; what nobody holds beyond 64 MiB is released to the system. */
 void seq_put(struct seq_pool *p, struct seq *s);
 
+uint32_t seq_number(const struct seq *s);    /* its place in the pool, from 0 */
 uint32_t seq_len(const struct seq *s);	     /* positions written */
 uint32_t seq_ctx(const struct seq *s);	     /* most that fit */
 void seq_advance(struct seq *s, uint32_t n); /* after a step, once for all layers */

@@ -214,7 +214,7 @@ void spec_plan(struct engine *e)
 	s->planned = false;
 	for (uint32_t i = 0; i < e->config.n_parallel; i++)
 		e->active[i].spec.n_draft = 0;
-	if (somebody_reads(e))
+	if (e->device || somebody_reads(e)) /* a device's recurrent state cannot be taken back */
 		return;
 	for (uint32_t i = 0; i < e->config.n_parallel; i++)
 		if (decodes(&e->active[i]))

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "device/device.h"
 #include "engine/block/block.h"
 #include "engine/router.h"
 
@@ -36,6 +37,12 @@ struct decoder {
 	int *token_error;
 	uint32_t n_columns;
 	bool given_up; /* by tid 0 before a barrier, read by all after it */
+
+	/* with a device: written by tid 0 before a barrier */
+	struct device_run *runs; /* [max_tokens] */
+	struct device_route route;
+	int device_rc;
+	struct err device_err;
 };
 
 /* The longest vector that any product takes: scratch is sized for it. */
@@ -97,6 +104,7 @@ static void lay_out(struct decoder *d, struct carver *c)
 	for (unsigned i = 0; i < most_waiting(d->c.model); i++)
 		d->y[i] = carve_floats(c, tokens * d->n_embd);
 	d->columns = carve(c, tokens, sizeof(*d->columns));
+	d->runs = carve(c, d->c.device ? tokens : 0, sizeof(*d->runs));
 	d->logits = carve_floats(c, (size_t)d->c.max_logits * d->n_vocab);
 	actbuf_carve(&d->head, c, d->c.ops, d->n_embd, d->c.max_logits);
 }
@@ -164,13 +172,13 @@ uint64_t decoder_scratch_bytes(const struct decoder_config *config, unsigned n_t
 	return c.used + blocks_scratch_bytes(&blocks);
 }
 
-static void embed(struct decoder *d, size_t first, size_t end)
+static void embed(struct decoder *d, float *to, size_t first, size_t end)
 {
 	const struct wmat *w = &d->c.weights->model.w[ROLE_TOKEN_EMBD];
 	float scale = d->c.model->embd_scale;
 
 	for (size_t t = first; t < end; t++) {
-		float *x = d->x + t * d->n_embd;
+		float *x = to + t * d->n_embd;
 
 		d->c.ops->dequantize(w->type, w->data + d->batch->tokens[t] * w->row_bytes, x,
 				     d->n_embd);
@@ -317,7 +325,7 @@ static void run_step(void *arg, unsigned tid)
 	size_t first, end;
 
 	team_share(d->batch->n_tokens, 1, tid, d->n_lanes, &first, &end);
-	embed(d, first, end);
+	embed(d, d->x, first, end);
 	/* no barrier: the first norm reads the same thread's share */
 	for (uint32_t i = 0; i < d->c.model->n_layers; i++) {
 		if (!run_layer(d, i, &waiting, tid))
@@ -331,6 +339,115 @@ static void run_step(void *arg, unsigned tid)
 	team_barrier(d->c.team);
 	if (!d->given_up)
 		run_head(d, tid);
+}
+
+/* ---- the same with a device: it computes all but the experts ---- */
+
+static int device_begin(struct decoder *d)
+{
+	for (uint32_t i = 0; i < d->batch->n_runs; i++) {
+		const struct batch_run *r = &d->batch->runs[i];
+
+		d->runs[i] = (struct device_run){ .seq = seq_number(r->seq),
+						  .first = r->first,
+						  .count = r->count,
+						  .pos = r->pos };
+	}
+	return device_step_begin(d->c.device, d->runs, d->batch->n_runs, d->batch->n_tokens,
+				 &d->device_err);
+}
+
+/* Layer @i up to its experts; ids index memory here, so a device that failed unseen must not choose. */
+static int device_layer(struct decoder *d, uint32_t i)
+{
+	const size_t n = (size_t)d->batch->n_tokens * d->c.model->n_expert_used;
+	int rc = device_route(d->c.device, i, &d->route, &d->device_err);
+
+	for (size_t k = 0; k < n && !rc && d->route.ids; k++)
+		if (d->route.ids[k] >= d->c.model->n_expert)
+			rc = err_set(&d->device_err, -EIO,
+				     "layer %u: the device chose expert %u of %u", i,
+				     d->route.ids[k], d->c.model->n_expert);
+	return rc;
+}
+
+/* SPMD. The experts that the device's router chose. */
+static void device_experts(struct decoder *d, uint32_t i, unsigned tid)
+{
+	const struct block_routes routes = { d->route.ids, d->route.weights };
+	struct block_args args = { .layer_index = i,
+				   .layer = &d->c.model->layers[i],
+				   .weights = &d->c.weights->layers[i],
+				   .model_weights = &d->c.weights->model,
+				   .batch = d->batch,
+				   .x = d->route.x,
+				   .residual = d->route.x,
+				   .y = d->route.sum,
+				   .lanes = d->lanes,
+				   .step = d->step,
+				   .trace = d->c.trace,
+				   .routes = &routes,
+				   .token_error = d->token_error };
+
+	block_forward(d->blocks, BLOCK_MOE, &args, tid);
+	team_barrier(d->c.team);
+}
+
+/* tid 0: logits of the wanted rows, a group at a time. */
+static int device_head(struct decoder *d)
+{
+	const float *logits = NULL;
+	int rc = 0;
+
+	for (uint32_t at = 0; at < d->n_columns && !rc; at += d->c.max_logits) {
+		uint32_t group = (uint32_t)u64_min(d->n_columns - at, d->c.max_logits);
+
+		rc = device_step_end(d->c.device, d->columns + at, group, &logits, &d->device_err);
+		if (!rc)
+			d->fn(d->arg, d->columns + at, group, logits, d->n_vocab);
+	}
+	return rc ? rc : device_step_end(d->c.device, NULL, 0, &logits, &d->device_err);
+}
+
+static void run_step_device(void *arg, unsigned tid)
+{
+	struct decoder *d = arg;
+	struct team *team = d->c.team;
+	size_t first, end;
+
+	team_share(d->batch->n_tokens, 1, tid, d->n_lanes, &first, &end);
+	embed(d, device_input(d->c.device), first, end);
+	team_barrier(team);
+	if (tid == 0)
+		d->device_rc = device_begin(d);
+	for (uint32_t i = 0; i < d->c.model->n_layers; i++) {
+		if (tid == 0) {
+			d->given_up = d->c.given_up && d->c.given_up(d->c.arg);
+			if (!d->given_up && !d->device_rc)
+				d->device_rc = device_layer(d, i);
+		}
+		team_barrier(team);
+		if (d->given_up || d->device_rc)
+			break;
+		if (d->route.ids)
+			device_experts(d, i, tid);
+		if (tid == 0 && d->route.ids)
+			d->device_rc = device_misses_done(d->c.device, i, &d->device_err);
+		if (tid == 0 && d->c.on_layer)
+			d->c.on_layer(d->c.arg, i + 1);
+	}
+	if (tid)
+		return;
+	d->given_up = d->given_up || (d->c.given_up && d->c.given_up(d->c.arg));
+	if (!d->device_rc && !d->given_up)
+		d->device_rc = device_head(d);
+	else if (!d->device_rc) /* what was begun reads and writes memory of the next step */
+		d->device_rc = device_step_end(d->c.device, NULL, 0, NULL, &d->device_err);
+}
+
+const char *decoder_device_error(const struct decoder *d)
+{
+	return d->device_rc ? d->device_err.text : "";
 }
 
 int decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
@@ -348,9 +465,12 @@ int decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
 		if (batch->want_logits[t])
 			d->columns[d->n_columns++] = t;
 	}
-	team_run(d->c.team, run_step, d);
+	d->device_rc = 0;
+	team_run(d->c.team, d->c.device ? run_step_device : run_step, d);
 	if (d->given_up)
 		return -ECANCELED;
+	for (uint32_t t = 0; t < batch->n_tokens && d->device_rc; t++)
+		token_error[t] = -EIO;
 	for (uint32_t i = 0; i < batch->n_runs; i++)
 		seq_advance(batch->runs[i].seq, batch->runs[i].count);
 	return 0;

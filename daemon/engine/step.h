@@ -17,6 +17,7 @@
 #include "base/nodes.h"
 
 struct decoder;
+struct device;
 struct trace;
 
 /* On tid 0 while the step runs: all threads are through with @n_layers layers. Must be quick: the others
@@ -30,6 +31,7 @@ struct decoder_config {
 	const struct float_ops *fops;
 	struct team *team;
 	struct supply *supply;	 /* NULL for dense models */
+	struct device *device;	 /* NULL, or who computes all but the experts (device/device.h) */
 	struct node_split split; /* of expert rows over NUMA nodes */
 	struct trace *trace;	 /* NULL: none */
 	struct routed *routed;	 /* for steps with drafts; NULL for dense models */
@@ -71,6 +73,9 @@ int decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
  * a next run of the sequence has nothing to replay then. Engine thread, between steps.
  */
 void decoder_replay(struct decoder *d, const struct batch_run *run);
+
+/* Why the device failed in the last step, "" where it did not: token_error is -EIO for all then. */
+const char *decoder_device_error(const struct decoder *d);
 
 /* See blocks_get_locality(). */
 void decoder_get_locality(const struct decoder *d, uint64_t *ret_local, uint64_t *ret_remote);

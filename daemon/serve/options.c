@@ -10,6 +10,7 @@
 #include "base/num.h"
 #include "base/opts.h"
 #include "base/size.h"
+#include "device/device.h"
 #include "engine/engine.h"
 #include "engine/numa.h"
 
@@ -33,6 +34,15 @@ static int parse_http(const char *text, void *field, struct err *err)
 		return err_set(err, -EINVAL, "at most %d addresses", HTTP_ADDRESSES);
 	a->text[a->n++] = text;
 	return 0;
+}
+
+static int parse_device(const char *text, void *field, struct err *err)
+{
+	int rc = device_check_name(text, err);
+
+	if (!rc)
+		*(const char **)field = text;
+	return rc;
 }
 
 static const struct opt table[] = {
@@ -84,6 +94,10 @@ static const struct opt table[] = {
 	  .def = "auto",
 	  .help = "On several NUMA nodes: each expert's rows to all nodes and read by their own "
 		  "threads, or pages interleaved. split:N cuts rows without nodes (experiments)." },
+	{ "--device", NULL, OPT_CUSTOM, AT(device), "none|cuda[:N]", .parse = parse_device,
+	  .def = "none",
+	  .help = "Who computes all but the experts: the CPU, or a GPU, in a build with CUDA kernels. One "
+		  "that is named and cannot be had is an error." },
 	{ "--peaks", NULL, OPT_TEXT, AT(peaks), "FILE",
 	  .help = "The nodes' read rates as sluice doctor measured them here: its JSON output." },
 	{ "--policy", NULL, OPT_TEXT, AT(policy), "lru|lfu|static:FILE", .def = "lfu",

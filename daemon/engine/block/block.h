@@ -40,6 +40,12 @@ struct block_config {
 	struct node_split split; /* of the expert matrices' rows, as residency has it */
 };
 
+/* What a device's router chose, where one has routed the layer: see daemon/device/device.h. */
+struct block_routes {
+	const uint32_t *ids;  /* [n_tokens][n_expert_used] */
+	const float *weights; /* the same */
+};
+
 struct block_args {
 	const struct layer *layer;
 	uint32_t layer_index;
@@ -54,7 +60,9 @@ struct block_args {
 	uint64_t step;
 	struct trace *trace;   /* NULL: not recorded */
 	struct routed *routed; /* takes what a step with drafts uses; NULL: there are none */
-	int *token_error;      /* [n_tokens]: set to -errno where an expert could not be read */
+	const struct block_routes
+		*routes;  /* NULL: the block routes itself, adds its shared expert */
+	int *token_error; /* [n_tokens]: set to -errno where an expert could not be read */
 
 	/* filled by block_forward() from the set of blocks */
 	const struct model *model;

@@ -29,9 +29,10 @@ static struct wmat expert_wmat(const struct expert_layout *l, enum expert_matrix
 			      .act = quant_format(l->matrix[which].type)->act };
 }
 
+/* Whether the shared expert is computed here: a device that routes the layer computes it itself. */
 static bool has_shared(const struct block_args *a)
 {
-	return a->weights->w[ROLE_SHARED_UP].data != NULL;
+	return !a->routes && a->weights->w[ROLE_SHARED_UP].data != NULL;
 }
 
 /* What the router reads: x, or the residual stream with a norm and a scale of its own. */
@@ -64,7 +65,9 @@ static void quantize_inputs(const struct block_args *a, unsigned tid)
 	struct moe *f = moe_of(a);
 	unsigned done = 0;
 
-	if (router_has_input(a)) {
+	if (a->routes) {
+		/* nobody asks the router again */
+	} else if (router_has_input(a)) {
 		make_router_input(a, tid);
 		team_barrier(a->team);
 		actbuf_quantize(&f->router_act, a->team, tid, router->act, f->router_in, f->n_embd,
@@ -274,6 +277,21 @@ static void route(const struct block_args *a, unsigned tid)
 	team_barrier(a->team);
 }
 
+/* The routes that a device gave, for this thread's share of the tokens. */
+static void take_routes(const struct block_args *a, unsigned tid)
+{
+	struct moe *f = moe_of(a);
+	size_t first, end, used = f->n_used;
+
+	team_share(a->batch->n_tokens, 1, tid, team_size(a->team), &first, &end);
+	for (size_t t = first; t < end; t++) {
+		memcpy(f->ids + t * used, a->routes->ids + t * used, used * sizeof(*f->ids));
+		memcpy(f->weights + t * f->n_ranks, a->routes->weights + t * used,
+		       used * sizeof(*f->weights));
+	}
+	team_barrier(a->team);
+}
+
 /* Reduce: the weighted sum of what all units computed, in rank order whatever came first. */
 static void reduce(const struct block_args *a, unsigned tid)
 {
@@ -342,7 +360,10 @@ static void forward(const struct block_args *a, unsigned tid)
 
 	quantize_inputs(a, tid);
 	team_barrier(a->team);
-	route(a, tid);
+	if (a->routes)
+		take_routes(a, tid);
+	else
+		route(a, tid);
 	if (tid == 0)
 		post(a);
 	if (has_shared(a))

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""Description: the daemon with --device cuda over the fake CUDA runtime (build/emu/sluiced, make test-device).
+
+The very kernels and the very device code run on the CPU: logits within the bounds of the fixtures of the qwen families and
+greedy answers as theirs; the same bits however a prompt is cut, in company, with any budget, threads and order of streams;
+what the device cannot compute is refused by name; calls that fail end requests by name and never hang.
+"""
+import concurrent.futures
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+from daemon import BUILD, DEMO, Daemon, fixture, reference, sluice  # noqa: E402
+from test_fixtures import kl  # noqa: E402
+
+EMU = BUILD / "emu" / "sluiced"
+DEFAULTS = ["--device", "cuda", "--ctx", "512", "--parallel", "4", "--threads", "2"]
+
+
+def device(model, *args, **kw):
+    return Daemon(model, *DEFAULTS, *args, program=EMU, **kw)
+
+
+def run(model, ids, *args, **kw):
+    with device(model, *args, **kw) as d:
+        return d.eval_ids(ids)[1]
+
+
+def moe_tokens(n):
+    return reference("moe/moe-q4_k_m", whole=False)[0]["tokens"][:n]
+
+
+@pytest.mark.parametrize("kv", ["f16", "q8_0"])
+@pytest.mark.parametrize("name,n", [("moe/moe-q4_k_m", 24), ("dense/dense-q4_k_m", 16), ("qwen3moe/qwen3moe-q2_k", 24)])
+def test_fixture(name, n, kv):
+    """Both mixers, a shared expert, dense triples and a family without recurrent layers."""
+    ref, expected = reference(name, whole=False)
+    with device(fixture(f"{name}.gguf"), "--kv-type", kv) as d:
+        logits = d.eval_ids(ref["tokens"][:n])[1]
+        greedy = ref["greedy"][0]
+        out = d.generate_ids(greedy["prompt"], "--max-tokens", min(4, len(greedy["ids"])))
+    divergence = kl(expected[:n], logits)
+    print(f"{name} {kv}: mean KL {divergence.mean():.3g} (bound {ref['bound_mean_kl']:.3g}), median "
+          f"{numpy.median(divergence):.3g} (bound {ref['bound_median_kl']:.3g})")
+    assert divergence.mean() <= ref["bound_mean_kl"]
+    assert numpy.median(divergence) <= ref["bound_median_kl"]
+    assert out["tokens"] == greedy["ids"][:4]
+
+
+@pytest.fixture(scope="module")
+def one_run():
+    return run(DEMO, moe_tokens(20), "--host-budget", "100%")
+
+
+@pytest.mark.parametrize("args,env", [
+    (["--batch", "1"], {}), (["--batch", "7"], {}), (["--batch", "64", "--threads", "1"], {}),
+    (["--host-budget", "25%"], {}), (["--cpu", "avx2", "--batch", "9"], {}),
+    (["--batch", "8"], {"SLUICE_EMU_SEED": "1"}), (["--batch", "20"], {"SLUICE_EMU_SEED": "2"}),
+    (["--batch", "7"], {"SLUICE_EMU_SEED": "3"})], ids=str)
+def test_same_logits(one_run, args, env):
+    got = run(DEMO, moe_tokens(20), *args, env=env)
+    assert (got == one_run).all(), f"{(got != one_run).sum()} of {got.size} logits differ"
+
+
+def test_company(one_run):
+    """Four sequences at once, in places that were used before."""
+    ids = moe_tokens(20)
+    with device(DEMO, "--host-budget", "50%", "--batch", "16") as d:
+        d.eval_ids(ids[:7])
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            sizes = [20, 11, 5, 20]
+            for n, logits in zip(sizes, pool.map(lambda n: eval_alone(d, ids[:n]), sizes)):
+                assert (logits == one_run[:n]).all(), f"{n} tokens in company"
+
+
+def eval_alone(d, ids):
+    """Daemon.eval_ids() with files of its own, for calls at once."""
+    where = pathlib.Path(d.dir) / f"{time.monotonic_ns()}-{len(ids)}"
+    where.mkdir()
+    (where / "ids").write_text(json.dumps(list(map(int, ids))))
+    sluice("eval", "--socket", d.socket, "--tokens", where / "ids", "--dump-logits", where / "out.npy", "--json")
+    return numpy.load(where / "out.npy")
+
+
+@pytest.mark.parametrize("name,word", [("gpt-oss/gpt-oss-mxfp4", "not computed on the device"),
+                                       ("gemma4/gemma4-q4_k_m", "on the device"),
+                                       ("deepseek2/deepseek2-q4_k_m", "on the device")])
+def test_refused(name, word):
+    """A family whose blocks the device does not have, in a sentence."""
+    p = subprocess.run([str(EMU), "--model", str(fixture(f"{name}.gguf")), "--socket", "/nonexistent/s", "--device", "cuda"],
+                       capture_output=True, text=True, timeout=60)
+    assert p.returncode == 1 and "--device cuda" in p.stderr and word in p.stderr, p.stderr
+
+
+@pytest.mark.parametrize("call", ["cudaMalloc:5", "cudaMallocHost:2", "cudaStreamCreateWithFlags:1", "cudaGetDeviceCount:1"])
+def test_open_fails(call):
+    """What fails at start ends the start, by name."""
+    p = subprocess.run([str(EMU), "--model", str(DEMO), "--socket", "/nonexistent/s", *DEFAULTS],
+                       capture_output=True, text=True, timeout=60, env={**os.environ, "SLUICE_EMU_FAIL": call})
+    assert p.returncode == 1 and "--device cuda" in p.stderr, p.stderr
+
+
+def test_no_memory():
+    """Less memory on the device than is needed: both numbers are told."""
+    p = subprocess.run([str(EMU), "--model", str(DEMO), "--socket", "/nonexistent/s", *DEFAULTS],
+                       capture_output=True, text=True, timeout=60, env={**os.environ, "SLUICE_EMU_VRAM": "2000000"})
+    assert p.returncode == 1 and "bytes for" in p.stderr and "out of memory" in p.stderr, p.stderr
+
+
+@pytest.mark.parametrize("call,again", [
+    ("cudaLaunchKernelExC:40", True), ("cudaMemcpyAsync:9", True), ("cudaEventSynchronize:3", True),
+    ("cudaStreamSynchronize:1", True), ("cudaEventRecord:2", True), ("cudaMemsetAsync:1", True),
+    ("cudaLaunchKernelExC:60!", False), ("cudaEventSynchronize:2+", False)])
+def test_step_fails(one_run, call, again):
+    """A call that fails in a step ends its requests by name; one failure alone leaves the next request whole."""
+    ids = moe_tokens(6)
+    with device(DEMO, "--host-budget", "100%", env={"SLUICE_EMU_FAIL": call}) as d:
+        start = time.monotonic()
+        p = sluice("generate", "--socket", d.socket, "--prompt-tokens", json.dumps(ids), "--max-tokens", "2", check=None,
+                   timeout=60)
+        assert p.returncode != 0 and "the device failed" in p.stderr, p.stdout + p.stderr
+        assert time.monotonic() - start < 30
+        if again:
+            assert (d.eval_ids(ids)[1] == one_run[:6]).all()
+        else:
+            p = sluice("generate", "--socket", d.socket, "--prompt-tokens", json.dumps(ids), "--max-tokens", "2",
+                       check=None, timeout=60)
+            assert p.returncode != 0 and "the device failed" in p.stderr, p.stdout + p.stderr
+
+
+def test_cancel():
+    """A client that leaves within a step: the next one is served, with the same bits."""
+    ids = moe_tokens(20)
+    with device(DEMO, "--batch", "4") as d:
+        p = subprocess.Popen([str(BUILD / "sluice"), "generate", "--socket", d.socket, "--prompt-tokens", json.dumps(ids * 4),
+                              "--max-tokens", "4"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(0.5)
+        p.kill()
+        p.wait()
+        assert d.generate_ids(ids[:3], "--max-tokens", "1")["tokens"]
