@@ -83,22 +83,42 @@ $(O)/fuzz/fuzz_calls: $(FUZZ_CALLS_SRC) $(wildcard daemon/chat/calls*.h base/*.h
 	@clang -std=gnu11 $(WARN) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
 		-D_GNU_SOURCE -I. -Idaemon -o $@ $(FUZZ_CALLS_SRC) -ljson-c -ldl -lm
 
+# ---- fuzzing: the interpreter of chat templates
+# make O=... $(O)/fuzz/fuzz_template, then: $(O)/fuzz/fuzz_template -max_len=4096 WORK_DIR tests/fuzz/seeds/template
+FUZZ_TEMPLATE_SRC := tests/fuzz/fuzz_template.c base/err.c base/jsonc.c \
+	$(filter-out daemon/chat/calls% daemon/chat/chat_load.c daemon/chat/turn.c,$(wildcard daemon/chat/*.c))
+$(O)/fuzz/fuzz_template: $(FUZZ_TEMPLATE_SRC) $(wildcard daemon/chat/*.h base/*.h)
+	@mkdir -p $(@D)
+	@echo "  FUZZ    $@"
+	@clang -std=gnu11 $(WARN) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+		-D_GNU_SOURCE -I. -Idaemon -o $@ $(FUZZ_TEMPLATE_SRC) -ljson-c -ldl -lm
+# make diff-jinja [DIFF_ARGS='--seconds 600 --seed 100000']: random templates, Jinja2's renderings and ours
+DIFF_ARGS ?= --count 2000
+.PHONY: diff-jinja
+$(O)/tests/fuzz/render_rows: tests/fuzz/render_rows.c $(call archives,chat)
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(call group,$(call archives,chat)) $(LIBS)
+diff-jinja: $(O)/tests/fuzz/render_rows
+	@BUILD=$(O) $(PYTHON) tests/fuzz/diff_jinja.py $(DIFF_ARGS)
+
 # make fuzz [FUZZ_SECONDS=600]: all targets one after the other; corpora in $(O)/fuzz/corpus-*
 FUZZ_SECONDS ?= 600
 FUZZ_LEN_gguf := 65536
 FUZZ_LEN_tokenizer := 4096
 FUZZ_LEN_proto := 8192
 FUZZ_LEN_calls := 4096
+FUZZ_LEN_template := 2048
 .PHONY: fuzz fuzz-seeds
-FUZZERS := $(addprefix $(O)/fuzz/fuzz_,gguf tokenizer proto calls)
+FUZZERS := $(addprefix $(O)/fuzz/fuzz_,gguf tokenizer proto calls template)
 # what make test runs: that they build, and take their seeds
 fuzz-seeds: $(FUZZERS)
-	@set -e; for t in gguf tokenizer proto calls; do \
+	@set -e; for t in gguf tokenizer proto calls template; do \
 		$(O)/fuzz/fuzz_$$t -runs=0 -timeout=60 -artifact_prefix=$(O)/fuzz/ tests/fuzz/seeds/$$t \
 			>$(O)/fuzz/$$t.log 2>&1 || { tail -n 20 $(O)/fuzz/$$t.log; exit 1; }; done
 fuzz: $(FUZZERS)
-	@set -e; for t in gguf tokenizer proto calls; do mkdir -p $(O)/fuzz/corpus-$$t; done; \
-	for t in gguf:$(FUZZ_LEN_gguf) tokenizer:$(FUZZ_LEN_tokenizer) proto:$(FUZZ_LEN_proto) calls:$(FUZZ_LEN_calls); do \
+	@set -e; for t in gguf tokenizer proto calls template; do mkdir -p $(O)/fuzz/corpus-$$t; done; \
+	for t in gguf:$(FUZZ_LEN_gguf) tokenizer:$(FUZZ_LEN_tokenizer) proto:$(FUZZ_LEN_proto) calls:$(FUZZ_LEN_calls) \
+		template:$(FUZZ_LEN_template); do \
 		$(O)/fuzz/fuzz_$${t%:*} -max_total_time=$(FUZZ_SECONDS) -max_len=$${t#*:} -timeout=30 \
 			-print_final_stats=1 -artifact_prefix=$(O)/fuzz/ \
 			$(O)/fuzz/corpus-$${t%:*} tests/fuzz/seeds/$${t%:*}; done

@@ -257,6 +257,8 @@ struct jnode {
 	struct jnode **kid;
 	const struct jstr *name; /* interned: equal names are one pointer */
 	struct jv value;
+	/* names that are undefined when the scope of the node's body begins, up to NULL; or NULL */
+	const struct jstr **hidden, **hidden_else;
 	const struct jfilter *filter; /* N_FILTER: NULL where there is none of that name */
 	const struct jtest *test;
 };
@@ -476,10 +478,11 @@ struct jstr *jstr_case(struct jinja *j, const struct jstr *s, enum jcase to);
 struct jstr *jstr_strip(struct jinja *j, const struct jstr *s, const struct jstr *chars, bool left,
 			bool right);
 
-/* ---- jinja_lex.c, jinja_parse.c, jinja_expr.c ---- */
+/* ---- jinja_lex.c, jinja_parse.c, jinja_expr.c, jinja_scope.c ---- */
 
 void jinja_lex(struct jinja *j, const char *source, size_t len);
 struct jnode *jinja_parse(struct jinja *j);
+void jinja_scopes(struct jinja *j, struct jnode *root); /* sets hidden everywhere */
 struct jnode *node_new(struct jinja *j, enum jop op);
 void node_add(struct jinja *j, struct jnode *n, struct jnode *kid);
 const struct jstr *jinja_intern(struct jinja *j, const char *p, size_t n);
@@ -508,7 +511,8 @@ void jinja_args(struct jinja *j, const struct jnode *n, unsigned from, struct js
 enum jflow { FLOW_NEXT, FLOW_BREAK, FLOW_CONTINUE };
 enum jflow jinja_exec(struct jinja *j, const struct jnode *n, struct jscope *scope);
 void jinja_assign(struct jinja *j, const struct jnode *target, struct jv v, struct jscope *scope);
-struct jscope *scope_new(struct jinja *j, struct jscope *parent);
+/* With @hidden (or NULL) undefined in it. */
+struct jscope *scope_new(struct jinja *j, struct jscope *parent, const struct jstr **hidden);
 void scope_set(struct jinja *j, struct jscope *s, const struct jstr *name, struct jv v);
 struct jv jmacro_call(struct jinja *j, const struct jmacro *m, const struct jargs *a);
 struct jv jloop_call(struct jinja *j, struct jloop *l, const struct jargs *a);

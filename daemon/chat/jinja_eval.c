@@ -218,6 +218,9 @@ static struct jv eval_item(struct jinja *j, const struct jnode *n, struct jscope
 	struct jv v = jinja_eval(j, n->kid[0], scope), key = jinja_eval(j, n->kid[1], scope);
 
 	j->line = n->line;
+	if (key.type == J_SLICE && v.type != J_STR && v.type != J_LIST && v.type != J_TUPLE &&
+	    v.type != J_RANGE && v.type != J_UNDEF)
+		jinja_fail(j, -EINVAL, "a value of type %s cannot be sliced", jv_type_name(&v));
 	return jv_item(j, &v, &key);
 }
 

@@ -9,11 +9,14 @@
 
 #include "chat/jinja.h"
 
-struct jscope *scope_new(struct jinja *j, struct jscope *parent)
+struct jscope *scope_new(struct jinja *j, struct jscope *parent, const struct jstr **hidden)
 {
 	struct jscope *s = jinja_alloc(j, sizeof(*s));
 
 	s->parent = parent;
+	for (; hidden && *hidden; hidden++)
+		scope_set(j, s, *hidden,
+			  (struct jv){ .type = J_UNDEF, .s = (struct jstr *)*hidden });
 	return s;
 }
 
@@ -84,10 +87,10 @@ static struct jstr *captured(struct jinja *j, const struct jnode *n, struct jsco
 	return jbuf_done(&b);
 }
 
-static struct jv filtered(struct jinja *j, const struct jnode *filter, const struct jnode *body,
-			  struct jscope *scope)
+static struct jv filtered(struct jinja *j, const struct jnode *n, const struct jnode *filter,
+			  const struct jnode *body, struct jscope *scope)
 {
-	struct jstr *text = captured(j, body, scope_new(j, scope));
+	struct jstr *text = captured(j, body, scope_new(j, scope, n->hidden));
 	struct jv before = j->block_text, r = jv_str(text);
 
 	if (!filter)
@@ -205,7 +208,7 @@ struct jv jloop_attr(struct jinja *j, struct jloop *l, const struct jstr *name)
 static bool next_that_fits(struct jinja *j, struct jiter *it, struct jv *ret)
 {
 	while (jcursor_next(j, &it->from, ret)) {
-		struct jscope *scope = scope_new(j, it->scope);
+		struct jscope *scope = scope_new(j, it->scope, NULL);
 		struct jv ok;
 
 		jinja_assign(j, it->node->kid[0], *ret, scope);
@@ -249,7 +252,7 @@ static enum jflow exec_for(struct jinja *j, const struct jnode *n, struct jv ove
 	struct jv item;
 
 	while (loop_pull(j, l, &item)) {
-		struct jscope *turn = scope_new(j, scope);
+		struct jscope *turn = scope_new(j, scope, n->hidden);
 
 		l->index0++;
 		l->before = l->current;
@@ -263,7 +266,7 @@ static enum jflow exec_for(struct jinja *j, const struct jnode *n, struct jv ove
 		done |= flow == FLOW_NEXT; /* else follows where no turn came to its end */
 	}
 	if (!done && n->kid[4])
-		return jinja_exec(j, n->kid[4], scope_new(j, scope));
+		return jinja_exec(j, n->kid[4], scope_new(j, scope, n->hidden_else));
 	return FLOW_NEXT;
 }
 
@@ -339,7 +342,7 @@ struct jv jmacro_call(struct jinja *j, const struct jmacro *m, const struct jarg
 {
 	const struct jnode *n = m->node;
 	unsigned body = n->op == N_CALL ? 1 : 0, n_params = n->n - body - 1;
-	struct jscope *scope = scope_new(j, m->scope);
+	struct jscope *scope = scope_new(j, m->scope, n->hidden);
 	struct jargs left = *given;
 	struct jv *values = jinja_alloc(j, n_params * sizeof(*values) + 1);
 	bool found_caller = false;
@@ -411,7 +414,7 @@ const struct jnode *jinja_find_block(const struct jnode *n, const struct jstr *n
 
 struct jv jblock_call(struct jinja *j, const struct jnode *block)
 {
-	return jv_str(captured(j, block->kid[0], scope_new(j, j->top)));
+	return jv_str(captured(j, block->kid[0], scope_new(j, j->top, block->hidden)));
 }
 
 /* ---- all statements ---- */
@@ -431,7 +434,7 @@ static enum jflow exec_if(struct jinja *j, const struct jnode *n, struct jscope 
 
 static enum jflow exec_with(struct jinja *j, const struct jnode *n, struct jscope *scope)
 {
-	struct jscope *inner = scope_new(j, scope);
+	struct jscope *inner = scope_new(j, scope, n->hidden);
 
 	for (unsigned i = 1; i + 1 < n->n; i += 2)
 		jinja_assign(j, n->kid[i], jinja_eval(j, n->kid[i + 1], scope), inner);
@@ -475,7 +478,7 @@ static enum jflow exec_node(struct jinja *j, const struct jnode *n, struct jscop
 		jinja_assign(j, n->kid[0], jinja_eval(j, n->kid[1], scope), scope);
 		break;
 	case N_SET_BLOCK:
-		jinja_assign(j, n->kid[0], filtered(j, n->kid[1], n->kid[2], scope), scope);
+		jinja_assign(j, n->kid[0], filtered(j, n, n->kid[1], n->kid[2], scope), scope);
 		break;
 	case N_WITH:
 		return exec_with(j, n, scope);
@@ -486,13 +489,13 @@ static enum jflow exec_node(struct jinja *j, const struct jnode *n, struct jscop
 		exec_call(j, n, scope);
 		break;
 	case N_FILTER_BLOCK:
-		v = filtered(j, n->kid[0], n->kid[1], scope);
+		v = filtered(j, n, n->kid[0], n->kid[1], scope);
 		jv_write(j, j->out, &v);
 		break;
 	case N_BLOCK:
-		return jinja_exec(j, n->kid[0], scope_new(j, n->flag ? scope : j->top));
+		return jinja_exec(j, n->kid[0], scope_new(j, n->flag ? scope : j->top, n->hidden));
 	case N_SCOPE:
-		return jinja_exec(j, n->kid[0], scope_new(j, scope));
+		return jinja_exec(j, n->kid[0], scope_new(j, scope, n->hidden));
 	default:
 		jinja_fail(j, -EINVAL, "a statement that makes no sense here");
 	}

@@ -148,7 +148,8 @@ FILTER(indent)
 
 FILTER(truncate)
 {
-	struct jstr *s = jarg_str(j, &v, "what to truncate"), *end;
+	struct jstr *s, *end;
+	size_t n;
 	jint length = 255, leeway = 5, chars, keep;
 	struct jv arg[4], cut, parts, sep[2];
 	struct jbuf b;
@@ -162,8 +163,9 @@ FILTER(truncate)
 	chars = (jint)jstr_chars(end);
 	if (length < chars || leeway < 0)
 		jinja_fail(j, -EINVAL, "truncate: the length is less than the end's");
-	if ((jint)jstr_chars(s) <= length + leeway)
+	if (jv_sized(&v, j, &n) && (jint)n <= length + leeway)
 		return v;
+	s = jarg_str(j, &v, "what to truncate");
 	keep = length - chars;
 	cut = jv_str(jstr_slice(j, s, 0, jstr_offset(s, (size_t)keep)));
 	if (!jv_truth(j, &arg[1])) {

@@ -345,14 +345,18 @@ static void percent_field(struct percent *p, struct jbuf *b)
 	percent_value(p, b, &s, type, &v);
 }
 
+/* What has items by key, which a format need not take. */
+static bool jv_is_lookup(const struct jv *v)
+{
+	return v->type == J_DICT || v->type == J_LIST || v->type == J_RANGE || v->type == J_UNDEF;
+}
+
 struct jstr *jstr_percent(struct jinja *j, const struct jstr *format, const struct jv *args)
 {
 	struct percent p = { .w = { j, format, 0 }, .args = args };
 	struct jstr *r;
 	struct jbuf b;
 
-	if (args->type == J_UNDEF)
-		jv_fail_undefined(j, args);
 	jbuf_init(&b, j);
 	while (p.w.at < format->n) {
 		size_t from = p.w.at;
@@ -368,7 +372,7 @@ struct jstr *jstr_percent(struct jinja *j, const struct jstr *format, const stru
 		jbuf_bytes(&b, format, from, p.w.at);
 	}
 	if (args->type == J_TUPLE ? p.used < args->l->n
-				  : !p.used && args->type != J_DICT && args->type != J_LIST)
+				  : !p.used && !jv_is_lookup(args)) /* as Python has it */
 		jinja_fail(j, -EINVAL, "a format does not take all its values");
 	r = jbuf_done(&b);
 	r->safe = format->safe;

@@ -168,6 +168,8 @@ static struct jv repeat(struct jinja *j, const struct jv *what, jint n)
 	struct jstr *r;
 	struct jbuf b;
 
+	if (n > INT64_MAX || n < INT64_MIN)
+		jinja_fail(j, -EINVAL, "a repetition by a number that is too large");
 	n = n < 0 || !len ? 0 : n;
 	if (n > (jint)j->max_bytes || n * (jint)len > (jint)j->max_bytes)
 		jinja_fail(j, -E2BIG, "it takes more than %zu bytes of memory", j->max_bytes);

@@ -36,8 +36,12 @@ static int check_utf8(const char *source, size_t len, struct err *err)
 
 static void compile(struct template *t, const char *source, size_t len)
 {
+	struct jnode *root;
+
 	jinja_lex(&t->j, source, len);
-	t->root = jinja_parse(&t->j);
+	root = jinja_parse(&t->j);
+	jinja_scopes(&t->j, root);
+	t->root = root;
 	t->j.tokens = NULL;
 }
 
@@ -158,7 +162,7 @@ static void run(struct jinja *j, const struct template *t, struct json_object *v
 	j->caller = known(j, &t->j, "caller");
 	j->varargs = known(j, &t->j, "varargs");
 	j->kwargs = known(j, &t->j, "kwargs");
-	j->top = scope_new(j, NULL);
+	j->top = scope_new(j, NULL, t->root->hidden);
 	jbuf_init(out, j);
 	j->out = out;
 	jinja_exec(j, t->root, j->top);
