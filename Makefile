@@ -95,6 +95,9 @@ $(O)/version: FORCE
 $(VERSION_OBJ): CPPFLAGS += -DSLUICE_VERSION='"$(VERSION)"'
 $(VERSION_OBJ): $(O)/version
 
+# the page that the daemon serves is part of it
+$(O)/obj/daemon/serve/http_page.o: $(wildcard daemon/serve/page/*)
+
 $(O)/obj/%_avx2.o: ISA := -mavx2 -mfma -mf16c -mbmi2
 $(O)/obj/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c -mbmi2
 

@@ -20,7 +20,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "chat/template.h"
 #include "serve/http_private.h"
 
 #define ROUNDS 8 /* of looking for more to do, before others get their turn */
@@ -486,7 +485,6 @@ void http_destroy(struct http *h)
 		MHD_stop_daemon(h->mhd);
 	}
 	serve_attach(h->serve, NULL);
-	json_object_put(h->chat_kwargs);
 	free(h->model);
 	free(h);
 }

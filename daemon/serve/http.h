@@ -37,9 +37,7 @@ struct http_config {
 	bool strip_images;	   /* image and audio parts become a note */
 	uint32_t queue;		   /* requests that may wait for a sequence */
 	uint32_t sse_ping_s, drain_s;
-	uint32_t reasoning_field;	  /* HTTP_REASONING_... */
-	const char *chat_template;	  /* NULL: the model's; a file */
-	const char *chat_template_kwargs; /* NULL or a JSON object */
+	uint32_t reasoning_field; /* HTTP_REASONING_... */
 };
 
 /*

@@ -9,6 +9,7 @@
 
 #include "base/limits.h"
 #include "base/version.h"
+#include "chat/template.h"
 #include "metrics/metrics.h"
 #include "serve/http_private.h"
 #include "telemetry/sampler.h"
@@ -48,11 +49,37 @@ void info_models(struct http_request *r)
 	http_reply_json(r, &b);
 }
 
+static void put_caps(struct buf *b, const struct chat_template *t)
+{
+	const struct chat_caps *c = chat_template_caps(t);
+	const struct {
+		const char *name;
+		bool is;
+	} all[] = {
+		{ "supports_system_role", c->system },
+		{ "supports_tools", c->tools },
+		{ "supports_tool_calls", c->tool_calls },
+		{ "supports_parallel_tool_calls", c->parallel_tool_calls },
+		{ "supports_tool_responses", c->tool_responses },
+		{ "supports_string_content", c->string_content },
+		{ "supports_typed_content", c->typed_content },
+		{ "supports_object_arguments", c->object_arguments },
+		{ "supports_enable_thinking", c->thinking_switch },
+		{ "supports_reasoning_effort", c->reasoning_effort },
+		{ "supports_preserve_reasoning", c->preserve_reasoning },
+	};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		buf_fmt(b, "%s\"%s\":%s", i ? "," : "", all[i].name, all[i].is ? "true" : "false");
+}
+
 void info_props(struct http_request *r)
 {
 	const struct http *h = r->http;
+	const struct chat_template *chat = h->serve->config.chat;
 	struct engine_status e;
 	struct buf b = { 0 };
+	size_t n;
 
 	engine_get_status(h->serve->config.engine, &e);
 	buf_fmt(&b,
@@ -64,7 +91,10 @@ void info_props(struct http_request *r)
 	buf_text(&b, ",\"model_path\":");
 	buf_json_text(&b, h->serve->config.model_path);
 	buf_text(&b, ",\"modalities\":{\"vision\":false,\"audio\":false},\"chat_template\":");
-	buf_text(&b, "\"\",\"chat_template_caps\":{");
+	buf_json_text(&b, chat ? chat_template_source(chat, &n) : "");
+	buf_text(&b, ",\"chat_template_caps\":{");
+	if (chat)
+		put_caps(&b, chat);
 	buf_text(&b, "},\"build_info\":");
 	buf_json_text(&b, sluice_version);
 	buf_text(&b, ",\"is_sleeping\":false}");

@@ -20,6 +20,7 @@
 #include <microhttpd.h>
 
 #include "base/jsonc.h"
+#include "chat/calls.h"
 #include "serve/buf.h"
 #include "serve/http.h"
 #include "serve/private.h"
@@ -41,10 +42,9 @@ enum {
 	HTTP_MAX_KEYS = 256,
 };
 
-struct chat_template;
+struct calls_delta;
 struct http_call;
 struct http_request;
-struct http_sink;
 
 /* Why a request is refused; status 0: it is not. */
 struct fault {
@@ -113,10 +113,7 @@ struct http {
 	char *model; /* what we call it */
 	char keys[HTTP_MAX_KEYS][128];
 	unsigned n_keys;
-	struct chat_template *chat; /* NULL: chat_why says why there is none */
-	struct err chat_why;
-	struct json_object *chat_kwargs; /* NULL: none */
-	int64_t started;		 /* seconds since 1970 */
+	int64_t started; /* seconds since 1970 */
 	uint64_t n_requests, n_refused;
 };
 
@@ -142,13 +139,16 @@ struct generation {
 	struct stop_text stops[STOPS_MAX];
 	bool stream, include_usage, timings_per_token, return_progress, echo, native;
 	bool return_tokens, legacy_logprobs;
-	int n_top;		   /* log-probabilities beside each token; -1: none */
-	struct json_object *tools; /* borrowed from the call's json; NULL: none */
-	bool parallel_tool_calls;
-	char *rendered; /* chat: the prompt's text */
+	bool counting; /* the prompt is only counted: it may be longer than the context */
+	int n_top;     /* log-probabilities beside each token; -1: none */
+	/* chats */
+	bool chat;
+	enum calls_format calls_format;
+	struct json_object *tools; /* what calls are looked for; owned, NULL: none */
+	bool one_call;		   /* parallel_tool_calls false: the first one counts */
+	char *rendered;		   /* the prompt's text, where it is known or wanted */
 	size_t rendered_bytes;
 	bool thinking_open; /* chat: the prompt ends within a thought */
-	uint64_t skip_bytes;
 };
 
 struct http_call {
@@ -170,6 +170,14 @@ void http_call_destroy(struct http_call *c); /* NULL is fine */
 
 enum finish { FINISH_STOP, FINISH_LENGTH, FINISH_TOOLS };
 
+/* A stretch of a chat's answer of one kind, in the order in which they were written. */
+struct block {
+	enum calls_kind kind; /* CALLS_REASONING, CALLS_CONTENT or CALLS_BEGIN: a call */
+	bool closed;
+	char *id, *name; /* of a call */
+	struct buf text; /* of a call: its arguments */
+};
+
 struct choice {
 	unsigned index;
 	uint32_t n_prompt, n_tokens, n_read, read_ppm;
@@ -183,7 +191,10 @@ struct choice {
 	struct buf ids;		     /* "1,2,3": tokens, where wanted */
 	struct buf logprobs;	     /* entries with commas, JSON */
 	struct buf pending_logprobs; /* of tokens whose text is still held back */
-	struct http_sink *sink;	     /* chat: from text to reasoning, content, calls */
+	/* chat: the text taken apart, as far as it came */
+	struct calls *calls;
+	struct block *blocks;
+	unsigned n_blocks, n_calls;
 };
 
 struct http_request {
@@ -197,7 +208,7 @@ struct http_request {
 	char name[48];	  /* of the answer: "chatcmpl-..." */
 	char origin[128]; /* that may read the answer; empty: none was said */
 	int64_t created;
-	bool head, suspended, close;
+	bool head, suspended, close, page;
 	int64_t drop; /* bytes of a refused body that may still come */
 	struct fault fault;
 	struct http_call *call; /* NULL while the worker has it: @working */
@@ -222,6 +233,10 @@ struct http_form {
 	/* A piece of text (may be empty), with the token that brought it or EVENT_NO_TOKEN. */
 	void (*piece)(struct http_request *r, struct choice *c, const char *text, size_t n,
 		      uint32_t token);
+	/* A stream of a chat; the choice's last block has it already. NULL: not wanted. */
+	void (*open)(struct http_request *r, struct choice *c, struct block *b);
+	void (*delta)(struct http_request *r, struct choice *c, const struct calls_delta *d);
+	void (*close)(struct http_request *r, struct choice *c, struct block *b);
 	void (*finish)(struct http_request *r, struct choice *c); /* one choice is through */
 	void (*end)(struct http_request *r); /* all are: the last chunks, or the whole answer */
 	void (*late)(struct http_request *r, const struct fault *f); /* a stream breaks off */
@@ -284,6 +299,8 @@ bool read_json(struct http_call *c);	   /* body -> json, an object */
 bool read_generation(struct http_call *c); /* what all APIs that generate have in common */
 struct json_object *get(struct json_object *o, const char *key); /* NULL: absent or null */
 bool read_prompts(struct http_call *c);				 /* the field prompt */
+/* Ids (malloc'd, taken over) as prompt. */
+bool read_prompt_ids(struct http_call *c, uint32_t *ids, uint32_t n);
 /* Text to prompt @c->gen.n_prompts++. */
 bool read_prompt_text(struct http_call *c, const char *text, size_t n, bool special);
 
@@ -298,10 +315,39 @@ uint32_t choice_cached(const struct choice *c);
 void sse_open(struct http_request *r, const char *event);
 void sse_close(struct http_request *r);
 
+/* http_talk.c: conversations, in the shapes of OpenAI's chat completions. Worker. */
+struct talk {
+	struct json_object *messages, *tools; /* borrowed */
+	struct json_object *request;	      /* where kwargs are read; NULL: none */
+	bool no_calls;			      /* tool_choice none: tools are told, calls are text */
+	bool no_prompt, continue_final; /* add_generation_prompt false; the last one goes on */
+};
+
+bool talk_render(struct http_call *c, const struct talk *t); /* -> gen.rendered, a prompt */
+/* tool_choice: auto and none; others are refused by name. */
+bool talk_choice(struct http_call *c, struct json_object *choice, bool *ret_none);
+
+/* http_sink.c: text -> the choice's blocks, and a stream's form. Main thread. */
+bool sink_start(struct http_request *r, struct choice *c);
+void sink_piece(struct http_request *r, struct choice *c, const char *text, size_t n);
+void sink_finish(struct http_request *r, struct choice *c);
+void sink_done(struct choice *c);
+/* The texts of all blocks of a kind, one after the other. */
+void sink_join(const struct choice *c, enum calls_kind kind, struct buf *ret);
+
 /* http_info.c, http_completion.c, ... */
-extern const struct http_form completion_form, native_form;
+extern const struct http_form completion_form, native_form, chat_form, messages_form,
+	responses_form;
+bool chat_work(struct http_call *c);
+bool apply_template_work(struct http_call *c);
+bool tokenize_work(struct http_call *c);
+bool detokenize_work(struct http_call *c);
+bool messages_work(struct http_call *c);
+bool count_tokens_work(struct http_call *c);
+bool responses_work(struct http_call *c);
 bool completion_work(struct http_call *c);
 bool native_work(struct http_call *c);
+void page_answer(struct http_request *r);
 void info_health(struct http_request *r);
 void info_models(struct http_request *r);
 void info_props(struct http_request *r);

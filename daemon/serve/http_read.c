@@ -152,7 +152,7 @@ static bool too_long(struct http_call *c, uint32_t n, uint32_t n_ctx)
 	return false;
 }
 
-static bool add_prompt(struct http_call *c, uint32_t *ids, uint32_t n)
+bool read_prompt_ids(struct http_call *c, uint32_t *ids, uint32_t n)
 {
 	struct generation *g = &c->gen;
 	uint32_t n_ctx = engine_n_ctx(c->http->serve->config.engine);
@@ -165,7 +165,7 @@ static bool add_prompt(struct http_call *c, uint32_t *ids, uint32_t n)
 	g->prompts[g->n_prompts++] = (struct http_prompt){ ids, n };
 	if (!n)
 		return fault_param(&c->fault, "prompt", "the prompt is empty");
-	if (n + (g->ask.max_tokens ? 1 : 0) > n_ctx)
+	if (!g->counting && n + (g->ask.max_tokens ? 1 : 0) > n_ctx)
 		return too_long(c, n, n_ctx);
 	return true;
 }
@@ -193,7 +193,7 @@ bool read_prompt_text(struct http_call *c, const char *text, size_t n, bool spec
 	};
 	uint32_t *ids = NULL, count = 0;
 
-	return encode(c, &ask, &ids, &count) && add_prompt(c, ids, count);
+	return encode(c, &ask, &ids, &count) && read_prompt_ids(c, ids, count);
 }
 
 /* ---- what is asked of the sampler ---- */
@@ -394,7 +394,7 @@ static bool add_mixed(struct http_call *c, struct json_object *list)
 		if (ids != &one)
 			free(ids);
 	}
-	return all && add_prompt(c, all, (uint32_t)used);
+	return all && read_prompt_ids(c, all, (uint32_t)used);
 out:
 	free(all);
 	return false;

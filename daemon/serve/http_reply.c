@@ -121,6 +121,12 @@ static enum MHD_Result send_off(struct http_request *r, int status, struct MHD_R
 		return MHD_NO;
 	add(m, "X-Request-Id", r->id);
 	add(m, "X-Content-Type-Options", "nosniff");
+	if (r->page) {
+		add(m, "Content-Security-Policy",
+		    "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+		add(m, "Referrer-Policy", "no-referrer");
+		add(m, "Cache-Control", "no-cache");
+	}
 	if (r->http->config.cors_origins)
 		add(m, "Vary", "Origin");
 	if (r->origin[0]) {

@@ -18,7 +18,16 @@
 		"POST", path, NULL, work, form, false, ENVELOPE_OPENAI \
 	}
 
+#define ANTHROPIC(path, work, form)                                       \
+	{                                                                 \
+		"POST", path, NULL, work, form, false, ENVELOPE_ANTHROPIC \
+	}
+
 static const struct http_route routes[] = {
+	OPEN("/", page_answer),
+	OPEN("/page.js", page_answer),
+	OPEN("/page.css", page_answer),
+	OPEN("/icon.svg", page_answer),
 	OPEN("/health", info_health),
 	OPEN("/v1/health", info_health),
 	GET("/v1/models", info_models),
@@ -26,6 +35,15 @@ static const struct http_route routes[] = {
 	GET("/props", info_props),
 	GET("/slots", info_slots),
 	GET("/metrics", info_metrics),
+	POST("/v1/chat/completions", chat_work, &chat_form),
+	POST("/chat/completions", chat_work, &chat_form),
+	POST("/v1/responses", responses_work, &responses_form),
+	POST("/responses", responses_work, &responses_form),
+	ANTHROPIC("/v1/messages", messages_work, &messages_form),
+	ANTHROPIC("/v1/messages/count_tokens", count_tokens_work, NULL),
+	POST("/apply-template", apply_template_work, NULL),
+	POST("/tokenize", tokenize_work, NULL),
+	POST("/detokenize", detokenize_work, NULL),
 	POST("/v1/completions", completion_work, &completion_form),
 	POST("/completion", native_work, &native_form),
 	POST("/completions", native_work, &native_form),

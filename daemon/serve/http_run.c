@@ -102,9 +102,12 @@ static bool start(struct http_request *r)
 	r->choices = calloc(r->n_choices, sizeof(*r->choices));
 	if (!r->choices)
 		return fault_set(&r->fault, 500, "out of memory");
-	for (unsigned i = 0; i < r->n_choices; i++)
+	for (unsigned i = 0; i < r->n_choices; i++) {
+		if (g->chat && !sink_start(r, &r->choices[i]))
+			return fault_set(&r->fault, 500, "out of memory");
 		if (!submit(r, i))
 			return false;
+	}
 	return true;
 }
 
@@ -145,6 +148,8 @@ static void take_end(struct http_request *r, struct choice *c, const struct even
 		buf_text(&c->stop_copy, e->u.done.stop_string);
 		c->stop_string = c->stop_copy.data;
 	}
+	if (r->call->gen.chat)
+		sink_finish(r, c);
 	r->route->form->finish(r, c);
 }
 
@@ -166,7 +171,10 @@ static void take_event(struct http_request *r, const struct event *e)
 			if (r->call->gen.return_tokens)
 				buf_fmt(&c->ids, "%s%u", c->ids.n ? "," : "", e->u.token.token);
 		}
-		form->piece(r, c, e->u.token.text, e->u.token.bytes, e->u.token.token);
+		if (r->call->gen.chat)
+			sink_piece(r, c, e->u.token.text, e->u.token.bytes);
+		else
+			form->piece(r, c, e->u.token.text, e->u.token.bytes, e->u.token.token);
 		break;
 	case EVENT_DONE:
 		take_end(r, c, e);
@@ -283,6 +291,7 @@ void http_run_end(struct http_request *r)
 		buf_done(&r->choices[i].logprobs);
 		buf_done(&r->choices[i].pending_logprobs);
 		buf_done(&r->choices[i].stop_copy);
+		sink_done(&r->choices[i]);
 	}
 	free(r->choices);
 	r->choices = NULL;

@@ -20,6 +20,7 @@ void http_call_destroy(struct http_call *c)
 	for (unsigned i = 0; i < c->gen.n_prompts; i++)
 		free(c->gen.prompts[i].ids);
 	free(c->gen.rendered);
+	json_object_put(c->gen.tools);
 	buf_done(&c->body);
 	buf_done(&c->answer);
 	json_object_put(c->json);

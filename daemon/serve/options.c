@@ -135,6 +135,11 @@ static const struct opt table[] = {
 	{ "--allow-host", NULL, OPT_TEXT, AT(http.allowed_hosts), "LIST", .needs = "--http",
 	  .help = "Names, with commas, by which HTTP clients may call this machine, beside localhost "
 		  "and addresses in digits." },
+	{ "--reasoning-field", NULL, OPT_CHOICE, AT(http.reasoning_field), "NAME",
+	  .choices = "reasoning_content|reasoning|both", .def = "reasoning_content",
+	  .help = "Where chat completions put a model's reasoning." },
+	{ "--strip-images", NULL, OPT_FLAG, AT(http.strip_images), .needs = "--http",
+	  .help = "Put a note in the place of images, audio and files instead of refusing them." },
 	{ "--queue", NULL, OPT_U32, AT(http.queue), "N", 0, 100000, .def = "64",
 	  .help = "HTTP requests that may wait for a sequence; more are refused with status 429." },
 	{ "--sse-ping", NULL, OPT_U32, AT(http.sse_ping_s), "SECONDS", 0, 3600, .def = "5",

@@ -11,6 +11,7 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/*.md", "man/*.scd", "tests/gp
 NO_COMMANDS = [
     ("README.md", "prompt  What is the capital", "how make run ends"),
     ("docs/http.md", '{"error"', "an answer"),
+    ("docs/from-llama-server.md", "llama-server --model", "the command line of another program"),
     ("docs/http.md", "# nginx", "a configuration"),
     ("docs/kmod.md", "modprobe sluice [period_ms", "the module's interface, modprobe beside C calls"),
     ("docs/models.md", "x = token_embd", "a formula"),
@@ -32,6 +33,7 @@ EXCEPTIONS = [
     (r"^make test-kmod", "boots guests for minutes; make test runs one of them"),
     (r"^make deb-kmod$", MODULE),
     (r"^make deb$", "builds the tree again for minutes; make test-deb does it and tests the packages"),
+    (r"^sluiced --model m\.gguf --alias m", "does not end by itself; test_http.py starts daemons with these options"),
     (r"^cc program\.c \$\(pkg-config", "needs an installed library; test_install.py builds the examples against one"),
     (r"^make kmod ", "needs the headers of the running kernel"),
     (r"^(modprobe|insmod|mokutil|reboot|adduser) ?", MODULE),
@@ -63,6 +65,9 @@ FILES = {
     r"conversation\.json": "conversation",
     r"chat\.jinja": "jinja",
 }
+
+# Documents whose tables have another program's options in their first column
+THEIRS = ["docs/from-llama-server.md"]
 
 # Options that running text names and that belong to neither sluice nor sluiced: option -> the file that has it
 OTHER_OPTIONS = {

@@ -49,9 +49,12 @@ def blocks(path, name):
     return found
 
 
-def spans(path):
-    """What is written as code in running text: `...` of Markdown, *...* of scdoc."""
+def spans(path, theirs=False):
+    """What is written as code in running text: `...` of Markdown, *...* of scdoc. @theirs: without the first cells of
+    tables, which are about another program."""
     text = path.read_text()
+    if theirs:
+        text = re.sub(r"(?m)^\|[^|]*(?:\\\|[^|]*)*\|", "|", text)
     if path.suffix == ".scd":
         return [m for m in re.findall(r"\*([^*\n]+)\*", text)]
     return re.findall(r"`([^`\n]+)`", text)

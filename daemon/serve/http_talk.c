@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/http_talk.c: a conversation becomes a prompt: pictures and sounds refused or noted,
+ * tools told, the template rendered, its text made tokens. On the worker's thread; what comes in is
+ * untrusted, and only what the template wrote itself may become control tokens.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "chat/template.h"
+#include "serve/http_private.h"
+
+/* ---- parts that are no text ---- */
+
+/* "image" for "image_url", "input_image", ...; NULL: the part is text or unknown. */
+static const char *modality(const char *type)
+{
+	static const char *const kinds[] = { "image", "audio", "video", "file", "document" };
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (strstr(type, kinds[i]))
+			return kinds[i];
+	return NULL;
+}
+
+/* A new part that says what stood there. */
+static struct json_object *note(const char *kind)
+{
+	struct json_object *o = json_object_new_object();
+	char text[80];
+
+	snprintf(text, sizeof(text), "[%s left out: this model reads text only]", kind);
+	json_object_object_add(o, "type", json_object_new_string("text"));
+	json_object_object_add(o, "text", json_object_new_string(text));
+	return o;
+}
+
+static bool check_parts(struct http_call *c, struct json_object *parts)
+{
+	for (size_t i = 0; i < json_object_array_length(parts); i++) {
+		struct json_object *part = json_object_array_get_idx(parts, i);
+		struct json_object *type =
+			json_object_is_type(part, json_type_object) ? get(part, "type") : NULL;
+		const char *kind = json_object_is_type(type, json_type_string)
+					   ? modality(json_object_get_string(type))
+					   : NULL;
+
+		if (!kind)
+			continue;
+		if (!c->http->config.strip_images)
+			return fault_param(
+				&c->fault, "messages",
+				"this model reads text only: the request has a part of type %.30s "
+				"(%s); sluiced --strip-images puts a note in its place",
+				json_object_get_string(type), kind);
+		json_object_array_put_idx(parts, i, note(kind));
+	}
+	return true;
+}
+
+static bool check_messages(struct http_call *c, struct json_object *messages)
+{
+	if (!json_object_is_type(messages, json_type_array) || !json_object_array_length(messages))
+		return fault_param(&c->fault, "messages", "messages must be a list of messages");
+	for (size_t i = 0; i < json_object_array_length(messages); i++) {
+		struct json_object *m = json_object_array_get_idx(messages, i), *content;
+
+		if (!json_object_is_type(m, json_type_object))
+			return fault_param(&c->fault, "messages", "messages[%zu] must be an object",
+					   i);
+		content = get(m, "content");
+		if (json_object_is_type(content, json_type_array) && !check_parts(c, content))
+			return false;
+	}
+	return true;
+}
+
+/* ---- rendering ---- */
+
+static bool render_fault(struct http_call *c, int rc, const struct template_error *e)
+{
+	if (rc == -ENOMEM)
+		return fault_set(&c->fault, 500, "out of memory");
+	fault_param(&c->fault, "messages", "%s%s",
+		    e->raised ? "" : "the chat template cannot render this: ", e->err.text);
+	return false;
+}
+
+/* Text and origins as tokens; the text is kept. */
+static bool take_rendered(struct http_call *c, const struct talk *t, struct rendered *r)
+{
+	struct generation *g = &c->gen;
+	uint32_t *ids = NULL;
+	uint64_t most = (uint64_t)engine_n_ctx(c->http->serve->config.engine) *
+			detok_bound(c->http->serve->config.tokenizer);
+	ssize_t n = -E2BIG;
+
+	if (r->n <= most || g->counting)
+		n = tokenizer_encode_spans(c->http->serve->config.tokenizer, r->text, r->n,
+					   r->trusted, r->n_trusted, &ids);
+	if (n == -ENOMEM)
+		return fault_set(&c->fault, 500, "out of memory");
+	if (n < 0)
+		return fault_param(&c->fault, "messages",
+				   "the conversation cannot be made tokens: %s", strerror((int)-n));
+	g->thinking_open = calls_prompt_thinks(r->text, r->n);
+	g->rendered = r->text;
+	g->rendered_bytes = r->n;
+	r->text = NULL;
+	return read_prompt_ids(c, ids, (uint32_t)n);
+}
+
+static bool render(struct http_call *c, const struct talk *t, struct json_object *messages,
+		   struct json_object *tools, struct json_object *kwargs)
+{
+	const struct chat_input in = { .messages = messages,
+				       .tools = tools,
+				       .kwargs = kwargs,
+				       .add_generation_prompt = !t->no_prompt && !t->continue_final,
+				       .continue_final = t->continue_final };
+	struct template_error why = { 0 };
+	struct rendered r = { 0 };
+	int rc = chat_render(c->http->serve->config.chat, &in, NULL, &r, &why);
+	bool ok = rc ? render_fault(c, rc, &why) : take_rendered(c, t, &r);
+
+	if (!rc)
+		rendered_done(&r);
+	return ok;
+}
+
+/* Tools as the template shows them, or, where it does not know how, told in the system text. */
+static bool tell_and_render(struct http_call *c, const struct talk *t, struct json_object *kwargs)
+{
+	const struct serve_config *s = &c->http->serve->config;
+	struct json_object *told = NULL;
+	struct err err = { 0 };
+	size_t len;
+	const char *source = chat_template_source(s->chat, &len);
+	bool knows, ok;
+
+	c->gen.calls_format = calls_format_of(source, len, &knows);
+	if (knows)
+		return render(c, t, t->messages, t->tools, kwargs);
+	if (calls_tell(t->messages, t->tools, &told, &err))
+		return fault_param(&c->fault, "tools", "%s", err.text);
+	ok = render(c, t, told, NULL, kwargs);
+	json_object_put(told);
+	return ok;
+}
+
+bool talk_render(struct http_call *c, const struct talk *t)
+{
+	const struct serve_config *s = &c->http->serve->config;
+	struct json_object *kwargs = NULL;
+	struct err err = { 0 };
+	bool ok;
+
+	if (!s->chat)
+		return fault_set(&c->fault, 400, "no chats with this model: %s",
+				 s->chat_why && *s->chat_why ? s->chat_why
+							     : "its file has no chat template");
+	if (!check_messages(c, t->messages))
+		return false;
+	if (t->tools && !json_object_is_type(t->tools, json_type_array))
+		return fault_param(&c->fault, "tools", "tools must be a list");
+	if (chat_kwargs(s->chat_kwargs, t->request, &kwargs, &err))
+		return fault_param(&c->fault, "chat_template_kwargs", "%s", err.text);
+	c->gen.chat = true;
+	c->gen.ask.raw = c->gen.ask.hide_eog = true;
+	if (t->tools && !t->no_calls && json_object_array_length(t->tools))
+		c->gen.tools = json_object_get(t->tools);
+	ok = tell_and_render(c, t, kwargs);
+	json_object_put(kwargs);
+	return ok;
+}
+
+bool talk_choice(struct http_call *c, struct json_object *choice, bool *ret_none)
+{
+	struct json_object *function =
+		json_object_is_type(choice, json_type_object) ? get(choice, "function") : NULL;
+	const char *text = "a named tool";
+
+	if (json_object_is_type(choice, json_type_string))
+		text = json_object_get_string(choice);
+	else if (json_object_is_type(function, json_type_object) &&
+		 json_object_is_type(get(function, "name"), json_type_string))
+		text = json_object_get_string(get(function, "name"));
+
+	*ret_none = choice && !strcmp(text, "none");
+	if (!choice || *ret_none || !strcmp(text, "auto"))
+		return true;
+	return fault_param(
+		&c->fault, "tool_choice",
+		"tool_choice %.40s is not supported: calls cannot be forced; use auto or "
+		"none",
+		text);
+}
