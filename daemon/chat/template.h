@@ -123,6 +123,28 @@ struct chat_input {
 int chat_render(const struct chat_template *c, const struct chat_input *in,
 		const struct template_options *o, struct rendered *ret, struct template_error *err);
 
+enum chat_mark_kind {
+	CHAT_MARK_SYSTEM, /* behind system text and tools */
+	CHAT_MARK_USER,	  /* the end of one of the latest messages of the user */
+	CHAT_MARK_PROMPT, /* before the beginning of the answer */
+};
+
+struct chat_mark {
+	size_t at; /* bytes of the text */
+	enum chat_mark_kind kind;
+};
+
+#define CHAT_MARKS 8
+
+/*
+ * The places of @r, which chat_render() made of the same @in, at which a later conversation may begin
+ * to differ, ascending; where two fall together the first kind stays. Renders beginnings of the
+ * conversation, at most five times. Returns how many there are; none where that fails.
+ */
+size_t chat_marks(const struct chat_template *c, const struct chat_input *in,
+		  const struct template_options *o, const struct rendered *r,
+		  struct chat_mark ret[CHAT_MARKS]);
+
 /*
  * The tokens of one user turn, as chat_encode() gives them but by the file's own template: with
  * @turn->thinking through the variables that switch it, where the template has such. @kwargs: further

@@ -224,6 +224,50 @@ static void continued(void **state)
 	json_object_put(m);
 }
 
+/* The text up to each mark ends where the message does. */
+static void marks(void **state)
+{
+	struct chat_template *c = make("{{ tools | tojson if tools }}{% for m in messages %}"
+				       "<{{ m.role }}>{{ m.content }}</>{% endfor %}"
+				       "{{ '<assistant>' if add_generation_prompt }}");
+	struct json_object *m =
+		json_of("[" S("s") "," U("a") ",{\"role\":\"assistant\","
+					      "\"content\":\"b\"}," U("\u00e9c") "]");
+	static const struct {
+		const char *upto;
+		enum chat_mark_kind kind;
+	} want[] = {
+		{ "<system>s</><user>", CHAT_MARK_SYSTEM },
+		{ "<system>s</><user>a</>", CHAT_MARK_USER },
+		{ "<system>s</><user>a</><assistant>b</><user>\xc3\xa9"
+		  "c</>",
+		  CHAT_MARK_USER },
+	};
+	struct chat_input in = { .messages = m, .add_generation_prompt = true };
+	struct chat_mark got[CHAT_MARKS];
+	struct template_error err = { 0 };
+	struct rendered r;
+
+	assert_int_equal(chat_render(c, &in, NULL, &r, &err), 0);
+	assert_int_equal(chat_marks(c, &in, NULL, &r, got), ARRAY_LEN(want));
+	for (size_t i = 0; i < ARRAY_LEN(want); i++) {
+		assert_int_equal(got[i].kind, want[i].kind);
+		assert_int_equal(got[i].at, strlen(want[i].upto));
+		assert_memory_equal(r.text, want[i].upto, got[i].at);
+	}
+	rendered_done(&r);
+	json_object_put(m);
+	m = json_of("[" U("a") ",{\"role\":\"assistant\",\"content\":\"b\"}]");
+	in.messages = m;
+	assert_int_equal(chat_render(c, &in, NULL, &r, &err), 0);
+	assert_int_equal(chat_marks(c, &in, NULL, &r, got), 3);
+	assert_int_equal(got[2].kind, CHAT_MARK_PROMPT);
+	assert_int_equal(got[2].at, r.n - strlen("<assistant>"));
+	rendered_done(&r);
+	json_object_put(m);
+	chat_template_destroy(c);
+}
+
 /* The bundled model: its own template, and a message full of control tokens that stay text. */
 static void of_a_model(void **state)
 {
@@ -271,6 +315,7 @@ int main(void)
 		cmocka_unit_test(normalised), cmocka_unit_test(tools),
 		cmocka_unit_test(kwargs),     cmocka_unit_test(caps),
 		cmocka_unit_test(continued),  cmocka_unit_test(of_a_model),
+		cmocka_unit_test(marks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
