@@ -163,6 +163,8 @@ static int create_places(struct engine *e)
 		if (!e->active[i].ids || sampler_init(&e->active[i].sampler, e->model->n_vocab))
 			return -ENOMEM;
 	}
+	if (engine_find_ends(e))
+		return -ENOMEM;
 	pace_init(&e->pace, e->config.itl_target_ns);
 	return 0;
 }
@@ -308,6 +310,7 @@ void engine_destroy(struct engine *e)
 	}
 	turns_fini(&e->turns);
 	memory_plan_fini(&e->plan);
+	free(e->ends);
 	free(e->active);
 	free(e->runs);
 	free(e->run_owner);

@@ -167,12 +167,43 @@ uint32_t engine_n_ctx(const struct engine *e);
  */
 int engine_check_files(const struct engine *e, struct err *err);
 
+struct logit_bias {
+	uint32_t id;
+	float bias; /* added to the logit; -INFINITY: never chosen */
+};
+
+/* How a token is chosen from logits; zero everywhere is greedy. Order and formulas: sampler.h. */
 struct sampling {
 	float temperature; /* 0: greedy */
 	uint32_t top_k;	   /* 0: off */
 	float top_p;	   /* 1 (or 0): off */
 	float min_p;	   /* 0: off */
 	uint64_t seed;
+
+	float repeat_penalty;			   /* 1 (or 0): off */
+	float frequency_penalty, presence_penalty; /* 0: off */
+	int32_t penalty_last_n; /* tokens that the penalties look at; 0: 64, -1: all */
+	uint32_t min_tokens;	/* before so many were generated, none that ends the answer */
+	const struct logit_bias *bias; /* of different tokens; as long as the request */
+	uint32_t n_bias;
+
+	float typical_p;		      /* 1 (or 0): off */
+	float top_n_sigma;		      /* 0 or less: off */
+	float xtc_probability, xtc_threshold; /* a probability of 0 or a threshold over 0.5: off */
+	float dry_multiplier, dry_base;	      /* 0: off; 0: 1.75 */
+	uint32_t dry_allowed_length;	      /* 0: 2 */
+	int32_t dry_last_n;		      /* tokens that it looks at; 0 or -1: all */
+	const uint8_t *dry_breaks; /* a bit for each token: ends a repetition; NULL: none does */
+};
+
+#define LOGPROBS_MAX 20
+
+/* A generated token and the likeliest in its place, by the model's own logits: no sampling in it. */
+struct token_logprobs {
+	float logprob; /* natural */
+	uint32_t n;
+	uint32_t ids[LOGPROBS_MAX]; /* likeliest first */
+	float logprobs[LOGPROBS_MAX];
 };
 
 enum request_stop { STOP_EOG, STOP_LENGTH, STOP_CANCELLED, STOP_ERROR };
@@ -202,6 +233,8 @@ struct request_ops {
 	void (*progress)(struct request *r, uint32_t n_read, double done);
 	/* A token was generated (the end-of-generation token included). NULL: not wanted. */
 	void (*token)(struct request *r, uint32_t id);
+	/* Of the token that comes next. Only where n_logprobs. NULL otherwise. */
+	void (*token_logprobs)(struct request *r, const struct token_logprobs *l);
 	/*
 	 * Logits of the prompt positions [first, first + n): row i at logits + i * ld, n_vocab floats.
 	 * Valid during the call. Only where want_logits. NULL otherwise.
@@ -229,6 +262,7 @@ struct request {
 		client; /* whose it is: clients take turns, whatever number of requests they have */
 	struct sampling sampling;
 	bool ignore_eog, want_progress, want_logits, want_logprobs;
+	uint32_t n_logprobs; /* 0: none; else 1 + how many likeliest, up to LOGPROBS_MAX */
 	enum spec_mode spec;
 	uint32_t draft_length; /* 0: as it pays; else so many in every step (experiments, tests) */
 	const uint32_t *draft; /* the expected answer, ids < n_vocab: drafts come from it alone */

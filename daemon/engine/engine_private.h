@@ -38,6 +38,7 @@ struct active {
 	uint32_t n_in_step; /* ... and will in the step that runs; 0: none */
 	uint32_t n_generated;
 	struct speculation spec;
+	struct token_logprobs logprobs[DRAFT_MAX + 1]; /* of what was picked, where wanted */
 	bool no_number;	   /* a row of logits was not finite, or nothing could be picked */
 	uint32_t n_broken; /* with no_number: how many logits of that row are not finite */
 	uint64_t timed_ns; /* start of the timed part */
@@ -61,6 +62,7 @@ struct engine {
 	struct policy *policy;
 	struct supply *supply;
 	struct seq_pool *seqs;
+	uint32_t *ends, n_ends; /* tokens that end an answer */
 	struct team *team;
 	struct device *device; /* NULL: everything is computed by the CPU */
 	struct decoder *decoder;
@@ -120,6 +122,14 @@ void engine_add_fallback(struct engine *e, const char *text);
  * by now. Then its weights, after the host's are loaded (the sentence goes to failure). */
 int engine_create_device(struct engine *e, struct err *err);
 int engine_load_device(struct engine *e);
+
+/*
+ * The token of @a at the next position, from its row of logits, behind what it has and what this step
+ * picked already; and its log-probabilities where they are wanted. As sampler_pick(). (pick.c)
+ */
+int engine_pick(struct engine *e, struct active *a, const float *row, uint32_t *ret_id);
+/* Finds the tokens that end an answer and tells the samplers of all places. 0 or -ENOMEM. */
+int engine_find_ends(struct engine *e);
 
 /* Does nobody want the step that runs any more? @arg: the engine. Engine thread, during a step. */
 bool engine_given_up(void *arg);

@@ -40,7 +40,7 @@ static uint64_t scratch_bytes(const struct memory_ask *ask, const struct memory_
 				    .split = p->split,
 				    .max_tokens = p->n_batch,
 				    .max_logits = p->max_logits };
-	uint64_t samplers = (uint64_t)ask->model->n_vocab * sizeof(struct sampler_candidate);
+	uint64_t samplers = sampler_bytes(ask->model->n_vocab);
 
 	return decoder_scratch_bytes(&d, p->threads) + p->n_parallel * samplers +
 	       p->threads * THREAD_BYTES;

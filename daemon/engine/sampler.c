@@ -57,8 +57,12 @@ int sampler_init(struct sampler *s, uint32_t n_vocab)
 
 	s->n_vocab = n_vocab;
 	s->candidates = calloc(n_vocab, sizeof(*s->candidates));
-	if (!s->candidates)
+	s->logits = calloc(n_vocab, sizeof(*s->logits));
+	s->counts = calloc(n_vocab, sizeof(*s->counts));
+	if (!s->candidates || !s->logits || !s->counts) {
+		sampler_fini(s);
 		return -ENOMEM;
+	}
 	sampler_set(s, &greedy);
 	return 0;
 }
@@ -66,7 +70,22 @@ int sampler_init(struct sampler *s, uint32_t n_vocab)
 void sampler_fini(struct sampler *s)
 {
 	free(s->candidates);
+	free(s->logits);
+	free(s->counts);
 	s->candidates = NULL;
+	s->logits = NULL;
+	s->counts = NULL;
+}
+
+void sampler_ends(struct sampler *s, const uint32_t *ids, uint32_t n)
+{
+	s->ends = ids;
+	s->n_ends = n;
+}
+
+static void or_off(float *value, bool fits, float off)
+{
+	*value = fits ? *value : off;
 }
 
 void sampler_set(struct sampler *s, const struct sampling *config)
@@ -85,6 +104,18 @@ void sampler_set(struct sampler *s, const struct sampling *config)
 		s->config.min_p = 0.0f;
 	if (s->config.min_p > 1.0f)
 		s->config.min_p = 1.0f;
+	or_off(&s->config.repeat_penalty, config->repeat_penalty > 0.0f, 1.0f);
+	or_off(&s->config.frequency_penalty, isfinite(config->frequency_penalty), 0.0f);
+	or_off(&s->config.presence_penalty, isfinite(config->presence_penalty), 0.0f);
+	or_off(&s->config.typical_p, config->typical_p > 0.0f && config->typical_p < 1.0f, 1.0f);
+	or_off(&s->config.top_n_sigma, config->top_n_sigma > 0.0f, 0.0f);
+	or_off(&s->config.xtc_probability,
+	       config->xtc_probability > 0.0f && config->xtc_threshold <= 0.5f, 0.0f);
+	or_off(&s->config.xtc_threshold, config->xtc_threshold > 0.0f, 0.0f);
+	or_off(&s->config.dry_multiplier, isfinite(config->dry_multiplier), 0.0f);
+	or_off(&s->config.dry_base, config->dry_base > 0.0f, 1.75f);
+	if (!s->config.dry_allowed_length)
+		s->config.dry_allowed_length = 2;
 }
 
 static int pick_greedy(const float *logits, uint32_t n, uint32_t *ret_id)
@@ -236,6 +267,17 @@ static double sum_weights(const struct sampler_candidate *c, uint32_t n, float m
 	return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
+/* What was taken from a heap lies at its end, the first one last. */
+static void to_front(struct sampler_candidate *c, uint32_t n)
+{
+	for (uint32_t i = 0; i < n / 2; i++) {
+		struct sampler_candidate x = c[i];
+
+		c[i] = c[n - 1 - i];
+		c[n - 1 - i] = x;
+	}
+}
+
 /* Keeps the fewest first candidates whose probabilities reach p; @sorted: they are in order. */
 static uint32_t keep_top_p(struct sampler_candidate *c, uint32_t n, float max, float p, bool sorted)
 {
@@ -263,13 +305,7 @@ static uint32_t keep_top_p(struct sampler_candidate *c, uint32_t n, float max, f
 		c[n - kept] = x;
 		sift_down(c, n - kept, 0, false);
 	}
-	/* they lie at the end, first one last */
-	for (uint32_t i = 0; i < n / 2; i++) {
-		struct sampler_candidate x = c[i];
-
-		c[i] = c[n - 1 - i];
-		c[n - 1 - i] = x;
-	}
+	to_front(c, n);
 	return kept;
 }
 
@@ -282,6 +318,73 @@ static uint32_t keep_min_p(struct sampler_candidate *c, uint32_t n, float max, f
 		if (c[i].logit >= least)
 			c[kept++] = c[i];
 	return kept;
+}
+
+/*
+ * Those nearest to the entropy, until they have p together. While they are put in order a candidate's
+ * logit is its distance, negative, and its own is in s->logits, which nothing else needs any more.
+ */
+static uint32_t keep_typical(struct sampler *s, uint32_t n, float max, float p)
+{
+	struct sampler_candidate *c = s->candidates;
+	double total = sum_weights(c, n, max, 1.0f), entropy = 0.0, sum = 0.0;
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		double q = weight(c[i], max, 1.0f) / total;
+
+		entropy -= q > 0.0 ? q * log(q) : 0.0;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		double surprise = log(total) - ((double)c[i].logit - (double)max);
+
+		s->logits[c[i].id] = c[i].logit;
+		c[i].logit = -(float)fabs(surprise - entropy);
+	}
+	heapify(c, n, false);
+	while (kept < n && sum < (double)p) {
+		struct sampler_candidate x = c[0];
+
+		x.logit = s->logits[x.id];
+		sum += weight(x, max, 1.0f) / total;
+		kept++;
+		c[0] = c[n - kept];
+		c[n - kept] = x;
+		sift_down(c, n - kept, 0, false);
+	}
+	to_front(c, n);
+	return kept;
+}
+
+/* Of those over the threshold, two or more, only the least likely stays: the last in order. */
+static uint32_t exclude_top(struct sampler *s, uint32_t n, float max)
+{
+	struct sampler_candidate *c = s->candidates, least = { 0 };
+	double total, over;
+	uint32_t n_over = 0, kept = 0;
+
+	if (uniform(s) >= (double)s->config.xtc_probability)
+		return n;
+	total = sum_weights(c, n, max, 1.0f);
+	over = (double)s->config.xtc_threshold * total;
+	for (uint32_t i = 0; i < n; i++)
+		if (weight(c[i], max, 1.0f) >= over && (!n_over++ || before(least, c[i])))
+			least = c[i];
+	if (n_over < 2)
+		return n;
+	for (uint32_t i = 0; i < n; i++)
+		if (c[i].id == least.id || weight(c[i], max, 1.0f) < over)
+			c[kept++] = c[i];
+	return kept;
+}
+
+static float largest(const struct sampler_candidate *c, uint32_t n)
+{
+	float max = -INFINITY;
+
+	for (uint32_t i = 0; i < n; i++)
+		max = fmaxf(max, c[i].logit);
+	return max;
 }
 
 static uint32_t draw(struct sampler *s, uint32_t n, float max)
@@ -301,26 +404,36 @@ static uint32_t draw(struct sampler *s, uint32_t n, float max)
 	return c[heaviest].id; /* rounding left the draw beyond the end */
 }
 
-int sampler_pick(struct sampler *s, const float *logits, uint32_t n_logits, uint32_t *ret_id)
+int sampler_pick_after(struct sampler *s, const float *logits, uint32_t n_logits,
+		       const struct sampler_past *past, uint32_t *ret_id)
 {
 	const struct sampling *config = &s->config;
 	bool sorted = config->top_k && config->top_k < n_logits;
-	float max = -INFINITY;
+	float max;
 	uint32_t n;
 
 	assert(n_logits <= s->n_vocab);
+	logits = sampler_change(s, logits, n_logits, past);
 	if (config->temperature == 0.0f)
 		return pick_greedy(logits, n_logits, ret_id);
 	n = sorted ? gather_top_k(s, logits, n_logits, config->top_k)
 		   : gather_all(s, logits, n_logits);
 	if (n == 0)
 		return -EDOM;
-	for (uint32_t i = 0; i < n; i++)
-		max = fmaxf(max, s->candidates[i].logit);
+	max = largest(s->candidates, n);
+	if (config->typical_p < 1.0f) {
+		n = keep_typical(s, n, max, config->typical_p);
+		max = largest(s->candidates, n);
+		sorted = false;
+	}
 	if (config->top_p < 1.0f)
 		n = keep_top_p(s->candidates, n, max, config->top_p, sorted);
 	if (config->min_p > 0.0f)
 		n = keep_min_p(s->candidates, n, max, config->min_p);
+	if (config->xtc_probability > 0.0f) {
+		n = exclude_top(s, n, max);
+		max = largest(s->candidates, n);
+	}
 	*ret_id = draw(s, n, max);
 	return 0;
 }
@@ -361,4 +474,26 @@ double log_softmax_at(const float *logits, size_t n, uint32_t id)
 	for (; i < n; i++)
 		sum[0] += (double)exp_down((vec){ logits[i] - max })[0];
 	return (double)logits[id] - (double)max - log((sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
+void logits_logprobs(const float *logits, uint32_t n, uint32_t id, uint32_t top,
+		     struct token_logprobs *ret)
+{
+	double of_id = log_softmax_at(logits, n, id), sum = (double)logits[id] - of_id;
+
+	ret->logprob = (float)of_id;
+	ret->n = 0;
+	for (uint32_t i = 0; i < n && top; i++) {
+		uint32_t at = ret->n;
+
+		if (at == top && !(logits[i] > logits[ret->ids[top - 1]]))
+			continue;
+		at -= at == top;
+		for (; at && logits[i] > logits[ret->ids[at - 1]]; at--)
+			ret->ids[at] = ret->ids[at - 1];
+		ret->ids[at] = i;
+		ret->n += ret->n < top;
+	}
+	for (uint32_t i = 0; i < ret->n; i++)
+		ret->logprobs[i] = (float)((double)logits[ret->ids[i]] - sum);
 }

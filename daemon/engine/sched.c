@@ -434,8 +434,8 @@ static void use_row(struct engine *e, uint32_t column, const float *row)
 		return;
 	}
 	if (r->max_tokens) {
-		a->spec.n_picked =
-			!sampler_pick(&a->sampler, row, e->model->n_vocab, &a->spec.picked[0]);
+		a->spec.n_picked = 0;
+		a->spec.n_picked = !engine_pick(e, a, row, &a->spec.picked[0]);
 		a->no_number = !a->spec.n_picked;
 		a->n_broken = 0;
 	}
@@ -503,15 +503,18 @@ static void fail_not_finite(struct engine *e, struct active *a)
 	finish(e, a, STOP_ERROR, -EDOM, text);
 }
 
-static void hand_out_token(struct engine *e, struct active *a, uint32_t id, uint64_t now)
+static void hand_out_token(struct engine *e, struct active *a, uint32_t k, uint64_t now)
 {
 	struct request *r = a->request;
+	uint32_t id = a->spec.picked[k];
 
 	a->ids[a->n_ids++] = id;
 	spec_add(e, a, &id, 1);
 	a->n_generated++;
 	a->last_token_ns = now;
 	add(&e->n_generated, 1);
+	if (r->n_logprobs && r->ops->token_logprobs)
+		r->ops->token_logprobs(r, &a->logprobs[k]);
 	if (r->ops->token)
 		r->ops->token(r, id);
 	if (!r->ignore_eog && tokenizer_is_eog(e->tokenizer, id))
@@ -555,7 +558,7 @@ static void after_step(struct engine *e, const struct batch *b)
 			}
 		}
 		for (uint32_t k = 0; k < a->spec.n_picked && a->request; k++)
-			hand_out_token(e, a, a->spec.picked[k], now);
+			hand_out_token(e, a, k, now);
 	}
 }
 

@@ -250,7 +250,7 @@ void spec_row(struct engine *e, struct active *a, uint32_t k, const float *row, 
 	if (!s->open)
 		return;
 	broken = k ? 0 : logits_broken(row, n_vocab);
-	if (broken || sampler_pick(&a->sampler, row, n_vocab, &id)) {
+	if (broken || engine_pick(e, a, row, &id)) {
 		s->open = false;
 		a->no_number = !k;
 		a->n_broken = broken;

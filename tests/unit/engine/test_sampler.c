@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Description: the sampler: greedy and its ties, what each filter leaves, frequencies against the
- * probabilities, the same draws from the same seed, and logits that are not numbers.
+ * probabilities, what bias, penalties and repetitions change, the same draws from the same seed, and
+ * logits that are not numbers.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,6 +30,9 @@ static struct sampler make(uint32_t n, struct sampling config)
 	return s;
 }
 
+/* What comes before the picks of check_frequencies(). */
+static const struct sampler_past *behind;
+
 /* Logits of the probabilities 0.4 0.3 0.2 0.1, not in order. */
 static const float four[4] = { -1.60943791f, -0.91629073f, -2.30258509f, -1.20397280f };
 
@@ -45,7 +49,7 @@ static void check_frequencies(const float *logits, uint32_t n, struct sampling c
 	double total = 0;
 
 	for (unsigned i = 0; i < draws; i++) {
-		assert_int_equal(sampler_pick(&s, logits, n, &id), 0);
+		assert_int_equal(sampler_pick_after(&s, logits, n, behind, &id), 0);
 		assert_true(id < n);
 		counts[id]++;
 	}
@@ -285,6 +289,173 @@ static void test_log_softmax(void **unused)
 	assert_true(isnan(log_softmax_at(logits, MAX_VOCAB, 5)));
 }
 
+static void filters_of_shape(void **state)
+{
+	struct sampling c = { .temperature = 1, .seed = 3, .typical_p = 0.4f };
+
+	/* -log p is 1.61, 0.92, 2.30, 1.20, the entropy 1.28 */
+	check_frequencies(four, 4, c, (double[]){ 0.2, 0, 0, 0.3 });
+	c.top_p = 0.5f; /* of what is left: 0.6 of it */
+	check_frequencies(four, 4, c, (double[]){ 0, 0, 0, 1 });
+	/* mean -1.51, standard deviation 0.52 */
+	c = (struct sampling){ .temperature = 1, .seed = 3, .top_n_sigma = 1 };
+	check_frequencies(four, 4, c, (double[]){ 0, 0.4, 0, 0.3 });
+	c = (struct sampling){
+		.temperature = 1, .seed = 3, .xtc_probability = 1, .xtc_threshold = 0.15f
+	};
+	check_frequencies(four, 4, c, (double[]){ 0.2, 0, 0.1, 0 });
+	c.xtc_probability = 0.5f;
+	check_frequencies(four, 4, c,
+			  (double[]){ 0.1 + 0.2 / 0.3 / 2, 0.2, 0.05 + 0.1 / 0.3 / 2, 0.15 });
+	c.xtc_threshold = 0.35f; /* one alone stays */
+	check_frequencies(four, 4, c, (double[]){ 0.2, 0.4, 0.1, 0.3 });
+	c.xtc_threshold = 0.6f;
+	check_frequencies(four, 4, c, (double[]){ 0.2, 0.4, 0.1, 0.3 });
+}
+
+static void biases(void **state)
+{
+	static const struct logit_bias all[] = {
+		{ 2, 0.69314718f }, { 1, -INFINITY }, { 9, 100 }, { 3, NAN }
+	};
+	struct sampling c = { .temperature = 1, .seed = 3, .bias = all, .n_bias = 4 };
+
+	check_frequencies(four, 4, c, (double[]){ 0.2, 0, 0.2, 0.3 });
+}
+
+static void penalties(void **state)
+{
+	static const float logits[4] = { 1, 2, -1, 0.5f };
+	static const uint32_t ids[] = { 0, 2, 1 }, more[] = { 1, 2 };
+	const struct sampler_past past = { ids, more, 3, 2, 1 };
+	struct sampling c = { .temperature = 1,
+			      .seed = 3,
+			      .repeat_penalty = 2,
+			      .frequency_penalty = 0.25f,
+			      .presence_penalty = 0.5f };
+
+	behind = &past;
+	check_frequencies(logits, 4, c,
+			  (double[]){ exp(0.5 - 0.75), exp(1.0 - 1.0), exp(-2.0 - 1.0), exp(0.5) });
+	c.penalty_last_n = 2;
+	check_frequencies(logits, 4, c,
+			  (double[]){ exp(1), exp(1.0 - 0.75), exp(-2.0 - 0.75), exp(0.5) });
+	c.penalty_last_n = -1;
+	c.repeat_penalty = 0; /* off */
+	check_frequencies(logits, 4, c,
+			  (double[]){ exp(0.25), exp(2.0 - 1.0), exp(-1.0 - 1.0), exp(0.5) });
+	c.temperature = 0; /* the counts of the pick before are gone */
+	for (unsigned i = 0; i < 3; i++) {
+		struct sampler s = make(4, c);
+		uint32_t id;
+
+		for (unsigned k = 0; k < 3; k++) {
+			assert_int_equal(sampler_pick_after(&s, logits, 4, &past, &id), 0);
+			assert_int_equal(id, 1);
+		}
+		sampler_fini(&s);
+	}
+	behind = NULL;
+}
+
+static void repetitions(void **state)
+{
+	/* 1 2 3 0 1 2 3: 0 would go on three tokens */
+	static const uint32_t ids[] = { 1, 2, 3, 0, 1, 2, 3 };
+	static const float logits[4] = { 1, 1, 1, 1 };
+	static const uint8_t breaks = 1 << 2;
+	struct sampler_past past = { .ids = ids, .n_ids = 7 };
+	struct sampling c = { .temperature = 1, .seed = 3, .dry_multiplier = 0.5f, .dry_base = 2 };
+
+	behind = &past;
+	check_frequencies(logits, 4, c, (double[]){ exp(-1), 1, 1, 1 });
+	c.dry_allowed_length = 4;
+	check_frequencies(logits, 4, c, (double[]){ 1, 1, 1, 1 });
+	c.dry_allowed_length = 3;
+	check_frequencies(logits, 4, c, (double[]){ exp(-0.5), 1, 1, 1 });
+	c.dry_breaks = &breaks; /* 3 alone repeats */
+	check_frequencies(logits, 4, c, (double[]){ 1, 1, 1, 1 });
+	c.dry_allowed_length = 1;
+	check_frequencies(logits, 4, c, (double[]){ exp(-0.5), 1, 1, 1 });
+	c.dry_last_n = 4;
+	check_frequencies(logits, 4, c, (double[]){ 1, 1, 1, 1 });
+	behind = NULL;
+}
+
+static void first_tokens(void **state)
+{
+	static const uint32_t ends[] = { 1, 3 };
+	struct sampler_past past = { .n_generated = 1 };
+	struct sampling c = { .temperature = 1, .seed = 3, .min_tokens = 2 };
+	struct sampler s = make(4, c);
+	uint32_t id;
+
+	sampler_ends(&s, ends, 2);
+	for (unsigned i = 0; i < 100; i++) {
+		assert_int_equal(sampler_pick_after(&s, four, 4, i & 1 ? &past : NULL, &id), 0);
+		assert_true(id == 0 || id == 2);
+	}
+	past.n_generated = 2;
+	c.temperature = 0;
+	sampler_set(&s, &c);
+	assert_int_equal(sampler_pick_after(&s, four, 4, &past, &id), 0);
+	assert_int_equal(id, 1);
+	sampler_fini(&s);
+}
+
+/* Picks one after another are the same however the past is cut into what was and what this step has. */
+static void same_by_position(void **state)
+{
+	struct sampling c = { .temperature = 1,
+			      .seed = 9,
+			      .repeat_penalty = 1.3f,
+			      .frequency_penalty = 0.1f,
+			      .dry_multiplier = 1,
+			      .xtc_probability = 0.5f,
+			      .xtc_threshold = 0.05f,
+			      .typical_p = 0.9f,
+			      .top_n_sigma = 3,
+			      .top_p = 0.95f };
+	struct sampler a = make(50, c), b = make(50, c);
+	uint32_t ids[300] = { 7 };
+	float logits[50];
+
+	for (uint32_t n = 1; n < 300; n++) {
+		uint32_t step = n % 5 < n ? n % 5 : 0, one, two;
+		const struct sampler_past all = { .ids = ids, .n_ids = n, .n_generated = n - 1 };
+		const struct sampler_past cut = { ids, ids + n - step, n - step, step, n - 1 };
+
+		for (uint32_t i = 0; i < 50; i++)
+			logits[i] = sinf((float)(i * n));
+		assert_int_equal(sampler_pick_after(&a, logits, 50, &all, &one), 0);
+		assert_int_equal(sampler_pick_after(&b, logits, 50, &cut, &two), 0);
+		assert_int_equal(one, two);
+		ids[n] = one;
+	}
+	sampler_fini(&a);
+	sampler_fini(&b);
+}
+
+static void likeliest(void **state)
+{
+	static const float logits[6] = { 0, 2, 1, 2, -1, -INFINITY };
+	struct token_logprobs l;
+	double sum = log(1 + 2 * exp(2) + exp(1) + exp(-1));
+
+	logits_logprobs(logits, 6, 4, 3, &l);
+	assert_true(fabs((double)l.logprob - (-1 - sum)) < 1e-5);
+	assert_int_equal(l.n, 3);
+	assert_int_equal(l.ids[0], 1);
+	assert_int_equal(l.ids[1], 3);
+	assert_int_equal(l.ids[2], 2);
+	assert_true(fabs((double)l.logprobs[2] - (1 - sum)) < 1e-5);
+	logits_logprobs(logits, 6, 1, 0, &l);
+	assert_int_equal(l.n, 0);
+	logits_logprobs(logits, 6, 1, LOGPROBS_MAX, &l);
+	assert_int_equal(l.n, 6);
+	assert_int_equal(l.ids[5], 5);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -292,7 +463,10 @@ int main(void)
 		cmocka_unit_test(test_filters),	    cmocka_unit_test(test_order),
 		cmocka_unit_test(test_large),	    cmocka_unit_test(test_seed),
 		cmocka_unit_test(test_not_numbers), cmocka_unit_test(test_broken),
-		cmocka_unit_test(test_log_softmax),
+		cmocka_unit_test(test_log_softmax), cmocka_unit_test(filters_of_shape),
+		cmocka_unit_test(biases),	    cmocka_unit_test(penalties),
+		cmocka_unit_test(repetitions),	    cmocka_unit_test(first_tokens),
+		cmocka_unit_test(same_by_position), cmocka_unit_test(likeliest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

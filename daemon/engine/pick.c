@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/pick.c: from a place's row of logits to its next token: what the sampler is told of
+ * the place, and the log-probabilities that go with the token. Engine thread; engine_find_ends() at
+ * start.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/engine_private.h"
+
+int engine_find_ends(struct engine *e)
+{
+	uint32_t n_vocab = tokenizer_n_vocab(e->tokenizer);
+
+	for (uint32_t pass = 0, n = 0; pass < 2; pass++, n = 0) {
+		for (uint32_t id = 0; id < n_vocab; id++)
+			if (tokenizer_is_eog(e->tokenizer, id)) {
+				if (pass)
+					e->ends[n] = id;
+				n++;
+			}
+		if (!pass) {
+			e->ends = calloc(n + 1, sizeof(*e->ends));
+			if (!e->ends)
+				return -ENOMEM;
+		}
+		e->n_ends = n;
+	}
+	for (uint32_t i = 0; i < e->config.n_parallel; i++)
+		sampler_ends(&e->active[i].sampler, e->ends, e->n_ends);
+	return 0;
+}
+
+int engine_pick(struct engine *e, struct active *a, const float *row, uint32_t *ret_id)
+{
+	const struct request *r = a->request;
+	struct speculation *s = &a->spec;
+	const struct sampler_past past = {
+		.ids = a->ids,
+		.n_ids = a->n_ids,
+		.more = s->picked,
+		.n_more = s->n_picked,
+		.n_generated = a->n_generated + s->n_picked,
+	};
+	uint32_t n_vocab = e->model->n_vocab;
+	int rc = sampler_pick_after(&a->sampler, row, n_vocab, &past, ret_id);
+
+	if (!rc && r->n_logprobs)
+		logits_logprobs(row, n_vocab, *ret_id,
+				r->n_logprobs - 1 < LOGPROBS_MAX ? r->n_logprobs - 1 : LOGPROBS_MAX,
+				&a->logprobs[s->n_picked]);
+	return rc;
+}
