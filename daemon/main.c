@@ -38,7 +38,7 @@ struct rooms {
 	struct telemetry_peak peaks[NODES_KNOWN];
 	struct telemetry_sampler *sampler;   /* NULL: telemetry could not be had, said once */
 	struct telemetry_snapshot *snapshot; /* the engine's copy of the latest */
-	struct model *model;
+	struct model *model, *draft; /* draft: a file with a head alone; NULL: none was named */
 	struct tokenizer *tokenizer;
 	struct chat_template *chat; /* NULL: none, chat_why says why where that is worth saying */
 	struct err chat_why;
@@ -124,6 +124,7 @@ static int create_engine(const struct options *o, const struct cpu_ops *ops, str
 		.trace_overwrite = o->overwrite,
 		.no_fill = o->no_fill,
 		.spec = (enum spec_mode)(SPEC_AUTO + o->spec),
+		.head = r->draft ? r->draft->head : NULL,
 		.fill_bytes_per_s = o->fill_rate,
 		.numa = o->numa,
 		.device = o->device,
@@ -146,6 +147,8 @@ static void say_notes(const struct rooms *r, const struct engine_status *e)
 {
 	for (unsigned i = 0; tokenizer_note(r->tokenizer, i); i++)
 		log_line(LOG_WARN, "tokenizer", "note=\"%s\"", tokenizer_note(r->tokenizer, i));
+	if (r->model->head_note[0])
+		log_line(LOG_WARN, "draft", "note=\"%s\"", r->model->head_note);
 	if (e->n_ctx > r->model->n_ctx_train)
 		log_line(
 			LOG_WARN, "context",
@@ -284,6 +287,10 @@ static int build(const struct options *o, struct rooms *r, struct err *err)
 	rc = create_sampler(o, r, err);
 	if (!rc)
 		rc = model_open(o->model, &r->model, err);
+	if (!rc && o->draft_model) {
+		rc = model_open_head(o->draft_model, r->model, &r->draft, err);
+		err_prefix(err, rc, "--draft-model");
+	}
 	if (!rc)
 		rc = tokenizer_create(r->model->gguf, NULL, &r->tokenizer, err);
 	if (!rc)
@@ -317,6 +324,7 @@ static void tear_down(struct rooms *r)
 	chat_template_destroy(r->chat);
 	json_object_put(r->chat_kwargs);
 	tokenizer_destroy(r->tokenizer);
+	model_destroy(r->draft);
 	model_destroy(r->model);
 	telemetry_sampler_destroy(r->sampler);
 	free(r->snapshot);

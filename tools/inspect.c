@@ -282,6 +282,9 @@ static int print_json(const struct summary *s)
 	json_object_set_new(j, "arch", text(m->arch_name));
 	json_object_set_new(j, "name", text(m->name));
 	add_numbers(j, s);
+	json_object_set_new(j, "prediction_head", json_boolean(m->head != NULL));
+	json_object_set_new(j, "prediction_head_note",
+			    m->head_note[0] ? text(m->head_note) : json_null());
 	json_object_set_new(j, "rope_base", json_real((double)m->attention.rope.base));
 	json_object_set_new(j, "tied_embeddings",
 			    json_boolean(!gguf_find(m->gguf, "output.weight")));
@@ -371,6 +374,8 @@ static void print_text(const struct summary *s)
 	printf("architecture  %s, GGUF version %u, %.3f billion parameters\n", m->arch_name,
 	       gguf_version(m->gguf), (double)m->n_params / 1e9);
 	print_layers(s);
+	if (m->head || m->head_note[0])
+		printf("prediction    %s\n", m->head ? "a whole head (MTP)" : m->head_note);
 	printf("vocabulary    %u tokens%s\n", m->n_vocab,
 	       gguf_find(m->gguf, "output.weight") ? "" : ", embedding used for the output too");
 	printf("context       %u tokens in training\n", m->n_ctx_train);

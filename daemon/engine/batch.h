@@ -39,7 +39,8 @@ struct batch {
 	uint32_t n_drafted;	/* of all runs */
 	const uint32_t *tokens; /* n_tokens ids, < n_vocab */
 	const struct batch_run *runs;
-	const bool *want_logits; /* per token */
+	const bool *want_logits;    /* per token */
+	const float *const *hidden; /* per token, of a prediction head: the vector before it */
 };
 
 #endif

@@ -100,6 +100,7 @@ static struct decoder_config decoder_config_of(const struct engine *e)
 		.split = e->split,
 		.trace = e->trace,
 		.routed = spec_routed(e),
+		.keep_hidden = spec_keeps_hidden(e),
 		.max_tokens = c->n_batch,
 		.max_logits = e->plan.max_logits,
 		.given_up = engine_given_up,
@@ -126,6 +127,7 @@ static int plan_memory(struct engine *e, struct err *err)
 				  .kv_budget = c->kv_budget,
 				  .host_budget = c->host_budget,
 				  .budget_percent = c->budget_percent,
+				  .head = spec_head(e),
 				  .numa = c->numa,
 				  .nodes = nodes };
 	int rc;

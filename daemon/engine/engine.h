@@ -64,11 +64,14 @@ struct engine_config {
 	uint32_t io_depth, io_request_bytes; /* 0: the reader's own */
 	const struct cpu_ops *ops;	     /* not NULL */
 	const char *policy;		     /* "lfu" by default (NULL) */
-	const char *device;	   /* "none" by default (NULL), or as device/device.h says */
-	const char *trace_path;	   /* NULL: no routing trace */
-	bool trace_overwrite;	   /* a file that is there already is replaced */
-	bool no_fill;		   /* no background fill (experiments, tests) */
-	enum spec_mode spec;	   /* of requests that do not say; DEFAULT: AUTO */
+	const char *device;	/* "none" by default (NULL), or as device/device.h says */
+	const char *trace_path; /* NULL: no routing trace */
+	bool trace_overwrite;	/* a file that is there already is replaced */
+	bool no_fill;		/* no background fill (experiments, tests) */
+	enum spec_mode spec;	/* of requests that do not say; DEFAULT: AUTO */
+	/* A prediction head from another file, of such a model (model_open_head()); NULL: the
+	 * model's own where it has one. Outlives the engine. */
+	const struct model *head;
 	uint64_t fill_bytes_per_s; /* of the background fill; 0: no bound */
 	/* AUTO: rows of every expert to the NUMA nodes (base/nodes.h) by their bandwidth; OFF: pages
 	 * interleaved; 1 .. NODES_SPLIT: cut in so many parts, bound to nothing (experiments, tests) */

@@ -39,11 +39,19 @@ static uint64_t scratch_bytes(const struct memory_ask *ask, const struct memory_
 				    .fops = float_ops_get(ask->ops->level),
 				    .split = p->split,
 				    .max_tokens = p->n_batch,
-				    .max_logits = p->max_logits };
+				    .max_logits = p->max_logits,
+				    .keep_hidden = ask->head != NULL };
 	uint64_t samplers = sampler_bytes(ask->model->n_vocab);
 
 	return decoder_scratch_bytes(&d, p->threads) + p->n_parallel * samplers +
 	       p->threads * THREAD_BYTES;
+}
+
+static unsigned threads_of(const struct memory_ask *ask)
+{
+	if (ask->threads) /* two on a core only share its units */
+		return ask->threads;
+	return (unsigned)u64_max(1, u64_min(ask->cores, ask->limits->cpus));
 }
 
 /*
@@ -75,7 +83,7 @@ static uint64_t cache_bytes(const void *arg, uint32_t n_parallel, uint32_t n_ctx
 		return UINT64_MAX;
 	tokens = (uint64_t)n_parallel * s.n_ctx * sizeof(uint32_t);
 	if (u64_add_overflow(kv, states, &kv) || u64_add_overflow(kv, tokens, &kv) ||
-	    u64_add_overflow(kv, spec_bytes(ask->model, n_parallel, n_ctx), &kv))
+	    u64_add_overflow(kv, spec_bytes(ask, threads_of(ask), n_parallel, n_ctx), &kv))
 		return UINT64_MAX;
 	return kv;
 }
@@ -97,9 +105,7 @@ static int check_kv_budget(const struct memory_ask *ask, const struct kv_shape *
 
 static void set_defaults(const struct memory_ask *ask, struct memory_plan *p)
 {
-	p->threads = ask->threads;
-	if (!p->threads) /* two on a core only share its units */
-		p->threads = (unsigned)u64_max(1, u64_min(ask->cores, ask->limits->cpus));
+	p->threads = threads_of(ask);
 	p->n_ctx = ask->n_ctx;
 	if (!p->n_ctx)
 		p->n_ctx = (uint32_t)u64_min(ask->model->n_ctx_train, DEFAULT_CTX);
@@ -193,7 +199,7 @@ static int settle(const struct memory_ask *ask, const struct budget *b, struct m
 	p->n_parallel = b->n_parallel;
 	p->max_logits = max_logits(ask->model, p->n_batch, p->n_parallel);
 	p->scratch_bytes = scratch_bytes(ask, p);
-	p->spec_bytes = spec_bytes(ask->model, p->n_parallel, p->n_ctx);
+	p->spec_bytes = spec_bytes(ask, p->threads, p->n_parallel, p->n_ctx);
 	p->scratch_bytes += p->spec_bytes; /* the budget had it with the caches */
 	p->expert_bytes = b->expert_bytes;
 	p->margin_bytes = b->margin_bytes;

@@ -20,6 +20,7 @@
 
 struct memory_ask {
 	const struct model *model;
+	const struct model *head;    /* that drafts; NULL: none */
 	const struct cpu_ops *ops;   /* whose activations and scratch are laid out */
 	const struct limits *limits; /* of the process; its cpus bound the default of threads */
 	uint64_t assume_bytes;	     /* limits_assume_bytes(), used where limits know no memory */

@@ -18,7 +18,7 @@ static uint32_t n_free(struct engine *e)
 static void give_way(struct engine *e, struct active *a)
 {
 	seq_cut(a->seq, 0);
-	a->spec.replay = 0;
+	spec_forget(e, a);
 	a->paused = true;
 	atomic_fetch_add(&e->n_paused, 1);
 }

@@ -560,6 +560,7 @@ static void after_step(struct engine *e, const struct batch *b)
 		for (uint32_t k = 0; k < a->spec.n_picked && a->request; k++)
 			hand_out_token(e, a, k, now);
 	}
+	spec_guess(e, b);
 }
 
 /* Registers the arena with the ring once its pages are there. */
@@ -642,6 +643,8 @@ static int load(struct engine *e)
 
 	if (!rc && e->device)
 		rc = engine_load_device(e);
+	if (!rc)
+		spec_load(e);
 	if (!rc && e->arena)
 		rc = arena_prefault_start(e->arena);
 	if (rc)
@@ -695,5 +698,6 @@ void *engine_main(void *arg)
 		e->reader); /* what is in flight is waited for, what is not is let go */
 	if (e->supply)
 		supply_drain(e->supply);
+	spec_drain(e);
 	return NULL;
 }

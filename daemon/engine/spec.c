@@ -9,15 +9,19 @@
 #include "base/clock.h"
 #include "base/num.h"
 #include "engine/engine_private.h"
+#include "engine/mtp.h"
 #include "engine/replay.h"
 #include "engine/routed.h"
 
 const struct draft_ops *const draft_table[DRAFT_NR] = {
 	[DRAFT_GIVEN] = &draft_given,
 	[DRAFT_NGRAM] = &draft_ngram,
+	[DRAFT_MTP] = &draft_mtp,
 };
 
 struct spec {
+	struct mtp *mtp; /* NULL: no head */
+	struct err mtp_note;
 	struct replay *replay;
 	struct routed *routed; /* NULL for dense models */
 	struct spec_costs costs;
@@ -43,16 +47,57 @@ static uint32_t hold_columns(uint32_t n_parallel)
 	return n_parallel + DRAFT_STEP_MAX;
 }
 
-uint64_t spec_bytes(const struct model *m, uint32_t n_parallel, uint32_t n_ctx)
+uint64_t spec_bytes(const struct memory_ask *ask, unsigned threads, uint32_t n_parallel,
+		    uint32_t n_ctx)
 {
-	const struct draft_config config = { .n_ctx = n_ctx, .n_vocab = m->n_vocab };
+	const struct draft_config config = { .n_ctx = n_ctx, .n_vocab = ask->model->n_vocab };
 	uint64_t sources = 0;
 
 	for (unsigned k = 0; k < DRAFT_NR; k++)
-		if (draft_table[k])
-			sources += draft_table[k]->bytes(&config);
-	return replay_bytes(m, n_parallel) + routed_bytes(m, hold_columns(n_parallel)) +
-	       n_parallel * sources;
+		sources += draft_table[k]->bytes(&config);
+	return replay_bytes(ask->model, n_parallel) +
+	       routed_bytes(ask->model, hold_columns(n_parallel)) + n_parallel * sources +
+	       mtp_bytes(ask, threads, n_parallel, n_ctx);
+}
+
+const struct model *spec_head(const struct engine *e)
+{
+	if (e->config.spec == SPEC_OFF || e->config.spec == SPEC_NGRAM || e->device)
+		return NULL;
+	return e->config.head ? e->config.head : e->model->head;
+}
+
+bool spec_keeps_hidden(const struct engine *e)
+{
+	return e->spec->mtp != NULL;
+}
+
+void spec_load(struct engine *e)
+{
+	struct spec *s = e->spec;
+
+	if (!s->mtp || !mtp_load(s->mtp, e, &s->mtp_note))
+		return;
+	engine_add_fallback(e, s->mtp_note.text);
+	for (uint32_t i = 0; i < e->config.n_parallel; i++)
+		e->active[i].spec.source[DRAFT_MTP] = NULL;
+}
+
+void spec_drain(struct engine *e)
+{
+	mtp_drain(e->spec->mtp);
+}
+
+/* A head that cannot be had is said once and left out: no token depends on it. */
+static int create_head(struct engine *e)
+{
+	struct spec *s = e->spec;
+	int rc = mtp_create(e, spec_head(e), &s->mtp, &s->mtp_note);
+
+	if (!rc)
+		return 0;
+	engine_add_fallback(e, s->mtp_note.text);
+	return rc == -ENOMEM ? rc : 0;
 }
 
 int spec_create(struct engine *e)
@@ -74,10 +119,15 @@ int spec_create(struct engine *e)
 	rc = replay_create(e->model, n, &s->replay);
 	if (!rc && e->model->n_expert)
 		rc = routed_create(e->model, hold_columns(n), &s->routed);
+	if (!rc && spec_head(e))
+		rc = create_head(e);
 	for (uint32_t i = 0; i < n; i++) {
+		void **source = e->active[i].spec.source;
+
 		for (unsigned k = 0; k < DRAFT_NR && !rc; k++)
-			if (draft_table[k])
-				rc = draft_table[k]->create(&config, &e->active[i].spec.source[k]);
+			rc = draft_table[k]->create(&config, &source[k]);
+		if (!rc && s->mtp)
+			source[DRAFT_MTP] = mtp_source(s->mtp, i);
 		if (!rc)
 			e->active[i].spec.store = replay_store(s->replay, i);
 	}
@@ -92,8 +142,8 @@ void spec_destroy(struct engine *e)
 		return;
 	for (uint32_t i = 0; e->active && i < e->config.n_parallel; i++)
 		for (unsigned k = 0; k < DRAFT_NR; k++)
-			if (draft_table[k])
-				draft_table[k]->destroy(e->active[i].spec.source[k]);
+			draft_table[k]->destroy(e->active[i].spec.source[k]);
+	mtp_destroy(s->mtp);
 	replay_destroy(s->replay);
 	routed_destroy(s->routed);
 	free(s->offers);
@@ -108,7 +158,7 @@ struct routed *spec_routed(const struct engine *e)
 }
 
 /* Does @a's request want the source asked? */
-static bool wants(const struct active *a, enum draft_source from)
+bool spec_wants(const struct active *a, enum draft_source from)
 {
 	if (!a->spec.source[from] || a->spec.mode == SPEC_OFF)
 		return false;
@@ -130,17 +180,19 @@ void spec_begin(struct engine *e, struct active *a)
 
 	a->spec.mode = r->spec ? r->spec : e->config.spec ? e->config.spec : SPEC_AUTO;
 	a->spec.replay = a->spec.n_draft = a->spec.n_picked = 0;
+	a->spec.source_ns = 0;
+	a->spec.source_cost = 0;
 	memset(&a->spec.counts, 0, sizeof(a->spec.counts));
 	spec_history_init(&a->spec.history);
 	for (unsigned k = 0; k < DRAFT_NR; k++)
-		if (r->max_tokens && wants(a, k))
+		if (r->max_tokens && spec_wants(a, k))
 			draft_table[k]->begin(a->spec.source[k], r);
 }
 
 void spec_add(struct engine *e, struct active *a, const uint32_t *ids, uint32_t n)
 {
 	for (unsigned k = 0; k < DRAFT_NR; k++)
-		if (a->request->max_tokens && wants(a, k))
+		if (a->request->max_tokens && spec_wants(a, k))
 			draft_table[k]->add(a->spec.source[k], ids, n);
 }
 
@@ -153,17 +205,28 @@ static uint32_t room(const struct active *a)
 	return (uint32_t)u64_min(DRAFT_MAX, u64_min(left, ctx) - 1);
 }
 
-/* The first source that has a guess. */
-static void offer(struct active *a, struct spec_offer *ret)
+/* The guesses of the source whose first is the likeliest. */
+static void offer(struct engine *e, struct active *a, struct spec_offer *ret)
 {
 	struct speculation *s = &a->spec;
+	struct draft_guess guess[DRAFT_MAX];
+	float best = -1;
 
 	*ret = (struct spec_offer){ .history = &s->history, .guess = s->draft };
-	for (unsigned k = 0; k < DRAFT_NR && !ret->n; k++) {
-		if (!wants(a, k))
+	for (unsigned k = 0; k < DRAFT_NR; k++) {
+		uint32_t n;
+		float share;
+
+		if (!spec_wants(a, k))
 			continue;
+		n = draft_table[k]->guess(s->source[k], room(a), guess);
+		share = n ? spec_share(&e->spec->costs, &s->history, k, guess[0].class) : -1;
+		if (share <= best)
+			continue;
+		best = share;
+		memcpy(s->draft, guess, n * sizeof(*guess));
 		ret->from = s->from = k;
-		ret->n = draft_table[k]->guess(s->source[k], room(a), s->draft);
+		ret->n = n;
 	}
 	s->offered = ret->n > 0;
 }
@@ -218,7 +281,7 @@ void spec_plan(struct engine *e)
 		return;
 	for (uint32_t i = 0; i < e->config.n_parallel; i++)
 		if (decodes(&e->active[i]))
-			offer(&e->active[i], &s->offers[n++]);
+			offer(e, &e->active[i], &s->offers[n++]);
 	if (!n)
 		return;
 	decide(e, n);
@@ -310,6 +373,16 @@ static void count_run(struct engine *e, struct active *a, uint32_t kept, double 
 	add(&all->total.step_ns, step_ns);
 }
 
+/* What the source's own work for this step cost, in plain steps. */
+static double book_source(struct speculation *s, double plain)
+{
+	float cost = (float)((double)s->source_ns / plain);
+
+	if (s->source_ns)
+		s->source_cost += (s->source_cost > 0 ? 0.2f : 1.0f) * (cost - s->source_cost);
+	return cost;
+}
+
 static void end_run(struct engine *e, const struct batch *b, uint32_t i, uint64_t step_ns)
 {
 	struct active *a = &e->active[e->run_owner[i]];
@@ -324,8 +397,15 @@ static void end_run(struct engine *e, const struct batch *b, uint32_t i, uint64_
 	if (run->drafted)
 		seq_cut(a->seq, run->pos + kept);
 	learn(e, a, kept);
-	spec_book(&a->spec.history, kept, b->n_drafted ? cost : 1);
-	count_run(e, a, kept, plain > 0 ? plain : (double)step_ns, step_ns);
+	/* the estimates, not the step's own time: what disturbs a machine is no loss of ours */
+	cost = b->n_drafted && cost > 0 ? cost : 1;
+	count_run(e, a, kept, (double)step_ns / cost, step_ns + a->spec.source_ns);
+	if (plain > 0)
+		cost += book_source(&a->spec, plain);
+	spec_book(&a->spec.history, kept, cost);
+	if (s->mtp && spec_wants(a, DRAFT_MTP) && !a->request->draft_length)
+		mtp_learn(s->mtp, e->run_owner[i], kept, cost);
+	a->spec.source_ns = 0;
 }
 
 void spec_after_step(struct engine *e, const struct batch *b)
@@ -343,6 +423,25 @@ void spec_after_step(struct engine *e, const struct batch *b)
 		end_run(e, b, i, step_ns);
 	if (b->n_drafted && s->routed)
 		routed_commit(s->routed, b, e->step, s->kept, e->trace, e->supply);
+}
+
+void spec_guess(struct engine *e, const struct batch *b)
+{
+	struct spec *s = e->spec;
+	uint64_t ns;
+
+	if (!s->mtp)
+		return;
+	ns = mtp_after_step(s->mtp, e, b);
+	for (uint32_t i = 0; i < e->config.n_parallel; i++) /* all wait for it */
+		e->active[i].spec.source_ns += decodes(&e->active[i]) ? ns : 0;
+}
+
+void spec_forget(struct engine *e, struct active *a)
+{
+	a->spec.replay = 0;
+	if (e->spec->mtp)
+		mtp_forget(e->spec->mtp, (uint32_t)(a - e->active));
 }
 
 void spec_settle(struct engine *e, struct active *a)

@@ -23,6 +23,9 @@
 struct active;
 struct spec;
 
+/* Does @a's request draft from this source? */
+bool spec_wants(const struct active *a, enum draft_source from);
+
 /* Of a place; sources and store live as long as the engine. */
 struct speculation {
 	void *source[DRAFT_NR];
@@ -30,7 +33,9 @@ struct speculation {
 
 	/* the request */
 	enum spec_mode mode;
-	uint32_t replay; /* drafts that stayed and are not in the recurrent state yet */
+	uint32_t replay;    /* drafts that stayed and are not in the recurrent state yet */
+	uint64_t source_ns; /* what making the drafts of the next step took */
+	float source_cost;  /* ... takes as a rule, in plain steps; 0: not known yet */
 	struct spec_counts counts;
 	struct spec_history history;
 
@@ -43,12 +48,21 @@ struct speculation {
 	bool open; /* the pick before this row was the draft */
 };
 
-/* Bytes that spec_create() takes, as far as the plan gives them. */
-uint64_t spec_bytes(const struct model *m, uint32_t n_parallel, uint32_t n_ctx);
+/* Bytes that spec_create() takes with these sizes. */
+uint64_t spec_bytes(const struct memory_ask *ask, unsigned threads, uint32_t n_parallel,
+		    uint32_t n_ctx);
+
+/* The prediction head that @e is to draft with; NULL: none. */
+const struct model *spec_head(const struct engine *e);
 
 /* For e's places, which exist. 0 or -ENOMEM. */
 int spec_create(struct engine *e);
-void spec_destroy(struct engine *e);
+void spec_destroy(struct engine *e); /* after spec_drain() */
+void spec_drain(struct engine *e);   /* ends the reads of a head */
+
+/* Reads a head's weights, after the model's own. A head that cannot be read is left out. */
+void spec_load(struct engine *e);
+bool spec_keeps_hidden(const struct engine *e);
 
 /* @a's request begins. */
 void spec_begin(struct engine *e, struct active *a);
@@ -72,6 +86,12 @@ void spec_row(struct engine *e, struct active *a, uint32_t k, const float *row, 
 
 /* After the step, before tokens are handed out: positions that stay, counters, costs. */
 void spec_after_step(struct engine *e, const struct batch *b);
+
+/* After the tokens were handed out: sources that have to compute guess for the next step. */
+void spec_guess(struct engine *e, const struct batch *b);
+
+/* @a's sequence begins anew with what is known of it: nothing is pending. */
+void spec_forget(struct engine *e, struct active *a);
 
 /* Where the decoder tells of steps with drafts; NULL for dense models. */
 struct routed *spec_routed(const struct engine *e);

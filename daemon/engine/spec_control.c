@@ -31,7 +31,7 @@ void spec_history_init(struct spec_history *h)
 {
 	for (unsigned i = 0; i < SPEC_CLASSES; i++)
 		h->share[i] = -1;
-	h->credit = SPEC_CREDIT / 3;
+	h->credit = SPEC_CREDIT;
 }
 
 /*
@@ -94,8 +94,8 @@ double spec_cost_of(const struct spec_costs *c, uint32_t columns, uint32_t plain
 	return low + slope * (columns - below);
 }
 
-static float share_of(const struct spec_costs *c, const struct spec_history *h,
-		      enum draft_source from, uint32_t class)
+float spec_share(const struct spec_costs *c, const struct spec_history *h, enum draft_source from,
+		 uint32_t class)
 {
 	uint32_t i = class_of(from, class);
 
@@ -109,7 +109,7 @@ void spec_learn(struct spec_costs *c, struct spec_history *h, enum draft_source 
 {
 	for (uint32_t i = 0; i < n && i <= right; i++) {
 		uint32_t at = class_of(from, guess[i].class);
-		float was = share_of(c, h, from, guess[i].class), is = i < right ? 1 : 0;
+		float was = spec_share(c, h, from, guess[i].class), is = i < right ? 1 : 0;
 
 		h->share[at] = was + SHARE_NEW * (is - was);
 		if (c->share[at] < 0)
@@ -138,7 +138,7 @@ static struct spec_offer *likeliest(struct spec_offer *offers, uint32_t n, const
 
 		if (o->take == o->n)
 			continue;
-		p = reached[i] * share_of(c, o->history, o->from, o->guess[o->take].class);
+		p = reached[i] * spec_share(c, o->history, o->from, o->guess[o->take].class);
 		if (p > *ret) {
 			*ret = p;
 			best = o;

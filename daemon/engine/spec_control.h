@@ -49,6 +49,10 @@ struct spec_offer {
 	uint32_t take; /* decided */
 };
 
+/* Share of guesses of a class that were right lately; what the source expects before there were any. */
+float spec_share(const struct spec_costs *c, const struct spec_history *h, enum draft_source from,
+		 uint32_t class);
+
 void spec_costs_init(struct spec_costs *c);
 void spec_history_init(struct spec_history *h);
 

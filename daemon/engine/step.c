@@ -25,6 +25,10 @@ struct decoder {
 	float *norm;		    /* [max_tokens][n_embd] */
 	float *y[LAYER_MAX_BLOCKS]; /* [max_tokens][n_embd] results of blocks that wait to be added */
 	struct actbuf head;
+	float *hidden; /* [max_tokens][n_embd] after the last norm; NULL: not kept */
+	/* of a prediction head: [max_tokens][2 n_embd], and that in the form of its product */
+	float *pair;
+	struct actbuf pair_act;
 	float *logits;	   /* [max_logits][n_vocab] */
 	uint32_t *columns; /* tokens whose logits are wanted */
 	void *memory;	   /* of all these */
@@ -49,6 +53,8 @@ struct decoder {
 static size_t longest_input(const struct model *m)
 {
 	uint64_t n = u64_max(m->n_embd, m->n_ff_expert);
+
+	n = u64_max(n, m->w[ROLE_MTP_PROJ].n_in);
 
 	for (uint32_t i = 0; i < m->n_layers; i++)
 		for (unsigned role = 0; role < ROLE_NR; role++)
@@ -94,6 +100,11 @@ static unsigned most_waiting(const struct model *m)
 	return most;
 }
 
+static bool is_head(const struct decoder *d)
+{
+	return d->c.model->w[ROLE_MTP_PROJ].n_runs;
+}
+
 static void lay_out(struct decoder *d, struct carver *c)
 {
 	size_t tokens = d->c.max_tokens;
@@ -103,6 +114,12 @@ static void lay_out(struct decoder *d, struct carver *c)
 	d->norm = carve_floats(c, tokens * d->n_embd);
 	for (unsigned i = 0; i < most_waiting(d->c.model); i++)
 		d->y[i] = carve_floats(c, tokens * d->n_embd);
+	if (d->c.keep_hidden)
+		d->hidden = carve_floats(c, tokens * d->n_embd);
+	if (is_head(d)) {
+		d->pair = carve_floats(c, 2 * tokens * d->n_embd);
+		actbuf_carve(&d->pair_act, c, d->c.ops, 2 * d->n_embd, tokens);
+	}
 	d->columns = carve(c, tokens, sizeof(*d->columns));
 	d->runs = carve(c, d->c.device ? tokens : 0, sizeof(*d->runs));
 	d->logits = carve_floats(c, (size_t)d->c.max_logits * d->n_vocab);
@@ -318,6 +335,46 @@ static void run_head(struct decoder *d, unsigned tid)
 	}
 }
 
+/* x = product of [norm(embedding), norm(hidden)]: what a prediction head's layer begins with. */
+static void mix(struct decoder *d, unsigned tid)
+{
+	const struct layer_weights *w = &d->c.weights->model;
+	const struct wmat *proj = &w->w[ROLE_MTP_PROJ];
+	size_t n = d->n_embd, tokens = d->batch->n_tokens, first, end;
+
+	team_share(tokens, 1, tid, d->n_lanes, &first, &end);
+	for (size_t t = first; t < end; t++) {
+		float *pair = d->pair + 2 * t * n;
+
+		d->c.fops->rmsnorm(d->x + t * n, layer_floats(w, ROLE_MTP_EMBD_NORM), n,
+				   d->c.model->rms_eps, pair);
+		d->c.fops->rmsnorm(d->batch->hidden[t], layer_floats(w, ROLE_MTP_HIDDEN_NORM), n,
+				   d->c.model->rms_eps, pair + n);
+	}
+	team_barrier(d->c.team);
+	actbuf_quantize(&d->pair_act, d->c.team, tid, proj->act, d->pair, 2 * n, 2 * n, tokens);
+	team_barrier(d->c.team);
+	linear(proj, NULL, &d->pair_act, tokens, d->x, n, d->c.team, tid, &d->lanes[tid]);
+	team_barrier(d->c.team);
+}
+
+/* What a prediction head reads: of every token, whether logits are wanted or not. */
+static void keep_hidden(struct decoder *d, unsigned tid)
+{
+	size_t n = d->n_embd, first, end;
+
+	team_share(d->batch->n_tokens, 1, tid, d->n_lanes, &first, &end);
+	for (size_t t = first; t < end; t++)
+		d->c.fops->rmsnorm(d->x + t * n,
+				   layer_floats(&d->c.weights->model, ROLE_OUTPUT_NORM), n,
+				   d->c.model->rms_eps, d->hidden + t * n);
+}
+
+const float *decoder_hidden(const struct decoder *d, uint32_t column)
+{
+	return d->hidden + (size_t)column * d->n_embd;
+}
+
 static void run_step(void *arg, unsigned tid)
 {
 	struct group waiting = { 0 };
@@ -326,6 +383,8 @@ static void run_step(void *arg, unsigned tid)
 
 	team_share(d->batch->n_tokens, 1, tid, d->n_lanes, &first, &end);
 	embed(d, d->x, first, end);
+	if (is_head(d))
+		mix(d, tid);
 	/* no barrier: the first norm reads the same thread's share */
 	for (uint32_t i = 0; i < d->c.model->n_layers; i++) {
 		if (!run_layer(d, i, &waiting, tid))
@@ -336,6 +395,8 @@ static void run_step(void *arg, unsigned tid)
 	if (tid == 0 && d->c.given_up && d->c.given_up(d->c.arg))
 		d->given_up = true; /* the last layer may have been left in the middle */
 	join_norm(d, &waiting, NULL, tid);
+	if (d->c.keep_hidden)
+		keep_hidden(d, tid); /* the same thread's share */
 	team_barrier(d->c.team);
 	if (!d->given_up)
 		run_head(d, tid);

@@ -35,6 +35,7 @@ struct decoder_config {
 	struct node_split split; /* of expert rows over NUMA nodes */
 	struct trace *trace;	 /* NULL: none */
 	struct routed *routed;	 /* for steps with drafts; NULL for dense models */
+	bool keep_hidden;	 /* for decoder_hidden() */
 	uint32_t max_tokens;	 /* of a step */
 	uint32_t max_logits;	 /* rows of logits computed at a time */
 	/* Asked before each layer, on the engine thread: true where nobody wants the step any more.
@@ -66,6 +67,9 @@ typedef void (*decoder_logits_fn)(void *arg, const uint32_t *columns, uint32_t n
  */
 int decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
 		 decoder_logits_fn logits, void *arg, int *token_error);
+
+/* The hidden vector of a column of the last step, after the last norm; valid until the next. */
+const float *decoder_hidden(const struct decoder *d, uint32_t column);
 
 /*
  * Brings the recurrent state of @run's sequence up to its length: only its seq, pos, replay and

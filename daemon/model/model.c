@@ -265,11 +265,13 @@ static int build(struct build *b)
 		rc = build_globals(b);
 	if (rc)
 		return rc;
-	m->layers = calloc(m->n_layers, sizeof(*m->layers));
+	m->layers = calloc((size_t)m->n_layers + 1, sizeof(*m->layers));
 	if (!m->layers)
 		return err_set(b->err, -ENOMEM, "out of memory");
 	for (uint32_t i = 0; i < m->n_layers && !rc; i++)
 		rc = build_layer(b, i);
+	if (!rc)
+		rc = build_head(b);
 	if (!rc)
 		rc = check_leftovers(b);
 	if (!rc)
@@ -277,7 +279,61 @@ static int build(struct build *b)
 	return rc;
 }
 
+/* The keys of a head's file, then its one layer, with the sizes of @main. */
+static int build_head_file(struct build *b, const struct model *main)
+{
+	struct model *m = b->m;
+	int rc = find_arch(b);
+
+	if (!rc && strcmp(m->arch_name, main->arch_name))
+		return err_set(b->err, -EINVAL, "%s: a prediction head of %s, the model is %s",
+			       gguf_label(b->g, 0), m->arch_name, main->arch_name);
+	if (!rc)
+		rc = set_name(b);
+	if (!rc)
+		rc = build_hparams(b);
+	if (!rc && (m->n_embd != main->n_embd || m->n_layers != main->n_layers))
+		return err_set(b->err, -EINVAL,
+			       "%s: a prediction head for %u layers of width %u, the model has %u "
+			       "of %u",
+			       gguf_label(b->g, 0), m->n_layers, m->n_embd, main->n_layers,
+			       main->n_embd);
+	if (!rc && b->n_blocks == m->n_layers)
+		return err_set(b->err, -EINVAL,
+			       "%s: key nextn_predict_layers: it is missing or 0: no prediction "
+			       "head is in this file",
+			       gguf_label(b->g, 0));
+	if (!rc)
+		rc = build_schedule(b);
+	if (rc)
+		return rc;
+	m->n_vocab = main->n_vocab;
+	m->layers = calloc((size_t)m->n_layers + 1, sizeof(*m->layers));
+	if (!m->layers)
+		return err_set(b->err, -ENOMEM, "out of memory");
+	rc = build_head(b);
+	if (!rc && !m->head)
+		rc = err_set(b->err, -EINVAL, "%s", m->head_note);
+	return rc;
+}
+
+static int open_file(const char *path, const struct model *main, struct model **ret_model,
+		     struct err *err);
+
 int model_open(const char *path, struct model **ret_model, struct err *err)
+{
+	return open_file(path, NULL, ret_model, err);
+}
+
+int model_open_head(const char *path, const struct model *main, struct model **ret_model,
+		    struct err *err)
+{
+	return open_file(path, main, ret_model, err);
+}
+
+/* @main NULL: a whole model, else the head of it. */
+static int open_file(const char *path, const struct model *main, struct model **ret_model,
+		     struct err *err)
 {
 	struct build b = { .err = err };
 	struct err own = { 0 };
@@ -293,7 +349,10 @@ int model_open(const char *path, struct model **ret_model, struct err *err)
 		goto out_free;
 	b.g = b.m->gguf;
 	b.used = calloc(gguf_n_tensors(b.g) + 1, sizeof(*b.used));
-	rc = b.used ? build(&b) : err_set(b.err, -ENOMEM, "out of memory");
+	if (!b.used)
+		rc = err_set(b.err, -ENOMEM, "out of memory");
+	else
+		rc = main ? build_head_file(&b, main) : build(&b);
 out_free:
 	free(b.used);
 	free(b.recurrent);
@@ -309,10 +368,13 @@ void model_destroy(struct model *m)
 	if (!m)
 		return;
 	for (unsigned role = 0; role < ROLE_NR; role++) {
-		for (uint32_t i = 0; m->layers && i < m->n_layers; i++)
+		for (uint32_t i = 0; m->layers && i < m->n_layers + m->has_head_layer; i++)
 			free(m->layers[i].w[role].runs);
 		free(m->w[role].runs);
+		if (m->head)
+			free(m->head->w[role].runs);
 	}
+	free(m->head);
 	free(m->layers);
 	free((char *)m->name);
 	gguf_destroy(m->gguf);

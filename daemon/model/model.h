@@ -216,6 +216,15 @@ struct model {
 	struct weight w[ROLE_NR]; /* those outside the layers (OWNER_MODEL) */
 	struct layer *layers;	  /* n_layers */
 
+	/*
+	 * The prediction head (MTP) that the file holds, as a model of one layer whose input is made of
+	 * a token and a hidden vector (docs/models.md 2.6); its embedding and output matrix are the main
+	 * model's where it has none. NULL: none, or not a whole one: then head_note says why.
+	 */
+	struct model *head;
+	char head_note[256];
+	bool has_head_layer; /* layers[n_layers] is there, the head's */
+
 	/* sums over the main model */
 	uint64_t dense_bytes;	     /* every weight but the routed experts (tied counted once) */
 	uint64_t expert_bytes_total; /* all routed experts, without padding */
@@ -244,5 +253,13 @@ uint64_t model_dense_bytes_per_token(const struct model *m);
  */
 int model_open(const char *path, struct model **ret_model, struct err *err);
 void model_destroy(struct model *m); /* NULL is fine */
+
+/*
+ * Opens a file that holds the prediction head of @main alone (mtp-*.gguf); what comes back is a model
+ * of which only head, gguf and name are used. 0, or -errno and a sentence where it is no whole head
+ * or not of such a model.
+ */
+int model_open_head(const char *path, const struct model *main, struct model **ret_model,
+		    struct err *err);
 
 #endif

@@ -60,6 +60,10 @@ int build_layer_number(struct build *b, const char *suffix, uint32_t i, uint32_t
 /* "<arch>.<suffix>" in @buf, which is returned. */
 char *build_key(const struct build *b, char buf[BUILD_KEY_BYTES], const char *suffix);
 
+/* head.c: the prediction head of the file's first block behind the main layers, if it is whole: else
+ * m->head_note says what is missing. 0 or -ENOMEM. */
+int build_head(struct build *b);
+
 /* layers.c: the blocks and weights of layer @i; the weights outside the layers. */
 int build_layer(struct build *b, uint32_t i);
 int build_globals(struct build *b);

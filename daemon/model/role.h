@@ -24,6 +24,11 @@
 	X(OUTPUT_NORM, FLOATS, MODEL, "output_norm.weight", EMBD, ONE) \
 	X(OUTPUT, MATRIX, MODEL, "output.weight", EMBD, VOCAB) \
 	X(ROPE_FREQS, FLOATS, MODEL, "rope_freqs.weight", ROPE_HALF, ONE) \
+	/* of a prediction head (model/head.c), beside a layer of its own; its OUTPUT_NORM is \
+	 * shared_head_norm. MTP_PROJ takes [embedding; hidden]: twice the stream's width */ \
+	X(MTP_PROJ, MATRIX, MODEL, "nextn.eh_proj.weight", EMBD, EMBD) \
+	X(MTP_EMBD_NORM, FLOATS, MODEL, "nextn.enorm.weight", EMBD, ONE) \
+	X(MTP_HIDDEN_NORM, FLOATS, MODEL, "nextn.hnorm.weight", EMBD, ONE) \
 	/* norms before blocks, after them, and after the sum of two; factor on the whole layer */ \
 	X(ATTN_NORM, FLOATS, LAYER, "attn_norm.weight", EMBD, ONE) \
 	X(FFN_NORM, FLOATS, LAYER, "ffn_norm.weight", EMBD, ONE) \

@@ -177,7 +177,7 @@ int build_schedule(struct build *b)
 	const char *heads = "attention.head_count_kv";
 	int by_flag, by_heads = 0;
 
-	b->recurrent = calloc(b->m->n_layers, sizeof(*b->recurrent));
+	b->recurrent = calloc((size_t)b->m->n_layers + 1, sizeof(*b->recurrent)); /* and a head's */
 	if (!b->recurrent)
 		return err_set(b->err, -ENOMEM, "out of memory");
 	if (!arch_has(b->arch, ROLE_SSM_OUT))

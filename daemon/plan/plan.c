@@ -89,6 +89,7 @@ int plan_make(const struct model *m, const struct plan_options *o,
 {
 	struct bandwidth_node nodes[NODES_KNOWN];
 	struct memory_ask ask = { .model = m,
+				  .head = m->head,
 				  .ops = o->ops,
 				  .limits = &machine->limits,
 				  .assume_bytes = machine->assume_bytes,

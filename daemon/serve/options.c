@@ -110,6 +110,9 @@ static const struct opt table[] = {
 	  .def = "auto",
 	  .help = "What drafts tokens that are then checked several in one step; no answer depends "
 		  "on it. auto: all that the model has, as far as it pays." },
+	{ "--draft-model", NULL, OPT_TEXT, AT(draft_model), "FILE",
+	  .help = "A prediction head of the model in a file of its own (mtp-*.gguf), in the place of "
+		  "one that the model's file has." },
 	{ "--trace", NULL, OPT_TEXT, AT(trace), "FILE",
 	  .help = "Record which experts each token uses (docs/trace.md) in a new file." },
 	{ "--overwrite", NULL, OPT_FLAG, AT(overwrite), .needs = "--trace",

@@ -19,6 +19,7 @@ struct budget_option {
 };
 
 struct options {
+	const char *draft_model;
 	const char *model, *socket, *policy, *trace, *cpu, *peaks;
 	const char *chat_template, *chat_template_kwargs;
 	struct budget_option host_budget;

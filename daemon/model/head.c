@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/model/head.c: the prediction head (MTP) that stands in a file behind the main layers.
+ *
+ * The block has the tensors of an attention layer of its family, and nextn.*: two norms and the
+ * product that make its input of the next token's embedding and the hidden vector before it. Where
+ * something is missing or has another shape, the model goes without and the note says so: a head
+ * changes no token. Of several blocks the first is taken. Called while a model is opened.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/model_impl.h"
+
+static int nextn(struct build *b, struct model *h, enum role role, uint64_t n_in)
+{
+	const struct role_info *info = &role_info[role];
+	uint64_t n_out = info->kind == ROLE_MATRIX ? b->m->n_embd : 1;
+
+	return build_matrix(b, b->m->n_layers, info->name, n_in, n_out, &h->w[role]);
+}
+
+/* An optional tensor of the block in the place of the main model's @role. */
+static int own(struct build *b, struct model *h, enum role role, const char *name, uint64_t n_out)
+{
+	if (!build_find(b, b->m->n_layers, name))
+		return 0;
+	return build_matrix(b, b->m->n_layers, name, b->m->n_embd, n_out, &h->w[role]);
+}
+
+static int fill_head(struct build *b, struct model *h)
+{
+	struct model *m = b->m;
+	int rc = build_layer(b, m->n_layers);
+
+	if (!rc)
+		rc = nextn(b, h, ROLE_MTP_PROJ, 2 * (uint64_t)m->n_embd);
+	if (!rc)
+		rc = nextn(b, h, ROLE_MTP_EMBD_NORM, m->n_embd);
+	if (!rc)
+		rc = nextn(b, h, ROLE_MTP_HIDDEN_NORM, m->n_embd);
+	if (!rc)
+		rc = own(b, h, ROLE_OUTPUT_NORM, "nextn.shared_head_norm.weight", 1);
+	if (!rc)
+		rc = own(b, h, ROLE_TOKEN_EMBD, "nextn.embed_tokens.weight", m->n_vocab);
+	if (!rc)
+		rc = own(b, h, ROLE_OUTPUT, "nextn.shared_head_head.weight", m->n_vocab);
+	return rc;
+}
+
+int build_head(struct build *b)
+{
+	struct model *m = b->m, *h;
+	struct err *outer = b->err, why = { { 0 } };
+	int rc;
+
+	if (b->n_blocks == m->n_layers)
+		return 0;
+	h = calloc(1, sizeof(*h));
+	if (!h)
+		return err_set(b->err, -ENOMEM, "out of memory");
+	*h = *m;
+	memset(h->w, 0, sizeof(h->w));
+	h->layers = &m->layers[m->n_layers];
+	h->n_layers = 1;
+	m->has_head_layer = true;
+	b->err = &why;
+	rc = fill_head(b, h);
+	b->err = outer;
+	m->head = h; /* for model_destroy(), which a failure below leaves it to */
+	h->layers = &m->layers[m->n_layers];
+	if (!rc)
+		return 0;
+	for (unsigned role = 0; role < ROLE_NR; role++)
+		free(h->w[role].runs);
+	free(h);
+	m->head = NULL;
+	if (rc == -ENOMEM)
+		return err_set(b->err, rc, "out of memory");
+	snprintf(m->head_note, sizeof(m->head_note), "the prediction head is not used: %.200s",
+		 why.text);
+	return 0;
+}

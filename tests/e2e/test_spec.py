@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: MIT
+"""Description: speculation changes no token and no logit, whatever drafts and however much.
+
+Every source, length of drafts and family of tests/data, greedy and drawn, alone and in company, with every budget; a trained
+prediction head guesses as often right as its training says, from the model's file and from one of its own.
+"""
+import concurrent.futures
+import json
+import random
+
+import pytest
+
+import gguf_file
+from daemon import DEMO, Daemon, fixture, need_shared, reference, sluice
+
+FIXTURES = ["moe/moe-q4_k_m", "dense/dense-q4_k_m", "qwen3moe/qwen3moe-q2_k", "glm4moe/glm4moe-q4_k_m",
+            "minimax-m2/minimax-m2-q4_k_m", "gpt-oss/gpt-oss-mxfp4", "gemma4/gemma4-q4_k_m", "deepseek2/deepseek2-q4_k_m"]
+DRAWN = ["--temperature", "1", "--top-k", "40", "--seed", "5"]
+
+
+def prompts(name):
+    """Two that repeat themselves, so that something is found in them, and one that does not."""
+    ids = reference(name, whole=False)[0]["tokens"]
+    return [ids[:12] * 3, ids[20:40], ids[5:12] * 4]
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_same_tokens(name):
+    drafted = 0
+    with Daemon(fixture(f"{name}.gguf"), "--threads", "2", "--parallel", "8", "--host-budget", "60%") as d:
+        scored = reference(name, whole=False)[0]["tokens"][:48]
+        logits = d.eval_ids(scored)[1]
+        for how in ([], DRAWN):
+            ask = [(p, ["--max-tokens", "32", "--ignore-eog", *how]) for p in prompts(name)]
+            plain = [d.generate_ids(p, *args, "--spec", "off") for p, args in ask]
+            assert not any(a["speculation"]["drafted"] for a in plain)
+            plain = [a["tokens"] for a in plain]
+            for length in (0, 1, 3, 7):
+                got = [d.generate_ids(p, *args, "--spec", "ngram", "--draft-length", str(length)) for p, args in ask]
+                assert [a["tokens"] for a in got] == plain, f"{name} {how} length {length}"
+                drafted += sum(a["speculation"]["by"]["ngram"]["drafted"] for a in got)
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                jobs = [pool.submit(d.generate_ids, *ask[i % 3][:1], *ask[i % 3][1], "--draft-length", str(i))
+                        for i in range(7)]
+                score = pool.submit(lambda: d.eval_ids(scored)[1])
+                assert [j.result()["tokens"] for j in jobs] == [plain[i % 3] for i in range(7)]
+                assert (score.result() == logits).all()
+    assert drafted > 0, "no test: no answer repeated anything"
+
+
+def test_bench_oracle():
+    """The oracle's own drafts: right ones are all taken, wrong ones none, and the rows say so."""
+    with Daemon(DEMO, "--threads", "2", "--host-budget", "100%") as d:
+        p = sluice("bench", "--socket", d.socket, "-p", "0", "-n", "40", "-r", "2", "--spec-oracle", "0,1", "--draft-length",
+                   "3", "--json")
+        off, wrong, right = json.loads(p.stdout)
+        assert off["spec_oracle"] is None and off["drafted"] == 0
+        assert wrong["spec_oracle"] == 0 and wrong["accepted"] == 0 and wrong["drafted"] > 0
+        assert right["accepted"] == right["drafted"] > 0 and right["tokens_per_step"] > 3
+        assert d.status()["speculation"]["by"]["given"]["drafted"] == wrong["drafted"] + right["drafted"]
+        for bad in ("2", "0.5,x", "", "-1"):
+            assert "--spec-oracle" in sluice("bench", "--socket", d.socket, "--spec-oracle", bad, check=2).stderr
+
+
+def test_trace_agrees(tmp_path):
+    """A trace with drafts holds the positions of one without; the simulator counts the uses that the daemon counts."""
+    ids = reference("moe/moe-q4_k_m", whole=False)[0]["tokens"]
+    rows = []
+    for args in (["--spec", "off"], ["--draft-length", "4"]):
+        out = tmp_path / "-".join(a.strip("-") for a in args)
+        with Daemon(DEMO, "--threads", "1", "--trace", out, "--no-fill", "--host-budget", "60%") as d:
+            for p in (ids[:10] * 3, ids[3:9] * 5):
+                d.generate_ids(p, "--max-tokens", "30", "--ignore-eog", *args)
+            status = d.status()
+        sim = json.loads(sluice("trace", "sim", out, "--slots", 128, "--policy", "lru", "--json").stdout)[0]
+        assert sim["all"]["hits"] + sim["all"]["misses"] == status["hits"] + status["misses"]
+        body = out.read_text().split("data\n")[1].splitlines()
+        rows.append(sorted(r for r in body if r[:2] in ("p ", "d ")))
+    assert rows[0] == rows[1]
+    assert status["speculation"]["drafted"] > status["speculation"]["accepted"]
+    assert status["speculation"]["dropped_uses"] > 0
+
+
+def test_copying_pays():
+    """Lines to be repeated. (The fixture is too small to copy a text that it would not have written.)"""
+    with Daemon(DEMO, "--threads", "2", "--host-budget", "100%") as d:
+        a = d.generate("--prompt", "import os\nimport re\nimport sys\n" * 6, "--max-tokens", "120", "--ignore-eog",
+                       "--draft-length", "7")
+        assert a["speculation"]["tokens_per_step"] >= 2
+
+
+def mtp():
+    return need_shared("fixtures/moe/moe-mtp-q4_k_m.gguf")
+
+
+def cut_head(tmp_path, drop=()):
+    """A file with the prediction block alone, as published ones are; and without the tensors in @drop."""
+    g = gguf_file.read(mtp())
+    g.tensors = [t for t in g.tensors if t.name.startswith("blk.4.") and t.name not in drop]
+    path = tmp_path / "mtp.gguf"
+    gguf_file.write(g, path)
+    return path
+
+
+def head_asks():
+    ids = json.load(open(mtp().with_suffix(".json")))["tokens"]
+    return [ids[at:at + 60] for at in (0, 120, 240)]
+
+
+def test_head():
+    """The head in the model's file: no token changes, and about six of ten first guesses are right."""
+    drafted = accepted = 0
+    with Daemon(mtp(), "--threads", "2", "--parallel", "4", "--host-budget", "50%") as d:
+        for how in ([], DRAWN):
+            for p in head_asks():
+                args = ["--max-tokens", "60", "--ignore-eog", *how]
+                plain = d.generate_ids(p, *args, "--spec", "off")["tokens"]
+                for length in (0, 1, 1 if how else 7):
+                    a = d.generate_ids(p, *args, "--spec", "mtp", "--draft-length", str(length))
+                    assert a["tokens"] == plain
+                    if length == 1 and not how:
+                        drafted += a["speculation"]["by"]["mtp"]["drafted"]
+                        accepted += a["speculation"]["by"]["mtp"]["accepted"]
+        assert 0.5 <= accepted / drafted <= 0.7, f"{accepted} of {drafted}"
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            args = ["--max-tokens", "60", "--ignore-eog", "--draft-length", "2"]
+            alone = [d.generate_ids(p, *args)["tokens"] for p in head_asks()]
+            assert list(pool.map(lambda p: d.generate_ids(p, *args)["tokens"], head_asks())) == alone
+
+
+def test_head_in_a_file_of_its_own(tmp_path):
+    """Cut out, it guesses exactly as it did; a model without one takes it with --draft-model."""
+    args = ["--max-tokens", "60", "--ignore-eog", "--spec", "mtp", "--draft-length", "2"]
+    with Daemon(mtp(), "--threads", "2") as d:
+        want = d.generate_ids(head_asks()[0], *args)
+    g = gguf_file.read(mtp())
+    g.tensors = [t for t in g.tensors if not t.name.startswith("blk.4.")]
+    g.keys["qwen35moe.block_count"] = (gguf_file.U32, 4)
+    g.keys["qwen35moe.nextn_predict_layers"] = (gguf_file.U32, 0)
+    kind, (elem, items) = g.keys["qwen35moe.attention.recurrent_layers"]
+    g.keys["qwen35moe.attention.recurrent_layers"] = (kind, (elem, items[:4]))
+    gguf_file.write(g, tmp_path / "main.gguf")
+    with Daemon(tmp_path / "main.gguf", "--threads", "2", "--draft-model", cut_head(tmp_path)) as d:
+        got = d.generate_ids(head_asks()[0], *args)
+        assert got["tokens"] == want["tokens"]
+        assert got["speculation"]["by"] == want["speculation"]["by"]
+        assert got["speculation"]["by"]["mtp"]["accepted"] > 0
+
+
+def test_head_that_is_not_whole(tmp_path):
+    """Left out, and said: by inspect, by the daemon's log; a file of its own is refused."""
+    missing = "blk.4.nextn.enorm.weight"
+    g = gguf_file.read(mtp())
+    g.tensors = [t for t in g.tensors if t.name != missing]
+    gguf_file.write(g, tmp_path / "half.gguf")
+    whole = json.loads(sluice("inspect", mtp(), "--json").stdout)
+    half = json.loads(sluice("inspect", tmp_path / "half.gguf", "--json").stdout)
+    assert whole["prediction_head"] and whole["prediction_head_note"] is None
+    assert not half["prediction_head"] and missing in half["prediction_head_note"]
+    with Daemon(tmp_path / "half.gguf", "--threads", "1") as d:
+        a = d.generate_ids(head_asks()[0], "--max-tokens", "8", "--spec", "mtp", "--draft-length", "3")
+        assert a["speculation"]["drafted"] == 0
+        assert missing in d.text()
+    for head, why in ((cut_head(tmp_path, {missing}), missing), (DEMO, "nextn_predict_layers"), (tmp_path / "none", "none")):
+        with pytest.raises(AssertionError, match="sluiced ended with 1") as e:
+            with Daemon(mtp(), "--draft-model", head):
+                pass
+        assert "--draft-model" in str(e.value) and why in str(e.value)
+
+
+def test_fuzzed_requests():
+    """Any mix of lengths, sources and sampling, cut anywhere: the answer is a prefix of the plain one."""
+    pick = random.Random(3)
+    ids = reference("moe/moe-q4_k_m", whole=False)[0]["tokens"]
+    with Daemon(DEMO, "--threads", "2", "--parallel", "3", "--ctx", "128", "--kv-type", "q8_0") as d:
+        for _ in range(6):
+            at, n = pick.randrange(20), pick.randrange(3, 40)
+            how = pick.choice([[], DRAWN]) + ["--max-tokens", str(pick.randrange(1, 100))]
+            plain = d.generate_ids(ids[at:at + n], *how, "--spec", "off")
+            got = d.generate_ids(ids[at:at + n], *how, "--draft-length", str(pick.randrange(8)))
+            assert got["tokens"] == plain["tokens"] and got["stop_reason"] == plain["stop_reason"]
