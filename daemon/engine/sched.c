@@ -284,21 +284,6 @@ static void start_clock(struct engine *e, struct active *a)
 	read_counters(e, &a->hits, &a->misses, &a->bytes_read, &a->stall_ns);
 }
 
-/* Puts what is drafted behind the run that was added last, of place @a; there is room for it. */
-static void add_drafts(struct engine *e, struct batch *b, struct active *a)
-{
-	struct batch_run *run = &e->runs[b->n_runs - 1];
-	uint32_t n = spec_put(e, a, run, e->tokens + b->n_tokens);
-
-	for (uint32_t t = b->n_tokens; t < b->n_tokens + n; t++) {
-		e->token_run[t] = b->n_runs - 1;
-		e->want[t] = true;
-	}
-	run->count += n;
-	b->n_drafted += n;
-	b->n_tokens += n;
-}
-
 /* Puts the next @n tokens of place @i into the step; there is room for them. */
 static void add_run(struct engine *e, struct batch *b, uint32_t i, uint32_t n)
 {
@@ -325,7 +310,7 @@ static void add_run(struct engine *e, struct batch *b, uint32_t i, uint32_t n)
 	if (pos + n < a->n_done)
 		a->n_in_step = 0;
 	a->no_number = false;
-	add_drafts(e, b, a);
+	spec_put(e, a, b); /* there is room for what it drafts too */
 }
 
 /* The place whose turn it is among those that read and are not in the step yet, or none. */

@@ -289,18 +289,23 @@ void spec_plan(struct engine *e)
 	s->started_ns = now_ns();
 }
 
-uint32_t spec_put(struct engine *e, struct active *a, struct batch_run *run, uint32_t *tokens)
+void spec_put(struct engine *e, struct active *a, struct batch *b)
 {
+	struct batch_run *run = &e->runs[b->n_runs - 1];
 	struct speculation *s = &a->spec;
 
-	for (uint32_t k = 0; k < s->n_draft; k++)
-		tokens[k] = s->draft[k].id;
+	for (uint32_t k = 0; k < s->n_draft; k++) {
+		e->tokens[b->n_tokens] = s->draft[k].id;
+		e->token_run[b->n_tokens] = b->n_runs - 1;
+		e->want[b->n_tokens++] = true;
+	}
+	b->n_drafted += s->n_draft;
+	run->count += s->n_draft;
 	run->drafted = s->n_draft;
 	run->replay = s->replay;
 	run->store = s->store;
 	s->n_picked = 0;
 	s->open = true;
-	return s->n_draft;
 }
 
 void spec_row(struct engine *e, struct active *a, uint32_t k, const float *row, int error)

@@ -75,8 +75,8 @@ void spec_add(struct engine *e, struct active *a, const uint32_t *ids, uint32_t 
  */
 void spec_plan(struct engine *e);
 
-/* Puts the drafts of @a behind the run's last token; returns how many. */
-uint32_t spec_put(struct engine *e, struct active *a, struct batch_run *run, uint32_t *tokens);
+/* Puts what is drafted for @a behind the last run of @b, which is its; there is room for it. */
+void spec_put(struct engine *e, struct active *a, struct batch *b);
 
 /*
  * One row of logits of a decoding place, for its token @k of the step: picks, or leaves it. Rows come
