@@ -63,7 +63,8 @@ struct ask {
 	bool hide_eog; /* raw: the token that ends the answer shows no text all the same */
 	const struct stop_text *stops; /* end the answer before the first of them; copied */
 	unsigned n_stops;
-	struct sampling sampling;
+	struct sampling sampling; /* what it points to is copied */
+	uint32_t n_logprobs; /* with each token: 0: none, else 1 + how many likeliest beside it */
 	enum spec_mode spec;
 	uint32_t draft_length;
 	const uint8_t *draft; /* n_draft uint32_t ids (unaligned), borrowed as @data is */
@@ -109,6 +110,7 @@ struct event {
 			uint32_t token, index;
 			const char *text; /* that became complete with it; no NUL */
 			size_t bytes;
+			const struct token_logprobs *logprobs; /* NULL: not asked for */
 		} token;
 		struct {
 			uint32_t first, n_rows, n_vocab;

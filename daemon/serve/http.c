@@ -452,6 +452,7 @@ int http_create(struct serve *s, const struct http_config *config, struct http *
 					     .quiet = quiet,
 					     .busy = busy,
 					     .drain_ms = config->drain_s * 1000 };
+	sampling_defaults(s->config.model->gguf, &h->defaults);
 	rc = name_model(h);
 	if (!rc)
 		rc = http_keys_load(h, err);

@@ -83,19 +83,6 @@ static void open_chunk(struct http_request *r, const struct choice *c)
 	buf_fmt(&r->out, "{\"index\":%u,\"delta\":{", c->index);
 }
 
-static void put_logprobs(struct http_request *r, struct choice *c)
-{
-	if (!c->logprobs.n) {
-		buf_text(&r->out, "null");
-		return;
-	}
-	buf_text(&r->out, "{\"content\":[");
-	buf_put(&r->out, c->logprobs.data, c->logprobs.n);
-	buf_text(&r->out, "]}");
-	if (r->call->gen.stream)
-		c->logprobs.n = 0;
-}
-
 static void close_chunk(struct http_request *r, struct choice *c, bool last)
 {
 	buf_text(&r->out, "},\"logprobs\":");

@@ -18,7 +18,7 @@ static bool keep_prompt(struct http_call *c)
 
 	if (!g->native && !g->echo)
 		return true;
-	if (g->echo && (g->n_prompts > 1 || g->n_top >= 0))
+	if (g->echo && (g->n_prompts > 1 || g->ask.n_logprobs))
 		return fault_param(&c->fault, "echo",
 				   "echo needs one prompt, and has no log-probabilities");
 	if (prompt_decode(c->http->serve, g->prompts[0].ids, g->prompts[0].n, true, &g->rendered,
@@ -68,10 +68,7 @@ static void put_choice(struct http_request *r, struct choice *c, const char *tex
 	buf_text(&r->out, "{\"text\":");
 	buf_json(&r->out, text, n);
 	buf_fmt(&r->out, ",\"index\":%u,\"logprobs\":", c->index);
-	if (c->logprobs.n)
-		buf_put(&r->out, c->logprobs.data, c->logprobs.n);
-	else
-		buf_text(&r->out, "null");
+	put_logprobs(r, c);
 	buf_text(&r->out, ",\"finish_reason\":");
 	buf_json_text(&r->out, c->done ? finish_text(c) : NULL);
 	buf_text(&r->out, "}");
@@ -195,6 +192,7 @@ static void native_head(struct http_request *r, struct choice *c, const char *te
 	buf_fmt(&r->out,
 		"],\"stop\":%s,\"id_slot\":-1,\"tokens_predicted\":%u,\"tokens_evaluated\":%u",
 		c->done ? "true" : "false", c->n_tokens, c->n_prompt);
+	put_logprobs(r, c);
 }
 
 static void native_tail(struct http_request *r, struct choice *c)
@@ -213,12 +211,10 @@ static void native_tail(struct http_request *r, struct choice *c)
 		: c->finish == FINISH_LENGTH ? "limit"
 					     : "eos");
 	buf_json_text(&r->out, c->stop_string ? c->stop_string : "");
-	buf_fmt(&r->out,
-		",\"tokens_cached\":%u,\"generation_settings\":{\"temperature\":%g,"
-		"\"top_k\":%u,\"top_p\":%g,\"min_p\":%g,\"seed\":%llu,\"stream\":%s},",
-		choice_cached(c), (double)g->ask.sampling.temperature, g->ask.sampling.top_k,
-		(double)g->ask.sampling.top_p, (double)g->ask.sampling.min_p,
-		(unsigned long long)g->ask.sampling.seed, g->stream ? "true" : "false");
+	buf_fmt(&r->out, ",\"tokens_cached\":%u,\"generation_settings\":{\"stream\":%s,",
+		choice_cached(c), g->stream ? "true" : "false");
+	put_sampling(&r->out, &g->ask.sampling);
+	buf_text(&r->out, "},");
 	put_timings(&r->out, c);
 }
 

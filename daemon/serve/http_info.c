@@ -82,11 +82,9 @@ void info_props(struct http_request *r)
 	size_t n;
 
 	engine_get_status(h->serve->config.engine, &e);
-	buf_fmt(&b,
-		"{\"default_generation_settings\":{\"n_ctx\":%u,\"params\":{\"temperature\":0.8,"
-		"\"top_k\":40,\"top_p\":0.95,\"min_p\":0.05,\"n_predict\":-1}},\"total_slots\":%u,"
-		"\"model_alias\":",
-		e.n_ctx, e.n_parallel);
+	buf_fmt(&b, "{\"default_generation_settings\":{\"n_ctx\":%u,\"params\":{", e.n_ctx);
+	put_sampling(&b, &h->defaults);
+	buf_fmt(&b, ",\"n_predict\":-1}},\"total_slots\":%u,\"model_alias\":", e.n_parallel);
 	buf_json_text(&b, h->model);
 	buf_text(&b, ",\"model_path\":");
 	buf_json_text(&b, h->serve->config.model_path);

@@ -43,6 +43,7 @@ enum {
 };
 
 struct calls_delta;
+struct choice;
 struct http_call;
 struct http_request;
 
@@ -113,7 +114,8 @@ struct http {
 	char *model; /* what we call it */
 	char keys[HTTP_MAX_KEYS][128];
 	unsigned n_keys;
-	int64_t started; /* seconds since 1970 */
+	struct sampling defaults; /* the file's own, else those of llama.cpp's server */
+	int64_t started;	  /* seconds since 1970 */
 	uint64_t n_requests, n_refused;
 };
 
@@ -138,9 +140,10 @@ struct generation {
 	struct ask ask;	       /* what all have in common */
 	struct stop_text stops[STOPS_MAX];
 	bool stream, include_usage, timings_per_token, return_progress, echo, native;
-	bool return_tokens, legacy_logprobs;
-	bool counting; /* the prompt is only counted: it may be longer than the context */
-	int n_top;     /* log-probabilities beside each token; -1: none */
+	bool return_tokens;
+	bool counting;		 /* the prompt is only counted: it may be longer than the context */
+	struct logit_bias *bias; /* owned, as is dry_breaks: what ask.sampling points to */
+	uint8_t *dry_breaks;
 	/* chats */
 	bool chat;
 	enum calls_format calls_format;
@@ -166,6 +169,16 @@ struct http_call {
 	struct generation gen;
 };
 
+/* http_sampling.c */
+void sampling_defaults(const struct gguf *g, struct sampling *ret);
+bool read_sampling(struct http_call *c);
+void put_sampling(struct buf *b, const struct sampling *s); /* members, without braces */
+
+/* http_logprobs.c: what a request wants, and a token's as the form of its API has them. */
+bool read_logprobs(struct http_call *c);
+void take_logprobs(struct http_request *r, struct choice *c, const struct event *e);
+void put_logprobs(struct http_request *r, struct choice *c);
+
 void http_call_destroy(struct http_call *c); /* NULL is fine */
 
 enum finish { FINISH_STOP, FINISH_LENGTH, FINISH_TOOLS };
@@ -187,10 +200,11 @@ struct choice {
 	const char *stop_string; /* NULL: none met */
 	struct buf stop_copy;
 	struct request_result figures;
-	struct buf text;	     /* what came, where the answer is given whole */
-	struct buf ids;		     /* "1,2,3": tokens, where wanted */
-	struct buf logprobs;	     /* entries with commas, JSON */
-	struct buf pending_logprobs; /* of tokens whose text is still held back */
+	struct buf text;      /* what came, where the answer is given whole */
+	struct buf ids;	      /* "1,2,3": tokens, where wanted */
+	struct buf logprobs;  /* entries with commas, JSON, that were not sent yet */
+	struct buf legacy[4]; /* of /v1/completions: tokens, values, likeliest, offsets */
+	size_t n_chars;
 	/* chat: the text taken apart, as far as it came */
 	struct calls *calls;
 	struct block *blocks;

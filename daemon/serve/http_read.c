@@ -196,31 +196,7 @@ bool read_prompt_text(struct http_call *c, const char *text, size_t n, bool spec
 	return encode(c, &ask, &ids, &count) && read_prompt_ids(c, ids, count);
 }
 
-/* ---- what is asked of the sampler ---- */
-
-static bool read_sampling(struct http_call *c, struct sampling *s)
-{
-	struct json_object *o = c->json;
-	struct fault *f = &c->fault;
-	struct json_object *seed = get(o, "seed");
-	int64_t top_k = s->top_k;
-
-	if (!read_float(o, "temperature", 0, 100, &s->temperature, f) ||
-	    !read_int(o, "top_k", -1, INT32_MAX, &top_k, f) ||
-	    !read_float(o, "top_p", 0, 1, &s->top_p, f) ||
-	    !read_float(o, "min_p", 0, 1, &s->min_p, f))
-		return false;
-	if (seed && !json_object_is_type(seed, json_type_int))
-		return fault_param(f, "seed", "seed must be a whole number of 64 bits");
-	s->top_k = top_k < 0 ? 0 : (uint32_t)top_k;
-	if (seed && json_object_get_int64(seed) < -1)
-		s->seed = (uint64_t)json_object_get_int64(seed);
-	else if (seed && json_object_get_int64(seed) != -1)
-		s->seed = json_object_get_uint64(seed);
-	else if (getrandom(&s->seed, sizeof(s->seed), 0) != sizeof(s->seed))
-		s->seed = c->since_ns;
-	return true;
-}
+/* ---- what all kinds of generation have in common ---- */
 
 static bool add_stop(struct http_call *c, struct json_object *v)
 {
@@ -330,11 +306,7 @@ bool read_generation(struct http_call *c)
 	int64_t n = 1, ms = 0;
 
 	log_unknown(c);
-	g->n_top = -1;
-	g->ask.sampling = (struct sampling){
-		.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f
-	};
-	if (!read_length(c) || !read_sampling(c, &g->ask.sampling) || !read_stops(c) ||
+	if (!read_length(c) || !read_sampling(c) || !read_logprobs(c) || !read_stops(c) ||
 	    !read_format(c) || !read_bool(o, "stream", &g->stream, f) ||
 	    !read_int(o, "n", 1, HTTP_MAX_CHOICES, &n, f) ||
 	    !read_bool(o, "ignore_eos", &g->ask.ignore_eog, f) ||

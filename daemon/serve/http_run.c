@@ -168,6 +168,7 @@ static void take_event(struct http_request *r, const struct event *e)
 	case EVENT_TOKEN:
 		if (e->u.token.token != EVENT_NO_TOKEN) {
 			c->n_tokens++;
+			take_logprobs(r, c, e);
 			if (r->call->gen.return_tokens)
 				buf_fmt(&c->ids, "%s%u", c->ids.n ? "," : "", e->u.token.token);
 		}
@@ -289,7 +290,8 @@ void http_run_end(struct http_request *r)
 		buf_done(&r->choices[i].text);
 		buf_done(&r->choices[i].ids);
 		buf_done(&r->choices[i].logprobs);
-		buf_done(&r->choices[i].pending_logprobs);
+		for (unsigned k = 0; k < 4; k++)
+			buf_done(&r->choices[i].legacy[k]);
 		buf_done(&r->choices[i].stop_copy);
 		sink_done(&r->choices[i]);
 	}

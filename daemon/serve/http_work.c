@@ -20,6 +20,8 @@ void http_call_destroy(struct http_call *c)
 	for (unsigned i = 0; i < c->gen.n_prompts; i++)
 		free(c->gen.prompts[i].ids);
 	free(c->gen.rendered);
+	free(c->gen.bias);
+	free(c->gen.dry_breaks);
 	json_object_put(c->gen.tools);
 	buf_done(&c->body);
 	buf_done(&c->answer);

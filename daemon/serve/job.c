@@ -37,6 +37,14 @@ static void on_token(struct request *r, uint32_t id)
 	serve_wake(j->serve);
 }
 
+/* Comes before its token, which publishes it. */
+static void on_token_logprobs(struct request *r, const struct token_logprobs *l)
+{
+	struct job *j = r->arg;
+
+	j->token_logprobs[atomic_load_explicit(&j->n_out, memory_order_relaxed)] = *l;
+}
+
 static void on_logprob(struct request *r, uint32_t i, double logprob)
 {
 	struct job *j = r->arg;
@@ -126,6 +134,7 @@ static void on_done(struct request *r, const struct request_result *result)
 
 static const struct request_ops generate_ops = { .progress = on_progress,
 						 .token = on_token,
+						 .token_logprobs = on_token_logprobs,
 						 .done = on_done };
 static const struct request_ops score_ops = {
 	.progress = on_progress, .logits = on_logits, .logprob = on_logprob, .done = on_done
@@ -169,6 +178,11 @@ static int take_buffers(struct job *j)
 		if (!j->out)
 			return -ENOMEM;
 	}
+	if (r->n_logprobs) {
+		j->token_logprobs = calloc((size_t)r->max_tokens + 1, sizeof(*j->token_logprobs));
+		if (!j->token_logprobs)
+			return -ENOMEM;
+	}
 	if (r->want_logprobs) {
 		j->logprobs = calloc(r->n_tokens, sizeof(*j->logprobs));
 		if (!j->logprobs)
@@ -182,6 +196,29 @@ static int take_buffers(struct job *j)
 			j->chunks[i].fd = -1;
 	}
 	return 0;
+}
+
+/* A copy of @bytes bytes; NULL where there are none, or no memory: then *failed. */
+static void *copy_of(const void *data, size_t bytes, bool *failed)
+{
+	void *copy = bytes ? malloc(bytes) : NULL;
+
+	if (copy)
+		memcpy(copy, data, bytes);
+	*failed |= bytes && !copy;
+	return copy;
+}
+
+/* What the sampling points to lives as long as the request. */
+static int copy_sampling(struct job *j)
+{
+	struct sampling *s = &j->req.sampling;
+	size_t map = s->dry_breaks ? (j->serve->config.model->n_vocab + 7) / 8 : 0;
+	bool failed = false;
+
+	s->bias = j->bias = copy_of(s->bias, s->n_bias * sizeof(*s->bias), &failed);
+	s->dry_breaks = j->dry_breaks = copy_of(s->dry_breaks, map, &failed);
+	return failed ? -ENOMEM : 0;
 }
 
 static void fill_request(struct job *j, const struct ask *ask, uint32_t n_ctx)
@@ -213,6 +250,7 @@ static void fill_request(struct job *j, const struct ask *ask, uint32_t n_ctx)
 	r->n_untimed = ask->n_untimed;
 	r->ignore_eog = ask->ignore_eog;
 	r->sampling = ask->sampling;
+	r->n_logprobs = ask->n_logprobs;
 	r->spec = ask->spec;
 	r->draft_length = ask->draft_length;
 	r->draft = j->draft;
@@ -260,7 +298,7 @@ int job_create(struct serve *s, const struct ask *ask, uint32_t *prompt, uint32_
 	j->chunk_rows = row < CHUNK_BYTES ? (uint32_t)(CHUNK_BYTES / row) : 1;
 	j->req.n_tokens = n_prompt;
 	fill_request(j, ask, n_ctx);
-	if (take_buffers(j))
+	if (take_buffers(j) || copy_sampling(j))
 		goto out_job;
 	if (ask->n_stops) {
 		j->stops = stops_create(ask->stops, ask->n_stops, s->text_room);
@@ -323,6 +361,8 @@ static bool next_token(struct job *j, struct event *ret)
 		len = detok_push(&j->detok, j->out[j->n_sent], j->serve->text, j->serve->text_room);
 	ret->kind = EVENT_TOKEN;
 	ret->u.token.token = j->out[j->n_sent];
+	if (j->token_logprobs)
+		ret->u.token.logprobs = &j->token_logprobs[j->n_sent];
 	ret->u.token.index = j->n_sent++;
 	ret->u.token.text = j->serve->text;
 	ret->u.token.bytes = len > 0 ? (size_t)len : 0;
@@ -454,6 +494,9 @@ void job_destroy(struct job *j)
 	stops_destroy(j->stops);
 	free(j->chunks);
 	free(j->logprobs);
+	free(j->token_logprobs);
+	free(j->bias);
+	free(j->dry_breaks);
 	free(j->out);
 	free(j->prompt);
 	free(j->draft);

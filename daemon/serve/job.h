@@ -39,6 +39,9 @@ struct job {
 
 	uint32_t *out; /* max_tokens ids */
 	_Atomic uint32_t n_out;
+	struct token_logprobs *token_logprobs; /* max_tokens of them, NULL: not asked for */
+	struct logit_bias *bias;	       /* copies of what sampling points to */
+	uint8_t *dry_breaks;
 	double *logprobs;	     /* n_tokens - 1 */
 	struct logits_chunk *chunks; /* at most one per prompt token */
 	uint32_t chunk_rows;	     /* rows of a full chunk; engine thread */

@@ -117,3 +117,58 @@ def test_tokens(d):
 def test_errors_of_anthropic_have_their_envelope(d):
     error = d.post("/v1/messages", {"messages": []}, check=400)
     assert error["type"] == "error" and error["error"]["type"] == "invalid_request_error"
+
+
+# ---- sampling and log-probabilities ----
+
+def chosen(d, **more):
+    return d.post("/v1/completions", {"prompt": "The capital of France is", "temperature": 0, "max_tokens": 4, **more})
+
+
+def test_log_probabilities_have_true_bytes(d):
+    answer = d.post(CHAT, {**FRANCE, "logprobs": True, "top_logprobs": 3})
+    entries = answer["choices"][0]["logprobs"]["content"]
+    assert len(entries) == answer["usage"]["completion_tokens"]
+    text = b"".join(bytes(e["bytes"]) for e in entries).decode()
+    assert text.startswith(answer["choices"][0]["message"]["content"])
+    for e in entries:
+        top = e["top_logprobs"]
+        assert len(top) == 3 and top[0]["logprob"] == e["logprob"] <= 0  # greedy takes the likeliest
+        assert [t["logprob"] for t in top] == sorted((t["logprob"] for t in top), reverse=True)
+    events = [e for _, e in d.stream(CHAT, {**FRANCE, "logprobs": True, "top_logprobs": 3})][:-1]
+    streamed = [x for e in events if e["choices"][0]["logprobs"] for x in e["choices"][0]["logprobs"]["content"]]
+    assert streamed == entries
+    legacy = chosen(d, logprobs=2)["choices"][0]["logprobs"]
+    assert len(legacy["tokens"]) == len(legacy["token_logprobs"]) == len(legacy["text_offset"]) == 4
+    assert all(len(t) == 2 for t in legacy["top_logprobs"]) and legacy["text_offset"][:2] == [0, len(legacy["tokens"][0])]
+    native = d.post("/completion", {"prompt": "The capital of France is", "temperature": 0, "n_predict": 4, "n_probs": 2})
+    assert [p["id"] for p in native["completion_probabilities"]] and len(native["completion_probabilities"]) == 4
+    assert d.post(CHAT, {**FRANCE, "top_logprobs": 3}, check=400)["error"]["param"] == "top_logprobs"
+
+
+def test_bias_and_min_tokens(d):
+    first = d.post("/completion", {"prompt": "The capital of France is", "temperature": 0, "n_predict": 1, "return_tokens": True})
+    token = first["tokens"][0]
+    for bias in ({str(token): -100}, [[token, -100]], [[token, False]]):
+        other = d.post("/completion", {"prompt": "The capital of France is", "temperature": 0, "n_predict": 1,
+                                       "return_tokens": True, "logit_bias": bias})
+        assert other["tokens"][0] != token
+    forced = d.post("/completion", {"prompt": "x", "temperature": 0, "n_predict": 3, "return_tokens": True,
+                                    "logit_bias": {str(token): 100}})
+    assert forced["tokens"] == [token] * 3
+    assert chosen(d, max_tokens=30, min_tokens=20)["usage"]["completion_tokens"] >= 20
+    for wrong in ({"-1": 1}, {"99999999": 1}, {"x": 1}, {"1": 1e9}, [[1]], 3):
+        assert d.post("/v1/completions", {"prompt": "x", "logit_bias": wrong}, check=400)["error"]["param"] == "logit_bias"
+
+
+def test_all_samplers_are_taken(d):
+    body = {"prompt": "Once", "max_tokens": 12, "seed": 3, "temperature": 1.2, "repeat_penalty": 1.3, "repeat_last_n": 32,
+            "frequency_penalty": 0.5, "presence_penalty": 0.2, "typical_p": 0.9, "top_n_sigma": 2, "xtc_probability": 0.5,
+            "xtc_threshold": 0.1, "dry_multiplier": 0.8, "dry_base": 1.75, "dry_allowed_length": 2,
+            "dry_penalty_last_n": -1, "dry_sequence_breakers": ["\n"]}
+    answers = {d.post("/v1/completions", body)["choices"][0]["text"] for _ in range(2)}
+    assert len(answers) == 1
+    assert d.post("/v1/completions", {**body, "dry_sequence_breakers": [3]}, check=400)["error"]["param"]
+    settings = d.post("/completion", {**body, "n_predict": 1})["generation_settings"]
+    assert settings["repeat_penalty"] == 1.3 and settings["seed"] == 3
+    assert {"temperature", "top_k", "top_p", "min_p"} <= set(d.get("/props")[2]["default_generation_settings"]["params"])

@@ -42,7 +42,7 @@ static void run(const struct http_form *form, bool stream, size_t cut, bool one_
 	call.gen = (struct generation){ .n = 1,
 					.chat = true,
 					.stream = stream,
-					.n_top = -1,
+
 					.calls_format = CALLS_HERMES,
 					.thinking_open = true,
 					.one_call = one_call,

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/http_logprobs.c: log-probabilities of tokens, as chats, completions and llama.cpp's server
+ * word them. A token's text may be part of a character: bytes are its true ones. Reading on the
+ * worker's thread, wording on the main thread.
+ */
+#include <math.h>
+
+#include "serve/http_private.h"
+
+#define NEVER -9999.0 /* what stands for minus infinity, which JSON does not have */
+
+bool read_logprobs(struct http_call *c)
+{
+	struct json_object *v = get(c->json, "logprobs");
+	bool wanted = false;
+	int64_t n = -1;
+
+	if (json_object_is_type(v, json_type_int)) { /* completions: how many */
+		if (!read_int(c->json, "logprobs", 0, LOGPROBS_MAX, &n, &c->fault))
+			return false;
+	} else if (!read_bool(c->json, "logprobs", &wanted, &c->fault)) {
+		return false;
+	}
+	if (wanted)
+		n = 0;
+	if (get(c->json, "top_logprobs") && n < 0)
+		return fault_param(&c->fault, "top_logprobs", "top_logprobs needs logprobs");
+	if (!read_int(c->json, "top_logprobs", 0, LOGPROBS_MAX, &n, &c->fault) ||
+	    !read_int(c->json, "n_probs", 0, LOGPROBS_MAX, &n, &c->fault))
+		return false;
+	if (get(c->json, "n_probs") && !n)
+		n = -1;
+	c->gen.ask.n_logprobs = (uint32_t)(n + 1);
+	return true;
+}
+
+static double value_of(float logprob)
+{
+	return isfinite(logprob) ? (double)logprob : NEVER;
+}
+
+/* "token":..., "logprob":..., "bytes":[...] */
+static void put_entry(struct buf *b, const struct tokenizer *t, uint32_t id, float logprob,
+		      bool with_id)
+{
+	const char *bytes;
+	size_t n = tokenizer_piece(t, id, true, &bytes);
+
+	if (with_id)
+		buf_fmt(b, "\"id\":%u,", id);
+	buf_text(b, "\"token\":");
+	buf_json(b, bytes, n);
+	buf_fmt(b, ",\"logprob\":%.9g,\"bytes\":[", value_of(logprob));
+	for (size_t i = 0; i < n; i++)
+		buf_fmt(b, "%s%u", i ? "," : "", (unsigned)(uint8_t)bytes[i]);
+	buf_text(b, "]");
+}
+
+static void take_usual(struct buf *b, const struct tokenizer *t, uint32_t id,
+		       const struct token_logprobs *l, bool with_id)
+{
+	buf_text(b, b->n ? ",{" : "{");
+	put_entry(b, t, id, l->logprob, with_id);
+	buf_text(b, ",\"top_logprobs\":[");
+	for (uint32_t i = 0; i < l->n; i++) {
+		buf_text(b, i ? ",{" : "{");
+		put_entry(b, t, l->ids[i], l->logprobs[i], with_id);
+		buf_text(b, "}");
+	}
+	buf_text(b, "]}");
+}
+
+/* OpenAI's older form: four lists. */
+static void take_legacy(struct choice *c, const struct tokenizer *t, uint32_t id,
+			const struct token_logprobs *l)
+{
+	const char *comma = c->legacy[0].n ? "," : "", *bytes;
+	size_t n = tokenizer_piece(t, id, true, &bytes);
+
+	for (unsigned i = 0; i < 4; i++)
+		buf_text(&c->legacy[i], comma);
+	buf_json(&c->legacy[0], bytes, n);
+	buf_fmt(&c->legacy[1], "%.9g", value_of(l->logprob));
+	buf_text(&c->legacy[2], "{");
+	for (uint32_t i = 0; i < l->n; i++) {
+		const char *piece;
+		size_t len = tokenizer_piece(t, l->ids[i], true, &piece);
+
+		buf_text(&c->legacy[2], i ? "," : "");
+		buf_json(&c->legacy[2], piece, len);
+		buf_fmt(&c->legacy[2], ":%.9g", value_of(l->logprobs[i]));
+	}
+	buf_text(&c->legacy[2], "}");
+	buf_fmt(&c->legacy[3], "%zu", c->n_chars);
+	for (size_t i = 0; i < n; i++)
+		c->n_chars += ((uint8_t)bytes[i] & 0xc0) != 0x80;
+}
+
+void take_logprobs(struct http_request *r, struct choice *c, const struct event *e)
+{
+	const struct tokenizer *t = r->http->serve->config.tokenizer;
+	const struct token_logprobs *l = e->u.token.logprobs;
+	const struct generation *g = &r->call->gen;
+
+	if (!l)
+		return;
+	if (g->chat || g->native)
+		take_usual(&c->logprobs, t, e->u.token.token, l, g->native);
+	else
+		take_legacy(c, t, e->u.token.token, l);
+}
+
+static void put_legacy(struct http_request *r, struct choice *c)
+{
+	static const char *const names[] = { "{\"tokens\":[", "],\"token_logprobs\":[",
+					     "],\"top_logprobs\":[", "],\"text_offset\":[" };
+
+	for (unsigned i = 0; i < 4; i++) {
+		buf_text(&r->out, names[i]);
+		buf_put(&r->out, c->legacy[i].data, c->legacy[i].n);
+		c->legacy[i].n = 0;
+	}
+	buf_text(&r->out, "]}");
+}
+
+/* The value of a choice's "logprobs"; for llama.cpp's server a member, or nothing. Once for each. */
+void put_logprobs(struct http_request *r, struct choice *c)
+{
+	const struct generation *g = &r->call->gen;
+
+	if (g->native) {
+		if (!c->logprobs.n)
+			return;
+		buf_text(&r->out, ",\"completion_probabilities\":[");
+	} else if (c->legacy[0].n) {
+		put_legacy(r, c);
+		return;
+	} else if (!c->logprobs.n) {
+		buf_text(&r->out, "null");
+		return;
+	} else {
+		buf_text(&r->out, "{\"content\":[");
+	}
+	buf_put(&r->out, c->logprobs.data, c->logprobs.n);
+	buf_text(&r->out, g->native ? "]" : "],\"refusal\":null}");
+	c->logprobs.n = 0;
+}

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/http_sampling.c: how a request wants its tokens chosen, under the names of llama.cpp's
+ * server, OpenAI and vLLM. What it does not say is the file's own default (keys general.sampling.* of
+ * GGUF), else that of llama.cpp's server. On the worker's thread; sampling_defaults() at the start.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/num.h"
+#include "model/gguf.h"
+#include "serve/http_private.h"
+
+#define BREAKERS_MAX 64
+
+static void from_file(const struct gguf *g, const char *name, double min, double max, float *ret)
+{
+	char key[64];
+	float value;
+
+	snprintf(key, sizeof(key), "general.sampling.%s", name);
+	if (g && !gguf_f32(g, key, &value, NULL) && value >= min && value <= max)
+		*ret = value;
+}
+
+void sampling_defaults(const struct gguf *g, struct sampling *ret)
+{
+	uint32_t top_k;
+
+	*ret = (struct sampling){ .temperature = 0.8f,
+				  .top_k = 40,
+				  .top_p = 0.95f,
+				  .min_p = 0.05f,
+				  .repeat_penalty = 1,
+				  .penalty_last_n = 64,
+				  .typical_p = 1,
+				  .xtc_threshold = 0.1f };
+	from_file(g, "temp", 0, 100, &ret->temperature);
+	from_file(g, "top_p", 0, 1, &ret->top_p);
+	from_file(g, "min_p", 0, 1, &ret->min_p);
+	from_file(g, "penalty_repeat", 0, 100, &ret->repeat_penalty);
+	from_file(g, "xtc_probability", 0, 1, &ret->xtc_probability);
+	from_file(g, "xtc_threshold", 0, 1, &ret->xtc_threshold);
+	if (g && !gguf_u32(g, "general.sampling.top_k", &top_k, NULL) && top_k <= INT32_MAX)
+		ret->top_k = top_k;
+}
+
+void put_sampling(struct buf *b, const struct sampling *s)
+{
+	buf_fmt(b,
+		"\"temperature\":%g,\"top_k\":%u,\"top_p\":%g,\"min_p\":%g,\"seed\":%llu,"
+		"\"repeat_penalty\":%g,\"repeat_last_n\":%d,\"frequency_penalty\":%g,"
+		"\"presence_penalty\":%g,\"min_tokens\":%u,\"typical_p\":%g,\"top_n_sigma\":%g,"
+		"\"xtc_probability\":%g,\"xtc_threshold\":%g,\"dry_multiplier\":%g",
+		(double)s->temperature, s->top_k, (double)s->top_p, (double)s->min_p,
+		(unsigned long long)s->seed, (double)s->repeat_penalty, (int)s->penalty_last_n,
+		(double)s->frequency_penalty, (double)s->presence_penalty, s->min_tokens,
+		(double)s->typical_p, (double)s->top_n_sigma, (double)s->xtc_probability,
+		(double)s->xtc_threshold, (double)s->dry_multiplier);
+}
+
+static bool read_seed(struct http_call *c)
+{
+	struct json_object *seed = get(c->json, "seed");
+	struct sampling *s = &c->gen.ask.sampling;
+
+	if (seed && !json_object_is_type(seed, json_type_int))
+		return fault_param(&c->fault, "seed", "seed must be a whole number of 64 bits");
+	if (seed && json_object_get_int64(seed) < -1)
+		s->seed = (uint64_t)json_object_get_int64(seed);
+	else if (seed && json_object_get_int64(seed) != -1)
+		s->seed = json_object_get_uint64(seed);
+	else if (getrandom(&s->seed, sizeof(s->seed), 0) != sizeof(s->seed))
+		s->seed = c->since_ns;
+	return true;
+}
+
+/* ---- logit_bias ---- */
+
+static bool bias_value(struct json_object *v, float *ret)
+{
+	if (json_object_is_type(v, json_type_boolean) && !json_object_get_boolean(v)) {
+		*ret = -INFINITY;
+		return true;
+	}
+	if (!json_object_is_type(v, json_type_int) && !json_object_is_type(v, json_type_double))
+		return false;
+	*ret = (float)json_object_get_double(v);
+	return *ret >= -1000 && *ret <= 1000;
+}
+
+/* One entry; the last of a token counts. */
+static bool add_bias(struct http_call *c, int64_t id, float value, size_t room)
+{
+	struct sampling *s = &c->gen.ask.sampling;
+	struct logit_bias *bias = c->gen.bias;
+
+	if (id < 0 || id >= c->http->serve->config.model->n_vocab)
+		return false;
+	for (uint32_t i = 0; i < s->n_bias; i++)
+		if (bias[i].id == (uint32_t)id) {
+			bias[i].bias = value;
+			return true;
+		}
+	if (s->n_bias == room)
+		return false;
+	bias[s->n_bias++] = (struct logit_bias){ (uint32_t)id, value };
+	return true;
+}
+
+/* The tokens of a text, each with the value. */
+static bool add_bias_text(struct http_call *c, struct json_object *text, float value, size_t room)
+{
+	uint32_t *ids;
+	ssize_t n = tokenizer_encode(c->http->serve->config.tokenizer, json_object_get_string(text),
+				     (size_t)json_object_get_string_len(text), true, &ids);
+	bool ok = n >= 0;
+
+	for (ssize_t i = 0; ok && i < n; i++)
+		ok = add_bias(c, ids[i], value, room);
+	if (n >= 0)
+		free(ids);
+	return ok;
+}
+
+static bool add_bias_pair(struct http_call *c, struct json_object *pair, size_t room)
+{
+	struct json_object *key;
+	float value;
+
+	if (!json_object_is_type(pair, json_type_array) || json_object_array_length(pair) != 2 ||
+	    !bias_value(json_object_array_get_idx(pair, 1), &value))
+		return false;
+	key = json_object_array_get_idx(pair, 0);
+	if (json_object_is_type(key, json_type_string))
+		return add_bias_text(c, key, value, room);
+	return json_object_is_type(key, json_type_int) &&
+	       add_bias(c, json_object_get_int64(key), value, room);
+}
+
+static bool read_bias_map(struct http_call *c, struct json_object *map, size_t room)
+{
+	json_object_object_foreach(map, key, item)
+	{
+		char *end;
+		long long id = strtoll(key, &end, 10);
+		float value;
+
+		if (!*key || *end || !bias_value(item, &value) || !add_bias(c, id, value, room))
+			return false;
+	}
+	return true;
+}
+
+static bool read_bias(struct http_call *c)
+{
+	struct json_object *v = get(c->json, "logit_bias");
+	size_t n, room = 1024;
+	bool ok = true;
+
+	if (!v)
+		return true;
+	c->gen.bias = malloc(room * sizeof(*c->gen.bias));
+	if (!c->gen.bias)
+		return fault_set(&c->fault, 500, "out of memory");
+	c->gen.ask.sampling.bias = c->gen.bias;
+	if (json_object_is_type(v, json_type_object)) {
+		ok = read_bias_map(c, v, room);
+	} else {
+		n = json_object_is_type(v, json_type_array) ? json_object_array_length(v) : 0;
+		ok = json_object_is_type(v, json_type_array);
+		for (size_t i = 0; ok && i < n; i++)
+			ok = add_bias_pair(c, json_object_array_get_idx(v, i), room);
+	}
+	return ok ||
+	       fault_param(
+		       &c->fault, "logit_bias",
+		       "logit_bias must be {\"ID\": BIAS} or [[ID or text, BIAS]], ids below %u, "
+		       "biases of -1000 to 1000 or false, at most %zu tokens",
+		       c->http->serve->config.model->n_vocab, room);
+}
+
+/* ---- DRY ---- */
+
+/* Tokens in which one of the texts stands end a repetition. */
+static bool mark_breakers(struct http_call *c, const char *const *texts, size_t n)
+{
+	const struct serve_config *s = &c->http->serve->config;
+	uint32_t n_tokens = tokenizer_n_vocab(s->tokenizer);
+
+	c->gen.dry_breaks = calloc(1, (s->model->n_vocab + 7) / 8 + 1);
+	if (!c->gen.dry_breaks)
+		return fault_set(&c->fault, 500, "out of memory");
+	for (uint32_t id = 0; id < n_tokens && id < s->model->n_vocab; id++) {
+		const char *piece;
+		size_t len = tokenizer_piece(s->tokenizer, id, true, &piece);
+
+		for (size_t i = 0; i < n; i++)
+			if (memmem(piece, len, texts[i], strlen(texts[i])))
+				c->gen.dry_breaks[id / 8] |= (uint8_t)(1u << id % 8);
+	}
+	c->gen.ask.sampling.dry_breaks = c->gen.dry_breaks;
+	return true;
+}
+
+static bool read_breakers(struct http_call *c)
+{
+	static const char *const usual[] = { "\n", ":", "\"", "*" };
+	struct json_object *v = get(c->json, "dry_sequence_breakers");
+	const char *texts[BREAKERS_MAX];
+	size_t n;
+
+	if (!c->gen.ask.sampling.dry_multiplier)
+		return true;
+	if (!v)
+		return mark_breakers(c, usual, ARRAY_LEN(usual));
+	n = json_object_is_type(v, json_type_array) ? json_object_array_length(v)
+						    : BREAKERS_MAX + 1;
+	for (size_t i = 0; i < n && n <= BREAKERS_MAX; i++) {
+		struct json_object *one = json_object_array_get_idx(v, i);
+
+		if (!json_object_is_type(one, json_type_string) || !json_object_get_string_len(one))
+			n = BREAKERS_MAX + 1;
+		else
+			texts[i] = json_object_get_string(one);
+	}
+	if (n > BREAKERS_MAX)
+		return fault_param(&c->fault, "dry_sequence_breakers",
+				   "dry_sequence_breakers must be a list of at most %d texts",
+				   BREAKERS_MAX);
+	return mark_breakers(c, texts, n);
+}
+
+/* ---- numbers ---- */
+
+static bool read_floats(struct http_call *c)
+{
+	struct sampling *s = &c->gen.ask.sampling;
+	const struct {
+		const char *name;
+		double min, max;
+		float *field;
+	} all[] = {
+		{ "temperature", 0, 100, &s->temperature },
+		{ "top_p", 0, 1, &s->top_p },
+		{ "min_p", 0, 1, &s->min_p },
+		{ "repetition_penalty", 0, 100, &s->repeat_penalty }, /* vLLM's name */
+		{ "repeat_penalty", 0, 100, &s->repeat_penalty },
+		{ "frequency_penalty", -100, 100, &s->frequency_penalty },
+		{ "presence_penalty", -100, 100, &s->presence_penalty },
+		{ "typical_p", 0, 1, &s->typical_p },
+		{ "top_n_sigma", -1, 1000, &s->top_n_sigma },
+		{ "xtc_probability", 0, 1, &s->xtc_probability },
+		{ "xtc_threshold", 0, 1, &s->xtc_threshold },
+		{ "dry_multiplier", 0, 100, &s->dry_multiplier },
+		{ "dry_base", 0, 100, &s->dry_base },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++)
+		if (!read_float(c->json, all[i].name, all[i].min, all[i].max, all[i].field,
+				&c->fault))
+			return false;
+	return true;
+}
+
+bool read_sampling(struct http_call *c)
+{
+	struct sampling *s = &c->gen.ask.sampling;
+	struct json_object *o = c->json;
+	struct fault *f = &c->fault;
+	int64_t top_k, last_n, dry_last, dry_allowed = 0, min_tokens = 0;
+
+	*s = c->http->defaults;
+	top_k = s->top_k;
+	last_n = s->penalty_last_n;
+	dry_last = s->dry_last_n;
+	if (!read_floats(c) || !read_int(o, "top_k", -1, INT32_MAX, &top_k, f) ||
+	    !read_int(o, "repeat_last_n", -1, INT32_MAX, &last_n, f) ||
+	    !read_int(o, "dry_penalty_last_n", -1, INT32_MAX, &dry_last, f) ||
+	    !read_int(o, "dry_allowed_length", 0, INT32_MAX, &dry_allowed, f) ||
+	    !read_int(o, "min_tokens", 0, INT32_MAX, &min_tokens, f))
+		return false;
+	s->top_k = top_k < 0 ? 0 : (uint32_t)top_k;
+	if (last_n) {
+		s->penalty_last_n = (int32_t)last_n;
+	} else { /* no tokens are looked at */
+		s->repeat_penalty = 1;
+		s->frequency_penalty = s->presence_penalty = 0;
+	}
+	s->dry_last_n = (int32_t)dry_last;
+	s->dry_allowed_length = (uint32_t)dry_allowed;
+	s->min_tokens = (uint32_t)min_tokens;
+	return read_seed(c) && read_bias(c) && read_breakers(c);
+}
