@@ -226,6 +226,34 @@ static void bad_values(void **state)
 	INVALID();
 }
 
+/* A draft leaves a prompt before it, and numbers that mean nothing are refused. */
+static void bad_drafts(void **state)
+{
+	static const uint32_t none[] = { 2, 3, 1u << 30, 0x40000001u, UINT32_MAX };
+	struct sluice_ask_generate g;
+
+	for (size_t i = 0; i < ARRAY_LEN(none); i++) {
+		g = good_generate(5);
+		g.n_draft = none[i]; /* of 5 bytes 4 may be one, and one byte the prompt */
+		INVALID();
+	}
+	g = good_generate(5);
+	g.n_draft = 1;
+	assert_int_equal(parse_built(SLUICE_GENERATE, 1, &g, "Hello", 5, false), 0);
+	g.flags = SLUICE_CHAT;
+	g.system_bytes = 2; /* of the one byte that is left */
+	INVALID();
+	g = good_generate(5);
+	g.spec = SLUICE_SPEC_MTP + 1;
+	INVALID();
+	g = good_generate(5);
+	g.draft_length = SLUICE_DRAFT_LENGTH_MAX + 1;
+	INVALID();
+	g = good_generate(5);
+	g.reserved2 = 1;
+	INVALID();
+}
+
 static void bad_hello(void **state)
 {
 	struct sluice_hello h = good_hello();
@@ -282,8 +310,9 @@ int main(void)
 		cmocka_unit_test(good_messages),    cmocka_unit_test(converts),
 		cmocka_unit_test(bad_frames),	    cmocka_unit_test(payload_sizes),
 		cmocka_unit_test(newer_fixed_part), cmocka_unit_test(bad_values),
-		cmocka_unit_test(bad_hello),	    cmocka_unit_test(versions),
-		cmocka_unit_test(error_classes),    cmocka_unit_test(build_bounds),
+		cmocka_unit_test(bad_drafts),	    cmocka_unit_test(bad_hello),
+		cmocka_unit_test(versions),	    cmocka_unit_test(error_classes),
+		cmocka_unit_test(build_bounds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
