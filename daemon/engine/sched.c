@@ -494,7 +494,7 @@ static void hand_out_token(struct engine *e, struct active *a, uint32_t k, uint6
 	uint32_t id = a->spec.picked[k];
 
 	a->ids[a->n_ids++] = id;
-	spec_add(e, a, &id, 1);
+	spec_add(e, a, a->n_ids);
 	a->n_generated++;
 	a->last_token_ns = now;
 	add(&e->n_generated, 1);
@@ -528,8 +528,8 @@ static void after_step(struct engine *e, const struct batch *b)
 		}
 		if (a->n_done < a->n_prompt) {
 			add(&e->n_prefilled, a->n_in_step);
-			spec_add(e, a, a->request->tokens + a->n_done, a->n_in_step);
 			a->n_done += a->n_in_step;
+			spec_add(e, a, a->n_done);
 			a->n_in_step = 0;
 			progress_step(e, a);
 			if (a->n_done < a->n_prompt)

@@ -180,6 +180,7 @@ void spec_begin(struct engine *e, struct active *a)
 
 	a->spec.mode = r->spec ? r->spec : e->config.spec ? e->config.spec : SPEC_AUTO;
 	a->spec.replay = a->spec.n_draft = a->spec.n_picked = 0;
+	a->spec.n_added = 0;
 	a->spec.source_ns = 0;
 	a->spec.source_cost = 0;
 	memset(&a->spec.counts, 0, sizeof(a->spec.counts));
@@ -189,11 +190,16 @@ void spec_begin(struct engine *e, struct active *a)
 			draft_table[k]->begin(a->spec.source[k], r);
 }
 
-void spec_add(struct engine *e, struct active *a, const uint32_t *ids, uint32_t n)
+void spec_add(struct engine *e, struct active *a, uint32_t n)
 {
+	uint32_t from = a->spec.n_added;
+
+	if (n <= from)
+		return;
 	for (unsigned k = 0; k < DRAFT_NR; k++)
 		if (a->request->max_tokens && spec_wants(a, k))
-			draft_table[k]->add(a->spec.source[k], ids, n);
+			draft_table[k]->add(a->spec.source[k], a->ids + from, n - from);
+	a->spec.n_added = n;
 }
 
 /* Most drafts that fit into @a's answer and context behind its last token. */

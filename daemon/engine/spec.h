@@ -34,6 +34,7 @@ struct speculation {
 	/* the request */
 	enum spec_mode mode;
 	uint32_t replay;    /* drafts that stayed and are not in the recurrent state yet */
+	uint32_t n_added;   /* tokens that sources have heard of */
 	uint64_t source_ns; /* what making the drafts of the next step took */
 	float source_cost;  /* ... takes as a rule, in plain steps; 0: not known yet */
 	struct spec_counts counts;
@@ -66,8 +67,11 @@ bool spec_keeps_hidden(const struct engine *e);
 
 /* @a's request begins. */
 void spec_begin(struct engine *e, struct active *a);
-/* Tokens of @a's prompt were read, or its answer has grown: sources hear of them. */
-void spec_add(struct engine *e, struct active *a, const uint32_t *ids, uint32_t n);
+/*
+ * The first @n of @a's tokens are known, by reading, from a cache or by an answer that has grown:
+ * sources hear of those that they have not heard of.
+ */
+void spec_add(struct engine *e, struct active *a, uint32_t n);
 
 /*
  * Before a step: how much is drafted for each place that decodes, in their speculation. While somebody
