@@ -4,6 +4,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from daemon import DATA, need_shared
 
 LIMIT = 25 << 20  # beside the bundled model, which is a link here
@@ -36,4 +38,10 @@ def test_origins():
 def test_is_what_its_script_makes():
     fixtures = need_shared("fixtures")
     p = subprocess.run([sys.executable, DATA / "make" / "cut.py", fixtures, "--check"], capture_output=True, text=True)
+    assert p.returncode == 0, p.stderr
+
+
+def test_templates_are_what_their_script_makes():
+    pytest.importorskip("jinja2", reason="needs jinja2 (python3-jinja2), which is not here")
+    p = subprocess.run([sys.executable, DATA / "make" / "template_rows.py", "--check"], capture_output=True, text=True)
     assert p.returncode == 0, p.stderr
