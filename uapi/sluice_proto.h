@@ -380,6 +380,25 @@ struct sluice_status_slots {
 SLUICE_LAYOUT(sizeof(struct sluice_status_slots) == 24, "wire");
 #define SLUICE_STATUS_SLOTS 32
 
+/*
+ * How long something took, by fixed upper bounds in ms: 1 2 5 10 20 50 100 200 500 1000 2000 5000 10000
+ * 20000 60000 120000 300000, and the last bucket for what took longer. Each counts alone.
+ */
+#define SLUICE_BUCKETS 18
+struct sluice_histogram {
+	uint64_t counts[SLUICE_BUCKETS];
+	uint64_t sum_ns;
+};
+SLUICE_LAYOUT(sizeof(struct sluice_histogram) == 152, "wire");
+
+enum sluice_latency {
+	SLUICE_LATENCY_QUEUE = 0, /* from a request to its place among those that are computed */
+	SLUICE_LATENCY_FIRST = 1, /* ... to the first token of its answer */
+	SLUICE_LATENCY_TOKEN = 2, /* from one token of an answer to the next */
+	SLUICE_LATENCY_WHOLE = 3, /* from a request to its end */
+};
+#define SLUICE_LATENCIES 4
+
 /* Counters only grow while the daemon runs. Payload: fallbacks, one sentence a line. */
 struct sluice_status_info {
 	uint32_t struct_size;
@@ -429,10 +448,13 @@ struct sluice_status_info {
 	uint64_t
 		dropped_uses; /* of experts, by drafts alone that did not stay: in no other count */
 	struct sluice_spec_counts spec;
+	struct sluice_histogram latency[SLUICE_LATENCIES]; /* enum sluice_latency */
+	uint64_t ended[4];				   /* requests, by enum sluice_stop */
+	uint64_t pauses; /* of sequences that gave their memory to others */
 };
 SLUICE_LAYOUT(sizeof(struct sluice_status_info) == 40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256 +
 							   24 + 512 + 48 + 32 * 24 + 2048 + 24 +
-							   104,
+							   104 + 4 * 152 + 40,
 	      "wire");
 
 /* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */

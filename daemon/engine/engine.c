@@ -432,6 +432,10 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	s->tokens_generated = atomic_load(&e->n_generated);
 	s->tokens_prefilled = atomic_load(&e->n_prefilled);
 	s->steps = atomic_load(&e->n_steps);
+	for (unsigned i = 0; i < LATENCY_NR; i++)
+		histogram_read(&e->latency[i], &s->latency[i]);
+	for (unsigned i = 0; i < STOP_NR; i++)
+		s->ended[i] = atomic_load(&e->ended[i]);
 	s->pauses = atomic_load(&e->n_paused);
 	spec_get_counts(e, &s->spec);
 	s->spec_mode = e->config.spec ? e->config.spec : SPEC_AUTO;

@@ -20,6 +20,7 @@
 
 #include "base/divide.h"
 #include "base/err.h"
+#include "base/histogram.h"
 #include "base/nodes.h"
 #include "base/limits.h"
 #include "engine/seq.h"
@@ -107,6 +108,16 @@ enum engine_state { ENGINE_STARTING, ENGINE_READY, ENGINE_FAILED };
 #define ENGINE_FALLBACKS 8
 #define ENGINE_CLASSES	 32 /* size classes that a status tells of */
 
+enum request_stop { STOP_EOG, STOP_LENGTH, STOP_CANCELLED, STOP_ERROR, STOP_NR };
+
+enum engine_latency {
+	LATENCY_QUEUE, /* from engine_submit() to a place */
+	LATENCY_FIRST, /* ... to the first token of the answer */
+	LATENCY_TOKEN, /* from one token of an answer to the next */
+	LATENCY_WHOLE, /* from engine_submit() to the end of a request that had a place */
+	LATENCY_NR,
+};
+
 struct engine_status {
 	enum engine_state state;
 	char failure[256];		       /* ENGINE_FAILED: why */
@@ -125,7 +136,9 @@ struct engine_status {
 	uint64_t bytes_read;   /* expert bytes from disk */
 	uint64_t stall_ns;     /* time in which compute waited for reads with nothing else to do */
 	uint64_t tokens_generated, tokens_prefilled, steps;
-	uint64_t pauses; /* of sequences that gave their pages to others */
+	struct histogram_values latency[LATENCY_NR];
+	uint64_t ended[STOP_NR]; /* requests that had a place, by enum request_stop */
+	uint64_t pauses;	 /* of sequences that gave their pages to others */
 	struct spec_counts spec;
 	enum spec_mode spec_mode; /* of requests that do not say */
 	uint64_t spec_bytes;	  /* part of scratch_bytes */
@@ -208,8 +221,6 @@ struct token_logprobs {
 	uint32_t ids[LOGPROBS_MAX]; /* likeliest first */
 	float logprobs[LOGPROBS_MAX];
 };
-
-enum request_stop { STOP_EOG, STOP_LENGTH, STOP_CANCELLED, STOP_ERROR };
 
 struct request_result {
 	enum request_stop stop;

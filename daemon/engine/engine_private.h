@@ -63,6 +63,8 @@ struct engine {
 	struct supply *supply;
 	struct seq_pool *seqs;
 	uint32_t *ends, n_ends; /* tokens that end an answer */
+	struct histogram latency[LATENCY_NR];
+	_Atomic uint64_t ended[STOP_NR]; /* requests, by how */
 	struct team *team;
 	struct device *device; /* NULL: everything is computed by the CPU */
 	struct decoder *decoder;
@@ -128,6 +130,9 @@ int engine_load_device(struct engine *e);
  * picked already; and its log-probabilities where they are wanted. As sampler_pick(). (pick.c)
  */
 int engine_pick(struct engine *e, struct active *a, const float *row, uint32_t *ret_id);
+/* A token of @a was computed by @now, its first or not: latencies. (pick.c) */
+void engine_observe_token(struct engine *e, const struct active *a, uint64_t now);
+
 /* Finds the tokens that end an answer and tells the samplers of all places. 0 or -ENOMEM. */
 int engine_find_ends(struct engine *e);
 

@@ -52,3 +52,11 @@ int engine_pick(struct engine *e, struct active *a, const float *row, uint32_t *
 				&a->logprobs[s->n_picked]);
 	return rc;
 }
+
+void engine_observe_token(struct engine *e, const struct active *a, uint64_t now)
+{
+	if (a->n_generated)
+		histogram_observe(&e->latency[LATENCY_TOKEN], now - a->last_token_ns);
+	else
+		histogram_observe(&e->latency[LATENCY_FIRST], now - a->request->submitted_ns);
+}

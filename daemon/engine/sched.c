@@ -80,6 +80,8 @@ static void finish(struct engine *e, struct active *a, enum request_stop stop, i
 		result.predict_ns = a->last_token_ns - a->prompt_end_ns;
 		result.ttft_ns = a->prompt_end_ns - r->submitted_ns;
 	}
+	histogram_observe(&e->latency[LATENCY_WHOLE], now - r->submitted_ns);
+	add(&e->ended[stop], 1);
 	seq_put(e->seqs, a->seq);
 	a->seq = NULL;
 	a->request = NULL;
@@ -256,6 +258,7 @@ static void seat(struct engine *e, struct active *a, struct request *r)
 	memcpy(a->ids, r->tokens, r->n_tokens * sizeof(*a->ids));
 	sampler_set(&a->sampler, &r->sampling);
 	spec_begin(e, a);
+	histogram_observe(&e->latency[LATENCY_QUEUE], now_ns() - r->submitted_ns);
 	atomic_fetch_add(&e->n_active, 1);
 }
 
@@ -495,6 +498,7 @@ static void hand_out_token(struct engine *e, struct active *a, uint32_t k, uint6
 
 	a->ids[a->n_ids++] = id;
 	spec_add(e, a, a->n_ids);
+	engine_observe_token(e, a, now);
 	a->n_generated++;
 	a->last_token_ns = now;
 	add(&e->n_generated, 1);

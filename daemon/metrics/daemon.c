@@ -34,6 +34,8 @@ static const struct metric series[] = {
 	C("sluice_local_bytes_total", "Expert bytes multiplied on the node that holds them",
 	  local_bytes, 1),
 	C("sluice_remote_bytes_total", "Expert bytes multiplied on another node", remote_bytes, 1),
+	C("sluice_pauses_total", "Sequences that gave their memory to others for a while", pauses,
+	  1),
 	G("sluice_budget_bytes", "Bytes of expert slots", budget_bytes, 1),
 	G("sluice_resident_bytes", "Bytes of experts in memory", resident_bytes, 1),
 	G("sluice_dense_bytes", "Bytes of dense weights", dense_bytes, 1),
@@ -110,6 +112,33 @@ static void print_drafts(FILE *out, const struct sluice_status_info *s)
 			sources[i], s->spec.accepted[i]);
 }
 
+static void print_requests(FILE *out, const struct sluice_status_info *s)
+{
+	static const struct {
+		const char *name, *help;
+	} latencies[] = {
+		[SLUICE_LATENCY_QUEUE] = { "sluice_queue_seconds",
+					   "From a request to its place among those computed" },
+		[SLUICE_LATENCY_FIRST] = { "sluice_first_token_seconds",
+					   "From a request to the first token of its answer (TTFT)" },
+		[SLUICE_LATENCY_TOKEN] = { "sluice_inter_token_seconds",
+					   "From one token of an answer to the next (ITL)" },
+		[SLUICE_LATENCY_WHOLE] = { "sluice_request_seconds", "From a request to its end" },
+	};
+	static const char *const stops[] = { [SLUICE_STOP_EOG] = "stop",
+					     [SLUICE_STOP_LENGTH] = "length",
+					     [SLUICE_STOP_CANCELLED] = "cancelled",
+					     [SLUICE_STOP_ERROR] = "error" };
+
+	metric_print_head(out, "sluice_requests_total", METRIC_COUNTER,
+			  "Requests that ended, by how");
+	for (size_t i = 0; i < ARRAY_LEN(stops); i++)
+		fprintf(out, "sluice_requests_total{reason=\"%s\"} %" PRIu64 "\n", stops[i],
+			s->ended[i]);
+	for (size_t i = 0; i < ARRAY_LEN(latencies); i++)
+		metric_print_histogram(out, latencies[i].name, latencies[i].help, &s->latency[i]);
+}
+
 void metrics_print_daemon(FILE *out, const struct sluice_status_info *status)
 {
 	const struct metric_entries one = { .base = status, .n = 1 };
@@ -119,4 +148,5 @@ void metrics_print_daemon(FILE *out, const struct sluice_status_info *status)
 	metric_print(out, series, ARRAY_LEN(series), &one);
 	print_nodes(out, status);
 	print_drafts(out, status);
+	print_requests(out, status);
 }

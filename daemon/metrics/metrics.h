@@ -32,7 +32,7 @@ void metrics_print_machine(FILE *out, const struct telemetry_snapshot *machine,
 
 /* ---- for the tables ---- */
 
-enum metric_type { METRIC_COUNTER, METRIC_GAUGE };
+enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 
 /* A series: a field of an entry, times a factor that makes it a base unit. */
 struct metric {
@@ -58,6 +58,10 @@ void metric_print_head(FILE *out, const char *name, enum metric_type type, const
 
 /* A label's value in quotes: backslash, quote and newline escaped. */
 void metric_print_label(FILE *out, const char *text);
+
+/* A histogram's buckets, each with those below it, its sum and its count. In seconds. */
+void metric_print_histogram(FILE *out, const char *name, const char *help,
+			    const struct sluice_histogram *h);
 
 /* Each series over all entries that know it. */
 void metric_print(FILE *out, const struct metric *rows, size_t n_rows,

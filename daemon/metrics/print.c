@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* daemon/metrics/print.c: a table of series as text, see metrics.h. */
+#include <assert.h>
+#include <inttypes.h>
 #include <string.h>
 
+#include "base/histogram.h"
 #include "metrics/metrics.h"
 
 void metric_print_head(FILE *out, const char *name, enum metric_type type, const char *help)
 {
 	fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name,
-		type == METRIC_COUNTER ? "counter" : "gauge");
+		type == METRIC_COUNTER ? "counter"
+		: type == METRIC_GAUGE ? "gauge"
+				       : "histogram");
 }
 
 void metric_print_label(FILE *out, const char *text)
@@ -72,4 +77,23 @@ void metric_print(FILE *out, const struct metric *rows, size_t n_rows,
 {
 	for (size_t i = 0; i < n_rows; i++)
 		print_series(out, &rows[i], entries);
+}
+
+void metric_print_histogram(FILE *out, const char *name, const char *help,
+			    const struct sluice_histogram *h)
+{
+	uint64_t n = 0;
+
+	static_assert(SLUICE_BUCKETS == HISTOGRAM_BUCKETS, "uapi");
+	metric_print_head(out, name, METRIC_HISTOGRAM, help);
+	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+		n += h->counts[i];
+		if (i < HISTOGRAM_BOUNDS)
+			fprintf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name,
+				(double)histogram_bounds[i] * 1e-9, n);
+		else
+			fprintf(out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, n);
+	}
+	fprintf(out, "%s_sum %.15g\n%s_count %" PRIu64 "\n", name, (double)h->sum_ns * 1e-9, name,
+		n);
 }

@@ -134,6 +134,22 @@ static void put_nodes(const struct engine_status *e, struct sluice_status_info *
 		};
 }
 
+static void put_latency(const struct engine_status *e, struct sluice_status_info *ret)
+{
+	static_assert((int)LATENCY_NR == SLUICE_LATENCIES && HISTOGRAM_BUCKETS == SLUICE_BUCKETS &&
+			      (int)LATENCY_FIRST == (int)SLUICE_LATENCY_FIRST &&
+			      (int)LATENCY_TOKEN == (int)SLUICE_LATENCY_TOKEN &&
+			      (int)STOP_ERROR == (int)SLUICE_STOP_ERROR,
+		      "uapi");
+	for (unsigned i = 0; i < LATENCY_NR; i++) {
+		memcpy(ret->latency[i].counts, e->latency[i].counts,
+		       sizeof(ret->latency[i].counts));
+		ret->latency[i].sum_ns = e->latency[i].sum_ns;
+	}
+	memcpy(ret->ended, e->ended, sizeof(ret->ended));
+	ret->pauses = e->pauses;
+}
+
 struct sluice_spec_counts info_spec(const struct spec_counts *c)
 {
 	struct sluice_spec_counts r = { .steps = c->steps,
@@ -214,6 +230,7 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 	put_plan(&e, ret);
 	put_telemetry(ret->telemetry, sizeof(ret->telemetry), s->config.sampler);
 	put_nodes(&e, ret);
+	put_latency(&e, ret);
 	notes[0] = '\0';
 	for (unsigned i = 0; i < ENGINE_FALLBACKS && e.fallbacks[i]; i++)
 		add_line(notes, room, e.fallbacks[i]);

@@ -21,12 +21,13 @@ def parse(text):
             assert family not in kinds, f"{family} comes twice"
         elif line.startswith("# TYPE "):
             _, _, name, kind = line.split()
-            assert name == family and kind in ("counter", "gauge")
+            assert name == family and kind in ("counter", "gauge", "histogram")
             kinds[name] = kind
         else:
             m = SAMPLE.match(line)
             assert m, line
-            assert m[1] == family and family in kinds
+            name = re.sub("_(bucket|sum|count)$", "", m[1]) if kinds.get(family) == "histogram" else m[1]
+            assert name == family and family in kinds
             assert (kinds[family] == "counter") == family.endswith("_total")
             assert m[1] + (m[2] or "") not in values
             values[m[1] + (m[2] or "")] = float(m[3])
@@ -49,6 +50,11 @@ def test_metrics_agree_with_status(tmp_path):
                           ("expert_misses_total", "misses"), ("disk_read_bytes_total", "bytes_read"),
                           ("budget_bytes", "budget_bytes"), ("experts", "experts_total")):
             assert values["sluice_" + name] == status[key], name
+        assert values["sluice_first_token_seconds_count"] == values["sluice_queue_seconds_count"] == 1
+        assert values["sluice_inter_token_seconds_count"] == status["tokens_generated"] - 1
+        assert values['sluice_inter_token_seconds_bucket{le="+Inf"}'] == status["tokens_generated"] - 1
+        assert sum(v for k, v in values.items() if k.startswith("sluice_requests_total{")) == 1
+        assert 0 < values["sluice_first_token_seconds_sum"] <= values["sluice_request_seconds_sum"]
         assert any(k.startswith("sluice_build_info{") for k in values)
 
 

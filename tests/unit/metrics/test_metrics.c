@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/histogram.h"
 #include "metrics/metrics.h"
 
 static char *text;
@@ -42,6 +43,17 @@ static void assert_has(const char *line)
 		fail_msg("%u times, not once: %s\nin\n%s", count(line), line, text);
 }
 
+/* Samples of a histogram have names of their own. */
+static const char *const parts[] = { "_bucket", "_sum", "_count" };
+
+static void cut_end(char *name, const char *end)
+{
+	size_t n = strlen(name), len = strlen(end);
+
+	if (n > len && !strcmp(name + n - len, end))
+		name[n - len] = '\0';
+}
+
 /* Each sample stands below the head of its own family, and no family comes twice. */
 static void check_form(void)
 {
@@ -59,8 +71,10 @@ static void check_form(void)
 			assert_true(strncmp(name, "sluice_", 7) == 0);
 		} else if (*line != '#') {
 			assert_int_equal(sscanf(line, "%127[a-z_]", name), 1);
+			for (unsigned i = 0; i < 3 && strcmp(name, family); i++)
+				cut_end(name, parts[i]);
 			assert_string_equal(name, family);
-			assert_true(strchr("{ ", line[strlen(name)]) != NULL);
+			assert_true(strpbrk(line, "{ ") != NULL);
 		}
 	}
 }
@@ -104,6 +118,32 @@ static void daemon_series(void **state)
 	check_form();
 	assert_has("\nsluice_up 0\n");
 	assert_int_equal(count("sluice_arena_bytes"), 0);
+}
+
+static void histograms(void **state)
+{
+	struct histogram h = { 0 };
+	struct histogram_values v;
+	struct sluice_status_info s = { .state = SLUICE_STATE_READY, .ended = { 5, 0, 2, 1 } };
+
+	histogram_observe(&h, 0);
+	histogram_observe(&h, 1000000); /* a bound is part of what it bounds */
+	histogram_observe(&h, 1000001);
+	histogram_observe(&h, 400000000000);
+	histogram_read(&h, &v);
+	memcpy(s.latency[SLUICE_LATENCY_FIRST].counts, v.counts, sizeof(v.counts));
+	s.latency[SLUICE_LATENCY_FIRST].sum_ns = v.sum_ns;
+	catch (print_daemon, &s);
+	check_form();
+	assert_has("# TYPE sluice_first_token_seconds histogram\n");
+	assert_has("\nsluice_first_token_seconds_bucket{le=\"0.001\"} 2\n");
+	assert_has("\nsluice_first_token_seconds_bucket{le=\"0.002\"} 3\n");
+	assert_has("\nsluice_first_token_seconds_bucket{le=\"300\"} 3\n");
+	assert_has("\nsluice_first_token_seconds_bucket{le=\"+Inf\"} 4\n");
+	assert_has("\nsluice_first_token_seconds_sum 400.002000001\n");
+	assert_has("\nsluice_first_token_seconds_count 4\n");
+	assert_has("\nsluice_queue_seconds_count 0\n");
+	assert_has("\nsluice_requests_total{reason=\"cancelled\"} 2\n");
 }
 
 static void print_up(FILE *out, const void *arg)
@@ -161,6 +201,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(daemon_series),
+		cmocka_unit_test(histograms),
 		cmocka_unit_test(no_daemon),
 		cmocka_unit_test(machine_series),
 	};
