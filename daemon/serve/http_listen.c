@@ -50,6 +50,8 @@ static void peer_event(struct source_fd *f, uint32_t events)
 		return;
 	if (p->request && p->request->suspended)
 		http_peer_drop(p);
+	else if (!p->half_ns) /* the library misses an end that came along with the last bytes */
+		p->half_ns = now_ns();
 }
 
 static void who(int fd, const struct sockaddr_storage *addr, uint8_t ret[20])
@@ -152,6 +154,8 @@ static uint64_t deadline_ns(const struct peer *p)
 
 	if (p->vanished)
 		return 0;
+	if (p->half_ns && (!r || r->state == HTTP_BODY))
+		return p->half_ns + HTTP_HALF_MS * UINT64_C(1000000);
 	if (!r) {
 		ms = p->served ? HTTP_IDLE_MS : HTTP_HEADER_MS;
 	} else if (r->state == HTTP_BODY) {

@@ -35,6 +35,7 @@ enum {
 	HTTP_HEADER_MS = 10000, /* from connect to the end of the first headers */
 	HTTP_BODY_MS = 60000,	/* for the body */
 	HTTP_IDLE_MS = 75000,	/* between two requests of a connection */
+	HTTP_HALF_MS = 1000,	/* for what a client sent before it closed its side */
 	HTTP_STALL_MS = 30000,	/* a reader that takes nothing */
 	HTTP_WORK_MS = 30000,	/* until the worker must have read a body */
 	HTTP_OUT_HIGH =
@@ -77,6 +78,7 @@ struct peer {			 /* a connection */
 	struct http_request *request; /* the open one */
 	uint64_t since_ns;	      /* connected, or its last request ended */
 	bool served;		      /* had a request */
+	uint64_t half_ns;	      /* closed its sending side; 0: has not */
 	bool vanished;		      /* or thrown out: the socket is shut down */
 };
 
