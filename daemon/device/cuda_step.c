@@ -94,6 +94,48 @@ static int product(struct device *d, const struct cuda_weight *w, struct cuda_ro
 	return did(rc, "a product", err);
 }
 
+/* A product of several with the step's input. */
+struct part {
+	const struct cuda_weight *w;
+	float *y;
+};
+
+/* All of @parts with the step's input: one launch where there are few tokens. */
+static int products(struct device *d, const struct part *parts, unsigned count, struct err *err)
+{
+	struct cuda_product p[CUDA_MANY] = { 0 };
+	int rc = 0;
+
+	if (d->n_tokens > CUDA_FEW) {
+		for (unsigned i = 0; i < count && !rc; i++)
+			rc = product(d, parts[i].w, &d->in, d->n_tokens, parts[i].y, err);
+		return rc;
+	}
+	for (unsigned i = 0; i < count && !rc; i++) {
+		const struct cuda_weight *w = parts[i].w;
+		const int k = form_index(w->type);
+
+		if (!w->p || w->n != d->in.n)
+			return err_set(err, -EINVAL,
+				       "a weight of the device is missing or has another size");
+		if (k >= 0 && !d->in.made[k])
+			rc = cuda_act_quantize(d->stream, forms[k], d->in.f, w->n, w->n,
+					       d->n_tokens, d->in.act[k]);
+		if (k >= 0)
+			d->in.made[k] = true;
+		p[i] = (struct cuda_product){ .type = w->type,
+					      .w = w->p,
+					      .row_bytes = w->row_bytes,
+					      .n = w->n,
+					      .rows = w->rows,
+					      .x = k < 0 ? (const void *)d->in.f : d->in.act[k],
+					      .cols = d->n_tokens,
+					      .y = parts[i].y,
+					      .ldy = w->rows };
+	}
+	return did(rc ? rc : cuda_matvec_many(d->stream, p, count), "products", err);
+}
+
 /* in = RMS(x + what waits; @norm), with the form that @first takes. */
 static int normed_input(struct device *d, const struct cuda_weight *norm,
 			const struct cuda_weight *first, struct err *err)
@@ -223,9 +265,13 @@ static int prepare_heads(struct device *d, uint32_t layer, const float *k, const
 	return did(cuda_qkv_rope_store(d->stream, &a), "the heads of a layer", err);
 }
 
+/* The result's int8 form comes with the join where a super-block has whole heads. */
 static int attend(struct device *d, uint32_t layer, struct err *err)
 {
 	const struct attention_spec *s = &d->c.model->layers[layer].attention;
+	const struct cuda_act act = (size_t)s->n_head * s->head_dim % 256
+					    ? no_act
+					    : act_for(&d->mid, &d->layers[layer].w[ROLE_WO]);
 	const size_t dim = s->head_dim, width = s->n_head * dim;
 	const size_t ldq = d->layers[layer].w[ROLE_WQ].rows;
 	struct cuda_attend a = { .ldg = ldq,
@@ -244,6 +290,8 @@ static int attend(struct device *d, uint32_t layer, struct err *err)
 		a.seq = d->index + d->c.max_tokens + t;
 		a.len = d->index + 2 * d->c.max_tokens + t;
 		a.out = d->mid.f + t * width;
+		a.act.form = act.form;
+		a.act.rows = act.rows ? (uint8_t *)act.rows + t * cuda_act_bytes(width) : NULL;
 		rc = cuda_attend_decode(d->stream, &a);
 	}
 	return did(rc, "attention", err);
@@ -254,13 +302,14 @@ static int attention(struct device *d, uint32_t layer, struct err *err)
 	const struct attention_spec *s = &d->c.model->layers[layer].attention;
 	const struct cuda_weight *w = d->layers[layer].w;
 	float *k = d->b, *v = d->b + (size_t)d->c.max_tokens * w[ROLE_WK].rows;
-	int rc = product(d, &w[ROLE_WQ], &d->in, d->n_tokens, d->a, err);
+	const struct part parts[] = { { &w[ROLE_WQ], d->a },
+				      { &w[ROLE_WK], k },
+				      { &w[ROLE_WV], v } };
+	int rc = products(d, parts, 3, err);
 
-	rc = rc ? rc : product(d, &w[ROLE_WK], &d->in, d->n_tokens, k, err);
-	rc = rc ? rc : product(d, &w[ROLE_WV], &d->in, d->n_tokens, v, err);
+	fresh(&d->mid, (size_t)s->n_head * s->head_dim);
 	rc = rc ? rc : prepare_heads(d, layer, k, v, err);
 	rc = rc ? rc : attend(d, layer, err);
-	fresh(&d->mid, (size_t)s->n_head * s->head_dim);
 	return rc ? rc : product(d, &w[ROLE_WO], &d->mid, d->n_tokens, d->y, err);
 }
 
@@ -281,11 +330,12 @@ static int deltanet(struct device *d, uint32_t layer, struct err *err)
 					 .state = l->state,
 					 .out = d->mid.f };
 	const size_t n = d->n_tokens;
-	int rc = product(d, &l->w[ROLE_SSM_QKV], &d->in, n, d->a, err);
+	const struct part parts[] = { { &l->w[ROLE_SSM_QKV], d->a },
+				      { &l->w[ROLE_SSM_Z], d->q },
+				      { &l->w[ROLE_SSM_ALPHA], d->alpha },
+				      { &l->w[ROLE_SSM_BETA], d->beta } };
+	int rc = products(d, parts, 4, err);
 
-	rc = rc ? rc : product(d, &l->w[ROLE_SSM_Z], &d->in, n, d->q, err);
-	rc = rc ? rc : product(d, &l->w[ROLE_SSM_ALPHA], &d->in, n, d->alpha, err);
-	rc = rc ? rc : product(d, &l->w[ROLE_SSM_BETA], &d->in, n, d->beta, err);
 	if (rc)
 		return rc;
 	rc = cuda_delta_conv(d->stream, s, &batch, d->a, l->w[ROLE_SSM_CONV].p, l->conv, d->b);
@@ -307,9 +357,9 @@ static int triple(struct device *d, const struct cuda_weight *gate, const struct
 		  const struct cuda_weight *down, float *y, struct err *err)
 {
 	const size_t n = d->n_tokens;
-	int rc = product(d, gate, &d->in, n, d->a, err);
+	const struct part parts[] = { { gate, d->a }, { up, d->b } };
+	int rc = products(d, parts, 2, err);
 
-	rc = rc ? rc : product(d, up, &d->in, n, d->b, err);
 	if (rc)
 		return rc;
 	fresh(&d->hidden, up->rows);

@@ -22,6 +22,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/cuda/act.cuh"
 #include "kernels/cuda/attend.cuh"
 #include "kernels/cuda/gate.cuh"
 #include "kernels/cuda/warp.cuh"
@@ -422,17 +423,16 @@ static __global__ void __launch_bounds__(DEC_WARPS *WARP_SIZE, 2) decode_kernel(
 #define JOIN_BATCH   256 /* parts whose factors are kept at a time */
 
 /*
- * The parts of one head: a block, four dimensions a thread, so that JOIN_THREADS / (dim / 4) parts
- * are read at a time; their sums are added in a fixed order at the end. len 0 gives zeros.
+ * The parts of head @h: four dimensions a thread, so that JOIN_THREADS / (dim / 4) parts are read at a
+ * time; their sums are added in a fixed order at the end, to @out. len 0 gives zeros.
  */
-template <int dim> static __global__ void join_kernel(struct dec_args x)
+template <int dim>
+static __device__ void join_head(const struct dec_args &x, size_t h, float *fade, float *shared,
+				 float4 *sums, float *out)
 {
-	CUDA_SHARED(float, fade, JOIN_BATCH);
-	CUDA_SHARED(float, shared, WARPS_MAX);
-	CUDA_SHARED(float4, sums, JOIN_THREADS);
 	const int lanes = dim / 4, groups = JOIN_THREADS / lanes;
 	const int d = threadIdx.x % lanes, group = threadIdx.x / lanes;
-	const size_t s = blockIdx.y, h = blockIdx.x;
+	const size_t s = blockIdx.y;
 	const size_t parts = (x.a.len[s] + x.a.part - 1) / x.a.part;
 	float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 	float m = -INFINITY, l = 0.0f;
@@ -474,7 +474,31 @@ template <int dim> static __global__ void join_kernel(struct dec_args x)
 		if (x.a.gate)
 			v *= gate_sigmoid(x.a.gate[s * x.a.ldg + h * x.a.g_step + i]);
 		x.a.out[(s * x.a.heads + h) * dim + i] = v;
+		out[i] = v;
 	}
+	__syncthreads(); /* out is there, the rest is free */
+}
+
+/* A block has one head, or with an int8 form the heads of 256 values: a super-block of it. */
+template <int dim> static __global__ void join_kernel(struct dec_args x)
+{
+	CUDA_SHARED(float, fade, JOIN_BATCH);
+	CUDA_SHARED(float, shared, WARPS_MAX);
+	CUDA_SHARED(float4, sums, JOIN_THREADS);
+	CUDA_SHARED(float, out, ACT_WARP);
+	const int heads = x.a.act.rows ? ACT_WARP / dim : 1;
+	const size_t width = x.a.heads * dim;
+	float4 v[2];
+
+	for (int i = 0; i < heads; i++)
+		join_head<dim>(x, blockIdx.x * (size_t)heads + i, fade, shared, sums,
+			       out + i * dim);
+	if (!x.a.act.rows || threadIdx.x >= WARP_SIZE)
+		return;
+	v[0] = ((const float4 *)out)[threadIdx.x];
+	v[1] = ((const float4 *)out)[WARP_SIZE + threadIdx.x];
+	act_store(x.a.act.form, act_row_at(x.a.act.rows, width, blockIdx.y), width,
+		  blockIdx.x * (size_t)ACT_WARP, v, true);
 }
 
 static size_t part_count(size_t max_len, size_t part)
@@ -503,6 +527,9 @@ static int decode_check(const struct cuda_attend *a)
 		return -EINVAL;
 	if (a->max_len > a->kv.table_stride * CUDA_KV_PAGE || (uintptr_t)a->scratch % 16)
 		return -EINVAL;
+	if (a->act.rows && (a->heads * a->kv.dim % ACT_WARP || !aligned16(a->act.rows) ||
+			    !cuda_act_fits(a->act.form, a->heads * a->kv.dim)))
+		return -EINVAL;
 	if (a->gate && (a->g_step < a->kv.dim || a->ldg < (a->heads - 1) * a->g_step + a->kv.dim))
 		return -EINVAL;
 	return 0;
@@ -517,7 +544,9 @@ template <bool q8, int dim> static int decode_launch(cuda_stream stream, const s
 	if (x.parts)
 		CUDA_LAUNCH((decode_kernel<q8, dim>), grid, DEC_WARPS * WARP_SIZE,
 			    (dec_layout<q8, dim>::total), stream, x);
-	CUDA_LAUNCH(join_kernel<dim>, dim3((unsigned)x.a.heads, (unsigned)x.a.sequences),
+	const size_t heads = x.a.act.rows ? ACT_WARP / dim : 1; /* of a block */
+
+	CUDA_LAUNCH(join_kernel<dim>, dim3((unsigned)(x.a.heads / heads), (unsigned)x.a.sequences),
 		    JOIN_THREADS, 0, stream, x);
 	return CUDA_LAUNCHED();
 }

@@ -127,6 +127,13 @@ struct cuda_product {
 int cuda_matvec(cuda_stream stream, const struct cuda_product *p);
 
 /*
+ * Up to CUDA_MANY products in one launch, each with the bits of cuda_matvec: the same number of columns
+ * in all, 1 to 8, none with @add or without rows. Formats, sizes and inputs may differ.
+ */
+#define CUDA_MANY 4
+int cuda_matvec_many(cuda_stream stream, const struct cuda_product *p, unsigned count);
+
+/*
  * Any number of columns; mma.sync of int8 (block formats, the bits of cuda_matvec), f16 or bf16, f32
  * accumulation.
  */
@@ -229,6 +236,49 @@ int cuda_expert_reduce(cuda_stream stream, const float *partial, const uint32_t 
 		       const float *weights, size_t tokens, unsigned k, size_t d, bool add,
 		       float *y);
 
+/*
+ * The same over two sources: @place [tokens][k] says of each (token, rank) a row of @partial, or with
+ * CUDA_MAPPED added one of @mapped (the host's memory, where it puts what it computed), or UINT32_MAX: left
+ * out. Order and bits are those of cuda_expert_reduce.
+ */
+#define CUDA_MAPPED 0x80000000u
+int cuda_expert_reduce_two(cuda_stream stream, const float *partial, const float *mapped,
+			   const uint32_t *place, const float *weights, size_t tokens, unsigned k,
+			   size_t d, bool add, float *y);
+
+/*
+ * Which of the chosen experts lie in slots of the device: @slots [experts] holds the slot of each, UINT32_MAX
+ * where it has none. Entry t * k + rank of a resident expert joins @list, in order, with its matrices at
+ * base + slot * slot_bytes + gate_at (up_at, down_at), and its place is t * k + rank; others get CUDA_MAPPED
+ * + t * k + rank. *count: entries of the list. At most 65535 entries, experts' ids are checked.
+ */
+struct cuda_resolve {
+	const uint32_t *ids; /* [tokens][k] */
+	size_t tokens, experts;
+	unsigned k;
+	const uint32_t *slots;
+	const uint8_t *base;
+	size_t slot_bytes, gate_at, up_at, down_at;
+	struct cuda_expert_entry *list; /* [tokens * k] */
+	uint32_t *count, *place;
+};
+int cuda_expert_resolve(cuda_stream stream, const struct cuda_resolve *r);
+
+/*
+ * What the host needs of a layer, into its mapped memory: ids and weights [tokens][k], x [tokens][d]; then
+ * @value to @word, seen by the host after all of it (release at system scope).
+ */
+struct cuda_publish {
+	const uint32_t *ids;
+	const float *weights, *x;
+	size_t tokens, d;
+	unsigned k;
+	uint32_t *to_ids;
+	float *to_weights, *to_x;
+	uint32_t *word, value;
+};
+int cuda_publish(cuda_stream stream, const struct cuda_publish *p);
+
 /* out = glu(gate, up), [rows][n], gate and up rows ld apart; out or act.rows may be NULL */
 int cuda_glu_mul(cuda_stream stream, enum cuda_glu kind, const float *gate, const float *up,
 		 size_t ld, size_t n, size_t rows, float *out, struct cuda_act act);
@@ -311,6 +361,8 @@ struct cuda_attend {
 	size_t part;
 	void *scratch;
 	float *out; /* [tokens][heads * dim] */
+	/* decode: an int8 form of out too, where heads * dim is a multiple of 256 (else -EINVAL) */
+	struct cuda_act act;
 };
 size_t cuda_attend_decode_scratch(size_t sequences, size_t heads, size_t dim, size_t max_len,
 				  size_t part);

@@ -5,10 +5,10 @@
  * Two kernels. Logits: fused multiply-adds in f32 in an order that depends on d alone: a lane takes four
  * values at a time. In decode a warp has one (expert, token) pair: many warps, eight loads in flight;
  * with eight tokens and more it has four experts of eight tokens, 12 loads for 32 products, or the
- * caches would read the matrix once a token. Choice: a warp a
- * token, up to 32 experts a lane in registers; k rounds of a warp-wide argmax with equal values going
- * to the lower index, so that ties fall as on the CPU. Rules: docs/models.md 2.4 and 8.
- * Accuracy: logits d / 32 + 5 roundings; probabilities expf's 2 ulp and a sum of experts / 32 + 5.
+ * caches would read the matrix once a token. Choice: a block a token, up to four experts a thread; an
+ * expert's rank is how many come before it, which every thread counts for its own, equal values by the
+ * lower index, so that ties fall as on the CPU: no rounds. Rules: docs/models.md 2.4 and 8.
+ * Accuracy: logits d / 32 + 5 roundings; probabilities expf's 2 ulp and a sum of experts / 256 + 10.
  */
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/gate.cuh"
@@ -18,7 +18,9 @@
 #define ROUTER_WARPS   4
 #define MANY_TOKENS    8
 #define ROUTER_EXPERTS 1024
-#define ROUTER_LANE    (ROUTER_EXPERTS / WARP_SIZE) /* experts of a lane: lane + 32 j */
+#define CHOOSE_THREADS 256
+#define CHOOSE_EACH    (ROUTER_EXPERTS / CHOOSE_THREADS) /* experts of a thread: thread + 256 j */
+#define CHOOSE_NONE    0u				 /* an order that is never chosen */
 #define ROUTER_K       32
 #define LEAST_SUM      6.103515625e-5f
 
@@ -84,86 +86,75 @@ static __global__ void __launch_bounds__(ROUTER_WARPS *WARP_SIZE)
 		}
 }
 
-/* The lane's logits become probabilities (or stay, where the softmax comes after the choice). */
-static __device__ void probabilities(const struct cuda_router *r, float p[ROUTER_LANE])
+/* The thread's logits become probabilities (or stay, where the softmax comes after the choice). */
+static __device__ void probabilities(const struct cuda_router *r, float p[CHOOSE_EACH],
+				     float *shared)
 {
-	const int lane = threadIdx.x % WARP_SIZE;
 	float largest = -INFINITY, sum = 0.0f;
 
-	if (r->gating == CUDA_GATE_SOFTMAX_TOPK)
+	if (r->gating == CUDA_GATE_SOFTMAX_TOPK) /* the same for the whole block, as the next */
 		return;
 	if (r->gating == CUDA_GATE_SIGMOID) {
-		for (int j = 0; j < ROUTER_LANE; j++)
+		for (int j = 0; j < CHOOSE_EACH; j++)
 			p[j] = gate_sigmoid(p[j]);
 		return;
 	}
-	for (int j = 0; j < ROUTER_LANE; j++)
+	for (int j = 0; j < CHOOSE_EACH; j++)
 		largest = fmaxf(largest, p[j]);
-	largest = warp_max(largest);
-	for (int j = 0; j < ROUTER_LANE; j++) {
-		const bool there = (size_t)(lane + WARP_SIZE * j) < r->experts;
+	largest = block_max(largest, shared);
+	for (int j = 0; j < CHOOSE_EACH; j++) {
+		const bool there = threadIdx.x + (size_t)CHOOSE_THREADS * j < r->experts;
 
 		p[j] = there && largest > -INFINITY ? expf(p[j] - largest) : 0.0f;
 		sum += p[j];
 	}
-	sum = warp_sum(sum);
-	for (int j = 0; j < ROUTER_LANE; j++)
+	sum = block_sum(sum, shared);
+	for (int j = 0; j < CHOOSE_EACH; j++)
 		p[j] = sum > 0.0f ? p[j] / sum : 0.0f;
 }
 
-/* The lane's best key and its expert; UINT32_MAX: none left. */
-static __device__ void lane_best(const float key[ROUTER_LANE], uint32_t taken, size_t experts,
-				 float *ret_value, uint32_t *ret_index)
+/* A whole number that is ordered as the floats are, above CHOOSE_NONE; a NaN as -inf, -0 as 0. */
+static __device__ __forceinline__ uint32_t order_of(float key)
 {
-	const int lane = threadIdx.x % WARP_SIZE;
+	const uint32_t bits = (uint32_t)__float_as_int((isnan(key) ? -INFINITY : key) + 0.0f);
 
-	*ret_value = -INFINITY;
-	*ret_index = UINT32_MAX;
-	for (int j = 0; j < ROUTER_LANE; j++) {
-		const uint32_t e = (uint32_t)(lane + WARP_SIZE * j);
-
-		if (e >= experts || taken >> j & 1)
-			continue;
-		if (*ret_index == UINT32_MAX || key[j] > *ret_value) {
-			*ret_value = key[j];
-			*ret_index = e;
-		}
-	}
+	return bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u);
 }
 
-/* Experts outside the chosen groups are marked as taken. */
-static __device__ uint32_t outside_groups(const struct cuda_router *r, const float *keys)
+/* How many of @n come before @mine, which is at @at: larger ones, and equal ones of a lower index. */
+static __device__ __forceinline__ unsigned rank_of(const uint32_t *order, size_t n, uint32_t mine,
+						   size_t at)
+{
+	unsigned rank = 0;
+
+#pragma unroll 8
+	for (size_t i = 0; i < n; i++)
+		rank += order[i] > mine || (order[i] == mine && i < at);
+	return rank;
+}
+
+/* Experts outside the best groups get CHOOSE_NONE. @keys: of all experts; @score: one a group. */
+static __device__ void leave_groups(const struct cuda_router *r, const float *keys, uint32_t *order,
+				    uint32_t *score)
 {
 	const size_t size = r->experts / r->groups;
-	const int lane = threadIdx.x % WARP_SIZE;
-	float score = -INFINITY, best;
-	uint32_t chosen = 0, taken = 0, group;
 
-	if ((unsigned)lane < r->groups) { /* a lane a group: the sum of its two best */
+	if (threadIdx.x < r->groups) { /* the sum of its two best */
 		float first = -INFINITY, second = -INFINITY;
 
 		for (size_t i = 0; i < size; i++) {
-			const float v = keys[lane * size + i];
+			const float v = keys[threadIdx.x * size + i];
 
 			second = fmaxf(second, fminf(first, v));
 			first = fmaxf(first, v);
 		}
-		score = size > 1 ? first + second : first;
+		score[threadIdx.x] = order_of(size > 1 ? first + second : first);
 	}
-	for (unsigned n = 0; n < r->groups_used; n++) {
-		best = (chosen >> lane & 1) || (unsigned)lane >= r->groups ? -INFINITY : score;
-		group = (chosen >> lane & 1) || (unsigned)lane >= r->groups ? UINT32_MAX : lane;
-		warp_argmax(&best, &group);
-		if (group < 32)
-			chosen |= 1u << group;
-	}
-	for (int j = 0; j < ROUTER_LANE; j++) {
-		const size_t e = lane + (size_t)WARP_SIZE * j;
-
-		if (e < r->experts && !(chosen >> e / size & 1))
-			taken |= 1u << j;
-	}
-	return taken;
+	__syncthreads();
+	for (size_t e = threadIdx.x; e < r->experts; e += CHOOSE_THREADS)
+		if (rank_of(score, r->groups, score[e / size], e / size) >= r->groups_used)
+			order[e] = CHOOSE_NONE;
+	__syncthreads();
 }
 
 /* @broken: a logit of the token is not finite, so its choice means nothing. */
@@ -185,55 +176,52 @@ static __device__ void write_weights(const struct cuda_router *r, size_t t, floa
 		r->weights[t * r->k + lane] = broken ? NAN : w * r->scale;
 }
 
-static __global__ void __launch_bounds__(WARP_SIZE) choose_kernel(const struct cuda_router r)
+static __global__ void __launch_bounds__(CHOOSE_THREADS) choose_kernel(const struct cuda_router r)
 {
 	CUDA_SHARED(float, keys, ROUTER_EXPERTS);
+	CUDA_SHARED(uint32_t, order, ROUTER_EXPERTS);
+	CUDA_SHARED(uint32_t, score, WARP_SIZE);
+	CUDA_SHARED(float, chosen, ROUTER_K);
+	CUDA_SHARED(float, shared, WARPS_MAX);
 	const size_t t = blockIdx.x;
-	const int lane = threadIdx.x;
-	float p[ROUTER_LANE], key[ROUTER_LANE], mine = 0.0f;
-	uint32_t taken = 0;
+	float p[CHOOSE_EACH];
 	bool broken = false;
 
-	for (int j = 0; j < ROUTER_LANE; j++) {
-		const size_t e = lane + (size_t)WARP_SIZE * j;
+	for (int j = 0; j < CHOOSE_EACH; j++) {
+		const size_t e = threadIdx.x + (size_t)CHOOSE_THREADS * j;
 
 		p[j] = e < r.experts ? r.logits[t * r.experts + e] : -INFINITY;
 		broken |= e < r.experts && !(fabsf(p[j]) <= FLT_MAX);
 		p[j] = isnan(p[j]) ? -INFINITY : p[j];
 	}
-	broken = __any_sync(WARP_ALL, broken);
-	probabilities(&r, p);
-	for (int j = 0; j < ROUTER_LANE; j++) {
-		const size_t e = lane + (size_t)WARP_SIZE * j;
+	broken = __syncthreads_or(broken);
+	probabilities(&r, p, shared);
+	for (int j = 0; j < CHOOSE_EACH; j++) {
+		const size_t e = threadIdx.x + (size_t)CHOOSE_THREADS * j;
+		const float key = p[j] + (r.select_bias && e < r.experts ? r.select_bias[e] : 0.0f);
 
-		key[j] = p[j] + (r.select_bias && e < r.experts ? r.select_bias[e] : 0.0f);
-		if (isnan(key[j]))
-			key[j] = -INFINITY;
-		if (e < r.experts)
-			keys[e] = key[j];
+		if (e < r.experts) {
+			keys[e] = isnan(key) ? -INFINITY : key;
+			order[e] = order_of(key);
+		}
 	}
 	__syncthreads();
 	if (r.groups > 1)
-		taken = outside_groups(&r, keys);
-	for (unsigned n = 0; n < r.k; n++) {
-		float value, weight = 0.0f;
-		uint32_t index;
+		leave_groups(&r, keys, order, score);
+	for (int j = 0; j < CHOOSE_EACH; j++) {
+		const size_t e = threadIdx.x + (size_t)CHOOSE_THREADS * j;
+		const unsigned rank = e < r.experts && order[e] != CHOOSE_NONE
+					      ? rank_of(order, r.experts, order[e], e)
+					      : r.k;
 
-		lane_best(key, taken, r.experts, &value, &index);
-		warp_argmax(&value, &index);
-		/* its owner marks it and hands its probability to all */
-		for (int j = 0; j < ROUTER_LANE; j++)
-			if (index == (uint32_t)(lane + WARP_SIZE * j)) {
-				taken |= 1u << j;
-				weight = p[j];
-			}
-		weight = __shfl_sync(WARP_ALL, weight, (int)(index % WARP_SIZE));
-		if ((unsigned)lane == n)
-			mine = weight;
-		if (lane == 0)
-			r.ids[t * r.k + n] = index;
+		if (rank < r.k) {
+			r.ids[t * r.k + rank] = (uint32_t)e;
+			chosen[rank] = p[j];
+		}
 	}
-	write_weights(&r, t, mine, broken);
+	__syncthreads();
+	if (threadIdx.x < WARP_SIZE)
+		write_weights(&r, t, threadIdx.x < r.k ? chosen[threadIdx.x] : 0.0f, broken);
 }
 
 extern "C" int cuda_router(cuda_stream stream, const struct cuda_router *r)
@@ -262,6 +250,6 @@ extern "C" int cuda_router(cuda_stream stream, const struct cuda_router *r)
 			    (unsigned)((tiles + ROUTER_WARPS - 1) / ROUTER_WARPS),
 			    ROUTER_WARPS * WARP_SIZE, 0, stream, *r);
 	}
-	CUDA_LAUNCH(choose_kernel, (unsigned)r->tokens, WARP_SIZE, 0, stream, *r);
+	CUDA_LAUNCH(choose_kernel, (unsigned)r->tokens, CHOOSE_THREADS, 0, stream, *r);
 	return CUDA_LAUNCHED();
 }

@@ -4,6 +4,7 @@
  *
  * Sequences of very different lengths share a pool with shuffled tables; what nobody stored is NaN.
  */
+#include "tests/gpu/law_ref.h"
 #include "kernels/cuda/ops.h"
 #include "tests/gpu/attend_ref.h"
 
@@ -45,7 +46,20 @@ static std::vector<float> run(const struct shape &s, const struct inputs &in, co
 	a.part = s.part;
 	a.scratch = scratch.p;
 	a.out = out.p;
+	device_array<uint8_t> act(count * cuda_act_bytes(s.heads * s.dim));
+
+	if (s.heads * s.dim % 256 == 0)
+		a.act = { s.gated ? CUDA_IN_Q8_0 : CUDA_IN_Q8_K, act.p };
 	check_equal("attend_decode", s.dim, cuda_attend_decode(NULL, &a), 0);
+	if (a.act.rows) { /* the same floats alone, and the form is theirs */
+		device_array<float> alone(out.n);
+
+		check_act("act", a.act.form, out.get(), s.heads * s.dim, act.get());
+		a.act.rows = NULL;
+		a.out = alone.p;
+		check_equal("attend_decode", s.dim, cuda_attend_decode(NULL, &a), 0);
+		check_bits("without act", alone.get().data(), out.get().data(), out.n);
+	}
 	return out.get();
 }
 
@@ -115,6 +129,7 @@ static void check_refusals(void)
 	REFUSES("no scratch", b.scratch = NULL);
 	REFUSES("no lengths", b.len = NULL);
 	REFUSES("gate's step", (b.gate = f.p, b.ldg = 64, b.g_step = 32));
+	REFUSES("act of no super-block", b.act = (cuda_act{ CUDA_IN_Q8_0, f.p }));
 #undef REFUSES
 }
 
@@ -128,6 +143,7 @@ int main(int argc, char **argv)
 		{ CUDA_KV_F16, 128, 20, 1, 128, false, false, { 140, 5 } },
 		{ CUDA_KV_Q8_0, 64, 16, 1, 64, true, false, { 63, 66 } },
 		{ CUDA_KV_F16, 64, 2, 2, 64, false, true, { 0 } },
+		{ CUDA_KV_F16, 64, 8, 2, 64, false, false, { 0, 70 } },
 	};
 	const struct shape published[] = {
 		{ CUDA_KV_F16, 256, 32, 2, 256, true, false, { 1000, 333, 2048 } },

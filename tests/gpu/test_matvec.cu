@@ -7,6 +7,7 @@
 #include "tests/gpu/law_ref.h"
 
 #include <errno.h>
+#include <memory>
 
 static std::vector<float> product(const struct cuda_product *p)
 {
@@ -132,8 +133,60 @@ static void check_add(void)
 	check_bits("add", y.get().data(), want.data(), 5);
 }
 
+/* Four matrices of other formats and sizes in one launch: the bits of four launches. */
+static void check_many(const uint32_t types[CUDA_MANY], size_t cols)
+{
+	static const size_t rows[CUDA_MANY] = { 70, 5, 33, 1 },
+			    n[CUDA_MANY] = { 256, 512, 256, 768 };
+	std::vector<std::unique_ptr<device_array<uint8_t>>> w, act;
+	std::vector<std::unique_ptr<device_array<float>>> x, y;
+	struct cuda_product p[CUDA_MANY] = {};
+
+	for (size_t i = 0; i < CUDA_MANY; i++) {
+		const enum cuda_input form = cuda_matvec_input(types[i]);
+		const struct block_layout *l = block_layouts;
+
+		while (l->type != types[i])
+			l++;
+		p[i].row_bytes = quant_row_bytes(types[i], n[i]);
+		w.emplace_back(
+			new device_array<uint8_t>(random_rows(l, rows[i], n[i], p[i].row_bytes)));
+		x.emplace_back(new device_array<float>(random_floats(cols * n[i], 1.0f)));
+		act.emplace_back(new device_array<uint8_t>(cols * cuda_act_bytes(n[i])));
+		y.emplace_back(new device_array<float>(cols * rows[i]));
+		p[i].type = types[i];
+		p[i].w = w[i]->p;
+		p[i].n = n[i];
+		p[i].rows = rows[i];
+		p[i].cols = cols;
+		p[i].ldy = rows[i];
+		p[i].x = x[i]->p;
+		p[i].y = y[i]->p;
+		if (form == CUDA_IN_F32)
+			continue;
+		p[i].x = act[i]->p;
+		check_equal("quantize", i,
+			    cuda_act_quantize(NULL, form, x[i]->p, n[i], n[i], cols, act[i]->p), 0);
+	}
+	check_equal("many", cols, cuda_matvec_many(NULL, p, CUDA_MANY), 0);
+	for (size_t i = 0; i < CUDA_MANY; i++)
+		check_bits("many", y[i]->get().data(), product(&p[i]).data(), cols * rows[i]);
+	p[1].cols++;
+	check_equal("columns", 0, cuda_matvec_many(NULL, p, CUDA_MANY), -EINVAL);
+	check_equal("one", 0, cuda_matvec_many(NULL, p, 1), 0);
+	check_equal("none", 0, cuda_matvec_many(NULL, p, 0), 0);
+	check_equal("too many", 0, cuda_matvec_many(NULL, p, CUDA_MANY + 1), -EINVAL);
+}
+
 int main(int argc, char **argv)
 {
+	const uint32_t mixed[] = { QUANT_Q4_K, QUANT_F32, QUANT_Q8_0, QUANT_Q6_K };
+	const uint32_t others[] = { QUANT_Q5_1, QUANT_IQ4_XS, QUANT_BF16, QUANT_Q5_K };
+
+	for (size_t cols : { 1, 3, 8 }) {
+		check_many(mixed, cols);
+		check_many(others, cols);
+	}
 	for (const struct block_layout &l : block_layouts) {
 		const size_t unit = l.type == QUANT_F32 ? 4 : 2;
 
