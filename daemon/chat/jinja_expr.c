@@ -176,6 +176,8 @@ static struct jnode *constant(struct jinja *j, struct jv v)
 {
 	struct jnode *n = node_new(j, N_CONST);
 
+	if (v.type == J_STR)
+		jstr_chars(v.s); /* counted now: several threads may render with it */
 	n->value = v;
 	return n;
 }

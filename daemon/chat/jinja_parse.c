@@ -105,6 +105,7 @@ const struct jstr *jinja_intern(struct jinja *j, const char *p, size_t n)
 	found = jdict_get(j, j->names, &key);
 	if (found)
 		return found->s;
+	jstr_chars(key.s); /* counted now: what is compiled does not change when it is rendered */
 	jdict_set(j, j->names, key, key);
 	return key.s;
 }

@@ -6,6 +6,7 @@
 #include "tests/unit/chat/chat_rows.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 #include "base/clock.h"
 #include "base/num.h"
@@ -287,12 +288,51 @@ static void origins(void **state)
 	json_object_put(vars);
 }
 
+static void *render_often(void *arg)
+{
+	static const char want[] = "H\xc3\xa9llo 5 H\xc3\xa9 ab 2";
+	struct template_error err = { 0 };
+	struct rendered r;
+
+	for (unsigned i = 0; i < 300; i++) {
+		if (template_render(arg, NULL, NULL, &r, &err) || strcmp(r.text, want))
+			return arg;
+		rendered_done(&r);
+	}
+	return NULL;
+}
+
+/* A compiled template is constant: several threads render with it at once (SAN=thread watches). */
+static void threads(void **state)
+{
+	static const char source[] =
+		"{% macro f(x) %}{{ x }} {{ 'H\xc3\xa9llo' | length }}{% endmacro %}"
+		"{{ f('H\xc3\xa9llo') }} {{ 'H\xc3\xa9llo'[:2] }} "
+		"{% for k, v in {'a': 1, 'b': 2} | items %}{{ k }}{% endfor %} "
+		"{{ f.arguments | length + 1 }}";
+	struct template *t = NULL;
+	struct err err = { 0 };
+	pthread_t thread[4];
+	void *bad;
+
+	if (template_compile(source, strlen(source), &t, &err))
+		fail_msg("%s", err.text);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, render_often, t), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(pthread_join(thread[i], &bad), 0);
+		assert_null(bad);
+	}
+	template_destroy(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bombs),	 cmocka_unit_test(deep),   cmocka_unit_test(broken),
-		cmocka_unit_test(hostile_input), cmocka_unit_test(limits), cmocka_unit_test(raised),
-		cmocka_unit_test(origins),
+		cmocka_unit_test(bombs),   cmocka_unit_test(deep),
+		cmocka_unit_test(broken),  cmocka_unit_test(hostile_input),
+		cmocka_unit_test(limits),  cmocka_unit_test(raised),
+		cmocka_unit_test(origins), cmocka_unit_test(threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
