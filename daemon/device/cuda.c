@@ -235,13 +235,15 @@ int device_open(const struct device_config *config, struct device **ret, struct 
 	if (rc)
 		return rc;
 	d = calloc(1, sizeof(*d));
-	if (d)
-		d->layers = calloc(m->n_layers, sizeof(*d->layers));
-	if (!d || !d->layers) {
-		free(d);
+	if (!d)
+		return err_set(err, -ENOMEM, "no memory for the device");
+	d->c = *config;
+	d->layers = calloc(m->n_layers, sizeof(*d->layers));
+	d->lengths = calloc(config->n_seq, sizeof(*d->lengths));
+	if (!d->layers || !d->lengths) {
+		device_close(d);
 		return err_set(err, -ENOMEM, "no memory for the device");
 	}
-	d->c = *config;
 	d->delta = (struct cuda_delta_shape){ m->ssm_k_heads, m->ssm_v_heads, m->ssm_head_dim,
 					      !m->ssm_v_tiled };
 	rc = open_device(d, err);
@@ -276,6 +278,7 @@ void device_close(struct device *d)
 	cudaFreeHost(d->logits);
 	free(d->owned);
 	free(d->layers);
+	free(d->lengths);
 	free(d);
 }
 

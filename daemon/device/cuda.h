@@ -54,6 +54,7 @@ struct device {
 	/* the host's, pinned */
 	float *in_x, *out_x, *sum, *weights, *logits;
 	uint32_t *ids;
+	uint32_t *lengths;    /* [n_seq] positions of each sequence that lie on the device */
 	uint32_t *host_index; /* pos, seq, len [max_tokens], start [n_seq + 1], slot [n_seq] */
 
 	/* the device's */

@@ -209,6 +209,15 @@ int device_step_begin(struct device *d, const struct device_run *runs, uint32_t 
 {
 	int rc;
 
+	for (uint32_t i = 0; i < n_runs; i++) {
+		const struct device_run *r = &runs[i];
+
+		if (r->pos && r->pos != d->lengths[r->seq])
+			return err_set(err, -EINVAL,
+				       "a sequence goes on at position %u, the device has %u of it",
+				       r->pos, d->lengths[r->seq]);
+		d->lengths[r->seq] = r->pos + r->count;
+	}
 	d->n_tokens = n_tokens;
 	d->n_runs = n_runs;
 	d->waiting = d->normed = false;

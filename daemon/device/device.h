@@ -6,7 +6,8 @@
  * the residual stream of the step that runs. The engine puts a step in (device_step_begin), asks layer by
  * layer which experts the tokens chose (device_route), computes those itself and hands the sum back
  * (device_misses_done), and takes logits (device_step_end). Dense layers need nothing of the engine.
- * A sequence has the number of its place, its recurrent state is zeroed where a run begins at position 0.
+ * A sequence has the number of its place, its recurrent state is zeroed where a run begins at position 0; a
+ * run elsewhere goes on where the device left the sequence, or is refused (-EINVAL).
  *
  * What a token gets does not depend on how a prompt is cut, on company or on the budget: products of block
  * formats and the experts follow the law of kernels/quant.h, everything else depends on its own row alone.
