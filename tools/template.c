@@ -167,7 +167,7 @@ static int print_caps(const struct chat_template *c)
 		{ "supports_string_content", caps->string_content },
 		{ "supports_typed_content", caps->typed_content },
 		{ "supports_object_arguments", caps->object_arguments },
-		{ "supports_thinking_switch", caps->thinking_switch },
+		{ "supports_enable_thinking", caps->thinking_switch },
 		{ "supports_reasoning_effort", caps->reasoning_effort },
 		{ "supports_preserve_reasoning", caps->preserve_reasoning },
 	};

@@ -40,7 +40,7 @@ def test_renders(jinja):
 
 def test_caps():
     caps = json.loads(sluice("template", "-m", DEMO, "--caps").stdout)
-    assert caps["supports_system_role"] and caps["supports_thinking_switch"] and not caps["supports_tools"]
+    assert caps["supports_system_role"] and caps["supports_enable_thinking"] and not caps["supports_tools"]
 
 
 def test_refusals(tmp_path, jinja):
