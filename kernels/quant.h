@@ -52,23 +52,23 @@ extern "C" {
 	X(Q5_K, 13, 256, 176, ACT_Q8_K)  \
 	X(Q6_K, 14, 256, 210, ACT_Q8_K)  \
 	X(Q8_K, 15, 256, 292, ACT_NONE)  \
-	X(IQ2_XXS, 16, 256, 66, ACT_NONE) \
-	X(IQ2_XS, 17, 256, 74, ACT_NONE) \
-	X(IQ3_XXS, 18, 256, 98, ACT_NONE) \
-	X(IQ1_S, 19, 256, 50, ACT_NONE)  \
+	X(IQ2_XXS, 16, 256, 66, ACT_Q8_K) \
+	X(IQ2_XS, 17, 256, 74, ACT_Q8_K) \
+	X(IQ3_XXS, 18, 256, 98, ACT_Q8_K) \
+	X(IQ1_S, 19, 256, 50, ACT_Q8_K) \
 	X(IQ4_NL, 20, 32, 18, ACT_Q8_0)  \
-	X(IQ3_S, 21, 256, 110, ACT_NONE) \
-	X(IQ2_S, 22, 256, 82, ACT_NONE)  \
+	X(IQ3_S, 21, 256, 110, ACT_Q8_K) \
+	X(IQ2_S, 22, 256, 82, ACT_Q8_K) \
 	X(IQ4_XS, 23, 256, 136, ACT_Q8_K) \
 	X(I8, 24, 1, 1, ACT_NONE)        \
 	X(I16, 25, 1, 2, ACT_NONE)       \
 	X(I32, 26, 1, 4, ACT_NONE)       \
 	X(I64, 27, 1, 8, ACT_NONE)       \
 	X(F64, 28, 1, 8, ACT_NONE)       \
-	X(IQ1_M, 29, 256, 56, ACT_NONE)  \
+	X(IQ1_M, 29, 256, 56, ACT_Q8_K) \
 	X(BF16, 30, 1, 2, ACT_F32)       \
-	X(TQ1_0, 34, 256, 54, ACT_NONE)  \
-	X(TQ2_0, 35, 256, 66, ACT_NONE)  \
+	X(TQ1_0, 34, 256, 54, ACT_Q8_K) \
+	X(TQ2_0, 35, 256, 66, ACT_Q8_K) \
 	X(MXFP4, 39, 32, 17, ACT_Q8_0)   \
 	X(NVFP4, 40, 64, 36, ACT_NONE)   \
 	X(Q1_0, 41, 128, 18, ACT_NONE)   \

@@ -28,8 +28,15 @@ static const struct {
 	{ 13, "Q3_K - Large" },	 { 14, "Q4_K - Small" },
 	{ 15, "Q4_K - Medium" }, { 16, "Q5_K - Small" },
 	{ 17, "Q5_K - Medium" }, { 18, "Q6_K" },
-	{ 25, "IQ4_NL" },	 { 30, "IQ4_XS" },
-	{ 32, "BF16" },		 { 38, "MXFP4 MoE" },
+	{ 19, "IQ2_XXS" },	 { 20, "IQ2_XS" },
+	{ 21, "Q2_K - Small" },	 { 22, "IQ3_XS" },
+	{ 23, "IQ3_XXS" },	 { 24, "IQ1_S" },
+	{ 25, "IQ4_NL" },	 { 26, "IQ3_S" },
+	{ 27, "IQ3_S mix" },	 { 28, "IQ2_S" },
+	{ 29, "IQ2_M" },	 { 30, "IQ4_XS" },
+	{ 31, "IQ1_M" },	 { 32, "BF16" },
+	{ 36, "TQ1_0" },	 { 37, "TQ2_0" },
+	{ 38, "MXFP4 MoE" },
 };
 
 static const char *file_type_name(uint32_t id)

@@ -49,8 +49,9 @@ struct act_group {
  *   SUPER_MIN     w = d * scale * q - dmin * min, q unsigned
  *   SUPER_OFFSET  w = d * (scale * q - min), q unsigned: min is the constant that makes q signed
  *   SUPER_SIGNED  w = d * scale * q, q signed
+ *   SUPER_SIGNS   w = d * scale * sign * q, q unsigned: streamed only, signs of 1 and -1 apart
  */
-enum super_form { SUPER_MIN, SUPER_OFFSET, SUPER_SIGNED };
+enum super_form { SUPER_MIN, SUPER_OFFSET, SUPER_SIGNED, SUPER_SIGNS };
 
 struct super {
 	__m256i q[8];
@@ -76,7 +77,7 @@ union unpacked {
 	struct group group;
 };
 
-typedef void (*super_unpack_fn)(const uint8_t *w, struct super *s);
+typedef void (*super_unpack_fn)(const uint8_t *w, struct super *s, __m256i *sign);
 
 /* Of 32-blocks: the integers of one; scales, and minima where there are, of up to eight. */
 typedef __m256i (*block_values_fn)(const uint8_t *w);
@@ -105,6 +106,8 @@ struct avx2_format {
 extern const struct avx2_format avx2_q4_k, avx2_q5_k, avx2_q6_k, avx2_q2_k, avx2_q3_k, avx2_iq4_xs;
 extern const struct avx2_format avx2_q4_0, avx2_q4_1, avx2_q5_0, avx2_q5_1, avx2_q8_0, avx2_iq4_nl,
 	avx2_mxfp4;
+extern const struct avx2_format avx2_iq2_xxs, avx2_iq2_xs, avx2_iq2_s, avx2_iq3_xxs, avx2_iq3_s,
+	avx2_iq1_s, avx2_iq1_m, avx2_tq1_0, avx2_tq2_0;
 
 /* act_avx2.c: see struct cpu_ops */
 size_t avx2_act_bytes(enum act_kind kind, size_t n);
@@ -254,7 +257,7 @@ FORCE_INLINE __m256i add_here(__m256i a, __m256i b)
 }
 
 /* sum[c], mins[c]: partial sums of super-block @s times super-block @b of column c */
-FORCE_INLINE void super_sums(const struct super *s, enum super_form form,
+FORCE_INLINE void super_sums(const struct super *s, const __m256i *sign, enum super_form form,
 			     const struct act_super *const *x, int cols, size_t b, __m256i *sum,
 			     __m256i *mins)
 {
@@ -278,6 +281,8 @@ FORCE_INLINE void super_sums(const struct super *s, enum super_form form,
 
 			if (form == SUPER_SIGNED)
 				a = _mm256_sign_epi8(a, s->q[j]);
+			if (form == SUPER_SIGNS)
+				a = _mm256_sign_epi8(a, sign[j]);
 			a = _mm256_madd_epi16(_mm256_maddubs_epi16(q, a), scale);
 			sum[c] = add_here(sum[c], a);
 		}
@@ -371,7 +376,7 @@ FORCE_INLINE void octet_row(struct octet *o, int r, const struct super *s, enum 
 {
 	__m256i sum[AVX2_COLS], mins[AVX2_COLS];
 
-	super_sums(s, form, x, cols, b, sum, mins);
+	super_sums(s, NULL, form, x, cols, b, sum, mins);
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++) {
 		o->sum[c][r] = sum[c];

@@ -102,11 +102,12 @@ FORCE_INLINE void super_numbers(const uint8_t *w, size_t row_bytes, size_t rows,
 #pragma GCC unroll 1
 		for (size_t b = 0; b < blocks; b++, at += bytes) {
 			__m256i sum[AVX2_COLS], mins[AVX2_COLS];
+			__m256i sign[8];
 			struct super s;
 
 			prefetch_ahead(at, bytes);
-			unpack(at, &s);
-			super_sums(&s, form, x, cols, b, sum, mins);
+			unpack(at, &s, sign);
+			super_sums(&s, sign, form, x, cols, b, sum, mins);
 			o->d[i] = s.d;
 			if (form == SUPER_MIN)
 				o->dmin[i] = s.dmin;
@@ -335,7 +336,11 @@ FORCE_INLINE void group_rows(const struct matmul *m, size_t row, size_t rows, si
 
 /* The table row of format @t from its inline unpack_@t. */
 #define SUPER_FORMAT(T, t, form)                                                           \
-	ROWS_FUNCTION(super, t, unpack_##t, form, QUANT_##T##_BYTES)                       \
+	FORCE_INLINE void unsigned_##t(const uint8_t *w, struct super *s, __m256i *sign)   \
+	{                                                                                  \
+		unpack_##t(w, s);                                                          \
+	}                                                                                  \
+	ROWS_FUNCTION(super, t, unsigned_##t, form, QUANT_##T##_BYTES)                     \
 	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to)   \
 	{                                                                                  \
 		unpack_##t(w, &to->super);                                                 \

@@ -126,12 +126,14 @@ struct tile_format {
 	const row_fn *row;	 /* [cols - 1] */
 	int min_shift;		 /* super-blocks: AVX512_MIN_* of a row's min sums; 0: none */
 	bool min;		 /* 32-blocks: Q4_1, Q5_1 */
+	float factor;		 /* super-blocks: a power of two that goes to d */
 };
 
 /* tile products: kernels_k_avx512.c, kernels_b_avx512.c; [cols - 1] */
 extern const kernel_fn avx512_kernel_q4_k[TILE_COLS], avx512_kernel_q5_k[TILE_COLS];
 extern const kernel_fn avx512_kernel_q6_k[TILE_COLS], avx512_kernel_q2_k[TILE_COLS];
 extern const kernel_fn avx512_kernel_q3_k[TILE_COLS], avx512_kernel_iq4_xs[TILE_COLS];
+extern const kernel_fn avx512_kernel_iq[TILE_COLS];
 extern const kernel_fn avx512_kernel_block[TILE_COLS], avx512_kernel_block_min[TILE_COLS];
 
 /* unpackers: unpack_k_avx512.c, unpack_k2_avx512.c, unpack_b_avx512.c */
@@ -150,6 +152,24 @@ void avx512_unpack_q8_0(struct tile *, int half, const uint8_t *w, size_t stride
 void avx512_unpack_iq4_nl(struct tile *, int half, const uint8_t *w, size_t stride,
 			  unsigned blocks);
 void avx512_unpack_mxfp4(struct tile *, int half, const uint8_t *w, size_t stride, unsigned blocks);
+
+/* iq_avx512.c */
+void avx512_unpack_iq2_xxs(struct tile *, int half, const uint8_t *w, size_t stride,
+			   unsigned blocks);
+void avx512_unpack_iq2_xs(struct tile *, int half, const uint8_t *w, size_t stride,
+			  unsigned blocks);
+void avx512_unpack_iq2_s(struct tile *, int half, const uint8_t *w, size_t stride, unsigned blocks);
+void avx512_unpack_iq3_xxs(struct tile *, int half, const uint8_t *w, size_t stride,
+			   unsigned blocks);
+void avx512_unpack_iq3_s(struct tile *, int half, const uint8_t *w, size_t stride, unsigned blocks);
+void avx512_unpack_iq1_s(struct tile *, int half, const uint8_t *w, size_t stride, unsigned blocks);
+void avx512_unpack_iq1_m(struct tile *, int half, const uint8_t *w, size_t stride, unsigned blocks);
+void avx512_unpack_tq1_0(struct tile *, int half, const uint8_t *w, size_t stride, unsigned blocks);
+void avx512_unpack_tq2_0(struct tile *, int half, const uint8_t *w, size_t stride, unsigned blocks);
+extern const row_fn avx512_row_iq2_xxs[ROW_COLS], avx512_row_iq2_xs[ROW_COLS],
+	avx512_row_iq2_s[ROW_COLS], avx512_row_iq3_xxs[ROW_COLS], avx512_row_iq3_s[ROW_COLS],
+	avx512_row_iq1_s[ROW_COLS], avx512_row_iq1_m[ROW_COLS], avx512_row_tq1_0[ROW_COLS],
+	avx512_row_tq2_0[ROW_COLS];
 
 /* rows: rows_k_avx512.c, rows_k2_avx512.c, rows_b_avx512.c; [cols - 1] */
 extern const row_fn avx512_row_q4_k[ROW_COLS], avx512_row_q5_k[ROW_COLS];

@@ -69,16 +69,18 @@ static float glu_value(enum glu kind, float g, float u)
 		return law_sigmoid_mul(GLU_ALPHA * g, g) * (u + 1.0f);
 	case GLU_GELU:
 		return law_sigmoid_mul(GELU_FACTOR * (g + GELU_CUBE * g * (g * g)), g) * u;
-	case GLU_RELU2:
+	default: /* GLU_RELU2 */
 		u = u > 0.0f ? u : 0.0f;
 		return u * u;
-	default:
-		return law_sigmoid_mul(g, g) * u;
 	}
 }
 
 static void glu(enum glu kind, const float *gate, const float *up, float *out, size_t n)
 {
+	if (kind == GLU_SILU) {
+		silu_mul(gate, up, out, n);
+		return;
+	}
 	for (size_t i = 0; i < n; i++) {
 		float g = kind == GLU_RELU2 ? 0.0f : gate[i], u = up[i];
 

@@ -14,13 +14,14 @@
  *	Q3_K  q - 4  in [-4, 3], stored as q + 12, 16 weights: 8128
  *	Q2_K  q      in [0, 3], 16 weights: 6096
  *
- * IQ4_XS has values to 127; its sums of 32 need a whole 32-bit multiplication. Q4_K and Q5_K add
+ * IQ4_XS has values to 127; its sums of 32 need a whole 32-bit multiplication, and so do sums of 16 of
+ * IQ1, IQ2, IQ3 and the ternary formats, with values to 62, stored as q + 64. Q4_K and Q5_K add
  * scale * offset * (sums) again, for the row form sums q itself. The row's sums become floats once
  * per super-block.
  */
 #include "kernels/cpu/avx512_tile.h"
 
-enum k_form { FORM_Q2, FORM_Q3, FORM_Q4, FORM_Q5, FORM_Q6, FORM_IQ4 };
+enum k_form { FORM_Q2, FORM_Q3, FORM_Q4, FORM_Q5, FORM_Q6, FORM_IQ4, FORM_IQ };
 
 /* words (of four weights) per group, and groups per scale, as powers of two */
 #define GROUP_SHIFT(form) ((form) == FORM_Q4 || (form) == FORM_IQ4 ? 3 : (form) == FORM_Q6 ? 1 : 2)
@@ -34,6 +35,8 @@ static inline __attribute__((always_inline)) __m512i group_start(enum k_form for
 		return _mm512_set1_epi32(x->by32[group]);
 	case FORM_IQ4:
 		return _mm512_slli_epi32(_mm512_set1_epi32(x->by32[group]), 4);
+	case FORM_IQ:
+		return _mm512_slli_epi32(_mm512_set1_epi32(x->by16[group]), 2);
 	case FORM_Q3:
 	case FORM_Q5:
 		return _mm512_set1_epi32(x->by16[group]);
@@ -93,7 +96,7 @@ static inline __attribute__((always_inline)) void sums(enum k_form form, int col
 
 #pragma GCC unroll 8
 			for (int c = 0; c < cols; c++) {
-				if (form == FORM_IQ4) {
+				if (form == FORM_IQ4 || form == FORM_IQ) {
 					s[c][0] = _mm512_add_epi32(
 						s[c][0], _mm512_mullo_epi32(dot[c][0], sc0));
 					s[c][1] = _mm512_add_epi32(
@@ -194,3 +197,4 @@ KERNELS(q4_k, FORM_Q4)
 KERNELS(q5_k, FORM_Q5)
 KERNELS(q6_k, FORM_Q6)
 KERNELS(iq4_xs, FORM_IQ4)
+KERNELS(iq, FORM_IQ)

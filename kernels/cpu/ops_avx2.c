@@ -26,8 +26,10 @@ struct scratch {
 };
 
 static const struct avx2_format *const formats[] = {
-	&avx2_q4_k, &avx2_q6_k, &avx2_q5_k, &avx2_q2_k, &avx2_q3_k,   &avx2_iq4_xs, &avx2_q8_0,
-	&avx2_q4_0, &avx2_q4_1, &avx2_q5_0, &avx2_q5_1, &avx2_iq4_nl, &avx2_mxfp4,
+	&avx2_q4_k,  &avx2_q6_k,    &avx2_q5_k,	  &avx2_q2_k,  &avx2_q3_k,    &avx2_iq4_xs,
+	&avx2_q8_0,  &avx2_q4_0,    &avx2_q4_1,	  &avx2_q5_0,  &avx2_q5_1,    &avx2_iq4_nl,
+	&avx2_mxfp4, &avx2_iq2_xxs, &avx2_iq2_xs, &avx2_iq2_s, &avx2_iq3_xxs, &avx2_iq3_s,
+	&avx2_iq1_s, &avx2_iq1_m,   &avx2_tq1_0,  &avx2_tq2_0,
 };
 
 static const struct avx2_format *find_format(uint32_t type)

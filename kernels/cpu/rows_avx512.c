@@ -35,6 +35,7 @@ static inline void load_lanes(const void *from, size_t pitch, size_t b, __m512i 
 static __m512 finish_k(const struct tile_format *f, struct numbers a, size_t blocks,
 		       const struct act_k *x)
 {
+	const __m512 factor = _mm512_set1_ps(f->factor);
 	__m512 y = _mm512_setzero_ps();
 
 	for (size_t b = 0; b < blocks; b += 4) {
@@ -47,7 +48,7 @@ static __m512 finish_k(const struct tile_format *f, struct numbers a, size_t blo
 		for (size_t i = 0; i < 4 && b + i < blocks; i++) {
 			const __m512 dx = _mm512_set1_ps(x[b + i].d);
 
-			y = add_scaled(y, half_low(d[i]), dx, sum[i]);
+			y = add_scaled(y, _mm512_mul_ps(half_low(d[i]), factor), dx, sum[i]);
 			if (f->min_shift)
 				y = take_minima(y, half_high(d[i]), dx, min[i], f->min_shift);
 		}

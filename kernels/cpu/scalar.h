@@ -28,6 +28,9 @@ struct block256 {
 void scalar_unpack32(uint32_t type, const uint8_t *src, struct block32 *b);
 void scalar_unpack256(uint32_t type, const uint8_t *src, struct block256 *b);
 
+/* scalar_iq.c: of those, IQ1_*, IQ2_*, IQ3_* and TQ*; scalar_unpack256() calls it. */
+void scalar_unpack_iq(uint32_t type, const uint8_t *src, struct block256 *b);
+
 /* Activation blocks of the scalar level. x[i] = d * q[i]; sums over all 32, or over each 16. */
 struct act32 {
 	float d;

@@ -232,8 +232,11 @@ void scalar_unpack256(uint32_t type, const uint8_t *src, struct block256 *b)
 	case QUANT_Q6_K:
 		unpack_q6_k(src, b);
 		return;
-	default:
+	case QUANT_IQ4_XS:
 		unpack_iq4_xs(src, b);
+		return;
+	default:
+		scalar_unpack_iq(type, src, b);
 		return;
 	}
 }

@@ -40,11 +40,11 @@ static __global__ void __launch_bounds__(MATVEC_WARPS *WARP_SIZE)
 
 extern "C" enum cuda_input cuda_matvec_input(uint32_t type)
 {
-	const struct quant_format *f = quant_format(type);
+	const enum act_kind act = quant_shape(type).act;
 
-	if (!f || f->act == ACT_NONE)
+	if (act == ACT_NONE)
 		return CUDA_IN_NONE;
-	return IS_FLOAT(type) ? CUDA_IN_F32 : f->act == ACT_Q8_K ? CUDA_IN_Q8_K : CUDA_IN_Q8_0;
+	return IS_FLOAT(type) ? CUDA_IN_F32 : act == ACT_Q8_K ? CUDA_IN_Q8_K : CUDA_IN_Q8_0;
 }
 
 template <int ROWS, int COLS> static void launch(cuda_stream stream, const struct cuda_product *p)

@@ -401,9 +401,9 @@ def _(d):
     d.resize("blk.2.attn_k.weight", ne=[256, 64])
 
 
-@case("type-unsupported", "tensor blk.1.ffn_up_exps.weight: its type IQ2_XXS is not supported")
+@case("type-unsupported", "tensor blk.1.ffn_up_exps.weight: its type NVFP4 is not supported")
 def _(d):
-    d.resize("blk.1.ffn_up_exps.weight", type_id=16)
+    d.resize("blk.1.ffn_up_exps.weight", type_id=40)
 
 
 @case("scale-beside", "tensor blk.0.ffn_up_exps.scale: separate scales of a weight are not supported")

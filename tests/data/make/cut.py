@@ -20,8 +20,8 @@ MODELS = {"moe/moe-q4_k_m": False, "dense/dense-q4_k_m": True, "qwen3moe/qwen3mo
           "glm4moe/glm4moe-q4_k_m": True, "minimax-m2/minimax-m2-q4_k_m": True,
           "gpt-oss/gpt-oss-mxfp4": True, "gemma4/gemma4-q4_k_m": True,
           "deepseek2/deepseek2-q4_k_m": True}  # False: the bundled model
-FORMATS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4")
-REFUSED = ("IQ1_S", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ3_S", "IQ3_XXS", "TQ1_0", "TQ2_0")  # known by size alone
+FORMATS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4",
+           "IQ1_S", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ3_S", "IQ3_XXS", "TQ1_0", "TQ2_0")  # IQ1_M: iq1_m.py
 
 
 def nll(logits, tokens):
@@ -54,8 +54,6 @@ def wanted(fixtures):
     for name in FORMATS:
         for suffix in (".blocks", ".f32"):
             yield f"quants/{name}{suffix}", (fixtures / "quants" / f"{name}{suffix}").read_bytes()
-    for name in REFUSED:
-        yield f"quants/{name}.blocks", (fixtures / "quants" / f"{name}.blocks").read_bytes()
     yield "questions.json", (fixtures / "questions.json").read_bytes()
 
 

@@ -36,6 +36,11 @@ static const struct format formats[] = {
 	{ QUANT_Q4_K, 0, 2, 4, 12, 0 },	      { QUANT_Q5_K, 0, 2, 4, 12, 0 },
 	{ QUANT_Q6_K, 208, -1, 192, 16, 32 }, { QUANT_IQ4_NL, 0, -1, 0, 0, 128 },
 	{ QUANT_IQ4_XS, 0, -1, 2, 6, 128 },   { QUANT_MXFP4, -1, -1, 0, 0, 12 },
+	{ QUANT_IQ2_XXS, 0, -1, 0, 0, 0 },    { QUANT_IQ2_XS, 0, -1, 66, 8, 0 },
+	{ QUANT_IQ2_S, 0, -1, 74, 8, 0 },     { QUANT_IQ3_XXS, 0, -1, 66, 32, 0 },
+	{ QUANT_IQ3_S, 0, -1, 106, 4, 0 },    { QUANT_IQ1_S, 0, -1, 34, 16, 0 },
+	{ QUANT_IQ1_M, -1, -1, 48, 8, 0 },    { QUANT_TQ1_0, 52, -1, 0, 0, 0 },
+	{ QUANT_TQ2_0, 64, -1, 0, 0, 0 },
 };
 
 static uint64_t random_state;
@@ -65,6 +70,10 @@ static void set_scales(const struct format *f, uint8_t *block, float d, float dm
 {
 	uint16_t h = f16_from_f32(d);
 
+	if (f->type == QUANT_IQ1_M) /* a nibble on top of each of four words */
+		for (int i = 0; i < 4; i++)
+			block[49 + 2 * i] =
+				(uint8_t)((block[49 + 2 * i] & 15) | (h >> 4 * i & 15) << 4);
 	if (f->type == QUANT_MXFP4)
 		block[0] = d == 0 ? 0 : (uint8_t)(127 + ilogbf(fabsf(d)));
 	if (f->d >= 0)

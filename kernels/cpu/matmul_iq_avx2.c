@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/matmul_iq_avx2.c: IQ1, IQ2, IQ3 and the ternary formats at the AVX2 level: their values
+ * (iq_avx.h) as super-blocks. What is done with the result is in avx2_level.h. Called through the
+ * table of ops_avx2.c, any thread.
+ */
+#include "kernels/cpu/avx2_rows.h"
+#include "kernels/cpu/iq_avx.h"
+
+DOT(super, SUPER_SIGNED)
+DOT(super, SUPER_OFFSET)
+
+FORCE_INLINE void to_super(const struct iq *v, enum iq_form form, float factor, struct super *s,
+			   __m256i *sign)
+{
+	s->d = _cvtsh_ss(v->d) * factor;
+	s->dmin = 0;
+	s->scale = v->scale;
+	s->min = _mm256_setzero_si256();
+	if (form == IQ_MOVED)
+		s->min = _mm256_mullo_epi16(v->scale, _mm256_set1_epi16(IQ_MOVE));
+	if (form == IQ_TERNARY)
+		s->min = v->scale;
+#pragma GCC unroll 8
+	for (int i = 0; i < 8; i++) {
+		s->q[i] = v->q[i];
+		if (form == IQ_SIGNS)
+			sign[i] = v->sign[i];
+	}
+}
+
+#define IQ_FORMAT(T, t, form, streamed, stored)                                            \
+	FORCE_INLINE void unpack_##t(const uint8_t *w, struct super *s, __m256i *sign)     \
+	{                                                                                  \
+		struct iq v;                                                               \
+                                                                                           \
+		t##_values(w, &v);                                                         \
+		to_super(&v, form, iq_factor(QUANT_##T), s, sign);                         \
+	}                                                                                  \
+	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to)   \
+	{                                                                                  \
+		__m256i sign[8];                                                           \
+                                                                                           \
+		unpack_##t(w, &to->super, sign);                                           \
+		for (int i = 0; i < 8 && form == IQ_SIGNS; i++)                            \
+			to->super.q[i] = _mm256_sign_epi8(to->super.q[i], sign[i]);        \
+	}                                                                                  \
+	ROWS_FUNCTION(super, t, unpack_##t, streamed, QUANT_##T##_BYTES)                   \
+	const struct avx2_format avx2_##t = { QUANT_##T, 256,		QUANT_##T##_BYTES, \
+					      rows_##t,	 unpack_to_##t, super_##stored };
+
+IQ_FORMAT(IQ2_XXS, iq2_xxs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED)
+IQ_FORMAT(IQ2_XS, iq2_xs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED)
+IQ_FORMAT(IQ2_S, iq2_s, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED)
+IQ_FORMAT(IQ3_XXS, iq3_xxs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED)
+IQ_FORMAT(IQ3_S, iq3_s, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED)
+IQ_FORMAT(IQ1_S, iq1_s, IQ_MOVED, SUPER_OFFSET, SUPER_OFFSET)
+IQ_FORMAT(IQ1_M, iq1_m, IQ_MOVED, SUPER_OFFSET, SUPER_OFFSET)
+IQ_FORMAT(TQ1_0, tq1_0, IQ_TERNARY, SUPER_OFFSET, SUPER_OFFSET)
+IQ_FORMAT(TQ2_0, tq2_0, IQ_TERNARY, SUPER_OFFSET, SUPER_OFFSET)
