@@ -27,6 +27,9 @@ struct args {
 	bool top_k_given, top_p_given, min_p_given, seed_given;
 	uint32_t max_tokens, top_k, spec, draft_length;
 	float temperature, top_p, min_p;
+	float repeat_penalty, frequency_penalty, presence_penalty, typical_p, top_n_sigma;
+	float xtc_probability, xtc_threshold, dry_multiplier;
+	uint32_t penalty_last_n, min_tokens;
 	uint64_t seed;
 };
 
@@ -66,6 +69,27 @@ static const struct opt options[] = {
 	  .help = "Only the most probable tokens that together have this share; 0: the best one." },
 	{ "--min-p", NULL, OPT_FLOAT, AT(min_p), "X", 0, 1, .def = "0", .given = AT(min_p_given),
 	  .help = "Only tokens that are at least X times as probable as the best; 0: all." },
+	{ "--repeat-penalty", NULL, OPT_FLOAT, AT(repeat_penalty), "X", 0, 100, .def = "1",
+	  .help = "Tokens of the last --penalty-last-n are less probable by this factor of their "
+		  "logit; 1: no less." },
+	{ "--frequency-penalty", NULL, OPT_FLOAT, AT(frequency_penalty), "X", -100, 100, .def = "0",
+	  .help = "... by X for each time that they stand there." },
+	{ "--presence-penalty", NULL, OPT_FLOAT, AT(presence_penalty), "X", -100, 100, .def = "0",
+	  .help = "... by X where they stand there at all." },
+	{ "--penalty-last-n", NULL, OPT_U32, AT(penalty_last_n), "N", 0, 16777216, .def = "64",
+	  .help = "Tokens of prompt and answer that the penalties look at; 0: all." },
+	{ "--min-tokens", NULL, OPT_U32, AT(min_tokens), "N", 0, 16777216, .def = "0",
+	  .help = "The model cannot end its answer before N tokens." },
+	{ "--typical-p", NULL, OPT_FLOAT, AT(typical_p), "X", 0, 1, .def = "1",
+	  .help = "Only the most typical tokens that together have this share; 1: all." },
+	{ "--top-n-sigma", NULL, OPT_FLOAT, AT(top_n_sigma), "X", 0, 100, .def = "0",
+	  .help = "Only tokens within X standard deviations of the best logit; 0: all." },
+	{ "--xtc-probability", NULL, OPT_FLOAT, AT(xtc_probability), "X", 0, 1, .def = "0",
+	  .help = "How often the most probable tokens are left out (XTC)." },
+	{ "--xtc-threshold", NULL, OPT_FLOAT, AT(xtc_threshold), "X", 0, 1, .def = "0.1",
+	  .help = "... all but the least probable of those with at least this probability." },
+	{ "--dry-multiplier", NULL, OPT_FLOAT, AT(dry_multiplier), "X", 0, 100, .def = "0",
+	  .help = "Tokens that would go on a repetition are less probable (DRY); 0: no less." },
 	{ "--seed", NULL, OPT_U64, AT(seed), "N", .given = AT(seed_given),
 	  .help = "Of the random choices: the same seed, the same answer. Default: a fresh one, "
 		  "which is printed." },
@@ -320,6 +344,19 @@ static struct sluice_settings take_settings(const struct args *args)
 		.seed = args->seed,
 		.spec = args->spec,
 		.draft_length = args->draft_length,
+		/* what is off is 0: daemons that do not know these fields take that */
+		.repeat_penalty = args->repeat_penalty != 1 ? args->repeat_penalty : 0,
+		.frequency_penalty = args->frequency_penalty,
+		.presence_penalty = args->presence_penalty,
+		.penalty_last_n = args->penalty_last_n == 64 ? 0
+				  : args->penalty_last_n     ? (int32_t)args->penalty_last_n
+							     : -1,
+		.min_tokens = args->min_tokens,
+		.typical_p = args->typical_p < 1 ? args->typical_p : 0,
+		.top_n_sigma = args->top_n_sigma,
+		.xtc_probability = args->xtc_probability,
+		.xtc_threshold = args->xtc_probability > 0 ? args->xtc_threshold : 0,
+		.dry_multiplier = args->dry_multiplier,
 	};
 }
 

@@ -123,6 +123,18 @@ struct sluice_settings {
 	uint32_t draft_length; /* 0: as it pays; else so many drafts in every step (studies) */
 	const uint32_t *draft; /* a draft of the whole answer, for studies; NULL: none. Borrowed */
 	size_t n_draft;
+	/* Order and formulas: docs/protocol.md. 0: off, or the value that is named. */
+	float repeat_penalty; /* 1: off too */
+	float frequency_penalty, presence_penalty;
+	int32_t penalty_last_n; /* tokens that the penalties look at; 0: 64, -1: all */
+	uint32_t min_tokens;	/* before so many none that ends the answer */
+	float typical_p;	/* 1: off too */
+	float top_n_sigma;
+	float xtc_probability, xtc_threshold; /* a threshold over 0.5: off too */
+	float dry_multiplier, dry_base;	      /* base 0: 1.75 */
+	uint32_t dry_allowed_length;	      /* 0: 2 */
+	int32_t dry_last_n;		      /* tokens that it looks at; 0 or -1: all */
+	uint32_t reserved;
 };
 
 /*

@@ -187,8 +187,20 @@ struct sluice_ask_generate {
 	uint32_t draft_length; /* 0: as it pays; else so many drafts in every step (studies) */
 	uint32_t n_draft; /* ids at the payload's end: drafts come from there alone (studies) */
 	uint32_t reserved2;
+	/* Order and formulas: docs/protocol.md. 0: off, or the value that is named. */
+	float repeat_penalty; /* 1: off too */
+	float frequency_penalty, presence_penalty;
+	int32_t penalty_last_n; /* tokens that the penalties look at; 0: 64, -1: all */
+	uint32_t min_tokens;	/* before so many none that ends the answer */
+	float typical_p;	/* 1: off too */
+	float top_n_sigma;
+	float xtc_probability, xtc_threshold; /* a threshold over 0.5: off too */
+	float dry_multiplier, dry_base;	      /* base 0: 1.75 */
+	uint32_t dry_allowed_length;	      /* 0: 2 */
+	int32_t dry_last_n;		      /* tokens that it looks at; 0 or -1: all */
+	uint32_t reserved3;
 };
-SLUICE_LAYOUT(sizeof(struct sluice_ask_generate) == 72, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_ask_generate) == 128, "wire");
 
 /* id names the request to cancel: its DONE comes with SLUICE_STOP_CANCELLED. An id that is not open
  * (any more) is no error and gets no answer. */

@@ -121,7 +121,16 @@ static int check_generate(const struct sluice_ask_generate *g, struct err *err)
 		return err_set(err, SLUICE_E_INVALID, "temperature is not within 0..100");
 	if (!within(g->top_p, 0, 1) || !within(g->min_p, 0, 1))
 		return err_set(err, SLUICE_E_INVALID, "top_p or min_p is not within 0..1");
-	if (g->reserved || g->reserved2)
+	if (!within(g->repeat_penalty, 0, 100) || !within(g->frequency_penalty, -100, 100) ||
+	    !within(g->presence_penalty, -100, 100))
+		return err_set(err, SLUICE_E_INVALID, "a penalty is out of range");
+	if (!within(g->typical_p, 0, 1) || !within(g->xtc_probability, 0, 1) ||
+	    !within(g->xtc_threshold, 0, 1))
+		return err_set(err, SLUICE_E_INVALID, "a probability is not within 0..1");
+	if (!within(g->top_n_sigma, 0, 100) || !within(g->dry_multiplier, 0, 100) ||
+	    !within(g->dry_base, 0, 100) || g->penalty_last_n < -1 || g->dry_last_n < -1)
+		return err_set(err, SLUICE_E_INVALID, "a setting of sampling is out of range");
+	if (g->reserved || g->reserved2 || g->reserved3)
 		return err_set(err, SLUICE_E_INVALID, "reserved field is not zero");
 	if (g->spec > SLUICE_SPEC_MTP)
 		return err_set(err, SLUICE_E_INVALID, "unknown kind of speculation %u", g->spec);

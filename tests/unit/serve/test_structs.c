@@ -27,6 +27,8 @@ AT(sluice_prompt, n_tokens, 8 + sizeof(void *));
 AT(sluice_prompt, text, 8 + 2 * sizeof(void *));
 AT(sluice_prompt, text_bytes, 8 + 3 * sizeof(void *));
 AT(sluice_prompt, system, 8 + 4 * sizeof(void *));
+AT(sluice_settings, n_draft, 48 + sizeof(void *));
+AT(sluice_settings, repeat_penalty, 48 + 2 * sizeof(void *));
 AT(sluice_piece, token, 4);
 AT(sluice_piece, index, 8);
 AT(sluice_piece, text, 16);
