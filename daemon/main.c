@@ -114,6 +114,8 @@ static int create_engine(const struct options *o, const struct cpu_ops *ops, str
 		.n_batch = o->batch,
 		.kv_type = (enum kv_type)o->kv_type,
 		.kv_budget = o->kv_budget,
+		.prefix_cache = o->prefix_cache,
+		.prefix_share = o->prefix_share,
 		.itl_target_ns = (uint64_t)o->itl_target * 1000000,
 		.io = (enum reader_kind)o->io,
 		.io_depth = o->io_depth,

@@ -177,7 +177,7 @@ static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t
 		.struct_size = sizeof(how),
 		.max_tokens = n_gen ? n_gen + 1 : 0,
 		.n_untimed = depth + lead,
-		.flags = SLUICE_IGNORE_EOG,
+		.flags = SLUICE_IGNORE_EOG | SLUICE_NO_REUSE,
 		.temperature = 1,
 		.top_k = TOP_K,
 		.seed = b->seed + rep,

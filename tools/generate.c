@@ -267,6 +267,12 @@ static void print_ending(const struct args *args, const struct sluice_model_info
 		fprintf(stderr, "; cut because the context of %u tokens is full", m->n_ctx);
 }
 
+/* Of the prompt, not taken from earlier requests. */
+static uint32_t read_tokens(const struct sluice_done *d)
+{
+	return d->n_prompt > d->n_cached ? d->n_prompt - d->n_cached : 0;
+}
+
 static void print_figures(const struct args *args, const struct sluice_model_info *m,
 			  const struct sluice_done *d)
 {
@@ -274,8 +280,10 @@ static void print_figures(const struct args *args, const struct sluice_model_inf
 
 	fprintf(stderr,
 		"%.1f tok/s (%u tokens), prompt %.1f tok/s (%u tokens), first token %.0f ms",
-		predicted_rate(d), d->n_generated, rate(d->n_prompt, d->prompt_ns), d->n_prompt,
+		predicted_rate(d), d->n_generated, rate(read_tokens(d), d->prompt_ns), d->n_prompt,
 		(double)d->ttft_ns / 1e6);
+	if (d->n_cached)
+		fprintf(stderr, "; %u tokens of the prompt were known", d->n_cached);
 	if (m->n_expert)
 		fprintf(stderr, "; expert hit rate %.1f %%, from memory %s, from disk %s",
 			hit_ratio(d) * 100, size_format(memory, sizeof(memory), memory_bytes(m, d)),
@@ -313,7 +321,7 @@ static int print_json(const struct args *args, const struct answer *a,
 			      input_json_text(a->text ? a->text : "", a->bytes), "tokens",
 			      tokens_json(a), "stop_reason", stop, "usage", "prompt_tokens",
 			      (json_int_t)d->n_prompt, "completion_tokens", (json_int_t)a->n_tokens,
-			      "timings", "prompt_per_second", rate(d->n_prompt, d->prompt_ns),
+			      "timings", "prompt_per_second", rate(read_tokens(d), d->prompt_ns),
 			      "predicted_per_second", predicted_rate(d), "ttft_ms",
 			      (double)d->ttft_ns / 1e6);
 	json_t *experts = json_pack("{s:I, s:I, s:f, s:I, s:I, s:f}", "hits", (json_int_t)d->hits,
@@ -322,6 +330,7 @@ static int print_json(const struct args *args, const struct answer *a,
 				    "bytes_from_disk", (json_int_t)d->bytes_read, "stall_seconds",
 				    (double)d->stall_ns / 1e9);
 
+	json_object_set_new(o, "cached_tokens", json_integer(d->n_cached)); /* of the prompt */
 	json_object_set_new(o, "experts", experts);
 	json_object_set_new(o, "speculation", drafts_json(&d->spec));
 	json_object_set_new(o, "seed", seed_json(args->seed));

@@ -28,7 +28,7 @@ struct args {
 		uint32_t percent;
 	} host_budget;
 	uint32_t threads, ctx, parallel, batch, kv_type;
-	uint64_t kv_budget;
+	uint64_t kv_budget, prefix_cache;
 	int numa;
 	bool json, help;
 };
@@ -45,6 +45,11 @@ static int parse_budget(const char *text, void *field, struct err *err)
 static int parse_numa(const char *text, void *field, struct err *err)
 {
 	return plan_parse_numa(text, field, err);
+}
+
+static int parse_prefix(const char *text, void *field, struct err *err)
+{
+	return plan_parse_prefix(text, field, err);
 }
 
 static const struct opt options[] = {
@@ -67,6 +72,9 @@ static const struct opt options[] = {
 	  .help = "Most tokens in one step while prompts are read in; 0: 512." },
 	{ "--kv-type", NULL, OPT_CHOICE, AT(kv_type), "TYPE", .choices = "f16|q8_0", .def = "f16",
 	  .help = "Precision of the KV cache." },
+	{ "--prefix-cache", NULL, OPT_CUSTOM, AT(prefix_cache), "SIZE|auto|off",
+	  .parse = parse_prefix, .def = "auto",
+	  .help = "Memory for what earlier requests have read." },
 	{ "--kv-budget", NULL, OPT_SIZE, AT(kv_budget), "SIZE", 0, 0, .def = "0",
 	  .help = "Memory for keys and values of all sequences; 0: all may be full." },
 	{ "--cpu", NULL, OPT_TEXT, AT(cpu), "auto|scalar|avx2|avx512", .def = "auto",
@@ -157,6 +165,7 @@ static void print_memory(const struct plan *p)
 	} rows[] = {
 		{ "dense", "dense weights, padded for direct reads", m->dense_memory_bytes },
 		{ "cache", "keys and values of all sequences", m->kv_bytes },
+		{ "prefixes", "for what earlier requests have read", m->prefix_bytes },
 		{ "state", "recurrent state of all sequences", m->state_bytes },
 		{ "scratch", "activations, logits, stacks", m->scratch_bytes },
 		{ "experts", "slots", m->budget_bytes },
@@ -265,6 +274,7 @@ static int make(const struct args *args, struct err *err)
 				  .n_batch = args->batch,
 				  .kv_type = (enum kv_type)args->kv_type,
 				  .kv_budget = args->kv_budget,
+				  .prefix_cache = args->prefix_cache,
 				  .host_budget = args->host_budget.bytes,
 				  .budget_percent = args->host_budget.percent,
 				  .numa = args->numa };

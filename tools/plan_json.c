@@ -33,6 +33,7 @@ void plan_put_memory(json_t *o, const struct memory_plan *p)
 		{ "dense_bytes", p->dense_bytes },
 		{ "dense_memory_bytes", p->dense_memory_bytes },
 		{ "kv_bytes", p->kv_bytes },
+		{ "prefix_bytes", p->prefix_bytes },
 		{ "state_bytes", p->state_bytes },
 		{ "scratch_bytes", p->scratch_bytes },
 		{ "budget_bytes", p->budget_bytes },

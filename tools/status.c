@@ -150,6 +150,9 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 		{ "resident_bytes", s->resident_bytes },
 		{ "dense_bytes", s->dense_bytes },
 		{ "kv_bytes", s->kv_bytes },
+		{ "prefix_bytes", s->prefix_bytes },
+		{ "tokens_reused", s->tokens_reused },
+		{ "pauses", s->pauses },
 		{ "dense_memory_bytes", s->dense_memory_bytes },
 		{ "state_bytes", s->state_bytes },
 		{ "scratch_bytes", s->scratch_bytes },
@@ -251,6 +254,9 @@ static void print_text(const struct sluice_status_info *s, const char *fallbacks
 	print_experts(s);
 	printf("dense      %s, KV cache up to %s (%s)\n", size_format(a, sizeof(a), s->dense_bytes),
 	       size_format(b, sizeof(b), s->kv_bytes), s->kv);
+	if (s->prefix_bytes || s->tokens_reused)
+		printf("prefixes   %" PRIu64 " prompt tokens reused, %s beside the KV cache\n",
+		       s->tokens_reused, size_format(a, sizeof(a), s->prefix_bytes));
 	if (s->scratch_bytes) /* 0: an older daemon */
 		printf("buffers    %s, recurrent state %s\n",
 		       size_format(a, sizeof(a), s->scratch_bytes),

@@ -489,6 +489,8 @@ static int generate(struct sluice *s, const struct sluice_prompt *prompt,
 	if (rc)
 		return sluice__fail(fault, rc, "no memory for a draft");
 	g.flags |= want_progress(s, k);
+	if (s->welcome.version < 2) /* which reuses nothing */
+		g.flags &= ~SLUICE_NO_REUSE;
 	rc = sluice__send_request(s, SLUICE_GENERATE, &g, p.a, p.a_bytes, p.b, p.b_bytes, fault);
 	free(joined);
 	return rc ? rc : run_request(s, k, done, fault);
@@ -510,7 +512,8 @@ int sluice_generate(struct sluice *s, const struct sluice_prompt *prompt,
 	if (!rc)
 		rc = sluice__take(&sluice__settings_kind, &how, settings, fault);
 	if (!rc)
-		rc = sluice__check_flags(how.flags, SLUICE_IGNORE_EOG | SLUICE_RAW,
+		rc = sluice__check_flags(how.flags,
+					 SLUICE_IGNORE_EOG | SLUICE_RAW | SLUICE_NO_REUSE,
 					 "flags of struct sluice_settings", fault);
 	if (!rc)
 		rc = generate(s, &p, &how, &k, &done, fault);

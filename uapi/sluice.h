@@ -110,7 +110,7 @@ struct sluice_prompt {
 /* How to answer; zero everywhere but struct_size and max_tokens is greedy. */
 struct sluice_settings {
 	uint32_t struct_size;
-	uint32_t flags;	     /* SLUICE_IGNORE_EOG, SLUICE_RAW */
+	uint32_t flags;	     /* SLUICE_IGNORE_EOG, SLUICE_RAW, SLUICE_NO_REUSE */
 	uint32_t max_tokens; /* cut to what the context holds */
 	uint32_t n_untimed;  /* this number of prompt tokens, from the first, is not timed */
 	float temperature;   /* 0: greedy */

@@ -154,6 +154,8 @@ SLUICE_LAYOUT(sizeof(struct sluice_welcome) == 64, "wire");
 #define SLUICE_PROGRESS_OUT 0x80u  /* GENERATE, SCORE: send PROGRESS; since version 2 */
 #define SLUICE_THINK	    0x100u /* CHAT: the answer begins with a thought; since version 2 */
 #define SLUICE_NO_THINK	    0x200u /* CHAT: it does not; since version 2 */
+/* GENERATE: read the whole prompt, and keep nothing of it for others; since version 2 */
+#define SLUICE_NO_REUSE	    0x400u
 
 /* Speculation: drafts that are checked several in one step. No value of it changes any token. */
 enum sluice_spec {
@@ -171,8 +173,8 @@ enum sluice_spec {
  */
 struct sluice_ask_generate {
 	uint32_t struct_size;
-	uint32_t
-		flags; /* TOKENS_IN, CHAT, SPECIAL, THINK, NO_THINK, IGNORE_EOG, RAW, PROGRESS_OUT */
+	uint32_t flags; /* TOKENS_IN, CHAT, SPECIAL, THINK, NO_THINK, IGNORE_EOG, RAW, PROGRESS_OUT,
+		       * NO_REUSE */
 	uint64_t payload_bytes;
 	uint32_t max_tokens; /* cut to what the context holds: ACCEPTED says the number */
 	uint32_t n_untimed;  /* the first so many prompt tokens do not count in the timings */
@@ -305,10 +307,10 @@ struct sluice_done {
 	uint32_t code;	      /* enum sluice_error_code where stop is ERROR, else 0 */
 	uint32_t n_prompt;    /* prompt tokens that were read: all, or those until it was ended */
 	uint32_t n_generated; /* tokens that were sent */
-	uint32_t reserved;
-	uint64_t prompt_ns;  /* the timed part of the prompt */
-	uint64_t predict_ns; /* from the first generated token to the last */
-	uint64_t ttft_ns;    /* from the request to its first token */
+	uint32_t n_cached;    /* of n_prompt: taken from earlier requests instead of being read */
+	uint64_t prompt_ns;   /* the timed part of the prompt */
+	uint64_t predict_ns;  /* from the first generated token to the last */
+	uint64_t ttft_ns;     /* from the request to its first token */
 	/* the engine's counters over the timed part, all requests together */
 	uint64_t hits;	     /* uses of experts that were in memory */
 	uint64_t misses;     /* uses that had to wait for the disk or come from it */
@@ -463,10 +465,13 @@ struct sluice_status_info {
 	struct sluice_histogram latency[SLUICE_LATENCIES]; /* enum sluice_latency */
 	uint64_t ended[4];				   /* requests, by enum sluice_stop */
 	uint64_t pauses; /* of sequences that gave their memory to others */
+	/* reuse of what was read */
+	uint64_t prefix_bytes;	/* for it, beside what sequences leave free */
+	uint64_t tokens_reused; /* of prompts */
 };
 SLUICE_LAYOUT(sizeof(struct sluice_status_info) == 40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256 +
 							   24 + 512 + 48 + 32 * 24 + 2048 + 24 +
-							   104 + 4 * 152 + 40,
+							   104 + 4 * 152 + 40 + 16,
 	      "wire");
 
 /* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */

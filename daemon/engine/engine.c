@@ -125,6 +125,7 @@ static int plan_memory(struct engine *e, struct err *err)
 				  .n_batch = c->n_batch,
 				  .kv_type = c->kv_type,
 				  .kv_budget = c->kv_budget,
+				  .prefix_cache = c->prefix_cache,
 				  .host_budget = c->host_budget,
 				  .budget_percent = c->budget_percent,
 				  .head = spec_head(e),
@@ -206,8 +207,8 @@ static int create_parts(struct engine *e, struct err *err)
 			    &e->weights, err);
 	if (rc)
 		return rc;
-	rc = seq_pool_create(e->model, c->n_parallel, c->n_ctx, e->plan.kv_pages, c->kv_type,
-			     &e->seqs, err);
+	rc = seq_pool_create(e->model, c->n_parallel, c->n_ctx,
+			     e->plan.kv_pages + e->plan.prefix_pages, c->kv_type, &e->seqs, err);
 	if (rc)
 		return rc;
 	if (c->trace_path) {
@@ -225,6 +226,8 @@ static int create_parts(struct engine *e, struct err *err)
 		rc = engine_create_device(e, err);
 	if (!rc)
 		rc = spec_create(e);
+	if (!rc)
+		rc = reuse_create(e);
 	if (rc)
 		return rc;
 	d = decoder_config_of(e);
@@ -294,6 +297,7 @@ void engine_destroy(struct engine *e)
 		pthread_join(e->thread, NULL);
 	}
 	decoder_destroy(e->decoder);
+	reuse_destroy(e);
 	device_close(e->device);
 	team_destroy(e->team);
 	trace_close(e->trace);
@@ -436,6 +440,8 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 		histogram_read(&e->latency[i], &s->latency[i]);
 	for (unsigned i = 0; i < STOP_NR; i++)
 		s->ended[i] = atomic_load(&e->ended[i]);
+	s->prefix_bytes = e->plan.prefix_bytes;
+	s->tokens_reused = atomic_load(&e->n_reused);
 	s->pauses = atomic_load(&e->n_paused);
 	spec_get_counts(e, &s->spec);
 	s->spec_mode = e->config.spec ? e->config.spec : SPEC_AUTO;

@@ -48,6 +48,8 @@ struct spec_counts {
 	uint64_t step_ns;  /* what the steps took */
 };
 
+#define PREFIX_CACHE_OFF UINT64_MAX
+
 struct engine_config {
 	uint64_t host_budget; /* bytes of expert slots with padding; 0: what free memory allows */
 	unsigned budget_percent; /* 1..100: of all experts' slots; used where host_budget is 0 */
@@ -59,6 +61,9 @@ struct engine_config {
 	uint32_t n_batch;	 /* most tokens in a step, 0: 512 */
 	uint64_t itl_target_ns;	 /* of a step that reads prompts while others decode; 0: twice what
 				    a step takes that only decodes */
+	uint64_t prefix_cache;	 /* bytes for what may be reused beside the sequences' own; 0: some
+				    states where the model has such; PREFIX_CACHE_OFF: none */
+	bool prefix_share;	 /* tenants see each other's */
 	uint64_t kv_budget;	 /* bytes of keys and values of all sequences; 0: all may be full */
 	enum kv_type kv_type;
 	enum reader_kind io;
@@ -139,6 +144,8 @@ struct engine_status {
 	struct histogram_values latency[LATENCY_NR];
 	uint64_t ended[STOP_NR]; /* requests that had a place, by enum request_stop */
 	uint64_t pauses;	 /* of sequences that gave their pages to others */
+	uint64_t tokens_reused;	 /* of prompts, from what was cached */
+	uint64_t prefix_bytes;	 /* as planned, for what may be reused */
 	struct spec_counts spec;
 	enum spec_mode spec_mode; /* of requests that do not say */
 	uint64_t spec_bytes;	  /* part of scratch_bytes */
@@ -226,7 +233,8 @@ struct request_result {
 	enum request_stop stop;
 	int error;	   /* STOP_ERROR: -errno; -ESHUTDOWN where engine_destroy() cut it */
 	struct err err;	   /* STOP_ERROR: a sentence */
-	uint32_t n_prompt; /* tokens of the prompt that were read */
+	uint32_t n_prompt; /* tokens of the prompt that were read, or taken from the cache */
+	uint32_t n_cached; /* of them: taken from the cache */
 	uint32_t n_generated;
 	uint64_t prompt_ns;  /* from the first timed prompt token's step to the end of the prompt */
 	uint64_t predict_ns; /* from the first generated token to the last */
@@ -234,6 +242,18 @@ struct request_result {
 	/* the engine's counters over the timed part (all requests together) */
 	uint64_t hits, misses, bytes_read, stall_ns, span_ns;
 	struct spec_counts spec;
+};
+
+/* Where a next request may begin to differ: after the first @at tokens of the prompt. */
+enum mark_kind {
+	MARK_SYSTEM, /* behind system text and tools */
+	MARK_USER,   /* the end of a real user's message */
+	MARK_PROMPT, /* before the last generation prompt */
+};
+
+struct prompt_mark {
+	uint32_t at;
+	enum mark_kind kind;
 };
 
 struct request;
@@ -274,6 +294,12 @@ struct request {
 			      * ends as if it had max_tokens, and before that comes -ETIME */
 	uint64_t
 		client; /* whose it is: clients take turns, whatever number of requests they have */
+	uint64_t tenant; /* whose cached prefixes it sees and adds to; 0: of all without a name */
+	const struct prompt_mark *marks; /* ascending; none: the prompt's own tokens are gone by */
+	uint32_t n_marks;
+	bool respell; /* the prompt stands for its text: cached tokens with the same bytes will do, and
+			* it may come to other numbers of tokens than n_tokens */
+	bool no_reuse; /* read it all, and keep nothing of it */
 	struct sampling sampling;
 	bool ignore_eog, want_progress, want_logits, want_logprobs;
 	uint32_t n_logprobs; /* 0: none; else 1 + how many likeliest, up to LOGPROBS_MAX */

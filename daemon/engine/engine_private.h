@@ -12,6 +12,7 @@
 #include "engine/admit.h"
 #include "engine/engine.h"
 #include "engine/memory.h"
+#include "engine/reuse.h"
 #include "engine/sampler.h"
 #include "engine/spec.h"
 #include "engine/step.h"
@@ -29,9 +30,11 @@ struct active {
 	struct request *request; /* NULL: the place is free */
 	struct seq *seq;
 	struct sampler sampler;
-	uint32_t *ids;	    /* n_ctx, the place's own: the prompt, then what was generated */
-	uint32_t n_prompt;  /* of them: the prompt */
-	uint32_t n_ids;	    /* known; where it decodes all but the last are in the KV cache */
+	uint32_t *ids;	   /* n_ctx, the place's own: the prompt, then what was generated */
+	uint32_t n_prompt; /* of them: the prompt */
+	uint32_t n_ids;	   /* known; where it decodes all but the last are in the KV cache */
+	struct reuse reuse;
+	bool spoilt;	    /* a step with it was given up: its sequence is no use to anybody */
 	bool paused;	    /* its pages were given to others: what is known is read again */
 	uint32_t number;    /* counts requests, for traces */
 	uint32_t n_done;    /* prompt tokens that went through a step */
@@ -65,6 +68,8 @@ struct engine {
 	uint32_t *ends, n_ends; /* tokens that end an answer */
 	struct histogram latency[LATENCY_NR];
 	_Atomic uint64_t ended[STOP_NR]; /* requests, by how */
+	struct prefix_tree *prefixes;	 /* NULL: nothing is reused */
+	uint32_t *reuse_pages;		 /* of a whole context, for reuse.c */
 	struct team *team;
 	struct device *device; /* NULL: everything is computed by the CPU */
 	struct decoder *decoder;
@@ -108,7 +113,7 @@ struct engine {
 	unsigned fill_depth;	/* of background reads while nothing is decoded; looked at again */
 	uint64_t fill_depth_ns; /* from time to time, last at this one */
 
-	_Atomic uint64_t n_generated, n_prefilled, n_steps, n_paused;
+	_Atomic uint64_t n_generated, n_prefilled, n_steps, n_paused, n_reused;
 	_Atomic uint32_t n_active;
 
 	/* filled from the front by one thread at a time; entries, and their texts, never change. Stored
@@ -153,6 +158,12 @@ uint32_t room_for(struct engine *e, struct active *a, uint32_t n);
 bool room_to_seat(struct engine *e, uint32_t n);
 /* Those who were paused go on as far as there is room, the first to come first. */
 void room_resume(struct engine *e);
+
+/* idle.c: background reads beside the step that is about to run. */
+void engine_fill(struct engine *e);
+/* There is nothing to compute: fills, then sleeps until something happens. */
+void engine_idle(struct engine *e);
+void engine_check_trace(struct engine *e);
 
 /* progress.c: decoder_layer_fn, and after a step that read some of @a's prompt. */
 void progress_layer(void *engine, uint32_t n_layers);

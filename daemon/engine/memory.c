@@ -19,10 +19,13 @@
 #include "kernels/cpu/fops.h"
 #include "store/residency.h"
 
-#define LOGITS_BYTES (64u << 20)  /* of logits held at a time */
-#define THREAD_BYTES (2ull << 20) /* of a thread's stack, where the kernel gives huge pages */
-#define DEFAULT_CTX  16384
-#define DEFAULT_STEP 512
+#define LOGITS_BYTES  (64u << 20)  /* of logits held at a time */
+#define THREAD_BYTES  (2ull << 20) /* of a thread's stack, where the kernel gives huge pages */
+#define DEFAULT_CTX   16384
+#define DEFAULT_STEP  512
+/* by default so many states may be kept, in one part in so many of the memory at most */
+#define PREFIX_STATES 8
+#define PREFIX_PART   32
 
 static uint32_t max_logits(const struct model *m, uint32_t n_batch, uint32_t n_parallel)
 {
@@ -67,10 +70,28 @@ static uint64_t kv_pages(const struct memory_ask *ask, const struct kv_shape *s,
 		return 0;
 	if (ask->kv_budget)
 		all = u64_min(all, u64_max(one, ask->kv_budget / s->block_bytes));
-	return all < PAGE_NONE ? all : UINT64_MAX;
+	return all < PAGE_NONE / 4 ? all : UINT64_MAX;
 }
 
-/* Keys, values, states and tokens of all sequences, and what their drafts take. */
+/*
+ * Pages for what may be reused: as asked for; by default room for the states of a few points, which
+ * lie in no sequence's pages. Keys and values lie in pages that sequences leave free, too.
+ */
+static uint64_t prefix_pages(const struct memory_ask *ask, const struct kv_shape *s)
+{
+	uint64_t page = s->block_bytes ? s->block_bytes : SEQ_LEAST_PAGE, bytes = ask->prefix_cache;
+	uint64_t room = ask->limits->room_bytes;
+
+	if (bytes == PREFIX_CACHE_OFF)
+		return 0;
+	if (!bytes) {
+		room = room == LIMITS_UNKNOWN ? ask->assume_bytes : room;
+		bytes = u64_min(s->state_bytes * PREFIX_STATES, room / PREFIX_PART);
+	}
+	return u64_min(bytes / page, PAGE_NONE / 4);
+}
+
+/* Keys, values, states and tokens of all sequences, their drafts, and what may be reused. */
 static uint64_t cache_bytes(const void *arg, uint32_t n_parallel, uint32_t n_ctx)
 {
 	const struct memory_ask *ask = arg;
@@ -82,6 +103,7 @@ static uint64_t cache_bytes(const void *arg, uint32_t n_parallel, uint32_t n_ctx
 	    u64_mul_overflow(s.state_bytes, n_parallel, &states))
 		return UINT64_MAX;
 	tokens = (uint64_t)n_parallel * s.n_ctx * sizeof(uint32_t);
+	tokens += prefix_pages(ask, &s) * (s.block_bytes ? s.block_bytes : SEQ_LEAST_PAGE);
 	if (u64_add_overflow(kv, states, &kv) || u64_add_overflow(kv, tokens, &kv) ||
 	    u64_add_overflow(kv, spec_bytes(ask, threads_of(ask), n_parallel, n_ctx), &kv))
 		return UINT64_MAX;
@@ -218,6 +240,9 @@ static int settle(const struct memory_ask *ask, const struct budget *b, struct m
 			     p->n_parallel);
 	if (rc)
 		return rc;
+	p->prefix_pages = (uint32_t)prefix_pages(ask, &shape);
+	p->prefix_bytes = (uint64_t)p->prefix_pages *
+			  (shape.block_bytes ? shape.block_bytes : SEQ_LEAST_PAGE);
 	p->kv_pages = (uint32_t)kv_pages(ask, &shape, p->n_parallel);
 	p->scratch_bytes += (uint64_t)p->n_parallel * shape.n_ctx * sizeof(uint32_t);
 	snprintf(p->note, sizeof(p->note), "%s", b->note);

@@ -31,7 +31,8 @@ struct memory_ask {
 	unsigned threads;
 	uint32_t n_ctx, n_parallel, n_batch;
 	enum kv_type kv_type;
-	uint64_t kv_budget; /* bytes of keys and values of all sequences; 0: all may be full */
+	uint64_t prefix_cache; /* bytes for what may be reused; 0: the default, PREFIX_CACHE_OFF */
+	uint64_t kv_budget;    /* bytes of keys and values of all sequences; 0: all may be full */
 	uint64_t host_budget;
 	unsigned budget_percent;
 	int numa;
@@ -53,6 +54,8 @@ struct memory_plan {
 	uint64_t dense_memory_bytes; /* with the padding of direct reads, vectors as floats */
 	uint64_t kv_bytes;	     /* keys and values of all sequences */
 	uint32_t kv_pages;	     /* that these are cut into, KV_BLOCK positions each */
+	uint64_t prefix_bytes;	     /* for what may be reused of sequences that ended */
+	uint32_t prefix_pages;	     /* that these are cut into */
 	uint64_t state_bytes;	     /* recurrent state of all sequences */
 	uint64_t
 		scratch_bytes; /* activations, logits, samplers, tokens, drafts, stacks of threads */
@@ -80,6 +83,9 @@ void memory_plan_fini(struct memory_plan *p);
 /* What depends on no option: the dense bytes, the budgets and the size classes of one node. 0 or
  * -ENOMEM; freed with memory_plan_fini(). */
 int memory_sizes(const struct model *m, uint32_t align, struct memory_plan *ret, struct err *err);
+
+/* "auto", "off" or a size as struct memory_ask.prefix_cache has it; 0 or -EINVAL and a sentence. */
+int prefix_cache_parse(const char *text, uint64_t *ret, struct err *err);
 
 /*
  * The largest context in tokens, a multiple of KV_BLOCK, that @n_parallel sequences can be asked for

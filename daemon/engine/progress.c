@@ -5,6 +5,7 @@
  * between its layers. Engine thread, which is tid 0 of the team.
  */
 #include "base/clock.h"
+#include "base/num.h"
 #include "engine/engine_private.h"
 
 #define PROGRESS_NS 100000000 /* between two reports within a step */
@@ -15,7 +16,8 @@ static void report(const struct engine *e, const struct active *a, uint32_t n_la
 	double in_step = (double)a->n_in_step * n_layers / e->model->n_layers;
 
 	if (r->want_progress && r->ops->progress)
-		r->ops->progress(r, a->n_done, (a->n_done + in_step) / a->n_prompt);
+		r->ops->progress(r, (uint32_t)u64_min(a->n_done, r->n_tokens),
+				 (a->n_done + in_step) / a->n_prompt);
 }
 
 void progress_layer(void *arg, uint32_t n_layers)

@@ -17,6 +17,7 @@ static uint32_t n_free(struct engine *e)
 
 static void give_way(struct engine *e, struct active *a)
 {
+	reuse_keep(e, a, true);
 	seq_cut(a->seq, 0);
 	spec_forget(e, a);
 	a->paused = true;
@@ -42,7 +43,7 @@ bool room_make(struct engine *e, struct active *a, uint32_t n)
 {
 	struct active *last;
 
-	while (seq_reserve(a->seq, n)) {
+	while (!reuse_make_free(e, seq_lacks(a->seq, n)) || seq_reserve(a->seq, n)) {
 		last = last_to_come(e);
 		if (!last || last->request->came < a->request->came)
 			last = a;
@@ -58,7 +59,7 @@ static uint32_t fits(struct engine *e, const struct active *a, uint32_t n)
 {
 	uint32_t lacks = seq_lacks(a->seq, n), page = KV_BLOCK, end;
 
-	if (lacks <= n_free(e))
+	if (reuse_make_free(e, lacks))
 		return n;
 	end = (seq_len(a->seq) + n + page - 1) / page - (lacks - n_free(e));
 	return end * page > seq_len(a->seq) ? end * page - seq_len(a->seq) : 0;
@@ -123,8 +124,9 @@ void room_resume(struct engine *e)
 				first = a;
 		}
 		/* with some pages to spare, so that it is not paused again at once */
-		if (!first || (others && blocks_of(first->n_ids) + 2 > n_free(e)))
+		if (!first || (others && !reuse_make_free(e, blocks_of(first->n_ids) + 2)))
 			return;
 		first->paused = false;
+		reuse_resume(e, first);
 	}
 }

@@ -14,14 +14,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/futex.h"
 #include "base/num.h"
 #include "engine/engine_private.h"
 #include "engine/numa.h"
-
-#define FILLS_BUSY   1 /* background reads beside a running step: demand must not wait for them */
-#define FILLS_IDLE   16
-#define BANDWIDTH_NS 100000000 /* how often the memory's load is looked at again */
 
 static void add(_Atomic uint64_t *counter, uint64_t by)
 {
@@ -64,6 +59,7 @@ static void finish(struct engine *e, struct active *a, enum request_stop stop, i
 		err_set(&result.err, error, "%s", why);
 	result.n_prompt = a->n_done;
 	result.spec = a->spec.counts;
+	result.n_cached = a->reuse.n_cached;
 	result.n_generated = a->n_generated;
 	if (a->timed_ns) {
 		uint64_t end = a->prompt_end_ns ? a->prompt_end_ns : now;
@@ -82,6 +78,8 @@ static void finish(struct engine *e, struct active *a, enum request_stop stop, i
 	}
 	histogram_observe(&e->latency[LATENCY_WHOLE], now - r->submitted_ns);
 	add(&e->ended[stop], 1);
+	if (stop != STOP_ERROR && !a->spoilt)
+		reuse_keep(e, a, false);
 	seq_put(e->seqs, a->seq);
 	a->seq = NULL;
 	a->request = NULL;
@@ -256,9 +254,11 @@ static void seat(struct engine *e, struct active *a, struct request *r)
 			      .n_ids = r->n_tokens,
 			      .number = e->n_requests++ };
 	memcpy(a->ids, r->tokens, r->n_tokens * sizeof(*a->ids));
+	reuse_begin(e, a);
 	sampler_set(&a->sampler, &r->sampling);
 	spec_begin(e, a);
 	histogram_observe(&e->latency[LATENCY_QUEUE], now_ns() - r->submitted_ns);
+	spec_add(e, a, a->reuse.n_cached);
 	atomic_fetch_add(&e->n_active, 1);
 }
 
@@ -334,13 +334,13 @@ static struct active *next_reader(const struct engine *e)
 }
 
 /* Where the next chunk of @a has to end at the latest. */
-static uint32_t chunk_end(const struct active *a)
+static uint32_t chunk_end(const struct engine *e, const struct active *a)
 {
 	uint32_t pos = seq_len(a->seq);
 
 	if (pos < a->request->n_untimed)
 		return a->request->n_untimed;
-	return a->n_ids;
+	return (uint32_t)u64_min(a->n_ids, reuse_stop(e, a));
 }
 
 /* Chunks of prompts, @most tokens in all. */
@@ -352,7 +352,7 @@ static void add_readers(struct engine *e, struct batch *b, uint32_t most)
 	most = (uint32_t)u64_min(most, e->config.n_batch - b->n_tokens);
 	while (most && (a = next_reader(e))) {
 		e->taken[a - e->active] = true;
-		n = (uint32_t)u64_min(most, chunk_end(a) - seq_len(a->seq));
+		n = (uint32_t)u64_min(most, chunk_end(e, a) - seq_len(a->seq));
 		n = room_for(e, a, n);
 		if (!n)
 			continue;
@@ -375,7 +375,7 @@ static void build_step(struct engine *e, struct batch *b)
 		if (!a->request || a->paused || !engine_decoding(a))
 			continue;
 		/* nobody gives way for a draft */
-		if (seq_lacks(a->seq, 1 + a->spec.n_draft) > seq_pool_pages(e->seqs)->n_free)
+		if (!reuse_make_free(e, seq_lacks(a->seq, 1 + a->spec.n_draft)))
 			a->spec.n_draft = 0;
 		room_make(e, a, 1 + a->spec.n_draft);
 	}
@@ -536,6 +536,7 @@ static void after_step(struct engine *e, const struct batch *b)
 			spec_add(e, a, a->n_done);
 			a->n_in_step = 0;
 			progress_step(e, a);
+			reuse_reached(e, a);
 			if (a->n_done < a->n_prompt)
 				continue;
 			a->prompt_end_ns = now;
@@ -550,70 +551,6 @@ static void after_step(struct engine *e, const struct batch *b)
 			hand_out_token(e, a, k, now);
 	}
 	spec_guess(e, b);
-}
-
-/* Registers the arena with the ring once its pages are there. */
-static void register_memory(struct engine *e)
-{
-	if (e->memory_registered || !e->arena ||
-	    arena_prefaulted_bytes(e->arena) < arena_bytes(e->arena))
-		return;
-	e->memory_registered = true;
-	if (reader_register_memory(e->reader, arena_base(e->arena), arena_bytes(e->arena),
-				   &e->register_note))
-		engine_add_fallback(e, e->register_note.text);
-}
-
-/* A trace that could not go on (a full disk, say) is said once and missed by nobody else. */
-static void check_trace(struct engine *e)
-{
-	if (!e->trace || e->trace_note.text[0])
-		return;
-	if (trace_error(e->trace, &e->trace_note))
-		engine_add_fallback(e, e->trace_note.text);
-}
-
-static void fill(struct engine *e, unsigned in_flight)
-{
-	if (!e->supply || e->config.no_fill)
-		return;
-	atomic_store(&e->filling, supply_fill(e->supply, in_flight, now_ns()));
-}
-
-/* Filling ahead of need gives way to other users of the memory: how far is policy's. */
-static unsigned idle_fills(struct engine *e)
-{
-	struct bandwidth_node nodes[NODES_KNOWN];
-	uint64_t now;
-	uint32_t n;
-
-	if (!e->config.bandwidth)
-		return FILLS_IDLE;
-	now = now_ns();
-	if (!e->fill_depth || now - e->fill_depth_ns > BANDWIDTH_NS) {
-		n = nodes_describe(&e->config, e->team, nodes);
-		e->fill_depth = placement_fill_depth(nodes, n, FILLS_IDLE);
-		e->fill_depth_ns = now;
-	}
-	return e->fill_depth;
-}
-
-static void idle(struct engine *e)
-{
-	_Atomic uint32_t *word = e->residency ? residency_event_word(e->residency) : &e->own_event;
-	uint32_t seen = atomic_load_explicit(word, memory_order_acquire);
-	uint64_t wait, budget;
-
-	register_memory(e);
-	fill(e, idle_fills(e));
-	if (atomic_load(&e->inbox) || atomic_load(&e->stop))
-		return;
-	/* the arena's prefault tells nobody when it ends: look again now and then until then */
-	wait = e->arena && !e->memory_registered ? 50000000 : 0;
-	budget = e->supply ? supply_fill_wait_ns(e->supply, now_ns()) : 0;
-	if (budget)
-		wait = u64_min(wait ? wait : UINT64_MAX, budget + 1);
-	futex_wait(word, seen, wait);
 }
 
 static void set_state(struct engine *e, enum engine_state state)
@@ -648,8 +585,11 @@ static void run(struct engine *e, const struct batch *b)
 	uint64_t start = now_ns();
 
 	e->batch = b;
-	if (decoder_step(e->decoder, b, ++e->step, on_logits, e, e->token_error))
+	if (decoder_step(e->decoder, b, ++e->step, on_logits, e, e->token_error)) {
+		for (uint32_t i = 0; i < b->n_runs; i++)
+			e->active[e->run_owner[i]].spoilt = true;
 		return;
+	}
 	pace_learn(&e->pace, e->n_decoding, n_read, n_read >= e->most_read, now_ns() - start);
 	after_step(e, b);
 }
@@ -670,12 +610,12 @@ void *engine_main(void *arg)
 		seat_waiting(e);
 		build_step(e, &b);
 		if (!b.n_tokens) {
-			idle(e);
+			engine_idle(e);
 			continue;
 		}
-		fill(e, FILLS_BUSY);
+		engine_fill(e);
 		run(e, &b);
-		check_trace(e);
+		engine_check_trace(e);
 		add(&e->n_steps, 1);
 	}
 	while (rc && !atomic_load(&e->stop)) { /* failed: refuse what still comes in */

@@ -21,7 +21,6 @@
 #define HUGE_PAGE  (2u << 20)
 #define KEEP_BYTES (64u << 20)
 #define SMALL_PAGE 4096u /* of the system */
-#define LEAST_PAGE 4096u /* of ours, for models without a cache: their states are saved in pages */
 
 struct seq {
 	struct seq_pool *pool;
@@ -39,8 +38,7 @@ struct seq_pool {
 	struct seq *seqs;
 	uint32_t *tables;
 	struct pages pages;
-	bool *present;	    /* pages that were written and not released since */
-	uint32_t n_present; /* ... and are free */
+	bool *present; /* pages that were written and not released since */
 	uint8_t *base, *first_page;
 	size_t bytes, page_bytes;
 };
@@ -87,7 +85,7 @@ static int take_tables(struct seq_pool *p, uint64_t n_pages)
 		n_pages = p->shape.block_bytes ? (uint64_t)blocks * p->n_seq : 0;
 	if (n_pages >= PAGE_NONE || pages_init(&p->pages, (uint32_t)n_pages))
 		return -ENOMEM;
-	p->page_bytes = p->shape.block_bytes ? p->shape.block_bytes : LEAST_PAGE;
+	p->page_bytes = p->shape.block_bytes ? p->shape.block_bytes : SEQ_LEAST_PAGE;
 	p->present = calloc(p->pages.n + 1, sizeof(*p->present));
 	p->seqs = calloc(p->n_seq, sizeof(*p->seqs));
 	p->tables = calloc((size_t)p->n_seq * blocks, sizeof(*p->tables));
@@ -168,9 +166,7 @@ static uint32_t take(struct seq_pool *p)
 {
 	uint32_t page = page_take(&p->pages);
 
-	if (page != PAGE_NONE && p->present[page])
-		p->n_present--;
-	else if (page != PAGE_NONE)
+	if (page != PAGE_NONE)
 		p->present[page] = true;
 	return page;
 }
@@ -185,7 +181,16 @@ static void release(struct seq_pool *p, uint32_t first, uint32_t end)
 		madvise((void *)from, to - from, MADV_DONTNEED);
 	for (uint32_t i = first; i < end; i++)
 		p->present[i] = false;
-	p->n_present -= end - first;
+}
+
+/* Pages that nobody holds and that take memory. */
+static uint32_t present_and_free(const struct seq_pool *p)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < p->pages.n_free; i++)
+		n += p->present[p->pages.free[i]];
+	return n;
 }
 
 /*
@@ -198,9 +203,10 @@ static void drop_from(struct seq *s, uint32_t first)
 	struct seq_pool *p = s->pool;
 	uint32_t keep = (uint32_t)(KEEP_BYTES / p->page_bytes), from = 0, end = 0, excess;
 
+	excess = present_and_free(p);
 	for (uint32_t b = first; b < s->n_table; b++)
-		p->n_present += page_holders(&p->pages, s->table[b]) == 1;
-	excess = p->n_present > keep ? p->n_present - keep : 0;
+		excess += page_holders(&p->pages, s->table[b]) == 1;
+	excess -= (uint32_t)u64_min(excess, keep);
 	for (; s->n_table > first; s->n_table--) {
 		uint32_t page = s->table[s->n_table - 1];
 
@@ -307,13 +313,14 @@ uint32_t seq_state_pages(const struct seq_pool *p)
 
 void seq_save_state(const struct seq *s, const uint32_t *pages)
 {
-	const struct seq_pool *p = s->pool;
+	struct seq_pool *p = s->pool;
 	uint64_t left = p->shape.state_bytes;
 
 	for (uint64_t at = 0; left; at++) {
 		size_t n = u64_min(left, p->page_bytes);
 
 		memcpy(seq_page_memory(p, pages[at]), s->state + at * p->page_bytes, n);
+		p->present[pages[at]] = true;
 		left -= n;
 	}
 }

@@ -24,6 +24,9 @@
 struct seq;
 struct seq_pool;
 
+/* Bytes of a page for models without a cache: their states are saved in such. */
+#define SEQ_LEAST_PAGE 4096u
+
 /*
  * Reserves address space for @n_seq sequences of @n_ctx positions and @n_pages pages, 0: as many as
  * all sequences take when full. 0, or -errno and a sentence (-ENOTSUP: head sizes that the cache type

@@ -57,9 +57,10 @@ static void fill_tiers(const struct model *m, const struct plan_machine *machine
 	p->tiers[PLAN_HOST] = (struct plan_tier){
 		.name = "host",
 		.capacity_bytes = machine->limits.room_bytes,
-		.bytes = plus(
-			plus(memory->dense_memory_bytes, memory->scratch_bytes),
-			plus(plus(memory->kv_bytes, memory->state_bytes), memory->budget_bytes)),
+		.bytes = plus(plus(memory->dense_memory_bytes, memory->scratch_bytes),
+			      plus(plus(plus(memory->kv_bytes, memory->prefix_bytes),
+					memory->state_bytes),
+				   memory->budget_bytes)),
 		.bytes_per_token = routed + model_dense_bytes_per_token(m),
 		.bytes_per_s = machine->memory_bytes_per_s,
 	};
@@ -101,6 +102,7 @@ int plan_make(const struct model *m, const struct plan_options *o,
 				  .n_batch = o->n_batch,
 				  .kv_type = o->kv_type,
 				  .kv_budget = o->kv_budget,
+				  .prefix_cache = o->prefix_cache,
 				  .host_budget = o->host_budget,
 				  .budget_percent = o->budget_percent,
 				  .numa = o->numa,
@@ -131,6 +133,11 @@ int plan_make(const struct model *m, const struct plan_options *o,
 void plan_fini(struct plan *p)
 {
 	memory_plan_fini(&p->memory);
+}
+
+int plan_parse_prefix(const char *text, uint64_t *ret, struct err *err)
+{
+	return prefix_cache_parse(text, ret, err);
 }
 
 int plan_parse_numa(const char *text, int *ret_numa, struct err *err)

@@ -29,7 +29,7 @@ struct plan_options {
 	unsigned threads;
 	uint32_t n_ctx, n_parallel, n_batch;
 	enum kv_type kv_type;
-	uint64_t kv_budget;
+	uint64_t kv_budget, prefix_cache;
 	uint64_t host_budget;
 	unsigned budget_percent;
 	int numa; /* as struct engine_config has it */
@@ -86,6 +86,9 @@ void plan_fini(struct plan *p);
 
 /* The value of --numa, as sluiced takes it; 0 or -EINVAL and a sentence. */
 int plan_parse_numa(const char *text, int *ret_numa, struct err *err);
+
+/* The value of --prefix-cache, likewise. */
+int plan_parse_prefix(const char *text, uint64_t *ret, struct err *err);
 
 /* here.c: the machine that this runs on. */
 

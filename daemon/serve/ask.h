@@ -41,6 +41,13 @@ struct ask {
 
 	/* GENERATE and SCORE: clients with different keys take turns */
 	uint64_t client;
+	/* Whose cached prefixes the prompt may begin with: a user, a key; 0: of all without one. Marks
+	 * say where a next prompt may begin to differ, in tokens of this one; borrowed. */
+	uint64_t tenant;
+	const struct prompt_mark *marks;
+	uint32_t n_marks;
+	bool respell; /* ids that stand for a text of the daemon's own making, see struct request */
+	bool no_reuse;	 /* no prefix is taken up, and none kept */
 	uint64_t max_ms; /* most time that it may take, 0: as the daemon has it */
 
 	/* The prompt, or what is to be converted: borrowed during session_ask(). */
@@ -51,6 +58,10 @@ struct ask {
 	enum chat_thinking thinking;
 	uint32_t system_bytes; /* chat: the first @system_bytes of data are the system text */
 	bool special;	       /* text: control tokens written in it count as such */
+	/* text: control tokens count in these bytes of it and nowhere else; in order; NULL: as special
+	 * says */
+	const struct text_span *trusted;
+	size_t n_trusted;
 
 	bool raw; /* text that comes back shows control tokens */
 

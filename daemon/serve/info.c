@@ -194,6 +194,8 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 		.resident_bytes = e.resident_bytes,
 		.dense_bytes = e.dense_bytes,
 		.kv_bytes = e.kv_bytes,
+		.prefix_bytes = e.prefix_bytes,
+		.tokens_reused = e.tokens_reused,
 		.experts_total = e.experts_total,
 		.experts_resident = e.experts_resident,
 		.hits = e.hits,

@@ -229,6 +229,11 @@ static void fill_request(struct job *j, const struct ask *ask, uint32_t n_ctx)
 	r->tokens = j->prompt;
 	r->want_progress = ask->want_progress;
 	r->client = ask->client;
+	r->tenant = ask->tenant;
+	r->marks = j->marks;
+	r->n_marks = j->marks ? ask->n_marks : 0;
+	r->respell = ask->respell || !ask->is_ids;
+	r->no_reuse = ask->no_reuse;
 	r->max_ns = j->serve->config.request_ns;
 	if (ask->max_ms && (!r->max_ns || ask->max_ms < r->max_ns / 1000000))
 		r->max_ns = u64_min(ask->max_ms, UINT64_MAX / 1000000) * 1000000;
@@ -297,6 +302,12 @@ int job_create(struct serve *s, const struct ask *ask, uint32_t *prompt, uint32_
 	}
 	j->chunk_rows = row < CHUNK_BYTES ? (uint32_t)(CHUNK_BYTES / row) : 1;
 	j->req.n_tokens = n_prompt;
+	if (ask->n_marks) {
+		j->marks = malloc(ask->n_marks * sizeof(*j->marks));
+		if (!j->marks)
+			goto out_job;
+		memcpy(j->marks, ask->marks, ask->n_marks * sizeof(*j->marks));
+	}
 	fill_request(j, ask, n_ctx);
 	if (take_buffers(j) || copy_sampling(j))
 		goto out_job;
@@ -499,6 +510,7 @@ void job_destroy(struct job *j)
 	free(j->dry_breaks);
 	free(j->out);
 	free(j->prompt);
+	free(j->marks);
 	free(j->draft);
 	free(j);
 }

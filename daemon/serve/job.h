@@ -35,6 +35,7 @@ struct job {
 	struct job *next; /* main thread: the session's list, or serve's orphans */
 	uint64_t id;
 	uint32_t *prompt, *draft;
+	struct prompt_mark *marks;
 	bool raw, score, hide_eog;
 
 	uint32_t *out; /* max_tokens ids */

@@ -22,7 +22,7 @@ static const struct kind kinds[] = {
 	{ SLUICE_HELLO, "HELLO", 48, sizeof(struct sluice_hello), 0, false },
 	{ SLUICE_GENERATE, "GENERATE", 56, sizeof(struct sluice_ask_generate),
 	  SLUICE_TOKENS_IN | SLUICE_CHAT | SLUICE_SPECIAL | THINKING | SLUICE_IGNORE_EOG |
-		  SLUICE_RAW | SLUICE_PROGRESS_OUT,
+		  SLUICE_RAW | SLUICE_PROGRESS_OUT | SLUICE_NO_REUSE,
 	  true },
 	{ SLUICE_CANCEL, "CANCEL", 8, sizeof(struct sluice_ask_cancel), 0, false },
 	{ SLUICE_SCORE, "SCORE", 16, sizeof(struct sluice_ask_score),

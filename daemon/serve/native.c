@@ -140,6 +140,7 @@ static void done(struct conn *c, struct event *e)
 		.stop = (uint32_t)e->u.done.stop,
 		.code = (uint32_t)e->u.done.code,
 		.n_prompt = r->n_prompt,
+		.n_cached = r->n_cached,
 		.n_generated = e->u.done.n_sent,
 		.prompt_ns = r->prompt_ns,
 		.predict_ns = r->predict_ns,
@@ -247,6 +248,7 @@ static void take_flags(struct ask *ask, uint32_t flags)
 						  : CHAT_THINK_AS_USUAL;
 	ask->ignore_eog = flags & SLUICE_IGNORE_EOG;
 	ask->raw = flags & SLUICE_RAW;
+	ask->no_reuse = flags & SLUICE_NO_REUSE;
 	ask->want_progress = flags & SLUICE_PROGRESS_OUT;
 	ask->want_logits = flags & SLUICE_LOGITS_OUT;
 	ask->want_logprobs = flags & SLUICE_LOGPROBS_OUT;
@@ -325,6 +327,7 @@ static int take_payload(const struct conn *c, const struct message *m, int fd, s
 	int code = opens ? session_check(&c->session, ask->id, err) : 0;
 
 	ask->client = (uintptr_t)c;
+	ask->tenant = (uint64_t)c->uid + 1;
 	ask->data = m->payload;
 	ask->bytes = m->payload_bytes;
 	if (!code && m->in_fd) {

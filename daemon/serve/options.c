@@ -12,6 +12,7 @@
 #include "base/size.h"
 #include "device/device.h"
 #include "engine/engine.h"
+#include "engine/memory.h"
 #include "engine/numa.h"
 
 #define AT(field) offsetof(struct options, field)
@@ -45,6 +46,12 @@ static int parse_device(const char *text, void *field, struct err *err)
 	return rc;
 }
 
+/* "off" or 0: none; a size; "auto". */
+static int parse_prefix(const char *text, void *field, struct err *err)
+{
+	return prefix_cache_parse(text, field, err);
+}
+
 static const struct opt table[] = {
 	{ "--model", "-m", OPT_TEXT, AT(model), "FILE",
 	  .help = "The GGUF file to serve; of a split model its first part." },
@@ -70,6 +77,13 @@ static const struct opt table[] = {
 	{ "--kv-budget", NULL, OPT_SIZE, AT(kv_budget), "SIZE", 0, 0, .def = "0",
 	  .help = "Memory for keys and values of all sequences; those that came last wait, and are "
 		  "read again, where it is short. 0: every sequence may be full." },
+	{ "--prefix-cache", NULL, OPT_CUSTOM, AT(prefix_cache), "SIZE|auto|off",
+	  .parse = parse_prefix, .def = "auto",
+	  .help = "Memory for what earlier requests have read, beside what sequences leave free: a "
+		  "prompt that begins alike goes on from there. auto: some states, where the model "
+		  "has such." },
+	{ "--prefix-cache-share", NULL, OPT_FLAG, AT(prefix_share),
+	  .help = "Users share what was read; otherwise each has its own." },
 	{ "--itl-target", NULL, OPT_U32, AT(itl_target), "MS", 0, 600000, .def = "0",
 	  .help = "How long a step may take that reads prompts while others decode; 0: twice what "
 		  "a step takes that only decodes." },

@@ -24,6 +24,8 @@ struct options {
 	const char *chat_template, *chat_template_kwargs;
 	struct budget_option host_budget;
 	uint32_t threads, ctx, parallel, batch;
+	uint64_t prefix_cache; /* bytes, 0: the default; PREFIX_CACHE_OFF */
+	bool prefix_share;
 	uint64_t kv_budget;		       /* bytes, 0: all sequences may be full */
 	uint32_t itl_target;		       /* ms, 0: twice the plain step */
 	uint32_t request_tokens, request_time; /* time in s; 0: no bound */

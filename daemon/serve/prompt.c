@@ -48,7 +48,10 @@ static int encode_text(const struct serve *s, const struct ask *ask, uint32_t **
 
 	if (code)
 		return code;
-	if (ask->chat)
+	if (ask->trusted)
+		n = tokenizer_encode_spans(s->config.tokenizer, (const char *)ask->data, ask->bytes,
+					   ask->trusted, ask->n_trusted, ret);
+	else if (ask->chat)
 		n = encode_chat(s, ask, ret, err);
 	else
 		n = tokenizer_encode_prompt(s->config.tokenizer, (const char *)ask->data,
@@ -87,6 +90,31 @@ int prompt_encode(const struct serve *s, const struct ask *ask, uint32_t **ret, 
 {
 	return ask->is_ids ? copy_ids(s, ask, ret, ret_n, err)
 			   : encode_text(s, ask, ret, ret_n, err);
+}
+
+uint32_t prompt_marks(const struct serve *s, const char *text, uint64_t bytes, const uint32_t *ids,
+		      uint32_t n, const struct text_mark *marks, uint32_t n_marks,
+		      struct prompt_mark *ret)
+{
+	uint32_t next = 0, found = 0;
+	uint64_t at = 0;
+
+	for (uint32_t i = 0; i < n && next < n_marks; i++) {
+		const char *piece;
+		size_t len = tokenizer_piece(s->config.tokenizer, ids[i], true, &piece);
+
+		if (len > bytes - at || memcmp(text + at, piece, len) != 0) {
+			if (i) /* a vocabulary whose pieces are not the text: no place is known */
+				break;
+			len = 0; /* a token that the file wants before each prompt */
+		}
+		at += len;
+		while (next < n_marks && marks[next].at < at)
+			next++;
+		for (; next < n_marks && marks[next].at == at; next++)
+			ret[found++] = (struct prompt_mark){ i + 1, marks[next].kind };
+	}
+	return found;
 }
 
 /* A buffer that grows by doubling, never beyond what the ids can give. */

@@ -126,7 +126,8 @@ def test_memory_group_refuses_what_cannot_fit(large):
             full(d, 2, 1)
             assert g.kills() == 0
         text = refusal(large, "--ctx", "16384", "--parallel", "4", prefix=g.prefix())
-        assert "KV cache of 4 sequences with a context of 16384" in text and "257.51 MiB" in text, text  # with their tokens and drafts
+        assert "KV cache of 4 sequences with a context of 16384" in text, text
+        assert 256 <= float(re.search(r"needs ([\d.]+) MiB", text)[1]) < 260  # with tokens, drafts and prefixes
         assert "--ctx" in text and "--parallel" in text
     with Group("memory", LIMIT) as above, Group("memory", None, above) as own:  # a limit two levels up
         text = refusal(large, "--host-budget", "100%", "--ctx", "512", prefix=own.prefix())

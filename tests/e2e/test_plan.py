@@ -13,7 +13,7 @@ from daemon import BUILD, DATA, DEMO, FIXTURES, Daemon, sluice
 
 GIB = 1 << 30
 SIZES = ("dense_bytes", "dense_memory_bytes", "budget_least_bytes", "budget_all_bytes")
-SAME = SIZES + ("kv_bytes", "state_bytes", "scratch_bytes", "budget_bytes", "slots", "reasons")
+SAME = SIZES + ("kv_bytes", "prefix_bytes", "state_bytes", "scratch_bytes", "budget_bytes", "slots", "reasons")
 CHOSEN = ("threads", "ctx", "parallel", "batch")
 
 
@@ -152,7 +152,7 @@ def test_inspect_and_doctor_tell_the_same(model, tmp_path):
 def test_the_parts_add_up():
     p = plan(DEMO, "--host-budget", "40%")
     host = p["tiers"]["host"]
-    assert host["bytes"] == sum(p[k] for k in ("dense_memory_bytes", "kv_bytes", "state_bytes", "scratch_bytes", "budget_bytes"))
+    assert host["bytes"] == sum(p[k] for k in ("dense_memory_bytes", "kv_bytes", "prefix_bytes", "state_bytes", "scratch_bytes", "budget_bytes"))
     assert p["budget_bytes"] == sum(s["slot_bytes"] * s["slots"] for s in p["slots"])
     assert p["budget_all_bytes"] == sum(s["slot_bytes"] * s["experts"] for s in p["slots"])
     routed = inspect(DEMO)["routed_bytes_per_token"]

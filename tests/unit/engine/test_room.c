@@ -42,6 +42,7 @@ static uint64_t run_all(struct ask *a, uint32_t pages)
 	struct engine_status s;
 
 	rig.config.kv_budget = 0;
+	rig.config.prefix_cache = PREFIX_CACHE_OFF; /* pages of its own, which would be used */
 	rig_start(&rig);
 	engine_get_status(rig.engine, &s);
 	if (pages) { /* bytes of a page: what all take, shared by all */

@@ -167,6 +167,7 @@ static void test_cut_to_the_step(void **state)
 	rig.config.n_batch = 16;
 	rig_start(&rig);
 	ask_prompt(&a, &rig, 100, 1, 6);
+	a.request.no_reuse = true; /* which would stop once more, for a state to be kept */
 	a.request.want_progress = true;
 	ask_submit(&a, &rig);
 	ask_wait(&a);

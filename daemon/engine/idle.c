@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/idle.c: what the engine thread does beside steps: expert slots are filled from disk, a little
+ * while a step runs and as policy allows while there is none; the arena is registered with the ring once it is
+ * there; a trace that cannot go on is told of. Engine thread.
+ */
+#include "base/clock.h"
+#include "base/futex.h"
+#include "base/num.h"
+#include "engine/engine_private.h"
+#include "engine/numa.h"
+
+#define FILLS_BUSY   1 /* background reads beside a running step: demand must not wait for them */
+#define FILLS_IDLE   16
+#define BANDWIDTH_NS 100000000 /* how often the memory's load is looked at again */
+
+/* Registers the arena with the ring once its pages are there. */
+static void register_memory(struct engine *e)
+{
+	if (e->memory_registered || !e->arena ||
+	    arena_prefaulted_bytes(e->arena) < arena_bytes(e->arena))
+		return;
+	e->memory_registered = true;
+	if (reader_register_memory(e->reader, arena_base(e->arena), arena_bytes(e->arena),
+				   &e->register_note))
+		engine_add_fallback(e, e->register_note.text);
+}
+
+/* A trace that could not go on (a full disk, say) is said once and missed by nobody else. */
+void engine_check_trace(struct engine *e)
+{
+	if (!e->trace || e->trace_note.text[0])
+		return;
+	if (trace_error(e->trace, &e->trace_note))
+		engine_add_fallback(e, e->trace_note.text);
+}
+
+static void fill(struct engine *e, unsigned in_flight)
+{
+	if (!e->supply || e->config.no_fill)
+		return;
+	atomic_store(&e->filling, supply_fill(e->supply, in_flight, now_ns()));
+}
+
+/* Filling ahead of need gives way to other users of the memory: how far is policy's. */
+static unsigned idle_fills(struct engine *e)
+{
+	struct bandwidth_node nodes[NODES_KNOWN];
+	uint64_t now;
+	uint32_t n;
+
+	if (!e->config.bandwidth)
+		return FILLS_IDLE;
+	now = now_ns();
+	if (!e->fill_depth || now - e->fill_depth_ns > BANDWIDTH_NS) {
+		n = nodes_describe(&e->config, e->team, nodes);
+		e->fill_depth = placement_fill_depth(nodes, n, FILLS_IDLE);
+		e->fill_depth_ns = now;
+	}
+	return e->fill_depth;
+}
+
+void engine_idle(struct engine *e)
+{
+	_Atomic uint32_t *word = e->residency ? residency_event_word(e->residency) : &e->own_event;
+	uint32_t seen = atomic_load_explicit(word, memory_order_acquire);
+	uint64_t wait, budget;
+
+	register_memory(e);
+	fill(e, idle_fills(e));
+	if (atomic_load(&e->inbox) || atomic_load(&e->stop))
+		return;
+	/* the arena's prefault tells nobody when it ends: look again now and then until then */
+	wait = e->arena && !e->memory_registered ? 50000000 : 0;
+	budget = e->supply ? supply_fill_wait_ns(e->supply, now_ns()) : 0;
+	if (budget)
+		wait = u64_min(wait ? wait : UINT64_MAX, budget + 1);
+	futex_wait(word, seen, wait);
+}
+
+void engine_fill(struct engine *e)
+{
+	fill(e, FILLS_BUSY);
+}
