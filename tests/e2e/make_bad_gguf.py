@@ -67,7 +67,7 @@ class Draft:
         """Another shape or type, with every offset put right again."""
         t = self.tensor(name)
         t["ne"], t["type"] = ne or t["ne"], t["type"] if type_id is None else type_id
-        block, size = {16: (256, 66)}.get(t["type"]) or gf.BY_ID[t["type"]][1:]
+        block, size = {40: (64, 36)}.get(t["type"]) or gf.BY_ID[t["type"]][1:]
         t["bytes"] = size
         for n in t["ne"]:
             t["bytes"] *= n
