@@ -21,6 +21,7 @@
 
 #include "base/jsonc.h"
 #include "chat/calls.h"
+#include "chat/template.h"
 #include "serve/buf.h"
 #include "serve/http.h"
 #include "serve/private.h"
@@ -153,7 +154,8 @@ struct generation {
 	bool one_call;		   /* parallel_tool_calls false: the first one counts */
 	char *rendered;		   /* the prompt's text, where it is known or wanted */
 	size_t rendered_bytes;
-	bool thinking_open; /* chat: the prompt ends within a thought */
+	bool thinking_open;		      /* chat: the prompt ends within a thought */
+	struct prompt_mark marks[CHAT_MARKS]; /* chat: where a next prompt may begin to differ */
 };
 
 struct http_call {

@@ -304,6 +304,7 @@ bool read_generation(struct http_call *c)
 	struct json_object *o = c->json, *options = get(o, "stream_options");
 	struct fault *f = &c->fault;
 	int64_t n = 1, ms = 0;
+	bool reuse = true;
 
 	log_unknown(c);
 	if (!read_length(c) || !read_sampling(c) || !read_logprobs(c) || !read_stops(c) ||
@@ -312,6 +313,7 @@ bool read_generation(struct http_call *c)
 	    !read_bool(o, "ignore_eos", &g->ask.ignore_eog, f) ||
 	    !read_bool(o, "timings_per_token", &g->timings_per_token, f) ||
 	    !read_bool(o, "return_progress", &g->return_progress, f) ||
+	    !read_bool(o, "cache_prompt", &reuse, f) ||
 	    !read_int(o, "t_max_predict_ms", 0, INT32_MAX, &ms, f))
 		return false;
 	if (options && (!json_object_is_type(options, json_type_object) ||
@@ -319,6 +321,7 @@ bool read_generation(struct http_call *c)
 		return fault_param(f, "stream_options",
 				   "stream_options must be an object with include_usage");
 	g->n = (unsigned)n;
+	g->ask.no_reuse = !reuse;
 	g->ask.max_ms = (uint64_t)ms;
 	return true;
 }

@@ -69,6 +69,7 @@ static bool submit(struct http_request *r, unsigned i)
 	ask.kind = ASK_GENERATE;
 	ask.id = i;
 	ask.client = client_number(r);
+	ask.tenant = r->tenant;
 	ask.data = (const uint8_t *)p->ids;
 	ask.bytes = (uint64_t)p->n * sizeof(*p->ids);
 	ask.is_ids = true;
@@ -135,6 +136,8 @@ static void take_end(struct http_request *r, struct choice *c, const struct even
 	static const struct request_result none;
 
 	c->figures = e->u.done.figures ? *e->u.done.figures : none;
+	if (c->figures.n_prompt) /* a respelt prompt has other tokens than the text's own */
+		c->n_prompt = c->figures.n_prompt;
 	c->done = true;
 	r->n_done++;
 	if (e->u.done.stop == STOP_ERROR || (e->u.done.stop == STOP_CANCELLED)) {
@@ -315,7 +318,7 @@ void sse_close(struct http_request *r)
 
 uint32_t choice_cached(const struct choice *c)
 {
-	return 0;
+	return c->figures.n_cached;
 }
 
 static void put_rate(struct buf *b, const char *name, uint32_t n, uint64_t ns)

@@ -12,6 +12,7 @@
 
 #include "chat/template.h"
 #include "serve/http_private.h"
+#include "serve/prompt.h"
 
 /* ---- parts that are no text ---- */
 
@@ -107,10 +108,34 @@ static bool take_rendered(struct http_call *c, const struct talk *t, struct rend
 		return fault_param(&c->fault, "messages",
 				   "the conversation cannot be made tokens: %s", strerror((int)-n));
 	g->thinking_open = calls_prompt_thinks(r->text, r->n);
-	g->rendered = r->text;
+	g->rendered = malloc(r->n + 1);
+	if (!g->rendered) {
+		free(ids);
+		return fault_set(&c->fault, 500, "out of memory");
+	}
+	memcpy(g->rendered, r->text, r->n + 1);
 	g->rendered_bytes = r->n;
-	r->text = NULL;
 	return read_prompt_ids(c, ids, (uint32_t)n);
+}
+
+/* Where the next turn of this conversation may begin to differ, as places in its tokens. */
+static void mark(struct http_call *c, const struct chat_input *in, const struct rendered *r)
+{
+	static const enum mark_kind kinds[] = { [CHAT_MARK_SYSTEM] = MARK_SYSTEM,
+						[CHAT_MARK_USER] = MARK_USER,
+						[CHAT_MARK_PROMPT] = MARK_PROMPT };
+	struct generation *g = &c->gen;
+	struct chat_mark found[CHAT_MARKS];
+	struct text_mark marks[CHAT_MARKS];
+	size_t n = chat_marks(c->http->serve->config.chat, in, NULL, r, found);
+
+	for (size_t i = 0; i < n; i++)
+		marks[i] = (struct text_mark){ found[i].at, kinds[found[i].kind] };
+	g->ask.n_marks = prompt_marks(c->http->serve, g->rendered, g->rendered_bytes,
+				      g->prompts[0].ids, g->prompts[0].n, marks, (uint32_t)n,
+				      g->marks);
+	g->ask.marks = g->marks;
+	g->ask.respell = true;
 }
 
 static bool render(struct http_call *c, const struct talk *t, struct json_object *messages,
@@ -126,6 +151,8 @@ static bool render(struct http_call *c, const struct talk *t, struct json_object
 	int rc = chat_render(c->http->serve->config.chat, &in, NULL, &r, &why);
 	bool ok = rc ? render_fault(c, rc, &why) : take_rendered(c, t, &r);
 
+	if (ok && !c->gen.counting && !c->gen.ask.no_reuse)
+		mark(c, &in, &r);
 	if (!rc)
 		rendered_done(&r);
 	return ok;

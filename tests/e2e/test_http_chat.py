@@ -172,3 +172,29 @@ def test_all_samplers_are_taken(d):
     settings = d.post("/completion", {**body, "n_predict": 1})["generation_settings"]
     assert settings["repeat_penalty"] == 1.3 and settings["seed"] == 3
     assert {"temperature", "top_k", "top_p", "min_p"} <= set(d.get("/props")[2]["default_generation_settings"]["params"])
+
+
+# ---- prefixes ----
+
+STORY = {"messages": [{"role": "user", "content": "Tell me about the sea. " * 60}], "temperature": 0, "max_tokens": 20}
+
+
+def cached(answer):
+    return answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+
+def test_second_turn_is_read_from_where_it_differs(tmp_path):
+    (tmp_path / "keys").write_text("one\ntwo\n")
+    with HttpDaemon("--ctx", "4096", "--api-key-file", tmp_path / "keys") as d:
+        one, two = {"Authorization": "Bearer one"}, {"Authorization": "Bearer two"}
+        first = d.post(CHAT, STORY, **one)
+        said = first["choices"][0]["message"]["content"]
+        more = {**STORY, "messages": [*STORY["messages"], {"role": "assistant", "content": said},
+                                      {"role": "user", "content": "And the sky?"}]}
+        fresh = d.post(CHAT, {**more, "cache_prompt": False}, **one)
+        assert cached(fresh) == 0
+        second = d.post(CHAT, more, **one)
+        assert cached(second) > first["usage"]["prompt_tokens"] - 70
+        assert second["choices"] == fresh["choices"]
+        assert second["timings"]["cache_n"] == cached(second)
+        assert cached(d.post(CHAT, more, **two)) == 0  # what one key wrote is not another's
