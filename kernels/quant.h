@@ -17,7 +17,8 @@
  * S, M and A are exact and become floats by one rounding; products of scales are rounded once; no
  * other operation is fused, and subnormal numbers are kept.
  * The law of activations (SiLU, the clamped form, GELU; enum glu in kernels/cpu/fops.h): exp is
- * law_exp() of kernels/cpu/float_impl.h, the sigmoid's quotient is the rounded one.
+ * law_exp() of kernels/cpu/float_impl.h with the numbers of kernels/law.h, the sigmoid's quotient is
+ * the rounded one.
  * Layouts: GGUF specification and ggml-common.h (facts only), written out in docs/models.md 1.4.
  */
 #ifndef SLUICE_KERNELS_QUANT_H

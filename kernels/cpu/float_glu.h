@@ -15,18 +15,19 @@
 
 static inline vf glu_clamped(vf g, vf u)
 {
-	const vf limit = vf_set1(GLU_LIMIT);
+	const vf limit = vf_set1(LAW_GLU_LIMIT);
 
 	/* the second operand comes out where either is NaN */
 	g = vf_min(limit, g);
-	u = vf_min(limit, vf_max(vf_set1(-GLU_LIMIT), u));
-	return vf_mul(vf_sigmoid_mul(vf_mul(vf_set1(GLU_ALPHA), g), g), vf_add(u, vf_set1(1.0f)));
+	u = vf_min(limit, vf_max(vf_set1(-LAW_GLU_LIMIT), u));
+	return vf_mul(vf_sigmoid_mul(vf_mul(vf_set1(LAW_GLU_ALPHA), g), g),
+		      vf_add(u, vf_set1(1.0f)));
 }
 
 static inline vf glu_gelu(vf g, vf u)
 {
-	vf cube = vf_mul(vf_mul(vf_set1(GELU_CUBE), g), vf_mul(g, g));
-	vf y = vf_mul(vf_set1(GELU_FACTOR), vf_add(g, cube));
+	vf cube = vf_mul(vf_mul(vf_set1(LAW_GELU_CUBE), g), vf_mul(g, g));
+	vf y = vf_mul(vf_set1(LAW_GELU_FACTOR), vf_add(g, cube));
 
 	return vf_mul(vf_sigmoid_mul(y, g), u);
 }

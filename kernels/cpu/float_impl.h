@@ -8,6 +8,7 @@
 #include <math.h>
 
 #include "kernels/cpu/fops.h"
+#include "kernels/law.h"
 
 /*
  * A norm's factor. Where a value is infinite, or the sum of squares overflows, the factor is 0 and
@@ -26,25 +27,20 @@ static inline float law_exp(float x)
 {
 	float n, r, p;
 
-	if (x < -87.0f)
+	if (x < LAW_EXP_LOW)
 		return 0.0f;
-	x = x > 90.0f ? 90.0f : x;
-	n = rintf(x * 0x1.715476p+0f);
-	r = fmaf(-n, 0x1.62e4p-1f, x);
-	r = fmaf(-n, 0x1.7f7d1cp-20f, r);
-	p = fmaf(0x1.6a1a54p-10f, r, 0x1.123fcap-7f);
-	p = fmaf(p, r, 0x1.555916p-5f);
-	p = fmaf(p, r, 0x1.55548ap-3f);
-	p = fmaf(p, r, 0x1.fffffcp-2f);
+	x = x > LAW_EXP_HIGH ? LAW_EXP_HIGH : x;
+	n = rintf(x * LAW_EXP_LOG2E);
+	r = fmaf(-n, LAW_EXP_LN2_TOP, x);
+	r = fmaf(-n, LAW_EXP_LN2_LOW, r);
+	p = fmaf(LAW_EXP_C6, r, LAW_EXP_C5);
+	p = fmaf(p, r, LAW_EXP_C4);
+	p = fmaf(p, r, LAW_EXP_C3);
+	p = fmaf(p, r, LAW_EXP_C2);
 	p = fmaf(p, r, 1.0f);
 	p = fmaf(p, r, 1.0f);
 	return ldexpf(p, isnan(n) ? 0 : (int)n);
 }
-
-#define GLU_LIMIT   7.0f
-#define GLU_ALPHA   1.702f
-#define GELU_FACTOR 1.5957691216f /* 2 sqrt(2 / pi): (1 + tanh(y)) / 2 = sigmoid(2 y) */
-#define GELU_CUBE   0.044715f
 
 #if defined(__x86_64__)
 extern const struct float_ops float_ops_avx2;

@@ -64,11 +64,11 @@ static float glu_value(enum glu kind, float g, float u)
 {
 	switch (kind) {
 	case GLU_CLAMPED:
-		g = g > GLU_LIMIT ? GLU_LIMIT : g;
-		u = u > GLU_LIMIT ? GLU_LIMIT : u < -GLU_LIMIT ? -GLU_LIMIT : u;
-		return law_sigmoid_mul(GLU_ALPHA * g, g) * (u + 1.0f);
+		g = g > LAW_GLU_LIMIT ? LAW_GLU_LIMIT : g;
+		u = u > LAW_GLU_LIMIT ? LAW_GLU_LIMIT : u < -LAW_GLU_LIMIT ? -LAW_GLU_LIMIT : u;
+		return law_sigmoid_mul(LAW_GLU_ALPHA * g, g) * (u + 1.0f);
 	case GLU_GELU:
-		return law_sigmoid_mul(GELU_FACTOR * (g + GELU_CUBE * g * (g * g)), g) * u;
+		return law_sigmoid_mul(LAW_GELU_FACTOR * (g + LAW_GELU_CUBE * g * (g * g)), g) * u;
 	default: /* GLU_RELU2 */
 		u = u > 0.0f ? u : 0.0f;
 		return u * u;

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/law.h"
+
 /* 2^n for |n| < 127, n given as integers */
 static inline __m256 vpow2(__m256i n)
 {
@@ -21,21 +23,21 @@ static inline __m256 vpow2(__m256i n)
 
 static inline __m256 vexp(__m256 x)
 {
-	const __m256 lowest = _mm256_set1_ps(-87.0f);
+	const __m256 lowest = _mm256_set1_ps(LAW_EXP_LOW);
 	__m256 n, r, p, keep = _mm256_cmp_ps(x, lowest, _CMP_NLT_UQ);
 	__m256i i, half;
 
 	/* the second operand comes out where either is NaN */
 	x = _mm256_max_ps(lowest, x);
-	x = _mm256_min_ps(_mm256_set1_ps(90.0f), x);
-	n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(0x1.715476p+0f)), 8);
-	r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e4p-1f), x);
-	r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.7f7d1cp-20f), r);
-	p = _mm256_set1_ps(0x1.6a1a54p-10f);
-	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.123fcap-7f));
-	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.555916p-5f));
-	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.55548ap-3f));
-	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.fffffcp-2f));
+	x = _mm256_min_ps(_mm256_set1_ps(LAW_EXP_HIGH), x);
+	n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(LAW_EXP_LOG2E)), 8);
+	r = _mm256_fnmadd_ps(n, _mm256_set1_ps(LAW_EXP_LN2_TOP), x);
+	r = _mm256_fnmadd_ps(n, _mm256_set1_ps(LAW_EXP_LN2_LOW), r);
+	p = _mm256_set1_ps(LAW_EXP_C6);
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(LAW_EXP_C5));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(LAW_EXP_C4));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(LAW_EXP_C3));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(LAW_EXP_C2));
 	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
 	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
 	i = _mm256_cvtps_epi32(n);

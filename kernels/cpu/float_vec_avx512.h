@@ -15,23 +15,25 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/law.h"
+
 static inline __m512 vexp(__m512 x)
 {
-	const __m512 lowest = _mm512_set1_ps(-87.0f);
+	const __m512 lowest = _mm512_set1_ps(LAW_EXP_LOW);
 	__mmask16 keep = _mm512_cmp_ps_mask(x, lowest, _CMP_NLT_UQ);
 	__m512 n, r, p;
 
 	/* the second operand comes out where either is NaN */
 	x = _mm512_max_ps(lowest, x);
-	x = _mm512_min_ps(_mm512_set1_ps(90.0f), x);
-	n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p+0f)), 8);
-	r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e4p-1f), x);
-	r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.7f7d1cp-20f), r);
-	p = _mm512_set1_ps(0x1.6a1a54p-10f);
-	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.123fcap-7f));
-	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.555916p-5f));
-	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.55548ap-3f));
-	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.fffffcp-2f));
+	x = _mm512_min_ps(_mm512_set1_ps(LAW_EXP_HIGH), x);
+	n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(LAW_EXP_LOG2E)), 8);
+	r = _mm512_fnmadd_ps(n, _mm512_set1_ps(LAW_EXP_LN2_TOP), x);
+	r = _mm512_fnmadd_ps(n, _mm512_set1_ps(LAW_EXP_LN2_LOW), r);
+	p = _mm512_set1_ps(LAW_EXP_C6);
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(LAW_EXP_C5));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(LAW_EXP_C4));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(LAW_EXP_C3));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(LAW_EXP_C2));
 	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
 	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
 	return _mm512_maskz_scalef_ps(keep, p, n);

@@ -10,6 +10,7 @@
 #define SLUICE_KERNELS_CUDA_LAW_CUH
 
 #include "kernels/cuda/ops.h"
+#include "kernels/law.h"
 
 #include <float.h>
 
@@ -19,16 +20,16 @@ static __device__ __forceinline__ float law_exp(float x)
 	float n, r, p;
 	int e, low;
 
-	if (x < -87.0f)
+	if (x < LAW_EXP_LOW)
 		return 0.0f;
-	x = x > 90.0f ? 90.0f : x;
-	n = rintf(x * 0x1.715476p+0f);
-	r = fmaf(-n, 0x1.62e4p-1f, x);
-	r = fmaf(-n, 0x1.7f7d1cp-20f, r);
-	p = fmaf(0x1.6a1a54p-10f, r, 0x1.123fcap-7f);
-	p = fmaf(p, r, 0x1.555916p-5f);
-	p = fmaf(p, r, 0x1.55548ap-3f);
-	p = fmaf(p, r, 0x1.fffffcp-2f);
+	x = x > LAW_EXP_HIGH ? LAW_EXP_HIGH : x;
+	n = rintf(x * LAW_EXP_LOG2E);
+	r = fmaf(-n, LAW_EXP_LN2_TOP, x);
+	r = fmaf(-n, LAW_EXP_LN2_LOW, r);
+	p = fmaf(LAW_EXP_C6, r, LAW_EXP_C5);
+	p = fmaf(p, r, LAW_EXP_C4);
+	p = fmaf(p, r, LAW_EXP_C3);
+	p = fmaf(p, r, LAW_EXP_C2);
 	p = fmaf(p, r, 1.0f);
 	p = fmaf(p, r, 1.0f);
 	if (!(n == n))
@@ -45,20 +46,15 @@ static __device__ __forceinline__ float law_sigmoid_mul(float x, float y)
 	return y / (1.0f + law_exp(-x));
 }
 
-#define LAW_LIMIT	7.0f
-#define LAW_ALPHA	1.702f
-#define LAW_GELU_FACTOR 1.5957691216f
-#define LAW_GELU_CUBE	0.044715f
-
 /* One value of act(gate) * up; NaN where either is not finite */
 static __device__ __forceinline__ float law_glu(enum cuda_glu kind, float g, float u)
 {
 	if (!(fabsf(g) <= FLT_MAX) || !(fabsf(u) <= FLT_MAX))
 		return NAN;
 	if (kind == CUDA_GLU_CLAMPED) {
-		g = g > LAW_LIMIT ? LAW_LIMIT : g;
-		u = u > LAW_LIMIT ? LAW_LIMIT : u < -LAW_LIMIT ? -LAW_LIMIT : u;
-		return law_sigmoid_mul(LAW_ALPHA * g, g) * (u + 1.0f);
+		g = g > LAW_GLU_LIMIT ? LAW_GLU_LIMIT : g;
+		u = u > LAW_GLU_LIMIT ? LAW_GLU_LIMIT : u < -LAW_GLU_LIMIT ? -LAW_GLU_LIMIT : u;
+		return law_sigmoid_mul(LAW_GLU_ALPHA * g, g) * (u + 1.0f);
 	}
 	if (kind == CUDA_GLU_GELU)
 		return law_sigmoid_mul(LAW_GELU_FACTOR * (g + LAW_GELU_CUBE * g * (g * g)), g) * u;
