@@ -66,20 +66,10 @@ static const char *finish_text(const struct choice *c)
 	return texts[c->finish];
 }
 
-static void open_object(struct http_request *r, const char *object)
-{
-	buf_text(&r->out, "{\"id\":");
-	buf_json_text(&r->out, r->name);
-	buf_fmt(&r->out, ",\"object\":\"%s\",\"created\":%lld,\"model\":", object,
-		(long long)r->created);
-	buf_json_text(&r->out, r->http->model);
-	buf_text(&r->out, ",\"choices\":[");
-}
-
 static void open_chunk(struct http_request *r, const struct choice *c)
 {
 	sse_open(r, NULL);
-	open_object(r, "chat.completion.chunk");
+	openai_open(r, "chat.completion.chunk");
 	buf_fmt(&r->out, "{\"index\":%u,\"delta\":{", c->index);
 }
 
@@ -127,7 +117,7 @@ static void on_begin(struct http_request *r)
 static void on_progress(struct http_request *r, struct choice *c)
 {
 	sse_open(r, NULL);
-	open_object(r, "chat.completion.chunk");
+	openai_open(r, "chat.completion.chunk");
 	buf_fmt(&r->out, "{\"index\":%u,\"delta\":{},\"logprobs\":null,\"finish_reason\":null}]",
 		c->index);
 	buf_fmt(&r->out,
@@ -216,30 +206,12 @@ static void put_message(struct http_request *r, struct choice *c)
 	buf_done(&reasoning);
 }
 
-static void put_usage(struct http_request *r)
-{
-	uint64_t answer = 0;
-	uint32_t prompt = r->choices[0].n_prompt;
-
-	for (unsigned i = 0; i < r->n_choices; i++)
-		answer += r->choices[i].n_tokens;
-	buf_fmt(&r->out,
-		"\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%llu,\"total_tokens\":%llu,"
-		"\"prompt_tokens_details\":{\"cached_tokens\":%u}}",
-		prompt, (unsigned long long)answer, (unsigned long long)(prompt + answer),
-		choice_cached(&r->choices[0]));
-}
-
 static void end_stream(struct http_request *r)
 {
 	if (r->call->gen.include_usage) {
 		sse_open(r, NULL);
-		open_object(r, "chat.completion.chunk");
-		buf_text(&r->out, "],");
-		put_usage(r);
-		buf_text(&r->out, ",");
-		put_timings(&r->out, &r->choices[0]);
-		buf_text(&r->out, "}");
+		openai_open(r, "chat.completion.chunk");
+		openai_close(r);
 		sse_close(r);
 	}
 	buf_text(&r->out, "data: [DONE]\n\n");
@@ -251,7 +223,7 @@ static void on_end(struct http_request *r)
 		end_stream(r);
 		return;
 	}
-	open_object(r, "chat.completion");
+	openai_open(r, "chat.completion");
 	for (unsigned i = 0; i < r->n_choices; i++) {
 		struct choice *c = &r->choices[i];
 
@@ -261,18 +233,7 @@ static void on_end(struct http_request *r)
 		put_logprobs(r, c);
 		buf_fmt(&r->out, ",\"finish_reason\":\"%s\"}", finish_text(c));
 	}
-	buf_text(&r->out, "],");
-	put_usage(r);
-	buf_text(&r->out, ",");
-	put_timings(&r->out, &r->choices[0]);
-	buf_text(&r->out, "}");
-}
-
-static void on_late(struct http_request *r, const struct fault *f)
-{
-	buf_text(&r->out, "data: ");
-	http_fault_body(&r->out, f, r->route->envelope);
-	buf_text(&r->out, "\n\ndata: [DONE]\n\n");
+	openai_close(r);
 }
 
 const struct http_form chat_form = {
@@ -282,5 +243,5 @@ const struct http_form chat_form = {
 	.delta = on_delta,
 	.finish = on_finish,
 	.end = on_end,
-	.late = on_late,
+	.late = openai_late,
 };

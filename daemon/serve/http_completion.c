@@ -53,16 +53,6 @@ static const char *finish_text(const struct choice *c)
 	return c->finish == FINISH_LENGTH ? "length" : "stop";
 }
 
-static void open_object(struct http_request *r)
-{
-	buf_text(&r->out, "{\"id\":");
-	buf_json_text(&r->out, r->name);
-	buf_fmt(&r->out, ",\"object\":\"text_completion\",\"created\":%lld,\"model\":",
-		(long long)r->created);
-	buf_json_text(&r->out, r->http->model);
-	buf_text(&r->out, ",\"choices\":[");
-}
-
 static void put_choice(struct http_request *r, struct choice *c, const char *text, size_t n)
 {
 	buf_text(&r->out, "{\"text\":");
@@ -77,7 +67,7 @@ static void put_choice(struct http_request *r, struct choice *c, const char *tex
 static void chunk(struct http_request *r, struct choice *c, const char *text, size_t n)
 {
 	sse_open(r, NULL);
-	open_object(r);
+	openai_open(r, "text_completion");
 	put_choice(r, c, text, n);
 	buf_text(&r->out, "]");
 	if (c->done || r->call->gen.timings_per_token) {
@@ -111,33 +101,15 @@ static void on_finish(struct http_request *r, struct choice *c)
 		chunk(r, c, "", 0);
 }
 
-static void put_usage(struct http_request *r)
-{
-	uint64_t prompt = 0, answer = 0, cached = 0;
-
-	for (unsigned i = 0; i < r->n_choices; i++) {
-		answer += r->choices[i].n_tokens;
-		if (i % r->call->gen.n)
-			continue;
-		prompt += r->choices[i].n_prompt;
-		cached += choice_cached(&r->choices[i]);
-	}
-	buf_fmt(&r->out,
-		"\"usage\":{\"prompt_tokens\":%llu,\"completion_tokens\":%llu,\"total_tokens\":%llu,"
-		"\"prompt_tokens_details\":{\"cached_tokens\":%llu}}",
-		(unsigned long long)prompt, (unsigned long long)answer,
-		(unsigned long long)(prompt + answer), (unsigned long long)cached);
-}
-
 static void on_end(struct http_request *r)
 {
 	struct generation *g = &r->call->gen;
 
 	if (g->stream && g->include_usage) {
 		sse_open(r, NULL);
-		open_object(r);
+		openai_open(r, "text_completion");
 		buf_text(&r->out, "],");
-		put_usage(r);
+		openai_usage(r);
 		buf_text(&r->out, "}");
 		sse_close(r);
 	}
@@ -145,7 +117,7 @@ static void on_end(struct http_request *r)
 		buf_text(&r->out, "data: [DONE]\n\n");
 		return;
 	}
-	open_object(r);
+	openai_open(r, "text_completion");
 	for (unsigned i = 0; i < r->n_choices; i++) {
 		struct choice *c = &r->choices[i];
 		struct buf whole = { 0 };
@@ -157,18 +129,7 @@ static void on_end(struct http_request *r)
 		put_choice(r, c, whole.data, whole.n);
 		buf_done(&whole);
 	}
-	buf_text(&r->out, "],");
-	put_usage(r);
-	buf_text(&r->out, ",");
-	put_timings(&r->out, &r->choices[0]);
-	buf_text(&r->out, "}");
-}
-
-static void on_late(struct http_request *r, const struct fault *f)
-{
-	buf_text(&r->out, "data: ");
-	http_fault_body(&r->out, f, r->route->envelope);
-	buf_text(&r->out, "\n\ndata: [DONE]\n\n");
+	openai_close(r);
 }
 
 const struct http_form completion_form = {
@@ -177,7 +138,7 @@ const struct http_form completion_form = {
 	.piece = on_piece,
 	.finish = on_finish,
 	.end = on_end,
-	.late = on_late,
+	.late = openai_late,
 };
 
 /* ---- llama.cpp's server ---- */

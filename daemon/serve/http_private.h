@@ -333,6 +333,12 @@ uint32_t choice_cached(const struct choice *c);
 void sse_open(struct http_request *r, const char *event);
 void sse_close(struct http_request *r);
 
+/* http_openai.c: what chat completions and completions word alike. Main thread. */
+void openai_open(struct http_request *r, const char *object); /* up to the first choice */
+void openai_usage(struct http_request *r);
+void openai_close(struct http_request *r); /* behind the last choice: usage and timings */
+void openai_late(struct http_request *r, const struct fault *f);
+
 /* http_talk.c: conversations, in the shapes of OpenAI's chat completions. Worker. */
 struct talk {
 	struct json_object *messages, *tools; /* borrowed */
