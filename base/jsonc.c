@@ -26,3 +26,12 @@ struct json_object *jsonc_hold(struct json_object *o)
 	}
 	return ((hold_fn *)hold)(o);
 }
+
+struct json_object *jsonc_member(struct json_object *o, const char *key)
+{
+	struct json_object *v = NULL;
+
+	if (json_object_is_type(o, json_type_object))
+		json_object_object_get_ex(o, key, &v);
+	return v;
+}

@@ -14,6 +14,9 @@
 /* json-c's json_object_get(): one more holder of @o, which may be NULL. Returns it. */
 struct json_object *jsonc_hold(struct json_object *o);
 
+/* The member @key of @o, borrowed. NULL: @o is no object, or the member is absent or null. */
+struct json_object *jsonc_member(struct json_object *o, const char *key);
+
 #define json_object_get(o) jsonc_hold(o)
 #pragma GCC poison json_object_iter_next
 

@@ -18,6 +18,7 @@
 #include "chat/calls.h"
 #include "model/gguf.h"
 #include "tools/input.h"
+#include "tools/json_input.h"
 #include "tools/verbs.h"
 
 struct args {
@@ -186,35 +187,6 @@ static int run(const struct args *args, struct calls *c, const char *text, size_
 
 /* ---- input ---- */
 
-static struct json_object *parse(const char *name, const char *text, size_t n)
-{
-	struct json_tokener *t = json_tokener_new_ex(1000);
-	struct json_object *o = NULL;
-	const char *why = "out of memory";
-
-	if (t && n < INT32_MAX) {
-		json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-		o = json_tokener_parse_ex(t, text, (int)n + 1);
-		why = json_tokener_get_error(t) == json_tokener_success
-			      ? "no JSON object"
-			      : json_tokener_error_desc(json_tokener_get_error(t));
-	}
-	json_tokener_free(t);
-	if (json_object_is_type(o, json_type_object))
-		return o;
-	json_object_put(o);
-	failed(name, why);
-	return NULL;
-}
-
-static struct json_object *member(struct json_object *o, const char *key)
-{
-	struct json_object *v = NULL;
-
-	json_object_object_get_ex(o, key, &v);
-	return v;
-}
-
 /* The form by name, or by the template of a file. */
 static int find_format(const struct args *args, enum calls_format *ret, struct err *err)
 {
@@ -245,8 +217,8 @@ static int find_format(const struct args *args, enum calls_format *ret, struct e
 
 static int work(const struct args *args, struct json_object *input)
 {
-	struct json_object *text = member(input, "text");
-	struct calls_options o = { .tools = member(input, "tools"), .id_seed = 1 };
+	struct json_object *text = jsonc_member(input, "text");
+	struct calls_options o = { .tools = jsonc_member(input, "tools"), .id_seed = 1 };
 	struct found f = { 0 };
 	struct calls *c = NULL;
 	struct err err = { 0 };
@@ -254,7 +226,7 @@ static int work(const struct args *args, struct json_object *input)
 
 	if (!json_object_is_type(text, json_type_string))
 		return failed(args->input, "no text");
-	o.thinking_start = json_object_get_boolean(member(input, "thinking_start"));
+	o.thinking_start = json_object_get_boolean(jsonc_member(input, "thinking_start"));
 	rc = find_format(args, &o.format, &err);
 	if (rc)
 		return failed(args->template ? args->template : args->model,
@@ -275,7 +247,7 @@ static int work(const struct args *args, struct json_object *input)
 
 int verb_parse(int argc, char **argv)
 {
-	struct json_object *input;
+	struct json_object *input = NULL;
 	struct args args = { 0 };
 	struct err err = { 0 };
 	size_t n;
@@ -296,8 +268,8 @@ int verb_parse(int argc, char **argv)
 	}
 	if (input_file(args.input, &text, &n, &err))
 		return failed("--input", err.text);
-	input = parse(args.input, text, n);
-	rc = input ? work(&args, input) : EXIT_FAILED;
+	rc = input_json_object(text, n, &input, &err) ? failed(args.input, err.text)
+						      : work(&args, input);
 	json_object_put(input);
 	free(text);
 	return rc;

@@ -19,6 +19,7 @@
 #include "chat/template.h"
 #include "model/gguf.h"
 #include "tools/input.h"
+#include "tools/json_input.h"
 #include "tools/verbs.h"
 
 struct args {
@@ -54,28 +55,6 @@ static int failed(const char *what, const char *why)
 	return EXIT_FAILED;
 }
 
-/* A whole JSON text in @text, or NULL after a sentence. */
-static struct json_object *parse(const char *name, const char *text, size_t n)
-{
-	struct json_tokener *t = json_tokener_new_ex(1000);
-	struct json_object *o = NULL;
-	const char *why = "out of memory";
-
-	if (t && n < INT32_MAX) {
-		json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-		o = json_tokener_parse_ex(t, text, (int)n + 1);
-		why = json_tokener_get_error(t) == json_tokener_success
-			      ? "no JSON object"
-			      : json_tokener_error_desc(json_tokener_get_error(t));
-	}
-	json_tokener_free(t);
-	if (json_object_is_type(o, json_type_object))
-		return o;
-	json_object_put(o);
-	failed(name, why);
-	return NULL;
-}
-
 /* YYYY-MM-DDTHH:MM:SS as broken down time; what follows the seconds is left out. */
 static bool parse_now(const char *text, struct tm *ret)
 {
@@ -87,14 +66,6 @@ static bool parse_now(const char *text, struct tm *ret)
 	timegm(&t); /* fills in the days of week and year */
 	*ret = t;
 	return true;
-}
-
-static struct json_object *member(struct json_object *o, const char *key)
-{
-	struct json_object *v = NULL;
-
-	json_object_object_get_ex(o, key, &v);
-	return v;
 }
 
 static int print(struct rendered *r)
@@ -127,11 +98,11 @@ static int render_vars(const struct args *args, const char *source, size_t len,
 static int render_chat(const struct args *args, const struct chat_template *c,
 		       struct json_object *input, const struct template_options *o)
 {
-	struct json_object *prompt = member(input, "add_generation_prompt"), *kwargs = NULL;
+	struct json_object *prompt = jsonc_member(input, "add_generation_prompt"), *kwargs = NULL;
 	struct template_error err = { 0 };
 	struct chat_input in = {
-		.messages = member(input, "messages"),
-		.tools = member(input, "tools"),
+		.messages = jsonc_member(input, "messages"),
+		.tools = jsonc_member(input, "tools"),
 		.add_generation_prompt = prompt && json_object_get_boolean(prompt),
 		.raw = args->raw,
 	};
@@ -141,7 +112,7 @@ static int render_chat(const struct args *args, const struct chat_template *c,
 	if (!json_object_is_type(in.messages, json_type_array))
 		return failed(args->input, "no list of messages, and no vars");
 	if (args->raw)
-		kwargs = json_object_get(member(input, "chat_template_kwargs"));
+		kwargs = json_object_get(jsonc_member(input, "chat_template_kwargs"));
 	else
 		rc = chat_kwargs(NULL, input, &kwargs, &err.err);
 	if (rc)
@@ -217,10 +188,9 @@ static int work(const struct args *args, struct work *w)
 	if (!args->caps) {
 		if (input_file(args->input, &w->text, &w->text_bytes, &err))
 			return failed("--input", err.text);
-		w->input = parse(args->input, w->text, w->text_bytes);
-		if (!w->input)
-			return EXIT_FAILED;
-		vars = member(w->input, "vars");
+		if (input_json_object(w->text, w->text_bytes, &w->input, &err))
+			return failed(args->input, err.text);
+		vars = jsonc_member(w->input, "vars");
 		if (vars && !json_object_is_type(vars, json_type_object))
 			return failed(args->input, "vars is no object");
 		if (vars && w->source)
@@ -231,7 +201,7 @@ static int work(const struct args *args, struct work *w)
 		return failed(args->model ? args->model : args->template, err.text);
 	if (args->caps)
 		return print_caps(w->c);
-	vars = member(w->input, "vars");
+	vars = jsonc_member(w->input, "vars");
 	if (vars) {
 		size_t n;
 		const char *source = chat_template_source(w->c, &n);

@@ -67,15 +67,6 @@ bool calls_prompt_thinks(const char *prompt, size_t n)
 
 /* ---- tools told in words ---- */
 
-static struct json_object *member(struct json_object *o, const char *name)
-{
-	struct json_object *v = NULL;
-
-	if (json_object_is_type(o, json_type_object))
-		json_object_object_get_ex(o, name, &v);
-	return v;
-}
-
 static int add(struct bytes *b, const char *text)
 {
 	return bytes_add(b, text, strlen(text));
@@ -98,7 +89,7 @@ static int add_content(struct bytes *b, struct json_object *content)
 	if (!json_object_is_type(content, json_type_array))
 		return 0;
 	for (size_t i = 0; i < json_object_array_length(content) && !rc; i++) {
-		struct json_object *t = member(json_object_array_get_idx(content, i), "text");
+		struct json_object *t = jsonc_member(json_object_array_get_idx(content, i), "text");
 
 		if (json_object_is_type(t, json_type_string))
 			rc = bytes_add(b, json_object_get_string(t),
@@ -126,13 +117,13 @@ static int add_tools(struct bytes *b, struct json_object *tools)
 
 static int add_call(struct bytes *b, struct json_object *call)
 {
-	struct json_object *f = member(call, "function"), *a;
+	struct json_object *f = jsonc_member(call, "function"), *a;
 	const char *text;
 	int rc;
 
 	f = f ? f : call;
-	a = member(f, "arguments");
-	text = json_text(member(f, "name"));
+	a = jsonc_member(f, "arguments");
+	text = json_text(jsonc_member(f, "name"));
 	rc = b->n ? add(b, "\n") : 0;
 	rc = rc ? rc : add(b, "<tool_call>\n{\"name\": ");
 	rc = rc ? rc : add(b, text ? text : "null");
@@ -158,7 +149,8 @@ static struct json_object *message(const char *role, const struct bytes *b)
 /* A message as the template may see it: calls and results as text. New, or NULL: no memory. */
 static struct json_object *told(struct json_object *m, struct json_object *describe)
 {
-	struct json_object *role = member(m, "role"), *calls = member(m, "tool_calls"), *o;
+	struct json_object *role = jsonc_member(m, "role"), *calls = jsonc_member(m, "tool_calls"),
+			   *o;
 	const char *name =
 		json_object_is_type(role, json_type_string) ? json_object_get_string(role) : "";
 	bool is_tool = !strcmp(name, "tool"), has_calls;
@@ -169,7 +161,7 @@ static struct json_object *told(struct json_object *m, struct json_object *descr
 	if (!is_tool && !has_calls && !describe)
 		return json_object_get(m);
 	rc = is_tool ? add(&b, "<tool_response>\n") : 0;
-	rc = rc ? rc : add_content(&b, member(m, "content"));
+	rc = rc ? rc : add_content(&b, jsonc_member(m, "content"));
 	if (is_tool && !rc)
 		rc = add(&b, "\n</tool_response>");
 	for (size_t i = 0; has_calls && i < json_object_array_length(calls) && !rc; i++)
@@ -206,7 +198,7 @@ int calls_tell(struct json_object *messages, struct json_object *tools, struct j
 		if (!json_object_is_type(json_object_array_get_idx(messages, k), json_type_object))
 			return err_set(err, -EINVAL, "messages[%zu] is not an object", k);
 	out = json_object_new_array();
-	m = n ? member(json_object_array_get_idx(messages, 0), "role") : NULL;
+	m = n ? jsonc_member(json_object_array_get_idx(messages, 0), "role") : NULL;
 	if (tell && !(json_object_is_type(m, json_type_string) &&
 		      (!strcmp(json_object_get_string(m), "system") ||
 		       !strcmp(json_object_get_string(m), "developer")))) {

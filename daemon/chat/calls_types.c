@@ -55,15 +55,6 @@ struct reader {
 	unsigned *steps; /* left, of all tools together */
 };
 
-static struct json_object *member(struct json_object *o, const char *name)
-{
-	struct json_object *v = NULL;
-
-	if (json_object_is_type(o, json_type_object))
-		json_object_object_get_ex(o, name, &v);
-	return v;
-}
-
 static unsigned kind_of_value(struct json_object *v)
 {
 	switch (json_object_get_type(v)) {
@@ -123,7 +114,7 @@ static struct json_object *follow(struct json_object *root, const char *ref)
 			i += escape;
 		}
 		part[out] = '\0';
-		root = member(root, part);
+		root = jsonc_member(root, part);
 		if (!ref[n])
 			return root;
 		ref += n + 1;
@@ -156,11 +147,11 @@ static unsigned listed_types(struct json_object *type)
 
 static unsigned listed_values(struct json_object *schema)
 {
-	struct json_object *list = member(schema, "enum");
+	struct json_object *list = jsonc_member(schema, "enum");
 	unsigned out = 0;
 
 	if (!json_object_is_type(list, json_type_array))
-		return kind_of_value(member(schema, "const"));
+		return kind_of_value(jsonc_member(schema, "const"));
 	for (size_t i = 0; i < json_object_array_length(list); i++)
 		out |= kind_of_value(json_object_array_get_idx(list, i));
 	return out;
@@ -174,18 +165,18 @@ static unsigned types(const struct reader *r, struct json_object *schema, unsign
 	if (!json_object_is_type(schema, json_type_object) || depth > DEPTH_MAX || !*r->steps)
 		return JSON_ANY;
 	--*r->steps;
-	v = member(schema, "$ref");
+	v = jsonc_member(schema, "$ref");
 	if (json_object_is_type(v, json_type_string))
 		out &= types(r, follow(r->root, json_object_get_string(v)), depth + 1);
 	if (json_object_object_get_ex(schema, "type", &v))
 		out &= listed_types(v);
-	v = member(schema, "anyOf");
+	v = jsonc_member(schema, "anyOf");
 	if (json_object_is_type(v, json_type_array))
 		out &= any_of(r, v, depth);
-	v = member(schema, "oneOf");
+	v = jsonc_member(schema, "oneOf");
 	if (json_object_is_type(v, json_type_array))
 		out &= any_of(r, v, depth);
-	v = member(schema, "allOf");
+	v = jsonc_member(schema, "allOf");
 	if (json_object_is_type(v, json_type_array))
 		for (size_t i = 0; i < json_object_array_length(v); i++)
 			out &= types(r, json_object_array_get_idx(v, i), depth + 1);
@@ -222,15 +213,15 @@ static int by_tool(const void *a, const void *b)
 /* The names of properties lie behind the tool's own, in one piece. */
 static int tool_make(struct tool *t, struct json_object *function, unsigned *steps)
 {
-	struct json_object *name = member(function, "name"), *o;
-	struct json_object *root = member(function, "parameters");
+	struct json_object *name = jsonc_member(function, "name"), *o;
+	struct json_object *root = jsonc_member(function, "parameters");
 	struct reader r = { .root = root, .steps = steps };
 	size_t room, n = 0;
 	char *at;
 
 	t->n = (size_t)json_object_get_string_len(name);
 	room = t->n + 1;
-	o = member(root, "properties");
+	o = jsonc_member(root, "properties");
 	if (json_object_is_type(o, json_type_object)) {
 		json_object_object_foreach(o, key, value)
 		{
@@ -282,13 +273,13 @@ int toolbox_make(struct json_object *tools, struct toolbox *ret, struct err *err
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *o = json_object_array_get_idx(tools, i);
-		struct json_object *function = member(o, "function");
+		struct json_object *function = jsonc_member(o, "function");
 		int rc;
 
 		function = function ? function : o;
 		b.n++;
 		b.tools[i].order = i;
-		rc = json_object_is_type(member(function, "name"), json_type_string)
+		rc = json_object_is_type(jsonc_member(function, "name"), json_type_string)
 			     ? tool_make(&b.tools[i], function, &steps)
 			     : err_set(err, -EINVAL, "tools[%zu] has no name", i);
 		if (rc) {

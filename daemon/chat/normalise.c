@@ -23,14 +23,6 @@ struct work {
 	size_t at; /* the message worked on, for sentences */
 };
 
-static struct json_object *member(struct json_object *o, const char *key)
-{
-	struct json_object *v = NULL;
-
-	json_object_object_get_ex(o, key, &v);
-	return v;
-}
-
 static const char *text_of(struct json_object *o)
 {
 	return json_object_is_type(o, json_type_string) ? json_object_get_string(o) : NULL;
@@ -100,15 +92,16 @@ static struct json_object *take(struct text *t)
 /* One part of a content list: its text is added. */
 static int add_part(struct work *w, struct text *t, struct json_object *part, size_t i)
 {
-	const char *type =
-		json_object_is_type(part, json_type_object) ? text_of(member(part, "type")) : NULL;
+	const char *type = json_object_is_type(part, json_type_object)
+				   ? text_of(jsonc_member(part, "type"))
+				   : NULL;
 	struct json_object *s = part;
 
 	if (type &&
 	    (!strcmp(type, "text") || !strcmp(type, "input_text") || !strcmp(type, "output_text")))
-		s = member(part, "text");
+		s = jsonc_member(part, "text");
 	else if (type && !strcmp(type, "refusal"))
-		s = member(part, "refusal");
+		s = jsonc_member(part, "refusal");
 	else if (type)
 		return err_set(w->err, -EINVAL,
 			       "messages[%zu].content[%zu]: a part of type '%.60s'; only text is "
@@ -203,7 +196,7 @@ static int lead_system(struct work *w, struct json_object *content)
 	int rc;
 
 	if (first) {
-		before = member(first, "content");
+		before = jsonc_member(first, "content");
 		add(&t, json_object_get_string(before), (size_t)json_object_get_string_len(before));
 		add(&t, "\n\n", 2);
 		add(&t, json_object_get_string(content),
@@ -288,11 +281,11 @@ static struct json_object *copy_of(struct json_object *o)
 
 static int one_call(struct work *w, struct json_object *call, size_t i, struct json_object **ret)
 {
-	struct json_object *function = member(call, "function"), *copy, *inner;
+	struct json_object *function = jsonc_member(call, "function"), *copy, *inner;
 	int rc = 0;
 
 	if (!json_object_is_type(call, json_type_object) ||
-	    !text_of(member(function ? function : call, "name")))
+	    !text_of(jsonc_member(function ? function : call, "name")))
 		return err_set(w->err, -EINVAL,
 			       "messages[%zu].tool_calls[%zu]: no object with a function and its "
 			       "name",
@@ -302,12 +295,12 @@ static int one_call(struct work *w, struct json_object *call, size_t i, struct j
 	if (!inner || !copy)
 		rc = no_memory(w);
 	if (!rc)
-		rc = put(w, inner, "arguments", parsed_arguments(member(inner, "arguments")));
+		rc = put(w, inner, "arguments", parsed_arguments(jsonc_member(inner, "arguments")));
 	if (!rc && !function) {
 		json_object_object_del(inner, "id");
 		json_object_object_del(inner, "type");
-		if (text_of(member(call, "id")))
-			rc = put(w, copy, "id", json_object_get(member(call, "id")));
+		if (text_of(jsonc_member(call, "id")))
+			rc = put(w, copy, "id", json_object_get(jsonc_member(call, "id")));
 	}
 	if (!rc && !function)
 		rc = put(w, copy, "type", json_object_new_string("function"));
@@ -325,7 +318,7 @@ static int one_call(struct work *w, struct json_object *call, size_t i, struct j
 
 static int take_calls(struct work *w, struct json_object *m)
 {
-	struct json_object *calls = member(m, "tool_calls"), *all, *call = NULL;
+	struct json_object *calls = jsonc_member(m, "tool_calls"), *all, *call = NULL;
 	size_t n;
 	int rc = 0;
 
@@ -357,7 +350,7 @@ static int take_reasoning(struct work *w, struct json_object *m)
 	int rc;
 
 	for (size_t i = 0; i < 3 && !found; i++)
-		found = member(m, names[i]);
+		found = jsonc_member(m, names[i]);
 	if (!found)
 		return 0;
 	if (!text_of(found))
@@ -401,7 +394,7 @@ static int add_message(struct work *w, struct json_object *message, const char *
 static int take_message(struct work *w, struct json_object *message, bool *leading)
 {
 	const char *role = json_object_is_type(message, json_type_object)
-				   ? text_of(member(message, "role"))
+				   ? text_of(jsonc_member(message, "role"))
 				   : NULL;
 	struct json_object *content = NULL;
 	bool system;
@@ -417,7 +410,7 @@ static int take_message(struct work *w, struct json_object *message, bool *leadi
 			       "messages[%zu].role: '%.40s' is none of system, developer, user, "
 			       "assistant, tool",
 			       w->at, role);
-	rc = flat_content(w, member(message, "content"), is(role, "tool"), &content);
+	rc = flat_content(w, jsonc_member(message, "content"), is(role, "tool"), &content);
 	if (rc)
 		return rc;
 	if (system)
@@ -456,9 +449,10 @@ static int take_messages(struct work *w, struct json_object *messages)
 
 static int take_tool(struct work *w, struct json_object *tool, size_t i, struct json_object *all)
 {
-	const char *type =
-		json_object_is_type(tool, json_type_object) ? text_of(member(tool, "type")) : NULL;
-	struct json_object *function = member(tool, "function"), *copy = NULL;
+	const char *type = json_object_is_type(tool, json_type_object)
+				   ? text_of(jsonc_member(tool, "type"))
+				   : NULL;
+	struct json_object *function = jsonc_member(tool, "function"), *copy = NULL;
 	int rc = 0;
 
 	if (!json_object_is_type(tool, json_type_object) || (type && !is(type, "function")))
@@ -466,7 +460,7 @@ static int take_tool(struct work *w, struct json_object *tool, size_t i, struct 
 			w->err, -EINVAL,
 			"tools[%zu]: '%.60s' is no kind of tool that a template can describe", i,
 			type ? type : "this");
-	if (!text_of(member(function ? function : tool, "name")))
+	if (!text_of(jsonc_member(function ? function : tool, "name")))
 		return err_set(w->err, -EINVAL, "tools[%zu]: a function without a name", i);
 	if (function) {
 		copy = json_object_get(tool);

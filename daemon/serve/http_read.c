@@ -20,9 +20,7 @@
 
 struct json_object *get(struct json_object *o, const char *key)
 {
-	struct json_object *v = NULL;
-
-	return json_object_object_get_ex(o, key, &v) ? v : NULL;
+	return jsonc_member(o, key);
 }
 
 bool read_bool(struct json_object *o, const char *key, bool *ret, struct fault *f)
