@@ -489,6 +489,7 @@ static enum scan_result step(struct scan *s, struct held *h, size_t n)
 int scan_mark(const struct scan *s, struct held *h)
 {
 	bool is_glm = s->format == CALLS_GLM;
+	uint8_t bit = reads_key(s) ? DEAD_KEY : DEAD_VALUE;
 
 	for (size_t i = 0; i < s->n_pairs; i++) {
 		bool key = !(i & 1);
@@ -500,9 +501,10 @@ int scan_mark(const struct scan *s, struct held *h)
 			      key ? DEAD_KEY : DEAD_VALUE))
 			return -ENOMEM;
 	}
-	if (s->state != X_UNTIL && s->state != X_FOLLOW)
+	/* where the attempt ended because its value is dead, the rest was marked by the one before */
+	if ((s->state != X_UNTIL && s->state != X_FOLLOW) || held_is_dead(h, s->begin, bit))
 		return 0;
-	return held_mark(h, s->begin, h->n - s->begin, reads_key(s) ? DEAD_KEY : DEAD_VALUE);
+	return held_mark(h, s->begin, h->n - s->begin, bit);
 }
 
 enum scan_result scan_run(struct scan *s, struct held *h, size_t n, bool final)
