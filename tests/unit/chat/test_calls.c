@@ -28,9 +28,20 @@ struct found {
 	bool open;
 };
 
+/* Room for @n bytes and a NUL: powers of two, so that small pieces do not move a long text each. */
+static size_t room_for(size_t n)
+{
+	size_t room = 64;
+
+	while (room <= n)
+		room *= 2;
+	return room;
+}
+
 static void append(char **p, size_t *n, const char *text, size_t len)
 {
-	*p = realloc(*p, *n + len + 1);
+	if (!*p || room_for(*n) < room_for(*n + len))
+		*p = realloc(*p, room_for(*n + len));
 	memcpy(*p + *n, text, len);
 	*n += len;
 	(*p)[*n] = '\0';
