@@ -24,7 +24,7 @@ def doctor(*args, prefix=(), **kw):
 @pytest.fixture(scope="module")
 def no_tmpfile(tmp_path_factory):
     out = tmp_path_factory.mktemp("preload") / "no_tmpfile.so"
-    subprocess.run([os.environ.get("CC", "gcc"), "-D_GNU_SOURCE", "-O1", "-shared", "-fPIC",
+    subprocess.run([*os.environ.get("CC", "gcc").split(), "-D_GNU_SOURCE", "-O1", "-shared", "-fPIC",
                     str(ROOT / "tests" / "e2e" / "helpers" / "no_tmpfile.c"), "-o", str(out)], check=True)
     return out
 
