@@ -22,12 +22,12 @@
 #include "tools/verbs.h"
 
 struct args {
-	const char *model, *machine, *cpu;
+	const char *model, *draft_model, *machine, *cpu;
 	struct {
 		uint64_t bytes;
 		uint32_t percent;
 	} host_budget;
-	uint32_t threads, ctx, parallel, batch, kv_type;
+	uint32_t threads, ctx, parallel, batch, kv_type, spec;
 	uint64_t kv_budget, prefix_cache;
 	int numa;
 	bool json, help;
@@ -81,6 +81,10 @@ static const struct opt options[] = {
 	  .help = "Instruction set, whose scratch differs." },
 	{ "--numa", NULL, OPT_CUSTOM, AT(numa), "auto|off|split:N", .parse = parse_numa,
 	  .def = "auto", .help = "How experts are cut over NUMA nodes." },
+	{ "--spec", NULL, OPT_CHOICE, AT(spec), "KIND", .choices = "auto|off|ngram|mtp",
+	  .def = "auto", .help = "With off and ngram no prediction head is taken." },
+	{ "--draft-model", NULL, OPT_TEXT, AT(draft_model), "FILE",
+	  .help = "A prediction head of the model in a file of its own." },
 	{ "--json", NULL, OPT_FLAG, AT(json), .help = "One JSON object." },
 	{ "--help", "-h", OPT_FLAG, AT(help), .help = "This text." },
 };
@@ -277,12 +281,18 @@ static int make(const struct args *args, struct err *err)
 				  .prefix_cache = args->prefix_cache,
 				  .host_budget = args->host_budget.bytes,
 				  .budget_percent = args->host_budget.percent,
-				  .numa = args->numa };
-	struct model *m = NULL;
+				  .numa = args->numa,
+				  .spec = (enum spec_mode)(SPEC_AUTO + args->spec) };
+	struct model *m = NULL, *draft = NULL;
 	struct plan p;
 	int rc = machine ? model_open(args->model, &m, err)
 			 : err_set(err, -ENOMEM, "out of memory");
 
+	if (!rc && args->draft_model) {
+		rc = model_open_head(args->draft_model, m, &draft, err);
+		err_prefix(err, rc, "--draft-model");
+		o.head = rc ? NULL : draft->head;
+	}
 	if (!rc)
 		rc = take_machine(args, m, machine, &o.ops, err);
 	if (!rc)
@@ -295,6 +305,7 @@ static int make(const struct args *args, struct err *err)
 		print_text(m, &p);
 	plan_fini(&p);
 out:
+	model_destroy(draft);
 	model_destroy(m);
 	free(machine);
 	return rc;

@@ -39,6 +39,12 @@ enum { ENGINE_NUMA_AUTO = 0, ENGINE_NUMA_OFF = -1 };
 enum draft_source { DRAFT_GIVEN, DRAFT_NGRAM, DRAFT_MTP, DRAFT_NR };
 enum spec_mode { SPEC_DEFAULT, SPEC_AUTO, SPEC_OFF, SPEC_NGRAM, SPEC_MTP };
 
+/* Does an engine of this mode keep a prediction head? */
+static inline bool spec_wants_head(enum spec_mode mode)
+{
+	return mode != SPEC_OFF && mode != SPEC_NGRAM;
+}
+
 /* Of the steps in which a request, or all, decoded and no prompt was read. */
 struct spec_counts {
 	uint64_t drafted[DRAFT_NR], accepted[DRAFT_NR]; /* tokens */

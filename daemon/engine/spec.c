@@ -62,7 +62,7 @@ uint64_t spec_bytes(const struct memory_ask *ask, unsigned threads, uint32_t n_p
 
 const struct model *spec_head(const struct engine *e)
 {
-	if (e->config.spec == SPEC_OFF || e->config.spec == SPEC_NGRAM || e->device)
+	if (!spec_wants_head(e->config.spec) || e->device)
 		return NULL;
 	return e->config.head ? e->config.head : e->model->head;
 }

@@ -90,7 +90,6 @@ int plan_make(const struct model *m, const struct plan_options *o,
 {
 	struct bandwidth_node nodes[NODES_KNOWN];
 	struct memory_ask ask = { .model = m,
-				  .head = m->head,
 				  .ops = o->ops,
 				  .limits = &machine->limits,
 				  .assume_bytes = machine->assume_bytes,
@@ -110,6 +109,8 @@ int plan_make(const struct model *m, const struct plan_options *o,
 	struct plan p = { 0 };
 	int rc;
 
+	if (spec_wants_head(o->spec))
+		ask.head = o->head ? o->head : m->head;
 	if (!ask.threads)
 		ask.threads = (unsigned)u64_max(1, u64_min(machine->cores, machine->limits.cpus));
 	ask.n_nodes = place_workers(machine, ask.threads, nodes);

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "base/nodes.h"
+#include "engine/engine.h"
 #include "engine/memory.h"
 #include "kernels/cpu/cpu.h"
 #include "model/model.h"
@@ -33,6 +34,8 @@ struct plan_options {
 	uint64_t host_budget;
 	unsigned budget_percent;
 	int numa; /* as struct engine_config has it */
+	enum spec_mode spec;
+	const struct model *head; /* of a file of its own (--draft-model), in the model's place */
 	const struct cpu_ops *ops;
 };
 

@@ -247,6 +247,26 @@ static bool read_length(struct http_call *c)
 	return true;
 }
 
+/* What drafts tokens for this request: enum spec_mode by its name in `sluiced --spec`. */
+static bool read_spec(struct http_call *c)
+{
+	static const char *const names[] = {
+		[SPEC_AUTO] = "auto", [SPEC_OFF] = "off", [SPEC_NGRAM] = "ngram", [SPEC_MTP] = "mtp"
+	};
+	const char *name = NULL;
+
+	if (!get(c->json, "spec"))
+		return true;
+	if (!read_text(c->json, "spec", &name, &c->fault))
+		return false;
+	for (unsigned i = SPEC_AUTO; i < ARRAY_LEN(names); i++)
+		if (!strcmp(name, names[i])) {
+			c->gen.ask.spec = (enum spec_mode)i;
+			return true;
+		}
+	return fault_param(&c->fault, "spec", "spec must be auto, off, ngram or mtp");
+}
+
 /* Structured output is not there yet: silence would be a lie. */
 static bool read_format(struct http_call *c)
 {
@@ -281,6 +301,7 @@ static void log_unknown(struct http_call *c)
 		"frequency_penalty presence_penalty repeat_penalty repeat_last_n logit_bias min_tokens "
 		"typical_p top_n_sigma xtc_probability xtc_threshold dry_multiplier dry_base "
 		"dry_allowed_length dry_penalty_last_n dry_sequence_breakers t_max_predict_ms "
+		"spec "
 		"previous_response_id include text truncation ";
 	char name[70];
 
@@ -306,7 +327,7 @@ bool read_generation(struct http_call *c)
 
 	log_unknown(c);
 	if (!read_length(c) || !read_sampling(c) || !read_logprobs(c) || !read_stops(c) ||
-	    !read_format(c) || !read_bool(o, "stream", &g->stream, f) ||
+	    !read_format(c) || !read_spec(c) || !read_bool(o, "stream", &g->stream, f) ||
 	    !read_int(o, "n", 1, HTTP_MAX_CHOICES, &n, f) ||
 	    !read_bool(o, "ignore_eos", &g->ask.ignore_eog, f) ||
 	    !read_bool(o, "timings_per_token", &g->timings_per_token, f) ||

@@ -328,6 +328,33 @@ static void put_rate(struct buf *b, const char *name, uint32_t n, uint64_t ns)
 		ns ? (double)n * 1e9 / (double)ns : 0.0);
 }
 
+/* llama.cpp's two names, then as `sluice generate --json` has it; nothing where no step could draft. */
+static void put_drafts(struct buf *b, const struct spec_counts *s)
+{
+	static const char *const names[] = {
+		[DRAFT_GIVEN] = "given", [DRAFT_NGRAM] = "ngram", [DRAFT_MTP] = "mtp"
+	};
+	uint64_t drafted = 0, accepted = 0;
+
+	if (!s->steps)
+		return;
+	for (unsigned i = 0; i < DRAFT_NR; i++) {
+		drafted += s->drafted[i];
+		accepted += s->accepted[i];
+	}
+	buf_fmt(b,
+		",\"draft_n\":%llu,\"draft_n_accepted\":%llu,\"speculation\":{\"drafted\":%llu,"
+		"\"accepted\":%llu,\"by\":{",
+		(unsigned long long)drafted, (unsigned long long)accepted,
+		(unsigned long long)drafted, (unsigned long long)accepted);
+	for (unsigned i = 0; i < DRAFT_NR; i++)
+		buf_fmt(b, "%s\"%s\":{\"drafted\":%llu,\"accepted\":%llu}", i ? "," : "", names[i],
+			(unsigned long long)s->drafted[i], (unsigned long long)s->accepted[i]);
+	buf_fmt(b, "},\"columns_per_step\":%.4f,\"tokens_per_step\":%.4f,\"gain\":%.4f}",
+		(double)s->columns / (double)s->steps, (double)s->tokens / (double)s->steps,
+		s->step_ns ? (double)s->plain_ns / (double)s->step_ns : 1.0);
+}
+
 /* The first token comes with the prompt: the others were predicted in predict_ns. */
 void put_timings(struct buf *b, const struct choice *c)
 {
@@ -337,5 +364,6 @@ void put_timings(struct buf *b, const struct choice *c)
 	put_rate(b, "prompt", c->n_prompt - cached, c->figures.prompt_ns);
 	buf_text(b, ",");
 	put_rate(b, "predicted", c->n_tokens, c->figures.predict_ns);
+	put_drafts(b, &c->figures.spec);
 	buf_text(b, "}");
 }

@@ -12,6 +12,7 @@ import pytest
 
 import gguf_file
 from daemon import DEMO, Daemon, fixture, need_shared, reference, sluice
+from http_client import HttpDaemon
 
 FIXTURES = ["moe/moe-q4_k_m", "dense/dense-q4_k_m", "qwen3moe/qwen3moe-q2_k", "glm4moe/glm4moe-q4_k_m",
             "minimax-m2/minimax-m2-q4_k_m", "gpt-oss/gpt-oss-mxfp4", "gemma4/gemma4-q4_k_m", "deepseek2/deepseek2-q4_k_m"]
@@ -89,6 +90,25 @@ def test_copying_pays():
         assert a["speculation"]["tokens_per_step"] >= 2
 
 
+def test_http():
+    """A request says what drafts for it; the text is the same, and the timings tell."""
+    ask = {"prompt": "import os\nimport re\nimport sys\n" * 6, "temperature": 0, "max_tokens": 60, "ignore_eos": True}
+    with HttpDaemon("--host-budget", "100%") as d:
+        off = d.post("/v1/completions", {**ask, "spec": "off"})
+        assert "draft_n" not in off["timings"] or off["timings"]["draft_n"] == 0
+        for kind in ("auto", "ngram", "mtp", None):
+            got = d.post("/v1/completions", {**ask, "spec": kind} if kind else ask)
+            assert got["choices"][0]["text"] == off["choices"][0]["text"]
+            told = got["timings"]
+            assert told["draft_n"] == told["speculation"]["drafted"] >= told["draft_n_accepted"]
+            assert told["speculation"]["by"]["ngram"]["drafted"] == told["draft_n"]
+            assert kind != "mtp" or told["draft_n"] == 0  # this model has no head
+            assert told["speculation"]["columns_per_step"] >= 1
+        for bad in ("on", "", 3, "AUTO"):
+            error = d.post("/v1/completions", {**ask, "spec": bad}, check=400)["error"]
+            assert error["param"] == "spec"
+
+
 def mtp():
     return need_shared("fixtures/moe/moe-mtp-q4_k_m.gguf")
 
@@ -145,6 +165,32 @@ def test_head_in_a_file_of_its_own(tmp_path):
         assert got["tokens"] == want["tokens"]
         assert got["speculation"]["by"] == want["speculation"]["by"]
         assert got["speculation"]["by"]["mtp"]["accepted"] > 0
+
+
+def test_plan_of_a_head(tmp_path):
+    """What a head takes is planned: in the model's file, in one of its own, and none where nothing would ask it."""
+    head = cut_head(tmp_path)
+    for options in ([], ["--spec", "ngram"], ["--spec", "off"], ["--draft-model", head]):
+        with Daemon(mtp(), "--threads", "2", "--host-budget", "60%", *options) as d:
+            told = d.status()
+        planned = json.loads(sluice("plan", mtp(), "--threads", "2", "--host-budget", "60%", "--json", *options).stdout)
+        assert planned["scratch_bytes"] == told["scratch_bytes"], options
+    sizes = [json.loads(sluice("plan", mtp(), "--json", *o).stdout)["scratch_bytes"] for o in ([], ["--spec", "off"])]
+    assert sizes[0] > sizes[1]
+    assert "--draft-model" in sluice("plan", mtp(), "--draft-model", DEMO, check=1).stderr
+
+
+def test_copying_with_a_head():
+    """Text that goes on as before: n-grams, a trained head and both give more than two tokens a step."""
+    with Daemon(mtp(), "--threads", "2", "--host-budget", "100%") as d:
+        for text in ("import os\nimport re\nimport sys\n" * 8, "def add(a, b):\n    return a + b\n\n" * 8):
+            ask = ["--prompt", text, "--max-tokens", "96", "--ignore-eog"]
+            plain = d.generate(*ask, "--spec", "off")
+            for how in (["--spec", "ngram"], ["--spec", "mtp"], []):
+                a = d.generate(*ask, "--draft-length", "7", *how)
+                assert a["tokens"] == plain["tokens"]
+                print("tokens a step", how, a["speculation"]["tokens_per_step"], a["speculation"]["by"])
+                assert a["speculation"]["tokens_per_step"] >= 2
 
 
 def test_head_that_is_not_whole(tmp_path):

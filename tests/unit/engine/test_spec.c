@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Description: speculation changes no token: every source and length of drafts, right, wrong and mixed,
- * greedy and drawn, every budget, alone and in company, cut by an end of generation, by a cancel and
+ * Description: speculation changes no token and no log-probability: every source and length of drafts, right,
+ * wrong and mixed, greedy and drawn, every budget, alone and in company, cut by an end of generation, by a cancel and
  * by a read that fails; what follows on a sequence is as if nothing had been drafted.
  */
 #include <setjmp.h>
@@ -282,6 +282,65 @@ static void test_failed_read(void **state)
 	assert_true(failed > 0); /* in the middle of the answer, else this is no test */
 }
 
+/* An answer with the log-probabilities of its tokens and of the likeliest beside them. */
+struct scored {
+	struct ask ask; /* first */
+	struct token_logprobs said[ANSWER];
+};
+
+static void on_logprobs(struct request *r, const struct token_logprobs *l)
+{
+	struct scored *s = (struct scored *)r;
+
+	s->said[atomic_load(&s->ask.n_tokens)] = *l; /* of the token that comes next */
+}
+
+static void run_scored(struct scored *s)
+{
+	static struct request_ops ops;
+
+	ops = rig_request_ops;
+	ops.token_logprobs = on_logprobs;
+	s->ask.request.ops = &ops;
+	s->ask.request.n_logprobs = 1 + LOGPROBS_MAX;
+	run(&s->ask);
+	assert_int_equal(s->ask.n_tokens, ANSWER);
+}
+
+/* Bit for bit, with drafts that are right, wrong and mixed, at every budget. */
+static void test_same_logprobs(void **state)
+{
+	static const unsigned percents[] = { 100, 60, 30, 0 };
+	static struct scored plain, other;
+	uint32_t draft[ANSWER];
+
+	for (unsigned i = 0; i < ARRAY_LEN(percents); i++) {
+		rig.config.budget_percent = percents[i];
+		if (!percents[i])
+			rig_least_budget(&rig);
+		rig_start(&rig);
+		for (unsigned drawn = 0; drawn < 2; drawn++) {
+			memset(&plain, 0, sizeof(plain));
+			make(&plain.ask, 50 + drawn, drawn);
+			plain.ask.request.spec = SPEC_OFF;
+			run_scored(&plain);
+			for (uint32_t length = 1; length <= DRAFT_MAX; length += 2) {
+				spoil(draft, &plain.ask, 0x21084210u >> length);
+				memset(&other, 0, sizeof(other));
+				make(&other.ask, 50 + drawn, drawn);
+				other.ask.request.draft = draft;
+				other.ask.request.n_draft = ANSWER;
+				other.ask.request.draft_length = length;
+				run_scored(&other);
+				assert_same(&plain.ask, &other.ask);
+				assert_memory_equal(plain.said, other.said, sizeof(plain.said));
+				assert_true(other.ask.result.spec.accepted[DRAFT_GIVEN] > 0);
+			}
+		}
+		rig_stop(&rig);
+	}
+}
+
 /* Uses that only drafts made are in no count but their own. */
 static void test_counts(void **state)
 {
@@ -333,6 +392,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_same_tokens, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_same_logprobs, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_company, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_context_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_end_inside_a_draft, setup, teardown),
