@@ -91,6 +91,9 @@ struct bench {
 	/* of one run: where it records its answer, the draft it hands in; NULL: neither */
 	uint32_t *record, n_record;
 	const uint32_t *draft;
+	uint32_t forced; /* length of all its drafts; 0: as asked for */
+	struct bench_columns columns[MAX_LIST * MAX_LIST]; /* of each test of generation */
+	unsigned n_columns;
 };
 
 static uint64_t next_random(uint64_t *state)
@@ -182,7 +185,7 @@ static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t
 		.top_k = TOP_K,
 		.seed = b->seed + rep,
 		.spec = b->record ? SLUICE_SPEC_OFF : b->spec,
-		.draft_length = b->draft_length,
+		.draft_length = b->forced ? b->forced : b->draft_length,
 		.draft = b->draft,
 		.n_draft = b->draft ? n_gen + 1 : 0,
 	};
@@ -229,6 +232,9 @@ static struct bench_row *new_row(struct bench *b, uint32_t n_prompt, uint32_t n_
 	row->n_gen = n_gen;
 	row->n_depth = depth;
 	row->oracle = oracle;
+	row->plain = oracle < 0 ? NULL : b->report.rows[b->report.n_rows - 1]->plain;
+	if (oracle >= 0 && !row->plain)
+		row->plain = b->report.rows[b->report.n_rows - 1];
 	gmtime_r(&now, &tm);
 	strftime(row->test_time, sizeof(row->test_time), "%Y-%m-%dT%H:%M:%SZ", &tm);
 	b->report.rows[b->report.n_rows++] = row;
@@ -275,6 +281,38 @@ static int run_oracle(struct bench *b, uint32_t n_gen, uint32_t depth, uint32_t 
 	return rc;
 }
 
+/*
+ * Adds to @sum what steps of each number of columns cost: the recorded answer as its own draft, in every
+ * length. The daemon should have nobody else to serve.
+ */
+static int measure_columns(struct bench *b, uint32_t n_gen, uint32_t depth, uint32_t rep,
+			   struct sluice_column_cost sum[SLUICE_COLUMNS],
+			   struct sluice_fault *fault)
+{
+	struct sluice_status_info before = { .struct_size = sizeof(before) },
+				  after = { .struct_size = sizeof(after) };
+	int rc = sluice_get_status(b->s, &before, NULL, 0, fault);
+
+	make_draft(b, 1, n_gen + 1, 0);
+	for (uint32_t length = 0; length <= SLUICE_DRAFT_LENGTH_MAX && !rc; length++) {
+		b->draft = length ? b->spoilt : NULL;
+		b->spec = length ? SLUICE_SPEC_AUTO : SLUICE_SPEC_OFF;
+		b->forced = length;
+		rc = run_once(b, 0, n_gen, depth, rep, NULL, fault);
+	}
+	b->draft = NULL;
+	b->forced = 0;
+	if (!rc)
+		rc = sluice_get_status(b->s, &after, NULL, 0, fault);
+	for (unsigned i = 0; i < SLUICE_COLUMNS && !rc; i++) {
+		sum[i].steps += after.columns[i].steps - before.columns[i].steps;
+		sum[i].step_ns += after.columns[i].step_ns - before.columns[i].step_ns;
+		sum[i].expert_ns += after.columns[i].expert_ns - before.columns[i].expert_ns;
+		sum[i].experts += after.columns[i].experts - before.columns[i].experts;
+	}
+	return rc;
+}
+
 /* 0, or the exit status after a sentence. */
 static int end_test(int rc, const struct sluice_fault *fault)
 {
@@ -291,6 +329,7 @@ static int run_test(struct bench *b, const struct args *args, uint32_t n_prompt,
 		    uint32_t depth)
 {
 	unsigned n_rows = n_gen ? 1 + b->n_oracle : 1;
+	struct sluice_column_cost sum[SLUICE_COLUMNS] = { { 0 } };
 	struct bench_row *rows[MAX_LIST + 1];
 	struct sluice_fault fault = { 0 };
 	int rc = 0;
@@ -310,6 +349,16 @@ static int run_test(struct bench *b, const struct args *args, uint32_t n_prompt,
 				n_prompt + n_gen, depth, i + 1, args->reps);
 		rc = n_rows > 1 ? run_oracle(b, n_gen, depth, i, rows, &fault)
 				: run_once(b, n_prompt, n_gen, depth, i, rows[0], &fault);
+		/* the answer of this repetition is still there; twice is enough, early and late */
+		if (n_rows > 1 && !rc && (i == 0 || i + 1 == args->reps))
+			rc = measure_columns(b, n_gen, depth, i, sum, &fault);
+	}
+	if (n_rows > 1 && !rc) {
+		struct bench_columns *c = &b->columns[b->n_columns++];
+
+		bench_columns_tell(&b->report.model, sum, c);
+		for (unsigned i = 1; i < n_rows; i++)
+			rows[i]->columns = c;
 	}
 	return end_test(rc, &fault);
 }

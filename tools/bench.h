@@ -22,8 +22,30 @@ struct bench_row {
 	/* sums over the repetitions, timed parts only */
 	uint64_t hits, misses, bytes_read, stall_ns, span_ns;
 	double oracle; /* share of drafts that are right; < 0: no drafts were handed in */
+	const struct bench_row
+		*plain; /* of a row with oracle: the same without drafts; else NULL */
+	const struct bench_columns *columns; /* measured for it; NULL: not */
 	struct sluice_spec_counts spec;
 };
+
+/* What the formula for the most that drafts can give is made of, by columns of a step; [n - 1]. */
+struct bench_columns {
+	double routed_share;		/* of a token's bytes: routed experts */
+	double cost[SLUICE_COLUMNS];	/* of all but them, in one column's; 0: not measured */
+	double experts[SLUICE_COLUMNS]; /* distinct ones, in one column's; 1 without experts */
+};
+
+/* Of what the daemon counted, as means by columns in those of one. */
+void bench_columns_tell(const struct sluice_model_info *m,
+			const struct sluice_column_cost sum[SLUICE_COLUMNS],
+			struct bench_columns *ret);
+
+/*
+ * The most that drafts of which the share @right is right can give, and the length that gives it: the
+ * greatest over k of ((1 - R^(k+1)) / (1 - R)) / ((1 - s) c(k+1) + s u(k+1)). 1 (length 0) where nothing
+ * was measured.
+ */
+double bench_most(const struct bench_columns *c, double right, unsigned *ret_length);
 
 /* Rates of this machine, 0 where not known (sluice doctor --json measures them). */
 struct bench_peaks {

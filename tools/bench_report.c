@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/num.h"
@@ -115,6 +116,28 @@ static double share(double value, double peak)
 	return peak > 0 ? value / peak : 0;
 }
 
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Speed with drafts over that without, the median of the repetitions, each with its own neighbour. */
+static double reached(const struct bench_row *r)
+{
+	double ratios[BENCH_MAX_REPS];
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; r->plain && i < r->n_samples && i < r->plain->n_samples; i++)
+		if (r->samples_ns[i])
+			ratios[n++] = (double)r->plain->samples_ns[i] / (double)r->samples_ns[i];
+	if (!n)
+		return 1;
+	qsort(ratios, n, sizeof(ratios[0]), by_value);
+	return n % 2 ? ratios[n / 2] : (ratios[n / 2 - 1] + ratios[n / 2]) / 2;
+}
+
 /* ---- markdown ---- */
 
 static void test_label(const struct bench_row *r, char *buf, size_t len)
@@ -166,6 +189,39 @@ static void print_md_row(const struct bench_report *b, const struct bench_row *r
 	       drafts);
 }
 
+/* What drafts could give at most on these costs, and what was reached of it. */
+static void print_oracle(const struct bench_report *b)
+{
+	const struct bench_columns *c = NULL;
+	unsigned length;
+
+	for (unsigned i = 0; i < b->n_rows; i++) {
+		const struct bench_row *r = b->rows[i];
+		char test[48];
+		double most;
+
+		if (!r->columns)
+			continue;
+		if (r->columns != c) {
+			c = r->columns;
+			printf("\ns (routed share of a token's bytes) %.3f; for 1 to %d columns, c (cost of "
+			       "all else)",
+			       c->routed_share, SLUICE_COLUMNS);
+			for (unsigned k = 0; k < SLUICE_COLUMNS; k++)
+				printf(" %.2f", c->cost[k]);
+			printf(", u (distinct experts)");
+			for (unsigned k = 0; k < SLUICE_COLUMNS; k++)
+				printf(" %.2f", c->experts[k]);
+			printf("\n");
+		}
+		most = bench_most(c, r->oracle, &length);
+		test_label(r, test, sizeof(test));
+		printf("%s: %.3f times the speed without drafts; possible %.3f (%u drafts); share "
+		       "reached %.1f %%\n",
+		       test, reached(r), most, length, 100 * reached(r) / most);
+	}
+}
+
 static void print_md(const struct bench_report *b)
 {
 	static const struct {
@@ -202,6 +258,7 @@ static void print_md(const struct bench_report *b)
 	       b->status.arena, b->status.kv, b->status.policy,
 	       (double)b->status.budget_bytes / (1 << 30), b->status.experts_resident,
 	       b->status.experts_total);
+	print_oracle(b);
 }
 
 /* ---- JSON and CSV ---- */
@@ -237,6 +294,32 @@ static void put_share(json_t *o, const char *name, double value, double peak)
 	json_object_set_new(o, name, peak > 0 ? json_real(value / peak) : json_null());
 }
 
+static json_t *reals(const double *values, size_t n)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(array, json_real(values[i]));
+	return array;
+}
+
+/* In every row; null where no drafts were handed in. */
+static void put_oracle(json_t *o, const struct bench_row *r)
+{
+	const struct bench_columns *c = r->columns;
+	unsigned length = 0;
+	double most = c ? bench_most(c, r->oracle, &length) : 1;
+
+	json_object_set_new(o, "speedup", c ? json_real(reached(r)) : json_null());
+	json_object_set_new(o, "speedup_possible", c ? json_real(most) : json_null());
+	json_object_set_new(o, "speedup_share", c ? json_real(reached(r) / most) : json_null());
+	json_object_set_new(o, "best_length", c ? json_integer(length) : json_null());
+	json_object_set_new(o, "routed_share", c ? json_real(c->routed_share) : json_null());
+	json_object_set_new(o, "column_cost", reals(c ? c->cost : NULL, c ? SLUICE_COLUMNS : 0));
+	json_object_set_new(o, "column_experts",
+			    reals(c ? c->experts : NULL, c ? SLUICE_COLUMNS : 0));
+}
+
 /* Scalars, as CSV takes them too. */
 static void put_spec(json_t *o, const struct bench_row *r)
 {
@@ -248,6 +331,7 @@ static void put_spec(json_t *o, const struct bench_row *r)
 	put_real(o, "columns_per_step", c->steps ? (double)c->columns / (double)c->steps : 1);
 	put_real(o, "tokens_per_step", c->steps ? (double)c->tokens / (double)c->steps : 1);
 	put_real(o, "drafts_gain", drafts_gain(c));
+	put_oracle(o, r);
 }
 
 static json_t *row_json(const struct bench_report *b, const struct bench_row *r)

@@ -123,6 +123,26 @@ static const char *spec_name(uint32_t mode)
 	return mode < ARRAY_LEN(names) ? names[mode] : "unknown";
 }
 
+/* Means over the steps of one sequence alone, by their columns; those that there were. */
+static json_t *columns_json(const struct sluice_status_info *s)
+{
+	json_t *all = json_array();
+
+	for (unsigned i = 0; i < SLUICE_COLUMNS; i++) {
+		const struct sluice_column_cost *c = &s->columns[i];
+		double n = (double)c->steps;
+
+		if (c->steps)
+			json_array_append_new(all,
+					      json_pack("{s:i, s:I, s:f, s:f, s:f}", "columns",
+							(int)i + 1, "steps", (json_int_t)c->steps,
+							"step_ms", (double)c->step_ns / n / 1e6,
+							"expert_ms", (double)c->expert_ns / n / 1e6,
+							"experts", (double)c->experts / n));
+	}
+	return all;
+}
+
 /* Of all requests: as `sluice generate --json` has it of one, and what the daemon does by default. */
 static json_t *speculation_json(const struct sluice_status_info *s)
 {
@@ -131,6 +151,7 @@ static json_t *speculation_json(const struct sluice_status_info *s)
 	json_object_set_new(o, "mode", json_string(spec_name(s->spec_mode)));
 	json_object_set_new(o, "bytes", json_integer((json_int_t)s->spec_bytes));
 	json_object_set_new(o, "dropped_uses", json_integer((json_int_t)s->dropped_uses));
+	json_object_set_new(o, "columns", columns_json(s));
 	return o;
 }
 

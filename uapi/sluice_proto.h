@@ -413,6 +413,16 @@ enum sluice_latency {
 };
 #define SLUICE_LATENCIES 4
 
+/* Of steps in which one sequence decoded alone with so many columns: its last token and its drafts. */
+struct sluice_column_cost {
+	uint64_t steps;
+	uint64_t step_ns;   /* that they took */
+	uint64_t expert_ns; /* of it: routed experts, waits for their reads included */
+	uint64_t experts;   /* distinct ones, summed over layers */
+};
+SLUICE_LAYOUT(sizeof(struct sluice_column_cost) == 32, "wire");
+#define SLUICE_COLUMNS 8
+
 /* Counters only grow while the daemon runs. Payload: fallbacks, one sentence a line. */
 struct sluice_status_info {
 	uint32_t struct_size;
@@ -468,10 +478,11 @@ struct sluice_status_info {
 	/* reuse of what was read */
 	uint64_t prefix_bytes;	/* for it, beside what sequences leave free */
 	uint64_t tokens_reused; /* of prompts */
+	struct sluice_column_cost columns[SLUICE_COLUMNS]; /* [n - 1]: of n columns */
 };
 SLUICE_LAYOUT(sizeof(struct sluice_status_info) == 40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256 +
 							   24 + 512 + 48 + 32 * 24 + 2048 + 24 +
-							   104 + 4 * 152 + 40 + 16,
+							   104 + 4 * 152 + 40 + 16 + 8 * 32,
 	      "wire");
 
 /* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */

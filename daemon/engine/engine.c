@@ -444,6 +444,7 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	s->tokens_reused = atomic_load(&e->n_reused);
 	s->pauses = atomic_load(&e->n_paused);
 	spec_get_counts(e, &s->spec);
+	spec_get_columns(e, s->columns);
 	s->spec_mode = e->config.spec ? e->config.spec : SPEC_AUTO;
 	s->spec_bytes = e->plan.spec_bytes;
 	s->active = atomic_load(&e->n_active);

@@ -54,6 +54,15 @@ struct spec_counts {
 	uint64_t step_ns;  /* what the steps took */
 };
 
+/* Of the steps in which one sequence decoded alone with so many columns (its last token and drafts). */
+#define ENGINE_COLUMNS 8
+struct column_cost {
+	uint64_t steps;
+	uint64_t step_ns;   /* that they took */
+	uint64_t expert_ns; /* of it: routed experts, waits for their reads included */
+	uint64_t experts;   /* distinct ones, summed over layers */
+};
+
 #define PREFIX_CACHE_OFF UINT64_MAX
 
 struct engine_config {
@@ -153,8 +162,9 @@ struct engine_status {
 	uint64_t tokens_reused;	 /* of prompts, from what was cached */
 	uint64_t prefix_bytes;	 /* as planned, for what may be reused */
 	struct spec_counts spec;
-	enum spec_mode spec_mode; /* of requests that do not say */
-	uint64_t spec_bytes;	  /* part of scratch_bytes */
+	struct column_cost columns[ENGINE_COLUMNS]; /* [n - 1]: of n columns */
+	enum spec_mode spec_mode;		    /* of requests that do not say */
+	uint64_t spec_bytes;			    /* part of scratch_bytes */
 	uint64_t dropped; /* uses of experts by drafts alone that did not stay: in no other count */
 	uint32_t active, waiting; /* requests */
 	uint32_t n_ctx, n_parallel, n_batch;

@@ -25,14 +25,18 @@ struct spec {
 	struct replay *replay;
 	struct routed *routed; /* NULL for dense models */
 	struct spec_costs costs;
-	struct spec_offer *offers; /* n_parallel */
-	uint32_t *kept;		   /* per run */
-	uint64_t started_ns;	   /* the step */
-	bool planned;		   /* it decodes alone */
+	struct spec_offer *offers;    /* n_parallel */
+	uint32_t *kept;		      /* per run */
+	uint64_t started_ns;	      /* the step */
+	bool planned;		      /* it decodes alone */
+	uint64_t routed_ns, n_routed; /* decoder_get_routed() when it began */
 
 	struct {
 		_Atomic uint64_t drafted[DRAFT_NR], accepted[DRAFT_NR];
 		_Atomic uint64_t steps, columns, tokens, plain_ns, step_ns;
+		struct {
+			_Atomic uint64_t steps, step_ns, expert_ns, experts;
+		} by_columns[ENGINE_COLUMNS]; /* see struct column_cost */
 	} total;
 };
 
@@ -291,6 +295,7 @@ void spec_plan(struct engine *e)
 	if (!n)
 		return;
 	decide(e, n);
+	decoder_get_routed(e->decoder, &s->routed_ns, &s->n_routed);
 	s->planned = true;
 	s->started_ns = now_ns();
 }
@@ -419,6 +424,21 @@ static void end_run(struct engine *e, const struct batch *b, uint32_t i, uint64_
 	a->spec.source_ns = 0;
 }
 
+/* What so many columns of one sequence cost, apart for experts and all else. */
+static void count_columns(struct engine *e, const struct batch *b, uint64_t step_ns)
+{
+	struct spec *s = e->spec;
+	uint64_t ns, experts;
+
+	if (b->n_runs != 1 || b->n_tokens > ENGINE_COLUMNS)
+		return;
+	decoder_get_routed(e->decoder, &ns, &experts);
+	add(&s->total.by_columns[b->n_tokens - 1].steps, 1);
+	add(&s->total.by_columns[b->n_tokens - 1].step_ns, step_ns);
+	add(&s->total.by_columns[b->n_tokens - 1].expert_ns, ns - s->routed_ns);
+	add(&s->total.by_columns[b->n_tokens - 1].experts, experts - s->n_routed);
+}
+
 void spec_after_step(struct engine *e, const struct batch *b)
 {
 	struct spec *s = e->spec;
@@ -429,6 +449,7 @@ void spec_after_step(struct engine *e, const struct batch *b)
 			e->active[e->run_owner[i]].spec.replay = 0;
 		return;
 	}
+	count_columns(e, b, step_ns);
 	spec_cost(&s->costs, b->n_tokens, step_ns);
 	for (uint32_t i = 0; i < b->n_runs; i++)
 		end_run(e, b, i, step_ns);
@@ -479,4 +500,17 @@ void spec_get_counts(const struct engine *e, struct spec_counts *ret)
 	ret->tokens = atomic_load(&s->total.tokens);
 	ret->plain_ns = atomic_load(&s->total.plain_ns);
 	ret->step_ns = atomic_load(&s->total.step_ns);
+}
+
+void spec_get_columns(const struct engine *e, struct column_cost ret[ENGINE_COLUMNS])
+{
+	const struct spec *s = e->spec;
+
+	for (unsigned i = 0; i < ENGINE_COLUMNS; i++)
+		ret[i] = (struct column_cost){
+			.steps = atomic_load(&s->total.by_columns[i].steps),
+			.step_ns = atomic_load(&s->total.by_columns[i].step_ns),
+			.expert_ns = atomic_load(&s->total.by_columns[i].expert_ns),
+			.experts = atomic_load(&s->total.by_columns[i].experts),
+		};
 }

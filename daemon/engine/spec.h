@@ -105,5 +105,6 @@ void spec_settle(struct engine *e, struct active *a);
 
 /* What engine_get_status() tells; any thread. */
 void spec_get_counts(const struct engine *e, struct spec_counts *ret);
+void spec_get_columns(const struct engine *e, struct column_cost ret[ENGINE_COLUMNS]);
 
 #endif

@@ -569,3 +569,8 @@ void decoder_get_locality(const struct decoder *d, uint64_t *ret_local, uint64_t
 {
 	blocks_get_locality(d->blocks, ret_local, ret_remote);
 }
+
+void decoder_get_routed(const struct decoder *d, uint64_t *ret_ns, uint64_t *ret_experts)
+{
+	blocks_get_routed(d->blocks, ret_ns, ret_experts);
+}

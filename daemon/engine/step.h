@@ -83,5 +83,7 @@ const char *decoder_device_error(const struct decoder *d);
 
 /* See blocks_get_locality(). */
 void decoder_get_locality(const struct decoder *d, uint64_t *ret_local, uint64_t *ret_remote);
+/* See blocks_get_routed(). */
+void decoder_get_routed(const struct decoder *d, uint64_t *ret_ns, uint64_t *ret_experts);
 
 #endif

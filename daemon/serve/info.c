@@ -170,6 +170,16 @@ struct sluice_spec_counts info_spec(const struct spec_counts *c)
 	return r;
 }
 
+static void put_columns(const struct engine_status *e, struct sluice_status_info *ret)
+{
+	static_assert((int)ENGINE_COLUMNS == (int)SLUICE_COLUMNS, "uapi");
+	for (unsigned i = 0; i < ENGINE_COLUMNS; i++)
+		ret->columns[i] = (struct sluice_column_cost){ .steps = e->columns[i].steps,
+							       .step_ns = e->columns[i].step_ns,
+							       .expert_ns = e->columns[i].expert_ns,
+							       .experts = e->columns[i].experts };
+}
+
 void info_status(const struct serve *s, struct sluice_status_info *ret, char *notes, size_t room)
 {
 	const struct model *m = s->config.model;
@@ -233,6 +243,7 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 	put_telemetry(ret->telemetry, sizeof(ret->telemetry), s->config.sampler);
 	put_nodes(&e, ret);
 	put_latency(&e, ret);
+	put_columns(&e, ret);
 	notes[0] = '\0';
 	for (unsigned i = 0; i < ENGINE_FALLBACKS && e.fallbacks[i]; i++)
 		add_line(notes, room, e.fallbacks[i]);

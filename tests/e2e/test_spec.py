@@ -58,7 +58,23 @@ def test_bench_oracle():
         assert off["spec_oracle"] is None and off["drafted"] == 0
         assert wrong["spec_oracle"] == 0 and wrong["accepted"] == 0 and wrong["drafted"] > 0
         assert right["accepted"] == right["drafted"] > 0 and right["tokens_per_step"] > 3
-        assert d.status()["speculation"]["by"]["given"]["drafted"] == wrong["drafted"] + right["drafted"]
+        assert d.status()["speculation"]["by"]["given"]["drafted"] > wrong["drafted"] + right["drafted"]
+        assert off["speedup"] is None and off["column_cost"] == []
+        for row in (wrong, right):
+            assert 0 < row["routed_share"] < 1
+            assert row["column_cost"][0] == row["column_experts"][0] == 1
+            assert min(row["column_experts"]) == 1 and row["column_experts"][7] > 1.5
+            cost = [(1 - row["routed_share"]) * c + row["routed_share"] * u
+                    for c, u in zip(row["column_cost"], row["column_experts"])]
+            share = row["spec_oracle"]
+            most = [sum(share ** i for i in range(k + 1)) / cost[k] for k in range(8)]
+            assert row["speedup_possible"] == pytest.approx(max(most + [1]))
+            assert row["best_length"] == (most.index(max(most)) if max(most) > 1 else 0)
+            assert row["speedup_share"] == pytest.approx(row["speedup"] / row["speedup_possible"])
+        columns = d.status()["speculation"]["columns"]
+        assert [c["columns"] for c in columns] == list(range(1, 9)) and all(0 < c["expert_ms"] < c["step_ms"] for c in columns)
+        text = sluice("bench", "--socket", d.socket, "-p", "0", "-n", "20", "-r", "1", "--spec-oracle", "0.9").stdout
+        assert "s (routed share" in text and "share reached" in text
         for bad in ("2", "0.5,x", "", "-1"):
             assert "--spec-oracle" in sluice("bench", "--socket", d.socket, "--spec-oracle", bad, check=2).stderr
 

@@ -126,6 +126,12 @@ void block_replay(struct blocks *b, enum block_kind kind, const struct block_arg
  */
 void blocks_get_locality(const struct blocks *b, uint64_t *ret_local, uint64_t *ret_remote);
 
+/*
+ * Time on tid 0 for routed experts so far, waits for their reads included, and how many distinct ones
+ * layers used. The engine's thread.
+ */
+void blocks_get_routed(const struct blocks *b, uint64_t *ret_ns, uint64_t *ret_experts);
+
 /* For blocks alone. */
 
 /*

@@ -224,3 +224,11 @@ void block_output(const struct block_args *a, unsigned tid, struct actbuf *out,
 	team_barrier(a->team);
 	linear(w, bias, out, columns, a->y, a->model->n_embd, a->team, tid, &a->lanes[tid]);
 }
+
+void blocks_get_routed(const struct blocks *b, uint64_t *ret_ns, uint64_t *ret_experts)
+{
+	const struct moe *f = b->buffers[BLOCK_MOE];
+
+	*ret_ns = f ? f->routed_ns : 0;
+	*ret_experts = f ? f->n_routed : 0;
+}

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/num.h"
 #include "engine/block/moe.h"
 #include "engine/routed.h"
@@ -336,6 +337,7 @@ static void post(const struct block_args *a)
 	supply_begin(f->c.supply, a->step, a->layer_index, f->list, f->list_counts, f->n_work);
 	if (a->routed)
 		hold(a);
+	f->n_routed += f->n_work;
 }
 
 /* Join: computes what is ready, round after round, until every expert has been handed out. */
@@ -357,6 +359,7 @@ static void join(const struct block_args *a, unsigned tid)
 static void forward(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
+	uint64_t began;
 
 	quantize_inputs(a, tid);
 	team_barrier(a->team);
@@ -369,8 +372,11 @@ static void forward(const struct block_args *a, unsigned tid)
 	if (has_shared(a))
 		triple_run(a, &f->shared, ROLE_SHARED_GATE, ROLE_SHARED_UP, ROLE_SHARED_DOWN,
 			   f->partial + f->n_used * f->n_embd, f->n_ranks * f->n_embd, tid);
+	began = tid ? 0 : now_ns();
 	join(a, tid);
 	reduce(a, tid);
+	if (tid == 0)
+		f->routed_ns += now_ns() - began;
 }
 
 const struct block_ops block_moe = {

@@ -56,6 +56,7 @@ struct moe {
 	bool *drafted;			      /* per token */
 	uint8_t *only_drafts;		      /* per expert: see routed_layer() */
 	uint32_t n_work;
+	uint64_t routed_ns, n_routed;	     /* tid 0: see blocks_get_routed() */
 	uint32_t *handed, n_handed, n_taken; /* indices into work from supply; taken so far */
 	int *failed;			     /* per index into work */
 	const uint32_t *ready;		     /* the part of handed that is computed now */
