@@ -36,7 +36,7 @@ DEVICE_NEEDS := $(O)/libsluice_cuda.a
 DEVICE_LIBS := $(O)/libsluice_cuda.a -L$(CUDA_HOME)/lib64 -lcudart_static -lrt -ldl -lstdc++
 endif
 LIBS := -luring -lnuma -lpcre2-8 -ljansson -ljson-c -lm
-LIBS_serve := -lmicrohttpd
+LIBS_serve := -lmicrohttpd -linih
 ifneq ($(wildcard /usr/include/systemd/sd-daemon.h),)
 LIBS += -lsystemd
 endif

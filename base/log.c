@@ -14,7 +14,7 @@
 
 #define LINE_BYTES 4096 /* PIPE_BUF: one write of so much does not mix with others' */
 
-static enum log_level max_level = LOG_INF;
+static _Atomic enum log_level max_level = LOG_INF;
 static bool to_journal;
 
 static const char *level_name(enum log_level level)

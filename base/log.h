@@ -9,7 +9,8 @@
 
 enum log_level { LOG_ERROR = 3, LOG_WARN = 4, LOG_NOTICE = 5, LOG_INF = 6, LOG_DBG = 7 };
 
-/* Lines above @max (less urgent) are dropped. Called once at start, before other threads run. */
+/* Lines above @max (less urgent) are dropped. Called at start, before other threads
+ * run, and again where the bound changes (any thread). */
 void log_init(enum log_level max);
 
 /*

@@ -5,7 +5,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <math.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,12 +166,24 @@ static struct hit look_up(const struct opt *table, size_t n, const char *word)
 	return h;
 }
 
-/* Takes argv[*i] and, where it wants one, its value. Sets the option's bit in *given. */
+/* Notes that @value was said of option @o. */
+static int note(const struct opt *o, const char *value, struct opts_said *said, struct err *err)
+{
+	if (!o->repeat)
+		said->n = 0;
+	if (said->n == OPTS_REPEAT)
+		return err_set(err, -EINVAL, "%s: at most %d of them", o->name, OPTS_REPEAT);
+	said->value[said->n++] = value;
+	return 0;
+}
+
+/* Takes argv[*i] and, where it wants one, its value. */
 static int parse_one(const struct opt *table, size_t n, int argc, char **argv, int *i, void *dst,
-		     uint64_t *given, struct err *err)
+		     struct opts_said *said, struct err *err)
 {
 	const char *word = argv[*i];
 	struct hit h = look_up(table, n, word);
+	int rc;
 
 	if (!h.o)
 		return err_set(err, -EINVAL, "unknown option %.*s", (int)h.len, word);
@@ -184,7 +195,10 @@ static int parse_one(const struct opt *table, size_t n, int argc, char **argv, i
 				       h.o->arg ? h.o->arg : h.o->choices);
 		h.value = argv[++*i];
 	}
-	*given |= 1ull << (h.o - table);
+	rc = note(h.o, h.value ? h.value : "yes", &said[h.o - table], err);
+	if (rc)
+		return rc;
+	said[h.o - table].by = SAID_ARGUMENT;
 	if (h.o->given)
 		*(bool *)((char *)dst + h.o->given) = true;
 	return parse_value(h.o, h.value, dst, err);
@@ -192,28 +206,28 @@ static int parse_one(const struct opt *table, size_t n, int argc, char **argv, i
 
 /* The first option of the list @names ("--a|--b") that was given, or NULL. */
 static const struct opt *first_given(const struct opt *table, size_t n, const char *names,
-				     uint64_t given)
+				     const struct opts_said *said)
 {
 	for (size_t i = 0; i < n; i++)
-		if (given >> i & 1 && opts_choice(names, table[i].name) >= 0)
+		if (said[i].n && opts_choice(names, table[i].name) >= 0)
 			return &table[i];
 	return NULL;
 }
 
 /* Options that would do nothing beside (or without) others; who asks for help gets that. */
-static int check_pairs(const struct opt *table, size_t n, uint64_t given, struct err *err)
+int opts_check(const struct opt *table, size_t n, const struct opts_said *said, struct err *err)
 {
-	if (first_given(table, n, "--help|--version", given))
+	if (first_given(table, n, "--help|--version", said))
 		return 0;
 	for (size_t i = 0; i < n; i++) {
 		const struct opt *o = &table[i], *other;
 
-		if (!(given >> i & 1))
+		if (!said[i].n)
 			continue;
-		if (o->needs && !first_given(table, n, o->needs, given))
+		if (o->needs && !first_given(table, n, o->needs, said))
 			return err_set(err, -EINVAL, "%s has no effect without %s", o->name,
 				       o->needs);
-		other = o->excludes ? first_given(table, n, o->excludes, given) : NULL;
+		other = o->excludes ? first_given(table, n, o->excludes, said) : NULL;
 		if (other)
 			return err_set(err, -EINVAL, "%s and %s exclude each other", o->name,
 				       other->name);
@@ -221,14 +235,14 @@ static int check_pairs(const struct opt *table, size_t n, uint64_t given, struct
 	return 0;
 }
 
-int opts_parse(const struct opt *table, size_t n, int argc, char **argv, void *dst,
-	       int *ret_n_words, struct err *err)
+int opts_arguments(const struct opt *table, size_t n, int argc, char **argv, void *dst,
+		   struct opts_said *said, int *ret_n_words, struct err *err)
 {
 	bool only_words = false;
 	int n_words = 0, rc;
-	uint64_t given = 0;
 
 	assert(n <= OPTS_MAX);
+	memset(said, 0, n * sizeof(*said));
 	for (size_t i = 0; i < n; i++) {
 		rc = table[i].def ? parse_value(&table[i], table[i].def, dst, err) : 0;
 		if (rc)
@@ -238,7 +252,7 @@ int opts_parse(const struct opt *table, size_t n, int argc, char **argv, void *d
 		if (!only_words && !strcmp(argv[i], "--")) {
 			only_words = true;
 		} else if (!only_words && argv[i][0] == '-' && argv[i][1]) {
-			rc = parse_one(table, n, argc, argv, &i, dst, &given, err);
+			rc = parse_one(table, n, argc, argv, &i, dst, said, err);
 			if (rc)
 				return rc;
 		} else if (!ret_n_words) {
@@ -249,24 +263,111 @@ int opts_parse(const struct opt *table, size_t n, int argc, char **argv, void *d
 	}
 	if (ret_n_words)
 		*ret_n_words = n_words;
-	return check_pairs(table, n, given, err);
+	return 0;
 }
 
-/* Words of @text from column HELP_COLUMN on, the cursor being at @column. */
-static void wrap(FILE *out, const char *text, int column)
+int opts_parse(const struct opt *table, size_t n, int argc, char **argv, void *dst,
+	       int *ret_n_words, struct err *err)
 {
-	if (column >= HELP_COLUMN) {
-		fputc('\n', out);
-		column = 0;
+	struct opts_said said[OPTS_MAX];
+	int rc = opts_arguments(table, n, argc, argv, dst, said, ret_n_words, err);
+
+	return rc ? rc : opts_check(table, n, said, err);
+}
+
+/* ---- settings ---- */
+
+static const struct opt *find_setting(const struct opt *table, size_t n, const char *name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!table[i].only_argument && !strcmp(table[i].name + 2, name))
+			return &table[i];
+	return NULL;
+}
+
+/* Does a later setting of the same option take back what @k says? */
+static bool taken_back(const struct opts_setting *settings, size_t n, size_t k)
+{
+	for (size_t i = k + 1; i < n; i++)
+		if (!*settings[i].value && !strcmp(settings[i].name, settings[k].name))
+			return true;
+	return false;
+}
+
+/* A flag's "yes" or "no" as 1 and 0, or -EINVAL. */
+static int flag_value(const char *text)
+{
+	int i = opts_choice("no|yes|false|true|off|on|0|1", text);
+
+	return i < 0 ? -EINVAL : i & 1;
+}
+
+static int take_setting(const struct opt *o, const struct opts_setting *s, void *dst,
+			struct opts_said *said, struct err *err)
+{
+	int on = o->type == OPT_FLAG ? flag_value(s->value) : 1;
+	int rc;
+
+	if (on < 0)
+		return err_set(err, -EINVAL, "%s: %s is neither yes nor no", s->name, s->value);
+	said->by = SAID_SETTING;
+	said->setting = s;
+	if (o->type == OPT_FLAG) {
+		said->n = 0;
+		*(bool *)((char *)dst + o->offset) = false;
+		if (!on)
+			return 0;
 	}
-	fprintf(out, "%*s", HELP_COLUMN - column, "");
-	column = HELP_COLUMN;
+	rc = note(o, s->value, said, err);
+	if (rc)
+		return rc;
+	if (o->given)
+		*(bool *)((char *)dst + o->given) = true;
+	return parse_value(o, s->value, dst, err);
+}
+
+int opts_settings(const struct opt *table, size_t n, const struct opts_setting *settings,
+		  size_t n_settings, void *dst, struct opts_said *said, struct err *err)
+{
+	for (size_t i = 0; i < n_settings; i++) {
+		const struct opts_setting *s = &settings[i];
+		const struct opt *o = find_setting(table, n, s->name);
+		int rc = 0;
+
+		if (!o)
+			rc = err_set(err, -EINVAL, "unknown option %s", s->name);
+		else if (said[o - table].by != SAID_ARGUMENT && *s->value &&
+			 !taken_back(settings, n_settings, i))
+			rc = take_setting(o, s, dst, &said[o - table], err);
+		if (rc)
+			return err_prefix(err, rc, "%s:%u", s->file, s->line);
+	}
+	return 0;
+}
+
+/* ---- texts ---- */
+
+char *opts_said_text(const struct opts_said *said, char *buf, size_t size)
+{
+	size_t at = 0;
+
+	buf[0] = '\0';
+	for (unsigned i = 0; i < said->n && at < size; i++)
+		at += (size_t)snprintf(buf + at, size - at, "%s%s", i ? ", " : "", said->value[i]);
+	return buf;
+}
+
+/* Words of @text in lines that begin with @lead, the cursor being behind the first lead. */
+static void wrap(FILE *out, const char *text, const char *lead)
+{
+	int column = (int)strlen(lead);
+
 	for (bool first = true; *text; first = false) {
 		int len = (int)strcspn(text, " ");
 
 		if (!first && column + 1 + len > HELP_WIDTH) {
-			fprintf(out, "\n%*s", HELP_COLUMN, "");
-			column = HELP_COLUMN;
+			fprintf(out, "\n%s", lead);
+			column = (int)strlen(lead);
 			first = true;
 		}
 		column += fprintf(out, "%s%.*s", first ? "" : " ", len, text);
@@ -282,12 +383,28 @@ void opts_help_as_rows(void)
 	rows = true;
 }
 
+/* The help of an option with its default, in @buf. */
+static const char *help_text(const struct opt *o, char *buf, size_t size)
+{
+	snprintf(buf, size, "%s%s%s%s", o->help, o->def ? " (default " : "", o->def ? o->def : "",
+		 o->def ? ")" : "");
+	return buf;
+}
+
+static const char *arg_text(const struct opt *o)
+{
+	return o->type == OPT_CHOICE ? o->choices : o->arg;
+}
+
 void opts_help(FILE *out, const struct opt *table, size_t n)
 {
+	char lead[HELP_COLUMN + 1], text[512];
+
+	memset(lead, ' ', HELP_COLUMN);
+	lead[HELP_COLUMN] = '\0';
 	for (size_t i = 0; i < n; i++) {
 		const struct opt *o = &table[i];
-		const char *arg = o->type == OPT_CHOICE ? o->choices : o->arg;
-		char text[512];
+		const char *arg = arg_text(o);
 		int column;
 
 		if (rows) {
@@ -299,8 +416,53 @@ void opts_help(FILE *out, const struct opt *table, size_t n)
 				 o->name);
 		if (arg)
 			column += fprintf(out, " %s", arg);
-		snprintf(text, sizeof(text), "%s%s%s%s", o->help, o->def ? " (default " : "",
-			 o->def ? o->def : "", o->def ? ")" : "");
-		wrap(out, text, column);
+		if (column >= HELP_COLUMN)
+			fprintf(out, "\n%s", lead);
+		else
+			fprintf(out, "%s", lead + column);
+		wrap(out, help_text(o, text, sizeof(text)), lead);
+	}
+}
+
+/* "# name = form" and the values that were said. */
+static void dump_values(FILE *out, const struct opt *o, const struct opts_said *said)
+{
+	const char *name = o->name + 2, *arg = o->type == OPT_FLAG ? "yes|no" : arg_text(o);
+
+	if (said->by == SAID_SETTING)
+		fprintf(out, "# from %s, line %u\n", said->setting->file, said->setting->line);
+	else if (said->by == SAID_ARGUMENT)
+		fprintf(out, "# from the command line\n");
+	if (said->by == SAID_NOT)
+		fprintf(out, "#%s = %s\n", name,
+			o->def		      ? o->def
+			: o->type == OPT_FLAG ? "no"
+			: arg		      ? arg
+					      : "");
+	else if (!said->n)
+		fprintf(out, "%s = no\n", name);
+	for (unsigned i = 0; i < said->n; i++)
+		fprintf(out, "%s = %s\n", name, said->value[i]);
+}
+
+void opts_dump(FILE *out, const struct opt *table, size_t n, const struct opts_said *said)
+{
+	char text[512];
+
+	for (size_t i = 0; i < n; i++) {
+		const struct opt *o = &table[i];
+
+		if (o->only_argument)
+			continue;
+		fprintf(out, "\n# %s: %s\n# ", o->name + 2,
+			o->type == OPT_FLAG ? "yes|no"
+			: arg_text(o)	    ? arg_text(o)
+					    : "");
+		wrap(out, help_text(o, text, sizeof(text)), "# ");
+		if (o->repeat)
+			fprintf(out, "# May stand several times.\n");
+		if (o->reload)
+			fprintf(out, "# SIGHUP reloads it.\n");
+		dump_values(out, o, &said[i]);
 	}
 }

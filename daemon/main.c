@@ -46,6 +46,9 @@ struct rooms {
 	struct engine *engine;
 	struct serve *serve;
 	struct http *http; /* NULL: no --http */
+	struct options *options;
+	int argc; /* as main() had them: the configuration is read again with them */
+	char **argv;
 };
 
 /* Signals go to the serve loop alone: blocked before any thread is started. */
@@ -194,6 +197,8 @@ static void say_hello(const struct options *o, const struct rooms *r)
 	size_format(dense, sizeof(dense), r->model->dense_bytes);
 	log_line(LOG_NOTICE, "sluiced", "version=%s kernel=%s cpu=%s threads=%u", sluice_version,
 		 system.release, e.cpu, e.threads);
+	if (o->config)
+		log_line(LOG_NOTICE, "configuration", "file=\"%s\"", o->config);
 	log_line(LOG_NOTICE, "model", "file=\"%s\" arch=%s name=\"%s\" layers=%u experts=%llu",
 		 o->model, r->model->arch_name, r->model->name, r->model->n_layers,
 		 (unsigned long long)e.experts_total);
@@ -272,13 +277,48 @@ static int choose_socket(struct options *o, struct err *err)
 	return 0;
 }
 
+static void say_change(void *arg, const struct options_change *c)
+{
+	if (c->taken)
+		log_line(LOG_NOTICE, "reloaded", "option=%s from=\"%s\" to=\"%s\"", c->name,
+			 c->from, c->to);
+	else
+		log_line(LOG_WARN, "not reloaded",
+			 "option=%s from=\"%s\" to=\"%s\" note=\"it takes a restart\"", c->name,
+			 c->from, c->to);
+}
+
+/* SIGHUP, on the serve loop. */
+static void reload(void *arg)
+{
+	struct rooms *r = arg;
+	struct options *o = r->options;
+	struct err err = { 0 };
+	int rc = options_reload(o, r->argc, r->argv, say_change, NULL, &err);
+
+	if (!rc) {
+		log_init((enum log_level)(LOG_ERROR + o->log_level));
+		engine_set_itl_target(r->engine, (uint64_t)o->itl_target * 1000000);
+		serve_set_limits(r->serve, o->request_tokens,
+				 (uint64_t)o->request_time * 1000000000);
+		rc = r->http ? http_reload(r->http, &o->http, &err) : 0;
+	}
+	if (rc)
+		log_line(LOG_WARN, "reload failed", "cause=\"%s\" then=\"as before\"", err.text);
+	else
+		log_line(LOG_NOTICE, "configuration read again", "file=\"%s\"",
+			 o->config ? o->config : "none");
+}
+
 static int build(const struct options *o, struct rooms *r, struct err *err)
 {
 	struct serve_config serve = { .socket_path = o->socket,
 				      .model_path = o->model,
 				      .request_tokens = o->request_tokens,
 				      .request_ns = (uint64_t)o->request_time * 1000000000,
-				      .signals = true };
+				      .signals = true,
+				      .reload = reload,
+				      .reload_arg = r };
 	const struct cpu_ops *ops;
 	int rc = cpu_ops_parse(o->cpu, &ops);
 
@@ -332,9 +372,26 @@ static void tear_down(struct rooms *r)
 	free(r->snapshot);
 }
 
+/* What is asked for instead of running: printed. The exit status. */
+static int tell(const struct options *o)
+{
+	if (o->help)
+		options_help(stdout);
+	else if (o->version)
+		printf("sluiced %s\n", sluice_version);
+	else if (o->dump_config)
+		options_dump(stdout, o);
+	else
+		printf("%s: no fault found\n", o->config ? o->config : "the command line");
+	if (!fflush(stdout) && !ferror(stdout))
+		return 0;
+	fprintf(stderr, "sluiced: cannot write to standard output: %s\n", strerror(errno));
+	return 1;
+}
+
 int main(int argc, char **argv)
 {
-	struct rooms rooms = { 0 };
+	struct rooms rooms = { .argc = argc, .argv = argv };
 	struct err err = { 0 };
 	struct options o;
 	int rc;
@@ -348,20 +405,17 @@ int main(int argc, char **argv)
 	}
 	if (options_parse(argc, argv, &o, &err)) {
 		fprintf(stderr, "sluiced: %s\nsluiced --help lists the options\n", err.text);
+		options_free(&o);
 		return 2;
 	}
-	if (o.help || o.version) {
-		if (o.help)
-			options_help(stdout);
-		else
-			printf("sluiced %s\n", sluice_version);
-		if (!fflush(stdout) && !ferror(stdout))
-			return 0;
-		fprintf(stderr, "sluiced: cannot write to standard output: %s\n", strerror(errno));
-		return 1;
+	if (o.help || o.version || o.dump_config || o.check_config) {
+		rc = tell(&o);
+		options_free(&o);
+		return rc;
 	}
 	log_init((enum log_level)(LOG_ERROR + o.log_level));
 	prepare_process();
+	rooms.options = &o;
 	rc = choose_socket(&o, &err);
 	if (!rc)
 		rc = build(&o, &rooms, &err);
@@ -370,6 +424,7 @@ int main(int argc, char **argv)
 	if (rc)
 		log_line(LOG_ERROR, err.text, NULL);
 	tear_down(&rooms);
+	options_free(&o);
 	if (!rc)
 		log_line(LOG_NOTICE, "stopped", NULL);
 	return rc ? 1 : 0;

@@ -27,7 +27,7 @@ unit-programs: $(UNIT)
 
 # ---- serve: protocol, clients ----
 $(filter $(O)/tests/serve/%,$(UNIT)): $(O)/libsluice.a
-$(filter $(O)/tests/serve/test_http%,$(UNIT)): LIBS += $(LIBS_serve)
+$(filter $(O)/tests/serve/test_http% $(O)/tests/serve/test_options,$(UNIT)): LIBS += $(LIBS_serve)
 
 # ---- fuzzing: the GGUF reader
 # make O=... $(O)/fuzz/fuzz_gguf, then: $(O)/fuzz/fuzz_gguf -max_len=65536 WORK_DIR tests/fuzz/seeds/gguf

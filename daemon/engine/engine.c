@@ -169,6 +169,7 @@ static int create_places(struct engine *e)
 	if (engine_find_ends(e))
 		return -ENOMEM;
 	pace_init(&e->pace, e->config.itl_target_ns);
+	e->itl_target_ns = e->config.itl_target_ns;
 	return 0;
 }
 
@@ -390,6 +391,11 @@ static void get_nodes(const struct engine *e, struct engine_status *s)
 			node->arena_bytes =
 				(uint64_t)((double)there * (double)pages[node->node] / n);
 	}
+}
+
+void engine_set_itl_target(struct engine *e, uint64_t target_ns)
+{
+	e->itl_target_ns = target_ns;
 }
 
 void engine_get_status(const struct engine *e, struct engine_status *s)

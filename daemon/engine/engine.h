@@ -196,6 +196,9 @@ struct engine_status {
  * instant. */
 void engine_get_status(const struct engine *e, struct engine_status *ret);
 
+/* Another engine_config.itl_target_ns, from the next step on. Any thread. */
+void engine_set_itl_target(struct engine *e, uint64_t target_ns);
+
 /* Tokens that a sequence may have: constant, so that a request need not ask for the whole status. */
 uint32_t engine_n_ctx(const struct engine *e);
 

@@ -386,6 +386,7 @@ static void build_step(struct engine *e, struct batch *b)
 			add_run(e, b, i, 1);
 	}
 	e->n_decoding = b->n_runs;
+	e->pace.target_ns = e->itl_target_ns;
 	e->most_read = pace_tokens(&e->pace, e->n_decoding);
 	add_readers(e, b, e->most_read);
 }

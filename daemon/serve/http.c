@@ -471,6 +471,15 @@ int http_create(struct serve *s, const struct http_config *config, struct http *
 	return 0;
 }
 
+int http_reload(struct http *h, const struct http_config *config, struct err *err)
+{
+	h->config.queue = config->queue;
+	h->config.sse_ping_s = config->sse_ping_s;
+	h->config.drain_s = config->drain_s;
+	h->attachment.drain_ms = config->drain_s * 1000;
+	return http_keys_load(h, err);
+}
+
 void http_destroy(struct http *h)
 {
 	if (!h)

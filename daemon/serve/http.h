@@ -47,6 +47,12 @@ struct http_config {
 int http_create(struct serve *s, const struct http_config *config, struct http **ret,
 		struct err *err);
 
+/*
+ * Takes the numbers of @config that may change while we run (queue, sse_ping_s, drain_s) and reads the
+ * file of keys again; where that fails the old keys stay: -errno and a sentence. Main thread.
+ */
+int http_reload(struct http *h, const struct http_config *config, struct err *err);
+
 /* After engine_destroy() and before serve_destroy(): sends what is left, closes. NULL is fine. */
 void http_destroy(struct http *h);
 

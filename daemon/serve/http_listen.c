@@ -411,7 +411,7 @@ int http_listen_open(struct http *h, struct err *err)
 		if (rc)
 			return rc;
 	}
-	if (!http_loopback_only(h) && !h->n_keys && !h->config.no_auth)
+	if (!http_loopback_only(h) && !h->keys.n && !h->config.no_auth)
 		return err_set(err, -EINVAL,
 			       "--http: other machines can reach this address: give --api-key-file "
 			       "FILE, or --no-auth where that is meant");

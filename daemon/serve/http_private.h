@@ -101,6 +101,12 @@ struct http_work {
 	bool stop;
 };
 
+struct http_keys {
+	char text[HTTP_MAX_KEYS][128];	/* padded with zeros */
+	uint64_t tenant[HTTP_MAX_KEYS]; /* never 0; a key's own, wherever it stands in its file */
+	unsigned n;
+};
+
 struct http {
 	struct attachment attachment;
 	struct serve *serve;
@@ -115,8 +121,7 @@ struct http {
 	struct http_work work;
 	bool quiet, resumed;
 	char *model; /* what we call it */
-	char keys[HTTP_MAX_KEYS][128];
-	unsigned n_keys;
+	struct http_keys keys;
 	struct sampling defaults; /* the file's own, else those of llama.cpp's server */
 	int64_t started;	  /* seconds since 1970 */
 	uint64_t n_requests, n_refused;

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/num.h"
 #include "base/opts.h"
@@ -85,11 +86,14 @@ static const struct opt table[] = {
 	{ "--prefix-cache-share", NULL, OPT_FLAG, AT(prefix_share),
 	  .help = "Users share what was read; otherwise each has its own." },
 	{ "--itl-target", NULL, OPT_U32, AT(itl_target), "MS", 0, 600000, .def = "0",
+	  .reload = true,
 	  .help = "How long a step may take that reads prompts while others decode; 0: twice what "
 		  "a step takes that only decodes." },
 	{ "--request-tokens", NULL, OPT_U32, AT(request_tokens), "N", 0, 16777216, .def = "0",
+	  .reload = true,
 	  .help = "Most tokens that one request may generate; 0: what the context holds." },
 	{ "--request-time", NULL, OPT_U32, AT(request_time), "SECONDS", 0, 31536000, .def = "0",
+	  .reload = true,
 	  .help = "Most time that one request may take, waiting included; 0: no bound." },
 	{ "--chat-template", NULL, OPT_TEXT, AT(chat_template), "FILE",
 	  .help = "A text file whose Jinja template is used for chats instead of the model's own." },
@@ -132,10 +136,10 @@ static const struct opt table[] = {
 	{ "--overwrite", NULL, OPT_FLAG, AT(overwrite), .needs = "--trace",
 	  .help = "Replace the file of --trace where there is one already." },
 	{ "--log-level", NULL, OPT_CHOICE, AT(log_level), "LEVEL",
-	  .choices = "error|warn|notice|info|debug", .def = "info",
+	  .choices = "error|warn|notice|info|debug", .def = "info", .reload = true,
 	  .help = "Least urgent lines to log." },
 	{ "--http", NULL, OPT_CUSTOM, AT(http.addresses), "HOST:PORT|unix:PATH|systemd",
-	  .parse = parse_http,
+	  .parse = parse_http, .repeat = true,
 	  .help = "Serve HTTP there too (docs/http.md): OpenAI's API and others. May be given several "
 		  "times. systemd: the sockets that the service manager hands over." },
 	{ "--api-key-file", NULL, OPT_TEXT, AT(http.api_key_file), "FILE", .needs = "--http",
@@ -157,14 +161,24 @@ static const struct opt table[] = {
 	  .help = "Where chat completions put a model's reasoning." },
 	{ "--strip-images", NULL, OPT_FLAG, AT(http.strip_images), .needs = "--http",
 	  .help = "Put a note in the place of images, audio and files instead of refusing them." },
-	{ "--queue", NULL, OPT_U32, AT(http.queue), "N", 0, 100000, .def = "64",
+	{ "--queue", NULL, OPT_U32, AT(http.queue), "N", 0, 100000, .def = "64", .reload = true,
 	  .help = "HTTP requests that may wait for a sequence; more are refused with status 429." },
 	{ "--sse-ping", NULL, OPT_U32, AT(http.sse_ping_s), "SECONDS", 0, 3600, .def = "5",
+	  .reload = true,
 	  .help = "A comment in streams in which nothing was said for so long; 0: none." },
 	{ "--drain", NULL, OPT_U32, AT(http.drain_s), "SECONDS", 0, 3600, .def = "5",
-	  .help = "How long HTTP requests may go on at SIGTERM." },
-	{ "--help", "-h", OPT_FLAG, AT(help), .help = "This text." },
-	{ "--version", NULL, OPT_FLAG, AT(version), .help = "The version." },
+	  .reload = true, .help = "How long HTTP requests may go on at SIGTERM." },
+	{ "--config", NULL, OPT_TEXT, AT(config), "FILE", .only_argument = true,
+	  .help = "Read options from FILE (sluiced.conf(5)) and conf.d/*.conf beside it; those of the "
+		  "command line go before. Default: /etc/sluice/sluiced.conf where there is one and "
+		  "--model is not given." },
+	{ "--check-config", NULL, OPT_FLAG, AT(check_config), .only_argument = true,
+	  .help = "Read the configuration and the command line, say what is wrong, and exit." },
+	{ "--dump-config", NULL, OPT_FLAG, AT(dump_config), .only_argument = true,
+	  .help = "Write all options with their help, defaults and values as a configuration file, and "
+		  "exit." },
+	{ "--help", "-h", OPT_FLAG, AT(help), .only_argument = true, .help = "This text." },
+	{ "--version", NULL, OPT_FLAG, AT(version), .only_argument = true, .help = "The version." },
 };
 
 int options_budget(const char *text, struct budget_option *ret, struct err *err)
@@ -172,22 +186,117 @@ int options_budget(const char *text, struct budget_option *ret, struct err *err)
 	return size_parse_share(text, &ret->bytes, &ret->percent, err);
 }
 
+/* What the table cannot say. */
+static int check(const struct options *o, struct err *err)
+{
+	int rc = opts_check(table, ARRAY_LEN(table), o->said, err);
+
+	if (rc)
+		return rc;
+	if (!o->model && !o->dump_config)
+		return err_set(err, -EINVAL, "--model FILE is missing");
+	if (o->http.api_prefix && (o->http.api_prefix[0] != '/' ||
+				   o->http.api_prefix[strlen(o->http.api_prefix) - 1] == '/'))
+		return err_set(err, -EINVAL, "--api-prefix begins with / and does not end with it");
+	if (o->io_request % 4096)
+		return err_set(err, -EINVAL, "--io-request must be a multiple of 4096");
+	return 0;
+}
+
 int options_parse(int argc, char **argv, struct options *ret, struct err *err)
 {
+	const struct opts_setting *list;
+	size_t n;
 	int rc;
 
 	memset(ret, 0, sizeof(*ret));
-	rc = opts_parse(table, ARRAY_LEN(table), argc, argv, ret, NULL, err);
+	rc = opts_arguments(table, ARRAY_LEN(table), argc, argv, ret, ret->said, NULL, err);
 	if (rc || ret->help || ret->version)
 		return rc;
-	if (!ret->model)
-		return err_set(err, -EINVAL, "--model FILE is missing");
-	if (ret->http.api_prefix && (ret->http.api_prefix[0] != '/' ||
-				     ret->http.api_prefix[strlen(ret->http.api_prefix) - 1] == '/'))
-		return err_set(err, -EINVAL, "--api-prefix begins with / and does not end with it");
-	if (ret->io_request % 4096)
-		return err_set(err, -EINVAL, "--io-request must be a multiple of 4096");
-	return 0;
+	if (!ret->config && !ret->model && !access(SETTINGS_FILE, F_OK))
+		ret->config = SETTINGS_FILE;
+	if (ret->config) {
+		rc = settings_read(ret->config, &ret->settings, err);
+		if (rc)
+			return rc;
+		list = settings_list(ret->settings, &n);
+		rc = opts_settings(table, ARRAY_LEN(table), list, n, ret, ret->said, err);
+	}
+	return rc ? rc : check(ret, err);
+}
+
+void options_free(struct options *o)
+{
+	settings_free(o->settings);
+	o->settings = NULL;
+	for (size_t i = 0; i < OPTS_MAX; i++) {
+		free(o->reloaded[i]);
+		o->reloaded[i] = NULL;
+	}
+}
+
+/* ---- reload ---- */
+
+/* The fields of reloadable options; a row of the table that is marked needs its line here. */
+static void take_reloadable(struct options *o, const struct options *now)
+{
+	o->itl_target = now->itl_target;
+	o->request_tokens = now->request_tokens;
+	o->request_time = now->request_time;
+	o->log_level = now->log_level;
+	o->http.queue = now->http.queue;
+	o->http.sse_ping_s = now->http.sse_ping_s;
+	o->http.drain_s = now->http.drain_s;
+}
+
+/* What the next reload compares with: the text of a value, which outlives the file's. */
+static void keep_text(struct options *o, size_t i, const struct options *now)
+{
+	char *text = now->said[i].n ? strdup(now->said[i].value[0]) : NULL;
+
+	free(o->reloaded[i]);
+	o->reloaded[i] = text;
+	o->said[i] =
+		(struct opts_said){ .by = now->said[i].by, .value = { text }, .n = text != NULL };
+}
+
+int options_reload(struct options *o, int argc, char **argv,
+		   void (*tell)(void *arg, const struct options_change *c), void *arg,
+		   struct err *err)
+{
+	struct options *now = malloc(sizeof(*now));
+	char from[512], to[512];
+	int rc;
+
+	if (!now)
+		return err_set(err, -ENOMEM, "no memory for the options");
+	rc = options_parse(argc, argv, now, err);
+	for (size_t i = 0; !rc && i < ARRAY_LEN(table); i++) {
+		struct options_change c = { .name = table[i].name,
+					    .from = opts_said_text(&o->said[i], from, sizeof(from)),
+					    .to = opts_said_text(&now->said[i], to, sizeof(to)),
+					    .taken = table[i].reload };
+
+		if (strcmp(c.from, c.to) != 0 && !table[i].only_argument)
+			tell(arg, &c);
+	}
+	for (size_t i = 0; !rc && i < ARRAY_LEN(table); i++)
+		if (table[i].reload)
+			keep_text(o, i, now);
+	if (!rc)
+		take_reloadable(o, now);
+	options_free(now);
+	free(now);
+	return rc;
+}
+
+void options_dump(FILE *out, const struct options *o)
+{
+	fprintf(out,
+		"# Options of sluiced: sluiced.conf(5). sluiced --check-config reads this file and says "
+		"what is wrong.\n"
+		"# Sizes take K, M, G, T or KiB, MiB, GiB, TiB: powers of 1024.\n");
+	opts_dump(out, table, ARRAY_LEN(table), o->said);
 }
 
 void options_help(FILE *out)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/serve/options.h: sluiced's options. One table drives parsing, checks, --help and the
- * manual page's list; main() reads the struct. Main thread.
+ * daemon/serve/options.h: sluiced's options. One table drives parsing, checks, --help, the
+ * configuration file and the manual page's list; main() reads the struct. Main thread.
  */
 #ifndef SLUICE_SERVE_OPTIONS_H
 #define SLUICE_SERVE_OPTIONS_H
@@ -11,7 +11,9 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "base/opts.h"
 #include "serve/http.h"
+#include "serve/settings.h"
 
 struct budget_option {
 	uint64_t bytes;	  /* 0: by percent, or automatic where that is 0 too */
@@ -39,13 +41,41 @@ struct options {
 	uint64_t fill_rate; /* bytes per second, 0: no bound */
 	struct http_config http;
 	bool overwrite, no_fill, help, version;
+	const char *config; /* the file that was read, NULL: none */
+	bool check_config, dump_config;
+	/* where the values come from; the texts above point there too */
+	struct settings *settings;
+	struct opts_said said[OPTS_MAX];
+	char *reloaded[OPTS_MAX]; /* values that a reload brought, owned */
 };
 
 /*
- * 0 or -EINVAL and a sentence. With --help or --version nothing else is required; otherwise --model
- * is. Without --socket the socket is NULL: main() then asks sluice_socket_path().
+ * The arguments, then what they leave open from the configuration file: that of --config; without it
+ * and without --model SETTINGS_FILE where there is one. 0, or -errno and a sentence, which names file
+ * and line. With --help, --version or --dump-config nothing is required; otherwise --model is. Without
+ * --socket the socket is NULL: main() then asks sluice_socket_path(). options_free() takes *ret in
+ * either case; argv must outlive it.
  */
 int options_parse(int argc, char **argv, struct options *ret, struct err *err);
+void options_free(struct options *o);
+
+/* An option whose value in the configuration is another than the running one. */
+struct options_change {
+	const char *name, *from, *to; /* "--queue", and both values as written, "" for none */
+	bool taken;		      /* it is marked reloadable */
+};
+
+/*
+ * Reads the configuration again and calls @tell for every difference; the values of reloadable options
+ * (numbers only) then stand in @o. 0, or -errno and a sentence: @o is then as before and @tell was not
+ * called.
+ */
+int options_reload(struct options *o, int argc, char **argv,
+		   void (*tell)(void *arg, const struct options_change *c), void *arg,
+		   struct err *err);
+
+/* All options as a configuration file, see opts_dump(). */
+void options_dump(FILE *out, const struct options *o);
 
 void options_help(FILE *out);
 

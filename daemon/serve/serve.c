@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -184,16 +185,36 @@ static int take_state(struct serve *s, struct err *err)
 	return 0;
 }
 
+/* See sd_notify(3): the manager waits for READY=1 behind the time of RELOADING=1. */
+static void reload(struct serve *s)
+{
+	char state[64];
+
+	if (!s->config.reload) {
+		log_line(LOG_NOTICE, "nothing to reload", NULL);
+		return;
+	}
+	snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%llu",
+		 (unsigned long long)now_ns() / 1000);
+	notify_manager(state);
+	s->config.reload(s->config.reload_arg);
+	notify_manager("READY=1");
+}
+
+void serve_set_limits(struct serve *s, uint32_t request_tokens, uint64_t request_ns)
+{
+	s->config.request_tokens = request_tokens;
+	s->config.request_ns = request_ns;
+}
+
 static void take_signal(struct serve *s)
 {
 	struct signalfd_siginfo info;
 
 	if (read(s->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
-	if (info.ssi_signo == SIGHUP) { /* a closed terminal, or a habit of other daemons */
-		log_line(LOG_NOTICE, "nothing to reload",
-			 "signal=%u note=\"options are read at start: restart to change them\"",
-			 info.ssi_signo);
+	if (info.ssi_signo == SIGHUP) {
+		reload(s);
 		return;
 	}
 	log_line(LOG_NOTICE, "stopping", "signal=%u", info.ssi_signo);

@@ -44,7 +44,9 @@ struct serve_config {
 	struct json_object *chat_kwargs; /* variables of every chat, or NULL */
 	struct engine *engine;
 	const struct telemetry_sampler *sampler; /* for the status; NULL: none */
-	bool signals; /* stop at SIGTERM, SIGINT; note SIGHUP (all blocked by the caller) */
+	bool signals; /* stop at SIGTERM, SIGINT; reload at SIGHUP (all blocked by the caller) */
+	void (*reload)(void *arg); /* at SIGHUP, on the serve loop; NULL: nothing can be reloaded */
+	void *reload_arg;
 	uint32_t stall_ms, hello_ms; /* 0: as above; tests shorten them */
 	uint32_t request_tokens;     /* most that a request generates, 0: what the context holds */
 	uint64_t request_ns;	     /* most time that it takes, 0: no bound */
@@ -62,6 +64,9 @@ int serve_create(const struct serve_config *config, struct serve **ret, struct e
  * Logs once when ready and tells the service manager.
  */
 int serve_run(struct serve *s, struct err *err);
+
+/* New bounds for requests that begin from now on. Main thread. */
+void serve_set_limits(struct serve *s, uint32_t request_tokens, uint64_t request_ns);
 
 /* Makes serve_run() return. Any thread, any time between create and destroy. */
 void serve_stop(struct serve *s);

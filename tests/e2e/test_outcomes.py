@@ -133,7 +133,7 @@ def test_sighup_stops_nothing():
         d.process.send_signal(signal.SIGHUP)
         assert c.done(1)[0] == "length"
         assert d.status()["state"] == "ready"
-        assert 'msg="nothing to reload"' in d.text()
+        assert 'msg="configuration read again" file="none"' in d.text()
 
 
 # ---- the log ----

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -170,9 +171,104 @@ static void help(void **state)
 	free(text);
 }
 
+/* ---- settings: what files say ---- */
+
+static struct opts_said said[ARRAY_LEN(table)];
+
+static int settle(const char *line, const struct opts_setting *list, size_t n)
+{
+	char text[128], *arguments[8] = { (char *)(uintptr_t) "x" };
+	int argc = 1, rc;
+
+	snprintf(text, sizeof(text), "%s", line);
+	for (char *w = strtok(text, " "); w; w = strtok(NULL, " "))
+		arguments[argc++] = w;
+	memset(&args, 0, sizeof(args));
+	err_clear(&err);
+	rc = opts_arguments(table, ARRAY_LEN(table), argc, arguments, &args, said, NULL, &err);
+	if (!rc)
+		rc = opts_settings(table, ARRAY_LEN(table), list, n, &args, said, &err);
+	return rc ? rc : opts_check(table, ARRAY_LEN(table), said, &err);
+}
+
+/* The arguments go before the files, a later line before an earlier one. */
+static void settings_order(void **state)
+{
+	static const struct opts_setting list[] = { { "small", "4", "a.conf", 1 },
+						    { "small", "5", "a.conf", 2 },
+						    { "large", "70", "b.conf", 1 },
+						    { "flag", "yes", "b.conf", 2 } };
+
+	assert_int_equal(settle("--large 9", list, ARRAY_LEN(list)), 0);
+	assert_int_equal(args.small, 5);
+	assert_int_equal(args.large, 9);
+	assert_true(args.flag);
+	assert_int_equal(said[2].by, SAID_SETTING);
+	assert_int_equal(said[2].setting->line, 2);
+	assert_int_equal(said[3].by, SAID_ARGUMENT);
+	assert_int_equal(said[4].by, SAID_NOT);
+}
+
+/* An empty value takes back, "no" turns a flag off: neither counts as given. */
+static void settings_taken_back(void **state)
+{
+	static const struct opts_setting list[] = {
+		{ "small", "x", "a.conf", 1 }, { "small", "", "a.conf", 2 },
+		{ "flag", "on", "a.conf", 3 }, { "flag", "no", "a.conf", 4 },
+		{ "count", "3", "a.conf", 5 },
+	};
+
+	assert_int_equal(settle("", list, ARRAY_LEN(list)), 0);
+	assert_int_equal(args.small, 3);
+	assert_false(args.flag);
+	assert_int_equal(args.count, 3);
+}
+
+static void settings_faults(void **state)
+{
+	static const struct {
+		struct opts_setting s;
+		const char *why;
+	} all[] = {
+		{ { "smal", "4", "a.conf", 7 }, "a.conf:7: unknown option smal" },
+		{ { "s", "4", "a.conf", 7 }, "a.conf:7: unknown option s" },
+		{ { "small", "10", "a.conf", 7 }, "a.conf:7: --small: 10 is not" },
+		{ { "flag", "maybe", "a.conf", 7 }, "a.conf:7: flag: maybe is neither yes nor no" },
+		{ { "even", "3", "a.conf", 7 }, "a.conf:7: --even: 3 is odd" },
+		{ { "name", "n", "a.conf", 7 }, "--name has no effect without --flag|--help" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		assert_int_equal(settle("", &all[i].s, 1), -EINVAL);
+		assert_non_null(strstr(err.text, all[i].why));
+	}
+}
+
+/* What opts_dump() writes has every option, and values where something was said. */
+static void dump(void **state)
+{
+	static const struct opts_setting list[] = { { "small", "4", "a.conf", 3 },
+						    { "flag", "no", "a.conf", 4 } };
+	char *text;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+
+	assert_int_equal(settle("--text words", list, ARRAY_LEN(list)), 0);
+	opts_dump(f, table, ARRAY_LEN(table), said);
+	fclose(f);
+	assert_non_null(strstr(text, "# from a.conf, line 3\nsmall = 4\n"));
+	assert_non_null(strstr(text, "# from the command line\ntext = words\n"));
+	assert_non_null(strstr(text, "\nflag = no\n"));
+	assert_non_null(strstr(text, "\n#share = 0.5\n"));
+	assert_non_null(strstr(text, "\n# choice: red|green\n# A colour.\n#choice = red|green\n"));
+	free(text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(settings_order),  cmocka_unit_test(settings_taken_back),
+		cmocka_unit_test(settings_faults), cmocka_unit_test(dump),
 		cmocka_unit_test(every_type),	   cmocka_unit_test(words),
 		cmocka_unit_test(attached_values), cmocka_unit_test(pairs),
 		cmocka_unit_test(refusals),	   cmocka_unit_test(help),
