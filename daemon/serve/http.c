@@ -131,6 +131,23 @@ static struct http_request *create(struct http *h, struct MHD_Connection *c, con
 	return r;
 }
 
+/* What was counted of the call's body is there no more. */
+static void let_go(struct http *h, struct http_call *c)
+{
+	if (!c)
+		return;
+	h->body_bytes -= c->held;
+	c->held = 0;
+}
+
+/* Nobody waits for what the worker makes of the request's body. */
+static void abandon(struct http_request *r)
+{
+	atomic_store_explicit(&r->working->unwanted, true, memory_order_relaxed);
+	r->working->owner = NULL;
+	r->working = NULL;
+}
+
 static void on_completed(void *arg, struct MHD_Connection *c, void **slot,
 			 enum MHD_RequestTerminationCode why)
 {
@@ -152,9 +169,11 @@ static void on_completed(void *arg, struct MHD_Connection *c, void **slot,
 		 r->route ? r->route->path : "none", (double)(now_ns() - r->since_ns) / 1e6);
 	session_end(&r->session);
 	if (r->working)
-		r->working->owner = NULL;
+		abandon(r);
 	http_run_end(r);
+	let_go(h, r->call);
 	http_call_destroy(r->call);
+	h->body_bytes -= r->body.n;
 	buf_done(&r->body);
 	buf_done(&r->out);
 	free(r);
@@ -163,17 +182,15 @@ static void on_completed(void *arg, struct MHD_Connection *c, void **slot,
 /* ---- what the library calls ---- */
 
 /* More came than may: the library lets nobody answer in the middle of a body. */
-static enum MHD_Result cut_off(struct http_request *r)
+static enum MHD_Result cut_off(struct http_request *r, const struct fault *f, const char *phrase)
 {
 	struct buf b = { 0 }, all = { 0 };
-	struct fault f;
 
-	fault_set(&f, 413, "the body may have %d MiB", HTTP_MAX_BODY >> 20);
-	http_fault_body(&b, &f, r->route ? r->route->envelope : ENVELOPE_OPENAI);
+	http_fault_body(&b, f, r->route ? r->route->envelope : ENVELOPE_OPENAI);
 	buf_fmt(&all,
-		"HTTP/1.1 413 Content Too Large\r\nContent-Type: application/json\r\n"
+		"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\n"
 		"Connection: close\r\nContent-Length: %zu\r\n\r\n%s",
-		b.n, b.data ? b.data : "");
+		f->status, phrase, b.n, b.data ? b.data : "");
 	if (!all.failed && send(r->peer->fd, all.data, all.n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 		r->close = true;
 	buf_done(&b);
@@ -196,17 +213,52 @@ static enum MHD_Result on_headers(struct http_request *r)
 	return MHD_YES;
 }
 
+/*
+ * Bodies of all clients together are bounded: the largest that is still being received goes, so that
+ * those who send much keep nobody out. False: that is @r's own.
+ */
+static bool make_body_room(struct http_request *r, size_t bytes)
+{
+	struct http *h = r->http;
+
+	while (h->body_bytes + bytes > HTTP_ALL_BODIES) {
+		struct http_request *largest = r;
+
+		for (struct http_request *q = h->requests; q; q = q->next)
+			if (q->state == HTTP_BODY && q->body.n > largest->body.n)
+				largest = q;
+		if (largest == r)
+			return false;
+		h->body_bytes -= largest->body.n;
+		buf_done(&largest->body);
+		http_peer_drop(largest->peer);
+	}
+	return true;
+}
+
 static enum MHD_Result take_body(struct http_request *r, const char *data, size_t *n)
 {
 	size_t bytes = *n;
+	struct fault f;
 
 	*n = 0;
+	if (r->peer->vanished)
+		return MHD_NO;
 	if (r->fault.status)
 		return MHD_YES;
-	if (r->body.n + bytes > HTTP_MAX_BODY)
-		return cut_off(r);
+	if (r->body.n + bytes > HTTP_MAX_BODY) {
+		fault_set(&f, 413, "the body may have %d MiB", HTTP_MAX_BODY >> 20);
+		return cut_off(r, &f, "Content Too Large");
+	}
+	if (!make_body_room(r, bytes)) {
+		fault_set(&f, 503, "too many large requests at once: try again later");
+		return cut_off(r, &f, "Service Unavailable");
+	}
 	buf_put(&r->body, data, bytes);
-	return r->body.failed ? MHD_NO : MHD_YES;
+	if (r->body.failed)
+		return MHD_NO;
+	r->http->body_bytes += bytes;
+	return MHD_YES;
 }
 
 /* The body is whole. */
@@ -231,6 +283,7 @@ static enum MHD_Result begin(struct http_request *r)
 	call->tenant = r->tenant;
 	call->since_ns = now_ns();
 	call->body = r->body;
+	call->held = r->body.n;
 	r->body = (struct buf){ 0 };
 	r->working = call;
 	r->state = HTTP_WORK;
@@ -309,12 +362,18 @@ static void take_work(struct http *h)
 
 		next = c->next;
 		if (!r) {
+			let_go(h, c);
 			http_call_destroy(c);
 			continue;
 		}
 		r->working = NULL;
 		r->call = c;
 		http_run_start(r);
+		if (c->route->form == &responses_form) /* repeats fields in its answer */
+			continue;
+		let_go(h, c);
+		json_object_put(c->json);
+		c->json = NULL;
 	}
 }
 
@@ -326,8 +385,7 @@ static void expire_work(struct http *h)
 	for (struct http_request *r = h->requests; r; r = r->next) {
 		if (!r->working || now - r->working->since_ns < (uint64_t)HTTP_WORK_MS * 1000000u)
 			continue;
-		r->working->owner = NULL;
-		r->working = NULL;
+		abandon(r);
 		fault_set(&r->fault, 503, "reading the request took longer than %d s",
 			  HTTP_WORK_MS / 1000);
 		r->state = HTTP_READY;

@@ -220,7 +220,7 @@ struct seen {
 	unsigned lengths, encodings;
 	size_t bytes;
 	uint64_t length;
-	bool bad_length;
+	bool bad_length, bad_encoding;
 };
 
 static enum MHD_Result see(void *arg, enum MHD_ValueKind kind, const char *key, const char *value)
@@ -235,8 +235,10 @@ static enum MHD_Result see(void *arg, enum MHD_ValueKind kind, const char *key, 
 		s->length = strtoull(value, &end, 10);
 		s->bad_length |= errno || *end || end == value || *value == '-' || *value == '+';
 	}
-	if (!strcasecmp(key, "Transfer-Encoding"))
+	if (!strcasecmp(key, "Transfer-Encoding")) {
 		s->encodings++;
+		s->bad_encoding |= !value || strcasecmp(value, "chunked") != 0;
+	}
 	return MHD_YES;
 }
 
@@ -256,6 +258,10 @@ static bool check_lengths(struct http_request *r)
 		return fault_set(&r->fault, 400,
 				 "a request says its length once: one Content-Length, or "
 				 "Transfer-Encoding alone");
+	}
+	if (s.bad_encoding) { /* the library would wait for an end that is never said */
+		r->close = true;
+		return fault_set(&r->fault, 400, "the only Transfer-Encoding is chunked");
 	}
 	if (s.encodings)
 		r->drop = -1; /* not known */

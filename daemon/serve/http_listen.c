@@ -69,30 +69,83 @@ static void who(int fd, const struct sockaddr_storage *addr, uint8_t ret[20])
 		memcpy(ret + 4, &cred.uid, sizeof(cred.uid));
 }
 
+/*
+ * Since when a connection has done nothing, where it may go for another. *ret_rank: those of a lower
+ * rank go first: who asks for nothing, whose request is still coming in, who takes nothing of an
+ * answer. False: it stays.
+ */
+static bool may_go(const struct peer *p, uint64_t now, unsigned *ret_rank, uint64_t *ret_since)
+{
+	const struct http_request *r = p->request;
+
+	*ret_rank = !r ? 0 : r->state == HTTP_BODY ? 1 : 2;
+	*ret_since = !r ? p->since_ns : r->state == HTTP_BODY ? r->since_ns : r->taken_ns;
+	return !p->vanished &&
+	       (*ret_rank < 2 || (r->state == HTTP_STREAM && !r->suspended &&
+				  now - r->taken_ns > HTTP_YIELD_MS * UINT64_C(1000000)));
+}
+
+/* Whose connection is missed least, of one client's (NULL: of all). NULL: nobody's may go. */
+static struct peer *least_missed(const struct http *h, const uint8_t *client)
+{
+	uint64_t now = now_ns(), since, oldest = 0;
+	struct peer *best = NULL;
+	unsigned rank, lowest = 0;
+
+	for (struct peer *p = h->peers; p; p = p->next) {
+		if (client && memcmp(p->client, client, sizeof(p->client)) != 0)
+			continue;
+		if (!may_go(p, now, &rank, &since))
+			continue;
+		if (best && (rank > lowest || (rank == lowest && since >= oldest)))
+			continue;
+		best = p;
+		lowest = rank;
+		oldest = since;
+	}
+	return best;
+}
+
 /* Makes room for one more of this client: false: none can be had. */
 static bool make_room(struct http *h, const uint8_t client[20])
 {
-	struct peer *oldest = NULL;
 	unsigned n = 0, dropped = 0;
 	bool full = h->n_peers >= HTTP_MAX_PEERS;
+	struct peer *goes;
 
-	for (struct peer *p = h->peers; p; p = p->next) {
-		bool same = !memcmp(p->client, client, sizeof(p->client));
-
-		n += same;
-		if (p->vanished) {
-			dropped++;
-			continue;
-		}
-		if (!p->request && (full || same) && (!oldest || p->since_ns < oldest->since_ns))
-			oldest = p;
+	for (const struct peer *p = h->peers; p; p = p->next) {
+		n += !memcmp(p->client, client, sizeof(p->client));
+		dropped += p->vanished;
 	}
 	if (n < HTTP_MAX_PEERS_PER_CLIENT && !full)
 		return true;
-	if (oldest)
-		http_peer_drop(oldest);
+	goes = least_missed(h, full ? NULL : client);
+	if (goes)
+		http_peer_drop(goes);
 	/* those who are shut down are freed soon; a few more than the bound do no harm */
-	return (oldest || dropped) && h->n_peers < HTTP_MAX_PEERS + ACCEPTS_AT_ONCE;
+	return (goes || dropped) && h->n_peers < HTTP_MAX_PEERS + ACCEPTS_AT_ONCE;
+}
+
+/*
+ * Descriptors have run out: somebody idle gives his up, and who stands at the door is sent away, for
+ * a listener that stays readable would turn the loop without end.
+ */
+static void refuse_without_fd(struct http_listener *l)
+{
+	struct serve *s = l->http->serve;
+	struct peer *goes = least_missed(l->http, NULL);
+	int fd;
+
+	if (goes)
+		http_peer_drop(goes);
+	if (s->reserve_fd < 0)
+		return;
+	close(s->reserve_fd);
+	fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd >= 0)
+		close(fd);
+	s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	serve_notice(s, "http client refused", NULL, "descriptors have run out");
 }
 
 static void add_peer(struct http *h, int fd, const struct sockaddr_storage *addr, socklen_t len)
@@ -140,6 +193,10 @@ static void listener_event(struct source_fd *f, uint32_t events)
 		int fd = accept4(l->fd, (struct sockaddr *)&addr, &len,
 				 SOCK_CLOEXEC | SOCK_NONBLOCK);
 
+		if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+			refuse_without_fd(l);
+			return;
+		}
 		if (fd < 0)
 			return;
 		add_peer(l->http, fd, &addr, len);

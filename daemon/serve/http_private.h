@@ -18,6 +18,7 @@
 #define SLUICE_SERVE_HTTP_PRIVATE_H
 
 #include <microhttpd.h>
+#include <stdatomic.h>
 
 #include "base/jsonc.h"
 #include "chat/calls.h"
@@ -32,12 +33,15 @@ enum {
 	HTTP_POOL_BYTES = 48 << 10,	 /* of libmicrohttpd, for one connection's headers */
 	HTTP_MAX_HEADERS = 24 << 10,	 /* 431 beyond */
 	HTTP_MAX_BODY = 32 << 20,	 /* 413 beyond */
+	HTTP_ALL_BODIES = 256 << 20,	 /* of all requests: the largest unfinished one goes */
+	HTTP_MAX_VALUES = 1 << 20,	 /* of a body's JSON, which takes some 100 bytes for each */
 	HTTP_MAX_CHOICES = SERVE_MAX_REQUESTS,
 	HTTP_HEADER_MS = 10000, /* from connect to the end of the first headers */
 	HTTP_BODY_MS = 60000,	/* for the body */
 	HTTP_IDLE_MS = 75000,	/* between two requests of a connection */
 	HTTP_HALF_MS = 1000,	/* for what a client sent before it closed its side */
 	HTTP_STALL_MS = 30000,	/* a reader that takes nothing */
+	HTTP_YIELD_MS = 2000,	/* the same, where another client needs the place */
 	HTTP_WORK_MS = 30000,	/* until the worker must have read a body */
 	HTTP_OUT_HIGH =
 		64 << 10, /* unread bytes of a stream after which nothing more is rendered */
@@ -124,6 +128,7 @@ struct http {
 	struct http_keys keys;
 	struct sampling defaults; /* the file's own, else those of llama.cpp's server */
 	int64_t started;	  /* seconds since 1970 */
+	uint64_t body_bytes;	  /* received and not yet made into something else */
 	uint64_t n_requests, n_refused;
 };
 
@@ -171,6 +176,8 @@ struct http_call {
 	struct buf body;
 	uint64_t tenant; /* of the API key, 0: none */
 	uint64_t since_ns;
+	size_t held;	       /* bytes of the body that http.body_bytes counts; main thread */
+	_Atomic bool unwanted; /* nobody waits for it any more: not worth the worker's time */
 	/* what came of it */
 	struct fault fault;	  /* status 0: none */
 	struct buf answer;	  /* a whole answer; empty: @gen is to be run */

@@ -109,11 +109,34 @@ static bool is_finite(struct json_object *v)
 	return true;
 }
 
+/* At most so many values a JSON text has: what stands between them, outside of strings. */
+static size_t count_values(const char *text, size_t n)
+{
+	bool string = false;
+	size_t count = 1;
+
+	for (size_t i = 0; i < n; i++) {
+		char c = text[i];
+
+		if (string && c == '\\')
+			i++;
+		else if (c == '"')
+			string = !string;
+		else if (!string)
+			count += c == ',' || c == '[' || c == '{';
+	}
+	return count;
+}
+
 bool read_json(struct http_call *c)
 {
-	struct json_tokener *t = json_tokener_new_ex(DEPTH);
 	enum json_tokener_error e = json_tokener_error_parse_eof;
+	struct json_tokener *t;
 
+	if (count_values(c->body.data, c->body.n) > HTTP_MAX_VALUES)
+		return fault_set(&c->fault, 413, "the body's JSON may have %d values",
+				 HTTP_MAX_VALUES);
+	t = json_tokener_new_ex(DEPTH);
 	if (!t)
 		return fault_set(&c->fault, 500, "out of memory");
 	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);

@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "serve/http_private.h"
+
+#define PIECE 32768 /* of a long answer */
 
 /* ---- faults ---- */
 
@@ -141,6 +144,54 @@ static enum MHD_Result send_off(struct http_request *r, int status, struct MHD_R
 	return ok;
 }
 
+/* An answer that is sent piece by piece, so that who takes it slowly is told from who takes nothing. */
+struct whole {
+	struct http_request *r;
+	struct buf body;
+};
+
+static ssize_t read_whole(void *arg, uint64_t at, char *data, size_t room)
+{
+	struct whole *w = arg;
+	size_t n = at < w->body.n ? w->body.n - (size_t)at : 0;
+
+	if (w->r->peer->vanished)
+		return MHD_CONTENT_READER_END_WITH_ERROR;
+	if (!n)
+		return MHD_CONTENT_READER_END_OF_STREAM;
+	n = n < room ? n : room;
+	memcpy(data, w->body.data + at, n);
+	w->r->taken_ns = now_ns();
+	return (ssize_t)n;
+}
+
+static void free_whole(void *arg)
+{
+	struct whole *w = arg;
+
+	buf_done(&w->body);
+	free(w);
+}
+
+/* Takes @body over. NULL: no memory. */
+static struct MHD_Response *response_of(struct http_request *r, struct buf *body)
+{
+	struct whole *w = body->n > PIECE ? malloc(sizeof(*w)) : NULL;
+	struct MHD_Response *m;
+
+	if (w) {
+		*w = (struct whole){ r, *body };
+		*body = (struct buf){ 0 };
+		m = MHD_create_response_from_callback(w->body.n, PIECE, read_whole, w, free_whole);
+		if (!m)
+			free_whole(w);
+		return m;
+	}
+	m = MHD_create_response_from_buffer(body->n, body->data, MHD_RESPMEM_MUST_COPY);
+	buf_done(body);
+	return m;
+}
+
 static enum MHD_Result send_text(struct http_request *r, int status, const char *type,
 				 struct buf *body, const struct fault *f)
 {
@@ -153,8 +204,7 @@ static enum MHD_Result send_text(struct http_request *r, int status, const char 
 			 "\"code\":null,\"param\":null}}");
 		status = 500;
 	}
-	m = MHD_create_response_from_buffer(body->n, body->data, MHD_RESPMEM_MUST_COPY);
-	buf_done(body);
+	m = response_of(r, body);
 	if (!m)
 		return MHD_NO;
 	add(m, "Content-Type", type);

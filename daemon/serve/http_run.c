@@ -265,8 +265,13 @@ static ssize_t read_stream(void *arg, uint64_t at, char *data, size_t room)
 		memcpy(data, r->out.data + r->out_at, n);
 		r->out_at += n;
 		r->taken_ns = now_ns();
-		if (r->out_at == r->out.n)
+		if (r->out_at == r->out.n) {
 			r->out.n = r->out_at = 0;
+		} else if (r->out_at >= HTTP_OUT_HIGH) { /* a slow reader: what it has goes */
+			memmove(r->out.data, r->out.data + r->out_at, r->out.n - r->out_at);
+			r->out.n -= r->out_at;
+			r->out_at = 0;
+		}
 		return (ssize_t)n;
 	}
 	if (r->ended)

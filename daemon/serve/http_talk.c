@@ -79,6 +79,24 @@ static bool check_messages(struct http_call *c, struct json_object *messages)
 	return true;
 }
 
+/* Functions have names: what is looked for in an answer. */
+static bool check_tools(struct http_call *c, struct json_object *tools)
+{
+	for (size_t i = 0; i < json_object_array_length(tools); i++) {
+		struct json_object *o = json_object_array_get_idx(tools, i);
+		struct json_object *function =
+			json_object_is_type(o, json_type_object) ? get(o, "function") : NULL;
+
+		if (!json_object_is_type(o, json_type_object) ||
+		    (function && !json_object_is_type(function, json_type_object)) ||
+		    !json_object_is_type(get(function ? function : o, "name"), json_type_string))
+			return fault_param(&c->fault, "tools",
+					   "tools[%zu] must be an object with a function's name",
+					   i);
+	}
+	return true;
+}
+
 /* ---- rendering ---- */
 
 static bool render_fault(struct http_call *c, int rc, const struct template_error *e)
@@ -193,6 +211,8 @@ bool talk_render(struct http_call *c, const struct talk *t)
 		return false;
 	if (t->tools && !json_object_is_type(t->tools, json_type_array))
 		return fault_param(&c->fault, "tools", "tools must be a list");
+	if (t->tools && !check_tools(c, t->tools))
+		return false;
 	if (chat_kwargs(s->chat_kwargs, t->request, &kwargs, &err))
 		return fault_param(&c->fault, "chat_template_kwargs", "%s", err.text);
 	c->gen.chat = true;

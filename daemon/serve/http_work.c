@@ -31,7 +31,9 @@ void http_call_destroy(struct http_call *c)
 
 static void work(struct http_call *c)
 {
-	if (!read_json(c) || !c->route->work(c))
+	if (atomic_load_explicit(&c->unwanted, memory_order_relaxed))
+		fault_set(&c->fault, 503, "the client has gone");
+	else if (!read_json(c) || !c->route->work(c))
 		if (!c->fault.status)
 			fault_set(&c->fault, 500, "out of memory");
 	if (c->answer.failed)
