@@ -2,184 +2,34 @@
 /*
  * tests/bench/kernels.c: how fast weights are multiplied, against what this machine can do.
  *
- * One column (decode): GB of weights per second from memory, beside a plain vector read of the same
- * memory by the same threads. Many columns (prefill): multiply-adds per second, beside the rate of
- * vpdpbusd in a loop of nothing else. Every measurement runs reference, kernel, kernel, reference;
- * the share is the median over repetitions of (kernel / reference of the same repetition), for the
- * machine may be busy with other things. Threads are pinned; each takes its share of the rows of
- * every matrix, as the engine does. Exit status 0: measured; 1: cannot; 2: usage.
+ * Up to eight columns (decode, drafts, a few sequences): GB of weights per second from memory, beside a
+ * plain read of the same memory by the same threads, and the time of each number of columns beside that
+ * of one. A repetition runs the read and every number of columns, and all again backwards; ratios are
+ * medians over repetitions of the ratio within one. More columns (prefill): multiply-adds per second,
+ * beside the rate of vpdpbusd in a loop of nothing else (AVX-512 VNNI alone).
+ *
+ * The working set is at least four times the last cache. Runs in which a thread lost its processor are
+ * done again; where too few are left, where others had processors, or where the read itself scatters,
+ * no ratio is printed but "disturbed" (--anyway prints it marked by "~").
+ *
+ * --against FILE: a shared object with the kernels of another commit, for time / its time, in turn
+ * A-B-B-A within this program. To make one in that tree, built as usual:
+ *   gcc -shared -Wl,-Bsymbolic -o FILE build/obj/kernels/cpu/(all).o build/obj/kernels/quant.o
+ *
+ * Exit status 0: measured; 1: cannot; 2: usage; 3: disturbed.
  */
+#include <dlfcn.h>
 #include <getopt.h>
-#include <pthread.h>
-#include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
-#include "base/clock.h"
 #include "base/limits.h"
-#include "base/num.h"
-#include "kernels/cpu/cpu.h"
-#include "kernels/quant.h"
+#include "tests/bench/kernels_args.h"
+#include "tests/bench/kernels_run.h"
 
-#define THREADS_MAX 64
-#define COLS_MAX    512
-#define REPS_MAX    99
+#define OTHERS_MOST  0.05 /* of a processor */
+#define SCATTER_MOST 0.10 /* of the read rate: between its quartiles */
 
-struct shape {
-	size_t n, rows;
-};
-
-enum job { JOB_READ, JOB_PEAK, JOB_MULTIPLY, JOB_EXIT };
-
-static struct bench {
-	const struct cpu_ops *ops;
-	unsigned threads, reps;
-	bool json;
-	uint8_t *weights;
-	size_t bytes; /* of the working set */
-
-	/* the job at hand: written by main before the start barrier, read by workers after it */
-	enum job job;
-	const struct quant_format *format;
-	struct shape shape;
-	size_t cols, matrices;
-	const void *x[COLS_MAX];
-	float *y[COLS_MAX];
-	uint64_t peak_rounds;
-	pthread_barrier_t start, end;
-	uint64_t sink[THREADS_MAX * 8]; /* one cache line each */
-} bench = { .reps = 5 };
-
-#if defined(__x86_64__)
-__attribute__((target("avx512f"))) static uint64_t read_avx512(const uint8_t *p, size_t bytes)
-{
-	__m512i a = _mm512_setzero_si512(), b = a;
-
-	for (size_t i = 0; i + 256 <= bytes; i += 256) {
-		for (size_t j = 0; j < 256; j += 64)
-			_mm_prefetch((const char *)p + i + j + 4096, _MM_HINT_T0);
-		a = _mm512_xor_si512(a, _mm512_loadu_si512(p + i));
-		b = _mm512_xor_si512(b, _mm512_loadu_si512(p + i + 64));
-		a = _mm512_xor_si512(a, _mm512_loadu_si512(p + i + 128));
-		b = _mm512_xor_si512(b, _mm512_loadu_si512(p + i + 192));
-	}
-	return (uint64_t)_mm512_reduce_add_epi64(_mm512_xor_si512(a, b));
-}
-
-/* 16 independent chains; returns multiply-adds */
-__attribute__((target("avx512f"))) static uint64_t peak_vnni(uint64_t rounds)
-{
-	for (uint64_t i = 0; i < rounds; i++) {
-#define D(r) "vpdpbusd %%zmm16, %%zmm17, %%zmm" #r "\n\t"
-		__asm__ volatile(D(0) D(1) D(2) D(3) D(4) D(5) D(6) D(7) D(8) D(9) D(10) D(11) D(12)
-					 D(13) D(14) D(15)::
-						 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5",
-						   "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
-						   "xmm12", "xmm13", "xmm14", "xmm15");
-#undef D
-	}
-	return rounds * 16 * 64;
-}
-#endif
-
-static uint64_t read_plain(const uint8_t *p, size_t bytes)
-{
-	uint64_t sum[8] = { 0 };
-
-	for (size_t i = 0; i + 64 <= bytes; i += 64) {
-		uint64_t v[8];
-
-		memcpy(v, p + i, 64);
-		for (int j = 0; j < 8; j++)
-			sum[j] ^= v[j];
-	}
-	return sum[0] ^ sum[1] ^ sum[2] ^ sum[3] ^ sum[4] ^ sum[5] ^ sum[6] ^ sum[7];
-}
-
-static bool has_peak(void)
-{
-	return cpu_level_available(CPU_AVX512);
-}
-
-static uint64_t read_stream(const uint8_t *p, size_t bytes)
-{
-#if defined(__x86_64__)
-	if (cpu_level_available(CPU_AVX512))
-		return read_avx512(p, bytes);
-#endif
-	return read_plain(p, bytes);
-}
-
-/* this thread's rows of every matrix */
-static void multiply(unsigned id, void *scratch)
-{
-	const size_t row_bytes = quant_row_bytes(bench.format->id, bench.shape.n);
-	const size_t tile = bench.ops->row_tile, tiles = div_ceil(bench.shape.rows, tile);
-	struct matmul m = {
-		.type = bench.format->id,
-		.row_bytes = row_bytes,
-		.n = bench.shape.n,
-		.row0 = tiles * id / bench.threads * tile,
-		.row1 = u64_min(tiles * (id + 1) / bench.threads * tile, bench.shape.rows),
-		.x = bench.x,
-		.y = bench.y,
-		.cols = bench.cols,
-		.scratch = scratch,
-	};
-
-	if (m.row0 >= m.row1)
-		return;
-	for (size_t i = 0; i < bench.matrices; i++) {
-		m.w = bench.weights + i * row_bytes * bench.shape.rows;
-		bench.ops->matmul(&m);
-	}
-}
-
-static void *worker(void *arg)
-{
-	const unsigned id = (unsigned)(uintptr_t)arg;
-	void *scratch = aligned_alloc(64, align_up(bench.ops->matmul_scratch_bytes(1 << 16), 64));
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(id, &set);
-	pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
-	for (;;) {
-		const size_t part = bench.bytes / bench.threads & ~(size_t)4095;
-
-		pthread_barrier_wait(&bench.start);
-		if (bench.job == JOB_EXIT || !scratch)
-			break;
-		if (bench.job == JOB_READ)
-			bench.sink[id * 8] += read_stream(bench.weights + id * part, part);
-#if defined(__x86_64__)
-		if (bench.job == JOB_PEAK)
-			bench.sink[id * 8] += peak_vnni(bench.peak_rounds);
-#endif
-		if (bench.job == JOB_MULTIPLY)
-			multiply(id, scratch);
-		pthread_barrier_wait(&bench.end);
-	}
-	free(scratch);
-	return NULL;
-}
-
-static double run(enum job job)
-{
-	uint64_t start;
-
-	bench.job = job;
-	start = now_ns();
-	pthread_barrier_wait(&bench.start);
-	pthread_barrier_wait(&bench.end);
-	return (double)(now_ns() - start) * 1e-9;
-}
+static struct side ours, theirs;
 
 static int compare(const void *a, const void *b)
 {
@@ -188,248 +38,418 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static double median(double *v, unsigned n)
+static double quantile(const double *values, unsigned n, double at)
 {
+	double v[REPS_MAX];
+	unsigned i = (unsigned)(at * (n - 1));
+
+	memcpy(v, values, n * sizeof(*v));
 	qsort(v, n, sizeof(*v), compare);
-	return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+	return i + 1 < n ? v[i] + (at * (n - 1) - i) * (v[i + 1] - v[i]) : v[n - 1];
 }
 
-/* Medians of the rates (@work per run) of the kernel, the reference and their ratio. */
-static void measure(enum job reference, double reference_work, double work, double ret[3])
+static double median(const double *v, unsigned n)
 {
-	double kernel[REPS_MAX], ref[REPS_MAX], share[REPS_MAX];
-
-	run(JOB_MULTIPLY);
-	for (unsigned i = 0; i < bench.reps; i++) {
-		double a = run(reference), b = run(JOB_MULTIPLY) + run(JOB_MULTIPLY);
-
-		a += run(reference);
-		kernel[i] = 2 * work / b;
-		ref[i] = 2 * reference_work / a;
-		share[i] = kernel[i] / ref[i];
-	}
-	ret[0] = median(kernel, bench.reps);
-	ret[1] = median(ref, bench.reps);
-	ret[2] = median(share, bench.reps);
+	return quantile(v, n, 0.5);
 }
 
-/* Random weights with scales near one thousandth: no NaN, nothing subnormal. */
-static void fill(const struct quant_format *f)
+static void side_fini(struct side *s)
 {
-	uint64_t r = 88172645463325252u;
-	const uint16_t one = 0x1400;
-
-	for (size_t i = 0; i + 8 <= bench.bytes; i += 8) {
-		r ^= r << 13, r ^= r >> 7, r ^= r << 17;
-		memcpy(bench.weights + i, &r, 8);
+	for (size_t c = 0; c < COLS_MAX; c++) {
+		free((void *)(uintptr_t)s->x[c]);
+		free(s->y[c]);
 	}
-	for (size_t i = 0; i + f->bytes <= bench.bytes; i += f->bytes) {
-		uint8_t *b = bench.weights + i;
-
-		switch (f->id) {
-		case QUANT_F32:
-			b[3] = 0x3c;
-			break;
-		case QUANT_F16:
-		case QUANT_BF16:
-			b[1] = 0x3c;
-			break;
-		case QUANT_MXFP4:
-			b[0] = 120;
-			break;
-		case QUANT_Q2_K:
-			memcpy(b + 80, &one, 2);
-			memcpy(b + 82, &one, 2);
-			break;
-		case QUANT_Q3_K:
-		case QUANT_Q6_K:
-			memcpy(b + f->bytes - 2, &one, 2);
-			break;
-		default:
-			memcpy(b, &one, 2);
-			memcpy(b + 2, &one, 2);
-		}
-	}
+	for (unsigned i = 0; i < bench.threads; i++)
+		free(s->scratch[i]);
+	memset(s, 0, sizeof(*s));
 }
 
-static int vectors_create(const struct quant_format *f, struct shape s, size_t cols)
+static int side_init(struct side *s, const struct cpu_ops *ops, size_t cols)
 {
-	float *x = aligned_alloc(64, align_up(s.n * sizeof(*x), 64));
+	const enum act_kind kind = bench.format->act;
+	const size_t n = bench.shape.n, scratch = ops->matmul_scratch_bytes(n);
+	float *x = aligned_alloc(64, align_up(n * sizeof(*x), 64));
+	bool failed = !x;
 
-	if (!x)
-		return -1;
-	for (size_t c = 0; c < cols; c++) {
-		void *act = aligned_alloc(64, bench.ops->act_bytes(f->act, s.n));
+	s->ops = ops;
+	for (unsigned i = 0; i < bench.threads; i++) {
+		s->scratch[i] = aligned_alloc(64, align_up(scratch, 64));
+		failed |= !s->scratch[i];
+	}
+	for (size_t c = 0; c < cols && !failed; c++) {
+		void *act = aligned_alloc(64, ops->act_bytes(kind, n));
 
-		bench.x[c] = act;
-		bench.y[c] = aligned_alloc(64, align_up(s.rows * sizeof(float), 64));
-		if (!act || !bench.y[c])
-			return -1;
-		for (size_t i = 0; i < s.n; i++)
+		s->x[c] = act;
+		s->y[c] = aligned_alloc(64, align_up(bench.shape.rows * sizeof(float), 64));
+		failed = !act || !s->y[c];
+		for (size_t i = 0; i < n && !failed; i++)
 			x[i] = (float)((i * 2654435761u + c * 40503u) % 2001) * 1e-3f - 1;
-		bench.ops->act_quantize(f->act, x, s.n, act);
+		if (!failed)
+			ops->act_quantize(kind, x, n, act);
 	}
 	free(x);
-	return 0;
+	return failed ? -1 : 0;
 }
 
-static void vectors_destroy(size_t cols)
+/* What a number of columns took in each repetition: ratios within it. */
+struct times {
+	size_t cols;
+	double rate[REPS_MAX], share[REPS_MAX], times[REPS_MAX], against[REPS_MAX];
+};
+
+/* Seconds of @cols columns: all matrices, and of the other object beside it. */
+static double run_columns(size_t cols, double *ret_theirs)
 {
-	for (size_t c = 0; c < cols; c++) {
-		free((void *)(uintptr_t)bench.x[c]);
-		free(bench.y[c]);
-		bench.x[c] = NULL;
-		bench.y[c] = NULL;
+	double s;
+
+	bench.cols = cols;
+	bench.side = &ours;
+	s = run(JOB_MULTIPLY);
+	if (args.against) {
+		bench.side = &theirs;
+		*ret_theirs = run(JOB_MULTIPLY) + run(JOB_MULTIPLY);
+		bench.side = &ours;
+		s += run(JOB_MULTIPLY);
+	}
+	return s;
+}
+
+/* One repetition; false: disturbed. */
+static bool repeat_few(struct times *t, unsigned i, double bytes, double *ret_read)
+{
+	double seconds[LISTED_MAX] = { 0 }, other[LISTED_MAX] = { 0 };
+	const double runs = args.against ? 4 : 2;
+	const unsigned before = bench.disturbed;
+	double one = 0, read = run(JOB_READ);
+
+	for (size_t k = 0; k < 2 * args.n_few; k++) {
+		const size_t at = k < args.n_few ? k : 2 * args.n_few - 1 - k;
+		double theirs_seconds = 0;
+
+		seconds[at] += run_columns(args.few[at], &theirs_seconds);
+		other[at] += theirs_seconds;
+	}
+	read += run(JOB_READ);
+	*ret_read = 2 * (double)read_bytes() / read;
+	for (size_t k = 0; k < args.n_few; k++)
+		if (args.few[k] == 1)
+			one = seconds[k];
+	for (size_t k = 0; k < args.n_few; k++) {
+		t[k].rate[i] = runs * bytes / seconds[k];
+		t[k].share[i] = t[k].rate[i] / *ret_read;
+		t[k].times[i] = one > 0 ? seconds[k] / one : 0;
+		t[k].against[i] = other[k] > 0 ? seconds[k] / other[k] : 0;
+	}
+	return bench.disturbed == before;
+}
+
+/* Repetitions into @t and @read, undisturbed ones if there are so many; returns whether there are. */
+static bool measure_few(struct times *t, double *read)
+{
+	const size_t matrix = quant_row_bytes(bench.format->id, bench.shape.n) * bench.shape.rows;
+	double unused;
+	bool quiet = true;
+	unsigned n = 0;
+
+	bench.matrices = bench.bytes / matrix / SLICES;
+	guard_start();
+	run_columns(args.few[0], &unused);
+	/* as many disturbed repetitions as there may be undisturbed ones are thrown away */
+	for (unsigned bad = 0; n < args.reps;)
+		if (repeat_few(t, n, (double)(matrix * bench.matrices), &read[n]) ||
+		    bad++ >= args.reps)
+			n++;
+	if (bench.disturbed > bench.runs / 4)
+		quiet = false;
+	if (quantile(read, args.reps, 0.75) - quantile(read, args.reps, 0.25) >
+	    SCATTER_MOST * median(read, args.reps))
+		quiet = false;
+	return quiet && guard_others() <= OTHERS_MOST;
+}
+
+static void cell(const char *text)
+{
+	static const char *const form[] = { [TEXT] = "%-13s", [MARKDOWN] = " %s |" };
+
+	printf(form[args.output], text);
+}
+
+static void line_begin(void)
+{
+	if (args.output == MARKDOWN)
+		putchar('|');
+}
+
+static void heading(const char *const *names, size_t n)
+{
+	if (args.output == JSON)
+		return;
+	line_begin();
+	for (size_t i = 0; i < n; i++)
+		cell(names[i]);
+	putchar('\n');
+	if (args.output == MARKDOWN) {
+		putchar('|');
+		for (size_t i = 0; i < n; i++)
+			printf("---|");
+		putchar('\n');
 	}
 }
 
-static void report(const char *kind, const double v[3])
+static void heading_few(void)
 {
-	static bool first = true;
-	const char *unit = *kind == 'd' ? "GB/s" : "GMAC/s";
+	char text[LISTED_MAX][32];
+	const char *names[5 + 2 * LISTED_MAX] = { "format", "level", "n x rows", "read, GB/s" };
+	size_t n = 4;
 
-	if (bench.json) {
-		printf("%s\n {\"kind\":\"%s\",\"level\":\"%s\",\"format\":\"%s\",\"n\":%zu,\"rows\":%zu,"
-		       "\"cols\":%zu,\"threads\":%u,\"unit\":\"%s\",\"rate\":%.4g,"
-		       "\"reference\":%.4g,\"share\":%.4f}",
-		       first ? "[" : ",", kind, bench.ops->name, bench.format->name, bench.shape.n,
-		       bench.shape.rows, bench.cols, bench.threads, unit, v[0] * 1e-9, v[1] * 1e-9,
-		       v[2]);
-	} else {
-		if (first)
-			printf("%-7s %-7s %11s %5s %9s %9s %7s\n", "", "format", "n x rows", "cols",
-			       "rate", "machine", "share");
-		printf("%-7s %-7s %5zu x%5zu %5zu %9.1f %9.1f %6.1f%%  %s\n", kind,
-		       bench.format->name, bench.shape.n, bench.shape.rows, bench.cols, v[0] * 1e-9,
-		       v[1] * 1e-9, v[2] * 100, unit);
+	for (size_t k = 0; k < args.n_few; k++) {
+		snprintf(text[k], sizeof(text[k]), "%zu col%s", args.few[k],
+			 args.few[k] == 1 ? "umn" : "s");
+		names[n++] = text[k];
+		if (args.against)
+			names[n++] = "/ theirs";
 	}
-	first = false;
+	heading(names, n);
+}
+
+static void name_cells(void)
+{
+	char text[48];
+
+	line_begin();
+	cell(bench.format->name);
+	cell(ours.ops->name);
+	snprintf(text, sizeof(text), "%zux%zu", bench.shape.n, bench.shape.rows);
+	cell(text);
+}
+
+static void json_begin(const char *kind, size_t cols)
+{
+	static bool later;
+
+	printf("%s\n {\"kind\":\"%s\",\"level\":\"%s\",\"format\":\"%s\",\"n\":%zu,\"rows\":%zu,"
+	       "\"cols\":%zu,\"threads\":%u,\"mib\":%zu",
+	       later ? "," : "[", kind, ours.ops->name, bench.format->name, bench.shape.n,
+	       bench.shape.rows, cols, bench.threads, bench.bytes >> 20);
+	later = true;
+}
+
+static void report_few_json(const struct times *t, const double *read, bool quiet)
+{
+	for (size_t k = 0; k < args.n_few; k++) {
+		json_begin("columns", t[k].cols);
+		printf(",\"unit\":\"GB/s\",\"rate\":%.4g,\"read\":%.4g,\"disturbed\":%s",
+		       median(t[k].rate, args.reps) * 1e-9, median(read, args.reps) * 1e-9,
+		       quiet ? "false" : "true");
+		if (quiet || args.anyway) {
+			printf(",\"share\":%.4f", median(t[k].share, args.reps));
+			if (t[k].times[0] > 0)
+				printf(",\"times_one\":%.4f", median(t[k].times, args.reps));
+			if (args.against)
+				printf(",\"times_theirs\":%.4f", median(t[k].against, args.reps));
+		}
+		putchar('}');
+	}
+}
+
+static void report_few(const struct times *t, const double *read, bool quiet)
+{
+	const char *mark = quiet ? "" : "~";
+	char text[48];
+
+	if (args.output == JSON) {
+		report_few_json(t, read, quiet);
+		return;
+	}
+	name_cells();
+	snprintf(text, sizeof(text), "%.1f", median(read, args.reps) * 1e-9);
+	cell(text);
+	for (size_t k = 0; k < args.n_few; k++) {
+		const double share = median(t[k].share, args.reps) * 100;
+
+		if (t[k].times[0] > 0 && t[k].cols > 1)
+			snprintf(text, sizeof(text), "%s%.2f (%.0f %%)", mark,
+				 median(t[k].times, args.reps), share);
+		else
+			snprintf(text, sizeof(text), "%s%.0f %%", mark, share);
+		cell(quiet || args.anyway ? text : "disturbed");
+		if (!args.against)
+			continue;
+		snprintf(text, sizeof(text), "%s%.3f", mark, median(t[k].against, args.reps));
+		cell(quiet || args.anyway ? text : "disturbed");
+	}
+	putchar('\n');
 	fflush(stdout);
 }
 
-static int measure_shape(const struct quant_format *f, struct shape s, const size_t *cols,
-			 size_t n_cols)
+/* Columns past FEW_MAX: the rate of multiply-adds beside the peak's. */
+static void measure_many(size_t cols)
 {
-	const size_t matrix = quant_row_bytes(f->id, s.n) * s.rows, macs = s.n * s.rows;
-	size_t most = 1;
-	double v[3];
+	const size_t matrix = quant_row_bytes(bench.format->id, bench.shape.n) * bench.shape.rows;
+	const double macs = (double)bench.shape.n * (double)bench.shape.rows * (double)cols;
+	double rate[REPS_MAX], share[REPS_MAX], peak_work, per_run;
+	char text[48];
+	bool quiet;
 
-	if (!matrix || matrix > bench.bytes)
-		return -1;
-	for (size_t i = 0; i < n_cols; i++)
-		most = u64_max(most, cols[i]);
-	bench.format = f;
-	bench.shape = s;
-	if (vectors_create(f, s, most)) {
-		vectors_destroy(most);
-		return -1;
+	/* about a tenth of a second each */
+	bench.peak_rounds = 20000000 / 2;
+	peak_work = (double)bench.threads * (double)bench.peak_rounds * 16 * 64;
+	bench.matrices = u64_min(bench.bytes / matrix / SLICES,
+				 u64_max(4, (uint64_t)(bench.threads * 15e9 / macs)));
+	per_run = macs * (double)bench.matrices;
+	bench.side = &ours;
+	bench.cols = cols;
+	guard_start();
+	run(JOB_MULTIPLY);
+	for (unsigned i = 0; i < args.reps; i++) {
+		double peak = run(JOB_PEAK), s = run(JOB_MULTIPLY) + run(JOB_MULTIPLY);
+
+		peak += run(JOB_PEAK);
+		rate[i] = 2 * per_run / s;
+		share[i] = rate[i] / (2 * peak_work / peak);
 	}
-	for (size_t i = 0; i < n_cols; i++) {
-		const size_t all = bench.bytes / matrix;
+	quiet = bench.disturbed <= bench.runs / 4 && guard_others() <= OTHERS_MOST;
+	args.disturbed |= !quiet;
+	if (args.output == JSON) {
+		json_begin("many", cols);
+		printf(",\"unit\":\"GMAC/s\",\"rate\":%.4g,\"disturbed\":%s",
+		       median(rate, args.reps) * 1e-9, quiet ? "false" : "true");
+		if (quiet || args.anyway)
+			printf(",\"share\":%.4f", median(share, args.reps));
+		putchar('}');
+		return;
+	}
+	name_cells();
+	snprintf(text, sizeof(text), "%zu", cols);
+	cell(text);
+	snprintf(text, sizeof(text), "%.1f", median(rate, args.reps) * 1e-9);
+	cell(text);
+	snprintf(text, sizeof(text), "%s%.0f %%", quiet ? "" : "~", median(share, args.reps) * 100);
+	cell(quiet || args.anyway ? text : "disturbed");
+	putchar('\n');
+	fflush(stdout);
+}
 
-		bench.cols = cols[i];
-		bench.matrices = all;
-		if (bench.cols == 1) {
-			measure(JOB_READ,
-				(double)((bench.bytes / bench.threads & ~(size_t)4095) *
-					 bench.threads),
-				(double)(matrix * all), v);
-			report("decode", v);
-		}
-		if (!has_peak())
+/* Their table of the same level; NULL: none. */
+static const struct cpu_ops *their_ops(const struct cpu_ops *ops)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "cpu_ops_%s", ops->name);
+	return args.against ? dlsym(args.against, name) : NULL;
+}
+
+static int measure_level(const struct cpu_ops *ops, bool few)
+{
+	static struct times t[LISTED_MAX];
+	const struct cpu_ops *other = few ? their_ops(ops) : NULL;
+	size_t most = FEW_MAX;
+	double read[REPS_MAX];
+	int err = 0;
+
+	for (size_t k = 0; k < args.n_many && !few; k++)
+		most = u64_max(most, args.many[k]);
+	err = side_init(&ours, ops, most);
+	if (!err && few && args.against)
+		err = other ? side_init(&theirs, other, most) : -1;
+	for (size_t k = 0; k < args.n_few; k++)
+		t[k].cols = args.few[k];
+	if (!err && few) {
+		const bool quiet = measure_few(t, read);
+
+		args.disturbed |= !quiet;
+		report_few(t, read, quiet);
+	}
+	for (size_t k = 0; k < args.n_many && !few && !err; k++)
+		measure_many(args.many[k]);
+	side_fini(&ours);
+	side_fini(&theirs);
+	return err;
+}
+
+static int measure_formats(bool few)
+{
+	for (size_t i = 0; i < args.formats; i++) {
+		const struct quant_format *f = args.format[i];
+		const uint64_t row = quant_row_bytes(f->id, args.shape.n);
+
+		if (!row || row * args.shape.rows > bench.bytes / SLICES) {
+			fprintf(stderr, "kernels: %s: shape does not fit\n", f->name);
 			continue;
-		/* about a tenth of a second each */
-		bench.peak_rounds = 20000000 / 2;
-		bench.matrices = u64_min(
-			all, u64_max(4, (uint64_t)bench.threads * 15000000000u / (macs * cols[i])));
-		measure(JOB_PEAK, (double)bench.threads * (double)bench.peak_rounds * 16 * 64,
-			(double)macs * (double)cols[i] * (double)bench.matrices, v);
-		report("prefill", v);
+		}
+		bench.format = f;
+		bench.shape = args.shape;
+		fill(f);
+		for (size_t l = 0; l < args.levels; l++)
+			if (measure_level(args.level[l], few)) {
+				fprintf(stderr, "kernels: %s: no memory, or not in that object\n",
+					f->name);
+				return 1;
+			}
 	}
-	vectors_destroy(most);
 	return 0;
 }
 
-static const struct quant_format *format_named(const char *name)
+static int measure(void)
 {
-	for (uint32_t id = 0; id < 64; id++) {
-		const struct quant_format *f = quant_format(id);
+	static const char *const many[] = { "format", "level",	"n x rows",
+					    "cols",   "GMAC/s", "of the peak" };
+	int err = 0;
 
-		if (f && f->act != ACT_NONE && !strcmp(f->name, name))
-			return f;
+	if (args.n_few) {
+		heading_few();
+		err = measure_formats(true);
 	}
-	return NULL;
+	if (!err && args.n_many && !has_peak())
+		fprintf(stderr,
+			"kernels: no AVX-512 VNNI here: nothing to hold many columns against\n");
+	if (!err && args.n_many && has_peak()) {
+		heading(many, ARRAY_LEN(many));
+		err = measure_formats(false);
+	}
+	if (args.output == JSON)
+		printf("\n]\n");
+	if (args.disturbed)
+		fprintf(stderr, "kernels: the machine was disturbed%s\n",
+			args.anyway ? ": ratios marked ~ are worth little"
+				    : ": ratios are left out (--anyway prints them)");
+	return err ? err : args.disturbed ? 3 : 0;
 }
 
-static size_t parse_list(const char *text, size_t *out, size_t most)
+static int map_weights(void)
 {
-	size_t n = 0;
-
-	while (n < most && *text) {
-		char *end;
-
-		out[n] = strtoul(text, &end, 10);
-		if (end == text || !out[n] || out[n] > COLS_MAX)
-			return 0;
-		n++;
-		text = *end ? end + 1 : end;
+	/* what reads ahead reads a little beyond the end */
+	bench.weights = mmap(NULL, bench.bytes + (2 << 20), PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (bench.weights == MAP_FAILED) {
+		perror("kernels: mmap");
+		return -1;
 	}
-	return n;
+	madvise(bench.weights, bench.bytes + (2 << 20), MADV_HUGEPAGE);
+	return 0;
 }
 
 static int usage(void)
 {
 	fprintf(stderr,
-		"usage: kernels [--threads N] [--level auto|scalar|avx2|avx512] [--format Q4_K,...]\n"
-		"               [--shape NxROWS] [--cols 1,2,...] [--mib N] [--reps N] [--json]\n");
+		"usage: kernels [--threads N] [--level auto|all|scalar|avx2|avx512] [--format all|Q4_K,...]\n"
+		"               [--shape NxROWS] [--cols 1,2,...] [--mib N] [--reps N] [--against FILE]\n"
+		"               [--markdown | --json] [--anyway]\n");
 	return 2;
-}
-
-static int run_formats(char *formats, struct shape shape, const size_t *cols, size_t n_cols)
-{
-	static const struct shape shapes[] = {
-		{ 2048, 768 }, { 768, 2048 }, { 2048, 512 }, { 4096, 1024 }
-	};
-	pthread_t thread[THREADS_MAX];
-	char *save = NULL;
-	int status = 0;
-
-	for (uintptr_t i = 0; i < bench.threads; i++)
-		if (pthread_create(&thread[i], NULL, worker, (void *)i))
-			return 1;
-	for (char *name = strtok_r(formats, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
-		const struct quant_format *f = format_named(name);
-
-		if (!f) {
-			fprintf(stderr, "kernels: unknown format %s\n", name);
-			status = 2;
-			break;
-		}
-		fill(f);
-		for (size_t i = 0; i < (shape.n ? 1 : ARRAY_LEN(shapes)); i++)
-			if (measure_shape(f, shape.n ? shape : shapes[i], cols, n_cols)) {
-				fprintf(stderr, "kernels: %s: shape does not fit\n", name);
-				status = 1;
-			}
-	}
-	bench.job = JOB_EXIT;
-	pthread_barrier_wait(&bench.start);
-	for (unsigned i = 0; i < bench.threads; i++)
-		pthread_join(thread[i], NULL);
-	return status;
 }
 
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "threads", 1, NULL, 't' }, { "level", 1, NULL, 'l' }, { "format", 1, NULL, 'f' },
-		{ "shape", 1, NULL, 's' },   { "cols", 1, NULL, 'c' },	{ "mib", 1, NULL, 'm' },
-		{ "reps", 1, NULL, 'r' },    { "json", 0, NULL, 'j' },	{ 0 }
+		{ "threads", 1, NULL, 't' },  { "level", 1, NULL, 'l' },
+		{ "format", 1, NULL, 'f' },   { "shape", 1, NULL, 's' },
+		{ "cols", 1, NULL, 'c' },     { "mib", 1, NULL, 'm' },
+		{ "reps", 1, NULL, 'r' },     { "json", 0, NULL, 'j' },
+		{ "markdown", 0, NULL, 'd' }, { "against", 1, NULL, 'a' },
+		{ "anyway", 0, NULL, 'w' },   { 0 }
 	};
-	const char *level = "auto", *column_list = "1,2,4,8,16,32,64,512";
-	char formats[256] = "Q4_K,Q6_K";
-	struct shape shape = { 0 };
-	size_t cols[32], n_cols, mib = 1024;
+	const char *level = "auto", *columns = "1,2,3,4,5,6,7,8", *formats = "Q4_K,Q6_K";
+	size_t mib = align_up(4 * last_cache(), 1 << 20) >> 20;
 	struct limits limits;
 	int o, status;
 
@@ -441,42 +461,46 @@ int main(int argc, char **argv)
 		else if (o == 'l')
 			level = optarg;
 		else if (o == 'f')
-			snprintf(formats, sizeof(formats), "%s", optarg);
-		else if (o == 's' && sscanf(optarg, "%zux%zu", &shape.n, &shape.rows) == 2)
+			formats = optarg;
+		else if (o == 's' &&
+			 sscanf(optarg, "%zux%zu", &args.shape.n, &args.shape.rows) == 2)
 			continue;
 		else if (o == 'c')
-			column_list = optarg;
+			columns = optarg;
 		else if (o == 'm')
 			mib = strtoul(optarg, NULL, 10);
 		else if (o == 'r')
-			bench.reps = (unsigned)atoi(optarg);
-		else if (o == 'j')
-			bench.json = true;
+			args.reps = (unsigned)atoi(optarg);
+		else if (o == 'j' || o == 'd')
+			args.output = o == 'j' ? JSON : MARKDOWN;
+		else if (o == 'a')
+			args.against = dlopen(optarg, RTLD_NOW | RTLD_LOCAL);
+		else if (o == 'w')
+			args.anyway = true;
 		else
 			return usage();
+		if (o == 'a' && !args.against) {
+			fprintf(stderr, "kernels: %s\n", dlerror());
+			return 1;
+		}
 	}
-	n_cols = parse_list(column_list, cols, ARRAY_LEN(cols));
-	if (!n_cols || !bench.threads || bench.threads > THREADS_MAX || !bench.reps ||
-	    bench.reps > REPS_MAX || !mib || mib > 1 << 20 || optind != argc)
+	if (!parse_columns(columns) || !parse_formats(formats) || !bench.threads ||
+	    bench.threads > THREADS_MAX || !args.reps || args.reps > REPS_MAX || !mib ||
+	    mib > 1 << 20 || !args.shape.n || !args.shape.rows || optind != argc)
 		return usage();
-	if (cpu_ops_parse(level, &bench.ops)) {
-		fprintf(stderr, "kernels: level %s is not available here\n", level);
+	if (!parse_levels(level))
 		return 1;
-	}
 	bench.bytes = mib << 20;
-	/* the read stream prefetches a little beyond its end */
-	bench.weights = mmap(NULL, bench.bytes + (2 << 20), PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (bench.weights == MAP_FAILED) {
-		perror("kernels: mmap");
+	if (bench.bytes < 4 * last_cache() && !args.anyway) {
+		fprintf(stderr,
+			"kernels: less than four times the last cache of %zu MiB (--anyway)\n",
+			last_cache() >> 20);
 		return 1;
 	}
-	madvise(bench.weights, bench.bytes + (2 << 20), MADV_HUGEPAGE);
-	pthread_barrier_init(&bench.start, NULL, bench.threads + 1);
-	pthread_barrier_init(&bench.end, NULL, bench.threads + 1);
-	status = run_formats(formats, shape, cols, n_cols);
-	if (bench.json)
-		printf("\n]\n");
+	if (map_weights() || workers_start())
+		return 1;
+	status = measure();
+	workers_stop();
 	munmap(bench.weights, bench.bytes + (2 << 20));
 	return status;
 }
