@@ -15,6 +15,8 @@
  * is cudaLaunchKernelExC), CALL:N+ that and all later ones, CALL:N! leaves a sticky error behind: every call
  * after it fails until the process ends. One lock; any thread.
  */
+#include "runtime.h"
+
 #include <cuda_runtime.h>
 
 #include <deque>
@@ -48,7 +50,7 @@ struct CUstream_st {
 	std::unique_ptr<struct CUgraph_st> capture; /* what is recorded instead of run */
 };
 
-static std::recursive_mutex lock;
+std::recursive_mutex emu_runtime_lock;
 static std::vector<struct CUstream_st *> streams;
 static std::map<void *, size_t> device_memory;
 static size_t device_bytes;
@@ -104,8 +106,7 @@ static cudaError_t remember(cudaError_t e)
 	return e;
 }
 
-/* What call @name returns before it does anything: cudaSuccess unless a fault is wished or stays. */
-static cudaError_t enter(const char *name)
+cudaError_t emu_runtime_enter(const char *name)
 {
 	static uint64_t calls;
 	struct emu_wish &w = wish();
@@ -119,13 +120,15 @@ static cudaError_t enter(const char *name)
 		return cudaSuccess;
 	if (w.fail_how == '!')
 		return remember(sticky = cudaErrorIllegalAddress);
-	return remember(w.fail_call == "cudaMalloc" ? cudaErrorMemoryAllocation : cudaErrorUnknown);
+	return remember(w.fail_call == "cudaMalloc" || w.fail_call == "cuMemCreate"
+				? cudaErrorMemoryAllocation
+				: cudaErrorUnknown);
 }
 
-#define ENTER(name)                                              \
-	const std::lock_guard<std::recursive_mutex> guard(lock); \
-	const cudaError_t entered = enter(name);                 \
-	if (entered != cudaSuccess)                              \
+#define ENTER(name)                                                          \
+	const std::lock_guard<std::recursive_mutex> guard(emu_runtime_lock); \
+	const cudaError_t entered = emu_runtime_enter(name);                 \
+	if (entered != cudaSuccess)                                          \
 	return entered
 
 /* ---- the queues ---- */
@@ -210,7 +213,7 @@ int emu_enqueue(void *stream, std::function<void()> run, bool launch)
 		run();
 		return cudaSuccess;
 	}
-	const std::lock_guard<std::recursive_mutex> guard(lock);
+	const std::lock_guard<std::recursive_mutex> guard(emu_runtime_lock);
 	struct emu_op op;
 
 	op.run = std::move(run);
@@ -253,7 +256,7 @@ const char *cudaGetErrorName(cudaError_t e)
 
 cudaError_t cudaGetLastError(void)
 {
-	const std::lock_guard<std::recursive_mutex> guard(lock);
+	const std::lock_guard<std::recursive_mutex> guard(emu_runtime_lock);
 	const cudaError_t e = last_error;
 
 	last_error = sticky;
@@ -305,6 +308,19 @@ cudaError_t cudaDeviceSynchronize(void)
 
 /* ---- memory ---- */
 
+bool emu_memory_take(size_t bytes)
+{
+	if (bytes > wish().vram - device_bytes)
+		return false;
+	device_bytes += bytes;
+	return true;
+}
+
+void emu_memory_give(size_t bytes)
+{
+	device_bytes -= bytes;
+}
+
 /* Exactly @n bytes, aligned as on a device, of a pattern that is NaN as floats. */
 static cudaError_t take(void **p, size_t n)
 {
@@ -317,14 +333,14 @@ static cudaError_t take(void **p, size_t n)
 cudaError_t cudaMalloc(void **p, size_t n)
 {
 	ENTER("cudaMalloc");
-	if (n > wish().vram - device_bytes)
+	if (!emu_memory_take(n))
 		return remember(cudaErrorMemoryAllocation);
 	const cudaError_t e = take(p, n);
 
-	if (e == cudaSuccess) {
+	if (e == cudaSuccess)
 		device_memory[*p] = n;
-		device_bytes += n;
-	}
+	else
+		emu_memory_give(n);
 	return e;
 }
 
@@ -337,7 +353,7 @@ cudaError_t cudaFree(void *p)
 		return cudaSuccess;
 	if (!device_memory.count(p))
 		emu_fail("memory", "cudaFree of what cudaMalloc did not give");
-	device_bytes -= device_memory[p];
+	emu_memory_give(device_memory[p]);
 	device_memory.erase(p);
 	free(p);
 	return cudaSuccess;

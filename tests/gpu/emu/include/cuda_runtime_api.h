@@ -81,6 +81,17 @@ cudaError_t cudaHostRegister(void *p, size_t n, unsigned flags);
 cudaError_t cudaHostUnregister(void *p);
 cudaError_t cudaMemGetInfo(size_t *free, size_t *total);
 
+/* The driver's functions by name, for tests/gpu/emu/include/cuda.h. */
+enum cudaDriverEntryPointQueryResult {
+	cudaDriverEntryPointSuccess,
+	cudaDriverEntryPointSymbolNotFound,
+	cudaDriverEntryPointVersionNotSufficent
+};
+#define cudaEnableDefault 0
+cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **ret, unsigned version,
+					     unsigned long long flags,
+					     enum cudaDriverEntryPointQueryResult *status);
+
 cudaError_t cudaMemcpy(void *to, const void *from, size_t n, enum cudaMemcpyKind kind);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, enum cudaMemcpyKind kind,
 			    cudaStream_t s);

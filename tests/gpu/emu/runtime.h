@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tests/gpu/emu/runtime.h: what the files of the fake runtime share: faults that are wished for, and how much
+ * memory the device has. Nobody else includes it. Any thread.
+ */
+#ifndef SLUICE_TESTS_GPU_EMU_RUNTIME_H
+#define SLUICE_TESTS_GPU_EMU_RUNTIME_H
+
+#include <cuda_runtime_api.h>
+
+#include <mutex>
+
+/* The one lock of the runtime. */
+extern std::recursive_mutex emu_runtime_lock;
+
+/* What call @name returns before it does anything: cudaSuccess unless a fault is wished or stays. */
+cudaError_t emu_runtime_enter(const char *name);
+
+/* @bytes of the device's memory; false: there is less. And back. With the lock. */
+bool emu_memory_take(size_t bytes);
+void emu_memory_give(size_t bytes);
+
+#endif
