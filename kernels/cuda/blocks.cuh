@@ -18,6 +18,7 @@
 #define SLUICE_KERNELS_CUDA_BLOCKS_CUH
 
 #include "kernels/cuda/ops.h"
+#include "kernels/cuda/ptx.h"
 #include "kernels/cuda/quant.cuh"
 
 /* q[w] holds weights 4 w to 4 w + 3 of half 0, q[4 + w] those of half 1, the first in the lowest byte. */
@@ -61,7 +62,7 @@ static __device__ __forceinline__ void block_words(const uint8_t *p, uint32_t re
 	if (ALIGN >= 16) {
 #pragma unroll
 		for (int k = 0; k < N; k += 4) {
-			const uint4 v = *(const uint4 *)(p + 4 * k);
+			const uint4 v = ptx_weight_16(p + 4 * k);
 
 			ret[k] = v.x;
 			ret[k + 1] = v.y;
@@ -74,11 +75,11 @@ static __device__ __forceinline__ void block_words(const uint8_t *p, uint32_t re
 		const uint32_t sel = off ? 0x5432 : 0x3210;
 		uint32_t v[N + 1];
 
-		v[0] = *(const uint16_t *)p | (uint32_t) * (const uint16_t *)(p + 2 - off) << 16;
+		v[0] = ptx_weight_2(p) | (uint32_t)ptx_weight_2(p + 2 - off) << 16;
 #pragma unroll
 		for (int k = 1; k < N; k++)
-			v[k] = words[k];
-		v[N] = *(const uint16_t *)(p + 4 * N - 2);
+			v[k] = ptx_weight_4(words + k);
+		v[N] = ptx_weight_2(p + 4 * N - 2);
 #pragma unroll
 		for (int k = 0; k < N; k++)
 			ret[k] = __byte_perm(v[k], v[k + 1], sel);
@@ -95,21 +96,16 @@ static __device__ __forceinline__ uint32_t mxfp4_words(const uint8_t *p, uint32_
 #pragma unroll
 	for (int k = 0; k < 5; k++)
 		/* 4 - off bytes before the first whole word, off + 1 after it */
-		end[k] = p[k + (k >= 4 - (int)off ? 12 : 0)];
+		end[k] = ptx_weight_1(p + k + (k >= 4 - (int)off ? 12 : 0));
 	v[0] = (end[0] | end[1] << 8 | end[2] << 16 | end[3] << 24) << 8 * off;
 	v[4] = (end[1] | end[2] << 8 | end[3] << 16 | end[4] << 24) >> 8 * (3 - off);
 #pragma unroll
 	for (int k = 1; k < 4; k++)
-		v[k] = words[k];
+		v[k] = ptx_weight_4(words + k);
 #pragma unroll
 	for (int k = 0; k < 4; k++)
 		ret[k] = __byte_perm(v[k], v[k + 1], 0x4321 + 0x1111 * off);
 	return end[0];
-}
-
-static __device__ __forceinline__ float block_half(const uint8_t *p)
-{
-	return __half2float(*(const __half *)p);
 }
 
 static __device__ __forceinline__ float bits_half(uint32_t bits)
@@ -119,6 +115,11 @@ static __device__ __forceinline__ float bits_half(uint32_t bits)
 
 	memcpy((void *)&h, &low, sizeof(h));
 	return __half2float(h);
+}
+
+static __device__ __forceinline__ float block_half(const uint8_t *p)
+{
+	return bits_half(ptx_weight_2(p));
 }
 
 /* Four bytes of which each is x - y, all of them between -128 and 127. */
@@ -213,8 +214,8 @@ static __device__ __forceinline__ void slice_small(const uint8_t *b, struct slic
 	else
 		nibbles(x, r->q);
 	if (fifth) {
-		const uint32_t high = *(const uint16_t *)(b + head - 4) |
-				      (uint32_t) * (const uint16_t *)(b + head - 2) << 16;
+		const uint32_t high = ptx_weight_2(b + head - 4) |
+				      (uint32_t)ptx_weight_2(b + head - 2) << 16;
 
 #pragma unroll
 		for (int w = 0; w < 8; w++)
@@ -262,9 +263,9 @@ static __device__ __forceinline__ void slice_k45(const uint8_t *b, int j, struct
 /* Q3_K: six-bit scale of sub-block k of 16 out of twelve bytes. */
 static __device__ __forceinline__ int q3_scale(const uint8_t *s, int k)
 {
-	const int low = k < 8 ? s[k] & 15 : s[k - 8] >> 4;
+	const int low = k < 8 ? ptx_weight_1(s + k) & 15 : ptx_weight_1(s + k - 8) >> 4;
 
-	return (low | (s[8 + k % 4] >> 2 * (k / 4) & 3) << 4) - 32;
+	return (low | (ptx_weight_1(s + 8 + k % 4) >> 2 * (k / 4) & 3) << 4) - 32;
 }
 
 /* Q2_K, Q3_K: slice j is two of the four bit pairs of 16 bytes. */
@@ -289,8 +290,10 @@ static __device__ __forceinline__ void slice_k23(const uint8_t *b, int j, struct
 					move_bits(high[w], 4 * half + 2 * pair + k, 0x01010101u, 2);
 		}
 		if (TYPE == QUANT_Q2_K) {
-			r->scale[k] = b[sub] & 15;
-			r->min[k] = b[sub] >> 4;
+			const uint8_t both = ptx_weight_1(b + sub);
+
+			r->scale[k] = both & 15;
+			r->min[k] = both >> 4;
 		} else {
 			r->scale[k] = q3_scale(b + 96, sub);
 		}
@@ -318,7 +321,7 @@ static __device__ __forceinline__ void slice_q6(const uint8_t *b, int j, struct 
 #pragma unroll
 	for (int k = 0; k < 2; k++) {
 		r->at[k] = (uint32_t)(8 * half + l + 4 * k);
-		r->scale[k] = (int8_t)b[192 + r->at[k]];
+		r->scale[k] = (int8_t)ptx_weight_1(b + 192 + r->at[k]);
 	}
 	r->d = block_half(b + 208);
 }
@@ -342,15 +345,15 @@ static __device__ __forceinline__ void slice_q6_tile(const uint8_t *b, int part,
 			r->q[4 * k + w] = (x[w] >> 4 * high & 0x0f0f0f0fu) |
 					  move_bits(pairs[w], 4 * high + 2 * k, 0x03030303u, 4);
 		r->at[k] = (uint32_t)(4 * part + h + 2 * k);
-		r->scale[k] = (int8_t)b[192 + r->at[k]];
+		r->scale[k] = (int8_t)ptx_weight_1(b + 192 + r->at[k]);
 	}
 	r->d = block_half(b + 208);
 }
 
 static __device__ __forceinline__ void slice_iq4_xs(const uint8_t *b, int j, struct slice *r)
 {
-	const int high = *(const uint16_t *)(b + 2) >> 2 * j & 3;
-	const int scale = (b[4 + j / 2] >> 4 * (j & 1) & 15) | high << 4;
+	const int high = ptx_weight_2(b + 2) >> 2 * j & 3;
+	const int scale = (ptx_weight_1(b + 4 + j / 2) >> 4 * (j & 1) & 15) | high << 4;
 	uint32_t x[4];
 
 	r->d = block_half(b);

@@ -180,9 +180,16 @@ struct cuda_router {
 	unsigned groups, groups_used; /* 0 or 1: no groups; else divides experts */
 	bool norm;
 	float scale;
-	uint32_t *ids;	/* [tokens][k] */
-	float *weights; /* [tokens][k] */
-	float *logits;	/* [tokens][experts], written too */
+	/*
+	 * A rank more, the last: the shared expert's, of weight sigmoid(shared_gate . x), or 1 where that is
+	 * NULL. @norm and @scale leave it alone; with a gate that is not finite it is NaN.
+	 */
+	bool shared;
+	const float *shared_gate; /* [d] */
+	uint32_t *ids;		  /* [tokens][k] */
+	float *weights;		  /* [tokens][k], with @shared [tokens][k + 1] */
+	/* [tokens][experts], with a gate [tokens][experts + 1], which is the last; written too */
+	float *logits;
 };
 int cuda_router(cuda_stream stream, const struct cuda_router *r);
 
@@ -202,13 +209,23 @@ struct cuda_expert_entry {
 	uint32_t token, rank;
 };
 
+/* The layer's shared expert as the last rank of each of @tokens tokens: an expert of its own sizes and formats. */
+struct cuda_expert_shared {
+	uint32_t gate_type, up_type, down_type;
+	size_t gate_row_bytes, up_row_bytes, down_row_bytes, f;
+	const void *gate, *up, *down; /* device */
+	size_t tokens;		      /* 0: as without it */
+	const void *x;		      /* rows of d in the form of cuda_matvec_input(gate_type) */
+	float *hidden;		      /* [tokens][f], 16-aligned */
+};
+
 /*
- * Expert group, for decode: few tokens, any list of entries (device array). Two launches (three where
- * gate and up are in two formats):
+ * Expert group, for decode: few tokens, any list of entries (device array). Two launches:
  *   cuda_expert_gate_up: hidden row i = glu(gate x[token], up x[token]), floats
  *   cuda_expert_down:    partial[(token * k + rank) * d + r] = down hidden row i
  * and the reduction over ranks below. Formats are those of the layer, any for down; gate and up may
- * differ if both take the same input form, else -ENOTSUP; at most 65535 entries, f at most 32768.
+ * differ if both take the same input form, else -ENOTSUP; f at most 32768, at most 65535 entries, those of
+ * the shared expert among them.
  * Every value has the bits that the levels of kernels/cpu give it.
  */
 struct cuda_expert_group {
@@ -219,10 +236,12 @@ struct cuda_expert_group {
 	const struct cuda_expert_entry *entries; /* device */
 	size_t n_entries;			 /* with @count: the most */
 	const uint32_t *count;			 /* device: how many there are; NULL: n_entries */
-	unsigned k;
+	unsigned k;    /* ranks of a token, that of the shared expert included */
 	const void *x; /* rows of d in the form of cuda_matvec_input(gate_type) */
 	float *hidden; /* [n_entries][f], 16-aligned */
 	float *partial;
+	const struct cuda_expert_shared
+		*shared; /* the host's, read before the launch returns; NULL: none */
 };
 int cuda_expert_gate_up(cuda_stream stream, const struct cuda_expert_group *g);
 int cuda_expert_down(cuda_stream stream, const struct cuda_expert_group *g);
@@ -247,37 +266,58 @@ int cuda_expert_reduce_two(cuda_stream stream, const float *partial, const float
 			   size_t d, bool add, float *y);
 
 /*
+ * Both of them as the input of the next norm, in one launch: res[t] += sum over ranks as above (from 0), then
+ * cuda_rmsnorm of res: bits, sizes and alignments of the two operations in turn. @mapped and @place may be
+ * NULL: rows of @partial in order. n values a row, as in cuda_rmsnorm.
+ */
+struct cuda_expert_sum {
+	const float *partial, *mapped;
+	const uint32_t *place;
+	const float *weights;
+	unsigned k;
+};
+int cuda_expert_reduce_norm(cuda_stream stream, const struct cuda_expert_sum *s, float *res,
+			    const float *w, size_t n, size_t rows, float eps, float *out,
+			    struct cuda_act act);
+
+/*
  * Which of the chosen experts lie in slots of the device: @slots [experts] holds the slot of each, UINT32_MAX
- * where it has none. Entry t * k + rank of a resident expert joins @list, in order, with its matrices at
- * base + slot * slot_bytes + gate_at (up_at, down_at), and its place is t * k + rank; others get CUDA_MAPPED
- * + t * k + rank. *count: entries of the list. At most 65535 entries, experts' ids are checked.
+ * where it has none. Entry (token, rank) of a resident expert joins @list, in order, with its matrices at
+ * base + slot * slot_bytes + gate_at (up_at, down_at), and its place is token * ranks + rank; others get
+ * CUDA_MAPPED added. Ranks from k on (the shared expert's) have their place and no entry. *count: entries of
+ * the list. At most 65535 entries, experts' ids are checked.
  */
 struct cuda_resolve {
 	const uint32_t *ids; /* [tokens][k] */
 	size_t tokens, experts;
-	unsigned k;
-	const uint32_t *slots;
+	unsigned k, ranks;     /* ranks of a token: k (or 0, the same) or more */
+	const uint32_t *slots; /* NULL: nothing is resident */
 	const uint8_t *base;
 	size_t slot_bytes, gate_at, up_at, down_at;
 	struct cuda_expert_entry *list; /* [tokens * k] */
-	uint32_t *count, *place;
+	uint32_t *count, *place;	/* place [tokens][ranks] */
 };
 int cuda_expert_resolve(cuda_stream stream, const struct cuda_resolve *r);
 
 /*
- * What the host needs of a layer, into its mapped memory: ids and weights [tokens][k], x [tokens][d]; then
- * @value to @word, seen by the host after all of it (release at system scope).
+ * What the host needs of a layer, into its mapped memory: ids [tokens][k], weights [tokens][ranks] and
+ * x [tokens][d]; then @value, plus *tick where that is given (device memory: a graph's launches differ), to
+ * @word, seen by the host after all of it (release at system scope).
  */
 struct cuda_publish {
 	const uint32_t *ids;
 	const float *weights, *x;
 	size_t tokens, d;
-	unsigned k;
+	unsigned k, ranks; /* as in struct cuda_resolve */
 	uint32_t *to_ids;
 	float *to_weights, *to_x;
 	uint32_t *word, value;
+	const uint32_t *tick;
 };
 int cuda_publish(cuda_stream stream, const struct cuda_publish *p);
+
+/* Both in one launch. */
+int cuda_handoff(cuda_stream stream, const struct cuda_publish *p, const struct cuda_resolve *r);
 
 /* out = glu(gate, up), [rows][n], gate and up rows ld apart; out or act.rows may be NULL */
 int cuda_glu_mul(cuda_stream stream, enum cuda_glu kind, const float *gate, const float *up,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cuda/ptx.h: the PTX instructions that CUDA C++ has no word for: tensor core products, matrix
- * loads and asynchronous copies, for sm_80 and later.
+ * loads, asynchronous copies, loads of weights and a release to the host, for sm_80 and later.
  *
  * On the CPU (tests/gpu/emu/ptx_emu.h) the same functions are exact: integer products wrap, float products
  * are summed in double and rounded once; copies arrive when they are waited for. All 32 lanes of
@@ -33,6 +33,50 @@
 static __device__ __forceinline__ uint32_t ptx_shared(const void *p)
 {
 	return (uint32_t)__cvta_generic_to_shared(p);
+}
+
+/*
+ * Weights: memory that nothing writes while the kernel runs, by the read-only path. The compiler takes it by
+ * itself only for pointers that came as arguments, and an expert's lie in a list. Sixteen bytes at a time every
+ * byte is read by one instruction alone, so the first cache is left to the activations; narrower loads of
+ * neighbouring lanes share sectors with the next instruction's and keep it. Aligned to their size.
+ */
+static __device__ __forceinline__ uint4 ptx_weight_16(const void *p)
+{
+	uint4 v;
+
+	asm("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+	    : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+	    : "l"(p));
+	return v;
+}
+static __device__ __forceinline__ uint32_t ptx_weight_4(const void *p)
+{
+	uint32_t v;
+
+	asm("ld.global.nc.u32 %0, [%1];" : "=r"(v) : "l"(p));
+	return v;
+}
+static __device__ __forceinline__ uint16_t ptx_weight_2(const void *p)
+{
+	uint16_t v;
+
+	asm("ld.global.nc.u16 %0, [%1];" : "=h"(v) : "l"(p));
+	return v;
+}
+static __device__ __forceinline__ uint8_t ptx_weight_1(const void *p)
+{
+	uint16_t v;
+
+	asm("ld.global.nc.u8 %0, [%1];" : "=h"(v) : "l"(p));
+	return (uint8_t)v;
+}
+
+/* @value to @word of the host's memory, after all that this thread knows of: what it wrote, and what the
+ * block wrote before a barrier. */
+static __device__ __forceinline__ void ptx_release_system(uint32_t *word, uint32_t value)
+{
+	asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
 }
 
 /* d += a b: signed bytes, 32 of them */

@@ -7,7 +7,8 @@
  * with eight tokens and more it has four experts of eight tokens, 12 loads for 32 products, or the
  * caches would read the matrix once a token. Choice: a block a token, up to four experts a thread; an
  * expert's rank is how many come before it, which every thread counts for its own, equal values by the
- * lower index, so that ties fall as on the CPU: no rounds. Rules: docs/models.md 2.4 and 8.
+ * lower index, so that ties fall as on the CPU: no rounds. The shared expert's gate is one more row of
+ * the first kernel. Rules: docs/models.md 2.4 and 8.
  * Accuracy: logits d / 32 + 5 roundings; probabilities expf's 2 ulp and a sum of experts / 256 + 10.
  */
 #include "kernels/cuda/launch.h"
@@ -33,15 +34,21 @@ static __device__ __forceinline__ float4 four(const float *row, size_t i, size_t
 			   i + 3 < d ? row[i + 3] : 0.0f);
 }
 
+/* Rows of a token's logits: the experts', and the shared expert's gate. */
+static __host__ __device__ __forceinline__ size_t router_rows(const struct cuda_router &r)
+{
+	return r.experts + (r.shared && r.shared_gate ? 1 : 0);
+}
+
 /* A warp's EXPERTS x TOKENS logits; those beyond the end are computed from the last and not stored. */
 template <int EXPERTS, int TOKENS>
 static __global__ void __launch_bounds__(ROUTER_WARPS *WARP_SIZE)
 	logits_kernel(const struct cuda_router r)
 {
 	const size_t tile = blockIdx.x * (size_t)ROUTER_WARPS + threadIdx.x / WARP_SIZE;
-	const size_t across = (r.experts + EXPERTS - 1) / EXPERTS;
+	const size_t rows = router_rows(r), across = (rows + EXPERTS - 1) / EXPERTS;
 	const size_t t0 = tile / across * TOKENS, e0 = tile % across * EXPERTS;
-	const bool wide = aligned16(r.w, 4 * r.d) && aligned16(r.x);
+	const bool wide = aligned16(r.w, 4 * r.d) && aligned16(r.x) && aligned16(r.shared_gate);
 	const int lane = threadIdx.x % WARP_SIZE;
 	const float *w[EXPERTS], *x[TOKENS];
 	float sum[EXPERTS][TOKENS] = {};
@@ -50,7 +57,9 @@ static __global__ void __launch_bounds__(ROUTER_WARPS *WARP_SIZE)
 		return;
 #pragma unroll
 	for (int e = 0; e < EXPERTS; e++)
-		w[e] = r.w + (e0 + e < r.experts ? e0 + e : r.experts - 1) * r.d;
+		w[e] = e0 + e < r.experts ? r.w + (e0 + e) * r.d
+		       : rows > r.experts ? r.shared_gate
+					  : r.w + (r.experts - 1) * r.d;
 #pragma unroll
 	for (int t = 0; t < TOKENS; t++)
 		x[t] = r.x + (t0 + t < r.tokens ? t0 + t : r.tokens - 1) * r.d;
@@ -81,8 +90,8 @@ static __global__ void __launch_bounds__(ROUTER_WARPS *WARP_SIZE)
 
 			if (r.bias && e0 + e < r.experts)
 				v += r.bias[e0 + e];
-			if (lane == 0 && e0 + e < r.experts && t0 + t < r.tokens)
-				r.logits[(t0 + t) * r.experts + e0 + e] = v;
+			if (lane == 0 && e0 + e < rows && t0 + t < r.tokens)
+				r.logits[(t0 + t) * rows + e0 + e] = v;
 		}
 }
 
@@ -161,6 +170,7 @@ static __device__ void leave_groups(const struct cuda_router *r, const float *ke
 static __device__ void write_weights(const struct cuda_router *r, size_t t, float mine, bool broken)
 {
 	const int lane = threadIdx.x % WARP_SIZE;
+	float *const to = r->weights + t * (r->k + r->shared);
 	const bool on = (unsigned)lane < r->k;
 	float w = on ? mine : 0.0f;
 
@@ -173,7 +183,10 @@ static __device__ void write_weights(const struct cuda_router *r, size_t t, floa
 	if (r->norm)
 		w /= fmaxf(warp_sum(w), LEAST_SUM);
 	if (on)
-		r->weights[t * r->k + lane] = broken ? NAN : w * r->scale;
+		to[lane] = broken ? NAN : w * r->scale;
+	if (lane == 0 && r->shared)
+		to[r->k] = r->shared_gate ? gate_sigmoid(r->logits[(t + 1) * router_rows(*r) - 1])
+					  : 1.0f;
 }
 
 static __global__ void __launch_bounds__(CHOOSE_THREADS) choose_kernel(const struct cuda_router r)
@@ -190,7 +203,7 @@ static __global__ void __launch_bounds__(CHOOSE_THREADS) choose_kernel(const str
 	for (int j = 0; j < CHOOSE_EACH; j++) {
 		const size_t e = threadIdx.x + (size_t)CHOOSE_THREADS * j;
 
-		p[j] = e < r.experts ? r.logits[t * r.experts + e] : -INFINITY;
+		p[j] = e < r.experts ? r.logits[t * router_rows(r) + e] : -INFINITY;
 		broken |= e < r.experts && !(fabsf(p[j]) <= FLT_MAX);
 		p[j] = isnan(p[j]) ? -INFINITY : p[j];
 	}
@@ -240,12 +253,12 @@ extern "C" int cuda_router(cuda_stream stream, const struct cuda_router *r)
 	     r->groups_used > r->groups || r->experts / r->groups * r->groups_used < r->k))
 		return -EINVAL;
 	if (r->tokens < MANY_TOKENS) {
-		tiles = r->tokens * r->experts;
+		tiles = r->tokens * router_rows(*r);
 		CUDA_LAUNCH((logits_kernel<1, 1>),
 			    (unsigned)((tiles + ROUTER_WARPS - 1) / ROUTER_WARPS),
 			    ROUTER_WARPS * WARP_SIZE, 0, stream, *r);
 	} else {
-		tiles = (r->tokens + MANY_TOKENS - 1) / MANY_TOKENS * ((r->experts + 3) / 4);
+		tiles = (r->tokens + MANY_TOKENS - 1) / MANY_TOKENS * ((router_rows(*r) + 3) / 4);
 		CUDA_LAUNCH((logits_kernel<4, MANY_TOKENS>),
 			    (unsigned)((tiles + ROUTER_WARPS - 1) / ROUTER_WARPS),
 			    ROUTER_WARPS * WARP_SIZE, 0, stream, *r);

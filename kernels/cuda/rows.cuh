@@ -41,16 +41,16 @@ static __device__ __forceinline__ void float_pair(const uint8_t *row, size_t i, 
 						  float ret[2])
 {
 	if (TYPE == QUANT_F32) {
-		ret[0] = ((const float *)row)[i];
-		ret[1] = both ? ((const float *)row)[i + 1] : 0.0f;
+		ret[0] = __int_as_float((int)ptx_weight_4(row + 4 * i));
+		ret[1] = both ? __int_as_float((int)ptx_weight_4(row + 4 * i + 4)) : 0.0f;
 	} else if (WIDE && both) {
-		const uint32_t x = *(const uint32_t *)(row + 2 * i);
+		const uint32_t x = ptx_weight_4(row + 2 * i);
 
 		ret[0] = half_weight<TYPE>(x);
 		ret[1] = half_weight<TYPE>(x >> 16);
 	} else {
-		ret[0] = half_weight<TYPE>(((const uint16_t *)row)[i]);
-		ret[1] = both ? half_weight<TYPE>(((const uint16_t *)row)[i + 1]) : 0.0f;
+		ret[0] = half_weight<TYPE>(ptx_weight_2(row + 2 * i));
+		ret[1] = both ? half_weight<TYPE>(ptx_weight_2(row + 2 * i + 2)) : 0.0f;
 	}
 }
 

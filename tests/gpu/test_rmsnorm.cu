@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Description: residual add and RMSNorm against sums in double, and their int8 form.
+ * Description: residual add and RMSNorm against sums in double, and their int8 form; with the reduction over
+ * experts before it, the bits of the two operations in turn.
  *
  * The bound is that of rmsnorm.cu: 18 * 2^-24 of each value. The residual is one float addition and
  * the int8 forms follow from the floats the kernel wrote: both are compared bit for bit.
@@ -96,9 +97,63 @@ static void check_case(size_t n, size_t rows, bool with_res, bool with_x, size_t
 	}
 }
 
+/* Partial rows on both sides, some left out, the ranks in any order. */
+static void check_experts(size_t n, size_t rows, unsigned k, size_t shift, bool two)
+{
+	std::vector<float> r = random_floats(shift + rows * n, 3.0f), w = random_floats(n, 1.0f);
+	device_array<float> near(random_floats(shift + rows * k * n, 1.0f));
+	device_array<float> far(random_floats(rows * k * n, 1.0f)),
+		weights(random_floats(rows * k, 1.0f));
+	device_array<float> dw(w), res(r), want(r), y(rows * n), out(rows * n), want_out(rows * n);
+	device_array<uint8_t> act(rows * cuda_act_bytes(n)), want_act(rows * cuda_act_bytes(n));
+	std::vector<uint32_t> place(rows * k);
+
+	for (size_t i = 0; i < place.size(); i++)
+		place[i] = i % 5 == 4
+				   ? UINT32_MAX
+				   : (uint32_t)(place.size() - 1 - i) + (i % 3 ? CUDA_MAPPED : 0);
+	device_array<uint32_t> dp(place);
+	const struct cuda_expert_sum s = { near.p + shift, two ? far.p : NULL, two ? dp.p : NULL,
+					   weights.p, k };
+
+	if (two)
+		check_equal("reduce", n,
+			    cuda_expert_reduce_two(NULL, s.partial, far.p, dp.p, weights.p, rows, k,
+						   n, false, y.p),
+			    0);
+	else
+		check_equal("reduce", n,
+			    cuda_expert_reduce(NULL, s.partial, NULL, weights.p, rows, k, n, false,
+					       y.p),
+			    0);
+	check_equal("norm", n,
+		    cuda_rmsnorm(NULL, want.p + shift, y.p, dw.p, n, rows, EPS, want_out.p,
+				 { form_of(n), want_act.p }),
+		    0);
+	check_equal("both", n,
+		    cuda_expert_reduce_norm(NULL, &s, res.p + shift, dw.p, n, rows, EPS, out.p,
+					    { form_of(n), act.p }),
+		    0);
+	check_bits("stream", res.get().data(), want.get().data(), shift + rows * n);
+	check_bits("normed", out.get().data(), want_out.get().data(), rows * n);
+	check_act("act", form_of(n), out.get(), n, act.get());
+}
+
 static void check_refusals(void)
 {
 	device_array<float> x(64);
+	struct cuda_expert_sum s = { x.p, NULL, NULL, x.p, 1 }, bad = s;
+
+	bad.k = 0;
+	check_equal("k", 0, cuda_expert_reduce_norm(NULL, &bad, x.p, x.p, 32, 1, EPS, x.p, no_act),
+		    -EINVAL);
+	bad = s;
+	bad.mapped = x.p;
+	check_equal("no places", 0,
+		    cuda_expert_reduce_norm(NULL, &bad, x.p, x.p, 32, 1, EPS, x.p, no_act),
+		    -EINVAL);
+	check_equal("no stream", 0,
+		    cuda_expert_reduce_norm(NULL, &s, NULL, x.p, 32, 1, EPS, x.p, no_act), -EINVAL);
 
 	check_equal("n 0", 0, cuda_rmsnorm(NULL, NULL, x.p, x.p, 0, 1, EPS, x.p, no_act), -EINVAL);
 	check_equal("n 33", 0, cuda_rmsnorm(NULL, NULL, x.p, x.p, 33, 1, EPS, x.p, no_act),
@@ -131,6 +186,10 @@ int main(int argc, char **argv)
 	if (option_all(argc, argv))
 		for (size_t n : published)
 			check_case(n, 37, true, true, 0);
+	check_experts(256, 3, 5, 0, true);
+	check_experts(416, 2, 9, 1, true);
+	check_experts(2048, 1, 11, 0, true);
+	check_experts(96, 2, 4, 0, false);
 	check_refusals();
 	return values_report("rmsnorm");
 }

@@ -2,7 +2,8 @@
 /*
  * Description: the router's logits, choice and weights against double, for every gating, with biases,
  * groups and without renormalisation; ties go to the lower index, NaN is never chosen before a number,
- * and a logit that is not finite makes the token's weights NaN.
+ * and a logit that is not finite makes the token's weights NaN. The shared expert's gate is a rank more that
+ * changes nothing of the others.
  *
  * Bounds: logits (d / 32 + 7) * 2^-24 * sum |w x|; the choice is judged on the logits that the kernel
  * wrote, and weights get (experts / 32 + 24) * 2^-23 relative for expf, the sum and two divisions.
@@ -153,6 +154,59 @@ static void check_case(struct shape s, enum cuda_gating gating, bool biases, boo
 	check_bits("alone", ids.get().data(), id.data() + (s.tokens - 1) * s.k, s.k);
 }
 
+/* The shared expert's rank beside the same choice; its gate's logit is one more row. */
+static void check_shared(struct shape s, size_t shift)
+{
+	const std::vector<float> gate = random_floats(s.d + shift, 0.2f);
+	const size_t ranks = s.k + 1, rows = s.experts + 1;
+	const std::vector<float> rx = random_floats(s.tokens * s.d, 1.0f);
+	device_array<float> x(rx), w(random_floats(s.experts * s.d, 0.3f));
+	device_array<float> dg(gate), weights(s.tokens * s.k), logits(s.tokens * s.experts);
+	device_array<float> with(s.tokens * ranks), all(s.tokens * rows), one(s.tokens * ranks);
+	device_array<uint32_t> ids(s.tokens * s.k), same(s.tokens * s.k);
+	struct cuda_router r = {}, g;
+
+	r.gating = CUDA_GATE_SOFTMAX;
+	r.x = x.p;
+	r.w = w.p;
+	r.d = s.d;
+	r.experts = s.experts;
+	r.tokens = s.tokens;
+	r.k = s.k;
+	r.norm = true;
+	r.scale = 2.0f;
+	r.ids = ids.p;
+	r.weights = weights.p;
+	r.logits = logits.p;
+	check_equal("router", 0, cuda_router(NULL, &r), 0);
+	g = r;
+	g.shared = true;
+	g.shared_gate = dg.p + shift;
+	g.ids = same.p;
+	g.weights = with.p;
+	g.logits = all.p;
+	check_equal("shared", 0, cuda_router(NULL, &g), 0);
+	g.shared_gate = NULL;
+	g.weights = one.p;
+	g.logits = logits.p;
+	check_equal("ungated", 0, cuda_router(NULL, &g), 0);
+	check_bits("ids", same.get().data(), ids.get().data(), s.tokens * s.k);
+	const std::vector<float> got = with.get(), plain = weights.get(), ones = one.get();
+	const std::vector<float> l = all.get(), alone = logits.get();
+	for (size_t t = 0; t < s.tokens; t++) {
+		double sum = 0;
+
+		check_bits("weights", &got[t * ranks], &plain[t * s.k], s.k);
+		check_bits("weights", &ones[t * ranks], &plain[t * s.k], s.k);
+		check_bits("logits", &l[t * rows], &alone[t * s.experts], s.experts);
+		check_equal("ungated", t, ones[t * ranks + s.k] == 1.0f, 1);
+		for (size_t i = 0; i < s.d; i++)
+			sum += (double)gate[shift + i] * rx[t * s.d + i];
+		check_near("gate", t, l[t * rows + s.experts], sum, 1e-5);
+		check_near("gate", t, got[t * ranks + s.k], 1 / (1 + exp(-sum)), 1e-5);
+	}
+}
+
 /* Equal logits; then NaN in all but two experts, an infinity of either sign in one. */
 static void check_ties_and_nan(void)
 {
@@ -243,6 +297,8 @@ int main(int argc, char **argv)
 		if (option_all(argc, argv))
 			check_case(s, s.groups ? CUDA_GATE_SIGMOID : CUDA_GATE_SOFTMAX, s.groups,
 				   true, 1.0f);
+	check_shared({ 64, 32, 3, 4, 0, 0 }, 0);
+	check_shared({ 100, 33, 9, 2, 0, 0 }, 1);
 	check_ties_and_nan();
 	check_refusals();
 	return values_report("router");

@@ -193,3 +193,8 @@ void emu_copy_wait(unsigned groups)
 		memset(c.to + c.take, 0, c.bytes - c.take);
 	}
 }
+
+void ptx_release_system(uint32_t *word, uint32_t value)
+{
+	__atomic_store_n(word, value, __ATOMIC_RELEASE);
+}

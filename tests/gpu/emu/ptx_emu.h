@@ -15,6 +15,24 @@ void emu_mma(enum emu_mma kind, void *d, const uint32_t *a, const uint32_t *b, c
 void emu_ldmatrix(uint32_t *r, const void *row, int matrices, bool trans, const char *file,
 		  int line);
 
+static inline uint4 ptx_weight_16(const void *p)
+{
+	return *(const uint4 *)p;
+}
+static inline uint32_t ptx_weight_4(const void *p)
+{
+	return *(const uint32_t *)p;
+}
+static inline uint16_t ptx_weight_2(const void *p)
+{
+	return *(const uint16_t *)p;
+}
+static inline uint8_t ptx_weight_1(const void *p)
+{
+	return *(const uint8_t *)p;
+}
+void ptx_release_system(uint32_t *word, uint32_t value);
+
 static inline void ptx_mma_s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2], EMU_SITE)
 {
 	emu_mma(EMU_MMA_S8, d, a, b, file, line);
