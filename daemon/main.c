@@ -119,6 +119,7 @@ static int create_engine(const struct options *o, const struct cpu_ops *ops, str
 		.kv_budget = o->kv_budget,
 		.prefix_cache = o->prefix_cache,
 		.prefix_share = o->prefix_share,
+		.save_path = o->save_path,
 		.itl_target_ns = (uint64_t)o->itl_target * 1000000,
 		.io = (enum reader_kind)o->io,
 		.io_depth = o->io_depth,

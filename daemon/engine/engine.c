@@ -16,6 +16,7 @@
 #include "device/device.h"
 #include "engine/engine_private.h"
 #include "engine/numa.h"
+#include "engine/saved.h"
 #include "engine/topology.h"
 #include "kernels/cpu/fops.h"
 #include "trace/policy_input.h"
@@ -158,11 +159,12 @@ static int create_places(struct engine *e)
 	e->token_run = calloc(batch, sizeof(*e->token_run));
 	e->token_error = calloc(batch, sizeof(*e->token_error));
 	e->taken = calloc(n, sizeof(*e->taken));
+	e->figures = calloc(n, sizeof(*e->figures));
 	if (!e->active || !e->runs || !e->run_owner || !e->tokens || !e->want || !e->token_run ||
-	    !e->token_error || !e->taken || turns_init(&e->turns, MAX_WAITING + n))
+	    !e->token_error || !e->taken || !e->figures || turns_init(&e->turns, MAX_WAITING + n))
 		return -ENOMEM;
 	for (uint32_t i = 0; i < n; i++) {
-		e->active[i].ids = calloc(e->config.n_ctx, sizeof(uint32_t));
+		e->active[i].ids = calloc((size_t)e->config.n_ctx + 1, sizeof(uint32_t));
 		if (!e->active[i].ids || sampler_init(&e->active[i].sampler, e->model->n_vocab))
 			return -ENOMEM;
 	}
@@ -229,6 +231,8 @@ static int create_parts(struct engine *e, struct err *err)
 		rc = spec_create(e);
 	if (!rc)
 		rc = reuse_create(e);
+	if (!rc)
+		rc = saved_create(e, err);
 	if (rc)
 		return rc;
 	d = decoder_config_of(e);
@@ -274,7 +278,7 @@ int engine_start(struct engine *e, struct err *err)
 	return rc ? err_set(err, -rc, "cannot start the engine: %s", strerror(rc)) : 0;
 }
 
-static void wake(struct engine *e)
+void engine_wake(struct engine *e)
 {
 	_Atomic uint32_t *word = e->residency ? residency_event_word(e->residency) : &e->own_event;
 
@@ -285,7 +289,7 @@ static void wake(struct engine *e)
 void engine_stop(struct engine *e)
 {
 	atomic_store(&e->stop, true);
-	wake(e);
+	engine_wake(e);
 }
 
 void engine_destroy(struct engine *e)
@@ -298,6 +302,7 @@ void engine_destroy(struct engine *e)
 		pthread_join(e->thread, NULL);
 	}
 	decoder_destroy(e->decoder);
+	saved_destroy(e);
 	reuse_destroy(e);
 	device_close(e->device);
 	team_destroy(e->team);
@@ -326,6 +331,7 @@ void engine_destroy(struct engine *e)
 	free(e->token_run);
 	free(e->token_error);
 	free(e->taken);
+	free(e->figures);
 	if (e->state_fd >= 0)
 		close(e->state_fd);
 	free(e);
@@ -354,6 +360,10 @@ int engine_submit(struct engine *e, struct request *r, struct err *err)
 		if (r->draft[i] >= e->model->n_vocab)
 			return err_set(err, -EINVAL, "token %u of the draft is %u, not below %u", i,
 				       r->draft[i], e->model->n_vocab);
+	if (r->place > e->config.n_parallel)
+		return err_set(err, -EINVAL,
+			       "there is no slot %u: they are 0 to %u (sluiced --parallel)",
+			       r->place - 1, e->config.n_parallel - 1);
 	if (atomic_load(&e->stop) || atomic_load(&e->state) == ENGINE_FAILED)
 		return err_set(err, -ESHUTDOWN, "the engine has stopped");
 	if (atomic_fetch_add(&e->n_waiting, 1) >= MAX_WAITING) {
@@ -366,7 +376,7 @@ int engine_submit(struct engine *e, struct request *r, struct err *err)
 		r->next = head;
 	while (!atomic_compare_exchange_weak_explicit(&e->inbox, &head, r, memory_order_release,
 						      memory_order_relaxed));
-	wake(e);
+	engine_wake(e);
 	return 0;
 }
 

@@ -79,6 +79,7 @@ struct engine_config {
 	uint64_t prefix_cache;	 /* bytes for what may be reused beside the sequences' own; 0: some
 				    states where the model has such; PREFIX_CACHE_OFF: none */
 	bool prefix_share;	 /* tenants see each other's */
+	const char *save_path;	 /* a directory for saved.h; NULL: nothing is saved */
 	uint64_t kv_budget;	 /* bytes of keys and values of all sequences; 0: all may be full */
 	enum kv_type kv_type;
 	enum reader_kind io;
@@ -199,6 +200,18 @@ void engine_get_status(const struct engine *e, struct engine_status *ret);
 /* Another engine_config.itl_target_ns, from the next step on. Any thread. */
 void engine_set_itl_target(struct engine *e, uint64_t target_ns);
 
+/* One of the n_parallel places for sequences: what its request does, or did that was there last. */
+struct engine_place {
+	bool busy, paused;
+	uint32_t number; /* of the request, counted from 1; 0: there was none yet */
+	uint32_t n_prompt, n_cached,
+		n_read; /* tokens of its prompt; from the cache; known so far */
+	uint32_t n_generated, max_tokens;
+};
+
+/* @i < n_parallel. Any thread; the whole is not one instant. */
+void engine_get_place(const struct engine *e, uint32_t i, struct engine_place *ret);
+
 /* Tokens that a sequence may have: constant, so that a request need not ask for the whole status. */
 uint32_t engine_n_ctx(const struct engine *e);
 
@@ -255,6 +268,7 @@ struct request_result {
 	uint32_t n_prompt; /* tokens of the prompt that were read, or taken from the cache */
 	uint32_t n_cached; /* of them: taken from the cache */
 	uint32_t n_generated;
+	uint32_t place;	     /* where it was computed, counted from 1; 0: nowhere */
 	uint64_t prompt_ns;  /* from the first timed prompt token's step to the end of the prompt */
 	uint64_t predict_ns; /* from the first generated token to the last */
 	uint64_t ttft_ns;    /* submit to first token */
@@ -278,6 +292,12 @@ struct prompt_mark {
 struct request;
 
 struct request_ops {
+	/*
+	 * It has a place (counted from 1), and of its @n_prompt tokens @n_cached are known already: a
+	 * prompt that stands for its text may have other tokens than were asked for. Before all others.
+	 * NULL: not wanted.
+	 */
+	void (*begun)(struct request *r, uint32_t place, uint32_t n_prompt, uint32_t n_cached);
 	/*
 	 * Reading the prompt: @n_read of its tokens went through all layers, @done (0 to 1) of the
 	 * work is done. After each step that read some, before its tokens, and now and then within
@@ -318,7 +338,8 @@ struct request {
 	uint32_t n_marks;
 	bool respell; /* the prompt stands for its text: cached tokens with the same bytes will do, and
 			* it may come to other numbers of tokens than n_tokens */
-	bool no_reuse; /* read it all, and keep nothing of it */
+	bool no_reuse;	/* read it all, and keep nothing of it */
+	uint32_t place; /* 0: any; else the place that it must have, counted from 1 */
 	struct sampling sampling;
 	bool ignore_eog, want_progress, want_logits, want_logprobs;
 	uint32_t n_logprobs; /* 0: none; else 1 + how many likeliest, up to LOGPROBS_MAX */

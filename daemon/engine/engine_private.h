@@ -25,12 +25,24 @@
 
 #define MAX_WAITING 1024 /* requests accepted and not yet begun */
 
-/* A request in one of the n_parallel places. */
+struct saver;
+
+/* struct engine_place, for other threads. */
+struct place_figures {
+	_Atomic uint32_t state; /* bits: busy, paused */
+	_Atomic uint32_t number, n_prompt, n_cached, n_read, n_generated, max_tokens;
+};
+
+/*
+ * A request in one of the n_parallel places. When it has ended ids, n_ids, tenant and the counts stay
+ * those of it until the next one.
+ */
 struct active {
 	struct request *request; /* NULL: the place is free */
 	struct seq *seq;
 	struct sampler sampler;
-	uint32_t *ids;	   /* n_ctx, the place's own: the prompt, then what was generated */
+	uint32_t *ids;	   /* n_ctx + 1, the place's own: the prompt, then what was generated */
+	uint64_t tenant;   /* whose they are */
 	uint32_t n_prompt; /* of them: the prompt */
 	uint32_t n_ids;	   /* known; where it decodes all but the last are in the KV cache */
 	struct reuse reuse;
@@ -39,7 +51,7 @@ struct active {
 	uint32_t number;    /* counts requests, for traces */
 	uint32_t n_done;    /* prompt tokens that went through a step */
 	uint32_t n_in_step; /* ... and will in the step that runs; 0: none */
-	uint32_t n_generated;
+	uint32_t n_generated, max_tokens;
 	struct speculation spec;
 	struct token_logprobs logprobs[DRAFT_MAX + 1]; /* of what was picked, where wanted */
 	bool no_number;	   /* a row of logits was not finite, or nothing could be picked */
@@ -70,6 +82,8 @@ struct engine {
 	_Atomic uint64_t ended[STOP_NR]; /* requests, by how */
 	struct prefix_tree *prefixes;	 /* NULL: nothing is reused */
 	uint32_t *reuse_pages;		 /* of a whole context, for reuse.c */
+	struct saver *saver;		 /* NULL: sequences are not saved */
+	struct place_figures *figures;	 /* n_parallel */
 	struct team *team;
 	struct device *device; /* NULL: everything is computed by the CPU */
 	struct decoder *decoder;
@@ -138,6 +152,12 @@ int engine_load_device(struct engine *e);
 int engine_pick(struct engine *e, struct active *a, const float *row, uint32_t *ret_id);
 /* A token of @a was computed by @now, its first or not: latencies. (pick.c) */
 void engine_observe_token(struct engine *e, const struct active *a, uint64_t now);
+
+/* The engine thread looks again at what it has to do. Any thread. */
+void engine_wake(struct engine *e);
+
+/* place.c: what the places do, for engine_get_place(). Engine thread, between steps. */
+void places_publish(struct engine *e);
 
 /* Finds the tokens that end an answer and tells the samplers of all places. 0 or -ENOMEM. */
 int engine_find_ends(struct engine *e);

@@ -9,6 +9,7 @@
 #include "base/num.h"
 #include "engine/engine_private.h"
 #include "engine/numa.h"
+#include "engine/saved.h"
 
 #define FILLS_BUSY   1 /* background reads beside a running step: demand must not wait for them */
 #define FILLS_IDLE   16
@@ -68,7 +69,7 @@ void engine_idle(struct engine *e)
 
 	register_memory(e);
 	fill(e, idle_fills(e));
-	if (atomic_load(&e->inbox) || atomic_load(&e->stop))
+	if (atomic_load(&e->inbox) || saved_wakes(e) || atomic_load(&e->stop))
 		return;
 	/* the arena's prefault tells nobody when it ends: look again now and then until then */
 	wait = e->arena && !e->memory_registered ? 50000000 : 0;

@@ -350,39 +350,106 @@ static void outdate(struct prefix_node *node, uint32_t at, enum prefix_kind kind
 			}
 }
 
-int prefix_add_point(struct prefix_tree *t, uint64_t tenant, const uint32_t *ids, uint32_t n,
-		     enum prefix_kind kind, bool known, const uint32_t **ret_pages)
+/*
+ * The point where the first @n of @ids end: one that is there, or a new one without pages (*ret_new).
+ * -ENOSPC: a new one would find no room.
+ */
+static int make_point(struct prefix_tree *t, uint64_t tenant, const uint32_t *ids, uint32_t n,
+		      enum prefix_kind kind, bool room, struct prefix_point **ret, bool *ret_new)
 {
 	struct prefix_node *node = end_of(t, tenant, ids, n);
 	struct prefix_point *p;
 	uint32_t at = n - (n - 1) / KV_BLOCK * KV_BLOCK;
 
-	*ret_pages = NULL;
 	if (!node)
 		return -ENOMEM;
 	outdate(node, at, kind);
 	p = point_at(node, at);
+	*ret_new = !p;
 	if (p) {
 		p->kind = kind > p->kind ? kind : p->kind;
 		p->used = t->now;
+		*ret = p;
 		return 0;
 	}
-	if (t->c.pages->n_free < t->c.state_pages)
+	if (!room)
 		return -ENOSPC;
 	p = calloc(1, sizeof(*p) + t->c.state_pages * sizeof(*p->pages));
 	if (!p)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < t->c.state_pages; i++)
-		p->pages[i] = page_take(t->c.pages);
 	p->at = at;
 	p->kind = kind;
-	p->hits = known;
 	p->used = t->now;
 	p->next = node->points;
 	node->points = p;
 	t->n_points++;
+	*ret = p;
+	return 0;
+}
+
+int prefix_add_point(struct prefix_tree *t, uint64_t tenant, const uint32_t *ids, uint32_t n,
+		     enum prefix_kind kind, bool known, const uint32_t **ret_pages)
+{
+	bool room = t->c.pages->n_free >= t->c.state_pages, new;
+	struct prefix_point *p;
+	int rc = make_point(t, tenant, ids, n, kind, room, &p, &new);
+
+	*ret_pages = NULL;
+	if (rc || !new)
+		return rc;
+	for (uint32_t i = 0; i < t->c.state_pages; i++)
+		p->pages[i] = page_take(t->c.pages);
+	p->hits = known;
 	*ret_pages = p->pages;
 	return 0;
+}
+
+int prefix_adopt_point(struct prefix_tree *t, uint64_t tenant, const uint32_t *ids, uint32_t n,
+		       enum prefix_kind kind, const uint32_t *pages)
+{
+	struct prefix_point *p = NULL;
+	bool new = false;
+	int rc = make_point(t, tenant, ids, n, kind, true, &p, &new);
+
+	for (uint32_t i = 0; i < t->c.state_pages; i++)
+		if (!rc && new)
+			p->pages[i] = pages[i];
+		else
+			page_drop(t->c.pages, pages[i]);
+	if (!rc && new)
+		p->hits = 1;
+	return rc;
+}
+
+uint32_t prefix_points(const struct prefix_match *m, struct prefix_on_way *ret, uint32_t max)
+{
+	uint32_t n = 0;
+
+	for (const struct prefix_node *node = m->node; node; node = node->parent)
+		for (uint32_t at = KV_BLOCK; at && n < max; at--) {
+			const struct prefix_point *p = point_at(node, at);
+
+			if (!p || node->depth * KV_BLOCK + at > m->n)
+				continue;
+			n++;
+			ret[max - n] = (struct prefix_on_way){ node->depth * KV_BLOCK + at, p->kind,
+							       p->pages };
+		}
+	memmove(ret, ret + max - n, n * sizeof(*ret));
+	return n;
+}
+
+uint32_t prefix_forget(struct prefix_tree *t, const struct prefix_match *m)
+{
+	struct prefix_node *n = m->node, *parent;
+	uint32_t left = m->n;
+
+	for (; n && !n->child; n = parent) {
+		parent = n->parent;
+		left = n->depth * KV_BLOCK;
+		prefix_drop_node(t, n);
+	}
+	return m->n - left;
 }
 
 void prefix_get_figures(const struct prefix_tree *t, struct prefix_figures *ret)

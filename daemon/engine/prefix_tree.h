@@ -86,6 +86,23 @@ int prefix_add(struct prefix_tree *t, uint64_t tenant, const uint32_t *ids, uint
  */
 int prefix_add_point(struct prefix_tree *t, uint64_t tenant, const uint32_t *ids, uint32_t n,
 		     enum prefix_kind kind, bool known, const uint32_t **ret_pages);
+/* The same with a state that is in @pages already: they are taken over in any case. 0 or -ENOMEM. */
+int prefix_adopt_point(struct prefix_tree *t, uint64_t tenant, const uint32_t *ids, uint32_t n,
+		       enum prefix_kind kind, const uint32_t *pages);
+
+/* The points on the way to what was found, ascending, the last @max of them. Returns their number. */
+struct prefix_on_way {
+	uint32_t at; /* positions */
+	enum prefix_kind kind;
+	const uint32_t *pages;
+};
+uint32_t prefix_points(const struct prefix_match *m, struct prefix_on_way *ret, uint32_t max);
+
+/*
+ * Forgets the end of what was found, back to where another sequence parts from it. Returns how many
+ * of its tokens are gone.
+ */
+uint32_t prefix_forget(struct prefix_tree *t, const struct prefix_match *m);
 
 /* For whom room is made: what may go for it. */
 enum prefix_need {

@@ -17,6 +17,7 @@
 #include "base/num.h"
 #include "engine/engine_private.h"
 #include "engine/numa.h"
+#include "engine/saved.h"
 
 static void add(_Atomic uint64_t *counter, uint64_t by)
 {
@@ -58,6 +59,7 @@ static void finish(struct engine *e, struct active *a, enum request_stop stop, i
 	if (why)
 		err_set(&result.err, error, "%s", why);
 	result.n_prompt = a->n_done;
+	result.place = (uint32_t)(a - e->active) + 1;
 	result.spec = a->spec.counts;
 	result.n_cached = a->reuse.n_cached;
 	result.n_generated = a->n_generated;
@@ -119,14 +121,18 @@ static struct request *take_waiting(struct engine *e, struct request **at)
 	return r;
 }
 
-/* Whose turn it is among those that wait; somebody does. */
-static struct request **next_waiting(struct engine *e)
+/* Whose turn it is among those that wait and may have place @i; NULL: nobody. */
+static struct request **next_waiting(struct engine *e, uint32_t i)
 {
-	struct request **best = &e->queue_head;
+	struct request **best = NULL;
 
-	for (struct request **at = &(*best)->next; *at; at = &(*at)->next)
-		if (turns_before(&e->turns, (*at)->turn, (*at)->came, (*best)->turn, (*best)->came))
+	for (struct request **at = &e->queue_head; *at; at = &(*at)->next) {
+		if ((*at)->place && (*at)->place != i + 1)
+			continue;
+		if (!best ||
+		    turns_before(&e->turns, (*at)->turn, (*at)->came, (*best)->turn, (*best)->came))
 			best = at;
+	}
 	return best;
 }
 
@@ -252,7 +258,9 @@ static void seat(struct engine *e, struct active *a, struct request *r)
 			      .ids = kept.ids,
 			      .n_prompt = r->n_tokens,
 			      .n_ids = r->n_tokens,
-			      .number = e->n_requests++ };
+			      .max_tokens = r->max_tokens,
+			      .tenant = e->config.prefix_share ? 0 : r->tenant,
+			      .number = ++e->n_requests };
 	memcpy(a->ids, r->tokens, r->n_tokens * sizeof(*a->ids));
 	reuse_begin(e, a);
 	sampler_set(&a->sampler, &r->sampling);
@@ -260,6 +268,8 @@ static void seat(struct engine *e, struct active *a, struct request *r)
 	histogram_observe(&e->latency[LATENCY_QUEUE], now_ns() - r->submitted_ns);
 	spec_add(e, a, a->reuse.n_cached);
 	atomic_fetch_add(&e->n_active, 1);
+	if (r->ops->begun)
+		r->ops->begun(r, (uint32_t)(a - e->active) + 1, a->n_prompt, a->reuse.n_cached);
 }
 
 static void seat_waiting(struct engine *e)
@@ -269,7 +279,9 @@ static void seat_waiting(struct engine *e)
 
 		if (e->active[i].request)
 			continue;
-		next = next_waiting(e);
+		next = next_waiting(e, i);
+		if (!next)
+			continue;
 		if (!room_to_seat(e, (*next)->n_tokens))
 			return;
 		seat(e, &e->active[i], take_waiting(e, next));
@@ -305,7 +317,7 @@ static void add_run(struct engine *e, struct batch *b, uint32_t i, uint32_t n)
 			     (all && at >= a->n_done && at < a->n_prompt);
 	}
 	e->runs[b->n_runs] = (struct batch_run){
-		.seq = a->seq, .first = b->n_tokens, .count = n, .pos = pos, .number = a->number
+		.seq = a->seq, .first = b->n_tokens, .count = n, .pos = pos, .number = a->number - 1
 	};
 	e->run_owner[b->n_runs++] = i;
 	b->n_tokens += n;
@@ -608,7 +620,9 @@ void *engine_main(void *arg)
 	while (!rc && !atomic_load(&e->stop)) {
 		take_inbox(e);
 		drop_cancelled(e);
+		saved_turn(e);
 		seat_waiting(e);
+		places_publish(e);
 		build_step(e, &b);
 		if (!b.n_tokens) {
 			engine_idle(e);
@@ -624,6 +638,7 @@ void *engine_main(void *arg)
 		usleep(20000);
 	}
 	end_all(e);
+	saved_end(e);
 	reader_cancel_queued(
 		e->reader); /* what is in flight is waited for, what is not is let go */
 	if (e->supply)

@@ -283,6 +283,11 @@ int seq_share(struct seq *s, const uint32_t *pages, uint32_t len)
 	return 0;
 }
 
+uint32_t seq_take_page(struct seq_pool *p)
+{
+	return take(p);
+}
+
 struct pages *seq_pool_pages(struct seq_pool *p)
 {
 	return &p->pages;
@@ -311,18 +316,25 @@ uint32_t seq_state_pages(const struct seq_pool *p)
 	return (uint32_t)div_ceil(p->shape.state_bytes, p->page_bytes);
 }
 
+uint64_t seq_state_bytes(const struct seq_pool *p)
+{
+	return p->shape.state_bytes;
+}
+
+void seq_fill_pages(struct seq_pool *p, const uint32_t *pages, const void *data, uint64_t bytes)
+{
+	const uint8_t *from = data;
+
+	for (size_t n; bytes; bytes -= n, from += n, pages++) {
+		n = u64_min(bytes, p->page_bytes);
+		memcpy(seq_page_memory(p, *pages), from, n);
+		p->present[*pages] = true;
+	}
+}
+
 void seq_save_state(const struct seq *s, const uint32_t *pages)
 {
-	struct seq_pool *p = s->pool;
-	uint64_t left = p->shape.state_bytes;
-
-	for (uint64_t at = 0; left; at++) {
-		size_t n = u64_min(left, p->page_bytes);
-
-		memcpy(seq_page_memory(p, pages[at]), s->state + at * p->page_bytes, n);
-		p->present[pages[at]] = true;
-		left -= n;
-	}
+	seq_fill_pages(s->pool, pages, s->state, s->pool->shape.state_bytes);
 }
 
 void seq_load_state(struct seq *s, const uint32_t *pages)

@@ -77,6 +77,13 @@ uint32_t seq_page(const struct seq *s, uint32_t block);
 void *seq_page_memory(const struct seq_pool *p, uint32_t page);
 size_t seq_page_bytes(const struct seq_pool *p);
 
+/* A free page for whoever fills it, held once, or PAGE_NONE. page_drop() gives it back. */
+uint32_t seq_take_page(struct seq_pool *p);
+/* @bytes of @data into pages, one after the other. */
+void seq_fill_pages(struct seq_pool *p, const uint32_t *pages, const void *data, uint64_t bytes);
+
+/* Bytes of the recurrent state; 0 for models without one. */
+uint64_t seq_state_bytes(const struct seq_pool *p);
 /* Pages that a copy of the recurrent state takes; 0 for models without one. */
 uint32_t seq_state_pages(const struct seq_pool *p);
 /* The state into so many pages, and from there. Any sequence of the pool; meaningful at its length. */

@@ -48,6 +48,7 @@ struct ask {
 	uint32_t n_marks;
 	bool respell; /* ids that stand for a text of the daemon's own making, see struct request */
 	bool no_reuse;	 /* no prefix is taken up, and none kept */
+	uint32_t place;	 /* 0: any; else the slot that it must have, counted from 1 */
 	uint64_t max_ms; /* most time that it may take, 0: as the daemon has it */
 
 	/* The prompt, or what is to be converted: borrowed during session_ask(). */
@@ -80,6 +81,14 @@ struct ask {
 	uint32_t draft_length;
 	const uint8_t *draft; /* n_draft uint32_t ids (unaligned), borrowed as @data is */
 	uint32_t n_draft;
+};
+
+/* How a request stands: its prompt as it is computed, and what it took so far. */
+struct job_times {
+	uint32_t place; /* counted from 1; 0: none yet */
+	uint32_t n_prompt, n_cached;
+	uint64_t prompt_ns,
+		predict_ns; /* from its place to the first token; from there to the newest */
 };
 
 enum event_kind {
@@ -115,13 +124,14 @@ struct event {
 			uint32_t n_prompt, max_tokens, n_ctx; /* as they are held */
 		} accepted;
 		struct {
-			uint32_t n_read, n_prompt, done_ppm;
+			uint32_t n_read, n_prompt, n_cached, done_ppm;
 		} progress;
 		struct {
 			uint32_t token, index;
 			const char *text; /* that became complete with it; no NUL */
 			size_t bytes;
 			const struct token_logprobs *logprobs; /* NULL: not asked for */
+			struct job_times times;
 		} token;
 		struct {
 			uint32_t first, n_rows, n_vocab;

@@ -84,6 +84,8 @@ static void find_route(struct http_request *r, const char *url, const char *meth
 	}
 	if (!n || (!strncmp(url, prefix, n) && url[n] == '/'))
 		r->route = http_route_find(method, url + n, &allow);
+	if (r->route && r->route->bare)
+		http_slots_path(url + n, &r->slot);
 	if (r->route || !strcmp(method, "OPTIONS"))
 		return;
 	if (allow) {
@@ -168,6 +170,7 @@ static void on_completed(void *arg, struct MHD_Connection *c, void **slot,
 	log_line(LOG_DBG, "http request", "id=%s path=%s ms=%.1f", r->id,
 		 r->route ? r->route->path : "none", (double)(now_ns() - r->since_ns) / 1e6);
 	session_end(&r->session);
+	http_slots_leave(r);
 	if (r->working)
 		abandon(r);
 	http_run_end(r);
@@ -281,6 +284,8 @@ static enum MHD_Result begin(struct http_request *r)
 	call->http = r->http;
 	call->route = r->route;
 	call->tenant = r->tenant;
+	if (r->route->bare)
+		http_slots_ask(r, call);
 	call->since_ns = now_ns();
 	call->body = r->body;
 	call->held = r->body.n;
@@ -401,6 +406,7 @@ static void pump(struct attachment *a)
 		h->resumed = false;
 		MHD_run(h->mhd);
 		take_work(h);
+		http_slots_pump(h);
 		for (struct http_request *r = h->requests; r; r = r->next)
 			http_run_pump(r);
 		if (!h->resumed)

@@ -120,10 +120,9 @@ static void on_progress(struct http_request *r, struct choice *c)
 	openai_open(r, "chat.completion.chunk");
 	buf_fmt(&r->out, "{\"index\":%u,\"delta\":{},\"logprobs\":null,\"finish_reason\":null}]",
 		c->index);
-	buf_fmt(&r->out,
-		",\"prompt_progress\":{\"total\":%u,\"cache\":%u,\"processed\":%u,\"time_ms\":%llu}}",
-		c->n_prompt, choice_cached(c), c->n_read,
-		(unsigned long long)((r->put_ns - r->since_ns) / 1000000u));
+	buf_text(&r->out, ",");
+	put_progress(&r->out, r, c);
+	buf_text(&r->out, "}");
 	sse_close(r);
 }
 

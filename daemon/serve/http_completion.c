@@ -132,9 +132,21 @@ static void on_end(struct http_request *r)
 	openai_close(r);
 }
 
+static void progress_chunk(struct http_request *r, struct choice *c)
+{
+	sse_open(r, NULL);
+	openai_open(r, "text_completion");
+	put_choice(r, c, "", 0);
+	buf_text(&r->out, "],");
+	put_progress(&r->out, r, c);
+	buf_text(&r->out, "}");
+	sse_close(r);
+}
+
 const struct http_form completion_form = {
 	.prefix = "cmpl-",
 	.begin = on_begin,
+	.progress = progress_chunk,
 	.piece = on_piece,
 	.finish = on_finish,
 	.end = on_end,
@@ -151,8 +163,9 @@ static void native_head(struct http_request *r, struct choice *c, const char *te
 	if (c->ids.n)
 		buf_put(&r->out, c->ids.data, c->ids.n);
 	buf_fmt(&r->out,
-		"],\"stop\":%s,\"id_slot\":-1,\"tokens_predicted\":%u,\"tokens_evaluated\":%u",
-		c->done ? "true" : "false", c->n_tokens, c->n_prompt);
+		"],\"stop\":%s,\"id_slot\":%d,\"tokens_predicted\":%u,\"tokens_evaluated\":%u",
+		c->done ? "true" : "false", (int)(c->done ? c->figures.place : c->times.place) - 1,
+		c->n_tokens, c->n_prompt);
 	put_logprobs(r, c);
 }
 
@@ -183,10 +196,9 @@ static void native_progress(struct http_request *r, struct choice *c)
 {
 	sse_open(r, NULL);
 	native_head(r, c, "", 0);
-	buf_fmt(&r->out,
-		",\"prompt_progress\":{\"total\":%u,\"cache\":%u,\"processed\":%u,"
-		"\"time_ms\":0}}",
-		c->n_prompt, choice_cached(c), c->n_read);
+	buf_text(&r->out, ",");
+	put_progress(&r->out, r, c);
+	buf_text(&r->out, "}");
 	sse_close(r);
 }
 

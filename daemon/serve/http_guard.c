@@ -277,6 +277,8 @@ static bool check_type(struct http_request *r)
 	const char *type = header(r, "Content-Type");
 	size_t n = type ? strcspn(type, "; ") : 0;
 
+	if (!type && r->route->bare && !r->drop)
+		return true;
 	if (n == 16 && !strncasecmp(type, "application/json", 16))
 		return true;
 	return fault_set(&r->fault, 415, "the body must be JSON: Content-Type: application/json");

@@ -99,17 +99,37 @@ void info_props(struct http_request *r)
 	http_reply_json(r, &b);
 }
 
-/* Sequences, without what is in them. */
+static const char *word(bool is)
+{
+	return is ? "true" : "false";
+}
+
+/* Places for sequences and how far they are, without what is in them. */
 void info_slots(struct http_request *r)
 {
+	const struct engine *engine = r->http->serve->config.engine;
 	struct engine_status e;
 	struct buf b = { 0 };
 
-	engine_get_status(r->http->serve->config.engine, &e);
+	engine_get_status(engine, &e);
 	buf_text(&b, "[");
-	for (uint32_t i = 0; i < e.n_parallel; i++)
-		buf_fmt(&b, "%s{\"id\":%u,\"n_ctx\":%u,\"speculative\":false,\"is_processing\":%s}",
-			i ? "," : "", i, e.n_ctx, i < e.active ? "true" : "false");
+	for (uint32_t i = 0; i < e.n_parallel; i++) {
+		struct engine_place p;
+
+		engine_get_place(engine, i, &p);
+		buf_fmt(&b,
+			"%s{\"id\":%u,\"id_task\":%d,\"n_ctx\":%u,\"speculative\":%s,"
+			"\"is_processing\":%s,\"is_paused\":%s,\"n_prompt_tokens\":%u,"
+			"\"n_prompt_tokens_processed\":%u,\"n_prompt_tokens_cache\":%u,",
+			i ? "," : "", i, (int)p.number - 1, e.n_ctx, word(e.spec_mode != SPEC_OFF),
+			word(p.busy), word(p.paused), p.n_prompt,
+			p.n_read - (p.n_cached < p.n_read ? p.n_cached : p.n_read), p.n_cached);
+		buf_fmt(&b,
+			"\"next_token\":[{\"has_next_token\":%s,\"n_remain\":%u,\"n_decoded\":%u}]}",
+			word(p.busy && p.n_generated < p.max_tokens),
+			p.n_generated < p.max_tokens ? p.max_tokens - p.n_generated : 0,
+			p.n_generated);
+	}
 	buf_text(&b, "]");
 	http_reply_json(r, &b);
 }

@@ -50,6 +50,7 @@ enum {
 
 struct calls_delta;
 struct choice;
+struct http_saved;
 struct http_call;
 struct http_request;
 
@@ -123,6 +124,7 @@ struct http {
 	unsigned n_peers;
 	struct http_request *requests;
 	struct http_work work;
+	struct http_saved *saved; /* sequences on their way to files and back */
 	bool quiet, resumed;
 	char *model; /* what we call it */
 	struct http_keys keys;
@@ -183,6 +185,9 @@ struct http_call {
 	struct buf answer;	  /* a whole answer; empty: @gen is to be run */
 	struct json_object *json; /* the body */
 	struct generation gen;
+	/* POST /slots/ID?action=... */
+	uint32_t slot;
+	enum { SLOT_NOTHING, SLOT_SAVE, SLOT_RESTORE, SLOT_ERASE } slot_action;
 };
 
 /* http_sampling.c */
@@ -209,13 +214,15 @@ struct block {
 
 struct choice {
 	unsigned index;
-	uint32_t n_prompt, n_tokens, n_read, read_ppm;
+	uint32_t n_prompt, n_tokens, n_read;
 	bool progressed, begun, done;
 	enum finish finish;
 	bool eog;
 	const char *stop_string; /* NULL: none met */
 	struct buf stop_copy;
-	struct request_result figures;
+	struct request_result figures; /* where it is done */
+	struct job_times times;	       /* before that */
+	uint64_t progress_ns;
 	struct buf text;      /* what came, where the answer is given whole */
 	struct buf ids;	      /* "1,2,3": tokens, where wanted */
 	struct buf logprobs;  /* entries with commas, JSON, that were not sent yet */
@@ -245,6 +252,8 @@ struct http_request {
 	struct http_call *working;
 	struct buf body;
 	uint64_t tenant;
+	uint32_t slot;		  /* of /slots/ID */
+	struct http_saved *saved; /* what runs of its action; NULL: nothing */
 	struct session session;
 	struct choice *choices;
 	unsigned n_choices, n_done;
@@ -280,6 +289,7 @@ struct http_route {
 	bool (*work)(struct http_call *c);	/* POST: on the worker; false: c->fault */
 	const struct http_form *form;
 	bool open; /* needs no key */
+	bool bare; /* POST may come without a body */
 	enum http_envelope envelope;
 };
 
@@ -337,9 +347,11 @@ bool read_prompt_text(struct http_call *c, const char *text, size_t n, bool spec
 /* http_run.c */
 void http_run_start(struct http_request *r); /* call is there: state becomes RUN, STREAM or READY */
 void http_run_pump(struct http_request *r);
+void http_run_ready(struct http_request *r); /* its answer, or its fault, can be given now */
 void http_run_end(struct http_request *r);
 enum MHD_Result http_run_answer(struct http_request *r);
 void put_timings(struct buf *b, const struct choice *c);
+void put_progress(struct buf *b, const struct http_request *r, const struct choice *c);
 uint32_t choice_cached(const struct choice *c);
 /* "data: ...\n\n" around what is written between; @event NULL: none. */
 void sse_open(struct http_request *r, const char *event);
@@ -370,6 +382,15 @@ void sink_finish(struct http_request *r, struct choice *c);
 void sink_done(struct choice *c);
 /* The texts of all blocks of a kind, one after the other. */
 void sink_join(const struct choice *c, enum calls_kind kind, struct buf *ret);
+
+/* http_slots.c: sequences to files and back (engine/saved.h). */
+bool http_slots_path(const char *path, uint32_t *ret_slot); /* "/slots/3"? */
+void http_slots_ask(struct http_request *r,
+		    struct http_call *call);   /* the action, from the query */
+void http_slots_start(struct http_request *r); /* the body was read */
+void http_slots_pump(struct http *h);	       /* what has ended */
+void http_slots_leave(struct http_request *r); /* it ends */
+bool slots_work(struct http_call *c);
 
 /* http_info.c, http_completion.c, ... */
 extern const struct http_form completion_form, native_form, chat_form, messages_form,

@@ -139,6 +139,11 @@ bool read_json(struct http_call *c)
 	t = json_tokener_new_ex(DEPTH);
 	if (!t)
 		return fault_set(&c->fault, 500, "out of memory");
+	if (!c->body.n && c->route->bare) {
+		json_tokener_free(t);
+		c->json = json_object_new_object();
+		return c->json || fault_set(&c->fault, 500, "out of memory");
+	}
 	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
 	if (c->body.n) {
 		c->json = json_tokener_parse_ex(t, c->body.data, (int)c->body.n + 1);
@@ -345,7 +350,7 @@ bool read_generation(struct http_call *c)
 	struct generation *g = &c->gen;
 	struct json_object *o = c->json, *options = get(o, "stream_options");
 	struct fault *f = &c->fault;
-	int64_t n = 1, ms = 0;
+	int64_t n = 1, ms = 0, slot = -1;
 	bool reuse = true;
 
 	log_unknown(c);
@@ -356,6 +361,7 @@ bool read_generation(struct http_call *c)
 	    !read_bool(o, "timings_per_token", &g->timings_per_token, f) ||
 	    !read_bool(o, "return_progress", &g->return_progress, f) ||
 	    !read_bool(o, "cache_prompt", &reuse, f) ||
+	    !read_int(o, "id_slot", -1, INT32_MAX, &slot, f) ||
 	    !read_int(o, "t_max_predict_ms", 0, INT32_MAX, &ms, f))
 		return false;
 	if (options && (!json_object_is_type(options, json_type_object) ||
@@ -364,6 +370,7 @@ bool read_generation(struct http_call *c)
 				   "stream_options must be an object with include_usage");
 	g->n = (unsigned)n;
 	g->ask.no_reuse = !reuse;
+	g->ask.place = (uint32_t)(slot + 1);
 	g->ask.max_ms = (uint64_t)ms;
 	return true;
 }

@@ -5,22 +5,22 @@
 
 #include "serve/http_private.h"
 
-#define GET(path, answer)                                               \
-	{                                                               \
-		"GET", path, answer, NULL, NULL, false, ENVELOPE_OPENAI \
+#define GET(url, how)                                       \
+	{                                                   \
+		.method = "GET", .path = url, .answer = how \
 	}
-#define OPEN(path, answer)                                             \
-	{                                                              \
-		"GET", path, answer, NULL, NULL, true, ENVELOPE_OPENAI \
-	}
-#define POST(path, work, form)                                         \
-	{                                                              \
-		"POST", path, NULL, work, form, false, ENVELOPE_OPENAI \
-	}
-
-#define ANTHROPIC(path, work, form)                                       \
+#define OPEN(url, how)                                                    \
 	{                                                                 \
-		"POST", path, NULL, work, form, false, ENVELOPE_ANTHROPIC \
+		.method = "GET", .path = url, .answer = how, .open = true \
+	}
+#define POST(url, how, words)                                             \
+	{                                                                 \
+		.method = "POST", .path = url, .work = how, .form = words \
+	}
+#define ANTHROPIC(url, how, words)                                         \
+	{                                                                  \
+		.method = "POST", .path = url, .work = how, .form = words, \
+		.envelope = ENVELOPE_ANTHROPIC                             \
 	}
 
 static const struct http_route routes[] = {
@@ -35,6 +35,7 @@ static const struct http_route routes[] = {
 	GET("/props", info_props),
 	GET("/slots", info_slots),
 	GET("/metrics", info_metrics),
+	{ .method = "POST", .path = "/slots/", .work = slots_work, .bare = true },
 	POST("/v1/chat/completions", chat_work, &chat_form),
 	POST("/chat/completions", chat_work, &chat_form),
 	POST("/v1/responses", responses_work, &responses_form),
@@ -59,6 +60,12 @@ static const struct http_route routes[] = {
 const struct http_route *http_route_find(const char *method, const char *path,
 					 const char **ret_allow)
 {
+	uint32_t slot;
+
+	if (http_slots_path(path, &slot))
+		path = "/slots/";
+	else if (!strcmp(path, "/slots/"))
+		return NULL;
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
 		if (strcmp(routes[i].path, path))
 			continue;

@@ -86,8 +86,7 @@ static bool submit(struct http_request *r, unsigned i)
 	return !r->fault.status;
 }
 
-/* The request's answer, or why there is none, can be given now. */
-static void ready(struct http_request *r)
+void http_run_ready(struct http_request *r)
 {
 	r->state = HTTP_READY;
 	http_resume(r);
@@ -116,9 +115,13 @@ void http_run_start(struct http_request *r)
 {
 	r->state = HTTP_RUN;
 	r->fault = r->call->fault;
+	if (!r->fault.status && r->call->slot_action) {
+		http_slots_start(r);
+		return;
+	}
 	if (r->fault.status || r->call->answer.n || !start(r)) {
 		session_end(&r->session); /* those that were taken before one was not */
-		ready(r);
+		http_run_ready(r);
 		return;
 	}
 	http_request_name(r, r->route->form->prefix);
@@ -126,7 +129,7 @@ void http_run_start(struct http_request *r)
 		return;
 	if (r->route->form->begin)
 		r->route->form->begin(r);
-	ready(r);
+	http_run_ready(r);
 }
 
 /* ---- events ---- */
@@ -164,11 +167,14 @@ static void take_event(struct http_request *r, const struct event *e)
 	switch (e->kind) {
 	case EVENT_PROGRESS:
 		c->n_read = e->u.progress.n_read;
-		c->read_ppm = e->u.progress.done_ppm;
+		c->times.n_cached = e->u.progress.n_cached;
+		c->progress_ns = now_ns();
 		if (r->call->gen.stream && form->progress)
 			form->progress(r, c);
 		break;
 	case EVENT_TOKEN:
+		c->times = e->u.token.times;
+		c->n_prompt = c->times.n_prompt;
 		if (e->u.token.token != EVENT_NO_TOKEN) {
 			c->n_tokens++;
 			take_logprobs(r, c, e);
@@ -193,7 +199,7 @@ static void break_off(struct http_request *r)
 {
 	session_end(&r->session);
 	if (!r->call->gen.stream) {
-		ready(r);
+		http_run_ready(r);
 	} else {
 		r->route->form->late(r, &r->fault);
 		r->ended = true;
@@ -238,7 +244,7 @@ void http_run_pump(struct http_request *r)
 		render(r);
 	if (!r->call->gen.stream) {
 		if (r->ended && r->state == HTTP_RUN)
-			ready(r);
+			http_run_ready(r);
 		return;
 	}
 	now = now_ns();
@@ -321,9 +327,17 @@ void sse_close(struct http_request *r)
 	buf_text(&r->out, "\n\n");
 }
 
+void put_progress(struct buf *b, const struct http_request *r, const struct choice *c)
+{
+	buf_fmt(b,
+		"\"prompt_progress\":{\"total\":%u,\"cache\":%u,\"processed\":%u,\"time_ms\":%llu}",
+		c->n_prompt, choice_cached(c), c->n_read,
+		(unsigned long long)((c->progress_ns - r->since_ns) / 1000000u));
+}
+
 uint32_t choice_cached(const struct choice *c)
 {
-	return c->figures.n_cached;
+	return c->done ? c->figures.n_cached : c->times.n_cached;
 }
 
 static void put_rate(struct buf *b, const char *name, uint32_t n, uint64_t ns)
@@ -366,9 +380,11 @@ void put_timings(struct buf *b, const struct choice *c)
 	uint32_t cached = choice_cached(c);
 
 	buf_fmt(b, "\"timings\":{\"cache_n\":%u,", cached);
-	put_rate(b, "prompt", c->n_prompt - cached, c->figures.prompt_ns);
+	put_rate(b, "prompt", c->n_prompt - cached,
+		 c->done ? c->figures.prompt_ns : c->times.prompt_ns);
 	buf_text(b, ",");
-	put_rate(b, "predicted", c->n_tokens, c->figures.predict_ns);
+	put_rate(b, "predicted", c->n_tokens,
+		 c->done ? c->figures.predict_ns : c->times.predict_ns);
 	put_drafts(b, &c->figures.spec);
 	buf_text(b, "}");
 }

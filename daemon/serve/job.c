@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/num.h"
 #include "serve/payload.h"
 #include "serve/private.h"
@@ -15,6 +16,18 @@
 #define CHUNK_BYTES (4u << 20)
 
 /* ---- engine thread ---- */
+
+static void on_begun(struct request *r, uint32_t place, uint32_t n_prompt, uint32_t n_cached)
+{
+	struct job *j = r->arg;
+
+	atomic_store_explicit(&j->begun, (uint64_t)n_prompt << 32 | n_cached, memory_order_relaxed);
+	atomic_store_explicit(&j->begun_ns, now_ns(), memory_order_relaxed);
+	/* pairs with the acquire in times_of() */
+	atomic_store_explicit(&j->place, place, memory_order_release);
+	if (r->want_progress)
+		serve_wake(j->serve);
+}
 
 static void on_progress(struct request *r, uint32_t n_read, double done)
 {
@@ -31,6 +44,11 @@ static void on_token(struct request *r, uint32_t id)
 	struct job *j = r->arg;
 	uint32_t n = atomic_load_explicit(&j->n_out, memory_order_relaxed);
 
+	uint64_t now = now_ns();
+
+	if (!n)
+		atomic_store_explicit(&j->first_ns, now, memory_order_relaxed);
+	atomic_store_explicit(&j->newest_ns, now, memory_order_relaxed);
 	j->out[n] = id;
 	/* pairs with the acquire in next_token() */
 	atomic_store_explicit(&j->n_out, n + 1, memory_order_release);
@@ -132,7 +150,8 @@ static void on_done(struct request *r, const struct request_result *result)
 	serve_wake(s);
 }
 
-static const struct request_ops generate_ops = { .progress = on_progress,
+static const struct request_ops generate_ops = { .begun = on_begun,
+						 .progress = on_progress,
 						 .token = on_token,
 						 .token_logprobs = on_token_logprobs,
 						 .done = on_done };
@@ -234,6 +253,7 @@ static void fill_request(struct job *j, const struct ask *ask, uint32_t n_ctx)
 	r->n_marks = j->marks ? ask->n_marks : 0;
 	r->respell = ask->respell || !ask->is_ids;
 	r->no_reuse = ask->no_reuse;
+	r->place = ask->place;
 	r->max_ns = j->serve->config.request_ns;
 	if (ask->max_ms && (!r->max_ns || ask->max_ms < r->max_ns / 1000000))
 		r->max_ns = u64_min(ask->max_ms, UINT64_MAX / 1000000) * 1000000;
@@ -332,18 +352,40 @@ out_prompt:
 	return err_set(err, rc, "%s", ask_error_text(rc));
 }
 
+static struct job_times times_of(const struct job *j)
+{
+	/* pairs with the release in on_begun() */
+	struct job_times t = { .place = atomic_load_explicit(&j->place, memory_order_acquire) };
+	uint64_t begun = atomic_load_explicit(&j->begun, memory_order_relaxed);
+	uint64_t start = atomic_load_explicit(&j->begun_ns, memory_order_relaxed);
+	uint64_t first = atomic_load_explicit(&j->first_ns, memory_order_relaxed);
+	uint64_t newest = atomic_load_explicit(&j->newest_ns, memory_order_relaxed);
+
+	t.n_prompt = t.place ? (uint32_t)(begun >> 32) : j->req.n_tokens;
+	t.n_cached = (uint32_t)begun;
+	t.prompt_ns = first > start ? first - start : 0;
+	t.predict_ns = newest > first ? newest - first : 0;
+	return t;
+}
+
 /* Of all that was reported since the last one only the newest, and none after the first token. */
 static bool next_progress(struct job *j, struct event *ret)
 {
 	uint64_t now = atomic_load_explicit(&j->progress, memory_order_relaxed);
+	struct job_times t = times_of(j);
+	/* as soon as it is known: what is not read again */
+	bool first = j->req.want_progress && t.place && t.n_cached && !j->progress_begun;
 
-	if (now == j->progress_sent || j->n_sent)
+	if ((now == j->progress_sent && !first) || j->n_sent)
 		return false;
+	j->progress_begun = true;
 	j->progress_sent = now;
 	ret->kind = EVENT_PROGRESS;
-	ret->u.progress.n_read = (uint32_t)(now >> 32);
 	ret->u.progress.n_prompt = j->req.n_tokens;
-	ret->u.progress.done_ppm = (uint32_t)now;
+	ret->u.progress.n_cached = (uint32_t)u64_min(t.n_cached, j->req.n_tokens);
+	ret->u.progress.n_read = (uint32_t)u64_max(now >> 32, ret->u.progress.n_cached);
+	ret->u.progress.done_ppm = (uint32_t)u64_max(
+		(uint32_t)now, ret->u.progress.n_cached * (uint64_t)1000000 / j->req.n_tokens);
 	return true;
 }
 
@@ -375,6 +417,7 @@ static bool next_token(struct job *j, struct event *ret)
 	if (j->token_logprobs)
 		ret->u.token.logprobs = &j->token_logprobs[j->n_sent];
 	ret->u.token.index = j->n_sent++;
+	ret->u.token.times = times_of(j);
 	ret->u.token.text = j->serve->text;
 	ret->u.token.bytes = len > 0 ? (size_t)len : 0;
 	hold_back(j, ret);
@@ -390,6 +433,7 @@ static bool next_flush(struct job *j, struct event *ret)
 		ret->kind = EVENT_TOKEN;
 		ret->u.token.token = EVENT_NO_TOKEN;
 		ret->u.token.index = j->n_sent;
+		ret->u.token.times = times_of(j);
 		ret->u.token.text = j->serve->text;
 		if (j->n_flushed++) {
 			ret->u.token.bytes = stops_flush(j->stops, &ret->u.token.text);

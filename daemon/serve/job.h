@@ -48,7 +48,10 @@ struct job {
 	uint32_t chunk_rows;	     /* rows of a full chunk; engine thread */
 	_Atomic uint32_t n_chunks;   /* complete ones */
 	_Atomic uint64_t progress;   /* tokens read << 32 | parts per million of the work */
-	_Atomic int fault;	     /* enum sluice_error_code of our own that cancelled it, or 0 */
+	_Atomic uint64_t begun;	     /* tokens of the prompt << 32 | those that were known */
+	_Atomic uint64_t begun_ns, first_ns, newest_ns; /* 0: not yet */
+	_Atomic uint32_t place;
+	_Atomic int fault; /* enum sluice_error_code of our own that cancelled it, or 0 */
 	struct request_result result;
 	_Atomic bool done;
 
@@ -58,7 +61,7 @@ struct job {
 	uint32_t n_sent, n_chunks_sent;
 	uint64_t progress_sent;
 	unsigned n_flushed; /* steps of the end of its text */
-	bool logprobs_sent, done_sent;
+	bool logprobs_sent, done_sent, progress_begun;
 };
 
 /*

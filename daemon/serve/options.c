@@ -83,8 +83,10 @@ static const struct opt table[] = {
 	  .help = "Memory for what earlier requests have read, beside what sequences leave free: a "
 		  "prompt that begins alike goes on from there. auto: some states, where the model "
 		  "has such." },
-	{ "--prefix-cache-share", NULL, OPT_FLAG, AT(prefix_share),
+	{ "--prefix-cache-shared", NULL, OPT_FLAG, AT(prefix_share),
 	  .help = "Users share what was read; otherwise each has its own." },
+	{ "--slot-save-path", NULL, OPT_TEXT, AT(save_path), "DIR", .needs = "--http",
+	  .help = "A directory for sequences that HTTP clients save and restore." },
 	{ "--itl-target", NULL, OPT_U32, AT(itl_target), "MS", 0, 600000, .def = "0",
 	  .reload = true,
 	  .help = "How long a step may take that reads prompts while others decode; 0: twice what "

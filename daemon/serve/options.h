@@ -28,6 +28,7 @@ struct options {
 	uint32_t threads, ctx, parallel, batch;
 	uint64_t prefix_cache; /* bytes, 0: the default; PREFIX_CACHE_OFF */
 	bool prefix_share;
+	const char *save_path;		       /* of sequences, NULL: none */
 	uint64_t kv_budget;		       /* bytes, 0: all sequences may be full */
 	uint32_t itl_target;		       /* ms, 0: twice the plain step */
 	uint32_t request_tokens, request_time; /* time in s; 0: no bound */

@@ -21,6 +21,7 @@
 
 #include "base/num.h"
 #include "engine/engine.h"
+#include "engine/saved.h"
 #include "model/gguf.h"
 
 #define FAKE_VOCAB 300
@@ -230,6 +231,21 @@ void engine_destroy(struct engine *e)
 int engine_state_fd(const struct engine *e)
 {
 	return e->state_fd;
+}
+
+void engine_get_place(const struct engine *e, uint32_t i, struct engine_place *ret)
+{
+	*ret = (struct engine_place){ 0 };
+}
+
+int engine_saved(struct engine *e, struct saved_ask *a, struct err *err)
+{
+	return err_set(err, -ENOTSUP, "nothing is saved here");
+}
+
+bool saved_name_ok(const char *name)
+{
+	return name[0] != '.';
 }
 
 uint32_t engine_n_ctx(const struct engine *e)
