@@ -42,11 +42,12 @@ LIBS += -lsystemd
 endif
 
 # Rooms in layer order: a room may use those to its left (docs/architecture.md; make check-layers holds it).
-ROOMS := base kernels model chat device telemetry metrics store policy trace engine plan serve
+ROOMS := base kernels model chat grammar device telemetry metrics store policy trace engine plan serve
 SRC_base := $(filter-out base/version.c,$(wildcard base/*.c))
 SRC_kernels := $(wildcard kernels/*.c kernels/cpu/*.c)
 SRC_model := $(wildcard daemon/model/*.c daemon/model/arch/*.c)
 SRC_chat := $(wildcard daemon/chat/*.c)
+SRC_grammar := $(wildcard daemon/grammar/*.c)
 # With kernels: DEVICE_CUDA=1 over NVIDIA's runtime (nvcc), DEVICE_CUDA=emu over the fake one of tests/gpu/emu.
 SRC_device := $(filter-out $(if $(DEVICE_CUDA),,daemon/device/cuda%.c),$(wildcard daemon/device/*.c))
 SRC_telemetry := $(wildcard daemon/telemetry/*.c)

@@ -35,6 +35,7 @@ static const struct verb verbs[] = {
 	{ "plan", verb_plan, "what sluiced would take of memory, before anything is loaded" },
 	{ "template", verb_template, "a chat template rendered" },
 	{ "parse", verb_parse, "reasoning, content and tool calls in a model's text" },
+	{ "grammar", verb_grammar, "a text against a JSON schema, GBNF or a regular expression" },
 	{ "tokenize", verb_tokenize, "text to tokens and back" },
 	{ "trace", verb_trace, "routing traces: convert, describe, replay" },
 	{ "help", verb_help, "this list; sluice help VERB: one verb's options" },

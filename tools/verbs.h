@@ -29,6 +29,7 @@ int verb_inspect(int argc, char **argv);
 int verb_metrics(int argc, char **argv);
 int verb_template(int argc, char **argv);
 int verb_parse(int argc, char **argv);
+int verb_grammar(int argc, char **argv);
 int verb_tokenize(int argc, char **argv);
 int verb_trace(int argc, char **argv);
 

@@ -76,7 +76,7 @@ def test_a_daemon_without_descriptors_serves(tmp_path):
 FULL = [
     "help", "version", "help status", "generate --help", "doctor --no-memory", "inspect $M", "inspect $M --json", "plan $M", "plan $M --json",
     "tokenize -m $M Hello", "tokenize -m $M --json Hello", "tokenize -m $M --ids [5]", "tokenize -m $M --ids [5] --json",
-    "template -m $M --caps", "parse --format hermes --json --input $P", "telemetry --interval 0.02", "telemetry --interval 0.02 --json", "telemetry --interval 0.02 --watch",
+    "template -m $M --caps", "parse --format hermes --json --input $P", "grammar --schema $P --text $P", "telemetry --interval 0.02", "telemetry --interval 0.02 --json", "telemetry --interval 0.02 --watch",
     "trace stats $T", "trace stats $T --json", "trace sim $T", "trace sim $T --json", "trace convert $T -", "trace list $T -",
     "generate -s $S Once -n6", "generate -s $S Once -n6 --json", "status -s $S", "status -s $S --json",
     "eval -s $S --prompt 'Once upon'", "eval -s $S --prompt 'Once upon' --json", "tokenize -s $S Hello",

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/grammar/schema_impl.h: the insides of the JSON schema compiler, shared by its files.
+ *
+ *	schema.c	schemas by keyword: references, arms, types; the list of what is left to do
+ *	schema_merge.c	two schemas that both have to hold, as one
+ *	schema_object.c	objects: properties in their order, then others
+ *	schema_array.c	arrays
+ *	schema_string.c	strings: lengths, patterns, formats
+ *	schema_number.c	numbers between bounds, by their digits
+ *	schema_value.c	values as they are: const and enum
+ *
+ * Each schema becomes a rule, made from a list: nothing recurses along references or nesting. Every
+ * function returns 0 or -errno with a sentence in s->err, as grammar.h has it.
+ */
+#ifndef SLUICE_GRAMMAR_SCHEMA_IMPL_H
+#define SLUICE_GRAMMAR_SCHEMA_IMPL_H
+
+#include "base/err.h"
+#include "base/jsonc.h"
+#include "grammar/grammar.h"
+#include "grammar/names.h"
+#include "grammar/text.h"
+
+#define SCHEMA_MAX_RULES 50000
+#define SCHEMA_MAX_MADE	 20000 /* schemas that come of merging others */
+
+/* Rules that all schemas share, made when first asked for. */
+enum shared {
+	SHARED_SPACE,
+	SHARED_STRING,
+	SHARED_TAIL,
+	SHARED_NUMBER,
+	SHARED_INTEGER,
+	SHARED_ANY,
+	SHARED_OBJECT,
+	SHARED_ARRAY,
+	SHARED_NR
+};
+
+struct schema {
+	struct ir *ir;
+	struct json_object *root;
+	struct schema_options o;
+	struct err *err;
+	struct names rules; /* address of a schema -> its rule */
+	struct {
+		struct json_object *schema;
+		uint32_t rule;
+		unsigned depth;
+	} * todo;
+	size_t n_todo, room_todo, n_rules;
+	struct json_object *made;   /* an array: holds what was merged until the end */
+	uint32_t shared[SHARED_NR]; /* + 1 */
+	unsigned depth;		    /* of the schema that is being compiled */
+};
+
+/* A sentence, and @code. */
+int schema_error(struct schema *s, int code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* The keyword cannot be held: -ENOTSUP where that counts, else 0. */
+int schema_cannot(struct schema *s, const char *keyword, const char *why);
+
+/* The member, or NULL where it is absent (null is a value here). */
+struct json_object *schema_get(struct json_object *o, const char *key);
+/* A size: absent leaves *ret. -EINVAL: it is no integer from 0 on. */
+int schema_size(struct schema *s, struct json_object *o, const char *key, uint32_t *ret);
+/* Held until the end; takes @o over. NULL: no memory, or too many. */
+struct json_object *schema_keep(struct schema *s, struct json_object *o);
+
+/* A reference to the rule of @schema, which is compiled later. */
+int schema_ref(struct schema *s, struct json_object *schema, ir_node *ret);
+ir_node schema_shared(struct schema *s, enum shared what);
+
+/* schema.c: without $ref and allOf: *ret is @schema itself or a merged one that is kept. */
+int schema_flat(struct schema *s, struct json_object *schema, unsigned hops,
+		struct json_object **ret);
+/* schema_merge.c: both at once; *ret is kept. NULL with 0: they exclude each other. */
+int schema_merge(struct schema *s, struct json_object *a, struct json_object *b,
+		 struct json_object **ret);
+/* No instance fits both: found by types, constants and a property that tells them apart. */
+bool schema_disjoint(struct schema *s, struct json_object *a, struct json_object *b);
+
+/* Nodes of one type; @o is flat. */
+int schema_object(struct schema *s, struct json_object *o, ir_node *ret);
+int schema_array(struct schema *s, struct json_object *o, ir_node *ret);
+int schema_string(struct schema *s, struct json_object *o, ir_node *ret);
+int schema_number(struct schema *s, struct json_object *o, bool integer, ir_node *ret);
+
+/* schema_value.c */
+ir_node schema_value(struct schema *s, struct json_object *value, unsigned depth);
+/* A string as JSON has it, with its quotes. */
+ir_node schema_text(struct schema *s, const char *text, size_t n);
+
+#endif

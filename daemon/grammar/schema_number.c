@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/grammar/schema_number.c: numbers: minimum, maximum and their exclusive forms by comparing
+ * digits; multipleOf by remainders for integers, by digits behind the point for powers of ten.
+ *
+ * A number between bounds is written without an exponent. Its digits are compared from the first:
+ * while they equal a bound's it is tight there, and each next digit may not go beyond it. A state of
+ * that comparison (place, tight below, tight above) is a rule.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "grammar/schema_impl.h"
+
+#define MAX_DIGITS 40
+
+/* A bound without its sign: digits before the point (no leading zeros) and behind (no trailing). */
+struct decimal {
+	bool set, negative, open; /* open: the bound itself is not within */
+	unsigned n_int, n_frac;
+	char digits[2 * MAX_DIGITS]; /* n_int, then n_frac */
+};
+
+/* "-12.50e1" -> digits; false: too long, or no number. */
+static bool parse(const char *text, struct decimal *d)
+{
+	char all[2 * MAX_DIGITS];
+	long point = -1, exponent = 0;
+	unsigned n = 0, from;
+
+	d->negative = *text == '-';
+	for (text += d->negative; *text && *text != 'e' && *text != 'E'; text++) {
+		if (*text == '.') {
+			point = n;
+			continue;
+		}
+		if (*text < '0' || *text > '9' || n == MAX_DIGITS)
+			return false;
+		all[n++] = *text;
+	}
+	if (*text)
+		exponent = strtol(text + 1, NULL, 10);
+	if (exponent > MAX_DIGITS || exponent < -MAX_DIGITS)
+		return false;
+	point = (point < 0 ? (long)n : point) + exponent;
+	if (point > MAX_DIGITS || point < -MAX_DIGITS)
+		return false;
+	/* zeros up to the point, on either side of it */
+	d->n_int = d->n_frac = 0;
+	for (long i = point < 0 ? point : 0; i < (point > (long)n ? point : (long)n); i++) {
+		if (d->n_int + d->n_frac == 2 * MAX_DIGITS)
+			return false;
+		d->digits[d->n_int + d->n_frac] = i < 0 || i >= (long)n ? '0' : all[i];
+		if (i < point)
+			d->n_int++;
+		else
+			d->n_frac++;
+	}
+	for (from = 0; from < d->n_int && d->digits[from] == '0'; from++)
+		continue;
+	memmove(d->digits, d->digits + from, d->n_int + d->n_frac - from);
+	d->n_int -= from;
+	while (d->n_frac && d->digits[d->n_int + d->n_frac - 1] == '0')
+		d->n_frac--;
+	if (!d->n_int && !d->n_frac)
+		d->negative = false;
+	return true;
+}
+
+/* Digit @i before (from the front of @len) or behind the point. */
+static unsigned int_digit(const struct decimal *d, unsigned len, unsigned i)
+{
+	unsigned pad = len - d->n_int;
+
+	return i < pad ? 0 : (unsigned)(d->digits[i - pad] - '0');
+}
+
+static unsigned frac_digit(const struct decimal *d, unsigned i)
+{
+	return i < d->n_frac ? (unsigned)(d->digits[d->n_int + i] - '0') : 0;
+}
+
+/* Of numbers from 0 on: not below lo, not above hi. */
+struct between {
+	struct schema *s;
+	const struct decimal *lo, *hi; /* of which hi may be not set */
+	bool integer;
+	uint32_t frac_rule[4][MAX_DIGITS + 1]; /* by tightness and place, + 1 */
+};
+
+/* What has been written may stand as the whole number: @i digits behind the point so far. */
+static bool may_end(const struct between *b, unsigned i, bool lo, bool hi)
+{
+	if (lo && (b->lo->n_frac > i || b->lo->open))
+		return false;
+	return !hi || b->hi->n_frac > i || !b->hi->open;
+}
+
+static ir_node frac(struct between *b, unsigned i, bool lo, bool hi);
+
+/* One digit at place @i behind the point and what may follow. */
+static ir_node frac_digits(struct between *b, unsigned i, bool lo, bool hi)
+{
+	struct ir *ir = b->s->ir;
+	unsigned from = lo ? frac_digit(b->lo, i) : 0, to = hi ? frac_digit(b->hi, i) : 9;
+	struct ir_list parts = { 0 };
+	ir_node node;
+
+	for (unsigned d = from; d <= to; d++)
+		ir_push(ir, &parts,
+			IR_SEQ_OF(ir, ir_byte_range(ir, '0' + d, '0' + d),
+				  frac(b, i + 1, lo && d == from, hi && d == to)));
+	node = ir_alt(ir, parts.nodes, parts.n);
+	ir_list_done(&parts);
+	return node;
+}
+
+static ir_node frac(struct between *b, unsigned i, bool lo, bool hi)
+{
+	struct ir *ir = b->s->ir;
+	unsigned last = b->lo->n_frac > b->hi->n_frac ? b->lo->n_frac : b->hi->n_frac;
+	unsigned place = i < last ? i : last; /* beyond both only zeros differ from the bounds */
+	uint32_t *rule = &b->frac_rule[lo * 2 + hi][place];
+
+	if (!lo && !hi)
+		return ir_rep(ir, ir_byte_range(ir, '0', '9'), 0, 20);
+	if (!*rule) {
+		*rule = ir_rule(ir, NULL, 0) + 1;
+		ir_rule_set(ir, *rule - 1,
+			    IR_ALT_OF(ir, frac_digits(b, place, lo, hi),
+				      may_end(b, place, lo, hi) ? ir_empty() : ir_fail()));
+	}
+	return ir_ref(ir, *rule - 1);
+}
+
+static ir_node behind_point(struct between *b, bool lo, bool hi)
+{
+	struct ir *ir = b->s->ir;
+	ir_node end = may_end(b, 0, lo, hi) ? ir_empty() : ir_fail(), digits;
+
+	if (b->integer)
+		return end;
+	digits = lo || hi ? frac_digits(b, 0, lo, hi)
+			  : ir_rep(ir, ir_byte_range(ir, '0', '9'), 1, 20);
+	return IR_ALT_OF(ir, end, IR_SEQ_OF(ir, ir_string(ir, "."), digits));
+}
+
+/* Digits @i and on of the @len before the point. */
+static ir_node whole(struct between *b, unsigned len, unsigned i, bool lo, bool hi)
+{
+	struct ir *ir = b->s->ir;
+	unsigned from = lo ? int_digit(b->lo, len, i) : 0, to = hi ? int_digit(b->hi, len, i) : 9;
+	struct ir_list parts = { 0 };
+	ir_node node;
+
+	if (i == len)
+		return behind_point(b, lo, hi);
+	if (!i && len > 1 && !from)
+		from = 1; /* no leading zeros; the number is larger than such a bound then */
+	if (!lo && !hi)
+		return IR_SEQ_OF(ir, i ? ir_empty() : ir_byte_range(ir, from + '0', '9'),
+				 ir_rep(ir, ir_byte_range(ir, '0', '9'), len - (i ? i : 1),
+					len - (i ? i : 1)),
+				 behind_point(b, false, false));
+	for (unsigned d = from; d <= to;) {
+		bool l = lo && d == int_digit(b->lo, len, i), h = hi && d == to;
+		unsigned e = d;
+
+		/* those between the bounds go the same way */
+		while (!l && !h && e < to && !(hi && e + 1 == to))
+			e++;
+		ir_push(ir, &parts,
+			IR_SEQ_OF(ir, ir_byte_range(ir, '0' + d, '0' + e),
+				  whole(b, len, i + 1, l, h)));
+		d = e + 1;
+	}
+	node = ir_alt(ir, parts.nodes, parts.n);
+	ir_list_done(&parts);
+	return node;
+}
+
+/* Numbers from 0 on within the bounds, without a sign. */
+static ir_node between(struct schema *s, const struct decimal *lo, const struct decimal *hi,
+		       bool integer)
+{
+	static const struct decimal none = { .set = false };
+	struct between b = { .s = s, .lo = lo, .hi = hi ? hi : &none, .integer = integer };
+	unsigned least = lo->n_int > 1 ? lo->n_int : 1, most = hi ? hi->n_int : 0;
+	struct ir_list parts = { 0 };
+	ir_node node;
+
+	most = most > 1 ? most : 1;
+	if (!hi)
+		most = least;
+	for (unsigned len = least; len <= most; len++)
+		ir_push(s->ir, &parts, whole(&b, len, 0, len == least, hi && len == most));
+	if (!hi && least < 20) /* and whatever is longer */
+		ir_push(s->ir, &parts,
+			IR_SEQ_OF(s->ir, ir_byte_range(s->ir, '1', '9'),
+				  ir_rep(s->ir, ir_byte_range(s->ir, '0', '9'), least, 19),
+				  behind_point(&b, false, false)));
+	node = ir_alt(s->ir, parts.nodes, parts.n);
+	ir_list_done(&parts);
+	return node;
+}
+
+/* ---- both signs ---- */
+
+static int compare(const struct decimal *a, const struct decimal *b)
+{
+	unsigned n = a->n_frac > b->n_frac ? a->n_frac : b->n_frac;
+
+	if (a->n_int != b->n_int)
+		return a->n_int < b->n_int ? -1 : 1;
+	for (unsigned i = 0; i < a->n_int; i++)
+		if (a->digits[i] != b->digits[i])
+			return a->digits[i] < b->digits[i] ? -1 : 1;
+	for (unsigned i = 0; i < n; i++)
+		if (frac_digit(a, i) != frac_digit(b, i))
+			return frac_digit(a, i) < frac_digit(b, i) ? -1 : 1;
+	return 0;
+}
+
+static bool leaves_any(const struct decimal *lo, const struct decimal *hi)
+{
+	int order = hi ? compare(lo, hi) : -1;
+
+	return order < 0 || (!order && !lo->open && !hi->open);
+}
+
+static ir_node bounded(struct schema *s, const struct decimal *lo, const struct decimal *hi,
+		       bool integer)
+{
+	const struct decimal zero = { .set = true }, above = { .set = true, .open = true };
+	struct ir *ir = s->ir;
+	ir_node positive = ir_fail(), negative = ir_fail();
+
+	if (!hi->set || !hi->negative) {
+		const struct decimal *from = lo->set && !lo->negative ? lo : &zero;
+		const struct decimal *to = hi->set ? hi : NULL;
+
+		if (leaves_any(from, to))
+			positive = between(s, from, to, integer);
+	}
+	if (!lo->set || lo->negative) {
+		const struct decimal *from = hi->set && hi->negative ? hi : &above;
+		const struct decimal *to = lo->set ? lo : NULL;
+
+		if (leaves_any(from, to))
+			negative = IR_SEQ_OF(ir, ir_string(ir, "-"), between(s, from, to, integer));
+	}
+	return IR_ALT_OF(ir, positive, negative);
+}
+
+/* ---- keywords ---- */
+
+/* minimum with exclusiveMinimum, or the two others: the stricter. Draft 4's `true` counts too. */
+static int read_bound(struct schema *s, struct json_object *o, const char *key,
+		      const char *exclusive, bool lower, struct decimal *ret)
+{
+	struct json_object *v[2] = { schema_get(o, key), schema_get(o, exclusive) };
+	bool flag = json_object_is_type(v[1], json_type_boolean);
+	bool open = flag && json_object_get_boolean(v[1]);
+
+	*ret = (struct decimal){ 0 };
+	if (flag)
+		v[1] = NULL;
+	if (v[0] && v[1]) {
+		double a = json_object_get_double(v[0]), b = json_object_get_double(v[1]);
+		bool first = lower ? a > b : a < b;
+
+		v[first] = NULL;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		if (!v[i])
+			continue;
+		if (!json_object_is_type(v[i], json_type_int) &&
+		    !json_object_is_type(v[i], json_type_double))
+			return schema_error(s, -EINVAL, "%s must be a number", i ? exclusive : key);
+		ret->set = parse(json_object_to_json_string(v[i]), ret);
+		ret->open = i == 1 || open;
+		if (!ret->set)
+			return schema_cannot(s, i ? exclusive : key, "it has too many digits");
+	}
+	return 0;
+}
+
+/* Integers by their remainder: one rule for each. */
+static ir_node multiples(struct schema *s, unsigned m)
+{
+	struct ir *ir = s->ir;
+	uint32_t first = 0;
+	ir_node start = ir_fail();
+
+	for (unsigned r = 0; r < m; r++) {
+		uint32_t rule = ir_rule(ir, NULL, 0);
+
+		first = r ? first : rule;
+	}
+	for (unsigned r = 0; r < m && !ir_error(ir); r++) {
+		ir_node parts[11];
+
+		for (unsigned d = 0; d < 10; d++)
+			parts[d] = IR_SEQ_OF(ir, ir_byte_range(ir, '0' + d, '0' + d),
+					     ir_ref(ir, first + (r * 10 + d) % m));
+		parts[10] = r ? ir_fail() : ir_empty();
+		ir_rule_set(ir, first + r, ir_alt(ir, parts, 11));
+	}
+	for (unsigned d = 1; d < 10; d++)
+		start = IR_ALT_OF(ir, start,
+				  IR_SEQ_OF(ir, ir_byte_range(ir, '0' + d, '0' + d),
+					    ir_ref(ir, first + d % m)));
+	return IR_ALT_OF(ir, ir_string(ir, "0"),
+			 IR_SEQ_OF(ir, ir_rep(ir, ir_string(ir, "-"), 0, 1), start));
+}
+
+/* *ret_none: nothing is said, or left out. */
+static int multiple_of(struct schema *s, struct json_object *v, bool integer, bool bounds,
+		       ir_node *ret, bool *ret_none)
+{
+	struct ir *ir = s->ir;
+	struct decimal d;
+	double x = json_object_get_double(v);
+
+	*ret_none = true;
+	if (!v)
+		return 0;
+	if (!(x > 0.0))
+		return schema_error(s, -EINVAL, "multipleOf must be a number above 0");
+	if (integer && x == 1.0)
+		return 0;
+	*ret_none = false;
+	if (!bounds && x == (double)(unsigned)(x < 1000 ? x : 0)) {
+		*ret = multiples(s, (unsigned)x);
+		return 0;
+	}
+	if (!bounds && !integer && parse(json_object_to_json_string(v), &d) && !d.n_int &&
+	    d.n_frac < 10 && d.digits[d.n_frac - 1] == '1' && x * 1.5 < 1.0 &&
+	    strspn(d.digits, "0") == d.n_frac - 1) {
+		ir_node part = IR_SEQ_OF(ir, ir_string(ir, "."),
+					 ir_rep(ir, ir_byte_range(ir, '0', '9'), 1, d.n_frac));
+
+		*ret = IR_SEQ_OF(ir, schema_shared(s, SHARED_INTEGER), ir_rep(ir, part, 0, 1));
+		return 0;
+	}
+	*ret_none = true;
+	return schema_cannot(s, "multipleOf", bounds ? "beside bounds" : NULL);
+}
+
+int schema_number(struct schema *s, struct json_object *o, bool integer, ir_node *ret)
+{
+	struct decimal lo, hi;
+	bool none;
+	int rc = read_bound(s, o, "minimum", "exclusiveMinimum", true, &lo);
+
+	rc = rc ? rc : read_bound(s, o, "maximum", "exclusiveMaximum", false, &hi);
+	rc = rc ? rc
+		: multiple_of(s, schema_get(o, "multipleOf"), integer, lo.set || hi.set, ret,
+			      &none);
+	if (rc || !none)
+		return rc;
+	if (lo.set || hi.set)
+		*ret = bounded(s, &lo, &hi, integer);
+	else
+		*ret = schema_shared(s, integer ? SHARED_INTEGER : SHARED_NUMBER);
+	return 0;
+}
