@@ -31,6 +31,7 @@ def ask(d, prompt, n=12):
     return r["tokens"], r["cached_tokens"]
 
 
+@pytest.mark.parametrize("model", ["plain"], indirect=True)  # of the other one: test_prefix_chats.py
 def test_second_turn_of_a_long_chat(model):
     """It reads at most what is new and 64 tokens, and says the same as a daemon that reads it all."""
     first = ids(12000, 1)
