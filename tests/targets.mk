@@ -18,6 +18,17 @@ check-scripts:
 e2e: all
 	@BUILD=$(O) SHARED=$(SHARED) $(PYTEST) tests/e2e $(PYTEST_ARGS)
 
+# Published frontends and agents, each in an environment of its own from PyPI: minutes, and what they need of the network
+.PHONY: test-clients
+test-clients: all
+	@BUILD=$(O) SHARED=$(SHARED) $(PYTEST) tests/clients $(PYTEST_ARGS)
+
+# tests/long/test_long.py: deadlines of HTTP; kill -9 (KILLS=200); an hour at the cache's limit (SOAK_SECONDS=3600)
+LONG := BUILD=$(O) $(PYTEST) -s tests/long/test_long.py
+.PHONY: test-deadlines test-kill soak
+test-deadlines test-kill soak: all
+	@$(LONG) -k $(subst test-,,$@)
+
 # Everything that needs no special machine; the last line has the sums. NEED_SHARED=1: a missing SHARED is a failure.
 test: setup-build setup-install setup-test
 	@tests/all.sh $(O)/test-results '$(MAKE)'
@@ -65,6 +76,24 @@ $(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) $(VERSION_OBJ) tests/unit/serve/fake_roo
 	@clang $(CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ \
 		$(FUZZ_PROTO_SRC) $(VERSION_OBJ) $(call group,$(call archives,telemetry)) $(LIBS) -pthread
 
+# ---- fuzzing: HTTP, its endpoints, templates and call parsers together
+# make O=... $(O)/fuzz/fuzz_http, then: $(O)/fuzz/fuzz_http -max_len=4096 WORK_DIR tests/fuzz/seeds/http
+FUZZ_HTTP_SRC := tests/fuzz/fuzz_http.c \
+	$(filter-out daemon/serve/options.c daemon/serve/settings.c daemon/serve/serve.c daemon/serve/http_work.c,$(wildcard daemon/serve/*.c)) \
+	$(filter-out daemon/chat/chat_load.c,$(wildcard daemon/chat/*.c)) base/err.c base/log.c base/logfmt.c base/jsonc.c
+FUZZ_CC ?= clang
+FUZZ_FLAGS = $(CFLAGS) -O1 -fno-sanitize-recover=undefined
+$(O)/fuzz/obj/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  FUZZ    $<"
+	@$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -c -o $@ $<
+$(O)/fuzz/obj/daemon/serve/http_page.o: $(wildcard daemon/serve/page/*)
+-include $(wildcard $(O)/fuzz/obj/*/*.d $(O)/fuzz/obj/*/*/*.d)
+$(O)/fuzz/fuzz_http: $(FUZZ_HTTP_SRC:%.c=$(O)/fuzz/obj/%.o) $(VERSION_OBJ) $(call archives,plan)
+	@echo "  FUZZ    $@"
+	@$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -o $@ $(filter %.o,$^) \
+		$(call group,$(call archives,plan)) $(LIBS_serve) $(LIBS) -pthread
+
 # ---- fuzzing: the tokenizer
 # make O=... $(O)/fuzz/fuzz_tokenizer, then here: $(O)/fuzz/fuzz_tokenizer -max_len=4096 WORK_DIR tests/fuzz/seeds/tokenizer
 FUZZ_TOKENIZER_SRC := tests/fuzz/fuzz_tokenizer.c base/err.c kernels/quant.c \
@@ -109,17 +138,17 @@ FUZZ_LEN_tokenizer := 4096
 FUZZ_LEN_proto := 8192
 FUZZ_LEN_calls := 4096
 FUZZ_LEN_template := 2048
+FUZZ_LEN_http := 4096
+FUZZ_TARGETS := gguf tokenizer proto calls template http
 .PHONY: fuzz fuzz-seeds
-FUZZERS := $(addprefix $(O)/fuzz/fuzz_,gguf tokenizer proto calls template)
+FUZZERS := $(addprefix $(O)/fuzz/fuzz_,$(FUZZ_TARGETS))
 # what make test runs: that they build, and take their seeds
 fuzz-seeds: $(FUZZERS)
-	@set -e; for t in gguf tokenizer proto calls template; do \
+	@set -e; for t in $(FUZZ_TARGETS); do \
 		$(O)/fuzz/fuzz_$$t -runs=0 -timeout=60 -artifact_prefix=$(O)/fuzz/ tests/fuzz/seeds/$$t \
 			>$(O)/fuzz/$$t.log 2>&1 || { tail -n 20 $(O)/fuzz/$$t.log; exit 1; }; done
 fuzz: $(FUZZERS)
-	@set -e; for t in gguf tokenizer proto calls template; do mkdir -p $(O)/fuzz/corpus-$$t; done; \
-	for t in gguf:$(FUZZ_LEN_gguf) tokenizer:$(FUZZ_LEN_tokenizer) proto:$(FUZZ_LEN_proto) calls:$(FUZZ_LEN_calls) \
-		template:$(FUZZ_LEN_template); do \
+	@set -e; for t in $(foreach t,$(FUZZ_TARGETS),$(t):$(FUZZ_LEN_$(t))); do mkdir -p $(O)/fuzz/corpus-$${t%:*}; \
 		$(O)/fuzz/fuzz_$${t%:*} -max_total_time=$(FUZZ_SECONDS) -max_len=$${t#*:} -timeout=30 \
 			-print_final_stats=1 -artifact_prefix=$(O)/fuzz/ \
 			$(O)/fuzz/corpus-$${t%:*} tests/fuzz/seeds/$${t%:*}; done

@@ -111,6 +111,7 @@ void buf_json(struct buf *b, const char *text, size_t n)
 {
 	size_t from = 0, at = 0;
 
+	text = text ? text : ""; /* what was never written to is no text */
 	buf_put(b, "\"", 1);
 	while (at < n) {
 		const uint8_t *s = (const uint8_t *)text + at;

@@ -7,7 +7,7 @@
 # download is all that is needed. It is unpacked and built under PEER (default build/peer), which
 # git ignores: nothing of it belongs to this project. Niced, because it takes a while.
 #
-#	tests/bench/peer/build.sh [TARGET ...]		default: llama-bench llama-perplexity
+#	tests/bench/peer/build.sh [TARGET ...]		default: llama-bench llama-perplexity; tests/bench/clients wants llama-server
 #
 # Prints the path of the folder with the programs. A second call finds them and builds nothing.
 set -eu
@@ -63,7 +63,7 @@ fi
 # One native build for the machine that it runs on, as its README advises; no GPU, no network.
 nice -n 19 cmake -S "$PEER/src" -B "$PEER/cmake" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
 	-DBUILD_SHARED_LIBS=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF \
-	-DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_TOOLS=ON \
+	-DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_TOOLS=ON \
 	>"$PEER/cmake.log" 2>&1 || {
 	tail -n 20 "$PEER/cmake.log" >&2
 	exit 1
