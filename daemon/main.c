@@ -132,6 +132,7 @@ static int create_engine(const struct options *o, const struct cpu_ops *ops, str
 		.spec = (enum spec_mode)(SPEC_AUTO + o->spec),
 		.head = r->draft ? r->draft->head : NULL,
 		.fill_bytes_per_s = o->fill_rate,
+		.predict = o->predict,
 		.numa = o->numa,
 		.device = o->device,
 		.bandwidth = r->sampler ? bandwidth_now : NULL,
@@ -174,6 +175,7 @@ static void say_unused(const struct options *o, const struct rooms *r)
 		{ strcmp(o->policy, "lfu") != 0, "--policy" },
 		{ o->no_fill, "--no-fill" },
 		{ o->fill_rate != 0, "--fill-rate" },
+		{ o->predict.mode != PREDICT_AUTO, "--predict" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(all) && !r->model->n_expert; i++)

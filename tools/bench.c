@@ -87,7 +87,8 @@ struct bench {
 	uint32_t spec, draft_length;
 	double oracle[MAX_LIST]; /* shares of right drafts */
 	unsigned n_oracle;
-	uint32_t *answer, *spoilt, room; /* what was recorded, and with wrong tokens in it */
+	uint32_t *answer, *spoilt, room;  /* what was recorded, and with wrong tokens in it */
+	struct sluice_status_info before; /* a timed run */
 	/* of one run: where it records its answer, the draft it hands in; NULL: neither */
 	uint32_t *record, n_record;
 	const uint32_t *draft;
@@ -171,6 +172,28 @@ static int on_token(void *arg, const struct sluice_piece *piece)
 	return 0;
 }
 
+/* What was read ahead since b->before: the daemon has nobody else to serve, or it is theirs too. */
+static int add_ahead(struct bench *b, struct bench_row *row, struct sluice_fault *fault)
+{
+	struct sluice_status_info now = { .struct_size = sizeof(now) };
+	const struct sluice_predict_counts *was = &b->before.predict, *is = &now.predict;
+	int rc = sluice_get_status(b->s, &now, NULL, 0, fault);
+
+	if (rc)
+		return rc;
+	row->ahead.mode = is->mode;
+	row->ahead.gain_ppm = is->gain_ppm;
+	row->ahead.steps += is->steps - was->steps;
+	row->ahead.uses += is->uses - was->uses;
+	row->ahead.foreseen += is->foreseen - was->foreseen;
+	row->ahead.reads += is->reads - was->reads;
+	row->ahead.useful += is->useful - was->useful;
+	row->ahead.late += is->late - was->late;
+	row->ahead.wasted += is->wasted - was->wasted;
+	row->ahead.wasted_bytes += is->wasted_bytes - was->wasted_bytes;
+	return 0;
+}
+
 /* Runs one test once and adds it to @row (NULL: warm-up). */
 static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t depth,
 		    uint32_t rep, struct bench_row *row, struct sluice_fault *fault)
@@ -197,7 +220,9 @@ static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t
 	/* every repetition reads another piece where there is one */
 	p.tokens = b->pool + (spare ? (size_t)rep * 997 % (spare + 1) : 0);
 	b->n_record = 0;
-	rc = sluice_generate(b->s, &p, &how, b->record ? on_token : NULL, b, &d, fault);
+	rc = row ? sluice_get_status(b->s, &b->before, NULL, 0, fault) : 0;
+	if (!rc)
+		rc = sluice_generate(b->s, &p, &how, b->record ? on_token : NULL, b, &d, fault);
 	if (rc)
 		return rc;
 	if (client_interrupted())
@@ -216,7 +241,7 @@ static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t
 	row->stall_ns += d.stall_ns;
 	row->span_ns += d.span_ns;
 	drafts_add(&row->spec, &d.spec);
-	return 0;
+	return add_ahead(b, row, fault);
 }
 
 static struct bench_row *new_row(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t depth,
@@ -505,7 +530,8 @@ int verb_bench(int argc, char **argv)
 	struct list prompts, gens, depths;
 	struct args args = { 0 };
 	struct bench b = { .report.model.struct_size = sizeof(b.report.model),
-			   .report.status.struct_size = sizeof(b.report.status) };
+			   .report.status.struct_size = sizeof(b.report.status),
+			   .before.struct_size = sizeof(b.before) };
 	struct err err = { 0 };
 	int rc = input_args("[-p N,..] [-n N,..] [-d N,..] [-r N] [--text FILE]", options,
 			    ARRAY_LEN(options), argc, argv, &args, &args.help, NULL);

@@ -26,6 +26,7 @@ struct bench_row {
 		*plain; /* of a row with oracle: the same without drafts; else NULL */
 	const struct bench_columns *columns; /* measured for it; NULL: not */
 	struct sluice_spec_counts spec;
+	struct sluice_predict_counts ahead; /* sums over the repetitions; mode as it was last */
 };
 
 /* What the formula for the most that drafts can give is made of, by columns of a step; [n - 1]. */

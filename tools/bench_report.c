@@ -222,6 +222,22 @@ static void print_oracle(const struct bench_report *b)
 	}
 }
 
+static void print_ahead(const struct bench_report *b)
+{
+	for (unsigned i = 0; i < b->n_rows; i++) {
+		const struct sluice_predict_counts *p = &b->rows[i]->ahead;
+		char test[48];
+
+		if (!p->reads)
+			continue;
+		test_label(b->rows[i], test, sizeof(test));
+		printf("%s: %" PRIu64 " experts read ahead, %" PRIu64 " in time, %" PRIu64
+		       " late, %" PRIu64 " not needed (%.1f MB); recall %.1f %%\n",
+		       test, p->reads, p->useful, p->late, p->wasted, (double)p->wasted_bytes / 1e6,
+		       p->uses ? 100 * (double)p->foreseen / (double)p->uses : 0.0);
+	}
+}
+
 static void print_md(const struct bench_report *b)
 {
 	static const struct {
@@ -258,6 +274,7 @@ static void print_md(const struct bench_report *b)
 	       b->status.arena, b->status.kv, b->status.policy,
 	       (double)b->status.budget_bytes / (1 << 30), b->status.experts_resident,
 	       b->status.experts_total);
+	print_ahead(b);
 	print_oracle(b);
 }
 
@@ -334,6 +351,21 @@ static void put_spec(json_t *o, const struct bench_row *r)
 	put_oracle(o, r);
 }
 
+/* Reads ahead of layers: null where no layer was guessed at. */
+static void put_ahead(json_t *o, const struct bench_row *r)
+{
+	const struct sluice_predict_counts *p = &r->ahead;
+
+	put_int(o, "predicted_reads", p->reads);
+	put_int(o, "predicted_useful", p->useful);
+	put_int(o, "predicted_late", p->late);
+	put_int(o, "predicted_wasted", p->wasted);
+	put_int(o, "predicted_wasted_bytes", p->wasted_bytes);
+	json_object_set_new(o, "predicted_recall",
+			    p->uses ? json_real((double)p->foreseen / (double)p->uses)
+				    : json_null());
+}
+
 static json_t *row_json(const struct bench_report *b, const struct bench_row *r)
 {
 	json_t *o = json_object();
@@ -376,6 +408,7 @@ static json_t *row_json(const struct bench_report *b, const struct bench_row *r)
 	put_share(o, "read_share_of_peak", read_gbs(r), b->peaks.disk_gbs);
 	put_share(o, "memory_share_of_peak", memory_gbs(b, r), r->n_gen ? b->peaks.memory_gbs : 0);
 	put_spec(o, r);
+	put_ahead(o, r);
 	return o;
 }
 

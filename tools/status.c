@@ -155,6 +155,25 @@ static json_t *speculation_json(const struct sluice_status_info *s)
 	return o;
 }
 
+static const char *predict_name(uint32_t mode)
+{
+	static const char *const names[] = { "unknown", "auto", "off", "router", "oracle" };
+
+	return mode < ARRAY_LEN(names) ? names[mode] : "unknown";
+}
+
+static json_t *prediction_json(const struct sluice_predict_counts *p)
+{
+	return json_pack("{s:s, s:b, s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:o}", "mode",
+			 predict_name(p->mode), "on", (int)p->on, "steps", (json_int_t)p->steps,
+			 "uses", (json_int_t)p->uses, "foreseen", (json_int_t)p->foreseen, "recall",
+			 p->uses ? json_real((double)p->foreseen / (double)p->uses) : json_null(),
+			 "reads", (json_int_t)p->reads, "useful", (json_int_t)p->useful, "late",
+			 (json_int_t)p->late, "wasted", (json_int_t)p->wasted, "wasted_bytes",
+			 (json_int_t)p->wasted_bytes, "gain",
+			 p->gain_ppm ? json_real((double)p->gain_ppm / 1e6) : json_null());
+}
+
 json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks, const char *path)
 {
 	const struct number numbers[] = {
@@ -197,6 +216,7 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 	json_object_set_new(o, "stall_seconds", json_real((double)s->stall_ns / 1e9));
 	json_object_set_new(o, "read_busy_seconds", json_real((double)s->read_busy_ns / 1e9));
 	json_object_set_new(o, "speculation", speculation_json(s));
+	json_object_set_new(o, "prediction", prediction_json(&s->predict));
 	json_object_set_new(o, "limits", limits_json(s));
 	json_object_set_new(o, "slots", slots_json(s));
 	json_object_set_new(o, "reasons", lines_json(s->reasons));
@@ -296,6 +316,16 @@ static void print_text(const struct sluice_status_info *s, const char *fallbacks
 	printf("context    %u tokens each of %u sequences\n", s->n_ctx, s->n_parallel);
 	printf("machine    %u threads, cpu %s, io %s, arena %s, policy %s\n", s->threads, s->cpu,
 	       s->io, s->arena, s->policy);
+	if (s->predict.reads)
+		printf("ahead      %s%s: %" PRIu64
+		       " experts read before they were asked for, %" PRIu64 " in time, %" PRIu64
+		       " late, %" PRIu64 " not needed; recall %.1f %%, gain %.2f\n",
+		       predict_name(s->predict.mode), s->predict.on ? "" : " (not now)",
+		       s->predict.reads, s->predict.useful, s->predict.late, s->predict.wasted,
+		       s->predict.uses
+			       ? 100.0 * (double)s->predict.foreseen / (double)s->predict.uses
+			       : 0.0,
+		       s->predict.gain_ppm ? (double)s->predict.gain_ppm / 1e6 : 1.0);
 	print_limits(s);
 	for (uint32_t i = 0; i < s->n_nodes && i < SLUICE_STATUS_NODES; i++)
 		printf("node %-5d %.1f %% of every expert, %s there, %u threads\n",

@@ -25,6 +25,16 @@
 
 #define AT(field) offsetof(struct trace_args, field)
 
+static int parse_predict(const char *text, void *field, struct err *err)
+{
+	struct predict_choice *c = field;
+	int rc = predict_parse(text, c, err);
+
+	if (!rc && c->mode != PREDICT_OFF && (c->mode != PREDICT_ORACLE || c->path))
+		return err_set(err, -EINVAL, "a trace knows no router: off, or oracle:R");
+	return rc;
+}
+
 static const struct opt options[] = {
 	{ "--policy", "-p", OPT_TEXT, AT(policy), "NAMES", .given = AT(policy_given),
 	  .help = "sim: policies, separated by commas; default lru,lfu,belady "
@@ -40,6 +50,9 @@ static const struct opt options[] = {
 		  "default 6,12,25,50" },
 	{ "--fill", NULL, OPT_FLAG, AT(fill),
 	  .help = "sim: slots are full before the first token, as after the daemon's background fill" },
+	{ "--predict", NULL, OPT_CUSTOM, AT(predict), "off|oracle:R", .parse = parse_predict,
+	  .def = "off", .given = AT(predict_given),
+	  .help = "sim: of a layer's experts the share R is read ahead of it" },
 	{ "--json", NULL, OPT_FLAG, AT(json), .help = "stats, sim: one JSON object" },
 	{ "--help", "-h", OPT_FLAG, AT(help), .help = "this text" },
 };
@@ -153,12 +166,13 @@ static int usage(void)
 static int check_options(const struct trace_args *args, const char *what, struct err *err)
 {
 	bool sim = !strcmp(what, "sim"), prints = sim || !strcmp(what, "stats");
-	const char *name = args->policy_given	? "--policy"
-			   : args->slots_given	? "--slots"
-			   : args->share_given	? "--share"
-			   : args->budget_given ? "--budget"
-			   : args->fill		? "--fill"
-						: NULL;
+	const char *name = args->policy_given	 ? "--policy"
+			   : args->slots_given	 ? "--slots"
+			   : args->share_given	 ? "--share"
+			   : args->budget_given	 ? "--budget"
+			   : args->fill		 ? "--fill"
+			   : args->predict_given ? "--predict"
+						 : NULL;
 
 	if (name && !sim)
 		return err_set(err, -EINVAL, "%s is for sim, it has no effect on %s", name, what);

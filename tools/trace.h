@@ -8,17 +8,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "policy/predict.h"
 #include "trace/read.h"
 
 #define TRACE_STDIN "/dev/stdin" /* the path that stands for - */
 
 struct trace_args {
-	const char *policy; /* "lfu,lru", NULL: the usual ones */
-	const char *share;  /* "6,12.5", percent */
-	uint64_t budget;    /* bytes, 0: by slots or share */
-	uint32_t slots;	    /* 0: by share */
+	const char *policy;	       /* "lfu,lru", NULL: the usual ones */
+	const char *share;	       /* "6,12.5", percent */
+	uint64_t budget;	       /* bytes, 0: by slots or share */
+	uint32_t slots;		       /* 0: by share */
+	struct predict_choice predict; /* OFF, or an oracle without a file */
 	bool fill, json, help;
-	bool policy_given, slots_given, share_given, budget_given;
+	bool policy_given, slots_given, share_given, budget_given, predict_given;
 };
 
 /* `sluice trace stats` and `sluice trace sim`: print and return the exit status. */

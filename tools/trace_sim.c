@@ -96,12 +96,15 @@ static int take_policies(struct table *tab, const struct trace_args *args)
 	return tab->n_policies ? 0 : -1;
 }
 
-static int run(struct table *tab, unsigned p, unsigned b, bool fill)
+static int run(struct table *tab, unsigned p, unsigned b, const struct trace_args *args)
 {
 	struct sim_options o = { .policy = tab->policies[p],
 				 .slots = tab->slots[b],
 				 .budget = tab->budgets[b],
-				 .fill = fill };
+				 .fill = args->fill,
+				 .predict = args->predict.mode == PREDICT_ORACLE
+						    ? args->predict.share
+						    : 0 };
 	struct err err = { 0 };
 	char *own = NULL;
 	int rc;
@@ -146,6 +149,12 @@ static json_t *counts_json(const struct sim_counts *c)
 			 (json_int_t)c->miss_bytes, "steps", (json_int_t)c->steps);
 }
 
+static json_t *predicted_json(const struct sim_predicted *p)
+{
+	return json_pack("{s:I,s:I,s:I}", "reads", (json_int_t)p->reads, "useful",
+			 (json_int_t)p->useful, "wasted", (json_int_t)p->wasted);
+}
+
 static int print_json(const struct table *tab)
 {
 	json_t *rows = json_array();
@@ -156,7 +165,7 @@ static int print_json(const struct table *tab)
 
 			json_array_append_new(
 				rows,
-				json_pack("{s:s,s:I,s:I,s:o,s:I,s:I,s:I,s:o,s:o}", "policy",
+				json_pack("{s:s,s:I,s:I,s:o,s:I,s:I,s:I,s:o,s:o,s:o}", "policy",
 					  tab->policies[p], "slots", (json_int_t)r->slots,
 					  "budget_bytes", (json_int_t)r->budget_bytes,
 					  "slot_classes",
@@ -167,7 +176,8 @@ static int print_json(const struct table *tab)
 					  "classes", (json_int_t)r->n_classes, "evictions",
 					  (json_int_t)r->evictions, "waves", (json_int_t)r->waves,
 					  "all", counts_json(&r->all), "decode",
-					  counts_json(&r->decode)));
+					  counts_json(&r->decode), "predicted",
+					  predicted_json(&r->predicted)));
 		}
 	json_dumpf(rows, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
 	putchar('\n');
@@ -189,7 +199,7 @@ int trace_sim(const struct route_trace *t, const char *path, const struct trace_
 	status = EXIT_FAILED;
 	for (unsigned p = 0; p < tab->n_policies; p++)
 		for (unsigned b = 0; b < tab->n_budgets; b++)
-			if (run(tab, p, b, args->fill))
+			if (run(tab, p, b, args))
 				goto out;
 	status = EXIT_OK;
 	if (args->json) {

@@ -423,6 +423,29 @@ struct sluice_column_cost {
 SLUICE_LAYOUT(sizeof(struct sluice_column_cost) == 32, "wire");
 #define SLUICE_COLUMNS 8
 
+/* Whose guesses are read before a layer asks: `sluiced --predict`. */
+enum sluice_predict {
+	SLUICE_PREDICT_UNKNOWN = 0, /* a daemon that does not tell */
+	SLUICE_PREDICT_AUTO = 1,    /* an early look at the next layer's router, while that pays */
+	SLUICE_PREDICT_OFF = 2,
+	SLUICE_PREDICT_ROUTER = 3,
+	SLUICE_PREDICT_ORACLE = 4, /* a recorded trace */
+};
+
+/* Reads of experts ahead of the layers that may use them. */
+struct sluice_predict_counts {
+	uint32_t mode;	   /* enum sluice_predict */
+	uint32_t on;	   /* 1: steps are taken with guesses now */
+	uint64_t steps;	   /* with guesses */
+	uint64_t uses;	   /* distinct experts of layers that had been guessed at */
+	uint64_t foreseen; /* of them: guessed */
+	uint64_t reads, useful, late, wasted; /* late: still under way when asked for */
+	uint64_t wasted_bytes;
+	uint64_t
+		gain_ppm; /* of steps with guesses over those without, when last compared; 0: not yet */
+};
+SLUICE_LAYOUT(sizeof(struct sluice_predict_counts) == 80, "wire");
+
 /* Counters only grow while the daemon runs. Payload: fallbacks, one sentence a line. */
 struct sluice_status_info {
 	uint32_t struct_size;
@@ -479,10 +502,11 @@ struct sluice_status_info {
 	uint64_t prefix_bytes;	/* for it, beside what sequences leave free */
 	uint64_t tokens_reused; /* of prompts */
 	struct sluice_column_cost columns[SLUICE_COLUMNS]; /* [n - 1]: of n columns */
+	struct sluice_predict_counts predict;
 };
 SLUICE_LAYOUT(sizeof(struct sluice_status_info) == 40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256 +
 							   24 + 512 + 48 + 32 * 24 + 2048 + 24 +
-							   104 + 4 * 152 + 40 + 16 + 8 * 32,
+							   104 + 4 * 152 + 40 + 16 + 8 * 32 + 80,
 	      "wire");
 
 /* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */

@@ -101,6 +101,7 @@ static struct decoder_config decoder_config_of(const struct engine *e)
 		.split = e->split,
 		.trace = e->trace,
 		.routed = spec_routed(e),
+		.ahead = e->ahead,
 		.keep_hidden = spec_keeps_hidden(e),
 		.max_tokens = c->n_batch,
 		.max_logits = e->plan.max_logits,
@@ -229,6 +230,8 @@ static int create_parts(struct engine *e, struct err *err)
 		rc = engine_create_device(e, err);
 	if (!rc)
 		rc = spec_create(e);
+	if (!rc && e->supply && !e->device && c->predict.mode != PREDICT_OFF)
+		rc = ahead_create(e->model, e->supply, &c->predict, &e->ahead, err);
 	if (!rc)
 		rc = reuse_create(e);
 	if (!rc)
@@ -309,6 +312,7 @@ void engine_destroy(struct engine *e)
 	trace_close(e->trace);
 	seq_pool_destroy(e->seqs);
 	reader_destroy(e->reader);
+	ahead_destroy(e->ahead);
 	supply_destroy(e->supply);
 	if (e->policy)
 		e->policy_ops->destroy(e->policy);
@@ -446,8 +450,16 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 		s->misses = atomic_load(&c->misses);
 		s->stall_ns = atomic_load(&c->stall_ns);
 		s->dropped = atomic_load(&c->dropped);
+		s->predicted = atomic_load(&c->predicted);
+		s->predicted_useful = atomic_load(&c->useful);
+		s->predicted_late = atomic_load(&c->late);
+		s->predicted_wasted = atomic_load(&c->wasted);
+		s->predicted_wasted_bytes = atomic_load(&c->wasted_bytes);
 		get_nodes(e, s);
 	}
+	s->ahead.mode = PREDICT_OFF;
+	if (e->ahead)
+		ahead_get_counts(e->ahead, &s->ahead);
 	s->filling = atomic_load(&e->filling);
 	s->tokens_generated = atomic_load(&e->n_generated);
 	s->tokens_prefilled = atomic_load(&e->n_prefilled);

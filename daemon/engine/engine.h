@@ -23,11 +23,13 @@
 #include "base/histogram.h"
 #include "base/nodes.h"
 #include "base/limits.h"
+#include "engine/ahead.h"
 #include "engine/seq.h"
 #include "kernels/cpu/cpu.h"
 #include "model/model.h"
 #include "model/tokenizer.h"
 #include "policy/placement.h"
+#include "policy/predict.h"
 #include "store/reader.h"
 
 struct engine;
@@ -95,6 +97,8 @@ struct engine_config {
 	 * model's own where it has one. Outlives the engine. */
 	const struct model *head;
 	uint64_t fill_bytes_per_s; /* of the background fill; 0: no bound */
+	struct predict_choice
+		predict; /* reads ahead of layers; its path lives as long as create() */
 	/* AUTO: rows of every expert to the NUMA nodes (base/nodes.h) by their bandwidth; OFF: pages
 	 * interleaved; 1 .. NODES_SPLIT: cut in so many parts, bound to nothing (experiments, tests) */
 	int numa;
@@ -167,6 +171,10 @@ struct engine_status {
 	enum spec_mode spec_mode;		    /* of requests that do not say */
 	uint64_t spec_bytes;			    /* part of scratch_bytes */
 	uint64_t dropped; /* uses of experts by drafts alone that did not stay: in no other count */
+	/* reads ahead of layers; mode OFF and zeros without experts or with a device */
+	struct ahead_counts ahead;
+	uint64_t predicted, predicted_useful, predicted_late, predicted_wasted; /* reads */
+	uint64_t predicted_wasted_bytes;
 	uint32_t active, waiting; /* requests */
 	uint32_t n_ctx, n_parallel, n_batch;
 	unsigned threads;

@@ -76,6 +76,7 @@ struct engine {
 	const struct policy_ops *policy_ops;
 	struct policy *policy;
 	struct supply *supply;
+	struct ahead *ahead; /* NULL: nothing is read ahead */
 	struct seq_pool *seqs;
 	uint32_t *ends, n_ends; /* tokens that end an answer */
 	struct histogram latency[LATENCY_NR];

@@ -10,8 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/num.h"
 #include "device/device.h"
+#include "engine/ahead.h"
 #include "engine/block/block.h"
 #include "engine/router.h"
 
@@ -40,7 +42,10 @@ struct decoder {
 	void *arg;
 	int *token_error;
 	uint32_t n_columns;
-	bool given_up; /* by tid 0 before a barrier, read by all after it */
+	bool given_up;	     /* by tid 0 before a barrier, read by all after it */
+	struct ahead *ahead; /* guesses are made in this step; NULL: not */
+	struct block_next
+		*next; /* [n_layers]: the layer with experts after each; weights NULL: none */
 
 	/* with a device: written by tid 0 before a barrier */
 	struct device_run *runs; /* [max_tokens] */
@@ -120,6 +125,7 @@ static void lay_out(struct decoder *d, struct carver *c)
 		d->pair = carve_floats(c, 2 * tokens * d->n_embd);
 		actbuf_carve(&d->pair_act, c, d->c.ops, 2 * d->n_embd, tokens);
 	}
+	d->next = carve(c, d->c.model->n_layers, sizeof(*d->next));
 	d->columns = carve(c, tokens, sizeof(*d->columns));
 	d->runs = carve(c, d->c.device ? tokens : 0, sizeof(*d->runs));
 	d->logits = carve_floats(c, (size_t)d->c.max_logits * d->n_vocab);
@@ -136,6 +142,22 @@ static struct block_config blocks_of(const struct decoder_config *c, unsigned n_
 				      .team = c->team,
 				      .supply = c->supply,
 				      .split = c->split };
+}
+
+/* For each layer the one with experts that comes after it. */
+static void find_next(struct decoder *d)
+{
+	const struct model *m = d->c.model;
+	struct block_next next = { 0 };
+
+	for (uint32_t i = m->n_layers; d->c.ahead && i-- > 0;) {
+		d->next[i] = next;
+		for (uint32_t k = 0; k < m->layers[i].n_blocks; k++)
+			if (m->layers[i].blocks[k].kind == BLOCK_MOE)
+				next = (struct block_next){ .index = i,
+							    .norm = m->layers[i].blocks[k].norm,
+							    .weights = &d->c.weights->layers[i] };
+	}
 }
 
 int decoder_create(const struct decoder_config *config, struct decoder **ret, struct err *err)
@@ -157,6 +179,7 @@ int decoder_create(const struct decoder_config *config, struct decoder **ret, st
 		goto out_fail;
 	c = (struct carver){ .base = (uint8_t *)align_up((uintptr_t)d->memory, 64) };
 	lay_out(d, &c);
+	find_next(d);
 	rc = blocks_create(&blocks, &d->blocks, err);
 	if (rc)
 		goto out_fail;
@@ -272,6 +295,8 @@ static bool run_layer(struct decoder *d, uint32_t i, struct group *waiting, unsi
 				   .step = d->step,
 				   .trace = d->c.trace,
 				   .routed = d->batch->n_drafted ? d->c.routed : NULL,
+				   .ahead = d->ahead,
+				   .next = d->ahead && d->next[i].weights ? &d->next[i] : NULL,
 				   .token_error = d->token_error };
 	uint32_t first = 0; /* of the blocks that are added together */
 
@@ -514,6 +539,8 @@ const char *decoder_device_error(const struct decoder *d)
 int decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
 		 decoder_logits_fn logits, void *arg, int *token_error)
 {
+	uint64_t began;
+
 	d->batch = batch;
 	d->step = step;
 	d->fn = logits;
@@ -527,7 +554,11 @@ int decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
 			d->columns[d->n_columns++] = t;
 	}
 	d->device_rc = 0;
+	d->ahead = d->c.ahead && ahead_begin(d->c.ahead, batch) ? d->c.ahead : NULL;
+	began = now_ns();
 	team_run(d->c.team, d->c.device ? run_step_device : run_step, d);
+	if (d->c.ahead)
+		ahead_end(d->c.ahead, batch, now_ns() - began, d->given_up);
 	if (d->given_up)
 		return -ECANCELED;
 	for (uint32_t t = 0; t < batch->n_tokens && d->device_rc; t++)

@@ -35,6 +35,7 @@ struct decoder_config {
 	struct node_split split; /* of expert rows over NUMA nodes */
 	struct trace *trace;	 /* NULL: none */
 	struct routed *routed;	 /* for steps with drafts; NULL for dense models */
+	struct ahead *ahead;	 /* guesses what layers will use; NULL: nobody does */
 	bool keep_hidden;	 /* for decoder_hidden() */
 	uint32_t max_tokens;	 /* of a step */
 	uint32_t max_logits;	 /* rows of logits computed at a time */

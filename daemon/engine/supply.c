@@ -5,6 +5,9 @@
  *   begin:  WANTED --present or in a slot's read--> PINNED --landed--> OUT --released--> DONE
  *              |  no slot free and nothing to evict: stays WANTED until something is released
  *              +--<-- PINNED, when a step that was given up before had withdrawn a part of the read
+ *
+ * What was read ahead holds its pin until the layer that it was read for begins: then it is an item's,
+ * or nobody's.
  */
 #include "engine/supply.h"
 
@@ -40,6 +43,11 @@ struct supply {
 	uint32_t *ids, *counts; /* for policy->used */
 	uint32_t n, n_done, cls, max_used;
 
+	/* read ahead, each with a pin; all for ahead_layer */
+	expert_id_t *ahead;
+	uint32_t n_ahead, ahead_layer, n_used;
+	bool *expected; /* [n_expert]: guessed to be used there, and so no victim for another guess */
+
 	/* pinned loads that no layer waits for, each once: fills, and what a given-up step had begun */
 	expert_id_t *fills;
 	unsigned n_fills;
@@ -62,6 +70,7 @@ int supply_create(const struct supply_config *config, struct supply **ret)
 	s->n_expert = config->model->n_expert;
 	s->n_layers = config->model->n_layers;
 	s->max_used = config->max_used;
+	s->n_used = config->model->n_expert_used;
 	s->fill_rate = rate_make(config->fill_bytes_per_s);
 	s->given_up = config->given_up;
 	s->given_up_arg = config->given_up_arg;
@@ -69,7 +78,9 @@ int supply_create(const struct supply_config *config, struct supply **ret)
 	s->items = calloc(s->max_used, sizeof(*s->items));
 	s->ids = calloc(s->max_used, sizeof(*s->ids));
 	s->counts = calloc(s->max_used, sizeof(*s->counts));
-	if (!s->fills || !s->items || !s->ids || !s->counts) {
+	s->ahead = calloc(s->n_expert, sizeof(*s->ahead));
+	s->expected = calloc(s->n_expert, sizeof(*s->expected));
+	if (!s->fills || !s->items || !s->ids || !s->counts || !s->ahead || !s->expected) {
 		supply_destroy(s);
 		return -ENOMEM;
 	}
@@ -85,6 +96,8 @@ void supply_destroy(struct supply *s)
 	free(s->items);
 	free(s->ids);
 	free(s->counts);
+	free(s->ahead);
+	free(s->expected);
 	free(s);
 }
 
@@ -103,6 +116,19 @@ static bool evictable(void *ctx, uint32_t id)
 	       !residency_pinned(s->residency, TIER_HOST, id);
 }
 
+/* Evicts @victim and tells its policy. 0 or -EBUSY. */
+static int evict(struct supply *s, uint32_t victim)
+{
+	const struct supply_tier *host = &s->tier[TIER_HOST];
+	int rc = residency_evict(s->residency, TIER_HOST, victim);
+
+	if (!rc)
+		host->ops->removed(host->policy, victim);
+	return rc;
+}
+
+static void drop_ahead(struct supply *s);
+
 /* Takes a slot for @id, evicting the least worthy where none is free. Pins it. -ENOSPC: later. */
 static int bring(struct supply *s, expert_id_t id, uint32_t cls)
 {
@@ -112,12 +138,12 @@ static int bring(struct supply *s, expert_id_t id, uint32_t cls)
 
 	if (rc == -ENOSPC) {
 		victim = host->ops->victim(host->policy, cls, evictable, s);
-		if (victim == POLICY_NONE)
+		if (victim == POLICY_NONE && s->n_ahead) { /* guesses give way */
+			drop_ahead(s);
+			victim = host->ops->victim(host->policy, cls, evictable, s);
+		}
+		if (victim == POLICY_NONE || evict(s, victim))
 			return -ENOSPC;
-		rc = residency_evict(s->residency, TIER_HOST, victim);
-		if (rc)
-			return -ENOSPC;
-		host->ops->removed(host->policy, victim);
 		rc = residency_load(s->residency, id, READ_DEMAND);
 	}
 	if (!rc)
@@ -173,6 +199,78 @@ static void settle_fills(struct supply *s)
 	}
 }
 
+static bool is_fill(const struct supply *s, expert_id_t id)
+{
+	for (unsigned i = 0; i < s->n_fills; i++)
+		if (s->fills[i] == id)
+			return true;
+	return false;
+}
+
+/* Lets go of what was read ahead: a read that goes on keeps its pin, with the fills. */
+static void release_ahead(struct supply *s, expert_id_t id)
+{
+	int landed = residency_landed(s->residency, id);
+
+	if (landed < 0)
+		forget_failed(s, id);
+	else if (landed || is_fill(s, id))
+		residency_unpin(s->residency, TIER_HOST, id);
+	else
+		s->fills[s->n_fills++] = id;
+}
+
+static void count_wasted(struct supply *s, expert_id_t id)
+{
+	count(&s->counters.wasted, 1);
+	count(&s->counters.wasted_bytes, residency_load_bytes(s->residency, id / s->n_expert));
+}
+
+/* Nobody will ask for them: reads that are not begun are withdrawn. */
+static void drop_ahead(struct supply *s)
+{
+	while (s->n_ahead) {
+		expert_id_t id = s->ahead[--s->n_ahead];
+
+		count_wasted(s, id);
+		if (!residency_landed(s->residency, id))
+			residency_withdraw(s->residency, id);
+		release_ahead(s, id);
+	}
+}
+
+/* Those that failed are read again by whoever needs them: a guess's fault is nobody's. */
+static void drop_failed_ahead(struct supply *s)
+{
+	for (uint32_t i = 0; i < s->n_ahead;) {
+		if (residency_landed(s->residency, s->ahead[i]) >= 0) {
+			i++;
+			continue;
+		}
+		count_wasted(s, s->ahead[i]);
+		release_ahead(s, s->ahead[i]);
+		s->ahead[i] = s->ahead[--s->n_ahead];
+	}
+}
+
+/* The layer that they were read for has begun: its items hold pins of their own. */
+static void judge_ahead(struct supply *s)
+{
+	for (uint32_t i = 0; i < s->n; i++) {
+		const struct item *item = &s->items[i];
+		uint32_t at = 0;
+
+		while (at < s->n_ahead && s->ahead[at] != item->id)
+			at++;
+		if (at == s->n_ahead)
+			continue;
+		count(item->was_present ? &s->counters.useful : &s->counters.late, 1);
+		residency_unpin(s->residency, TIER_HOST, item->id);
+		s->ahead[at] = s->ahead[--s->n_ahead];
+	}
+	drop_ahead(s);
+}
+
 /* Pins the copy in the fastest tier that has one, or that is getting one. */
 static void pin(struct supply *s, struct item *item)
 {
@@ -217,6 +315,9 @@ void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_
 
 	residency_settle(s->residency);
 	settle_fills(s);
+	if (s->n_ahead && s->ahead_layer != layer) /* of a step that was given up */
+		drop_ahead(s);
+	drop_failed_ahead(s);
 	s->n = n;
 	s->n_done = 0;
 	s->cls = residency_class_of(s->residency, layer);
@@ -233,6 +334,8 @@ void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_
 	}
 	count(&s->counters.hits, hits);
 	count(&s->counters.misses, told - hits);
+	if (s->n_ahead)
+		judge_ahead(s);
 	post_wanted(s);
 }
 
@@ -313,14 +416,6 @@ static void wait_event(_Atomic uint32_t *word, uint32_t seen)
 	futex_wait(word, seen, LOOK_NS);
 }
 
-static bool is_fill(const struct supply *s, expert_id_t id)
-{
-	for (unsigned i = 0; i < s->n_fills; i++)
-		if (s->fills[i] == id)
-			return true;
-	return false;
-}
-
 /* Lets go of an item that is pinned, and of its reads that nobody has begun. */
 static void abandon_item(struct supply *s, const struct item *item)
 {
@@ -344,6 +439,7 @@ static int abandon(struct supply *s)
 		s->items[i].state = ITEM_DONE;
 	}
 	s->n_done = s->n;
+	drop_ahead(s);
 	settle_fills(s);
 	return -ECANCELED;
 }
@@ -375,6 +471,94 @@ int32_t supply_next(struct supply *s, uint32_t *ret_indices, int *ret_failed)
 		wait_event(word, seen);
 	}
 	return 0;
+}
+
+/* What a guess may take the place of: nothing that is needed, or guessed to be. */
+static bool gives_way(void *ctx, uint32_t id)
+{
+	const struct supply *s = ctx;
+
+	return evictable(ctx, id) &&
+	       (id / s->n_expert != s->ahead_layer || !s->expected[id % s->n_expert]);
+}
+
+static uint64_t bytes_ahead(const struct supply *s)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < s->n_ahead; i++)
+		if (!residency_landed(s->residency, s->ahead[i]))
+			bytes += residency_load_bytes(s->residency, s->ahead_layer);
+	return bytes;
+}
+
+static void post_guess(struct supply *s, struct predict_tier *t, const struct predict_guess *g)
+{
+	uint32_t victim;
+
+	if (residency_state(s->residency, TIER_HOST, g->id) != COPY_ABSENT)
+		return;
+	t->held = s->n_ahead;
+	t->free_slots = residency_free_slots(s->residency, TIER_HOST, t->cls);
+	victim = predict_slot(t, g);
+	if (victim == POLICY_NONE || (victim != PREDICT_FREE_SLOT && evict(s, victim)) ||
+	    residency_load(s->residency, g->id, READ_PREDICTED))
+		return;
+	t->ops->inserted(t->policy, g->id);
+	s->ahead[s->n_ahead++] = g->id;
+	t->in_flight += t->expert_bytes;
+	count(&s->counters.predicted, 1);
+}
+
+static bool all_posted(const struct supply *s)
+{
+	for (uint32_t i = 0; i < s->n; i++)
+		if (s->items[i].state == ITEM_WANTED)
+			return false;
+	return true;
+}
+
+void supply_predict(struct supply *s, uint32_t layer, struct predict_guess *guess, uint32_t n)
+{
+	uint32_t cls = residency_class_of(s->residency, layer);
+	uint64_t bytes = residency_load_bytes(s->residency, layer);
+	struct predict_tier t = {
+		.ops = s->tier[TIER_HOST].ops,
+		.policy = s->tier[TIER_HOST].policy,
+		.cls = cls,
+		.held_most = predict_held_most(residency_class_slots(s->residency, cls), s->n_used),
+		.most = predict_bytes_most(bytes, s->n_used),
+		.expert_bytes = bytes,
+		.evictable = gives_way,
+		.ctx = s,
+	};
+
+	if (!all_posted(s))
+		return;
+	if (s->ahead_layer != layer)
+		drop_ahead(s);
+	s->ahead_layer = layer;
+	memset(s->expected, 0, s->n_expert * sizeof(*s->expected));
+	for (uint32_t i = 0; i < n; i++)
+		s->expected[guess[i].id % s->n_expert] = true;
+	t.in_flight = bytes_ahead(s);
+	predict_sort(guess, n);
+	for (uint32_t i = 0; i < n; i++)
+		post_guess(s, &t, &guess[i]);
+}
+
+bool supply_lacks(const struct supply *s)
+{
+	struct residency_stats stats;
+
+	residency_get_stats(s->residency, &stats);
+	return stats.experts_resident < stats.experts_total;
+}
+
+bool supply_absent(const struct supply *s, uint32_t layer, uint32_t expert)
+{
+	return residency_state(s->residency, TIER_HOST, layer * s->n_expert + expert) ==
+	       COPY_ABSENT;
 }
 
 enum unit supply_unit(const struct supply *s, uint32_t index)
@@ -439,6 +623,7 @@ void supply_drain(struct supply *s)
 {
 	_Atomic uint32_t *word = residency_event_word(s->residency);
 
+	drop_ahead(s);
 	for (;;) {
 		uint32_t seen = atomic_load_explicit(word, memory_order_acquire);
 

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "policy/policy.h"
+#include "policy/predict.h"
 #include "store/residency.h"
 
 struct supply;
@@ -27,6 +28,9 @@ struct supply;
 struct supply_counters { /* monotonic; written by the engine thread, read by any */
 	_Atomic uint64_t hits, misses, stall_ns, fills;
 	_Atomic uint64_t dropped; /* uses by drafts alone that did not stay: in no other counter */
+	/* reads ahead of a layer: all; there in time; still under way when asked for; not asked for */
+	_Atomic uint64_t predicted, useful, late, wasted;
+	_Atomic uint64_t wasted_bytes;
 };
 
 /* Who decides what a tier keeps. ops NULL: the tier is not there. */
@@ -72,6 +76,19 @@ void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_
  * over.
  */
 int32_t supply_next(struct supply *s, uint32_t *ret_indices, int *ret_failed);
+
+/*
+ * A layer that comes next is likely to use these experts (ids as policies number them, of one layer that
+ * has not begun): reads of those that are absent are posted behind all demand, as far as policy, free
+ * slots and bytes in flight allow (policy/predict.h). Sorts @guess. They keep their slots until that layer
+ * begins. Between layers or after supply_begin(); nothing is done where that could not post all.
+ */
+void supply_predict(struct supply *s, uint32_t layer, struct predict_guess *guess, uint32_t n);
+
+/* Is any expert absent from host memory, so that a guess could be of use? */
+bool supply_lacks(const struct supply *s);
+/* Is this one? */
+bool supply_absent(const struct supply *s, uint32_t layer, uint32_t expert);
 
 /* Was index i of the current layer in memory when it began? */
 bool supply_was_present(const struct supply *s, uint32_t index);

@@ -129,6 +129,12 @@ static void belady_used(struct policy *p, uint64_t step, uint32_t layer, const u
 	}
 }
 
+/* It knows when it will be used: no chance about it. */
+static bool belady_expect(struct policy *p, uint32_t id, float chance, uint32_t victim)
+{
+	return ranked_admit(p, id, victim);
+}
+
 const struct policy_ops policy_belady = {
 	.name = "belady",
 	.help = "belady:TRACE evicts what the recorded trace uses again latest: the bound, for tools",
@@ -136,5 +142,6 @@ const struct policy_ops policy_belady = {
 	.create = belady_create,
 	.destroy = belady_destroy,
 	.used = belady_used,
+	.expect = belady_expect,
 	POLICY_BY_RANKING,
 };

@@ -86,11 +86,19 @@ static void lfu_used(struct policy *p, uint64_t step, uint32_t layer, const uint
 			    ranking_worth(p->ranking, ids[i]) + p->weight * counts[i]);
 }
 
+/* A use in this step, as likely as it is, on top of what it is worth by its history. */
+static bool lfu_expect(struct policy *p, uint32_t id, float chance, uint32_t victim)
+{
+	return ranking_worth(p->ranking, id) + (double)chance * p->weight >
+	       ranking_worth(p->ranking, victim);
+}
+
 const struct policy_ops policy_lfu = {
 	.name = "lfu",
 	.help = "keeps what was used most, older uses counting less; the default",
 	.create = lfu_create,
 	.destroy = lfu_destroy,
 	.used = lfu_used,
+	.expect = lfu_expect,
 	POLICY_BY_RANKING,
 };

@@ -56,5 +56,6 @@ const struct policy_ops policy_lru = {
 	.create = lru_create,
 	.destroy = lru_destroy,
 	.used = lru_used,
+	.expect = ranked_expect,
 	POLICY_BY_RANKING,
 };

@@ -11,12 +11,13 @@
 
 /*
  * What all of them do alike: keep a ranking of worth, and answer by it. A struct policy begins with a
- * pointer to its ranking; the ops but create(), destroy() and used() are these.
+ * pointer to its ranking; the ops but create(), destroy(), used() and expect() are these.
  */
 void ranked_inserted(struct policy *p, uint32_t id);
 void ranked_removed(struct policy *p, uint32_t id);
 uint32_t ranked_victim(struct policy *p, uint32_t cls, policy_evictable_fn evictable, void *ctx);
 bool ranked_admit(struct policy *p, uint32_t id, uint32_t victim);
+bool ranked_expect(struct policy *p, uint32_t id, float chance, uint32_t victim);
 uint32_t ranked_next(struct policy *p, uint32_t cls);
 
 /* clang-format off */

@@ -95,6 +95,12 @@ bool ranked_admit(struct policy *p, uint32_t id, uint32_t victim)
 	return ranking_worth(ranking_of(p), id) > ranking_worth(ranking_of(p), victim);
 }
 
+/* A use would make it the newest of all: worth it where that is likely, and a victim worth less always. */
+bool ranked_expect(struct policy *p, uint32_t id, float chance, uint32_t victim)
+{
+	return chance >= 0.5f || ranked_admit(p, id, victim);
+}
+
 uint32_t ranked_next(struct policy *p, uint32_t cls)
 {
 	return ranking_best_absent(ranking_of(p), cls);

@@ -89,6 +89,12 @@ struct policy_ops {
 	bool (*admit)(struct policy *p, uint32_t id, uint32_t victim);
 
 	/*
+	 * The same of an absent @id that the layer after this one will use with probability @chance:
+	 * would the tier gain if it had the slot of resident @victim then?
+	 */
+	bool (*expect)(struct policy *p, uint32_t id, float chance, uint32_t victim);
+
+	/*
 	 * The best absent expert to bring in while slots of class @cls are free, or POLICY_NONE.
 	 * Successive calls without inserted() may return the same.
 	 */

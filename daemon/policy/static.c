@@ -67,6 +67,11 @@ static void static_used(struct policy *p, uint64_t step, uint32_t layer, const u
 	}
 }
 
+static bool static_expect(struct policy *p, uint32_t id, float chance, uint32_t victim)
+{
+	return !p->listed[victim] && ranked_expect(p, id, chance, victim);
+}
+
 const struct policy_ops policy_static = {
 	.name = "static",
 	.help = "static:FILE keeps the listed experts (`layer expert` lines), the rest as lru",
@@ -74,5 +79,6 @@ const struct policy_ops policy_static = {
 	.create = static_create,
 	.destroy = static_destroy,
 	.used = static_used,
+	.expect = static_expect,
 	POLICY_BY_RANKING,
 };

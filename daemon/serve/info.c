@@ -180,6 +180,26 @@ static void put_columns(const struct engine_status *e, struct sluice_status_info
 							       .experts = e->columns[i].experts };
 }
 
+static void put_predict(const struct engine_status *e, struct sluice_status_info *ret)
+{
+	static_assert((int)PREDICT_AUTO + 1 == (int)SLUICE_PREDICT_AUTO &&
+			      (int)PREDICT_ORACLE + 1 == (int)SLUICE_PREDICT_ORACLE,
+		      "uapi");
+	ret->predict = (struct sluice_predict_counts){
+		.mode = (uint32_t)e->ahead.mode + 1,
+		.on = e->ahead.on,
+		.steps = e->ahead.steps,
+		.uses = e->ahead.uses,
+		.foreseen = e->ahead.foreseen,
+		.reads = e->predicted,
+		.useful = e->predicted_useful,
+		.late = e->predicted_late,
+		.wasted = e->predicted_wasted,
+		.wasted_bytes = e->predicted_wasted_bytes,
+		.gain_ppm = (uint64_t)(e->ahead.gain * 1e6),
+	};
+}
+
 void info_status(const struct serve *s, struct sluice_status_info *ret, char *notes, size_t room)
 {
 	const struct model *m = s->config.model;
@@ -244,6 +264,7 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 	put_nodes(&e, ret);
 	put_latency(&e, ret);
 	put_columns(&e, ret);
+	put_predict(&e, ret);
 	notes[0] = '\0';
 	for (unsigned i = 0; i < ENGINE_FALLBACKS && e.fallbacks[i]; i++)
 		add_line(notes, room, e.fallbacks[i]);

@@ -53,6 +53,16 @@ static int parse_prefix(const char *text, void *field, struct err *err)
 	return prefix_cache_parse(text, field, err);
 }
 
+static int parse_predict(const char *text, void *field, struct err *err)
+{
+	int rc = predict_parse(text, field, err);
+	const struct predict_choice *c = field;
+
+	if (!rc && c->mode == PREDICT_ORACLE && !c->path)
+		return err_set(err, -EINVAL, "an oracle needs a trace: oracle:R:FILE");
+	return rc;
+}
+
 static const struct opt table[] = {
 	{ "--model", "-m", OPT_TEXT, AT(model), "FILE",
 	  .help = "The GGUF file to serve; of a split model its first part." },
@@ -126,6 +136,11 @@ static const struct opt table[] = {
 	  .help = "Do not bring experts in before they are asked for." },
 	{ "--fill-rate", NULL, OPT_SIZE, AT(fill_rate), "SIZE", 0, 0, .excludes = "--no-fill",
 	  .help = "Most bytes per second that this background filling reads; 0: no bound." },
+	{ "--predict", NULL, OPT_CUSTOM, AT(predict), "auto|off|router|oracle:R:FILE",
+	  .parse = parse_predict, .def = "auto",
+	  .help = "Read experts that the next layer is likely to use before it asks for them, behind "
+		  "all that is asked for; auto: while that is faster. oracle: of those that the same "
+		  "requests use by a recorded trace the share R (studies)." },
 	{ "--spec", NULL, OPT_CHOICE, AT(spec), "KIND", .choices = "auto|off|ngram|mtp",
 	  .def = "auto",
 	  .help = "What drafts tokens that are then checked several in one step; no answer depends "

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "base/opts.h"
+#include "policy/predict.h"
 #include "serve/http.h"
 #include "serve/settings.h"
 
@@ -40,6 +41,7 @@ struct options {
 	int numa;	    /* struct engine_config.numa */
 	uint32_t log_level; /* index in "error|warn|notice|info|debug" */
 	uint64_t fill_rate; /* bytes per second, 0: no bound */
+	struct predict_choice predict;
 	struct http_config http;
 	bool overwrite, no_fill, help, version;
 	const char *config; /* the file that was read, NULL: none */

@@ -6,7 +6,10 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/num.h"
+#include "policy/predict.h"
 #include "trace/policy_input.h"
 
 struct sim {
@@ -24,6 +27,11 @@ struct sim {
 	uint32_t *index;	/* per expert of the layer: its place in ids + 1, or 0 */
 	uint32_t n;
 
+	/* read ahead of the layer that comes next */
+	uint32_t *ahead, n_ahead, ahead_layer;
+	struct predict_guess *guess; /* n_expert */
+	bool *expected;		     /* per expert of that layer */
+
 	struct sim_result result;
 };
 
@@ -40,6 +48,9 @@ static void sim_fini(struct sim *s)
 	free(s->ids);
 	free(s->counts);
 	free(s->index);
+	free(s->ahead);
+	free(s->guess);
+	free(s->expected);
 }
 
 /*
@@ -193,8 +204,12 @@ static int sim_init(struct sim *s, const struct route_trace *t, const struct sim
 	s->ids = calloc(t->n_expert, sizeof(*s->ids));
 	s->counts = calloc(t->n_expert, sizeof(*s->counts));
 	s->index = calloc(t->n_expert, sizeof(*s->index));
-	if (!s->class_of_layer || !s->shares || !s->class_slots || !s->free_slots || !s->present ||
-	    !s->pinned || !s->ids || !s->counts || !s->index)
+	s->ahead = calloc(t->n_expert, sizeof(*s->ahead));
+	s->guess = calloc(t->n_expert, sizeof(*s->guess));
+	s->expected = calloc(t->n_expert, sizeof(*s->expected));
+	if (!s->ahead || !s->guess || !s->expected || !s->class_of_layer || !s->shares ||
+	    !s->class_slots || !s->free_slots || !s->present || !s->pinned || !s->ids ||
+	    !s->counts || !s->index)
 		return -ENOMEM;
 	rc = divide_slots(s, o, err);
 	if (rc)
@@ -233,18 +248,12 @@ static void unpin_layer(struct sim *s)
 		s->pinned[s->ids[i]] = false;
 }
 
-static void bring(struct sim *s, uint32_t id, uint32_t cls)
+/* Takes the slot of @victim, or a free one. */
+static void take_slot(struct sim *s, uint32_t id, uint32_t cls, uint32_t victim)
 {
-	if (s->free_slots[cls]) {
+	if (victim == POLICY_NONE) {
 		s->free_slots[cls]--;
 	} else {
-		uint32_t victim = s->ops->victim(s->policy, cls, evictable, s);
-
-		if (victim == POLICY_NONE) { /* all are of this layer and computed by now */
-			unpin_layer(s);
-			s->result.waves++;
-			victim = s->ops->victim(s->policy, cls, evictable, s);
-		}
 		s->present[victim] = false;
 		s->ops->removed(s->policy, victim);
 		s->result.evictions++;
@@ -253,9 +262,115 @@ static void bring(struct sim *s, uint32_t id, uint32_t cls)
 	s->ops->inserted(s->policy, id);
 }
 
-static void run_layer(struct sim *s, uint64_t step, uint32_t layer, bool decode)
+static void bring(struct sim *s, uint32_t id, uint32_t cls)
+{
+	uint32_t victim = POLICY_NONE;
+
+	if (!s->free_slots[cls]) {
+		victim = s->ops->victim(s->policy, cls, evictable, s);
+		if (victim == POLICY_NONE) { /* all are of this layer and computed by now */
+			unpin_layer(s);
+			s->result.waves++;
+			victim = s->ops->victim(s->policy, cls, evictable, s);
+		}
+	}
+	take_slot(s, id, cls, victim);
+}
+
+/* ---- reads ahead, as engine/supply.c posts them ---- */
+
+static bool gives_way(void *ctx, uint32_t id)
+{
+	const struct sim *s = ctx;
+
+	return !s->pinned[id] &&
+	       (id / s->t->n_expert != s->ahead_layer || !s->expected[id % s->t->n_expert]);
+}
+
+/* What the oracle says of the rows from @at on, which are one layer's; no more tokens than are guessed for. */
+static uint32_t ask_oracle(struct sim *s, size_t at, double share)
+{
+	const struct trace_row *first = &s->t->rows[at];
+	uint32_t n = 0, tokens = 0;
+
+	memset(s->expected, 0, s->t->n_expert * sizeof(*s->expected));
+	for (; at < s->t->n_rows; at++) {
+		const struct trace_row *row = &s->t->rows[at];
+
+		if (row->step != first->step || row->layer != first->layer)
+			break;
+		if (++tokens > PREDICT_TOKENS)
+			return 0;
+		for (uint32_t k = 0; k < row->n; k++) {
+			uint32_t e = s->t->uses[row->first + k].expert;
+
+			if (s->expected[e] ||
+			    !predict_coin(row->seq, row->pos, row->layer, e, share))
+				continue;
+			s->expected[e] = true;
+			s->guess[n++] =
+				(struct predict_guess){ .id = row->layer * s->t->n_expert + e,
+							.chance = 1 };
+		}
+	}
+	return n;
+}
+
+static void predict(struct sim *s, size_t at, double share)
+{
+	uint32_t layer = s->t->rows[at].layer, cls = s->class_of_layer[layer], n;
+	uint64_t bytes = u64_max(1, s->t->layers[layer].expert_bytes);
+	struct predict_tier t = {
+		.ops = s->ops,
+		.policy = s->policy,
+		.cls = cls,
+		.held_most = predict_held_most(s->class_slots[cls], s->t->n_expert_used),
+		.most = predict_bytes_most(bytes, s->t->n_expert_used),
+		.expert_bytes = bytes,
+		.evictable = gives_way,
+		.ctx = s,
+	};
+
+	s->ahead_layer = layer;
+	n = ask_oracle(s, at, share);
+	predict_sort(s->guess, n);
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t id = s->guess[i].id, victim;
+
+		if (s->present[id])
+			continue;
+		t.held = s->n_ahead;
+		t.free_slots = s->free_slots[cls];
+		victim = predict_slot(&t, &s->guess[i]);
+		if (victim == POLICY_NONE)
+			continue;
+		take_slot(s, id, cls, victim == PREDICT_FREE_SLOT ? POLICY_NONE : victim);
+		s->ahead[s->n_ahead++] = id;
+		t.in_flight += bytes;
+		s->result.predicted.reads++;
+	}
+}
+
+/* The layer that they were read for has its experts in ids. */
+static void judge_ahead(struct sim *s)
+{
+	for (; s->n_ahead; s->n_ahead--) {
+		uint32_t id = s->ahead[s->n_ahead - 1], i = 0;
+
+		while (i < s->n && s->ids[i] != id)
+			i++;
+		s->pinned[id] = i < s->n;
+		s->result.predicted.useful += i < s->n;
+		s->result.predicted.wasted += i == s->n;
+	}
+}
+
+/* @next: where the rows of the layer that comes next begin; n_rows: none is guessed at. */
+static void run_layer(struct sim *s, uint64_t step, uint32_t layer, bool decode, size_t next,
+		      double share)
 {
 	struct sim_counts c = { 0 };
+	uint64_t waves = s->result.waves;
 	uint32_t cls = s->class_of_layer[layer];
 
 	s->ops->used(s->policy, step, layer, s->ids, s->counts, s->n);
@@ -263,11 +378,15 @@ static void run_layer(struct sim *s, uint64_t step, uint32_t layer, bool decode)
 		s->pinned[s->ids[i]] = s->present[s->ids[i]];
 		c.hits += s->present[s->ids[i]];
 	}
+	judge_ahead(s);
 	c.misses = s->n - c.hits;
 	c.miss_bytes = c.misses * s->t->layers[layer].expert_bytes;
 	for (uint32_t i = 0; i < s->n; i++)
 		if (!s->present[s->ids[i]])
 			bring(s, s->ids[i], cls);
+	/* the daemon guesses nothing where a layer has to wait for slots itself */
+	if (next < s->t->n_rows && s->t->rows[next].step + 1 == step && s->result.waves == waves)
+		predict(s, next, share);
 	unpin_layer(s);
 	s->result.all.hits += c.hits;
 	s->result.all.misses += c.misses;
@@ -364,9 +483,12 @@ int sim_run(const struct route_trace *t, const struct sim_options *o, struct sim
 		const struct trace_row *row = &t->rows[at];
 		bool decode;
 
+		if (o->predict > 0 && (!any || row->step != last_step))
+			predict(&s, at, o->predict); /* the first layer of a step, when it begins */
 		at = gather(&s, at, &decode);
 		/* policies count steps from 1 */
-		run_layer(&s, row->step + 1, row->layer, decode);
+		run_layer(&s, row->step + 1, row->layer, decode, o->predict > 0 ? at : t->n_rows,
+			  o->predict);
 		if (!any || row->step != last_step) {
 			s.result.all.steps++;
 			s.result.decode.steps += decode;

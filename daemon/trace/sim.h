@@ -4,7 +4,8 @@
  *
  * The order of calls is that of the engine's supply: used() for a layer of a step, the present ones
  * pinned, then for each missing one a free slot or a victim; where nothing may be evicted the layer
- * goes in waves. What it reports is what the daemon would have seen, without time: hits and bytes.
+ * goes in waves. Reads ahead are decided by policy/predict.c as there, from an oracle's guesses, and land
+ * at once. What it reports is what the daemon would have seen, without time: hits and bytes.
  * For tools and tests. Any one thread.
  */
 #ifndef SLUICE_TRACE_SIM_H
@@ -24,6 +25,7 @@ struct sim_options {
 	uint32_t slots;	    /* in all, divided among size classes by experts; or, where it is 0: */
 	uint64_t budget;    /* bytes as --host-budget; the trace must say slot_bytes */
 	bool fill;	    /* slots are filled by next() before the first step */
+	double predict; /* share of the next layer's experts that are read ahead of it; 0: none */
 };
 
 struct sim_counts {
@@ -32,11 +34,16 @@ struct sim_counts {
 	uint64_t steps;
 };
 
+struct sim_predicted { /* reads ahead, as `sluice status` counts them; none is ever late here */
+	uint64_t reads, useful, wasted;
+};
+
 struct sim_result {
 	struct sim_counts all, decode; /* decode: steps of single tokens only */
-	uint64_t evictions, waves;     /* waves: times that a layer did not fit at once */
-	uint32_t slots, n_classes;     /* as divided by base/divide.h */
-	uint64_t budget_bytes;	       /* of those slots, 0: the trace does not say slot_bytes */
+	struct sim_predicted predicted;
+	uint64_t evictions, waves; /* waves: times that a layer did not fit at once */
+	uint32_t slots, n_classes; /* as divided by base/divide.h */
+	uint64_t budget_bytes;	   /* of those slots, 0: the trace does not say slot_bytes */
 	struct slot_share classes[SIM_CLASSES];
 };
 

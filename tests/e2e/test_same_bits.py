@@ -36,7 +36,7 @@ def one_run(request):
 @pytest.mark.parametrize("args", [
     ["--host-budget", "50%"], ["--host-budget", "25%"], ["--threads", "1"], ["--io", "uring"], ["--io", "pread"],
     ["--io", "pread", "--host-budget", "25%", "--threads", "1"], ["--batch", "1"], ["--batch", "7"],
-    ["--batch", "64", "--host-budget", "25%"], ["--policy", "lru", "--host-budget", "25%"], ["--threads", "3"],
+    ["--batch", "64", "--host-budget", "25%"], ["--batch", "7", "--host-budget", "30%", "--predict", "router"], ["--policy", "lru", "--host-budget", "25%"], ["--threads", "3"],
     ["--numa", "split:2"], ["--numa", "split:3", "--host-budget", "25%", "--threads", "1"],
     ["--numa", "split:8", "--batch", "1"], ["--numa", "off"]],
     ids=" ".join)
@@ -62,7 +62,7 @@ def test_families(name, level):
         prompts = [ids[i * 9:i * 9 + 12] for i in range(4)]
         alone = [d.generate_ids(p, "--max-tokens", "24")["tokens"] for p in prompts]
     for args in (["--threads", "1", "--io", "pread"], ["--threads", "3", "--host-budget", "60%", "--batch", "7"],
-                 ["--batch", "4", "--policy", "lru", "--host-budget", "60%"], ["--numa", "split:3", "--io", "uring"]):
+                 ["--batch", "4", "--policy", "lru", "--host-budget", "60%", "--predict", "router"], ["--numa", "split:3", "--io", "uring"]):
         with Daemon(path, *defaults, *args) as d:
             got = d.eval_ids(ids)[1]
             assert (got == expected).all(), f"{name} {args}: {(got != expected).sum()} logits differ"

@@ -89,6 +89,36 @@ def test_daemon_records(tmp_path):
     assert sim["all"]["hits"] + sim["all"]["misses"] == status["hits"] + status["misses"]
 
 
+def test_reading_ahead_by_an_oracle(tmp_path):
+    """What a trace's own requests use is read ahead: the same tokens, and what the simulator says of it."""
+    out = tmp_path / "run.trace"
+    asks = [["--prompt", p, "--max-tokens", "24", "--ignore-eog"] for p in ("def main():", "The capital of France")]
+    common = [DEMO, "--threads", "2", "--no-fill", "--host-budget", "40%", "--spec", "off", "--prefix-cache", "off"]
+    with Daemon(*common, "--trace", out, "--predict", "off") as d:
+        plain = [d.generate(*a)["tokens"] for a in asks]
+        budget = d.status()["budget_bytes"]
+    for share in (0, 0.8, 1):
+        with Daemon(*common, "--predict", f"oracle:{share}:{out}") as d:
+            assert [d.generate(*a)["tokens"] for a in asks] == plain
+            s = d.status()
+        told = s["prediction"]
+        assert told["mode"] == "oracle" and told["recall"] == pytest.approx(share, abs=0.06) and told["wasted"] == 0
+        assert (told["reads"] > 0) == (share > 0) and told["reads"] == told["useful"] + told["late"]
+        sim = json.loads(sluice("trace", "sim", out, "--budget", budget, "--policy", "lfu", "--json", "--predict",
+                                f"oracle:{share}").stdout)[0]
+        assert sim["all"]["hits"] + sim["all"]["misses"] == s["hits"] + s["misses"]
+        assert sim["all"]["hits"] == pytest.approx(s["hits"] + told["late"], rel=0.03)
+        assert sim["predicted"]["reads"] == pytest.approx(told["reads"], rel=0.1, abs=4)
+    for bad in ("router", "oracle:2", f"oracle:1:{out}"):
+        assert "--predict" in sluice("trace", "sim", out, "--predict", bad, check=2).stderr
+    for bad in ("oracle:1", "oracle:1:", "sometimes"):
+        p = subprocess.run([BUILD / "sluiced", "--model", DEMO, "--predict", bad], capture_output=True, text=True, timeout=30)
+        assert p.returncode == 2 and "--predict" in p.stderr
+    p = subprocess.run([BUILD / "sluiced", "--model", DEMO, "--socket", tmp_path / "s", "--predict", f"oracle:1:{DEMO}"],
+                       capture_output=True, text=True, timeout=30)
+    assert p.returncode == 1 and "--predict" in p.stderr
+
+
 def test_a_trace_is_not_written_over_by_chance(tmp_path):
     """Not by a second start, not by one that fails for another reason; --overwrite is asked for."""
     out = tmp_path / "run.trace"

@@ -24,8 +24,16 @@
 #include "model/model.h"
 #include "base/nodes.h"
 
+struct ahead;
 struct trace;
 struct routed;
+
+/* The layer with experts that comes next, for an early look at its router. */
+struct block_next {
+	uint32_t index;
+	enum role norm; /* of its mixture's input */
+	const struct layer_weights *weights;
+};
 
 struct block_config {
 	const struct model *model;
@@ -60,6 +68,8 @@ struct block_args {
 	uint64_t step;
 	struct trace *trace;   /* NULL: not recorded */
 	struct routed *routed; /* takes what a step with drafts uses; NULL: there are none */
+	struct ahead *ahead;   /* guesses are made in this step; NULL: not */
+	const struct block_next *next; /* of this layer; NULL: none comes, or no guesses */
 	const struct block_routes
 		*routes;  /* NULL: the block routes itself, adds its shared expert */
 	int *token_error; /* [n_tokens]: set to -errno where an expert could not be read */

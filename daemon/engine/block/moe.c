@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/num.h"
+#include "engine/ahead.h"
 #include "engine/block/moe.h"
 #include "engine/routed.h"
 #include "engine/router.h"
@@ -337,6 +338,8 @@ static void post(const struct block_args *a)
 	supply_begin(f->c.supply, a->step, a->layer_index, f->list, f->list_counts, f->n_work);
 	if (a->routed)
 		hold(a);
+	if (a->ahead)
+		ahead_used(a->ahead, a->layer_index, f->list, f->n_work);
 	f->n_routed += f->n_work;
 }
 
@@ -369,6 +372,8 @@ static void forward(const struct block_args *a, unsigned tid)
 		route(a, tid);
 	if (tid == 0)
 		post(a);
+	if (a->next)
+		moe_look_ahead(a, tid);
 	if (has_shared(a))
 		triple_run(a, &f->shared, ROLE_SHARED_GATE, ROLE_SHARED_UP, ROLE_SHARED_DOWN,
 			   f->partial + f->n_used * f->n_embd, f->n_ranks * f->n_embd, tid);

@@ -49,6 +49,13 @@ struct moe {
 	float *weights;	      /* [max_tokens][n_ranks] */
 	float *partial;	      /* [max_tokens][n_ranks][n_embd] */
 
+	/* an early look at the next layer's router, for at most ahead_tokens */
+	uint32_t ahead_tokens;
+	float *ahead_in; /* [ahead_tokens][n_embd] */
+	struct actbuf ahead_act;
+	float *ahead_logits, *ahead_weights; /* [ahead_tokens][n_expert]; of one token */
+	uint32_t *ahead_ids;		     /* [ahead_tokens][ahead_ranks()] */
+
 	/* this layer's plan, made by tid 0 */
 	struct entry *entries; /* sorted by expert */
 	struct expert_work *work;
@@ -95,6 +102,12 @@ void moe_lay_out(const struct block_config *c, void *buffers, struct carver *kep
 
 /* See blocks_get_locality(). */
 void moe_get_locality(const struct moe *f, uint64_t *ret_local, uint64_t *ret_remote);
+
+/*
+ * SPMD. moe_ahead.c: guesses what the next layer will use, and has it read. After supply_begin(), with
+ * x and residual as the block got them.
+ */
+void moe_look_ahead(const struct block_args *a, unsigned tid);
 
 /*
  * SPMD. Computes partial[entry] for every entry of the n_ready works in f->ready (failed ones are

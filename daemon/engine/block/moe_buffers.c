@@ -3,6 +3,8 @@
 #include <string.h>
 
 #include "engine/block/moe.h"
+#include "base/num.h"
+#include "policy/predict.h"
 
 /* Is run @i of the split to be worked on by @tid before all others? */
 static bool is_own(const struct moe *f, uint32_t i, unsigned tid)
@@ -79,6 +81,19 @@ static void carve_plan(struct moe *f, struct carver *c)
 	f->failed = carve(c, f->n_expert, sizeof(*f->failed));
 }
 
+static void carve_ahead(struct moe *f, struct carver *c)
+{
+	size_t tokens = u64_min(f->c.max_tokens, PREDICT_TOKENS);
+
+	f->ahead_tokens = (uint32_t)tokens;
+	f->ahead_in = carve_floats(c, tokens * f->n_embd);
+	actbuf_carve(&f->ahead_act, c, f->c.ops, f->n_embd, tokens);
+	f->ahead_logits = carve_floats(c, tokens * f->n_expert);
+	f->ahead_weights = carve_floats(c, f->n_expert);
+	f->ahead_ids =
+		carve(c, tokens * predict_ranks_of(f->n_used, f->n_expert), sizeof(*f->ahead_ids));
+}
+
 static bool has_role(const struct model *m, enum role role)
 {
 	for (uint32_t i = 0; i < m->n_layers; i++)
@@ -108,6 +123,7 @@ void moe_lay_out(const struct block_config *c, void *buffers, struct carver *kep
 		f->router_in = carve_floats(shared, tokens * f->n_embd);
 		actbuf_carve(&f->router_act, shared, c->ops, f->n_embd, tokens);
 	}
+	carve_ahead(f, shared);
 	f->partial = carve_floats(shared, tokens * f->n_ranks * f->n_embd);
 	f->hidden_gate = carve_floats(shared, f->max_hidden * f->max_ff);
 	f->hidden_up = carve_floats(shared, f->max_hidden * f->max_ff);

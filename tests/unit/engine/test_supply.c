@@ -3,7 +3,8 @@
  * Description: supply alone, on the bundled model and a disk of memory: what is asked for comes once and
  * with its bytes, in waves where the slots are few; reads are posted before anything is waited for;
  * a failed read is one expert's; fills stand behind demand and keep to their budget; a layer that
- * was given up leaves nothing pinned.
+ * was given up leaves nothing pinned; reads ahead come behind demand, hold slots until their layer begins, and
+ * their faults are nobody's.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -359,6 +360,171 @@ static void test_given_up_again(void **state)
 	run_layer(0, ids, 4, NULL);
 }
 
+/* ---- reads ahead ---- */
+
+static uint64_t counted(const _Atomic uint64_t *counter)
+{
+	return atomic_load(counter);
+}
+
+/* Guesses at these experts of a layer, sure of each. */
+static void predict(uint32_t layer, const uint32_t *experts, uint32_t n)
+{
+	struct predict_guess guess[512];
+
+	for (uint32_t i = 0; i < n; i++)
+		guess[i] = (struct predict_guess){ layer * all.model->n_expert + experts[i], 1 };
+	supply_predict(s.supply, layer, guess, n);
+}
+
+/* Guessed, read and there when asked for; what was not asked for is let go. */
+static void test_ahead(void **state)
+{
+	const struct supply_counters *c;
+	uint32_t ids[512];
+
+	all_experts(ids);
+	open_supply(1, 4, 0);
+	c = supply_counters(s.supply);
+	run_layer(0, ids, 4, NULL);
+	predict(1, ids, 6);
+	assert_int_equal(counted(&c->predicted), 6);
+	predict(1, ids, 6); /* they are there or on their way */
+	assert_int_equal(counted(&c->predicted), 6);
+	supply_drain(s.supply); /* lets go of them too */
+	assert_int_equal(counted(&c->wasted), 6);
+	assert_true(counted(&c->wasted_bytes) == 6 * all.model->layers[1].experts.bytes);
+	predict(2, ids, 6);
+	while (residency_reading(s.residency))
+		residency_settle(s.residency);
+	run_layer(2, ids, 4, NULL);
+	assert_int_equal(counted(&c->useful), 4);
+	assert_int_equal(counted(&c->wasted), 8);
+	for (uint32_t i = 0; i < 6; i++)
+		assert_false(
+			residency_pinned(s.residency, TIER_HOST, 2 * all.model->n_expert + ids[i]));
+}
+
+/* A guess that is late: what is still queued goes on as demand, ahead of other guesses. */
+static void test_ahead_late(void **state)
+{
+	const struct supply_counters *c;
+	uint32_t ids[512], counts[1] = { 1 }, indices[512];
+	int failed[512] = { 0 };
+
+	all_experts(ids);
+	open_supply(1, 1, 0);
+	c = supply_counters(s.supply);
+	reader_memory_hold(&all.disk);
+	predict(0, ids, 6);
+	supply_begin(s.supply, ++s.step, 0, &ids[5], counts, 1);
+	assert_int_equal(counted(&c->late), 1);
+	assert_int_equal(counted(&c->wasted), 5);
+	assert_int_equal(counted(&c->misses), 1);
+	reader_memory_release(&all.disk);
+	assert_int_equal(supply_next(s.supply, indices, failed), 1);
+	assert_int_equal(failed[0], 0);
+	check_bytes(0, ids[5], 0);
+	assert_int_equal(supply_next(s.supply, indices, failed), 0);
+	supply_drain(s.supply);
+	for (uint32_t i = 0; i < 6; i++)
+		assert_false(residency_pinned(s.residency, TIER_HOST, ids[i]));
+}
+
+/* Demand goes first, whatever was guessed before it was asked for. */
+static void test_ahead_of_nobody(void **state)
+{
+	uint32_t ids[512], indices[512], counts[2] = { 1, 1 };
+	int failed[512] = { 0 };
+
+	all_experts(ids);
+	open_supply(1, 1, 0);
+	reader_memory_hold(&all.disk);
+	supply_begin(s.supply, ++s.step, 0, ids, counts, 2);
+	predict(1, ids, 4);
+	reader_memory_release(&all.disk);
+	for (uint32_t n = 0; n < 2;)
+		n += (uint32_t)supply_next(s.supply, indices, failed);
+	/* one thread reads in order: of four guesses not all can be there as soon as the two are */
+	assert_int_equal(supply_next(s.supply, indices, failed), 0);
+	supply_drain(s.supply);
+}
+
+/* A guess whose read fails is nobody's fault: who needs the expert reads it again. */
+static void test_ahead_failed(void **state)
+{
+	const struct expert_part *p = &all.model->layers[1].experts.part[0];
+	uint32_t ids[512];
+	unsigned failed;
+
+	all_experts(ids);
+	open_supply(1, 4, 0);
+	atomic_store(&all.disk.bad_from, p->offset + ids[2] * p->bytes);
+	atomic_store(&all.disk.bad_to, p->offset + ids[2] * p->bytes + 1);
+	atomic_store(&all.disk.bad_times, UINT32_MAX);
+	predict(1, ids, 4);
+	/* the failed one stays in the books as being read until it is let go */
+	for (unsigned i = 0; i < 10000 && residency_reading(s.residency) > 1; i++) {
+		residency_settle(s.residency);
+		usleep(100);
+	}
+	while (!residency_landed(s.residency, all.model->n_expert + ids[2]))
+		usleep(100);
+	atomic_store(&all.disk.bad_times, 0);
+	run_layer(1, ids, 4, &failed);
+	assert_int_equal(failed, 0);
+	assert_int_equal(counted(&supply_counters(s.supply)->wasted), 1);
+}
+
+/* With few slots guesses hold none that a layer needs, and give way where one is short. */
+static void test_ahead_few_slots(void **state)
+{
+	const struct model *m = all.model;
+	uint32_t ids[512];
+
+	all_experts(ids);
+	open_supply(0, 4, 0); /* one token's experts: no room for guesses */
+	predict(1, ids, 4);
+	assert_int_equal(counted(&supply_counters(s.supply)->predicted), 0);
+	supply_drain(s.supply);
+	supply_close(&s);
+	memset(&s, 0, sizeof(s));
+	open_supply(0.3, 4, 0);
+	for (unsigned round = 0; round < 20; round++)
+		for (uint32_t l = 0; l < m->n_layers; l++) {
+			uint32_t next = (l + 1) % m->n_layers;
+
+			begin_layer(l, ids + round, m->n_expert_used + round % 3);
+			predict(next, ids + round + l, m->n_expert - round - l);
+			take_layer(l, ids + round, m->n_expert_used + round % 3, NULL);
+		}
+	begin_layer(0, ids, m->n_expert); /* in waves */
+	predict(1, ids, 4);
+	take_layer(0, ids, m->n_expert, NULL);
+}
+
+/* What a step that was given up had guessed is let go by the next. */
+static void test_ahead_given_up(void **state)
+{
+	uint32_t ids[512], counts[4] = { 1, 1, 1, 1 }, indices[512];
+	int failed[512] = { 0 };
+
+	all_experts(ids);
+	open_supply(1, 1, 0);
+	reader_memory_hold(&all.disk);
+	supply_begin(s.supply, ++s.step, 0, ids, counts, 4);
+	predict(1, ids, 4);
+	atomic_store(&gives_up, true);
+	assert_int_equal(supply_next(s.supply, indices, failed), -ECANCELED);
+	atomic_store(&gives_up, false);
+	reader_memory_release(&all.disk);
+	run_layer(3, ids, 4, NULL);
+	run_layer(1, ids, 4, NULL);
+	supply_drain(s.supply);
+	for (uint32_t id = 0; id < all.model->n_expert * all.model->n_layers; id++)
+		assert_false(residency_pinned(s.residency, TIER_HOST, id));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -372,6 +538,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_wanted_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reads_after_withdrawal, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_given_up_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ahead, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ahead_late, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ahead_of_nobody, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ahead_failed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ahead_few_slots, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ahead_given_up, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

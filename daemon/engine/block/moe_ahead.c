@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/block/moe_ahead.c: an early look at the next layer's router (see moe.h and engine/ahead.h).
+ *
+ * Its input would be the stream after this layer's experts and the next layer's mixer; what there is
+ * now is the stream before both. It gets the next layer's norm and goes through the next router: the
+ * choice is right for most experts, and its only use is to read ahead.
+ */
+#include <math.h>
+
+#include "engine/ahead.h"
+#include "engine/block/moe.h"
+#include "engine/router.h"
+
+/* The norm of what the next layer's router reads; NULL: it has none. */
+static const float *next_norm(const struct block_args *a)
+{
+	const float *own = layer_floats(a->next->weights, ROLE_ROUTER_SCALE);
+
+	return own ? own : layer_floats(a->next->weights, a->next->norm);
+}
+
+/* The input as that layer would make it, for this thread's share of the tokens. */
+static void make_input(const struct block_args *a, unsigned tid)
+{
+	struct moe *f = moe_of(a);
+	bool own = layer_floats(a->next->weights, ROLE_ROUTER_SCALE) != NULL;
+	size_t first, end, d = f->n_embd;
+
+	team_share(a->batch->n_tokens, 1, tid, team_size(a->team), &first, &end);
+	for (size_t t = first; t < end; t++) {
+		float *x = f->ahead_in + t * d;
+
+		a->fops->rmsnorm(a->residual + t * d, next_norm(a), d, a->model->rms_eps, x);
+		if (own)
+			a->fops->scale(1.0f / sqrtf((float)d), x, x, d);
+	}
+}
+
+static void choose(const struct block_args *a, unsigned tid)
+{
+	struct moe *f = moe_of(a);
+	uint32_t n = ahead_ranks(a->ahead);
+
+	for (uint32_t t = 0; t < a->batch->n_tokens; t++)
+		router_select(&a->model->router, f->ahead_logits + (size_t)t * f->n_expert,
+			      f->n_expert, n, layer_floats(a->next->weights, ROLE_CHOICE_BIAS),
+			      a->lanes[tid].tmp, f->ahead_ids + (size_t)t * n, f->ahead_weights);
+	ahead_layer(a->ahead, a->batch, a->next->index, f->ahead_ids);
+}
+
+void moe_look_ahead(const struct block_args *a, unsigned tid)
+{
+	struct moe *f = moe_of(a);
+	const struct wmat *router = &a->next->weights->w[ROLE_ROUTER];
+	size_t tokens = a->batch->n_tokens, d = f->n_embd;
+
+	if (!ahead_ranks(a->ahead)) {
+		if (tid == 0)
+			ahead_layer(a->ahead, a->batch, a->next->index, NULL);
+		return;
+	}
+	if (!next_norm(a))
+		return; /* its router reads what cannot be made here */
+	make_input(a, tid);
+	team_barrier(a->team);
+	actbuf_quantize(&f->ahead_act, a->team, tid, router->act, f->ahead_in, d, d, tokens);
+	team_barrier(a->team);
+	linear(router, layer_floats(a->next->weights, ROLE_ROUTER_BIAS), &f->ahead_act, tokens,
+	       f->ahead_logits, f->n_expert, a->team, tid, &a->lanes[tid]);
+	team_barrier(a->team);
+	if (tid == 0)
+		choose(a, tid);
+}
