@@ -503,10 +503,19 @@ struct sluice_status_info {
 	uint64_t tokens_reused; /* of prompts */
 	struct sluice_column_cost columns[SLUICE_COLUMNS]; /* [n - 1]: of n columns */
 	struct sluice_predict_counts predict;
+	uint64_t prefix_lookups,
+		prefix_found; /* prompts that were looked up, and found to begin so */
+	uint32_t prefix_pages, prefix_points; /* kept now: pages of 64 tokens, copies of states */
+	uint64_t fills;			      /* experts read before they were asked for */
+	uint32_t reads_in_flight;	      /* pieces of expert and dense weights */
+	uint32_t reserved5;
+	/* bounds and sums in thousandths (microseconds for ms): pieces read, and waits for them */
+	struct sluice_histogram reads, stalls;
 };
 SLUICE_LAYOUT(sizeof(struct sluice_status_info) == 40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256 +
 							   24 + 512 + 48 + 32 * 24 + 2048 + 24 +
-							   104 + 4 * 152 + 40 + 16 + 8 * 32 + 80,
+							   104 + 4 * 152 + 40 + 16 + 8 * 32 + 80 +
+							   16 + 8 + 8 + 8 + 2 * 152,
 	      "wire");
 
 /* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */

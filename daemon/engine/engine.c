@@ -419,6 +419,8 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	memset(s, 0, sizeof(*s));
 	reader_get_stats(e->reader, &reads);
 	s->read_busy_ns = reads.busy_ns;
+	s->reads_in_flight = reads.in_flight;
+	s->reads = reads.times;
 	s->state = (enum engine_state)atomic_load_explicit(&e->state, memory_order_acquire);
 	if (s->state == ENGINE_FAILED)
 		snprintf(s->failure, sizeof(s->failure), "%.255s", e->failure.text);
@@ -455,6 +457,8 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 		s->predicted_late = atomic_load(&c->late);
 		s->predicted_wasted = atomic_load(&c->wasted);
 		s->predicted_wasted_bytes = atomic_load(&c->wasted_bytes);
+		s->fills = atomic_load(&c->fills);
+		histogram_read(&c->stalls, &s->stalls);
 		get_nodes(e, s);
 	}
 	s->ahead.mode = PREDICT_OFF;
@@ -470,6 +474,10 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 		s->ended[i] = atomic_load(&e->ended[i]);
 	s->prefix_bytes = e->plan.prefix_bytes;
 	s->tokens_reused = atomic_load(&e->n_reused);
+	s->prefix_lookups = atomic_load(&e->n_lookups);
+	s->prefix_found = atomic_load(&e->n_found);
+	s->prefix_pages = atomic_load(&e->n_prefix_pages);
+	s->prefix_points = atomic_load(&e->n_prefix_points);
 	s->pauses = atomic_load(&e->n_paused);
 	spec_get_counts(e, &s->spec);
 	spec_get_columns(e, s->columns);

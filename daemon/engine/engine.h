@@ -162,10 +162,15 @@ struct engine_status {
 	uint64_t stall_ns;     /* time in which compute waited for reads with nothing else to do */
 	uint64_t tokens_generated, tokens_prefilled, steps;
 	struct histogram_values latency[LATENCY_NR];
-	uint64_t ended[STOP_NR]; /* requests that had a place, by enum request_stop */
-	uint64_t pauses;	 /* of sequences that gave their pages to others */
-	uint64_t tokens_reused;	 /* of prompts, from what was cached */
-	uint64_t prefix_bytes;	 /* as planned, for what may be reused */
+	uint64_t ended[STOP_NR];	       /* requests that had a place, by enum request_stop */
+	uint64_t pauses;		       /* of sequences that gave their pages to others */
+	uint64_t tokens_reused;		       /* of prompts, from what was cached */
+	uint64_t prefix_bytes;		       /* as planned, for what may be reused */
+	uint64_t prefix_lookups, prefix_found; /* prompts that may begin so, and those that did */
+	uint32_t prefix_pages, prefix_points;  /* kept now: pages of tokens, states */
+	uint64_t fills;			       /* experts read before they were asked for */
+	uint32_t reads_in_flight;	       /* pieces */
+	struct histogram_values reads, stalls; /* fine: of pieces, of waits for them */
 	struct spec_counts spec;
 	struct column_cost columns[ENGINE_COLUMNS]; /* [n - 1]: of n columns */
 	enum spec_mode spec_mode;		    /* of requests that do not say */

@@ -129,6 +129,8 @@ struct engine {
 	uint64_t fill_depth_ns; /* from time to time, last at this one */
 
 	_Atomic uint64_t n_generated, n_prefilled, n_steps, n_paused, n_reused;
+	_Atomic uint64_t n_lookups, n_found;
+	_Atomic uint32_t n_prefix_pages, n_prefix_points;
 	_Atomic uint64_t itl_target_ns; /* of engine_set_itl_target(); pace takes it each step */
 	_Atomic uint32_t n_active;
 

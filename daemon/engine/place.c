@@ -17,6 +17,12 @@ static uint32_t get(const _Atomic uint32_t *from)
 
 void places_publish(struct engine *e)
 {
+	uint32_t nodes = 0, points = 0;
+
+	if (e->prefixes)
+		prefix_count(e->prefixes, &nodes, &points);
+	put(&e->n_prefix_pages, nodes);
+	put(&e->n_prefix_points, points);
 	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
 		const struct active *a = &e->active[i];
 		struct place_figures *f = &e->figures[i];

@@ -452,6 +452,12 @@ uint32_t prefix_forget(struct prefix_tree *t, const struct prefix_match *m)
 	return m->n - left;
 }
 
+void prefix_count(const struct prefix_tree *t, uint32_t *ret_nodes, uint32_t *ret_points)
+{
+	*ret_nodes = t->n_nodes;
+	*ret_points = t->n_points;
+}
+
 void prefix_get_figures(const struct prefix_tree *t, struct prefix_figures *ret)
 {
 	*ret = (struct prefix_figures){ .n_points = t->n_points,

@@ -126,5 +126,7 @@ struct prefix_figures {
 	uint32_t n_pages, n_points, n_nodes;
 };
 void prefix_get_figures(const struct prefix_tree *t, struct prefix_figures *ret);
+/* Nodes and points alone, which are counted: at no cost. */
+void prefix_count(const struct prefix_tree *t, uint32_t *ret_nodes, uint32_t *ret_points);
 
 #endif

@@ -183,6 +183,8 @@ void reuse_begin(struct engine *e, struct active *a)
 	a->reuse.on = true;
 	reuse_make_free(e, 1); /* for the copy of a page; before anything is found */
 	prefix_find(e->prefixes, tenant_of(e, a), r->tokens, r->n_tokens, !r->respell, &m);
+	atomic_fetch_add(&e->n_lookups, 1);
+	atomic_fetch_add(&e->n_found, m.n > 0);
 	if (m.n && (uint64_t)m.n - m.n_asked + r->n_tokens + r->max_tokens > e->config.n_ctx)
 		m = (struct prefix_match){ 0 }; /* in the cached tokens it would not fit */
 	if (m.n && take_up(e, a, &m)) {

@@ -108,6 +108,12 @@ static void count(_Atomic uint64_t *counter, uint64_t by)
 			      memory_order_relaxed);
 }
 
+static void count_stall(struct supply *s, uint64_t ns)
+{
+	count(&s->counters.stall_ns, ns);
+	histogram_observe_fine(&s->counters.stalls, ns);
+}
+
 static bool evictable(void *ctx, uint32_t id)
 {
 	struct supply *s = ctx;
@@ -457,7 +463,7 @@ int32_t supply_next(struct supply *s, uint32_t *ret_indices, int *ret_failed)
 		n = collect(s, ret_indices, ret_failed);
 		if (n) {
 			if (start)
-				count(&s->counters.stall_ns, now_ns() - start);
+				count_stall(s, now_ns() - start);
 			return (int32_t)n;
 		}
 		if (s->given_up && s->given_up(s->given_up_arg))

@@ -27,6 +27,7 @@ struct supply;
 
 struct supply_counters { /* monotonic; written by the engine thread, read by any */
 	_Atomic uint64_t hits, misses, stall_ns, fills;
+	struct histogram stalls;  /* fine: each wait that stall_ns counts */
 	_Atomic uint64_t dropped; /* uses by drafts alone that did not stay: in no other counter */
 	/* reads ahead of a layer: all; there in time; still under way when asked for; not asked for */
 	_Atomic uint64_t predicted, useful, late, wasted;

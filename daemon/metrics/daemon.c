@@ -57,6 +57,14 @@ static const struct metric series[] = {
 	G("sluice_dense_bytes", "Bytes of dense weights", dense_bytes, 1),
 	C("sluice_prompt_tokens_reused_total", "Prompt tokens taken from earlier requests",
 	  tokens_reused, 1),
+	C("sluice_prefix_lookups_total", "Prompts that might begin as earlier ones did",
+	  prefix_lookups, 1),
+	C("sluice_prefix_hits_total", "Prompts that did", prefix_found, 1),
+	G("sluice_prefix_pages", "Pages of tokens that are kept for them", prefix_pages, 1),
+	G("sluice_prefix_states", "Copies of recurrent states that are kept for them",
+	  prefix_points, 1),
+	C("sluice_fills_total", "Experts read before they were asked for", fills, 1),
+	G("sluice_reads_inflight", "Reads of weights in flight", reads_in_flight, 1),
 	G("sluice_prefix_bytes", "Bytes kept for what earlier requests have read", prefix_bytes, 1),
 	G("sluice_kv_bytes", "Most bytes of the KV cache", kv_bytes, 1),
 	G("sluice_state_bytes", "Most bytes of the recurrent states", state_bytes, 1),
@@ -155,7 +163,17 @@ static void print_requests(FILE *out, const struct sluice_status_info *s)
 		fprintf(out, "sluice_requests_total{reason=\"%s\"} %" PRIu64 "\n", stops[i],
 			s->ended[i]);
 	for (size_t i = 0; i < ARRAY_LEN(latencies); i++)
-		metric_print_histogram(out, latencies[i].name, latencies[i].help, &s->latency[i]);
+		metric_print_histogram(out, latencies[i].name, latencies[i].help, &s->latency[i],
+				       1);
+}
+
+static void print_reads(FILE *out, const struct sluice_status_info *s)
+{
+	metric_print_histogram(out, "sluice_disk_read_seconds",
+			       "From the start of one read of weights to its end", &s->reads, 1e-3);
+	metric_print_histogram(out, "sluice_stall_wait_seconds",
+			       "Each wait in which computing had nothing to do but reads",
+			       &s->stalls, 1e-3);
 }
 
 void metrics_print_daemon(FILE *out, const struct sluice_status_info *status)
@@ -168,4 +186,5 @@ void metrics_print_daemon(FILE *out, const struct sluice_status_info *status)
 	print_nodes(out, status);
 	print_drafts(out, status);
 	print_requests(out, status);
+	print_reads(out, status);
 }

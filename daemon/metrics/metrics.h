@@ -59,9 +59,12 @@ void metric_print_head(FILE *out, const char *name, enum metric_type type, const
 /* A label's value in quotes: backslash, quote and newline escaped. */
 void metric_print_label(FILE *out, const char *text);
 
-/* A histogram's buckets, each with those below it, its sum and its count. In seconds. */
+/*
+ * A histogram's buckets, each with those below it, its sum and its count. In seconds; @unit: of its
+ * bounds and its sum in nanoseconds, 1, or 1e-3 for a fine one (base/histogram.h).
+ */
 void metric_print_histogram(FILE *out, const char *name, const char *help,
-			    const struct sluice_histogram *h);
+			    const struct sluice_histogram *h, double unit);
 
 /* Each series over all entries that know it. */
 void metric_print(FILE *out, const struct metric *rows, size_t n_rows,

@@ -80,7 +80,7 @@ void metric_print(FILE *out, const struct metric *rows, size_t n_rows,
 }
 
 void metric_print_histogram(FILE *out, const char *name, const char *help,
-			    const struct sluice_histogram *h)
+			    const struct sluice_histogram *h, double unit)
 {
 	uint64_t n = 0;
 
@@ -90,10 +90,10 @@ void metric_print_histogram(FILE *out, const char *name, const char *help,
 		n += h->counts[i];
 		if (i < HISTOGRAM_BOUNDS)
 			fprintf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name,
-				(double)histogram_bounds[i] * 1e-9, n);
+				(double)histogram_bounds[i] * 1e-9 * unit, n);
 		else
 			fprintf(out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, n);
 	}
-	fprintf(out, "%s_sum %.15g\n%s_count %" PRIu64 "\n", name, (double)h->sum_ns * 1e-9, name,
-		n);
+	fprintf(out, "%s_sum %.15g\n%s_count %" PRIu64 "\n", name, (double)h->sum_ns * 1e-9 * unit,
+		name, n);
 }

@@ -134,6 +134,12 @@ static void put_nodes(const struct engine_status *e, struct sluice_status_info *
 		};
 }
 
+static void put_histogram(const struct histogram_values *from, struct sluice_histogram *ret)
+{
+	memcpy(ret->counts, from->counts, sizeof(ret->counts));
+	ret->sum_ns = from->sum_ns;
+}
+
 static void put_latency(const struct engine_status *e, struct sluice_status_info *ret)
 {
 	static_assert((int)LATENCY_NR == SLUICE_LATENCIES && HISTOGRAM_BUCKETS == SLUICE_BUCKETS &&
@@ -141,12 +147,11 @@ static void put_latency(const struct engine_status *e, struct sluice_status_info
 			      (int)LATENCY_TOKEN == (int)SLUICE_LATENCY_TOKEN &&
 			      (int)STOP_ERROR == (int)SLUICE_STOP_ERROR,
 		      "uapi");
-	for (unsigned i = 0; i < LATENCY_NR; i++) {
-		memcpy(ret->latency[i].counts, e->latency[i].counts,
-		       sizeof(ret->latency[i].counts));
-		ret->latency[i].sum_ns = e->latency[i].sum_ns;
-	}
+	for (unsigned i = 0; i < LATENCY_NR; i++)
+		put_histogram(&e->latency[i], &ret->latency[i]);
 	memcpy(ret->ended, e->ended, sizeof(ret->ended));
+	put_histogram(&e->reads, &ret->reads);
+	put_histogram(&e->stalls, &ret->stalls);
 	ret->pauses = e->pauses;
 }
 
@@ -226,6 +231,12 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 		.kv_bytes = e.kv_bytes,
 		.prefix_bytes = e.prefix_bytes,
 		.tokens_reused = e.tokens_reused,
+		.prefix_lookups = e.prefix_lookups,
+		.prefix_found = e.prefix_found,
+		.prefix_pages = e.prefix_pages,
+		.prefix_points = e.prefix_points,
+		.fills = e.fills,
+		.reads_in_flight = e.reads_in_flight,
 		.experts_total = e.experts_total,
 		.experts_resident = e.experts_resident,
 		.hits = e.hits,

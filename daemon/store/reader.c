@@ -372,8 +372,9 @@ bool reader_take_piece(struct reader *r, struct read_piece *p)
 		unlink_request(queue, &queue->head);
 	pthread_mutex_unlock(&r->cut);
 	atomic_fetch_add_explicit(&r->pieces, 1, memory_order_relaxed);
+	p->began_ns = now_ns();
 	if (atomic_fetch_add_explicit(&r->in_flight, 1, memory_order_relaxed) == 0)
-		atomic_store_explicit(&r->busy_since, now_ns(), memory_order_relaxed);
+		atomic_store_explicit(&r->busy_since, p->began_ns, memory_order_relaxed);
 	return true;
 }
 
@@ -395,7 +396,9 @@ static void end_piece(struct reader *r, struct read_piece *p, int result)
 	/* acq_rel: sees the busy_since of whoever counted up from zero */
 	if (atomic_fetch_sub_explicit(&r->in_flight, 1, memory_order_acq_rel) == 1)
 		atomic_fetch_add_explicit(&r->busy_ns, busy_time(r), memory_order_relaxed);
-	if (result) {
+	if (!result) {
+		histogram_observe_fine(&r->times, now_ns() - p->began_ns);
+	} else {
 		atomic_fetch_add_explicit(&r->errors, 1, memory_order_relaxed);
 		atomic_compare_exchange_strong(&q->result, &none, result);
 	}
@@ -506,6 +509,8 @@ void reader_get_stats(const struct reader *r, struct reader_stats *s)
 	s->retries = atomic_load(&r->retries);
 	s->short_reads = atomic_load(&r->short_reads);
 	s->errors = atomic_load(&r->errors);
+	histogram_read(&r->times, &s->times);
+	s->in_flight = atomic_load(&r->in_flight);
 	s->busy_ns = atomic_load(&r->busy_ns);
 	if (atomic_load(&r->in_flight))
 		s->busy_ns += busy_time(r);

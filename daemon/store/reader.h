@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/histogram.h"
 
 struct gguf;
 struct gguf_file;
@@ -77,7 +78,9 @@ struct reader_config {
 
 struct reader_stats { /* monotonic counters, read at any time from any thread */
 	uint64_t bytes, requests, pieces, retries, short_reads, errors;
-	uint64_t busy_ns; /* time with at least one piece in flight */
+	uint64_t busy_ns;	       /* time with at least one piece in flight */
+	uint32_t in_flight;	       /* pieces, now */
+	struct histogram_values times; /* fine: of pieces that were read */
 };
 
 /*

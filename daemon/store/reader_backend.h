@@ -31,6 +31,7 @@ struct read_piece {
 	uint8_t *dest;
 	bool direct; /* how it was issued last */
 	unsigned errors, interruptions;
+	uint64_t began_ns;
 };
 
 struct reader_file {
@@ -85,6 +86,7 @@ struct reader {
 	_Atomic uint32_t in_flight; /* pieces */
 	_Atomic uint64_t busy_since;
 	_Atomic uint64_t bytes, requests, pieces, retries, short_reads, errors, busy_ns;
+	struct histogram times; /* fine: of pieces */
 };
 
 extern const struct reader_ops reader_uring, reader_pread;

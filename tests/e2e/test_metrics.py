@@ -6,6 +6,8 @@ import pathlib
 import re
 import subprocess
 
+import pytest
+
 from daemon import BUILD, ROOT, Daemon, sluice
 
 SAMPLE = re.compile(r'^([a-z_]+)(\{[a-z]+="(?:[^"\\\n]|\\.)*"(?:,[a-z]+="(?:[^"\\\n]|\\.)*")*\})? (\S+)$')
@@ -56,6 +58,16 @@ def test_metrics_agree_with_status(tmp_path):
         assert sum(v for k, v in values.items() if k.startswith("sluice_requests_total{")) == 1
         assert 0 < values["sluice_first_token_seconds_sum"] <= values["sluice_request_seconds_sum"]
         assert any(k.startswith("sluice_build_info{") for k in values)
+        assert values["sluice_disk_read_seconds_count"] > 0 and values["sluice_disk_read_seconds_sum"] > 0
+        assert values['sluice_disk_read_seconds_bucket{le="1e-06"}'] <= values['sluice_disk_read_seconds_bucket{le="0.001"}']
+        assert values["sluice_stall_wait_seconds_sum"] == pytest.approx(status["stall_seconds"])
+        assert values["sluice_prefix_lookups_total"] == 1 and values["sluice_prefix_hits_total"] == 0
+        again = [3] * 200
+        for _ in range(2):
+            d.generate_ids(again, "--max-tokens", "2")
+        s = d.status()
+        assert s["prefix_lookups"] == 3 and s["prefix_found"] == 1 and s["prefix_pages"] >= 4 and s["prefix_points"] >= 1
+        assert s["fills"] >= 0 and s["reads_in_flight"] == 0
 
 
 def metrics(*args, status=0):
