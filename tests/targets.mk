@@ -309,8 +309,9 @@ EMU_RUN = $(foreach f,san race,$(addprefix $(O)/gpu/$(f)/run/,$(GPU_TESTS)))
 EMU_SEEDED = $(foreach f,san race,$(patsubst tests/gpu/%.cu,$(O)/gpu/$(f)/%,$(wildcard tests/gpu/seeded/*.cu)))
 .PHONY: emu-programs
 emu-programs: $(EMU_RUN) $(EMU_SEEDED) $(O)/gpu/san/run/bench_dry
-test-gpu-seeded: $(EMU_SEEDED)
+test-gpu-seeded: $(EMU_SEEDED) $(O)/gpu/san/run/bench_dry $(O)/gpu/san/run/test_runtime $(O)/gpu/san/run/test_expert_reduce
 	@tests/gpu/seeded.sh $(O)/gpu
+	@tests/gpu/hardware_dry.sh $(O)/gpu
 test-gpu-emu-programs: emu-programs
 	@SHARED=$(SHARED) TEST_ARGS=$(EMU_ARGS) tests/run.sh $(EMU_RUN)
 	@TEST_ARGS=--small tests/run.sh $(O)/gpu/san/run/bench_dry

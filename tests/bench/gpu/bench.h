@@ -32,6 +32,7 @@ extern std::vector<struct model> models;
 
 /* @n tokens or positions; a few where --small was given (the dry run on the CPU) */
 size_t sized(size_t n);
+bool is_small(void);
 
 /* Ends the program unless @rc is 0; @what names the launch. */
 void must(int rc, const char *what);
@@ -39,6 +40,8 @@ void must(int rc, const char *what);
 /* @bytes of device memory, kept to the end of a case (release_all). */
 void *device_bytes(size_t bytes);
 void release_all(void);
+/* @bytes of the host's memory that kernels reach too, zeroed; kept as long. */
+void *mapped_bytes(size_t bytes);
 /* @count random bytes of which every half is a number between 2^-15 and 1: sane scales in any format */
 uint8_t *random_weights(size_t bytes);
 float *random_floats(size_t count); /* between -1 and 1 */
@@ -77,6 +80,8 @@ struct result {
 	double other_us;	     /* cuBLAS on the same shape */
 };
 void report(const struct result &r);
+/* A line that is a time alone. */
+void report_us(const char *op, const char *model, const std::string &detail, double us);
 /* true: cases of @op were asked for */
 bool wanted(const char *op);
 
@@ -85,5 +90,7 @@ void bench_products(void);
 void bench_experts(void);
 void bench_attention(void);
 void bench_small(void);
+void bench_layers(void);
+void bench_handoff(void);
 
 #endif

@@ -33,7 +33,7 @@ static const std::vector<struct model> small_models = {
 };
 static bool small;
 
-static std::vector<void *> allocations;
+static std::vector<void *> allocations, mapped_allocations;
 static std::vector<std::string> ops_wanted;
 static std::vector<struct result> results;
 
@@ -61,6 +61,19 @@ void release_all(void)
 	for (void *p : allocations)
 		cudaFree(p);
 	allocations.clear();
+	for (void *p : mapped_allocations)
+		cudaFreeHost(p);
+	mapped_allocations.clear();
+}
+
+void *mapped_bytes(size_t bytes)
+{
+	void *p;
+
+	must(cudaHostAlloc(&p, bytes, cudaHostAllocMapped), "cudaHostAlloc");
+	memset(p, 0, bytes);
+	mapped_allocations.push_back(p);
+	return p;
 }
 
 size_t sized(size_t n)
@@ -128,6 +141,11 @@ uint32_t random_below(uint32_t n)
 	return (uint32_t)(state >> 33) % n;
 }
 
+bool is_small(void)
+{
+	return small;
+}
+
 int copies_of(size_t bytes)
 {
 	const size_t want = 512u << 20;
@@ -166,6 +184,11 @@ void report(const struct result &r)
 	       share(tops * 1e12, r.peak_ops).c_str(), share(r.other_us, r.us).c_str());
 	fflush(stdout);
 	results.push_back(r);
+}
+
+void report_us(const char *op, const char *model, const std::string &detail, double us)
+{
+	report({ op, model, detail, us, 0.0, 0.0, 0.0, 0.0, 0.0 });
 }
 
 static void write_json(const char *path, const char *gpu)
@@ -229,6 +252,8 @@ int main(int argc, char **argv)
 	bench_experts();
 	bench_attention();
 	bench_small();
+	bench_layers();
+	bench_handoff();
 	if (json)
 		write_json(json, prop.name);
 	return 0;
