@@ -511,6 +511,18 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 		s->fallbacks[i] = atomic_load_explicit(&e->fallbacks[i], memory_order_acquire);
 }
 
+bool engine_get_uses(const struct engine *e, uint32_t layer, uint32_t *ret)
+{
+	const _Atomic uint32_t *uses = e->supply ? supply_uses(e->supply) : NULL;
+
+	if (!uses || layer >= e->model->n_layers || !e->model->layers[layer].experts.n_parts)
+		return false;
+	for (uint32_t i = 0; i < e->model->n_expert; i++)
+		ret[i] = atomic_load_explicit(&uses[(size_t)layer * e->model->n_expert + i],
+					      memory_order_relaxed);
+	return true;
+}
+
 uint32_t engine_n_ctx(const struct engine *e)
 {
 	return e->config.n_ctx;

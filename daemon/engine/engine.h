@@ -222,6 +222,12 @@ struct engine_place {
 	uint32_t n_generated, max_tokens;
 };
 
+/*
+ * Uses of the experts of a layer (n_expert of them) since the start; they wrap. False: the layer, or the
+ * model, has none. Any thread.
+ */
+bool engine_get_uses(const struct engine *e, uint32_t layer, uint32_t *ret);
+
 /* @i < n_parallel. Any thread; the whole is not one instant. */
 void engine_get_place(const struct engine *e, uint32_t i, struct engine_place *ret);
 

@@ -57,6 +57,7 @@ struct supply {
 	struct byte_rate fill_rate;
 
 	struct supply_counters counters;
+	_Atomic uint32_t *uses; /* by id */
 };
 
 int supply_create(const struct supply_config *config, struct supply **ret)
@@ -75,12 +76,14 @@ int supply_create(const struct supply_config *config, struct supply **ret)
 	s->given_up = config->given_up;
 	s->given_up_arg = config->given_up_arg;
 	s->fills = calloc((size_t)s->n_layers * s->n_expert + 1, sizeof(*s->fills));
+	s->uses = calloc((size_t)s->n_layers * s->n_expert + 1, sizeof(*s->uses));
 	s->items = calloc(s->max_used, sizeof(*s->items));
 	s->ids = calloc(s->max_used, sizeof(*s->ids));
 	s->counts = calloc(s->max_used, sizeof(*s->counts));
 	s->ahead = calloc(s->n_expert, sizeof(*s->ahead));
 	s->expected = calloc(s->n_expert, sizeof(*s->expected));
-	if (!s->fills || !s->items || !s->ids || !s->counts || !s->ahead || !s->expected) {
+	if (!s->fills || !s->uses || !s->items || !s->ids || !s->counts || !s->ahead ||
+	    !s->expected) {
 		supply_destroy(s);
 		return -ENOMEM;
 	}
@@ -93,6 +96,7 @@ void supply_destroy(struct supply *s)
 	if (!s)
 		return;
 	free(s->fills);
+	free(s->uses);
 	free(s->items);
 	free(s->ids);
 	free(s->counts);
@@ -106,6 +110,17 @@ static void count(_Atomic uint64_t *counter, uint64_t by)
 	/* one writer: no need for a locked add */
 	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
 			      memory_order_relaxed);
+}
+
+static void count_uses(_Atomic uint32_t *uses, uint32_t by)
+{
+	atomic_store_explicit(uses, atomic_load_explicit(uses, memory_order_relaxed) + by,
+			      memory_order_relaxed);
+}
+
+const _Atomic uint32_t *supply_uses(const struct supply *s)
+{
+	return s->uses;
 }
 
 static void count_stall(struct supply *s, uint64_t ns)
@@ -304,6 +319,7 @@ static uint32_t tell_used(struct supply *s, uint64_t step, uint32_t layer, const
 		if (!counts[i])
 			continue;
 		s->ids[told] = layer * s->n_expert + experts[i];
+		count_uses(&s->uses[s->ids[told]], counts[i]);
 		s->counts[told++] = counts[i];
 	}
 	for (int t = TIER_DISK; t < TIER_NR; t++)

@@ -125,4 +125,7 @@ void supply_drain(struct supply *s);
 
 const struct supply_counters *supply_counters(const struct supply *s);
 
+/* Uses of each expert by tokens that stayed, by id; they only grow, and wrap. Any thread. */
+const _Atomic uint32_t *supply_uses(const struct supply *s);
+
 #endif

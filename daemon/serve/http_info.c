@@ -134,6 +134,31 @@ void info_slots(struct http_request *r)
 	http_reply_json(r, &b);
 }
 
+/* How often each expert was used, by layer: what the page draws. */
+void info_experts(struct http_request *r)
+{
+	const struct serve_config *s = &r->http->serve->config;
+	uint32_t *uses = calloc(s->model->n_expert + 1, sizeof(*uses));
+	struct buf b = { 0 };
+	bool any = false;
+
+	b.failed = !uses;
+	buf_fmt(&b, "{\"n_expert\":%u,\"n_expert_used\":%u,\"layers\":[", s->model->n_expert,
+		s->model->n_expert_used);
+	for (uint32_t i = 0; uses && i < s->model->n_layers; i++) {
+		if (!engine_get_uses(s->engine, i, uses))
+			continue;
+		buf_fmt(&b, "%s{\"layer\":%u,\"uses\":[", any ? "," : "", i);
+		for (uint32_t k = 0; k < s->model->n_expert; k++)
+			buf_fmt(&b, k ? ",%u" : "%u", uses[k]);
+		buf_text(&b, "]}");
+		any = true;
+	}
+	buf_text(&b, "]}");
+	free(uses);
+	http_reply_json(r, &b);
+}
+
 static void print_http(FILE *out, const struct http *h)
 {
 	unsigned open = 0;

@@ -409,6 +409,7 @@ void info_health(struct http_request *r);
 void info_models(struct http_request *r);
 void info_props(struct http_request *r);
 void info_slots(struct http_request *r);
+void info_experts(struct http_request *r);
 void info_metrics(struct http_request *r);
 bool absent_work(struct http_call *c);
 

@@ -34,6 +34,7 @@ static const struct http_route routes[] = {
 	GET("/models", info_models),
 	GET("/props", info_props),
 	GET("/slots", info_slots),
+	GET("/experts", info_experts),
 	GET("/metrics", info_metrics),
 	{ .method = "POST", .path = "/slots/", .work = slots_work, .bare = true },
 	POST("/v1/chat/completions", chat_work, &chat_form),

@@ -45,6 +45,15 @@ def test_health_and_models(d):
     assert [s["id"] for s in d.get("/slots")[2]] == [0, 1, 2, 3]
 
 
+def test_uses_of_experts(d):
+    d.post("/v1/completions", FRANCE)
+    said = d.get("/experts")[2]
+    assert said["n_expert"] == 32 and [row["layer"] for row in said["layers"]] == [0, 1, 2, 3]
+    sums = [sum(row["uses"]) for row in said["layers"]]
+    assert all(len(row["uses"]) == 32 for row in said["layers"]) and sums[0] % said["n_expert_used"] == 0
+    assert sums[0] >= said["n_expert_used"] * 5 and len(set(sums)) == 1
+
+
 def test_metrics_are_prometheus_text(d):
     status, headers, text = d.get("/metrics")
     assert status == 200 and headers["content-type"].startswith("text/plain; version=0.0.4")

@@ -206,6 +206,54 @@ async function look() {
   setTimeout(look, 1000);
 }
 
+// ---- which experts were used, by layer ----
+
+const FADES = 0.8; // of what was used before, with every look
+let uses = null, heat = null;
+
+// Adds what was used since the last look to what has faded; each layer by its own most used expert.
+function warm(layers) {
+  heat = layers.map((row, i) => row.uses.map((n, k) => {
+    const more = uses ? (n - uses[i].uses[k]) >>> 0 : 0; // counts wrap at 2^32
+    return (heat ? heat[i][k] * FADES : 0) + more;
+  }));
+  uses = layers;
+}
+
+function draw() {
+  const map = $('map'), width = heat[0].length;
+  map.width = width;
+  map.height = heat.length;
+  const paint = map.getContext('2d'), image = paint.createImageData(width, heat.length);
+  heat.forEach((row, y) => {
+    const most = Math.max(...row) || 1;
+    row.forEach((value, x) => {
+      const v = Math.sqrt(value / most), at = 4 * (y * width + x);
+      image.data.set([40 + 215 * v, 40 + 130 * v * v, 60 * (1 - v) + 20, 255], at);
+    });
+  });
+  paint.putImageData(image, 0, 0);
+}
+
+async function lookAtExperts() {
+  try {
+    const open = $('heat').open && !document.hidden;
+    const response = open ? await fetch('experts', { headers: headers() }) : null;
+    if (response && response.ok) {
+      const layers = (await response.json()).layers;
+      if (layers.length) {
+        warm(layers);
+        draw();
+      } else {
+        $('map-text').textContent = 'a model without experts';
+      }
+    }
+  } catch {
+    uses = heat = null; // another daemon may answer next
+  }
+  setTimeout(lookAtExperts, 1000);
+}
+
 async function lookAtModel() {
   const response = await fetch('v1/models', { headers: headers() });
   if (response.ok) {
@@ -238,5 +286,7 @@ $('form').addEventListener('submit', send);
 $('text').addEventListener('keydown', (e) => {
   if (e.key === 'Enter' && !e.shiftKey && !e.isComposing) send(e);
 });
+$('heat').addEventListener('toggle', () => { uses = heat = null; });
 lookAtModel();
 look();
+lookAtExperts();

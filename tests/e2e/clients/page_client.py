@@ -74,6 +74,13 @@ def chat(b):
     b.js("{ const v = answerView(); v.reasoning('A thought.'); v.content('An answer.'); }")
     assert b.js("document.querySelector('details').open") is False
     b.until(lambda: b.js("document.getElementById('resident-text').textContent.includes('experts in memory,')"))
+    b.js("document.getElementById('heat').open = true")
+    b.until(lambda: b.js("document.getElementById('map').width") > 1)
+    b.js("document.getElementById('text').value = 'Again?'; document.getElementById('form').requestSubmit()")
+    b.until(lambda: b.js("Math.max(...heat.flat())") > 0)
+    b.until(lambda: b.js("{ const m = document.getElementById('map'), d = m.getContext('2d').getImageData(0, 0, m.width, m.height).data;"
+                         " Math.max(...d.filter((v, i) => i % 4 === 0)) }") == 255)
+    assert b.js("heat.length") == 4 and b.js("heat[0].length") == 32
     b.js("document.getElementById('settings-button').click(); const k = document.getElementById('key'); k.value = 'secret'; "
          "k.dispatchEvent(new Event('change'))")
     assert b.js("sessionStorage.getItem('key')") == "secret" and b.js("localStorage.length + document.cookie.length") == 0

@@ -233,6 +233,11 @@ int engine_state_fd(const struct engine *e)
 	return e->state_fd;
 }
 
+bool engine_get_uses(const struct engine *e, uint32_t layer, uint32_t *ret)
+{
+	return false;
+}
+
 void engine_get_place(const struct engine *e, uint32_t i, struct engine_place *ret)
 {
 	*ret = (struct engine_place){ 0 };
