@@ -26,12 +26,13 @@
 struct policy {
 	struct ranking *ranking; /* first, see policies.h */
 	uint32_t n_used;
+	double half_life; /* tokens */
 	uint64_t step;
 	double age;    /* of the weights, in half-lives since they were last scaled back */
 	double weight; /* of one use in the current step */
 };
 
-static void lfu_destroy(struct policy *p)
+void decayed_destroy(struct policy *p)
 {
 	if (!p)
 		return;
@@ -39,8 +40,8 @@ static void lfu_destroy(struct policy *p)
 	free(p);
 }
 
-static int lfu_create(const struct policy_geometry *g, const struct policy_input *input,
-		      struct policy **ret, struct err *err)
+int decayed_create(const struct policy_geometry *g, double half_life, struct policy **ret,
+		   struct err *err)
 {
 	struct policy *p;
 	int rc;
@@ -49,25 +50,31 @@ static int lfu_create(const struct policy_geometry *g, const struct policy_input
 	if (!p)
 		return -ENOMEM;
 	p->n_used = g->n_expert_used ? g->n_expert_used : 1;
+	p->half_life = half_life;
 	p->weight = 1;
 	rc = ranking_create(g, TIES_SPREAD, &p->ranking, err);
 	if (rc) {
-		lfu_destroy(p);
+		decayed_destroy(p);
 		return rc;
 	}
 	*ret = p;
 	return 0;
 }
 
+struct ranking *decayed_ranking(const struct policy *p)
+{
+	return p->ranking;
+}
+
 static void new_step(struct policy *p, uint64_t step, const uint32_t *counts, uint32_t n)
 {
-	double uses = 0, tokens, decay = exp2(-1 / HALF_LIFE);
+	double uses = 0, tokens, decay = exp2(-1 / p->half_life);
 
 	for (uint32_t i = 0; i < n; i++)
 		uses += counts[i];
 	tokens = fmax(1, uses / p->n_used);
 	p->step = step;
-	p->age += tokens / HALF_LIFE;
+	p->age += tokens / p->half_life;
 	if (p->age > LARGEST_AGE) {
 		ranking_scale(p->ranking, exp2(-p->age));
 		p->age = 0;
@@ -76,8 +83,8 @@ static void new_step(struct policy *p, uint64_t step, const uint32_t *counts, ui
 	p->weight = exp2(p->age) * (1 - pow(decay, tokens)) / (tokens * (1 - decay));
 }
 
-static void lfu_used(struct policy *p, uint64_t step, uint32_t layer, const uint32_t *ids,
-		     const uint32_t *counts, uint32_t n)
+void decayed_used(struct policy *p, uint64_t step, uint32_t layer, const uint32_t *ids,
+		  const uint32_t *counts, uint32_t n)
 {
 	if (step != p->step)
 		new_step(p, step, counts, n);
@@ -87,18 +94,24 @@ static void lfu_used(struct policy *p, uint64_t step, uint32_t layer, const uint
 }
 
 /* A use in this step, as likely as it is, on top of what it is worth by its history. */
-static bool lfu_expect(struct policy *p, uint32_t id, float chance, uint32_t victim)
+bool decayed_expect(struct policy *p, uint32_t id, float chance, uint32_t victim)
 {
 	return ranking_worth(p->ranking, id) + (double)chance * p->weight >
 	       ranking_worth(p->ranking, victim);
+}
+
+static int lfu_create(const struct policy_geometry *g, const struct policy_input *input,
+		      struct policy **ret, struct err *err)
+{
+	return decayed_create(g, HALF_LIFE, ret, err);
 }
 
 const struct policy_ops policy_lfu = {
 	.name = "lfu",
 	.help = "keeps what was used most, older uses counting less; the default",
 	.create = lfu_create,
-	.destroy = lfu_destroy,
-	.used = lfu_used,
-	.expect = lfu_expect,
+	.destroy = decayed_destroy,
+	.used = decayed_used,
+	.expect = decayed_expect,
 	POLICY_BY_RANKING,
 };

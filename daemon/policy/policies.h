@@ -19,13 +19,28 @@ uint32_t ranked_victim(struct policy *p, uint32_t cls, policy_evictable_fn evict
 bool ranked_admit(struct policy *p, uint32_t id, uint32_t victim);
 bool ranked_expect(struct policy *p, uint32_t id, float chance, uint32_t victim);
 uint32_t ranked_next(struct policy *p, uint32_t cls);
+bool ranked_promote(struct policy *p, uint32_t cls, bool has_free,
+		    const struct policy_filter *filter, struct policy_move *ret);
 
 /* clang-format off */
 #define POLICY_BY_RANKING \
 	.inserted = ranked_inserted, .removed = ranked_removed, .victim = ranked_victim, \
-	.admit = ranked_admit, .next = ranked_next
+	.admit = ranked_admit, .next = ranked_next, .promote = ranked_promote
 /* clang-format on */
 
-extern const struct policy_ops policy_lru, policy_lfu, policy_static, policy_belady;
+/*
+ * lfu.c: decayed frequency as lfu and vram have it, with a half-life in tokens. decayed_ranking() is
+ * what the instance ranks by.
+ */
+int decayed_create(const struct policy_geometry *g, double half_life, struct policy **ret,
+		   struct err *err);
+void decayed_destroy(struct policy *p);
+void decayed_used(struct policy *p, uint64_t step, uint32_t layer, const uint32_t *ids,
+		  const uint32_t *counts, uint32_t n);
+bool decayed_expect(struct policy *p, uint32_t id, float chance, uint32_t victim);
+struct ranking *decayed_ranking(const struct policy *p);
+
+extern const struct policy_ops policy_lru, policy_lfu, policy_vram, policy_random, policy_static,
+	policy_belady;
 
 #endif

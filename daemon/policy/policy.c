@@ -11,7 +11,8 @@
 #include "policy/policies.h"
 
 const struct policy_ops *const policy_table[] = {
-	&policy_lfu, &policy_lru, &policy_static, &policy_belady, NULL,
+	&policy_lfu,	&policy_lru,	&policy_vram, &policy_random,
+	&policy_static, &policy_belady, NULL,
 };
 
 static const char *const wanted[] = {
@@ -38,7 +39,9 @@ static const char *table_names(char *buf, size_t size)
 		if (used)
 			used = append(buf, size, used, ops[1] ? ", " : " and ");
 		used = append(buf, size, used, (*ops)->name);
-		if ((*ops)->wants != POLICY_WANTS_NOTHING)
+		if ((*ops)->wants == POLICY_WANTS_SEED)
+			used = append(buf, size, used, "[:SEED]");
+		else if ((*ops)->wants != POLICY_WANTS_NOTHING)
 			used = append(buf, size, used, ":FILE");
 	}
 	return buf;
@@ -57,7 +60,12 @@ int policy_find(const char *spec, const struct policy_ops **ret_ops, const char 
 		if ((*ops)->wants == POLICY_WANTS_NOTHING && colon)
 			return err_set(err, -EINVAL, "policy %s takes no argument, not '%s'",
 				       (*ops)->name, colon + 1);
-		if ((*ops)->wants != POLICY_WANTS_NOTHING && (!colon || !colon[1]))
+		if ((*ops)->wants == POLICY_WANTS_SEED) {
+			if (colon && (!colon[1] || strlen(colon + 1) > 18 ||
+				      colon[1 + strspn(colon + 1, "0123456789")]))
+				return err_set(err, -EINVAL, "policy %s takes a number, not '%s'",
+					       (*ops)->name, colon + 1);
+		} else if ((*ops)->wants != POLICY_WANTS_NOTHING && (!colon || !colon[1]))
 			return err_set(err, -EINVAL, "policy %s needs %s: %s:FILE", (*ops)->name,
 				       wanted[(*ops)->wants], (*ops)->name);
 		*ret_ops = *ops;
@@ -104,4 +112,10 @@ bool ranked_expect(struct policy *p, uint32_t id, float chance, uint32_t victim)
 uint32_t ranked_next(struct policy *p, uint32_t cls)
 {
 	return ranking_best_absent(ranking_of(p), cls);
+}
+
+bool ranked_promote(struct policy *p, uint32_t cls, bool has_free,
+		    const struct policy_filter *filter, struct policy_move *ret)
+{
+	return ranking_promote(ranking_of(p), cls, has_free, 1, filter, ret);
 }

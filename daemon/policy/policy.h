@@ -33,7 +33,12 @@ struct policy_geometry {
  * What a policy may be given besides the geometry. Policies open no files: the caller reads what the
  * argument of "name:FILE" names (trace/policy_input.h) and hands it over. Borrowed during create() only.
  */
-enum policy_wants { POLICY_WANTS_NOTHING, POLICY_WANTS_LIST, POLICY_WANTS_USES };
+enum policy_wants {
+	POLICY_WANTS_NOTHING,
+	POLICY_WANTS_LIST,
+	POLICY_WANTS_USES,
+	POLICY_WANTS_SEED, /* a number, which may be left out */
+};
 
 struct policy_call { /* one call of used() that will come: ids[first] to ids[first + n - 1] */
 	uint32_t layer, n;
@@ -45,12 +50,23 @@ struct policy_input {
 	size_t n_ids;			 /* POLICY_WANTS_LIST: distinct ones, worth most first */
 	const struct policy_call *calls; /* POLICY_WANTS_USES: in order */
 	size_t n_calls;
+	uint64_t seed; /* POLICY_WANTS_SEED */
 };
 
 struct policy; /* each policy's own */
 
 /* May the engine evict this expert now (unpinned, not being read, not needed by this wave)? */
 typedef bool (*policy_evictable_fn)(void *ctx, uint32_t id);
+
+/* Of a move that nobody waits for: what may come (its bytes are at hand), what may go. */
+struct policy_filter {
+	policy_evictable_fn may_come, may_go;
+	void *ctx;
+};
+
+struct policy_move {
+	uint32_t id, victim; /* victim POLICY_NONE: a free slot is taken */
+};
 
 struct policy_ops {
 	const char *name; /* as in --policy name[:FILE] */
@@ -93,6 +109,15 @@ struct policy_ops {
 	 * would the tier gain if it had the slot of resident @victim then?
 	 */
 	bool (*expect)(struct policy *p, uint32_t id, float chance, uint32_t victim);
+
+	/*
+	 * The best move of class @cls that nobody waits for: the absent expert worth most of those
+	 * that may come, in a free slot where there is one (@has_free), else in the place of the
+	 * resident one worth least of those that may go, if the tier gains by the policy's own margin.
+	 * False: none. Moves nothing: the caller calls removed() and inserted().
+	 */
+	bool (*promote)(struct policy *p, uint32_t cls, bool has_free,
+			const struct policy_filter *filter, struct policy_move *ret);
 
 	/*
 	 * The best absent expert to bring in while slots of class @cls are free, or POLICY_NONE.

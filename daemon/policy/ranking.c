@@ -259,12 +259,12 @@ bool ranking_resident(const struct ranking *r, uint32_t id)
 	return r->resident[id];
 }
 
-/* The frontier is a binary heap of places in @h, the place whose expert is worth least first. */
+/* The frontier is a binary heap of places in @h, the place whose expert comes first in its order on top. */
 static void frontier_push(struct ranking *r, const struct heap *h, uint32_t *n, uint32_t place)
 {
 	uint32_t at = (*n)++;
 
-	while (at && worth_less(r, h->items[place], h->items[r->frontier[(at - 1) / 2]])) {
+	while (at && goes_above(r, h, h->items[place], h->items[r->frontier[(at - 1) / 2]])) {
 		r->frontier[at] = r->frontier[(at - 1) / 2];
 		at = (at - 1) / 2;
 	}
@@ -281,9 +281,9 @@ static uint32_t frontier_pop(struct ranking *r, const struct heap *h, uint32_t *
 		if (c >= *n)
 			break;
 		if (c + 1 < *n &&
-		    worth_less(r, h->items[r->frontier[c + 1]], h->items[r->frontier[c]]))
+		    goes_above(r, h, h->items[r->frontier[c + 1]], h->items[r->frontier[c]]))
 			c++;
-		if (!worth_less(r, h->items[r->frontier[c]], h->items[last]))
+		if (!goes_above(r, h, h->items[r->frontier[c]], h->items[last]))
 			break;
 		r->frontier[at] = r->frontier[c];
 		at = c;
@@ -293,12 +293,12 @@ static uint32_t frontier_pop(struct ranking *r, const struct heap *h, uint32_t *
 }
 
 /*
- * Walks the resident heap in order of worth without changing it: the next in order is always a
- * child of one already seen. Usually the top is evictable and nothing is walked at all.
+ * Walks a heap in its order without changing it: the next in order is always a child of one already
+ * seen. Usually the top is allowed and nothing is walked at all.
  */
-uint32_t ranking_least(struct ranking *r, uint32_t cls, policy_evictable_fn evictable, void *ctx)
+static uint32_t first_allowed(struct ranking *r, const struct heap *h, policy_evictable_fn allowed,
+			      void *ctx)
 {
-	const struct heap *h = &r->heaps[2 * cls + 1];
 	uint32_t n = 0;
 
 	if (h->n)
@@ -306,12 +306,40 @@ uint32_t ranking_least(struct ranking *r, uint32_t cls, policy_evictable_fn evic
 	while (n) {
 		uint32_t place = frontier_pop(r, h, &n), first = place * ARITY + 1;
 
-		if (evictable(ctx, h->items[place]))
+		if (allowed(ctx, h->items[place]))
 			return h->items[place];
 		for (uint32_t c = first; c < first + ARITY && c < h->n; c++)
 			frontier_push(r, h, &n, c);
 	}
 	return POLICY_NONE;
+}
+
+uint32_t ranking_least(struct ranking *r, uint32_t cls, policy_evictable_fn evictable, void *ctx)
+{
+	return first_allowed(r, &r->heaps[2 * cls + 1], evictable, ctx);
+}
+
+uint32_t ranking_best(struct ranking *r, uint32_t cls, policy_evictable_fn may_come, void *ctx)
+{
+	return first_allowed(r, &r->heaps[2 * cls], may_come, ctx);
+}
+
+bool ranking_promote(struct ranking *r, uint32_t cls, bool has_free, double margin,
+		     const struct policy_filter *filter, struct policy_move *ret)
+{
+	struct policy_move move = { ranking_best(r, cls, filter->may_come, filter->ctx),
+				    POLICY_NONE };
+
+	if (move.id == POLICY_NONE)
+		return false;
+	if (!has_free) {
+		move.victim = ranking_least(r, cls, filter->may_go, filter->ctx);
+		if (move.victim == POLICY_NONE ||
+		    !(r->worth[move.id] > margin * r->worth[move.victim]))
+			return false;
+	}
+	*ret = move;
+	return true;
 }
 
 uint32_t ranking_best_absent(const struct ranking *r, uint32_t cls)

@@ -45,6 +45,13 @@ bool ranking_resident(const struct ranking *r, uint32_t id);
  * O(k log n) where the k worth least are not evictable. */
 uint32_t ranking_least(struct ranking *r, uint32_t cls, policy_evictable_fn evictable, void *ctx);
 
+/* The absent expert of class @cls worth most that @may_come allows, or POLICY_NONE; costs the same. */
+uint32_t ranking_best(struct ranking *r, uint32_t cls, policy_evictable_fn may_come, void *ctx);
+
+/* See policy_ops.promote: who comes must be worth more than @margin times who goes. */
+bool ranking_promote(struct ranking *r, uint32_t cls, bool has_free, double margin,
+		     const struct policy_filter *filter, struct policy_move *ret);
+
 /* The absent expert of class @cls worth most, or POLICY_NONE. */
 uint32_t ranking_best_absent(const struct ranking *r, uint32_t cls);
 

@@ -138,6 +138,8 @@ int policy_open(const char *spec, const struct policy_geometry *geometry,
 		rc = read_list(&input, geometry, arg, err);
 	else if (ops->wants == POLICY_WANTS_USES)
 		rc = read_uses(&input, geometry, arg, err);
+	else if (ops->wants == POLICY_WANTS_SEED)
+		input.in.seed = arg ? strtoull(arg, NULL, 10) : 0;
 	input.in.ids = input.ids;
 	input.in.calls = input.calls;
 	if (!rc)

@@ -183,11 +183,85 @@ static void test_admit(void **state)
 	close_policy();
 }
 
+/* A newcomer takes the place of the least one by a margin; a free slot has no such price. */
+static void test_vram_promotes(void **state)
+{
+	struct policy_filter f = { anything, anything, NULL };
+	struct policy_move move;
+	uint32_t spared = 1;
+
+	open_policy("vram");
+	for (uint32_t i = 0; i < 10; i++)
+		use(0, 1);
+	for (uint32_t i = 0; i < 9; i++)
+		use(2, 3);
+	assert_true(ops->promote(policy, 0, true, &f, &move));
+	assert_int_equal(move.id, 2);
+	assert_int_equal(move.victim, POLICY_NONE);
+	ops->inserted(policy, 0);
+	ops->inserted(policy, 1);
+	assert_false(ops->promote(policy, 0, false, &f, &move)); /* worth about the same */
+	for (uint32_t i = 0; i < 11; i++)
+		use(2, 3);
+	assert_true(ops->promote(policy, 0, false, &f, &move));
+	assert_int_equal(move.id, 2);
+	assert_int_equal(move.victim, 1);
+	f = (struct policy_filter){ anything, not_that, &spared };
+	assert_true(ops->promote(policy, 0, false, &f, &move));
+	assert_int_equal(move.victim, 0);
+	spared = 2;
+	f = (struct policy_filter){ not_that, anything, &spared };
+	assert_true(ops->promote(policy, 0, false, &f, &move));
+	assert_int_equal(move.id, 3);
+	close_policy();
+}
+
+static bool nothing(void *ctx, uint32_t id)
+{
+	return false;
+}
+
+/* The same lots for the same seed, all of them sooner or later. */
+static void test_random_draws(void **state)
+{
+	const struct policy_filter f = { anything, anything, NULL },
+				   none = { nothing, anything, NULL };
+	uint32_t first[64], seen = 0;
+	struct policy_move move;
+
+	for (int round = 0; round < 2; round++) {
+		open_policy("random");
+		for (uint32_t id = 0; id < 8; id++)
+			ops->inserted(policy, id);
+		for (uint32_t i = 0; i < 64; i++) {
+			use(i % LAYERS * EXPERTS + i % 7, i % LAYERS * EXPERTS + 7);
+			first[i] = round ? first[i] : POLICY_NONE;
+			if (!ops->promote(policy, 0, false, &f, &move))
+				move.id = POLICY_NONE;
+			else
+				seen |= 1u << move.id;
+			if (round)
+				assert_int_equal(first[i], move.id);
+			first[i] = move.id;
+			if (move.id == POLICY_NONE)
+				continue;
+			ops->removed(policy, move.victim);
+			ops->inserted(policy, move.id);
+		}
+		assert_false(ops->promote(policy, 0, true, &none, &move));
+		close_policy();
+	}
+	assert_true(__builtin_popcount(seen) > 8);
+}
+
 static void test_names(void **state)
 {
 	expect_refused("", "no policy is called ''");
-	expect_refused("lf", "no policy is called 'lf': there are lfu, lru, static:FILE and "
-			     "belady:FILE");
+	expect_refused("lf", "no policy is called 'lf': there are lfu, lru, vram, "
+			     "random[:SEED], static:FILE and belady:FILE");
+	expect_refused("random:", "takes a number");
+	expect_refused("random:x", "takes a number, not 'x'");
+	expect_refused("random:-1", "takes a number");
 	expect_refused("lfus", "no policy is called 'lfus'");
 	expect_refused("lru:x", "takes no argument");
 	expect_refused("lfu:", "takes no argument");
@@ -200,6 +274,7 @@ int main(void)
 		cmocka_unit_test(test_lfu_admission), cmocka_unit_test(test_lfu_decay),
 		cmocka_unit_test(test_lfu_prompt),    cmocka_unit_test(test_lfu_fill),
 		cmocka_unit_test(test_admit),	      cmocka_unit_test(test_names),
+		cmocka_unit_test(test_vram_promotes), cmocka_unit_test(test_random_draws),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

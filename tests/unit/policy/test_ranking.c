@@ -50,14 +50,14 @@ static bool less(const struct shadow *s, uint32_t a, uint32_t b)
 	return s->worth[a] != s->worth[b] ? s->worth[a] < s->worth[b] : tie_of(s, a) > tie_of(s, b);
 }
 
-/* The least allowed resident of the class, or the greatest absent one. */
-static uint32_t search(const struct shadow *s, uint32_t cls, bool resident)
+/* The least allowed resident of the class, or the greatest absent one; @all: blocked ones too. */
+static uint32_t search(const struct shadow *s, uint32_t cls, bool resident, bool all)
 {
 	uint32_t best = POLICY_NONE;
 
 	for (uint32_t id = 0; id < N; id++) {
 		if (class_of_layer[id / EXPERTS] != cls || s->resident[id] != resident ||
-		    (resident && s->blocked[id]))
+		    (!all && s->blocked[id]))
 			continue;
 		if (best == POLICY_NONE || (resident ? less(s, id, best) : less(s, best, id)))
 			best = id;
@@ -103,8 +103,11 @@ static void run(enum ranking_ties ties)
 		assert_true(ranking_resident(r, id) == s.resident[id]);
 		assert_true(ranking_worth(r, id) == s.worth[id]);
 		for (uint32_t c = 0; c < 3; c++) {
-			assert_int_equal(ranking_least(r, c, allowed, &s), search(&s, c, true));
-			assert_int_equal(ranking_best_absent(r, c), search(&s, c, false));
+			assert_int_equal(ranking_least(r, c, allowed, &s),
+					 search(&s, c, true, false));
+			assert_int_equal(ranking_best_absent(r, c), search(&s, c, false, true));
+			assert_int_equal(ranking_best(r, c, allowed, &s),
+					 search(&s, c, false, false));
 		}
 	}
 	ranking_destroy(r);
@@ -136,7 +139,7 @@ static void test_underflow(void **state)
 	for (uint32_t id = 0; id < N; id++) {
 		uint32_t least = ranking_least(r, class_of_layer[id / EXPERTS], allowed, &s);
 
-		assert_int_equal(least, search(&s, class_of_layer[id / EXPERTS], true));
+		assert_int_equal(least, search(&s, class_of_layer[id / EXPERTS], true, false));
 		ranking_place(r, least, false);
 		s.resident[least] = false;
 	}
