@@ -28,7 +28,7 @@ struct args {
 		uint32_t percent;
 	} host_budget;
 	uint32_t threads, ctx, parallel, batch, kv_type, spec;
-	uint64_t kv_budget, prefix_cache;
+	uint64_t kv_budget, prefix_cache, device_budget;
 	int numa;
 	bool json, help;
 };
@@ -77,6 +77,8 @@ static const struct opt options[] = {
 	  .help = "Memory for what earlier requests have read." },
 	{ "--kv-budget", NULL, OPT_SIZE, AT(kv_budget), "SIZE", 0, 0, .def = "0",
 	  .help = "Memory for keys and values of all sequences; 0: all may be full." },
+	{ "--device-budget", NULL, OPT_SIZE, AT(device_budget), "SIZE", 0, 0, .def = "0",
+	  .help = "Memory of a GPU for --device cuda; 0: the machine's, if it has one." },
 	{ "--cpu", NULL, OPT_TEXT, AT(cpu), "auto|scalar|avx2|avx512", .def = "auto",
 	  .help = "Instruction set, whose scratch differs." },
 	{ "--numa", NULL, OPT_CUSTOM, AT(numa), "auto|off|split:N", .parse = parse_numa,
@@ -135,6 +137,22 @@ static json_t *nodes_json(const struct node_split *s)
 	return all;
 }
 
+/* null without a GPU, or where it cannot compute the model: then device_note says why. */
+static json_t *device_json(const struct plan *p)
+{
+	const struct device_plan *d = &p->device;
+
+	if (!p->has_device)
+		return json_null();
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "bytes",
+			 (json_int_t)p->tiers[PLAN_DEVICE].bytes, "dense_bytes",
+			 (json_int_t)d->dense_bytes, "kv_bytes", (json_int_t)d->kv_bytes,
+			 "state_bytes", (json_int_t)d->state_bytes, "scratch_bytes",
+			 (json_int_t)d->scratch_bytes, "slots_bytes", (json_int_t)d->slots_bytes,
+			 "pinned_bytes", (json_int_t)d->pinned_bytes, "slots",
+			 plan_slots_json(d->classes, d->n_classes, true));
+}
+
 static json_t *to_json(const struct model *m, const struct plan *p,
 		       const struct plan_machine *machine)
 {
@@ -154,6 +172,11 @@ static json_t *to_json(const struct model *m, const struct plan *p,
 	json_object_set_new(o, "read_align_bytes", number(machine->align));
 	json_object_set_new(o, "nodes", nodes_json(&p->memory.split));
 	json_object_set_new(o, "tiers", tiers_json(p));
+	json_object_set_new(o, "device", device_json(p));
+	if (p->device_note.text[0])
+		json_object_set_new(
+			o, "device_note",
+			input_json_text(p->device_note.text, strlen(p->device_note.text)));
 	json_object_set_new(o, "largest_contexts", contexts_json(p));
 	json_object_set_new(o, "bound_tokens_per_second",
 			    p->tokens_per_s > 0 ? json_real(p->tokens_per_s) : json_null());
@@ -193,6 +216,32 @@ static void print_memory(const struct plan *p)
 		       100.0 * m->split.share[i] / NODES_SHARE);
 }
 
+/* What lies in a GPU's memory with --device cuda. */
+static void print_device(const struct plan *p)
+{
+	const struct device_plan *d = &p->device;
+	const struct {
+		const char *what;
+		uint64_t bytes;
+	} rows[] = {
+		{ "dense weights", d->dense_bytes },
+		{ "keys and values of all sequences", d->kv_bytes },
+		{ "recurrent state of all sequences", d->state_bytes },
+		{ "activations, logits, tables", d->scratch_bytes },
+		{ "slots of experts", d->slots_bytes },
+	};
+	char a[32];
+
+	if (p->device_note.text[0])
+		printf("device     none of it is used: %s\n", p->device_note.text);
+	for (unsigned i = 0; i < ARRAY_LEN(rows) && p->has_device; i++)
+		printf("%-10s %20" PRIu64 "  %12s  %s\n", i ? "" : "device", rows[i].bytes,
+		       size_format(a, sizeof(a), rows[i].bytes), rows[i].what);
+	for (uint32_t i = 0; i < d->n_classes && p->has_device; i++)
+		printf("  slots    %" PRIu64 " of %" PRIu64 " bytes for %" PRIu64 " experts\n",
+		       d->classes[i].slots, d->classes[i].slot_bytes, d->classes[i].experts);
+}
+
 static void print_tiers(const struct plan *p)
 {
 	char a[32];
@@ -206,7 +255,7 @@ static void print_tiers(const struct plan *p)
 		       size_format(a, sizeof(a), t->bytes_per_token));
 		if (t->bytes_per_s > 0)
 			printf(" at %.2f GB/s", t->bytes_per_s / 1e9);
-		puts(i == PLAN_DEVICE ? " (sluiced does not use GPUs yet)" : "");
+		puts(i == PLAN_DEVICE ? " (with --device none)" : "");
 	}
 	if (p->tokens_per_s > 0)
 		printf("speed      memory and disk allow at most %.1f tok/s with evenly used experts"
@@ -220,6 +269,7 @@ static void print_text(const struct model *m, const struct plan *p)
 	printf("options    --ctx %u --parallel %u --batch %u --threads %u\n", p->memory.n_ctx,
 	       p->memory.n_parallel, p->memory.n_batch, p->memory.threads);
 	print_memory(p);
+	print_device(p);
 	print_tiers(p);
 	for (uint32_t i = 0; i < p->n_contexts; i++) {
 		const struct plan_context *c = &p->contexts[i];
@@ -280,6 +330,7 @@ static int make(const struct args *args, struct err *err)
 				  .kv_budget = args->kv_budget,
 				  .prefix_cache = args->prefix_cache,
 				  .host_budget = args->host_budget.bytes,
+				  .device_budget = args->device_budget,
 				  .budget_percent = args->host_budget.percent,
 				  .numa = args->numa,
 				  .spec = (enum spec_mode)(SPEC_AUTO + args->spec) };

@@ -174,6 +174,22 @@ static json_t *prediction_json(const struct sluice_predict_counts *p)
 			 p->gain_ppm ? json_real((double)p->gain_ppm / 1e6) : json_null());
 }
 
+/* null without one. */
+static json_t *device_json(const struct sluice_status_device *d)
+{
+	if (!d->name[0])
+		return json_null();
+	return json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "name",
+			 input_json_text(d->name, strlen(d->name)), "state",
+			 input_json_text(d->state, strlen(d->state)), "vram_bytes",
+			 (json_int_t)d->vram_bytes, "slots", (json_int_t)d->slots, "resident",
+			 (json_int_t)d->resident, "hits", (json_int_t)d->hits, "misses",
+			 (json_int_t)d->misses, "fills", (json_int_t)d->fills, "fill_bytes",
+			 (json_int_t)d->fill_bytes, "launches", (json_int_t)d->launches,
+			 "handoff_us",
+			 d->layers ? (double)d->handoff_ns / 1e3 / (double)d->layers : 0.0);
+}
+
 json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks, const char *path)
 {
 	const struct number numbers[] = {
@@ -227,6 +243,7 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 	json_object_set_new(o, "slots", slots_json(s));
 	json_object_set_new(o, "reasons", lines_json(s->reasons));
 	json_object_set_new(o, "nodes", nodes_json(s));
+	json_object_set_new(o, "device", device_json(&s->device));
 	json_object_set_new(o, "telemetry",
 			    json_pack("{s:o}", "sources", sources_json(s->telemetry)));
 	json_object_set_new(o, "local_bytes", json_integer((json_int_t)s->local_bytes));
@@ -259,6 +276,22 @@ static void print_experts(const struct sluice_status_info *s)
 	printf("uses       %" PRIu64 ", hit rate %.2f %%, %s read, %.2f s stalled\n", uses,
 	       uses ? 100.0 * (double)s->hits / (double)uses : 100.0,
 	       size_format(c, sizeof(c), s->bytes_read), (double)s->stall_ns / 1e9);
+}
+
+static void print_device(const struct sluice_status_device *d)
+{
+	const uint64_t uses = d->hits + d->misses;
+	char a[32], b[32];
+
+	if (!d->name[0])
+		return;
+	printf("device     %s, %s: %s taken, %" PRIu64 " of %" PRIu64 " slots with experts\n",
+	       d->name, d->state, size_format(a, sizeof(a), d->vram_bytes), d->resident, d->slots);
+	printf("           %" PRIu64 " uses, hit rate %.2f %%, %" PRIu64 " fills of %s, %" PRIu64
+	       " launches, %.1f us a hand-off\n",
+	       uses, uses ? 100.0 * (double)d->hits / (double)uses : 0.0, d->fills,
+	       size_format(b, sizeof(b), d->fill_bytes), d->launches,
+	       d->layers ? (double)d->handoff_ns / 1e3 / (double)d->layers : 0.0);
 }
 
 static void print_limits(const struct sluice_status_info *s)
@@ -332,6 +365,7 @@ static void print_text(const struct sluice_status_info *s, const char *fallbacks
 			       ? 100.0 * (double)s->predict.foreseen / (double)s->predict.uses
 			       : 0.0,
 		       s->predict.gain_ppm ? (double)s->predict.gain_ppm / 1e6 : 1.0);
+	print_device(&s->device);
 	print_limits(s);
 	for (uint32_t i = 0; i < s->n_nodes && i < SLUICE_STATUS_NODES; i++)
 		printf("node %-5d %.1f %% of every expert, %s there, %u threads\n",

@@ -446,6 +446,18 @@ struct sluice_predict_counts {
 };
 SLUICE_LAYOUT(sizeof(struct sluice_predict_counts) == 80, "wire");
 
+/* A device beside the host's memory: daemon/device/device.h. name "": there is none. */
+struct sluice_status_device {
+	char name[128];
+	char state[16];		     /* "ok", "failed" */
+	uint64_t vram_bytes;	     /* taken of its memory */
+	uint64_t slots, resident;    /* of experts; those that lie in one */
+	uint64_t hits, misses;	     /* uses of experts that lay in a slot; the others */
+	uint64_t fills, fill_bytes;  /* experts that were brought there */
+	uint64_t launches;	     /* of kernels */
+	uint64_t layers, handoff_ns; /* layers with experts; what handing them over took in all */
+};
+
 /* Counters only grow while the daemon runs. Payload: fallbacks, one sentence a line. */
 struct sluice_status_info {
 	uint32_t struct_size;
@@ -511,11 +523,12 @@ struct sluice_status_info {
 	uint32_t reserved5;
 	/* bounds and sums in thousandths (microseconds for ms): pieces read, and waits for them */
 	struct sluice_histogram reads, stalls;
+	struct sluice_status_device device;
 };
 SLUICE_LAYOUT(sizeof(struct sluice_status_info) == 40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256 +
 							   24 + 512 + 48 + 32 * 24 + 2048 + 24 +
 							   104 + 4 * 152 + 40 + 16 + 8 * 32 + 80 +
-							   16 + 8 + 8 + 8 + 2 * 152,
+							   16 + 8 + 8 + 8 + 2 * 152 + 224,
 	      "wire");
 
 /* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */

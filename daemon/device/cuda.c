@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/size.h"
 #include "kernels/quant.h"
 
 #define DRIVER_LEAST 13000 /* CUDA 13: r580 or newer */
@@ -26,8 +27,7 @@ int cuda_said(cudaError_t e, const char *what, struct err *err)
 					  "%s: %s", what, cudaGetErrorString(e));
 }
 
-/* @bytes of the device, freed with it. */
-static int take(struct device *d, void *ret, size_t bytes, const char *what, struct err *err)
+int cuda_take(struct cuda_device *d, void *ret, size_t bytes, const char *what, struct err *err)
 {
 	void *p = NULL;
 	int rc;
@@ -52,7 +52,7 @@ static int take(struct device *d, void *ret, size_t bytes, const char *what, str
 	return 0;
 }
 
-static int pin(void *ret, size_t bytes, struct err *err)
+int cuda_pin(void *ret, size_t bytes, struct err *err)
 {
 	void *p = NULL;
 	int rc = cuda_said(cudaMallocHost(&p, bytes ? bytes : 1), "pinned memory", err);
@@ -62,117 +62,97 @@ static int pin(void *ret, size_t bytes, struct err *err)
 	return rc;
 }
 
-static int take_rows(struct device *d, struct cuda_rows *r, size_t rows, size_t n, struct err *err)
+static int map(struct cuda_mapped *m, size_t bytes, struct err *err)
 {
-	int rc = take(d, &r->f, rows * n * sizeof(float), "activations", err);
+	int rc = cuda_said(cudaHostAlloc(&m->host, bytes ? bytes : 1, cudaHostAllocMapped),
+			   "mapped memory", err);
+
+	return rc ? rc
+		  : cuda_said(cudaHostGetDevicePointer(&m->device, m->host, 0), "mapped memory",
+			      err);
+}
+
+static int take_rows(struct cuda_device *d, struct cuda_rows *r, size_t rows, size_t n,
+		     struct err *err)
+{
+	int rc = cuda_take(d, &r->f, rows * n * sizeof(float), "activations", err);
 
 	r->n = n;
-	for (int i = 0; i < CUDA_FORMS && !rc; i++)
-		rc = take(d, &r->act[i], rows * cuda_act_bytes(align_up(n, 256)), "activations",
-			  err);
+	for (int i = 0; i < DEVICE_FORMS && !rc; i++)
+		rc = cuda_take(d, &r->act[i], rows * cuda_act_bytes(align_up(n, 256)),
+			       "activations", err);
 	return rc;
 }
 
-/* The largest of each size that blocks work with. */
-struct sizes {
-	size_t q, kv, width, channels, values, heads, ff;
-};
-
-static struct sizes sizes_of(const struct model *m)
+static int take_scratch(struct cuda_device *d, const struct device_sizes *z, struct err *err)
 {
-	struct sizes z = { 0 };
+	const struct model *m = d->base.c.model;
+	const size_t t = z->tokens;
+	int rc = cuda_take(d, &d->x, z->stream, "the residual stream", err);
 
-	for (uint32_t i = 0; i < m->n_layers; i++) {
-		const struct layer *l = &m->layers[i];
-		const struct weight *w = l->w;
-
-		z.ff = u64_max(z.ff, u64_max(w[ROLE_FFN_UP].n_out, w[ROLE_SHARED_UP].n_out));
-		if (layer_has(l, BLOCK_ATTENTION)) {
-			z.q = u64_max(z.q, w[ROLE_WQ].n_out);
-			z.kv = u64_max(z.kv, w[ROLE_WK].n_out);
-			z.width = u64_max(z.width,
-					  (size_t)l->attention.n_head * l->attention.head_dim);
-			z.heads = u64_max(z.heads, l->attention.n_head);
-		}
-		if (layer_has(l, BLOCK_DELTANET)) {
-			z.channels = w[ROLE_SSM_QKV].n_out;
-			z.values = (size_t)m->ssm_v_heads * m->ssm_head_dim;
-		}
-	}
-	return z;
+	if (cuda_attend_decode_scratch(DEVICE_ROWS, z->heads, m->attention.head_dim,
+				       align_up(d->base.c.n_ctx, CUDA_KV_PAGE),
+				       DEVICE_PART) > z->attend)
+		return err_set(err, -ENOTSUP, "attention needs more memory than was planned");
+	rc = rc ? rc : cuda_take(d, &d->y, z->stream, "activations", err);
+	rc = rc ? rc : cuda_take(d, &d->shared, z->stream, "activations", err);
+	rc = rc ? rc : take_rows(d, &d->in, t, z->embd, err);
+	rc = rc ? rc : take_rows(d, &d->mid, t, z->mid, err);
+	rc = rc ? rc : take_rows(d, &d->hidden, t, z->hidden, err);
+	rc = rc ? rc : take_rows(d, &d->head, d->base.c.max_logits, z->embd, err);
+	rc = rc ? rc : cuda_take(d, &d->a, z->a, "activations", err);
+	rc = rc ? rc : cuda_take(d, &d->b, z->b, "activations", err);
+	rc = rc ? rc : cuda_take(d, &d->q, z->q, "activations", err);
+	rc = rc ? rc : cuda_take(d, &d->alpha, t * m->ssm_v_heads * 4, "activations", err);
+	rc = rc ? rc : cuda_take(d, &d->beta, t * m->ssm_v_heads * 4, "activations", err);
+	rc = rc ? rc : cuda_take(d, &d->router_logits, z->router_logits, "the router", err);
+	rc = rc ? rc : cuda_take(d, &d->router_weights, z->router_weights, "the router", err);
+	rc = rc ? rc : cuda_take(d, &d->router_ids, z->router_ids, "the router", err);
+	rc = rc ? rc : cuda_take(d, &d->d_logits, z->logits, "logits", err);
+	rc = rc ? rc : cuda_take(d, &d->index, z->index, "positions", err);
+	return rc ? rc : cuda_take(d, &d->scratch, z->attend, "attention", err);
 }
 
-static int take_scratch(struct device *d, struct err *err)
+static int take_pinned(struct cuda_device *d, const struct device_sizes *z, struct err *err)
 {
-	const struct model *m = d->c.model;
-	const struct sizes z = sizes_of(m);
-	const size_t t = d->c.max_tokens, e = m->n_embd, f = sizeof(float);
-	const size_t scratch =
-		cuda_attend_decode_scratch(CUDA_ATTEND_ROWS, z.heads, m->attention.head_dim,
-					   align_up(d->c.n_ctx, 64), CUDA_ATTEND_PART);
-	const size_t wide = u64_max(u64_max(z.q, z.channels), z.ff);
-	const size_t second = u64_max(u64_max(2 * z.kv, z.channels), u64_max(z.ff, z.values));
-	int rc = take(d, &d->x, t * e * f, "the residual stream", err);
+	const struct model *m = d->base.c.model;
+	int rc = cuda_pin(&d->in_x, z->stream, err);
 
-	rc = rc ? rc : take(d, &d->y, t * e * f, "activations", err);
-	rc = rc ? rc : take(d, &d->shared, t * e * f, "activations", err);
-	rc = rc ? rc : take_rows(d, &d->in, t, e, err);
-	rc = rc ? rc : take_rows(d, &d->mid, t, u64_max(z.width, z.values), err);
-	rc = rc ? rc : take_rows(d, &d->hidden, t, z.ff, err);
-	rc = rc ? rc : take_rows(d, &d->head, d->c.max_logits, e, err);
-	rc = rc ? rc : take(d, &d->a, t * wide * f, "activations", err);
-	rc = rc ? rc : take(d, &d->b, t * second * f, "activations", err);
-	rc = rc ? rc : take(d, &d->q, t * u64_max(z.width, z.values) * f, "activations", err);
-	rc = rc ? rc : take(d, &d->alpha, t * m->ssm_v_heads * f, "activations", err);
-	rc = rc ? rc : take(d, &d->beta, t * m->ssm_v_heads * f, "activations", err);
-	rc = rc ? rc : take(d, &d->router_logits, t * m->n_expert * f, "the router", err);
-	rc = rc ? rc : take(d, &d->router_weights, t * m->n_expert_used * f, "the router", err);
-	rc = rc ? rc : take(d, &d->router_ids, t * m->n_expert_used * 4, "the router", err);
-	rc = rc ? rc
-		: take(d, &d->d_logits, (size_t)d->c.max_logits * m->n_vocab * f, "logits", err);
-	rc = rc ? rc : take(d, &d->index, (cuda_slot_at(d) + d->c.n_seq) * 4, "positions", err);
-	return rc ? rc : take(d, &d->scratch, scratch, "attention", err);
-}
-
-static int take_pinned(struct device *d, struct err *err)
-{
-	const struct model *m = d->c.model;
-	const size_t t = d->c.max_tokens, e = m->n_embd, f = sizeof(float);
-	int rc = pin(&d->in_x, t * e * f, err);
-
-	rc = rc ? rc : pin(&d->out_x, t * e * f, err);
-	rc = rc ? rc : pin(&d->sum, t * e * f, err);
-	rc = rc ? rc : pin(&d->weights, t * m->n_expert_used * f, err);
-	rc = rc ? rc : pin(&d->ids, t * m->n_expert_used * 4, err);
-	rc = rc ? rc : pin(&d->host_index, (cuda_slot_at(d) + d->c.n_seq) * 4, err);
-	return rc ? rc : pin(&d->logits, (size_t)d->c.max_logits * m->n_vocab * f, err);
+	rc = rc ? rc : cuda_pin(&d->host_index, z->index, err);
+	rc = rc ? rc : cuda_pin(&d->logits, z->logits, err);
+	rc = rc ? rc : map(&d->word, 64, err);
+	rc = rc ? rc : map(&d->to_ids, z->router_ids, err);
+	rc = rc ? rc : map(&d->to_weights, z->router_weights, err);
+	rc = rc ? rc : map(&d->to_x, z->stream, err);
+	rc = rc ? rc : map(&d->rows, z->tokens * m->n_expert_used * z->embd * sizeof(float), err);
+	if (!rc)
+		memset(d->word.host, 0, 64);
+	return rc;
 }
 
 /* What the layers remember, and the tables of pages: page i of sequence s is s * pages + i. */
-static int take_memory(struct device *d, struct err *err)
+static int take_memory(struct cuda_device *d, struct err *err)
 {
-	const struct model *m = d->c.model;
-	const size_t n = d->c.n_seq, channels = sizes_of(m).channels;
-	const size_t state = (size_t)m->ssm_v_heads * m->ssm_head_dim * m->ssm_head_dim;
-	const enum cuda_kv kv = d->c.kv_q8 ? CUDA_KV_Q8_0 : CUDA_KV_F16;
+	const struct model *m = d->base.c.model;
+	const size_t n = d->base.c.n_seq;
 	uint32_t *table;
 	int rc = 0;
 
-	d->pages = div_ceil(d->c.n_ctx, CUDA_KV_PAGE);
+	d->pages = div_ceil(d->base.c.n_ctx, CUDA_KV_PAGE);
 	for (uint32_t i = 0; i < m->n_layers && !rc; i++) {
-		const struct attention_spec *a = &m->layers[i].attention;
+		const size_t kv = device_kv_bytes(&d->base.c, i);
 		struct cuda_layer *l = &d->layers[i];
+		size_t conv, state;
 
-		if (layer_has(&m->layers[i], BLOCK_ATTENTION)) {
-			rc = take(d, &l->pool,
-				  n * d->pages * cuda_kv_page_bytes(kv, a->n_head_kv, a->head_dim),
-				  "the KV cache", err);
-		} else if (layer_has(&m->layers[i], BLOCK_DELTANET)) {
-			rc = take(d, &l->conv, n * 3 * channels * sizeof(float), "states", err);
-			rc = rc ? rc : take(d, &l->state, n * state * sizeof(float), "states", err);
-		}
+		device_state_bytes(&d->base.c, i, &conv, &state);
+		if (kv)
+			rc = cuda_take(d, &l->pool, kv, "the KV cache", err);
+		if (!rc && state)
+			rc = cuda_take(d, &l->conv, conv, "states", err);
+		if (!rc && state)
+			rc = cuda_take(d, &l->state, state, "states", err);
 	}
-	rc = rc ? rc : take(d, &d->table, n * d->pages * 4, "tables of pages", err);
+	rc = rc ? rc : cuda_take(d, &d->table, n * d->pages * 4, "tables of pages", err);
 	table = rc ? NULL : malloc(n * d->pages * 4);
 	if (!table)
 		return rc ? rc : err_set(err, -ENOMEM, "no memory for tables of pages");
@@ -184,14 +164,14 @@ static int take_memory(struct device *d, struct err *err)
 	return rc;
 }
 
-static int take_rope(struct device *d, struct err *err)
+static int take_rope(struct cuda_device *d, struct err *err)
 {
-	const size_t half = d->c.model->attention.rope.n_rot / 2;
+	const size_t half = d->base.c.model->attention.rope.n_rot / 2;
 	float *f = malloc((half + 1) * sizeof(*f));
-	int rc = f ? take(d, &d->rope, half * sizeof(*f), "frequencies", err) : -ENOMEM;
+	int rc = f ? cuda_take(d, &d->rope, half * sizeof(*f), "frequencies", err) : -ENOMEM;
 
 	for (size_t i = 0; i < half && !rc; i++)
-		f[i] = d->c.rope ? (float)d->c.rope[i] : 0.0f;
+		f[i] = d->base.c.rope ? (float)d->base.c.rope[i] : 0.0f;
 	if (!rc)
 		rc = cuda_said(cudaMemcpy(d->rope, f, half * sizeof(*f), cudaMemcpyHostToDevice),
 			       "frequencies", err);
@@ -199,12 +179,13 @@ static int take_rope(struct device *d, struct err *err)
 	return rc;
 }
 
-static int open_device(struct device *d, struct err *err)
+static int open_device(struct cuda_device *d, struct err *err)
 {
-	const int number = d->c.name[4] == ':' ? atoi(d->c.name + 5) : 0;
+	const char *name = d->base.c.name;
 	struct cudaDeviceProp p;
 	int count = 0, driver = 0, rc;
 
+	d->number = name[4] == ':' ? atoi(name + 5) : 0;
 	setenv("CUDA_MODULE_LOADING", "EAGER", 1);
 	rc = cuda_said(cudaDriverGetVersion(&driver), "the driver", err);
 	if (!rc && driver < DRIVER_LEAST)
@@ -212,89 +193,76 @@ static int open_device(struct device *d, struct err *err)
 			     driver ? "the NVIDIA driver is older than r580, which CUDA 13 needs"
 				    : "there is no NVIDIA driver here");
 	rc = rc ? rc : cuda_said(cudaGetDeviceCount(&count), "looking for a GPU", err);
-	if (!rc && number >= count)
-		rc = err_set(err, -ENODEV, "there is no GPU %d here, %d in all", number, count);
-	rc = rc ? rc : cuda_said(cudaSetDevice(number), "the GPU", err);
-	rc = rc ? rc : cuda_said(cudaGetDeviceProperties(&p, number), "the GPU", err);
+	if (!rc && d->number >= count)
+		rc = err_set(err, -ENODEV, "there is no GPU %d here, %d in all", d->number, count);
+	rc = rc ? rc : cuda_said(cudaSetDevice(d->number), "the GPU", err);
+	rc = rc ? rc : cuda_said(cudaGetDeviceProperties(&p, d->number), "the GPU", err);
 	if (!rc)
 		snprintf(d->name, sizeof(d->name), "%.127s", p.name);
 	rc = rc ? rc
 		: cuda_said(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking),
 			    "a stream", err);
 	return rc ? rc
-		  : cuda_said(cudaEventCreateWithFlags(&d->ready, cudaEventDisableTiming),
-			      "an event", err);
+		  : cuda_said(cudaStreamCreateWithFlags(&d->fill_stream, cudaStreamNonBlocking),
+			      "a stream", err);
 }
 
-int device_open(const struct device_config *config, struct device **ret, struct err *err)
+/* What may be taken: the budget, which must be free; without one what is free but for a margin. */
+static int find_room(const struct cuda_device *d, uint64_t *ret, struct err *err)
 {
-	const struct model *m = config->model;
-	struct device *d;
-	int rc = device_supports(m, err);
+	const uint64_t budget = d->base.c.budget_bytes;
+	char asked[32], there[32];
+	size_t free_bytes = 0, all = 0;
+	int rc = cuda_said(cudaMemGetInfo(&free_bytes, &all), "the device's memory", err);
 
 	if (rc)
 		return rc;
-	d = calloc(1, sizeof(*d));
-	if (!d)
-		return err_set(err, -ENOMEM, "no memory for the device");
-	d->c = *config;
-	d->layers = calloc(m->n_layers, sizeof(*d->layers));
-	d->lengths = calloc(config->n_seq, sizeof(*d->lengths));
-	if (!d->layers || !d->lengths) {
-		device_close(d);
-		return err_set(err, -ENOMEM, "no memory for the device");
-	}
-	d->delta = (struct cuda_delta_shape){ m->ssm_k_heads, m->ssm_v_heads, m->ssm_head_dim,
-					      !m->ssm_v_tiled };
-	rc = open_device(d, err);
-	rc = rc ? rc : take_scratch(d, err);
-	rc = rc ? rc : take_pinned(d, err);
-	rc = rc ? rc : take_memory(d, err);
-	rc = rc ? rc : take_rope(d, err);
-	if (rc) {
-		device_close(d);
-		return rc;
-	}
-	*ret = d;
+	if (budget > free_bytes)
+		return err_set(
+			err, -ENOSPC,
+			"--device-budget: %s of the device's memory are more than is free: %s",
+			size_format(asked, sizeof(asked), budget),
+			size_format(there, sizeof(there), free_bytes));
+	*ret = budget ? budget : device_default_room(free_bytes);
 	return 0;
 }
 
-void device_close(struct device *d)
+static int take_all(struct cuda_device *d, struct err *err)
 {
-	if (!d)
-		return;
-	if (d->stream)
-		cudaStreamDestroy(d->stream);
-	if (d->ready)
-		cudaEventDestroy(d->ready);
-	for (size_t i = 0; i < d->n_owned; i++)
-		cudaFree(d->owned[i]);
-	cudaFreeHost(d->in_x);
-	cudaFreeHost(d->out_x);
-	cudaFreeHost(d->sum);
-	cudaFreeHost(d->weights);
-	cudaFreeHost(d->ids);
-	cudaFreeHost(d->host_index);
-	cudaFreeHost(d->logits);
-	free(d->owned);
-	free(d->layers);
-	free(d->lengths);
-	free(d);
+	struct device_sizes z;
+	uint64_t room = 0;
+	int rc = find_room(d, &room, err);
+
+	rc = rc ? rc : device_plan_make(&d->base.c, room, &d->base.plan, err);
+	if (rc)
+		return rc;
+	device_sizes(&d->base.c, d->base.plan.slots_bytes > 0, &z);
+	rc = take_scratch(d, &z, err);
+	rc = rc ? rc : take_pinned(d, &z, err);
+	rc = rc ? rc : take_memory(d, err);
+	rc = rc ? rc : take_rope(d, err);
+	return rc ? rc : cuda_take_slots(d, err);
 }
 
-void device_get_info(const struct device *d, struct device_info *ret)
+static void cuda_get_info(const struct device *base, struct device_info *ret)
 {
+	const struct cuda_device *d = cuda_of(base);
+
 	memset(ret, 0, sizeof(*ret));
 	memcpy(ret->name, d->name, sizeof(ret->name));
 	ret->memory_bytes = d->memory_bytes;
 	ret->dense_bytes = d->dense_bytes;
 	ret->steps = atomic_load_explicit(&d->steps, memory_order_relaxed);
 	ret->launches = atomic_load_explicit(&d->launches, memory_order_relaxed);
+	ret->layers = atomic_load_explicit(&d->layers_done, memory_order_relaxed);
+	ret->handoff_ns = atomic_load_explicit(&d->handoff_ns, memory_order_relaxed);
+	ret->failed = atomic_load_explicit(&d->failed, memory_order_relaxed);
 }
 
-int device_load(struct device *d, uint32_t layer, enum role role, const struct device_matrix *w,
-		struct err *err)
+static int cuda_load(struct device *base, uint32_t layer, enum role role,
+		     const struct device_matrix *w, struct err *err)
 {
+	struct cuda_device *d = cuda_of(base);
 	struct cuda_weight *to = layer == DEVICE_NO_LAYER ? &d->w[role] : &d->layers[layer].w[role];
 	const size_t bytes = w->row_bytes * w->n_out;
 	int rc;
@@ -304,9 +272,9 @@ int device_load(struct device *d, uint32_t layer, enum role role, const struct d
 	if (cuda_matvec_input(w->type) == CUDA_IN_NONE)
 		return err_set(err, -ENOTSUP, "%s weights are not multiplied on the device",
 			       quant_name(w->type));
-	rc = cudaSetDevice(d->c.name[4] == ':' ? atoi(d->c.name + 5) : 0);
-	rc = cuda_said((cudaError_t)rc, "the GPU", err);
-	rc = rc ? rc : take(d, &to->p, bytes, "weights", err);
+	/* the engine's thread is not the one that opened the device */
+	rc = cuda_said(cudaSetDevice(d->number), "the GPU", err);
+	rc = rc ? rc : cuda_take(d, &to->p, bytes, "weights", err);
 	rc = rc ? rc
 		: cuda_said(cudaMemcpy(to->p, w->data, bytes, cudaMemcpyHostToDevice), "weights",
 			    err);
@@ -317,5 +285,84 @@ int device_load(struct device *d, uint32_t layer, enum role role, const struct d
 	to->rows = w->n_out;
 	to->row_bytes = w->row_bytes;
 	d->dense_bytes += bytes;
+	return 0;
+}
+
+static void free_mapped(const struct cuda_mapped *m)
+{
+	cudaFreeHost(m->host);
+}
+
+static void cuda_close(struct device *base)
+{
+	struct cuda_device *d = cuda_of(base);
+
+	if (d->stream)
+		cudaStreamDestroy(d->stream);
+	if (d->fill_stream)
+		cudaStreamDestroy(d->fill_stream);
+	cuda_free_slots(d);
+	for (size_t i = 0; i < d->n_owned; i++)
+		cudaFree(d->owned[i]);
+	cudaFreeHost(d->in_x);
+	cudaFreeHost(d->host_index);
+	cudaFreeHost(d->logits);
+	free_mapped(&d->word);
+	free_mapped(&d->to_ids);
+	free_mapped(&d->to_weights);
+	free_mapped(&d->to_x);
+	free_mapped(&d->rows);
+	device_plan_fini(&d->base.plan);
+	free(d->owned);
+	free(d->layers);
+	free(d->lengths);
+	free(d->base.table);
+	free(d);
+}
+
+static const struct device_ops cuda_device_ops = {
+	.close = cuda_close,
+	.get_info = cuda_get_info,
+	.load = cuda_load,
+	.register_host = cuda_register_host,
+	.publish = cuda_publish_table,
+	.fill = cuda_fill,
+	.fills_done = cuda_fills_done,
+	.input = cuda_input,
+	.step_begin = cuda_step_begin,
+	.launch = cuda_launch,
+	.route = cuda_route,
+	.step_end = cuda_step_end,
+	.step_drop = cuda_step_drop,
+};
+
+int cuda_open(const struct device_config *config, struct device **ret, struct err *err)
+{
+	const struct model *m = config->model;
+	struct cuda_device *d;
+	int rc = device_supports(m, err);
+
+	if (rc)
+		return rc;
+	d = calloc(1, sizeof(*d));
+	if (!d)
+		return err_set(err, -ENOMEM, "no memory for the device");
+	d->base.ops = &cuda_device_ops;
+	d->base.c = *config;
+	d->layers = calloc(m->n_layers, sizeof(*d->layers));
+	d->lengths = calloc(config->n_seq, sizeof(*d->lengths));
+	d->base.table = device_new_table(m);
+	d->routed = DEVICE_NO_LAYER;
+	d->delta = (struct cuda_delta_shape){ m->ssm_k_heads, m->ssm_v_heads, m->ssm_head_dim,
+					      !m->ssm_v_tiled };
+	rc = d->layers && d->lengths && d->base.table
+		     ? open_device(d, err)
+		     : err_set(err, -ENOMEM, "no memory for the device");
+	rc = rc ? rc : take_all(d, err);
+	if (rc) {
+		cuda_close(&d->base);
+		return rc;
+	}
+	*ret = &d->base;
 	return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/device/device.c: names of devices, and what of a model the device can compute. Pure; any thread.
+ * daemon/device/device.c: names of devices, what of a model a GPU can compute, and which kind takes a call.
  */
 #include "device/device.h"
 
@@ -8,11 +8,58 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/size.h"
+#include "device/device_private.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/quant.h"
 
+#define EMU_LINK (25ull << 30) /* bytes per second: PCIe 4.0 x16 as it is measured */
+
+/* "SIZE" up to a comma or the end, behind @key; false: it does not stand at *@at. */
+static bool take_size(const char **at, const char *key, uint64_t *ret)
+{
+	char text[32];
+	size_t n = strlen(key), len;
+
+	if (strncmp(*at, key, n) != 0)
+		return false;
+	len = strcspn(*at + n, ",");
+	if (len >= sizeof(text))
+		return false;
+	memcpy(text, *at + n, len);
+	text[len] = '\0';
+	if (size_parse(text, ret) || !*ret)
+		return false;
+	*at += n + len;
+	*at += **at == ',' && (*at)[1];
+	return true;
+}
+
+int device_emu_sizes(const char *name, uint64_t *ret_vram, uint64_t *ret_link, struct err *err)
+{
+	const char *at = name + (strncmp(name, "emu:", 4) ? 0 : 4);
+	uint64_t vram = 0, link = 0;
+
+	for (int i = 0; i < 2 && at > name && *at; i++) {
+		if (!vram && take_size(&at, "vram=", &vram))
+			continue;
+		if (link || !take_size(&at, "link=", &link))
+			break;
+	}
+	if (!vram || *at)
+		return err_set(
+			err, -EINVAL,
+			"%s is no device: emu:vram=SIZE,link=SIZE with the memory and the bytes "
+			"per second of its link",
+			name);
+	*ret_vram = vram;
+	*ret_link = link ? link : EMU_LINK;
+	return 0;
+}
+
 int device_check_name(const char *name, struct err *err)
 {
+	uint64_t vram, link;
 	char *end;
 
 	if (!strcmp(name, "none") || !strcmp(name, "cuda"))
@@ -20,7 +67,59 @@ int device_check_name(const char *name, struct err *err)
 	if (!strncmp(name, "cuda:", 5) && name[5] >= '0' && name[5] <= '9' &&
 	    strtoul(name + 5, &end, 10) < 64 && !*end)
 		return 0;
-	return err_set(err, -EINVAL, "%s is no device: none, cuda or cuda:N", name);
+	if (!strncmp(name, "emu:", 4))
+		return device_emu_sizes(name, &vram, &link, err);
+	return err_set(err, -EINVAL,
+		       "%s is no device: none, cuda, cuda:N or emu:vram=SIZE,link=SIZE", name);
+}
+
+/* Formats that kernels/cuda multiplies with. */
+static bool has_product(uint32_t type)
+{
+	static const uint32_t cpu_alone[] = { QUANT_IQ2_XXS, QUANT_IQ2_XS, QUANT_IQ3_XXS,
+					      QUANT_IQ1_S,   QUANT_IQ3_S,  QUANT_IQ2_S,
+					      QUANT_IQ1_M,   QUANT_TQ1_0,  QUANT_TQ2_0 };
+	const struct quant_format *f = quant_format(type);
+
+	for (unsigned k = 0; k < sizeof(cpu_alone) / sizeof(cpu_alone[0]); k++)
+		if (type == cpu_alone[k])
+			return false;
+	return f && f->act != ACT_NONE;
+}
+
+/* The weights that products take. */
+static int formats_fit(const struct weight w[ROLE_NR], struct err *err)
+{
+	for (int role = 0; role < ROLE_NR; role++)
+		if (w[role].n_runs && role_info[role].kind != ROLE_FLOATS &&
+		    role != ROLE_TOKEN_EMBD && !has_product(w[role].type))
+			return err_set(err, -ENOTSUP,
+				       "%s: %s weights are not multiplied on the device",
+				       w[role].name, quant_name(w[role].type));
+	return 0;
+}
+
+int device_slots_fit(const struct model *m, struct err *err)
+{
+	for (uint32_t i = 0; i < m->n_layers; i++) {
+		const struct expert_layout *x = &m->layers[i].experts;
+		const uint32_t gate = x->matrix[EXPERT_GATE].type, up = x->matrix[EXPERT_UP].type;
+
+		if (!x->n_parts)
+			continue;
+		for (int k = 0; k < EXPERT_MATRIX_NR; k++)
+			if (!x->matrix[k].n_out || !has_product(x->matrix[k].type))
+				return err_set(
+					err, -ENOTSUP,
+					"layer %u: experts in %s without a product on the device",
+					i, quant_name(x->matrix[k].type));
+		if (quant_format(gate)->act != quant_format(up)->act || m->n_ff_expert > 32768)
+			return err_set(err, -ENOTSUP,
+				       "layer %u: experts whose gates are %s beside %s, or of %u "
+				       "values inside, are not computed on the device",
+				       i, quant_name(gate), quant_name(up), m->n_ff_expert);
+	}
+	return 0;
 }
 
 static int attention_fits(const struct layer *l, uint32_t i, struct err *err)
@@ -108,8 +207,10 @@ int device_supports(const struct model *m, struct err *err)
 			err, -ENOTSUP,
 			"soft-capped logits and other activations than SiLU are not computed "
 			"on the device");
+	rc = formats_fit(m->w, err);
 	for (uint32_t i = 0; i < m->n_layers && !rc; i++) {
 		rc = layer_fits(m, &m->layers[i], i, err);
+		rc = rc ? rc : formats_fit(m->layers[i].w, err);
 		if (!rc && layer_has(&m->layers[i], BLOCK_DELTANET) &&
 		    (m->ssm_conv_kernel != 4 || (m->ssm_head_dim != 64 && m->ssm_head_dim != 128)))
 			rc = err_set(
@@ -121,57 +222,109 @@ int device_supports(const struct model *m, struct err *err)
 	return rc;
 }
 
+/* ---- which kind takes a call ---- */
+
 #ifndef SLUICE_CUDA
 /* A build without the kernels: the name is known, the device is not. */
-struct device {
-	int unused;
-};
-
-int device_open(const struct device_config *config, struct device **ret, struct err *err)
+int cuda_open(const struct device_config *config, struct device **ret, struct err *err)
 {
 	return err_set(err, -ENOTSUP,
 		       "this sluiced was built without CUDA kernels (see docs/gpu.md)");
 }
+#endif
+
+int device_open(const struct device_config *config, struct device **ret, struct err *err)
+{
+	if (!device_is_dense(config->name))
+		return emu_open(config, ret, err);
+	return cuda_open(config, ret, err);
+}
 
 void device_close(struct device *d)
 {
+	if (d)
+		d->ops->close(d);
 }
 
 void device_get_info(const struct device *d, struct device_info *ret)
 {
-	memset(ret, 0, sizeof(*ret));
+	d->ops->get_info(d, ret);
+}
+
+const struct device_plan *device_get_plan(const struct device *d)
+{
+	return &d->plan;
 }
 
 int device_load(struct device *d, uint32_t layer, enum role role, const struct device_matrix *w,
 		struct err *err)
 {
-	return -ENODEV;
+	return d->ops->load(d, layer, role, w, err);
+}
+
+void device_register_host(struct device *d, const void *base, uint64_t bytes, struct err *note)
+{
+	d->ops->register_host(d, base, bytes, note);
+}
+
+uint32_t *device_table(struct device *d)
+{
+	return d->table;
+}
+
+int device_publish(struct device *d, struct err *err)
+{
+	return d->ops->publish(d, err);
+}
+
+uint32_t device_fills(const struct device *d)
+{
+	return d->fills;
+}
+
+int device_fill(struct device *d, const struct device_fill *fill, struct err *err)
+{
+	return d->ops->fill(d, fill, err);
+}
+
+int device_fills_done(struct device *d, uint64_t *ret_n, struct err *err)
+{
+	return d->ops->fills_done(d, ret_n, err);
+}
+
+const uint8_t *device_slot_at(const struct device *d, uint32_t layer, uint32_t slot)
+{
+	return d->ops->slot_at ? d->ops->slot_at(d, layer, slot) : NULL;
 }
 
 float *device_input(struct device *d)
 {
-	return NULL;
+	return d->ops->input(d);
 }
 
 int device_step_begin(struct device *d, const struct device_run *runs, uint32_t n_runs,
 		      uint32_t n_tokens, struct err *err)
 {
-	return -ENODEV;
+	return d->ops->step_begin(d, runs, n_runs, n_tokens, err);
 }
 
-int device_route(struct device *d, uint32_t layer, struct device_route *ret, struct err *err)
+int device_launch(struct device *d, uint32_t layer, struct err *err)
 {
-	return -ENODEV;
+	return d->ops->launch(d, layer, err);
 }
 
-int device_misses_done(struct device *d, uint32_t layer, struct err *err)
+int device_route(struct device *d, struct device_route *ret, struct err *err)
 {
-	return -ENODEV;
+	return d->ops->route(d, ret, err);
 }
 
 int device_step_end(struct device *d, const uint32_t *rows, uint32_t n, const float **ret_logits,
 		    struct err *err)
 {
-	return -ENODEV;
+	return d->ops->step_end(d, rows, n, ret_logits, err);
 }
-#endif
+
+void device_step_drop(struct device *d)
+{
+	d->ops->step_drop(d);
+}

@@ -32,6 +32,36 @@ void engine_add_fallback(struct engine *e, const char *text)
 		}
 }
 
+static struct supply_tier device_tier(struct engine *e)
+{
+	return e->vram ? (struct supply_tier){ vram_policy_ops(e->vram), vram_policy(e->vram) }
+		       : (struct supply_tier){ 0 };
+}
+
+static struct expert_view view_slot(void *arg, expert_id_t id)
+{
+	return vram_view(arg, id);
+}
+
+/* The host reads the slots of a device that computes nothing. */
+static struct expert_view (*device_view(const struct engine *e))(void *arg, expert_id_t id)
+{
+	return e->vram && !e->device_dense ? view_slot : NULL;
+}
+
+static void on_launch(void *arg)
+{
+	struct engine *e = arg;
+
+	if (e->vram)
+		vram_issue(e->vram);
+}
+
+static int on_begin(void *arg, uint32_t n_tokens, struct err *err)
+{
+	return engine_device_boundary(arg, n_tokens, err);
+}
+
 static int create_experts(struct engine *e, uint64_t budget, struct err *err)
 {
 	const struct model *m = e->model;
@@ -70,16 +100,22 @@ static int create_experts(struct engine *e, uint64_t budget, struct err *err)
 			 &e->policy, err);
 	if (rc)
 		goto out_free;
+	rc = engine_create_slots(e, err);
+	if (rc)
+		goto out_free;
 	max_used = (uint32_t)u64_min(m->n_expert, (uint64_t)e->config.n_batch * m->n_expert_used);
-	rc = supply_create(&(struct supply_config){ .model = m,
-						    .residency = e->residency,
-						    .tier[TIER_HOST] = { .ops = e->policy_ops,
-									 .policy = e->policy },
-						    .max_used = max_used,
-						    .fill_bytes_per_s = e->config.fill_bytes_per_s,
-						    .given_up = engine_given_up,
-						    .given_up_arg = e },
-			   &e->supply);
+	rc = supply_create(
+		&(struct supply_config){ .model = m,
+					 .residency = e->residency,
+					 .tier = { [TIER_HOST] = { e->policy_ops, e->policy },
+						   [TIER_DEVICE] = device_tier(e) },
+					 .device_view = device_view(e),
+					 .device_arg = e->vram,
+					 .max_used = max_used,
+					 .fill_bytes_per_s = e->config.fill_bytes_per_s,
+					 .given_up = engine_given_up,
+					 .given_up_arg = e },
+		&e->supply);
 out_free:
 	free(class_of_layer);
 	free(class_slots);
@@ -97,7 +133,7 @@ static struct decoder_config decoder_config_of(const struct engine *e)
 		.fops = e->fops,
 		.team = e->team,
 		.supply = e->supply,
-		.device = e->device,
+		.device = e->device_dense ? e->device : NULL,
 		.split = e->split,
 		.trace = e->trace,
 		.routed = spec_routed(e),
@@ -107,6 +143,8 @@ static struct decoder_config decoder_config_of(const struct engine *e)
 		.max_logits = e->plan.max_logits,
 		.given_up = engine_given_up,
 		.on_layer = progress_layer,
+		.on_begin = on_begin,
+		.on_launch = on_launch,
 		.arg = (void *)(uintptr_t)e,
 	};
 }
@@ -202,7 +240,11 @@ static int create_parts(struct engine *e, struct err *err)
 		return rc;
 	e->split = node_split_one();
 	e->config.threads = team_size(e->team);
+	if (e->limits.room_bytes != LIMITS_UNKNOWN)
+		e->limits.room_bytes -= u64_min(e->limits.room_bytes, engine_device_takes(e));
 	rc = plan_memory(e, err);
+	if (!rc)
+		rc = engine_create_device(e, err);
 	if (!rc && e->model->n_expert)
 		rc = create_experts(e, e->plan.expert_bytes, err);
 	if (rc)
@@ -226,8 +268,6 @@ static int create_parts(struct engine *e, struct err *err)
 			return rc;
 	}
 	rc = create_places(e);
-	if (!rc)
-		rc = engine_create_device(e, err);
 	if (!rc)
 		rc = spec_create(e);
 	if (!rc && e->supply && !e->device && c->predict.mode != PREDICT_OFF)
@@ -307,13 +347,14 @@ void engine_destroy(struct engine *e)
 	decoder_destroy(e->decoder);
 	saved_destroy(e);
 	reuse_destroy(e);
-	device_close(e->device);
 	team_destroy(e->team);
 	trace_close(e->trace);
 	seq_pool_destroy(e->seqs);
 	reader_destroy(e->reader);
 	ahead_destroy(e->ahead);
 	supply_destroy(e->supply);
+	vram_destroy(e->vram);
+	device_close(e->device); /* fills that are under way read the arena */
 	if (e->policy)
 		e->policy_ops->destroy(e->policy);
 	residency_destroy(e->residency);
@@ -499,14 +540,8 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	s->arena = arena_pages_name(arena_pages(e->arena ? e->arena : e->weights->arena));
 	s->policy = e->policy_ops ? e->policy_ops->name : "none";
 	s->kv = e->config.kv_type == KV_Q8_0 ? "q8_0" : "f16";
-	if (e->device) {
-		struct device_info info;
-
-		device_get_info(e->device, &info);
-		s->device = e->config.device;
-		s->device_bytes = info.memory_bytes;
-		s->device_launches = info.launches;
-	}
+	if (e->device)
+		engine_get_device(e, &s->device);
 	for (unsigned i = 0; i < ENGINE_FALLBACKS; i++)
 		s->fallbacks[i] = atomic_load_explicit(&e->fallbacks[i], memory_order_acquire);
 }

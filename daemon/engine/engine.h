@@ -88,11 +88,14 @@ struct engine_config {
 	uint32_t io_depth, io_request_bytes; /* 0: the reader's own */
 	const struct cpu_ops *ops;	     /* not NULL */
 	const char *policy;		     /* "lfu" by default (NULL) */
-	const char *device;	/* "none" by default (NULL), or as device/device.h says */
-	const char *trace_path; /* NULL: no routing trace */
-	bool trace_overwrite;	/* a file that is there already is replaced */
-	bool no_fill;		/* no background fill (experiments, tests) */
-	enum spec_mode spec;	/* of requests that do not say; DEFAULT: AUTO */
+	const char *device;	   /* "none" by default (NULL), or as device/device.h says */
+	uint64_t device_budget;	   /* bytes of the device's memory; 0: what is free of it */
+	const char *device_policy; /* "cpu", or as vram.h says; "vram" by default (NULL) */
+	uint64_t device_fill_rate; /* bytes per second of fills; 0: no bound but that of tokens */
+	const char *trace_path;	   /* NULL: no routing trace */
+	bool trace_overwrite;	   /* a file that is there already is replaced */
+	bool no_fill;		   /* no background fill (experiments, tests) */
+	enum spec_mode spec;	   /* of requests that do not say; DEFAULT: AUTO */
 	/* A prediction head from another file, of such a model (model_open_head()); NULL: the
 	 * model's own where it has one. Outlives the engine. */
 	const struct model *head;
@@ -201,8 +204,13 @@ struct engine_status {
 	uint64_t local_bytes, remote_bytes;
 	uint64_t read_busy_ns; /* time with at least one read from disk in flight */
 	const char *cpu, *io, *arena, *policy, *kv;
-	const char *device; /* its name, NULL: none */
-	uint64_t device_bytes, device_launches;
+	struct engine_device {
+		char name[128];		    /* "": there is none */
+		const char *option, *state; /* as --device has it; "ok" or "failed" */
+		const char *policy;
+		uint64_t vram_bytes, slots, resident, hits, misses, fills, fill_bytes;
+		uint64_t launches, layers, handoff_ns; /* layers: with experts; their hand-offs */
+	} device;
 	const char *fallbacks[ENGINE_FALLBACKS]; /* sentences, NULL after the last */
 };
 

@@ -18,6 +18,7 @@
 #include "engine/step.h"
 #include "engine/supply.h"
 #include "engine/team.h"
+#include "engine/vram.h"
 #include "trace/record.h"
 #include "engine/weights.h"
 #include "store/arena.h"
@@ -86,7 +87,10 @@ struct engine {
 	struct saver *saver;		 /* NULL: sequences are not saved */
 	struct place_figures *figures;	 /* n_parallel */
 	struct team *team;
-	struct device *device; /* NULL: everything is computed by the CPU */
+	struct device *device; /* NULL: none */
+	bool device_dense;     /* it computes all but experts; else it has slots alone */
+	struct vram *vram;     /* what lies in its slots; NULL: it has none */
+	struct err device_note, slots_note;
 	struct decoder *decoder;
 	struct spec *spec;
 	struct trace *trace;
@@ -143,10 +147,23 @@ struct engine {
 /* One more sentence for the status; @text must live as long as the engine. Engine thread or start. */
 void engine_add_fallback(struct engine *e, const char *text);
 
-/* on_device.c: the device that computes all but the experts, where the options name one; memory is planned
- * by now. Then its weights, after the host's are loaded (the sentence goes to failure). */
+/*
+ * on_device.c: the device that the options name. engine_create_device() when memory is planned and before
+ * the experts' arena; engine_create_slots() when residency is there; engine_load_device() on the engine's
+ * thread with the dense weights in memory, which are let go of where the device has them.
+ */
 int engine_create_device(struct engine *e, struct err *err);
+int engine_create_slots(struct engine *e, struct err *err);
+/* What of this machine's memory an emulated device will take: not to be given to experts twice. */
+uint64_t engine_device_takes(const struct engine *e);
+/* Between two steps: fills, the table of slots; @n_tokens of the next one, 0: there is none. 0 or -EIO. */
+int engine_device_boundary(struct engine *e, uint32_t n_tokens, struct err *err);
+/* Are there fills that want to be looked at soon? */
+bool engine_device_busy(const struct engine *e);
+/* Before the end: fills read the arena. */
+void engine_drain_device(struct engine *e);
 int engine_load_device(struct engine *e);
+void engine_get_device(const struct engine *e, struct engine_device *ret);
 
 /*
  * The token of @a at the next position, from its row of logits, behind what it has and what this step

@@ -14,6 +14,7 @@
 #define FILLS_BUSY   1 /* background reads beside a running step: demand must not wait for them */
 #define FILLS_IDLE   16
 #define BANDWIDTH_NS 100000000 /* how often the memory's load is looked at again */
+#define DEVICE_NS    1000000   /* ... and whether fills of a device's slots have ended */
 
 /* Registers the arena with the ring once its pages are there. */
 static void register_memory(struct engine *e)
@@ -69,6 +70,7 @@ void engine_idle(struct engine *e)
 
 	register_memory(e);
 	fill(e, idle_fills(e));
+	engine_device_boundary(e, 0, NULL); /* what is wrong with the device says the next step */
 	if (atomic_load(&e->inbox) || saved_wakes(e) || atomic_load(&e->stop))
 		return;
 	/* the arena's prefault tells nobody when it ends: look again now and then until then */
@@ -76,6 +78,8 @@ void engine_idle(struct engine *e)
 	budget = e->supply ? supply_fill_wait_ns(e->supply, now_ns()) : 0;
 	if (budget)
 		wait = u64_min(wait ? wait : UINT64_MAX, budget + 1);
+	if (engine_device_busy(e))
+		wait = u64_min(wait ? wait : UINT64_MAX, DEVICE_NS);
 	futex_wait(word, seen, wait);
 }
 

@@ -1,30 +1,76 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * daemon/engine/on_device.c: the engine's device: opened for its model and options, filled with the dense
- * weights. What it does in a step is asked for by step.c. engine_create(), then the engine thread.
+ * weights, its slots looked after between steps. What it does in a step is asked for by step.c, what lies in
+ * its slots says vram.c. engine_create(), then the engine thread.
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/clock.h"
+#include "base/num.h"
 #include "device/device.h"
 #include "engine/engine_private.h"
 #include "engine/rope.h"
 
+#define DRAIN_NS \
+	1000000000 /* how long the end waits for fills: not for ever on a device that hangs */
+
+static struct device_config config_of(const struct engine *e)
+{
+	const struct engine_config *c = &e->config;
+
+	return (struct device_config){ .model = e->model,
+				       .name = c->device,
+				       .kv_q8 = c->kv_type == KV_Q8_0,
+				       .n_seq = c->n_parallel,
+				       .n_ctx = c->n_ctx,
+				       .max_tokens = c->n_batch,
+				       .max_logits = e->plan.max_logits,
+				       .budget_bytes = c->device_budget };
+}
+
+/* "cpu": experts are the host's alone. */
+static bool wants_slots(const struct engine *e)
+{
+	return e->model->n_expert &&
+	       !(e->config.device_policy && !strcmp(e->config.device_policy, "cpu"));
+}
+
+uint64_t engine_device_takes(const struct engine *e)
+{
+	uint64_t vram, link, all = 0;
+
+	if (device_is_none(e->config.device) || device_is_dense(e->config.device) ||
+	    !wants_slots(e) || device_emu_sizes(e->config.device, &vram, &link, NULL))
+		return 0;
+	for (uint32_t i = 0; i < e->model->n_layers; i++)
+		if (e->model->layers[i].experts.n_parts) {
+			struct device_slot slot;
+
+			device_slot_layout(&e->model->layers[i], &slot);
+			all += slot.bytes * e->model->n_expert;
+		}
+	return u64_min(vram, all);
+}
+
 int engine_create_device(struct engine *e, struct err *err)
 {
 	const struct engine_config *c = &e->config;
-	struct device_config config = { .model = e->model,
-					.name = c->device,
-					.kv_q8 = c->kv_type == KV_Q8_0,
-					.n_seq = c->n_parallel,
-					.n_ctx = c->n_ctx,
-					.max_tokens = c->n_batch,
-					.max_logits = e->plan.max_logits };
+	struct device_config config = config_of(e);
 	double *rope;
 	int rc;
 
 	if (device_is_none(c->device))
 		return 0;
+	e->device_dense = device_is_dense(c->device);
+	config.no_slots = !wants_slots(e);
+	if (e->device_dense && !config.no_slots && device_slots_fit(e->model, &e->slots_note)) {
+		err_prefix(&e->slots_note, -ENOTSUP, "--device: no experts lie in its memory");
+		engine_add_fallback(e, e->slots_note.text);
+		config.no_slots = true;
+	}
 	rope = calloc(e->model->attention.rope.n_rot / 2 + 1, sizeof(*rope));
 	if (!rope)
 		return err_set(err, -ENOMEM, "no memory for the device");
@@ -32,10 +78,32 @@ int engine_create_device(struct engine *e, struct err *err)
 	config.rope = rope;
 	rc = device_open(&config, &e->device, err);
 	free(rope);
-	if (!rc && c->spec > SPEC_OFF)
+	if (!rc && e->device_dense && c->spec != SPEC_OFF)
 		engine_add_fallback(
 			e, "--device: its state cannot be taken back, so nothing is drafted");
 	return rc ? err_prefix(err, rc, "--device %s", c->device) : 0;
+}
+
+int engine_create_slots(struct engine *e, struct err *err)
+{
+	const char *policy = e->config.device_policy ? e->config.device_policy : "vram";
+	struct vram_config config = { .model = e->model,
+				      .residency = e->residency,
+				      .device = e->device,
+				      .split = e->split,
+				      .policy = policy,
+				      .bytes_per_s = e->config.device_fill_rate,
+				      .experts_per_layer = VRAM_EXPERTS_PER_LAYER };
+	int rc;
+
+	if (!e->device || !device_get_plan(e->device)->slots_bytes)
+		return 0;
+	device_register_host(e->device, arena_base(e->arena), arena_bytes(e->arena),
+			     &e->device_note);
+	if (e->device_note.text[0])
+		engine_add_fallback(e, e->device_note.text);
+	rc = vram_create(&config, &e->vram, err);
+	return rc ? err_prefix(err, rc, "--device-policy %s", policy) : 0;
 }
 
 /* The dense weights of a layer, or those outside, to the device. */
@@ -57,9 +125,73 @@ static int load_device_weights(struct engine *e, uint32_t layer, const struct la
 
 int engine_load_device(struct engine *e)
 {
-	int rc = load_device_weights(e, DEVICE_NO_LAYER, &e->weights->model);
+	int rc;
 
+	if (!e->device_dense)
+		return 0;
+	rc = load_device_weights(e, DEVICE_NO_LAYER, &e->weights->model);
 	for (uint32_t i = 0; i < e->model->n_layers && !rc; i++)
 		rc = load_device_weights(e, i, &e->weights->layers[i]);
 	return rc;
+}
+
+int engine_device_boundary(struct engine *e, uint32_t n_tokens, struct err *err)
+{
+	uint64_t before;
+	int rc;
+
+	if (!e->vram)
+		return 0;
+	before = vram_counters(e->vram)->fills;
+	rc = vram_boundary(e->vram, n_tokens, now_ns(), err);
+	if (vram_counters(e->vram)->fills != before)
+		supply_device_changed(e->supply);
+	if (!e->device_dense || !n_tokens)
+		vram_issue_all(e->vram);
+	return rc;
+}
+
+bool engine_device_busy(const struct engine *e)
+{
+	return e->vram && vram_busy(e->vram);
+}
+
+void engine_drain_device(struct engine *e)
+{
+	if (e->vram)
+		vram_drain(e->vram, DRAIN_NS);
+}
+
+void engine_get_device(const struct engine *e, struct engine_device *ret)
+{
+	const struct device_plan *p = device_get_plan(e->device);
+	struct device_info info;
+
+	device_get_info(e->device, &info);
+	memset(ret, 0, sizeof(*ret));
+	memcpy(ret->name, info.name, sizeof(ret->name));
+	ret->option = e->config.device;
+	ret->state = info.failed ? "failed" : "ok";
+	ret->vram_bytes = info.memory_bytes;
+	ret->launches = info.launches;
+	ret->layers = info.layers;
+	ret->handoff_ns = info.handoff_ns;
+	ret->policy = e->config.device_policy ? e->config.device_policy : "vram";
+	for (uint32_t k = 0; k < p->n_classes && e->vram; k++)
+		ret->slots += p->classes[k].slots;
+	if (e->supply && !e->vram) { /* without slots every use is a miss */
+		const struct supply_counters *s = supply_counters(e->supply);
+
+		ret->misses = atomic_load(&s->hits) + atomic_load(&s->misses);
+	}
+	if (e->vram) {
+		const struct vram_counters *c = vram_counters(e->vram);
+		const struct supply_counters *s = supply_counters(e->supply);
+
+		ret->resident = atomic_load(&c->resident);
+		ret->fills = atomic_load(&c->fills);
+		ret->fill_bytes = atomic_load(&c->fill_bytes);
+		ret->hits = atomic_load(&s->device_hits);
+		ret->misses = atomic_load(&s->device_misses);
+	}
 }

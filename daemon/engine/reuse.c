@@ -30,7 +30,11 @@ int reuse_create(struct engine *e)
 				   .arg = e };
 
 	/* on a device keys, values and states lie there */
-	if (e->config.prefix_cache == PREFIX_CACHE_OFF || e->device)
+	if (e->device_dense && e->config.prefix_cache != PREFIX_CACHE_OFF)
+		engine_add_fallback(e,
+				    "--device: what requests have read lies on the device, so no "
+				    "prompt goes on from an earlier one (--prefix-cache)");
+	if (e->config.prefix_cache == PREFIX_CACHE_OFF || e->device_dense)
 		return 0;
 	e->reuse_pages = calloc(e->config.n_ctx / KV_BLOCK + 2, sizeof(*e->reuse_pages));
 	if (!e->reuse_pages)

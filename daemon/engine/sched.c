@@ -641,6 +641,7 @@ void *engine_main(void *arg)
 	saved_end(e);
 	reader_cancel_queued(
 		e->reader); /* what is in flight is waited for, what is not is let go */
+	engine_drain_device(e);
 	if (e->supply)
 		supply_drain(e->supply);
 	spec_drain(e);

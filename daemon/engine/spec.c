@@ -66,7 +66,7 @@ uint64_t spec_bytes(const struct memory_ask *ask, unsigned threads, uint32_t n_p
 
 const struct model *spec_head(const struct engine *e)
 {
-	if (!spec_wants_head(e->config.spec) || e->device)
+	if (!spec_wants_head(e->config.spec) || e->device_dense)
 		return NULL;
 	return e->config.head ? e->config.head : e->model->head;
 }
@@ -287,7 +287,8 @@ void spec_plan(struct engine *e)
 	s->planned = false;
 	for (uint32_t i = 0; i < e->config.n_parallel; i++)
 		e->active[i].spec.n_draft = 0;
-	if (e->device || somebody_reads(e)) /* a device's recurrent state cannot be taken back */
+	if (e->device_dense ||
+	    somebody_reads(e)) /* a device's recurrent state cannot be taken back */
 		return;
 	for (uint32_t i = 0; i < e->config.n_parallel; i++)
 		if (decodes(&e->active[i]))

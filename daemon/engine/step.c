@@ -447,7 +447,11 @@ static int device_begin(struct decoder *d)
 static int device_layer(struct decoder *d, uint32_t i)
 {
 	const size_t n = (size_t)d->batch->n_tokens * d->c.model->n_expert_used;
-	int rc = device_route(d->c.device, i, &d->route, &d->device_err);
+	int rc = device_launch(d->c.device, i, &d->device_err);
+
+	if (!rc && d->c.on_launch)
+		d->c.on_launch(d->c.arg);
+	rc = rc ? rc : device_route(d->c.device, &d->route, &d->device_err);
 
 	for (size_t k = 0; k < n && !rc && d->route.ids; k++)
 		if (d->route.ids[k] >= d->c.model->n_expert)
@@ -457,10 +461,14 @@ static int device_layer(struct decoder *d, uint32_t i)
 	return rc;
 }
 
-/* SPMD. The experts that the device's router chose. */
+/* SPMD. The experts that the device's router chose, but for those that it computes itself. */
 static void device_experts(struct decoder *d, uint32_t i, unsigned tid)
 {
-	const struct block_routes routes = { d->route.ids, d->route.weights };
+	const struct block_routes routes = { .ids = d->route.ids,
+					     .weights = d->route.weights,
+					     .ld = d->route.ld,
+					     .partial = d->route.partial,
+					     .ranks = d->route.ranks };
 	struct block_args args = { .layer_index = i,
 				   .layer = &d->c.model->layers[i],
 				   .weights = &d->c.weights->layers[i],
@@ -468,7 +476,6 @@ static void device_experts(struct decoder *d, uint32_t i, unsigned tid)
 				   .batch = d->batch,
 				   .x = d->route.x,
 				   .residual = d->route.x,
-				   .y = d->route.sum,
 				   .lanes = d->lanes,
 				   .step = d->step,
 				   .trace = d->c.trace,
@@ -504,7 +511,7 @@ static void run_step_device(void *arg, unsigned tid)
 	team_share(d->batch->n_tokens, 1, tid, d->n_lanes, &first, &end);
 	embed(d, device_input(d->c.device), first, end);
 	team_barrier(team);
-	if (tid == 0)
+	if (tid == 0 && !d->device_rc)
 		d->device_rc = device_begin(d);
 	for (uint32_t i = 0; i < d->c.model->n_layers; i++) {
 		if (tid == 0) {
@@ -517,8 +524,6 @@ static void run_step_device(void *arg, unsigned tid)
 			break;
 		if (d->route.ids)
 			device_experts(d, i, tid);
-		if (tid == 0 && d->route.ids)
-			d->device_rc = device_misses_done(d->c.device, i, &d->device_err);
 		if (tid == 0 && d->c.on_layer)
 			d->c.on_layer(d->c.arg, i + 1);
 	}
@@ -527,8 +532,8 @@ static void run_step_device(void *arg, unsigned tid)
 	d->given_up = d->given_up || (d->c.given_up && d->c.given_up(d->c.arg));
 	if (!d->device_rc && !d->given_up)
 		d->device_rc = device_head(d);
-	else if (!d->device_rc) /* what was begun reads and writes memory of the next step */
-		d->device_rc = device_step_end(d->c.device, NULL, 0, NULL, &d->device_err);
+	if (d->device_rc || d->given_up) /* what was begun goes by the memory of the next step */
+		device_step_drop(d->c.device);
 }
 
 const char *decoder_device_error(const struct decoder *d)
@@ -553,7 +558,8 @@ int decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
 		if (batch->want_logits[t])
 			d->columns[d->n_columns++] = t;
 	}
-	d->device_rc = 0;
+	err_clear(&d->device_err);
+	d->device_rc = d->c.on_begin ? d->c.on_begin(d->c.arg, batch->n_tokens, &d->device_err) : 0;
 	d->ahead = d->c.ahead && ahead_begin(d->c.ahead, batch) ? d->c.ahead : NULL;
 	began = now_ns();
 	team_run(d->c.team, d->c.device ? run_step_device : run_step, d);

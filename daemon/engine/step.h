@@ -43,7 +43,11 @@ struct decoder_config {
 	 * NULL: never. */
 	bool (*given_up)(void *arg);
 	decoder_layer_fn on_layer; /* NULL: not wanted */
-	void *arg;		   /* of these two */
+	/* Before a step, on tid 0; what it returns other than 0 is a failure of the device. NULL: nothing. */
+	int (*on_begin)(void *arg, uint32_t n_tokens, struct err *err);
+	/* With a device, on tid 0: a layer was launched and the host waits for its routes. NULL: not wanted. */
+	void (*on_launch)(void *arg);
+	void *arg; /* of these */
 };
 
 int decoder_create(const struct decoder_config *config, struct decoder **ret, struct err *err);

@@ -36,6 +36,8 @@ struct item {
 struct supply {
 	struct residency *residency;
 	struct supply_tier tier[TIER_NR];
+	struct expert_view (*device_view)(void *arg, expert_id_t id);
+	void *device_arg;
 	uint32_t n_expert, n_layers;
 
 	/* the current layer */
@@ -54,6 +56,7 @@ struct supply {
 	bool (*given_up)(void *arg);
 	void *given_up_arg;
 	bool fill_ended, fill_waits; /* waits: for the budget */
+	bool has_spare;		     /* there may be an expert that a device has too */
 	struct byte_rate fill_rate;
 
 	struct supply_counters counters;
@@ -68,6 +71,8 @@ int supply_create(const struct supply_config *config, struct supply **ret)
 		return -ENOMEM;
 	s->residency = config->residency;
 	memcpy(s->tier, config->tier, sizeof(s->tier));
+	s->device_view = config->device_view;
+	s->device_arg = config->device_arg;
 	s->n_expert = config->model->n_expert;
 	s->n_layers = config->model->n_layers;
 	s->max_used = config->max_used;
@@ -150,6 +155,14 @@ static int evict(struct supply *s, uint32_t victim)
 
 static void drop_ahead(struct supply *s);
 
+/* The same of experts that a device has too: the host can do without them. */
+static bool spare(void *ctx, uint32_t id)
+{
+	struct supply *s = ctx;
+
+	return residency_state(s->residency, TIER_DEVICE, id) == COPY_PRESENT && evictable(ctx, id);
+}
+
 /* Takes a slot for @id, evicting the least worthy where none is free. Pins it. -ENOSPC: later. */
 static int bring(struct supply *s, expert_id_t id, uint32_t cls)
 {
@@ -158,7 +171,11 @@ static int bring(struct supply *s, expert_id_t id, uint32_t cls)
 	uint32_t victim;
 
 	if (rc == -ENOSPC) {
-		victim = host->ops->victim(host->policy, cls, evictable, s);
+		victim = s->has_spare ? host->ops->victim(host->policy, cls, spare, s)
+				      : POLICY_NONE;
+		s->has_spare = victim != POLICY_NONE; /* else a search of all, each time */
+		if (victim == POLICY_NONE)
+			victim = host->ops->victim(host->policy, cls, evictable, s);
 		if (victim == POLICY_NONE && s->n_ahead) { /* guesses give way */
 			drop_ahead(s);
 			victim = host->ops->victim(host->policy, cls, evictable, s);
@@ -332,7 +349,7 @@ static uint32_t tell_used(struct supply *s, uint64_t step, uint32_t layer, const
 void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_t *experts,
 		  const uint32_t *counts, uint32_t n)
 {
-	uint64_t hits = 0;
+	uint64_t hits = 0, on_device = 0;
 	uint32_t told;
 
 	residency_settle(s->residency);
@@ -349,10 +366,16 @@ void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_
 
 		item->id = layer * s->n_expert + experts[i];
 		item->state = ITEM_WANTED;
-		item->was_present = residency_state(s->residency, TIER_HOST, item->id) ==
-				    COPY_PRESENT;
-		hits += counts[i] && item->was_present;
 		pin(s, item);
+		item->was_present = (item->state == ITEM_PINNED && item->tier != TIER_HOST) ||
+				    residency_state(s->residency, TIER_HOST, item->id) ==
+					    COPY_PRESENT;
+		hits += counts[i] && item->was_present;
+		on_device += counts[i] && item->state == ITEM_PINNED && item->tier == TIER_DEVICE;
+	}
+	if (s->tier[TIER_DEVICE].ops) {
+		count(&s->counters.device_hits, on_device);
+		count(&s->counters.device_misses, told - on_device);
 	}
 	count(&s->counters.hits, hits);
 	count(&s->counters.misses, told - hits);
@@ -518,7 +541,8 @@ static void post_guess(struct supply *s, struct predict_tier *t, const struct pr
 {
 	uint32_t victim;
 
-	if (residency_state(s->residency, TIER_HOST, g->id) != COPY_ABSENT)
+	if (residency_state(s->residency, TIER_HOST, g->id) != COPY_ABSENT ||
+	    residency_state(s->residency, TIER_DEVICE, g->id) == COPY_PRESENT)
 		return;
 	t->held = s->n_ahead;
 	t->free_slots = residency_free_slots(s->residency, TIER_HOST, t->cls);
@@ -579,17 +603,21 @@ bool supply_lacks(const struct supply *s)
 
 bool supply_absent(const struct supply *s, uint32_t layer, uint32_t expert)
 {
-	return residency_state(s->residency, TIER_HOST, layer * s->n_expert + expert) ==
-	       COPY_ABSENT;
+	const expert_id_t id = layer * s->n_expert + expert;
+
+	return residency_state(s->residency, TIER_HOST, id) == COPY_ABSENT &&
+	       residency_state(s->residency, TIER_DEVICE, id) != COPY_PRESENT;
 }
 
 enum unit supply_unit(const struct supply *s, uint32_t index)
 {
-	return s->items[index].tier == TIER_DEVICE ? UNIT_DEVICE : UNIT_HOST;
+	return s->items[index].tier == TIER_DEVICE && !s->device_view ? UNIT_DEVICE : UNIT_HOST;
 }
 
 struct expert_view supply_view(const struct supply *s, uint32_t index)
 {
+	if (s->items[index].tier == TIER_DEVICE)
+		return s->device_view(s->device_arg, s->items[index].id);
 	return residency_view(s->residency, s->items[index].id);
 }
 
@@ -655,6 +683,11 @@ void supply_drain(struct supply *s)
 			return;
 		futex_wait(word, seen, 100000000);
 	}
+}
+
+void supply_device_changed(struct supply *s)
+{
+	s->has_spare = true;
 }
 
 const struct supply_counters *supply_counters(const struct supply *s)

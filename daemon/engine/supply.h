@@ -32,6 +32,8 @@ struct supply_counters { /* monotonic; written by the engine thread, read by any
 	/* reads ahead of a layer: all; there in time; still under way when asked for; not asked for */
 	_Atomic uint64_t predicted, useful, late, wasted;
 	_Atomic uint64_t wasted_bytes;
+	/* of these uses, the experts that lay in a device's slot, and the others; drafts are not in it */
+	_Atomic uint64_t device_hits, device_misses;
 };
 
 /* Who decides what a tier keeps. ops NULL: the tier is not there. */
@@ -47,8 +49,11 @@ struct supply_config {
 	const struct model *model;
 	struct residency *residency;
 	struct supply_tier tier[TIER_NR]; /* TIER_HOST is needed */
-	uint32_t max_used;		  /* most distinct experts of one layer in one step */
-	uint64_t fill_bytes_per_s;	  /* of background fills; 0: no bound */
+	/* Where the host reads an expert that lies in a device's slot; NULL: the device computes it. */
+	struct expert_view (*device_view)(void *arg, expert_id_t id);
+	void *device_arg;
+	uint32_t max_used;	   /* most distinct experts of one layer in one step */
+	uint64_t fill_bytes_per_s; /* of background fills; 0: no bound */
 	/* Asked while supply_next() waits: true where nobody wants the step any more. NULL: never. */
 	bool (*given_up)(void *arg);
 	void *given_up_arg;
@@ -107,7 +112,7 @@ void supply_kept(struct supply *s, uint64_t step, uint32_t layer, const uint32_t
 
 /* Where index i of the current layer is computed; only while it is handed out and did not fail. */
 enum unit supply_unit(const struct supply *s, uint32_t index);
-/* Where its host copy lies; of UNIT_HOST only. */
+/* Where the host reads it; of UNIT_HOST only. */
 struct expert_view supply_view(const struct supply *s, uint32_t index);
 
 /*
@@ -119,6 +124,12 @@ bool supply_fill(struct supply *s, unsigned in_flight, uint64_t now_ns);
 
 /* Nanoseconds until the byte budget lets another fill begin; 0: it does, or nothing is to fill. */
 uint64_t supply_fill_wait_ns(const struct supply *s, uint64_t now_ns);
+
+/*
+ * More experts lie in a device's slots than before: their host copies are the first to give way, since
+ * nobody needs both.
+ */
+void supply_device_changed(struct supply *s);
 
 /* Waits until no read is in flight. */
 void supply_drain(struct supply *s);

@@ -81,6 +81,33 @@ static const struct metric series[] = {
 #undef ROW
 };
 
+/* Of a device, where there is one. */
+static const struct metric device_series[] = {
+#define ROW(name, type, help, field, factor)                                           \
+	{                                                                              \
+		name, type, help, offsetof(struct sluice_status_info, device.field),   \
+			sizeof(((struct sluice_status_info *)0)->device.field), factor \
+	}
+	ROW("sluice_device_memory_bytes", METRIC_GAUGE, "Bytes taken of the device's memory",
+	    vram_bytes, 1),
+	ROW("sluice_device_slots", METRIC_GAUGE, "Slots for experts in the device's memory", slots,
+	    1),
+	ROW("sluice_device_experts_resident", METRIC_GAUGE, "Experts that lie in one", resident, 1),
+	ROW("sluice_device_hits_total", METRIC_COUNTER,
+	    "Uses of experts that lay in the device's memory", hits, 1),
+	ROW("sluice_device_misses_total", METRIC_COUNTER, "Uses of experts that did not", misses,
+	    1),
+	ROW("sluice_device_fills_total", METRIC_COUNTER, "Experts brought into the device's memory",
+	    fills, 1),
+	ROW("sluice_device_fill_bytes_total", METRIC_COUNTER, "Bytes of these", fill_bytes, 1),
+	ROW("sluice_device_launches_total", METRIC_COUNTER, "Kernels launched", launches, 1),
+	ROW("sluice_device_layers_total", METRIC_COUNTER,
+	    "Layers with experts that it went through", layers, 1),
+	ROW("sluice_device_handoff_seconds_total", METRIC_COUNTER,
+	    "What launching these and waiting for their routes took", handoff_ns, 1e-9),
+#undef ROW
+};
+
 void metrics_print_up(FILE *out, bool up)
 {
 	metric_print_head(out, "sluice_up", METRIC_GAUGE, "1 when the daemon answers requests");
@@ -183,6 +210,8 @@ void metrics_print_daemon(FILE *out, const struct sluice_status_info *status)
 	print_build(out, status);
 	metrics_print_up(out, status->state == SLUICE_STATE_READY);
 	metric_print(out, series, ARRAY_LEN(series), &one);
+	if (status->device.name[0])
+		metric_print(out, device_series, ARRAY_LEN(device_series), &one);
 	print_nodes(out, status);
 	print_drafts(out, status);
 	print_requests(out, status);

@@ -68,6 +68,30 @@ static void fill_tiers(const struct model *m, const struct plan_machine *machine
 		(struct plan_tier){ .name = "device", .capacity_bytes = machine->vram_bytes };
 }
 
+/* What --device cuda would take; a device is never a reason not to plan. */
+static void plan_device(const struct model *m, const struct plan_options *o,
+			const struct plan_machine *machine, struct plan *p)
+{
+	const uint64_t room = o->device_budget ? o->device_budget
+					       : device_default_room(machine->vram_bytes);
+	const struct device_config c = { .model = m,
+					 .name = "cuda",
+					 .kv_q8 = o->kv_type == KV_Q8_0,
+					 .n_seq = p->memory.n_parallel,
+					 .n_ctx = p->memory.n_ctx,
+					 .max_tokens = p->memory.n_batch,
+					 .max_logits = p->memory.max_logits,
+					 .no_slots = !m->n_expert || device_slots_fit(m, NULL) };
+
+	if (!room || device_supports(m, &p->device_note) ||
+	    device_plan_make(&c, room, &p->device, &p->device_note))
+		return;
+	p->has_device = true;
+	p->tiers[PLAN_DEVICE].bytes = p->device.dense_bytes + p->device.kv_bytes +
+				      p->device.state_bytes + p->device.scratch_bytes +
+				      p->device.slots_bytes;
+}
+
 /* Memory and disk one after the other: every byte of a token must come from one of them. */
 static double bound_speed(const struct plan *p)
 {
@@ -118,6 +142,7 @@ int plan_make(const struct model *m, const struct plan_options *o,
 	if (rc)
 		return rc;
 	fill_tiers(m, machine, &p);
+	plan_device(m, o, machine, &p);
 	p.tokens_per_s = bound_speed(&p);
 	if (machine->limits.room_bytes != LIMITS_UNKNOWN)
 		p.n_contexts = (uint32_t)u64_min(o->n_parallel ? o->n_parallel : MEMORY_SEQUENCES,
@@ -134,6 +159,7 @@ int plan_make(const struct model *m, const struct plan_options *o,
 void plan_fini(struct plan *p)
 {
 	memory_plan_fini(&p->memory);
+	device_plan_fini(&p->device);
 }
 
 int plan_parse_prefix(const char *text, uint64_t *ret, struct err *err)

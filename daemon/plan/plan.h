@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "base/nodes.h"
+#include "device/device.h"
 #include "engine/engine.h"
 #include "engine/memory.h"
 #include "kernels/cpu/cpu.h"
@@ -33,7 +34,8 @@ struct plan_options {
 	uint64_t kv_budget, prefix_cache;
 	uint64_t host_budget;
 	unsigned budget_percent;
-	int numa; /* as struct engine_config has it */
+	uint64_t device_budget; /* of a GPU's memory; 0: the machine's, but for a margin */
+	int numa;		/* as struct engine_config has it */
 	enum spec_mode spec;
 	const struct model *head; /* of a file of its own (--draft-model), in the model's place */
 	const struct cpu_ops *ops;
@@ -72,6 +74,10 @@ struct plan_context {
 
 struct plan {
 	struct memory_plan memory;
+	/* with --device cuda, on a machine that has a GPU or with a budget for one */
+	bool has_device;
+	struct device_plan device;
+	struct err device_note; /* why there is none, else empty */
 	struct plan_tier tiers[PLAN_TIERS];
 	uint32_t n_contexts; /* 1, 2, ... sequences, up to those planned with; 0: memory unknown */
 	struct plan_context contexts[PLAN_CONTEXTS];

@@ -205,6 +205,22 @@ static void put_predict(const struct engine_status *e, struct sluice_status_info
 	};
 }
 
+static void put_device(const struct engine_device *d, struct sluice_status_device *ret)
+{
+	*ret = (struct sluice_status_device){ .vram_bytes = d->vram_bytes,
+					      .slots = d->slots,
+					      .resident = d->resident,
+					      .hits = d->hits,
+					      .misses = d->misses,
+					      .fills = d->fills,
+					      .fill_bytes = d->fill_bytes,
+					      .launches = d->launches,
+					      .layers = d->layers,
+					      .handoff_ns = d->handoff_ns };
+	PUT(ret->name, d->name);
+	PUT(ret->state, d->state);
+}
+
 void info_status(const struct serve *s, struct sluice_status_info *ret, char *notes, size_t room)
 {
 	const struct model *m = s->config.model;
@@ -274,6 +290,7 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 	put_telemetry(ret->telemetry, sizeof(ret->telemetry), s->config.sampler);
 	put_nodes(&e, ret);
 	put_latency(&e, ret);
+	put_device(&e.device, &ret->device);
 	put_columns(&e, ret);
 	put_predict(&e, ret);
 	notes[0] = '\0';

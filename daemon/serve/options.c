@@ -124,10 +124,21 @@ static const struct opt table[] = {
 	  .def = "auto",
 	  .help = "On several NUMA nodes: each expert's rows to all nodes and read by their own "
 		  "threads, or pages interleaved. split:N cuts rows without nodes (experiments)." },
-	{ "--device", NULL, OPT_CUSTOM, AT(device), "none|cuda[:N]", .parse = parse_device,
-	  .def = "none",
-	  .help = "Who computes all but the experts: the CPU, or a GPU, in a build with CUDA kernels. One "
-		  "that is named and cannot be had is an error." },
+	{ "--device", NULL, OPT_CUSTOM, AT(device), "none|cuda[:N]|emu:vram=SIZE,link=SIZE",
+	  .parse = parse_device, .def = "none",
+	  .help = "A GPU that computes all but the experts that its memory does not hold, in a build with "
+		  "CUDA kernels; or memory of this machine in its place, for studies: so much, filled "
+		  "at so many bytes per second. One that is named and cannot be had is an error." },
+	{ "--device-budget", NULL, OPT_SIZE, AT(device_budget), "SIZE", 0, 0, .def = "0",
+	  .help = "Memory to take of the device; 0: what is free of it. What dense weights, KV cache "
+		  "and buffers leave are slots for experts." },
+	{ "--device-policy", NULL, OPT_TEXT, AT(device_policy), "vram|hit|cpu|fetch|POLICY",
+	  .def = "vram",
+	  .help = "Which experts lie in the device's slots. hit: they are filled once; cpu: none; "
+		  "fetch: what was used last, whatever it costs; a POLICY of --policy." },
+	{ "--device-fill-rate", NULL, OPT_SIZE, AT(device_fill_rate), "SIZE", 0, 0, .def = "0",
+	  .help = "Most bytes per second that fills of the device's slots take; 0: no bound but half an "
+		  "expert a layer for a token." },
 	{ "--peaks", NULL, OPT_TEXT, AT(peaks), "FILE",
 	  .help = "The nodes' read rates as sluice doctor measured them here: its JSON output." },
 	{ "--policy", NULL, OPT_TEXT, AT(policy), "lru|lfu|static:FILE", .def = "lfu",

@@ -37,7 +37,8 @@ struct options {
 	uint32_t spec;			       /* enum spec_mode - SPEC_AUTO */
 	uint32_t io_depth;
 	uint64_t io_request;
-	const char *device; /* struct engine_config.device */
+	const char *device, *device_policy; /* as in struct engine_config */
+	uint64_t device_budget, device_fill_rate;
 	int numa;	    /* struct engine_config.numa */
 	uint32_t log_level; /* index in "error|warn|notice|info|debug" */
 	uint64_t fill_rate; /* bytes per second, 0: no bound */

@@ -44,6 +44,7 @@ struct residency {
 	struct piece_request *pieces; /* of all slots */
 	uint8_t **class_base;	      /* [class][NODES_SPLIT]: where its slots start on each node */
 	struct copies *tier[TIER_NR]; /* NULL: the disk, and tiers that are not here */
+	uint32_t *device_class;	      /* by layer */
 	_Atomic uint32_t event;
 
 	uint64_t slot_bytes_total, n_experts;
@@ -180,10 +181,52 @@ void residency_destroy(struct residency *r)
 	free(r->class_of_layer);
 	for (int t = 0; t < TIER_NR; t++)
 		copies_destroy(r->tier[t]);
+	free(r->device_class);
 	free(r->class_base);
 	free(r->pieces);
 	free(r->slots);
 	free(r);
+}
+
+int residency_add_device(struct residency *r, const uint32_t *class_of, uint32_t n_classes,
+			 const uint32_t *class_slots)
+{
+	const struct model *m = r->model;
+
+	r->device_class = calloc(m->n_layers, sizeof(*r->device_class));
+	if (!r->device_class)
+		return -ENOMEM;
+	memcpy(r->device_class, class_of, m->n_layers * sizeof(*class_of));
+	return copies_create(m->n_layers * m->n_expert, m->n_expert, r->device_class, n_classes,
+			     class_slots, &r->tier[TIER_DEVICE]);
+}
+
+int residency_device_begin(struct residency *r, expert_id_t id)
+{
+	uint32_t slot;
+	int rc;
+
+	if (residency_state(r, TIER_HOST, id) != COPY_PRESENT)
+		return -ENOENT;
+	rc = copies_begin(r->tier[TIER_DEVICE], id, &slot);
+	return rc ? rc : residency_pin(r, TIER_HOST, id);
+}
+
+static void device_changed(void *arg, uint32_t id, bool present)
+{
+}
+
+void residency_device_done(struct residency *r, expert_id_t id, int result)
+{
+	copies_filled(r->tier[TIER_DEVICE], residency_device_slot(r, id), result);
+	copies_unpin(r->tier[TIER_DEVICE], id);
+	residency_unpin(r, TIER_HOST, id);
+	copies_settle(r->tier[TIER_DEVICE], device_changed, r);
+}
+
+uint32_t residency_device_slot(const struct residency *r, expert_id_t id)
+{
+	return copies_slot(r->tier[TIER_DEVICE], id);
 }
 
 uint32_t residency_n_classes(const struct residency *r)

@@ -104,6 +104,20 @@ void residency_unpin(struct residency *r, enum tier tier, expert_id_t id);
 int residency_evict(struct residency *r, enum tier tier, expert_id_t id);
 
 /*
+ * The books of a device's slots, numbered through all classes; @class_of (by layer) and @class_slots are
+ * copied. Once, before any copy is there. What the slots hold, and how it comes there, is the caller's:
+ * begin takes a free slot (ABSENT -> FILLING) and pins the copy and its source in host memory, which must be
+ * PRESENT (-ENOENT otherwise; -ENOSPC, -EBUSY as copies_begin()); done takes both pins off and makes the
+ * copy PRESENT, or ABSENT where @result is not 0. 0 or -ENOMEM.
+ */
+int residency_add_device(struct residency *r, const uint32_t *class_of, uint32_t n_classes,
+			 const uint32_t *class_slots);
+int residency_device_begin(struct residency *r, expert_id_t id);
+void residency_device_done(struct residency *r, expert_id_t id, int result);
+/* Of a copy in the device; COPIES_NO_SLOT where ABSENT. */
+uint32_t residency_device_slot(const struct residency *r, expert_id_t id);
+
+/*
  * Disk to host: ABSENT -> FILLING with one pin: takes a free slot and submits the reads in @cls.
  * -ENOSPC: no slot is free. -EBUSY: not ABSENT, a failed load that is still pinned included.
  */

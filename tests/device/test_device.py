@@ -56,7 +56,7 @@ def test_fixture(name, n, kv):
 
 @pytest.fixture(scope="module")
 def one_run():
-    return run(DEMO, moe_tokens(20), "--host-budget", "100%")
+    return run(DEMO, moe_tokens(20), "--host-budget", "100%", "--device-policy", "cpu")
 
 
 @pytest.mark.parametrize("args,env", [
@@ -115,13 +115,13 @@ def test_no_memory():
 
 
 @pytest.mark.parametrize("call,again", [
-    ("cudaLaunchKernelExC:40", True), ("cudaMemcpyAsync:9", True), ("cudaEventSynchronize:3", True),
-    ("cudaStreamSynchronize:1", True), ("cudaEventRecord:2", True), ("cudaMemsetAsync:1", True),
-    ("cudaLaunchKernelExC:60!", False), ("cudaEventSynchronize:2+", False)])
+    ("cudaLaunchKernelExC:40", True), ("cudaMemcpyAsync:2", True), ("cudaStreamQuery:3", True),
+    ("cudaStreamSynchronize:1", True), ("cudaMemsetAsync:1", True),
+    ("cudaLaunchKernelExC:60!", False), ("cudaStreamQuery:2+", False)])
 def test_step_fails(one_run, call, again):
     """A call that fails in a step ends its requests by name; one failure alone leaves the next request whole."""
     ids = moe_tokens(6)
-    with device(DEMO, "--host-budget", "100%", env={"SLUICE_EMU_FAIL": call}) as d:
+    with device(DEMO, "--host-budget", "100%", "--device-policy", "cpu", env={"SLUICE_EMU_FAIL": call}) as d:
         start = time.monotonic()
         p = sluice("generate", "--socket", d.socket, "--prompt-tokens", json.dumps(ids), "--max-tokens", "2", check=None,
                    timeout=60)
@@ -133,6 +133,76 @@ def test_step_fails(one_run, call, again):
             p = sluice("generate", "--socket", d.socket, "--prompt-tokens", json.dumps(ids), "--max-tokens", "2",
                        check=None, timeout=60)
             assert p.returncode != 0 and "the device failed" in p.stderr, p.stdout + p.stderr
+
+
+def of_device(d):
+    return d.status()["device"]
+
+
+def settled(d, seconds=60):
+    """The device's part of the status when every slot is filled, or after so long."""
+    end = time.monotonic() + seconds
+    while of_device(d)["resident"] < of_device(d)["slots"] and time.monotonic() < end:
+        time.sleep(0.1)
+    return of_device(d)
+
+
+def budget_bytes(percent, batch="512"):
+    """Bytes of the device's memory that leave slots for so many of the demo's experts."""
+    p = sluice("plan", DEMO, *DEFAULTS[2:], "--batch", batch, "--device-budget", "1G", "--json")
+    d = json.loads(p.stdout)["device"]
+    slots = sum(c["slots"] * c["slot_bytes"] for c in d["slots"])
+    return str(d["bytes"] - slots * (100 - percent) // 100)
+
+
+@pytest.mark.parametrize("percent", [0, 10, 50, 100])
+def test_residency(one_run, percent):
+    """As many experts in slots as the budget holds, chosen once: the same logits as with all of them on the host."""
+    ids = moe_tokens(8)
+    with device(DEMO, "--host-budget", "100%", "--device-policy", "hit", "--device-budget", budget_bytes(percent)) as d:
+        before = settled(d) if percent else of_device(d)
+        share = 100 * before["slots"] / 128
+        assert abs(share - percent) < 4 and before["resident"] == before["slots"] == before["fills"], before
+        for n in (8, 3):
+            assert (d.eval_ids(ids[:n])[1] == one_run[:n]).all()
+        after = of_device(d)
+        uses = after["hits"] + after["misses"]
+        assert uses and after["fills"] == before["fills"], after
+        assert (after["hits"] == 0) == (percent == 0) and (after["misses"] == 0) == (percent == 100), after
+        assert after["handoff_us"] > 0 and after["launches"] > 0 and after["state"] == "ok"
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("DEVICE_SEEDS", "4"))))
+def test_shuffled(one_run, seed):
+    """Fills and evictions by lot in every step, streams in any order that the rules allow: the same logits."""
+    ids, batch = moe_tokens(8), ["8", "3", "5"][seed % 3]
+    with device(DEMO, "--host-budget", ["100%", "60%"][seed % 2], "--device-policy", f"random:{seed}", "--device-budget",
+                budget_bytes([30, 10, 60][seed // 2 % 3], batch), "--batch", batch, "--threads", str(1 + seed // 3 % 2),
+                env={"SLUICE_EMU_SEED": str(seed + 1)}) as d:
+        for n in (8, 4):
+            got = d.eval_ids(ids[:n])[1]
+            assert (got == one_run[:n]).all(), f"{(got != one_run[:n]).sum()} of {got.size} logits differ"
+        now = of_device(d)
+    assert now["hits"] and now["misses"] and now["fills"], now
+
+
+@pytest.mark.parametrize("policy", ["vram", "fetch", "lru"])
+def test_policies(one_run, policy):
+    ids = moe_tokens(8)
+    with device(DEMO, "--device-policy", policy, "--device-budget", budget_bytes(20)) as d:
+        for n in (8, 5):
+            assert (d.eval_ids(ids[:n])[1] == one_run[:n]).all()
+        assert of_device(d)["hits"]
+
+
+@pytest.mark.parametrize("fail,word", [("cudaHostRegister:1", "pass through"), ("cudaMemcpyAsync:9", ""),
+                                       ("cudaEventRecord:4+", ""), ("cudaEventQuery:5", "")])
+def test_fills_fail(one_run, fail, word):
+    """What goes wrong with fills costs experts on the device, never a request."""
+    with device(DEMO, "--host-budget", "100%", "--device-policy", "hit", env={"SLUICE_EMU_FAIL": fail}) as d:
+        settled(d, 3)
+        assert (d.eval_ids(moe_tokens(6))[1] == one_run[:6]).all()
+        assert word in " ".join(d.status()["fallbacks"])
 
 
 def test_cancel():

@@ -51,7 +51,11 @@ struct block_config {
 /* What a device's router chose, where one has routed the layer: see daemon/device/device.h. */
 struct block_routes {
 	const uint32_t *ids;  /* [n_tokens][n_expert_used] */
-	const float *weights; /* the same */
+	const float *weights; /* [n_tokens][ld] */
+	uint32_t ld;
+	/* [n_tokens][ranks][n_embd]: results of what the host computes; the device adds them up */
+	float *partial;
+	uint32_t ranks;
 };
 
 struct block_args {

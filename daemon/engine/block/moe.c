@@ -181,16 +181,31 @@ static void book_failure(const struct block_args *a, uint32_t index)
 		a->token_error[f->entries[w->first + k].token] = f->failed[index];
 }
 
+/* tid 0: asks supply until there is something for the host; what a device computes is let by. */
+static void ask_supply(const struct block_args *a)
+{
+	struct moe *f = moe_of(a);
+	int32_t n;
+
+	do {
+		n = supply_next(f->c.supply, f->handed, f->failed);
+		f->n_handed = 0;
+		for (int32_t i = 0; i < n; i++) /* given up: the step ends before the next layer */
+			if (f->failed[f->handed[i]] ||
+			    supply_unit(f->c.supply, f->handed[i]) == UNIT_HOST)
+				f->handed[f->n_handed++] = f->handed[i];
+	} while (n > 0 && !f->n_handed);
+	f->n_taken = 0;
+}
+
 /* tid 0: what supply hands out next, and how to compute it. */
 static void take_handed(const struct block_args *a)
 {
 	struct moe *f = moe_of(a);
 	const struct expert_layout *l = &a->layer->experts;
 	uint32_t total = 0, largest = 0;
-	int32_t n = supply_next(f->c.supply, f->handed, f->failed);
 
-	f->n_handed = n < 0 ? 0 : (uint32_t)n; /* given up: the step ends before the next layer */
-	f->n_taken = 0;
+	ask_supply(a);
 	for (uint32_t i = 0; i < f->n_handed; i++) {
 		struct expert_work *w = &f->work[f->handed[i]];
 
@@ -209,8 +224,8 @@ static void take_handed(const struct block_args *a)
 }
 
 /*
- * Split, tid 0: of what is ready the next list for each unit (the host's alone so far); n_ready 0 at
- * the end of the layer.
+ * Split, tid 0: of what is ready for the host the next list; n_ready 0 at the end of the layer. What
+ * lies in a device's slots the device has found out for itself.
  */
 static void split(const struct block_args *a)
 {
@@ -288,7 +303,7 @@ static void take_routes(const struct block_args *a, unsigned tid)
 	team_share(a->batch->n_tokens, 1, tid, team_size(a->team), &first, &end);
 	for (size_t t = first; t < end; t++) {
 		memcpy(f->ids + t * used, a->routes->ids + t * used, used * sizeof(*f->ids));
-		memcpy(f->weights + t * f->n_ranks, a->routes->weights + t * used,
+		memcpy(f->weights + t * f->n_ranks, a->routes->weights + t * a->routes->ld,
 		       used * sizeof(*f->weights));
 	}
 	team_barrier(a->team);
@@ -330,6 +345,8 @@ static void post(const struct block_args *a)
 {
 	struct moe *f = moe_of(a);
 
+	f->rows = a->routes ? a->routes->partial : f->partial;
+	f->rows_ranks = a->routes ? a->routes->ranks : f->n_ranks;
 	plan(a);
 	if (a->routed)
 		count_sure(a);
@@ -379,7 +396,8 @@ static void forward(const struct block_args *a, unsigned tid)
 			   f->partial + f->n_used * f->n_embd, f->n_ranks * f->n_embd, tid);
 	began = tid ? 0 : now_ns();
 	join(a, tid);
-	reduce(a, tid);
+	if (!a->routes)
+		reduce(a, tid);
 	if (tid == 0)
 		f->routed_ns += now_ns() - began;
 }

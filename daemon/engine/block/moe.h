@@ -48,6 +48,8 @@ struct moe {
 	uint32_t *ids;	      /* [max_tokens][n_used] */
 	float *weights;	      /* [max_tokens][n_ranks] */
 	float *partial;	      /* [max_tokens][n_ranks][n_embd] */
+	float *rows;	      /* where results of this layer go: partial, or a device's */
+	uint32_t rows_ranks;  /* of a token there */
 
 	/* an early look at the next layer's router, for at most ahead_tokens */
 	uint32_t ahead_tokens;
@@ -118,7 +120,7 @@ void experts_compute(const struct block_args *a, unsigned tid);
 /* The result column of an entry. */
 static inline float *entry_partial(const struct moe *f, const struct entry *e)
 {
-	return f->partial + ((size_t)e->token * f->n_ranks + e->rank) * f->n_embd;
+	return f->rows + ((size_t)e->token * f->rows_ranks + e->rank) * f->n_embd;
 }
 
 #endif

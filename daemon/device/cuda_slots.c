@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/device/cuda_slots.c: experts in the device's memory: slots, the table of who lies where, fills.
+ * See device.h. Engine thread.
+ *
+ * Fills run on a stream of their own. They need not wait for steps: a slot is filled only when the last
+ * step that could read it is over (device_step_end() waits), and is in the table only when its event was
+ * seen. Copies come from where the host keeps the experts, registered in pieces so that no single call pins
+ * for long; where that is refused they pass through a ring of pinned memory, and without that they are
+ * waited for: the same bytes in all three ways.
+ */
+#include "device/cuda.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/num.h"
+
+#define REGISTER_PIECE (1ull << 30)
+#define RING_MOST      (256ull << 20)
+
+static uint64_t largest_slot(const struct cuda_device *d)
+{
+	uint64_t n = 0;
+
+	for (uint32_t k = 0; k < d->base.plan.n_classes; k++)
+		n = u64_max(n, d->base.plan.classes[k].slot_bytes);
+	return n;
+}
+
+int cuda_take_slots(struct cuda_device *d, struct err *err)
+{
+	const struct model *m = d->base.c.model;
+	const struct device_plan *p = &d->base.plan;
+	struct device_sizes z;
+	int rc = 0;
+
+	if (!p->slots_bytes)
+		return 0;
+	device_sizes(&d->base.c, true, &z);
+	d->class_base = calloc(p->n_classes, sizeof(*d->class_base));
+	if (!d->class_base)
+		return err_set(err, -ENOMEM, "no memory for the device");
+	for (uint32_t k = 0; k < p->n_classes && !rc; k++)
+		rc = cuda_take(d, &d->class_base[k], p->classes[k].slots * p->classes[k].slot_bytes,
+			       "slots of experts", err);
+	rc = rc ? rc : cuda_take(d, &d->partial, z.partial, "experts", err);
+	rc = rc ? rc : cuda_take(d, &d->group_hidden, z.group_hidden, "experts", err);
+	rc = rc ? rc : cuda_take(d, &d->list, z.list - 4, "experts", err);
+	rc = rc ? rc : cuda_take(d, &d->list_n, 4, "experts", err);
+	rc = rc ? rc : cuda_take(d, &d->place, z.place, "experts", err);
+	rc = rc ? rc : cuda_pin(&d->host_table, z.slot_table, err);
+	for (uint32_t i = 0; i < DEVICE_FILLS && !rc; i++)
+		rc = cuda_said(cudaEventCreateWithFlags(&d->fill_done[i], cudaEventDisableTiming),
+			       "an event", err);
+	rc = rc ? rc : cuda_take(d, &d->slot_table, z.slot_table, "the table of slots", err);
+	d->base.fills = 1;
+	d->way = CUDA_WAITING;
+	if (!rc)
+		memset(d->host_table, 0xff, (size_t)m->n_layers * m->n_expert * 4);
+	return rc ? rc : cuda_publish_table(&d->base, err);
+}
+
+void cuda_free_slots(struct cuda_device *d)
+{
+	for (uint32_t i = 0; i < DEVICE_FILLS; i++)
+		if (d->fill_done[i])
+			cudaEventDestroy(d->fill_done[i]);
+	for (uint64_t at = 0; d->way == CUDA_REGISTERED && at < d->host_bytes; at += REGISTER_PIECE)
+		cudaHostUnregister((void *)(uintptr_t)(d->host_base + at));
+	cudaFreeHost(d->ring);
+	cudaFreeHost(d->host_table);
+	free(d->class_base);
+}
+
+/* All pieces, or none. */
+static int register_pieces(const uint8_t *base, uint64_t bytes, struct err *err)
+{
+	uint64_t at = 0;
+	int rc = 0;
+
+	while (at < bytes && !rc) {
+		rc = cuda_said(cudaHostRegister((void *)(uintptr_t)(base + at),
+						u64_min(REGISTER_PIECE, bytes - at),
+						cudaHostRegisterDefault),
+			       "registering the experts' memory", err);
+		at += rc ? 0 : REGISTER_PIECE;
+	}
+	while (rc && at) {
+		at -= REGISTER_PIECE;
+		cudaHostUnregister((void *)(uintptr_t)(base + at));
+	}
+	return rc;
+}
+
+void cuda_register_host(struct device *base, const void *memory, uint64_t bytes, struct err *note)
+{
+	struct cuda_device *d = cuda_of(base);
+	uint64_t slots;
+
+	d->ring_slot = largest_slot(d);
+	if (!d->ring_slot)
+		return;
+	d->base.fills = DEVICE_FILLS;
+	if (!register_pieces(memory, bytes, note)) {
+		d->host_base = memory;
+		d->host_bytes = bytes;
+		d->way = CUDA_REGISTERED;
+		return;
+	}
+	slots = u64_min(DEVICE_FILLS, RING_MOST / d->ring_slot);
+	d->way = CUDA_RING;
+	if (slots && !cuda_pin(&d->ring, slots * d->ring_slot, NULL)) {
+		d->base.fills = (uint32_t)slots;
+		err_prefix(note, -EIO, "fills of the device pass through %llu MiB of pinned memory",
+			   (unsigned long long)(slots * d->ring_slot >> 20));
+		return;
+	}
+	d->ring = NULL;
+	d->way = CUDA_WAITING;
+	d->base.fills = 1;
+	err_prefix(note, -EIO, "fills of the device are waited for");
+}
+
+int cuda_publish_table(struct device *base, struct err *err)
+{
+	struct cuda_device *d = cuda_of(base);
+	const size_t bytes = (size_t)base->c.model->n_layers * base->c.model->n_expert * 4;
+
+	if (!d->slot_table)
+		return 0;
+	memcpy(d->host_table, base->table, bytes);
+	return cuda_said(cudaMemcpyAsync(d->slot_table, d->host_table, bytes,
+					 cudaMemcpyHostToDevice, d->stream),
+			 "the table of slots", err);
+}
+
+/* One copy; two where it lies across two registered pieces. */
+static int copy_piece(struct cuda_device *d, uint8_t *to, const uint8_t *from, uint64_t bytes,
+		      struct err *err)
+{
+	int rc = 0;
+
+	while (bytes && !rc) {
+		uint64_t n = bytes;
+
+		if (d->way == CUDA_REGISTERED)
+			n = u64_min(bytes, REGISTER_PIECE - (uint64_t)(from - d->host_base) %
+								    REGISTER_PIECE);
+		rc = cuda_said(d->way == CUDA_WAITING
+				       ? cudaMemcpy(to, from, n, cudaMemcpyHostToDevice)
+				       : cudaMemcpyAsync(to, from, n, cudaMemcpyHostToDevice,
+							 d->fill_stream),
+			       "a fill", err);
+		to += n;
+		from += n;
+		bytes -= n;
+	}
+	return rc;
+}
+
+int cuda_fill(struct device *base, const struct device_fill *fill, struct err *err)
+{
+	struct cuda_device *d = cuda_of(base);
+	const uint32_t cls = base->plan.class_of_layer[fill->layer];
+	uint8_t *to = d->class_base[cls] + fill->slot * base->plan.classes[cls].slot_bytes;
+	uint8_t *ring = d->ring ? d->ring + d->fills_asked % base->fills * d->ring_slot : NULL;
+	int rc = 0;
+
+	if (d->fills_asked - d->fills_done >= base->fills)
+		return err_set(err, -EBUSY, "more than %u fills at once", base->fills);
+	for (uint32_t i = 0; i < fill->n && !rc; i++) {
+		const uint8_t *from = fill->piece[i].from;
+
+		if (ring)
+			from = memcpy(ring + fill->piece[i].at, from, fill->piece[i].bytes);
+		rc = copy_piece(d, to + fill->piece[i].at, from, fill->piece[i].bytes, err);
+	}
+	if (!rc)
+		rc = cuda_said(cudaEventRecord(d->fill_done[d->fills_asked % DEVICE_FILLS],
+					       d->fill_stream),
+			       "a fill", err);
+	d->fills_asked += rc == 0;
+	return rc;
+}
+
+int cuda_fills_done(struct device *base, uint64_t *ret_n, struct err *err)
+{
+	struct cuda_device *d = cuda_of(base);
+
+	while (d->fills_done < d->fills_asked) {
+		cudaError_t e = cudaEventQuery(d->fill_done[d->fills_done % DEVICE_FILLS]);
+
+		if (e == cudaErrorNotReady)
+			break;
+		if (e)
+			return cuda_said(e, "a fill", err);
+		d->fills_done++;
+	}
+	*ret_n = d->fills_done;
+	return 0;
+}

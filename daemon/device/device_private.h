@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/device/device_private.h: what a kind of device is made of, and the sizes of its buffers, for the
+ * files of this room alone.
+ */
+#ifndef SLUICE_DEVICE_DEVICE_PRIVATE_H
+#define SLUICE_DEVICE_DEVICE_PRIVATE_H
+
+#include "device/device.h"
+
+/* The calls of device.h; those of steps are NULL where the host computes all. */
+struct device_ops {
+	void (*close)(struct device *d);
+	void (*get_info)(const struct device *d, struct device_info *ret);
+	int (*load)(struct device *d, uint32_t layer, enum role role, const struct device_matrix *w,
+		    struct err *err);
+	void (*register_host)(struct device *d, const void *base, uint64_t bytes, struct err *note);
+	int (*publish)(struct device *d, struct err *err);
+	int (*fill)(struct device *d, const struct device_fill *fill, struct err *err);
+	int (*fills_done)(struct device *d, uint64_t *ret_n, struct err *err);
+	const uint8_t *(*slot_at)(const struct device *d, uint32_t layer, uint32_t slot);
+	float *(*input)(struct device *d);
+	int (*step_begin)(struct device *d, const struct device_run *runs, uint32_t n_runs,
+			  uint32_t n_tokens, struct err *err);
+	int (*launch)(struct device *d, uint32_t layer, struct err *err);
+	int (*route)(struct device *d, struct device_route *ret, struct err *err);
+	int (*step_end)(struct device *d, const uint32_t *rows, uint32_t n,
+			const float **ret_logits, struct err *err);
+	void (*step_drop)(struct device *d);
+};
+
+/* What every kind begins with. */
+struct device {
+	const struct device_ops *ops;
+	struct device_config c;
+	struct device_plan plan;
+	uint32_t *table; /* [n_layers][n_expert] */
+	uint32_t fills;	 /* under way at once, at the most */
+};
+
+/* cuda.c, emu.c: open(); all but ops is the caller's to set and to free. */
+int cuda_open(const struct device_config *config, struct device **ret, struct err *err);
+int emu_open(const struct device_config *config, struct device **ret, struct err *err);
+
+/* plan.c: a table without slots; NULL: no memory. */
+uint32_t *device_new_table(const struct model *m);
+
+#define DEVICE_FEW	  8   /* columns of a matvec */
+#define DEVICE_PART	  256 /* positions of a part of attention: fixed, since bits depend on it */
+#define DEVICE_ROWS	  8   /* tokens of one launch of attention */
+#define DEVICE_FORMS	  2   /* int8 forms of a row */
+#define DEVICE_FILLS	  64
+#define DEVICE_MOST_PAIRS 65535 /* tokens times experts used, of a step */
+
+/* Bytes of each buffer of a step in the device's memory; plan.c. */
+struct device_sizes {
+	size_t tokens, embd, mid, hidden, wide, second, values; /* elements: rows, then widths */
+	size_t stream;						/* [tokens][embd] floats */
+	size_t a, b, q, heads;
+	size_t router_logits, router_weights, router_ids;
+	size_t logits, index, pages, rope, attend;
+	size_t partial, group_hidden, list, place, slot_table;
+	size_t kv, conv, state; /* sums over the layers */
+	size_t scratch;		/* the sum of all but these three */
+	size_t pinned;		/* of the host's memory */
+};
+void device_sizes(const struct device_config *c, bool slots, struct device_sizes *ret);
+
+/* Of one layer: KV pages of all sequences, or the two parts of the recurrent state; 0 where it has none. */
+size_t device_kv_bytes(const struct device_config *c, uint32_t layer);
+void device_state_bytes(const struct device_config *c, uint32_t layer, size_t *ret_conv,
+			size_t *ret_state);
+/* Rows of floats with both int8 forms. */
+size_t device_rows_bytes(size_t rows, size_t n);
+/* Numbers in the index of a step: positions, places, lengths; runs. */
+size_t device_index_n(const struct device_config *c);
+
+#endif

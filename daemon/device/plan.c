@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/device/plan.c: how the memory of a device is divided: buffers of a step, KV cache, states, dense
+ * weights, and slots for experts in what is left. Pure arithmetic on the model and the options; cuda.c
+ * takes its memory by the same numbers. Any thread.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/num.h"
+#include "base/size.h"
+#include "device/device_private.h"
+#include "kernels/cuda/ops.h"
+
+#define SLOT_ALIGN  256
+#define MARGIN_MOST (256ull << 20) /* left to others without a budget */
+#define MARGIN_PART 16		   /* of small devices, one part in so many */
+
+static size_t floats(size_t n)
+{
+	return align_up(n * sizeof(float), SLOT_ALIGN);
+}
+
+size_t device_rows_bytes(size_t rows, size_t n)
+{
+	return floats(rows * n) +
+	       DEVICE_FORMS * align_up(rows * cuda_act_bytes(align_up(n, 256)), SLOT_ALIGN);
+}
+
+size_t device_index_n(const struct device_config *c)
+{
+	return 3 * (size_t)c->max_tokens + 2 * (size_t)c->n_seq + 1;
+}
+
+size_t device_kv_bytes(const struct device_config *c, uint32_t layer)
+{
+	const struct layer *l = &c->model->layers[layer];
+	const size_t pages = div_ceil(c->n_ctx, CUDA_KV_PAGE);
+	const size_t both = (l->attention.head_dim + (size_t)l->attention.value_dim) / 2;
+
+	if (!layer_has(l, BLOCK_ATTENTION) && !layer_has(l, BLOCK_LATENT))
+		return 0;
+	return align_up(c->n_seq * pages *
+				cuda_kv_page_bytes(c->kv_q8 ? CUDA_KV_Q8_0 : CUDA_KV_F16,
+						   l->attention.n_head_kv, both),
+			SLOT_ALIGN);
+}
+
+static size_t delta_channels(const struct model *m)
+{
+	return (2 * (size_t)m->ssm_k_heads + m->ssm_v_heads) * m->ssm_head_dim;
+}
+
+void device_state_bytes(const struct device_config *c, uint32_t layer, size_t *ret_conv,
+			size_t *ret_state)
+{
+	const struct model *m = c->model;
+
+	*ret_conv = *ret_state = 0;
+	if (!layer_has(&m->layers[layer], BLOCK_DELTANET))
+		return;
+	*ret_conv = floats((size_t)c->n_seq * 3 * delta_channels(m));
+	*ret_state = floats((size_t)c->n_seq * m->ssm_v_heads * m->ssm_head_dim * m->ssm_head_dim);
+}
+
+/* The largest of each size that blocks work with. */
+static void find_widths(const struct model *m, struct device_sizes *z)
+{
+	size_t kv = 0, q = 0, width = 0, ff = 0;
+
+	for (uint32_t i = 0; i < m->n_layers; i++) {
+		const struct layer *l = &m->layers[i];
+		const struct weight *w = l->w;
+
+		ff = u64_max(ff, u64_max(w[ROLE_FFN_UP].n_out, w[ROLE_SHARED_UP].n_out));
+		z->heads = u64_max(z->heads, l->attention.n_head);
+		if (layer_has(l, BLOCK_ATTENTION)) {
+			q = u64_max(q, w[ROLE_WQ].n_out);
+			kv = u64_max(kv, w[ROLE_WK].n_out);
+			width = u64_max(width, (size_t)l->attention.n_head * l->attention.head_dim);
+		}
+		if (layer_has(l, BLOCK_DELTANET))
+			z->values = (size_t)m->ssm_v_heads * m->ssm_head_dim;
+	}
+	z->hidden = ff;
+	z->mid = u64_max(width, z->values);
+	z->wide = u64_max(u64_max(q, delta_channels(m)), ff);
+	z->second = u64_max(u64_max(2 * kv, delta_channels(m)), u64_max(ff, z->values));
+}
+
+void device_sizes(const struct device_config *c, bool slots, struct device_sizes *ret)
+{
+	const struct model *m = c->model;
+	const size_t t = c->max_tokens, used = t * m->n_expert_used;
+	const size_t parts = div_ceil(align_up(c->n_ctx, CUDA_KV_PAGE), DEVICE_PART);
+	struct device_sizes z = { .tokens = t, .embd = m->n_embd };
+
+	find_widths(m, &z);
+	z.stream = floats(t * z.embd);
+	z.a = floats(t * z.wide);
+	z.b = floats(t * z.second);
+	z.q = floats(t * z.mid);
+	z.router_logits = floats(t * m->n_expert);
+	z.router_weights = z.router_ids = floats(used);
+	z.logits = floats((size_t)c->max_logits * m->n_vocab);
+	z.index = floats(device_index_n(c));
+	z.pages = floats(c->n_seq * div_ceil(c->n_ctx, CUDA_KV_PAGE));
+	z.rope = floats(m->attention.rope.n_rot / 2 + 1);
+	z.attend = align_up(DEVICE_ROWS * parts * z.heads * ((size_t)m->attention.head_dim + 4) *
+				    sizeof(float),
+			    SLOT_ALIGN);
+	if (slots) {
+		z.partial = floats(used * z.embd);
+		z.group_hidden = floats(used * m->n_ff_expert);
+		z.list = align_up(used * sizeof(struct cuda_expert_entry) + 4, SLOT_ALIGN);
+		z.place = floats(used);
+		z.slot_table = floats((size_t)m->n_layers * m->n_expert);
+	}
+	z.scratch = 3 * z.stream + device_rows_bytes(t, z.embd) + device_rows_bytes(t, z.mid) +
+		    device_rows_bytes(t, z.hidden) + device_rows_bytes(c->max_logits, z.embd) +
+		    z.a + z.b + z.q + 2 * floats(t * m->ssm_v_heads) + z.router_logits +
+		    z.router_weights + z.router_ids + z.logits + z.index + z.pages + z.rope +
+		    z.attend + z.partial + z.group_hidden + z.list + z.place + z.slot_table;
+	for (uint32_t i = 0; i < m->n_layers; i++) {
+		size_t conv, state;
+
+		device_state_bytes(c, i, &conv, &state);
+		z.conv += conv;
+		z.state += state;
+		z.kv += device_kv_bytes(c, i);
+	}
+	z.pinned = 2 * z.stream + z.router_weights + z.router_ids + z.index + z.logits +
+		   floats(used * z.embd) + z.slot_table;
+	*ret = z;
+}
+
+/* What device_load() takes: all but the embedding's rows, unless the output matrix is the same. */
+static uint64_t dense_bytes(const struct model *m)
+{
+	uint64_t sum = 0;
+
+	for (int role = 0; role < ROLE_NR; role++) {
+		const bool floats_ = role_info[role].kind == ROLE_FLOATS;
+		const struct weight *w = &m->w[role];
+
+		if (w->n_runs && role != ROLE_TOKEN_EMBD)
+			sum += align_up(floats_ ? w->n_in * w->n_out * sizeof(float)
+						: weight_bytes(w),
+					SLOT_ALIGN);
+		for (uint32_t i = 0; i < m->n_layers; i++) {
+			w = &m->layers[i].w[role];
+			if (w->n_runs)
+				sum += align_up(floats_ ? w->n_in * w->n_out * sizeof(float)
+							: weight_bytes(w),
+						SLOT_ALIGN);
+		}
+	}
+	return sum;
+}
+
+void device_slot_layout(const struct layer *l, struct device_slot *ret)
+{
+	const struct expert_layout *x = &l->experts;
+	uint64_t at = 0;
+
+	for (int k = 0; k < EXPERT_MATRIX_NR; k++) {
+		ret->at[k] = at;
+		at += align_up(x->matrix[k].n_out * x->matrix[k].row_bytes, SLOT_ALIGN);
+	}
+	ret->bytes = at;
+}
+
+/* Slots of one size each, in the order of layers. */
+static int find_classes(const struct model *m, struct device_plan *p)
+{
+	p->classes = calloc((size_t)m->n_layers + 1, sizeof(*p->classes));
+	p->class_of_layer = calloc((size_t)m->n_layers + 1, sizeof(*p->class_of_layer));
+	if (!p->classes || !p->class_of_layer)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < m->n_layers; i++) {
+		struct device_slot slot;
+		uint32_t k = 0;
+
+		p->class_of_layer[i] = UINT32_MAX;
+		if (!m->layers[i].experts.n_parts)
+			continue;
+		device_slot_layout(&m->layers[i], &slot);
+		while (k < p->n_classes && p->classes[k].slot_bytes != slot.bytes)
+			k++;
+		if (k == p->n_classes)
+			p->classes[p->n_classes++].slot_bytes = slot.bytes;
+		p->classes[k].experts += m->n_expert;
+		p->class_of_layer[i] = k;
+	}
+	return 0;
+}
+
+static int refuse(const struct device_plan *p, uint64_t room, uint64_t fixed, struct err *err)
+{
+	char a[32], b[32], c[32], d[32], e[32];
+
+	return err_set(err, -ENOSPC,
+		       "the device's %s do not hold the model's %s: %s of dense weights, %s of KV "
+		       "cache and states, %s of buffers: lower --ctx, --parallel or --batch",
+		       size_format(a, sizeof(a), room), size_format(b, sizeof(b), fixed),
+		       size_format(c, sizeof(c), p->dense_bytes),
+		       size_format(d, sizeof(d), p->kv_bytes + p->state_bytes),
+		       size_format(e, sizeof(e), p->scratch_bytes));
+}
+
+int device_plan_make(const struct device_config *config, uint64_t room, struct device_plan *ret,
+		     struct err *err)
+{
+	const struct model *m = config->model;
+	struct device_plan p = { 0 };
+	struct device_sizes z;
+	uint64_t fixed;
+	int rc = 0;
+
+	if ((uint64_t)config->max_tokens * m->n_expert_used > DEVICE_MOST_PAIRS)
+		return err_set(err, -ENOTSUP,
+			       "steps of %u tokens with %u experts each are more than the device "
+			       "takes: --batch %u at the most",
+			       config->max_tokens, m->n_expert_used,
+			       DEVICE_MOST_PAIRS / m->n_expert_used);
+	device_sizes(config, !config->no_slots && m->n_expert, &z);
+	p.dense_bytes = dense_bytes(m);
+	p.kv_bytes = z.kv;
+	p.state_bytes = z.conv + z.state;
+	p.scratch_bytes = z.scratch;
+	p.pinned_bytes = z.pinned;
+	fixed = p.dense_bytes + p.kv_bytes + p.state_bytes + p.scratch_bytes;
+	if (room < fixed)
+		return refuse(&p, room, fixed, err);
+	if (!config->no_slots)
+		rc = find_classes(m, &p);
+	if (!rc)
+		rc = divide_budget(p.classes, p.n_classes, room - fixed, &p.slots_bytes, err);
+	if (rc) {
+		device_plan_fini(&p);
+		return err_set(err, rc, "no memory for the plan of the device");
+	}
+	*ret = p;
+	return 0;
+}
+
+uint64_t device_default_room(uint64_t free_bytes)
+{
+	return free_bytes - u64_min(free_bytes / MARGIN_PART, MARGIN_MOST);
+}
+
+void device_plan_fini(struct device_plan *p)
+{
+	free(p->classes);
+	free(p->class_of_layer);
+	p->classes = NULL;
+	p->class_of_layer = NULL;
+	p->n_classes = 0;
+}
+
+uint32_t *device_new_table(const struct model *m)
+{
+	const size_t n = (size_t)m->n_layers * m->n_expert + 1;
+	uint32_t *table = calloc(n, sizeof(*table));
+
+	for (size_t i = 0; table && i < n; i++)
+		table[i] = DEVICE_NO_SLOT;
+	return table;
+}

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT */
+/* daemon/engine/vram.c: see vram.h. */
+#include "engine/vram.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/num.h"
+#include "policy/promoter.h"
+#include "trace/policy_input.h"
+
+#define FILLS_MOST 64
+
+/* A fill that was chosen: first it waits to be handed to the device, then for its end. */
+struct fill {
+	expert_id_t id;
+	uint32_t slot, cls; /* cls: of the host's slots */
+};
+
+struct vram {
+	struct vram_config c;
+	const struct device_plan *plan;
+	const struct policy_ops *ops;
+	struct policy *policy;
+	uint64_t *class_bytes;
+	struct promoter promoter;
+	uint32_t *table; /* the device's */
+	bool changed;	 /* since it was published */
+
+	/* in order: [done, issued) are under way, [issued, chosen) wait; indices modulo FILLS_MOST */
+	struct fill ring[FILLS_MOST];
+	uint64_t chosen, issued, done;
+	uint32_t *host_pins; /* by class of the host's slots */
+
+	uint64_t most_fills; /* chosen and not done */
+
+	struct vram_counters counters;
+};
+
+static void add(_Atomic uint64_t *counter, uint64_t by)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
+			      memory_order_relaxed);
+}
+
+static uint32_t layer_of(const struct vram *v, expert_id_t id)
+{
+	return id / v->c.model->n_expert;
+}
+
+/* The books number slots through all classes, the device within each. */
+static uint32_t slot_of(const struct vram *v, expert_id_t id)
+{
+	uint32_t slot = residency_device_slot(v->c.residency, id);
+
+	for (uint32_t k = 0; k < v->plan->class_of_layer[layer_of(v, id)]; k++)
+		slot -= (uint32_t)v->plan->classes[k].slots;
+	return slot;
+}
+
+static uint32_t free_slots(void *ctx, uint32_t cls)
+{
+	const struct vram *v = ctx;
+
+	return residency_free_slots(v->c.residency, TIER_DEVICE, cls);
+}
+
+/* A host copy is at hand, and pinning it leaves demand slots to work with. */
+static bool may_come(void *ctx, uint32_t id)
+{
+	const struct vram *v = ctx;
+	const uint32_t cls = residency_class_of(v->c.residency, layer_of(v, id));
+
+	return residency_state(v->c.residency, TIER_HOST, id) == COPY_PRESENT &&
+	       residency_state(v->c.residency, TIER_DEVICE, id) == COPY_ABSENT &&
+	       v->host_pins[cls] < residency_class_slots(v->c.residency, cls) / 2;
+}
+
+static bool may_go(void *ctx, uint32_t id)
+{
+	const struct vram *v = ctx;
+
+	return residency_state(v->c.residency, TIER_DEVICE, id) == COPY_PRESENT &&
+	       !residency_pinned(v->c.residency, TIER_DEVICE, id);
+}
+
+static int make_policy(struct vram *v, struct err *err)
+{
+	const struct model *m = v->c.model;
+	const bool hit = !strcmp(v->c.policy, "hit"), fetch = !strcmp(v->c.policy, "fetch");
+	struct policy_geometry g = { .n_layers = m->n_layers,
+				     .n_expert = m->n_expert,
+				     .n_expert_used = m->n_expert_used,
+				     .n_classes = v->plan->n_classes };
+	uint32_t *class_of = calloc(m->n_layers, sizeof(*class_of));
+	uint32_t *slots = calloc(g.n_classes + 1, sizeof(*slots));
+	int rc = -ENOMEM;
+
+	for (uint32_t i = 0; class_of && i < m->n_layers; i++)
+		class_of[i] = v->plan->class_of_layer[i] < g.n_classes ? v->plan->class_of_layer[i]
+								       : POLICY_NO_CLASS;
+	for (uint32_t k = 0; slots && k < g.n_classes; k++)
+		slots[k] = (uint32_t)v->plan->classes[k].slots;
+	g.class_of_layer = class_of;
+	g.class_slots = slots;
+	if (class_of && slots)
+		rc = residency_add_device(v->c.residency, v->plan->class_of_layer, g.n_classes,
+					  slots);
+	if (!rc)
+		rc = policy_open(hit	 ? "lfu"
+				 : fetch ? "lru"
+					 : v->c.policy,
+				 &g, &v->ops, &v->policy, err);
+	free(class_of);
+	free(slots);
+	return rc;
+}
+
+static void make_promoter(struct vram *v)
+{
+	const struct model *m = v->c.model;
+	const bool hit = !strcmp(v->c.policy, "hit"), fetch = !strcmp(v->c.policy, "fetch");
+	struct promoter_config p = { .ops = v->ops,
+				     .policy = v->policy,
+				     .n_classes = v->plan->n_classes,
+				     .class_bytes = v->class_bytes,
+				     .free_slots = free_slots,
+				     .filter = { may_come, may_go, v },
+				     .only_free = hit };
+	double bytes = 0;
+
+	for (uint32_t k = 0; k < p.n_classes; k++)
+		v->class_bytes[k] = v->plan->classes[k].slot_bytes;
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		bytes += (double)m->layers[i].experts.bytes * v->c.experts_per_layer;
+	if (!hit && !fetch) {
+		p.bytes_per_s = v->c.bytes_per_s;
+		p.bytes_per_token = bytes > 0 ? (uint64_t)bytes + 1 : 0;
+	}
+	promoter_init(&v->promoter, &p);
+}
+
+int vram_create(const struct vram_config *config, struct vram **ret, struct err *err)
+{
+	struct vram *v = calloc(1, sizeof(*v));
+	int rc = -ENOMEM;
+
+	if (!v)
+		return err_set(err, rc, "no memory for the device's experts");
+	v->c = *config;
+	v->plan = device_get_plan(config->device);
+	v->table = device_table(config->device);
+	v->class_bytes = calloc(v->plan->n_classes + 1, sizeof(*v->class_bytes));
+	v->host_pins = calloc(residency_n_classes(config->residency) + 1, sizeof(*v->host_pins));
+	if (v->class_bytes && v->host_pins)
+		rc = make_policy(v, err);
+	if (rc) {
+		vram_destroy(v);
+		return err_set(err, rc, "no memory for the device's experts");
+	}
+	make_promoter(v);
+	/* of a few slots most hold what is used: where the link is slow, what is on its way does not */
+	for (uint32_t k = 0; k < v->plan->n_classes; k++)
+		v->most_fills += v->plan->classes[k].slots;
+	v->most_fills =
+		u64_min(v->most_fills / 4 + 1, u64_min(FILLS_MOST, device_fills(config->device)));
+	*ret = v;
+	return 0;
+}
+
+void vram_destroy(struct vram *v)
+{
+	if (!v)
+		return;
+	if (v->policy)
+		v->ops->destroy(v->policy);
+	free(v->class_bytes);
+	free(v->host_pins);
+	free(v);
+}
+
+const struct policy_ops *vram_policy_ops(const struct vram *v)
+{
+	return v->ops;
+}
+
+struct policy *vram_policy(struct vram *v)
+{
+	return v->policy;
+}
+
+/* ---- fills ---- */
+
+static struct fill *fill_at(struct vram *v, uint64_t n)
+{
+	return &v->ring[n % FILLS_MOST];
+}
+
+/* The fill @f has ended: the expert is in the table from the next step on, or was never there. */
+static void book(struct vram *v, const struct fill *f, int result)
+{
+	residency_device_done(v->c.residency, f->id, result);
+	v->host_pins[f->cls]--;
+	if (result) {
+		v->ops->removed(v->policy, f->id);
+		return;
+	}
+	v->table[f->id] = f->slot;
+	v->changed = true;
+	add(&v->counters.fills, 1);
+	add(&v->counters.fill_bytes, v->c.model->layers[layer_of(v, f->id)].experts.bytes);
+	add(&v->counters.resident, 1);
+}
+
+static void book_done(struct vram *v)
+{
+	uint64_t n = 0;
+	int rc = 0;
+
+	if (v->done == v->issued)
+		return;
+	rc = device_fills_done(v->c.device, &n, NULL);
+	if (rc) /* what is under way may never end: nobody waits for it, and nothing more is begun */
+		return;
+	for (; v->done < v->issued && v->done < n; v->done++)
+		book(v, fill_at(v, v->done), 0);
+}
+
+/* The pieces of a fill, as the host has them: one a matrix and node. */
+static void describe(const struct vram *v, const struct fill *f, struct device_fill *ret)
+{
+	const uint32_t layer = layer_of(v, f->id);
+	const struct layer *l = &v->c.model->layers[layer];
+	const struct expert_view view = residency_view(v->c.residency, f->id);
+	struct device_slot slot;
+
+	device_slot_layout(l, &slot);
+	ret->layer = layer;
+	ret->slot = f->slot;
+	ret->n = 0;
+	for (int k = 0; k < EXPERT_MATRIX_NR; k++)
+		for (uint32_t i = 0; i < v->c.split.n && l->experts.matrix[k].n_out; i++) {
+			const uint64_t row_bytes = l->experts.matrix[k].row_bytes;
+			uint64_t first, end;
+
+			node_split_rows(&v->c.split, l->experts.matrix[k].n_out, i, &first, &end);
+			if (first == end)
+				continue;
+			ret->piece[ret->n].from = view.at[k][i] + first * row_bytes;
+			ret->piece[ret->n].at = slot.at[k] + first * row_bytes;
+			ret->piece[ret->n++].bytes = (end - first) * row_bytes;
+		}
+}
+
+void vram_issue(struct vram *v)
+{
+	struct device_fill fill;
+	struct fill *f;
+
+	if (v->issued == v->chosen)
+		return;
+	f = fill_at(v, v->issued);
+	describe(v, f, &fill);
+	if (device_fill(v->c.device, &fill, NULL)) {
+		book(v, f, -EIO);
+		*f = *fill_at(v, --v->chosen);
+		return;
+	}
+	v->issued++;
+}
+
+void vram_issue_all(struct vram *v)
+{
+	while (v->issued < v->chosen)
+		vram_issue(v);
+}
+
+/* An expert leaves, its slot is free for the fill that follows. */
+static void leave(struct vram *v, expert_id_t id)
+{
+	if (residency_evict(v->c.residency, TIER_DEVICE, id))
+		return;
+	v->ops->removed(v->policy, id);
+	v->table[id] = DEVICE_NO_SLOT;
+	v->changed = true;
+	add(&v->counters.leaves, 1);
+	atomic_fetch_sub_explicit(&v->counters.resident, 1, memory_order_relaxed);
+}
+
+/* One move of the policy's. False: none, or it cannot be made now. */
+static bool choose(struct vram *v, bool idle)
+{
+	struct policy_move move;
+	struct fill *f = fill_at(v, v->chosen);
+	uint32_t cls;
+
+	if (v->chosen - v->done >= v->most_fills || !promoter_next(&v->promoter, idle, &move, &cls))
+		return false;
+	if (move.victim != POLICY_NONE)
+		leave(v, move.victim);
+	if (residency_device_begin(v->c.residency, move.id))
+		return false;
+	f->id = move.id;
+	f->slot = slot_of(v, move.id);
+	f->cls = residency_class_of(v->c.residency, layer_of(v, move.id));
+	v->host_pins[f->cls]++;
+	v->ops->inserted(v->policy, move.id);
+	v->chosen++;
+	return true;
+}
+
+int vram_boundary(struct vram *v, uint32_t n_tokens, uint64_t now_ns, struct err *err)
+{
+	int rc = 0;
+
+	vram_issue_all(v); /* a step that was given up may have left some */
+	residency_settle(v->c.residency);
+	book_done(v);
+	promoter_step(&v->promoter, n_tokens, now_ns);
+	while (choose(v, n_tokens == 0))
+		;
+	if (v->changed)
+		rc = device_publish(v->c.device, err);
+	v->changed = v->changed && rc;
+	return rc;
+}
+
+bool vram_busy(const struct vram *v)
+{
+	return v->done < v->chosen || promoter_wait_ns(&v->promoter);
+}
+
+bool vram_drain(struct vram *v, uint64_t ns)
+{
+	const struct timespec nap = { .tv_nsec = 200000 };
+	const uint64_t until = now_ns() + ns;
+
+	vram_issue_all(v);
+	for (;;) {
+		book_done(v);
+		if (v->done == v->issued)
+			return true;
+		if (now_ns() > until)
+			return false;
+		nanosleep(&nap, NULL);
+	}
+}
+
+struct expert_view vram_view(const struct vram *v, expert_id_t id)
+{
+	const uint32_t layer = layer_of(v, id);
+	const struct layer *l = &v->c.model->layers[layer];
+	const uint8_t *at = device_slot_at(v->c.device, layer, slot_of(v, id));
+	struct expert_view view = { { { 0 } } };
+	struct device_slot slot;
+
+	device_slot_layout(l, &slot);
+	for (int k = 0; k < EXPERT_MATRIX_NR; k++)
+		for (uint32_t i = 0; i < v->c.split.n && l->experts.matrix[k].n_out; i++)
+			view.at[k][i] = at + slot.at[k];
+	return view;
+}
+
+const struct vram_counters *vram_counters(const struct vram *v)
+{
+	return &v->counters;
+}

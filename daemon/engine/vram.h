@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/engine/vram.h: which experts lie in a device's slots, and how they come there.
+ *
+ * Between two steps (vram_boundary) ended fills are booked, the policy's moves begin within their budget
+ * (policy/promoter.h), experts that leave are taken out of the table, and the device is told the table: so
+ * everybody, on the host and on the device, goes by the same one through a whole step. Within the step the
+ * fills are handed to the device (vram_issue), each from a host copy that stays pinned until it is done.
+ * An expert is in the table only between these two: after its fill was seen to be done, before its slot is
+ * given to another.
+ *
+ * A device that fails in a fill loses the fill, nothing else: the expert is computed by the host. Memory is
+ * taken in vram_create(). Engine thread; counters: any.
+ */
+#ifndef SLUICE_ENGINE_VRAM_H
+#define SLUICE_ENGINE_VRAM_H
+
+#include <stdatomic.h>
+
+#include "device/device.h"
+#include "policy/policy.h"
+#include "store/residency.h"
+
+struct vram;
+
+struct vram_counters { /* monotonic but for resident */
+	_Atomic uint64_t fills, fill_bytes, leaves;
+	_Atomic uint64_t resident;
+};
+
+struct vram_config {
+	const struct model *model;
+	struct residency *residency;
+	struct device *device;	  /* with slots; its plan says which */
+	struct node_split split;  /* of the host's copies, as residency has it */
+	const char *policy;	  /* "hit", "fetch", or as policy_find() takes it */
+	uint64_t bytes_per_s;	  /* of fills; 0: no bound but that of tokens */
+	double experts_per_layer; /* fills for a token, in experts a layer; <= 0: no bound */
+};
+
+/* What a token may bring in without being felt: docs/gpu.md. */
+#define VRAM_EXPERTS_PER_LAYER 0.5
+
+/* Adds the device's books to residency. 0, -EINVAL or -ENOMEM and a sentence. */
+int vram_create(const struct vram_config *config, struct vram **ret, struct err *err);
+void vram_destroy(struct vram *v); /* before the device; NULL is fine */
+
+/* Who is told of uses: for supply_config.tier[TIER_DEVICE]. */
+const struct policy_ops *vram_policy_ops(const struct vram *v);
+struct policy *vram_policy(struct vram *v);
+
+/*
+ * Before a step of @n_tokens; 0: nothing is computed and what is asked for is begun at once. 0, or -EIO and a
+ * sentence: the device does not take the table.
+ */
+int vram_boundary(struct vram *v, uint32_t n_tokens, uint64_t now_ns, struct err *err);
+
+/* Hands the device one of the fills that the boundary chose; to be called while it computes. */
+void vram_issue(struct vram *v);
+/* ... all of them. */
+void vram_issue_all(struct vram *v);
+
+/* Are there fills under way, or to be begun when time has passed? */
+bool vram_busy(const struct vram *v);
+
+/* Waits for all fills, for at most @ns; false: some are still under way. */
+bool vram_drain(struct vram *v, uint64_t ns);
+
+/* Of a device whose slots the host reads: where expert @id lies in its slot. */
+struct expert_view vram_view(const struct vram *v, expert_id_t id);
+
+const struct vram_counters *vram_counters(const struct vram *v);
+
+#endif
