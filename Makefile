@@ -28,8 +28,9 @@ LDFLAGS += -pthread $(if $(SAN),-fsanitize=$(SAN))
 CUDA_HOME ?= /usr/local/cuda
 ifeq ($(DEVICE_CUDA),emu)
 CFLAGS += -DSLUICE_CUDA -Itests/gpu/emu/include
-DEVICE_NEEDS := $(O)/gpu/fast/kernels.a $(O)/gpu/fast/shim.a
-DEVICE_LIBS := $(O)/gpu/fast/kernels.a -Wl,--whole-archive $(O)/gpu/fast/shim.a -Wl,--no-whole-archive -lstdc++
+EMU_FLAVOUR := $(if $(findstring thread,$(SAN)),tsan,$(if $(SAN),san,fast))
+DEVICE_NEEDS := $(O)/gpu/$(EMU_FLAVOUR)/kernels.a $(O)/gpu/$(EMU_FLAVOUR)/shim.a
+DEVICE_LIBS := $(O)/gpu/$(EMU_FLAVOUR)/kernels.a -Wl,--whole-archive $(O)/gpu/$(EMU_FLAVOUR)/shim.a -Wl,--no-whole-archive -lstdc++
 else ifneq ($(DEVICE_CUDA),)
 CFLAGS += -DSLUICE_CUDA -I$(CUDA_HOME)/include
 DEVICE_NEEDS := $(O)/libsluice_cuda.a

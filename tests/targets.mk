@@ -266,10 +266,18 @@ EMU_SEES_san := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fn
 # (fences of the device mean nothing to the race check, which looks at shared memory alone)
 EMU_SEES_race := -fsanitize=thread -Wno-tsan -DSLUICE_EMU_RACE
 EMU_SEES_fast := -O2
+# for the daemon under ThreadSanitizer: kernels are seen, the shim itself only says which fiber runs
+EMU_SEES_tsan := -O2 -fsanitize=thread -Wno-tsan
+EMU_SHIM_san = $(EMU_SEES_san)
+EMU_SHIM_fast = $(EMU_SEES_fast)
+EMU_SHIM_race := -fno-pie -DSLUICE_EMU_RACE
+EMU_SHIM_tsan := -O2 -DSLUICE_EMU_TSAN
 EMU_LINK_san := $(EMU_SEES_san)
 EMU_LINK_race := -no-pie
 EMU_SRC_san := $(filter-out %/shadow.cpp,$(wildcard tests/gpu/emu/*.cpp))
 EMU_SRC_fast = $(EMU_SRC_san)
+EMU_SRC_tsan = $(EMU_SRC_san)
+EMU_LINK_tsan := $(EMU_SEES_tsan)
 EMU_SRC_race := $(wildcard tests/gpu/emu/*.cpp)
 EMU_LIBS := -lpcre2-8 -lnuma -ljansson -lm
 define emu_rules
@@ -280,7 +288,7 @@ $(O)/gpu/$(1)/%.o: %.cu
 $(O)/gpu/$(1)/%.o: %.cpp
 	@mkdir -p $$(@D)
 	@echo "  EMU     $$<"
-	@$(CXX) $$(EMU_FLAGS) $(if $(findstring race,$(1)),-fno-pie -DSLUICE_EMU_RACE,$(EMU_SEES_$(1))) -MMD -MP -c -o $$@ $$<
+	@$(CXX) $$(EMU_FLAGS) $$(EMU_SHIM_$(1)) -MMD -MP -c -o $$@ $$<
 $(O)/gpu/$(1)/shim.a: $$(patsubst %.cpp,$(O)/gpu/$(1)/%.o,$$(EMU_SRC_$(1)))
 	@rm -f $$@
 	@$(AR) rcs $$@ $$^
@@ -299,6 +307,7 @@ endef
 $(eval $(call emu_rules,san))
 $(eval $(call emu_rules,race))
 $(eval $(call emu_rules,fast))
+$(eval $(call emu_rules,tsan))
 .SECONDARY: $(foreach f,san race,$(patsubst %.cu,$(O)/gpu/$(f)/%.o,$(CUDA_SRC) $(wildcard tests/gpu/*.cu tests/gpu/seeded/*.cu)))
 # The benchmark's launches, every one once: what is left where nothing can be timed.
 $(O)/gpu/san/run/bench_dry: $(BENCH_DRY:%=$(O)/gpu/san/tests/bench/gpu/%.o) $(O)/gpu/san/kernels.a $(O)/gpu/san/shim.a $(O)/obj/kernels/quant.o
@@ -307,6 +316,7 @@ $(O)/gpu/san/run/bench_dry: $(BENCH_DRY:%=$(O)/gpu/san/tests/bench/gpu/%.o) $(O)
 		-Wl,--whole-archive $(O)/gpu/san/shim.a -Wl,--no-whole-archive
 EMU_RUN = $(foreach f,san race,$(addprefix $(O)/gpu/$(f)/run/,$(GPU_TESTS)))
 EMU_SEEDED = $(foreach f,san race,$(patsubst tests/gpu/%.cu,$(O)/gpu/$(f)/%,$(wildcard tests/gpu/seeded/*.cu)))
+EMU_SEEDED += $(addprefix $(O)/gpu/tsan/seeded/,host_race none)
 .PHONY: emu-programs
 emu-programs: $(EMU_RUN) $(EMU_SEEDED) $(O)/gpu/san/run/bench_dry
 test-gpu-seeded: $(EMU_SEEDED) $(O)/gpu/san/run/bench_dry $(O)/gpu/san/run/test_runtime $(O)/gpu/san/run/test_expert_reduce

@@ -28,5 +28,7 @@ expect race race 'shared memory race: kernel seeded_race .*row'
 expect race warp_race 'shared memory race: kernel seeded_warp_race .*row'
 expect race uninit 'uninitialised shared memory: kernel seeded_uninit .*row + 20'
 expect race copy 'shared memory race: kernel seeded_copy .*cp.async'
+expect tsan host_race 'SUMMARY: ThreadSanitizer: data race .*host_race.cu'
+expect tsan none ''
 [ $bad -eq 0 ] && echo "every seeded fault of kernels is found"
 exit $bad

@@ -33,7 +33,7 @@ struct emu_fiber {
 	struct emu_self self; /* first: emu_now points here */
 	enum emu_state state;
 	void *sp;   /* where it stopped */
-	void *fake; /* AddressSanitizer's */
+	void *fake; /* what the sanitizer knows of it */
 	/* what it waits for */
 	const char *what, *file;
 	int line;

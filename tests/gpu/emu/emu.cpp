@@ -27,6 +27,11 @@
 #define EMU_ASAN 0
 #endif
 
+/* ThreadSanitizer is told which fiber runs: the kernels' accesses are then seen as one of the daemon's threads. */
+#if defined(SLUICE_EMU_TSAN)
+#include <sanitizer/tsan_interface.h>
+#endif
+
 #define STACK (256 * 1024)
 
 __thread struct emu_self *emu_now;
@@ -109,6 +114,14 @@ static void go(struct emu_worker *w, struct emu_fiber *from, struct emu_fiber *t
 				       to ? STACK : w->size);
 	emu_switch(save, target);
 	__sanitizer_finish_switch_fiber(from ? from->fake : w->fake, NULL, NULL);
+#elif defined(SLUICE_EMU_TSAN)
+	(void)last;
+	if (to && !to->fake)
+		to->fake = __tsan_create_fiber(0);
+	if (!from)
+		w->fake = __tsan_get_current_fiber();
+	__tsan_switch_to_fiber(to ? to->fake : w->fake, 0);
+	emu_switch(save, target);
 #else
 	(void)last;
 	emu_switch(save, target);
