@@ -193,6 +193,22 @@ static struct json_object *kwargs_of(struct http_call *c)
 	return o;
 }
 
+/* A last message that is the assistant's, with text: the answer goes on behind it. */
+static bool goes_on(struct json_object *messages)
+{
+	size_t n = json_object_array_length(messages);
+	struct json_object *m = n ? json_object_array_get_idx(messages, n - 1) : NULL;
+	struct json_object *content = m ? get(m, "content") : NULL;
+
+	if (!m || strcmp(json_object_get_string(get(m, "role")), "assistant") ||
+	    get(m, "tool_calls"))
+		return false;
+	return json_object_is_type(content, json_type_array)
+		       ? json_object_array_length(content) > 0
+		       : json_object_is_type(content, json_type_string) &&
+				 json_object_get_string_len(content) > 0;
+}
+
 static bool read_talk(struct http_call *c)
 {
 	struct json_object *messages = json_object_new_array();
@@ -204,8 +220,11 @@ static bool read_talk(struct http_call *c)
 		put(new_message(messages, "system"), "content", hold(system));
 	t.tools = convert_tools(get(c->json, "tools"));
 	t.request = kwargs_of(c);
-	ok = read_choice(c, &t) && convert_messages(c, get(c->json, "messages"), messages) &&
-	     talk_render(c, &t);
+	ok = read_choice(c, &t) && convert_messages(c, get(c->json, "messages"), messages);
+	if (ok) {
+		t.continue_final = goes_on(messages);
+		ok = talk_render(c, &t);
+	}
 	json_object_put(t.tools);
 	json_object_put(t.request);
 	json_object_put(messages);

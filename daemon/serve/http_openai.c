@@ -18,10 +18,11 @@ void openai_open(struct http_request *r, const char *object)
 /* A prompt counts once, however many answers it has. */
 void openai_usage(struct http_request *r)
 {
-	uint64_t prompt = 0, answer = 0, cached = 0;
+	uint64_t prompt = 0, answer = 0, cached = 0, thoughts = 0;
 
 	for (unsigned i = 0; i < r->n_choices; i++) {
 		answer += r->choices[i].n_tokens;
+		thoughts += r->choices[i].n_reasoning;
 		if (i % r->call->gen.n)
 			continue;
 		prompt += r->choices[i].n_prompt;
@@ -29,9 +30,13 @@ void openai_usage(struct http_request *r)
 	}
 	buf_fmt(&r->out,
 		"\"usage\":{\"prompt_tokens\":%llu,\"completion_tokens\":%llu,\"total_tokens\":%llu,"
-		"\"prompt_tokens_details\":{\"cached_tokens\":%llu}}",
+		"\"prompt_tokens_details\":{\"cached_tokens\":%llu}",
 		(unsigned long long)prompt, (unsigned long long)answer,
 		(unsigned long long)(prompt + answer), (unsigned long long)cached);
+	if (r->call->gen.chat)
+		buf_fmt(&r->out, ",\"completion_tokens_details\":{\"reasoning_tokens\":%llu}",
+			(unsigned long long)thoughts);
+	buf_text(&r->out, "}");
 }
 
 void openai_close(struct http_request *r)

@@ -215,6 +215,7 @@ struct block {
 struct choice {
 	unsigned index;
 	uint32_t n_prompt, n_tokens, n_read;
+	uint32_t n_reasoning; /* of n_tokens: those that thoughts came with */
 	bool progressed, begun, done;
 	enum finish finish;
 	bool eog;
@@ -411,6 +412,7 @@ void info_props(struct http_request *r);
 void info_slots(struct http_request *r);
 void info_experts(struct http_request *r);
 void info_metrics(struct http_request *r);
+bool infill_work(struct http_call *c);
 bool absent_work(struct http_call *c);
 
 #endif

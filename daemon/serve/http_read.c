@@ -439,9 +439,12 @@ bool read_prompts(struct http_call *c)
 	struct json_object *p = get(c->json, "prompt");
 	unsigned kinds;
 
-	if (json_object_is_type(p, json_type_string))
+	/* text stands for itself, in whatever tokens it was read or written before */
+	if (json_object_is_type(p, json_type_string)) {
+		c->gen.ask.respell = true;
 		return read_prompt_text(c, json_object_get_string(p),
 					(size_t)json_object_get_string_len(p), true);
+	}
 	if (!json_object_is_type(p, json_type_array) || !json_object_array_length(p))
 		return fault_param(&c->fault, "prompt",
 				   "prompt is needed: a string, a list of token ids, or a list of "

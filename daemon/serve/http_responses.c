@@ -66,9 +66,10 @@ static void put_usage(struct http_request *r, const struct choice *c)
 {
 	buf_fmt(&r->out,
 		"{\"input_tokens\":%u,\"input_tokens_details\":{\"cached_tokens\":%u},"
-		"\"output_tokens\":%u,\"output_tokens_details\":{\"reasoning_tokens\":0},"
+		"\"output_tokens\":%u,\"output_tokens_details\":{\"reasoning_tokens\":%u},"
 		"\"total_tokens\":%u}",
-		c->n_prompt, choice_cached(c), c->n_tokens, c->n_prompt + c->n_tokens);
+		c->n_prompt, choice_cached(c), c->n_tokens, c->n_reasoning,
+		c->n_prompt + c->n_tokens);
 }
 
 static void put_field(struct http_request *r, const char *key, const char *otherwise)

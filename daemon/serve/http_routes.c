@@ -49,7 +49,7 @@ static const struct http_route routes[] = {
 	POST("/v1/completions", completion_work, &completion_form),
 	POST("/completion", native_work, &native_form),
 	POST("/completions", native_work, &native_form),
-	POST("/infill", absent_work, NULL),
+	POST("/infill", infill_work, &native_form),
 	POST("/v1/embeddings", absent_work, NULL),
 	POST("/embeddings", absent_work, NULL),
 	POST("/embedding", absent_work, NULL),
@@ -80,9 +80,7 @@ const struct http_route *http_route_find(const char *method, const char *path,
 /* Paths of other servers for which there is nothing here. */
 bool absent_work(struct http_call *c)
 {
-	if (!strcmp(c->route->path, "/infill"))
-		fault_set(&c->fault, 501, "the model has no tokens for filling in the middle");
-	else if (strstr(c->route->path, "embed"))
+	if (strstr(c->route->path, "embed"))
 		fault_set(&c->fault, 501,
 			  "embeddings are not supported: Sluice generates text only");
 	else

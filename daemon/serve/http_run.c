@@ -159,6 +159,14 @@ static void take_end(struct http_request *r, struct choice *c, const struct even
 	r->route->form->finish(r, c);
 }
 
+/* What was written last is a thought. */
+static bool is_thinking(const struct choice *c)
+{
+	const struct block *b = c->n_blocks ? &c->blocks[c->n_blocks - 1] : NULL;
+
+	return b && b->kind == CALLS_REASONING && !b->closed;
+}
+
 static void take_event(struct http_request *r, const struct event *e)
 {
 	const struct http_form *form = r->route->form;
@@ -181,9 +189,10 @@ static void take_event(struct http_request *r, const struct event *e)
 			if (r->call->gen.return_tokens)
 				buf_fmt(&c->ids, "%s%u", c->ids.n ? "," : "", e->u.token.token);
 		}
-		if (r->call->gen.chat)
+		if (r->call->gen.chat) {
 			sink_piece(r, c, e->u.token.text, e->u.token.bytes);
-		else
+			c->n_reasoning += e->u.token.token != EVENT_NO_TOKEN && is_thinking(c);
+		} else
 			form->piece(r, c, e->u.token.text, e->u.token.bytes, e->u.token.token);
 		break;
 	case EVENT_DONE:
