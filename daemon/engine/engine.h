@@ -317,6 +317,7 @@ struct prompt_mark {
 };
 
 struct request;
+struct matcher; /* grammar/matcher.h */
 
 struct request_ops {
 	/*
@@ -374,7 +375,10 @@ struct request {
 	uint32_t draft_length; /* 0: as it pays; else so many in every step (experiments, tests) */
 	const uint32_t *draft; /* the expected answer, ids < n_vocab: drafts come from it alone */
 	uint32_t n_draft;      /* 0: none */
-	_Atomic bool cancel;   /* set by any thread; seen before the next step */
+	/* The form that the answer is held to, at its beginning; its vocabulary is the model's. NULL: any
+	 * answer. The engine moves it with each token; drafts that it does not allow are wrong ones. */
+	struct matcher *form;
+	_Atomic bool cancel; /* set by any thread; seen before the next step */
 
 	/* private to the engine */
 	struct request *next;

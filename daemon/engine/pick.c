@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "engine/engine_private.h"
+#include "grammar/matcher.h"
 
 int engine_find_ends(struct engine *e)
 {
@@ -32,11 +33,20 @@ int engine_find_ends(struct engine *e)
 	return 0;
 }
 
+/* What the form allows next. 0, or -errno where it cannot be told. */
+static int allowed(struct engine *e, const struct request *r, struct sampler_past *past)
+{
+	past->n_allowed = tokenizer_n_vocab(e->tokenizer);
+	if (matcher_ended(r->form)) /* nothing but the end, however short the answer */
+		past->n_generated = UINT32_MAX;
+	return matcher_mask(r->form, &past->allowed);
+}
+
 int engine_pick(struct engine *e, struct active *a, const float *row, uint32_t *ret_id)
 {
 	const struct request *r = a->request;
 	struct speculation *s = &a->spec;
-	const struct sampler_past past = {
+	struct sampler_past past = {
 		.ids = a->ids,
 		.n_ids = a->n_ids,
 		.more = s->picked,
@@ -44,8 +54,12 @@ int engine_pick(struct engine *e, struct active *a, const float *row, uint32_t *
 		.n_generated = a->n_generated + s->n_picked,
 	};
 	uint32_t n_vocab = e->model->n_vocab;
-	int rc = sampler_pick_after(&a->sampler, row, n_vocab, &past, ret_id);
+	int rc = r->form ? allowed(e, r, &past) : 0;
 
+	if (!rc)
+		rc = sampler_pick_after(&a->sampler, row, n_vocab, &past, ret_id);
+	if (!rc && r->form && matcher_token(r->form, *ret_id) < 0)
+		rc = -EDOM;
 	if (!rc && r->n_logprobs)
 		logits_logprobs(row, n_vocab, *ret_id,
 				r->n_logprobs - 1 < LOGPROBS_MAX ? r->n_logprobs - 1 : LOGPROBS_MAX,

@@ -4,6 +4,7 @@
  *
  * The order is llama.cpp's documented one; what is off is left out. First the logits change:
  *
+ *  form		tokens that the answer's form does not allow here (matcher.h) to -inf
  *  bias		added (OpenAI's logit_bias); min_tokens: tokens that end the answer to -inf
  *  penalties		of each token that the last penalty_last_n of prompt and answer hold, c times:
  *			x / repeat or, x <= 0, x * repeat (Keskar et al. 2019, CTRL), then
@@ -61,6 +62,9 @@ struct sampler_past {
 	const uint32_t *ids, *more;
 	uint32_t n_ids, n_more;
 	uint32_t n_generated; /* of them, the answer's */
+	const uint64_t
+		*allowed; /* a bit for each of the first @n_allowed tokens; NULL: all may come */
+	uint32_t n_allowed;
 };
 
 /* What sampler_init() takes. */

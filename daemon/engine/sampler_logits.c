@@ -140,6 +140,22 @@ static void keep_sigma(struct sampler *s, uint32_t n)
 			s->logits[i] = -INFINITY;
 }
 
+/* The logits of tokens that may come; those of others are -inf. */
+static void allow(float *to, const float *logits, uint32_t n, const struct sampler_past *past)
+{
+	for (uint32_t i = 0; i < n; i += 64) {
+		uint64_t bits = i < past->n_allowed ? past->allowed[i / 64] : 0;
+		uint32_t end = n - i < 64 ? n - i : 64;
+
+		if (bits == UINT64_MAX && end == 64) {
+			memcpy(to + i, logits + i, 64 * sizeof(*to));
+			continue;
+		}
+		for (uint32_t k = 0; k < end; k++)
+			to[i + k] = bits >> k & 1 ? logits[i + k] : -INFINITY;
+	}
+}
+
 const float *sampler_change(struct sampler *s, const float *logits, uint32_t n,
 			    const struct sampler_past *past)
 {
@@ -148,9 +164,13 @@ const float *sampler_change(struct sampler *s, const float *logits, uint32_t n,
 	bool repeats = past_n(past) && c->dry_multiplier != 0.0f;
 	bool ends = s->n_ends && c->min_tokens && (past ? past->n_generated : 0) < c->min_tokens;
 
-	if (!c->n_bias && !ends && !penalties && !repeats && !(c->top_n_sigma > 0.0f))
+	if (!c->n_bias && !ends && !penalties && !repeats && !(c->top_n_sigma > 0.0f) &&
+	    !(past && past->allowed))
 		return logits;
-	memcpy(s->logits, logits, n * sizeof(*logits));
+	if (past && past->allowed)
+		allow(s->logits, logits, n, past);
+	else
+		memcpy(s->logits, logits, n * sizeof(*logits));
 	bias(s, n);
 	if (ends)
 		no_end(s, n);

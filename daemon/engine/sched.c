@@ -496,6 +496,12 @@ static void fail_not_finite(struct engine *e, struct active *a)
 {
 	char text[160], some[64] = "";
 
+	if (a->request->form && !a->n_broken) {
+		finish(e, a, STOP_ERROR, -EDOM,
+		       "the answer's form leaves no token that may come here: it nests too deep, is "
+		       "too ambiguous, or a logit bias excludes what is left");
+		return;
+	}
 	if (a->n_broken && a->n_broken < e->model->n_vocab)
 		snprintf(some, sizeof(some), " for %u of the %u tokens of its vocabulary",
 			 a->n_broken, e->model->n_vocab);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "grammar/gbnf.h"
 #include "grammar/grammar.h"
 #include "grammar/names.h"
 #include "grammar/program.h"
@@ -385,25 +386,34 @@ static int read_all(struct gbnf *g, uint32_t *ret_root)
 	return 0;
 }
 
-int grammar_gbnf(const char *text, size_t n, struct program **ret, struct err *err)
+int gbnf_node(struct ir *ir, const char *text, size_t n, ir_node *ret, struct err *err)
 {
-	struct gbnf g = { .text = text, .n = n, .err = err };
+	struct gbnf g = { .text = text, .n = n, .ir = ir, .err = err };
 	uint32_t root = 0;
 	int rc;
 
 	if (n > GRAMMAR_MAX_TEXT)
 		return err_set(err, -E2BIG, "a grammar of %zu bytes is too large", n);
-	rc = ir_create(&g.ir);
-	if (!rc)
-		rc = read_all(&g, &root);
+	rc = read_all(&g, &root);
 	if (rc == -E2BIG && err && !err->text[0])
 		err_set(err, rc, "it is too large");
 	if (!rc)
-		rc = program_create(g.ir, root, ret, err);
-	if (rc == -ENOMEM)
-		err_set(err, rc, "out of memory");
+		*ret = ir_ref(ir, root);
 	names_done(&g.rules);
 	free(g.defined);
-	ir_destroy(g.ir);
+	return rc;
+}
+
+int grammar_gbnf(const char *text, size_t n, struct program **ret, struct err *err)
+{
+	struct ir *ir = NULL;
+	ir_node node = ir_fail();
+	int rc = ir_create(&ir);
+
+	rc = rc ? rc : gbnf_node(ir, text, n, &node, err);
+	rc = rc ? rc : program_of_node(ir, node, ret, err);
+	if (rc == -ENOMEM)
+		err_set(err, rc, "out of memory");
+	ir_destroy(ir);
 	return rc;
 }

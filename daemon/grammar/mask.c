@@ -161,15 +161,18 @@ static void add_bits(uint64_t *to, const uint64_t *from, uint32_t n)
 /* Tokens of the short trie behind @state. */
 static void short_mask(struct matcher *m, uint32_t state, uint64_t *bits)
 {
-	unsigned k, chars = 0;
+	unsigned k = 0, chars = 0;
 
 	memset(bits, 0, m->n_words * sizeof(*bits));
-	for (k = 0; k < VOCAB_SLICES; k++) {
-		chars = reach_of(m, k, state);
-		if (chars)
-			break;
+	/* the widest slice that fits to any length, or else to some */
+	for (unsigned i = 0; i < VOCAB_SLICES && chars < VOCAB_SHORT; i++) {
+		unsigned fits = reach_of(m, i, state);
+
+		if (fits > chars) {
+			chars = fits;
+			k = i;
+		}
 	}
-	k = k < VOCAB_SLICES ? k : 0;
 	if (chars)
 		add_bits(bits, vocab_slice(m->v, k, chars), m->n_words);
 	walk(m, vocab_short(m->v), state, k, chars, bits);

@@ -549,6 +549,14 @@ int program_create(const struct ir *ir, uint32_t root, struct program **ret, str
 	return 0;
 }
 
+int program_of_node(struct ir *ir, ir_node node, struct program **ret, struct err *err)
+{
+	uint32_t root = ir_rule(ir, NULL, 0);
+
+	ir_rule_set(ir, root, node);
+	return program_create(ir, root, ret, err);
+}
+
 void program_destroy(struct program *p)
 {
 	if (!p)

@@ -60,6 +60,8 @@ struct program {
  * fits; -E2BIG: a limit was passed; -ENOMEM. @ir is not needed afterwards.
  */
 int program_create(const struct ir *ir, uint32_t root, struct program **ret, struct err *err);
+/* The same of a node, in a rule of its own. */
+int program_of_node(struct ir *ir, ir_node node, struct program **ret, struct err *err);
 void program_destroy(struct program *p); /* NULL is fine */
 
 /* program_facts.c: what holds of each node, in time linear in the arena. */

@@ -447,18 +447,13 @@ int grammar_regex(const char *text, size_t n, struct program **ret, struct err *
 	static const struct regex_options whole = { .chars = plain_chars };
 	ir_node node = ir_fail();
 	struct ir *ir = NULL;
-	uint32_t root;
 	int rc;
 
 	if (n > GRAMMAR_MAX_TEXT)
 		return err_set(err, -E2BIG, "an expression of %zu bytes is too large", n);
 	rc = ir_create(&ir);
 	rc = rc ? rc : regex_node(ir, text, n, &whole, &node, err);
-	if (!rc) {
-		root = ir_rule(ir, NULL, 0);
-		ir_rule_set(ir, root, node);
-		rc = program_create(ir, root, ret, err);
-	}
+	rc = rc ? rc : program_of_node(ir, node, ret, err);
 	if (rc == -ENOMEM)
 		err_set(err, rc, "out of memory");
 	ir_destroy(ir);

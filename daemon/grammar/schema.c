@@ -639,15 +639,10 @@ int grammar_schema(struct json_object *schema, const struct schema_options *o, s
 {
 	struct ir *ir = NULL;
 	ir_node node = ir_fail();
-	uint32_t root;
 	int rc = ir_create(&ir);
 
 	rc = rc ? rc : schema_node(ir, schema, o, &node, err);
-	if (!rc) {
-		root = ir_rule(ir, NULL, 0);
-		ir_rule_set(ir, root, node);
-		rc = program_create(ir, root, ret, err);
-	}
+	rc = rc ? rc : program_of_node(ir, node, ret, err);
 	if (rc == -ENOMEM)
 		err_set(err, rc, "out of memory");
 	ir_destroy(ir);

@@ -3,10 +3,12 @@
 #include "grammar/vocab.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct vocab {
+	_Atomic unsigned holders;
 	uint32_t n, n_words;
 	uint8_t *bytes;
 	uint32_t *at; /* n + 1 */
@@ -263,6 +265,7 @@ int vocab_create(uint32_t n, void (*get)(void *arg, uint32_t id, struct vocab_to
 	if (!v)
 		return -ENOMEM;
 	v->n = n;
+	v->holders = 1;
 	v->n_words = vocab_words_of(n);
 	v->at = calloc((size_t)n + 1, sizeof(*v->at));
 	v->ends = calloc(v->n_words + 1, sizeof(*v->ends));
@@ -278,9 +281,16 @@ int vocab_create(uint32_t n, void (*get)(void *arg, uint32_t id, struct vocab_to
 	return 0;
 }
 
+struct vocab *vocab_hold(struct vocab *v)
+{
+	atomic_fetch_add_explicit(&v->holders, 1, memory_order_relaxed);
+	return v;
+}
+
 void vocab_destroy(struct vocab *v)
 {
-	if (!v)
+	/* the last one sees what the others did before they let go */
+	if (!v || atomic_fetch_sub_explicit(&v->holders, 1, memory_order_acq_rel) != 1)
 		return;
 	for (unsigned k = 0; k < 2; k++) {
 		struct vocab_trie *t = &v->tries[k];
@@ -319,6 +329,19 @@ const uint8_t *vocab_bytes(const struct vocab *v, uint32_t id, size_t *ret_n)
 	}
 	*ret_n = v->at[id + 1] - v->at[id];
 	return v->bytes + v->at[id];
+}
+
+bool vocab_has_control(const struct vocab *v, const char *text)
+{
+	size_t n = strlen(text), len;
+
+	for (uint32_t id = 0; id < v->n; id++) {
+		const uint8_t *b = vocab_bytes(v, id, &len);
+
+		if (len == n + 1 && b[0] == VOCAB_CONTROL && !memcmp(b + 1, text, n))
+			return true;
+	}
+	return false;
 }
 
 bool vocab_ends(const struct vocab *v, uint32_t id)

@@ -42,6 +42,8 @@ int vocab_create(uint32_t n, void (*get)(void *arg, uint32_t id, struct vocab_to
 		 void *arg, struct vocab **ret);
 /* The same of a model's tokenizer. */
 int vocab_of_tokenizer(const struct tokenizer *t, struct vocab **ret);
+/* One more holder; the last vocab_destroy() frees it. Any thread. */
+struct vocab *vocab_hold(struct vocab *v);
 void vocab_destroy(struct vocab *v); /* NULL is fine */
 
 uint32_t vocab_n(const struct vocab *v);
@@ -52,6 +54,8 @@ static inline uint32_t vocab_words_of(uint32_t n)
 uint32_t vocab_words(const struct vocab *v);
 /* As the trie has them (VOCAB_CONTROL in front of a control token's); *ret_n 0: never allowed. */
 const uint8_t *vocab_bytes(const struct vocab *v, uint32_t id, size_t *ret_n);
+/* Is there a control token of this text? */
+bool vocab_has_control(const struct vocab *v, const char *text);
 bool vocab_ends(const struct vocab *v, uint32_t id);
 /* Bits of the tokens that end generation. */
 const uint64_t *vocab_end_bits(const struct vocab *v);

@@ -21,6 +21,7 @@
 
 #include "base/err.h"
 #include "engine/engine.h"
+#include "grammar/constraint.h"
 #include "model/tokenizer.h"
 #include "serve/stops.h"
 #include "uapi/sluice_proto.h"
@@ -81,6 +82,8 @@ struct ask {
 	uint32_t draft_length;
 	const uint8_t *draft; /* n_draft uint32_t ids (unaligned), borrowed as @data is */
 	uint32_t n_draft;
+	struct constraint
+		*constraint; /* the form of the answer; borrowed, held as long as it runs */
 };
 
 /* How a request stands: its prompt as it is computed, and what it took so far. */

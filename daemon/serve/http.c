@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "grammar/vocab.h"
 #include "serve/http_private.h"
 
 #define ROUNDS 8 /* of looking for more to do, before others get their turn */
@@ -282,6 +283,7 @@ static enum MHD_Result begin(struct http_request *r)
 		return MHD_NO;
 	call->owner = r;
 	call->http = r->http;
+	call->vocab = &r->http->vocab;
 	call->route = r->route;
 	call->tenant = r->tenant;
 	if (r->route->bare)
@@ -559,6 +561,7 @@ void http_destroy(struct http *h)
 		MHD_stop_daemon(h->mhd);
 	}
 	serve_attach(h->serve, NULL);
+	vocab_destroy(h->vocab);
 	free(h->model);
 	free(h);
 }

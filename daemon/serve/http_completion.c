@@ -35,7 +35,7 @@ bool completion_work(struct http_call *c)
 	    !(json_object_is_type(suffix, json_type_string) && !json_object_get_string_len(suffix)))
 		return fault_param(&c->fault, "suffix", "suffix is not supported");
 	return read_generation(c) && read_bool(c->json, "echo", &c->gen.echo, &c->fault) &&
-	       read_prompts(c) && keep_prompt(c);
+	       read_prompts(c) && keep_prompt(c) && form_build(c, true);
 }
 
 bool native_work(struct http_call *c)
@@ -43,7 +43,7 @@ bool native_work(struct http_call *c)
 	c->gen.native = true;
 	return read_generation(c) &&
 	       read_bool(c->json, "return_tokens", &c->gen.return_tokens, &c->fault) &&
-	       read_prompts(c) && keep_prompt(c);
+	       read_prompts(c) && keep_prompt(c) && form_build(c, true);
 }
 
 /* ---- OpenAI ---- */

@@ -169,12 +169,16 @@ static bool read_choice(struct http_call *c, struct talk *t)
 	if (!json_object_is_type(choice, json_type_object))
 		return fault_param(&c->fault, "tool_choice", "tool_choice: must be an object");
 	t->no_calls = is_type(choice, "none");
-	if (!t->no_calls && !is_type(choice, "auto"))
-		return fault_param(
-			&c->fault, "tool_choice",
-			"tool_choice %.30s is not supported: calls cannot be forced; use auto "
-			"or none",
-			is_type(choice, "any") ? "any" : "tool");
+	c->gen.wish.force = is_type(choice, "any") || is_type(choice, "tool");
+	if (!t->no_calls && !c->gen.wish.force && !is_type(choice, "auto"))
+		return fault_param(&c->fault, "tool_choice",
+				   "tool_choice: its type must be auto, any, tool or none");
+	if (is_type(choice, "tool")) {
+		if (!json_object_is_type(get(choice, "name"), json_type_string))
+			return fault_param(&c->fault, "tool_choice",
+					   "tool_choice must name a tool");
+		c->gen.wish.only = json_object_get_string(get(choice, "name"));
+	}
 	if (!read_bool(choice, "disable_parallel_tool_use", &one, &c->fault))
 		return false;
 	c->gen.one_call = one;

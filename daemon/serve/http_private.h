@@ -8,6 +8,7 @@
  *	http_reply.c	answers and errors, with their headers
  *	http_work.c	the thread that reads bodies
  *	http_read.c	fields of a JSON request, sampling parameters
+ *	http_form.c	the form that an answer is held to
  *	http_run.c	a generation's way: sessions, choices, streams
  *	http_*.c	one file for each kind of question: completion, chat, info, ...
  *
@@ -124,6 +125,7 @@ struct http {
 	unsigned n_peers;
 	struct http_request *requests;
 	struct http_work work;
+	struct vocab *vocab;	  /* of forms; the worker's until it ends */
 	struct http_saved *saved; /* sequences on their way to files and back */
 	bool quiet, resumed;
 	char *model; /* what we call it */
@@ -148,11 +150,24 @@ struct http_prompt {
 	uint32_t *ids, n;
 };
 
+/* The form that the answer is to have; texts and objects are the body's. */
+struct form_wish {
+	enum form form;
+	const char *param; /* the field that asks for it */
+	struct json_object *schema;
+	const char *text; /* a grammar or an expression, @n bytes */
+	size_t n;
+	bool strict;
+	bool force;	  /* a call has to be made */
+	const char *only; /* of this tool; NULL: of any */
+};
+
 /* What the worker makes of a body that asks for text. */
 struct generation {
 	struct http_prompt prompts[HTTP_MAX_CHOICES];
 	unsigned n_prompts, n; /* choices of each */
-	struct ask ask;	       /* what all have in common */
+	struct ask ask;	       /* what all have in common; its constraint is held */
+	struct form_wish wish;
 	struct stop_text stops[STOPS_MAX];
 	bool stream, include_usage, timings_per_token, return_progress, echo, native;
 	bool return_tokens;
@@ -174,6 +189,7 @@ struct http_call {
 	struct http_call *next;
 	struct http_request *owner; /* main thread; NULL: nobody waits for it any more */
 	const struct http *http;
+	struct vocab **vocab; /* the worker's own, made when first needed */
 	const struct http_route *route;
 	struct buf body;
 	uint64_t tenant; /* of the API key, 0: none */
@@ -373,8 +389,14 @@ struct talk {
 };
 
 bool talk_render(struct http_call *c, const struct talk *t); /* -> gen.rendered, a prompt */
-/* tool_choice: auto and none; others are refused by name. */
+/* tool_choice: auto, none, required, or a tool by name, which come into gen.wish. */
 bool talk_choice(struct http_call *c, struct json_object *choice, bool *ret_none);
+
+/* http_form.c: fields of the body; then, with the prompt, what holds the answer to it. @go_on: the prompt
+ * ends within an answer. Worker. */
+bool form_read(struct http_call *c);
+bool form_read_format(struct http_call *c, struct json_object *format, const char *param);
+bool form_build(struct http_call *c, bool go_on);
 
 /* http_sink.c: text -> the choice's blocks, and a stream's form. Main thread. */
 bool sink_start(struct http_request *r, struct choice *c);

@@ -295,33 +295,12 @@ static bool read_spec(struct http_call *c)
 	return fault_param(&c->fault, "spec", "spec must be auto, off, ngram or mtp");
 }
 
-/* Structured output is not there yet: silence would be a lie. */
-static bool read_format(struct http_call *c)
-{
-	struct json_object *v = get(c->json, "response_format");
-	const char *type = "";
-
-	if (get(c->json, "grammar") || get(c->json, "json_schema"))
-		return fault_param(&c->fault, get(c->json, "grammar") ? "grammar" : "json_schema",
-				   "constrained output is not supported");
-	if (!v)
-		return true;
-	if (!json_object_is_type(v, json_type_object) || !read_text(v, "type", &type, &c->fault))
-		return fault_param(&c->fault, "response_format",
-				   "response_format must be an object with a type");
-	if (!strcmp(type, "text"))
-		return true;
-	return fault_param(&c->fault, "response_format",
-			   "response_format %.40s is not supported: ask for JSON in the prompt",
-			   type);
-}
-
 static void log_unknown(struct http_call *c)
 {
 	static const char known[] =
 		" model messages prompt stream stream_options max_tokens max_completion_tokens "
 		"n_predict max_output_tokens n stop stop_sequences temperature top_k top_p min_p seed "
-		"logprobs top_logprobs n_probs ignore_eos response_format grammar json_schema tools "
+		"logprobs top_logprobs n_probs ignore_eos response_format grammar regex json_schema tools "
 		"tool_choice parallel_tool_calls chat_template_kwargs enable_thinking "
 		"preserve_thinking reasoning_effort reasoning thinking continue_final_message "
 		"add_generation_prompt timings_per_token return_progress return_tokens cache_prompt "
@@ -355,7 +334,7 @@ bool read_generation(struct http_call *c)
 
 	log_unknown(c);
 	if (!read_length(c) || !read_sampling(c) || !read_logprobs(c) || !read_stops(c) ||
-	    !read_format(c) || !read_spec(c) || !read_bool(o, "stream", &g->stream, f) ||
+	    !form_read(c) || !read_spec(c) || !read_bool(o, "stream", &g->stream, f) ||
 	    !read_int(o, "n", 1, HTTP_MAX_CHOICES, &n, f) ||
 	    !read_bool(o, "ignore_eos", &g->ask.ignore_eog, f) ||
 	    !read_bool(o, "timings_per_token", &g->timings_per_token, f) ||

@@ -188,19 +188,15 @@ static struct json_object *kwargs_of(struct http_call *c)
 static bool check_absent(struct http_call *c)
 {
 	struct json_object *text = get(c->json, "text");
-	const char *format = json_object_is_type(text, json_type_object)
-				     ? text_of(get(text, "format"), "type")
-				     : "";
 	bool background = false;
 
 	if (get(c->json, "previous_response_id"))
 		return fault_param(&c->fault, "previous_response_id",
 				   "previous_response_id: nothing is stored here; send the whole "
 				   "conversation as input");
-	if (*format && strcmp(format, "text"))
-		return fault_param(&c->fault, "text",
-				   "text.format %.40s is not supported: ask for JSON in the prompt",
-				   format);
+	if (json_object_is_type(text, json_type_object) &&
+	    !form_read_format(c, get(text, "format"), "text"))
+		return false;
 	if (!read_bool(c->json, "background", &background, &c->fault))
 		return false;
 	return !background ||

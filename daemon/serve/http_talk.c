@@ -219,7 +219,7 @@ bool talk_render(struct http_call *c, const struct talk *t)
 	c->gen.ask.raw = c->gen.ask.hide_eog = true;
 	if (t->tools && !t->no_calls && json_object_array_length(t->tools))
 		c->gen.tools = json_object_get(t->tools);
-	ok = tell_and_render(c, t, kwargs);
+	ok = tell_and_render(c, t, kwargs) && form_build(c, t->continue_final);
 	json_object_put(kwargs);
 	return ok;
 }
@@ -228,20 +228,28 @@ bool talk_choice(struct http_call *c, struct json_object *choice, bool *ret_none
 {
 	struct json_object *function =
 		json_object_is_type(choice, json_type_object) ? get(choice, "function") : NULL;
-	const char *text = "a named tool";
+	struct form_wish *w = &c->gen.wish;
+	const char *text = "";
 
+	*ret_none = false;
+	if (!choice)
+		return true;
+	if (json_object_is_type(choice, json_type_object)) {
+		function = json_object_is_type(function, json_type_object) ? function : choice;
+		if (!json_object_is_type(get(function, "name"), json_type_string))
+			return fault_param(&c->fault, "tool_choice",
+					   "tool_choice must name a function");
+		w->only = json_object_get_string(get(function, "name"));
+		w->force = true;
+		return true;
+	}
 	if (json_object_is_type(choice, json_type_string))
 		text = json_object_get_string(choice);
-	else if (json_object_is_type(function, json_type_object) &&
-		 json_object_is_type(get(function, "name"), json_type_string))
-		text = json_object_get_string(get(function, "name"));
-
-	*ret_none = choice && !strcmp(text, "none");
-	if (!choice || *ret_none || !strcmp(text, "auto"))
+	*ret_none = !strcmp(text, "none");
+	w->force = !strcmp(text, "required");
+	if (*ret_none || w->force || !strcmp(text, "auto"))
 		return true;
-	return fault_param(
-		&c->fault, "tool_choice",
-		"tool_choice %.40s is not supported: calls cannot be forced; use auto or "
-		"none",
-		text);
+	return fault_param(&c->fault, "tool_choice",
+			   "tool_choice %.40s is not supported: auto, none, required or a function",
+			   text);
 }

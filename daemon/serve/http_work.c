@@ -22,6 +22,7 @@ void http_call_destroy(struct http_call *c)
 	free(c->gen.rendered);
 	free(c->gen.bias);
 	free(c->gen.dry_breaks);
+	constraint_put(c->gen.ask.constraint);
 	json_object_put(c->gen.tools);
 	buf_done(&c->body);
 	buf_done(&c->answer);

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/num.h"
+#include "grammar/matcher.h"
 #include "serve/payload.h"
 #include "serve/private.h"
 
@@ -296,6 +297,15 @@ static int check_length(const struct ask *ask, uint32_t n_prompt, uint32_t n_ctx
 	return 0;
 }
 
+/* Address space that the engine's thread fills: nothing is allocated there. */
+static int take_form(struct job *j, const struct ask *ask)
+{
+	if (!ask->constraint || j->score)
+		return 0;
+	j->constraint = constraint_hold(ask->constraint);
+	return constraint_matcher(j->constraint, &j->req.form);
+}
+
 int job_create(struct serve *s, const struct ask *ask, uint32_t *prompt, uint32_t n_prompt,
 	       struct job **ret, struct err *err)
 {
@@ -329,7 +339,7 @@ int job_create(struct serve *s, const struct ask *ask, uint32_t *prompt, uint32_
 		memcpy(j->marks, ask->marks, ask->n_marks * sizeof(*j->marks));
 	}
 	fill_request(j, ask, n_ctx);
-	if (take_buffers(j) || copy_sampling(j))
+	if (take_buffers(j) || copy_sampling(j) || take_form(j, ask))
 		goto out_job;
 	if (ask->n_stops) {
 		j->stops = stops_create(ask->stops, ask->n_stops, s->text_room);
@@ -546,6 +556,8 @@ void job_destroy(struct job *j)
 		atomic_fetch_sub_explicit(&j->serve->logits_pending, j->chunks[i].n_rows * row,
 					  memory_order_relaxed);
 	}
+	matcher_destroy(j->req.form);
+	constraint_put(j->constraint);
 	stops_destroy(j->stops);
 	free(j->chunks);
 	free(j->logprobs);

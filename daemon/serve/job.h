@@ -43,12 +43,13 @@ struct job {
 	struct token_logprobs *token_logprobs; /* max_tokens of them, NULL: not asked for */
 	struct logit_bias *bias;	       /* copies of what sampling points to */
 	uint8_t *dry_breaks;
-	double *logprobs;	     /* n_tokens - 1 */
-	struct logits_chunk *chunks; /* at most one per prompt token */
-	uint32_t chunk_rows;	     /* rows of a full chunk; engine thread */
-	_Atomic uint32_t n_chunks;   /* complete ones */
-	_Atomic uint64_t progress;   /* tokens read << 32 | parts per million of the work */
-	_Atomic uint64_t begun;	     /* tokens of the prompt << 32 | those that were known */
+	struct constraint *constraint; /* held; req.form is of it. NULL: none */
+	double *logprobs;	       /* n_tokens - 1 */
+	struct logits_chunk *chunks;   /* at most one per prompt token */
+	uint32_t chunk_rows;	       /* rows of a full chunk; engine thread */
+	_Atomic uint32_t n_chunks;     /* complete ones */
+	_Atomic uint64_t progress;     /* tokens read << 32 | parts per million of the work */
+	_Atomic uint64_t begun;	       /* tokens of the prompt << 32 | those that were known */
 	_Atomic uint64_t begun_ns, first_ns, newest_ns; /* 0: not yet */
 	_Atomic uint32_t place;
 	_Atomic int fault; /* enum sluice_error_code of our own that cancelled it, or 0 */

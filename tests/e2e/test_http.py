@@ -157,7 +157,7 @@ def test_length_and_seed(d):
     ({"prompt": "x", "stop": 3}, "stop"),
     ({"prompt": "x", "stop": ["a"] * 100}, "stop"),
     ({"prompt": "x", "stream_options": 1}, "stream_options"),
-    ({"prompt": "x", "response_format": {"type": "json_object"}}, "response_format"),
+    ({"prompt": "x", "response_format": {"type": "xml"}}, "response_format"),
     ({"prompt": "x", "suffix": "y"}, "suffix"),
 ])
 def test_bad_fields_are_named(d, body, param):

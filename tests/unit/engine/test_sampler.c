@@ -327,7 +327,9 @@ static void penalties(void **state)
 {
 	static const float logits[4] = { 1, 2, -1, 0.5f };
 	static const uint32_t ids[] = { 0, 2, 1 }, more[] = { 1, 2 };
-	const struct sampler_past past = { ids, more, 3, 2, 1 };
+	const struct sampler_past past = {
+		.ids = ids, .more = more, .n_ids = 3, .n_more = 2, .n_generated = 1
+	};
 	struct sampling c = { .temperature = 1,
 			      .seed = 3,
 			      .repeat_penalty = 2,
@@ -403,6 +405,31 @@ static void first_tokens(void **state)
 	sampler_fini(&s);
 }
 
+/* Only what the form allows is picked, and nothing beyond what it knows; none: an error. */
+static void allowed_tokens(void **state)
+{
+	static const uint64_t bits[] = { 0xf0f0f0f0f0f0f0f0u, UINT64_MAX, 0, 5 };
+	struct sampler_past past = { .allowed = bits, .n_allowed = 200 };
+	struct sampling c = { .temperature = 5, .seed = 3 };
+	struct sampler s = make(300, c);
+	float logits[300];
+	uint32_t id;
+
+	for (uint32_t i = 0; i < 300; i++)
+		logits[i] = (float)(i % 7);
+	for (unsigned i = 0; i < 500; i++) {
+		assert_int_equal(sampler_pick_after(&s, logits, 300, &past, &id), 0);
+		assert_true(id < 200 && (bits[id / 64] >> id % 64 & 1));
+	}
+	c.temperature = 0;
+	sampler_set(&s, &c);
+	assert_int_equal(sampler_pick_after(&s, logits, 300, &past, &id), 0);
+	assert_int_equal(id, 6); /* the first of the largest that are allowed */
+	past.allowed = (const uint64_t[]){ 0, 0, 0, 0 };
+	assert_int_equal(sampler_pick_after(&s, logits, 300, &past, &id), -EDOM);
+	sampler_fini(&s);
+}
+
 /* Picks one after another are the same however the past is cut into what was and what this step has. */
 static void same_by_position(void **state)
 {
@@ -423,7 +450,11 @@ static void same_by_position(void **state)
 	for (uint32_t n = 1; n < 300; n++) {
 		uint32_t step = n % 5 < n ? n % 5 : 0, one, two;
 		const struct sampler_past all = { .ids = ids, .n_ids = n, .n_generated = n - 1 };
-		const struct sampler_past cut = { ids, ids + n - step, n - step, step, n - 1 };
+		const struct sampler_past cut = { .ids = ids,
+						  .more = ids + n - step,
+						  .n_ids = n - step,
+						  .n_more = step,
+						  .n_generated = n - 1 };
 
 		for (uint32_t i = 0; i < 50; i++)
 			logits[i] = sinf((float)(i * n));
@@ -467,6 +498,7 @@ int main(void)
 		cmocka_unit_test(biases),	    cmocka_unit_test(penalties),
 		cmocka_unit_test(repetitions),	    cmocka_unit_test(first_tokens),
 		cmocka_unit_test(same_by_position), cmocka_unit_test(likeliest),
+		cmocka_unit_test(allowed_tokens),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""Description: answers over HTTP held to a form: schemas, JSON objects, grammars, expressions, forced and strict calls,
+behind a thought, with drafts, in streams, at any temperature."""
+import json
+import re
+
+import pytest
+
+from http_client import HttpDaemon
+
+CHAT = "/v1/chat/completions"
+ASK = {"messages": [{"role": "user", "content": "Tell me of Paris."}], "max_tokens": 400, "temperature": 1.5}
+PLACE = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "kind": {"enum": ["town", "river"]}, "n": {"type": "integer", "minimum": 1, "maximum": 99}},
+         "required": ["name", "kind", "n"], "additionalProperties": False}
+CALLS = """{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content }}<|im_end|>
+{% endfor %}{% if tools %}<tool_call>{{ tools | tojson }}</tool_call>{% endif %}<|im_start|>assistant
+"""
+XML = CALLS.replace("<tool_call>", "<tool_call><function=x>")
+THINKING = CALLS + """{% if not enable_thinking is defined or enable_thinking %}<think>
+{% endif %}{# </think> #}"""
+
+
+def tool(name, strict=None, **props):
+    f = {"name": name, "parameters": {"type": "object", "properties": props, "required": list(props), "additionalProperties": False}}
+    return {"type": "function", "function": {**f, **({} if strict is None else {"strict": strict})}}
+
+
+TOOLS = [tool("weather", place={"type": "string", "maxLength": 8}, days={"type": "integer", "minimum": 1, "maximum": 5}), tool("stop")]
+
+
+def is_place(v):
+    return list(v) == ["name", "kind", "n"] and len(v["name"]) <= 12 and v["kind"] in ("town", "river") and 1 <= v["n"] <= 99
+
+
+@pytest.fixture(scope="module")
+def d(tmp_path_factory):
+    path = tmp_path_factory.mktemp("t") / "t.jinja"
+    path.write_text(CALLS)
+    with HttpDaemon("--ctx", "1024", "--parallel", "2", "--chat-template", path) as daemon:
+        yield daemon
+
+
+def content(answer):
+    return answer["choices"][0]["message"]["content"]
+
+
+@pytest.mark.parametrize("more", [
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "place", "schema": PLACE, "strict": True}}},
+    {"response_format": {"type": "json_object", "schema": PLACE}}, {"json_schema": PLACE},
+])
+def test_schemas(d, more):
+    for seed in range(5):
+        assert is_place(json.loads(content(d.post(CHAT, {**ASK, **more, "seed": seed}))))
+
+
+def test_streams_and_other_paths(d):
+    form = {"response_format": {"type": "json_schema", "json_schema": {"name": "place", "schema": PLACE}}}
+    events = [e for _, e in d.stream(CHAT, {**ASK, **form}) if e != "[DONE]"]
+    assert is_place(json.loads("".join(e["choices"][0]["delta"].get("content") or "" for e in events)))
+    assert events[-1]["choices"][0]["finish_reason"] == "stop"
+    answer = d.post("/v1/responses", {"input": "Paris", "max_output_tokens": 400, "text": {"format": {"type": "json_schema", "name": "p", "schema": PLACE}}})
+    assert is_place(json.loads(answer["output"][-1]["content"][0]["text"]))
+    assert re.fullmatch("[ab]{3}", d.post("/v1/completions", {"prompt": "x", "max_tokens": 20, "regex": "[ab]{3}", "temperature": 2})["choices"][0]["text"])
+    assert d.post("/completion", {"prompt": "x", "n_predict": 40, "grammar": 'root ::= "yes" | "no"'})["content"] in ("yes", "no")
+    answer = d.post("/v1/completions", {"prompt": ["x", "y"], "n": 3, "max_tokens": 20, "regex": "(one|two|three)", "temperature": 2})
+    assert all(c["text"] in ("one", "two", "three") for c in answer["choices"]) and len(answer["choices"]) == 6
+
+
+def test_any_object(d):
+    answer = d.post(CHAT, {**ASK, "response_format": {"type": "json_object"}})
+    if answer["choices"][0]["finish_reason"] == "stop":
+        assert isinstance(json.loads(content(answer)), dict)
+    else:
+        assert content(answer).startswith("{")
+
+
+def test_drafts_change_nothing(d):
+    """The same seed gives the same answer, whatever is drafted."""
+    items = {"type": "array", "items": {"enum": ["river", "rivers", "town"]}, "minItems": 30, "maxItems": 30}
+    ask = {**ASK, "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": items}}, "seed": 5, "temperature": 0.7}
+    plain = d.post(CHAT, {**ask, "spec": "off"})
+    drafted = d.post(CHAT, {**ask, "spec": "ngram"})
+    assert content(plain) == content(drafted) and len(json.loads(content(plain))) == 30
+    assert "draft_n" not in plain["timings"] or plain["timings"]["draft_n"] == 0
+
+
+def test_forced_calls(d):
+    for seed in range(3):
+        message = d.post(CHAT, {**ASK, "tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False, "seed": seed})["choices"][0]
+        call, = message["message"]["tool_calls"]
+        arguments = json.loads(call["function"]["arguments"])
+        assert message["finish_reason"] == "tool_calls" and call["function"]["name"] in ("weather", "stop")
+        assert call["function"]["name"] == "stop" or (len(arguments["place"]) <= 8 and 1 <= arguments["days"] <= 5)
+    named = {"type": "function", "function": {"name": "stop"}}
+    call, = d.post(CHAT, {**ASK, "tools": TOOLS, "tool_choice": named, "parallel_tool_calls": False})["choices"][0]["message"]["tool_calls"]
+    assert (call["function"]["name"], call["function"]["arguments"]) == ("stop", "{}")
+    use = d.post("/v1/messages", {**ASK, "tools": [{"name": "stop", "input_schema": {"type": "object", "additionalProperties": False}}], "tool_choice": {"type": "any", "disable_parallel_tool_use": True}})
+    assert use["content"][-1]["type"] == "tool_use" and use["stop_reason"] == "tool_use"
+
+
+def test_strict_tools(d):
+    """A text without a call stays one; a call, once begun, is held (here it is begun in the prompt's stead by a form)."""
+    answer = d.post(CHAT, {**ASK, "tools": [tool("stop", True)], "max_tokens": 30})["choices"][0]
+    assert answer["finish_reason"] in ("length", "stop", "tool_calls")
+    d.post(CHAT, {**ASK, "tools": [tool("f", True, x={"not": {}})]}, check=400)
+    d.post(CHAT, {**ASK, "tools": [tool("f", False, x={"not": {}})], "max_tokens": 1})
+
+
+def test_calls_in_xml(tmp_path):
+    (tmp_path / "t.jinja").write_text(XML)
+    with HttpDaemon("--ctx", "1024", "--chat-template", tmp_path / "t.jinja") as d:
+        for seed in range(3):
+            call = d.post(CHAT, {**ASK, "tools": [TOOLS[0]], "tool_choice": "required", "parallel_tool_calls": False, "seed": seed, "temperature": 0.3,
+                                 "max_tokens": 900})["choices"][0]
+            if call["finish_reason"] == "length":  # a text ends when the model closes it
+                continue
+            arguments = json.loads(call["message"]["tool_calls"][0]["function"]["arguments"])
+            assert isinstance(arguments["place"], str) and 1 <= arguments["days"] <= 5
+
+
+def test_a_thought_is_free(tmp_path):
+    """The form begins behind </think>: with a bias towards it the thought ends at once."""
+    (tmp_path / "t.jinja").write_text(THINKING)
+    with HttpDaemon("--ctx", "1024", "--reasoning-field", "reasoning_content", "--chat-template", tmp_path / "t.jinja") as d:
+        form = {"response_format": {"type": "json_schema", "json_schema": {"name": "p", "schema": PLACE}}}
+        answer = d.post(CHAT, {**ASK, **form, "max_tokens": 40})["choices"][0]
+        assert answer["finish_reason"] == "length" and answer["message"]["reasoning_content"]
+        answer = d.post(CHAT, {**ASK, **form, "enable_thinking": False})["choices"][0]
+        text = answer["message"]["content"]
+        assert answer["finish_reason"] == "length" or is_place(json.loads(text))
+
+
+@pytest.mark.parametrize("more, param, said", [
+    ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"not": {}}, "strict": True}}}, "response_format", "not cannot be held"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "x"}}}}, "response_format", "type x"),
+    ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format", "schema"),
+    ({"response_format": {"type": "xml"}}, "response_format", "xml"), ({"grammar": "root ::= x"}, "grammar", "no rule x"),
+    ({"regex": "(?=a)"}, "regex", "look-around"), ({"grammar": 'root ::= "a"', "regex": "a"}, "regex", "one form"),
+    ({"tool_choice": "required"}, "tool_choice", "no tools"), ({"tool_choice": "maybe", "tools": TOOLS}, "tool_choice", "maybe"),
+    ({"tool_choice": {"type": "function", "function": {"name": "nobody"}}, "tools": TOOLS}, "tool_choice", "nobody"),
+])
+def test_refused_with_the_field(d, more, param, said):
+    error = d.post(CHAT, {**ASK, **more}, check=400)["error"]
+    assert error["param"] == param and said in error["message"]
+
+
+def test_not_strict_leaves_out_what_cannot_be_held(d):
+    schema = {"type": "string", "not": {"const": "x"}, "maxLength": 5}
+    assert len(json.loads(content(d.post(CHAT, {**ASK, "json_schema": schema})))) <= 5
+
+
+def test_an_empty_text_and_minimum_of_tokens(d):
+    """Where the form has ended nothing but the end may come, however short the answer."""
+    assert content(d.post(CHAT, {**ASK, "regex": "ab?", "min_tokens": 9})) in ("a", "ab")
