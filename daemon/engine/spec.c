@@ -215,25 +215,28 @@ static uint32_t room(const struct active *a)
 	return (uint32_t)u64_min(DRAFT_MAX, u64_min(left, ctx) - 1);
 }
 
-/* The guesses of the source whose first is the likeliest. */
+/* The guesses of the source that a step is expected to gain most by. */
 static void offer(struct engine *e, struct active *a, struct spec_offer *ret)
 {
 	struct speculation *s = &a->spec;
 	struct draft_guess guess[DRAFT_MAX];
-	float best = -1;
+	double best = -1;
 
 	*ret = (struct spec_offer){ .history = &s->history, .guess = s->draft };
 	for (unsigned k = 0; k < DRAFT_NR; k++) {
 		uint32_t n;
-		float share;
+		double worth;
 
+		s->guessed[k] = false;
 		if (!spec_wants(a, k))
 			continue;
 		n = draft_table[k]->guess(s->source[k], room(a), guess);
-		share = n ? spec_share(&e->spec->costs, &s->history, k, guess[0].class) : -1;
-		if (share <= best)
+		s->guessed[k] = n > 0;
+		s->first[k] = guess[0];
+		worth = n ? spec_worth(&e->spec->costs, &s->history, k, guess, n) : -1;
+		if (worth <= best)
 			continue;
-		best = share;
+		best = worth;
 		memcpy(s->draft, guess, n * sizeof(*guess));
 		ret->from = s->from = k;
 		ret->n = n;
@@ -351,7 +354,10 @@ static uint32_t count_kept(const struct engine *e, const struct active *a)
 	return s->n_picked ? s->n_picked : 1;
 }
 
-/* Guesses that were not drafted are measured as well: the first of them against the pick. */
+/*
+ * Guesses that were not drafted are measured as well, those of the other sources too: the first of them
+ * against the pick. So whoever copies a text is found out to be surer than a head, and the other way round.
+ */
 static void learn(struct engine *e, struct active *a, uint32_t kept)
 {
 	struct speculation *s = &a->spec;
@@ -365,6 +371,10 @@ static void learn(struct engine *e, struct active *a, uint32_t kept)
 		right = s->draft[0].id == s->picked[0];
 	}
 	spec_learn(&all->costs, &s->history, s->from, s->draft, n, right);
+	for (unsigned k = 0; k < DRAFT_NR; k++)
+		if (s->guessed[k] && k != s->from)
+			spec_learn(&all->costs, &s->history, k, &s->first[k], 1,
+				   s->first[k].id == s->picked[0]);
 }
 
 static void count_run(struct engine *e, struct active *a, uint32_t kept, double plain_ns,

@@ -43,7 +43,9 @@ struct speculation {
 	/* the step that runs */
 	enum draft_source from;
 	uint32_t n_draft;
-	bool offered; /* draft[0] is a guess, drafted or not */
+	bool offered;		/* draft[0] is a guess, drafted or not */
+	bool guessed[DRAFT_NR]; /* by source: first[] is its first guess, of the others too */
+	struct draft_guess first[DRAFT_NR];
 	struct draft_guess draft[DRAFT_MAX];
 	uint32_t picked[DRAFT_MAX + 1], n_picked;
 	bool open; /* the pick before this row was the draft */

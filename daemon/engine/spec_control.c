@@ -94,6 +94,26 @@ double spec_cost_of(const struct spec_costs *c, uint32_t columns, uint32_t plain
 	return low + slope * (columns - below);
 }
 
+/*
+ * The most that a step of @columns can be expected to cost, in plain steps, for what may be lost by it: as
+ * measured, however long ago; what was not is no dearer than what more columns cost, or than as many plain
+ * steps.
+ */
+static double worst_cost(const struct spec_costs *c, uint32_t columns, uint32_t plain)
+{
+	uint32_t below = columns, above = columns;
+	double guess;
+
+	while (above < SPEC_COLUMNS_MAX && !(c->ns[above] > 0))
+		above++;
+	while (below > plain && !(c->ns[below] > 0))
+		below--;
+	guess = c->ns[below] / c->ns[plain] + (double)(columns - below);
+	if (c->ns[above] > 0 && c->ns[above] / c->ns[plain] < guess)
+		guess = c->ns[above] / c->ns[plain];
+	return guess;
+}
+
 float spec_share(const struct spec_costs *c, const struct spec_history *h, enum draft_source from,
 		 uint32_t class)
 {
@@ -102,6 +122,23 @@ float spec_share(const struct spec_costs *c, const struct spec_history *h, enum 
 	if (h->share[i] >= 0)
 		return h->share[i];
 	return c->share[i] >= 0 ? c->share[i] : draft_table[from]->expect(class);
+}
+
+double spec_worth(const struct spec_costs *c, const struct spec_history *h, enum draft_source from,
+		  const struct draft_guess *guess, uint32_t n)
+{
+	double tokens = 1, reached = 1, best = 1;
+
+	for (uint32_t i = 0; i < n; i++) {
+		double cost = spec_cost_of(c, i + 2, 1);
+
+		reached *= (double)spec_share(c, h, from, guess[i].class);
+		tokens += reached;
+		if (cost <= 0)
+			cost = 1 + COLUMN_GUESS * (i + 1);
+		best = tokens / cost > best ? tokens / cost : best;
+	}
+	return best;
 }
 
 void spec_learn(struct spec_costs *c, struct spec_history *h, enum draft_source from,
@@ -167,7 +204,8 @@ void spec_decide(struct spec_costs *c, uint32_t n_plain, struct spec_offer *offe
 	       (o = likeliest(offers, n, reached, c, &p))) {
 		double cost = spec_cost_of(c, columns + 1, n_plain), gain;
 
-		if (cost - 1 > credit) /* what would be lost if all were wrong */
+		/* what would be lost if all were wrong */
+		if (worst_cost(c, columns + 1, n_plain) - 1 > credit)
 			break;
 		o->take++;
 		reached[o - offers] = p;

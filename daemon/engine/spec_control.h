@@ -53,6 +53,13 @@ struct spec_offer {
 float spec_share(const struct spec_costs *c, const struct spec_history *h, enum draft_source from,
 		 uint32_t class);
 
+/*
+ * What guesses of one source are worth: the most tokens, in the time of a plain step, that a step with some
+ * of them is expected to give.
+ */
+double spec_worth(const struct spec_costs *c, const struct spec_history *h, enum draft_source from,
+		  const struct draft_guess *guess, uint32_t n);
+
 void spec_costs_init(struct spec_costs *c);
 void spec_history_init(struct spec_history *h);
 

@@ -31,6 +31,7 @@ struct world {
 	struct spec_costs costs;
 	struct spec_history history;
 	double share, column;
+	double jitter;	     /* of the times that are seen */
 	double ns, plain_ns; /* so far */
 	uint64_t tokens, drafted;
 	double loss[4096]; /* running sum of time lost, in plain steps, after each token */
@@ -60,7 +61,8 @@ static void step(struct world *w)
 	while (right < DRAFT_MAX && uniform() < w->share)
 		right++;
 	kept = 1 + (right < o.take ? right : o.take);
-	spec_cost(&w->costs, 1 + o.take, (uint64_t)(PLAIN_NS * cost));
+	spec_cost(&w->costs, 1 + o.take,
+		  (uint64_t)(PLAIN_NS * cost * (1 + w->jitter * (2 * uniform() - 1))));
 	/* what was not drafted is measured as well: the first guess */
 	spec_learn(&w->costs, &w->history, DRAFT_NGRAM, guess, o.take ? o.take : 1,
 		   o.take ? kept - 1 : right > 0);
@@ -90,13 +92,29 @@ static void test_bound(void **unused)
 {
 	static struct world w;
 
-	for (unsigned i = 0; i < 60; i++) {
+	for (unsigned i = 0; i < 600; i++) {
 		state = i;
-		start(&w, (i % 10) / 10.0, 0.05 + 0.15 * (i / 10));
+		start(&w, (i % 10) / 10.0, 0.05 + 0.15 * (i / 10 % 6));
 		run(&w, 300);
 		w.share = uniform(); /* the text changes, and what a column costs */
 		run(&w, 300);
 		assert_bounded(&w);
+	}
+}
+
+/* Guesses that are never right, by a clock that is disturbed: no 64 tokens below 0.95 of the speed without. */
+static void test_never_right(void **unused)
+{
+	static struct world w;
+
+	for (unsigned i = 0; i < 20; i++) {
+		state = 100 + i;
+		start(&w, 0, 0.05 + 0.1 * i);
+		w.jitter = 0.02 * (i % 4);
+		run(&w, 2000);
+		for (unsigned k = 0; k + 64 < w.n; k++)
+			assert_true(64 / (64 + w.loss[k + 64] - w.loss[k]) >= 0.95);
+		assert_true((double)w.tokens / w.ns >= 0.97);
 	}
 }
 
@@ -177,6 +195,33 @@ static void test_shared(void **unused)
 	assert_int_equal(o[0].take + o[1].take, 0);
 }
 
+/* A source that is a little less sure at first but goes on is worth more than one that breaks off. */
+static void test_sources(void **unused)
+{
+	struct draft_guess same[7] = { { 0 } }, falling[7];
+	struct spec_history h;
+	struct spec_costs c;
+
+	spec_costs_init(&c);
+	spec_history_init(&h);
+	for (unsigned i = 0; i < 7; i++)
+		falling[i] = (struct draft_guess){ .class = i };
+	for (unsigned k = 0; k < 60; k++) {
+		spec_learn(&c, &h, DRAFT_NGRAM, same, 1, k % 10 > 0);
+		spec_learn(&c, &h, DRAFT_MTP, falling, 1, 1);
+		spec_learn(&c, &h, DRAFT_MTP, falling + 1, 1, k % 2);
+		spec_learn(&c, &h, DRAFT_MTP, falling + 2, 1, 0);
+	}
+	for (uint32_t i = 1; i <= 8; i++)
+		spec_cost(&c, i, 1000000 + 100000 * (i - 1));
+	assert_true(spec_worth(&c, &h, DRAFT_NGRAM, same, 7) >
+		    1.2 * spec_worth(&c, &h, DRAFT_MTP, falling, 7));
+	/* with one guess of each the surer one is */
+	assert_true(spec_worth(&c, &h, DRAFT_NGRAM, same, 1) <
+		    spec_worth(&c, &h, DRAFT_MTP, falling, 1));
+	assert_true(spec_worth(&c, &h, DRAFT_NGRAM, same, 0) == 1);
+}
+
 /* Costs between what was measured, and beyond. */
 static void test_costs(void **unused)
 {
@@ -200,9 +245,10 @@ static void test_costs(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_costs),	   cmocka_unit_test(test_worth),
-		cmocka_unit_test(test_on_and_off), cmocka_unit_test(test_shared),
-		cmocka_unit_test(test_bound),
+		cmocka_unit_test(test_costs),	    cmocka_unit_test(test_worth),
+		cmocka_unit_test(test_on_and_off),  cmocka_unit_test(test_shared),
+		cmocka_unit_test(test_sources),	    cmocka_unit_test(test_bound),
+		cmocka_unit_test(test_never_right),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
