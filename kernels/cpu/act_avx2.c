@@ -119,6 +119,7 @@ static void quantize_super(const float *x, struct act_super *a)
 		_mm256_storeu_si256((__m256i *)(a->q + 32 * j), bytes_of(w));
 		a->sum[2 * j] = (int16_t)add_words(_mm256_add_epi32(w[0], w[1]));
 		a->sum[2 * j + 1] = (int16_t)add_words(_mm256_add_epi32(w[2], w[3]));
+		a->sum32[j] = (int16_t)(a->sum[2 * j] + a->sum[2 * j + 1]);
 	}
 }
 

@@ -25,7 +25,9 @@
 #include "kernels/cpu/cpu.h"
 
 #define FORCE_INLINE   static inline __attribute__((always_inline))
-#define AVX2_COLS      4    /* columns that one pass over a row multiplies, at most */
+#define AVX2_COLS      4    /* columns that one pass over unpacked rows multiplies, at most */
+#define AVX2_FEW       8    /* columns that one pass over streamed rows multiplies, at most */
+#define AVX2_ALONE     4    /* up to so many columns may have rows in the lanes */
 #define AVX2_ROWS      8    /* rows that stand in lanes */
 #define PREFETCH_AHEAD 4096 /* bytes before use; running past the weights is harmless */
 
@@ -33,8 +35,9 @@
 struct act_super {
 	int8_t q[256];
 	int16_t sum[16];
+	int16_t sum32[8]; /* the same per 32 */
 	float d;
-	float pad[7];
+	float pad[3];
 };
 
 /* ACT_Q8_0: one per eight blocks; a vector's last one may be partly used, the rest is zero. */
@@ -56,7 +59,20 @@ enum super_form { SUPER_MIN, SUPER_OFFSET, SUPER_SIGNED, SUPER_SIGNS };
 struct super {
 	__m256i q[8];
 	__m256i scale, min; /* 16 int16 */
+	__m128i min32;	    /* min once per 32, where they are per 32 */
+	uint32_t head;	    /* d as it is stored, dmin on top of it */
 	float d, dmin;
+};
+
+/*
+ * What is known of a format of super-blocks: constants where it is inlined. each: weights per scale and
+ * minimum, 16 or 32; factor: a power of two that d is to be multiplied with.
+ */
+struct super_kind {
+	enum super_form form;
+	int each;
+	float factor;
+	size_t bytes;
 };
 
 /*
@@ -91,7 +107,7 @@ struct piece {
 
 /*
  * One format. rows: @rows rows from @row on times columns [col, col + cols), cols at
- * most AVX2_COLS, streamed. unpack: @blocks blocks (super-blocks: one) of one row. dot: acc[c] +=
+ * most AVX2_FEW, streamed. unpack: @blocks blocks (super-blocks: one) of one row. dot: acc[c] +=
  * the pieces of step @step times column c; lanes are rows.
  */
 struct avx2_format {
@@ -127,8 +143,29 @@ static inline size_t avx2_numbers_floats(size_t blocks)
 
 static inline size_t avx2_numbers_bytes(size_t blocks)
 {
-	return (2 + 2 * AVX2_COLS) * avx2_numbers_floats(blocks) * sizeof(float);
+	return (1 + 2 * AVX2_ALONE) * avx2_numbers_floats(blocks) * sizeof(float);
 }
+
+/*
+ * Up to AVX2_FEW columns side by side, 256 values of each: what a pass over streamed rows reads of
+ * them, one behind the other, in a call's scratch. Columns that are not there are zero.
+ */
+struct few_super {
+	int8_t q[AVX2_FEW][256];
+	int32_t pair[8][AVX2_FEW];   /* sums of 16, two int16 each */
+	int32_t pair32[4][AVX2_FEW]; /* sums of 32, two int16 each */
+	float d[AVX2_FEW];
+	float pad[8];
+};
+
+struct few_group {
+	int8_t q[8][AVX2_FEW][32]; /* [block] */
+	float d[8][AVX2_FEW], sum[8][AVX2_FEW];
+};
+
+/* few_avx2.c: columns [col, col + cols) of a product to its scratch */
+void avx2_pack_super(const struct matmul *m, size_t col, int cols);
+void avx2_pack_group(const struct matmul *m, size_t col, int cols);
 
 /* matmul_float_avx2.c: rows of F32, F16, BF16 times f32 activations */
 void avx2_matmul_float(const struct matmul *m);
@@ -256,23 +293,37 @@ FORCE_INLINE __m256i add_here(__m256i a, __m256i b)
 	return a;
 }
 
+/* 16 int16, the lower eight twice, the upper eight twice */
+FORCE_INLINE void halves_twice(__m256i v, __m256i half[2])
+{
+	half[0] = _mm256_permute4x64_epi64(v, 0x44);
+	half[1] = _mm256_permute4x64_epi64(v, 0xee);
+}
+
+/* from the scales' halves: those of weights 32j.., as they stand beside their products */
+FORCE_INLINE __m256i scale_at(const __m256i half[2], int j)
+{
+	/* 16-bit scales 2k and 2k + 1 of eight, spread over the lower and the upper half */
+	const __m256i first = _mm256_set_m128i(_mm_set1_epi16(0x0302), _mm_set1_epi16(0x0100));
+	const __m256i which = _mm256_add_epi8(first, _mm256_set1_epi8((char)(j % 4 * 4)));
+
+	return _mm256_shuffle_epi8(half[j / 4], which);
+}
+
 /* sum[c], mins[c]: partial sums of super-block @s times super-block @b of column c */
 FORCE_INLINE void super_sums(const struct super *s, const __m256i *sign, enum super_form form,
 			     const struct act_super *const *x, int cols, size_t b, __m256i *sum,
 			     __m256i *mins)
 {
-	/* 16-bit scales 2k and 2k + 1 of eight, spread over the lower and the upper half */
-	const __m256i first = _mm256_set_m128i(_mm_set1_epi16(0x0302), _mm_set1_epi16(0x0100));
-	const __m256i halves[2] = { _mm256_permute4x64_epi64(s->scale, 0x44),
-				    _mm256_permute4x64_epi64(s->scale, 0xee) };
+	__m256i half[2];
 
+	halves_twice(s->scale, half);
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++)
 		sum[c] = _mm256_setzero_si256();
 #pragma GCC unroll 8
 	for (int j = 0; j < 8; j++) {
-		__m256i which = _mm256_add_epi8(first, _mm256_set1_epi8((char)(j % 4 * 4)));
-		__m256i scale = _mm256_shuffle_epi8(halves[j / 4], which);
+		const __m256i scale = scale_at(half, j);
 		__m256i q = form == SUPER_SIGNED ? _mm256_abs_epi8(s->q[j]) : s->q[j];
 
 #pragma GCC unroll 4

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/avx2_rows.h: a few columns at the AVX2 level: rows are streamed, and multiplied as they
- * are unpacked. Included by the files that have the formats, matmul_k_avx2.c and matmul_b_avx2.c.
+ * kernels/cpu/avx2_rows.h: up to four columns at the AVX2 level: rows are streamed, and multiplied as they
+ * are unpacked; more columns: avx2_few.h. Included by the files that have the formats,
+ * matmul_k_avx2.c, matmul_b_avx2.c and matmul_iq_avx2.c.
  *
  * A row's floats are added block by block, and each addition waits for the one before; so several
  * rows' are added together, rows in lanes. Super-blocks are many instructions each: rows are read one
@@ -12,42 +13,65 @@
 #ifndef SLUICE_KERNELS_CPU_AVX2_ROWS_H
 #define SLUICE_KERNELS_CPU_AVX2_ROWS_H
 
-#include "kernels/cpu/avx2_level.h"
+#include "kernels/cpu/avx2_few.h"
 
 /*
  * What super-blocks of up to eight rows add up to, in file order: rows one after the other. In a
- * call's scratch; @whole and @mins are of one column.
+ * call's scratch; @whole and @mins are of one column, @head as in struct super.
  */
 struct numbers {
-	float *d, *dmin, *whole[AVX2_COLS], *mins[AVX2_COLS];
+	uint32_t *head;
+	float *whole[AVX2_ALONE], *mins[AVX2_ALONE];
 };
 
 FORCE_INLINE void numbers_init(struct numbers *o, float *scratch, size_t blocks)
 {
 	const size_t each = avx2_numbers_floats(blocks);
 
-	o->d = scratch;
-	o->dmin = scratch + each;
-	for (size_t c = 0; c < AVX2_COLS; c++) {
-		o->whole[c] = scratch + (2 + 2 * c) * each;
+	o->head = (uint32_t *)scratch;
+	for (size_t c = 0; c < AVX2_ALONE; c++) {
+		o->whole[c] = scratch + (1 + 2 * c) * each;
 		o->mins[c] = o->whole[c] + each;
 	}
 }
 
-/* Partial sums of super-blocks that wait until they are eight. */
+/*
+ * Partial sums of super-blocks that wait until they are eight. Minima per 32 have four partial sums
+ * each, those of two super-blocks in a vector.
+ */
 struct pool {
-	__m256i sum[AVX2_COLS][8], mins[AVX2_COLS][8];
+	__m256i sum[AVX2_ALONE][8];
+	union {
+		__m256i eight[8];
+		__m128i four[8];
+	} mins[AVX2_ALONE];
 };
 
 /* Numbers [at, at + 8) from the pool. */
-FORCE_INLINE void pool_add(const struct pool *p, enum super_form form, int cols, size_t at,
+FORCE_INLINE void pool_add(const struct pool *p, const struct super_kind *k, int cols, size_t at,
 			   const struct numbers *o)
 {
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++) {
+		const __m256i *m = p->mins[c].eight;
+
 		_mm256_storeu_ps(o->whole[c] + at, eight_sums(p->sum[c]));
-		if (form == SUPER_MIN)
-			_mm256_storeu_ps(o->mins[c] + at, eight_sums(p->mins[c]));
+		if (k->form != SUPER_MIN)
+			continue;
+		if (k->each == 16) {
+			_mm256_storeu_ps(o->mins[c] + at, eight_sums(m));
+		} else {
+			const __m128i *f = p->mins[c].four;
+			__m256i v[4];
+
+			/* half by half, as they were stored: a load of two stores would wait */
+#pragma GCC unroll 4
+			for (int i = 0; i < 4; i++)
+				v[i] = _mm256_set_m128i(f[i + 4], f[i]);
+			_mm256_storeu_ps(o->mins[c] + at,
+					 _mm256_cvtepi32_ps(sum_four(sum_pair(v[0], v[1]),
+								     sum_pair(v[2], v[3]))));
+		}
 	}
 }
 
@@ -59,28 +83,43 @@ FORCE_INLINE void load_lanes(const float *from, size_t blocks, size_t b, size_t 
 	transpose8((__m256i *)v);
 }
 
+/* d and dmin of eight heads */
+FORCE_INLINE __m256 head_scales(__m256 head, const struct super_kind *k, __m256 *dmin)
+{
+	const __m256i v = _mm256_castps_si256(head);
+	const __m256i low = _mm256_and_si256(v, _mm256_set1_epi32(0xffff));
+	const __m256i both =
+		_mm256_permute4x64_epi64(_mm256_packus_epi32(low, _mm256_srli_epi32(v, 16)), 0xd8);
+	const __m256 d = _mm256_cvtph_ps(_mm256_castsi256_si128(both));
+
+	if (k->form == SUPER_MIN)
+		*dmin = _mm256_cvtph_ps(_mm256_extracti128_si256(both, 1));
+	return k->factor != 1 ? _mm256_mul_ps(d, _mm256_set1_ps(k->factor)) : d;
+}
+
 /* @rows <= 8 rows of one column from their numbers: lanes are rows */
 FORCE_INLINE __m256 super_finish(const struct numbers *o, size_t blocks, size_t rows,
-				 enum super_form form, const struct act_super *x, int c)
+				 const struct super_kind *k, const struct act_super *x, int c)
 {
 	__m256 y = _mm256_setzero_ps();
 
 #pragma GCC unroll 1
 	for (size_t b = 0; b < blocks; b += 8) {
 		const size_t n = blocks - b < 8 ? blocks - b : 8;
-		__m256 d[8], dmin[8], whole[8], mins[8];
+		__m256 head[8], whole[8], mins[8];
 
-		load_lanes(o->d, blocks, b, rows, d);
+		load_lanes((const float *)o->head, blocks, b, rows, head);
 		load_lanes(o->whole[c], blocks, b, rows, whole);
-		if (form == SUPER_MIN) {
-			load_lanes(o->dmin, blocks, b, rows, dmin);
+		if (k->form == SUPER_MIN)
 			load_lanes(o->mins[c], blocks, b, rows, mins);
-		}
 #pragma GCC unroll 1
 		for (size_t j = 0; j < n; j++) {
-			y = add_scaled(y, d[j], x[b + j].d, whole[j]);
-			if (form == SUPER_MIN)
-				y = take_scaled(y, dmin[j], x[b + j].d, mins[j]);
+			__m256 dmin = _mm256_setzero_ps();
+			const __m256 d = head_scales(head[j], k, &dmin);
+
+			y = add_scaled(y, d, x[b + j].d, whole[j]);
+			if (k->form == SUPER_MIN)
+				y = take_scaled(y, dmin, x[b + j].d, mins[j]);
 		}
 	}
 	return y;
@@ -88,7 +127,7 @@ FORCE_INLINE __m256 super_finish(const struct numbers *o, size_t blocks, size_t 
 
 /* @rows rows from @w on: the numbers of their super-blocks */
 FORCE_INLINE void super_numbers(const uint8_t *w, size_t row_bytes, size_t rows, size_t blocks,
-				super_unpack_fn unpack, enum super_form form, size_t bytes,
+				super_unpack_fn unpack, const struct super_kind *k,
 				const struct act_super *const *x, int cols, struct pool *p,
 				const struct numbers *o)
 {
@@ -100,34 +139,37 @@ FORCE_INLINE void super_numbers(const uint8_t *w, size_t row_bytes, size_t rows,
 		const uint8_t *at = w;
 
 #pragma GCC unroll 1
-		for (size_t b = 0; b < blocks; b++, at += bytes) {
-			__m256i sum[AVX2_COLS], mins[AVX2_COLS];
+		for (size_t b = 0; b < blocks; b++, at += k->bytes) {
+			__m256i sum[AVX2_ALONE], mins[AVX2_ALONE];
 			__m256i sign[8];
 			struct super s;
 
-			prefetch_ahead(at, bytes);
+			prefetch_ahead(at, k->bytes);
 			unpack(at, &s, sign);
-			super_sums(&s, sign, form, x, cols, b, sum, mins);
-			o->d[i] = s.d;
-			if (form == SUPER_MIN)
-				o->dmin[i] = s.dmin;
+			super_sums(&s, sign, k->form, x, cols, b, sum, mins);
+			o->head[i] = s.head;
 #pragma GCC unroll 4
 			for (int c = 0; c < cols; c++) {
 				p->sum[c][i % 8] = sum[c];
-				if (form == SUPER_MIN)
-					p->mins[c][i % 8] = mins[c];
+				if (k->form != SUPER_MIN)
+					continue;
+				if (k->each == 16)
+					p->mins[c].eight[i % 8] = mins[c];
+				else
+					p->mins[c].four[i % 8] =
+						_mm_madd_epi16(s.min32, load16(x[c][b].sum32));
 			}
 			if (++i % 8 == 0 || i == count)
-				pool_add(p, form, cols, (i - 1) & ~(size_t)7, o);
+				pool_add(p, k, cols, (i - 1) & ~(size_t)7, o);
 		}
 	}
 }
 
-/* Rows in file order, each read once, for @cols columns; @unpack and @cols are constants here. */
+/* Rows in file order, each read once, for up to four columns; @unpack and @cols are constants here. */
 FORCE_INLINE void super_rows(const struct matmul *m, size_t row, size_t rows, size_t col, int cols,
-			     super_unpack_fn unpack, enum super_form form, size_t bytes)
+			     super_unpack_fn unpack, struct super_kind k)
 {
-	const struct act_super *x[AVX2_COLS] = { NULL };
+	const struct act_super *x[AVX2_ALONE] = { NULL };
 	const size_t blocks = m->n / 256, end = row + rows;
 	struct numbers o;
 	struct pool p;
@@ -136,16 +178,16 @@ FORCE_INLINE void super_rows(const struct matmul *m, size_t row, size_t rows, si
 	for (int c = 0; c < cols; c++) {
 		x[c] = m->x[col + (size_t)c];
 		for (int i = 0; i < 8; i++)
-			p.sum[c][i] = p.mins[c][i] = _mm256_setzero_si256();
+			p.sum[c][i] = p.mins[c].eight[i] = _mm256_setzero_si256();
 	}
 	for (; row < end; row += AVX2_ROWS) {
 		const size_t n = end - row < AVX2_ROWS ? end - row : AVX2_ROWS;
 		const uint8_t *w = (const uint8_t *)m->w + row * m->row_bytes;
 
-		super_numbers(w, m->row_bytes, n, blocks, unpack, form, bytes, x, cols, &p, &o);
+		super_numbers(w, m->row_bytes, n, blocks, unpack, &k, x, cols, &p, &o);
 		for (int c = 0; c < cols; c++)
 			store_rows(m->y[col + (size_t)c] + row,
-				   super_finish(&o, blocks, n, form, x[c], c), n);
+				   super_finish(&o, blocks, n, &k, x[c], c), n);
 	}
 }
 
@@ -153,7 +195,7 @@ FORCE_INLINE void super_rows(const struct matmul *m, size_t row, size_t rows, si
 
 /* Eight blocks of them: sums by column, scales and minima; lanes are blocks. */
 struct side {
-	__m256 sum[AVX2_COLS][SIDE], d[SIDE], min[SIDE];
+	__m256 sum[AVX2_ALONE][SIDE], d[SIDE], min[SIDE];
 };
 
 /* a[i] word k <-> a[k] word i, inside each half */
@@ -206,11 +248,11 @@ FORCE_INLINE void stream_sums(const uint8_t *w, unsigned blocks, block_values_fn
 			      enum group_form form, size_t bytes, const struct act_group *const *x,
 			      int cols, size_t b, __m256 *whole)
 {
-	__m256i half[AVX2_COLS][2];
+	__m256i half[AVX2_ALONE][2];
 
 #pragma GCC unroll 2
 	for (unsigned h = 0; h < 2; h++) {
-		__m256i two[AVX2_COLS][2];
+		__m256i two[AVX2_ALONE][2];
 
 #pragma GCC unroll 2
 		for (unsigned i = 0; i < 2; i++) {
@@ -244,7 +286,7 @@ FORCE_INLINE void side_row(const uint8_t *w, const uint8_t *ahead, unsigned bloc
 			   size_t bytes, const struct act_group *const *x, int cols, size_t b,
 			   struct side *s, int r)
 {
-	__m256 whole[AVX2_COLS];
+	__m256 whole[AVX2_ALONE];
 
 	/* or the compiler keeps the address of every block */
 	__asm__("" : "+r"(w));
@@ -286,7 +328,7 @@ FORCE_INLINE void group_rows(const struct matmul *m, size_t row, size_t rows, si
 			     block_values_fn values, block_scales_fn scales, enum group_form form,
 			     size_t bytes)
 {
-	const struct act_group *x[AVX2_COLS] = { NULL };
+	const struct act_group *x[AVX2_ALONE] = { NULL };
 	const size_t blocks = m->n / 32, whole = blocks / 8, end = row + rows;
 
 	for (int c = 0; c < cols; c++)
@@ -294,7 +336,7 @@ FORCE_INLINE void group_rows(const struct matmul *m, size_t row, size_t rows, si
 	for (; row < end; row += SIDE) {
 		const uint8_t *w[SIDE], *next = (const uint8_t *)m->w + row * m->row_bytes;
 		const size_t n = row + SIDE <= end ? SIDE : end - row;
-		__m128 y[AVX2_COLS];
+		__m128 y[AVX2_ALONE];
 
 		/* in file order, as memory likes it best: the rows after these, or what comes later */
 		next += SIDE * m->row_bytes > PREFETCH_AHEAD ? SIDE * m->row_bytes : PREFETCH_AHEAD;
@@ -314,33 +356,51 @@ FORCE_INLINE void group_rows(const struct matmul *m, size_t row, size_t rows, si
 	}
 }
 
-#define ROWS_FUNCTION(kind, t, ...)                                                       \
+/* A format's functions for one, two, and more columns: constants all but the matrix. */
+#define SUPER_ROWS(t, unpack, form, each, factor, bytes)                                  \
 	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
 			     int cols)                                                    \
 	{                                                                                 \
-		switch (cols) {                                                           \
-		case 1:                                                                   \
-			kind##_rows(m, row, rows, col, 1, __VA_ARGS__);                   \
-			return;                                                           \
-		case 2:                                                                   \
-			kind##_rows(m, row, rows, col, 2, __VA_ARGS__);                   \
-			return;                                                           \
-		case 3:                                                                   \
-			kind##_rows(m, row, rows, col, 3, __VA_ARGS__);                   \
-			return;                                                           \
-		default:                                                                  \
-			kind##_rows(m, row, rows, col, 4, __VA_ARGS__);                   \
-			return;                                                           \
-		}                                                                         \
+		const struct super_kind k = { form, each, factor, bytes };                \
+                                                                                          \
+		if (cols == 1)                                                            \
+			super_rows(m, row, rows, col, 1, unpack, k);                      \
+		else if (cols == 2)                                                       \
+			super_rows(m, row, rows, col, 2, unpack, k);                      \
+		else if (cols == 3)                                                       \
+			super_rows(m, row, rows, col, 3, unpack, k);                      \
+		else if (cols == 4)                                                       \
+			super_rows(m, row, rows, col, 4, unpack, k);                      \
+		else if (cols <= 6)                                                       \
+			few_super_rows(m, row, rows, col, cols, 6, unpack, k);            \
+		else                                                                      \
+			few_super_rows(m, row, rows, col, cols, 8, unpack, k);            \
+	}
+#define GROUP_ROWS(t, ...)                                                                \
+	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
+			     int cols)                                                    \
+	{                                                                                 \
+		if (cols == 1)                                                            \
+			group_rows(m, row, rows, col, 1, __VA_ARGS__);                    \
+		else if (cols == 2)                                                       \
+			group_rows(m, row, rows, col, 2, __VA_ARGS__);                    \
+		else if (cols == 3)                                                       \
+			group_rows(m, row, rows, col, 3, __VA_ARGS__);                    \
+		else if (cols == 4)                                                       \
+			few_group_rows(m, row, rows, col, 4, 4, __VA_ARGS__);             \
+		else if (cols <= 6)                                                       \
+			few_group_rows(m, row, rows, col, cols, 6, __VA_ARGS__);          \
+		else                                                                      \
+			few_group_rows(m, row, rows, col, cols, 8, __VA_ARGS__);          \
 	}
 
 /* The table row of format @t from its inline unpack_@t. */
-#define SUPER_FORMAT(T, t, form)                                                           \
+#define SUPER_FORMAT(T, t, form, each)                                                     \
 	FORCE_INLINE void unsigned_##t(const uint8_t *w, struct super *s, __m256i *sign)   \
 	{                                                                                  \
 		unpack_##t(w, s);                                                          \
 	}                                                                                  \
-	ROWS_FUNCTION(super, t, unsigned_##t, form, QUANT_##T##_BYTES)                     \
+	SUPER_ROWS(t, unsigned_##t, form, each, 1, QUANT_##T##_BYTES)                      \
 	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to)   \
 	{                                                                                  \
 		unpack_##t(w, &to->super);                                                 \
@@ -350,7 +410,7 @@ FORCE_INLINE void group_rows(const struct matmul *m, size_t row, size_t rows, si
 
 /* The same from values_@t, scales_@t. */
 #define GROUP_FORMAT(T, t, form)                                                         \
-	ROWS_FUNCTION(group, t, values_##t, scales_##t, form, QUANT_##T##_BYTES)         \
+	GROUP_ROWS(t, values_##t, scales_##t, form, QUANT_##T##_BYTES)                   \
 	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to) \
 	{                                                                                \
 		struct group *g = &to->group;                                            \

@@ -13,6 +13,7 @@ DOT(super, SUPER_OFFSET)
 FORCE_INLINE void to_super(const struct iq *v, enum iq_form form, float factor, struct super *s,
 			   __m256i *sign)
 {
+	s->head = v->d;
 	s->d = _cvtsh_ss(v->d) * factor;
 	s->dmin = 0;
 	s->scale = v->scale;
@@ -29,7 +30,7 @@ FORCE_INLINE void to_super(const struct iq *v, enum iq_form form, float factor, 
 	}
 }
 
-#define IQ_FORMAT(T, t, form, streamed, stored)                                            \
+#define IQ_FORMAT(T, t, form, streamed, stored, each)                                      \
 	FORCE_INLINE void unpack_##t(const uint8_t *w, struct super *s, __m256i *sign)     \
 	{                                                                                  \
 		struct iq v;                                                               \
@@ -45,16 +46,16 @@ FORCE_INLINE void to_super(const struct iq *v, enum iq_form form, float factor, 
 		for (int i = 0; i < 8 && form == IQ_SIGNS; i++)                            \
 			to->super.q[i] = _mm256_sign_epi8(to->super.q[i], sign[i]);        \
 	}                                                                                  \
-	ROWS_FUNCTION(super, t, unpack_##t, streamed, QUANT_##T##_BYTES)                   \
+	SUPER_ROWS(t, unpack_##t, streamed, each, iq_factor(QUANT_##T), QUANT_##T##_BYTES) \
 	const struct avx2_format avx2_##t = { QUANT_##T, 256,		QUANT_##T##_BYTES, \
 					      rows_##t,	 unpack_to_##t, super_##stored };
 
-IQ_FORMAT(IQ2_XXS, iq2_xxs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED)
-IQ_FORMAT(IQ2_XS, iq2_xs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED)
-IQ_FORMAT(IQ2_S, iq2_s, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED)
-IQ_FORMAT(IQ3_XXS, iq3_xxs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED)
-IQ_FORMAT(IQ3_S, iq3_s, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED)
-IQ_FORMAT(IQ1_S, iq1_s, IQ_MOVED, SUPER_OFFSET, SUPER_OFFSET)
-IQ_FORMAT(IQ1_M, iq1_m, IQ_MOVED, SUPER_OFFSET, SUPER_OFFSET)
-IQ_FORMAT(TQ1_0, tq1_0, IQ_TERNARY, SUPER_OFFSET, SUPER_OFFSET)
-IQ_FORMAT(TQ2_0, tq2_0, IQ_TERNARY, SUPER_OFFSET, SUPER_OFFSET)
+IQ_FORMAT(IQ2_XXS, iq2_xxs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 32)
+IQ_FORMAT(IQ2_XS, iq2_xs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 16)
+IQ_FORMAT(IQ2_S, iq2_s, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 16)
+IQ_FORMAT(IQ3_XXS, iq3_xxs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 32)
+IQ_FORMAT(IQ3_S, iq3_s, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 32)
+IQ_FORMAT(IQ1_S, iq1_s, IQ_MOVED, SUPER_OFFSET, SUPER_OFFSET, 32)
+IQ_FORMAT(IQ1_M, iq1_m, IQ_MOVED, SUPER_OFFSET, SUPER_OFFSET, 16)
+IQ_FORMAT(TQ1_0, tq1_0, IQ_TERNARY, SUPER_OFFSET, SUPER_OFFSET, 32)
+IQ_FORMAT(TQ2_0, tq2_0, IQ_TERNARY, SUPER_OFFSET, SUPER_OFFSET, 32)

@@ -19,6 +19,14 @@ FORCE_INLINE uint32_t word_at(const uint8_t *p)
 	return u;
 }
 
+FORCE_INLINE uint16_t raw_half(const uint8_t *p)
+{
+	uint16_t h;
+
+	memcpy(&h, p, sizeof(h));
+	return h;
+}
+
 /* bits @bit of every byte -> bit @to of the same byte */
 FORCE_INLINE __m256i move_bits(__m256i v, int bit, int to, int mask)
 {
@@ -26,11 +34,15 @@ FORCE_INLINE __m256i move_bits(__m256i v, int bit, int to, int mask)
 	return _mm256_and_si256(v, _mm256_set1_epi8((char)mask));
 }
 
-/* 8 bytes, each twice, as 16 int16 */
-FORCE_INLINE __m256i twice_each(uint32_t low, uint32_t high)
+/* 8 bytes */
+FORCE_INLINE __m128i eight_bytes(uint32_t low, uint32_t high)
 {
-	__m128i v = _mm_cvtsi64_si128((long long)((uint64_t)high << 32 | low));
+	return _mm_cvtsi64_si128((long long)((uint64_t)high << 32 | low));
+}
 
+/* 8 bytes, each twice, as 16 int16 */
+FORCE_INLINE __m256i twice_each(__m128i v)
+{
 	return _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(v, v));
 }
 
@@ -39,10 +51,16 @@ FORCE_INLINE void unpack_scales_k4(const uint8_t *w, struct super *s)
 {
 	const uint32_t a = word_at(w + 4), b = word_at(w + 8), c = word_at(w + 12);
 
+	const __m128i min =
+		eight_bytes(b & 0x3f3f3f3f, (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030));
+
+	s->head = word_at(w);
 	s->d = half_at(w);
 	s->dmin = half_at(w + 2);
-	s->scale = twice_each(a & 0x3f3f3f3f, (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030));
-	s->min = twice_each(b & 0x3f3f3f3f, (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030));
+	s->scale =
+		twice_each(eight_bytes(a & 0x3f3f3f3f, (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030)));
+	s->min = twice_each(min);
+	s->min32 = _mm_cvtepu8_epi16(min);
 }
 
 FORCE_INLINE void unpack_q4_k(const uint8_t *w, struct super *s)
@@ -88,6 +106,7 @@ FORCE_INLINE void unpack_q6_k(const uint8_t *w, struct super *s)
 	}
 	s->scale = _mm256_cvtepi8_epi16(load16(w + 192));
 	s->min = _mm256_slli_epi16(s->scale, 5);
+	s->head = raw_half(w + 208);
 	s->d = half_at(w + 208);
 	s->dmin = 0;
 }
@@ -98,6 +117,7 @@ FORCE_INLINE void unpack_q2_k(const uint8_t *w, struct super *s)
 
 	s->scale = _mm256_and_si256(both, _mm256_set1_epi16(15));
 	s->min = _mm256_srli_epi16(both, 4);
+	s->head = word_at(w + 80);
 	s->d = half_at(w + 80);
 	s->dmin = half_at(w + 82);
 #pragma GCC unroll 2
@@ -121,6 +141,7 @@ FORCE_INLINE void unpack_q3_k(const uint8_t *w, struct super *s)
 
 	s->scale = _mm256_sub_epi16(_mm256_cvtepu8_epi16(scale), _mm256_set1_epi16(32));
 	s->min = _mm256_slli_epi16(s->scale, 2);
+	s->head = raw_half(w + 108);
 	s->d = half_at(w + 108);
 	s->dmin = 0;
 #pragma GCC unroll 2
@@ -158,6 +179,7 @@ FORCE_INLINE void unpack_iq4_xs(const uint8_t *w, struct super *s)
 {
 	s->scale = scales_iq4_xs(w);
 	s->min = _mm256_setzero_si256();
+	s->head = raw_half(w);
 	s->d = half_at(w);
 	s->dmin = 0;
 #pragma GCC unroll 8
@@ -165,9 +187,9 @@ FORCE_INLINE void unpack_iq4_xs(const uint8_t *w, struct super *s)
 		s->q[i] = _mm256_shuffle_epi8(iq4_values(), nibbles(w + 8 + 16 * i));
 }
 
-SUPER_FORMAT(Q4_K, q4_k, SUPER_MIN)
-SUPER_FORMAT(Q5_K, q5_k, SUPER_MIN)
-SUPER_FORMAT(Q6_K, q6_k, SUPER_OFFSET)
-SUPER_FORMAT(Q2_K, q2_k, SUPER_MIN)
-SUPER_FORMAT(Q3_K, q3_k, SUPER_OFFSET)
-SUPER_FORMAT(IQ4_XS, iq4_xs, SUPER_SIGNED)
+SUPER_FORMAT(Q4_K, q4_k, SUPER_MIN, 32)
+SUPER_FORMAT(Q5_K, q5_k, SUPER_MIN, 32)
+SUPER_FORMAT(Q6_K, q6_k, SUPER_OFFSET, 16)
+SUPER_FORMAT(Q2_K, q2_k, SUPER_MIN, 16)
+SUPER_FORMAT(Q3_K, q3_k, SUPER_OFFSET, 16)
+SUPER_FORMAT(IQ4_XS, iq4_xs, SUPER_SIGNED, 32)

@@ -2,8 +2,8 @@
 /*
  * kernels/cpu/ops_avx2.c: the AVX2 level's table (AVX2, FMA, F16C) and the walk over a product.
  *
- * Few columns: rows are streamed and multiplied as they are unpacked, four columns at a time
- * (avx2_rows.h); what these share comes from the cache. Many columns: tiles of eight rows are unpacked
+ * Few columns: rows are streamed and multiplied as they are unpacked, eight columns at a time
+ * (avx2_rows.h, avx2_few.h); what these share comes from the cache. Many columns: tiles of eight rows are unpacked
  * to scratch, a depth at a time, and all columns pass over them; memory of the next tile is asked for
  * along the way. Either way a row is a lane, and its floats are added block by block. Called by
  * engine workers, each with its own scratch.
@@ -16,7 +16,7 @@
 #include "kernels/cpu/scalar.h"
 
 #define FEW_COLS   16
-#define NEAR_BYTES 16384
+#define NEAR_BYTES (256 << 10)
 #define TILE_STEPS 4  /* times 256 weights: a tile and four columns fit the first cache level */
 #define TILE_COLS  64 /* columns that share one unpacking */
 
@@ -119,17 +119,17 @@ static void multiply_tile(const struct avx2_format *f, const struct matmul *m, s
 		store_rows(m->y[t->col + c] + t->row, s->acc[c], t->rows);
 }
 
-/* More columns than one pass multiplies: rows that stay in the first cache level meanwhile. */
+/* More columns than one pass multiplies: rows that stay in the second cache level meanwhile. */
 static void stream(const struct avx2_format *f, const struct matmul *m)
 {
 	size_t some = m->row1 - m->row0;
 
-	if (m->cols > AVX2_COLS)
+	if (m->cols > AVX2_FEW)
 		some = u64_max(AVX2_ROWS, NEAR_BYTES / m->row_bytes / AVX2_ROWS * AVX2_ROWS);
 	for (size_t row = m->row0; row < m->row1; row += some)
-		for (size_t c = 0; c < m->cols; c += AVX2_COLS)
+		for (size_t c = 0; c < m->cols; c += AVX2_FEW)
 			f->rows(m, row, u64_min(some, m->row1 - row), c,
-				(int)u64_min(AVX2_COLS, m->cols - c));
+				(int)u64_min(AVX2_FEW, m->cols - c));
 }
 
 static void matmul(const struct matmul *m)
@@ -161,9 +161,10 @@ static void matmul(const struct matmul *m)
 
 static size_t matmul_scratch_bytes(size_t n)
 {
-	const size_t numbers = avx2_numbers_bytes(n / 256);
+	const size_t few = u64_max(sizeof(struct few_super), sizeof(struct few_group));
+	const size_t rows = u64_max(avx2_numbers_bytes(n / 256), div_ceil(n, 256) * few);
 
-	return align_up(u64_max(sizeof(struct scratch), numbers), 64);
+	return align_up(u64_max(sizeof(struct scratch), rows), 64);
 }
 
 const struct cpu_ops cpu_ops_avx2 = {

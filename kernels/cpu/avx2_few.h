@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/avx2_few.h: up to eight columns at the AVX2 level: rows are streamed in file order, each block
+ * is unpacked once, and columns stand in the lanes. Included through avx2_rows.h.
+ *
+ * What costs besides the products is adding up lanes: eight vectors of partial sums become one of eight
+ * sums. Here these are a block's sums with eight columns (32-blocks: or two blocks' with four), so that
+ * they join the rows' floats at once, block by block as the law in quant.h says, and nothing is kept. The
+ * columns lie side by side in scratch (struct few_super, struct few_group), which costs as much as half a
+ * row. Four columns of super-blocks are faster in avx2_rows.h.
+ */
+#ifndef SLUICE_KERNELS_CPU_AVX2_FEW_H
+#define SLUICE_KERNELS_CPU_AVX2_FEW_H
+
+#include "kernels/cpu/avx2_level.h"
+
+/* The lanes of @v to row @row of each of @cols columns. */
+FORCE_INLINE void store_columns(const struct matmul *m, size_t row, size_t col, int cols, __m256 v)
+{
+	float y[8];
+
+	_mm256_storeu_ps(y, v);
+	for (int c = 0; c < cols; c++)
+		m->y[col + (size_t)c][row] = y[c];
+}
+
+/* q of signs and values becomes unsigned, 64 more, for an offset: signs cost once, not in each column */
+FORCE_INLINE void super_unsign(struct super *s, const __m256i *sign)
+{
+#pragma GCC unroll 8
+	for (int j = 0; j < 8; j++)
+		s->q[j] = _mm256_add_epi8(_mm256_sign_epi8(s->q[j], sign[j]), _mm256_set1_epi8(64));
+	s->min = _mm256_slli_epi16(s->scale, 6);
+}
+
+/* sums of min times activations: lanes are columns, eight of them */
+FORCE_INLINE __m256i min_columns(const struct super *s, int each, const struct few_super *x)
+{
+	__m256i sum = _mm256_setzero_si256(), half[2];
+
+	if (each == 32)
+		half[0] = half[1] = _mm256_set_m128i(s->min32, s->min32);
+	else
+		halves_twice(s->min, half);
+#define MIN_PAIR(i)                                                                         \
+	if ((i) < 4 || each == 16)                                                          \
+	sum = _mm256_add_epi32(                                                             \
+		sum, _mm256_madd_epi16(_mm256_shuffle_epi32(half[(i) / 4], (i) % 4 * 0x55), \
+				       load32(each == 32 ? x->pair32[(i) % 4] : x->pair[i])))
+	MIN_PAIR(0);
+	MIN_PAIR(1);
+	MIN_PAIR(2);
+	MIN_PAIR(3);
+	MIN_PAIR(4);
+	MIN_PAIR(5);
+	MIN_PAIR(6);
+	MIN_PAIR(7);
+#undef MIN_PAIR
+	return sum;
+}
+
+/* What a super-block gives to the columns' floats. */
+struct given {
+	__m256i mins; /* what its minima add up to, by column */
+	float d, dmin;
+};
+
+/*
+ * One super-block's products with @cols columns, constant here, to @sum. A vector of weights meets all
+ * columns before the next is unpacked: only sums stay in registers, and unpacking hides in between.
+ */
+FORCE_INLINE struct given few_super_block(const uint8_t *w, super_unpack_fn unpack,
+					  const struct super_kind *k, const struct few_super *x,
+					  int cols, __m256i *sum)
+{
+	__m256i sign[8], half[2];
+	struct given g;
+	struct super s;
+
+	prefetch_ahead(w, k->bytes);
+	unpack(w, &s, sign);
+	if (k->form == SUPER_SIGNS)
+		super_unsign(&s, sign);
+	halves_twice(s.scale, half);
+#pragma GCC unroll 8
+	for (int j = 0; j < 8; j++) {
+		const bool is_signed = k->form == SUPER_SIGNED;
+		const __m256i q = is_signed ? _mm256_abs_epi8(s.q[j]) : s.q[j];
+		const __m256i scale = scale_at(half, j);
+
+#pragma GCC unroll 8
+		for (int c = 0; c < cols; c++) {
+			__m256i a = load32(x->q[c] + 32 * j);
+
+			if (is_signed)
+				a = _mm256_sign_epi8(a, s.q[j]);
+			a = _mm256_madd_epi16(_mm256_maddubs_epi16(q, a), scale);
+			sum[c] = j ? add_here(sum[c], a) : a;
+		}
+	}
+	g.d = s.d;
+	g.dmin = s.dmin;
+	/* what is taken away with a scale per 32 stands there per 16 too, but for minima */
+	g.mins = k->form == SUPER_SIGNED ? _mm256_setzero_si256()
+					 : min_columns(&s, k->form == SUPER_MIN ? k->each : 16, x);
+	return g;
+}
+
+/* y + d * (sum of a super-block) - dmin * (its minima's), or both sums one */
+FORCE_INLINE __m256 few_super_add(__m256 y, __m256i sum, const struct given *r,
+				  enum super_form form, const struct few_super *x)
+{
+	const __m256 dx = _mm256_loadu_ps(x->d);
+
+	if (form == SUPER_OFFSET || form == SUPER_SIGNS)
+		sum = _mm256_sub_epi32(sum, r->mins);
+	y = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_broadcast_ss(&r->d), dx), _mm256_cvtepi32_ps(sum),
+			    y);
+	if (form == SUPER_MIN)
+		y = _mm256_fnmadd_ps(_mm256_mul_ps(_mm256_broadcast_ss(&r->dmin), dx),
+				     _mm256_cvtepi32_ps(r->mins), y);
+	return y;
+}
+
+/* eight_sums() as whole numbers */
+FORCE_INLINE __m256i eight_words(const __m256i *v)
+{
+	return sum_halves(sum_four(sum_pair(v[0], v[1]), sum_pair(v[2], v[3])),
+			  sum_four(sum_pair(v[4], v[5]), sum_pair(v[6], v[7])));
+}
+
+FORCE_INLINE __m256 few_super_row(const uint8_t *w, size_t blocks, super_unpack_fn unpack,
+				  const struct super_kind *k, const struct few_super *x, int cols)
+{
+	__m256 y = _mm256_setzero_ps();
+	__m256i v[8];
+
+#pragma GCC unroll 8
+	for (int i = 0; i < 8; i++)
+		v[i] = _mm256_setzero_si256();
+#pragma GCC unroll 1
+	for (size_t b = 0; b < blocks; b++, w += k->bytes, x++) {
+		const struct given g = few_super_block(w, unpack, k, x, cols, v);
+
+		y = few_super_add(y, eight_words(v), &g, k->form, x);
+	}
+	return y;
+}
+
+/* Five to eight columns, which lie in scratch; @most, constant, are multiplied and @cols stored. */
+FORCE_INLINE void few_super_rows(const struct matmul *m, size_t row, size_t rows, size_t col,
+				 int cols, int most, super_unpack_fn unpack, struct super_kind k)
+{
+	const size_t end = row + rows;
+
+	avx2_pack_super(m, col, cols);
+	for (; row < end; row++)
+		store_columns(m, row, col, cols,
+			      few_super_row((const uint8_t *)m->w + row * m->row_bytes, m->n / 256,
+					    unpack, &k, m->scratch, most));
+}
+
+/* a block with two columns */
+FORCE_INLINE __m256i few_two(__m256i q, const int8_t (*x)[32], enum group_form form)
+{
+	return two_blocks(pair_sums(q, load32(x[0]), form), pair_sums(q, load32(x[1]), form), form);
+}
+
+/* eight sums: of block @q0 with columns 0 to 3, of @q1 (the same, or the next) with @x1, two or four */
+FORCE_INLINE __m256 few_group_sums(__m256i q0, __m256i q1, const int8_t (*x0)[32],
+				   const int8_t (*x1)[32], bool last_two, __m256 sums,
+				   enum group_form form)
+{
+	const __m256i a = four_blocks(few_two(q0, x0, form), few_two(q0, x0 + 2, form), form);
+	const __m256i last = last_two ? few_two(q1, x1 + 2, form) : _mm256_setzero_si256();
+	const __m256i b = four_blocks(few_two(q1, x1, form), last, form);
+	const __m256 sum = _mm256_cvtepi32_ps(sum_halves(a, b));
+
+	return form < GROUP_8 ? sum : _mm256_fnmadd_ps(_mm256_set1_ps((float)form), sums, sum);
+}
+
+/* y + (d * dx) * sum, + (min * dx) * sums */
+FORCE_INLINE __m256 few_group_add(__m256 y, const float *d, const float *min, __m256 dx, __m256 sum,
+				  __m256 sums, enum group_form form)
+{
+	y = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_broadcast_ss(d), dx), sum, y);
+	if (form == GROUP_MIN)
+		y = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_broadcast_ss(min), dx), sums, y);
+	return y;
+}
+
+FORCE_INLINE __m256 upper(__m256 v)
+{
+	return _mm256_castps128_ps256(_mm256_extractf128_ps(v, 1));
+}
+
+/* the first four of each */
+FORCE_INLINE __m256 two_fours(const float *a, const float *b)
+{
+	return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(a)), _mm_loadu_ps(b), 1);
+}
+
+/* @blocks <= 8 blocks at @w joined to @y */
+FORCE_INLINE __m256 few_group_step(__m256 y, const uint8_t *w, unsigned blocks,
+				   block_values_fn values, block_scales_fn scales,
+				   enum group_form form, size_t bytes, const struct few_group *x,
+				   int most)
+{
+	float d[8], min[8];
+	__m256 vd, vmin;
+
+	prefetch_ahead(w, 8 * bytes);
+	scales(w, blocks, &vd, &vmin);
+	_mm256_storeu_ps(d, vd);
+	_mm256_storeu_ps(min, vmin);
+#pragma GCC unroll 1
+	for (unsigned j = 0; j<blocks; j += most> 4 ? 1 : 2) {
+		const unsigned j1 = j + 1 < blocks ? j + 1 : j;
+		const __m256i q0 = values(w + j * bytes);
+		__m256 sum, sums;
+
+		if (most > 4) {
+			sums = _mm256_loadu_ps(x->sum[j]);
+			sum = few_group_sums(q0, q0, x->q[j], x->q[j] + 4, most > 6, sums, form);
+			y = few_group_add(y, &d[j], &min[j], _mm256_loadu_ps(x->d[j]), sum, sums,
+					  form);
+			continue;
+		}
+		sums = two_fours(x->sum[j], x->sum[j1]);
+		sum = few_group_sums(q0, values(w + j1 * bytes), x->q[j], x->q[j1], true, sums,
+				     form);
+		y = few_group_add(y, &d[j], &min[j], _mm256_loadu_ps(x->d[j]), sum, sums, form);
+		if (j1 > j)
+			y = few_group_add(y, &d[j1], &min[j1], _mm256_loadu_ps(x->d[j1]),
+					  upper(sum), upper(sums), form);
+	}
+	return y;
+}
+
+/* Four to eight columns, which lie in scratch; as above. */
+FORCE_INLINE void few_group_rows(const struct matmul *m, size_t row, size_t rows, size_t col,
+				 int cols, int most, block_values_fn values, block_scales_fn scales,
+				 enum group_form form, size_t bytes)
+{
+	const size_t blocks = m->n / 32, whole = blocks / 8, end = row + rows;
+	const struct few_group *x = m->scratch;
+
+	avx2_pack_group(m, col, cols);
+	for (; row < end; row++) {
+		const uint8_t *w = (const uint8_t *)m->w + row * m->row_bytes;
+		__m256 y = _mm256_setzero_ps();
+
+#pragma GCC unroll 1
+		for (size_t b = 0; b < whole; b++, w += 8 * bytes)
+			y = few_group_step(y, w, 8, values, scales, form, bytes, &x[b], most);
+		if (blocks % 8)
+			y = few_group_step(y, w, (unsigned)(blocks % 8), values, scales, form,
+					   bytes, &x[whole], most);
+		store_columns(m, row, col, cols, y);
+	}
+}
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/few_avx2.c: columns laid side by side for a pass over streamed rows (avx2_few.h). Called by
+ * the formats' row functions, any thread, into the call's scratch.
+ */
+#include "base/num.h"
+#include "kernels/cpu/avx2_level.h"
+
+/* sums of 16, as pairs of int16, eight of them -> of 32, four pairs */
+static __m128i pairs_of_32(__m256i v)
+{
+	const __m256i sum = _mm256_madd_epi16(v, _mm256_set1_epi16(1));
+
+	return _mm_packs_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+}
+
+static void pack_sums(struct few_super *to, const struct act_super *const *x, int cols, size_t b)
+{
+	__m256i v[8];
+
+	for (int c = 0; c < AVX2_FEW; c++) {
+		int32_t four[4] = { 0 };
+
+		v[c] = c < cols ? load32(x[c][b].sum) : _mm256_setzero_si256();
+		_mm_storeu_si128((__m128i *)four, pairs_of_32(v[c]));
+		for (int i = 0; i < 4; i++)
+			to->pair32[i][c] = four[i];
+	}
+	transpose8(v);
+	for (int i = 0; i < 8; i++)
+		_mm256_storeu_si256((__m256i *)to->pair[i], v[i]);
+}
+
+void avx2_pack_super(const struct matmul *m, size_t col, int cols)
+{
+	const struct act_super *x[AVX2_FEW];
+	struct few_super *to = m->scratch;
+
+	for (int c = 0; c < cols; c++)
+		x[c] = m->x[col + (size_t)c];
+	for (size_t b = 0; b < m->n / 256; b++, to++) {
+		for (int c = 0; c < AVX2_FEW; c++)
+			to->d[c] = c < cols ? x[c][b].d : 0;
+		for (int c = 0; c < AVX2_FEW; c++) {
+			if (c < cols)
+				memcpy(to->q[c], x[c][b].q, sizeof(to->q[c]));
+			else
+				memset(to->q[c], 0, sizeof(to->q[c]));
+		}
+		pack_sums(to, x, cols, b);
+	}
+}
+
+void avx2_pack_group(const struct matmul *m, size_t col, int cols)
+{
+	const struct act_group *x[AVX2_FEW];
+	struct few_group *to = m->scratch;
+
+	for (int c = 0; c < cols; c++)
+		x[c] = m->x[col + (size_t)c];
+	for (size_t b = 0; b < div_ceil(m->n, 256); b++, to++) {
+		__m256i d[8], sum[8];
+
+		for (int c = 0; c < AVX2_FEW; c++) {
+			d[c] = c < cols ? load32(x[c][b].d) : _mm256_setzero_si256();
+			sum[c] = c < cols ? load32(x[c][b].sum) : _mm256_setzero_si256();
+			for (int j = 0; j < 8; j++)
+				_mm256_storeu_si256((__m256i *)to->q[j][c],
+						    c < cols ? load32(x[c][b].q[j])
+							     : _mm256_setzero_si256());
+		}
+		transpose8(d);
+		transpose8(sum);
+		for (int j = 0; j < 8; j++) {
+			_mm256_storeu_si256((__m256i *)to->d[j], d[j]);
+			_mm256_storeu_si256((__m256i *)to->sum[j], sum[j]);
+		}
+	}
+}
