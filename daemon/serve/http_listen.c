@@ -152,7 +152,7 @@ static void add_peer(struct http *h, int fd, const struct sockaddr_storage *addr
 {
 	struct peer *p = calloc(1, sizeof(*p));
 	struct epoll_event ev = { .events = EPOLLRDHUP | EPOLLET };
-	int one = 1;
+	int one = 1, most = HTTP_SEND_BYTES;
 
 	if (!p) {
 		close(fd);
@@ -169,6 +169,8 @@ static void add_peer(struct http *h, int fd, const struct sockaddr_storage *addr
 		return;
 	}
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	/* or the kernel holds megabytes for one who does not read, and he is found out late */
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &most, sizeof(most));
 	p->next = h->peers;
 	h->peers = p;
 	h->n_peers++;
@@ -211,7 +213,7 @@ static uint64_t deadline_ns(const struct peer *p)
 
 	if (p->vanished)
 		return 0;
-	if (p->half_ns && (!r || r->state == HTTP_BODY))
+	if (p->half_ns) /* in every state: its end may have been seen before its request was */
 		return p->half_ns + HTTP_HALF_MS * UINT64_C(1000000);
 	if (!r) {
 		ms = p->served ? HTTP_IDLE_MS : HTTP_HEADER_MS;

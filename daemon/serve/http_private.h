@@ -44,6 +44,8 @@ enum {
 	HTTP_STALL_MS = 30000,	/* a reader that takes nothing */
 	HTTP_YIELD_MS = 2000,	/* the same, where another client needs the place */
 	HTTP_WORK_MS = 30000,	/* until the worker must have read a body */
+	HTTP_SEND_BYTES =
+		64 << 10, /* the kernel's share of what a client has not taken; it doubles it */
 	HTTP_OUT_HIGH =
 		64 << 10, /* unread bytes of a stream after which nothing more is rendered */
 	HTTP_MAX_KEYS = 256,

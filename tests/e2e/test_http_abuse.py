@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from daemon import BUILD
 from http_client import HttpDaemon, parse_events, post_bytes, read_all
 
 JSON = "Content-Type: application/json"
@@ -26,6 +27,9 @@ def resident(d):
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) << 10
     raise AssertionError
+
+
+SANITIZED = "address" in BUILD.name  # which keeps what was freed for a while
 
 
 def back_to(value, most, timeout=20):
@@ -143,6 +147,16 @@ def test_abandoned_broken_and_endless_requests():
         good(d)
         back_to(lambda: descriptors(d), before + 4)
         assert resident(d) < memory + (64 << 20)
+
+
+def test_an_end_that_is_seen_before_the_request_cancels_it(d):
+    """All bytes and the end at once: the daemon may see the end first."""
+    body = json.dumps({"prompt": "Once upon a time", "max_tokens": 1900, "ignore_eos": True}).encode()
+    whole = post_bytes("/v1/completions", body, JSON, f"Content-Length: {len(body)}")
+    for _ in range(30):
+        with connect(d) as s:
+            s.sendall(whole)
+    back_to(lambda: d.status()["active"] + d.status()["waiting"], 0, 6)
 
 
 def test_a_reader_that_does_not_read_harms_nobody():
@@ -266,7 +280,7 @@ def test_a_body_of_a_gigabyte_is_refused(d, method, headers, part):
         s.sendall(post_bytes("/v1/completions", b"", JSON, *headers).replace(b"POST", method.encode()))
         assert pour(s, part, 1 << 30) < 400 << 20
         assert is_closed(s)
-    assert most["bytes"] < 100 << 20
+    assert most["bytes"] < (250 if SANITIZED else 100) << 20
     good(d)
 
 
@@ -406,7 +420,7 @@ def test_one_connection_of_thousands_of_requests(d):
         s.settimeout(2)
         assert pour(s, ask * 100, 64 << 20) < 32 << 20
         good(d)
-    assert resident(d) < memory + (32 << 20)
+    assert resident(d) < memory + ((150 if SANITIZED else 32) << 20)
     back_to(lambda: descriptors(d), before + 4)
 
 

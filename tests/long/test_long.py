@@ -23,21 +23,21 @@ from http_client import HttpDaemon, post_bytes  # noqa: E402
 from test_http_abuse import JSON, connect, descriptors, good, resident  # noqa: E402
 
 
-def tcp_state(s):
-    """The kernel's word for the state of our end: "01" established, "08" the other side has closed; None: it is gone."""
-    port = f"{s.getsockname()[1]:04X}"
+def is_open(s):
+    """Whether the daemon's end is (ours hears of its closing only when it has taken what lies before it)."""
+    ends = [f":{port:04X}" for port in (s.getpeername()[1], s.getsockname()[1])]
     for line in open("/proc/self/net/tcp").readlines()[1:]:
         fields = line.split()
-        if fields[1].endswith(":" + port):
-            return fields[3]
-    return None
+        if fields[1].endswith(ends[0]) and fields[2].endswith(ends[1]):
+            return fields[3] == "01"  # established
+    return False
 
 
 def test_deadlines():
     """docs/http.md's limits: first headers 10 s, body 60 s, idle 75 s, a reader that takes nothing 30 s."""
-    stream = json.dumps({"prompt": "Once upon a time", "max_tokens": 15000, "ignore_eos": True, "stream": True,
-                         "timings_per_token": True}).encode()
-    with HttpDaemon("--ctx", "16384", "--parallel", "2") as d:
+    stream = json.dumps({"prompt": ["Once upon a time"] * 2, "n": 2, "max_tokens": 15000, "ignore_eos": True, "stream": True,
+                         "logprobs": 20}).encode()
+    with HttpDaemon("--ctx", "16384", "--parallel", "6") as d:
         good(d)
         before, memory, found = descriptors(d), resident(d), {}
         clients = {"headers": b"GET /health HTTP/1.1\r\nHost: x", "body": post_bytes("/v1/completions", b"{", JSON, "Content-Length: 9"),
@@ -53,8 +53,9 @@ def test_deadlines():
                 time.sleep(0.5)
                 s.recv(4096)
             start = time.monotonic()
-            while time.monotonic() - start < 120 and tcp_state(s) == "01":
-                time.sleep(0.1)
+            with contextlib.suppress(OSError):  # reset: it has no name any more
+                while time.monotonic() - start < 120 and is_open(s):
+                    time.sleep(0.1)
             found[name] = time.monotonic() - start
             s.close()
 
@@ -66,7 +67,8 @@ def test_deadlines():
             time.sleep(1)
         print({k: round(v, 1) for k, v in found.items()})
         for name, seconds in (("headers", 10), ("reader", 30), ("body", 60), ("idle", 75)):
-            assert seconds - 1 < found[name] < seconds + 6, found
+            late = 20 if name == "reader" else 6  # which has to be written full first
+            assert seconds - 1 < found[name] < seconds + late, found
         assert resident(d) < memory + (64 << 20)
         end = time.monotonic() + 20
         while (descriptors(d) > before + 2 or d.status()["active"]) and time.monotonic() < end:
