@@ -26,6 +26,7 @@ static int verb_version(int argc, char **argv);
 static const struct verb verbs[] = {
 	{ "generate", verb_generate, "let the model write: text streams as it comes" },
 	{ "status", verb_status, "what the daemon does and has" },
+	{ "top", verb_top, "what the daemon does, live" },
 	{ "eval", verb_eval, "perplexity of a text, or its logits in a file" },
 	{ "bench", verb_bench, "prompt and generation speed, like llama-bench" },
 	{ "doctor", verb_doctor, "measures this machine and says what to change" },
