@@ -27,6 +27,7 @@
 #include "model/model.h"
 #include "model/tokenizer.h"
 #include "plan/plan.h"
+#include "serve/handed.h"
 #include "serve/http.h"
 #include "serve/options.h"
 #include "serve/serve.h"
@@ -267,13 +268,18 @@ static int load_template(const struct options *o, struct rooms *r, struct err *e
 	return 0;
 }
 
-/* Where clients look when nobody says: the same function tells them. */
-static int choose_socket(struct options *o, struct err *err)
+/*
+ * Where clients look when nobody says: the same function tells them. Sockets for HTTP that the service
+ * manager hands over are served without an option too.
+ */
+static int choose_sockets(struct options *o, struct err *err)
 {
 	static char path[4096];
 	struct sluice_fault fault;
 	int rc;
 
+	if (handed_count(HANDED_HTTP) && !o->http.addresses.n)
+		o->http.addresses.text[o->http.addresses.n++] = "systemd";
 	if (o->socket)
 		return 0;
 	rc = sluice_socket_path(SLUICE_MAKE_DIRECTORY, path, sizeof(path), &fault);
@@ -422,7 +428,9 @@ int main(int argc, char **argv)
 	log_init((enum log_level)(LOG_ERROR + o.log_level));
 	prepare_process();
 	rooms.options = &o;
-	rc = choose_socket(&o, &err);
+	rc = handed_open(&err); /* before other descriptors are opened */
+	if (!rc)
+		rc = choose_sockets(&o, &err);
 	if (!rc)
 		rc = build(&o, &rooms, &err);
 	if (!rc)

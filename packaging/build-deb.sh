@@ -30,7 +30,7 @@ mkdir -p "$src"
 	--exclude=./tests/data --exclude=__pycache__ --exclude=.pytest_cache .) | tar -C "$src" -xf -
 cp -r "$top/packaging/debian" "$src/"
 cp "$top/packaging/modules-load.conf" "$src/packaging/sluice.conf"
-cp "$top/packaging/sysusers.conf" "$src/debian/sluice-dkms.sysusers"
+cp "$top/packaging/sysusers-dkms.conf" "$src/debian/sluice-dkms.sysusers"
 cp "$top/packaging/udev.rules" "$src/debian/sluice-dkms.udev"
 # the variables of our make are not for dpkg
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL O

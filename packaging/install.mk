@@ -8,7 +8,8 @@
 # make deb-kmod                                 the package sluice-dkms, there too
 # make completion                               bash and zsh completions in $(O)/completion
 #
-# BINDIR, LIBDIR, INCLUDEDIR, MANDIR, DOCDIR, BASHDIR and ZSHDIR move a kind of file elsewhere. SETUP=no
+# BINDIR, LIBDIR, INCLUDEDIR, MANDIR, DOCDIR, BASHDIR, ZSHDIR, UNITDIR, SYSUSERSDIR, TMPFILESDIR, LIBEXECDIR
+# and CONFDIR move a kind of file elsewhere. SETUP=no
 # leaves out the look at which packages are there (for package builds, and systems without apt).
 
 PREFIX ?= /usr/local
@@ -20,6 +21,11 @@ MANDIR ?= $(PREFIX)/share/man
 DOCDIR ?= $(PREFIX)/share/doc/sluice
 BASHDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+LIBEXECDIR ?= $(PREFIX)/libexec/sluice
+CONFDIR ?= /etc/sluice
 SETUP ?= yes
 
 # The name that programs ask for changes when a program of before would no longer work.
@@ -27,9 +33,10 @@ SONAME := libsluice.so.0
 SO_FILE := libsluice.so.$(RELEASE)
 HEADERS := sluice.h sluice_proto.h sluice_telemetry.h
 PAGES := $(patsubst man/%.scd,%,$(wildcard man/*.scd))
-DOCS := README.md CHANGELOG.md LICENSE $(addprefix docs/,operation.md protocol.md trace.md telemetry.md)
+DOCS := README.md CHANGELOG.md LICENSE $(addprefix docs/,operation.md service.md protocol.md trace.md telemetry.md)
 EXAMPLES := $(wildcard examples/*.c)
 PROGRAMS := sluice sluiced
+UNITS := $(notdir $(wildcard packaging/systemd/*.service packaging/systemd/*.socket))
 
 # Dates in manual pages are the release's, so that two builds of one tree are alike.
 DATE := $(shell date -u -d "$$(sed -n '/^ -- /{s/.*>  //p;q}' packaging/debian/changelog)" +%s)
@@ -55,6 +62,18 @@ endef
 $(eval $(call completion_rule,bash))
 $(eval $(call completion_rule,zsh))
 
+# The annotated configuration, from the daemon's own table, and units with the places of this installation.
+$(O)/sluiced.conf: $(O)/sluiced
+	@$< --config /dev/null --dump-config >$@.part
+	@mv $@.part $@
+$(O)/units/%: packaging/systemd/% FORCE
+	@mkdir -p $(@D)
+	@sed -e 's|@BINDIR@|$(BINDIR)|' -e 's|@LIBEXECDIR@|$(LIBEXECDIR)|' -e 's|/etc/sluice/|$(CONFDIR)/|g' $< >$@.part
+	@cmp -s $@.part $@ && rm $@.part || mv $@.part $@
+
+.PHONY: units
+units: $(UNITS:%=$(O)/units/%)
+
 # Headers as an installation has them, for what builds here against <sluice/sluice.h>.
 $(HEADERS:%=$(O)/include/sluice/%): $(O)/include/sluice/%.h: uapi/%.h
 	@mkdir -p $(@D)
@@ -71,7 +90,7 @@ ifneq ($(SETUP),no)
 install: setup-build setup-install
 endif
 install:
-	@$(MAKE) --no-print-directory -j$$(nproc) all man completion $(O)/sluice.pc
+	@$(MAKE) --no-print-directory -j$$(nproc) all man completion $(O)/sluice.pc $(O)/sluiced.conf $(UNITS:%=$(O)/units/%)
 	@$(MAKE) --no-print-directory SETUP=no install-files
 
 # The files alone, all of them built already. "section" is the digit behind a page's name.
@@ -81,7 +100,8 @@ DIR_LIST = $(DOCDIR)/directories
 .PHONY: install-files
 install-files:
 	@packaging/dirs.sh make '$(D)' '$(DIR_LIST)' $(DOCDIR)/examples $(BINDIR) $(LIBDIR)/pkgconfig \
-		$(INCLUDEDIR)/sluice $(BASHDIR) $(ZSHDIR) $(foreach p,$(PAGES),$(MANDIR)/man$(call section,$(p)))
+		$(INCLUDEDIR)/sluice $(BASHDIR) $(ZSHDIR) $(UNITDIR) $(SYSUSERSDIR) $(TMPFILESDIR) \
+		$(LIBEXECDIR) $(CONFDIR)/conf.d $(foreach p,$(PAGES),$(MANDIR)/man$(call section,$(p)))
 	@install -m 755 $(PROGRAMS:%=$(O)/%) $(D)$(BINDIR)/
 	@install -m 644 $(O)/libsluice.a $(D)$(LIBDIR)/
 	@install -m 644 $(O)/libsluice.so $(D)$(LIBDIR)/$(SO_FILE)
@@ -92,19 +112,29 @@ install-files:
 	@$(foreach p,$(PAGES),install -m 644 $(O)/man/$(p) $(D)$(MANDIR)/man$(call section,$(p))/ &&) true
 	@$(foreach p,$(PROGRAMS),install -m 644 $(O)/completion/$(p).bash $(D)$(BASHDIR)/$(p) && \
 		install -m 644 $(O)/completion/$(p).zsh $(D)$(ZSHDIR)/_$(p) &&) true
-	@install -m 644 $(DOCS) $(D)$(DOCDIR)/
+	@install -m 644 $(UNITS:%=$(O)/units/%) $(D)$(UNITDIR)/
+	@install -m 755 packaging/systemd/reserve-hugepages $(D)$(LIBEXECDIR)/
+	@install -m 644 packaging/sysusers.conf $(D)$(SYSUSERSDIR)/sluice.conf
+	@install -m 644 packaging/tmpfiles.conf $(D)$(TMPFILESDIR)/sluice.conf
+	@install -m 644 $(DOCS) $(O)/sluiced.conf $(D)$(DOCDIR)/
+	@[ -e $(D)$(CONFDIR)/sluiced.conf ] || install -m 644 $(O)/sluiced.conf $(D)$(CONFDIR)/
 	@install -m 644 $(EXAMPLES) $(D)$(DOCDIR)/examples/
 	@packaging/ld-cache.sh '$(DESTDIR)' '$(LIBDIR)'
 	@echo "installed in $(D)$(PREFIX); make uninstall$(if $(D), DESTDIR=$(D))$(if \
 		$(filter-out /usr/local,$(PREFIX)), PREFIX=$(PREFIX)) removes it"
 
-# Files by name, then the directories that installing made. Needs nothing to be built.
+# Files by name, then the directories that installing made. Needs nothing to be built. A configuration that was
+# changed stays.
 uninstall:
+	@cmp -s $(D)$(DOCDIR)/sluiced.conf $(D)$(CONFDIR)/sluiced.conf && rm $(D)$(CONFDIR)/sluiced.conf || \
+		[ ! -e $(D)$(CONFDIR)/sluiced.conf ] || echo "$(D)$(CONFDIR)/sluiced.conf was changed: it stays"
 	@rm -f $(PROGRAMS:%=$(D)$(BINDIR)/%) $(HEADERS:%=$(D)$(INCLUDEDIR)/sluice/%) \
 		$(D)$(LIBDIR)/libsluice.a $(D)$(LIBDIR)/libsluice.so $(D)$(LIBDIR)/$(SONAME) \
 		$(D)$(LIBDIR)/libsluice.so.[0-9]*.[0-9]* $(D)$(LIBDIR)/pkgconfig/sluice.pc \
 		$(foreach p,$(PAGES),$(D)$(MANDIR)/man$(call section,$(p))/$(p)) \
 		$(foreach p,$(PROGRAMS),$(D)$(BASHDIR)/$(p) $(D)$(ZSHDIR)/_$(p)) \
+		$(UNITS:%=$(D)$(UNITDIR)/%) $(D)$(LIBEXECDIR)/reserve-hugepages $(D)$(SYSUSERSDIR)/sluice.conf \
+		$(D)$(TMPFILESDIR)/sluice.conf $(D)$(DOCDIR)/sluiced.conf \
 		$(addprefix $(D)$(DOCDIR)/,$(notdir $(DOCS)) $(EXAMPLES))
 	@packaging/dirs.sh remove '$(D)' '$(DIR_LIST)'
 	@packaging/ld-cache.sh '$(DESTDIR)' '$(LIBDIR)'

@@ -448,6 +448,16 @@ static void get_nodes(const struct engine *e, struct engine_status *s)
 	}
 }
 
+uint64_t engine_progress(const struct engine *e)
+{
+	struct residency_stats r = { 0 };
+
+	if (e->residency)
+		residency_get_stats(e->residency, &r);
+	return atomic_load(&e->weights->bytes_loaded) + atomic_load(&e->n_layers_done) +
+	       atomic_load(&e->n_steps) + r.bytes_read + r.load_errors;
+}
+
 void engine_set_itl_target(struct engine *e, uint64_t target_ns)
 {
 	e->itl_target_ns = target_ns;

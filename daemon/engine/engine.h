@@ -218,6 +218,12 @@ struct engine_status {
  * instant. */
 void engine_get_status(const struct engine *e, struct engine_status *ret);
 
+/*
+ * A number that grows as long as the engine gets anywhere: weights loaded, layers computed, experts read.
+ * One that stands still while requests are active is an engine that hangs. Any thread.
+ */
+uint64_t engine_progress(const struct engine *e);
+
 /* Another engine_config.itl_target_ns, from the next step on. Any thread. */
 void engine_set_itl_target(struct engine *e, uint64_t target_ns);
 

@@ -135,6 +135,7 @@ struct engine {
 	_Atomic uint64_t n_generated, n_prefilled, n_steps, n_paused, n_reused;
 	_Atomic uint64_t n_lookups, n_found;
 	_Atomic uint32_t n_prefix_pages, n_prefix_points;
+	_Atomic uint64_t n_layers_done; /* of all steps */
 	_Atomic uint64_t itl_target_ns; /* of engine_set_itl_target(); pace takes it each step */
 	_Atomic uint32_t n_active;
 

@@ -25,6 +25,7 @@ void progress_layer(void *arg, uint32_t n_layers)
 	struct engine *e = arg;
 	uint64_t now = now_ns();
 
+	atomic_fetch_add_explicit(&e->n_layers_done, 1, memory_order_relaxed);
 	if (now - e->progress_ns < PROGRESS_NS)
 		return;
 	e->progress_ns = now;

@@ -25,10 +25,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "serve/handed.h"
 #include "serve/http_private.h"
 
 #define BACKLOG		256
-#define MANAGER_FIRST	3 /* sd_listen_fds(3) */
 #define ACCEPTS_AT_ONCE 64
 
 /* ---- peers ---- */
@@ -395,22 +395,16 @@ static int open_tcp(struct http *h, const char *text, struct err *err)
 	return err_set(err, rc, "--http %s: cannot listen: %s", text, strerror(-rc));
 }
 
-/* What the service manager opened for us (sd_listen_fds(3)). */
+/* What the service manager opened for us. */
 static int open_manager(struct http *h, const char *text, struct err *err)
 {
-	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
-	int n = count ? atoi(count) : 0, rc = 0;
+	int fd = handed_take(HANDED_HTTP), rc = 0;
 
-	if (!pid || atoi(pid) != getpid() || n < 1 || n > HTTP_ADDRESSES)
+	if (fd < 0)
 		return err_set(err, -EINVAL,
 			       "--http %s: the service manager has handed over no sockets", text);
-	for (int i = 0; !rc && i < n; i++) {
-		int fd = MANAGER_FIRST + i;
-
-		fcntl(fd, F_SETFD, FD_CLOEXEC);
-		fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+	for (; !rc && fd >= 0; fd = handed_take(HANDED_HTTP))
 		rc = start_listening(h, fd, text, err);
-	}
 	return rc;
 }
 

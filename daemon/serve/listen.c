@@ -18,6 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "serve/handed.h"
 #include "serve/message.h"
 #include "serve/native.h"
 #include "serve/private.h"
@@ -80,16 +81,15 @@ static int bind_socket(struct serve *s, struct err *err)
 	return rc ? err_set(err, rc, "%s: cannot bind the socket: %s", path, strerror(-rc)) : 0;
 }
 
-int listen_open(struct serve *s, struct err *err)
+/* Our own socket file; it is ours to remove. */
+static int make_socket(struct serve *s, struct err *err)
 {
-	struct epoll_event ev = { .events = EPOLLIN };
 	struct stat st;
 	int rc;
 
 	s->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (s->listen_fd < 0)
 		return err_set(err, -errno, "cannot make a socket: %s", strerror(errno));
-	s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	rc = bind_socket(s, err);
 	if (rc)
 		return rc;
@@ -98,6 +98,42 @@ int listen_open(struct serve *s, struct err *err)
 	s->socket_dev = st.st_dev;
 	s->socket_ino = st.st_ino;
 	s->socket_gid = st.st_gid;
+	return 0;
+}
+
+/* The service manager's: its file stays when we go, and clients wait there until we come back. */
+static int take_socket(struct serve *s, struct err *err)
+{
+	struct sockaddr_un addr = { 0 };
+	socklen_t len = sizeof(addr) - 1; /* so that the path ends */
+	struct stat st;
+
+	s->listen_fd = handed_take(HANDED_NATIVE);
+	if (getsockname(s->listen_fd, (struct sockaddr *)&addr, &len) || !addr.sun_path[0])
+		return err_set(
+			err, -EINVAL,
+			"the socket of the service manager has no path: ListenSequentialPacket= "
+			"must name one");
+	if (strcmp(addr.sun_path, s->config.socket_path) != 0)
+		return err_set(err, -EINVAL,
+			       "--socket %s, but the service manager hands over %s: leave out the "
+			       "option or change the unit",
+			       s->config.socket_path, addr.sun_path);
+	if (lstat(addr.sun_path, &st))
+		return err_set(err, -errno, "%s: %s", addr.sun_path, strerror(errno));
+	s->socket_gid = st.st_gid;
+	return 0;
+}
+
+int listen_open(struct serve *s, struct err *err)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int rc;
+
+	s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	rc = handed_count(HANDED_NATIVE) ? take_socket(s, err) : make_socket(s, err);
+	if (rc)
+		return rc;
 	s->sources[SOURCE_LISTEN] = SOURCE_LISTEN;
 	ev.data.ptr = &s->sources[SOURCE_LISTEN];
 	if (listen(s->listen_fd, BACKLOG) ||

@@ -15,6 +15,13 @@
 #include "serve/conn.h"
 #include "serve/serve.h"
 
+/* What the service manager is told without being asked (notify.c). */
+struct liveness {
+	uint64_t watchdog_ns; /* 0: the unit has no watchdog */
+	uint64_t next_ns;     /* the next look */
+	uint64_t progress, moved_ns;
+};
+
 struct serve {
 	struct serve_config config;
 	int epoll_fd, listen_fd, signal_fd, wake_fd;
@@ -22,6 +29,7 @@ struct serve {
 	gid_t socket_gid;
 	uint64_t socket_dev, socket_ino; /* of the file that we made */
 	uint64_t started_ns;
+	struct liveness liveness;
 	bool ready, stopping;
 	_Atomic bool stop;
 	_Atomic bool wake_pending;	 /* the eventfd has been written and not yet been read */
@@ -62,5 +70,9 @@ void serve_notice(struct serve *s, const char *msg, const struct conn *c, const 
 
 /* notify.c: sd_notify(3), or nothing where it was not there to build with. */
 void notify_manager(const char *state);
+void liveness_init(struct liveness *l, uint64_t now);
+/* Where it is time: reports, and feeds the watchdog unless the engine has work and stands still. */
+void liveness_look(struct liveness *l, const struct engine *engine, uint64_t now);
+int liveness_deadline_ms(const struct liveness *l, uint64_t now); /* -1: none */
 
 #endif

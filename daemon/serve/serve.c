@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/num.h"
 #include "serve/private.h"
 
 #define MAX_EVENTS	   32
@@ -124,6 +125,7 @@ int serve_create(const struct serve_config *config, struct serve **ret, struct e
 		s->config.logits_pending = SERVE_LOGITS_PENDING;
 	s->epoll_fd = s->listen_fd = s->signal_fd = s->wake_fd = s->reserve_fd = -1;
 	s->started_ns = now_ns();
+	liveness_init(&s->liveness, s->started_ns);
 	s->text_room = detok_bound(config->tokenizer) + 16;
 	s->packet = malloc(SLUICE_MSG_MAX);
 	s->built = malloc(SLUICE_MSG_MAX);
@@ -176,6 +178,7 @@ static int take_state(struct serve *s, struct err *err)
 	if (e.state == ENGINE_FAILED && !s->stopping) /* then it is the loading that was cut */
 		return err_set(err, -EIO, "%s", e.failure[0] ? e.failure : "the engine failed");
 	if (e.state == ENGINE_READY && !s->ready) {
+		s->liveness.next_ns = 0; /* from now on at the watchdog's pace */
 		s->ready = true;
 		log_line(LOG_NOTICE, "ready", "socket=%s load_seconds=%.2f dense_bytes=%llu",
 			 s->config.socket_path, (double)(now_ns() - s->started_ns) / 1e9,
@@ -259,6 +262,7 @@ static int turn(struct serve *s, int timeout_ms, struct err *err)
 		if (rc)
 			return rc;
 	}
+	liveness_look(&s->liveness, s->config.engine, now_ns());
 	pump(s);
 	if (s->attached)
 		s->attached->pump(s->attached);
@@ -269,11 +273,14 @@ static int turn(struct serve *s, int timeout_ms, struct err *err)
 /* The loop's next deadline in ms, -1: none. */
 static int next_deadline_ms(const struct serve *s)
 {
-	int ms = conn_deadline_ms(s), other = -1;
+	const int all[] = { conn_deadline_ms(s), liveness_deadline_ms(&s->liveness, now_ns()),
+			    s->attached ? s->attached->timeout_ms(s->attached) : -1 };
+	int ms = -1;
 
-	if (s->attached)
-		other = s->attached->timeout_ms(s->attached);
-	return ms < 0 || (other >= 0 && other < ms) ? other : ms;
+	for (size_t i = 0; i < ARRAY_LEN(all); i++)
+		if (all[i] >= 0 && (ms < 0 || all[i] < ms))
+			ms = all[i];
+	return ms;
 }
 
 /* Does a client still wait for the end of a request, or for what was queued for it? */

@@ -38,6 +38,7 @@ EXCEPTIONS = [
     (r"^make kmod ", "needs the headers of the running kernel"),
     (r"^(modprobe|insmod|mokutil|reboot|adduser) ?", MODULE),
     (r"^apt install ", MODULE),
+    (r"^(systemctl|editor|sluiced --config /etc/)", MACHINE),
     (r"^echo \d+ > /(proc|sys)/", MACHINE),
     (r"^sysctl ", MACHINE),
 ]
@@ -54,7 +55,7 @@ SUBSTITUTIONS = [
 ]
 
 # Commands that go on until a signal: they must answer SIGINT with success. (regular expression)
-ENDLESS = [r"^(build/)?sluice telemetry --watch$"]
+ENDLESS = [r"^(build/)?sluice (telemetry --watch|top)$"]
 
 # Files that commands read: name -> which of the files that test_documents.py can make
 FILES = {
@@ -71,7 +72,11 @@ THEIRS = ["docs/from-llama-server.md"]
 
 # Options that running text names and that belong to neither sluice nor sluiced: option -> the file that has it
 OTHER_OPTIONS = {
+    "--against": "tests/bench/kernels.c",
     "--all": "tests/gpu/values.h",
     "--check": "tests/data/make/cut.py",
+    "--cols": "tests/bench/kernels.c",
+    "--level": "tests/bench/kernels.c",
+    "--markdown": "tests/bench/kernels.c",
     "--only": "tests/bench/compare.py",
 }

@@ -16,8 +16,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 OUT=${OUT:-build}
 ROOTS=${ROOTS:-build-roots}
-mkdir -p "$top/$ROOTS"
-roots=$(cd "$top/$ROOTS" && pwd)
+case $ROOTS in /*) ;; *) ROOTS=$top/$ROOTS ;; esac
+mkdir -p "$ROOTS"
+roots=$(cd "$ROOTS" && pwd)
 work=$roots/work-$$
 trap 'rm -rf "$work".*' EXIT
 trap 'exit 130' INT TERM

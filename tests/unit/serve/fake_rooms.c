@@ -264,6 +264,11 @@ int engine_check_files(const struct engine *e, struct err *err)
 	return atomic_load(&fake.changed) ? err_set(err, 0, "m.gguf is another file now") : 0;
 }
 
+uint64_t engine_progress(const struct engine *e)
+{
+	return 0;
+}
+
 void engine_get_status(const struct engine *e, struct engine_status *ret)
 {
 	atomic_fetch_add(&fake.statuses, 1);
