@@ -113,6 +113,16 @@ $(O)/fuzz/fuzz_calls: $(FUZZ_CALLS_SRC) $(wildcard daemon/chat/calls*.h base/*.h
 	@clang -std=gnu11 $(WARN) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
 		-D_GNU_SOURCE -I. -Idaemon -o $@ $(FUZZ_CALLS_SRC) -ljson-c -ldl -lm
 
+# ---- fuzzing: schemas, grammars, regular expressions, and their masks
+# make O=... $(O)/fuzz/fuzz_grammar, then: $(O)/fuzz/fuzz_grammar -max_len=4096 WORK_DIR tests/fuzz/seeds/grammar
+FUZZ_GRAMMAR_SRC := tests/fuzz/fuzz_grammar.c base/err.c base/jsonc.c \
+	$(filter-out daemon/grammar/vocab_tokenizer.c,$(wildcard daemon/grammar/*.c))
+$(O)/fuzz/fuzz_grammar: $(FUZZ_GRAMMAR_SRC) $(wildcard daemon/grammar/*.h base/*.h)
+	@mkdir -p $(@D)
+	@echo "  FUZZ    $@"
+	@clang -std=gnu11 $(WARN) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+		-D_GNU_SOURCE -I. -Idaemon -o $@ $(FUZZ_GRAMMAR_SRC) -ljson-c -ldl -lm
+
 # ---- fuzzing: the interpreter of chat templates
 # make O=... $(O)/fuzz/fuzz_template, then: $(O)/fuzz/fuzz_template -max_len=4096 WORK_DIR tests/fuzz/seeds/template
 FUZZ_TEMPLATE_SRC := tests/fuzz/fuzz_template.c base/err.c base/jsonc.c \
@@ -139,7 +149,8 @@ FUZZ_LEN_proto := 8192
 FUZZ_LEN_calls := 4096
 FUZZ_LEN_template := 2048
 FUZZ_LEN_http := 4096
-FUZZ_TARGETS := gguf tokenizer proto calls template http
+FUZZ_LEN_grammar := 4096
+FUZZ_TARGETS := gguf tokenizer proto calls template http grammar
 .PHONY: fuzz fuzz-seeds
 FUZZERS := $(addprefix $(O)/fuzz/fuzz_,$(FUZZ_TARGETS))
 # what make test runs: that they build, and take their seeds

@@ -94,7 +94,7 @@ def test_forced_calls(d):
         assert call["function"]["name"] == "stop" or (len(arguments["place"]) <= 8 and 1 <= arguments["days"] <= 5)
     named = {"type": "function", "function": {"name": "stop"}}
     call, = d.post(CHAT, {**ASK, "tools": TOOLS, "tool_choice": named, "parallel_tool_calls": False})["choices"][0]["message"]["tool_calls"]
-    assert (call["function"]["name"], call["function"]["arguments"]) == ("stop", "{}")
+    assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("stop", {})
     use = d.post("/v1/messages", {**ASK, "tools": [{"name": "stop", "input_schema": {"type": "object", "additionalProperties": False}}], "tool_choice": {"type": "any", "disable_parallel_tool_use": True}})
     assert use["content"][-1]["type"] == "tool_use" and use["stop_reason"] == "tool_use"
 
