@@ -116,6 +116,13 @@ $(O)/sluiced: $(O)/obj/daemon/main.o $(VERSION_OBJ) $(O)/libsluice.a $(call arch
 	@echo "  LD      $@"
 	@$(CC) $(LDFLAGS) -o $@ $< $(VERSION_OBJ) $(O)/libsluice.a $(call group,$(call archives,serve)) $(DEVICE_LIBS) $(LIBS_serve) $(LIBS)
 
+# The daemon with one file in another version: tests/device/faults.py puts faults in.
+.PHONY: fault-program
+fault-program: $(O)/sluiced
+	@$(CC) $(CFLAGS) -Wno-error -iquote $(dir $(FAULT_FROM)) -c -o $(FAULT_TO).o $(FAULT)
+	@$(CC) $(LDFLAGS) -o $(FAULT_TO) $(O)/obj/daemon/main.o $(VERSION_OBJ) $(FAULT_TO).o $(O)/libsluice.a \
+		$(call group,$(call archives,serve)) $(DEVICE_LIBS) $(LIBS_serve) $(LIBS)
+
 # The tool works on files and plans alone: never serve; of the engine only what the plan counts with.
 $(O)/sluice: $(call obj,$(SRC_tools)) $(VERSION_OBJ) $(O)/libsluice.a $(call archives,plan)
 	@echo "  LD      $@"

@@ -347,5 +347,9 @@ $(O)/emu/sluiced:
 endif
 test-device: $(O)/emu/sluiced $(O)/sluice $(O)/libsluice.so
 	@BUILD=$(O) SHARED=$(SHARED) $(PYTEST) tests/device $(PYTEST_ARGS)
+# The same with a hundred orders of streams, each with fills and evictions by lot in every step.
+.PHONY: test-device-long
+test-device-long:
+	@DEVICE_SEEDS=100 $(MAKE) --no-print-directory test-device PYTEST_ARGS='-k shuffled'
 test-gpu-emu:
 	@TEST_TIMEOUT=7200 $(MAKE) --no-print-directory EMU_ARGS=--all test-gpu-emu-short

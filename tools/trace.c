@@ -48,6 +48,10 @@ static const struct opt options[] = {
 	{ "--share", NULL, OPT_TEXT, AT(share), "P,..", .given = AT(share_given),
 	  .help = "sim: the same as percent of all experts, several separated by commas; "
 		  "default 6,12,25,50" },
+	{ "--device-fills", NULL, OPT_FLOAT, AT(device_fills), "R", 0.001, 1000,
+	  .given = AT(device_given), .excludes = "--fill|--predict",
+	  .help = "sim: the slots are a device's: a miss takes none, and R experts a layer may come in for "
+		  "each token, in the step after" },
 	{ "--fill", NULL, OPT_FLAG, AT(fill),
 	  .help = "sim: slots are full before the first token, as after the daemon's background fill" },
 	{ "--predict", NULL, OPT_CUSTOM, AT(predict), "off|oracle:R", .parse = parse_predict,
@@ -172,6 +176,7 @@ static int check_options(const struct trace_args *args, const char *what, struct
 			   : args->budget_given	 ? "--budget"
 			   : args->fill		 ? "--fill"
 			   : args->predict_given ? "--predict"
+			   : args->device_given	 ? "--device-fills"
 						 : NULL;
 
 	if (name && !sim)

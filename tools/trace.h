@@ -19,8 +19,9 @@ struct trace_args {
 	uint64_t budget;	       /* bytes, 0: by slots or share */
 	uint32_t slots;		       /* 0: by share */
 	struct predict_choice predict; /* OFF, or an oracle without a file */
+	float device_fills;	       /* > 0: the slots are a device's */
 	bool fill, json, help;
-	bool policy_given, slots_given, share_given, budget_given, predict_given;
+	bool policy_given, slots_given, share_given, budget_given, predict_given, device_given;
 };
 
 /* `sluice trace stats` and `sluice trace sim`: print and return the exit status. */

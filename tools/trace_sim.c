@@ -102,6 +102,7 @@ static int run(struct table *tab, unsigned p, unsigned b, const struct trace_arg
 				 .slots = tab->slots[b],
 				 .budget = tab->budgets[b],
 				 .fill = args->fill,
+				 .device_fills = (double)args->device_fills,
 				 .predict = args->predict.mode == PREDICT_ORACLE
 						    ? args->predict.share
 						    : 0 };
@@ -165,8 +166,8 @@ static int print_json(const struct table *tab)
 
 			json_array_append_new(
 				rows,
-				json_pack("{s:s,s:I,s:I,s:o,s:I,s:I,s:I,s:o,s:o,s:o}", "policy",
-					  tab->policies[p], "slots", (json_int_t)r->slots,
+				json_pack("{s:s,s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o}",
+					  "policy", tab->policies[p], "slots", (json_int_t)r->slots,
 					  "budget_bytes", (json_int_t)r->budget_bytes,
 					  "slot_classes",
 					  plan_slots_json(r->classes,
@@ -175,8 +176,10 @@ static int print_json(const struct table *tab)
 							  true),
 					  "classes", (json_int_t)r->n_classes, "evictions",
 					  (json_int_t)r->evictions, "waves", (json_int_t)r->waves,
-					  "all", counts_json(&r->all), "decode",
-					  counts_json(&r->decode), "predicted",
+					  "fills", (json_int_t)r->fills, "fill_bytes",
+					  (json_int_t)r->fill_bytes, "allowed_bytes",
+					  (json_int_t)r->allowed_bytes, "all", counts_json(&r->all),
+					  "decode", counts_json(&r->decode), "predicted",
 					  predicted_json(&r->predicted)));
 		}
 	json_dumpf(rows, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));

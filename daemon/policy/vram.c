@@ -3,15 +3,15 @@
  * daemon/policy/vram.c: decayed frequency for the slots of a device, where nothing has to come in.
  *
  * A miss is computed by the CPU, so an expert moves in only where that pays: fills cost the link and
- * the memory that misses are read from. Worth is that of lfu with a longer memory, because a slot that
- * was paid for has to be used for a while, and a newcomer must be worth more than who leaves by a
- * margin: of two that are worth about the same neither is carried in and out. The engine's thread.
+ * the memory that misses are read from. Worth is that of lfu, and a newcomer must be worth more than who
+ * leaves by a margin: of two that are worth about the same neither is carried in and out. The engine's
+ * thread.
  */
 #include "policy/policies.h"
 
 /* docs/trace.md has the figures behind both */
-#define HALF_LIFE 48.0 /* tokens */
-#define MARGIN	  1.25
+#define HALF_LIFE 12.0 /* tokens */
+#define MARGIN	  1.05
 
 static int vram_create(const struct policy_geometry *g, const struct policy_input *input,
 		       struct policy **ret, struct err *err)
@@ -27,7 +27,7 @@ static bool vram_promote(struct policy *p, uint32_t cls, bool has_free,
 
 const struct policy_ops policy_vram = {
 	.name = "vram",
-	.help = "lfu with a longer memory and a margin: for slots that only fills reach",
+	.help = "lfu where a newcomer must be worth more by a margin: for slots that only fills reach",
 	.create = vram_create,
 	.destroy = decayed_destroy,
 	.used = decayed_used,

@@ -11,6 +11,7 @@
 #include "base/num.h"
 #include "policy/predict.h"
 #include "trace/policy_input.h"
+#include "trace/sim_device.h"
 
 struct sim {
 	const struct route_trace *t;
@@ -32,11 +33,15 @@ struct sim {
 	struct predict_guess *guess; /* n_expert */
 	bool *expected;		     /* per expert of that layer */
 
+	bool on_device;
+	struct sim_device device;
+
 	struct sim_result result;
 };
 
 static void sim_fini(struct sim *s)
 {
+	sim_device_close(&s->device);
 	if (s->ops)
 		s->ops->destroy(s->policy);
 	free(s->class_of_layer);
@@ -381,7 +386,7 @@ static void run_layer(struct sim *s, uint64_t step, uint32_t layer, bool decode,
 	judge_ahead(s);
 	c.misses = s->n - c.hits;
 	c.miss_bytes = c.misses * s->t->layers[layer].expert_bytes;
-	for (uint32_t i = 0; i < s->n; i++)
+	for (uint32_t i = 0; i < s->n && !s->on_device; i++)
 		if (!s->present[s->ids[i]])
 			bring(s, s->ids[i], cls);
 	/* the daemon guesses nothing where a layer has to wait for slots itself */
@@ -461,6 +466,28 @@ void sim_bytes(const struct route_trace *t, uint64_t *ret_least, uint64_t *ret_a
 	*ret_all = sums[3];
 }
 
+/* Tokens of the step whose first row is at @at. */
+static uint32_t tokens_of(const struct route_trace *t, size_t at)
+{
+	const struct trace_row *first = &t->rows[at];
+	uint32_t n = 0;
+
+	for (;
+	     at < t->n_rows && t->rows[at].step == first->step && t->rows[at].layer == first->layer;
+	     at++)
+		n++;
+	return n;
+}
+
+static int open_device(struct sim *s, const struct sim_options *o)
+{
+	s->on_device = o->device_fills > 0;
+	return s->on_device ? sim_device_open(&s->device, s->t, s->n_classes, s->class_of_layer,
+					      s->free_slots, s->present, s->ops, s->policy,
+					      o->device_fills)
+			    : 0;
+}
+
 int sim_run(const struct route_trace *t, const struct sim_options *o, struct sim_result *ret,
 	    struct err *err)
 {
@@ -473,6 +500,8 @@ int sim_run(const struct route_trace *t, const struct sim_options *o, struct sim
 		return err_set(err, -EINVAL,
 			       "the trace has no rows: a table of frequencies has no order");
 	rc = sim_init(&s, t, o, err);
+	if (!rc)
+		rc = open_device(&s, o);
 	if (rc == -ENOMEM)
 		err_set(err, rc, "out of memory");
 	if (rc)
@@ -485,6 +514,8 @@ int sim_run(const struct route_trace *t, const struct sim_options *o, struct sim
 
 		if (o->predict > 0 && (!any || row->step != last_step))
 			predict(&s, at, o->predict); /* the first layer of a step, when it begins */
+		if (s.on_device && (!any || row->step != last_step))
+			sim_device_boundary(&s.device, tokens_of(t, at));
 		at = gather(&s, at, &decode);
 		/* policies count steps from 1 */
 		run_layer(&s, row->step + 1, row->layer, decode, o->predict > 0 ? at : t->n_rows,
@@ -496,6 +527,9 @@ int sim_run(const struct route_trace *t, const struct sim_options *o, struct sim
 		last_step = row->step;
 		any = true;
 	}
+	s.result.fills = s.device.fills;
+	s.result.fill_bytes = s.device.fill_bytes;
+	s.result.allowed_bytes = s.device.allowed_bytes;
 	*ret = s.result;
 out:
 	sim_fini(&s);

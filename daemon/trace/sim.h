@@ -26,6 +26,9 @@ struct sim_options {
 	uint64_t budget;    /* bytes as --host-budget; the trace must say slot_bytes */
 	bool fill;	    /* slots are filled by next() before the first step */
 	double predict; /* share of the next layer's experts that are read ahead of it; 0: none */
+	/* > 0: the slots are a device's, into which so many experts a layer may come for each token; a
+	 * miss takes none (sim_device.h) */
+	double device_fills;
 };
 
 struct sim_counts {
@@ -41,6 +44,8 @@ struct sim_predicted { /* reads ahead, as `sluice status` counts them; none is e
 struct sim_result {
 	struct sim_counts all, decode; /* decode: steps of single tokens only */
 	struct sim_predicted predicted;
+	uint64_t fills, fill_bytes,
+		allowed_bytes;	   /* of a device's slots; bytes that they might have */
 	uint64_t evictions, waves; /* waves: times that a layer did not fit at once */
 	uint32_t slots, n_classes; /* as divided by base/divide.h */
 	uint64_t budget_bytes;	   /* of those slots, 0: the trace does not say slot_bytes */

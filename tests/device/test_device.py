@@ -6,6 +6,7 @@ greedy answers as theirs; the same bits however a prompt is cut, in company, wit
 what the device cannot compute is refused by name; calls that fail end requests by name and never hang.
 """
 import concurrent.futures
+import functools
 import json
 import os
 import pathlib
@@ -17,6 +18,8 @@ import numpy
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import faults  # noqa: E402
 from daemon import BUILD, DEMO, Daemon, fixture, reference, sluice  # noqa: E402
 from test_fixtures import kl  # noqa: E402
 
@@ -107,11 +110,15 @@ def test_open_fails(call):
     assert p.returncode == 1 and "--device cuda" in p.stderr, p.stderr
 
 
-def test_no_memory():
-    """Less memory on the device than is needed: both numbers are told."""
-    p = subprocess.run([str(EMU), "--model", str(DEMO), "--socket", "/nonexistent/s", *DEFAULTS],
-                       capture_output=True, text=True, timeout=60, env={**os.environ, "SLUICE_EMU_VRAM": "2000000"})
-    assert p.returncode == 1 and "bytes for" in p.stderr and "out of memory" in p.stderr, p.stderr
+@pytest.mark.parametrize("args,vram,words", [
+    ([], "2000000", ["do not hold the model's", "of KV cache", "lower --ctx"]),
+    (["--device-budget", "2M"], "900000000", ["2.00 MiB do not hold the model's"]),
+    (["--device-budget", "1G"], "900000000", ["--device-budget", "1.00 GiB", "more than is free"])])
+def test_no_memory(args, vram, words):
+    """Less memory on the device than is needed or asked for: the numbers are told, and what to change."""
+    p = subprocess.run([str(EMU), "--model", str(DEMO), "--socket", "/nonexistent/s", *DEFAULTS, *args],
+                       capture_output=True, text=True, timeout=60, env={**os.environ, "SLUICE_EMU_VRAM": vram})
+    assert p.returncode == 1 and all(w in p.stderr for w in words), p.stderr
 
 
 @pytest.mark.parametrize("call,again", [
@@ -203,6 +210,29 @@ def test_fills_fail(one_run, fail, word):
         settled(d, 3)
         assert (d.eval_ids(moe_tokens(6))[1] == one_run[:6]).all()
         assert word in " ".join(d.status()["fallbacks"])
+
+
+def finds(program, one_run, seed):
+    """Whether shuffled slots show the fault: other bits, or a request that fails."""
+    ids = moe_tokens(8)
+    with Daemon(DEMO, *DEFAULTS, "--host-budget", "100%", "--device-policy", f"random:{seed}", "--device-budget",
+                budget_bytes(40, "2"), "--batch", "2", program=program, env={"SLUICE_EMU_SEED": str(seed)}) as d:
+        where = pathlib.Path(d.dir) / "found.npy"
+        (pathlib.Path(d.dir) / "found").write_text(json.dumps(list(map(int, ids))))
+        for _ in range(3):
+            p = sluice("eval", "--socket", d.socket, "--tokens", pathlib.Path(d.dir) / "found", "--dump-logits", where,
+                       "--json", check=None, timeout=120)
+            if p.returncode or not (numpy.load(where) == one_run[:8]).all():
+                return True
+    return False
+
+
+@pytest.mark.parametrize("name", ["none", *faults.FAULTS])
+def test_seeded(one_run, name, tmp_path):
+    """Each fault that is put into the device's code shows; without one nothing does."""
+    program = EMU if name == "none" else faults.build(name, tmp_path, BUILD.resolve())
+    found = functools.partial(finds, program, one_run)
+    assert any(map(found, range(1, 2 if name == "none" else 5))) == (name != "none"), faults.FAULTS.get(name)
 
 
 def test_cancel():

@@ -259,12 +259,58 @@ static void test_refused(void **state)
 	route_trace_destroy(t);
 }
 
+static struct sim_result on_device(const struct route_trace *t, const char *policy, double share,
+				   double fills)
+{
+	struct sim_options o = { .policy = policy, .device_fills = fills };
+	struct sim_result r;
+	struct err err = { 0 };
+	uint32_t least, all;
+
+	sim_slots(t, &least, &all);
+	o.slots = (uint32_t)u64_max(least, (uint64_t)(share / 100 * all + 0.5));
+	if (sim_run(t, &o, &r, &err))
+		fail_msg("%s: %s", policy, err.text);
+	return r;
+}
+
+/* What comes into a device's slots keeps to the budget; vram is no worse than lru, and as good as lfu. */
+static void test_device(void **state)
+{
+	static const double shares[] = { 6, 10, 25 }, fills[] = { 0.25, 0.5, 1 };
+
+	for (size_t i = 0; i < ARRAY_LEN(traces); i++) {
+		char path[DATA_PATH];
+		struct route_trace *t = read_path(shared_trace(traces[i], path));
+
+		for (size_t k = 0; t && k < 9; k++) {
+			const double s = shares[k / 3], f = fills[k % 3];
+			struct sim_result vram = on_device(t, "vram", s, f);
+			struct sim_result lru = on_device(t, "lru", s, f);
+			struct sim_result lfu = on_device(t, "lfu", s, f);
+
+			print_message("%s %g %% %g fills: vram %.2f lfu %.2f lru %.2f\n", traces[i],
+				      s, f, 100 * sim_hit_rate(&vram.all),
+				      100 * sim_hit_rate(&lfu.all), 100 * sim_hit_rate(&lru.all));
+			assert_true(vram.fills && vram.fill_bytes <= vram.allowed_bytes);
+			assert_true(lru.fills && lru.fill_bytes <= lru.allowed_bytes);
+			assert_true(vram.fills <= lfu.fills + lfu.fills / 100);
+			assert_true(sim_hit_rate(&vram.all) >= sim_hit_rate(&lru.all));
+			assert_true(sim_hit_rate(&vram.all) >= sim_hit_rate(&lfu.all) - 0.002);
+			assert_int_equal(vram.all.misses + vram.all.hits,
+					 lru.all.misses + lru.all.hits);
+		}
+		route_trace_destroy(t);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_made),	    cmocka_unit_test(test_order),
 		cmocka_unit_test(test_all_slots),   cmocka_unit_test(test_least),
 		cmocka_unit_test(test_static_list), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_device),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
