@@ -313,8 +313,10 @@ struct sinks {
 	size_t n_logprobs; /* in it */
 };
 
+/* -EPROTO where what comes behind the text does not fit, else what the callback says. */
 static int sink_token(struct sinks *k, const struct sluice__reply *r)
 {
+	struct sluice_likely likeliest[SLUICE_LOGPROBS_MAX];
 	struct sluice_piece piece = { .struct_size = sizeof(piece),
 				      .text = (const char *)r->payload,
 				      .bytes = r->payload_bytes };
@@ -323,7 +325,18 @@ static int sink_token(struct sinks *k, const struct sluice__reply *r)
 	sluice__copy_fixed(r, &t, sizeof(t));
 	piece.token = t.token;
 	piece.index = t.index;
-	return k->on_token ? k->on_token(k->arg, &piece) : 0;
+	piece.logprob = t.logprob;
+	if (t.n_likeliest) {
+		size_t bytes = t.n_likeliest * sizeof(likeliest[0]);
+
+		if (t.n_likeliest > SLUICE_LOGPROBS_MAX || bytes > piece.bytes)
+			return -EPROTO;
+		piece.bytes -= bytes;
+		memcpy(likeliest, piece.text + piece.bytes, bytes);
+		piece.likeliest = likeliest;
+		piece.n_likeliest = t.n_likeliest;
+	}
+	return k->on_token && k->on_token(k->arg, &piece) ? 1 : 0;
 }
 
 /* -EPROTO where the rows do not fit their payload, else what the callback says. */
@@ -404,7 +417,7 @@ static int run_request(struct sluice *s, struct sinks *k, struct sluice_done *re
 			rc = finish(&r, ret, fault);
 			done = true;
 		} else if (r.head.type == SLUICE_TOKEN && !stopped) {
-			wish = sink_token(k, &r) != 0;
+			wish = sink_token(k, &r);
 		} else if (r.head.type == SLUICE_LOGITS && !stopped) {
 			wish = sink_logits(k, &r);
 		} else if (r.head.type == SLUICE_PROGRESS && !stopped) {
@@ -426,26 +439,46 @@ static int run_request(struct sluice *s, struct sinks *k, struct sluice_done *re
 	return rc;
 }
 
-/* A draft travels behind the prompt. 0 or -ENOMEM; *owned is to be freed. */
-static int join_draft(const struct sluice_settings *how, struct parts *p,
-		      struct sluice_ask_generate *g, void **owned)
+/*
+ * What travels behind the prompt: a draft, biases, texts. 0, -EINVAL or -ENOMEM; *owned is to be
+ * freed.
+ */
+static int join_tail(const struct sluice_settings *how, struct parts *p,
+		     struct sluice_ask_generate *g, void **owned)
 {
-	size_t bytes = how->n_draft > SLUICE_PAYLOAD_MAX ? (size_t)SLUICE_PAYLOAD_MAX
-							 : how->n_draft * sizeof(uint32_t);
+	size_t draft = how->draft ? how->n_draft : 0, texts = how->dry_breakers_bytes;
+	size_t bias = how->bias ? how->n_bias : 0, padded = (texts + 3) / 4 * 4, bytes;
 	uint8_t *all;
 
-	if (!how->draft || !how->n_draft || p->b_bytes > SLUICE_PAYLOAD_MAX)
+	if (bias > SLUICE_BIAS_MAX || padded > SLUICE_BREAKERS_MAX ||
+	    (texts && (!how->dry_breakers || how->dry_breakers[texts - 1])))
+		return -EINVAL;
+	if (draft > SLUICE_PAYLOAD_MAX / sizeof(uint32_t))
+		draft = SLUICE_PAYLOAD_MAX /
+			sizeof(uint32_t); /* refused as a draft that is too long */
+	bytes = draft * sizeof(uint32_t) + bias * sizeof(struct sluice_bias) + padded;
+	if (!bytes || p->b_bytes > SLUICE_PAYLOAD_MAX)
 		return 0; /* a prompt that is too long is refused as ever */
-	all = malloc(p->b_bytes + bytes);
+	all = calloc(1, p->b_bytes + bytes);
 	if (!all)
 		return -ENOMEM;
 	if (p->b_bytes)
 		memcpy(all, p->b, p->b_bytes);
-	memcpy(all + p->b_bytes, how->draft, bytes);
 	p->b = *owned = all;
+	all += p->b_bytes;
+	if (draft)
+		memcpy(all, how->draft, draft * sizeof(uint32_t));
+	all += draft * sizeof(uint32_t);
+	if (bias)
+		memcpy(all, how->bias, bias * sizeof(struct sluice_bias));
+	all += bias * sizeof(struct sluice_bias);
+	if (texts)
+		memcpy(all, how->dry_breakers, texts);
 	p->b_bytes += bytes;
 	g->payload_bytes += bytes;
-	g->n_draft = (uint32_t)(bytes / sizeof(uint32_t));
+	g->n_draft = (uint32_t)draft;
+	g->n_bias = (uint32_t)bias;
+	g->breaker_bytes = (uint32_t)padded;
 	return 0;
 }
 
@@ -482,12 +515,18 @@ static int generate(struct sluice *s, const struct sluice_prompt *prompt,
 		.dry_base = how->dry_base,
 		.dry_allowed_length = how->dry_allowed_length,
 		.dry_last_n = how->dry_last_n,
+		.n_logprobs = how->n_logprobs,
 	};
 	void *joined = NULL;
-	int rc = join_draft(how, &p, &g, &joined);
+	int rc = join_tail(how, &p, &g, &joined);
 
+	if (rc == -EINVAL)
+		return sluice__fail(
+			fault, rc,
+			"too many biases, or DRY's texts are too long or without a NUL at "
+			"their end");
 	if (rc)
-		return sluice__fail(fault, rc, "no memory for a draft");
+		return sluice__fail(fault, rc, "no memory for what comes behind the prompt");
 	g.flags |= want_progress(s, k);
 	if (s->welcome.version < 2) /* which reuses nothing */
 		g.flags &= ~SLUICE_NO_REUSE;

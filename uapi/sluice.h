@@ -134,7 +134,11 @@ struct sluice_settings {
 	float dry_multiplier, dry_base;	      /* base 0: 1.75 */
 	uint32_t dry_allowed_length;	      /* 0: 2 */
 	int32_t dry_last_n;		      /* tokens that it looks at; 0 or -1: all */
-	uint32_t reserved;
+	uint32_t n_logprobs; /* 0: none; else 1 + how many likeliest tokens beside each, up to 20 */
+	const struct sluice_bias *bias; /* of different tokens, up to SLUICE_BIAS_MAX. Borrowed */
+	size_t n_bias;
+	const char *dry_breakers;  /* texts that end a repetition, a NUL behind each. Borrowed */
+	size_t dry_breakers_bytes; /* up to SLUICE_BREAKERS_MAX - 3; 0: nothing ends one */
 };
 
 /*
@@ -149,6 +153,9 @@ struct sluice_piece {
 	uint32_t reserved;
 	const char *text;
 	size_t bytes;
+	const struct sluice_likely *likeliest; /* where asked for: likeliest first */
+	uint32_t n_likeliest;
+	float logprob; /* of @token, by the model alone; 0 where not asked for */
 };
 
 /* Returns 0 to go on; anything else cancels (and is not called again). */

@@ -167,6 +167,17 @@ enum sluice_spec {
 };
 #define SLUICE_DRAFT_LENGTH_MAX 7
 
+#define SLUICE_BIAS_MAX	    1024u
+#define SLUICE_BREAKERS_MAX 1024u /* bytes */
+#define SLUICE_LOGPROBS_MAX 20u
+
+/* Added to a token's logit before anything else; -INFINITY: it is never chosen. */
+struct sluice_bias {
+	uint32_t token;
+	float bias;
+};
+SLUICE_LAYOUT(sizeof(struct sluice_bias) == 8, "wire");
+
 /*
  * Payload: the prompt; behind it n_draft uint32_t ids, a draft of the whole answer. Generates up to max_tokens;
  * 0 only reads the prompt in.
@@ -201,8 +212,15 @@ struct sluice_ask_generate {
 	uint32_t dry_allowed_length;	      /* 0: 2 */
 	int32_t dry_last_n;		      /* tokens that it looks at; 0 or -1: all */
 	uint32_t reserved3;
+	/* behind the draft, in this order: */
+	uint32_t n_bias; /* struct sluice_bias each, at most SLUICE_BIAS_MAX */
+	uint32_t
+		breaker_bytes; /* texts that end a repetition for DRY, a NUL behind each, zeros up to
+				 * a multiple of 4; at most SLUICE_BREAKERS_MAX */
+	uint32_t n_logprobs;   /* with each token: 0: none, else 1 + how many likeliest, up to 20 */
+	uint32_t reserved4;
 };
-SLUICE_LAYOUT(sizeof(struct sluice_ask_generate) == 128, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_ask_generate) == 144, "wire");
 
 /* id names the request to cancel: its DONE comes with SLUICE_STOP_CANCELLED. An id that is not open
  * (any more) is no error and gets no answer. */
@@ -272,8 +290,17 @@ struct sluice_token {
 	uint32_t index; /* counts from 0 */
 	uint32_t reserved;
 	uint64_t payload_bytes;
+	/* where asked for; the payload then ends with n_likeliest struct sluice_likely, unaligned */
+	float logprob; /* natural, of the model itself */
+	uint32_t n_likeliest;
 };
-SLUICE_LAYOUT(sizeof(struct sluice_token) == 24, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_token) == 32, "wire");
+
+struct sluice_likely {
+	uint32_t token;
+	float logprob;
+};
+SLUICE_LAYOUT(sizeof(struct sluice_likely) == 8, "wire");
 
 /* Where a draft came from. */
 enum sluice_draft {

@@ -13,6 +13,7 @@
 #include "base/num.h"
 #include "model/gguf.h"
 #include "serve/http_private.h"
+#include "serve/prompt.h"
 
 #define BREAKERS_MAX 64
 
@@ -185,23 +186,10 @@ static bool read_bias(struct http_call *c)
 
 /* ---- DRY ---- */
 
-/* Tokens in which one of the texts stands end a repetition. */
 static bool mark_breakers(struct http_call *c, const char *const *texts, size_t n)
 {
-	const struct serve_config *s = &c->http->serve->config;
-	uint32_t n_tokens = tokenizer_n_vocab(s->tokenizer);
-
-	c->gen.dry_breaks = calloc(1, (s->model->n_vocab + 7) / 8 + 1);
-	if (!c->gen.dry_breaks)
+	if (prompt_breaks(c->http->serve, texts, n, &c->gen.dry_breaks))
 		return fault_set(&c->fault, 500, "out of memory");
-	for (uint32_t id = 0; id < n_tokens && id < s->model->n_vocab; id++) {
-		const char *piece;
-		size_t len = tokenizer_piece(s->tokenizer, id, true, &piece);
-
-		for (size_t i = 0; i < n; i++)
-			if (memmem(piece, len, texts[i], strlen(texts[i])))
-				c->gen.dry_breaks[id / 8] |= (uint8_t)(1u << id % 8);
-	}
 	c->gen.ask.sampling.dry_breaks = c->gen.dry_breaks;
 	return true;
 }

@@ -88,6 +88,12 @@ static int check_hello(const struct message *m, struct err *err)
 	return 0;
 }
 
+uint64_t message_tail_bytes(const struct sluice_ask_generate *g)
+{
+	return (uint64_t)g->n_draft * sizeof(uint32_t) +
+	       (uint64_t)g->n_bias * sizeof(struct sluice_bias) + g->breaker_bytes;
+}
+
 static bool within(float value, float low, float high)
 {
 	return isfinite(value) && value >= low && value <= high;
@@ -130,17 +136,25 @@ static int check_generate(const struct sluice_ask_generate *g, struct err *err)
 	if (!within(g->top_n_sigma, 0, 100) || !within(g->dry_multiplier, 0, 100) ||
 	    !within(g->dry_base, 0, 100) || g->penalty_last_n < -1 || g->dry_last_n < -1)
 		return err_set(err, SLUICE_E_INVALID, "a setting of sampling is out of range");
-	if (g->reserved || g->reserved2 || g->reserved3)
+	if (g->n_bias > SLUICE_BIAS_MAX || g->breaker_bytes > SLUICE_BREAKERS_MAX ||
+	    g->breaker_bytes % 4)
+		return err_set(err, SLUICE_E_INVALID,
+			       "at most %u biases, and %u bytes of DRY's texts, a multiple of 4",
+			       SLUICE_BIAS_MAX, SLUICE_BREAKERS_MAX);
+	if (g->n_logprobs > SLUICE_LOGPROBS_MAX + 1)
+		return err_set(err, SLUICE_E_INVALID, "at most %u tokens beside each",
+			       SLUICE_LOGPROBS_MAX);
+	if (g->reserved || g->reserved2 || g->reserved3 || g->reserved4)
 		return err_set(err, SLUICE_E_INVALID, "reserved field is not zero");
 	if (g->spec > SLUICE_SPEC_MTP)
 		return err_set(err, SLUICE_E_INVALID, "unknown kind of speculation %u", g->spec);
 	if (g->draft_length > SLUICE_DRAFT_LENGTH_MAX)
 		return err_set(err, SLUICE_E_INVALID, "a step may have %d drafts, not %u",
 			       SLUICE_DRAFT_LENGTH_MAX, g->draft_length);
-	if ((uint64_t)g->n_draft * sizeof(uint32_t) >= g->payload_bytes && g->n_draft)
-		return err_set(err, SLUICE_E_INVALID, "the draft leaves no prompt in the payload");
-	return check_chat(g->system_bytes, g->flags,
-			  g->payload_bytes - (uint64_t)g->n_draft * sizeof(uint32_t), err);
+	if (message_tail_bytes(g) >= g->payload_bytes)
+		return err_set(err, SLUICE_E_INVALID,
+			       "the draft and the biases leave no prompt in the payload");
+	return check_chat(g->system_bytes, g->flags, g->payload_bytes - message_tail_bytes(g), err);
 }
 
 /* What all types that carry text or ids share. */

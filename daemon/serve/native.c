@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,11 +16,14 @@
 
 #include "base/version.h"
 #include "engine/batch.h"
+#include "serve/buf.h"
 #include "serve/message.h"
 #include "serve/payload.h"
+#include "serve/prompt.h"
 #include "serve/private.h"
 
-#define MAX_FDS 4 /* room in a control message: to see that there are too many */
+#define BREAKERS_MAX 16 /* texts: each goes through the vocabulary on the main thread */
+#define MAX_FDS	     4	/* room in a control message: to see that there are too many */
 
 static_assert((int)SLUICE_STOP_EOG == (int)STOP_EOG, "uapi");
 static_assert((int)SLUICE_STOP_LENGTH == (int)STOP_LENGTH, "uapi");
@@ -99,14 +103,33 @@ static void progress(struct conn *c, struct event *e)
 	send_message(c, SLUICE_PROGRESS, e->id, &p, NULL, 0, -1);
 }
 
+/* The text, and behind it the likeliest tokens where they were asked for. */
 static void token(struct conn *c, struct event *e)
 {
-	const struct sluice_token t = { .struct_size = sizeof(t),
-					.token = e->u.token.token,
-					.index = e->u.token.index,
-					.payload_bytes = e->u.token.bytes };
+	const struct token_logprobs *l = e->u.token.logprobs;
+	struct sluice_token t = { .struct_size = sizeof(t),
+				  .token = e->u.token.token,
+				  .index = e->u.token.index,
+				  .payload_bytes = e->u.token.bytes };
+	struct sluice_likely likely[LOGPROBS_MAX];
+	struct buf all = { 0 };
 
-	send_message(c, SLUICE_TOKEN, e->id, &t, e->u.token.text, t.payload_bytes, -1);
+	if (!l) {
+		send_message(c, SLUICE_TOKEN, e->id, &t, e->u.token.text, t.payload_bytes, -1);
+		return;
+	}
+	t.logprob = l->logprob;
+	t.n_likeliest = l->n;
+	for (uint32_t i = 0; i < l->n; i++)
+		likely[i] = (struct sluice_likely){ l->ids[i], l->logprobs[i] };
+	buf_put(&all, e->u.token.text, e->u.token.bytes);
+	buf_put(&all, likely, l->n * sizeof(likely[0]));
+	t.payload_bytes = all.n;
+	if (all.failed)
+		conn_drop(c);
+	else
+		send_message(c, SLUICE_TOKEN, e->id, &t, all.data, all.n, -1);
+	buf_done(&all);
 }
 
 static void logits(struct conn *c, struct event *e)
@@ -282,6 +305,7 @@ static void take_generate(struct ask *ask, const struct sluice_ask_generate *g)
 	ask->spec = (enum spec_mode)g->spec;
 	ask->draft_length = g->draft_length;
 	ask->n_draft = g->n_draft;
+	ask->n_logprobs = g->n_logprobs;
 }
 
 /* A checked message that is none of the wire's own, without its payload. */
@@ -334,11 +358,78 @@ static int take_payload(const struct conn *c, const struct message *m, int fd, s
 		code = payload_read(fd, m->payload_bytes, ret_owned, err);
 		ask->data = *ret_owned;
 	}
-	if (code || !ask->n_draft)
+	if (code || m->type != SLUICE_GENERATE)
 		return code;
-	ask->bytes -= ask->n_draft * sizeof(uint32_t); /* message.c saw that it has so many */
+	ask->bytes -= message_tail_bytes(&m->u.generate); /* message.c saw that it has so many */
 	ask->draft = ask->data + ask->bytes;
 	return 0;
+}
+
+/* What a request's sampling points to, as long as it is asked. */
+struct pointed {
+	struct logit_bias bias[SLUICE_BIAS_MAX];
+	uint8_t *breaks; /* owned */
+};
+
+/* Of a token's biases the last counts. */
+static int take_biases(const struct conn *c, const uint8_t *from, uint32_t n, struct ask *ask,
+		       struct pointed *p, struct err *err)
+{
+	uint32_t n_vocab = c->serve->config.model->n_vocab, used = 0, k;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct sluice_bias b;
+
+		memcpy(&b, from + i * sizeof(b), sizeof(b));
+		if (b.token >= n_vocab || isnan(b.bias) || b.bias > 1000 ||
+		    (b.bias < -1000 && !isinf(b.bias)))
+			return err_set(err, SLUICE_E_INVALID,
+				       "bias %u: token %u of %u, or a bias beyond 1000", i, b.token,
+				       n_vocab);
+		for (k = 0; k < used && p->bias[k].id != b.token; k++)
+			continue;
+		p->bias[k] = (struct logit_bias){ b.token, b.bias };
+		used += k == used;
+	}
+	ask->sampling.bias = used ? p->bias : NULL;
+	ask->sampling.n_bias = used;
+	return 0;
+}
+
+static int take_breakers(const struct conn *c, const char *from, uint32_t bytes, struct ask *ask,
+			 struct pointed *p, struct err *err)
+{
+	const char *texts[BREAKERS_MAX];
+	size_t n = 0, len;
+	int code = 0;
+
+	for (const char *at = from; at < from + bytes; at += len + 1) {
+		len = strnlen(at, (size_t)(from + bytes - at));
+		if (at + len == from + bytes || (len && n == BREAKERS_MAX))
+			return err_set(err, SLUICE_E_INVALID,
+				       "DRY's texts: at most %d, a NUL behind each", BREAKERS_MAX);
+		if (len)
+			texts[n++] = at;
+	}
+	if (n)
+		code = prompt_breaks(c->serve, texts, n, &p->breaks);
+	ask->sampling.dry_breaks = p->breaks;
+	return code;
+}
+
+static int take_pointed(const struct conn *c, const struct message *m, struct ask *ask,
+			struct pointed *p, struct err *err)
+{
+	const struct sluice_ask_generate *g = &m->u.generate;
+	const uint8_t *at = ask->draft;
+	int code;
+
+	if (m->type != SLUICE_GENERATE || (!g->n_bias && !g->breaker_bytes))
+		return 0;
+	at += g->n_draft * sizeof(uint32_t);
+	code = take_biases(c, at, g->n_bias, ask, p, err);
+	at += g->n_bias * sizeof(struct sluice_bias);
+	return code ? code : take_breakers(c, (const char *)at, g->breaker_bytes, ask, p, err);
 }
 
 static void on_message(struct conn *c, const struct message *m, int fd)
@@ -348,13 +439,18 @@ static void on_message(struct conn *c, const struct message *m, int fd)
 	struct err err = { 0 };
 	struct event answer;
 	bool answered = true;
+	struct pointed p = { .breaks = NULL };
 	int code = take_payload(c, m, fd, &ask, &owned, &err);
+
+	if (!code)
+		code = take_pointed(c, m, &ask, &p, &err);
 
 	if (code)
 		event_refuse(&answer, ask.id, code, &err);
 	else
 		answered = session_ask(&c->session, &ask, &answer);
 	free(owned);
+	free(p.breaks);
 	if (!answered)
 		return;
 	render(c, &answer);

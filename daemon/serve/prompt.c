@@ -117,6 +117,25 @@ uint32_t prompt_marks(const struct serve *s, const char *text, uint64_t bytes, c
 	return found;
 }
 
+int prompt_breaks(const struct serve *s, const char *const *texts, size_t n, uint8_t **ret)
+{
+	uint32_t n_tokens = tokenizer_n_vocab(s->config.tokenizer);
+	uint8_t *map = calloc(1, (s->config.model->n_vocab + 7) / 8 + 1);
+
+	if (!map)
+		return SLUICE_E_NO_MEMORY;
+	for (uint32_t id = 0; id < n_tokens && id < s->config.model->n_vocab; id++) {
+		const char *piece;
+		size_t len = tokenizer_piece(s->config.tokenizer, id, true, &piece);
+
+		for (size_t i = 0; i < n; i++)
+			if (memmem(piece, len, texts[i], strlen(texts[i])))
+				map[id / 8] |= (uint8_t)(1u << id % 8);
+	}
+	*ret = map;
+	return 0;
+}
+
 /* A buffer that grows by doubling, never beyond what the ids can give. */
 int prompt_decode(const struct serve *s, const uint32_t *ids, uint32_t n, bool raw, char **ret,
 		  size_t *ret_bytes)

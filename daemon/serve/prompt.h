@@ -29,6 +29,12 @@ uint32_t prompt_marks(const struct serve *s, const char *text, uint64_t bytes, c
 		      uint32_t n, const struct text_mark *marks, uint32_t n_marks,
 		      struct prompt_mark *ret);
 
+/*
+ * The tokens in which one of @texts stands, as struct sampling.dry_breaks has them (malloc'd): 0 or an
+ * error code. Goes through the whole vocabulary.
+ */
+int prompt_breaks(const struct serve *s, const char *const *texts, size_t n, uint8_t **ret);
+
 /* The text of @ids: 0, and *ret (malloc'd, no NUL) with *ret_bytes bytes. */
 int prompt_decode(const struct serve *s, const uint32_t *ids, uint32_t n, bool raw, char **ret,
 		  size_t *ret_bytes);

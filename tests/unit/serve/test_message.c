@@ -226,6 +226,34 @@ static void bad_values(void **state)
 	INVALID();
 }
 
+/* Biases, DRY's texts and log-probabilities: bounded, and a prompt is left. */
+static void bad_tails(void **state)
+{
+	static const char all[] = "Hell12345678a\0\0";
+	struct sluice_ask_generate g = good_generate(16);
+
+	g.n_bias = 1;
+	g.breaker_bytes = 4;
+	assert_int_equal(parse_built(SLUICE_GENERATE, 1, &g, all, 16, false), 0);
+	g.breaker_bytes = 3;
+	assert_int_equal(parse_built(SLUICE_GENERATE, 1, &g, all, 16, false), SLUICE_E_INVALID);
+	g.breaker_bytes = 8; /* nothing is left for the prompt */
+	assert_int_equal(parse_built(SLUICE_GENERATE, 1, &g, all, 16, false), SLUICE_E_INVALID);
+	g.breaker_bytes = SLUICE_BREAKERS_MAX + 4;
+	assert_int_equal(parse_built(SLUICE_GENERATE, 1, &g, all, 16, false), SLUICE_E_INVALID);
+	g.breaker_bytes = 0;
+	g.n_bias = SLUICE_BIAS_MAX + 1;
+	assert_int_equal(parse_built(SLUICE_GENERATE, 1, &g, all, 16, false), SLUICE_E_INVALID);
+	g.n_bias = UINT32_MAX;
+	assert_int_equal(parse_built(SLUICE_GENERATE, 1, &g, all, 16, false), SLUICE_E_INVALID);
+	g.n_bias = 0;
+	g.n_logprobs = SLUICE_LOGPROBS_MAX + 2;
+	assert_int_equal(parse_built(SLUICE_GENERATE, 1, &g, all, 16, false), SLUICE_E_INVALID);
+	g.n_logprobs = 0;
+	g.reserved4 = 1;
+	assert_int_equal(parse_built(SLUICE_GENERATE, 1, &g, all, 16, false), SLUICE_E_INVALID);
+}
+
 /* A draft leaves a prompt before it, and numbers that mean nothing are refused. */
 static void bad_drafts(void **state)
 {
@@ -296,12 +324,12 @@ static void build_bounds(void **state)
 {
 	struct sluice_token t = { .struct_size = sizeof(t), .payload_bytes = 10 };
 
-	assert_int_equal(message_build(packet, 49, SLUICE_TOKEN, 1, &t, "0123456789", 10, false),
+	assert_int_equal(message_build(packet, 57, SLUICE_TOKEN, 1, &t, "0123456789", 10, false),
 			 0);
-	assert_int_equal(message_build(packet, 50, SLUICE_TOKEN, 1, &t, "0123456789", 10, false),
-			 50);
+	assert_int_equal(message_build(packet, 58, SLUICE_TOKEN, 1, &t, "0123456789", 10, false),
+			 58);
 	assert_int_equal(message_build(packet, 50, SLUICE_TOKEN, 1, &t, "", UINT64_MAX, false), 0);
-	assert_int_equal(message_build(packet, 40, SLUICE_TOKEN, 1, &t, NULL, 10, true), 40);
+	assert_int_equal(message_build(packet, 48, SLUICE_TOKEN, 1, &t, NULL, 10, true), 48);
 }
 
 int main(void)
@@ -310,9 +338,9 @@ int main(void)
 		cmocka_unit_test(good_messages),    cmocka_unit_test(converts),
 		cmocka_unit_test(bad_frames),	    cmocka_unit_test(payload_sizes),
 		cmocka_unit_test(newer_fixed_part), cmocka_unit_test(bad_values),
-		cmocka_unit_test(bad_drafts),	    cmocka_unit_test(bad_hello),
-		cmocka_unit_test(versions),	    cmocka_unit_test(error_classes),
-		cmocka_unit_test(build_bounds),
+		cmocka_unit_test(bad_drafts),	    cmocka_unit_test(bad_tails),
+		cmocka_unit_test(bad_hello),	    cmocka_unit_test(versions),
+		cmocka_unit_test(error_classes),    cmocka_unit_test(build_bounds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
