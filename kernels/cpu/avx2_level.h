@@ -29,7 +29,7 @@
 #define AVX2_FEW       8    /* columns that one pass over streamed rows multiplies, at most */
 #define AVX2_ALONE     4    /* up to so many columns may have rows in the lanes */
 #define AVX2_ROWS      8    /* rows that stand in lanes */
-#define PREFETCH_AHEAD 4096 /* bytes before use; running past the weights is harmless */
+#define PREFETCH_AHEAD 12288 /* bytes before use; running past the weights is harmless */
 
 /* ACT_Q8_K: one per 256 values, in their order; sums of the int8 values per 16. */
 struct act_super {
@@ -263,7 +263,7 @@ FORCE_INLINE void prefetch_ahead(const uint8_t *w, size_t bytes)
 {
 #pragma GCC unroll 8
 	for (size_t i = 0; i < bytes; i += 64)
-		_mm_prefetch((const char *)w + PREFETCH_AHEAD + i, _MM_HINT_T0);
+		_mm_prefetch((const char *)w + PREFETCH_AHEAD + i, _MM_HINT_T1);
 }
 
 /* 16 bytes of nibbles -> their 16 low halves, then their 16 high halves */

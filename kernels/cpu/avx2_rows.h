@@ -292,7 +292,7 @@ FORCE_INLINE void side_row(const uint8_t *w, const uint8_t *ahead, unsigned bloc
 	__asm__("" : "+r"(w));
 #pragma GCC unroll 8
 	for (size_t i = 0; i < 8 * bytes; i += 64)
-		_mm_prefetch((const char *)ahead + i, _MM_HINT_T0);
+		_mm_prefetch((const char *)ahead + i, _MM_HINT_T1);
 	scales(w, blocks, &s->d[r], &s->min[r]);
 	stream_sums(w, blocks, values, form, bytes, x, cols, b, whole);
 #pragma GCC unroll 4

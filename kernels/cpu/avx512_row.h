@@ -3,7 +3,8 @@
  * kernels/cpu/avx512_row.h: what the row products of the AVX-512 level share.
  *
  * A row is read once, front to back; memory is asked for ROW_AHEAD bytes before it is used, which
- * runs into the rows that follow (a prefetch never faults). Four super-blocks, or sixteen
+ * runs into the rows that follow (a prefetch never faults), and into the second cache level: asked for
+ * in the first, Q8_0 from memory took 1.6 times as long on Zen 4, Q4_K and Q6_K 1.3 times. Four super-blocks, or sixteen
  * 32-blocks, are multiplied before their lanes are added up together: that costs a quarter of
  * doing it one by one.
  */
@@ -12,13 +13,13 @@
 
 #include "kernels/cpu/avx512_tile.h"
 
-#define ROW_AHEAD 4096
+#define ROW_AHEAD 12288
 
 static inline __attribute__((always_inline)) void prefetch_ahead(const uint8_t *w, size_t bytes)
 {
 #pragma GCC unroll 16
 	for (size_t i = 0; i < bytes; i += 64)
-		_mm_prefetch((const char *)w + ROW_AHEAD + i, _MM_HINT_T0);
+		_mm_prefetch((const char *)w + ROW_AHEAD + i, _MM_HINT_T1);
 }
 
 /* 16 bytes at each of @count <= 4 places @step bytes apart, a lane each; lanes beyond are zero */

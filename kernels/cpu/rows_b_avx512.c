@@ -108,6 +108,7 @@ static inline __attribute__((always_inline)) void row(const struct b_format *f, 
 	for (; b < blocks; b += 4, w += 4 * f->bytes) {
 		__m512i q[2];
 
+		prefetch_ahead(w, 4 * f->bytes);
 		for (size_t i = 0; i < 4 && b + i < blocks; i++)
 			memcpy(&out->d[b + i], w + f->bytes * i, 4);
 		values(f, w, blocks - b < 4 ? (int)(blocks - b) : 4, q);
