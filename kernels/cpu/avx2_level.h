@@ -25,10 +25,10 @@
 #include "kernels/cpu/cpu.h"
 
 #define FORCE_INLINE   static inline __attribute__((always_inline))
-#define AVX2_COLS      4    /* columns that one pass over unpacked rows multiplies, at most */
-#define AVX2_FEW       8    /* columns that one pass over streamed rows multiplies, at most */
-#define AVX2_ALONE     4    /* up to so many columns may have rows in the lanes */
-#define AVX2_ROWS      8    /* rows that stand in lanes */
+#define AVX2_COLS      4     /* columns that one pass over unpacked rows multiplies, at most */
+#define AVX2_FEW       8     /* columns that one pass over streamed rows multiplies, at most */
+#define AVX2_ALONE     4     /* up to so many columns may have rows in the lanes */
+#define AVX2_ROWS      8     /* rows that stand in lanes */
 #define PREFETCH_AHEAD 12288 /* bytes before use; running past the weights is harmless */
 
 /* ACT_Q8_K: one per 256 values, in their order; sums of the int8 values per 16. */
