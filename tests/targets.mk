@@ -66,6 +66,11 @@ bench-peer:
 bench-compare: all bench-model bench-peer
 	@$(PYTHON) tests/bench/compare.py --build $(O) --model $(BENCH_MODEL) $(COMPARE_ARGS)
 
+# What reading experts ahead of layers gains: make bench-ahead MODEL_SHAPE=qwen3.5-35b-a3b [AHEAD_ARGS='--rounds 3']
+.PHONY: bench-ahead
+bench-ahead: all bench-model
+	@$(PYTHON) tests/bench/ahead.py --build $(O) --model $(BENCH_MODEL) $(AHEAD_ARGS)
+
 # ---- fuzzing: the native protocol
 # make O=... $(O)/fuzz/fuzz_proto, then: $(O)/fuzz/fuzz_proto -max_len=8192 WORK_DIR tests/fuzz/seeds/proto
 FUZZ_PROTO_SRC := tests/fuzz/fuzz_proto.c $(filter-out daemon/serve/options.c daemon/serve/settings.c daemon/serve/http%,$(wildcard daemon/serve/*.c)) \

@@ -93,11 +93,14 @@ void decayed_used(struct policy *p, uint64_t step, uint32_t layer, const uint32_
 			    ranking_worth(p->ranking, ids[i]) + p->weight * counts[i]);
 }
 
-/* A use in this step, as likely as it is, on top of what it is worth by its history. */
+/*
+ * A use in this step, as likely as it is, on top of what it is worth by its history. Where the guess is right
+ * its own demand would take the victim's slot anyway: only where it is wrong is the victim lost for nothing.
+ */
 bool decayed_expect(struct policy *p, uint32_t id, float chance, uint32_t victim)
 {
 	return ranking_worth(p->ranking, id) + (double)chance * p->weight >
-	       ranking_worth(p->ranking, victim);
+	       (1 - (double)chance) * ranking_worth(p->ranking, victim);
 }
 
 static int lfu_create(const struct policy_geometry *g, const struct policy_input *input,

@@ -8,7 +8,7 @@
 
 #include "base/num.h"
 
-#define LEAST_CHANCE 0.4f  /* of a guess that is read */
+#define LEAST_CHANCE 0.45f /* of a guess that is read */
 #define RANK_NEW     0.02f /* weight of the newest guess in a place's share */
 #define LEAST_BYTES  (16ull << 20)
 
