@@ -124,10 +124,10 @@ fault-program: $(O)/sluiced
 		$(call group,$(call archives,serve)) $(DEVICE_LIBS) $(LIBS_serve) $(LIBS)
 
 # The tool works on files and plans alone: never serve; of the engine only what the plan counts with.
-$(O)/sluice: $(call obj,$(SRC_tools)) $(VERSION_OBJ) $(O)/libsluice.a $(call archives,plan)
+$(O)/sluice: $(call obj,$(SRC_tools)) $(VERSION_OBJ) $(O)/libsluice.a $(call archives,plan) $(DEVICE_NEEDS)
 	@echo "  LD      $@"
 	@$(CC) $(LDFLAGS) -o $@ $(call obj,$(SRC_tools)) $(VERSION_OBJ) $(O)/libsluice.a \
-		$(call group,$(call archives,plan)) $(LIBS)
+		$(call group,$(call archives,plan)) $(DEVICE_LIBS) $(LIBS)
 
 $(O)/libsluice.a: $(call obj,$(SRC_lib))
 	@mkdir -p $(@D)

@@ -90,6 +90,14 @@ static struct emu_wish &wish(void)
 	return w;
 }
 
+/* For tests that try many orders in one process; in place of SLUICE_EMU_SEED. */
+void emu_runtime_seed(uint64_t seed)
+{
+	const std::lock_guard<std::recursive_mutex> guard(emu_runtime_lock);
+
+	wish().seed = random_state = seed;
+}
+
 static uint32_t random_below(uint32_t n)
 {
 	uint64_t z = random_state += 0x9e3779b97f4a7c15u;

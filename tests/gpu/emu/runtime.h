@@ -9,12 +9,16 @@
 #include <cuda_runtime_api.h>
 
 #include <mutex>
+#include <stdint.h>
 
 /* The one lock of the runtime. */
 extern std::recursive_mutex emu_runtime_lock;
 
 /* What call @name returns before it does anything: cudaSuccess unless a fault is wished or stays. */
 cudaError_t emu_runtime_enter(const char *name);
+
+/* The order of streams from now on, as SLUICE_EMU_SEED; tests declare it themselves. */
+void emu_runtime_seed(uint64_t seed);
 
 /* @bytes of the device's memory; false: there is less. And back. With the lock. */
 bool emu_memory_take(size_t bytes);
