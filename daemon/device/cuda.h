@@ -55,7 +55,8 @@ struct cuda_device {
 	cudaStream_t stream, fill_stream;
 	void **owned; /* every piece of device memory */
 	size_t n_owned, room_owned;
-	uint64_t memory_bytes, dense_bytes;
+	_Atomic uint64_t memory_bytes,
+		dense_bytes; /* read by any thread while weights are loaded */
 	_Atomic uint64_t steps, launches, layers_done, handoff_ns;
 	_Atomic bool failed; /* a sticky error was seen */
 
