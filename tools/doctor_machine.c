@@ -15,7 +15,8 @@
 #include "plan/plan.h"
 #include "tools/memread.h"
 
-#define LOCAL_ENOUGH 0.9 /* share of a node's rows that should lie there */
+#define LOCAL_ENOUGH	 0.9 /* share of a node's rows that should lie there */
+#define GPU_DRIVER_LEAST 580 /* of CUDA 13 */
 
 static void count_governors(const char *root, struct machine *m)
 {
@@ -35,6 +36,27 @@ static void count_governors(const char *root, struct machine *m)
 	}
 }
 
+/* "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun ...": the first number with a dot. */
+static void read_gpu_driver(const char *root, struct machine *m)
+{
+	char path[512], line[256] = "", *rest = line, *word;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/proc/driver/nvidia/version", root ? root : "");
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	if (!fgets(line, sizeof(line), f))
+		line[0] = '\0';
+	fclose(f);
+	while ((word = strsep(&rest, " \t\n")) != NULL)
+		if (word[0] >= '0' && word[0] <= '9' && strchr(word, '.') &&
+		    strspn(word, "0123456789.") == strlen(word)) {
+			snprintf(m->gpu_driver, sizeof(m->gpu_driver), "%.31s", word);
+			return;
+		}
+}
+
 int machine_look(const char *root, struct machine *m, struct err *err)
 {
 	struct telemetry_config config = { .root = root };
@@ -48,6 +70,7 @@ int machine_look(const char *root, struct machine *m, struct err *err)
 		snprintf(m->notes[m->n_notes++], sizeof(m->notes[0]), "%s", telemetry_note(t, i));
 	telemetry_destroy(t);
 	count_governors(root, m);
+	read_gpu_driver(root, m);
 	return rc ? err_set(err, rc, "nothing can be read of this machine: %s", strerror(-rc)) : 0;
 }
 
@@ -165,6 +188,12 @@ void machine_advise(const struct machine *m, uint64_t want_bytes, machine_advise
 			 m->n_governors);
 		advise(arg, "sudo cpupower frequency-set -g performance", problem);
 	}
+	if (m->gpu_driver[0] && atoi(m->gpu_driver) < GPU_DRIVER_LEAST) {
+		snprintf(problem, sizeof(problem),
+			 "the NVIDIA driver is %s: --device cuda needs r%d or newer (CUDA 13)",
+			 m->gpu_driver, GPU_DRIVER_LEAST);
+		advise(arg, "install NVIDIA's driver r580 or newer", problem);
+	}
 	advise_pages(m, want_bytes, advise, arg);
 	advise_links(m, advise, arg);
 	if (m->daemon_asked)
@@ -275,6 +304,8 @@ void machine_json(const struct machine *m, json_t *o)
 					  ? json_null()
 					  : json_boolean(p->degraded == TELEMETRY_YES)));
 	}
+	json_object_set_new(o, "gpu_driver",
+			    m->gpu_driver[0] ? json_string(m->gpu_driver) : json_null());
 	for (unsigned i = 0; i < m->n_notes; i++)
 		json_array_append_new(notes, json_string(m->notes[i]));
 	json_object_set_new(o, "nodes", nodes);

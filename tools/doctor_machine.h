@@ -21,6 +21,7 @@ struct machine {
 	char notes[TELEMETRY_MAX_NOTES][256]; /* what telemetry reads in a lesser way, and why */
 	unsigned n_notes;
 	unsigned n_governors; /* CPUs whose governor is not "performance" */
+	char gpu_driver[32];  /* version of NVIDIA's kernel module; "": none is loaded */
 	bool daemon_asked;
 	struct sluice_status_info daemon;
 };

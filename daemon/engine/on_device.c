@@ -132,6 +132,8 @@ int engine_load_device(struct engine *e)
 	rc = load_device_weights(e, DEVICE_NO_LAYER, &e->weights->model);
 	for (uint32_t i = 0; i < e->model->n_layers && !rc; i++)
 		rc = load_device_weights(e, i, &e->weights->layers[i]);
+	if (!rc) /* the host reads the embedding's rows alone from here on */
+		weights_drop(e->weights, e->model);
 	return rc;
 }
 

@@ -372,3 +372,26 @@ int weights_load(struct weights *w, const struct model *m, struct reader *reader
 		tell_failed(&k, m, rc, err);
 	return rc;
 }
+
+static uint64_t drop(struct weights *w, const struct wmat *roles)
+{
+	const uint8_t *base = arena_base(w->arena), *end = base + arena_bytes(w->arena);
+	const struct wmat *kept = &w->model.w[ROLE_TOKEN_EMBD];
+	uint64_t bytes = 0;
+
+	for (unsigned role = 0; role < ROLE_NR; role++)
+		if (roles[role].data >= base && roles[role].data < end &&
+		    roles[role].data != kept->data)
+			bytes += arena_release(w->arena, (uint64_t)(roles[role].data - base),
+					       roles[role].row_bytes * roles[role].n_out);
+	return bytes;
+}
+
+uint64_t weights_drop(struct weights *w, const struct model *m)
+{
+	uint64_t bytes = drop(w, w->model.w);
+
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		bytes += drop(w, w->layers[i].w);
+	return bytes;
+}

@@ -52,4 +52,10 @@ void weights_destroy(struct weights *w); /* NULL is fine */
 int weights_load(struct weights *w, const struct model *m, struct reader *reader,
 		 const struct cpu_ops *ops, const _Atomic bool *cancel, struct err *err);
 
+/*
+ * Lets go of the matrices that nobody reads here any more: all but the embedding's rows (and the output
+ * matrix where that is the same); vectors stay. After weights_load(). Returns the bytes given back.
+ */
+uint64_t weights_drop(struct weights *w, const struct model *m);
+
 #endif

@@ -111,6 +111,22 @@ int arena_bind(struct arena *a, uint64_t offset, uint64_t bytes, int node)
 	return -error;
 }
 
+uint64_t arena_release(struct arena *a, uint64_t offset, uint64_t bytes)
+{
+	uint64_t first = align_up(offset, a->page_bytes);
+	uint64_t end = (offset + bytes) / a->page_bytes * a->page_bytes;
+	int rc;
+
+	if (first >= end || end > a->bytes)
+		return 0;
+	if (a->fd >= 0)
+		rc = fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)first,
+			       (off_t)(end - first));
+	else
+		rc = madvise(a->base + first, end - first, MADV_DONTNEED);
+	return rc ? 0 : end - first;
+}
+
 int arena_where(const struct arena *a, uint64_t offset, uint64_t bytes, unsigned max_samples,
 		uint64_t *ret_pages, unsigned n_nodes)
 {

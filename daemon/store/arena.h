@@ -53,6 +53,12 @@ uint32_t arena_nodes(const struct arena *a); /* NUMA nodes it is interleaved ove
 int arena_bind(struct arena *a, uint64_t offset, uint64_t bytes, int node);
 
 /*
+ * Gives the pages of [offset, offset + bytes) back for good, rounded inwards to arena_page_bytes(): nobody
+ * reads or writes them any more. Before the prefault starts, or after it ended. Returns the bytes given back.
+ */
+uint64_t arena_release(struct arena *a, uint64_t offset, uint64_t bytes);
+
+/*
  * Asks the kernel where the pages of a range are, at most @max_samples of them evenly spread:
  * adds to ret_pages[node] for nodes below @n_nodes, and returns how many were asked and present, or
  * -errno. Any thread; some microseconds per 100 samples.

@@ -117,6 +117,18 @@ def test_limits(tmp_path):
     assert "a process here may take 1.00 GiB more of 2.00 GiB (cgroup /sys/fs/cgroup/box)" in text
 
 
+def test_gpu_driver(tmp_path):
+    """The version of NVIDIA's kernel module, and what --device cuda needs."""
+    line = "NVRM version: NVIDIA UNIX {}x86_64 Kernel Module  {}  Sun Jun  1 00:00:00 UTC 2025\n"
+    for text, version, old in [(line.format("", "580.65.06"), "580.65.06", False),
+                               (line.format("Open ", "550.54.14"), "550.54.14", True),
+                               ("nothing to read\n", None, False)]:
+        root = machine(tmp_path, **{"proc/driver/nvidia/version": text})
+        j = doctor("--root", root)
+        assert j["gpu_driver"] == version
+        assert any("r580 or newer" in a["problem"] for a in j["advice"]) == old, j["advice"]
+
+
 def test_unknown_memory(tmp_path):
     """What cannot be read is unknown: null, and no ground for advice."""
     j = doctor("--root", tmp_path, "--model", DEMO, "--seconds", "0.1")

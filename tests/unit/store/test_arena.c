@@ -282,6 +282,25 @@ static void test_cgroup_limit(void **state)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+/* Pages that were given back are zeros, or new ones; their neighbours stay as they were. */
+static void test_release(void **state)
+{
+	const struct arena_config config = { .bytes = 8 << 20, .best = ARENA_4K };
+	struct err err = { { 0 } };
+	struct arena *a;
+	uint8_t *base;
+
+	assert_int_equal(arena_create(&config, &a, &err), 0);
+	base = arena_base(a);
+	memset(base, 7, 8 << 20);
+	assert_int_equal(arena_release(a, 100, 4000), 0); /* no whole page */
+	assert_int_equal(arena_release(a, 4096 + 1, 3 * 4096), 2 * 4096);
+	for (size_t i = 0; i < 6 * 4096; i++)
+		assert_int_equal(base[i], i / 4096 == 2 || i / 4096 == 3 ? 0 : 7);
+	assert_int_equal(arena_release(a, 0, 16 << 20), 0); /* not all of it is there */
+	arena_destroy(a);
+}
+
 static void test_refused(void **state)
 {
 	struct arena_config c = { .bytes = 1ull << 60 };
@@ -321,9 +340,10 @@ static void test_destroyed_early(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_forced_kinds), cmocka_unit_test(test_pool_too_small),
-		cmocka_unit_test(test_hugetlb),	     cmocka_unit_test(test_cgroup_limit),
-		cmocka_unit_test(test_refused),	     cmocka_unit_test(test_destroyed_early),
+		cmocka_unit_test(test_forced_kinds),	cmocka_unit_test(test_pool_too_small),
+		cmocka_unit_test(test_hugetlb),		cmocka_unit_test(test_cgroup_limit),
+		cmocka_unit_test(test_release),		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_destroyed_early),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
