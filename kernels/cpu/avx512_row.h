@@ -73,6 +73,12 @@ static inline void store_lane_sums(int32_t *to, __m512i s)
 	_mm_storeu_si128((void *)to, _mm512_castsi512_si128(_mm512_permutexvar_epi32(first, s)));
 }
 
+/* of 1..ROW_COLS columns; five and seven have one more, see rows_avx512.c */
+#define ROW_FUNCTIONS(name)                                                                    \
+	{                                                                                      \
+		name##_1, name##_2, name##_3, name##_4, name##_6, name##_6, name##_8, name##_8 \
+	}
+
 /* Row functions for 1..ROW_COLS columns from @group, which does @count <= 4 super-blocks. */
 #define ROW_K_COLS(name, group, bytes, cols)                                             \
 	static void name##_##cols(const uint8_t *w, const void *const *x, size_t blocks, \
@@ -93,6 +99,16 @@ static inline void store_lane_sums(int32_t *to, __m512i s)
 			group(w + b * (bytes), a, cols, b, 1, out);                      \
 	}
 #define ROW_K(name, group, bytes)         \
+	ROW_K_COLS(name, group, bytes, 1) \
+	ROW_K_COLS(name, group, bytes, 2) \
+	ROW_K_COLS(name, group, bytes, 3) \
+	ROW_K_COLS(name, group, bytes, 4) \
+	ROW_K_COLS(name, group, bytes, 6) \
+	ROW_K_COLS(name, group, bytes, 8) \
+	const row_fn avx512_row_##name[ROW_COLS] = ROW_FUNCTIONS(name);
+
+/* For up to four columns alone: more are faster in tiles. */
+#define ROW_K_FOUR(name, group, bytes)    \
 	ROW_K_COLS(name, group, bytes, 1) \
 	ROW_K_COLS(name, group, bytes, 2) \
 	ROW_K_COLS(name, group, bytes, 3) \

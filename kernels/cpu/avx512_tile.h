@@ -4,7 +4,7 @@
  *
  * Two forms, one result. Many columns (prefill): 256 weights of 32 rows are unpacked to a tile in
  * which a row is a 32-bit lane, and every column multiplies the tile with vpdpbusd, four
- * activation bytes broadcast to all rows. Up to four columns (decode): rows are read in file
+ * activation bytes broadcast to all rows. Up to eight columns (decode): rows are read in file
  * order, as fast as memory gives them, and what a lane holds is a piece of a row. Both compute the
  * same whole numbers, which no order of additions can change: per super-block the sum of scale
  * times product and the sum of minimum times activation, per 32-block the sum of products. From
@@ -26,7 +26,7 @@
 #define TILE_ROWS     32
 #define TILE_DEPTH    256 /* weights of a row in a tile */
 #define TILE_COLS     8	  /* columns that one kernel call multiplies, at most */
-#define ROW_COLS      4	  /* up to so many columns rows are read in file order */
+#define ROW_COLS      8	  /* up to so many columns rows are read in file order */
 #define BLOCK_COLS    128 /* columns that share one unpacking, at most */
 #define ROW_BYTES_MAX 288 /* of TILE_DEPTH weights of any block format: Q8_0 has 272 */
 
@@ -123,7 +123,7 @@ struct tile_format {
 	uint16_t act_bytes;    /* of TILE_DEPTH activations */
 	unpack_fn unpack;
 	const kernel_fn *kernel; /* [cols - 1] */
-	const row_fn *row;	 /* [cols - 1] */
+	const row_fn *row;	 /* [cols - 1]; NULL: tiles are faster */
 	int min_shift;		 /* super-blocks: AVX512_MIN_* of a row's min sums; 0: none */
 	bool min;		 /* 32-blocks: Q4_1, Q5_1 */
 	float factor;		 /* super-blocks: a power of two that goes to d */

@@ -64,7 +64,7 @@ group(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int c
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i s[ROW_COLS][4];
 
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
 	prefetch_ahead(w, bytes * (size_t)count);
@@ -74,11 +74,11 @@ group(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int c
 
 		values(w, &v);
 		out->d[at] = v.d;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 		for (int c = 0; c < cols; c++)
 			s[c][i] = multiply(&v, form, x[c] + at);
 	}
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		store_sums(out[c].sum + at - count, s[c]);
 }
@@ -126,16 +126,15 @@ static void fill_half(struct tile *t, int half, const struct unpacked_row rows[1
 	}
 }
 
-#define IQ_FORMAT(T, t, form)                                                                      \
+#define IQ_FORMAT(T, t, form, rows)                                                                \
 	static inline __attribute__((always_inline)) void group_##t(                               \
 		const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int count,    \
 		const struct row_sums *out)                                                        \
 	{                                                                                          \
 		group(w, x, cols, at, count, out, t##_values, form, QUANT_##T##_BYTES);            \
 	}                                                                                          \
-	ROW_K(t, group_##t, QUANT_##T##_BYTES)                                                     \
-	void avx512_unpack_##t(struct tile *tile, int half, const uint8_t *w, size_t stride,       \
-			       unsigned blocks)                                                    \
+	rows(t, group_##t, QUANT_##T##_BYTES) void avx512_unpack_##t(                              \
+		struct tile *tile, int half, const uint8_t *w, size_t stride, unsigned blocks)     \
 	{                                                                                          \
 		struct unpacked_row rows[16];                                                      \
                                                                                                    \
@@ -145,12 +144,12 @@ static void fill_half(struct tile *t, int half, const struct unpacked_row rows[1
 		fill_half(tile, half, rows);                                                       \
 	}
 
-IQ_FORMAT(IQ2_XXS, iq2_xxs, IQ_SIGNS)
-IQ_FORMAT(IQ2_XS, iq2_xs, IQ_SIGNS)
-IQ_FORMAT(IQ2_S, iq2_s, IQ_SIGNS)
-IQ_FORMAT(IQ3_XXS, iq3_xxs, IQ_SIGNS)
-IQ_FORMAT(IQ3_S, iq3_s, IQ_SIGNS)
-IQ_FORMAT(IQ1_S, iq1_s, IQ_MOVED)
-IQ_FORMAT(IQ1_M, iq1_m, IQ_MOVED)
-IQ_FORMAT(TQ1_0, tq1_0, IQ_TERNARY)
-IQ_FORMAT(TQ2_0, tq2_0, IQ_TERNARY)
+IQ_FORMAT(IQ2_XXS, iq2_xxs, IQ_SIGNS, ROW_K)
+IQ_FORMAT(IQ2_XS, iq2_xs, IQ_SIGNS, ROW_K)
+IQ_FORMAT(IQ2_S, iq2_s, IQ_SIGNS, ROW_K)
+IQ_FORMAT(IQ3_XXS, iq3_xxs, IQ_SIGNS, ROW_K)
+IQ_FORMAT(IQ3_S, iq3_s, IQ_SIGNS, ROW_K)
+IQ_FORMAT(IQ1_S, iq1_s, IQ_MOVED, ROW_K_FOUR)
+IQ_FORMAT(IQ1_M, iq1_m, IQ_MOVED, ROW_K_FOUR)
+IQ_FORMAT(TQ1_0, tq1_0, IQ_TERNARY, ROW_K)
+IQ_FORMAT(TQ2_0, tq2_0, IQ_TERNARY, ROW_K)

@@ -182,9 +182,10 @@ static void matmul(const struct matmul *m)
 		return;
 	}
 
-	if (m->cols <= ROW_COLS) {
-		if (m->cols)
-			avx512_matmul_rows(f, m);
+	if (!m->cols)
+		return;
+	if (m->cols <= ROW_COLS && f->row[m->cols - 1]) {
+		avx512_matmul_rows(f, m);
 		return;
 	}
 

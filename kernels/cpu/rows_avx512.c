@@ -88,13 +88,17 @@ static __m512 finish_b(const struct tile_format *f, struct numbers a, size_t blo
 void avx512_matmul_rows(const struct tile_format *f, const struct matmul *m)
 {
 	const size_t blocks = m->n / f->block, pitch = pitch_of(blocks), cols = m->cols;
+	/* five and seven columns are multiplied as six and eight: the last stands for the spare one */
+	const size_t width = cols > 4 ? (cols + 1) & ~(size_t)1 : cols;
 	const row_fn multiply = f->row[cols - 1];
+	const void *x[ROW_COLS];
 	const uint8_t *w = (const uint8_t *)m->w + m->row0 * m->row_bytes;
 	struct numbers a[ROW_COLS];
 
-	for (size_t c = 0; c < cols; c++) {
+	for (size_t c = 0; c < width; c++) {
 		int32_t *words = (int32_t *)m->scratch + 16 * pitch * (1 + 2 * c);
 
+		x[c] = m->x[c < cols ? c : cols - 1];
 		a[c] = (struct numbers){ words, words + 16 * pitch, m->scratch, pitch };
 	}
 	for (size_t row = m->row0; row < m->row1; row += 16) {
@@ -104,11 +108,11 @@ void avx512_matmul_rows(const struct tile_format *f, const struct matmul *m)
 		for (size_t r = 0; r < rows; r++, w += m->row_bytes) {
 			struct row_sums out[ROW_COLS];
 
-			for (size_t c = 0; c < cols; c++)
+			for (size_t c = 0; c < width; c++)
 				out[c] = (struct row_sums){ a[c].sum + r * pitch,
 							    a[c].min + r * pitch,
 							    a[c].d + r * pitch };
-			multiply(w, m->x, blocks, out);
+			multiply(w, x, blocks, out);
 		}
 		for (size_t c = 0; c < cols; c++) {
 			__m512 y = f->block == 32 ? finish_b(f, a[c], blocks, m->x[c])

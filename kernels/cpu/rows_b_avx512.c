@@ -87,11 +87,11 @@ static inline __attribute__((always_inline)) void sixteen(const struct b_format 
 		__m512i q[2];
 
 		values(f, w + 4 * i * f->bytes, 4, q);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 		for (int c = 0; c < cols; c++)
 			s[c][i] = multiply(q, x[c], b + 4 * i);
 	}
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		_mm512_storeu_si512(out[c].sum + b,
 				    _mm512_permutexvar_epi32(order, add_words(s[c])));
@@ -134,7 +134,9 @@ static inline __attribute__((always_inline)) void row(const struct b_format *f, 
 	ROW_B_COLS(name, 2)                               \
 	ROW_B_COLS(name, 3)                               \
 	ROW_B_COLS(name, 4)                               \
-	const row_fn avx512_row_##name[ROW_COLS] = { name##_1, name##_2, name##_3, name##_4 };
+	ROW_B_COLS(name, 6)                               \
+	ROW_B_COLS(name, 8)                               \
+	const row_fn avx512_row_##name[ROW_COLS] = ROW_FUNCTIONS(name);
 
 ROW_B(q8_0, .form = FORM_EIGHT, .bytes = QUANT_Q8_0_BYTES, .qs = 2, .add = 128)
 ROW_B(q4_0, .form = FORM_NIBBLE, .bytes = QUANT_Q4_0_BYTES, .qs = 2, .add = 120)

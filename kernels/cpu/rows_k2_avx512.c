@@ -56,7 +56,7 @@ static inline __attribute__((always_inline)) void group_q6_k(const uint8_t *w,
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i s[ROW_COLS][4];
 
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
 	prefetch_ahead(w, QUANT_Q6_K_BYTES * (size_t)count);
@@ -70,7 +70,7 @@ static inline __attribute__((always_inline)) void group_q6_k(const uint8_t *w,
 		memcpy(&d, w + 208, 2);
 		out->d[at] = d;
 		q6_values(w, q);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 		for (int c = 0; c < cols; c++) {
 			const __m256i sums = scaled_sums(scales, x[c] + at);
 
@@ -79,7 +79,7 @@ static inline __attribute__((always_inline)) void group_q6_k(const uint8_t *w,
 					   _mm256_add_epi32(sums, sums));
 		}
 	}
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		store_sums(out[c].sum + at - count, s[c]);
 }
@@ -104,7 +104,7 @@ static inline __attribute__((always_inline)) void group_q2_k(const uint8_t *w,
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i s[ROW_COLS][4];
 
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 	for (int c = 0; c < cols; c++) {
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
 		m[c][0] = m[c][1] = m[c][2] = m[c][3] = _mm256_setzero_si256();
@@ -124,14 +124,14 @@ static inline __attribute__((always_inline)) void group_q2_k(const uint8_t *w,
 		};
 
 		memcpy(&out->d[at], w + 80, 4);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 		for (int c = 0; c < cols; c++) {
 			m[c][i] = scaled_sums(_mm256_cvtepi8_epi16(minima), x[c] + at);
 			s[c][i] = multiply(q, x[c] + at, _mm512_cvtepu16_epi32(scales),
 					   _mm256_setzero_si256());
 		}
 	}
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 	for (int c = 0; c < cols; c++) {
 		store_sums(out[c].sum + at - count, s[c]);
 		store_sums_256(out[c].min + at - count, m[c]);
@@ -179,7 +179,7 @@ static inline __attribute__((always_inline)) void group_q3_k(const uint8_t *w,
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i s[ROW_COLS][4];
 
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
 	prefetch_ahead(w, QUANT_Q3_K_BYTES * (size_t)count);
@@ -192,7 +192,7 @@ static inline __attribute__((always_inline)) void group_q3_k(const uint8_t *w,
 		memcpy(&d, w + 108, 2);
 		out->d[at] = d;
 		q3_values(w, q);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 		for (int c = 0; c < cols; c++) {
 			const __m256i sums = scaled_sums(scales, x[c] + at);
 
@@ -201,11 +201,11 @@ static inline __attribute__((always_inline)) void group_q3_k(const uint8_t *w,
 					   _mm256_srai_epi32(sums, 2));
 		}
 	}
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		store_sums(out[c].sum + at - count, s[c]);
 }
 
 ROW_K(q6_k, group_q6_k, QUANT_Q6_K_BYTES)
-ROW_K(q2_k, group_q2_k, QUANT_Q2_K_BYTES)
+ROW_K_FOUR(q2_k, group_q2_k, QUANT_Q2_K_BYTES)
 ROW_K(q3_k, group_q3_k, QUANT_Q3_K_BYTES)

@@ -105,7 +105,7 @@ group_q45(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, i
 	const __m512i m = _mm512_unpackhi_epi8(bits, zero);
 	__m512i s[ROW_COLS][4];
 
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 	for (int c = 0; c < cols; c++) {
 		__m512i sums = load_some(x[c][at].sum32, sizeof(**x), count);
 
@@ -122,11 +122,11 @@ group_q45(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, i
 			q4_nibbles(w, q);
 		else
 			q5_values(w, q);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 		for (int c = 0; c < cols; c++)
 			s[c][i] = multiply(q, x[c] + at, spread(even, i), spread(odd, i));
 	}
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		store_sums(out[c].sum + at - count, s[c]);
 }
@@ -206,7 +206,7 @@ static inline __attribute__((always_inline)) void group_iq4_xs(const uint8_t *w,
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i s[ROW_COLS][4];
 
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
 	prefetch_ahead(w, QUANT_IQ4_XS_BYTES * (size_t)count);
@@ -217,11 +217,11 @@ static inline __attribute__((always_inline)) void group_iq4_xs(const uint8_t *w,
 
 		memcpy(&out->d[at], w, 4);
 		iq4_values(w, q);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 		for (int c = 0; c < cols; c++)
 			s[c][i] = multiply_iq4(q, x[c] + at, sc);
 	}
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		store_sums(out[c].sum + at - count, s[c]);
 }
