@@ -268,18 +268,33 @@ static int load_template(const struct options *o, struct rooms *r, struct err *e
 	return 0;
 }
 
-/*
- * Where clients look when nobody says: the same function tells them. Sockets for HTTP that the service
- * manager hands over are served without an option too.
- */
+/* Sockets for HTTP that the service manager hands over are served without an option too. */
+static int serve_handed(struct http_addresses *a, struct err *err)
+{
+	if (!handed_count(HANDED_HTTP))
+		return 0;
+	for (unsigned i = 0; i < a->n; i++)
+		if (!strcmp(a->text[i], "systemd"))
+			return 0;
+	if (a->n == HTTP_ADDRESSES)
+		return err_set(
+			err, -E2BIG,
+			"--http: at most %d addresses, and the service manager hands one over",
+			HTTP_ADDRESSES);
+	a->text[a->n++] = "systemd";
+	return 0;
+}
+
+/* Where clients look when nobody says: the same function tells them. */
 static int choose_sockets(struct options *o, struct err *err)
 {
 	static char path[4096];
 	struct sluice_fault fault;
 	int rc;
 
-	if (handed_count(HANDED_HTTP) && !o->http.addresses.n)
-		o->http.addresses.text[o->http.addresses.n++] = "systemd";
+	rc = serve_handed(&o->http.addresses, err);
+	if (rc)
+		return rc;
 	if (o->socket)
 		return 0;
 	rc = sluice_socket_path(SLUICE_MAKE_DIRECTORY, path, sizeof(path), &fault);
@@ -307,8 +322,10 @@ static void reload(void *arg)
 	struct options *o = r->options;
 	struct err err = { 0 };
 	int rc = options_reload(o, r->argc, r->argv, say_change, NULL, &err);
+	const char *then = "as before";
 
 	if (!rc) {
+		then = "the keys are as before";
 		log_init((enum log_level)(LOG_ERROR + o->log_level));
 		engine_set_itl_target(r->engine, (uint64_t)o->itl_target * 1000000);
 		serve_set_limits(r->serve, o->request_tokens,
@@ -316,7 +333,7 @@ static void reload(void *arg)
 		rc = r->http ? http_reload(r->http, &o->http, &err) : 0;
 	}
 	if (rc)
-		log_line(LOG_WARN, "reload failed", "cause=\"%s\" then=\"as before\"", err.text);
+		log_line(LOG_WARN, "reload failed", "cause=\"%s\" then=\"%s\"", err.text, then);
 	else
 		log_line(LOG_NOTICE, "configuration read again", "file=\"%s\"",
 			 o->config ? o->config : "none");

@@ -131,6 +131,7 @@ def test_reload(tmp_path):
         path.write_text(settings)
         d.process.send_signal(signal.SIGHUP)
         until(d, "holds no key")
+        assert 'then="the keys are as before"' in d.text()
         assert re.search(r'msg="reloaded" option=--queue from="9" to="3"', d.text())
         assert get(port, "/v1/models", "second") == 200
         assert d.status()["state"] == "ready"

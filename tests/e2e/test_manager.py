@@ -78,11 +78,11 @@ def test_sockets_handed_over():
     http = listening(socket.SOCK_STREAM, ("127.0.0.1", 0), socket.AF_INET)
     port = http.getsockname()[1]
     m = Manager([("native", native), ("http", http)])
-    for _ in range(2):
+    for other in ([], ["--http", "127.0.0.1:0"]):
         # a client that comes before the daemon waits in the queue
         early = subprocess.Popen([str(BUILD / "sluice"), "generate", "--socket", f"{d}/s", "--quiet", "-n", "3", "--prompt", "A"],
                                  stdout=subprocess.PIPE, text=True)
-        m.start("--socket", f"{d}/s")
+        m.start("--socket", f"{d}/s", *other)
         assert early.wait(60) == 0 and early.stdout.read()
         m.until("READY=1")
         assert json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=20))["status"] == "ok"
