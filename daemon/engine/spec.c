@@ -232,7 +232,8 @@ static void offer(struct engine *e, struct active *a, struct spec_offer *ret)
 			continue;
 		n = draft_table[k]->guess(s->source[k], room(a), guess);
 		s->guessed[k] = n > 0;
-		s->first[k] = guess[0];
+		if (n)
+			s->first[k] = guess[0];
 		worth = n ? spec_worth(&e->spec->costs, &s->history, k, guess, n) : -1;
 		if (worth <= best)
 			continue;

@@ -5,9 +5,6 @@
  *   begin:  WANTED --present or in a slot's read--> PINNED --landed--> OUT --released--> DONE
  *              |  no slot free and nothing to evict: stays WANTED until something is released
  *              +--<-- PINNED, when a step that was given up before had withdrawn a part of the read
- *
- * What was read ahead holds its pin until the layer that it was read for begins: then it is an item's,
- * or nobody's.
  */
 #include "engine/supply.h"
 
@@ -29,8 +26,8 @@ enum item_state { ITEM_WANTED, ITEM_PINNED, ITEM_OUT, ITEM_DONE };
 struct item {
 	expert_id_t id;
 	enum item_state state;
-	uint8_t tier; /* enum tier of the copy that is pinned */
-	bool was_present;
+	uint8_t tier;		   /* enum tier of the copy that is pinned */
+	bool was_present, guessed; /* guessed: a guess's read was under way */
 };
 
 struct supply {
@@ -51,7 +48,10 @@ struct supply {
 	bool *expected; /* [n_expert]: guessed to be used there, and so no victim for another guess */
 
 	/* pinned loads that no layer waits for, each once: fills, and what a given-up step had begun */
-	expert_id_t *fills;
+	struct load {
+		expert_id_t id;
+		bool fill, guess;
+	} * fills;
 	unsigned n_fills;
 	bool (*given_up)(void *arg);
 	void *given_up_arg;
@@ -218,7 +218,7 @@ static void forget_failed(struct supply *s, expert_id_t id)
 static void settle_fills(struct supply *s)
 {
 	for (unsigned i = 0; i < s->n_fills;) {
-		expert_id_t id = s->fills[i];
+		expert_id_t id = s->fills[i].id;
 		int landed = residency_landed(s->residency, id);
 
 		if (!landed) {
@@ -229,18 +229,18 @@ static void settle_fills(struct supply *s)
 			residency_unpin(s->residency, TIER_HOST, id);
 		} else {
 			/* a bad file: demand reads will say what is wrong */
-			s->fill_ended |= landed != -ECANCELED;
+			s->fill_ended |= s->fills[i].fill && landed != -ECANCELED;
 			forget_failed(s, id);
 		}
+		count(&s->counters.fills, !s->fills[i].guess);
 		s->fills[i] = s->fills[--s->n_fills];
-		count(&s->counters.fills, 1);
 	}
 }
 
 static bool is_fill(const struct supply *s, expert_id_t id)
 {
 	for (unsigned i = 0; i < s->n_fills; i++)
-		if (s->fills[i] == id)
+		if (s->fills[i].id == id)
 			return true;
 	return false;
 }
@@ -255,7 +255,7 @@ static void release_ahead(struct supply *s, expert_id_t id)
 	else if (landed || is_fill(s, id))
 		residency_unpin(s->residency, TIER_HOST, id);
 	else
-		s->fills[s->n_fills++] = id;
+		s->fills[s->n_fills++] = (struct load){ id, false, true };
 }
 
 static void count_wasted(struct supply *s, expert_id_t id)
@@ -295,7 +295,7 @@ static void drop_failed_ahead(struct supply *s)
 static void judge_ahead(struct supply *s)
 {
 	for (uint32_t i = 0; i < s->n; i++) {
-		const struct item *item = &s->items[i];
+		struct item *item = &s->items[i];
 		uint32_t at = 0;
 
 		while (at < s->n_ahead && s->ahead[at] != item->id)
@@ -303,6 +303,7 @@ static void judge_ahead(struct supply *s)
 		if (at == s->n_ahead)
 			continue;
 		count(item->was_present ? &s->counters.useful : &s->counters.late, 1);
+		item->guessed = !item->was_present;
 		residency_unpin(s->residency, TIER_HOST, item->id);
 		s->ahead[at] = s->ahead[--s->n_ahead];
 	}
@@ -365,6 +366,7 @@ void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_
 		struct item *item = &s->items[i];
 
 		item->id = layer * s->n_expert + experts[i];
+		item->guessed = false;
 		item->state = ITEM_WANTED;
 		pin(s, item);
 		item->was_present = (item->state == ITEM_PINNED && item->tier != TIER_HOST) ||
@@ -435,8 +437,10 @@ static uint32_t collect(struct supply *s, uint32_t *ret_indices, int *ret_failed
 		landed = item->tier == TIER_HOST ? residency_landed(s->residency, item->id) : 1;
 		if (!landed)
 			continue;
-		if (landed == -ECANCELED) { /* an earlier step withdrew this read: not a fault */
+		/* withdrawn by an earlier step, or a guess's fault: nobody's who needs it */
+		if (landed == -ECANCELED || (landed < 0 && item->guessed)) {
 			forget_failed(s, item->id);
+			item->guessed = false;
 			item->state = ITEM_WANTED;
 			continue;
 		}
@@ -470,7 +474,7 @@ static void abandon_item(struct supply *s, const struct item *item)
 		residency_withdraw(s->residency, item->id);
 	/* a load keeps one pin until it has ended, however many steps began and left it */
 	if (reading && !is_fill(s, item->id))
-		s->fills[s->n_fills++] = item->id;
+		s->fills[s->n_fills++] = (struct load){ item->id, false, false };
 	else
 		residency_unpin(s->residency, item->tier, item->id);
 }
@@ -640,7 +644,7 @@ static bool post_fill(struct supply *s, uint32_t cls, uint64_t now_ns)
 	if (residency_load(s->residency, id, READ_FILL))
 		return false;
 	host->ops->inserted(host->policy, id);
-	s->fills[s->n_fills++] = id;
+	s->fills[s->n_fills++] = (struct load){ id, true, false };
 	return true;
 }
 

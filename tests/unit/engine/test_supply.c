@@ -476,6 +476,32 @@ static void test_ahead_failed(void **state)
 	assert_int_equal(counted(&supply_counters(s.supply)->wasted), 1);
 }
 
+/* One that is late and fails then is read again for who needs it: the fault was the guess's. */
+static void test_ahead_late_and_failed(void **state)
+{
+	const struct expert_part *p = &all.model->layers[1].experts.part[0];
+	uint32_t ids[512], counts[1] = { 1 }, indices[512];
+	int failed[512] = { 0 };
+
+	all_experts(ids);
+	open_supply(1, 1, 0);
+	atomic_store(&all.disk.bad_from, p->offset + ids[0] * p->bytes);
+	atomic_store(&all.disk.bad_to, p->offset + ids[0] * p->bytes + 1);
+	reader_memory_hold(&all.disk);
+	predict(1, ids, 3);
+	supply_begin(s.supply, ++s.step, 1, ids, counts, 1);
+	assert_int_equal(counted(&supply_counters(s.supply)->late), 1);
+	atomic_store(&all.disk.bad_times, UINT32_MAX);
+	reader_memory_release(&all.disk);
+	while (!residency_landed(s.residency, all.model->n_expert + ids[0]))
+		usleep(100);
+	atomic_store(&all.disk.bad_times, 0);
+	assert_int_equal(supply_next(s.supply, indices, failed), 1);
+	assert_int_equal(failed[0], 0);
+	check_bytes(1, ids[0], 0);
+	assert_int_equal(supply_next(s.supply, indices, failed), 0);
+}
+
 /* With few slots guesses hold none that a layer needs, and give way where one is short. */
 static void test_ahead_few_slots(void **state)
 {
@@ -542,6 +568,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_ahead_late, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ahead_of_nobody, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ahead_failed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ahead_late_and_failed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ahead_few_slots, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ahead_given_up, setup, teardown),
 	};
