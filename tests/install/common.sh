@@ -7,7 +7,7 @@ say() { echo "    $*"; }
 listing() {
 	find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /src -o -path /packages \
 		-o -path /root -o -path /var/cache -o -path /var/log -o -path /var/lib/apt -o -path /var/lib/dpkg \
-		-o -path /etc/ld.so.cache \) -prune -o -print | sort
+		-o -path /etc/ld.so.cache -o -path '/etc/*-' \) -prune -o -print | sort
 }
 
 # Asks a daemon that was just started in the way README says; stops it. $1: the model

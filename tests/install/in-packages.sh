@@ -9,10 +9,17 @@ get() { # quiet unless it fails
 	apt-get -y -qq --no-install-recommends "$@" >/tmp/apt.log 2>&1 || { cat /tmp/apt.log; exit 1; }
 }
 
+# what makes the daemon's user: it is there on a real machine, and would leave files of its own here
+get install systemd
 say "apt install ./sluice*.deb"
 listing >/tmp/before
 get install ./sluice*.deb
 ask_daemon /packages/demo-moe-q4_k_m.gguf
+sluiced --config /etc/sluice/sluiced.conf -m /packages/demo-moe-q4_k_m.gguf --check-config >/dev/null
+[ "$(stat -c %U:%G:%a /var/lib/sluice)" = sluiced:sluice:750 ]
+[ "$(systemctl is-enabled sluiced.service)" = disabled ]
+systemd-analyze verify --man=no sluiced.service sluiced@x.service sluiced.socket sluiced-http.socket sluice-hugepages.service 2>&1 |
+	grep sluice && exit 1
 [ "$(sluice version)" = "sluice $(dpkg-query -W -f '${Version}' sluice)" ]
 dpkg -L sluice | grep -q '/man8/sluiced.8' # listed, although a minimal root may be told to drop manual pages
 [ -s /usr/share/bash-completion/completions/sluice ]
