@@ -31,7 +31,7 @@ static int parameters(struct making *m, struct json_object *f, ir_node *ret)
 	int rc;
 
 	p = p ? jsonc_hold(p) : json_tokener_parse("{\"type\": \"object\"}");
-	rc = schema_node(m->ir, p, &o, ret, m->err);
+	rc = schema_node(m->ir, p, p, &o, ret, m->err);
 	json_object_put(p);
 	if (rc)
 		return err_prefix(m->err, rc, "the parameters of tool %.64s",
@@ -58,44 +58,122 @@ static int hermes_call(struct making *m, struct json_object *f, ir_node *ret)
 
 /* ---- qwen xml ---- */
 
-static bool is_text(struct json_object *schema)
-{
-	struct json_object *type = jsonc_member(schema, "type");
+#define MAX_ARMS_DEPTH 8
 
-	return json_object_is_type(type, json_type_string) &&
-	       !strcmp(json_object_get_string(type), "string");
+/* What may stand between the tags of a parameter, as the reader of calls takes it. */
+struct xml_values {
+	struct json_object *root; /* of references: the tool's parameters */
+	bool strict;
+	bool any_text;	     /* a string that is not told further: free text */
+	struct ir_list list; /* values of other kinds */
+};
+
+static bool may_be_string(struct json_object *schema)
+{
+	static const char *const others[] = { "properties", "additionalProperties",
+					      "items",	    "prefixItems",
+					      "minimum",    "maximum",
+					      "required" };
+	struct json_object *type = jsonc_member(schema, "type");
+	bool list = json_object_is_type(type, json_type_array);
+
+	if (json_object_is_type(type, json_type_string))
+		return !strcmp(json_object_get_string(type), "string");
+	for (size_t i = 0; list && i < json_object_array_length(type); i++) {
+		const char *text = json_object_get_string(json_object_array_get_idx(type, i));
+
+		if (text && !strcmp(text, "string"))
+			return true;
+	}
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (jsonc_member(schema, others[i]))
+			return false;
+	return !list; /* nothing said: strings too */
 }
 
-/* A value as it stands between the tags: texts bare, all else as JSON. */
-static int xml_value(struct making *m, struct json_object *schema, ir_node close, ir_node *ret)
+/* A value as it is: texts bare, all else as JSON. */
+static int xml_constant(struct making *m, struct xml_values *x, struct json_object *v)
 {
-	const struct schema_options loose = { .strict = false };
-	struct json_object *list = jsonc_member(schema, "enum");
-	struct ir_list all = { 0 };
-	ir_node value;
-	int rc;
+	const struct schema_options o = { .strict = false };
+	struct json_object *constant;
+	ir_node node;
+	int rc = 0;
 
-	if (is_text(schema) && json_object_is_type(list, json_type_array)) {
-		for (size_t i = 0; i < json_object_array_length(list); i++) {
-			struct json_object *v = json_object_array_get_idx(list, i);
-
-			if (json_object_is_type(v, json_type_string))
-				ir_push(m->ir, &all,
-					ir_text(m->ir, json_object_get_string(v),
-						(size_t)json_object_get_string_len(v)));
-		}
-		value = ir_alt(m->ir, all.nodes, all.n);
-		ir_list_done(&all);
-		*ret = IR_SEQ_OF(m->ir, value, ir_string(m->ir, "\n</parameter>\n"), close);
-		return 0;
+	if (json_object_is_type(v, json_type_string)) {
+		node = ir_text(m->ir, json_object_get_string(v),
+			       (size_t)json_object_get_string_len(v));
+	} else {
+		constant = json_object_new_object();
+		json_object_object_add(constant, "const", jsonc_hold(v));
+		rc = schema_node(m->ir, constant, constant, &o, &node, m->err);
+		json_object_put(constant);
 	}
-	if (is_text(schema)) {
-		*ret = making_until(m, "\n</parameter>\n", close, false);
-		return 0;
-	}
-	rc = schema_node(m->ir, schema, &loose, &value, m->err);
 	if (!rc)
-		*ret = IR_SEQ_OF(m->ir, value, ir_string(m->ir, "\n</parameter>\n"), close);
+		ir_push(m->ir, &x->list, node);
+	return rc;
+}
+
+static int xml_string(struct making *m, struct xml_values *x, struct json_object *schema)
+{
+	static const char *const keys[] = { "pattern", "format", "minLength", "maxLength" };
+
+	x->any_text = true;
+	for (size_t i = 0; x->strict && i < 4; i++)
+		if (jsonc_member(schema, keys[i]))
+			return err_set(m->err, -ENOTSUP,
+				       "%s cannot be held in this model's form of calls", keys[i]);
+	return 0;
+}
+
+static int xml_collect(struct making *m, struct xml_values *x, struct json_object *schema,
+		       unsigned depth)
+{
+	const struct schema_options o = { .strict = x->strict };
+	struct json_object *list, *v;
+	ir_node node;
+	int rc = schema_target(x->root, schema, &schema, m->err);
+
+	if (rc)
+		return rc;
+	list = jsonc_member(schema, "enum");
+	if (json_object_object_get_ex(schema, "const", &v))
+		return xml_constant(m, x, v);
+	if (json_object_is_type(list, json_type_array)) {
+		for (size_t i = 0; !rc && i < json_object_array_length(list); i++)
+			rc = xml_constant(m, x, json_object_array_get_idx(list, i));
+		return rc;
+	}
+	list = jsonc_member(schema, "anyOf");
+	list = list ? list : jsonc_member(schema, "oneOf");
+	v = jsonc_member(schema, "allOf");
+	list = list || !json_object_is_type(v, json_type_array) || json_object_array_length(v) != 1
+		       ? list
+		       : v;
+	if (json_object_is_type(list, json_type_array) && depth < MAX_ARMS_DEPTH) {
+		for (size_t i = 0; !rc && i < json_object_array_length(list); i++)
+			rc = xml_collect(m, x, json_object_array_get_idx(list, i), depth + 1);
+		return rc;
+	}
+	if (may_be_string(schema))
+		return xml_string(m, x, schema);
+	rc = schema_node(m->ir, x->root, schema, &o, &node, m->err);
+	if (!rc)
+		ir_push(m->ir, &x->list, node);
+	return rc;
+}
+
+static int xml_value(struct making *m, struct json_object *root, bool strict,
+		     struct json_object *schema, ir_node close, ir_node *ret)
+{
+	struct xml_values x = { .root = root, .strict = strict };
+	int rc = xml_collect(m, &x, schema, 0);
+
+	if (!rc && x.any_text)
+		*ret = making_until(m, "\n</parameter>\n", close, false);
+	else if (!rc)
+		*ret = IR_SEQ_OF(m->ir, ir_alt(m->ir, x.list.nodes, x.list.n),
+				 ir_string(m->ir, "\n</parameter>\n"), close);
+	ir_list_done(&x.list);
 	return rc;
 }
 
@@ -114,30 +192,6 @@ static bool is_required(struct json_object *parameters_of, const char *name)
 	return false;
 }
 
-/* Strict parameters are checked as a whole; what strings say beyond their type is not held here. */
-static int xml_strict(struct making *m, struct json_object *f, struct json_object *props)
-{
-	static const char *const keys[] = { "pattern", "format", "minLength", "maxLength" };
-	ir_node whole;
-	int rc;
-
-	if (!json_object_get_boolean(jsonc_member(f, "strict")))
-		return 0;
-	rc = parameters(m, f, &whole);
-	if (rc || !props)
-		return rc;
-	json_object_object_foreach(props, name, schema)
-	{
-		for (size_t i = 0; i < 4; i++)
-			if (is_text(schema) && jsonc_member(schema, keys[i]))
-				return err_set(m->err, -ENOTSUP,
-					       "%s cannot be held in this model's form of calls "
-					       "(parameter %.64s)",
-					       keys[i], name);
-	}
-	return 0;
-}
-
 static int xml_call(struct making *m, struct json_object *f, ir_node *ret)
 {
 	struct json_object *p = jsonc_member(f, "parameters");
@@ -149,7 +203,9 @@ static int xml_call(struct making *m, struct json_object *f, ir_node *ret)
 	size_t n = 0;
 	ir_node rest =
 		IR_SEQ_OF(ir, ir_string(ir, "</function>\n"), making_mark(m, "</tool_call>"));
-	int rc = xml_strict(m, f, props);
+	bool strict = json_object_get_boolean(jsonc_member(f, "strict"));
+	ir_node whole;
+	int rc = strict ? parameters(m, f, &whole) : 0; /* can all of it be held? */
 
 	if (rc)
 		return rc;
@@ -169,7 +225,7 @@ static int xml_call(struct making *m, struct json_object *f, ir_node *ret)
 
 		ir_rule_set(ir, rule, rest);
 		rest = ir_ref(ir, rule);
-		rc = xml_value(m, schemas[n], rest, &value);
+		rc = xml_value(m, p, strict, schemas[n], rest, &value);
 		if (rc)
 			return err_prefix(m->err, rc, "parameter %.64s of tool %.64s", names[n],
 					  name);

@@ -140,11 +140,11 @@ static int root_of(struct making *m, ir_node *ret)
 	switch (ask->form) {
 	case FORM_OBJECT:
 		object = json_tokener_parse("{\"type\": \"object\"}");
-		rc = schema_node(m->ir, object, &o, ret, m->err);
+		rc = schema_node(m->ir, object, object, &o, ret, m->err);
 		json_object_put(object);
 		return rc;
 	case FORM_SCHEMA:
-		return schema_node(m->ir, ask->schema, &o, ret, m->err);
+		return schema_node(m->ir, ask->schema, ask->schema, &o, ret, m->err);
 	case FORM_GBNF:
 		return gbnf_node(m->ir, ask->text, ask->n, ret, m->err);
 	case FORM_REGEX:

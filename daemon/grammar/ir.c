@@ -267,16 +267,18 @@ void ir_list_done(struct ir_list *l)
 bool ir_set_add(struct ir_chars_set *s, uint32_t lo, uint32_t hi)
 {
 	struct ir_range *q;
+	size_t room;
 
 	hi = hi < IR_MAX_CODE ? hi : IR_MAX_CODE;
 	if (s->n == s->room) {
 		if (s->room >= IR_SET_MAX)
 			return false;
-		s->room = s->room ? s->room * 2 : 16;
-		q = realloc(s->ranges, s->room * sizeof(*q));
+		room = s->room ? s->room * 2 : 16;
+		q = realloc(s->ranges, room * sizeof(*q));
 		if (!q)
 			return false;
 		s->ranges = q;
+		s->room = room;
 	}
 	if (lo <= hi)
 		s->ranges[s->n++] = (struct ir_range){ lo, hi };

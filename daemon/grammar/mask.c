@@ -62,7 +62,7 @@ static void follow(struct matcher *m, unsigned k, struct spread *s, struct pair 
 {
 	uint64_t done[4] = { 0 }; /* classes */
 
-	for (unsigned b = e->lo; b <= e->hi && s->fits && !m->full; b++) {
+	for (unsigned b = e->lo; b <= e->hi && s->fits && !m->full && !m->ambiguous; b++) {
 		unsigned c = m->p->class_of[b];
 
 		if (done[c / 64] >> c % 64 & 1 || (b < 0x80 && !vocab_slice_has(k, b)))
@@ -79,7 +79,7 @@ static bool one_character(struct matcher *m, unsigned k, struct spread *s)
 	unsigned n = 0;
 
 	s->fits = true;
-	for (unsigned i = 0; i < s->n && s->fits && !m->full; i++)
+	for (unsigned i = 0; i < s->n && s->fits && !m->full && !m->ambiguous; i++)
 		for (unsigned e = 0; e < N_EDGES; e++)
 			if (edges[e].from == s->seen[i].at)
 				follow(m, k, s, s->seen[i], &edges[e]);
@@ -87,7 +87,7 @@ static bool one_character(struct matcher *m, unsigned k, struct spread *s)
 		if (s->seen[i].at == AT_NR)
 			s->seen[n++] = (struct pair){ s->seen[i].state, AT_CHARACTER };
 	s->n = n;
-	return s->fits && !m->full;
+	return s->fits && !m->full && !m->ambiguous;
 }
 
 static bool same(const struct spread *a, const struct spread *b)
@@ -131,7 +131,7 @@ static void walk(struct matcher *m, const struct vocab_trie *t, uint32_t state, 
 	uint64_t visited = 0;
 
 	path[0] = state;
-	for (uint32_t i = 0; i < t->n && !m->full;) {
+	for (uint32_t i = 0; i < t->n && !m->full && !m->ambiguous;) {
 		uint32_t next;
 
 		if (chars && most[i] <= chars) {
@@ -192,7 +192,7 @@ static const uint64_t *cached_mask(struct matcher *m, uint32_t state)
 		m->mask_of[m->mask_owner[m->next_mask]] = 0;
 	m->mask_owner[m->next_mask] = STATE_UNKNOWN;
 	short_mask(m, state, bits);
-	if (m->full)
+	if (m->full || m->ambiguous)
 		return NULL;
 	m->mask_owner[m->next_mask] = state;
 	m->mask_of[state] = m->next_mask + 1;
@@ -219,6 +219,7 @@ int matcher_mask(struct matcher *m, const uint64_t **ret)
 	uint64_t *bits = m->masks + (size_t)MAX_MASKS * m->n_words;
 
 	m->counts.masks++;
+	m->steps = 0;
 	if (!mask_of_now(m, bits)) {
 		if (m->ambiguous || !states_collect(m) || !mask_of_now(m, bits))
 			return -E2BIG;

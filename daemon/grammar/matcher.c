@@ -112,7 +112,10 @@ long matcher_bytes(struct matcher *m, const void *bytes, size_t n)
 	const uint8_t *b = bytes;
 
 	for (size_t i = 0; i < n; i++) {
-		uint32_t next = step(m, m->now, b[i]);
+		uint32_t next;
+
+		m->steps = 0;
+		next = step(m, m->now, b[i]);
 
 		if (m->ambiguous)
 			return -E2BIG;

@@ -29,6 +29,7 @@
 #define MAX_ITEMS  (1u << 18)
 #define MAX_UNION  4096 /* frames of one set */
 #define MAX_MASKS  64
+#define MAX_STEPS  20000000 /* of one mask, or of one byte: tenths of a second */
 
 #define COUNT_LOW  0xfffffffeu
 #define COUNT_FREE 0xffffffffu
@@ -80,6 +81,7 @@ struct matcher {
 	bool accepts, far;
 	struct frame *merged; /* 2 * MAX_UNION */
 	bool full, ambiguous;
+	uint64_t steps; /* since the mask, or the byte, was begun */
 
 	uint64_t *masks; /* MAX_MASKS of n_words, and one more for the answer */
 	uint32_t *mask_owner;

@@ -73,6 +73,7 @@ uint32_t sets_union(struct matcher *m, uint32_t a, uint32_t b)
 
 	if (a == b)
 		return a;
+	m->steps += x->n + y->n;
 	if (x->n + y->n > MAX_UNION) {
 		m->ambiguous = true;
 		return a;

@@ -107,6 +107,8 @@ static void run_all(struct matcher *m)
 
 		m->queued[pc] = 0;
 		run(m, pc);
+		m->steps += 1 + m->sets[m->stacks_at[pc]].n;
+		m->ambiguous |= m->steps > MAX_STEPS;
 	}
 	while (m->n_todo)
 		m->queued[m->todo[--m->n_todo]] = 0;
@@ -208,6 +210,7 @@ uint32_t states_find(struct matcher *m, uint32_t state, uint32_t class)
 		if (m->p->sets[c->x].bits[byte / 64] >> byte % 64 & 1)
 			reach(m, c->a, it->stacks);
 	}
+	m->steps += s.n;
 	next = finish(m);
 	if (!m->full && !m->ambiguous)
 		m->next[(size_t)state * m->p->n_classes + class] = next;

@@ -102,6 +102,14 @@ int schema_cannot(struct schema *s, const char *keyword, const char *why)
 			    why ? why : "");
 }
 
+bool schema_spend(struct schema *s, uint64_t n)
+{
+	s->work += n;
+	if (s->work > SCHEMA_MAX_WORK)
+		s->ir->error = s->ir->error ? s->ir->error : -E2BIG;
+	return !s->ir->error;
+}
+
 struct json_object *schema_get(struct json_object *o, const char *key)
 {
 	struct json_object *v = NULL;
@@ -253,8 +261,11 @@ static int resolve(struct schema *s, struct json_object *ref, struct json_object
 /* A copy of @o without a member; shares the others. */
 static struct json_object *without(struct schema *s, struct json_object *o, const char *key)
 {
-	struct json_object *copy = json_object_new_object();
+	struct json_object *copy;
 
+	if (!schema_spend(s, (uint64_t)json_object_object_length(o) + 1))
+		return NULL;
+	copy = json_object_new_object();
 	json_object_object_foreach(o, k, v)
 	{
 		if (strcmp(k, key))
@@ -333,7 +344,7 @@ static int flat_all(struct schema *s, struct json_object *schema, unsigned hops,
 		return -E2BIG;
 	n = json_object_array_length(all);
 	rc = schema_flat(s, own, hops + 1, &own);
-	for (size_t i = 0; !rc && i <= n; i++) {
+	for (size_t i = 0; !rc && i <= n && !ir_error(s->ir); i++) {
 		bool is_own = own_first ? i == 0 : i == n;
 
 		part = is_own ? own : json_object_array_get_idx(all, own_first ? i - 1 : i);
@@ -348,7 +359,7 @@ static int flat_all(struct schema *s, struct json_object *schema, unsigned hops,
 			break;
 	}
 	*ret = sum;
-	return rc;
+	return rc ? rc : ir_error(s->ir);
 }
 
 int schema_flat(struct schema *s, struct json_object *schema, unsigned hops,
@@ -535,7 +546,7 @@ static int arms_of(struct schema *s, struct json_object *o, const char *key, ir_
 	if (rc || !rest)
 		return rc ? rc : -E2BIG;
 	bare = is_bare(rest);
-	for (size_t i = 0; !rc && i < json_object_array_length(arms); i++) {
+	for (size_t i = 0; !rc && !ir_error(s->ir) && i < json_object_array_length(arms); i++) {
 		ir_node node = ir_fail();
 
 		one = json_object_array_get_idx(arms, i);
@@ -615,10 +626,23 @@ static int compile_all(struct schema *s)
 	return rc;
 }
 
-int schema_node(struct ir *ir, struct json_object *schema, const struct schema_options *o,
-		ir_node *ret, struct err *err)
+int schema_target(struct json_object *root, struct json_object *schema, struct json_object **ret,
+		  struct err *err)
 {
-	struct schema s = { .ir = ir, .root = schema, .o = *o, .err = err };
+	struct schema s = { .root = root, .err = err };
+	int rc = 0;
+
+	for (unsigned hops = 0; !rc && has(schema, "$ref"); hops++)
+		rc = hops < MAX_HOPS ? resolve(&s, schema_get(schema, "$ref"), &schema)
+				     : schema_error(&s, -EINVAL, "$ref leads on without an end");
+	*ret = schema;
+	return rc;
+}
+
+int schema_node(struct ir *ir, struct json_object *root, struct json_object *schema,
+		const struct schema_options *o, ir_node *ret, struct err *err)
+{
+	struct schema s = { .ir = ir, .root = root, .o = *o, .err = err };
 	int rc;
 
 	s.made = json_object_new_array();
@@ -641,7 +665,7 @@ int grammar_schema(struct json_object *schema, const struct schema_options *o, s
 	ir_node node = ir_fail();
 	int rc = ir_create(&ir);
 
-	rc = rc ? rc : schema_node(ir, schema, o, &node, err);
+	rc = rc ? rc : schema_node(ir, schema, schema, o, &node, err);
 	rc = rc ? rc : program_of_node(ir, node, ret, err);
 	if (rc == -ENOMEM)
 		err_set(err, rc, "out of memory");

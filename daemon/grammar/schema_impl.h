@@ -23,7 +23,8 @@
 #include "grammar/text.h"
 
 #define SCHEMA_MAX_RULES 50000
-#define SCHEMA_MAX_MADE	 20000 /* schemas that come of merging others */
+#define SCHEMA_MAX_MADE	 20000	 /* schemas that come of merging others */
+#define SCHEMA_MAX_WORK	 2000000 /* members copied and values compared by merging */
 
 /* Rules that all schemas share, made when first asked for. */
 enum shared {
@@ -52,6 +53,7 @@ struct schema {
 	size_t n_todo, room_todo, n_rules;
 	struct json_object *made;   /* an array: holds what was merged until the end */
 	uint32_t shared[SHARED_NR]; /* + 1 */
+	uint64_t work;		    /* of merging, so far */
 	unsigned depth;		    /* of the schema that is being compiled */
 };
 
@@ -60,6 +62,9 @@ int schema_error(struct schema *s, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /* The keyword cannot be held: -ENOTSUP where that counts, else 0. */
 int schema_cannot(struct schema *s, const char *keyword, const char *why);
+
+/* Merging costs @n more; false: too much, and the arena's error is set. */
+bool schema_spend(struct schema *s, uint64_t n);
 
 /* The member, or NULL where it is absent (null is a value here). */
 struct json_object *schema_get(struct json_object *o, const char *key);

@@ -46,11 +46,19 @@ static const char *type_at(struct json_object *t, size_t i)
 	return i ? NULL : json_object_get_string(t);
 }
 
-static struct json_object *meet_types(struct json_object *a, struct json_object *b)
+static size_t n_types(struct json_object *t)
+{
+	return json_object_is_type(t, json_type_array) ? json_object_array_length(t) : 1;
+}
+
+static struct json_object *meet_types(struct schema *s, struct json_object *a,
+				      struct json_object *b)
 {
 	struct json_object *out = json_object_new_array();
 	const char *x, *y;
 
+	if (!schema_spend(s, (uint64_t)n_types(a) * n_types(b)))
+		return out;
 	for (size_t i = 0; (x = type_at(a, i)); i++)
 		for (size_t j = 0; (y = type_at(b, j)); j++) {
 			bool number = (!strcmp(x, "number") && !strcmp(y, "integer")) ||
@@ -62,8 +70,31 @@ static struct json_object *meet_types(struct json_object *a, struct json_object 
 	return out;
 }
 
-static bool listed(struct json_object *list, struct json_object *v)
+/* What comparing a value costs at most, in values; counted up to @most. */
+static uint64_t weight(struct json_object *v, uint64_t most)
 {
+	uint64_t n = 1;
+
+	if (json_object_is_type(v, json_type_string))
+		n += (uint64_t)json_object_get_string_len(v) / 64;
+	if (json_object_is_type(v, json_type_array))
+		for (size_t i = 0; n < most && i < json_object_array_length(v); i++)
+			n += weight(json_object_array_get_idx(v, i), most - n);
+	if (json_object_is_type(v, json_type_object)) {
+		json_object_object_foreach(v, k, x)
+		{
+			(void)k;
+			if (n < most)
+				n += weight(x, most - n);
+		}
+	}
+	return n;
+}
+
+static bool listed(struct schema *s, struct json_object *list, struct json_object *v)
+{
+	if (!schema_spend(s, json_object_array_length(list) * weight(v, SCHEMA_MAX_WORK)))
+		return false;
 	for (size_t i = 0; i < json_object_array_length(list); i++)
 		if (json_object_equal(json_object_array_get_idx(list, i), v))
 			return true;
@@ -71,20 +102,23 @@ static bool listed(struct json_object *list, struct json_object *v)
 }
 
 /* Of two arrays: what both hold, or what either does. */
-static struct json_object *lists(struct json_object *a, struct json_object *b, bool common)
+static struct json_object *lists(struct schema *s, struct json_object *a, struct json_object *b,
+				 bool common)
 {
 	struct json_object *out = json_object_new_array();
 
+	if (!schema_spend(s, json_object_array_length(a) + json_object_array_length(b)))
+		return out;
 	for (size_t i = 0; i < json_object_array_length(a); i++) {
 		struct json_object *v = json_object_array_get_idx(a, i);
 
-		if (!common || listed(b, v))
+		if (!common || listed(s, b, v))
 			json_object_array_add(out, json_object_get(v));
 	}
 	for (size_t i = 0; !common && i < json_object_array_length(b); i++) {
 		struct json_object *v = json_object_array_get_idx(b, i);
 
-		if (!listed(a, v))
+		if (!listed(s, a, v))
 			json_object_array_add(out, json_object_get(v));
 	}
 	return out;
@@ -99,13 +133,18 @@ static struct json_object *under(struct json_object *additional, struct json_obj
 	return is_false(additional) ? json_object_new_boolean(0) : both(additional, p);
 }
 
-static struct json_object *properties(struct json_object *a, struct json_object *b)
+static struct json_object *properties(struct schema *s, struct json_object *a,
+				      struct json_object *b)
 {
 	struct json_object *x = schema_get(a, "properties"), *y = schema_get(b, "properties");
 	struct json_object *more_a = schema_get(a, "additionalProperties"),
 			   *more_b = schema_get(b, "additionalProperties");
 	struct json_object *out = json_object_new_object(), *other;
+	uint64_t n = json_object_is_type(x, json_type_object) ? json_object_object_length(x) : 0;
 
+	n += json_object_is_type(y, json_type_object) ? json_object_object_length(y) : 0;
+	if (!schema_spend(s, n))
+		return out;
 	if (json_object_is_type(x, json_type_object)) {
 		json_object_object_foreach(x, k, v)
 		{
@@ -124,10 +163,13 @@ static struct json_object *properties(struct json_object *a, struct json_object 
 }
 
 /* Each arm of the one list with each of the other. */
-static struct json_object *arms(const char *key, struct json_object *a, struct json_object *b)
+static struct json_object *arms(struct schema *s, const char *key, struct json_object *a,
+				struct json_object *b)
 {
 	struct json_object *out = json_object_new_array();
 
+	if (!schema_spend(s, json_object_array_length(a)))
+		return out;
 	for (size_t i = 0; i < json_object_array_length(a); i++) {
 		struct json_object *other = json_object_new_object(), *pair;
 
@@ -189,18 +231,18 @@ static int meet(struct schema *s, const char *k, struct json_object *a, struct j
 
 		*ret = json_object_get(larger == (by > 0) ? a : b);
 	} else if (!strcmp(k, "type")) {
-		*ret = meet_types(a, b);
+		*ret = meet_types(s, a, b);
 	} else if (!strcmp(k, "required") && arrays) {
-		*ret = lists(a, b, false);
+		*ret = lists(s, a, b, false);
 	} else if (!strcmp(k, "enum") && arrays) {
-		*ret = lists(a, b, true);
+		*ret = lists(s, a, b, true);
 	} else if (!strcmp(k, "const")) {
 		return 0; /* two constants */
 	} else if (!strcmp(k, "items") || !strcmp(k, "additionalProperties") ||
 		   !strcmp(k, "propertyNames")) {
 		*ret = is_false(a) || is_false(b) ? json_object_new_boolean(0) : both(a, b);
 	} else if ((!strcmp(k, "anyOf") || !strcmp(k, "oneOf")) && arrays) {
-		*ret = arms(k, a, b);
+		*ret = arms(s, k, a, b);
 		return strcmp(k, "oneOf") ? 0 : schema_cannot(s, "oneOf", "twice, within allOf");
 	} else if (!strcmp(k, "uniqueItems")) {
 		*ret = json_object_new_boolean(1);
@@ -225,6 +267,9 @@ int schema_merge(struct schema *s, struct json_object *a, struct json_object *b,
 		*ret = json_object_is_type(a, json_type_boolean) ? b : a;
 		return 0;
 	}
+	if (!schema_spend(s, (uint64_t)json_object_object_length(a) +
+				     (uint64_t)json_object_object_length(b) + 1))
+		return ir_error(s->ir);
 	out = schema_keep(s, json_object_new_object());
 	if (!out)
 		return ir_error(s->ir);
@@ -247,9 +292,9 @@ int schema_merge(struct schema *s, struct json_object *a, struct json_object *b,
 			json_object_object_add(out, l, json_object_get(y));
 	}
 	if (schema_get(a, "properties") || schema_get(b, "properties"))
-		json_object_object_add(out, "properties", properties(a, b));
+		json_object_object_add(out, "properties", properties(s, a, b));
 	*ret = out;
-	return rc;
+	return rc ? rc : ir_error(s->ir);
 }
 
 /* ---- do they exclude each other? ---- */
@@ -268,14 +313,14 @@ static struct json_object *all_values(struct schema *s, struct json_object *o)
 	return schema_keep(s, o);
 }
 
-static bool types_exclude(struct json_object *a, struct json_object *b)
+static bool types_exclude(struct schema *s, struct json_object *a, struct json_object *b)
 {
 	struct json_object *x = schema_get(a, "type"), *y = schema_get(b, "type"), *both_of;
 	bool none;
 
 	if (!x || !y)
 		return false;
-	both_of = meet_types(x, y);
+	both_of = meet_types(s, x, y);
 	none = !json_object_array_length(both_of);
 	json_object_put(both_of);
 	return none;
@@ -288,7 +333,7 @@ static bool values_exclude(struct schema *s, struct json_object *a, struct json_
 
 	if (!json_object_is_type(x, json_type_array) || !json_object_is_type(y, json_type_array))
 		return false;
-	common = lists(x, y, true);
+	common = lists(s, x, y, true);
 	none = !json_object_array_length(common);
 	json_object_put(common);
 	return none;
@@ -309,6 +354,13 @@ static bool is_required(struct json_object *o, const char *name)
 	return false;
 }
 
+static size_t n_required(struct json_object *o)
+{
+	struct json_object *list = schema_get(o, "required");
+
+	return json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+}
+
 static bool objects_only(struct json_object *o)
 {
 	const char *type = json_object_get_string(schema_get(o, "type"));
@@ -323,17 +375,18 @@ static bool property_excludes(struct schema *s, struct json_object *a, struct js
 			   *theirs = schema_get(b, "properties");
 	bool closed = is_false(schema_get(b, "additionalProperties"));
 
-	if (!objects_only(a) || !objects_only(b) || !json_object_is_type(mine, json_type_object))
+	if (ir_error(s->ir) || !objects_only(a) || !objects_only(b) ||
+	    !json_object_is_type(mine, json_type_object))
 		return false;
 	json_object_object_foreach(mine, k, p)
 	{
 		struct json_object *q = schema_get(theirs, k);
 
-		if (!is_required(a, k))
+		if (!schema_spend(s, 1 + n_required(a)) || !is_required(a, k))
 			continue;
 		if (!q && closed)
 			return true;
-		if (q && is_required(b, k) && (types_exclude(p, q) || values_exclude(s, p, q)))
+		if (q && is_required(b, k) && (types_exclude(s, p, q) || values_exclude(s, p, q)))
 			return true;
 	}
 	return false;
@@ -345,6 +398,6 @@ bool schema_disjoint(struct schema *s, struct json_object *a, struct json_object
 		return false;
 	if (!a || !b || is_false(a) || is_false(b))
 		return true;
-	return types_exclude(a, b) || values_exclude(s, a, b) || property_excludes(s, a, b) ||
+	return types_exclude(s, a, b) || values_exclude(s, a, b) || property_excludes(s, a, b) ||
 	       property_excludes(s, b, a);
 }

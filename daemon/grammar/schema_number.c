@@ -14,6 +14,7 @@
 #include "grammar/schema_impl.h"
 
 #define MAX_DIGITS 40
+#define MORE_ZEROS 20 /* behind the digits of both bounds: a number comes to an end */
 
 /* A bound without its sign: digits before the point (no leading zeros) and behind (no trailing). */
 struct decimal {
@@ -86,7 +87,7 @@ struct between {
 	struct schema *s;
 	const struct decimal *lo, *hi; /* of which hi may be not set */
 	bool integer;
-	uint32_t frac_rule[4][MAX_DIGITS + 1]; /* by tightness and place, + 1 */
+	uint32_t frac_rule[4][2 * MAX_DIGITS + MORE_ZEROS + 1]; /* by tightness and place, + 1 */
 };
 
 /* What has been written may stand as the whole number: @i digits behind the point so far. */
@@ -120,16 +121,16 @@ static ir_node frac(struct between *b, unsigned i, bool lo, bool hi)
 {
 	struct ir *ir = b->s->ir;
 	unsigned last = b->lo->n_frac > b->hi->n_frac ? b->lo->n_frac : b->hi->n_frac;
-	unsigned place = i < last ? i : last; /* beyond both only zeros differ from the bounds */
-	uint32_t *rule = &b->frac_rule[lo * 2 + hi][place];
+	uint32_t *rule = &b->frac_rule[lo * 2 + hi][i];
 
 	if (!lo && !hi)
 		return ir_rep(ir, ir_byte_range(ir, '0', '9'), 0, 20);
 	if (!*rule) {
 		*rule = ir_rule(ir, NULL, 0) + 1;
 		ir_rule_set(ir, *rule - 1,
-			    IR_ALT_OF(ir, frac_digits(b, place, lo, hi),
-				      may_end(b, place, lo, hi) ? ir_empty() : ir_fail()));
+			    IR_ALT_OF(ir,
+				      i < last + MORE_ZEROS ? frac_digits(b, i, lo, hi) : ir_fail(),
+				      may_end(b, i, lo, hi) ? ir_empty() : ir_fail()));
 	}
 	return ir_ref(ir, *rule - 1);
 }

@@ -144,6 +144,8 @@ static int check_counts(struct schema *s, struct object *x, bool counted)
 
 /* ---- names of other properties ---- */
 
+#define MAX_NAME 2000 /* characters of a declared name beside others */
+
 /* A sorted list's names that go on from @at with the same character stand together. */
 static ir_node other_names(struct schema *s, const char **names, size_t n, size_t at,
 			   unsigned depth)
@@ -153,7 +155,7 @@ static ir_node other_names(struct schema *s, const char **names, size_t n, size_
 	bool whole = n && !names[0][at], ok = true;
 	ir_node node;
 
-	if (depth > GRAMMAR_MAX_DEPTH || !n) {
+	if (depth > MAX_NAME || !n) {
 		if (n)
 			s->ir->error = s->ir->error ? s->ir->error : -E2BIG;
 		return schema_shared(s, SHARED_TAIL);
@@ -184,6 +186,12 @@ static ir_node other_names(struct schema *s, const char **names, size_t n, size_
 	ir_set_done(&go_on);
 	node = ir_alt(s->ir, parts.nodes, parts.n);
 	ir_list_done(&parts);
+	if (depth % 32 == 31) { /* long names are no deep code */
+		uint32_t rule = ir_rule(s->ir, NULL, 0);
+
+		ir_rule_set(s->ir, rule, node);
+		node = ir_ref(s->ir, rule);
+	}
 	return node;
 }
 

@@ -178,7 +178,7 @@ bool infill_work(struct http_call *c)
 				 "the model has no tokens for filling in the middle");
 	ok = read_generation(c) &&
 	     read_bool(c->json, "return_tokens", &c->gen.return_tokens, &c->fault) &&
-	     put_prompt(c, &f) && take_ids(c, &f);
+	     put_prompt(c, &f) && take_ids(c, &f) && form_build(c, true);
 	buf_done(&f.text);
 	free(f.spans);
 	return ok;

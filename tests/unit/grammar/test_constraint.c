@@ -183,6 +183,35 @@ static void calls_in_xml(void **state)
 	json_object_put(ask.tools);
 }
 
+/* What may be a string stands bare, references lead into the tool's own parameters. */
+static void values_in_xml(void **state)
+{
+	struct constraint_ask ask = { .form = FORM_CALLS, .call_form = CALL_QWEN_XML };
+
+	ask.tools = parse_json(
+		"[{\"name\": \"t\", \"parameters\": {\"type\": \"object\", \"properties\": {"
+		"\"k\": {\"$ref\": \"#/$defs/kind\"}, \"m\": {\"anyOf\": [{\"type\": \"string\"}, "
+		"{\"type\": \"null\"}]}, \"e\": {\"enum\": [\"on\", 2]}, \"o\": {\"anyOf\": "
+		"[{\"$ref\": \"#/$defs/kind\"}, {\"type\": \"integer\"}]}}, \"$defs\": {\"kind\": "
+		"{\"type\": \"string\", \"enum\": [\"a\", \"b\"]}}}}]");
+#define P(key, value) "<tool_call>\n<function=t>\n<parameter=" key ">\n" value "\n</parameter>\n"
+#define END	      "</function>\n</tool_call>"
+	CHECK(&ask, { ACCEPTED, P("k", "a") END }, { REJECTED, P("k", "\"a\"") },
+	      { REJECTED, P("k", "c") }, { ACCEPTED, P("m", "some text") END },
+	      { ACCEPTED, P("m", "null") END }, { ACCEPTED, P("e", "on") END },
+	      { ACCEPTED, P("e", "2") END }, { REJECTED, P("e", "\"on\"") },
+	      { ACCEPTED, P("o", "b") END }, { ACCEPTED, P("o", "12") END },
+	      { REJECTED, P("o", "x") });
+	json_object_put(ask.tools);
+	ask.call_form = CALL_HERMES;
+	ask.tools = parse_json("[{\"name\": \"t\", \"parameters\": {\"$defs\": {\"n\": {\"type\": "
+			       "\"integer\"}}, \"type\": \"object\", \"properties\": {\"n\": "
+			       "{\"$ref\": \"#/$defs/n\"}}}}]");
+	CHECK(&ask, { ACCEPTED, "<tool_call>\n{\"name\": \"t\", \"arguments\": {\"n\": 4}}\n"
+				"</tool_call>" });
+	json_object_put(ask.tools);
+}
+
 static void form_or_calls(void **state)
 {
 	struct constraint_ask ask = { .form = FORM_OBJECT, .tools = tools(false) };
@@ -218,7 +247,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(thoughts),	      cmocka_unit_test(forced_calls),
 		cmocka_unit_test(calls_in_free_text), cmocka_unit_test(calls_in_xml),
-		cmocka_unit_test(form_or_calls),      cmocka_unit_test(refusals),
+		cmocka_unit_test(values_in_xml),      cmocka_unit_test(form_or_calls),
+		cmocka_unit_test(refusals),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

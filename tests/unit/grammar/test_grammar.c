@@ -252,6 +252,58 @@ static void schemas_that_explode(void **state)
 	assert_true(seconds() - began < 20.0);
 }
 
+/* Lists that are compared with each other, and arms that multiply what stands beside them. */
+static void schemas_that_cost(void **state)
+{
+	size_t at = 0;
+	char *text = malloc(4 << 20);
+	struct json_object *o;
+	struct err err = { 0 };
+	double began = seconds();
+
+	at += (size_t)sprintf(text, "{\"allOf\": [");
+	for (unsigned k = 0; k < 2; k++) {
+		at += (size_t)sprintf(text + at, "%s{\"enum\": [0", k ? ", " : "");
+		for (unsigned i = 0; i < 40000; i++)
+			at += (size_t)sprintf(text + at, ", %u", 2 * i + k + 1);
+		at += (size_t)sprintf(text + at, "]}");
+	}
+	sprintf(text + at, "]}");
+	o = parse_json(text);
+	assert_null(schema_program(o, true, -E2BIG, &err));
+	json_object_put(o);
+	at = (size_t)sprintf(text, "{\"properties\": {\"x\": {}");
+	for (unsigned i = 0; i < 5000; i++)
+		at += (size_t)sprintf(text + at, ", \"p%u\": {}", i);
+	at += (size_t)sprintf(text + at, "}, \"anyOf\": [{}");
+	for (unsigned i = 0; i < 5000; i++)
+		at += (size_t)sprintf(text + at, ", {\"minLength\": %u}", i);
+	sprintf(text + at, "]}");
+	o = parse_json(text);
+	err_clear(&err);
+	assert_null(schema_program(o, true, -E2BIG, &err));
+	json_object_put(o);
+	free(text);
+	assert_true(seconds() - began < 20.0);
+}
+
+/* Digits behind a bound's come to an end, also where a bound has very many. */
+static void fractions_end(void **state)
+{
+	struct program *p = schema("{\"type\": \"number\", \"exclusiveMinimum\": 0}");
+	char *zeros = repeated("0", 200);
+
+	memcpy(zeros, "0.", 2);
+	assert_int_equal(put_text(p, zeros, 200), REJECTED);
+	assert_int_equal(put_text(p, "0.001", 5), ACCEPTED);
+	program_destroy(p);
+	p = schema("{\"type\": \"number\", \"minimum\": 1.234567890123456789e-38}");
+	assert_int_equal(put_text(p, "0.5", 3), ACCEPTED);
+	assert_int_equal(put_text(p, "0.0", 3), INCOMPLETE);
+	program_destroy(p);
+	free(zeros);
+}
+
 static void ambiguous_grammars(void **state)
 {
 	struct program *p =
@@ -477,6 +529,8 @@ int main(void)
 		cmocka_unit_test(nesting_has_an_end),
 		cmocka_unit_test(large_schemas),
 		cmocka_unit_test(schemas_that_explode),
+		cmocka_unit_test(schemas_that_cost),
+		cmocka_unit_test(fractions_end),
 		cmocka_unit_test(ambiguous_grammars),
 		cmocka_unit_test(masks),
 		cmocka_unit_test(masks_of_counted_strings),
