@@ -204,8 +204,12 @@ static int check_head(const struct saved_head *h, const struct saved_shape *shap
 	return 0;
 }
 
-/* The head, the tokens and the points; what they say is not looked at before their hash. */
-static int read_head(struct saved_file *f, uint64_t file_bytes, struct saved_head *head)
+/*
+ * The head, the tokens and the points; what they say is not looked at before their hash, but for how many
+ * tokens there are: memory is taken for no more than the context holds. -E2BIG: there are more.
+ */
+static int read_head(struct saved_file *f, uint64_t file_bytes, const struct saved_shape *shape,
+		     struct saved_head *head)
 {
 	uint64_t bytes;
 	int rc = read_all(f->fd, head, sizeof(*head), 0);
@@ -218,6 +222,8 @@ static int read_head(struct saved_file *f, uint64_t file_bytes, struct saved_hea
 	    !memchr(head->level, 0, sizeof(head->level)) ||
 	    !memchr(head->program, 0, sizeof(head->program)))
 		return -EBADMSG;
+	if (head->n_tokens > shape->n_ctx)
+		return -E2BIG;
 	f->owned = malloc(bytes + 1);
 	if (!f->owned)
 		return -ENOMEM;
@@ -266,8 +272,8 @@ int saved_open(int dir, const char *name, const struct saved_shape *shape, struc
 	else if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < sizeof(head))
 		rc = -EBADMSG;
 	if (!rc)
-		rc = read_head(&f, (uint64_t)st.st_size, &head);
-	if (rc) {
+		rc = read_head(&f, (uint64_t)st.st_size, shape, &head);
+	if (rc && rc != -E2BIG) {
 		damaged(name, rc, err);
 		goto out;
 	}

@@ -12,6 +12,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 
 #include "base/num.h"
 #include "engine/saved.h"
@@ -204,6 +205,24 @@ static void copy_with(size_t at, int cut, uint8_t flip)
 	fclose(out);
 }
 
+/* A sparse file may say that it has any number of tokens: no memory is taken for them. */
+static void check_huge(void)
+{
+	uint32_t n_tokens = 0xfffffff0;
+	struct order o;
+	char path[64];
+	int fd;
+
+	copy_with(SIZE_MAX, 144, 0);
+	path_of(path, sizeof(path), "bad");
+	fd = open(path, O_WRONLY);
+	assert_int_equal(pwrite(fd, &n_tokens, sizeof(n_tokens), 48), sizeof(n_tokens));
+	assert_int_equal(ftruncate(fd, (off_t)17 << 30), 0);
+	close(fd);
+	assert_int_equal(run(&o, SAVED_RESTORE, 0, "bad"), -E2BIG);
+	assert_non_null(strstr(o.ask.err.text, "--ctx"));
+}
+
 static void test_damaged(void **state)
 {
 	static const size_t places[] = { 0,  8,	 12,  16,  24,	 32,   40,   48,    52,
@@ -221,6 +240,7 @@ static void test_damaged(void **state)
 		copy_with(SIZE_MAX, cuts[i], 0);
 		assert_int_equal(run(&o, SAVED_RESTORE, 0, "bad"), -EBADMSG);
 	}
+	check_huge();
 	assert_int_equal(run(&o, SAVED_RESTORE, 0, "none"), -ENOENT);
 	assert_int_equal(run(&o, SAVED_RESTORE, 0, "one"), 0);
 	rig_stop(&rig);
