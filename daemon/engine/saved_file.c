@@ -86,6 +86,24 @@ static int write_all(int fd, const void *data, size_t n)
 	return 0;
 }
 
+static int read_all(int fd, void *to, size_t n, uint64_t at)
+{
+	uint8_t *next = to;
+
+	while (n) {
+		ssize_t got = pread(fd, next, n, (off_t)at);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return got < 0 ? -errno : -EBADMSG;
+		next += got;
+		n -= (size_t)got;
+		at += (uint64_t)got;
+	}
+	return 0;
+}
+
 static bool given_up(const _Atomic bool *stop)
 {
 	return atomic_load_explicit(stop, memory_order_relaxed);
@@ -123,6 +141,29 @@ static int write_whole(int fd, const struct saved_head *head, const struct saved
 	return rc;
 }
 
+/* A name is its first owner's: what lies there must be a sequence of the same one, or nothing. */
+static int may_replace(int dir, const char *name, uint64_t owner, struct err *err)
+{
+	struct saved_head head = { 0 };
+	struct stat st;
+	bool known;
+	int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	known = fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode) &&
+		!read_all(fd, &head, sizeof(head), 0) &&
+		!memcmp(head.magic, magic, sizeof(magic)) && head.version == VERSION;
+	if (fd >= 0)
+		close(fd);
+	if (!known)
+		return err_set(err, -EACCES,
+			       "%s is there and no saved sequence that can be replaced", name);
+	if (head.owner != owner)
+		return err_set(err, -EACCES, "%s is there and was saved with another key", name);
+	return 0;
+}
+
 int saved_write(int dir, const char *name, const struct saved_shape *shape,
 		const struct saved_text *text, const struct iovec *parts, uint32_t n_parts,
 		const _Atomic bool *stop, uint64_t *ret_bytes, struct err *err)
@@ -136,7 +177,7 @@ int saved_write(int dir, const char *name, const struct saved_shape *shape,
 				   .n_tokens = text->n,
 				   .n_points = text->n_points };
 	char draft[SAVED_NAME_MAX + 32];
-	int fd, rc;
+	int fd, rc, denied;
 
 	memcpy(head.magic, magic, sizeof(magic));
 	snprintf(head.level, sizeof(head.level), "%s", shape->level);
@@ -148,11 +189,12 @@ int saved_write(int dir, const char *name, const struct saved_shape *shape,
 		return err_set(err, -errno, "%s cannot be written: %s", name, strerror(errno));
 	rc = write_whole(fd, &head, text, parts, n_parts, stop);
 	close(fd);
-	if (!rc && renameat(dir, draft, dir, name))
+	denied = rc ? 0 : may_replace(dir, name, shape->owner, err);
+	if (!rc && !denied && renameat(dir, draft, dir, name))
 		rc = -errno;
-	if (rc) {
+	if (rc || denied) {
 		unlinkat(dir, draft, 0);
-		return err_set(err, rc, "%s cannot be written: %s", name, strerror(-rc));
+		return denied ? denied : err_set(err, rc, "%s cannot be written: %s", name, strerror(-rc));
 	}
 	fsync(dir); /* where that fails the file is there all the same */
 	*ret_bytes = sizeof(head) + text_bytes(text->n, text->n_points) + data_bytes(shape, text) +
@@ -161,24 +203,6 @@ int saved_write(int dir, const char *name, const struct saved_shape *shape,
 }
 
 /* ---- reading ---- */
-
-static int read_all(int fd, void *to, size_t n, uint64_t at)
-{
-	uint8_t *next = to;
-
-	while (n) {
-		ssize_t got = pread(fd, next, n, (off_t)at);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return got < 0 ? -errno : -EBADMSG;
-		next += got;
-		n -= (size_t)got;
-		at += (uint64_t)got;
-	}
-	return 0;
-}
 
 /* Whether what it holds is of use here. */
 static int check_head(const struct saved_head *h, const struct saved_shape *shape, const char *name,

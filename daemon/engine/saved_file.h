@@ -53,8 +53,9 @@ bool saved_name_ok(const char *name);
 
 /*
  * Writes @text and @parts, which are the pages and the states one after the other, cut in the same way
- * each time, as @name in the directory @dir. *stop (any thread): give up. 0 and *ret_bytes, or -errno and a sentence; then no
- * file has that name that had not before.
+ * each time, as @name in the directory @dir. *stop (any thread): give up.
+ * 0 and *ret_bytes, or -errno and a sentence; then no file has that name that had not before. -EACCES:
+ * another owner's file has it, or one that is no saved sequence.
  */
 int saved_write(int dir, const char *name, const struct saved_shape *shape,
 		const struct saved_text *text, const struct iovec *parts, uint32_t n_parts,

@@ -78,6 +78,10 @@ def test_refusals(tmp_path):
         assert slot(d, 0, "save", "a", check=404, **two)  # another's sequence
         slot(d, 0, "save", "a", **one)
         assert "another key" in slot(d, 0, "restore", "a", check=400, **two)["error"]["message"]
+        d.post(CHAT, {**SEA, "id_slot": 1}, **two)
+        assert "another key" in slot(d, 1, "save", "a", check=400, **two)["error"]["message"]
+        (saved / "notes").write_text("not a sequence")
+        assert "no saved sequence" in slot(d, 0, "save", "notes", check=400, **one)["error"]["message"]
         assert slot(d, 0, "restore", "a", **one)["n_restored"]
         for name in ("../a", ".a", "a/b", "", "x" * 129, "a\u0000b"):
             assert slot(d, 0, "restore", name or " ", check=400, **one)["error"]["param"] == "filename"

@@ -48,7 +48,7 @@ static void path_of(char *ret, size_t room, const char *name)
 
 static int teardown(void **state)
 {
-	static const char *const names[] = { "one", "two", "bad" };
+	static const char *const names[] = { "one", "two", "three", "bad" };
 	char path[64];
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -174,8 +174,19 @@ static void test_owners(void **state)
 	assert_int_equal(engine_saved(rig.engine, &o.ask, NULL), 0);
 	while (!atomic_load(&o.ended))
 		usleep(500);
+	/* the file of that name is another's, and stays */
+	assert_int_equal(o.ask.error, -EACCES);
+	assert_non_null(strstr(o.ask.err.text, "another key"));
+	assert_int_equal(run(&o, SAVED_RESTORE, 1, "two"), 0);
+	memset(&o, 0, sizeof(o));
+	o.ask = (struct saved_ask){
+		.kind = SAVED_SAVE, .tenant = 7, .owner = 77, .name = "three", .done = on_done
+	};
+	assert_int_equal(engine_saved(rig.engine, &o.ask, NULL), 0);
+	while (!atomic_load(&o.ended))
+		usleep(500);
 	assert_int_equal(o.ask.error, 0);
-	assert_int_equal(run(&o, SAVED_RESTORE, 0, "two"), -EACCES);
+	assert_int_equal(run(&o, SAVED_RESTORE, 0, "three"), -EACCES);
 	assert_non_null(strstr(o.ask.err.text, "another key"));
 	/* restored for user 8 it is no help to user 7 */
 	assert_int_equal(run(&o, SAVED_RESTORE, 0, "one"), 0);
@@ -301,7 +312,7 @@ static void test_waits(void **state)
 	rig_stop(&rig);
 	assert_true(atomic_load(&other.ended));
 	assert_int_equal(other.ask.error, -ESHUTDOWN);
-	assert_int_equal(n_files(), 3);
+	assert_int_equal(n_files(), 4);
 }
 
 int main(void)
