@@ -306,11 +306,13 @@ static void save(struct engine *e, struct saved_ask *a)
 
 static void erase(struct engine *e, struct saved_ask *a)
 {
+	struct active *place = &e->active[a->place];
 	struct prefix_match m;
 
 	if (find_kept(e, a, &m))
 		a->n_tokens = prefix_forget(e->prefixes, &m);
-	e->active[a->place].n_ids = 0;
+	if (place->tenant == tenant_of(e, a))
+		place->n_ids = 0;
 	finish(e, a);
 }
 

@@ -166,6 +166,8 @@ static void test_owners(void **state)
 	prompt(&first, 200, 0, 5, 0);
 	first.request.tenant = 7;
 	answer(&first);
+	assert_int_equal(run(&o, SAVED_ERASE, 0, ""), 0); /* by another: not its own, it stays */
+	assert_int_equal(o.ask.n_tokens, 0);
 	assert_int_equal(run(&o, SAVED_SAVE, 0, "two"), -ENOENT);
 	memset(&o, 0, sizeof(o));
 	o.ask = (struct saved_ask){
