@@ -116,4 +116,12 @@ uint64_t gguf_n_keys(const struct gguf *g);
 const char *gguf_key_name(const struct gguf *g, uint64_t i);
 char *gguf_key_text(const struct gguf *g, uint64_t i, char *buf, size_t len);
 
+/* Key i as it stands in the file, valid as long as the gguf: for whoever compares models. */
+struct gguf_raw {
+	uint32_t type, elem;   /* enum gguf_type; @elem: of an array, else 0 */
+	uint64_t count;	       /* elements of an array, bytes of a string, else 1 */
+	struct gguf_str value; /* strings of an array each with the length before it */
+};
+struct gguf_raw gguf_key_raw(const struct gguf *g, uint64_t i);
+
 #endif

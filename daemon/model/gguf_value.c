@@ -321,6 +321,30 @@ const char *gguf_key_name(const struct gguf *g, uint64_t i)
 	return g->shards[0].kv[i].name;
 }
 
+struct gguf_raw gguf_key_raw(const struct gguf *g, uint64_t i)
+{
+	const struct gguf_kv *kv = &g->shards[0].kv[i];
+	const uint8_t *begin = payload(g, kv);
+	struct gguf_raw raw = { .type = kv->type, .count = kv->count };
+	struct gguf_str last;
+
+	raw.value.data = (const char *)begin;
+	if (kv->type == GGUF_STRING) {
+		raw.value.len = kv->count;
+	} else if (kv->type != GGUF_ARRAY) {
+		raw.value.len = gguf_type_bytes(kv->type);
+	} else {
+		raw.elem = kv->elem;
+		raw.value.len = kv->count * gguf_type_bytes(kv->elem);
+	}
+	if (raw.type == GGUF_ARRAY && kv->elem == GGUF_STRING && kv->count) {
+		raw.value.data = (const char *)g->shards[0].image + kv->strings[0];
+		last = string_at(&g->shards[0], kv, kv->count - 1);
+		raw.value.len = (uint64_t)(last.data + last.len - raw.value.data);
+	}
+	return raw;
+}
+
 /* One element of @type at @p as text; returns what snprintf would. */
 static int element_text(uint32_t type, const uint8_t *p, char *buf, size_t len)
 {

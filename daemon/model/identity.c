@@ -15,30 +15,22 @@ static bool is_of_files(const char *key)
 	return !strncmp(key, "split.", 6);
 }
 
+/* As they stand in the file: what is shown of them is cut and rounded. The vocabulary is among them. */
 static uint64_t hash_keys(const struct gguf *g, uint64_t h)
 {
-	char text[256];
-
 	for (uint64_t i = 0; i < gguf_n_keys(g); i++) {
 		const char *name = gguf_key_name(g, i);
+		struct gguf_raw raw;
 
 		if (is_of_files(name))
 			continue;
-		h = hash64(name, strlen(name), h);
-		gguf_key_text(g, i, text, sizeof(text));
-		h = hash64(text, strlen(text), h);
+		raw = gguf_key_raw(g, i);
+		h = hash64(name, strlen(name) + 1, h);
+		h = hash64(&raw.type, sizeof(raw.type), h);
+		h = hash64(&raw.elem, sizeof(raw.elem), h);
+		h = hash64(&raw.count, sizeof(raw.count), h);
+		h = hash64(raw.value.data, raw.value.len, h);
 	}
-	return h;
-}
-
-/* Ids mean what the vocabulary says. */
-static uint64_t hash_vocabulary(const struct gguf *g, uint64_t h)
-{
-	static const char key[] = "tokenizer.ggml.tokens";
-	struct gguf_str s;
-
-	for (uint64_t i = 0; !gguf_array_str(g, key, i, &s); i++)
-		h = hash64(s.data, s.len, h);
 	return h;
 }
 
@@ -78,7 +70,7 @@ static int hash_tensor(const struct gguf *g, const struct gguf_tensor *t, uint64
 
 int model_identity(const struct gguf *g, uint64_t *ret, struct err *err)
 {
-	uint64_t h = hash_vocabulary(g, hash_keys(g, 0));
+	uint64_t h = hash_keys(g, 0);
 	int rc = 0;
 
 	for (uint64_t i = 0; i < gguf_n_tensors(g) && !rc; i++)

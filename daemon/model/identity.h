@@ -13,7 +13,7 @@
 struct gguf;
 
 /*
- * Over the keys and the vocabulary, each tensor's name, type, shape and size, and IDENTITY_BYTES from
+ * Over the keys with their whole values (the vocabulary is among them), each tensor's name, type, shape and size, and IDENTITY_BYTES from
  * the middle of its bytes: other weights in the same shapes are another model. Where the files lie and
  * how they are split does not matter. Reads a few MiB from the disk: 0 or -errno and a sentence. Any
  * thread.

@@ -84,6 +84,7 @@ static uint64_t identity_with(size_t at)
 static void test_what_counts(void **state)
 {
 	static const char text[] = "tokenizer.ggml.tokens", rope[] = "rope.freq_base";
+	static const char kinds[] = "tokenizer.ggml.token_type";
 	uint64_t whole = identity_of(MODEL), step;
 	const uint8_t *at = memmem(content, bytes, rope, strlen(rope));
 	struct err err = { { 0 } };
@@ -99,7 +100,10 @@ static void test_what_counts(void **state)
 		assert_int_not_equal(identity_with(t->offset + t->bytes / 2), whole);
 	}
 	gguf_destroy(g);
-	/* behind the name: the type of the value (4 bytes), then its bytes */
+	/* behind the name: the type of the value (4 bytes), then its bytes, down to the last bit */
+	if (at)
+		assert_int_not_equal(identity_with((size_t)(at - content) + strlen(rope) + 4),
+				     whole);
 	if (at)
 		assert_int_not_equal(identity_with((size_t)(at - content) + strlen(rope) + 4 + 2),
 				     whole);
@@ -107,6 +111,11 @@ static void test_what_counts(void **state)
 	assert_non_null(at);
 	/* type, element type, count, then strings: a length of 8 bytes and the first token */
 	assert_int_not_equal(identity_with((size_t)(at - content) + strlen(text) + 16 + 8), whole);
+	/* types of tokens: a long array of numbers, far from its beginning */
+	at = memmem(content, bytes, kinds, strlen(kinds));
+	assert_non_null(at);
+	assert_int_not_equal(identity_with((size_t)(at - content) + strlen(kinds) + 16 + 4 * 200),
+			     whole);
 }
 
 static void test_cut(void **state)
