@@ -194,7 +194,8 @@ int saved_write(int dir, const char *name, const struct saved_shape *shape,
 		rc = -errno;
 	if (rc || denied) {
 		unlinkat(dir, draft, 0);
-		return denied ? denied : err_set(err, rc, "%s cannot be written: %s", name, strerror(-rc));
+		return denied ? denied
+			      : err_set(err, rc, "%s cannot be written: %s", name, strerror(-rc));
 	}
 	fsync(dir); /* where that fails the file is there all the same */
 	*ret_bytes = sizeof(head) + text_bytes(text->n, text->n_points) + data_bytes(shape, text) +
