@@ -15,6 +15,8 @@
 #include "engine/engine_private.h"
 #include "model/identity.h"
 
+#define ASKS_MAX 16 /* that have not ended: each may hold pages and lists as long as the context */
+
 enum stage {
 	STAGE_NEW,   /* engine thread: waits for the place */
 	STAGE_WRITE, /* file thread */
@@ -27,6 +29,7 @@ enum stage {
 
 struct saver {
 	int dir;
+	_Atomic unsigned n_asks;	   /* begun and not ended */
 	_Atomic(struct saved_ask *) inbox; /* new ones, and those that come from the file thread */
 	struct saved_ask *waiting; /* engine thread: for their places, the first to come first */
 
@@ -86,6 +89,12 @@ int engine_saved(struct engine *e, struct saved_ask *a, struct err *err)
 			SAVED_NAME_MAX);
 	if (atomic_load(&e->stop) || atomic_load(&e->state) == ENGINE_FAILED)
 		return err_set(err, -ESHUTDOWN, "the engine has stopped");
+	if (atomic_fetch_add(&e->saver->n_asks, 1) >= ASKS_MAX) {
+		atomic_fetch_sub(&e->saver->n_asks, 1);
+		return err_set(err, -EBUSY,
+			       "%d sequences are being saved and restored: try again later",
+			       ASKS_MAX);
+	}
 	a->error = 0;
 	err_clear(&a->err);
 	a->n_tokens = 0;
@@ -191,6 +200,7 @@ static void finish(struct engine *e, struct saved_ask *a)
 	free(a->parts);
 	free(a->tail);
 	a->ns = now_ns() - a->began_ns;
+	atomic_fetch_sub(&e->saver->n_asks, 1);
 	a->done(a);
 }
 

@@ -67,7 +67,7 @@ struct saved_ask {
 
 /*
  * Any thread. 0, and then one done() comes; or -errno and a sentence (-ENOTSUP: no directory was
- * given, or nothing is kept; -EINVAL: no such place, or a name that is none).
+ * given, or nothing is kept; -EINVAL: no such place, or a name that is none; -EBUSY: 16 have not ended).
  */
 int engine_saved(struct engine *e, struct saved_ask *a, struct err *err);
 

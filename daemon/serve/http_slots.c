@@ -84,6 +84,7 @@ static void fault_of(struct fault *f, int error, const char *why)
 {
 	fault_set(f,
 		  error == -ENOENT	? 404
+		  : error == -EBUSY	? 429
 		  : error == -ENOTSUP	? 501
 		  : error == -ESHUTDOWN ? 503
 		  : error == -EINVAL || error == -EACCES || error == -E2BIG || error == -EBADMSG ||

@@ -293,6 +293,7 @@ static void test_refused(void **state)
 static void test_waits(void **state)
 {
 	static struct ask first, second;
+	static struct order many[16];
 	struct order o, other;
 
 	rig_start(&rig);
@@ -310,10 +311,18 @@ static void test_waits(void **state)
 	assert_true(atomic_load(&first.ended));
 	while (!atomic_load(&second.n_tokens))
 		usleep(200);
-	begin(&other, SAVED_ERASE, 1, "");
+	/* so many may wait and no more */
+	for (size_t i = 0; i < ARRAY_LEN(many); i++)
+		begin(&many[i], SAVED_ERASE, 1, "");
+	memset(&other, 0, sizeof(other));
+	other.ask = (struct saved_ask){ .kind = SAVED_ERASE, .place = 1, .done = on_done };
+	assert_int_equal(engine_saved(rig.engine, &other.ask, NULL), -EBUSY);
 	rig_stop(&rig);
-	assert_true(atomic_load(&other.ended));
-	assert_int_equal(other.ask.error, -ESHUTDOWN);
+	for (size_t i = 0; i < ARRAY_LEN(many); i++) {
+		assert_true(atomic_load(&many[i].ended));
+		assert_int_equal(many[i].ask.error, -ESHUTDOWN);
+	}
+	assert_false(atomic_load(&other.ended));
 	assert_int_equal(n_files(), 4);
 }
 
