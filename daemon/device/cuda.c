@@ -256,7 +256,6 @@ static void cuda_get_info(const struct device *base, struct device_info *ret)
 	ret->launches = atomic_load_explicit(&d->launches, memory_order_relaxed);
 	ret->layers = atomic_load_explicit(&d->layers_done, memory_order_relaxed);
 	ret->handoff_ns = atomic_load_explicit(&d->handoff_ns, memory_order_relaxed);
-	ret->failed = atomic_load_explicit(&d->failed, memory_order_relaxed);
 }
 
 static int cuda_load(struct device *base, uint32_t layer, enum role role,

@@ -58,7 +58,6 @@ struct cuda_device {
 	_Atomic uint64_t memory_bytes,
 		dense_bytes; /* read by any thread while weights are loaded */
 	_Atomic uint64_t steps, launches, layers_done, handoff_ns;
-	_Atomic bool failed; /* a sticky error was seen */
 
 	struct cuda_weight w[ROLE_NR]; /* outside the layers */
 	struct cuda_layer *layers;

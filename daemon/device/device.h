@@ -112,7 +112,6 @@ struct device_info {
 	uint64_t layers; /* with experts that went through device_route() */
 	uint64_t
 		handoff_ns; /* that the engine spent in all launching these and waiting for their routes */
-	bool failed;	    /* for good */
 };
 
 /*

@@ -272,6 +272,8 @@ static int create_parts(struct engine *e, struct err *err)
 		rc = spec_create(e);
 	if (!rc && e->supply && !e->device && c->predict.mode != PREDICT_OFF)
 		rc = ahead_create(e->model, e->supply, &c->predict, &e->ahead, err);
+	if (e->device && c->predict.mode != PREDICT_OFF && c->predict.mode != PREDICT_AUTO)
+		engine_add_fallback(e, "--predict has no effect beside --device");
 	if (!rc)
 		rc = reuse_create(e);
 	if (!rc)

@@ -205,8 +205,9 @@ struct engine_status {
 	uint64_t read_busy_ns; /* time with at least one read from disk in flight */
 	const char *cpu, *io, *arena, *policy, *kv;
 	struct engine_device {
-		char name[128];		    /* "": there is none */
-		const char *option, *state; /* as --device has it; "ok" or "failed" */
+		char name[128]; /* "": there is none */
+		const char *option,
+			*state; /* as --device has it; "ok", or "failed" in the newest step */
 		const char *policy;
 		uint64_t vram_bytes, slots, resident, hits, misses, fills, fill_bytes;
 		uint64_t launches, layers, handoff_ns; /* layers: with experts; their hand-offs */

@@ -87,9 +87,10 @@ struct engine {
 	struct saver *saver;		 /* NULL: sequences are not saved */
 	struct place_figures *figures;	 /* n_parallel */
 	struct team *team;
-	struct device *device; /* NULL: none */
-	bool device_dense;     /* it computes all but experts; else it has slots alone */
-	struct vram *vram;     /* what lies in its slots; NULL: it has none */
+	struct device *device;	    /* NULL: none */
+	_Atomic bool device_failed; /* in the newest step that ended */
+	bool device_dense;	    /* it computes all but experts; else it has slots alone */
+	struct vram *vram;	    /* what lies in its slots; NULL: it has none */
 	struct err device_note, slots_note;
 	struct decoder *decoder;
 	struct spec *spec;

@@ -173,7 +173,7 @@ void engine_get_device(const struct engine *e, struct engine_device *ret)
 	memset(ret, 0, sizeof(*ret));
 	memcpy(ret->name, info.name, sizeof(ret->name));
 	ret->option = e->config.device;
-	ret->state = info.failed ? "failed" : "ok";
+	ret->state = atomic_load(&e->device_failed) ? "failed" : "ok";
 	ret->vram_bytes = info.memory_bytes;
 	ret->launches = info.launches;
 	ret->layers = info.layers;

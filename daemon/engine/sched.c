@@ -609,6 +609,7 @@ static void run(struct engine *e, const struct batch *b)
 			e->active[e->run_owner[i]].spoilt = true;
 		return;
 	}
+	e->device_failed = decoder_device_error(e->decoder)[0] != '\0';
 	pace_learn(&e->pace, e->n_decoding, n_read, n_read >= e->most_read, now_ns() - start);
 	after_step(e, b);
 }

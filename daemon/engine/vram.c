@@ -36,6 +36,7 @@ struct vram {
 	uint32_t *host_pins; /* by class of the host's slots */
 
 	uint64_t most_fills; /* chosen and not done */
+	bool failed;	     /* a fill of the device's did: nothing more is begun */
 
 	struct vram_counters counters;
 };
@@ -223,8 +224,10 @@ static void book_done(struct vram *v)
 	if (v->done == v->issued)
 		return;
 	rc = device_fills_done(v->c.device, &n, NULL);
-	if (rc) /* what is under way may never end: nobody waits for it, and nothing more is begun */
+	if (rc) { /* what is under way may never end: nobody waits for it, and nothing more is begun */
+		v->failed = true;
 		return;
+	}
 	for (; v->done < v->issued && v->done < n; v->done++)
 		book(v, fill_at(v, v->done), 0);
 }
@@ -265,6 +268,7 @@ void vram_issue(struct vram *v)
 	f = fill_at(v, v->issued);
 	describe(v, f, &fill);
 	if (device_fill(v->c.device, &fill, NULL)) {
+		v->failed = true; /* residents stay where they are: their slots are good */
 		book(v, f, -EIO);
 		*f = *fill_at(v, --v->chosen);
 		return;
@@ -297,7 +301,8 @@ static bool choose(struct vram *v, bool idle)
 	struct fill *f = fill_at(v, v->chosen);
 	uint32_t cls;
 
-	if (v->chosen - v->done >= v->most_fills || !promoter_next(&v->promoter, idle, &move, &cls))
+	if (v->failed || v->chosen - v->done >= v->most_fills ||
+	    !promoter_next(&v->promoter, idle, &move, &cls))
 		return false;
 	if (move.victim != POLICY_NONE)
 		leave(v, move.victim);
@@ -330,7 +335,7 @@ int vram_boundary(struct vram *v, uint32_t n_tokens, uint64_t now_ns, struct err
 
 bool vram_busy(const struct vram *v)
 {
-	return v->done < v->chosen || promoter_wait_ns(&v->promoter);
+	return !v->failed && (v->done < v->chosen || promoter_wait_ns(&v->promoter));
 }
 
 bool vram_drain(struct vram *v, uint64_t ns)

@@ -140,6 +140,7 @@ def test_step_fails(one_run, call, again):
             p = sluice("generate", "--socket", d.socket, "--prompt-tokens", json.dumps(ids), "--max-tokens", "2",
                        check=None, timeout=60)
             assert p.returncode != 0 and "the device failed" in p.stderr, p.stdout + p.stderr
+            assert d.status()["device"]["state"] == "failed"
 
 
 def of_device(d):
