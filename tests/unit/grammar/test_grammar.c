@@ -16,7 +16,7 @@ static double seconds(void)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t); /* a busy machine does not count */
 	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
