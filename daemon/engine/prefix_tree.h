@@ -121,6 +121,9 @@ enum prefix_need {
 bool prefix_make_free(struct prefix_tree *t, uint32_t want, enum prefix_need need, uint32_t length,
 		      enum prefix_kind kind);
 
+/* Pages that nobody else holds: the most that PREFIX_FOR_LIFE can free. */
+uint32_t prefix_can_free(const struct prefix_tree *t);
+
 /* For the status: pages that only the tree holds, points and nodes. */
 struct prefix_figures {
 	uint32_t n_pages, n_points, n_nodes;

@@ -128,3 +128,16 @@ bool prefix_make_free(struct prefix_tree *t, uint32_t want, enum prefix_need nee
 	}
 	return true;
 }
+
+uint32_t prefix_can_free(const struct prefix_tree *t)
+{
+	uint32_t count = 0;
+
+	for (const struct prefix_node *n = t->nodes; n; n = n->list_next) {
+		count += n->page != PAGE_NONE && gives_room(t, n);
+		for (const struct prefix_point *p = n->points; p; p = p->next)
+			for (uint32_t i = 0; i < t->c.state_pages; i++)
+				count += page_holders(t->c.pages, p->pages[i]) == 1;
+	}
+	return count;
+}

@@ -31,6 +31,7 @@ struct saver {
 	int dir;
 	_Atomic unsigned n_asks;	   /* begun and not ended */
 	_Atomic(struct saved_ask *) inbox; /* new ones, and those that come from the file thread */
+	uint32_t n_held;		   /* engine thread: pages that all of them hold */
 	struct saved_ask *waiting; /* engine thread: for their places, the first to come first */
 
 	pthread_t thread;
@@ -102,7 +103,7 @@ int engine_saved(struct engine *e, struct saved_ask *a, struct err *err)
 	a->stage = STAGE_NEW;
 	a->file = (struct saved_file){ .fd = -1 };
 	a->text = (struct saved_text){ 0 };
-	a->n_pages = a->n_held = a->n_parts = a->skipped = 0;
+	a->n_pages = a->n_held = a->n_parts = a->n_counted = a->skipped = 0;
 	a->ids = a->pages = NULL;
 	a->points = NULL;
 	a->parts = NULL;
@@ -186,11 +187,15 @@ static uint64_t tenant_of(const struct engine *e, const struct saved_ask *a)
 	return e->config.prefix_share ? 0 : a->tenant;
 }
 
+static const char no_room[] =
+	"there is no room: those who compute have the pages (sluiced --prefix-cache)";
+
 /* Lets go of everything and says what came of it. */
 static void finish(struct engine *e, struct saved_ask *a)
 {
 	for (uint32_t i = 0; i < a->n_held; i++)
 		page_drop(seq_pool_pages(e->seqs), a->pages[i]);
+	e->saver->n_held -= a->n_counted;
 	if (a->kind == SAVED_RESTORE && !a->error)
 		a->bytes = a->file.data + a->file.data_bytes + sizeof(uint64_t);
 	saved_close(&a->file);
@@ -260,6 +265,23 @@ static bool copy_tail(struct saved_ask *a)
 	return true;
 }
 
+/*
+ * Are there @n pages for @a besides those that others hold already? Together they leave as many as the
+ * context has, for a sequence that is alone; one that is the only one may have what there is, since the pool may
+ * hold no more than one context, and who computes waits for one file at most. Counted until @a ends.
+ */
+static bool count_pages(struct engine *e, struct saved_ask *a, uint64_t n)
+{
+	struct saver *s = e->saver;
+	uint64_t alone = e->plan.kv_bytes ? div_ceil(e->config.n_ctx, KV_BLOCK) : 0;
+
+	if (s->n_held && s->n_held + n + alone > seq_pool_pages(e->seqs)->n)
+		return false;
+	s->n_held += (uint32_t)n;
+	a->n_counted = (uint32_t)n;
+	return true;
+}
+
 static void hold(struct engine *e, struct saved_ask *a, const struct prefix_match *m,
 		 const struct prefix_on_way *way)
 {
@@ -307,6 +329,11 @@ static void save(struct engine *e, struct saved_ask *a)
 		fail(e, a, -ENOMEM, "no memory");
 		return;
 	}
+	if (!count_pages(e, a,
+			 a->n_pages + (uint64_t)a->text.n_points * seq_state_pages(e->seqs))) {
+		fail(e, a, -ENOSPC, no_room);
+		return;
+	}
 	hold(e, a, &m, way);
 	if (copy_tail(a))
 		to_files(e, a, STAGE_WRITE);
@@ -328,15 +355,18 @@ static void erase(struct engine *e, struct saved_ask *a)
 
 /*
  * Pages for what a file holds: all that is not used gives way, since somebody asked for it. The last
- * point is worth most. False: there is no room for one.
+ * point is worth most. Nothing gives way in vain. False: there is no room for one.
  */
 static bool make_room(struct engine *e, struct saved_ask *a)
 {
 	uint32_t states = seq_state_pages(e->seqs);
+	uint64_t most = seq_pool_pages(e->seqs)->n_free + prefix_can_free(e->prefixes);
 
 	for (a->skipped = 0;; a->skipped++) {
-		if (reuse_make_free(e, a->n_pages + (a->text.n_points - a->skipped) * states))
-			return true;
+		uint64_t n = a->n_pages + (uint64_t)(a->text.n_points - a->skipped) * states;
+
+		if (n <= most && count_pages(e, a, n))
+			return reuse_make_free(e, (uint32_t)n);
 		if (a->skipped + 1 >= a->text.n_points)
 			return false;
 	}
@@ -356,8 +386,7 @@ static void take(struct engine *e, struct saved_ask *a)
 		return;
 	}
 	if (!make_room(e, a)) {
-		fail(e, a, -ENOSPC,
-		     "there is no room: those who compute have the pages (sluiced --prefix-cache)");
+		fail(e, a, -ENOSPC, no_room);
 		return;
 	}
 	take_pages(e, a, a->n_pages);

@@ -61,6 +61,7 @@ struct saved_ask {
 	uint32_t *pages; /* of the cache, then of the states, those of a point together */
 	struct iovec *parts;
 	uint32_t n_pages, n_held, n_parts; /* of the cache; held by it, from the first on */
+	uint32_t n_counted;		   /* pages that count against what all may hold */
 	uint32_t skipped; /* points for which there is no room, from the first on */
 	void *tail; /* owned: a copy of a page that others go on to write; where skipped ones go */
 };

@@ -95,6 +95,8 @@ static void open_world(struct world *w, bool states)
 
 static void close_world(struct world *w)
 {
+	/* nobody else has any by now */
+	assert_int_equal(w->pages.n_free + prefix_can_free(w->tree), N_PAGES);
 	prefix_tree_destroy(w->tree);
 	assert_int_equal(w->pages.n_free, N_PAGES); /* nothing leaks */
 	pages_fini(&w->pages);
