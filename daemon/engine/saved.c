@@ -119,7 +119,7 @@ static int shape_of(struct engine *e, const struct saved_ask *a, struct saved_sh
 		    struct err *err)
 {
 	struct saver *s = e->saver;
-	int rc = s->known ? 0 : model_identity(e->model->gguf, &s->model, err);
+	int rc = s->known ? 0 : model_identity(e->model->gguf, &s->stop, &s->model, err);
 
 	s->known = !rc;
 	*ret = (struct saved_shape){ .model = s->model,

@@ -3,6 +3,7 @@
 #include "model/identity.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -68,13 +69,15 @@ static int hash_tensor(const struct gguf *g, const struct gguf_tensor *t, uint64
 	return 0;
 }
 
-int model_identity(const struct gguf *g, uint64_t *ret, struct err *err)
+int model_identity(const struct gguf *g, const _Atomic bool *stop, uint64_t *ret, struct err *err)
 {
 	uint64_t h = hash_keys(g, 0);
 	int rc = 0;
 
 	for (uint64_t i = 0; i < gguf_n_tensors(g) && !rc; i++)
-		rc = hash_tensor(g, gguf_tensor(g, i), &h, err);
+		rc = stop && atomic_load_explicit(stop, memory_order_relaxed)
+			     ? err_set(err, -ESHUTDOWN, "the daemon is stopping")
+			     : hash_tensor(g, gguf_tensor(g, i), &h, err);
 	if (!rc)
 		*ret = h;
 	return rc;

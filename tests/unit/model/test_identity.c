@@ -56,7 +56,7 @@ static uint64_t identity_of(const char *file)
 	struct gguf *g;
 	uint64_t id = 0;
 
-	if (gguf_open(file, &g, &err) || model_identity(g, &id, &err))
+	if (gguf_open(file, &g, &err) || model_identity(g, NULL, &id, &err))
 		fail_msg("%s", err.text);
 	gguf_destroy(g);
 	return id;
@@ -120,6 +120,7 @@ static void test_what_counts(void **state)
 
 static void test_cut(void **state)
 {
+	const _Atomic bool stop = true;
 	struct err err = { { 0 } };
 	struct gguf *g;
 	uint64_t id;
@@ -127,7 +128,9 @@ static void test_cut(void **state)
 	write_copy();
 	assert_int_equal(gguf_open(path, &g, &err), 0);
 	assert_int_equal(truncate(path, (off_t)(bytes - bytes / 4)), 0);
-	assert_int_equal(model_identity(g, &id, &err), -ENODATA);
+	assert_int_equal(model_identity(g, &stop, &id, &err), -ESHUTDOWN);
+	err_clear(&err);
+	assert_int_equal(model_identity(g, NULL, &id, &err), -ENODATA);
 	assert_non_null(strstr(err.text, "tensor "));
 	gguf_destroy(g);
 }
