@@ -444,6 +444,8 @@ uint32_t prefix_forget(struct prefix_tree *t, const struct prefix_match *m)
 	struct prefix_node *n = m->node, *parent;
 	uint32_t left = m->n;
 
+	if (n && n->n > m->n - n->depth * KV_BLOCK) /* another goes on in the same page */
+		return 0;
 	for (; n && !n->child; n = parent) {
 		parent = n->parent;
 		left = n->depth * KV_BLOCK;

@@ -415,13 +415,35 @@ static void test_newest(void **unused)
 	close_world(&w);
 }
 
+/* What goes on in the page where a sequence ends outlives that sequence. */
+static void test_forget(void **state)
+{
+	static struct running r;
+	static uint32_t ids[81];
+	struct prefix_match m;
+	struct world w;
+
+	open_world(&w, false);
+	compute(&w, &r, ids, 70);
+	keep(&w, &r, false, PREFIX_ANSWER);
+	compute(&w, &r, ids, 10);
+	keep(&w, &r, false, PREFIX_ANSWER);
+	prefix_find(w.tree, 0, ids, 71, true, &m);
+	assert_int_equal(m.n, 70);
+	assert_int_equal(prefix_forget(w.tree, &m), 0);
+	prefix_find(w.tree, 0, ids, 81, true, &m);
+	assert_int_equal(m.n, 80);
+	assert_int_equal(prefix_forget(w.tree, &m), 80);
+	end(&w, &r);
+	close_world(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_random),
-		cmocka_unit_test(test_text),
-		cmocka_unit_test(test_value),
-		cmocka_unit_test(test_newest),
+		cmocka_unit_test(test_random), cmocka_unit_test(test_text),
+		cmocka_unit_test(test_value),  cmocka_unit_test(test_newest),
+		cmocka_unit_test(test_forget),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
