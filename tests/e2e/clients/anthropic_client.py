@@ -47,7 +47,15 @@ stopped = client.messages.create(model="any", max_tokens=40, messages=FRANCE, ex
 assert stopped.stop_reason == "stop_sequence" and stopped.stop_sequence == "Paris" and "Paris" not in text_of(stopped)
 assert client.messages.create(model="any", max_tokens=2, messages=FRANCE).stop_reason == "max_tokens"
 
-for wrong in (dict(messages=[]), dict(messages=FRANCE, tools=TOOLS, tool_choice={"type": "any"}),
+# a call that is asked for comes, and holds to its schema
+town = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"], "additionalProperties": False}
+for choice in ({"type": "any"}, {"type": "tool", "name": "visit"}):
+    forced = client.messages.create(model="any", max_tokens=300, messages=FRANCE, tool_choice=choice,
+                                    tools=[{"name": "visit", "description": "Go there", "input_schema": town}])
+    calls = [b for b in forced.content if b.type == "tool_use"]
+    assert calls and all(b.name == "visit" and b.input["city"] in ("Paris", "Rome") for b in calls), forced
+
+for wrong in (dict(messages=[]), dict(messages=FRANCE, tools=TOOLS, tool_choice={"type": "tool", "name": "no_such_tool"}),
               dict(messages=[{"role": "user", "content": [{"type": "image", "source": {
                   "type": "base64", "media_type": "image/png", "data": "AA"}}]}])):
     try:

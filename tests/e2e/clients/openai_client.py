@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The usual calls of the openai package. usage: openai_client.py URL"""
+import json
 import sys
 
 import openai
@@ -64,15 +65,28 @@ def completions():
     assert "Paris" not in stopped.choices[0].message.content
 
 
+def forms():
+    """Answers and calls that are held to a schema."""
+    town = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"], "additionalProperties": False}
+    answer = client.chat.completions.create(model="any", messages=FRANCE, max_tokens=300, response_format={
+        "type": "json_schema", "json_schema": {"name": "town", "strict": True, "schema": town}})
+    assert json.loads(answer.choices[0].message.content)["city"] in ("Paris", "Rome"), answer
+    visit = [{"type": "function", "function": {"name": "visit", "description": "Go there", "parameters": town}}]
+    for choice in ("required", {"type": "function", "function": {"name": "visit"}}):
+        answer = client.chat.completions.create(model="any", messages=FRANCE, max_tokens=300, tools=visit, tool_choice=choice)
+        calls = answer.choices[0].message.tool_calls
+        assert calls and all(c.function.name == "visit" and json.loads(c.function.arguments)["city"] in ("Paris", "Rome")
+                             for c in calls), answer
+
+
 def faults():
     for error, call in (
         (openai.BadRequestError, lambda: client.chat.completions.create(model="any", messages=[])),
-        (openai.BadRequestError, lambda: client.chat.completions.create(model="any", messages=FRANCE, tools=TOOLS,
-                                                                        tool_choice="required")),
+        (openai.BadRequestError, lambda: client.chat.completions.create(model="any", messages=FRANCE, tool_choice="required")),
         (openai.BadRequestError, lambda: client.chat.completions.create(
-            model="any", messages=FRANCE, tools=TOOLS, tool_choice={"type": "function", "function": {"name": "get_weather"}})),
+            model="any", messages=FRANCE, tools=TOOLS, tool_choice={"type": "function", "function": {"name": "no_such_tool"}})),
         (openai.BadRequestError, lambda: client.chat.completions.create(model="any", messages=FRANCE,
-                                                                        response_format={"type": "json_object"})),
+                                                                        response_format={"type": "yaml"})),
         (openai.BadRequestError, lambda: client.chat.completions.create(model="any", messages=[{"role": "user", "content": [
             {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]}])),
         (openai.BadRequestError, lambda: client.chat.completions.create(model="any", messages=[{"role": "user", "content":
@@ -94,5 +108,6 @@ content = chat()
 chat_stream(content)
 roles_and_parts(content)
 completions()
+forms()
 faults()
 print("all as expected")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """OpenAI's Responses with the openai package. usage: responses_client.py URL"""
+import json
 import sys
 
 import openai
@@ -38,9 +39,18 @@ assert answer.output
 cut = client.responses.create(model="any", input=QUESTION, max_output_tokens=2)
 assert cut.status == "incomplete" and cut.incomplete_details.reason == "max_output_tokens"
 
+town = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"], "additionalProperties": False}
+held = client.responses.create(model="any", input=QUESTION, max_output_tokens=300,
+                               text={"format": {"type": "json_schema", "name": "town", "strict": True, "schema": town}})
+assert json.loads(held.output_text)["city"] in ("Paris", "Rome"), held
+forced = client.responses.create(model="any", input=QUESTION, max_output_tokens=300, tool_choice={"type": "function", "name": "visit"},
+                                 tools=[{"type": "function", "name": "visit", "description": "Go there", "parameters": town}])
+calls = [o for o in forced.output if o.type == "function_call"]
+assert calls and all(json.loads(c.arguments)["city"] in ("Paris", "Rome") for c in calls), forced
+
 for wrong in (dict(input=QUESTION, previous_response_id="resp_1"), dict(input=3), dict(input=[]),
-              dict(input=QUESTION, text={"format": {"type": "json_object"}}),
-              dict(input=QUESTION, tools=TOOLS, tool_choice={"type": "function", "name": "get_weather"})):
+              dict(input=QUESTION, text={"format": {"type": "yaml"}}),
+              dict(input=QUESTION, tools=TOOLS, tool_choice={"type": "function", "name": "no_such_tool"})):
     try:
         client.responses.create(model="any", **wrong)
     except openai.BadRequestError as e:
