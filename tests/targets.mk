@@ -42,7 +42,7 @@ $(filter $(O)/tests/serve/test_http% $(O)/tests/serve/test_options,$(UNIT)): LIB
 
 # ---- fuzzing: the GGUF reader
 # make O=... $(O)/fuzz/fuzz_gguf, then: $(O)/fuzz/fuzz_gguf -max_len=65536 WORK_DIR tests/fuzz/seeds/gguf
-FUZZ_GGUF_SRC := tests/fuzz/fuzz_gguf.c kernels/quant.c base/err.c $(wildcard daemon/model/arch/*.c) \
+FUZZ_GGUF_SRC := tests/fuzz/fuzz_gguf.c kernels/quant.c base/err.c base/hash.c $(wildcard daemon/model/arch/*.c) \
 	$(filter-out $(addprefix daemon/model/,tokenizer% pretok% detok% chat.c bpe% spm%),$(wildcard daemon/model/*.c))
 $(O)/fuzz/fuzz_gguf: $(FUZZ_GGUF_SRC) $(wildcard daemon/model/*.h base/*.h kernels/quant.h)
 	@mkdir -p $(@D)
@@ -101,7 +101,7 @@ $(O)/fuzz/fuzz_http: $(FUZZ_HTTP_SRC:%.c=$(O)/fuzz/obj/%.o) $(VERSION_OBJ) $(cal
 
 # ---- fuzzing: the tokenizer
 # make O=... $(O)/fuzz/fuzz_tokenizer, then here: $(O)/fuzz/fuzz_tokenizer -max_len=4096 WORK_DIR tests/fuzz/seeds/tokenizer
-FUZZ_TOKENIZER_SRC := tests/fuzz/fuzz_tokenizer.c base/err.c kernels/quant.c \
+FUZZ_TOKENIZER_SRC := tests/fuzz/fuzz_tokenizer.c base/err.c base/hash.c kernels/quant.c \
 	$(wildcard daemon/model/*.c daemon/model/arch/*.c)
 $(O)/fuzz/fuzz_tokenizer: $(FUZZ_TOKENIZER_SRC) $(wildcard daemon/model/*.h base/*.h kernels/quant.h)
 	@mkdir -p $(@D)
