@@ -14,17 +14,16 @@
 #include <strings.h>
 #include <sys/socket.h>
 
+#include "base/hash.h"
 #include "serve/http_private.h"
 
 /* ---- keys ---- */
 
-/* FNV-1a, 64 bits (draft-eastlake-fnv): tells keys apart in our own books, protects nothing. */
+/* Tells keys apart in our own books, protects nothing. */
 static uint64_t tenant_of(const char *key)
 {
-	uint64_t hash = 0xcbf29ce484222325u;
+	uint64_t hash = hash64(key, strlen(key), 0);
 
-	for (; *key; key++)
-		hash = (hash ^ (uint8_t)*key) * 0x100000001b3u;
 	return hash ? hash : 1;
 }
 
