@@ -177,21 +177,6 @@ static int xml_value(struct making *m, struct json_object *root, bool strict,
 	return rc;
 }
 
-static bool is_required(struct json_object *parameters_of, const char *name)
-{
-	struct json_object *list = jsonc_member(parameters_of, "required");
-
-	if (!json_object_is_type(list, json_type_array))
-		return false;
-	for (size_t i = 0; i < json_object_array_length(list); i++) {
-		const char *text = json_object_get_string(json_object_array_get_idx(list, i));
-
-		if (text && !strcmp(text, name))
-			return true;
-	}
-	return false;
-}
-
 static int xml_call(struct making *m, struct json_object *f, ir_node *ret)
 {
 	struct json_object *p = jsonc_member(f, "parameters");
@@ -231,7 +216,7 @@ static int xml_call(struct making *m, struct json_object *f, ir_node *ret)
 					  name);
 		one = IR_SEQ_OF(ir, ir_string(ir, "<parameter="), ir_string(ir, names[n]),
 				ir_string(ir, ">\n"), value);
-		rest = is_required(p, names[n]) ? one : IR_ALT_OF(ir, one, rest);
+		rest = schema_requires(p, names[n]) ? one : IR_ALT_OF(ir, one, rest);
 	}
 	*ret = IR_SEQ_OF(ir, ir_string(ir, "\n<function="), ir_string(ir, name),
 			 ir_string(ir, ">\n"), rest);

@@ -5,6 +5,8 @@
 #ifndef SLUICE_GRAMMAR_SCHEMA_H
 #define SLUICE_GRAMMAR_SCHEMA_H
 
+#include <stdbool.h>
+
 #include "base/err.h"
 #include "grammar/grammar.h"
 #include "grammar/ir.h"
@@ -19,5 +21,8 @@ int schema_node(struct ir *ir, struct json_object *root, struct json_object *sch
 /* What a schema that is a reference leads to in the end, else @schema itself. 0 or -EINVAL. */
 int schema_target(struct json_object *root, struct json_object *schema, struct json_object **ret,
 		  struct err *err);
+
+/* Is @name in the list "required" of an object's schema? */
+bool schema_requires(struct json_object *o, const char *name);
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "grammar/schema.h"
 #include "grammar/schema_impl.h"
 
 /* {"allOf": [a, b]}, kept by whoever it is put into. */
@@ -339,7 +340,7 @@ static bool values_exclude(struct schema *s, struct json_object *a, struct json_
 	return none;
 }
 
-static bool is_required(struct json_object *o, const char *name)
+bool schema_requires(struct json_object *o, const char *name)
 {
 	struct json_object *list = schema_get(o, "required");
 
@@ -382,11 +383,12 @@ static bool property_excludes(struct schema *s, struct json_object *a, struct js
 	{
 		struct json_object *q = schema_get(theirs, k);
 
-		if (!schema_spend(s, 1 + n_required(a)) || !is_required(a, k))
+		if (!schema_spend(s, 1 + n_required(a)) || !schema_requires(a, k))
 			continue;
 		if (!q && closed)
 			return true;
-		if (q && is_required(b, k) && (types_exclude(s, p, q) || values_exclude(s, p, q)))
+		if (q && schema_requires(b, k) &&
+		    (types_exclude(s, p, q) || values_exclude(s, p, q)))
 			return true;
 	}
 	return false;
