@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/read_at.h"
 #include "base/num.h"
 #include "kernels/cpu/kv_block.h"
 
@@ -88,20 +89,9 @@ static int write_all(int fd, const void *data, size_t n)
 
 static int read_all(int fd, void *to, size_t n, uint64_t at)
 {
-	uint8_t *next = to;
+	int rc = read_at(fd, to, n, at);
 
-	while (n) {
-		ssize_t got = pread(fd, next, n, (off_t)at);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return got < 0 ? -errno : -EBADMSG;
-		next += got;
-		n -= (size_t)got;
-		at += (uint64_t)got;
-	}
-	return 0;
+	return rc == -ENODATA ? -EBADMSG : rc; /* it was cut */
 }
 
 static bool given_up(const _Atomic bool *stop)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/hash.h"
+#include "base/read_at.h"
 #include "model/gguf.h"
 
 /* Keys of the container alone: how a model is split into files. */
@@ -35,28 +36,12 @@ static uint64_t hash_keys(const struct gguf *g, uint64_t h)
 	return h;
 }
 
-static int read_all(int fd, uint8_t *to, size_t n, uint64_t at)
-{
-	while (n) {
-		ssize_t got = pread(fd, to, n, (off_t)at);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return got < 0 ? -errno : -ENODATA;
-		to += got;
-		n -= (size_t)got;
-		at += (uint64_t)got;
-	}
-	return 0;
-}
-
 static int hash_tensor(const struct gguf *g, const struct gguf_tensor *t, uint64_t *h,
 		       struct err *err)
 {
 	uint64_t n = t->bytes < IDENTITY_BYTES ? t->bytes : IDENTITY_BYTES;
 	uint8_t some[IDENTITY_BYTES];
-	int rc = read_all(gguf_file(g, t->file)->fd, some, n, t->offset + (t->bytes - n) / 2);
+	int rc = read_at(gguf_file(g, t->file)->fd, some, n, t->offset + (t->bytes - n) / 2);
 
 	if (rc)
 		return err_set(err, rc, "%s: tensor %s: %s", gguf_label(g, t->file), t->name,
