@@ -100,8 +100,11 @@ $(VERSION_OBJ): $(O)/version
 # the page that the daemon serves is part of it
 $(O)/obj/daemon/serve/http_page.o: $(wildcard daemon/serve/page/*)
 
-$(O)/obj/%_avx2.o: ISA := -mavx2 -mfma -mf16c -mbmi2
-$(O)/obj/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c -mbmi2
+# Kernels of vectors under UBSan: what it checks of each load by its address (null, alignment, the object's end) makes their code four times
+# as long and a minute of compiling a file; what lies outside an object is AddressSanitizer's to find there. Shifts and overflows stay checked.
+ISA_SAN := $(if $(findstring undefined,$(SAN)),-fno-sanitize=null$(comma)alignment$(comma)object-size$(comma)pointer-overflow)
+$(O)/obj/%_avx2.o: ISA := -mavx2 -mfma -mf16c -mbmi2 $(ISA_SAN)
+$(O)/obj/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c -mbmi2 $(ISA_SAN)
 
 define room_rule
 $(call lib,$(1)): $(call obj,$(SRC_$(1)))
