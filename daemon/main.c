@@ -46,7 +46,7 @@ struct rooms {
 	struct json_object *chat_kwargs;
 	struct engine *engine;
 	struct serve *serve;
-	struct http *http; /* NULL: no --http */
+	struct http *http; /* without --http for clients of the native socket alone */
 	struct options *options;
 	int argc; /* as main() had them: the configuration is read again with them */
 	char **argv;
@@ -379,7 +379,7 @@ static int build(const struct options *o, struct rooms *r, struct err *err)
 	serve.engine = r->engine;
 	serve.sampler = r->sampler;
 	rc = serve_create(&serve, &r->serve, err);
-	if (!rc && o->http.addresses.n)
+	if (!rc)
 		rc = http_create(r->serve, &o->http, &r->http, err);
 	if (!rc)
 		rc = engine_start(r->engine, err);

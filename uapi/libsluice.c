@@ -677,3 +677,19 @@ int sluice_detokenize(struct sluice *s, const uint32_t *tokens, size_t n, uint32
 		*ret = text;
 	return rc;
 }
+
+int sluice_open_http(struct sluice *s, int *ret_fd, struct sluice_fault *fault)
+{
+	struct sluice_query q = { .struct_size = sizeof(q) };
+	struct sluice__reply r;
+	int rc = sluice__send_request(s, SLUICE_HTTP, &q, NULL, 0, NULL, 0, fault);
+
+	if (!rc)
+		rc = expect(s, SLUICE_HTTP_SOCKET, &r, fault);
+	if (rc)
+		return rc;
+	*ret_fd = r.socket;
+	r.socket = -1;
+	sluice__drop_reply(&r);
+	return 0;
+}

@@ -229,6 +229,7 @@ static int parse_reply(struct sluice *s, size_t len, int fd, struct sluice__repl
 	size_t field, room;
 
 	memset(r, 0, sizeof(*r));
+	r->socket = -1;
 	if (len < sizeof(r->head) + sizeof(uint32_t))
 		return -EPROTO;
 	memcpy(&r->head, s->in, sizeof(r->head));
@@ -242,6 +243,10 @@ static int parse_reply(struct sluice *s, size_t len, int fd, struct sluice__repl
 	if (field)
 		memcpy(&r->payload_bytes, r->fixed + field, sizeof(r->payload_bytes));
 	r->payload = r->fixed + r->fixed_size;
+	if (r->head.type == SLUICE_HTTP_SOCKET) {
+		r->socket = fd;
+		return fd >= 0 && r->head.flags == SLUICE_MSG_SOCKET ? 0 : -EPROTO;
+	}
 	if (r->head.flags & SLUICE_MSG_FD)
 		return fd < 0 ? -EPROTO : map_payload(fd, r);
 	return r->payload_bytes == room - r->fixed_size ? 0 : -EPROTO;
@@ -252,6 +257,9 @@ void sluice__drop_reply(struct sluice__reply *r)
 	if (r->map)
 		munmap(r->map, r->payload_bytes);
 	r->map = NULL;
+	if (r->socket >= 0)
+		close(r->socket);
+	r->socket = -1;
 }
 
 static int receive(struct sluice *s, struct sluice__reply *r, struct sluice_fault *fault)
@@ -279,7 +287,7 @@ static int receive(struct sluice *s, struct sluice__reply *r, struct sluice_faul
 		return sluice__fail(fault, -EPIPE, "the daemon has closed the connection");
 	fd = take_fd(&msg);
 	rc = msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EPROTO : parse_reply(s, (size_t)n, fd, r);
-	if (fd >= 0)
+	if (fd >= 0 && (rc || r->socket < 0))
 		close(fd);
 	return rc ? sluice__fail_protocol(fault) : 0;
 }

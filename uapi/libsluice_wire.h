@@ -29,7 +29,8 @@ struct sluice__reply {
 	uint32_t fixed_size;
 	const uint8_t *payload;
 	uint64_t payload_bytes;
-	void *map; /* NULL, or payload_bytes mapped */
+	void *map;  /* NULL, or payload_bytes mapped */
+	int socket; /* HTTP_SOCKET: the descriptor, for its taker to close; else -1 */
 };
 
 /* Fills @fault (may be NULL) and returns @error, a negative errno. */

@@ -216,6 +216,13 @@ int sluice_tokenize(struct sluice *s, const struct sluice_prompt *prompt, uint32
 int sluice_detokenize(struct sluice *s, const uint32_t *tokens, size_t n, uint32_t flags,
 		      char **ret, size_t *ret_bytes, struct sluice_fault *fault);
 
+/*
+ * A new connection on which the daemon answers HTTP/1.1 (docs/http.md), whether or not it serves HTTP
+ * elsewhere: *ret_fd is a connected stream socket, the caller's to close, and independent of @s. Who may
+ * use @s needs no API key there. -EOPNOTSUPP: an older daemon.
+ */
+int sluice_open_http(struct sluice *s, int *ret_fd, struct sluice_fault *fault);
+
 /* "stop", "length", "cancelled" or "error" for enum sluice_stop. */
 const char *sluice_stop_name(uint32_t stop);
 

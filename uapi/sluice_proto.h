@@ -52,7 +52,7 @@
 struct sluice_msg {
 	uint32_t size;	/* of the whole message, this header included: the packet's length */
 	uint16_t type;	/* enum sluice_type */
-	uint16_t flags; /* SLUICE_MSG_FD or 0 */
+	uint16_t flags; /* SLUICE_MSG_FD, SLUICE_MSG_SOCKET or 0 */
 	/*
 	 * Chosen by the client, not in use by another open request of the same connection; replies
 	 * carry it back. 0 only in HELLO, WELCOME and errors of the connection itself.
@@ -61,7 +61,8 @@ struct sluice_msg {
 };
 SLUICE_LAYOUT(sizeof(struct sluice_msg) == 16, "wire");
 
-#define SLUICE_MSG_FD 1u /* the payload is in the attached memfd */
+#define SLUICE_MSG_FD	  1u /* the payload is in the attached memfd */
+#define SLUICE_MSG_SOCKET 2u /* HTTP_SOCKET: a connected stream socket is attached */
 
 enum sluice_type {
 	/* client -> daemon */
@@ -73,6 +74,7 @@ enum sluice_type {
 	SLUICE_STATUS = 6,
 	SLUICE_TOKENIZE = 7,
 	SLUICE_DETOKENIZE = 8,
+	SLUICE_HTTP = 9, /* a connection on which HTTP is spoken; answer: HTTP_SOCKET */
 	/* daemon -> client */
 	SLUICE_WELCOME = 0x101,
 	SLUICE_ACCEPTED = 0x102,
@@ -85,6 +87,7 @@ enum sluice_type {
 	SLUICE_TOKENS = 0x109,
 	SLUICE_TEXT = 0x10a,
 	SLUICE_PROGRESS = 0x10b, /* since version 2 */
+	SLUICE_HTTP_SOCKET = 0x10c,
 	SLUICE_ERROR = 0x1ff,
 };
 
@@ -238,7 +241,7 @@ struct sluice_ask_score {
 };
 SLUICE_LAYOUT(sizeof(struct sluice_ask_score) == 16, "wire");
 
-/* MODEL_INFO and STATUS carry nothing but their header's fixed part. */
+/* MODEL_INFO, STATUS, HTTP and HTTP_SOCKET carry nothing but their header's fixed part. */
 struct sluice_query {
 	uint32_t struct_size;
 	uint32_t reserved;

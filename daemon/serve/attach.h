@@ -10,7 +10,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
+#include "base/err.h"
 #include "serve/conn.h"
 
 /* A descriptor in the loop's epoll set: event data points to this. */
@@ -29,6 +31,11 @@ struct attachment {
 	void (*quiet)(struct attachment *a);
 	/* Is a request open, or an answer not yet taken? */
 	bool (*busy)(const struct attachment *a);
+	/*
+	 * A client of the first server (user @uid) is to be served by this one on @fd, a connected
+	 * stream socket: 0, or an enum sluice_error_code and a sentence. @fd is taken over in any case.
+	 */
+	int (*adopt)(struct attachment *a, int fd, uid_t uid, struct err *err);
 	uint32_t drain_ms; /* how long its open requests may go on at SIGTERM */
 };
 

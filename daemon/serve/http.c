@@ -76,7 +76,7 @@ static void choose_id(struct http_request *r)
 
 static void find_route(struct http_request *r, const char *url, const char *method)
 {
-	const char *prefix = r->http->config.api_prefix, *allow = NULL;
+	const char *prefix = r->peer->owner ? NULL : r->http->config.api_prefix, *allow = NULL;
 	size_t n = prefix ? strlen(prefix) : 0;
 
 	if (!strcmp(method, "HEAD")) {
@@ -517,6 +517,7 @@ int http_create(struct serve *s, const struct http_config *config, struct http *
 					     .timeout_ms = timeout_ms,
 					     .quiet = quiet,
 					     .busy = busy,
+					     .adopt = http_adopt,
 					     .drain_ms = config->drain_s * 1000 };
 	sampling_defaults(s->config.model->gguf, &h->defaults);
 	rc = name_model(h);

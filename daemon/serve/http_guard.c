@@ -105,12 +105,17 @@ static bool check_key(struct http_request *r)
 {
 	const char *auth = header(r, "Authorization"), *plain = header(r, "x-api-key");
 
-	if (!r->http->keys.n)
+	if (!r->http->keys.n) {
+		r->tenant = r->peer->owner;
 		return true;
+	}
 	if (auth && !strncasecmp(auth, "Bearer ", 7))
 		r->tenant = find_key(&r->http->keys, auth + 7 + strspn(auth + 7, " "));
 	if (!r->tenant && plain)
 		r->tenant = find_key(&r->http->keys, plain);
+	/* who may use the native socket needs no key there either */
+	if (!r->tenant)
+		r->tenant = r->peer->owner;
 	if (r->tenant || r->route->open)
 		return true;
 	fault_set(&r->fault, 401, "%s",

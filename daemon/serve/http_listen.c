@@ -148,41 +148,73 @@ static void refuse_without_fd(struct http_listener *l)
 	serve_notice(s, "http client refused", NULL, "descriptors have run out");
 }
 
-static void add_peer(struct http *h, int fd, const struct sockaddr_storage *addr, socklen_t len)
+/* Takes @p, whose @client and @fd are set, over in any case; false: it did not get in. */
+static bool add_peer(struct http *h, struct peer *p, const struct sockaddr *addr, socklen_t len)
+{
+	struct epoll_event ev = { .events = EPOLLRDHUP | EPOLLET, .data.ptr = p };
+	int most = HTTP_SEND_BYTES;
+
+	p->source = (struct source_fd){ SOURCE_OTHER, peer_event };
+	p->http = h;
+	p->since_ns = now_ns();
+	if (!make_room(h, p->client)) {
+		close(p->fd);
+		free(p);
+		return false;
+	}
+	/* or the kernel holds megabytes for one who does not read, and he is found out late */
+	setsockopt(p->fd, SOL_SOCKET, SO_SNDBUF, &most, sizeof(most));
+	p->next = h->peers;
+	h->peers = p;
+	h->n_peers++;
+	if (epoll_ctl(h->serve->epoll_fd, EPOLL_CTL_ADD, p->fd, &ev))
+		p->vanished = true;
+	/* takes the descriptor over in any case; the notification finds our struct by its number */
+	if (MHD_add_connection(h->mhd, p->fd, addr, len) == MHD_YES)
+		return true;
+	h->peers = p->next;
+	h->n_peers--;
+	free(p);
+	return false;
+}
+
+static void accept_peer(struct http *h, int fd, const struct sockaddr_storage *addr, socklen_t len)
 {
 	struct peer *p = calloc(1, sizeof(*p));
-	struct epoll_event ev = { .events = EPOLLRDHUP | EPOLLET };
-	int one = 1, most = HTTP_SEND_BYTES;
+	int one = 1;
 
 	if (!p) {
 		close(fd);
 		return;
 	}
-	p->source = (struct source_fd){ SOURCE_OTHER, peer_event };
-	p->http = h;
 	p->fd = fd;
-	p->since_ns = now_ns();
 	who(fd, addr, p->client);
-	if (!make_room(h, p->client)) {
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	add_peer(h, p, (const struct sockaddr *)addr, len);
+}
+
+int http_adopt(struct attachment *a, int fd, uid_t uid, struct err *err)
+{
+	const struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct http *h = (struct http *)a;
+	struct peer *p = calloc(1, sizeof(*p));
+	int flags = fcntl(fd, F_GETFL);
+
+	if (h->quiet || !p || flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK)) {
+		bool quiet = h->quiet;
+
 		close(fd);
 		free(p);
-		return;
+		return err_set(err, quiet ? SLUICE_E_SHUTDOWN : SLUICE_E_NO_MEMORY,
+			       quiet ? "the daemon is stopping" : "no memory for a connection");
 	}
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	/* or the kernel holds megabytes for one who does not read, and he is found out late */
-	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &most, sizeof(most));
-	p->next = h->peers;
-	h->peers = p;
-	h->n_peers++;
-	ev.data.ptr = p;
-	if (epoll_ctl(h->serve->epoll_fd, EPOLL_CTL_ADD, fd, &ev))
-		p->vanished = true;
-	/* takes the descriptor over in any case; the notification finds our struct by its number */
-	if (MHD_add_connection(h->mhd, fd, (const struct sockaddr *)addr, len) != MHD_YES) {
-		h->peers = p->next;
-		h->n_peers--;
-		free(p);
-	}
+	p->fd = fd;
+	p->client[0] = AF_UNIX;
+	memcpy(p->client + 4, &uid, sizeof(uid));
+	p->owner = (uint64_t)uid + 1;
+	if (add_peer(h, p, (const struct sockaddr *)&addr, sizeof(addr.sun_family)))
+		return 0;
+	return err_set(err, SLUICE_E_BUSY, "too many HTTP connections");
 }
 
 static void listener_event(struct source_fd *f, uint32_t events)
@@ -201,7 +233,7 @@ static void listener_event(struct source_fd *f, uint32_t events)
 		}
 		if (fd < 0)
 			return;
-		add_peer(l->http, fd, &addr, len);
+		accept_peer(l->http, fd, &addr, len);
 	}
 }
 

@@ -83,6 +83,7 @@ struct peer {			 /* a connection */
 	struct peer *next;
 	int fd;
 	uint8_t client[20]; /* who: family and address, or uid */
+	uint64_t owner;	    /* came over the native socket: its tenant there; 0: did not */
 	struct MHD_Connection *c;
 	struct http_request *request; /* the open one */
 	uint64_t since_ns;	      /* connected, or its last request ended */
@@ -319,6 +320,8 @@ const struct http_route *http_route_find(const char *method, const char *path,
 /* http_listen.c */
 int http_listen_open(struct http *h, struct err *err);
 void http_listen_close(struct http *h);
+/* struct attachment's adopt() */
+int http_adopt(struct attachment *a, int fd, uid_t uid, struct err *err);
 void http_peer_drop(struct peer *p); /* the library sees its end next */
 int http_peers_timeout_ms(const struct http *h);
 void http_peers_expire(struct http *h);

@@ -31,6 +31,7 @@ static const struct kind kinds[] = {
 	  true },
 	{ SLUICE_MODEL_INFO, "MODEL_INFO", 8, sizeof(struct sluice_query), 0, false },
 	{ SLUICE_STATUS, "STATUS", 8, sizeof(struct sluice_query), 0, false },
+	{ SLUICE_HTTP, "HTTP", 8, sizeof(struct sluice_query), 0, false },
 	{ SLUICE_TOKENIZE, "TOKENIZE", 16, sizeof(struct sluice_convert),
 	  SLUICE_CHAT | SLUICE_SPECIAL | THINKING, true },
 	{ SLUICE_DETOKENIZE, "DETOKENIZE", 16, sizeof(struct sluice_convert),

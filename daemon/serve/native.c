@@ -459,6 +459,39 @@ static void on_message(struct conn *c, const struct message *m, int fd)
 	event_fini(&answer);
 }
 
+/*
+ * HTTP for who may use this socket: one end of a new connection goes to the client, the other to the
+ * server beside us.
+ */
+static void on_http(struct conn *c, uint64_t id)
+{
+	const struct sluice_query q = { .struct_size = sizeof(q) };
+	struct attachment *a = c->serve->attached;
+	struct sluice_msg *head = (struct sluice_msg *)(void *)c->serve->built;
+	struct err err = { 0 };
+	int fd[2], code;
+	size_t len;
+
+	if (!a) {
+		fail(c, id, SLUICE_E_UNSUPPORTED, "this daemon has no HTTP server");
+		return;
+	}
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd)) {
+		fail(c, id, SLUICE_E_BUSY, "descriptors have run out");
+		return;
+	}
+	code = a->adopt(a, fd[0], c->uid, &err);
+	if (code) {
+		close(fd[1]);
+		fail(c, id, code, err.text);
+		return;
+	}
+	len = message_build(c->serve->built, SLUICE_MSG_MAX, SLUICE_HTTP_SOCKET, id, &q, NULL, 0,
+			    true);
+	head->flags = SLUICE_MSG_SOCKET;
+	conn_write(c, c->serve->built, len, fd[1]);
+}
+
 /* ---- packets in ---- */
 
 /* Takes the descriptors out of @msg: their number (more than one means refusal), first in *ret. */
@@ -496,6 +529,8 @@ static void take_packet(struct conn *c, size_t len, unsigned n_fds, int fd)
 		fail(c, m.id, code, err.text);
 	else if (m.type == SLUICE_HELLO)
 		on_hello(c, &m);
+	else if (m.type == SLUICE_HTTP)
+		on_http(c, m.id);
 	else
 		on_message(c, &m, fd);
 }
