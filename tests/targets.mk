@@ -40,6 +40,13 @@ unit-programs: $(UNIT)
 $(filter $(O)/tests/serve/%,$(UNIT)): $(O)/libsluice.a
 $(filter $(O)/tests/serve/test_http% $(O)/tests/serve/test_options,$(UNIT)): LIBS += $(LIBS_serve)
 
+# ---- tools: verbs without their main() ----
+$(O)/lib/libtools.a: $(filter-out $(O)/obj/tools/main.o,$(call obj,$(SRC_tools)))
+	@mkdir -p $(@D)
+	@rm -f $@
+	@$(AR) rcs $@ $^
+$(filter $(O)/tests/tools/%,$(UNIT)): $(O)/lib/libtools.a $(call archives,plan) $(O)/libsluice.a
+
 # ---- fuzzing: the GGUF reader
 # make O=... $(O)/fuzz/fuzz_gguf, then: $(O)/fuzz/fuzz_gguf -max_len=65536 WORK_DIR tests/fuzz/seeds/gguf
 FUZZ_GGUF_SRC := tests/fuzz/fuzz_gguf.c kernels/quant.c base/err.c base/hash.c $(wildcard daemon/model/arch/*.c) \

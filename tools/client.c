@@ -30,10 +30,10 @@ static void nap_ms(unsigned ms)
 	nanosleep(&t, NULL);
 }
 
-/* Nobody listens there yet: waiting may help. */
+/* Nobody listens there yet, or who did is just ending: waiting may help. */
 static bool absent(int error)
 {
-	return error == -ENOENT || error == -ECONNREFUSED || error == -ENOTDIR;
+	return error == -ENOENT || error == -ECONNREFUSED || error == -ENOTDIR || error == -EPIPE;
 }
 
 static int fail_connect(const char *verb, const struct client_args *args,
@@ -60,6 +60,8 @@ int client_open(const char *verb, const struct client_args *args, struct sluice 
 	bool said = false;
 
 	while (sluice_connect(args->socket, ret, &fault)) {
+		if (client_interrupted())
+			return EXIT_INTERRUPTED;
 		if (!absent(fault.error) || now_ns() >= end)
 			return fail_connect(verb, args, &fault);
 		if (!said)
@@ -204,6 +206,14 @@ void client_on_interrupt(struct sluice *s)
 	/* The second Ctrl-C ends the program, should the daemon not answer the first. */
 	action.sa_flags = SA_RESTART | (int)SA_RESETHAND;
 	atomic_store(&interruptible, s);
+	sigaction(SIGINT, &action, NULL);
+}
+
+void client_note_interrupt(void)
+{
+	struct sigaction action = { .sa_handler = on_interrupt };
+
+	action.sa_flags = (int)SA_RESETHAND;
 	sigaction(SIGINT, &action, NULL);
 }
 

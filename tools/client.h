@@ -49,6 +49,9 @@ int client_fail(const char *verb, const struct sluice_fault *fault);
 /* Makes Ctrl-C cancel the running request of @s instead of ending the program; NULL: undoes it. */
 void client_on_interrupt(struct sluice *s);
 
+/* Makes Ctrl-C only heard of (client_interrupted()); the second one ends the program. */
+void client_note_interrupt(void);
+
 bool client_interrupted(void); /* true once Ctrl-C was pressed since client_on_interrupt() */
 
 /*

@@ -16,6 +16,8 @@ NO_COMMANDS = [
     ("docs/kmod.md", "modprobe sluice [period_ms", "the module's interface, modprobe beside C calls"),
     ("docs/models.md", "x = token_embd", "a formula"),
     ("docs/models.md", "S <- exp(g)", "a formula"),
+    ("docs/batch.md", '{"custom_id"', "a line of a file"),
+    ("docs/batch.md", '{"id"', "a line of a file"),
     ("docs/protocol.md", "offset  0  u32 size", "the layout of a message"),
     ("docs/telemetry.md", "{sources:", "the shape of an answer"),
     ("docs/trace.md", "route_trace v1", "a file"),
@@ -67,6 +69,7 @@ FILES = {
     r"question\.txt": "question",
     r"conversation\.json": "conversation",
     r"chat\.jinja": "jinja",
+    r"questions\.jsonl": "batch",
 }
 
 # Documents whose tables have another program's options in their first column

@@ -79,7 +79,7 @@ FULL = [
     "template -m $M --caps", "parse --format hermes --json --input $P", "grammar --schema $P --text $P", "telemetry --interval 0.02", "telemetry --interval 0.02 --json", "telemetry --interval 0.02 --watch",
     "trace stats $T", "trace stats $T --json", "trace sim $T", "trace sim $T --json", "trace convert $T -", "trace list $T -",
     "generate -s $S Once -n6", "generate -s $S Once -n6 --json", "status -s $S", "status -s $S --json", "top -s $S -n 2 -i 0.1",
-    "eval -s $S --prompt 'Once upon'", "eval -s $S --prompt 'Once upon' --json", "tokenize -s $S Hello",
+    "batch --help", "eval -s $S --prompt 'Once upon'", "eval -s $S --prompt 'Once upon' --json", "tokenize -s $S Hello",
     "tokenize -s $S --ids [5] --json", "bench -s $S -p8 -n0 -r1", "bench -s $S -p8 -n0 -r1 -o csv",
     "bench -s $S -p8 -n0 -r1 --json", "metrics -s $S --interval 0.05", "metrics -s $S --interval 0.05 --json",
 ]
@@ -89,7 +89,9 @@ FULL = [
 def test_what_cannot_be_written_is_said(d, trace, command):
     text = trace.with_name("text.json")
     text.write_text('{"text": "Hello"}')
-    p = shell(f'"$SLUICE" {command} >/dev/full', env={"S": d.socket, "M": str(DEMO), "T": str(trace), "P": str(text)})
+    question = trace.with_name("question")
+    question.write_text("Hello\n")
+    p = shell(f'"$SLUICE" {command} >/dev/full', env={"S": d.socket, "M": str(DEMO), "T": str(trace), "P": str(text), "Q": str(question)})
     assert p.returncode == 1, p.stderr
     verb = command.split()[0]
     assert p.stderr.count("cannot write to") == 1

@@ -93,6 +93,7 @@ def made(tmp_path_factory):
     (folder / "csv").write_text(CSV)
     (folder / "question").write_text("What is the capital of France?\n")
     (folder / "conversation").write_text('{"messages": [{"role": "user", "content": "Hello"}], "add_generation_prompt": true}')
+    (folder / "batch").write_text('{"custom_id": "a", "url": "/v1/completions", "body": {"prompt": "Once", "max_tokens": 4}}\n')
     (folder / "jinja").write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
     (folder / "model").symlink_to(DEMO)
     return folder
