@@ -95,7 +95,6 @@ static int take_scratch(struct cuda_device *d, const struct device_sizes *z, str
 				       DEVICE_PART) > z->attend)
 		return err_set(err, -ENOTSUP, "attention needs more memory than was planned");
 	rc = rc ? rc : cuda_take(d, &d->y, z->stream, "activations", err);
-	rc = rc ? rc : cuda_take(d, &d->shared, z->stream, "activations", err);
 	rc = rc ? rc : take_rows(d, &d->in, t, z->embd, err);
 	rc = rc ? rc : take_rows(d, &d->mid, t, z->mid, err);
 	rc = rc ? rc : take_rows(d, &d->hidden, t, z->hidden, err);
@@ -109,13 +108,19 @@ static int take_scratch(struct cuda_device *d, const struct device_sizes *z, str
 	rc = rc ? rc : cuda_take(d, &d->router_weights, z->router_weights, "the router", err);
 	rc = rc ? rc : cuda_take(d, &d->router_ids, z->router_ids, "the router", err);
 	rc = rc ? rc : cuda_take(d, &d->d_logits, z->logits, "logits", err);
+	if (m->n_expert) {
+		rc = rc ? rc : cuda_take(d, &d->partial, z->partial, "experts", err);
+		rc = rc ? rc : cuda_take(d, &d->group_hidden, z->group_hidden, "experts", err);
+		rc = rc ? rc : cuda_take(d, &d->list, z->list - 4, "experts", err);
+		rc = rc ? rc : cuda_take(d, &d->list_n, 4, "experts", err);
+		rc = rc ? rc : cuda_take(d, &d->place, z->place, "experts", err);
+	}
 	rc = rc ? rc : cuda_take(d, &d->index, z->index, "positions", err);
 	return rc ? rc : cuda_take(d, &d->scratch, z->attend, "attention", err);
 }
 
 static int take_pinned(struct cuda_device *d, const struct device_sizes *z, struct err *err)
 {
-	const struct model *m = d->base.c.model;
 	int rc = cuda_pin(&d->in_x, z->stream, err);
 
 	rc = rc ? rc : cuda_pin(&d->host_index, z->index, err);
@@ -124,7 +129,7 @@ static int take_pinned(struct cuda_device *d, const struct device_sizes *z, stru
 	rc = rc ? rc : map(&d->to_ids, z->router_ids, err);
 	rc = rc ? rc : map(&d->to_weights, z->router_weights, err);
 	rc = rc ? rc : map(&d->to_x, z->stream, err);
-	rc = rc ? rc : map(&d->rows, z->tokens * m->n_expert_used * z->embd * sizeof(float), err);
+	rc = rc ? rc : map(&d->rows, z->rows, err);
 	if (!rc)
 		memset(d->word.host, 0, 64);
 	return rc;
@@ -296,6 +301,7 @@ static void cuda_close(struct device *base)
 {
 	struct cuda_device *d = cuda_of(base);
 
+	cuda_free_graphs(d);
 	if (d->stream)
 		cudaStreamDestroy(d->stream);
 	if (d->fill_stream)
@@ -351,7 +357,7 @@ int cuda_open(const struct device_config *config, struct device **ret, struct er
 	d->layers = calloc(m->n_layers, sizeof(*d->layers));
 	d->lengths = calloc(config->n_seq, sizeof(*d->lengths));
 	d->base.table = device_new_table(m);
-	d->routed = DEVICE_NO_LAYER;
+	d->between.routed = DEVICE_NO_LAYER;
 	d->delta = (struct cuda_delta_shape){ m->ssm_k_heads, m->ssm_v_heads, m->ssm_head_dim,
 					      !m->ssm_v_tiled };
 	rc = d->layers && d->lengths && d->base.table

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * daemon/device/cuda.h: a device over the CUDA runtime, shared by cuda.c (opening, memory, weights),
- * cuda_slots.c (experts), cuda_blocks.c (blocks of a layer) and cuda_step.c (a step). Nobody else includes
- * it.
+ * cuda_slots.c (experts' slots), cuda_blocks.c (blocks of a layer), cuda_experts.c (router, hits, shared
+ * expert), cuda_graph.c (a layer recorded once) and cuda_step.c (a step). Nobody else includes it.
  */
 #ifndef SLUICE_DEVICE_CUDA_H
 #define SLUICE_DEVICE_CUDA_H
@@ -22,10 +22,29 @@ struct cuda_weight {
 	void *p;
 };
 
+/*
+ * What stands between a layer's launch and the next one's: what the next norm adds to the stream. A recorded
+ * layer leaves it as its recording did.
+ */
+struct cuda_between {
+	bool waiting;	  /* y holds the result of a block */
+	bool has_experts; /* the layer launched last has some: its word will come */
+	uint32_t routed;  /* the layer whose experts are not added up yet, or DEVICE_NO_LAYER */
+};
+
+/* A layer of decode as the runtime has recorded it; exec NULL: not yet. */
+struct cuda_graph {
+	cudaGraphExec_t exec;
+	uint32_t most_len; /* positions that its attention is laid out for */
+	uint64_t kernels;
+	struct cuda_between after;
+};
+
 struct cuda_layer {
 	struct cuda_weight w[ROLE_NR];
-	void *pool;	     /* KV pages of all sequences */
-	float *conv, *state; /* [n_seq]... */
+	void *pool;			   /* KV pages of all sequences */
+	float *conv, *state;		   /* [n_seq]... */
+	struct cuda_graph graph[CUDA_FEW]; /* by the number of tokens, from 1 */
 };
 
 /* Rows of floats and their int8 forms, made when a product first asks for one. */
@@ -73,9 +92,8 @@ struct cuda_device {
 
 	/* the device's */
 	float *x, *y; /* the stream; the result that waits to be added */
-	bool waiting; /* y holds one */
 	struct cuda_rows in, mid, head, hidden;
-	float *a, *b, *q, *shared; /* scratch of blocks */
+	float *a, *b, *q; /* scratch of blocks */
 	float *alpha, *beta;
 	float *router_logits, *router_weights, *d_logits;
 	uint32_t *router_ids, *index, *table;
@@ -83,12 +101,14 @@ struct cuda_device {
 	void *scratch;
 	size_t pages; /* of a sequence */
 
-	/* slots */
-	uint8_t **class_base;
-	uint32_t *slot_table;
+	/* experts: the list of hits, where each (token, rank) has its row, and the rows of the device */
 	struct cuda_expert_entry *list;
 	uint32_t *list_n, *place;
 	float *group_hidden, *partial;
+
+	/* slots */
+	uint8_t **class_base;
+	uint32_t *slot_table; /* NULL: no expert has a slot */
 	cudaEvent_t fill_done[DEVICE_FILLS];
 	uint64_t fills_asked, fills_done;
 	enum cuda_way way;
@@ -100,10 +120,13 @@ struct cuda_device {
 	/* the step that runs */
 	uint32_t n_tokens, n_runs, max_run, max_len;
 	bool normed;
-	uint32_t routed;     /* the layer whose experts' sum is not made yet, or DEVICE_NO_LAYER */
-	uint32_t word_value; /* that the layer launched last writes; 0 at first */
-	bool has_experts;    /* that layer has some */
+	struct cuda_between between;
+	uint32_t tick;	   /* layer i of the step writes tick + i + 1 as its word */
+	uint32_t launched; /* the layer launched last */
 	uint64_t launched_ns;
+
+	bool no_graphs; /* the runtime would not record one: layers are launched kernel by kernel */
+	int64_t replayed; /* kernels launched by graphs, less those that were only recorded */
 };
 
 static inline struct cuda_device *cuda_of(const struct device *d)
@@ -120,6 +143,25 @@ static inline size_t cuda_start_at(const struct cuda_device *d)
 static inline size_t cuda_slot_at(const struct cuda_device *d)
 {
 	return cuda_start_at(d) + d->base.c.n_seq + 1;
+}
+
+static inline size_t cuda_tick_at(const struct cuda_device *d)
+{
+	return cuda_slot_at(d) + d->base.c.n_seq;
+}
+
+/* The layer's shared expert, which is the last rank of a token; NULL: it has none. */
+static inline const struct cuda_weight *cuda_shared(const struct cuda_device *d, uint32_t layer)
+{
+	const struct cuda_weight *w = d->layers[layer].w;
+
+	return w[ROLE_SHARED_GATE].p ? w : NULL;
+}
+
+/* Ranks of a token in @layer: the experts chosen, and the shared one. */
+static inline unsigned cuda_ranks(const struct cuda_device *d, uint32_t layer)
+{
+	return d->base.c.model->n_expert_used + (cuda_shared(d, layer) != NULL);
 }
 
 /* ---- cuda.c ---- */
@@ -148,17 +190,30 @@ void cuda_fresh(struct cuda_rows *r, size_t n);
 /* The form of @r that weights of @type take, made if it is not there. */
 int cuda_form(struct cuda_device *d, struct cuda_rows *r, uint32_t type, size_t tokens,
 	      const void **ret, struct err *err);
-/* y [tokens][w.rows] = W x */
+/* y [tokens][w.rows] = W x, rows @ldy apart */
 int cuda_one_product(struct cuda_device *d, const struct cuda_weight *w, struct cuda_rows *x,
-		     size_t tokens, float *y, struct err *err);
-/* in = RMS(x + what waits; @norm), with the form that @first takes. */
-int cuda_normed_input(struct cuda_device *d, const struct cuda_weight *norm,
-		      const struct cuda_weight *first, struct err *err);
+		     size_t tokens, float *y, size_t ldy, struct err *err);
+/* in = RMS(x + what waits; @norm), with the form that weights of @first take. */
+int cuda_normed_input(struct cuda_device *d, const struct cuda_weight *norm, uint32_t first,
+		      struct err *err);
 /* y = the block of the input; y waits to be added then. */
 int cuda_attention(struct cuda_device *d, uint32_t layer, struct err *err);
 int cuda_deltanet(struct cuda_device *d, uint32_t layer, struct err *err);
+/* y [tokens][n_embd], rows @ldy apart. */
 int cuda_triple(struct cuda_device *d, const struct cuda_weight *gate, const struct cuda_weight *up,
-		const struct cuda_weight *down, float *y, struct err *err);
+		const struct cuda_weight *down, float *y, size_t ldy, struct err *err);
+
+/* ---- cuda_experts.c: the same for what follows the second norm of a layer with experts ---- */
+
+int cuda_experts(struct cuda_device *d, uint32_t layer, struct err *err);
+
+/* ---- cuda_graph.c ---- */
+
+/* The layer: recorded and launched as one where the step is of decode, kernel by kernel elsewhere. */
+int cuda_launch_layer(struct cuda_device *d, uint32_t layer, struct err *err);
+/* Positions that attention of the step is laid out for: no fewer than the longest sequence has. */
+uint32_t cuda_most_len(const struct cuda_device *d);
+void cuda_free_graphs(struct cuda_device *d);
 
 /* ---- cuda_step.c: see device.h ---- */
 
@@ -166,6 +221,8 @@ float *cuda_input(struct device *d);
 int cuda_step_begin(struct device *d, const struct device_run *runs, uint32_t n_runs,
 		    uint32_t n_tokens, struct err *err);
 int cuda_launch(struct device *d, uint32_t layer, struct err *err);
+/* The launches of a layer, one after the other. */
+int cuda_put_layer(struct cuda_device *d, uint32_t layer, struct err *err);
 int cuda_route(struct device *d, struct device_route *ret, struct err *err);
 int cuda_step_end(struct device *d, const uint32_t *rows, uint32_t n, const float **ret_logits,
 		  struct err *err);

@@ -54,10 +54,10 @@ int cuda_form(struct cuda_device *d, struct cuda_rows *r, uint32_t type, size_t 
 	return cuda_did(rc, "a form of activations", err);
 }
 
-/* Where an operation may leave the form of @r that @w takes. */
-static struct cuda_act act_for(struct cuda_rows *r, const struct cuda_weight *w)
+/* Where an operation may leave the form of @r that weights of @type take. */
+static struct cuda_act act_for(struct cuda_rows *r, uint32_t type)
 {
-	const int k = form_index(w->type);
+	const int k = form_index(type);
 
 	if (k < 0)
 		return no_act;
@@ -65,9 +65,9 @@ static struct cuda_act act_for(struct cuda_rows *r, const struct cuda_weight *w)
 	return (struct cuda_act){ forms[k], r->act[k] };
 }
 
-/* y [tokens][w.rows] = W x, y rows @ldy apart; floats always eight columns at a time */
+/* Floats always eight columns at a time: the bits do not depend on how many there are. */
 int cuda_one_product(struct cuda_device *d, const struct cuda_weight *w, struct cuda_rows *x,
-		     size_t tokens, float *y, struct err *err)
+		     size_t tokens, float *y, size_t ldy, struct err *err)
 {
 	const int k = form_index(w->type);
 	struct cuda_product p = { .type = w->type,
@@ -76,7 +76,7 @@ int cuda_one_product(struct cuda_device *d, const struct cuda_weight *w, struct 
 				  .n = w->n,
 				  .rows = w->rows,
 				  .cols = tokens,
-				  .ldy = w->rows };
+				  .ldy = ldy };
 	int rc = 0;
 
 	if (!w->p || w->n != x->n)
@@ -86,7 +86,7 @@ int cuda_one_product(struct cuda_device *d, const struct cuda_weight *w, struct 
 		for (size_t at = 0; at < tokens && !rc; at += CUDA_FEW) {
 			p.x = x->f + at * w->n;
 			p.cols = u64_min(CUDA_FEW, tokens - at);
-			p.y = y + at * w->rows;
+			p.y = y + at * ldy;
 			rc = cuda_matvec(d->stream, &p);
 		}
 		return cuda_did(rc, "a product", err);
@@ -114,7 +114,8 @@ static int products(struct cuda_device *d, const struct part *parts, unsigned co
 
 	if (d->n_tokens > CUDA_FEW) {
 		for (unsigned i = 0; i < count && !rc; i++)
-			rc = cuda_one_product(d, parts[i].w, &d->in, d->n_tokens, parts[i].y, err);
+			rc = cuda_one_product(d, parts[i].w, &d->in, d->n_tokens, parts[i].y,
+					      parts[i].w->rows, err);
 		return rc;
 	}
 	for (unsigned i = 0; i < count && !rc; i++) {
@@ -140,19 +141,37 @@ static int products(struct cuda_device *d, const struct part *parts, unsigned co
 	return cuda_did(rc ? rc : cuda_matvec_many(d->stream, p, count), "products", err);
 }
 
-/* in = RMS(x + what waits; @norm), with the form that @first takes. */
-int cuda_normed_input(struct cuda_device *d, const struct cuda_weight *norm,
-		      const struct cuda_weight *first, struct err *err)
+/* The experts of the layer before, both sides' rows in rank order. */
+static struct cuda_expert_sum sum_of(const struct cuda_device *d)
+{
+	return (struct cuda_expert_sum){ .partial = d->partial,
+					 .mapped = d->rows.device,
+					 .place = d->place,
+					 .weights = d->router_weights,
+					 .k = cuda_ranks(d, d->between.routed) };
+}
+
+int cuda_normed_input(struct cuda_device *d, const struct cuda_weight *norm, uint32_t first,
+		      struct err *err)
 {
 	const size_t n = d->base.c.model->n_embd;
+	const float eps = d->base.c.model->rms_eps;
 	int rc;
 
 	if (!norm->p)
 		return err_set(err, -EINVAL, "a norm of the device is missing");
 	cuda_fresh(&d->in, n);
-	rc = cuda_rmsnorm(d->stream, d->x, d->waiting ? d->y : NULL, norm->p, n, d->n_tokens,
-			  d->base.c.model->rms_eps, d->in.f, act_for(&d->in, first));
-	d->waiting = false;
+	if (d->between.routed != DEVICE_NO_LAYER) {
+		const struct cuda_expert_sum sum = sum_of(d);
+
+		rc = cuda_expert_reduce_norm(d->stream, &sum, d->x, norm->p, n, d->n_tokens, eps,
+					     d->in.f, act_for(&d->in, first));
+	} else {
+		rc = cuda_rmsnorm(d->stream, d->x, d->between.waiting ? d->y : NULL, norm->p, n,
+				  d->n_tokens, eps, d->in.f, act_for(&d->in, first));
+	}
+	d->between.waiting = false;
+	d->between.routed = DEVICE_NO_LAYER;
 	return cuda_did(rc, "a norm", err);
 }
 
@@ -203,14 +222,14 @@ static int attend(struct cuda_device *d, uint32_t layer, struct err *err)
 	const struct attention_spec *s = &d->base.c.model->layers[layer].attention;
 	const struct cuda_act act = (size_t)s->n_head * s->head_dim % 256
 					    ? no_act
-					    : act_for(&d->mid, &d->layers[layer].w[ROLE_WO]);
+					    : act_for(&d->mid, d->layers[layer].w[ROLE_WO].type);
 	const size_t dim = s->head_dim, width = s->n_head * dim;
 	const size_t ldq = d->layers[layer].w[ROLE_WQ].rows;
 	struct cuda_attend a = { .ldg = ldq,
 				 .g_step = ldq / s->n_head,
 				 .kv = cache_of(d, layer),
 				 .heads = s->n_head,
-				 .max_len = d->max_len,
+				 .max_len = cuda_most_len(d),
 				 .part = DEVICE_PART,
 				 .scratch = d->scratch };
 	int rc = 0;
@@ -242,7 +261,9 @@ int cuda_attention(struct cuda_device *d, uint32_t layer, struct err *err)
 	cuda_fresh(&d->mid, (size_t)s->n_head * s->head_dim);
 	rc = rc ? rc : prepare_heads(d, layer, k, v, err);
 	rc = rc ? rc : attend(d, layer, err);
-	return rc ? rc : cuda_one_product(d, &w[ROLE_WO], &d->mid, d->n_tokens, d->y, err);
+	return rc ? rc
+		  : cuda_one_product(d, &w[ROLE_WO], &d->mid, d->n_tokens, d->y, w[ROLE_WO].rows,
+				     err);
 }
 
 int cuda_deltanet(struct cuda_device *d, uint32_t layer, struct err *err)
@@ -279,14 +300,16 @@ int cuda_deltanet(struct cuda_device *d, uint32_t layer, struct err *err)
 	rc = rc ? rc
 		: cuda_delta_out(d->stream, d->mid.f, d->q, l->w[ROLE_SSM_NORM].p, n, s->v_heads,
 				 s->dim, d->base.c.model->rms_eps, d->mid.f,
-				 act_for(&d->mid, &l->w[ROLE_SSM_OUT]));
+				 act_for(&d->mid, l->w[ROLE_SSM_OUT].type));
 	rc = cuda_did(rc, "DeltaNet", err);
-	return rc ? rc : cuda_one_product(d, &l->w[ROLE_SSM_OUT], &d->mid, n, d->y, err);
+	return rc ? rc
+		  : cuda_one_product(d, &l->w[ROLE_SSM_OUT], &d->mid, n, d->y,
+				     l->w[ROLE_SSM_OUT].rows, err);
 }
 
 /* y = down(silu(gate in) * up in) */
 int cuda_triple(struct cuda_device *d, const struct cuda_weight *gate, const struct cuda_weight *up,
-		const struct cuda_weight *down, float *y, struct err *err)
+		const struct cuda_weight *down, float *y, size_t ldy, struct err *err)
 {
 	const size_t n = d->n_tokens;
 	const struct part parts[] = { { gate, d->a }, { up, d->b } };
@@ -296,7 +319,7 @@ int cuda_triple(struct cuda_device *d, const struct cuda_weight *gate, const str
 		return rc;
 	cuda_fresh(&d->hidden, up->rows);
 	rc = cuda_did(cuda_glu_mul(d->stream, CUDA_GLU_SILU, d->a, d->b, up->rows, up->rows, n,
-				   d->hidden.f, act_for(&d->hidden, down)),
+				   d->hidden.f, act_for(&d->hidden, down->type)),
 		      "an activation", err);
-	return rc ? rc : cuda_one_product(d, down, &d->hidden, n, y, err);
+	return rc ? rc : cuda_one_product(d, down, &d->hidden, n, y, ldy, err);
 }

@@ -45,11 +45,6 @@ int cuda_take_slots(struct cuda_device *d, struct err *err)
 	for (uint32_t k = 0; k < p->n_classes && !rc; k++)
 		rc = cuda_take(d, &d->class_base[k], p->classes[k].slots * p->classes[k].slot_bytes,
 			       "slots of experts", err);
-	rc = rc ? rc : cuda_take(d, &d->partial, z.partial, "experts", err);
-	rc = rc ? rc : cuda_take(d, &d->group_hidden, z.group_hidden, "experts", err);
-	rc = rc ? rc : cuda_take(d, &d->list, z.list - 4, "experts", err);
-	rc = rc ? rc : cuda_take(d, &d->list_n, 4, "experts", err);
-	rc = rc ? rc : cuda_take(d, &d->place, z.place, "experts", err);
 	rc = rc ? rc : cuda_pin(&d->host_table, z.slot_table, err);
 	for (uint32_t i = 0; i < DEVICE_FILLS && !rc; i++)
 		rc = cuda_said(cudaEventCreateWithFlags(&d->fill_done[i], cudaEventDisableTiming),

@@ -50,7 +50,7 @@ uint32_t *device_new_table(const struct model *m);
 #define DEVICE_ROWS	  8   /* tokens of one launch of attention */
 #define DEVICE_FORMS	  2   /* int8 forms of a row */
 #define DEVICE_FILLS	  64
-#define DEVICE_MOST_PAIRS 65535 /* tokens times experts used, of a step */
+#define DEVICE_MOST_PAIRS 65535 /* tokens times experts used with the shared one, of a step */
 
 /* Bytes of each buffer of a step in the device's memory; plan.c. */
 struct device_sizes {
@@ -59,7 +59,7 @@ struct device_sizes {
 	size_t a, b, q, heads;
 	size_t router_logits, router_weights, router_ids;
 	size_t logits, index, pages, rope, attend;
-	size_t partial, group_hidden, list, place, slot_table;
+	size_t partial, group_hidden, list, place, slot_table, rows;
 	size_t kv, conv, state; /* sums over the layers */
 	size_t scratch;		/* the sum of all but these three */
 	size_t pinned;		/* of the host's memory */
@@ -72,7 +72,9 @@ void device_state_bytes(const struct device_config *c, uint32_t layer, size_t *r
 			size_t *ret_state);
 /* Rows of floats with both int8 forms. */
 size_t device_rows_bytes(size_t rows, size_t n);
-/* Numbers in the index of a step: positions, places, lengths; runs. */
+/* Experts of a token: those chosen, and the shared one where a layer has it. */
+uint32_t device_ranks(const struct model *m);
+/* Numbers in the index of a step: positions, places, lengths; runs; its tick. */
 size_t device_index_n(const struct device_config *c);
 
 #endif

@@ -29,7 +29,7 @@ size_t device_rows_bytes(size_t rows, size_t n)
 
 size_t device_index_n(const struct device_config *c)
 {
-	return 3 * (size_t)c->max_tokens + 2 * (size_t)c->n_seq + 1;
+	return 3 * (size_t)c->max_tokens + 2 * (size_t)c->n_seq + 2;
 }
 
 size_t device_kv_bytes(const struct device_config *c, uint32_t layer)
@@ -88,10 +88,18 @@ static void find_widths(const struct model *m, struct device_sizes *z)
 	z->second = u64_max(u64_max(2 * kv, delta_channels(m)), u64_max(ff, z->values));
 }
 
+uint32_t device_ranks(const struct model *m)
+{
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		if (m->layers[i].w[ROLE_SHARED_UP].n_runs)
+			return m->n_expert_used + 1;
+	return m->n_expert_used;
+}
+
 void device_sizes(const struct device_config *c, bool slots, struct device_sizes *ret)
 {
 	const struct model *m = c->model;
-	const size_t t = c->max_tokens, used = t * m->n_expert_used;
+	const size_t t = c->max_tokens, used = t * m->n_expert_used, ranks = t * device_ranks(m);
 	const size_t parts = div_ceil(align_up(c->n_ctx, CUDA_KV_PAGE), DEVICE_PART);
 	struct device_sizes z = { .tokens = t, .embd = m->n_embd };
 
@@ -100,8 +108,9 @@ void device_sizes(const struct device_config *c, bool slots, struct device_sizes
 	z.a = floats(t * z.wide);
 	z.b = floats(t * z.second);
 	z.q = floats(t * z.mid);
-	z.router_logits = floats(t * m->n_expert);
-	z.router_weights = z.router_ids = floats(used);
+	z.router_logits = floats(t * (m->n_expert + 1));
+	z.router_weights = floats(ranks);
+	z.router_ids = floats(used);
 	z.logits = floats((size_t)c->max_logits * m->n_vocab);
 	z.index = floats(device_index_n(c));
 	z.pages = floats(c->n_seq * div_ceil(c->n_ctx, CUDA_KV_PAGE));
@@ -109,14 +118,14 @@ void device_sizes(const struct device_config *c, bool slots, struct device_sizes
 	z.attend = align_up(DEVICE_ROWS * parts * z.heads * ((size_t)m->attention.head_dim + 4) *
 				    sizeof(float),
 			    SLOT_ALIGN);
-	if (slots) {
-		z.partial = floats(used * z.embd);
-		z.group_hidden = floats(used * m->n_ff_expert);
+	if (m->n_expert) {
+		z.rows = z.partial = floats(ranks * z.embd);
+		z.group_hidden = slots ? floats(used * m->n_ff_expert) : 0;
 		z.list = align_up(used * sizeof(struct cuda_expert_entry) + 4, SLOT_ALIGN);
-		z.place = floats(used);
-		z.slot_table = floats((size_t)m->n_layers * m->n_expert);
+		z.place = floats(ranks);
+		z.slot_table = slots ? floats((size_t)m->n_layers * m->n_expert) : 0;
 	}
-	z.scratch = 3 * z.stream + device_rows_bytes(t, z.embd) + device_rows_bytes(t, z.mid) +
+	z.scratch = 2 * z.stream + device_rows_bytes(t, z.embd) + device_rows_bytes(t, z.mid) +
 		    device_rows_bytes(t, z.hidden) + device_rows_bytes(c->max_logits, z.embd) +
 		    z.a + z.b + z.q + 2 * floats(t * m->ssm_v_heads) + z.router_logits +
 		    z.router_weights + z.router_ids + z.logits + z.index + z.pages + z.rope +
@@ -129,8 +138,8 @@ void device_sizes(const struct device_config *c, bool slots, struct device_sizes
 		z.state += state;
 		z.kv += device_kv_bytes(c, i);
 	}
-	z.pinned = 2 * z.stream + z.router_weights + z.router_ids + z.index + z.logits +
-		   floats(used * z.embd) + z.slot_table;
+	z.pinned = 2 * z.stream + z.router_weights + z.router_ids + z.index + z.logits + z.rows +
+		   z.slot_table;
 	*ret = z;
 }
 
@@ -217,12 +226,12 @@ int device_plan_make(const struct device_config *config, uint64_t room, struct d
 	uint64_t fixed;
 	int rc = 0;
 
-	if ((uint64_t)config->max_tokens * m->n_expert_used > DEVICE_MOST_PAIRS)
+	if ((uint64_t)config->max_tokens * device_ranks(m) > DEVICE_MOST_PAIRS)
 		return err_set(err, -ENOTSUP,
 			       "steps of %u tokens with %u experts each are more than the device "
 			       "takes: --batch %u at the most",
-			       config->max_tokens, m->n_expert_used,
-			       DEVICE_MOST_PAIRS / m->n_expert_used);
+			       config->max_tokens, device_ranks(m),
+			       DEVICE_MOST_PAIRS / device_ranks(m));
 	device_sizes(config, !config->no_slots && m->n_expert, &z);
 	p.dense_bytes = dense_bytes(m);
 	p.kv_bytes = z.kv;

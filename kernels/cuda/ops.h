@@ -316,8 +316,7 @@ struct cuda_publish {
 };
 int cuda_publish(cuda_stream stream, const struct cuda_publish *p);
 
-/* Both in one launch. The daemon does not use it yet, nor cuda_expert_reduce_norm, nor the shared expert in the
- * group: docs/gpu.md, "What is missing". */
+/* Both in one launch. */
 int cuda_handoff(cuda_stream stream, const struct cuda_publish *p, const struct cuda_resolve *r);
 
 /* out = glu(gate, up), [rows][n], gate and up rows ld apart; out or act.rows may be NULL */

@@ -29,9 +29,10 @@ FAULTS = {
                     "a piece lands where another belongs"),
     "no-word": ("daemon/device/cuda_step.c", "rc = wait_word(d, err);", "rc = 0;",
                 "the host reads a layer's routes before they are there"),
-    "rows-unread": ("daemon/device/cuda_step.c", "d->routed = DEVICE_NO_LAYER;\n\tif (d->slot_table)",
-                    "d->routed = DEVICE_NO_LAYER;\n\tif (d->slot_table && d->n_tokens > 1000)",
-                    "what lies in slots is not taken from there"),
+    "rows-unread": ("daemon/device/cuda_experts.c", "r.slots = d->slot_table + (size_t)layer * m->n_expert;",
+                    "r.slots = NULL;", "what lies in slots is not taken from there"),
+    "old-graph": ("daemon/device/cuda_graph.c", "g = &d->layers[layer].graph[d->n_tokens - 1];",
+                  "g = &d->layers[layer ? layer - 1 : 0].graph[d->n_tokens - 1];", "a layer is launched as another was recorded"),
 }
 
 

@@ -63,7 +63,7 @@ def one_run():
 
 
 @pytest.mark.parametrize("args,env", [
-    (["--batch", "1"], {}), (["--batch", "7"], {}), (["--batch", "64", "--threads", "1"], {}),
+    (["--batch", "1", "--parallel", "1"], {}), (["--batch", "7"], {}), (["--batch", "64", "--threads", "1"], {}),
     (["--host-budget", "25%"], {}), (["--cpu", "avx2", "--batch", "9"], {}),
     (["--batch", "8"], {"SLUICE_EMU_SEED": "1"}), (["--batch", "20"], {"SLUICE_EMU_SEED": "2"}),
     (["--batch", "7"], {"SLUICE_EMU_SEED": "3"})], ids=str)
@@ -90,6 +90,21 @@ def eval_alone(d, ids):
     (where / "ids").write_text(json.dumps(list(map(int, ids))))
     sluice("eval", "--socket", d.socket, "--tokens", where / "ids", "--dump-logits", where / "out.npy", "--json")
     return numpy.load(where / "out.npy")
+
+
+def test_launches(one_run, tmp_path):
+    """A token of decode takes a graph a layer, of 15 kernels at the most, counted by the runtime; with slots and without."""
+    for policy in ("cpu", "hit"):
+        where = tmp_path / policy
+        with device(DEMO, "--host-budget", "100%", "--device-policy", policy, "--batch", "1", "--parallel", "1",
+                    env={"SLUICE_EMU_COUNT": str(where)}) as d:
+            assert (d.eval_ids(moe_tokens(4))[1] == one_run[:4]).all()
+            said = of_device(d)["launches"]
+        counts = {name: int(n) for name, n in (line.split() for line in where.read_text().splitlines())}
+        print(policy, counts, said)
+        assert counts["graphs"] and counts["graphs"] % 4 == 0, counts
+        assert counts["most_of_a_graph"] <= 15 and counts["in_graphs"] <= 15 * counts["graphs"], counts
+        assert said == counts["in_graphs"] + counts["alone"], (said, counts)
 
 
 @pytest.mark.parametrize("name,word", [("gpt-oss/gpt-oss-mxfp4", "not computed on the device"),
@@ -155,9 +170,14 @@ def settled(d, seconds=60):
     return of_device(d)
 
 
+def alone(batch):
+    """--batch; 1 for steps of one token, which is decode: a graph a layer. Others are parts of prompts."""
+    return ["--batch", batch, "--parallel", "1" if batch == "1" else "4"]
+
+
 def budget_bytes(percent, batch="512"):
     """Bytes of the device's memory that leave slots for so many of the demo's experts."""
-    p = sluice("plan", DEMO, *DEFAULTS[2:], "--batch", batch, "--device-budget", "1G", "--json")
+    p = sluice("plan", DEMO, *DEFAULTS[2:], *alone(batch), "--device-budget", "1G", "--json")
     d = json.loads(p.stdout)["device"]
     slots = sum(c["slots"] * c["slot_bytes"] for c in d["slots"])
     return str(d["bytes"] - slots * (100 - percent) // 100)
@@ -183,9 +203,9 @@ def test_residency(one_run, percent):
 @pytest.mark.parametrize("seed", range(int(os.environ.get("DEVICE_SEEDS", "4"))))
 def test_shuffled(one_run, seed):
     """Fills and evictions by lot in every step, streams in any order that the rules allow: the same logits."""
-    ids, batch = moe_tokens(8), ["8", "3", "5"][seed % 3]
+    ids, batch = moe_tokens(8), ["8", "1", "5"][seed % 3]
     with device(DEMO, "--host-budget", ["100%", "60%"][seed % 2], "--device-policy", f"random:{seed}", "--device-budget",
-                budget_bytes([30, 10, 60][seed // 2 % 3], batch), "--batch", batch, "--threads", str(1 + seed // 3 % 2),
+                budget_bytes([30, 10, 60][seed // 2 % 3], batch), *alone(batch), "--threads", str(1 + seed // 3 % 2),
                 env={"SLUICE_EMU_SEED": str(seed + 1)}) as d:
         for n in (8, 4):
             got = d.eval_ids(ids[:n])[1]
@@ -215,9 +235,10 @@ def test_fills_fail(one_run, fail, word):
 
 def finds(program, one_run, seed):
     """Whether shuffled slots show the fault: other bits, or a request that fails."""
-    ids = moe_tokens(8)
+    ids, batch = moe_tokens(8), ["4", "1"][seed % 2]
     with Daemon(DEMO, *DEFAULTS, "--host-budget", "100%", "--device-policy", f"random:{seed}", "--device-budget",
-                budget_bytes(40, "2"), "--batch", "2", program=program, env={"SLUICE_EMU_SEED": str(seed)}) as d:
+                budget_bytes(40, batch), *alone(batch), program=program,
+                env={"SLUICE_EMU_SEED": str(seed)}) as d:
         where = pathlib.Path(d.dir) / "found.npy"
         (pathlib.Path(d.dir) / "found").write_text(json.dumps(list(map(int, ids))))
         for _ in range(3):

@@ -13,7 +13,8 @@
  *
  * SLUICE_EMU_VRAM=BYTES bounds cudaMalloc. SLUICE_EMU_FAIL=CALL:N fails the Nth call of that name (a launch
  * is cudaLaunchKernelExC), CALL:N+ that and all later ones, CALL:N! leaves a sticky error behind: every call
- * after it fails until the process ends. One lock; any thread.
+ * after it fails until the process ends. SLUICE_EMU_COUNT=FILE: what was launched is written there when the
+ * process ends, a name and a number a line. One lock; any thread.
  */
 #include "runtime.h"
 
@@ -35,6 +36,7 @@ struct emu_op {
 	std::function<void()> early; /* what may be seen as soon as all before it is done */
 	struct CUevent_st *waits = NULL, *records = NULL;
 	uint64_t until = 0; /* of @waits */
+	bool kernel = false;
 };
 
 struct CUgraph_st {
@@ -59,6 +61,8 @@ static uint64_t random_state;
 
 /* ---- what the environment asks for ---- */
 
+static void write_counts(void);
+
 struct emu_wish {
 	uint64_t seed = 0, vram = UINT64_MAX, fail_at = 0;
 	std::string fail_call;
@@ -80,6 +84,8 @@ struct emu_wish {
 			fail_how = *end;
 		}
 		random_state = seed;
+		if (getenv("SLUICE_EMU_COUNT"))
+			atexit(write_counts);
 	}
 };
 
@@ -131,6 +137,35 @@ cudaError_t emu_runtime_enter(const char *name)
 	return remember(w.fail_call == "cudaMalloc" || w.fail_call == "cuMemCreate"
 				? cudaErrorMemoryAllocation
 				: cudaErrorUnknown);
+}
+
+/* ---- what was launched ---- */
+
+static struct {
+	uint64_t alone, graphs, in_graphs, most; /* kernels but for graphs; most: of one graph */
+} launched;
+
+static void write_counts(void)
+{
+	FILE *f = fopen(getenv("SLUICE_EMU_COUNT"), "w");
+
+	if (!f)
+		return;
+	fprintf(f, "alone %llu\ngraphs %llu\nin_graphs %llu\nmost_of_a_graph %llu\n",
+		(unsigned long long)launched.alone, (unsigned long long)launched.graphs,
+		(unsigned long long)launched.in_graphs, (unsigned long long)launched.most);
+	fclose(f);
+}
+
+static void count_graph(const std::vector<struct emu_op> &ops)
+{
+	uint64_t n = 0;
+
+	for (const struct emu_op &op : ops)
+		n += op.kernel;
+	launched.graphs++;
+	launched.in_graphs += n;
+	launched.most = n > launched.most ? n : launched.most;
 }
 
 #define ENTER(name)                                                          \
@@ -225,6 +260,8 @@ int emu_enqueue(void *stream, std::function<void()> run, bool launch)
 	struct emu_op op;
 
 	op.run = std::move(run);
+	op.kernel = launch;
+	launched.alone += launch && !((struct CUstream_st *)stream)->capture;
 	put((struct CUstream_st *)stream, std::move(op));
 	return cudaSuccess;
 }
@@ -604,6 +641,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s)
 	ENTER("cudaGraphLaunch");
 	if (!s)
 		return remember(cudaErrorInvalidValue);
+	count_graph(g->ops);
 	for (const struct emu_op &op : g->ops)
 		put(s, op);
 	return cudaSuccess;
