@@ -38,6 +38,7 @@ DEVICE_LIBS := $(O)/libsluice_cuda.a -L$(CUDA_HOME)/lib64 -lcudart_static -lrt -
 endif
 LIBS := -luring -lnuma -lpcre2-8 -ljansson -ljson-c -lm
 LIBS_serve := -lmicrohttpd -linih
+LIBS_tools := -ledit
 ifneq ($(wildcard /usr/include/systemd/sd-daemon.h),)
 LIBS += -lsystemd
 endif
@@ -130,7 +131,7 @@ fault-program: $(O)/sluiced
 $(O)/sluice: $(call obj,$(SRC_tools)) $(VERSION_OBJ) $(O)/libsluice.a $(call archives,plan) $(DEVICE_NEEDS)
 	@echo "  LD      $@"
 	@$(CC) $(LDFLAGS) -o $@ $(call obj,$(SRC_tools)) $(VERSION_OBJ) $(O)/libsluice.a \
-		$(call group,$(call archives,plan)) $(DEVICE_LIBS) $(LIBS)
+		$(call group,$(call archives,plan)) $(DEVICE_LIBS) $(LIBS_tools) $(LIBS)
 
 $(O)/libsluice.a: $(call obj,$(SRC_lib))
 	@mkdir -p $(@D)

@@ -45,6 +45,7 @@ $(O)/lib/libtools.a: $(filter-out $(O)/obj/tools/main.o,$(call obj,$(SRC_tools))
 	@mkdir -p $(@D)
 	@rm -f $@
 	@$(AR) rcs $@ $^
+$(filter $(O)/tests/tools/%,$(UNIT)): LIBS += $(LIBS_tools)
 $(filter $(O)/tests/tools/%,$(UNIT)): $(O)/lib/libtools.a $(call archives,plan) $(O)/libsluice.a
 
 # ---- fuzzing: the GGUF reader

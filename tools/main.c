@@ -27,6 +27,7 @@ static const struct verb verbs[] = {
 	{ "generate", verb_generate, "let the model write: text streams as it comes" },
 	{ "status", verb_status, "what the daemon does and has" },
 	{ "top", verb_top, "what the daemon does, live" },
+	{ "chat", verb_chat, "a conversation with the model" },
 	{ "batch", verb_batch, "a file of requests, OpenAI's batch lines, answered into another" },
 	{ "eval", verb_eval, "perplexity of a text, or its logits in a file" },
 	{ "bench", verb_bench, "prompt and generation speed, like llama-bench" },

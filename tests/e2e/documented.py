@@ -55,6 +55,7 @@ SUBSTITUTIONS = [
     (r"127\.0\.0\.1:8080\b", "127.0.0.1:18473", "8080 may be in use here"),
     (r"--host-budget 12G\b", "--host-budget 12M", "the bundled model is a thousandth"),
     (r"-p 512 -n 128 -d 0,4096\b", "-p 64 -n 8 -d 0,256 -r 1", "the time that a benchmark takes"),
+    (r"\bsluice chat$", "sluice chat </dev/null", "nobody types there"),
     (r"\bdoctor --model (\S+)", r"doctor --seconds 0.2 --model \1", "the time that a measurement takes"),
 ]
 
