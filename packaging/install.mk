@@ -8,7 +8,7 @@
 # make deb-kmod                                 the package sluice-dkms, there too
 # make completion                               bash and zsh completions in $(O)/completion
 #
-# BINDIR, LIBDIR, INCLUDEDIR, MANDIR, DOCDIR, BASHDIR, ZSHDIR, UNITDIR, SYSUSERSDIR, TMPFILESDIR, LIBEXECDIR
+# BINDIR, LIBDIR, INCLUDEDIR, MANDIR, DOCDIR, DATADIR, BASHDIR, ZSHDIR, UNITDIR, SYSUSERSDIR, TMPFILESDIR, LIBEXECDIR
 # and CONFDIR move a kind of file elsewhere. SETUP=no
 # leaves out the look at which packages are there (for package builds, and systems without apt).
 
@@ -19,6 +19,7 @@ LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
 DOCDIR ?= $(PREFIX)/share/doc/sluice
+DATADIR ?= $(PREFIX)/share/sluice
 BASHDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 UNITDIR ?= $(PREFIX)/lib/systemd/system
@@ -101,7 +102,7 @@ DIR_LIST = $(DOCDIR)/directories
 install-files:
 	@packaging/dirs.sh make '$(D)' '$(DIR_LIST)' $(DOCDIR)/examples $(BINDIR) $(LIBDIR)/pkgconfig \
 		$(INCLUDEDIR)/sluice $(BASHDIR) $(ZSHDIR) $(UNITDIR) $(SYSUSERSDIR) $(TMPFILESDIR) \
-		$(LIBEXECDIR) $(CONFDIR)/conf.d $(foreach p,$(PAGES),$(MANDIR)/man$(call section,$(p)))
+		$(LIBEXECDIR) $(CONFDIR)/conf.d $(DATADIR)/grafana $(foreach p,$(PAGES),$(MANDIR)/man$(call section,$(p)))
 	@install -m 755 $(PROGRAMS:%=$(O)/%) $(D)$(BINDIR)/
 	@install -m 644 $(O)/libsluice.a $(D)$(LIBDIR)/
 	@install -m 644 $(O)/libsluice.so $(D)$(LIBDIR)/$(SO_FILE)
@@ -119,6 +120,7 @@ install-files:
 	@install -m 644 $(DOCS) $(O)/sluiced.conf $(D)$(DOCDIR)/
 	@[ -e $(D)$(CONFDIR)/sluiced.conf ] || install -m 644 $(O)/sluiced.conf $(D)$(CONFDIR)/
 	@install -m 644 $(EXAMPLES) $(D)$(DOCDIR)/examples/
+	@install -m 644 packaging/grafana/sluice.json $(D)$(DATADIR)/grafana/
 	@packaging/ld-cache.sh '$(DESTDIR)' '$(LIBDIR)'
 	@echo "installed in $(D)$(PREFIX); make uninstall$(if $(D), DESTDIR=$(D))$(if \
 		$(filter-out /usr/local,$(PREFIX)), PREFIX=$(PREFIX)) removes it"
@@ -135,6 +137,7 @@ uninstall:
 		$(foreach p,$(PROGRAMS),$(D)$(BASHDIR)/$(p) $(D)$(ZSHDIR)/_$(p)) \
 		$(UNITS:%=$(D)$(UNITDIR)/%) $(D)$(LIBEXECDIR)/reserve-hugepages $(D)$(SYSUSERSDIR)/sluice.conf \
 		$(D)$(TMPFILESDIR)/sluice.conf $(D)$(DOCDIR)/sluiced.conf \
+		$(D)$(DATADIR)/grafana/sluice.json \
 		$(addprefix $(D)$(DOCDIR)/,$(notdir $(DOCS)) $(EXAMPLES))
 	@packaging/dirs.sh remove '$(D)' '$(DIR_LIST)'
 	@packaging/ld-cache.sh '$(DESTDIR)' '$(LIBDIR)'

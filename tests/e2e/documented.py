@@ -18,6 +18,7 @@ NO_COMMANDS = [
     ("docs/models.md", "S <- exp(g)", "a formula"),
     ("docs/batch.md", '{"custom_id"', "a line of a file"),
     ("docs/batch.md", '{"id"', "a line of a file"),
+    ("docs/service.md", "# prometheus.yml", "a file"),
     ("docs/protocol.md", "offset  0  u32 size", "the layout of a message"),
     ("docs/telemetry.md", "{sources:", "the shape of an answer"),
     ("docs/trace.md", "route_trace v1", "a file"),
