@@ -3,7 +3,6 @@
 #include "base/log.h"
 
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -48,6 +47,11 @@ void log_init(enum log_level max)
 {
 	max_level = max;
 	to_journal = stderr_is_journal();
+}
+
+bool log_in_journal(void)
+{
+	return to_journal;
 }
 
 /* "2026-11-29T14:03:25.042+01:00" */

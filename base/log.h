@@ -7,11 +7,16 @@
 #ifndef SLUICE_BASE_LOG_H
 #define SLUICE_BASE_LOG_H
 
+#include <stdbool.h>
+
 enum log_level { LOG_ERROR = 3, LOG_WARN = 4, LOG_NOTICE = 5, LOG_INF = 6, LOG_DBG = 7 };
 
 /* Lines above @max (less urgent) are dropped. Called at start, before other threads
  * run, and again where the bound changes (any thread). */
 void log_init(enum log_level max);
+
+/* Is standard error the journal's? Where it is, everything said there is a line. After log_init(). */
+bool log_in_journal(void);
 
 /*
  * msg is a sentence; fields follow, formatted by @fmt as logfmt_printf() does it, which quotes and

@@ -418,6 +418,17 @@ static int tell(const struct options *o)
 	return 1;
 }
 
+/* A mistake in the options or the configuration, as any command says it; to the journal as a line. */
+static int refuse(const char *why)
+{
+	log_init(LOG_INF);
+	if (log_in_journal())
+		log_line(LOG_ERROR, why, NULL);
+	else
+		fprintf(stderr, "sluiced: %s\nsluiced --help lists the options\n", why);
+	return 2;
+}
+
 int main(int argc, char **argv)
 {
 	struct rooms rooms = { .argc = argc, .argv = argv };
@@ -433,9 +444,8 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (options_parse(argc, argv, &o, &err)) {
-		fprintf(stderr, "sluiced: %s\nsluiced --help lists the options\n", err.text);
 		options_free(&o);
-		return 2;
+		return refuse(err.text);
 	}
 	if (o.help || o.version || o.dump_config || o.check_config) {
 		rc = tell(&o);

@@ -143,6 +143,17 @@ def test_reload_is_told():
     assert m.process.wait(20) == 0
 
 
+def test_faults_for_the_journal(tmp_path):
+    """A wrong configuration is a line with a priority where standard error is the journal's."""
+    conf, said = tmp_path / "c.conf", tmp_path / "said"
+    conf.write_text("nonsense = 1\n")
+    with said.open("w") as err:
+        st = os.fstat(err.fileno())
+        p = subprocess.run([str(BUILD / "sluiced"), "--config", str(conf)], stderr=err, env={**os.environ, "JOURNAL_STREAM": f"{st.st_dev}:{st.st_ino}"})
+    assert p.returncode == 2
+    assert re.fullmatch(r'<3>level=error msg="[^\n]*c\.conf:1: [^\n]*nonsense[^\n]*"\n', said.read_text()), said.read_text()
+
+
 # ---- the units ----
 
 def built_units(folder):
