@@ -184,7 +184,7 @@ def test_instances_follow_the_service():
     """sluiced@.service differs from sluiced.service where instances must, and nowhere else."""
     one, many = ((UNITS / n).read_text().splitlines() for n in ("sluiced.service", "sluiced@.service"))
     differ = {line.split("=")[0] for line in set(one) ^ set(many) if not line.startswith("#")}
-    assert differ == {"Description", "ExecStart", "RuntimeDirectory", "RuntimeDirectoryPreserve", "StateDirectory", "Also"}
+    assert differ == {"Description", "ExecStart", "RuntimeDirectory", "RuntimeDirectoryPreserve", "StateDirectory", "Wants", "Also"}
 
 
 def test_huge_pages_by_node(tmp_path):
