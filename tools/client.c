@@ -62,7 +62,8 @@ int client_open(const char *verb, const struct client_args *args, struct sluice 
 	while (sluice_connect(args->socket, ret, &fault)) {
 		if (client_interrupted())
 			return EXIT_INTERRUPTED;
-		if (!absent(fault.error) || now_ns() >= end)
+		/* -ETIMEDOUT: a manager listens for a daemon that is being started */
+		if ((!absent(fault.error) && fault.error != -ETIMEDOUT) || now_ns() >= end)
 			return fail_connect(verb, args, &fault);
 		if (!said)
 			fprintf(stderr,

@@ -307,13 +307,19 @@ def test_a_client_may_come_before_the_daemon(tmp_path):
         assert daemon.wait(20) == 0
 
 
-def test_a_daemon_that_does_not_answer_is_not_waited_for():
+def test_a_daemon_that_does_not_answer():
+    """Who only looks is told after ten seconds; a request waits on: so is a daemon that its manager just starts."""
     with Daemon(DEMO) as d:
         d.process.send_signal(signal.SIGSTOP)
+        client = subprocess.Popen([BUILD / "sluice", "generate", "--socket", d.socket, "--chat", "--prompt", "What is the capital of France?"],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             assert "does not answer" in sluice("status", "--socket", d.socket, check=3, timeout=30).stderr
+            time.sleep(0.5)
         finally:
             d.process.send_signal(signal.SIGCONT)
+        out, err = client.communicate(timeout=60)
+        assert client.returncode == 0 and "Paris" in out and "does not answer; waiting" in err, err
 
 
 def test_sigterm_ends_open_requests():
