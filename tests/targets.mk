@@ -79,6 +79,11 @@ bench-compare: all bench-model bench-peer
 bench-ahead: all bench-model
 	@$(PYTHON) tests/bench/ahead.py --build $(O) --model $(BENCH_MODEL) $(AHEAD_ARGS)
 
+# Decode beside another program, and during the fill: make bench-busy MODEL_SHAPE=qwen3.5-35b-a3b [BUSY_ARGS='--peer build/peer/bin']
+.PHONY: bench-busy
+bench-busy: all bench-model
+	@$(PYTHON) tests/bench/busy.py --build $(O) --model $(BENCH_MODEL) $(BUSY_ARGS)
+
 # ---- fuzzing: the native protocol
 # make O=... $(O)/fuzz/fuzz_proto, then: $(O)/fuzz/fuzz_proto -max_len=8192 WORK_DIR tests/fuzz/seeds/proto
 FUZZ_PROTO_SRC := tests/fuzz/fuzz_proto.c $(filter-out daemon/serve/options.c daemon/serve/settings.c daemon/serve/http%,$(wildcard daemon/serve/*.c)) \

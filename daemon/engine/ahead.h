@@ -6,7 +6,7 @@
  * (block/moe_ahead.c), or a recorded trace says what will be used; what is likely is posted behind all
  * demand (supply_predict()). What is worth a read, and whether it pays at all, is policy/predict.c's.
  * How often a place of an early look is right is learnt here, layer by layer. No bit of any result
- * depends on it. Engine thread; counters may be read by any.
+ * depends on it. Engine thread, and the team's in a step, one at a time; counters may be read by any.
  */
 #ifndef SLUICE_ENGINE_AHEAD_H
 #define SLUICE_ENGINE_AHEAD_H

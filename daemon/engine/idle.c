@@ -80,7 +80,13 @@ void engine_idle(struct engine *e)
 		wait = u64_min(wait ? wait : UINT64_MAX, budget + 1);
 	if (engine_device_busy(e))
 		wait = u64_min(wait ? wait : UINT64_MAX, DEVICE_NS);
+	team_rests(e->team, 0, true); /* nobody waits for this thread */
+	if (e->arena)
+		arena_set_busy(e->arena, false);
 	futex_wait(word, seen, wait);
+	if (e->arena)
+		arena_set_busy(e->arena, true);
+	team_rests(e->team, 0, false);
 }
 
 void engine_fill(struct engine *e)

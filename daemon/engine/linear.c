@@ -6,6 +6,14 @@
 
 #include "base/num.h"
 
+#define QUANTIZE_GRAIN 512	   /* values; a multiple of 256 */
+#define UNIT_LEAST     (64 << 10)  /* bytes of weights */
+#define UNIT_MOST      (512 << 10) /* some 30 us */
+#define UNITS_EACH     8	   /* for a thread, where these bounds allow it */
+#define UNITS_MOST     2048	   /* of a product */
+#define FEW_COLUMNS    8	   /* up to these, rows cost what their bytes do */
+#define FEW_TILE       8	   /* rows that are multiplied side by side then */
+
 void actbuf_carve(struct actbuf *a, struct carver *c, const struct cpu_ops *ops, size_t max_n,
 		  size_t max_cols)
 {
@@ -27,26 +35,56 @@ void actbuf_quantize(struct actbuf *a, struct team *team, unsigned tid, enum act
 		     const float *x, size_t ldx, size_t n, size_t cols)
 {
 	size_t stride = a->ops->act_bytes(kind, n);
-	unsigned n_threads = team_size(team);
 	size_t first, end;
 
-	if (tid == 0) {
-		a->kind = kind;
-		a->n = n;
-		a->stride = stride;
-		for (size_t c = 0; c < cols; c++)
-			a->x[c] = a->data + c * stride;
-	}
-	if (cols >= n_threads) {
-		team_share(cols, 1, tid, n_threads, &first, &end);
-		for (size_t c = first; c < end; c++)
-			a->ops->act_quantize(kind, x + c * ldx, n, a->data + c * stride);
+	if (team_once(team, tid))
+		actbuf_describe(a, kind, n, cols);
+	if (cols >= team_size(team)) {
+		while (team_take_range(team, tid, cols, 1, &first, &end))
+			for (size_t c = first; c < end; c++)
+				a->ops->act_quantize(kind, x + c * ldx, n, a->data + c * stride);
 		return;
 	}
-	team_share(n, 256, tid, n_threads, &first, &end);
-	for (size_t c = 0; c < cols && first < end; c++)
-		a->ops->act_quantize_part(kind, x + c * ldx, n, a->data + c * stride, first,
-					  end - first);
+	while (team_take_range(team, tid, n, QUANTIZE_GRAIN, &first, &end))
+		for (size_t c = 0; c < cols; c++)
+			a->ops->act_quantize_part(kind, x + c * ldx, n, a->data + c * stride, first,
+						  end - first);
+}
+
+void actbuf_describe(struct actbuf *a, enum act_kind kind, size_t n, size_t cols)
+{
+	a->kind = kind;
+	a->n = n;
+	a->stride = a->ops->act_bytes(kind, n);
+	for (size_t c = 0; c < cols; c++)
+		a->x[c] = a->data + c * a->stride;
+}
+
+/*
+ * Rows of a unit: enough that taking it costs nothing beside it, few enough that the last ones end
+ * together and that a thread which loses its core holds little.
+ */
+static size_t unit_rows(const struct wmat *w, const struct actbuf *a, size_t cols,
+			unsigned n_threads)
+{
+	size_t tile = cols > FEW_COLUMNS ? a->ops->row_tile : FEW_TILE, rows;
+	size_t bytes = w->n_out * w->row_bytes / (n_threads * UNITS_EACH);
+
+	bytes = bytes < UNIT_LEAST ? UNIT_LEAST : bytes > UNIT_MOST ? UNIT_MOST : bytes;
+	rows = cols > FEW_COLUMNS ? tile : bytes / w->row_bytes / tile * tile;
+	rows = rows < tile ? tile : rows;
+	while (div_ceil(w->n_out, rows) > UNITS_MOST)
+		rows *= 2;
+	return rows;
+}
+
+static void multiply(const struct wmat *w, const float *bias, const struct actbuf *a,
+		     struct matmul *m)
+{
+	a->ops->matmul(m);
+	for (size_t c = 0; bias && c < m->cols; c++)
+		for (size_t r = m->row0; r < m->row1; r++)
+			m->y[c][r] += bias[r];
 }
 
 void linear(const struct wmat *w, const float *bias, const struct actbuf *a, size_t cols, float *y,
@@ -62,14 +100,20 @@ void linear(const struct wmat *w, const float *bias, const struct actbuf *a, siz
 		.cols = cols,
 		.scratch = lane->scratch,
 	};
+	size_t rows;
 
-	team_share(w->n_out, a->ops->row_tile, tid, team_size(team), &m.row0, &m.row1);
-	if (m.row0 == m.row1)
-		return;
 	for (size_t c = 0; c < cols; c++)
 		lane->y[c] = y + c * ldy;
-	a->ops->matmul(&m);
-	for (size_t c = 0; bias && c < cols; c++)
-		for (size_t r = m.row0; r < m.row1; r++)
-			lane->y[c][r] += bias[r];
+	if (team_has_nodes(team)) { /* these rows lie on this thread's node: weights.c */
+		team_share(w->n_out, a->ops->row_tile, tid, team_size(team), &m.row0, &m.row1);
+		if (m.row0 < m.row1)
+			multiply(w, bias, a, &m);
+		return;
+	}
+	rows = unit_rows(w, a, cols, team_size(team));
+	for (size_t i; team_take(team, tid, div_ceil(w->n_out, rows), &i);) {
+		m.row0 = i * rows;
+		m.row1 = u64_min(m.row0 + rows, w->n_out);
+		multiply(w, bias, a, &m);
+	}
 }

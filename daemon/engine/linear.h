@@ -53,9 +53,12 @@ struct actbuf {
 void actbuf_carve(struct actbuf *a, struct carver *c, const struct cpu_ops *ops, size_t max_n,
 		  size_t max_cols);
 
+/* By one thread: @a holds @cols columns of @n values in the form @kind, which are written elsewhere. */
+void actbuf_describe(struct actbuf *a, enum act_kind kind, size_t n, size_t cols);
+
 /*
  * SPMD. Quantises columns x + c * ldx (c < cols, n floats each) into @a in the form @kind, columns
- * (or for few columns, parts of columns) shared over the team. The caller puts a barrier after it.
+ * (or for few columns, parts of columns) given out to the team. The caller puts a barrier after it.
  */
 void actbuf_quantize(struct actbuf *a, struct team *team, unsigned tid, enum act_kind kind,
 		     const float *x, size_t ldx, size_t n, size_t cols);
@@ -71,7 +74,8 @@ struct lane {
 
 /*
  * SPMD. y[c * ldy + r] = dot(row r of w, column c of a) + bias[r] for every row (@bias NULL: none),
- * rows shared over the team. a must hold the form w->act. No barrier before or after.
+ * rows given out to the team (on several NUMA nodes: each thread's own). a must hold the form w->act.
+ * No barrier before or after.
  */
 void linear(const struct wmat *w, const float *bias, const struct actbuf *a, size_t cols, float *y,
 	    size_t ldy, struct team *team, unsigned tid, struct lane *lane);

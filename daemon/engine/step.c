@@ -42,8 +42,8 @@ struct decoder {
 	void *arg;
 	int *token_error;
 	uint32_t n_columns;
-	bool given_up;	     /* by tid 0 before a barrier, read by all after it */
-	struct ahead *ahead; /* guesses are made in this step; NULL: not */
+	_Atomic bool given_up; /* set in a unit, read behind the barrier; once true it stays so */
+	struct ahead *ahead;   /* guesses are made in this step; NULL: not */
 	struct block_next
 		*next; /* [n_layers]: the layer with experts after each; weights NULL: none */
 
@@ -180,6 +180,8 @@ int decoder_create(const struct decoder_config *config, struct decoder **ret, st
 	c = (struct carver){ .base = (uint8_t *)align_up((uintptr_t)d->memory, 64) };
 	lay_out(d, &c);
 	find_next(d);
+	if (config->device) /* its calls are tid 0's, and the others wait for them */
+		team_wait_for_all(config->team);
 	rc = blocks_create(&blocks, &d->blocks, err);
 	if (rc)
 		goto out_fail;
@@ -260,20 +262,35 @@ static void join_token(struct decoder *d, const struct group *g, size_t t)
 		d->c.fops->scale(*scale, d->x + t * n, d->x + t * n, n);
 }
 
-/* Adds the group that waits (layer NULL: none), norm = RMS(x; weight), for this thread's tokens. */
-static void join_norm(struct decoder *d, struct group *waiting, const float *weight, unsigned tid)
+/* Adds the group that waits (layer NULL: none), then @to = RMS(x; weight), NULL: no norm. */
+static void join_norm(struct decoder *d, struct group *waiting, const float *weight, float *to,
+		      unsigned tid)
 {
 	size_t first, end, n = d->n_embd;
 
-	team_share(d->batch->n_tokens, 1, tid, d->n_lanes, &first, &end);
-	for (size_t t = first; t < end; t++) {
-		if (waiting->layer)
-			join_token(d, waiting, t);
-		if (weight)
-			d->c.fops->rmsnorm(d->x + t * n, weight, n, d->c.model->rms_eps,
-					   d->norm + t * n);
-	}
+	while (team_take_range(d->c.team, tid, d->batch->n_tokens, 1, &first, &end))
+		for (size_t t = first; t < end; t++) {
+			if (waiting->layer)
+				join_token(d, waiting, t);
+			if (to)
+				d->c.fops->rmsnorm(d->x + t * n, weight, n, d->c.model->rms_eps,
+						   to + t * n);
+		}
 	waiting->layer = NULL;
+}
+
+/* By one thread: @n_layers are done; does anybody want the rest? */
+static void look_up(struct decoder *d, uint32_t n_layers)
+{
+	if (n_layers && d->c.on_layer)
+		d->c.on_layer(d->c.arg, n_layers);
+	if (d->c.given_up && d->c.given_up(d->c.arg))
+		atomic_store_explicit(&d->given_up, true, memory_order_relaxed);
+}
+
+static bool is_given_up(const struct decoder *d)
+{
+	return atomic_load_explicit(&d->given_up, memory_order_relaxed);
 }
 
 /*
@@ -300,18 +317,19 @@ static bool run_layer(struct decoder *d, uint32_t i, struct group *waiting, unsi
 				   .token_error = d->token_error };
 	uint32_t first = 0; /* of the blocks that are added together */
 
-	if (tid == 0 && d->c.given_up && d->c.given_up(d->c.arg))
-		d->given_up = true;
+	if (team_once(d->c.team, tid))
+		look_up(d, i);
 	for (uint32_t k = 0; k < layer->n_blocks; k++) {
 		const struct layer_block *b = &layer->blocks[k];
+		const float *norm = layer_floats(w, b->norm);
 
-		join_norm(d, waiting, layer_floats(w, b->norm), tid);
-		team_barrier(d->c.team);
-		if (k == 0 && d->given_up)
+		join_norm(d, waiting, norm, norm ? d->norm : NULL, tid);
+		team_barrier(d->c.team, tid);
+		if (k == 0 && is_given_up(d))
 			return false;
 		args.y = d->y[k - first];
 		block_forward(d->blocks, b->kind, &args, tid);
-		team_barrier(d->c.team);
+		team_barrier(d->c.team, tid);
 		if (b->open)
 			continue;
 		*waiting = (struct group){ layer, w, first, k };
@@ -320,43 +338,43 @@ static bool run_layer(struct decoder *d, uint32_t i, struct group *waiting, unsi
 	return true;
 }
 
-/* logits <- cap tanh(logits / cap), for this thread's share of a group of rows. */
+/* logits <- cap tanh(logits / cap), for a group of rows. */
 static void soft_cap(struct decoder *d, uint32_t rows, unsigned tid)
 {
 	size_t first, end;
 
-	team_share(rows * d->n_vocab, 16, tid, d->n_lanes, &first, &end);
-	d->c.fops->softcap(d->c.model->logit_softcap, d->logits + first, d->logits + first,
-			   end - first);
+	while (team_take_range(d->c.team, tid, rows * d->n_vocab, 16, &first, &end))
+		d->c.fops->softcap(d->c.model->logit_softcap, d->logits + first, d->logits + first,
+				   end - first);
 }
 
 /* The output matrix for the wanted tokens, a group at a time. */
 static void run_head(struct decoder *d, unsigned tid)
 {
 	const struct wmat *w = &d->c.weights->model.w[ROLE_OUTPUT];
+	const float *norm = layer_floats(&d->c.weights->model, ROLE_OUTPUT_NORM);
 	struct team *team = d->c.team;
 	size_t n = d->n_embd, first, end;
 
 	for (uint32_t at = 0; at < d->n_columns; at += d->c.max_logits) {
 		uint32_t group = (uint32_t)u64_min(d->n_columns - at, d->c.max_logits);
 
-		team_share(group, 1, tid, d->n_lanes, &first, &end);
-		for (size_t i = first; i < end; i++)
-			d->c.fops->rmsnorm(d->x + d->columns[at + i] * n,
-					   layer_floats(&d->c.weights->model, ROLE_OUTPUT_NORM), n,
-					   d->c.model->rms_eps, d->norm + i * n);
-		team_barrier(team);
+		while (team_take_range(team, tid, group, 1, &first, &end))
+			for (size_t i = first; i < end; i++)
+				d->c.fops->rmsnorm(d->x + d->columns[at + i] * n, norm, n,
+						   d->c.model->rms_eps, d->norm + i * n);
+		team_barrier(team, tid);
 		actbuf_quantize(&d->head, team, tid, w->act, d->norm, n, n, group);
-		team_barrier(team);
+		team_barrier(team, tid);
 		linear(w, NULL, &d->head, group, d->logits, d->n_vocab, team, tid, &d->lanes[tid]);
-		team_barrier(team);
+		team_barrier(team, tid);
 		if (d->c.model->logit_softcap > 0) {
 			soft_cap(d, group, tid);
-			team_barrier(team);
+			team_barrier(team, tid);
 		}
-		if (tid == 0)
+		if (team_once(team, tid))
 			d->fn(d->arg, d->columns + at, group, d->logits, d->n_vocab);
-		team_barrier(team);
+		team_barrier(team, tid);
 	}
 }
 
@@ -367,32 +385,21 @@ static void mix(struct decoder *d, unsigned tid)
 	const struct wmat *proj = &w->w[ROLE_MTP_PROJ];
 	size_t n = d->n_embd, tokens = d->batch->n_tokens, first, end;
 
-	team_share(tokens, 1, tid, d->n_lanes, &first, &end);
-	for (size_t t = first; t < end; t++) {
-		float *pair = d->pair + 2 * t * n;
+	while (team_take_range(d->c.team, tid, tokens, 1, &first, &end))
+		for (size_t t = first; t < end; t++) {
+			float *pair = d->pair + 2 * t * n;
 
-		d->c.fops->rmsnorm(d->x + t * n, layer_floats(w, ROLE_MTP_EMBD_NORM), n,
-				   d->c.model->rms_eps, pair);
-		d->c.fops->rmsnorm(d->batch->hidden[t], layer_floats(w, ROLE_MTP_HIDDEN_NORM), n,
-				   d->c.model->rms_eps, pair + n);
-	}
-	team_barrier(d->c.team);
+			d->c.fops->rmsnorm(d->x + t * n, layer_floats(w, ROLE_MTP_EMBD_NORM), n,
+					   d->c.model->rms_eps, pair);
+			d->c.fops->rmsnorm(d->batch->hidden[t],
+					   layer_floats(w, ROLE_MTP_HIDDEN_NORM), n,
+					   d->c.model->rms_eps, pair + n);
+		}
+	team_barrier(d->c.team, tid);
 	actbuf_quantize(&d->pair_act, d->c.team, tid, proj->act, d->pair, 2 * n, 2 * n, tokens);
-	team_barrier(d->c.team);
+	team_barrier(d->c.team, tid);
 	linear(proj, NULL, &d->pair_act, tokens, d->x, n, d->c.team, tid, &d->lanes[tid]);
-	team_barrier(d->c.team);
-}
-
-/* What a prediction head reads: of every token, whether logits are wanted or not. */
-static void keep_hidden(struct decoder *d, unsigned tid)
-{
-	size_t n = d->n_embd, first, end;
-
-	team_share(d->batch->n_tokens, 1, tid, d->n_lanes, &first, &end);
-	for (size_t t = first; t < end; t++)
-		d->c.fops->rmsnorm(d->x + t * n,
-				   layer_floats(&d->c.weights->model, ROLE_OUTPUT_NORM), n,
-				   d->c.model->rms_eps, d->hidden + t * n);
+	team_barrier(d->c.team, tid);
 }
 
 const float *decoder_hidden(const struct decoder *d, uint32_t column)
@@ -406,24 +413,22 @@ static void run_step(void *arg, unsigned tid)
 	struct decoder *d = arg;
 	size_t first, end;
 
-	team_share(d->batch->n_tokens, 1, tid, d->n_lanes, &first, &end);
-	embed(d, d->x, first, end);
+	while (team_take_range(d->c.team, tid, d->batch->n_tokens, 1, &first, &end))
+		embed(d, d->x, first, end);
+	team_barrier(d->c.team, tid);
 	if (is_head(d))
 		mix(d, tid);
-	/* no barrier: the first norm reads the same thread's share */
-	for (uint32_t i = 0; i < d->c.model->n_layers; i++) {
+	for (uint32_t i = 0; i < d->c.model->n_layers; i++)
 		if (!run_layer(d, i, &waiting, tid))
 			return;
-		if (tid == 0 && d->c.on_layer)
-			d->c.on_layer(d->c.arg, i + 1);
-	}
-	if (tid == 0 && d->c.given_up && d->c.given_up(d->c.arg))
-		d->given_up = true; /* the last layer may have been left in the middle */
-	join_norm(d, &waiting, NULL, tid);
-	if (d->c.keep_hidden)
-		keep_hidden(d, tid); /* the same thread's share */
-	team_barrier(d->c.team);
-	if (!d->given_up)
+	if (team_once(d->c.team, tid))
+		look_up(d,
+			d->c.model->n_layers); /* the last layer may have been left in the middle */
+	/* what a prediction head reads: of every token, whether logits are wanted or not */
+	join_norm(d, &waiting, layer_floats(&d->c.weights->model, ROLE_OUTPUT_NORM), d->hidden,
+		  tid);
+	team_barrier(d->c.team, tid);
+	if (!is_given_up(d))
 		run_head(d, tid);
 }
 
@@ -483,7 +488,7 @@ static void device_experts(struct decoder *d, uint32_t i, unsigned tid)
 				   .token_error = d->token_error };
 
 	block_forward(d->blocks, BLOCK_MOE, &args, tid);
-	team_barrier(d->c.team);
+	team_barrier(d->c.team, tid);
 }
 
 /* tid 0: logits of the wanted rows, a group at a time. */
@@ -508,9 +513,9 @@ static void run_step_device(void *arg, unsigned tid)
 	struct team *team = d->c.team;
 	size_t first, end;
 
-	team_share(d->batch->n_tokens, 1, tid, d->n_lanes, &first, &end);
-	embed(d, device_input(d->c.device), first, end);
-	team_barrier(team);
+	while (team_take_range(team, tid, d->batch->n_tokens, 1, &first, &end))
+		embed(d, device_input(d->c.device), first, end);
+	team_barrier(team, tid);
 	if (tid == 0 && !d->device_rc)
 		d->device_rc = device_begin(d);
 	for (uint32_t i = 0; i < d->c.model->n_layers; i++) {
@@ -519,7 +524,7 @@ static void run_step_device(void *arg, unsigned tid)
 			if (!d->given_up && !d->device_rc)
 				d->device_rc = device_layer(d, i);
 		}
-		team_barrier(team);
+		team_barrier(team, tid);
 		if (d->given_up || d->device_rc)
 			break;
 		if (d->route.ids)

@@ -20,8 +20,8 @@ struct decoder;
 struct device;
 struct trace;
 
-/* On tid 0 while the step runs: all threads are through with @n_layers layers. Must be quick: the others
- * wait at the next barrier. */
+/* While the step runs, on any thread of the team (with a device: tid 0), one at a time: @n_layers layers
+ * are done. Must be quick: the others wait at the next barrier. */
 typedef void (*decoder_layer_fn)(void *arg, uint32_t n_layers);
 
 struct decoder_config {
@@ -39,7 +39,7 @@ struct decoder_config {
 	bool keep_hidden;	 /* for decoder_hidden() */
 	uint32_t max_tokens;	 /* of a step */
 	uint32_t max_logits;	 /* rows of logits computed at a time */
-	/* Asked before each layer, on the engine thread: true where nobody wants the step any more.
+	/* Asked before each layer, by one thread of the team: true where nobody wants the step any more.
 	 * NULL: never. */
 	bool (*given_up)(void *arg);
 	decoder_layer_fn on_layer; /* NULL: not wanted */
@@ -57,8 +57,8 @@ void decoder_destroy(struct decoder *d); /* NULL is fine */
 uint64_t decoder_scratch_bytes(const struct decoder_config *config, unsigned n_threads);
 
 /*
- * Called on tid 0 for each group of wanted rows, in order of tokens: rows [0, n) of @logits (ld
- * floats apart) belong to the tokens listed in @columns. The other threads wait meanwhile.
+ * Called on one thread of the team for each group of wanted rows, in order of tokens: rows [0, n) of
+ * @logits (ld floats apart) belong to the tokens listed in @columns. The other threads wait meanwhile.
  */
 typedef void (*decoder_logits_fn)(void *arg, const uint32_t *columns, uint32_t n,
 				  const float *logits, size_t ld);

@@ -10,7 +10,8 @@
  * policy instance of its own. Background fills come behind all demand and keep to a byte budget.
  *
  * A failed read fails that expert for this step only: supply_next() reports it, the caller fails
- * the requests that needed it. Engine thread only; no allocation after supply_create().
+ * the requests that needed it. Engine thread, and while it runs a step whichever thread of the team
+ * has the unit: one at a time. No allocation after supply_create().
  */
 #ifndef SLUICE_ENGINE_SUPPLY_H
 #define SLUICE_ENGINE_SUPPLY_H

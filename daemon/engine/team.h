@@ -1,11 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/engine/team.h: the compute threads and how they meet.
+ * daemon/engine/team.h: the compute threads, what they do together, and how they meet.
  *
- * A step is one parallel region: every thread of the team runs the same function (SPMD) with its
- * own tid (0 is the engine thread) and meets the others at barriers. A barrier spins a bounded time
- * and then sleeps on a futex, so a stalled team leaves its cores to the io thread. No locks, no
- * allocation after team_create().
+ * A step is one job: every thread of the team runs the same function with its own tid (0 is the
+ * engine thread). Barriers cut a job into phases. All the work of a phase is in units that threads
+ * take from a common counter, so that any of them can do all of it, and a phase ends when its units
+ * are done, not when everybody has come: who lost its core to another program is not waited for. It
+ * catches up by running through the phases that are over, in which it is given no unit.
+ *
+ * From that follow the rules for a job. Every thread makes the same calls in the same order, whatever
+ * it was given; what they depend on must not change while the job runs, or be read by who is in time
+ * only (team_in_time()). Everything else is done in a unit. What one phase leaves, the next finds.
+ *
+ * A thread that lost its core in the middle of a unit is waited for, but the first to wait long gives
+ * it its own core. Waiting spins for about as long as it has lately been worth, then sleeps on a
+ * futex, so that a stalled team leaves its cores to the io thread. No locks, no allocation after
+ * team_create().
  */
 #ifndef SLUICE_ENGINE_TEAM_H
 #define SLUICE_ENGINE_TEAM_H
@@ -16,6 +26,9 @@
 #include <stdint.h>
 
 #include "base/err.h"
+
+#define TEAM_MAX   1000	 /* threads */
+#define TEAM_UNITS 60000 /* of a phase, at most */
 
 struct team;
 
@@ -31,16 +44,61 @@ unsigned team_size(const struct team *t);
 /* The NUMA node that thread tid is pinned to, -1: not pinned. tids of a node are neighbours. */
 int team_node(const struct team *t, unsigned tid);
 
-/* Pins the calling thread to the core kept for tid 0; the engine thread calls it once. */
-void team_pin_caller(const struct team *t);
+/* Are threads pinned to more than one node? */
+bool team_has_nodes(const struct team *t);
 
-/* Engine thread only: runs fn(arg, tid) on every thread, tid 0 on the caller, and waits for all. */
+/* Pins the calling thread to the core kept for tid 0; the engine thread calls it once. */
+void team_pin_caller(struct team *t);
+
+/*
+ * Everybody is waited for at every barrier, and then team_is_first() may decide who works: for a
+ * device, whose calls belong to one thread. So it is in any case for threads on several nodes, whose
+ * rows are theirs, and for large teams, where one thread's part is small. Between jobs.
+ */
+void team_wait_for_all(struct team *t);
+
+/* Engine thread only: runs fn(arg, tid) on every thread, tid 0 on the caller; returns when all is done. */
 void team_run(struct team *t, void (*fn)(void *arg, unsigned tid), void *arg);
 
-/* Inside team_run: returns when every thread has called it. Acts as a full memory barrier. */
-void team_barrier(struct team *t);
+/* How often a thread got the core of one that waited for it. Any thread. */
+uint64_t team_handed_over(const struct team *t);
 
-/* Thread tid's half-open share of [0, n), cut at multiples of @grain. Deterministic. */
+/*
+ * Thread @tid waits for something that is no thread of the team, until it says false: nobody need
+ * give it a core. tid 0 may say so outside of jobs. Own thread.
+ */
+void team_rests(struct team *t, unsigned tid, bool rests);
+
+/* ---- inside a job, by every thread ---- */
+
+/*
+ * for (size_t i; team_take(t, tid, n, &i);): gives each of the units [0, n) to one thread. The loop
+ * must run to its end. What was done by a unit is there for all after the next barrier.
+ */
+bool team_take(struct team *t, unsigned tid, size_t n, size_t *ret_unit);
+
+/* The same with pieces [*ret_first, *ret_end) of [0, n), cut at multiples of @grain. */
+bool team_take_range(struct team *t, unsigned tid, size_t n, size_t grain, size_t *ret_first,
+		     size_t *ret_end);
+
+/* if (team_once(t, tid)): true for one thread, whichever comes first. */
+bool team_once(struct team *t, unsigned tid);
+
+/* Is the phase that this thread is in still going on? It cannot end before the thread's next barrier. */
+bool team_in_time(const struct team *t, unsigned tid);
+
+/* Ends the phase for this thread. Returns when all its units are done. A full memory barrier. */
+void team_barrier(struct team *t, unsigned tid);
+
+/*
+ * Where this thread is: the job in the upper half, in the lower the number of barriers that it has
+ * passed in it. For decisions that are left for who comes late (team_skip_to()).
+ */
+uint64_t team_place(const struct team *t, unsigned tid);
+/* A thread that is late goes on at @place of the same job, behind a barrier that others come to. */
+void team_skip_to(struct team *t, unsigned tid, uint64_t place);
+
+/* Thread tid's half-open share of [0, n), cut at multiples of @grain: what lies on its node. */
 static inline void team_share(size_t n, size_t grain, unsigned tid, unsigned n_threads,
 			      size_t *ret_first, size_t *ret_end)
 {

@@ -27,6 +27,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/num.h"
 
@@ -36,6 +37,7 @@
 
 #define PIECE_BYTES  (32ull << 20) /* of prefault work taken at a time */
 #define MAX_PREFAULT 4
+#define BUSY_REST    24
 #define MAX_BYTES    (1ull << 46)
 
 struct arena {
@@ -50,7 +52,7 @@ struct arena {
 	pthread_t threads[MAX_PREFAULT]; /* owned by the thread that starts and waits */
 	unsigned n_threads, n_wanted;
 	_Atomic uint64_t cursor, done;
-	_Atomic bool stop;
+	_Atomic bool stop, busy;
 };
 
 static const char *const page_names[ARENA_PAGES_NR] = { "hugetlb", "thp", "4k" };
@@ -315,6 +317,27 @@ static int make_present(struct arena *a, uint64_t at, uint64_t n)
 	return 0;
 }
 
+/*
+ * A huge page after the other. A request must not pay for pages that it does not need: while there is
+ * one, this thread rests BUSY_REST times as long as it has worked. (A lower priority would do the same
+ * but for the locks that it holds meanwhile.)
+ */
+static int make_piece(struct arena *a, uint64_t at, uint64_t bytes)
+{
+	for (uint64_t end = at + bytes; at < end && !atomic_load(&a->stop);) {
+		uint64_t n = u64_min(LIMITS_HUGE_PAGE, end - at), start = now_ns();
+		int rc = make_present(a, at, n);
+
+		if (rc)
+			return rc;
+		at += n;
+		atomic_fetch_add(&a->done, n);
+		if (atomic_load_explicit(&a->busy, memory_order_relaxed))
+			usleep((unsigned)u64_min((now_ns() - start) / 1000 * BUSY_REST, 100000));
+	}
+	return 0;
+}
+
 static void *prefault_main(void *arg)
 {
 	struct arena *a = arg;
@@ -326,9 +349,8 @@ static void *prefault_main(void *arg)
 		if (at >= a->bytes || atomic_load(&a->stop))
 			return NULL;
 		n = u64_min(PIECE_BYTES, a->bytes - at);
-		if (make_present(a, at, n))
+		if (make_piece(a, at, n))
 			return NULL;
-		atomic_fetch_add(&a->done, n);
 	}
 }
 
@@ -342,6 +364,11 @@ int arena_prefault_start(struct arena *a)
 		a->n_threads++;
 	}
 	return 0;
+}
+
+void arena_set_busy(struct arena *a, bool busy)
+{
+	atomic_store_explicit(&a->busy, busy, memory_order_relaxed);
 }
 
 void arena_prefault_wait(struct arena *a)

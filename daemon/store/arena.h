@@ -79,6 +79,8 @@ const char *arena_fallback(const struct arena *a);
  */
 int arena_prefault_start(struct arena *a);
 void arena_prefault_wait(struct arena *a);
+/* While somebody computes, the prefault takes a small part of one processor. Any thread. */
+void arena_set_busy(struct arena *a, bool busy);
 uint64_t arena_prefaulted_bytes(const struct arena *a); /* any thread */
 
 #endif

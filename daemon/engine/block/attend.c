@@ -152,7 +152,7 @@ static void run_tile(const struct block_args *a, unsigned tid, const struct tile
 	}
 }
 
-/* Tiles are taken from a common counter, the longest contexts first. */
+/* The tiles of the longest contexts are given out first. */
 static void attend_tiles(const struct block_args *a, unsigned tid)
 {
 	const struct batch *b = a->batch;
@@ -162,16 +162,11 @@ static void attend_tiles(const struct block_args *a, unsigned tid)
 	tokens = (uint32_t)u64_max(1, u64_min(TILE_ROWS / group, pairs / 4 / team_size(a->team)));
 	for (uint32_t i = 0; i < b->n_runs; i++)
 		n_tasks += (uint32_t)div_ceil(b->runs[i].count, tokens) * n_heads;
-	for (;;) {
-		/* relaxed: what the tile reads was written before the last barrier */
-		uint32_t task = atomic_fetch_add_explicit(&attention_buffers(a)->next_task, 1,
-							  memory_order_relaxed);
+	for (size_t i; team_take(a->team, tid, n_tasks, &i);) {
+		uint32_t task = n_tasks - 1 - (uint32_t)i;
 		const struct batch_run *run = b->runs;
 		struct tile t;
 
-		if (task >= n_tasks)
-			return;
-		task = n_tasks - 1 - task;
 		while (task >= div_ceil(run->count, tokens) * n_heads)
 			task -= (uint32_t)div_ceil(run++->count, tokens) * n_heads;
 		t.run = run;
@@ -219,25 +214,20 @@ static void run_segment(const struct block_args *a, uint32_t column, uint32_t he
 	}
 }
 
-/* This thread's share of each (column, KV head)'s segments [first, first + window) of its own. */
+/* Of each (column, KV head) the segments [first, first + window) of its own. */
 static void segment_window(const struct block_args *a, unsigned tid, uint32_t first,
 			   uint32_t window)
 {
 	uint32_t n_heads = a->layer->attention.n_head_kv, pairs = a->batch->n_tokens * n_heads;
-	uint32_t from, to;
-	size_t n = 0, at = 0, begin, end;
 
-	for (uint32_t c = 0; c < a->batch->n_tokens; c++) {
-		segments_of(a, position_of(a, c), &from, &to);
-		n += to - from > first ? u64_min(window, to - from - first) * n_heads : 0;
-	}
-	team_share(n, 1, tid, team_size(a->team), &begin, &end);
 	for (uint32_t p = 0; p < pairs; p++) {
+		uint32_t from, to, n;
+
 		segments_of(a, position_of(a, p / n_heads), &from, &to);
-		for (uint32_t s = first; s < first + window && from + s < to; s++, at++)
-			if (at >= begin && at < end)
-				run_segment(a, p / n_heads, p % n_heads, from + s,
-					    attention_buffers(a)->slots[p * window + s - first]);
+		n = to - from > first ? (uint32_t)u64_min(window, to - from - first) : 0;
+		for (size_t s; team_take(a->team, tid, n, &s);)
+			run_segment(a, p / n_heads, p % n_heads, from + first + (uint32_t)s,
+				    attention_buffers(a)->slots[p * window + s]);
 	}
 }
 
@@ -245,10 +235,9 @@ static void segment_window(const struct block_args *a, unsigned tid, uint32_t fi
 static void merge_window(const struct block_args *a, unsigned tid, uint32_t first, uint32_t window)
 {
 	uint32_t n_heads = a->layer->attention.n_head_kv, group = group_of(a), from, to;
-	size_t begin, end, dims = a->layer->attention.value_dim;
+	size_t dims = a->layer->attention.value_dim;
 
-	team_share((size_t)a->batch->n_tokens * n_heads, 1, tid, team_size(a->team), &begin, &end);
-	for (size_t p = begin; p < end; p++) {
+	for (size_t p; team_take(a->team, tid, (size_t)a->batch->n_tokens * n_heads, &p);) {
 		uint32_t column = (uint32_t)(p / n_heads), head = (uint32_t)(p % n_heads);
 		struct partial total =
 			rows_from(attention_buffers(a)->total, row_of(a, head, column), dims);
@@ -290,9 +279,9 @@ void attend(const struct block_args *a, unsigned tid)
 	window = attention_buffers(a)->n_slots / pairs;
 	for (uint32_t first = 0; first < longest; first += window) {
 		segment_window(a, tid, first, window);
-		team_barrier(a->team);
+		team_barrier(a->team, tid);
 		merge_window(a, tid, first, window);
 		if (first + window < longest)
-			team_barrier(a->team);
+			team_barrier(a->team, tid);
 	}
 }

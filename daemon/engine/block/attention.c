@@ -189,14 +189,6 @@ static float *finish_heads(const struct block_args *a, unsigned tid, size_t colu
 	return out;
 }
 
-void attention_begin(const struct block_args *a)
-{
-	struct attention_buffers *b = attention_buffers(a);
-
-	atomic_store_explicit(&b->next_task, 0, memory_order_relaxed);
-	b->now = heads_angles_of(b, &a->layer->attention.rope);
-}
-
 /* One of the three input projections; a weight that is not there has no result. */
 static void project(const struct block_args *a, unsigned tid, enum role role, enum role bias,
 		    float *y)
@@ -215,26 +207,24 @@ static void forward(const struct block_args *a, unsigned tid)
 	unsigned done = 0;
 
 	assert(a->batch->n_tokens <= b->max_tokens && team_size(a->team) <= b->n_threads);
-	if (tid == 0)
-		attention_begin(a);
 	block_input(a, tid, w[ROLE_WQ].act, &done);
 	block_input(a, tid, w[ROLE_WK].act, &done);
 	if (w[ROLE_WV].data)
 		block_input(a, tid, w[ROLE_WV].act, &done);
 	heads_angles(a, tid);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	project(a, tid, ROLE_WQ, ROLE_WQ_BIAS, b->q);
 	project(a, tid, ROLE_WK, ROLE_WK_BIAS, b->k);
 	project(a, tid, ROLE_WV, ROLE_WV_BIAS, b->v);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	if (a->layer->attention.qk_norm == QK_NORM_ROW) {
 		heads_norm_rows(a, tid);
-		team_barrier(a->team);
+		team_barrier(a->team, tid);
 	}
 	heads_prepare(a, tid);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	attend(a, tid);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	block_output(a, tid, &b->out, &w[ROLE_WO], layer_floats(a->weights, ROLE_WO_BIAS),
 		     a->layer->attention.value_dim, finish_heads);
 }

@@ -10,8 +10,6 @@
 #ifndef SLUICE_ENGINE_ATTENTION_H
 #define SLUICE_ENGINE_ATTENTION_H
 
-#include <stdatomic.h>
-
 #include "engine/block/block.h"
 #include "engine/rope.h"
 
@@ -50,8 +48,6 @@ struct attention_buffers {
 	struct partial *slots; /* n_slots, each for the rows of one group */
 	struct partial *tiles; /* per thread, TILE_ROWS rows */
 	struct angles angles[ROPES_MAX];
-	const struct angles *now;   /* of the layer; set by attention_begin() */
-	_Atomic uint32_t next_task; /* set to 0 before a barrier, taken from after it */
 };
 
 static inline struct attention_buffers *attention_buffers(const struct block_args *a)
@@ -87,9 +83,6 @@ int attention_remembers(const struct model *m, const struct layer *l, enum kv_ty
 void attention_carve(const struct block_config *c, enum block_kind kind,
 		     struct attention_buffers *b, struct carver *kept, struct carver *shared);
 
-/* tid 0, before the first barrier of a layer. */
-void attention_begin(const struct block_args *a);
-
 /* attention.c: what acc of a row is divided by: l, with a sink one more term without a value. */
 float attention_divisor(const struct block_args *a, size_t row, size_t head);
 
@@ -103,7 +96,7 @@ struct angles *heads_angles_of(struct attention_buffers *b, const struct rope_sp
 void heads_angles(const struct block_args *a, unsigned tid);
 /* Norms over whole rows of Q and K, for layers that have them; a barrier before and after. */
 void heads_norm_rows(const struct block_args *a, unsigned tid);
-/* Norm, rotation and cache for this thread's share of (token, head). */
+/* SPMD. Norm, rotation and cache for every (token, head). */
 void heads_prepare(const struct block_args *a, unsigned tid);
 
 /* attend.c, SPMD. Every query over the cache, into the totals. */

@@ -205,23 +205,18 @@ void block_output(const struct block_args *a, unsigned tid, struct actbuf *out,
 		unit *= 2;
 	unit = u64_min(unit, n);
 	per_column = div_ceil(n, unit);
-	if (tid == 0) {
-		out->kind = w->act;
-		out->n = n;
-		out->stride = stride;
-		for (size_t c = 0; c < columns; c++)
-			out->x[c] = out->data + c * stride;
-	}
-	team_share(columns * per_column, 1, tid, team_size(a->team), &first, &end);
-	for (size_t i = first; i < end; i++) {
-		size_t column = i / per_column, from = i % per_column * unit;
-		size_t to = u64_min(from + unit, n);
-		const float *x = make(a, tid, column, from, to);
+	if (team_once(a->team, tid))
+		actbuf_describe(out, w->act, n, columns);
+	while (team_take_range(a->team, tid, columns * per_column, 1, &first, &end))
+		for (size_t i = first; i < end; i++) {
+			size_t column = i / per_column, from = i % per_column * unit;
+			size_t to = u64_min(from + unit, n);
+			const float *x = make(a, tid, column, from, to);
 
-		a->ops->act_quantize_part(w->act, x, n, out->data + column * stride, from,
-					  to - from);
-	}
-	team_barrier(a->team);
+			a->ops->act_quantize_part(w->act, x, n, out->data + column * stride, from,
+						  to - from);
+		}
+	team_barrier(a->team, tid);
 	linear(w, bias, out, columns, a->y, a->model->n_embd, a->team, tid, &a->lanes[tid]);
 }
 

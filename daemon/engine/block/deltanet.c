@@ -7,8 +7,8 @@
  * prompt give the same bits. Stages, a barrier between them:
  *   quantise the input | q k v, z, beta, alpha projections | convolution, norm of q and k, gates |
  *   recurrence | norm, gate and quantise | output projection
- * A thread owns channels in the convolution and strips of S in the recurrence, and takes them
- * through all tokens of a run. State is taken as zero where a run starts at position 0.
+ * Channels of the convolution and strips of S in the recurrence are given out; whoever has one takes
+ * it through all tokens of a run. State is taken as zero where a run starts at position 0.
  *
  * Drafted tokens leave window and S alone: their outputs come from a copy of each strip that stays in
  * the thread's cache, their inputs are kept, and the next run of the sequence first takes those that
@@ -244,25 +244,28 @@ static void prepare_gates(const struct block_args *a, const struct batch_run *ru
 	}
 }
 
-/* This thread's heads: K heads count twice, since they have q and k. */
+static void prepare_head(const struct block_args *a, const struct batch_run *run, size_t u)
+{
+	const struct sizes s = sizes_of(a->model);
+
+	if (u >= 2 * s.k_heads) {
+		convolve(a, run, u * s.dim, (u + 1) * s.dim);
+		prepare_gates(a, run, u - 2 * s.k_heads);
+	} else if (u % 2 == 0) {
+		prepare_key_head(a, run, u / 2);
+	}
+}
+
+/* Heads of all runs: K heads count twice, since they have q and k. */
 static void prepare_heads(const struct block_args *a, unsigned tid)
 {
 	const struct sizes s = sizes_of(a->model);
 	size_t first, end;
 
-	team_share(2 * s.k_heads + s.v_heads, 1, tid, team_size(a->team), &first, &end);
-	for (uint32_t i = 0; i < a->batch->n_runs; i++) {
-		const struct batch_run *run = &a->batch->runs[i];
-
-		for (size_t u = first; u < end; u++) {
-			if (u >= 2 * s.k_heads) {
-				convolve(a, run, u * s.dim, (u + 1) * s.dim);
-				prepare_gates(a, run, u - 2 * s.k_heads);
-			} else if (u % 2 == 0) {
-				prepare_key_head(a, run, u / 2);
-			}
-		}
-	}
+	while (team_take_range(a->team, tid, 2 * s.k_heads + s.v_heads, 1, &first, &end))
+		for (size_t u = first; u < end; u++)
+			for (uint32_t i = 0; i < a->batch->n_runs; i++)
+				prepare_head(a, &a->batch->runs[i], u);
 }
 
 /* Strip @at of S: the kept drafts of the run before. */
@@ -321,7 +324,7 @@ static void pass_strip(const struct block_args *a, const struct batch_run *run, 
 	});
 }
 
-/* This thread's strips of S through all tokens of a run; drafts pass over a copy. */
+/* Strips [first, end) of S through all tokens of a run; drafts pass over a copy. */
 static void recur_run(const struct block_args *a, unsigned tid, const struct batch_run *run,
 		      size_t first, size_t end)
 {
@@ -353,39 +356,32 @@ static void recur(const struct block_args *a, unsigned tid)
 	const struct sizes s = sizes_of(a->model);
 	size_t first, end;
 
-	team_share(s.v_heads * (s.dim / DELTA_LANES), 1, tid, team_size(a->team), &first, &end);
-	for (uint32_t i = 0; i < a->batch->n_runs; i++)
-		recur_run(a, tid, &a->batch->runs[i], first, end);
+	while (team_take_range(a->team, tid, s.v_heads * (s.dim / DELTA_LANES), 1, &first, &end))
+		for (uint32_t i = 0; i < a->batch->n_runs; i++)
+			recur_run(a, tid, &a->batch->runs[i], first, end);
 }
 
-static void keep_share(unsigned tid, unsigned n_threads, float *to, const float *from, size_t n)
+static void keep_draft(const struct block_args *a, const struct batch_run *run, uint32_t k)
 {
-	size_t first, end;
+	const struct sizes s = sizes_of(a->model);
+	const struct delta_buffers *b = buffers_of(a);
+	const struct draft_row r = draft_row(a, run, k);
+	size_t c = run->first + run->count - run->drafted + k;
 
-	team_share(n, 16, tid, n_threads, &first, &end);
-	memcpy(to + first, from + first, (end - first) * sizeof(*to));
+	memcpy(r.u, b->u + c * s.channels, s.channels * sizeof(*r.u));
+	memcpy(r.kv, b->c + c * s.channels + s.k_all, (s.k_all + s.v_all) * sizeof(*r.kv));
+	memcpy(r.decay, b->decay + c * s.v_heads, s.v_heads * sizeof(*r.decay));
+	memcpy(r.beta, b->beta + c * s.v_heads, s.v_heads * sizeof(*r.beta));
 }
 
 /* What the drafts' replay needs, once nobody reads the last run's any more. */
 static void keep_drafts(const struct block_args *a, unsigned tid)
 {
-	const struct sizes s = sizes_of(a->model);
-	const struct delta_buffers *b = buffers_of(a);
-	unsigned n = team_size(a->team);
-
 	for (uint32_t i = 0; i < a->batch->n_runs; i++) {
 		const struct batch_run *run = &a->batch->runs[i];
 
-		for (uint32_t k = 0; k < run->drafted; k++) {
-			const struct draft_row r = draft_row(a, run, k);
-			size_t c = run->first + run->count - run->drafted + k;
-
-			keep_share(tid, n, r.u, b->u + c * s.channels, s.channels);
-			keep_share(tid, n, r.kv, b->c + c * s.channels + s.k_all,
-				   s.k_all + s.v_all);
-			keep_share(tid, n, r.decay, b->decay + c * s.v_heads, s.v_heads);
-			keep_share(tid, n, r.beta, b->beta + c * s.v_heads, s.v_heads);
-		}
+		for (size_t k; team_take(a->team, tid, run->drafted, &k);)
+			keep_draft(a, run, (uint32_t)k);
 	}
 }
 
@@ -394,9 +390,9 @@ static void replay(const struct block_args *a, unsigned tid)
 {
 	size_t channels = sizes_of(a->model).channels, first, end;
 
-	team_share(channels, 16, tid, team_size(a->team), &first, &end);
-	for (uint32_t i = 0; i < a->batch->n_runs; i++)
-		move_window(a, &a->batch->runs[i], first, end);
+	while (team_take_range(a->team, tid, channels, 16, &first, &end))
+		for (uint32_t i = 0; i < a->batch->n_runs; i++)
+			move_window(a, &a->batch->runs[i], first, end);
 	recur(a, tid);
 }
 
@@ -434,16 +430,16 @@ static void forward(const struct block_args *a, unsigned tid)
 	block_input(a, tid, w[ROLE_SSM_Z].act, &done);
 	block_input(a, tid, w[ROLE_SSM_BETA].act, &done);
 	block_input(a, tid, w[ROLE_SSM_ALPHA].act, &done);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	project(a, tid, ROLE_SSM_QKV, b->u);
 	project(a, tid, ROLE_SSM_Z, b->z);
 	project(a, tid, ROLE_SSM_BETA, b->beta);
 	project(a, tid, ROLE_SSM_ALPHA, b->decay);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	prepare_heads(a, tid);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	recur(a, tid);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	keep_drafts(a, tid);
 	block_output(a, tid, &b->out, &w[ROLE_SSM_OUT], NULL, sizes_of(a->model).dim, finish_heads);
 }

@@ -31,13 +31,13 @@ void triple_run(const struct block_args *a, struct triple_buffers *t, enum role 
 	if (g->data)
 		linear(g, NULL, &a->in[g->act], n_tokens, t->gate, n_ff, a->team, tid, lane);
 	linear(u, NULL, &a->in[u->act], n_tokens, t->up, n_ff, a->team, tid, lane);
-	team_barrier(a->team);
-	team_share(n_tokens * n_ff, 256, tid, team_size(a->team), &first, &end);
-	activate(a->model->activation, a->fops, t->gate + first, t->up + first, t->gate + first,
-		 end - first);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
+	while (team_take_range(a->team, tid, n_tokens * n_ff, 256, &first, &end))
+		activate(a->model->activation, a->fops, t->gate + first, t->up + first,
+			 t->gate + first, end - first);
+	team_barrier(a->team, tid);
 	actbuf_quantize(&t->hidden, a->team, tid, d->act, t->gate, n_ff, n_ff, n_tokens);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	linear(d, NULL, &t->hidden, n_tokens, y, ldy, a->team, tid, lane);
 }
 
@@ -52,7 +52,7 @@ static void forward(const struct block_args *a, unsigned tid)
 	unsigned done = 0;
 
 	triple_input(a, tid, ROLE_FFN_GATE, ROLE_FFN_UP, &done);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	triple_run(a, a->buffers, ROLE_FFN_GATE, ROLE_FFN_UP, ROLE_FFN_DOWN, a->y, a->model->n_embd,
 		   tid);
 }

@@ -33,17 +33,17 @@ void heads_angles(const struct block_args *a, unsigned tid)
 
 	if (g->spec.by_table)
 		by = layer_floats(a->model_weights, ROLE_ROPE_FREQS);
-	team_share(a->batch->n_tokens, 1, tid, team_size(a->team), &first, &end);
-	for (size_t c = first; c < end; c++) {
-		const struct batch_run *run = run_of(a->batch, (uint32_t)c);
-		uint32_t position = run->pos + (uint32_t)c - run->first;
+	while (team_take_range(a->team, tid, a->batch->n_tokens, 1, &first, &end))
+		for (size_t c = first; c < end; c++) {
+			const struct batch_run *run = run_of(a->batch, (uint32_t)c);
+			uint32_t position = run->pos + (uint32_t)c - run->first;
 
-		if (g->of[c] == position + 1)
-			continue;
-		g->of[c] = position + 1;
-		rope_angles(&g->spec, g->frequency, by, position, g->cosine + c * half,
-			    g->sine + c * half);
-	}
+			if (g->of[c] == position + 1)
+				continue;
+			g->of[c] = position + 1;
+			rope_angles(&g->spec, g->frequency, by, position, g->cosine + c * half,
+				    g->sine + c * half);
+		}
 }
 
 void heads_norm_rows(const struct block_args *a, unsigned tid)
@@ -54,18 +54,18 @@ void heads_norm_rows(const struct block_args *a, unsigned tid)
 	size_t first, end;
 
 	assert(!s->gated);
-	team_share(a->batch->n_tokens, 1, tid, team_size(a->team), &first, &end);
-	for (size_t c = first; c < end; c++) {
-		a->fops->rmsnorm(b->q + c * q, layer_floats(a->weights, ROLE_Q_NORM), q,
-				 a->model->rms_eps, b->q + c * q);
-		a->fops->rmsnorm(b->k + c * kv, layer_floats(a->weights, ROLE_K_NORM), kv,
-				 a->model->rms_eps, b->k + c * kv);
-	}
+	while (team_take_range(a->team, tid, a->batch->n_tokens, 1, &first, &end))
+		for (size_t c = first; c < end; c++) {
+			a->fops->rmsnorm(b->q + c * q, layer_floats(a->weights, ROLE_Q_NORM), q,
+					 a->model->rms_eps, b->q + c * q);
+			a->fops->rmsnorm(b->k + c * kv, layer_floats(a->weights, ROLE_K_NORM), kv,
+					 a->model->rms_eps, b->k + c * kv);
+		}
 }
 
 void heads_turn(const struct block_args *a, size_t column, float *x)
 {
-	const struct angles *g = attention_buffers(a)->now;
+	const struct angles *g = heads_angles_of(attention_buffers(a), &a->layer->attention.rope);
 	size_t half = g->spec.n_rot / 2;
 
 	if (g->spec.kind == ROPE_PAIRS)
@@ -131,13 +131,13 @@ void heads_prepare(const struct block_args *a, unsigned tid)
 	uint32_t n_q = s->n_head, n = n_q + s->n_head_kv;
 	size_t first, end;
 
-	team_share((size_t)a->batch->n_tokens * n, 1, tid, team_size(a->team), &first, &end);
-	for (size_t i = first; i < end; i++) {
-		uint32_t head = (uint32_t)(i % n);
+	while (team_take_range(a->team, tid, (size_t)a->batch->n_tokens * n, 1, &first, &end))
+		for (size_t i = first; i < end; i++) {
+			uint32_t head = (uint32_t)(i % n);
 
-		if (head < n_q)
-			prepare_query(a, i / n, head);
-		else
-			write_cache(a, tid, i / n, head - n_q);
-	}
+			if (head < n_q)
+				prepare_query(a, i / n, head);
+			else
+				write_cache(a, tid, i / n, head - n_q);
+		}
 }

@@ -68,16 +68,17 @@ static void finish_queries(const struct block_args *a, unsigned tid)
 
 	if (!rank)
 		return;
-	team_share(a->batch->n_tokens, 1, tid, team_size(a->team), &first, &end);
-	for (size_t t = first; t < end; t++)
-		a->fops->rmsnorm(b->q_a + t * rank, layer_floats(a->weights, ROLE_LATENT_Q_A_NORM),
-				 rank, a->model->rms_eps, b->q_a + t * rank);
-	team_barrier(a->team);
+	while (team_take_range(a->team, tid, a->batch->n_tokens, 1, &first, &end))
+		for (size_t t = first; t < end; t++)
+			a->fops->rmsnorm(b->q_a + t * rank,
+					 layer_floats(a->weights, ROLE_LATENT_Q_A_NORM), rank,
+					 a->model->rms_eps, b->q_a + t * rank);
+	team_barrier(a->team, tid);
 	actbuf_quantize(&b->q_a_act, a->team, tid, b_matrix->act, b->q_a, rank, rank,
 			a->batch->n_tokens);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	project(a, tid, ROLE_LATENT_Q_B, &b->q_a_act, b->attention.q);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 }
 
 /* The vector of a column, normed, and the rotated part of its key: both into the cache. */
@@ -131,17 +132,16 @@ static void head_product(const struct block_args *a, unsigned tid, enum role rol
 	a->ops->matmul(&m);
 }
 
-/* This thread's heads of the query: through k_b, the rotated part beside it, scaled. */
+/* Heads of the query: through k_b, the rotated part beside it, scaled. */
 static void make_queries(const struct block_args *a, unsigned tid)
 {
 	const struct attention_spec *s = &a->layer->attention;
 	const struct latent_spec *c = &a->model->latent;
 	struct attention_buffers *b = attention_buffers(a);
 	size_t width = c->plain_dim + s->rope.n_rot, ld = s->n_head * width;
-	size_t row = (size_t)s->n_head * s->head_dim, first, end;
+	size_t row = (size_t)s->n_head * s->head_dim;
 
-	team_share(s->n_head, 1, tid, team_size(a->team), &first, &end);
-	for (size_t h = first; h < end; h++) {
+	for (size_t h; team_take(a->team, tid, s->n_head, &h);) {
 		const float *src = b->q + h * width;
 		float *query = b->query + h * s->head_dim;
 
@@ -157,17 +157,16 @@ static void make_queries(const struct block_args *a, unsigned tid)
 	}
 }
 
-/* This thread's heads of the result: acc / l through v_b. */
+/* Heads of the result: acc / l through v_b. */
 static void make_results(const struct block_args *a, unsigned tid)
 {
 	const struct attention_spec *s = &a->layer->attention;
 	const struct latent_spec *c = &a->model->latent;
 	struct latent_buffers *b = buffers_of(a);
-	size_t n_head = s->n_head, rank = c->kv_rank, first, end;
+	size_t n_head = s->n_head, rank = c->kv_rank;
 	float *values = b->attention.total.acc;
 
-	team_share(n_head, 1, tid, team_size(a->team), &first, &end);
-	for (size_t h = first; h < end; h++) {
+	for (size_t h; team_take(a->team, tid, n_head, &h);) {
 		for (size_t t = 0; t < a->batch->n_tokens; t++) {
 			size_t r = row_of(a, 0, t) + h;
 
@@ -195,25 +194,23 @@ static void forward(const struct block_args *a, unsigned tid)
 	unsigned done = 0;
 
 	assert(a->batch->n_tokens <= b->attention.max_tokens);
-	if (tid == 0)
-		attention_begin(a);
 	block_input(a, tid, w[q].act, &done);
 	block_input(a, tid, w[ROLE_LATENT_KV_A].act, &done);
 	heads_angles(a, tid);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	project(a, tid, q, &a->in[w[q].act], q == ROLE_LATENT_Q ? b->attention.q : b->q_a);
 	project(a, tid, ROLE_LATENT_KV_A, &a->in[w[ROLE_LATENT_KV_A].act], b->attention.k);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	finish_queries(a, tid);
-	team_share(a->batch->n_tokens, 1, tid, team_size(a->team), &first, &end);
-	for (size_t c = first; c < end; c++)
-		write_cache(a, tid, c);
+	while (team_take_range(a->team, tid, a->batch->n_tokens, 1, &first, &end))
+		for (size_t c = first; c < end; c++)
+			write_cache(a, tid, c);
 	make_queries(a, tid);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	attend(a, tid);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	make_results(a, tid);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	block_output(a, tid, &b->attention.out, &w[ROLE_LATENT_O], NULL, a->model->latent.out_dim,
 		     result_of);
 }

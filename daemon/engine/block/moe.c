@@ -3,7 +3,7 @@
  * daemon/engine/block/moe.c: order of work of a mixture of experts (see moe.h). The products of the
  * experts are in moe_experts.c.
  *
- * Stages: route (the experts of each token) -> post (tid 0 groups tokens by expert and lets supply
+ * Stages: route (the experts of each token) -> post (one thread groups tokens by expert and lets supply
  * post the reads) -> the shared expert while they run -> join: rounds of split (what is ready, by
  * unit) and compute, until all have been handed out; what lands meanwhile is the next round ->
  * reduce in rank order.
@@ -43,21 +43,22 @@ static bool router_has_input(const struct block_args *a)
 	return a->weights->w[ROLE_ROUTER_SCALE].data != NULL;
 }
 
-/* norm(residual) * scale / sqrt(d) into router_in, for this thread's share of the tokens. */
+/* norm(residual) * scale / sqrt(d) into router_in. */
 static void make_router_input(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	float factor = 1.0f / sqrtf((float)f->n_embd);
 	size_t first, end, d = f->n_embd;
 
-	team_share(a->batch->n_tokens, 1, tid, team_size(a->team), &first, &end);
-	for (size_t t = first; t < end; t++) {
-		float *x = f->router_in + t * d;
+	while (team_take_range(a->team, tid, a->batch->n_tokens, 1, &first, &end))
+		for (size_t t = first; t < end; t++) {
+			float *x = f->router_in + t * d;
 
-		a->fops->rmsnorm(a->residual + t * d, layer_floats(a->weights, ROLE_ROUTER_SCALE),
-				 d, a->model->rms_eps, x);
-		a->fops->scale(factor, x, x, d);
-	}
+			a->fops->rmsnorm(a->residual + t * d,
+					 layer_floats(a->weights, ROLE_ROUTER_SCALE), d,
+					 a->model->rms_eps, x);
+			a->fops->scale(factor, x, x, d);
+		}
 }
 
 static void quantize_inputs(const struct block_args *a, unsigned tid)
@@ -71,7 +72,7 @@ static void quantize_inputs(const struct block_args *a, unsigned tid)
 		/* nobody asks the router again */
 	} else if (router_has_input(a)) {
 		make_router_input(a, tid);
-		team_barrier(a->team);
+		team_barrier(a->team, tid);
 		actbuf_quantize(&f->router_act, a->team, tid, router->act, f->router_in, f->n_embd,
 				f->n_embd, a->batch->n_tokens);
 	} else {
@@ -93,7 +94,7 @@ static int by_count(const void *a, const void *b)
 	return x->expert < y->expert ? -1 : 1;
 }
 
-/* tid 0: counting sort of the chosen (token, rank) pairs by expert. */
+/* One thread: counting sort of the chosen (token, rank) pairs by expert. */
 static void plan(const struct block_args *a)
 {
 	struct moe *f = moe_of(a);
@@ -125,7 +126,7 @@ static void plan(const struct block_args *a)
 	f->n_handed = f->n_taken = 0;
 }
 
-/* tid 0: of a step with drafts, how many of an expert's tokens are none. */
+/* One thread: of a step with drafts, how many of an expert's tokens are none. */
 static void count_sure(const struct block_args *a)
 {
 	struct moe *f = moe_of(a);
@@ -141,7 +142,7 @@ static void count_sure(const struct block_args *a)
 			f->list_counts[i] -= f->drafted[f->entries[f->work[i].first + k].token];
 }
 
-/* tid 0: which stays is known when the step has ended. */
+/* One thread: which stays is known when the step has ended. */
 static void hold(const struct block_args *a)
 {
 	struct moe *f = moe_of(a);
@@ -171,7 +172,7 @@ static void record(const struct block_args *a)
 	}
 }
 
-/* tid 0: books an expert that could not be read to the tokens that needed it. */
+/* One thread: books an expert that could not be read to the tokens that needed it. */
 static void book_failure(const struct block_args *a, uint32_t index)
 {
 	struct moe *f = moe_of(a);
@@ -181,14 +182,16 @@ static void book_failure(const struct block_args *a, uint32_t index)
 		a->token_error[f->entries[w->first + k].token] = f->failed[index];
 }
 
-/* tid 0: asks supply until there is something for the host; what a device computes is let by. */
-static void ask_supply(const struct block_args *a)
+/* One thread: asks supply until there is something for the host; what a device computes is let by. */
+static void ask_supply(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	int32_t n;
 
 	do {
+		team_rests(a->team, tid, true); /* it may wait for the disk */
 		n = supply_next(f->c.supply, f->handed, f->failed);
+		team_rests(a->team, tid, false);
 		f->n_handed = 0;
 		for (int32_t i = 0; i < n; i++) /* given up: the step ends before the next layer */
 			if (f->failed[f->handed[i]] ||
@@ -198,14 +201,14 @@ static void ask_supply(const struct block_args *a)
 	f->n_taken = 0;
 }
 
-/* tid 0: what supply hands out next, and how to compute it. */
-static void take_handed(const struct block_args *a)
+/* One thread: what supply hands out next, and how to compute it. */
+static void take_handed(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	const struct expert_layout *l = &a->layer->experts;
 	uint32_t total = 0, largest = 0;
 
-	ask_supply(a);
+	ask_supply(a, tid);
 	for (uint32_t i = 0; i < f->n_handed; i++) {
 		struct expert_work *w = &f->work[f->handed[i]];
 
@@ -224,16 +227,16 @@ static void take_handed(const struct block_args *a)
 }
 
 /*
- * Split, tid 0: of what is ready for the host the next list; n_ready 0 at the end of the layer. What
- * lies in a device's slots the device has found out for itself.
+ * Split, by one thread: of what is ready for the host the next list; n_ready 0 at the end of the layer,
+ * and then where everybody goes on. What lies in a device's slots the device has found out for itself.
  */
-static void split(const struct block_args *a)
+static void split(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	uint32_t hidden = 0;
 
 	if (f->n_taken == f->n_handed)
-		take_handed(a);
+		take_handed(a, tid);
 	f->ready = f->handed + f->n_taken;
 	f->n_ready = 0;
 	for (uint32_t i = 0; i < f->c.split.n; i++) {
@@ -249,6 +252,11 @@ static void split(const struct block_args *a)
 		hidden += count;
 		f->n_taken++;
 	}
+	if (f->n_ready)
+		return;
+	f->routed_ns += now_ns() - f->routed_began;
+	atomic_store_explicit(&f->joined[a->layer_index], team_place(a->team, tid) + 1,
+			      memory_order_relaxed); /* the next barrier publishes it */
 }
 
 /* The weight of the shared expert: a sigmoid of its gate, 1 where it has none. */
@@ -264,12 +272,27 @@ static float shared_weight(const struct block_args *a, size_t token)
 	return isfinite(g) ? 1.0f / (1.0f + expf(-g)) : NAN; /* it would squash an infinity */
 }
 
-/* Route: which experts each token uses, and with what weight. */
+/* Which experts a token uses, and with what weight. */
+static void choose(const struct block_args *a, size_t t, float *scratch)
+{
+	struct moe *f = moe_of(a);
+	const float *factor = layer_floats(a->weights, ROLE_DOWN_EXPS_SCALE);
+	uint32_t *ids = f->ids + t * f->n_used;
+	float *w = f->weights + t * f->n_ranks;
+
+	router_select(&a->model->router, f->router_logits + t * f->n_expert, f->n_expert, f->n_used,
+		      layer_floats(a->weights, ROLE_CHOICE_BIAS), scratch, ids, w);
+	for (uint32_t r = 0; factor && r < f->n_used; r++)
+		w[r] *= factor[ids[r]];
+	if (has_shared(a))
+		w[f->n_used] = shared_weight(a, t);
+}
+
+/* Route: the router's product, and each token's choice. */
 static void route(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	const struct wmat *router = &a->weights->w[ROLE_ROUTER];
-	const float *factor = layer_floats(a->weights, ROLE_DOWN_EXPS_SCALE);
 	struct lane *lane = &a->lanes[tid];
 	size_t first, end;
 
@@ -277,70 +300,59 @@ static void route(const struct block_args *a, unsigned tid)
 	linear(router, layer_floats(a->weights, ROLE_ROUTER_BIAS),
 	       router_has_input(a) ? &f->router_act : &a->in[router->act], a->batch->n_tokens,
 	       f->router_logits, f->n_expert, a->team, tid, lane);
-	team_barrier(a->team);
-	team_share(a->batch->n_tokens, 1, tid, team_size(a->team), &first, &end);
-	for (size_t t = first; t < end; t++) {
-		uint32_t *ids = f->ids + t * f->n_used;
-		float *w = f->weights + t * f->n_ranks;
-
-		router_select(&a->model->router, f->router_logits + t * f->n_expert, f->n_expert,
-			      f->n_used, layer_floats(a->weights, ROLE_CHOICE_BIAS), lane->tmp, ids,
-			      w);
-		for (uint32_t r = 0; factor && r < f->n_used; r++)
-			w[r] *= factor[ids[r]];
-		if (has_shared(a))
-			w[f->n_used] = shared_weight(a, t);
-	}
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
+	while (team_take_range(a->team, tid, a->batch->n_tokens, 1, &first, &end))
+		for (size_t t = first; t < end; t++)
+			choose(a, t, lane->tmp);
+	team_barrier(a->team, tid);
 }
 
-/* The routes that a device gave, for this thread's share of the tokens. */
+/* The routes that a device gave. */
 static void take_routes(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	size_t first, end, used = f->n_used;
 
-	team_share(a->batch->n_tokens, 1, tid, team_size(a->team), &first, &end);
-	for (size_t t = first; t < end; t++) {
-		memcpy(f->ids + t * used, a->routes->ids + t * used, used * sizeof(*f->ids));
-		memcpy(f->weights + t * f->n_ranks, a->routes->weights + t * a->routes->ld,
-		       used * sizeof(*f->weights));
-	}
-	team_barrier(a->team);
+	while (team_take_range(a->team, tid, a->batch->n_tokens, 1, &first, &end))
+		for (size_t t = first; t < end; t++) {
+			memcpy(f->ids + t * used, a->routes->ids + t * used,
+			       used * sizeof(*f->ids));
+			memcpy(f->weights + t * f->n_ranks, a->routes->weights + t * a->routes->ld,
+			       used * sizeof(*f->weights));
+		}
+	team_barrier(a->team, tid);
+}
+
+/* Columns [i, i + n) of a token's result, at most 256. */
+static void reduce_piece(const struct block_args *a, size_t t, size_t i, size_t n, float *sum)
+{
+	struct moe *f = moe_of(a);
+	size_t n_ranks = has_shared(a) ? f->n_used + 1 : f->n_used, d = f->n_embd;
+	const float *partial = f->partial + t * f->n_ranks * d + i;
+	const float *w = f->weights + t * f->n_ranks;
+
+	memset(sum, 0, n * sizeof(*sum));
+	for (size_t r = 0; r < n_ranks; r++)
+		a->fops->axpy(w[r], partial + r * d, sum, n);
+	memcpy(a->y + t * d + i, sum, n * sizeof(*sum));
 }
 
 /* Reduce: the weighted sum of what all units computed, in rank order whatever came first. */
 static void reduce(const struct block_args *a, unsigned tid)
 {
-	struct moe *f = moe_of(a);
-	size_t n_ranks = has_shared(a) ? f->n_used + 1 : f->n_used;
-	size_t first, end, d = f->n_embd;
+	size_t first, end, d = moe_of(a)->n_embd;
 
 	/* columns cut in pieces of 256, so that one token is shared as well */
-	team_share((size_t)a->batch->n_tokens * d, 256, tid, team_size(a->team), &first, &end);
-	while (first < end) {
-		size_t t = first / d, i = first % d;
-		size_t n = u64_min(d - i, end - first);
-		const float *partial = f->partial + t * f->n_ranks * d + i;
-		const float *w = f->weights + t * f->n_ranks;
-		float *sum = a->lanes[tid].tmp;
+	while (team_take_range(a->team, tid, (size_t)a->batch->n_tokens * d, 256, &first, &end))
+		while (first < end) {
+			size_t n = u64_min(256, u64_min(d - first % d, end - first));
 
-		while (n > 0) {
-			size_t piece = u64_min(n, 256);
-
-			memset(sum, 0, piece * sizeof(*sum));
-			for (size_t r = 0; r < n_ranks; r++)
-				a->fops->axpy(w[r], partial + r * d, sum, piece);
-			memcpy(a->y + t * d + i, sum, piece * sizeof(*sum));
-			partial += piece;
-			i += piece;
-			n -= piece;
-			first += piece;
+			reduce_piece(a, first / d, first % d, n, a->lanes[tid].tmp);
+			first += n;
 		}
-	}
 }
 
-/* Post, tid 0: the reads of missing experts, before anything is computed. */
+/* Post, by one thread: the reads of missing experts, before anything is computed. */
 static void post(const struct block_args *a)
 {
 	struct moe *f = moe_of(a);
@@ -358,48 +370,66 @@ static void post(const struct block_args *a)
 	if (a->ahead)
 		ahead_used(a->ahead, a->layer_index, f->list, f->n_work);
 	f->n_routed += f->n_work;
+	f->routed_began = now_ns();
+	if (a->next && !ahead_ranks(a->ahead))
+		ahead_layer(a->ahead, a->batch, a->next->index, NULL);
 }
 
-/* Join: computes what is ready, round after round, until every expert has been handed out. */
-static void join(const struct block_args *a, unsigned tid)
+/* Has every expert been handed out? Who comes late goes on where the others did. */
+static bool is_joined(const struct block_args *a, unsigned tid)
 {
-	struct moe *f = moe_of(a);
+	uint64_t place =
+		atomic_load_explicit(&moe_of(a)->joined[a->layer_index], memory_order_relaxed);
+	uint64_t here = team_place(a->team, tid);
 
-	for (;;) {
-		if (tid == 0)
-			split(a);
-		team_barrier(a->team);
-		if (f->n_ready == 0)
+	/* of another job: long ago */
+	if (place >> 32 != here >> 32 || (int32_t)((uint32_t)place - (uint32_t)here) < 0)
+		return false;
+	team_skip_to(a->team, tid, place);
+	return true;
+}
+
+/*
+ * Join: computes what is ready, round after round, until every expert has been handed out. All rounds
+ * have the same number of barriers. @is_split: the first has been split.
+ */
+static void join(const struct block_args *a, unsigned tid, bool is_split)
+{
+	for (;; is_split = false) {
+		if (!is_split && team_once(a->team, tid))
+			split(a, tid);
+		team_barrier(a->team, tid);
+		if (is_joined(a, tid))
 			return;
 		experts_compute(a, tid);
-		team_barrier(a->team);
+		team_barrier(a->team, tid);
 	}
 }
 
 static void forward(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
-	uint64_t began;
+	bool looks = a->next && moe_looks_ahead(a);
 
 	quantize_inputs(a, tid);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	if (a->routes)
 		take_routes(a, tid);
 	else
 		route(a, tid);
-	if (tid == 0)
+	if (team_once(a->team, tid)) {
 		post(a);
-	if (a->next)
+		if (!looks && !has_shared(a))
+			split(a, tid); /* nothing is done meanwhile */
+	}
+	if (looks)
 		moe_look_ahead(a, tid);
 	if (has_shared(a))
 		triple_run(a, &f->shared, ROLE_SHARED_GATE, ROLE_SHARED_UP, ROLE_SHARED_DOWN,
 			   f->partial + f->n_used * f->n_embd, f->n_ranks * f->n_embd, tid);
-	began = tid ? 0 : now_ns();
-	join(a, tid);
+	join(a, tid, !looks && !has_shared(a));
 	if (!a->routes)
 		reduce(a, tid);
-	if (tid == 0)
-		f->routed_ns += now_ns() - began;
 }
 
 const struct block_ops block_moe = {

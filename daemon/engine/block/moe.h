@@ -6,7 +6,8 @@
  * y = sum over ranks r of w_r * down_e(f(gate_e x) * up_e x) (without a gate: down_e(f(up_e x))), in
  * the router's rank order, then the shared expert, weighted by sigmoid(its gate . x) where it has
  * that (docs/models.md 2.4). Partial results are kept per (token, rank) and added at the end, so the
- * bits do not depend on when or where an expert was computed. tid 0 talks to supply.
+ * bits do not depend on when or where an expert was computed. One thread at a time talks to supply,
+ * whichever has the unit.
  */
 #ifndef SLUICE_ENGINE_MOE_H
 #define SLUICE_ENGINE_MOE_H
@@ -58,14 +59,16 @@ struct moe {
 	float *ahead_logits, *ahead_weights; /* [ahead_tokens][n_expert]; of one token */
 	uint32_t *ahead_ids;		     /* [ahead_tokens][ahead_ranks()] */
 
-	/* this layer's plan, made by tid 0 */
+	/* this layer's plan, made by one thread */
 	struct entry *entries; /* sorted by expert */
 	struct expert_work *work;
 	uint32_t *list, *list_counts, *place; /* experts used; by how many sure tokens; cursor */
 	bool *drafted;			      /* per token */
 	uint8_t *only_drafts;		      /* per expert: see routed_layer() */
 	uint32_t n_work;
-	uint64_t routed_ns, n_routed;	     /* tid 0: see blocks_get_routed() */
+	uint64_t routed_ns, routed_began, n_routed; /* see blocks_get_routed() */
+	_Atomic uint64_t
+		*joined; /* [n_layers]: team_place() behind the last join; see is_joined() */
 	uint32_t *handed, n_handed, n_taken; /* indices into work from supply; taken so far */
 	int *failed;			     /* per index into work */
 	const uint32_t *ready;		     /* the part of handed that is computed now */
@@ -107,13 +110,14 @@ void moe_get_locality(const struct moe *f, uint64_t *ret_local, uint64_t *ret_re
 
 /*
  * SPMD. moe_ahead.c: guesses what the next layer will use, and has it read. After supply_begin(), with
- * x and residual as the block got them.
+ * x and residual as the block got them; where moe_looks_ahead(). Ends with a barrier.
  */
+bool moe_looks_ahead(const struct block_args *a);
 void moe_look_ahead(const struct block_args *a, unsigned tid);
 
 /*
  * SPMD. Computes partial[entry] for every entry of the n_ready works in f->ready (failed ones are
- * zeroed). Ends without a barrier. tid 0 has chosen the way and reset the cursors before.
+ * zeroed). Two barriers inside, none at the end. Who split has chosen the way and reset the cursors.
  */
 void experts_compute(const struct block_args *a, unsigned tid);
 

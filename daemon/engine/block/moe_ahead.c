@@ -20,21 +20,22 @@ static const float *next_norm(const struct block_args *a)
 	return own ? own : layer_floats(a->next->weights, a->next->norm);
 }
 
-/* The input as that layer would make it, for this thread's share of the tokens. */
+/* The input as that layer would make it. */
 static void make_input(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	bool own = layer_floats(a->next->weights, ROLE_ROUTER_SCALE) != NULL;
 	size_t first, end, d = f->n_embd;
 
-	team_share(a->batch->n_tokens, 1, tid, team_size(a->team), &first, &end);
-	for (size_t t = first; t < end; t++) {
-		float *x = f->ahead_in + t * d;
+	while (team_take_range(a->team, tid, a->batch->n_tokens, 1, &first, &end))
+		for (size_t t = first; t < end; t++) {
+			float *x = f->ahead_in + t * d;
 
-		a->fops->rmsnorm(a->residual + t * d, next_norm(a), d, a->model->rms_eps, x);
-		if (own)
-			a->fops->scale(1.0f / sqrtf((float)d), x, x, d);
-	}
+			a->fops->rmsnorm(a->residual + t * d, next_norm(a), d, a->model->rms_eps,
+					 x);
+			if (own)
+				a->fops->scale(1.0f / sqrtf((float)d), x, x, d);
+		}
 }
 
 static void choose(const struct block_args *a, unsigned tid)
@@ -49,26 +50,26 @@ static void choose(const struct block_args *a, unsigned tid)
 	ahead_layer(a->ahead, a->batch, a->next->index, f->ahead_ids);
 }
 
+bool moe_looks_ahead(const struct block_args *a)
+{
+	/* a trace knows without; some routers read what cannot be made here */
+	return ahead_ranks(a->ahead) && next_norm(a);
+}
+
 void moe_look_ahead(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	const struct wmat *router = &a->next->weights->w[ROLE_ROUTER];
 	size_t tokens = a->batch->n_tokens, d = f->n_embd;
 
-	if (!ahead_ranks(a->ahead)) {
-		if (tid == 0)
-			ahead_layer(a->ahead, a->batch, a->next->index, NULL);
-		return;
-	}
-	if (!next_norm(a))
-		return; /* its router reads what cannot be made here */
 	make_input(a, tid);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	actbuf_quantize(&f->ahead_act, a->team, tid, router->act, f->ahead_in, d, d, tokens);
-	team_barrier(a->team);
+	team_barrier(a->team, tid);
 	linear(router, layer_floats(a->next->weights, ROLE_ROUTER_BIAS), &f->ahead_act, tokens,
 	       f->ahead_logits, f->n_expert, a->team, tid, &a->lanes[tid]);
-	team_barrier(a->team);
-	if (tid == 0)
+	team_barrier(a->team, tid);
+	if (team_once(a->team, tid))
 		choose(a, tid);
+	team_barrier(a->team, tid); /* supply is one thread's at a time */
 }

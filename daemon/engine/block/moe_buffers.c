@@ -32,6 +32,10 @@ static void deal_runs(struct moe *f, unsigned tid)
 	for (uint32_t i = 0; i < f->c.split.n; i++)
 		if (is_nobodys(f, i))
 			own->runs[own->n_runs++] = i;
+	/* who is not waited for leaves its rows to all */
+	for (uint32_t i = 0; i < f->c.split.n && !team_has_nodes(f->c.team); i++)
+		if (!is_own(f, i, tid) && !is_nobodys(f, i))
+			own->runs[own->n_runs++] = i;
 }
 
 static void carve_forms(struct act_forms *a, struct carver *c, const struct cpu_ops *ops, size_t n,
@@ -118,6 +122,7 @@ void moe_lay_out(const struct block_config *c, void *buffers, struct carver *kep
 	f->max_ff = m->n_ff_expert;
 	f->max_hidden = (uint32_t)u64_max(SMALL_ENTRIES, tokens);
 	carve_own(f, kept, shared);
+	f->joined = carve(kept, m->n_layers, sizeof(*f->joined));
 	carve_plan(f, shared);
 	if (has_role(m, ROLE_ROUTER_SCALE)) {
 		f->router_in = carve_floats(shared, tokens * f->n_embd);

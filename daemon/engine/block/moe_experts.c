@@ -4,7 +4,8 @@
  *
  * Two ways over the same arithmetic, so the same bits:
  *   few entries (decode): all threads share the rows of all experts in chunks taken from a counter,
- *     gate and up of everything, barrier, activation, barrier, down of everything;
+ *     gate and up of everything, barrier, activation, barrier, down of everything; a thread is done
+ *     when no chunk is left to take, so those that are there do what others would have done;
  *   many entries (prefill): each thread takes whole experts from a counter, largest first, and
  *     needs nobody: the hidden values stay in its own cache.
  * On several NUMA nodes the first way deals each node's rows to that node's threads (nodes.h), so
@@ -157,11 +158,10 @@ static void rows_gate_up(const struct block_args *a, uint32_t node, unsigned tid
 	}
 }
 
-/* Activation and quantisation of the hidden values: few and short, dealt out column by column. */
+/* Activation and quantisation of the hidden values, column by column. */
 static void rows_activate(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
-	unsigned n_threads = team_size(a->team);
 
 	for (uint32_t i = 0; i < f->n_ready; i++) {
 		const struct expert_work *w = &f->work[f->ready[i]];
@@ -171,12 +171,10 @@ static void rows_activate(const struct block_args *a, unsigned tid)
 
 		if (f->failed[f->ready[i]])
 			continue;
-		for (uint32_t k = 0; k < w->count; k++) {
+		for (size_t k; team_take(a->team, tid, w->count, &k);) {
 			size_t column = f->slot[i] + k;
 			float *g = f->hidden_gate + column * f->max_ff;
 
-			if (column % n_threads != tid)
-				continue;
 			activate(a->model->activation, a->fops, g,
 				 f->hidden_up + column * f->max_ff, g, n);
 			a->ops->act_quantize(down->act, g, n,
@@ -270,23 +268,11 @@ static void clear_failed(const struct block_args *a)
 	}
 }
 
-void experts_compute(const struct block_args *a, unsigned tid)
+/* Whole experts from a counter. */
+static void whole_experts(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
-	const struct own *own = &f->own[tid];
 
-	if (tid == 0)
-		clear_failed(a);
-	if (!f->whole) {
-		for (uint32_t i = 0; i < own->n_runs; i++)
-			rows_gate_up(a, own->runs[i], tid);
-		team_barrier(a->team);
-		rows_activate(a, tid);
-		team_barrier(a->team);
-		for (uint32_t i = 0; i < own->n_runs; i++)
-			rows_down(a, own->runs[i], tid);
-		return;
-	}
 	for (;;) {
 		uint32_t i =
 			atomic_fetch_add_explicit(&f->cursor[0][0].next, 1, memory_order_relaxed);
@@ -296,4 +282,27 @@ void experts_compute(const struct block_args *a, unsigned tid)
 		if (!f->failed[f->ready[i]])
 			whole_expert(a, &f->work[f->ready[i]], tid);
 	}
+}
+
+/* The plan is there to be read by who is in time; the others find no row left. */
+void experts_compute(const struct block_args *a, unsigned tid)
+{
+	struct moe *f = moe_of(a);
+	const struct own *own = &f->own[tid];
+	struct team *team = a->team;
+
+	if (team_once(team, tid))
+		clear_failed(a);
+	if (team_in_time(team, tid) && f->whole)
+		whole_experts(a, tid);
+	else if (team_in_time(team, tid))
+		for (uint32_t i = 0; i < own->n_runs; i++)
+			rows_gate_up(a, own->runs[i], tid);
+	team_barrier(team, tid);
+	if (team_in_time(team, tid) && !f->whole)
+		rows_activate(a, tid);
+	team_barrier(team, tid);
+	if (team_in_time(team, tid) && !f->whole)
+		for (uint32_t i = 0; i < own->n_runs; i++)
+			rows_down(a, own->runs[i], tid);
 }

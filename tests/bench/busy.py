@@ -1,0 +1,166 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Decode on a busy machine: beside another program on one core, and while slots are filled from disk.
+
+    tests/bench/busy.py --build build --model FILE [--peer build/peer/bin] [--tokens 64] [--rounds 2] [--json OUT]
+
+In every round, and for each kind of company: alone, with it, with it, alone (A-B-B-A), ours and llama-bench's where
+--peer has it. The ratio is of medians. Kinds of company: one endless loop of equal weight that may run anywhere, and one
+bound to the first or to the last core that may be used. Then the fill: a daemon that has just begun to fill its slots is
+asked for the same tokens twice (the first time brings their experts), and again when it is full; the second answer's speed
+over the last's. Says how much of the processors neither side nor the loop used; above --disturbed no ratio is printed but
+with --anyway. It judges nothing, it reports.
+"""
+import argparse
+import json
+import os
+import pathlib
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import machine  # noqa: E402
+from compare import Daemon  # noqa: E402
+
+
+class Loop:
+    """An endless loop on @cpus, until the block ends; share: processors that it got."""
+
+    def __init__(self, cpus):
+        self.cpus = cpus
+
+    def __enter__(self):
+        self.pid = os.fork()
+        if not self.pid:
+            os.sched_setaffinity(0, self.cpus)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            while True:
+                pass
+        time.sleep(0.2)
+        self.start = time.monotonic(), machine._process_seconds(self.pid)
+        return self
+
+    def __exit__(self, *exc):
+        wall = time.monotonic() - self.start[0]
+        self.share = (machine._process_seconds(self.pid) - self.start[1]) / wall
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+def ours(args, daemon):
+    rows = daemon.ask("bench", "-p", 0, "-n", args.tokens, "-r", args.repetitions)
+    return rows[0]["samples_ts"]
+
+
+def peers(args):
+    p = subprocess.run([pathlib.Path(args.peer) / "llama-bench", "-m", args.model, "-t", str(args.threads), "-p", "0",
+                        "-n", str(args.tokens), "-r", str(args.repetitions), "-o", "json"], capture_output=True, text=True,
+                       timeout=3600)
+    if p.returncode:
+        raise RuntimeError(f"llama-bench: exit {p.returncode}\n{p.stderr[-2000:]}")
+    return json.loads(p.stdout)[0]["samples_ts"]
+
+
+def measured(fn, pid, cpus):
+    """Samples of fn() beside a loop on @cpus (None: alone), the loop's share, and the others'."""
+    with machine.Foreign(pid) as f:
+        if cpus is None:
+            return fn(), 0.0, f
+        with Loop(cpus) as loop:
+            samples = fn()
+        # a child that was waited for is ours to machine.Foreign
+        return samples, loop.share, f
+
+
+def series(args, name, fn, pid, kinds):
+    out = []
+    for kind, cpus in kinds:
+        runs = []
+        for _ in range(args.rounds):
+            for company in (None, cpus, cpus, None):
+                samples, share, f = measured(fn, pid, company)
+                runs.append({"with": company is not None, "samples": samples, "loop": share, "others": f.share})
+                print(f"  {name}, {kind if company else 'alone'}: {statistics.median(samples):.1f} t/s "
+                      f"(loop {share:.2f}, others {f.share:.2f} processors)", file=sys.stderr)
+        out.append({"side": name, "company": kind, "runs": runs})
+    return out
+
+
+def while_filling(args):
+    """A cold daemon is asked at once, so that the fill still runs."""
+    request = ("bench", "-p", 0, "-n", args.tokens, "-r", 1, "--no-warmup")
+    machine.drop_file(args.model)
+    with Daemon(args.build, args.model, "--threads", args.threads, "--host-budget", "100%", "--spec", "off") as d:
+        while not os.path.exists(d.socket) or d.ask("status")["state"] != "ready":
+            time.sleep(0.05)
+        d.ask(*request)
+        with machine.Foreign(d.process.pid) as f:
+            filling = [d.ask(*request)[0] for _ in range(args.repetitions)]
+        still = d.ask("status")["filling"]
+        d.filled()
+        full = [d.ask(*request)[0] for _ in range(args.repetitions)]
+    return {"filling": [r["avg_ts"] for r in filling], "full": [r["avg_ts"] for r in full], "others": f.share,
+            "still_filling": still, "hit_ratio": min(r["hit_ratio"] for r in filling)}
+
+
+def ratio(run):
+    def median(with_it):
+        return statistics.median(s for r in run["runs"] if r["with"] == with_it for s in r["samples"])
+
+    return median(True) / median(False), median(False)
+
+
+def report(args, parts, fill):
+    print("| company | side | alone, t/s | beside it | the loop got |\n|---|---|---|---|---|")
+    for p in parts:
+        r, alone = ratio(p)
+        others = max(run["others"] for run in p["runs"])
+        got = statistics.median(run["loop"] for run in p["runs"] if run["with"])
+        told = f"{r:.2f}" if args.anyway or others <= args.disturbed else "(disturbed)"
+        print(f"| {p['company']} | {p['side']} | {alone:.1f} | {told} | {got:.2f} of a core (others {others:.2f}) |")
+    for f in fill:
+        r = statistics.median(f["filling"]) / statistics.median(f["full"])
+        told = f"{r:.2f}" if args.anyway or f["others"] <= args.disturbed else "(disturbed)"
+        print(f"\nduring the fill: {told} of {statistics.median(f['full']):.1f} t/s when it is full; hit rate "
+              f"{100 * f['hit_ratio']:.1f} %, {'filling to the end' if f['still_filling'] else 'the fill ended meanwhile'}, "
+              f"others {f['others']:.2f}")
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("--build", default="build")
+    p.add_argument("--peer", help="folder with llama-bench (peer/build.sh makes it)")
+    p.add_argument("--model", required=True)
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--tokens", type=int, default=64)
+    p.add_argument("--repetitions", type=int, default=3)
+    p.add_argument("--rounds", type=int, default=2)
+    p.add_argument("--only", default="loop,fill")
+    p.add_argument("--disturbed", type=float, default=0.1, help="processors used by others that spoil a run")
+    p.add_argument("--anyway", action="store_true")
+    p.add_argument("--json")
+    args = p.parse_args()
+    args.model = os.path.abspath(args.model)
+    cpus = sorted(os.sched_getaffinity(0))[:args.threads]
+    kinds = [("a loop anywhere", set(cpus)), (f"a loop on core {cpus[0]}", {cpus[0]}),
+             (f"a loop on core {cpus[-1]}", {cpus[-1]})]
+    parts, fill = [], []
+    if "loop" in args.only:
+        with Daemon(args.build, args.model, "--threads", args.threads, "--host-budget", "100%", "--parallel", 1, "--ctx",
+                    1024, "--spec", "off") as d:
+            d.filled()
+            parts += series(args, "sluice", lambda: ours(args, d), d.process.pid, kinds)
+        if args.peer and os.path.exists(pathlib.Path(args.peer) / "llama-bench"):
+            parts += series(args, "llama.cpp", lambda: peers(args), None, kinds)
+    if "fill" in args.only:
+        fill = [while_filling(args) for _ in range(args.rounds)]
+    report(args, parts, fill)
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps({"loops": parts, "fill": fill}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
