@@ -8,7 +8,8 @@
 
 #define PLAIN_WEIGHT 0.2 /* of the newest plain step in the average */
 #define LEAST_CHANGE 0.5 /* of the number of tokens from step to step */
-#define MOST_CHANGE  1.5
+#define MOST_CHANGE  2.0
+#define FEW_TARGET   1.5 /* of the target, for PACE_FEW tokens */
 #define MOST_TOKENS  1e6
 
 int turns_init(struct turns *t, uint32_t most)
@@ -95,28 +96,56 @@ uint32_t pace_tokens(const struct pace *p, uint32_t n_decoding)
 	return (uint32_t)p->tokens;
 }
 
-void pace_learn(struct pace *p, uint32_t n_decoding, uint32_t n_prompt, bool full, uint64_t ns)
+/* What a step with prompt tokens should take; 0: not known. */
+static double target_of(const struct pace *p, const struct pace_step *s)
 {
-	double *plain, target, change;
+	double plain = p->plain_ns[size_of(s->n_decoding)];
+	double all = p->plain_ns[size_of(s->n_all)];
 
-	if (!n_decoding)
+	if (p->target_ns)
+		return (double)p->target_ns;
+	return 2 * (all > plain ? all : plain);
+}
+
+/*
+ * Prompt tokens of a step of @target ns, after step @s: what they took is in proportion to their number,
+ * what a plain step takes is not.
+ */
+static double tokens_for(const struct pace_step *s, double plain, double target)
+{
+	double ns = (double)s->ns, change = target / ns;
+
+	if (plain > 0 && target > plain && ns > plain)
+		change = (target - plain) / (ns - plain);
+	change = change < LEAST_CHANGE ? LEAST_CHANGE : change;
+	change = change > MOST_CHANGE ? MOST_CHANGE : change;
+	return s->n_prompt * change;
+}
+
+void pace_learn(struct pace *p, const struct pace_step *s)
+{
+	double *plain, target, tokens, few, ns = (double)s->ns;
+
+	if (!s->n_decoding)
 		return;
-	plain = &p->plain_ns[size_of(n_decoding)];
-	if (!n_prompt) {
-		*plain += *plain > 0 ? PLAIN_WEIGHT * ((double)ns - *plain) : (double)ns;
+	plain = &p->plain_ns[size_of(s->n_decoding)];
+	if (!s->n_prompt) {
+		*plain += *plain > 0 ? PLAIN_WEIGHT * (ns - *plain) : ns;
 		p->n_mixed = 0;
 		return;
 	}
 	p->n_mixed++;
-	target = p->target_ns ? (double)p->target_ns : 2 * *plain;
-	if (!(target > 0) || !ns)
+	target = target_of(p, s);
+	if (!(target > 0) || !s->ns)
 		return;
-	change = target / (double)ns;
-	if (change > 1 && !full) /* it says nothing about more tokens than it had */
+	tokens = tokens_for(s, *plain, target);
+	if (!p->target_ns && tokens < PACE_FEW) {
+		few = tokens_for(s, *plain, FEW_TARGET * target);
+		few = few > PACE_FEW ? PACE_FEW : few;
+		tokens = tokens > few ? tokens : few;
+	}
+	if (tokens > s->n_prompt && !s->full) /* it says nothing about more than it had */
 		return;
-	change = change < LEAST_CHANGE ? LEAST_CHANGE : change;
-	change = change > MOST_CHANGE ? MOST_CHANGE : change;
-	p->tokens = n_prompt * change;
-	p->tokens = p->tokens < PACE_LEAST ? PACE_LEAST : p->tokens;
-	p->tokens = p->tokens > MOST_TOKENS ? MOST_TOKENS : p->tokens;
+	tokens = tokens < PACE_LEAST ? PACE_LEAST : tokens;
+	p->tokens = tokens > MOST_TOKENS ? MOST_TOKENS : tokens;
 }

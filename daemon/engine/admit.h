@@ -10,7 +10,11 @@
  *
  * Pace: a step that reads prompt tokens takes longer for all who decode. The number of tokens is
  * steered so that such steps take the target, by default twice what a plain step (only decoding)
- * takes. Plain steps are measured by how many decode, and now and then one is made for that.
+ * takes: one of all the sequences that are there, those that read too, since that is what everybody
+ * gets once they decode. So who decodes alone waits longer for many that come together, and they do
+ * not trickle in. A few tokens cost nearly what many do (each brings experts of its own), and whoever
+ * reads few at a time is beside the others for long: up to PACE_FEW tokens such steps may take half
+ * again the default target; one that was given is kept. Plain steps are measured by how many decode, and now and then one is made for that.
  */
 #ifndef SLUICE_ENGINE_ADMIT_H
 #define SLUICE_ENGINE_ADMIT_H
@@ -43,6 +47,7 @@ bool turns_before(const struct turns *t, uint32_t a, uint64_t a_came, uint32_t b
 
 #define PACE_SIZES 7  /* numbers of decoding sequences: 1, 2, 3-4, 5-8, ... more than 32 */
 #define PACE_LEAST 8  /* prompt tokens of a step at least: somebody waits for them */
+#define PACE_FEW   64 /* below so many most of what they cost is had by any number of them */
 #define PACE_FIRST 64 /* before anything is known */
 #define PACE_MIXED 64 /* steps with prompt tokens in a row before a plain one is measured again */
 
@@ -59,7 +64,13 @@ void pace_init(struct pace *p, uint64_t target_ns);
  * has to be measured first; UINT32_MAX where nobody decodes.
  */
 uint32_t pace_tokens(const struct pace *p, uint32_t n_decoding);
-/* After a step of @ns; @n_prompt tokens were read in it, all that pace_tokens() allowed where @full. */
-void pace_learn(struct pace *p, uint32_t n_decoding, uint32_t n_prompt, bool full, uint64_t ns);
+/* A step of @n_decoding that decode, of @n_all that are there. @n_prompt tokens were read in it, all
+ * that pace_tokens() allowed where @full. */
+struct pace_step {
+	uint32_t n_decoding, n_all, n_prompt;
+	bool full;
+	uint64_t ns;
+};
+void pace_learn(struct pace *p, const struct pace_step *step);
 
 #endif

@@ -126,6 +126,7 @@ struct engine {
 	int *token_error;
 	bool *taken;	     /* n_parallel: places with a chunk in the step that is built */
 	uint32_t n_decoding; /* sequences that decode in the step */
+	uint32_t n_seated;   /* ... and that are there when it is built, but for the paused */
 	uint32_t most_read;  /* prompt tokens that the pace allows it */
 
 	uint64_t progress_ns; /* when the last report from within a step was made */

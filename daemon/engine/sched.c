@@ -398,6 +398,8 @@ static void build_step(struct engine *e, struct batch *b)
 			add_run(e, b, i, 1);
 	}
 	e->n_decoding = b->n_runs;
+	for (uint32_t i = e->n_seated = 0; i < e->config.n_parallel; i++)
+		e->n_seated += e->active[i].request && !e->active[i].paused;
 	e->pace.target_ns = e->itl_target_ns;
 	e->most_read = pace_tokens(&e->pace, e->n_decoding);
 	add_readers(e, b, e->most_read);
@@ -610,7 +612,11 @@ static void run(struct engine *e, const struct batch *b)
 		return;
 	}
 	e->device_failed = decoder_device_error(e->decoder)[0] != '\0';
-	pace_learn(&e->pace, e->n_decoding, n_read, n_read >= e->most_read, now_ns() - start);
+	pace_learn(&e->pace, &(struct pace_step){ .n_decoding = e->n_decoding,
+						  .n_all = e->n_seated,
+						  .n_prompt = n_read,
+						  .full = n_read >= e->most_read,
+						  .ns = now_ns() - start });
 	after_step(e, b);
 }
 
