@@ -11,6 +11,7 @@
 #include "base/limits.h"
 #include "engine/admit.h"
 #include "engine/engine.h"
+#include "engine/follow.h"
 #include "engine/memory.h"
 #include "engine/reuse.h"
 #include "engine/sampler.h"
@@ -47,6 +48,7 @@ struct active {
 	uint32_t n_prompt; /* of them: the prompt */
 	uint32_t n_ids;	   /* known; where it decodes all but the last are in the KV cache */
 	struct reuse reuse;
+	struct follow follow;
 	bool spoilt;	    /* a step with it was given up: its sequence is no use to anybody */
 	bool paused;	    /* its pages were given to others: what is known is read again */
 	uint32_t number;    /* counts requests, for traces */

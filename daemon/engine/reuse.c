@@ -153,6 +153,21 @@ uint32_t reuse_stop(const struct engine *e, const struct active *a)
 	return every;
 }
 
+uint32_t reuse_reach(const struct engine *e, struct active *a, uint32_t at)
+{
+	uint32_t pos = seq_len(a->seq), best = 0;
+
+	if (!has_state(e))
+		return at;
+	if (at <= pos) /* the state is beyond it */
+		return 0;
+	add_stop(&a->reuse, at, PREFIX_FORK, u64_max(pos + 1, REUSE_LEAST));
+	for (uint32_t i = 0; i < a->reuse.n_stops; i++)
+		if (a->reuse.stops[i].at > pos && a->reuse.stops[i].at <= at)
+			best = a->reuse.stops[i].at;
+	return best;
+}
+
 /* ---- taking up ---- */
 
 /* The sequence goes on where @m ends; @a's ids up to there are the match's. False: it stays empty. */
@@ -201,6 +216,20 @@ void reuse_begin(struct engine *e, struct active *a)
 	find_stops(e, a, &m);
 }
 
+void reuse_again(struct engine *e, struct active *a)
+{
+	uint32_t had = seq_len(a->seq);
+	struct prefix_match m;
+
+	reuse_make_free(e, 1);
+	prefix_find(e->prefixes, tenant_of(e, a), a->ids, a->n_prompt, true, &m);
+	if (m.n <= had)
+		return;
+	seq_cut(a->seq, 0);
+	a->n_done = a->reuse.n_cached = take_up(e, a, &m) ? m.n : 0;
+	atomic_fetch_add(&e->n_reused, a->reuse.n_cached > had ? a->reuse.n_cached - had : 0);
+}
+
 void reuse_resume(struct engine *e, struct active *a)
 {
 	struct prefix_match m;
@@ -216,7 +245,8 @@ void reuse_resume(struct engine *e, struct active *a)
 /* ---- keeping ---- */
 
 /* The first @n positions, with a point at their end where the model needs one. */
-static void keep(struct engine *e, struct active *a, uint32_t n, enum prefix_kind kind, bool point)
+static void keep(struct engine *e, const struct active *a, uint32_t n, enum prefix_kind kind,
+		 bool point)
 {
 	bool known = a->reuse.n_cached > 0;
 	enum prefix_need need = known ? PREFIX_FOR_KNOWN : PREFIX_FOR_NEW;
@@ -232,6 +262,12 @@ static void keep(struct engine *e, struct active *a, uint32_t n, enum prefix_kin
 		return;
 	if (!prefix_add_point(e->prefixes, tenant_of(e, a), a->ids, n, kind, known, &to) && to)
 		seq_save_state(a->seq, to);
+}
+
+void reuse_keep_part(struct engine *e, const struct active *a, uint32_t at)
+{
+	if (!has_state(e))
+		keep(e, a, at, PREFIX_FORK, false);
 }
 
 void reuse_reached(struct engine *e, struct active *a)

@@ -41,6 +41,15 @@ void reuse_destroy(struct engine *e);
 
 /* A place was seated with @a's request and an empty sequence: ids, n_prompt, n_ids and n_done are set. */
 void reuse_begin(struct engine *e, struct active *a);
+/* It has read nothing itself yet, and more may be cached by now: the same tokens, taken up anew. */
+void reuse_again(struct engine *e, struct active *a);
+/*
+ * What others may take up of the first @at positions of @a, which it has read or will read: @at or less,
+ * 0: nothing that is still to come. Where a point is needed for that, @a stops there from now on.
+ */
+uint32_t reuse_reach(const struct engine *e, struct active *a, uint32_t at);
+/* @a has read @at positions or more: the first @at are kept for others, where no point is needed. */
+void reuse_keep_part(struct engine *e, const struct active *a, uint32_t at);
 /* It was paused and goes on: what is left of it is taken up. */
 void reuse_resume(struct engine *e, struct active *a);
 /* Where the chunk that begins at the sequence's length ends at the latest; UINT32_MAX: anywhere. */

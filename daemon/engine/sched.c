@@ -247,6 +247,16 @@ bool engine_given_up(void *arg)
 	return true;
 }
 
+/* It is known what @a takes up: it goes on from there. */
+static void begin(struct engine *e, struct active *a)
+{
+	struct request *r = a->request;
+
+	spec_add(e, a, a->reuse.n_cached);
+	if (r->ops->begun)
+		r->ops->begun(r, (uint32_t)(a - e->active) + 1, a->n_prompt, a->reuse.n_cached);
+}
+
 static void seat(struct engine *e, struct active *a, struct request *r)
 {
 	struct active kept = *a;
@@ -266,10 +276,9 @@ static void seat(struct engine *e, struct active *a, struct request *r)
 	sampler_set(&a->sampler, &r->sampling);
 	spec_begin(e, a);
 	histogram_observe(&e->latency[LATENCY_QUEUE], now_ns() - r->submitted_ns);
-	spec_add(e, a, a->reuse.n_cached);
 	atomic_fetch_add(&e->n_active, 1);
-	if (r->ops->begun)
-		r->ops->begun(r, (uint32_t)(a - e->active) + 1, a->n_prompt, a->reuse.n_cached);
+	if (!follow_begin(e, a))
+		begin(e, a);
 }
 
 static void seat_waiting(struct engine *e)
@@ -331,18 +340,23 @@ static void add_run(struct engine *e, struct batch *b, uint32_t i, uint32_t n)
 /* The place whose turn it is among those that read and are not in the step yet, or none. */
 static struct active *next_reader(const struct engine *e)
 {
-	struct active *best = NULL;
+	struct active *best = NULL, *reader = NULL;
 
 	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
-		struct active *a = &e->active[i];
+		struct active *a = &e->active[i], *r;
 
-		if (!a->request || a->paused || e->taken[i] || engine_decoding(a))
+		if (!a->request || a->paused || engine_decoding(a))
 			continue;
-		if (!best || turns_before(&e->turns, a->request->turn, a->request->came,
+		r = follow_reader(a);
+		if (e->taken[r - e->active] || r->paused)
+			continue;
+		if (best && !turns_before(&e->turns, a->request->turn, a->request->came,
 					  best->request->turn, best->request->came))
-			best = a;
+			continue;
+		best = a;
+		reader = r;
 	}
-	return best;
+	return reader;
 }
 
 /* Where the next chunk of @a has to end at the latest. */
@@ -542,7 +556,7 @@ static void after_step(struct engine *e, const struct batch *b)
 		struct active *a = &e->active[e->run_owner[i]];
 		int error = run_error(e, &b->runs[i]);
 
-		turns_serve(&e->turns, a->request->turn, b->runs[i].count);
+		follow_serve(e, a, b->runs[i].count);
 		if (error) {
 			fail_read(e, a, error);
 			continue;
@@ -634,6 +648,7 @@ void *engine_main(void *arg)
 		take_inbox(e);
 		drop_cancelled(e);
 		saved_turn(e);
+		follow_turn(e, begin);
 		seat_waiting(e);
 		places_publish(e);
 		build_step(e, &b);
