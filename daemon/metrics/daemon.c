@@ -148,6 +148,37 @@ static void print_nodes(FILE *out, const struct sluice_status_info *s)
 				s->nodes[i].node, s->nodes[i].arena_bytes);
 }
 
+/* What experts came from, by where they lie; the totals without a label are the host's and the disk's. */
+static void print_tiers(FILE *out, const struct sluice_status_info *s)
+{
+	const struct sluice_status_device *d = s->device.name[0] ? &s->device : NULL;
+	const struct {
+		const char *name, *help;
+		const char *tier[2]; /* the host's, the device's */
+		uint64_t value[2];
+	} all[] = {
+		{ "sluice_tier_hits_total",
+		  "Uses of experts that lay in a tier",
+		  { "host", "device" },
+		  { s->hits, s->device.hits } },
+		{ "sluice_tier_misses_total",
+		  "Uses of experts that were looked for in a tier and did not lie there",
+		  { "host", "device" },
+		  { s->misses, s->device.misses } },
+		{ "sluice_tier_read_bytes_total",
+		  "Bytes of experts that were read from a tier into the next faster one",
+		  { "disk", "host" },
+		  { s->bytes_read, s->device.fill_bytes } },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		metric_print_head(out, all[i].name, METRIC_COUNTER, all[i].help);
+		for (unsigned k = 0; k < (d ? 2 : 1); k++)
+			fprintf(out, "%s{tier=\"%s\"} %" PRIu64 "\n", all[i].name, all[i].tier[k],
+				all[i].value[k]);
+	}
+}
+
 static void print_drafts(FILE *out, const struct sluice_status_info *s)
 {
 	static const char *const sources[] = { [SLUICE_DRAFT_GIVEN] = "given",
@@ -213,6 +244,7 @@ void metrics_print_daemon(FILE *out, const struct sluice_status_info *status)
 	if (status->device.name[0])
 		metric_print(out, device_series, ARRAY_LEN(device_series), &one);
 	print_nodes(out, status);
+	print_tiers(out, status);
 	print_drafts(out, status);
 	print_requests(out, status);
 	print_reads(out, status);

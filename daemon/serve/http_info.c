@@ -83,7 +83,7 @@ void info_props(struct http_request *r)
 
 	engine_get_status(h->serve->config.engine, &e);
 	buf_fmt(&b, "{\"default_generation_settings\":{\"n_ctx\":%u,\"params\":{", e.n_ctx);
-	put_sampling(&b, &h->defaults);
+	put_sampling_defaults(&b, &h->defaults);
 	buf_fmt(&b, ",\"n_predict\":-1}},\"total_slots\":%u,\"model_alias\":", e.n_parallel);
 	buf_json_text(&b, h->model);
 	buf_text(&b, ",\"model_path\":");
@@ -192,6 +192,7 @@ void info_metrics(struct http_request *r)
 		info_status(s, status, notes, sizeof(notes));
 		metrics_print_daemon(out, status);
 		print_http(out, r->http);
+		loop_time_print(out, &s->loop_time);
 		limits_read(NULL, &limits);
 		if (s->config.sampler && !telemetry_sampler_get(s->config.sampler, machine))
 			metrics_print_machine(out, machine, &limits);

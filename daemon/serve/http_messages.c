@@ -242,6 +242,7 @@ bool messages_work(struct http_call *c)
 	if (!read_generation(c))
 		return false;
 	c->gen.n = 1;
+	c->gen.return_progress = c->gen.stream; /* for what message_start says */
 	return read_talk(c);
 }
 
@@ -287,8 +288,15 @@ static void open_message(struct http_request *r)
 	buf_text(&r->out, ",\"content\":[");
 }
 
-static void on_begin(struct http_request *r)
+/*
+ * The first events: once it is known how much of the prompt was cached, which is when it has a place and
+ * its reading has begun. Comments (--sse-ping) come before that.
+ */
+static void begin(struct http_request *r)
 {
+	if (r->choices[0].begun)
+		return;
+	r->choices[0].begun = true;
 	sse_open(r, "message_start");
 	buf_text(&r->out, "{\"type\":\"message_start\",\"message\":");
 	open_message(r);
@@ -301,8 +309,14 @@ static void on_begin(struct http_request *r)
 	sse_close(r);
 }
 
+static void on_progress(struct http_request *r, struct choice *c)
+{
+	begin(r);
+}
+
 static void on_open(struct http_request *r, struct choice *c, struct block *b)
 {
+	begin(r);
 	sse_open(r, "content_block_start");
 	buf_fmt(&r->out, "{\"type\":\"content_block_start\",\"index\":%u,\"content_block\":",
 		c->n_blocks - 1);
@@ -394,6 +408,7 @@ static void on_end(struct http_request *r)
 		buf_text(&r->out, "}");
 		return;
 	}
+	begin(r);
 	sse_open(r, "message_delta");
 	buf_text(&r->out, "{\"type\":\"message_delta\",\"delta\":{");
 	put_stop(r, c);
@@ -415,7 +430,7 @@ static void on_late(struct http_request *r, const struct fault *f)
 
 const struct http_form messages_form = {
 	.prefix = "msg_",
-	.begin = on_begin,
+	.progress = on_progress,
 	.open = on_open,
 	.delta = on_delta,
 	.close = on_close,

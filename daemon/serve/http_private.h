@@ -212,7 +212,8 @@ struct http_call {
 /* http_sampling.c */
 void sampling_defaults(const struct gguf *g, struct sampling *ret);
 bool read_sampling(struct http_call *c);
-void put_sampling(struct buf *b, const struct sampling *s); /* members, without braces */
+void put_sampling(struct buf *b, const struct sampling *s);	     /* members, without braces */
+void put_sampling_defaults(struct buf *b, const struct sampling *s); /* ... of who says nothing */
 
 /* http_logprobs.c: what a request wants, and a token's as the form of its API has them. */
 bool read_logprobs(struct http_call *c);

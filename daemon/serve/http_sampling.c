@@ -17,6 +17,9 @@
 
 #define BREAKERS_MAX 64
 
+/* Texts that end a repetition where a request names none. */
+static const char *const usual_breakers[] = { "\n", ":", "\"", "*" };
+
 static void from_file(const struct gguf *g, const char *name, double min, double max, float *ret)
 {
 	char key[64];
@@ -38,7 +41,10 @@ void sampling_defaults(const struct gguf *g, struct sampling *ret)
 				  .repeat_penalty = 1,
 				  .penalty_last_n = 64,
 				  .typical_p = 1,
-				  .xtc_threshold = 0.1f };
+				  .xtc_threshold = 0.1f,
+				  .dry_base = 1.75f,
+				  .dry_allowed_length = 2,
+				  .dry_last_n = -1 };
 	from_file(g, "temp", 0, 100, &ret->temperature);
 	from_file(g, "top_p", 0, 1, &ret->top_p);
 	from_file(g, "min_p", 0, 1, &ret->min_p);
@@ -55,12 +61,25 @@ void put_sampling(struct buf *b, const struct sampling *s)
 		"\"temperature\":%g,\"top_k\":%u,\"top_p\":%g,\"min_p\":%g,\"seed\":%llu,"
 		"\"repeat_penalty\":%g,\"repeat_last_n\":%d,\"frequency_penalty\":%g,"
 		"\"presence_penalty\":%g,\"min_tokens\":%u,\"typical_p\":%g,\"top_n_sigma\":%g,"
-		"\"xtc_probability\":%g,\"xtc_threshold\":%g,\"dry_multiplier\":%g",
+		"\"xtc_probability\":%g,\"xtc_threshold\":%g,\"dry_multiplier\":%g,"
+		"\"dry_base\":%g,\"dry_allowed_length\":%u,\"dry_penalty_last_n\":%d",
 		(double)s->temperature, s->top_k, (double)s->top_p, (double)s->min_p,
 		(unsigned long long)s->seed, (double)s->repeat_penalty, (int)s->penalty_last_n,
 		(double)s->frequency_penalty, (double)s->presence_penalty, s->min_tokens,
 		(double)s->typical_p, (double)s->top_n_sigma, (double)s->xtc_probability,
-		(double)s->xtc_threshold, (double)s->dry_multiplier);
+		(double)s->xtc_threshold, (double)s->dry_multiplier, (double)s->dry_base,
+		s->dry_allowed_length, (int)s->dry_last_n);
+}
+
+void put_sampling_defaults(struct buf *b, const struct sampling *s)
+{
+	put_sampling(b, s);
+	buf_text(b, ",\"dry_sequence_breakers\":[");
+	for (size_t i = 0; i < ARRAY_LEN(usual_breakers); i++) {
+		buf_text(b, i ? "," : "");
+		buf_json_text(b, usual_breakers[i]);
+	}
+	buf_text(b, "],\"logit_bias\":[]");
 }
 
 static bool read_seed(struct http_call *c)
@@ -196,7 +215,6 @@ static bool mark_breakers(struct http_call *c, const char *const *texts, size_t 
 
 static bool read_breakers(struct http_call *c)
 {
-	static const char *const usual[] = { "\n", ":", "\"", "*" };
 	struct json_object *v = get(c->json, "dry_sequence_breakers");
 	const char *texts[BREAKERS_MAX];
 	size_t n;
@@ -204,7 +222,7 @@ static bool read_breakers(struct http_call *c)
 	if (!c->gen.ask.sampling.dry_multiplier)
 		return true;
 	if (!v)
-		return mark_breakers(c, usual, ARRAY_LEN(usual));
+		return mark_breakers(c, usual_breakers, ARRAY_LEN(usual_breakers));
 	n = json_object_is_type(v, json_type_array) ? json_object_array_length(v)
 						    : BREAKERS_MAX + 1;
 	for (size_t i = 0; i < n && n <= BREAKERS_MAX; i++) {
@@ -259,12 +277,13 @@ bool read_sampling(struct http_call *c)
 	struct sampling *s = &c->gen.ask.sampling;
 	struct json_object *o = c->json;
 	struct fault *f = &c->fault;
-	int64_t top_k, last_n, dry_last, dry_allowed = 0, min_tokens = 0;
+	int64_t top_k, last_n, dry_last, dry_allowed, min_tokens = 0;
 
 	*s = c->http->defaults;
 	top_k = s->top_k;
 	last_n = s->penalty_last_n;
 	dry_last = s->dry_last_n;
+	dry_allowed = s->dry_allowed_length;
 	if (!read_floats(c) || !read_int(o, "top_k", -1, INT32_MAX, &top_k, f) ||
 	    !read_int(o, "repeat_last_n", -1, INT32_MAX, &last_n, f) ||
 	    !read_int(o, "dry_penalty_last_n", -1, INT32_MAX, &dry_last, f) ||

@@ -13,6 +13,7 @@
 
 #include "serve/attach.h"
 #include "serve/conn.h"
+#include "serve/loop_time.h"
 #include "serve/serve.h"
 
 /* What the service manager is told without being asked (notify.c). */
@@ -30,6 +31,7 @@ struct serve {
 	uint64_t socket_dev, socket_ino; /* of the file that we made */
 	uint64_t started_ns;
 	struct liveness liveness;
+	struct loop_time loop_time;
 	bool ready, stopping;
 	_Atomic bool stop;
 	_Atomic bool wake_pending;	 /* the eventfd has been written and not yet been read */

@@ -40,6 +40,7 @@ void serve_wake(struct serve *s)
 	/* One write per look of the main thread; pairs with the exchange in take_wake(). */
 	if (atomic_exchange_explicit(&s->wake_pending, true, memory_order_acq_rel))
 		return;
+	loop_time_woken(&s->loop_time);
 	if (write(s->wake_fd, &one, sizeof(one)) < 0)
 		return; /* only when it is set already */
 }
@@ -163,6 +164,7 @@ static void take_wake(struct serve *s)
 
 	if (read(s->wake_fd, &count, sizeof(count)) < 0)
 		return;
+	loop_time_looks(&s->loop_time);
 	/* Before looking at the jobs: what comes after this writes the eventfd again. */
 	atomic_exchange_explicit(&s->wake_pending, false, memory_order_acq_rel);
 }
@@ -256,6 +258,7 @@ static int turn(struct serve *s, int timeout_ms, struct err *err)
 
 	if (n < 0 && errno != EINTR)
 		return err_set(err, -errno, "epoll_wait: %s", strerror(errno));
+	loop_time_begin(&s->loop_time);
 	for (int i = 0; i < n; i++) {
 		int rc = take_event(s, &events[i], err);
 
@@ -267,6 +270,7 @@ static int turn(struct serve *s, int timeout_ms, struct err *err)
 	if (s->attached)
 		s->attached->pump(s->attached);
 	conn_sweep(s, true);
+	loop_time_end(&s->loop_time);
 	return 0;
 }
 

@@ -42,6 +42,9 @@ def test_health_and_models(d):
     assert props["default_generation_settings"]["n_ctx"] == 2048 and props["total_slots"] == 4
     assert props["model_path"] == str(DEMO) and props["modalities"] == {"vision": False, "audio": False}
     assert "chat_template" in props and "chat_template_caps" in props and props["build_info"]
+    params = props["default_generation_settings"]["params"]
+    assert params["dry_base"] == 1.75 and params["dry_allowed_length"] == 2 and params["dry_penalty_last_n"] == -1
+    assert params["dry_sequence_breakers"] == ["\n", ":", '"', "*"]
     assert [s["id"] for s in d.get("/slots")[2]] == [0, 1, 2, 3]
 
 

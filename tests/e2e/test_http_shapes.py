@@ -65,6 +65,10 @@ def test_claude_code_beside_its_chat(d):
     usage = events[-2][1]["usage"]
     assert usage["input_tokens"] + usage["cache_read_input_tokens"] == count["input_tokens"] > 300
     assert events[-2][1]["delta"]["stop_reason"] in ("max_tokens", "end_turn", "tool_use")
+    again = d.stream("/v1/messages?beta=true", body)  # its first event says already what was cached
+    began, ended = again[0][1]["message"]["usage"], again[-2][1]["usage"]
+    assert began["cache_read_input_tokens"] == ended["cache_read_input_tokens"] > 250
+    assert began["input_tokens"] == ended["input_tokens"]
 
 
 def test_an_answer_that_was_begun(d):

@@ -48,7 +48,7 @@ static void run(const struct http_form *form, bool stream, size_t cut, bool one_
 					.one_call = one_call,
 					.tools = json_tokener_parse(tools) };
 	assert_true(sink_start(&r, &choice));
-	if (stream)
+	if (stream && form->begin)
 		form->begin(&r);
 	for (size_t i = 0; i < n; i += cut)
 		sink_piece(&r, &choice, ANSWER + i, i + cut < n ? cut : n - i);
