@@ -106,6 +106,8 @@ def test_refusals(tmp_path):
         assert "another model" in slot(d, 0, "restore", "b", check=400)["error"]["message"]
     with HttpDaemon(*args, "--cpu", "scalar") as d:
         assert "CPU level" in slot(d, 0, "restore", "b", check=400)["error"]["message"]
+    with HttpDaemon(*args, "--kv-type", "q8_0") as d:
+        assert "--kv-type" in slot(d, 0, "restore", "b", check=400)["error"]["message"]
 
 
 @pytest.mark.parametrize("path, text", [("nothing/here", "No such file"), ("keys", "Not a directory")])

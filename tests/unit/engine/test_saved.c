@@ -289,6 +289,78 @@ static void test_refused(void **state)
 	rig.config.save_path = dir;
 }
 
+/* One thing after the other that a file may be of and that is not here, or says of itself and cannot be. */
+static void test_of_another_kind(void **state)
+{
+	static const uint32_t ids[] = { 5, 6, 7 };
+	static const struct saved_point end[] = { { 3, 0 } }, none[] = { { 2, 0 } };
+	static uint8_t data[64];
+	const struct iovec part = { data, sizeof(data) };
+	const struct saved_shape here = { .model = 1,
+					  .owner = 2,
+					  .page_bytes = 48,
+					  .state_bytes = 16,
+					  .n_ctx = 4,
+					  .n_vocab = 8,
+					  .level = "scalar",
+					  .program = "1.0" };
+	struct {
+		struct saved_shape shape;
+		int error;
+		const char *word;
+	} rows[] = {
+		{ here, 0, NULL },
+		{ here, -EINVAL, "of another model" },
+		{ here, -EACCES, "another key" },
+		{ here, -EINVAL, "--kv-type" },
+		{ here, -EINVAL, "--kv-type" },
+		{ here, -EINVAL, "--kv-type" },
+		{ here, -EINVAL, "CPU level scalar, this is avx2" },
+		{ here, -EINVAL, "by sluiced 1.0, this is 1.1" },
+		{ here, -E2BIG, "has 3 tokens, the context holds 2" },
+		{ here, -EBADMSG, "damaged" },
+	};
+	const struct saved_text whole = { ids, end, 3, 1 }, no_end = { ids, none, 3, 1 };
+	const _Atomic bool stop = false;
+	struct saved_file f;
+	struct err err;
+	uint64_t bytes;
+	char path[64];
+	int fd = open(dir, O_RDONLY | O_DIRECTORY);
+
+	rows[1].shape.model = 9;
+	rows[2].shape.owner = 9;
+	rows[3].shape.kv_type = 1;
+	rows[4].shape.page_bytes = 32;
+	rows[5].shape.state_bytes = 32;
+	rows[6].shape.level = "avx2";
+	rows[7].shape.program = "1.1";
+	rows[8].shape.n_ctx = 2;
+	rows[9].shape.n_vocab = 7;
+	path_of(path, sizeof(path), "bad");
+	unlink(path);
+	assert_int_equal(saved_write(fd, "bad", &here, &whole, &part, 1, &stop, &bytes, &err), 0);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		err_clear(&err);
+		assert_int_equal(saved_open(fd, "bad", &rows[i].shape, &f, &err), rows[i].error);
+		if (rows[i].word && !strstr(err.text, rows[i].word))
+			fail_msg("row %zu: %s", i, err.text);
+		if (!rows[i].error)
+			saved_close(&f);
+	}
+	/* no state at its end: nothing could go on from there */
+	assert_int_equal(saved_write(fd, "bad", &here, &no_end, &part, 1, &stop, &bytes, &err), 0);
+	assert_int_equal(saved_open(fd, "bad", &here, &f, &err), -EBADMSG);
+	/* where nothing can be written */
+	close(fd);
+	err_clear(&err);
+	fd = open("/proc/self", O_RDONLY | O_DIRECTORY);
+	assert_int_not_equal(saved_write(fd, "bad", &here, &whole, &part, 1, &stop, &bytes, &err),
+			     0);
+	assert_non_null(strstr(err.text, "cannot be written"));
+	close(fd);
+}
+
 /* A place that computes: its end is waited for; with the engine's end all end. */
 static void test_waits(void **state)
 {
@@ -329,9 +401,9 @@ static void test_waits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_there_and_back), cmocka_unit_test(test_owners),
-		cmocka_unit_test(test_damaged),	       cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_waits),
+		cmocka_unit_test(test_there_and_back),	cmocka_unit_test(test_owners),
+		cmocka_unit_test(test_damaged),		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_of_another_kind), cmocka_unit_test(test_waits),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
