@@ -29,6 +29,7 @@
 #include "plan/plan.h"
 #include "serve/handed.h"
 #include "serve/http.h"
+#include "serve/notify.h"
 #include "serve/options.h"
 #include "serve/serve.h"
 #include "telemetry/peaks.h"
@@ -105,9 +106,56 @@ static uint32_t bandwidth_now(void *arg, struct bandwidth_node *ret, uint32_t ma
 	return plan_nodes(r->snapshot, ret, max);
 }
 
+/* Memory that outlives us, and what the service manager kept of a process before. */
+static struct engine_keep keep_of(const struct options *o)
+{
+	static const enum arena_keep modes[] = { ARENA_KEEP_IF_FAST, ARENA_OWN, ARENA_KEEP };
+	struct engine_keep k = { .keep = modes[o->warm_restart], .let_go = notify_forget };
+
+	k.handed = handed_memory(k.fd, &k.wrong);
+	if (k.keep == ARENA_KEEP_IF_FAST && !notify_store_offered() && !k.handed)
+		k.keep = ARENA_OWN;
+	if (k.keep == ARENA_KEEP && !getenv("NOTIFY_SOCKET")) {
+		log_line(LOG_WARN, "warm restart",
+			 "cause=\"there is no service manager to keep memory\"");
+		k.keep = ARENA_OWN;
+	}
+	return k;
+}
+
+/* The manager keeps what is new; says how we start where anything was kept. */
+static void say_warm(const struct engine *engine)
+{
+	char experts[32], dense[32];
+	struct engine_status e;
+	int fd[WARM_NR], rc;
+
+	engine_get_status(engine, &e);
+	if (e.warm.warm)
+		log_line(LOG_NOTICE, "warm start", "experts=%llu bytes=\"%s\" starts=%llu",
+			 (unsigned long long)e.warm.experts,
+			 size_format(experts, sizeof(experts), e.warm.expert_bytes),
+			 (unsigned long long)e.warm.starts);
+	else if (e.warm.handed)
+		log_line(LOG_NOTICE, "cold start", "cause=\"what was kept is of no use: %s\"",
+			 e.warm.why);
+	if (!engine_get_kept(engine, fd))
+		return;
+	rc = notify_keep(fd);
+	size_format(dense, sizeof(dense), e.dense_bytes);
+	if (rc)
+		log_line(LOG_WARN, "warm restart",
+			 "cause=\"the service manager keeps no memory: %s\"", strerror(-rc));
+	else
+		log_line(LOG_NOTICE, "warm restart",
+			 "budget=\"%s\" dense=\"%s\" pages=%s note=\"kept by the service manager\"",
+			 size_format(experts, sizeof(experts), e.budget_bytes), dense, e.arena);
+}
+
 static int create_engine(const struct options *o, const struct cpu_ops *ops, struct rooms *r,
 			 struct err *err)
 {
+	const struct engine_keep keep = keep_of(o);
 	struct limits limits;
 	struct engine_config config = {
 		.host_budget = o->host_budget.bytes,
@@ -142,6 +190,7 @@ static int create_engine(const struct options *o, const struct cpu_ops *ops, str
 		.bandwidth = r->sampler ? bandwidth_now : NULL,
 		.bandwidth_arg = r,
 		.limits = &limits,
+		.keep = &keep,
 	};
 
 	limits_read(NULL, &limits); /* now: the model's index and vocabulary are counted */
@@ -371,6 +420,7 @@ static int build(const struct options *o, struct rooms *r, struct err *err)
 	if (rc)
 		return rc;
 	say_hello(o, r);
+	say_warm(r->engine);
 	serve.model = r->model;
 	serve.tokenizer = r->tokenizer;
 	serve.chat = r->chat;

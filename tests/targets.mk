@@ -29,6 +29,11 @@ LONG := BUILD=$(O) $(PYTEST) -s tests/long/test_long.py
 test-deadlines test-kill soak: all
 	@$(LONG) -k $(subst test-,,$@)
 
+# kill -9 at random moments with the memory kept (KILLS=200): warm starts, logits as before (tests/e2e/test_warm.py)
+.PHONY: test-kill-warm
+test-kill-warm: all
+	@KILLS=$${KILLS:-200} BUILD=$(O) SHARED=$(SHARED) $(PYTEST) -s tests/e2e/test_warm.py -k test_kill
+
 # Everything that needs no special machine; the last line has the sums. NEED_SHARED=1: a missing SHARED is a failure.
 test: setup-build setup-install setup-test
 	@tests/all.sh $(O)/test-results '$(MAKE)'
@@ -87,7 +92,7 @@ bench-busy: all bench-model
 # ---- fuzzing: the native protocol
 # make O=... $(O)/fuzz/fuzz_proto, then: $(O)/fuzz/fuzz_proto -max_len=8192 WORK_DIR tests/fuzz/seeds/proto
 FUZZ_PROTO_SRC := tests/fuzz/fuzz_proto.c $(filter-out daemon/serve/options.c daemon/serve/settings.c daemon/serve/http%,$(wildcard daemon/serve/*.c)) \
-	base/err.c base/log.c base/logfmt.c
+	daemon/store/warm_name.c base/err.c base/log.c base/logfmt.c
 $(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) $(VERSION_OBJ) tests/unit/serve/fake_rooms.c $(wildcard daemon/serve/*.h) $(call archives,telemetry)
 	@mkdir -p $(@D)
 	@echo "  FUZZ    $@"

@@ -190,6 +190,19 @@ static json_t *device_json(const struct sluice_status_device *d)
 			 d->layers ? (double)d->handoff_ns / 1e3 / (double)d->layers : 0.0);
 }
 
+static json_t *warm_json(const struct sluice_status_warm *w)
+{
+	json_t *o = json_pack("{s:b,s:b,s:b}", "kept", (int)w->kept, "handed", (int)w->handed,
+			      "warm", (int)w->warm);
+
+	json_object_set_new(o, "experts", json_integer((json_int_t)w->experts));
+	json_object_set_new(o, "expert_bytes", json_integer((json_int_t)w->expert_bytes));
+	json_object_set_new(o, "dense_bytes", json_integer((json_int_t)w->dense_bytes));
+	json_object_set_new(o, "starts", json_integer((json_int_t)w->starts));
+	json_object_set_new(o, "why", input_json_text(w->why, strlen(w->why)));
+	return o;
+}
+
 json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks, const char *path)
 {
 	const struct number numbers[] = {
@@ -244,6 +257,7 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 	json_object_set_new(o, "reasons", lines_json(s->reasons));
 	json_object_set_new(o, "nodes", nodes_json(s));
 	json_object_set_new(o, "device", device_json(&s->device));
+	json_object_set_new(o, "warm", warm_json(&s->warm));
 	json_object_set_new(o, "telemetry",
 			    json_pack("{s:o}", "sources", sources_json(s->telemetry)));
 	json_object_set_new(o, "local_bytes", json_integer((json_int_t)s->local_bytes));
@@ -259,6 +273,21 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 	if (s->state == SLUICE_STATE_FAILED)
 		json_object_set_new(o, "failure", input_json_text(s->failure, strlen(s->failure)));
 	return o;
+}
+
+static void print_warm(const struct sluice_status_warm *w)
+{
+	char a[32], b[32];
+
+	if (w->warm)
+		printf("start      warm: %" PRIu64
+		       " experts (%s) and %s of dense weights were in memory\n",
+		       w->experts, size_format(a, sizeof(a), w->expert_bytes),
+		       size_format(b, sizeof(b), w->dense_bytes));
+	else if (w->handed)
+		printf("start      cold, although memory was handed over: %s\n", w->why);
+	if (w->kept)
+		printf("restart    warm, where the service manager keeps the memory\n");
 }
 
 static void print_experts(const struct sluice_status_info *s)
@@ -366,6 +395,7 @@ static void print_text(const struct sluice_status_info *s, const char *fallbacks
 			       : 0.0,
 		       s->predict.gain_ppm ? (double)s->predict.gain_ppm / 1e6 : 1.0);
 	print_device(&s->device);
+	print_warm(&s->warm);
 	print_limits(s);
 	for (uint32_t i = 0; i < s->n_nodes && i < SLUICE_STATUS_NODES; i++)
 		printf("node %-5d %.1f %% of every expert, %s there, %u threads\n",

@@ -488,6 +488,18 @@ struct sluice_status_device {
 	uint64_t layers, handoff_ns; /* layers with experts; what handing them over took in all */
 };
 
+/* Memory that outlives the daemon where a service manager keeps it, and what of it was there at the start. */
+struct sluice_status_warm {
+	uint32_t kept;	 /* 1: it has such memory */
+	uint32_t handed; /* 1: memory was handed over to it */
+	uint32_t warm;	 /* 1: and taken; its three sizes: */
+	uint32_t reserved;
+	uint64_t experts, expert_bytes, dense_bytes; /* there at the start and not read */
+	uint64_t starts;			     /* daemons that used it, this one included */
+	char why[256];				     /* handed over and not taken: why */
+};
+SLUICE_LAYOUT(sizeof(struct sluice_status_warm) == 304, "wire");
+
 /* Counters only grow while the daemon runs. Payload: fallbacks, one sentence a line. */
 struct sluice_status_info {
 	uint32_t struct_size;
@@ -554,11 +566,12 @@ struct sluice_status_info {
 	/* bounds and sums in thousandths (microseconds for ms): pieces read, and waits for them */
 	struct sluice_histogram reads, stalls;
 	struct sluice_status_device device;
+	struct sluice_status_warm warm;
 };
 SLUICE_LAYOUT(sizeof(struct sluice_status_info) == 40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256 +
 							   24 + 512 + 48 + 32 * 24 + 2048 + 24 +
 							   104 + 4 * 152 + 40 + 16 + 8 * 32 + 80 +
-							   16 + 8 + 8 + 8 + 2 * 152 + 224,
+							   16 + 8 + 8 + 8 + 2 * 152 + 224 + 304,
 	      "wire");
 
 /* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */

@@ -62,29 +62,39 @@ static int on_begin(void *arg, uint32_t n_tokens, struct err *err)
 	return engine_device_boundary(arg, n_tokens, err);
 }
 
-static int create_experts(struct engine *e, uint64_t budget, struct err *err)
+/* Slots in memory of their own kind, and in them what is there already. */
+static int create_residency(struct engine *e, uint64_t budget, struct err *err)
 {
-	const struct model *m = e->model;
 	struct arena_config config = { .bytes = residency_arena_bytes(budget, &e->split),
 				       .interleave = e->split.n == 1 };
-	struct policy_geometry g = { .n_layers = m->n_layers,
-				     .n_expert = m->n_expert,
-				     .n_expert_used = m->n_expert_used };
-	uint32_t *class_of_layer, *class_slots;
-	uint32_t max_used;
 	int rc;
 
-	rc = arena_create(&config, &e->arena, err);
-	if (rc)
-		return rc;
-	rc = residency_create(m, e->arena, budget, e->reader, &e->split, &e->residency, err);
-	if (rc)
-		return rc;
-	engine_add_fallback(e, arena_fallback(e->arena)); /* binding may have added to it */
-	g.n_classes = residency_n_classes(e->residency);
-	class_of_layer = calloc(m->n_layers, sizeof(*class_of_layer));
-	class_slots = calloc(g.n_classes, sizeof(*class_slots));
-	rc = -ENOMEM;
+	do {
+		e->arena = keep_arena(e, WARM_EXPERTS);
+		rc = e->arena ? 0 : arena_create(&config, &e->arena, err);
+		if (!rc)
+			rc = residency_create(e->model, e->arena, budget, e->reader, &e->split,
+					      &e->residency, err);
+		if (!rc)
+			rc = keep_experts(e, err);
+	} while (rc == -ESTALE);
+	if (!rc)
+		engine_add_fallback(e, arena_fallback(e->arena)); /* binding may have added to it */
+	return rc;
+}
+
+/* The policy of the host's tier, told of what is there. */
+static int create_policy(struct engine *e, struct err *err)
+{
+	const struct model *m = e->model;
+	struct policy_geometry g = { .n_layers = m->n_layers,
+				     .n_expert = m->n_expert,
+				     .n_expert_used = m->n_expert_used,
+				     .n_classes = residency_n_classes(e->residency) };
+	uint32_t *class_of_layer = calloc(m->n_layers, sizeof(*class_of_layer));
+	uint32_t *class_slots = calloc(g.n_classes, sizeof(*class_slots));
+	int rc = -ENOMEM;
+
 	if (!class_of_layer || !class_slots)
 		goto out_free;
 	for (uint32_t i = 0; i < m->n_layers; i++) {
@@ -98,13 +108,29 @@ static int create_experts(struct engine *e, uint64_t budget, struct err *err)
 	g.class_slots = class_slots;
 	rc = policy_open(e->config.policy ? e->config.policy : "lfu", &g, &e->policy_ops,
 			 &e->policy, err);
+	for (uint32_t id = 0; !rc && id < m->n_layers * m->n_expert; id++)
+		if (residency_state(e->residency, TIER_HOST, id) == COPY_PRESENT)
+			e->policy_ops->inserted(e->policy, id);
+out_free:
+	free(class_of_layer);
+	free(class_slots);
+	return rc;
+}
+
+static int create_experts(struct engine *e, uint64_t budget, struct err *err)
+{
+	const struct model *m = e->model;
+	uint32_t max_used =
+		(uint32_t)u64_min(m->n_expert, (uint64_t)e->config.n_batch * m->n_expert_used);
+	int rc = create_residency(e, budget, err);
+
+	if (!rc)
+		rc = create_policy(e, err);
+	if (!rc)
+		rc = engine_create_slots(e, err);
 	if (rc)
-		goto out_free;
-	rc = engine_create_slots(e, err);
-	if (rc)
-		goto out_free;
-	max_used = (uint32_t)u64_min(m->n_expert, (uint64_t)e->config.n_batch * m->n_expert_used);
-	rc = supply_create(
+		return rc;
+	return supply_create(
 		&(struct supply_config){ .model = m,
 					 .residency = e->residency,
 					 .tier = { [TIER_HOST] = { e->policy_ops, e->policy },
@@ -116,10 +142,6 @@ static int create_experts(struct engine *e, uint64_t budget, struct err *err)
 					 .given_up = engine_given_up,
 					 .given_up_arg = e },
 		&e->supply);
-out_free:
-	free(class_of_layer);
-	free(class_slots);
-	return rc;
 }
 
 static struct decoder_config decoder_config_of(const struct engine *e)
@@ -186,6 +208,42 @@ static int plan_memory(struct engine *e, struct err *err)
 	return 0;
 }
 
+/* What an emulated device will take of this machine's memory is not for experts. */
+static void leave_to_device(struct engine *e)
+{
+	if (e->limits.room_bytes != LIMITS_UNKNOWN)
+		e->limits.room_bytes -= u64_min(e->limits.room_bytes, engine_device_takes(e));
+}
+
+/* plan_memory() with what another process left, if anything, and without it where that does not fit. */
+static int plan_with_kept(struct engine *e, struct err *err)
+{
+	struct err why = { { 0 } };
+	int rc = keep_begin(e, err);
+
+	if (rc)
+		return rc;
+	leave_to_device(e);
+	rc = plan_memory(e, &why);
+	if (rc && keep_failed(e, &why)) {
+		leave_to_device(e);
+		err_clear(&why);
+		rc = plan_memory(e, &why);
+	}
+	return rc ? err_set(err, rc, "%s", why.text) : 0;
+}
+
+static int create_weights(struct engine *e, struct err *err)
+{
+	int rc = weights_create(e->model, reader_align(e->reader), e->team,
+				e->config.numa == ENGINE_NUMA_AUTO, keep_arena(e, WARM_DENSE),
+				&e->weights, err);
+
+	if (!rc)
+		weights_keep(e->weights, e->keep.warm);
+	return rc;
+}
+
 static int create_places(struct engine *e)
 {
 	uint32_t n = e->config.n_parallel, batch = e->config.n_batch;
@@ -240,17 +298,15 @@ static int create_parts(struct engine *e, struct err *err)
 		return rc;
 	e->split = node_split_one();
 	e->config.threads = team_size(e->team);
-	if (e->limits.room_bytes != LIMITS_UNKNOWN)
-		e->limits.room_bytes -= u64_min(e->limits.room_bytes, engine_device_takes(e));
-	rc = plan_memory(e, err);
+	rc = plan_with_kept(e, err);
 	if (!rc)
 		rc = engine_create_device(e, err);
+	if (!rc)
+		rc = keep_memory(e, err);
 	if (!rc && e->model->n_expert)
 		rc = create_experts(e, e->plan.expert_bytes, err);
-	if (rc)
-		return rc;
-	rc = weights_create(e->model, reader_align(e->reader), e->team, c->numa == ENGINE_NUMA_AUTO,
-			    &e->weights, err);
+	if (!rc)
+		rc = create_weights(e, err);
 	if (rc)
 		return rc;
 	rc = seq_pool_create(e->model, c->n_parallel, c->n_ctx,
@@ -293,6 +349,7 @@ int engine_create(const struct engine_config *config, const struct model *model,
 	if (!e)
 		return err_set(err, -ENOMEM, "no memory");
 	e->config = *config;
+	keep_init(e);
 	e->model = model;
 	e->tokenizer = tokenizer;
 	e->fops = float_ops_get(config->ops->level);
@@ -362,6 +419,7 @@ void engine_destroy(struct engine *e)
 	residency_destroy(e->residency);
 	arena_destroy(e->arena);
 	weights_destroy(e->weights);
+	keep_end(e);
 	spec_destroy(e);
 	for (uint32_t i = 0; e->active && i < e->config.n_parallel; i++) {
 		sampler_fini(&e->active[i].sampler);
@@ -554,6 +612,7 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	s->kv = e->config.kv_type == KV_Q8_0 ? "q8_0" : "f16";
 	if (e->device)
 		engine_get_device(e, &s->device);
+	keep_get_status(e, &s->warm);
 	for (unsigned i = 0; i < ENGINE_FALLBACKS; i++)
 		s->fallbacks[i] = atomic_load_explicit(&e->fallbacks[i], memory_order_acquire);
 }

@@ -30,7 +30,9 @@
 #include "model/tokenizer.h"
 #include "policy/placement.h"
 #include "policy/predict.h"
+#include "store/arena.h"
 #include "store/reader.h"
+#include "store/warm.h"
 
 struct engine;
 
@@ -63,6 +65,21 @@ struct column_cost {
 	uint64_t step_ns;   /* that they took */
 	uint64_t expert_ns; /* of it: routed experts, waits for their reads included */
 	uint64_t experts;   /* distinct ones, summed over layers */
+};
+
+/*
+ * Expert slots and dense weights in memory that outlives this process (store/warm.h), and what of it another
+ * process left: descriptors by enum warm_memory, -1 for none, the engine's from engine_create() on.
+ */
+struct engine_keep {
+	enum arena_keep
+		keep; /* ARENA_OWN: nothing is kept, and what was handed over is let go of */
+	int fd[WARM_NR];
+	bool handed;	   /* something was handed over, be it of use or not */
+	const char *wrong; /* why it is of no use, NULL: nothing is known against it */
+	/* It is of no use: who else holds it is to let go of it, before this returns. NULL: nobody does. */
+	void (*let_go)(void *arg);
+	void *arg;
 };
 
 #define PREFIX_CACHE_OFF UINT64_MAX
@@ -111,7 +128,8 @@ struct engine_config {
 	void *bandwidth_arg;
 	const struct reader_ops *reader_ops; /* NULL, or a test's disk instead of io */
 	void *reader_ops_arg;
-	const struct limits *limits; /* what this process may use; copied. NULL: read now */
+	const struct limits *limits;	/* what this process may use; copied. NULL: read now */
+	const struct engine_keep *keep; /* read by engine_create() alone. NULL: nothing is kept */
 };
 
 /* The model and the tokenizer must outlive the engine. 0 or -errno and a sentence. */
@@ -127,6 +145,12 @@ void engine_stop(struct engine *e);
 /* engine_stop(), then waits for reads in flight, joins the threads, frees.
  * NULL is fine. */
 void engine_destroy(struct engine *e);
+
+/*
+ * Memory that is to outlive this process and that nobody else holds yet: its descriptors, the engine's own, -1
+ * where there is none. False: there is nothing to hand to anybody. After engine_create().
+ */
+bool engine_get_kept(const struct engine *e, int ret_fd[WARM_NR]);
 
 /* A descriptor that becomes readable (eventfd) when the state changes: ready or failed. */
 int engine_state_fd(const struct engine *e);
@@ -212,6 +236,14 @@ struct engine_status {
 		uint64_t vram_bytes, slots, resident, hits, misses, fills, fill_bytes;
 		uint64_t launches, layers, handoff_ns; /* layers: with experts; their hand-offs */
 	} device;
+	struct engine_warm {
+		bool kept;   /* memory outlives this process where somebody holds it */
+		bool handed; /* memory was handed over to it */
+		bool warm;   /* ... and taken: */
+		uint64_t experts, expert_bytes, dense_bytes; /* there at the start, not read */
+		uint64_t starts; /* processes that used it, this included */
+		const char *why; /* handed and not taken: a sentence that begins with "it" */
+	} warm;
 	const char *fallbacks[ENGINE_FALLBACKS]; /* sentences, NULL after the last */
 };
 

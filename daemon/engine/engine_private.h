@@ -29,6 +29,17 @@
 
 struct saver;
 
+/* keep.c: memory that outlives the process. */
+struct keep {
+	struct engine_keep given;
+	struct warm_shape shape;
+	struct arena *arena[WARM_NR]; /* until experts and weights have them */
+	struct warm *warm;	      /* NULL: nothing is kept */
+	bool taken, budget_assumed;
+	uint64_t experts, expert_bytes; /* taken over */
+	struct err why;			/* handed over and of no use */
+};
+
 /* struct engine_place, for other threads. */
 struct place_figures {
 	_Atomic uint32_t state; /* bits: busy, paused */
@@ -98,6 +109,7 @@ struct engine {
 	struct spec *spec;
 	struct trace *trace;
 	bool memory_registered;
+	struct keep keep;
 	struct node_split split; /* of expert rows over NUMA nodes */
 
 	pthread_t thread;
@@ -151,6 +163,22 @@ struct engine {
 
 /* One more sentence for the status; @text must live as long as the engine. Engine thread or start. */
 void engine_add_fallback(struct engine *e, const char *text);
+
+/*
+ * keep.c. keep_init(): first of all, what the config says is the engine's. keep_begin(): before memory is planned: who the model is, what was handed over counts as room and,
+ * where no budget is asked for, as the budget. keep_failed(): the plan does not work with it; true: again,
+ * without. keep_memory(): with the plan made: the arenas of experts and dense weights, taken over both or new
+ * both; where they cannot be kept keep.arena is NULL and others are made. keep_experts(): residency's marks;
+ * -ESTALE: what was taken over cannot be used; residency and arena are gone, and there are new ones to take. keep_end() frees what is left.
+ */
+void keep_init(struct engine *e);
+int keep_begin(struct engine *e, struct err *err);
+bool keep_failed(struct engine *e, const struct err *why);
+int keep_memory(struct engine *e, struct err *err);
+int keep_experts(struct engine *e, struct err *err);
+void keep_end(struct engine *e);
+struct arena *keep_arena(struct engine *e, enum warm_memory m); /* its owner from now on; or NULL */
+void keep_get_status(const struct engine *e, struct engine_warm *ret);
 
 /*
  * on_device.c: the device that the options name. engine_create_device() when memory is planned and before

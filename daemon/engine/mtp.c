@@ -161,8 +161,8 @@ static int create(struct mtp *m, struct engine *e, struct err *err)
 	if (!rc && m->model.layers[0].experts.n_parts)
 		rc = create_experts(m, e, err);
 	if (!rc)
-		rc = weights_create(&m->model, reader_align(m->reader), e->team, false, &m->weights,
-				    err);
+		rc = weights_create(&m->model, reader_align(m->reader), e->team, false, NULL,
+				    &m->weights, err);
 	if (!rc)
 		rc = seq_pool_create(&m->model, m->n, c->n_ctx, 0, c->kv_type, &m->seqs, err);
 	if (rc)

@@ -13,9 +13,11 @@
 #include <string.h>
 
 #include "base/futex.h"
+#include "base/hash.h"
 #include "base/num.h"
 #include "kernels/quant.h"
 #include "model/gguf.h"
+#include "store/warm.h"
 
 #define MAX_QUEUED 64 /* reads handed to the reader at once, so that a cancel is seen soon */
 
@@ -31,6 +33,8 @@ struct walk {
 	uint32_t align;
 	uint64_t matrix_bytes; /* room in the arena */
 	uint64_t n_floats;     /* room for vectors */
+	uint32_t part;	       /* number of the weight that is gone to next */
+	uint64_t hash;	       /* of where those before it lie */
 	bool place;	       /* second walk: give out addresses */
 
 	/* reading */
@@ -47,6 +51,7 @@ struct pending {
 	struct weights_load *load;
 	struct place place;
 	uint64_t bytes;
+	uint32_t part;
 };
 
 struct weights_load {
@@ -58,15 +63,23 @@ struct weights_load {
 	struct place failed; /* its place, once its slot is free */
 };
 
+/* All bytes of a weight are where they belong. */
+static void set_whole(struct weights *w, uint32_t part)
+{
+	if (w->warm)
+		warm_set_part(w->warm, part, true);
+}
+
 static void read_done(struct reader_request *r, int result)
 {
 	struct pending *p = (struct pending *)r;
 	struct weights_load *load = p->load;
 	int none = 0;
 
-	if (!result)
+	if (!result) {
+		set_whole(load->w, p->part);
 		atomic_fetch_add(&load->w->bytes_loaded, p->bytes);
-	else if (atomic_compare_exchange_strong(&load->result, &none, result))
+	} else if (atomic_compare_exchange_strong(&load->result, &none, result))
 		load->failed = p->place;
 	atomic_store_explicit(&load->busy[p - load->slots], 0, memory_order_release);
 	atomic_fetch_add(&load->event, 1);
@@ -121,6 +134,7 @@ static void queue_run(struct walk *k, const struct weight *src, uint8_t *dest)
 	p->load = load;
 	p->place = (struct place){ src, &src->runs[0] };
 	p->bytes = weight_bytes(src);
+	p->part = k->part;
 	r = &p->request;
 	memset(r, 0, sizeof(*r));
 	r->file = src->runs[0].file;
@@ -191,22 +205,32 @@ static void bind_rows(struct walk *k, const struct wmat *w)
 	}
 }
 
-static void walk_matrix(struct walk *k, const struct weight *src, struct wmat *dst)
+/* Is the weight that is gone to there already? */
+static bool is_whole(const struct walk *k, const struct weight *src)
 {
-	uint64_t lead, room;
-	uint8_t *base;
+	struct weights *w = k->w;
 
-	if (stopped(k, src))
-		return;
-	room = matrix_room(src, k->align);
-	if (!k->place) {
-		k->matrix_bytes += align_up(room, k->align);
-		k->w->bytes_total += weight_bytes(src);
-		return;
-	}
-	base = (uint8_t *)arena_base(k->w->arena) + k->matrix_bytes;
-	k->matrix_bytes += align_up(room, k->align);
-	lead = src->n_runs == 1 ? src->runs[0].offset % k->align : 0;
+	if (!w->warm || !warm_part(w->warm, k->part))
+		return false;
+	atomic_fetch_add(&w->bytes_kept, weight_bytes(src));
+	atomic_fetch_add(&w->bytes_loaded, weight_bytes(src));
+	return true;
+}
+
+/* The first walk: room for @room bytes at @at is left, for @src as it lies in its file. */
+static void hash_place(struct walk *k, const struct weight *src, uint64_t at, uint64_t room)
+{
+	const uint64_t of[] = { src->type,	   src->n_in,		src->n_out, src->n_runs,
+				src->runs[0].file, src->runs[0].offset, at,	    room };
+
+	k->hash = hash64(of, sizeof(of), k->hash);
+	k->w->bytes_total += weight_bytes(src);
+}
+
+static void place_matrix(struct walk *k, const struct weight *src, uint8_t *base, struct wmat *dst)
+{
+	uint64_t lead = src->n_runs == 1 ? src->runs[0].offset % k->align : 0;
+
 	*dst = (struct wmat){
 		.type = src->type,
 		.n_in = src->n_in,
@@ -216,43 +240,71 @@ static void walk_matrix(struct walk *k, const struct weight *src, struct wmat *d
 		.act = quant_format(src->type)->act,
 	};
 	bind_rows(k, dst);
-	if (src->n_runs == 1)
+	if (is_whole(k, src))
+		return;
+	if (src->n_runs == 1) {
 		queue_run(k, src, base + lead);
-	else
-		k->rc = read_runs(k, src, base);
+		return;
+	}
+	k->rc = read_runs(k, src, base);
+	if (!k->rc)
+		set_whole(k->w, k->part);
 }
 
-static void walk_floats(struct walk *k, const struct weight *src, struct wmat *dst)
+static void walk_matrix(struct walk *k, const struct weight *src, struct wmat *dst)
 {
-	uint64_t n = src->n_in * src->n_out;
-	uint8_t *raw;
+	uint64_t room, at = k->matrix_bytes;
 
 	if (stopped(k, src))
 		return;
-	if (!k->place) {
-		k->n_floats += align_up(n, 16);
-		k->w->bytes_total += weight_bytes(src);
-		return;
-	}
-	*dst = (struct wmat){
-		.type = QUANT_F32,
-		.n_in = src->n_in,
-		.n_out = src->n_out,
-		.row_bytes = src->n_in * sizeof(float),
-		.data = (const uint8_t *)(k->w->vectors + k->n_floats),
-		.act = quant_format(QUANT_F32)->act,
-	};
-	raw = malloc(weight_bytes(src) + k->align);
+	room = align_up(matrix_room(src, k->align), k->align);
+	k->matrix_bytes += room;
+	if (k->place)
+		place_matrix(k, src, (uint8_t *)arena_base(k->w->arena) + at, dst);
+	else
+		hash_place(k, src, at, room);
+	k->part++;
+}
+
+static void read_floats(struct walk *k, const struct weight *src, float *dest)
+{
+	uint8_t *raw = malloc(weight_bytes(src) + k->align);
+
 	if (!raw) {
 		k->rc = -ENOMEM;
 		return;
 	}
 	k->rc = read_runs(k, src, raw);
 	for (uint64_t row = 0; row < src->n_out && !k->rc; row++)
-		k->ops->dequantize(src->type, raw + row * src->row_bytes,
-				   k->w->vectors + k->n_floats + row * src->n_in, src->n_in);
-	k->n_floats += align_up(n, 16);
+		k->ops->dequantize(src->type, raw + row * src->row_bytes, dest + row * src->n_in,
+				   src->n_in);
+	if (!k->rc)
+		set_whole(k->w, k->part);
 	free(raw);
+}
+
+static void walk_floats(struct walk *k, const struct weight *src, struct wmat *dst)
+{
+	uint64_t n = src->n_in * src->n_out, at = k->n_floats;
+
+	if (stopped(k, src))
+		return;
+	k->n_floats += align_up(n, 16);
+	if (k->place) {
+		*dst = (struct wmat){
+			.type = QUANT_F32,
+			.n_in = src->n_in,
+			.n_out = src->n_out,
+			.row_bytes = src->n_in * sizeof(float),
+			.data = (const uint8_t *)(k->w->vectors + at),
+			.act = quant_format(QUANT_F32)->act,
+		};
+		if (!is_whole(k, src))
+			read_floats(k, src, k->w->vectors + at);
+	} else {
+		hash_place(k, src, at, n);
+	}
+	k->part++;
 }
 
 /* Every weight that is there, by role; @skip (ROLE_NR: none) is left out. */
@@ -293,6 +345,28 @@ uint64_t weights_memory_bytes(const struct model *m, uint32_t align)
 	return k.matrix_bytes + k.n_floats * sizeof(float);
 }
 
+/* Vectors lie behind the matrices. */
+static uint64_t vectors_at(uint64_t matrix_bytes, uint32_t align)
+{
+	return align_up(matrix_bytes + align, 64);
+}
+
+int weights_get_layout(const struct model *m, uint32_t align, struct weights_layout *ret)
+{
+	struct layer_weights *layers = calloc(m->n_layers, sizeof(*layers));
+	struct weights w = { .layers = layers };
+	struct walk k = { .w = &w, .align = align };
+
+	if (!layers)
+		return -ENOMEM;
+	walk_model(&k, m);
+	free(layers);
+	ret->bytes = vectors_at(k.matrix_bytes, align) + k.n_floats * sizeof(float);
+	ret->hash = k.hash;
+	ret->n_parts = k.part;
+	return 0;
+}
+
 static bool several_nodes(const struct team *team)
 {
 	/* tids are sorted by node */
@@ -300,29 +374,30 @@ static bool several_nodes(const struct team *team)
 }
 
 int weights_create(const struct model *m, uint32_t align, const struct team *team, bool local,
-		   struct weights **ret, struct err *err)
+		   struct arena *arena, struct weights **ret, struct err *err)
 {
 	struct weights *w = calloc(1, sizeof(*w));
 	struct walk k = { .w = w, .align = align };
 	struct arena_config config = { 0 };
 	int rc = -ENOMEM;
 
-	if (!w)
+	if (!w) {
+		arena_destroy(arena);
 		return err_set(err, -ENOMEM, "no memory");
+	}
+	w->arena = arena;
 	w->layers = calloc(m->n_layers, sizeof(*w->layers));
 	w->load = calloc(1, sizeof(*w->load));
 	if (!w->layers || !w->load)
 		goto out_fail;
 	walk_model(&k, m);
-	w->n_vectors = k.n_floats;
-	w->vectors = aligned_alloc(64, align_up(k.n_floats * sizeof(float) + 64, 64));
-	if (!w->vectors)
-		goto out_fail;
+	w->n_parts = k.part;
 	w->team = local && several_nodes(team) ? team : NULL;
-	config.bytes = k.matrix_bytes + align;
-	rc = arena_create(&config, &w->arena, err);
+	config.bytes = vectors_at(k.matrix_bytes, align) + k.n_floats * sizeof(float);
+	rc = arena ? 0 : arena_create(&config, &w->arena, err);
 	if (rc)
 		goto out_fail;
+	w->vectors = (float *)((uint8_t *)arena_base(w->arena) + vectors_at(k.matrix_bytes, align));
 	w->load->w = w;
 	*ret = w;
 	return 0;
@@ -331,12 +406,16 @@ out_fail:
 	return err_set(err, rc, "no memory for the dense weights");
 }
 
+void weights_keep(struct weights *w, struct warm *warm)
+{
+	w->warm = warm;
+}
+
 void weights_destroy(struct weights *w)
 {
 	if (!w)
 		return;
 	arena_destroy(w->arena);
-	free(w->vectors);
 	free(w->load);
 	free(w->layers);
 	free(w);
@@ -375,7 +454,7 @@ int weights_load(struct weights *w, const struct model *m, struct reader *reader
 
 static uint64_t drop(struct weights *w, const struct wmat *roles)
 {
-	const uint8_t *base = arena_base(w->arena), *end = base + arena_bytes(w->arena);
+	const uint8_t *base = arena_base(w->arena), *end = (const uint8_t *)w->vectors;
 	const struct wmat *kept = &w->model.w[ROLE_TOKEN_EMBD];
 	uint64_t bytes = 0;
 
@@ -389,7 +468,11 @@ static uint64_t drop(struct weights *w, const struct wmat *roles)
 
 uint64_t weights_drop(struct weights *w, const struct model *m)
 {
-	uint64_t bytes = drop(w, w->model.w);
+	uint64_t bytes;
+
+	for (uint32_t i = 0; w->warm && i < w->n_parts; i++)
+		warm_set_part(w->warm, i, false);
+	bytes = drop(w, w->model.w);
 
 	for (uint32_t i = 0; i < m->n_layers; i++)
 		bytes += drop(w, w->layers[i].w);

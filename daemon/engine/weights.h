@@ -24,25 +24,43 @@ struct weights {
 
 	uint64_t bytes_total;	       /* of the file, to be read */
 	_Atomic uint64_t bytes_loaded; /* progress */
+	_Atomic uint64_t bytes_kept;   /* of them: not read, since they were there */
 
 	/* private */
 	struct arena *arena;
+	struct warm *warm; /* marks of what is whole, NULL: memory ends with this process */
+	uint32_t n_parts;
 	const struct team *team; /* whose nodes rows are bound to; NULL: not bound */
 	float *vectors;
-	size_t n_vectors_used, n_vectors;
 	struct weights_load *load;
 };
+
+struct warm;
 
 /* Bytes of memory that the dense weights will take. @align: the reader's. */
 uint64_t weights_memory_bytes(const struct model *m, uint32_t align);
 
 /*
- * Takes the memory. With @local on a machine of several NUMA nodes, the rows of a matrix that a
+ * The bytes of the arena in which they lie, and how: a hash of where each is, and their number (the marks of
+ * warm.h are in the order of the walk). 0 or -ENOMEM.
+ */
+struct weights_layout {
+	uint64_t bytes, hash;
+	uint32_t n_parts;
+};
+int weights_get_layout(const struct model *m, uint32_t align, struct weights_layout *ret);
+
+/*
+ * Takes the memory: @arena, of weights_get_layout()'s bytes, which is the weights' from then on in any case,
+ * or, where that is NULL, its own. With @local on a machine of several NUMA nodes, the rows of a matrix that a
  * thread of @team multiplies (linear()) are bound to that thread's node, as far as pages allow; else
  * pages come as they come. 0 or -errno and a sentence.
  */
 int weights_create(const struct model *m, uint32_t align, const struct team *team, bool local,
-		   struct weights **ret, struct err *err);
+		   struct arena *arena, struct weights **ret, struct err *err);
+
+/* Marks are @warm's (borrowed): what they say is whole is not read. Once, before weights_load(). */
+void weights_keep(struct weights *w, struct warm *warm);
 void weights_destroy(struct weights *w); /* NULL is fine */
 
 /*

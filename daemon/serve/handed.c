@@ -11,13 +11,17 @@
 #include <unistd.h>
 
 #define FIRST 3 /* SD_LISTEN_FDS_START */
-#define MOST  16
+#define MOST  32
 
 static struct {
 	int fd;
 	enum handed_kind kind;
 } handed[MOST];
 static unsigned n_handed;
+static struct {
+	int fd[WARM_NR];
+	bool any, twice;
+} memory = { .fd = { -1, -1, -1 } };
 
 /* A socket's integer option, -1 where it has none. */
 static int option(int fd, int name)
@@ -72,6 +76,32 @@ static int take_over(int fd, const char *name, struct err *err)
 	return 0;
 }
 
+/* Whatever it is: who uses it looks at it. */
+static void take_memory(int fd, enum warm_memory m)
+{
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	memory.any = true;
+	if (memory.fd[m] < 0) {
+		memory.fd[m] = fd;
+		return;
+	}
+	memory.twice = true;
+	close(fd);
+}
+
+bool handed_memory(int ret_fd[WARM_NR], const char **ret_wrong)
+{
+	bool any = memory.any;
+
+	*ret_wrong = memory.twice ? "there is more than one of a kind" : NULL;
+	memory.any = false;
+	for (int m = 0; m < WARM_NR; m++) {
+		ret_fd[m] = memory.fd[m];
+		memory.fd[m] = -1;
+	}
+	return any;
+}
+
 int handed_open(struct err *err)
 {
 	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
@@ -83,10 +113,14 @@ int handed_open(struct err *err)
 		return 0;
 	if (n > MOST)
 		return err_set(err, -EINVAL,
-			       "the service manager hands over %d sockets, at most %d", n, MOST);
+			       "the service manager hands over %d descriptors, at most %d", n,
+			       MOST);
 	for (int i = 0; !rc && i < n; i++) {
 		name_of(names, (unsigned)i, name, sizeof(name));
-		rc = take_over(FIRST + i, name, err);
+		if (warm_named(name) != WARM_NR)
+			take_memory(FIRST + i, warm_named(name));
+		else
+			rc = take_over(FIRST + i, name, err);
 	}
 	return rc;
 }

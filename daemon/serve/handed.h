@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/serve/handed.h: listening sockets that the service manager opened and handed over
- * (sd_listen_fds(3)): Unix sockets of packets are the native protocol's, streams are HTTP's. Main
- * thread.
+ * daemon/serve/handed.h: what the service manager hands over (sd_listen_fds(3)): listening sockets that it
+ * opened, Unix sockets of packets for the native protocol and streams for HTTP; and, by their names, the
+ * memory that a process before this one had it keep (store/warm.h). Main thread.
  */
 #ifndef SLUICE_SERVE_HANDED_H
 #define SLUICE_SERVE_HANDED_H
@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "base/err.h"
+#include "store/warm.h"
 
 enum handed_kind { HANDED_NATIVE, HANDED_HTTP, HANDED_NR };
 
@@ -19,6 +20,13 @@ enum handed_kind { HANDED_NATIVE, HANDED_HTTP, HANDED_NR };
  * socket of either kind, or a second native one.
  */
 int handed_open(struct err *err);
+
+/*
+ * What was handed over under the names of warm_name(), into ret_fd by enum warm_memory, -1 where there is none:
+ * the caller's from now on, and may be anything. Two of a name: the second is closed, and *ret_wrong says so
+ * (else NULL). Returns whether there was any.
+ */
+bool handed_memory(int ret_fd[WARM_NR], const char **ret_wrong);
 
 /* Sockets of a kind that nobody has taken. */
 unsigned handed_count(enum handed_kind kind);

@@ -221,6 +221,18 @@ static void put_device(const struct engine_device *d, struct sluice_status_devic
 	PUT(ret->state, d->state);
 }
 
+static void put_warm(const struct engine_warm *w, struct sluice_status_warm *ret)
+{
+	*ret = (struct sluice_status_warm){ .kept = w->kept,
+					    .handed = w->handed,
+					    .warm = w->warm,
+					    .experts = w->experts,
+					    .expert_bytes = w->expert_bytes,
+					    .dense_bytes = w->dense_bytes,
+					    .starts = w->starts };
+	PUT(ret->why, w->why);
+}
+
 void info_status(const struct serve *s, struct sluice_status_info *ret, char *notes, size_t room)
 {
 	const struct model *m = s->config.model;
@@ -291,6 +303,7 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 	put_nodes(&e, ret);
 	put_latency(&e, ret);
 	put_device(&e.device, &ret->device);
+	put_warm(&e.warm, &ret->warm);
 	put_columns(&e, ret);
 	put_predict(&e, ret);
 	notes[0] = '\0';

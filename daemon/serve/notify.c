@@ -2,14 +2,17 @@
 /*
  * daemon/serve/notify.c: tells the service manager where we are, see sd_notify(3): that we load and how
  * far, that we are ready, and, where the unit has WatchdogSec=, that we live. We live while this loop
- * turns and the engine, if it has work, gets on with it.
+ * turns and the engine, if it has work, gets on with it. And has it keep memory for the process after us, see
+ * FileDescriptorStoreMax= in systemd.service(5).
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/size.h"
 #include "engine/engine.h"
+#include "serve/notify.h"
 #include "serve/private.h"
 
 #if defined(__has_include) && __has_include(<systemd/sd-daemon.h>)
@@ -26,6 +29,20 @@ static uint64_t watchdog_us(void)
 
 	return sd_watchdog_enabled(0, &us) > 0 ? us : 0;
 }
+
+static int store(const char *state, int fd)
+{
+	int rc = sd_pid_notify_with_fds(0, 0, state, &fd, 1);
+
+	return rc < 0 ? rc : 0;
+}
+
+#define BARRIER_US 10000000 /* the manager is busy where it takes longer */
+
+static void wait_for_manager(void)
+{
+	sd_notify_barrier(0, BARRIER_US); /* one that does not know it is not waited for */
+}
 #else
 void notify_manager(const char *state)
 {
@@ -35,7 +52,52 @@ static uint64_t watchdog_us(void)
 {
 	return 0;
 }
+
+static int store(const char *state, int fd)
+{
+	return -ENOTSUP;
+}
+
+static void wait_for_manager(void)
+{
+}
 #endif
+
+bool notify_store_offered(void)
+{
+	const char *most = getenv("FDSTORE");
+
+	return getenv("NOTIFY_SOCKET") && most && atoi(most) >= WARM_NR;
+}
+
+void notify_forget(void *arg)
+{
+	char state[96];
+
+	for (int m = 0; m < WARM_NR; m++) {
+		snprintf(state, sizeof(state), "FDSTOREREMOVE=1\nFDNAME=%s",
+			 warm_name((enum warm_memory)m));
+		notify_manager(state);
+	}
+	wait_for_manager();
+}
+
+int notify_keep(const int fd[WARM_NR])
+{
+	char state[96];
+	int rc = 0;
+
+	if (!getenv("NOTIFY_SOCKET"))
+		return -ENOTCONN;
+	for (int m = 0; m < WARM_NR && !rc; m++) {
+		if (fd[m] < 0)
+			continue;
+		snprintf(state, sizeof(state), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s",
+			 warm_name((enum warm_memory)m));
+		rc = store(state, fd[m]);
+	}
+	return rc;
+}
 
 #define LOADING_NS ((uint64_t)5 * 1000000000) /* between reports while loading */
 #define EXTEND_US  "60000000"		      /* what each of them asks for */

@@ -148,6 +148,10 @@ static const struct opt table[] = {
 	  .help = "Do not bring experts in before they are asked for." },
 	{ "--fill-rate", NULL, OPT_SIZE, AT(fill_rate), "SIZE", 0, 0, .excludes = "--no-fill",
 	  .help = "Most bytes per second that this background filling reads; 0: no bound." },
+	{ "--warm-restart", NULL, OPT_CHOICE, AT(warm_restart), "MODE", .choices = "auto|off|on",
+	  .def = "auto",
+	  .help = "Experts and dense weights in memory that the service manager keeps over a restart. "
+		  "auto: where it offers to (FDSTORE in the environment) and that memory is as fast." },
 	{ "--predict", NULL, OPT_CUSTOM, AT(predict), "auto|off|router|oracle:R:FILE",
 	  .parse = parse_predict, .def = "auto",
 	  .help = "Read experts that the next layer is likely to use before it asks for them, behind "

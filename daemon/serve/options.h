@@ -34,6 +34,7 @@ struct options {
 	uint32_t itl_target;		       /* ms, 0: twice the plain step */
 	uint32_t request_tokens, request_time; /* time in s; 0: no bound */
 	uint32_t kv_type, io;		       /* enum kv_type, enum reader_kind */
+	uint32_t warm_restart;		       /* index in "auto|off|on" */
 	uint32_t spec;			       /* enum spec_mode - SPEC_AUTO */
 	uint32_t io_depth;
 	uint64_t io_request;

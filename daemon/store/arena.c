@@ -10,7 +10,7 @@
  * 1 GiB pages are not tried: measured, they stream no faster than 2 MiB ones, and a pool of them
  * has to be reserved at boot.
  */
-#include "store/arena.h"
+#include "store/arena_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,35 +31,12 @@
 #include "base/limits.h"
 #include "base/num.h"
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
-
-#define PIECE_BYTES  (32ull << 20) /* of prefault work taken at a time */
-#define MAX_PREFAULT 4
-#define BUSY_REST    24
-#define MAX_BYTES    (1ull << 46)
-
-struct arena {
-	uint8_t *base;
-	uint64_t bytes, page_bytes;
-	enum arena_pages pages;
-	int fd; /* hugetlb: the memfd, else -1 */
-	uint32_t n_nodes;
-	bool bind_failed;
-	char fallback[384];
-
-	pthread_t threads[MAX_PREFAULT]; /* owned by the thread that starts and waits */
-	unsigned n_threads, n_wanted;
-	_Atomic uint64_t cursor, done;
-	_Atomic bool stop, busy;
-};
+#define PIECE_BYTES (32ull << 20) /* of prefault work taken at a time */
+#define BUSY_REST   24
 
 static const char *const page_names[ARENA_PAGES_NR] = { "hugetlb", "thp", "4k" };
 
-/* One more reason why the arena is not better than it is. */
-static void note(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void note(struct arena *a, const char *fmt, ...)
+void arena_note(struct arena *a, const char *fmt, ...)
 {
 	size_t used = strlen(a->fallback);
 	va_list ap;
@@ -74,7 +51,7 @@ static void note(struct arena *a, const char *fmt, ...)
 }
 
 /* Spreads pages that are not there yet over the nodes that have memory. No correctness needs it. */
-static void interleave(struct arena *a)
+void arena_interleave(struct arena *a)
 {
 	struct bitmask *nodes;
 	unsigned n;
@@ -84,7 +61,8 @@ static void interleave(struct arena *a)
 	nodes = numa_get_mems_allowed();
 	n = nodes ? numa_bitmask_weight(nodes) : 0;
 	if (n > 1 && mbind(a->base, a->bytes, MPOL_INTERLEAVE, nodes->maskp, nodes->size + 1, 0))
-		note(a, "memory is not spread over the %u NUMA nodes: %s", n, strerror(errno));
+		arena_note(a, "memory is not spread over the %u NUMA nodes: %s", n,
+			   strerror(errno));
 	else if (n > 1)
 		a->n_nodes = n;
 	if (nodes)
@@ -108,7 +86,7 @@ int arena_bind(struct arena *a, uint64_t offset, uint64_t bytes, int node)
 		return 0;
 	error = errno;
 	if (!a->bind_failed)
-		note(a, "memory is not bound to NUMA node %d: %s", node, strerror(error));
+		arena_note(a, "memory is not bound to NUMA node %d: %s", node, strerror(error));
 	a->bind_failed = true;
 	return -error;
 }
@@ -161,13 +139,13 @@ static void explain_no_hugetlb(struct arena *a, uint64_t pages, int error)
 
 	limits_read(NULL, &pool);
 	if (error == ENOMEM && pool.huge_free < pages)
-		note(a,
-		     "no hugetlb pages: %llu of 2 MiB needed, %llu free (echo %llu > "
-		     "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages reserves them)",
-		     (unsigned long long)pages, (unsigned long long)pool.huge_free,
-		     (unsigned long long)(pool.huge_total + pages - pool.huge_free));
+		arena_note(a,
+			   "no hugetlb pages: %llu of 2 MiB needed, %llu free (echo %llu > "
+			   "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages reserves them)",
+			   (unsigned long long)pages, (unsigned long long)pool.huge_free,
+			   (unsigned long long)(pool.huge_total + pages - pool.huge_free));
 	else
-		note(a, "no hugetlb pages: %s", strerror(error));
+		arena_note(a, "no hugetlb pages: %s", strerror(error));
 }
 
 /* True, or why not in a->fallback. */
@@ -177,8 +155,8 @@ static bool try_hugetlb(struct arena *a, uint64_t bytes, bool spread, bool bound
 	void *base = MAP_FAILED;
 	int fd, error;
 
-	fd = memfd_create("sluice-arena", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
-	if (fd < 0 || ftruncate(fd, (off_t)rounded))
+	fd = arena_memory_file(rounded, MFD_HUGETLB | MFD_HUGE_2MB);
+	if (fd < 0)
 		goto out_fail;
 	base = mmap(NULL, rounded, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (base == MAP_FAILED)
@@ -186,10 +164,12 @@ static bool try_hugetlb(struct arena *a, uint64_t bytes, bool spread, bool bound
 	a->base = base;
 	a->bytes = rounded;
 	if (spread)
-		interleave(a);
+		arena_interleave(a);
 	if (bounded && fallocate(fd, 0, 0, (off_t)rounded)) {
-		note(a, "no hugetlb pages: the control group's hugetlb limit is below %llu bytes",
-		     (unsigned long long)rounded);
+		arena_note(
+			a,
+			"no hugetlb pages: the control group's hugetlb limit is below %llu bytes",
+			(unsigned long long)rounded);
 		munmap(base, rounded);
 		close(fd);
 		return false;
@@ -206,7 +186,7 @@ out_fail:
 	return false;
 }
 
-static bool thp_off(void)
+bool arena_thp_off(void)
 {
 	char line[128] = "";
 	FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "re");
@@ -219,35 +199,69 @@ static bool thp_off(void)
 	return !line[0] || strstr(line, "[never]") || prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) > 0;
 }
 
-static int try_anonymous(struct arena *a, uint64_t bytes, bool huge)
+uint8_t *arena_address_space(uint64_t bytes)
 {
-	uint64_t rounded = align_up(bytes, LIMITS_HUGE_PAGE), room = rounded + LIMITS_HUGE_PAGE;
+	uint64_t room = bytes + LIMITS_HUGE_PAGE, head;
 	uint8_t *base = mmap(NULL, room, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	uint64_t head;
 
 	if (base == MAP_FAILED)
-		return -errno;
+		return NULL;
 	/* aligned to a huge page: cut off what is before and after */
 	head = align_up((uintptr_t)base, LIMITS_HUGE_PAGE) - (uintptr_t)base;
 	if (head)
 		munmap(base, head);
 	if (LIMITS_HUGE_PAGE - head)
-		munmap(base + head + rounded, LIMITS_HUGE_PAGE - head);
-	a->base = base + head;
+		munmap(base + head + bytes, LIMITS_HUGE_PAGE - head);
+	return base + head;
+}
+
+static int try_anonymous(struct arena *a, uint64_t bytes, bool huge)
+{
+	uint64_t rounded = align_up(bytes, LIMITS_HUGE_PAGE);
+
+	a->base = arena_address_space(rounded);
+	if (!a->base)
+		return -errno;
 	a->bytes = rounded;
 	a->pages = ARENA_4K;
 	a->page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
-	if (huge && !thp_off() && !madvise(a->base, rounded, MADV_HUGEPAGE)) {
+	if (huge && !arena_thp_off() && !madvise(a->base, rounded, MADV_HUGEPAGE)) {
 		a->pages = ARENA_THP;
 		a->page_bytes = LIMITS_HUGE_PAGE;
 		return 0;
 	}
 	madvise(a->base, rounded, MADV_NOHUGEPAGE); /* what we say is what we have */
 	if (huge)
-		note(a, "no transparent huge pages: they are switched off "
-			"(/sys/kernel/mm/transparent_hugepage/enabled)");
+		arena_note(a, "no transparent huge pages: they are switched off "
+			      "(/sys/kernel/mm/transparent_hugepage/enabled)");
 	return 0;
+}
+
+/* The best that there is. */
+static int choose_memory(struct arena *a, const struct arena_config *config, uint64_t bytes,
+			 bool bounded)
+{
+	bool huge = config->best != ARENA_4K;
+
+	if (config->best == ARENA_HUGETLB && try_hugetlb(a, bytes, config->interleave, bounded)) {
+		a->kept = config->keep != ARENA_OWN;
+		return 0;
+	}
+	if (config->keep != ARENA_OWN &&
+	    arena_try_kept(a, bytes, huge, config->keep == ARENA_KEEP_IF_FAST))
+		return 0;
+	return try_anonymous(a, bytes, huge);
+}
+
+void arena_set_up(struct arena *a, const struct arena_config *config, unsigned cpus)
+{
+	if (config->interleave && a->n_nodes == 1)
+		arena_interleave(a);
+	madvise(a->base, a->bytes, MADV_DONTDUMP);
+	a->n_wanted = config->prefault_threads ? config->prefault_threads
+					       : (unsigned)u64_max(1, cpus / 2);
+	a->n_wanted = (unsigned)u64_min(a->n_wanted, MAX_PREFAULT);
 }
 
 int arena_create(const struct arena_config *config, struct arena **ret, struct err *err)
@@ -266,21 +280,13 @@ int arena_create(const struct arena_config *config, struct arena **ret, struct e
 	a->fd = -1;
 	a->n_nodes = 1;
 	limits_read(NULL, &limits);
-	if (config->best != ARENA_HUGETLB ||
-	    !try_hugetlb(a, bytes, config->interleave, limits.huge_room_bytes != LIMITS_UNKNOWN)) {
-		rc = try_anonymous(a, bytes, config->best != ARENA_4K);
-		if (rc) {
-			free(a);
-			return err_set(err, rc, "no address space for %llu bytes: %s",
-				       (unsigned long long)bytes, strerror(-rc));
-		}
-		if (config->interleave)
-			interleave(a);
+	rc = choose_memory(a, config, bytes, limits.huge_room_bytes != LIMITS_UNKNOWN);
+	if (rc) {
+		free(a);
+		return err_set(err, rc, "no address space for %llu bytes: %s",
+			       (unsigned long long)bytes, strerror(-rc));
 	}
-	madvise(a->base, a->bytes, MADV_DONTDUMP);
-	a->n_wanted = config->prefault_threads ? config->prefault_threads
-					       : (unsigned)u64_max(1, limits.cpus / 2);
-	a->n_wanted = (unsigned)u64_min(a->n_wanted, MAX_PREFAULT);
+	arena_set_up(a, config, limits.cpus);
 	*ret = a;
 	return 0;
 }
@@ -307,8 +313,9 @@ static void touch(uint8_t *at, uint64_t bytes, uint64_t page)
 /* 0 or -errno: then the pages are left to the first real use. */
 static int make_present(struct arena *a, uint64_t at, uint64_t n)
 {
-	if (a->fd >= 0 && fallocate(a->fd, 0, (off_t)at, (off_t)n))
+	if (a->pages == ARENA_HUGETLB && fallocate(a->fd, 0, (off_t)at, (off_t)n))
 		return -errno;
+	arena_collapse(a, at, n);
 	if (!madvise(a->base + at, n, MADV_POPULATE_WRITE))
 		return 0;
 	if (errno != EINVAL)

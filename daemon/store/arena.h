@@ -7,6 +7,8 @@
  * private anonymous memory with THP, else 4 KiB pages. Pages are made present in the background by
  * arena_prefault_start(), in the order in which slots are handed out, so that first touches do not
  * fall into the token path; touching a page earlier than that is legal and only slower.
+ * Memory that is kept is a sealed memfd: it lives on, with its bytes, where somebody else holds it, and a
+ * process after this one takes it over (store/warm.h).
  * Never faults with SIGBUS later: hugetlb pages are reserved at creation, all of them or none, and
  * allocated there and then where a control group could refuse a reserved page.
  * Who calls what: one thread creates, starts, waits and destroys; the rest is constant or atomic.
@@ -22,6 +24,9 @@
 
 enum arena_pages { ARENA_HUGETLB, ARENA_THP, ARENA_4K, ARENA_PAGES_NR };
 
+/* Whose memory it is: this process's alone; kept where that costs no speed; kept in any case. */
+enum arena_keep { ARENA_OWN, ARENA_KEEP_IF_FAST, ARENA_KEEP };
+
 struct arena;
 
 struct arena_config {
@@ -29,6 +34,7 @@ struct arena_config {
 	enum arena_pages best; /* do not try anything better than this (tests); 0 = try all */
 	bool interleave; /* spread over the NUMA nodes with memory (more than one node only) */
 	unsigned prefault_threads; /* 0: one per two cores, at most 4 */
+	enum arena_keep keep;
 };
 
 /*
@@ -36,6 +42,25 @@ struct arena_config {
  * error: arena_fallback() says why.
  */
 int arena_create(const struct arena_config *config, struct arena **ret, struct err *err);
+
+/*
+ * The memory behind @fd, which another process made with the same bytes and keep. -EINVAL or what the
+ * kernel says, and a sentence, where @fd is anything else, is not sealed or not this user's; it stays the
+ * caller's then, and is the arena's on success.
+ */
+int arena_take(const struct arena_config *config, int fd, struct arena **ret, struct err *err);
+
+/* The memory's descriptor, the arena's own; -1: it ends with this process. */
+int arena_fd(const struct arena *a);
+
+/*
+ * Puts new pages under [offset, offset + bytes), both multiples of ARENA_RENEW: what a process that died
+ * may still be reading from a disk lands in the old ones, which nobody sees. For kept memory, before the
+ * prefault starts. Waits a while for huge pages to come free. 0 or -errno.
+ */
+int arena_renew(struct arena *a, uint64_t offset, uint64_t bytes);
+#define ARENA_RENEW (2ull << 20)
+
 void arena_destroy(struct arena *a); /* stops the prefault threads; NULL is fine */
 
 void *arena_base(const struct arena *a); /* aligned to 2 MiB; valid until arena_destroy() */

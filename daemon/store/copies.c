@@ -27,7 +27,7 @@ struct copies {
 	struct copy_slot *slot;
 	struct copy_class *cls;
 	const uint32_t *class_of; /* by layer, borrowed */
-	uint32_t per_layer;
+	uint32_t per_layer, n_classes, n_slots;
 	uint32_t *filling; /* ids in state FILLING */
 	uint32_t n_filling;
 };
@@ -59,6 +59,8 @@ int copies_create(uint32_t n_experts, uint32_t per_layer, const uint32_t *class_
 		return -ENOMEM;
 	c->class_of = class_of;
 	c->per_layer = per_layer;
+	c->n_classes = n_classes;
+	c->n_slots = (uint32_t)n_slots;
 	c->copy = calloc((size_t)n_experts + 1, sizeof(*c->copy));
 	c->filling = calloc((size_t)n_experts + 1, sizeof(*c->filling));
 	c->slot = calloc(n_slots + 1, sizeof(*c->slot));
@@ -83,6 +85,27 @@ void copies_destroy(struct copies *c)
 	free(c->slot);
 	free(c->cls);
 	free(c);
+}
+
+void copies_adopt(struct copies *c, const uint32_t *id_of_slot)
+{
+	for (uint32_t k = 0; k < c->n_classes; k++)
+		c->cls[k] = (struct copy_class){ .first_free = COPIES_NO_SLOT };
+	/* from the end, so that the first free slot is the first again */
+	for (uint32_t i = c->n_slots; i-- > 0;) {
+		struct copy_class *cls = &c->cls[c->slot[i].cls];
+		uint32_t id = id_of_slot[i];
+
+		if (id == COPIES_NO_SLOT) {
+			c->slot[i].next_free = cls->first_free;
+			cls->first_free = i;
+			cls->n_free++;
+			continue;
+		}
+		c->copy[id].slot = i;
+		c->copy[id].state = COPY_PRESENT;
+		atomic_store_explicit(&c->slot[i].status, 1, memory_order_relaxed);
+	}
 }
 
 enum copy_state copies_state(const struct copies *c, uint32_t id)

@@ -39,6 +39,12 @@ int copies_create(uint32_t n_experts, uint32_t per_layer, const uint32_t *class_
 		  uint32_t n_classes, const uint32_t *class_slots, struct copies **ret);
 void copies_destroy(struct copies *c); /* NULL is fine */
 
+/*
+ * Copies that are there already: @id_of_slot has for each slot an id of its class, none twice, or
+ * COPIES_NO_SLOT. They become PRESENT without a pin. Once, before any other call.
+ */
+void copies_adopt(struct copies *c, const uint32_t *id_of_slot);
+
 enum copy_state copies_state(const struct copies *c, uint32_t id);
 /* COPIES_NO_SLOT where ABSENT. */
 uint32_t copies_slot(const struct copies *c, uint32_t id);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* daemon/store/residency.c: see residency.h. */
-#include "store/residency.h"
+#include "store/residency_impl.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -11,45 +11,9 @@
 #include "base/num.h"
 #include "model/model.h"
 #include "store/arena.h"
-#include "store/reader.h"
-#include "store/residency_cut.h"
+#include "store/warm.h"
 
 #define REGION_ALIGN (2ull << 20) /* a huge page: regions of different nodes share none */
-
-struct slot;
-
-struct piece_request {
-	struct reader_request request; /* first: done() gets its address */
-	struct slot *slot;
-};
-
-struct slot {
-	struct piece_request *piece; /* as many as its class has */
-	struct residency *residency;
-	uint32_t cls, index; /* index: in its class */
-	uint32_t number;     /* in all */
-	uint64_t expert_bytes;
-	_Atomic uint32_t pieces_left;
-	_Atomic int failure; /* first errno of a piece */
-};
-
-struct residency {
-	const struct model *model;
-	struct reader *reader;
-	struct node_split split;
-	uint32_t n_classes, n_slots, align;
-	struct slot_class *classes;
-	uint32_t *class_of_layer;
-	struct slot *slots;
-	struct piece_request *pieces; /* of all slots */
-	uint8_t **class_base;	      /* [class][NODES_SPLIT]: where its slots start on each node */
-	struct copies *tier[TIER_NR]; /* NULL: the disk, and tiers that are not here */
-	uint32_t *device_class;	      /* by layer */
-	_Atomic uint32_t event;
-
-	uint64_t slot_bytes_total, n_experts;
-	_Atomic uint64_t n_resident, resident_bytes, loads, bytes_read, load_errors, evictions;
-};
 
 static int divide(struct residency *r, uint64_t budget, struct err *err)
 {
@@ -299,11 +263,14 @@ static void piece_done(struct reader_request *request, int result)
 		atomic_fetch_add_explicit(&r->load_errors, 1, memory_order_relaxed);
 	else if (!result)
 		atomic_fetch_add_explicit(&r->bytes_read, s->expert_bytes, memory_order_relaxed);
+	if (r->warm) /* the expert's bytes are there, or nobody writes any more */
+		warm_set(r->warm, s->number, result ? WARM_EMPTY : WARM_WHOLE, s->id);
 	copies_filled(r->tier[TIER_HOST], s->number, result);
 	atomic_fetch_add_explicit(&r->event, 1, memory_order_release);
 	futex_wake_all(&r->event);
 }
 
+/* Where piece @p of a slot goes. */
 static uint8_t *room_of(const struct residency *r, const struct slot *s, uint32_t p)
 {
 	const struct slot_class *c = &r->classes[s->cls];
@@ -318,37 +285,49 @@ uint64_t residency_load_bytes(const struct residency *r, uint32_t layer)
 	return r->model->layers[layer].experts.bytes;
 }
 
+uint32_t residency_place(struct residency *r, expert_id_t id, uint32_t at)
+{
+	uint32_t number = id % r->model->n_expert, n;
+	const struct expert_layout *l = &r->model->layers[id / r->model->n_expert].experts;
+	struct expert_piece pieces[MAX_PIECES];
+	struct slot *s = &r->slots[at];
+
+	s->id = id;
+	s->expert_bytes = l->bytes;
+	n = cut_expert(l, &r->split, pieces);
+	for (uint32_t p = 0; p < n; p++) {
+		const struct expert_part *part = &l->part[pieces[p].part];
+		struct reader_request *q = &s->piece[p].request;
+
+		s->piece[p].slot = s;
+		q->file = part->file;
+		q->offset = part->offset + number * part->bytes + pieces[p].offset;
+		q->bytes = pieces[p].bytes;
+		q->dest = room_of(r, s, p) + q->offset % r->align;
+	}
+	return n;
+}
+
 int residency_load(struct residency *r, expert_id_t id, enum read_class cls)
 {
-	uint32_t layer = id / r->model->n_expert, number = id % r->model->n_expert;
-	const struct expert_layout *l = &r->model->layers[layer].experts;
 	struct reader_request *requests[MAX_PIECES];
-	struct expert_piece pieces[MAX_PIECES];
 	uint32_t n, at;
 	struct slot *s;
 	int rc = copies_begin(r->tier[TIER_HOST], id, &at);
 
 	if (rc)
 		return rc;
+	n = residency_place(r, id, at);
 	s = &r->slots[at];
-	s->expert_bytes = l->bytes;
-	n = cut_expert(l, &r->split, pieces);
 	atomic_store_explicit(&s->pieces_left, n, memory_order_relaxed);
 	atomic_store_explicit(&s->failure, 0, memory_order_relaxed);
 	for (uint32_t p = 0; p < n; p++) {
-		const struct expert_part *part = &l->part[pieces[p].part];
-		struct reader_request *q = &s->piece[p].request;
-		uint64_t offset = part->offset + number * part->bytes + pieces[p].offset;
-
-		s->piece[p].slot = s;
-		q->file = part->file;
-		q->offset = offset;
-		q->bytes = pieces[p].bytes;
-		q->dest = room_of(r, s, p) + offset % r->align;
-		q->done = piece_done;
-		q->cls = (uint8_t)cls;
-		requests[p] = q;
+		requests[p] = &s->piece[p].request;
+		requests[p]->done = piece_done;
+		requests[p]->cls = (uint8_t)cls;
 	}
+	if (r->warm)
+		warm_set(r->warm, at, WARM_FILLING, id);
 	atomic_fetch_add_explicit(&r->loads, 1, memory_order_relaxed);
 	reader_submit(r->reader, requests, n); /* the handover orders the stores above */
 	return 0;
@@ -388,8 +367,7 @@ void residency_withdraw(struct residency *r, expert_id_t id)
 		reader_withdraw(r->reader, requests, n);
 }
 
-/* One expert more or less in host memory. */
-static void add_resident(struct residency *r, expert_id_t id, int sign)
+void residency_add_resident(struct residency *r, expert_id_t id, int sign)
 {
 	uint64_t bytes = r->model->layers[id / r->model->n_expert].experts.bytes;
 
@@ -408,7 +386,7 @@ int residency_evict(struct residency *r, enum tier tier, expert_id_t id)
 
 	if (rc || tier != TIER_HOST)
 		return rc;
-	add_resident(r, id, -1);
+	residency_add_resident(r, id, -1);
 	atomic_fetch_add_explicit(&r->evictions, 1, memory_order_relaxed);
 	return 0;
 }
@@ -446,7 +424,7 @@ struct expert_view residency_view(const struct residency *r, expert_id_t id)
 static void host_changed(void *arg, uint32_t id, bool present)
 {
 	if (present)
-		add_resident(arg, id, 1);
+		residency_add_resident(arg, id, 1);
 }
 
 void residency_settle(struct residency *r)

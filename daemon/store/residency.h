@@ -32,6 +32,7 @@
 struct arena;
 struct model;
 struct residency;
+struct warm;
 
 typedef uint32_t expert_id_t; /* layer * n_expert + expert */
 
@@ -86,6 +87,26 @@ int residency_create(const struct model *m, struct arena *arena, uint64_t budget
 		     struct reader *reader, const struct node_split *split, struct residency **ret,
 		     struct err *err);
 void residency_destroy(struct residency *r); /* after reads have ended; NULL is fine */
+
+/*
+ * What residency_create() would make of a budget, without memory: a hash of where every byte lies, the slots
+ * and their bytes. 0 or -errno and a sentence. Zeros for a dense model.
+ */
+struct residency_layout {
+	uint64_t hash, slot_bytes_total;
+	uint32_t n_slots;
+};
+int residency_layout(const struct model *m, uint32_t align, uint64_t budget_bytes,
+		     const struct node_split *split, struct residency_layout *ret, struct err *err);
+
+/*
+ * The slots' marks are @warm's (borrowed) from here on; @arena is the one given to residency_create(), kept
+ * memory. With @taken the marks are another process's: slots that are whole become PRESENT, each expert
+ * once; where a read may still be under way, new pages are put under it, and what shares them is given up.
+ * Once, before the first load. 0 or -errno and a sentence: then nothing of the memory may be used.
+ */
+int residency_keep(struct residency *r, struct warm *warm, struct arena *arena, bool taken,
+		   struct err *err);
 
 uint32_t residency_n_classes(const struct residency *r); /* of the host's slots */
 /* RESIDENCY_NO_CLASS for a layer without experts. */

@@ -48,8 +48,8 @@ static inline void decoder_open(struct decoder_rig *d)
 	d->supply.config.given_up_arg = d->arg;
 	supply_open(&d->supply, d->model, d->disk, d->share, d->depth ? d->depth : 4, &d->split);
 	assert_int_equal(team_create(d->threads ? d->threads : 2, false, &d->team, &err), 0);
-	if (weights_create(d->model, reader_align(d->supply.reader), d->team, false, &d->weights,
-			   &err) ||
+	if (weights_create(d->model, reader_align(d->supply.reader), d->team, false, NULL,
+			   &d->weights, &err) ||
 	    weights_load(d->weights, d->model, d->supply.reader, d->ops, &cancel, &err) ||
 	    seq_pool_create(d->model, 4, 1024, 0, KV_F16, &d->pool, &err) ||
 	    decoder_create(&(struct decoder_config){ .model = d->model,

@@ -30,7 +30,7 @@ static int setup(void **state)
 	atomic_store(&cancel, false);
 	err_clear(&err);
 	assert_int_equal(reader_create(rig.model->gguf, &rc, &reader, NULL), 0);
-	return weights_create(rig.model, reader_align(reader), NULL, false, &weights, NULL);
+	return weights_create(rig.model, reader_align(reader), NULL, false, NULL, &weights, NULL);
 }
 
 static int teardown(void **state)
