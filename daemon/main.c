@@ -334,7 +334,7 @@ static int serve_handed(struct http_addresses *a, struct err *err)
 	return 0;
 }
 
-/* Where clients look when nobody says: the same function tells them. */
+/* The socket handed over; else where clients look when nobody says: the same function tells them. */
 static int choose_sockets(struct options *o, struct err *err)
 {
 	static char path[4096];
@@ -344,6 +344,8 @@ static int choose_sockets(struct options *o, struct err *err)
 	rc = serve_handed(&o->http.addresses, err);
 	if (rc)
 		return rc;
+	if (!o->socket)
+		o->socket = handed_native_path();
 	if (o->socket)
 		return 0;
 	rc = sluice_socket_path(SLUICE_MAKE_DIRECTORY, path, sizeof(path), &fault);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define FIRST 3 /* SD_LISTEN_FDS_START */
@@ -22,6 +23,7 @@ static struct {
 	int fd[WARM_NR];
 	bool any, twice;
 } memory = { .fd = { -1, -1, -1 } };
+static struct sockaddr_un native; /* its address */
 
 /* A socket's integer option, -1 where it has none. */
 static int option(int fd, int name)
@@ -69,6 +71,12 @@ static int take_over(int fd, const char *name, struct err *err)
 			"the service manager hands over two sockets of packets: %s is one too "
 			"many",
 			name);
+	if (kind == HANDED_NATIVE) {
+		socklen_t len = sizeof(native) - 1; /* so that the path ends */
+
+		if (getsockname(fd, (struct sockaddr *)&native, &len))
+			native.sun_path[0] = '\0';
+	}
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 	handed[n_handed].fd = fd;
@@ -132,6 +140,11 @@ unsigned handed_count(enum handed_kind kind)
 	for (unsigned i = 0; i < n_handed; i++)
 		n += handed[i].fd >= 0 && handed[i].kind == kind;
 	return n;
+}
+
+const char *handed_native_path(void)
+{
+	return native.sun_path[0] ? native.sun_path : NULL;
 }
 
 int handed_take(enum handed_kind kind)

@@ -31,6 +31,9 @@ bool handed_memory(int ret_fd[WARM_NR], const char **ret_wrong);
 /* Sockets of a kind that nobody has taken. */
 unsigned handed_count(enum handed_kind kind);
 
+/* Where the native one lies, also when it is taken; NULL: there is none, or it has no path. Lives on. */
+const char *handed_native_path(void);
+
 /* The next one, close-on-exec and without blocking, now the caller's; -1: there is none. */
 int handed_take(enum handed_kind kind);
 

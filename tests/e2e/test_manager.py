@@ -78,11 +78,11 @@ def test_sockets_handed_over():
     http = listening(socket.SOCK_STREAM, ("127.0.0.1", 0), socket.AF_INET)
     port = http.getsockname()[1]
     m = Manager([("native", native), ("http", http)])
-    for other in ([], ["--http", "127.0.0.1:0"]):
+    for options in (["--socket", f"{d}/s"], ["--http", "127.0.0.1:0"]):
         # a client that comes before the daemon waits in the queue
         early = subprocess.Popen([str(BUILD / "sluice"), "generate", "--socket", f"{d}/s", "--quiet", "-n", "3", "--prompt", "A"],
                                  stdout=subprocess.PIPE, text=True)
-        m.start("--socket", f"{d}/s", *other)
+        m.start(*options) # without --socket too: another user's default is another place
         assert early.wait(60) == 0 and early.stdout.read()
         m.until("READY=1")
         assert json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=20))["status"] == "ok"
@@ -184,7 +184,7 @@ def test_instances_follow_the_service():
     """sluiced@.service differs from sluiced.service where instances must, and nowhere else."""
     one, many = ((UNITS / n).read_text().splitlines() for n in ("sluiced.service", "sluiced@.service"))
     differ = {line.split("=")[0] for line in set(one) ^ set(many) if not line.startswith("#")}
-    assert differ == {"Description", "ExecStart", "RuntimeDirectory", "RuntimeDirectoryPreserve", "StateDirectory", "Wants", "Also"}
+    assert differ == {"Description", "ExecStart", "RuntimeDirectory", "RuntimeDirectoryPreserve", "StateDirectory", "Wants", "Environment", "Also"}
 
 
 def test_huge_pages_by_node(tmp_path):
