@@ -9,6 +9,7 @@
 #ifndef SLUICE_ENGINE_DRAFT_H
 #define SLUICE_ENGINE_DRAFT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/engine.h"
@@ -39,6 +40,8 @@ struct draft_ops {
 	uint32_t (*guess)(void *d, uint32_t most, struct draft_guess *ret);
 	/* Share of guesses of a class that are taken to be right before any was measured. */
 	float (*expect)(uint32_t class);
+	/* What was right in one request says nothing of another. */
+	bool is_alone;
 };
 
 /* By enum draft_source; where several have a guess the first one's is taken. */

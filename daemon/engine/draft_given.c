@@ -61,4 +61,5 @@ const struct draft_ops draft_given = {
 	.add = grow,
 	.guess = guess,
 	.expect = expect,
+	.is_alone = true,
 };

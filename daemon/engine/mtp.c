@@ -396,7 +396,7 @@ static uint32_t wanted(const struct active *a)
 static bool may_cost(const struct active *a)
 {
 	return a->request->draft_length || !engine_decoding(a) || a->n_generated < 2 ||
-	       a->spec.history.credit > 2 * a->spec.source_cost;
+	       spec_left(&a->spec.history) > 2 * (double)a->spec.source_cost;
 }
 
 static bool take_up(struct mtp *m, struct engine *e, const struct batch *b)

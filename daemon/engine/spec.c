@@ -418,7 +418,7 @@ static void end_run(struct engine *e, const struct batch *b, uint32_t i, uint64_
 	struct spec *s = e->spec;
 	uint32_t kept = count_kept(e, a);
 	double cost = spec_cost_of(&s->costs, b->n_tokens, b->n_runs);
-	double plain = s->costs.ns[u64_min(b->n_runs, SPEC_COLUMNS_MAX)];
+	double plain = spec_cost_ns(&s->costs, b->n_runs);
 
 	s->kept[i] = kept;
 	a->spec.replay = kept - 1;
