@@ -91,6 +91,7 @@ struct bench {
 	struct sluice_status_info before; /* a timed run */
 	/* of one run: where it records its answer, the draft it hands in; NULL: neither */
 	uint32_t *record, n_record;
+	uint64_t last_ns; /* what generating took in the last one */
 	const uint32_t *draft;
 	uint32_t forced; /* length of all its drafts; 0: as asked for */
 	struct bench_columns columns[MAX_LIST * MAX_LIST]; /* of each test of generation */
@@ -227,6 +228,7 @@ static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t
 		return rc;
 	if (client_interrupted())
 		return -EINTR;
+	b->last_ns = d.predict_ns;
 	if (!row)
 		return 0;
 	if (d.stop != SLUICE_STOP_LENGTH || (n_gen && d.n_generated != n_gen + 1)) {
@@ -257,9 +259,6 @@ static struct bench_row *new_row(struct bench *b, uint32_t n_prompt, uint32_t n_
 	row->n_gen = n_gen;
 	row->n_depth = depth;
 	row->oracle = oracle;
-	row->plain = oracle < 0 ? NULL : b->report.rows[b->report.n_rows - 1]->plain;
-	if (oracle >= 0 && !row->plain)
-		row->plain = b->report.rows[b->report.n_rows - 1];
 	gmtime_r(&now, &tm);
 	strftime(row->test_time, sizeof(row->test_time), "%Y-%m-%dT%H:%M:%SZ", &tm);
 	b->report.rows[b->report.n_rows++] = row;
@@ -281,34 +280,59 @@ static void make_draft(struct bench *b, double share, uint32_t n, uint64_t seed)
 	}
 }
 
+/* A run with the @k-th share of right drafts. */
+static int run_share(struct bench *b, uint32_t n_gen, uint32_t depth, uint32_t rep, unsigned k,
+		     struct bench_row *row, struct sluice_fault *fault)
+{
+	int rc;
+
+	make_draft(b, b->oracle[k - 1], n_gen + 1, b->seed + rep * 131 + k);
+	b->draft = b->spoilt;
+	b->spec = SLUICE_SPEC_AUTO;
+	rc = run_once(b, 0, n_gen, depth, rep, row, fault);
+	b->draft = NULL;
+	b->spec = SLUICE_SPEC_OFF;
+	return rc;
+}
+
 /*
- * One repetition of generation without drafts and with each share of right ones, in turn from either
- * end, after a run that records the answer.
+ * One repetition of generation with each share of right drafts, after a run that records the answer, every
+ * other one from the last share to the first. Each has a run without drafts right before it or right behind
+ * it, which it is compared with: plain, R1, R2, plain, R3, R4, plain.
  */
 static int run_oracle(struct bench *b, uint32_t n_gen, uint32_t depth, uint32_t rep,
 		      struct bench_row **rows, struct sluice_fault *fault)
 {
+	uint64_t plain_ns = 0;
 	int rc;
 
 	b->record = b->answer;
 	rc = run_once(b, 0, n_gen, depth, rep, NULL, fault);
 	b->record = NULL;
-	for (unsigned i = 0; i <= b->n_oracle && !rc; i++) {
-		unsigned k = rep % 2 ? b->n_oracle - i : i;
+	b->spec = SLUICE_SPEC_OFF;
+	for (unsigned i = 0; i < b->n_oracle && !rc; i++) {
+		unsigned k = rep % 2 ? b->n_oracle - i : i + 1;
+		bool before = i % 2 == 0;
 
-		if (k)
-			make_draft(b, b->oracle[k - 1], n_gen + 1, b->seed + rep * 131 + k);
-		b->draft = k ? b->spoilt : NULL;
-		b->spec = k ? SLUICE_SPEC_AUTO : SLUICE_SPEC_OFF;
-		rc = run_once(b, 0, n_gen, depth, rep, rows[k], fault);
-		b->draft = NULL;
+		if (!i) {
+			rc = run_once(b, 0, n_gen, depth, rep, rows[0], fault);
+			plain_ns = b->last_ns;
+		}
+		if (!rc)
+			rc = run_share(b, n_gen, depth, rep, k, rows[k], fault);
+		if (!before && !rc) {
+			rc = run_once(b, 0, n_gen, depth, rep, NULL, fault);
+			plain_ns = b->last_ns;
+		}
+		if (!rc)
+			rows[k]->plain_ns[rows[k]->n_samples - 1] = plain_ns;
 	}
 	return rc;
 }
 
 /*
  * Adds to @sum what steps of each number of columns cost: the recorded answer as its own draft, in every
- * length. The daemon should have nobody else to serve.
+ * length, the shortest first and last in turn. The daemon should have nobody else to serve.
  */
 static int measure_columns(struct bench *b, uint32_t n_gen, uint32_t depth, uint32_t rep,
 			   struct sluice_column_cost sum[SLUICE_COLUMNS],
@@ -319,13 +343,16 @@ static int measure_columns(struct bench *b, uint32_t n_gen, uint32_t depth, uint
 	int rc = sluice_get_status(b->s, &before, NULL, 0, fault);
 
 	make_draft(b, 1, n_gen + 1, 0);
-	for (uint32_t length = 0; length <= SLUICE_DRAFT_LENGTH_MAX && !rc; length++) {
+	for (uint32_t i = 0; i <= SLUICE_DRAFT_LENGTH_MAX && !rc; i++) {
+		uint32_t length = rep % 2 ? SLUICE_DRAFT_LENGTH_MAX - i : i;
+
 		b->draft = length ? b->spoilt : NULL;
 		b->spec = length ? SLUICE_SPEC_AUTO : SLUICE_SPEC_OFF;
 		b->forced = length;
 		rc = run_once(b, 0, n_gen, depth, rep, NULL, fault);
 	}
 	b->draft = NULL;
+	b->spec = SLUICE_SPEC_OFF;
 	b->forced = 0;
 	if (!rc)
 		rc = sluice_get_status(b->s, &after, NULL, 0, fault);
@@ -374,9 +401,9 @@ static int run_test(struct bench *b, const struct args *args, uint32_t n_prompt,
 				n_prompt + n_gen, depth, i + 1, args->reps);
 		rc = n_rows > 1 ? run_oracle(b, n_gen, depth, i, rows, &fault)
 				: run_once(b, n_prompt, n_gen, depth, i, rows[0], &fault);
-		/* the answer of this repetition is still there; twice is enough, early and late */
-		if (n_rows > 1 && !rc && (i == 0 || i + 1 == args->reps))
-			rc = measure_columns(b, n_gen, depth, i, sum, &fault);
+		/* the answer of this repetition is still there; half of it, as there are many runs */
+		if (n_rows > 1 && !rc)
+			rc = measure_columns(b, (n_gen + 1) / 2, depth, i, sum, &fault);
 	}
 	if (n_rows > 1 && !rc) {
 		struct bench_columns *c = &b->columns[b->n_columns++];

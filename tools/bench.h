@@ -22,8 +22,8 @@ struct bench_row {
 	/* sums over the repetitions, timed parts only */
 	uint64_t hits, misses, bytes_read, stall_ns, span_ns;
 	double oracle; /* share of drafts that are right; < 0: no drafts were handed in */
-	const struct bench_row
-		*plain; /* of a row with oracle: the same without drafts; else NULL */
+	/* of a row with oracle: the same without drafts, beside each repetition; else 0 */
+	uint64_t plain_ns[BENCH_MAX_REPS];
 	const struct bench_columns *columns; /* measured for it; NULL: not */
 	struct sluice_spec_counts spec;
 	struct sluice_predict_counts ahead; /* sums over the repetitions; mode as it was last */
@@ -34,6 +34,7 @@ struct bench_columns {
 	double routed_share;		/* of a token's bytes: routed experts */
 	double cost[SLUICE_COLUMNS];	/* of all but them, in one column's; 0: not measured */
 	double experts[SLUICE_COLUMNS]; /* distinct ones, in one column's; 1 without experts */
+	double step[SLUICE_COLUMNS];	/* of all, in one column's; 0: not measured */
 };
 
 /* Of what the daemon counted, as means by columns in those of one. */

@@ -9,7 +9,7 @@ void bench_columns_tell(const struct sluice_model_info *m,
 			const struct sluice_column_cost sum[SLUICE_COLUMNS],
 			struct bench_columns *ret)
 {
-	double ns[SLUICE_COLUMNS], experts[SLUICE_COLUMNS];
+	double ns[SLUICE_COLUMNS], step[SLUICE_COLUMNS], experts[SLUICE_COLUMNS];
 
 	*ret = (struct bench_columns){ 0 };
 	if (m->active_bytes_per_token)
@@ -19,8 +19,10 @@ void bench_columns_tell(const struct sluice_model_info *m,
 		double steps = (double)sum[i].steps;
 
 		ns[i] = steps ? (double)(sum[i].step_ns - sum[i].expert_ns) / steps : 0;
+		step[i] = steps ? (double)sum[i].step_ns / steps : 0;
 		experts[i] = steps ? (double)sum[i].experts / steps : 0;
 		ret->cost[i] = ns[0] > 0 ? ns[i] / ns[0] : 0;
+		ret->step[i] = step[0] > 0 ? step[i] / step[0] : 0;
 		ret->experts[i] = experts[0] > 0 ? experts[i] / experts[0] : 1;
 	}
 }

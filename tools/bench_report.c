@@ -129,9 +129,9 @@ static double reached(const struct bench_row *r)
 	double ratios[BENCH_MAX_REPS];
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; r->plain && i < r->n_samples && i < r->plain->n_samples; i++)
-		if (r->samples_ns[i])
-			ratios[n++] = (double)r->plain->samples_ns[i] / (double)r->samples_ns[i];
+	for (uint32_t i = 0; i < r->n_samples; i++)
+		if (r->samples_ns[i] && r->plain_ns[i])
+			ratios[n++] = (double)r->plain_ns[i] / (double)r->samples_ns[i];
 	if (!n)
 		return 1;
 	qsort(ratios, n, sizeof(ratios[0]), by_value);
@@ -212,6 +212,9 @@ static void print_oracle(const struct bench_report *b)
 			printf(", u (distinct experts)");
 			for (unsigned k = 0; k < SLUICE_COLUMNS; k++)
 				printf(" %.2f", c->experts[k]);
+			printf("; whole steps took");
+			for (unsigned k = 0; k < SLUICE_COLUMNS; k++)
+				printf(" %.2f", c->step[k]);
 			printf("\n");
 		}
 		most = bench_most(c, r->oracle, &length);
