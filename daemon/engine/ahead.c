@@ -19,7 +19,9 @@ struct ahead {
 	struct predict_ranks *ranks; /* [n_layers] */
 	uint32_t n_ranks;
 
-	/* the guesses for the layer that comes next */
+	uint32_t *moe, n_moe; /* the layers with experts, in order */
+
+	/* the guesses for a layer that comes */
 	uint32_t layer;		     /* UINT32_MAX: none */
 	struct predict_guess *guess; /* [n_expert] */
 	uint32_t n_guess;
@@ -32,6 +34,7 @@ struct ahead {
 	bool *used;	   /* [n_expert] */
 
 	/* the step */
+	const struct batch *batch;	   /* NULL: no guesses are made in it */
 	uint64_t stall_ns, posted, useful; /* the supply's when it began */
 
 	/* an oracle's */
@@ -113,11 +116,15 @@ int ahead_create(const struct model *m, struct supply *supply, const struct pred
 	a->guess = calloc(n, sizeof(*a->guess));
 	a->place = calloc(n, sizeof(*a->place));
 	a->used = calloc(n, sizeof(*a->used));
+	a->moe = calloc(m->n_layers, sizeof(*a->moe));
 	a->looked = calloc((size_t)PREDICT_TOKENS * a->n_ranks, sizeof(*a->looked));
-	if (!a->ranks || !a->guess || !a->place || !a->used || !a->looked)
+	if (!a->ranks || !a->guess || !a->place || !a->used || !a->looked || !a->moe)
 		rc = -ENOMEM;
-	for (uint32_t i = 0; !rc && i < m->n_layers; i++)
+	for (uint32_t i = 0; !rc && i < m->n_layers; i++) {
 		predict_ranks_init(&a->ranks[i], m->n_expert_used);
+		if (layer_has(&m->layers[i], BLOCK_MOE))
+			a->moe[a->n_moe++] = i;
+	}
 	if (!rc && choice->mode == PREDICT_ORACLE)
 		rc = read_oracle(a, err);
 	if (rc) {
@@ -138,6 +145,7 @@ void ahead_destroy(struct ahead *a)
 	free(a->guess);
 	free(a->place);
 	free(a->used);
+	free(a->moe);
 	free(a->looked);
 	free(a);
 }
@@ -164,6 +172,14 @@ static const struct trace_row *find_row(const struct ahead *a, uint32_t seq, uin
 	return NULL;
 }
 
+/* Guesses for @layer come now; there is none yet. */
+static void forget(struct ahead *a, uint32_t layer)
+{
+	a->layer = layer;
+	a->n_guess = 0;
+	memset(a->place, 0, a->model->n_expert * sizeof(*a->place));
+}
+
 /* One more reason to expect an expert. */
 static void expect(struct ahead *a, uint32_t layer, uint32_t expert, float chance)
 {
@@ -178,12 +194,17 @@ static void expect(struct ahead *a, uint32_t layer, uint32_t expert, float chanc
 	g->chance = 1 - (1 - g->chance) * (1 - chance);
 }
 
-static void ask_oracle(struct ahead *a, const struct batch *b, uint32_t layer)
+/* The guesses of @layer become what the trace says of it, for the tokens of the step. */
+static void ask_oracle(struct ahead *a, uint32_t layer, bool next_step)
 {
+	const struct batch *b = a->batch;
+
+	forget(a, layer);
 	for (uint32_t i = 0; i < b->n_runs; i++) {
 		const struct batch_run *run = &b->runs[i];
+		uint32_t n = next_step ? 1 : run->count, first = next_step ? run->count : 0;
 
-		for (uint32_t k = 0; k < run->count; k++) {
+		for (uint32_t k = first; k < first + n; k++) {
 			const struct trace_row *row = find_row(a, run->number, run->pos + k, layer);
 
 			for (uint32_t u = 0; row && u < row->n; u++) {
@@ -194,6 +215,25 @@ static void ask_oracle(struct ahead *a, const struct batch *b, uint32_t layer)
 					expect(a, layer, e, 1);
 			}
 		}
+	}
+}
+
+/*
+ * Says what the layers with experts from place @at on use, where every sequence decodes one token the next
+ * step's after the last one. Steps of more tokens need most slots for one layer.
+ */
+static void tell_oracle(struct ahead *a, uint32_t at)
+{
+	bool alone = a->batch->n_tokens == a->batch->n_runs;
+	uint32_t n = alone ? (uint32_t)u64_min(PREDICT_LAYERS, u64_max(a->n_moe - 1, 1)) : 1;
+
+	for (uint32_t i = at; i < at + n; i++) {
+		bool next_step = i >= a->n_moe;
+
+		if (next_step && !alone)
+			return;
+		ask_oracle(a, a->moe[i % a->n_moe], next_step);
+		supply_predict(a->supply, a->layer, a->guess, a->n_guess);
 	}
 }
 
@@ -210,21 +250,18 @@ static bool is_on(struct ahead *a, const struct batch *b)
 bool ahead_begin(struct ahead *a, const struct batch *b)
 {
 	const struct supply_counters *c = supply_counters(a->supply);
-	const struct model *m = a->model;
 	bool on = is_on(a, b);
-	uint32_t first = 0;
 
 	a->stall_ns = atomic_load_explicit(&c->stall_ns, memory_order_relaxed);
 	a->posted = atomic_load_explicit(&c->predicted, memory_order_relaxed);
 	a->useful = atomic_load_explicit(&c->useful, memory_order_relaxed);
 	a->layer = UINT32_MAX;
 	a->n_looked = 0;
+	a->batch = on ? b : NULL;
 	atomic_store_explicit(&a->on, on, memory_order_relaxed);
 	add(&a->steps, on);
-	while (first < m->n_layers && !layer_has(&m->layers[first], BLOCK_MOE))
-		first++;
-	if (on && a->choice.mode == PREDICT_ORACLE && first < m->n_layers)
-		ahead_layer(a, b, first, NULL);
+	if (on && a->choice.mode == PREDICT_ORACLE && a->n_moe)
+		tell_oracle(a, 0);
 	return on;
 }
 
@@ -257,16 +294,11 @@ void ahead_layer(struct ahead *a, const struct batch *b, uint32_t layer, const u
 {
 	const struct predict_ranks *ranks = &a->ranks[layer];
 
-	a->layer = layer;
-	a->n_guess = 0;
-	a->n_looked = ids ? b->n_tokens : 0;
-	memset(a->place, 0, a->model->n_expert * sizeof(*a->place));
-	if (!ids)
-		ask_oracle(a, b, layer);
-	for (uint32_t t = 0; ids && t < b->n_tokens; t++)
+	forget(a, layer);
+	a->n_looked = b->n_tokens;
+	for (uint32_t t = 0; t < b->n_tokens; t++)
 		for (uint32_t r = 0; r < a->n_ranks; r++) {
 			uint32_t e = ids[t * a->n_ranks + r];
-
 			bool absent = supply_absent(a->supply, layer, e);
 
 			a->looked[t * a->n_ranks + r] = (struct look){ e, absent };
@@ -275,13 +307,12 @@ void ahead_layer(struct ahead *a, const struct batch *b, uint32_t layer, const u
 	supply_predict(a->supply, layer, a->guess, a->n_guess);
 }
 
-void ahead_used(struct ahead *a, uint32_t layer, const uint32_t *experts, uint32_t n)
+/* Of the guesses at hand: how many were right, and at which places of the look. */
+static void learn(struct ahead *a, const uint32_t *experts, uint32_t n)
 {
-	struct predict_ranks *ranks = &a->ranks[layer];
+	struct predict_ranks *ranks = &a->ranks[a->layer];
 	uint64_t foreseen = 0;
 
-	if (layer != a->layer)
-		return;
 	memset(a->used, 0, a->model->n_expert * sizeof(*a->used));
 	for (uint32_t i = 0; i < n; i++)
 		a->used[experts[i]] = true;
@@ -297,7 +328,22 @@ void ahead_used(struct ahead *a, uint32_t layer, const uint32_t *experts, uint32
 
 			predict_ranks_learn(ranks, l->absent, r, a->used[l->expert]);
 		}
+}
+
+void ahead_used(struct ahead *a, uint32_t layer, const uint32_t *experts, uint32_t n)
+{
+	uint32_t at = 0;
+
+	if (a->choice.mode == PREDICT_ORACLE)
+		ask_oracle(a, layer, false);
+	if (layer == a->layer)
+		learn(a, experts, n);
 	a->layer = UINT32_MAX;
+	if (a->choice.mode != PREDICT_ORACLE)
+		return;
+	while (a->moe[at] != layer)
+		at++;
+	tell_oracle(a, at + 1);
 }
 
 void ahead_get_counts(const struct ahead *a, struct ahead_counts *ret)

@@ -3,10 +3,11 @@
  * daemon/engine/ahead.h: reads ahead of the layer that needs them.
  *
  * While a layer with experts waits for its own, the next one's router is run on the state at hand
- * (block/moe_ahead.c), or a recorded trace says what will be used; what is likely is posted behind all
- * demand (supply_predict()). What is worth a read, and whether it pays at all, is policy/predict.c's.
- * How often a place of an early look is right is learnt here, layer by layer. No bit of any result
- * depends on it. Engine thread, and the team's in a step, one at a time; counters may be read by any.
+ * (block/moe_ahead.c), or a recorded trace says what that layer and some after it will use; what is
+ * likely is posted behind all demand (supply_predict()). What is worth a read, and whether it pays at
+ * all, is policy/predict.c's. How often a place of an early look is right is learnt here, layer by layer.
+ * No bit of any result depends on it. Engine thread, and the team's in a step, one at a time; counters may
+ * be read by any.
  */
 #ifndef SLUICE_ENGINE_AHEAD_H
 #define SLUICE_ENGINE_AHEAD_H
@@ -46,11 +47,11 @@ uint32_t ahead_ranks(const struct ahead *a);
 
 /*
  * Layer @layer comes next among those with experts: @ids [n_tokens][ahead_ranks()] are its router's
- * likeliest, best first; NULL with a trace.
+ * likeliest, best first. Not with a trace.
  */
 void ahead_layer(struct ahead *a, const struct batch *b, uint32_t layer, const uint32_t *ids);
 
-/* Layer @layer has routed and uses these. */
+/* Layer @layer has routed and uses these. A trace then tells of those that come. */
 void ahead_used(struct ahead *a, uint32_t layer, const uint32_t *experts, uint32_t n);
 
 /* Any thread. */

@@ -14,54 +14,12 @@
 
 #include "base/clock.h"
 #include "base/futex.h"
+#include "engine/supply_private.h"
 #include "model/model.h"
-#include "policy/rate.h"
 
 #define SPIN_NS	  50000 /* a landing that is this near is cheaper to spin for than to sleep for */
 #define MAX_FILLS 64
 #define LOOK_NS	  5000000 /* how often a wait looks whether the step is still wanted */
-
-enum item_state { ITEM_WANTED, ITEM_PINNED, ITEM_OUT, ITEM_DONE };
-
-struct item {
-	expert_id_t id;
-	enum item_state state;
-	uint8_t tier;		   /* enum tier of the copy that is pinned */
-	bool was_present, guessed; /* guessed: a guess's read was under way */
-};
-
-struct supply {
-	struct residency *residency;
-	struct supply_tier tier[TIER_NR];
-	struct expert_view (*device_view)(void *arg, expert_id_t id);
-	void *device_arg;
-	uint32_t n_expert, n_layers;
-
-	/* the current layer */
-	struct item *items;
-	uint32_t *ids, *counts; /* for policy->used */
-	uint32_t n, n_done, cls, max_used;
-
-	/* read ahead, each with a pin; all for ahead_layer */
-	expert_id_t *ahead;
-	uint32_t n_ahead, ahead_layer, n_used;
-	bool *expected; /* [n_expert]: guessed to be used there, and so no victim for another guess */
-
-	/* pinned loads that no layer waits for, each once: fills, and what a given-up step had begun */
-	struct load {
-		expert_id_t id;
-		bool fill, guess;
-	} * fills;
-	unsigned n_fills;
-	bool (*given_up)(void *arg);
-	void *given_up_arg;
-	bool fill_ended, fill_waits; /* waits: for the budget */
-	bool has_spare;		     /* there may be an expert that a device has too */
-	struct byte_rate fill_rate;
-
-	struct supply_counters counters;
-	_Atomic uint32_t *uses; /* by id */
-};
 
 int supply_create(const struct supply_config *config, struct supply **ret)
 {
@@ -85,8 +43,9 @@ int supply_create(const struct supply_config *config, struct supply **ret)
 	s->items = calloc(s->max_used, sizeof(*s->items));
 	s->ids = calloc(s->max_used, sizeof(*s->ids));
 	s->counts = calloc(s->max_used, sizeof(*s->counts));
-	s->ahead = calloc(s->n_expert, sizeof(*s->ahead));
-	s->expected = calloc(s->n_expert, sizeof(*s->expected));
+	s->max_ahead = PREDICT_LAYERS * s->n_expert;
+	s->ahead = calloc(s->max_ahead, sizeof(*s->ahead));
+	s->expected = calloc((size_t)s->n_layers * s->n_expert + 1, sizeof(*s->expected));
 	if (!s->fills || !s->uses || !s->items || !s->ids || !s->counts || !s->ahead ||
 	    !s->expected) {
 		supply_destroy(s);
@@ -110,13 +69,6 @@ void supply_destroy(struct supply *s)
 	free(s);
 }
 
-static void count(_Atomic uint64_t *counter, uint64_t by)
-{
-	/* one writer: no need for a locked add */
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
-			      memory_order_relaxed);
-}
-
 static void count_uses(_Atomic uint32_t *uses, uint32_t by)
 {
 	atomic_store_explicit(uses, atomic_load_explicit(uses, memory_order_relaxed) + by,
@@ -130,11 +82,11 @@ const _Atomic uint32_t *supply_uses(const struct supply *s)
 
 static void count_stall(struct supply *s, uint64_t ns)
 {
-	count(&s->counters.stall_ns, ns);
+	supply_count(&s->counters.stall_ns, ns);
 	histogram_observe_fine(&s->counters.stalls, ns);
 }
 
-static bool evictable(void *ctx, uint32_t id)
+bool supply_evictable(void *ctx, uint32_t id)
 {
 	struct supply *s = ctx;
 
@@ -142,8 +94,7 @@ static bool evictable(void *ctx, uint32_t id)
 	       !residency_pinned(s->residency, TIER_HOST, id);
 }
 
-/* Evicts @victim and tells its policy. 0 or -EBUSY. */
-static int evict(struct supply *s, uint32_t victim)
+int supply_evict(struct supply *s, uint32_t victim)
 {
 	const struct supply_tier *host = &s->tier[TIER_HOST];
 	int rc = residency_evict(s->residency, TIER_HOST, victim);
@@ -153,14 +104,13 @@ static int evict(struct supply *s, uint32_t victim)
 	return rc;
 }
 
-static void drop_ahead(struct supply *s);
-
 /* The same of experts that a device has too: the host can do without them. */
 static bool spare(void *ctx, uint32_t id)
 {
 	struct supply *s = ctx;
 
-	return residency_state(s->residency, TIER_DEVICE, id) == COPY_PRESENT && evictable(ctx, id);
+	return residency_state(s->residency, TIER_DEVICE, id) == COPY_PRESENT &&
+	       supply_evictable(ctx, id);
 }
 
 /* Takes a slot for @id, evicting the least worthy where none is free. Pins it. -ENOSPC: later. */
@@ -175,12 +125,12 @@ static int bring(struct supply *s, expert_id_t id, uint32_t cls)
 				      : POLICY_NONE;
 		s->has_spare = victim != POLICY_NONE; /* else a search of all, each time */
 		if (victim == POLICY_NONE)
-			victim = host->ops->victim(host->policy, cls, evictable, s);
+			victim = host->ops->victim(host->policy, cls, supply_evictable, s);
 		if (victim == POLICY_NONE && s->n_ahead) { /* guesses give way */
-			drop_ahead(s);
-			victim = host->ops->victim(host->policy, cls, evictable, s);
+			supply_drop_ahead(s);
+			victim = host->ops->victim(host->policy, cls, supply_evictable, s);
 		}
-		if (victim == POLICY_NONE || evict(s, victim))
+		if (victim == POLICY_NONE || supply_evict(s, victim))
 			return -ENOSPC;
 		rc = residency_load(s->residency, id, READ_DEMAND);
 	}
@@ -204,8 +154,7 @@ static void post_wanted(struct supply *s)
 	}
 }
 
-/* A read failed: the last unpin lets residency forget it, and policy must too. */
-static void forget_failed(struct supply *s, expert_id_t id)
+void supply_forget_failed(struct supply *s, expert_id_t id)
 {
 	const struct supply_tier *host = &s->tier[TIER_HOST];
 
@@ -230,84 +179,19 @@ static void settle_fills(struct supply *s)
 		} else {
 			/* a bad file: demand reads will say what is wrong */
 			s->fill_ended |= s->fills[i].fill && landed != -ECANCELED;
-			forget_failed(s, id);
+			supply_forget_failed(s, id);
 		}
-		count(&s->counters.fills, !s->fills[i].guess);
+		supply_count(&s->counters.fills, !s->fills[i].guess);
 		s->fills[i] = s->fills[--s->n_fills];
 	}
 }
 
-static bool is_fill(const struct supply *s, expert_id_t id)
+bool supply_is_fill(const struct supply *s, expert_id_t id)
 {
 	for (unsigned i = 0; i < s->n_fills; i++)
 		if (s->fills[i].id == id)
 			return true;
 	return false;
-}
-
-/* Lets go of what was read ahead: a read that goes on keeps its pin, with the fills. */
-static void release_ahead(struct supply *s, expert_id_t id)
-{
-	int landed = residency_landed(s->residency, id);
-
-	if (landed < 0)
-		forget_failed(s, id);
-	else if (landed || is_fill(s, id))
-		residency_unpin(s->residency, TIER_HOST, id);
-	else
-		s->fills[s->n_fills++] = (struct load){ id, false, true };
-}
-
-static void count_wasted(struct supply *s, expert_id_t id)
-{
-	count(&s->counters.wasted, 1);
-	count(&s->counters.wasted_bytes, residency_load_bytes(s->residency, id / s->n_expert));
-}
-
-/* Nobody will ask for them: reads that are not begun are withdrawn. */
-static void drop_ahead(struct supply *s)
-{
-	while (s->n_ahead) {
-		expert_id_t id = s->ahead[--s->n_ahead];
-
-		count_wasted(s, id);
-		if (!residency_landed(s->residency, id))
-			residency_withdraw(s->residency, id);
-		release_ahead(s, id);
-	}
-}
-
-/* Those that failed are read again by whoever needs them: a guess's fault is nobody's. */
-static void drop_failed_ahead(struct supply *s)
-{
-	for (uint32_t i = 0; i < s->n_ahead;) {
-		if (residency_landed(s->residency, s->ahead[i]) >= 0) {
-			i++;
-			continue;
-		}
-		count_wasted(s, s->ahead[i]);
-		release_ahead(s, s->ahead[i]);
-		s->ahead[i] = s->ahead[--s->n_ahead];
-	}
-}
-
-/* The layer that they were read for has begun: its items hold pins of their own. */
-static void judge_ahead(struct supply *s)
-{
-	for (uint32_t i = 0; i < s->n; i++) {
-		struct item *item = &s->items[i];
-		uint32_t at = 0;
-
-		while (at < s->n_ahead && s->ahead[at] != item->id)
-			at++;
-		if (at == s->n_ahead)
-			continue;
-		count(item->was_present ? &s->counters.useful : &s->counters.late, 1);
-		item->guessed = !item->was_present;
-		residency_unpin(s->residency, TIER_HOST, item->id);
-		s->ahead[at] = s->ahead[--s->n_ahead];
-	}
-	drop_ahead(s);
 }
 
 /* Pins the copy in the fastest tier that has one, or that is getting one. */
@@ -355,9 +239,7 @@ void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_
 
 	residency_settle(s->residency);
 	settle_fills(s);
-	if (s->n_ahead && s->ahead_layer != layer) /* of a step that was given up */
-		drop_ahead(s);
-	drop_failed_ahead(s);
+	supply_drop_failed_ahead(s);
 	s->n = n;
 	s->n_done = 0;
 	s->cls = residency_class_of(s->residency, layer);
@@ -376,13 +258,12 @@ void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_
 		on_device += counts[i] && item->state == ITEM_PINNED && item->tier == TIER_DEVICE;
 	}
 	if (s->tier[TIER_DEVICE].ops) {
-		count(&s->counters.device_hits, on_device);
-		count(&s->counters.device_misses, told - on_device);
+		supply_count(&s->counters.device_hits, on_device);
+		supply_count(&s->counters.device_misses, told - on_device);
 	}
-	count(&s->counters.hits, hits);
-	count(&s->counters.misses, told - hits);
-	if (s->n_ahead)
-		judge_ahead(s);
+	supply_count(&s->counters.hits, hits);
+	supply_count(&s->counters.misses, told - hits);
+	supply_judge_ahead(s, layer);
 	post_wanted(s);
 }
 
@@ -396,9 +277,9 @@ void supply_kept(struct supply *s, uint64_t step, uint32_t layer, const uint32_t
 {
 	if (n)
 		tell_used(s, step, layer, experts, counts, n);
-	count(&s->counters.hits, uses->hits);
-	count(&s->counters.misses, uses->misses);
-	count(&s->counters.dropped, uses->dropped);
+	supply_count(&s->counters.hits, uses->hits);
+	supply_count(&s->counters.misses, uses->misses);
+	supply_count(&s->counters.dropped, uses->dropped);
 }
 
 static void release_out(struct supply *s, int *failed)
@@ -411,7 +292,7 @@ static void release_out(struct supply *s, int *failed)
 		if (item->state != ITEM_OUT)
 			continue;
 		if (failed[i])
-			forget_failed(s, item->id);
+			supply_forget_failed(s, item->id);
 		else
 			residency_unpin(s->residency, item->tier, item->id);
 		item->state = ITEM_DONE;
@@ -439,7 +320,7 @@ static uint32_t collect(struct supply *s, uint32_t *ret_indices, int *ret_failed
 			continue;
 		/* withdrawn by an earlier step, or a guess's fault: nobody's who needs it */
 		if (landed == -ECANCELED || (landed < 0 && item->guessed)) {
-			forget_failed(s, item->id);
+			supply_forget_failed(s, item->id);
 			item->guessed = false;
 			item->state = ITEM_WANTED;
 			continue;
@@ -473,7 +354,7 @@ static void abandon_item(struct supply *s, const struct item *item)
 	if (reading)
 		residency_withdraw(s->residency, item->id);
 	/* a load keeps one pin until it has ended, however many steps began and left it */
-	if (reading && !is_fill(s, item->id))
+	if (reading && !supply_is_fill(s, item->id))
 		s->fills[s->n_fills++] = (struct load){ item->id, false, false };
 	else
 		residency_unpin(s->residency, item->tier, item->id);
@@ -488,7 +369,7 @@ static int abandon(struct supply *s)
 		s->items[i].state = ITEM_DONE;
 	}
 	s->n_done = s->n;
-	drop_ahead(s);
+	supply_drop_ahead(s);
 	settle_fills(s);
 	return -ECANCELED;
 }
@@ -520,97 +401,6 @@ int32_t supply_next(struct supply *s, uint32_t *ret_indices, int *ret_failed)
 		wait_event(word, seen);
 	}
 	return 0;
-}
-
-/* What a guess may take the place of: nothing that is needed, or guessed to be. */
-static bool gives_way(void *ctx, uint32_t id)
-{
-	const struct supply *s = ctx;
-
-	return evictable(ctx, id) &&
-	       (id / s->n_expert != s->ahead_layer || !s->expected[id % s->n_expert]);
-}
-
-static uint64_t bytes_ahead(const struct supply *s)
-{
-	uint64_t bytes = 0;
-
-	for (uint32_t i = 0; i < s->n_ahead; i++)
-		if (!residency_landed(s->residency, s->ahead[i]))
-			bytes += residency_load_bytes(s->residency, s->ahead_layer);
-	return bytes;
-}
-
-static void post_guess(struct supply *s, struct predict_tier *t, const struct predict_guess *g)
-{
-	uint32_t victim;
-
-	if (residency_state(s->residency, TIER_HOST, g->id) != COPY_ABSENT ||
-	    residency_state(s->residency, TIER_DEVICE, g->id) == COPY_PRESENT)
-		return;
-	t->held = s->n_ahead;
-	t->free_slots = residency_free_slots(s->residency, TIER_HOST, t->cls);
-	victim = predict_slot(t, g);
-	if (victim == POLICY_NONE || (victim != PREDICT_FREE_SLOT && evict(s, victim)) ||
-	    residency_load(s->residency, g->id, READ_PREDICTED))
-		return;
-	t->ops->inserted(t->policy, g->id);
-	s->ahead[s->n_ahead++] = g->id;
-	t->in_flight += t->expert_bytes;
-	count(&s->counters.predicted, 1);
-}
-
-static bool all_posted(const struct supply *s)
-{
-	for (uint32_t i = 0; i < s->n; i++)
-		if (s->items[i].state == ITEM_WANTED)
-			return false;
-	return true;
-}
-
-void supply_predict(struct supply *s, uint32_t layer, struct predict_guess *guess, uint32_t n)
-{
-	uint32_t cls = residency_class_of(s->residency, layer);
-	uint64_t bytes = residency_load_bytes(s->residency, layer);
-	struct predict_tier t = {
-		.ops = s->tier[TIER_HOST].ops,
-		.policy = s->tier[TIER_HOST].policy,
-		.cls = cls,
-		.held_most = predict_held_most(residency_class_slots(s->residency, cls), s->n_used),
-		.most = predict_bytes_most(bytes, s->n_used),
-		.expert_bytes = bytes,
-		.evictable = gives_way,
-		.ctx = s,
-	};
-
-	if (!all_posted(s))
-		return;
-	if (s->ahead_layer != layer)
-		drop_ahead(s);
-	s->ahead_layer = layer;
-	memset(s->expected, 0, s->n_expert * sizeof(*s->expected));
-	for (uint32_t i = 0; i < n; i++)
-		s->expected[guess[i].id % s->n_expert] = true;
-	t.in_flight = bytes_ahead(s);
-	predict_sort(guess, n);
-	for (uint32_t i = 0; i < n; i++)
-		post_guess(s, &t, &guess[i]);
-}
-
-bool supply_lacks(const struct supply *s)
-{
-	struct residency_stats stats;
-
-	residency_get_stats(s->residency, &stats);
-	return stats.experts_resident < stats.experts_total;
-}
-
-bool supply_absent(const struct supply *s, uint32_t layer, uint32_t expert)
-{
-	const expert_id_t id = layer * s->n_expert + expert;
-
-	return residency_state(s->residency, TIER_HOST, id) == COPY_ABSENT &&
-	       residency_state(s->residency, TIER_DEVICE, id) != COPY_PRESENT;
 }
 
 enum unit supply_unit(const struct supply *s, uint32_t index)
@@ -677,7 +467,7 @@ void supply_drain(struct supply *s)
 {
 	_Atomic uint32_t *word = residency_event_word(s->residency);
 
-	drop_ahead(s);
+	supply_drop_ahead(s);
 	for (;;) {
 		uint32_t seen = atomic_load_explicit(word, memory_order_acquire);
 

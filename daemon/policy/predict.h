@@ -38,6 +38,9 @@ int predict_parse(const char *text, struct predict_choice *ret, struct err *err)
 /* Steps of more tokens use most experts anyway: nothing is guessed for them. */
 #define PREDICT_TOKENS 16
 
+/* So many layers with experts ahead an oracle tells what they will use, the next step's first ones too. */
+#define PREDICT_LAYERS 3
+
 /* ---- one guess ---- */
 
 struct predict_guess {

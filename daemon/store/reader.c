@@ -29,6 +29,7 @@
 #define MAX_INTERRUPTIONS 10000 /* EINTR and EAGAIN, per piece */
 #define FREE_RETRIES	  64	/* so many of them at full speed, then with pauses */
 #define PAUSE_US	  50
+#define AHEAD_MOST	  8 /* pieces of READ_PREDICTED in flight: enough for the rate of a disk */
 
 static int start_backend(struct reader *r, const struct reader_config *c, struct err *err)
 {
@@ -250,6 +251,13 @@ static void take_inbox(struct reader *r)
 	}
 }
 
+/* What is in flight cannot be overtaken by what somebody waits for: of guesses there is only so much. */
+static bool may_begin(const struct reader *r, int cls)
+{
+	return cls != READ_PREDICTED || atomic_load(&r->ahead) < AHEAD_MOST ||
+	       atomic_load(&r->stop) || atomic_load(&r->cancelled);
+}
+
 /* Caller holds r->cut. The queue to take from, or NULL. */
 static struct reader_queue *first_queue(struct reader *r)
 {
@@ -257,7 +265,7 @@ static struct reader_queue *first_queue(struct reader *r)
 		take_inbox(r);
 	for (int i = 0; i < READ_CLASS_NR; i++)
 		if (r->queue[i].head)
-			return &r->queue[i];
+			return may_begin(r, i) ? &r->queue[i] : NULL;
 	return NULL;
 }
 
@@ -367,6 +375,9 @@ bool reader_take_piece(struct reader *r, struct read_piece *p)
 	p->dest = q->dest - lead + q->cut_done;
 	end = u64_min(p->offset + p->bytes, q->offset + q->bytes);
 	p->wanted = end - p->offset;
+	p->ahead = q->cls == READ_PREDICTED;
+	if (p->ahead)
+		atomic_fetch_add(&r->ahead, 1);
 	q->cut_done += p->bytes;
 	if (q->cut_done >= room)
 		unlink_request(queue, &queue->head);
@@ -393,6 +404,8 @@ static void end_piece(struct reader *r, struct read_piece *p, int result)
 	struct reader_request *q = p->request;
 	int none = 0;
 
+	if (p->ahead)
+		atomic_fetch_sub(&r->ahead, 1);
 	/* acq_rel: sees the busy_since of whoever counted up from zero */
 	if (atomic_fetch_sub_explicit(&r->in_flight, 1, memory_order_acq_rel) == 1)
 		atomic_fetch_add_explicit(&r->busy_ns, busy_time(r), memory_order_relaxed);

@@ -29,7 +29,8 @@ struct reader_ops; /* reader_backend.h */
 
 /*
  * Who goes first: while anything of a class is queued, nothing of a later one is begun. A piece that
- * is in flight is never interrupted.
+ * is in flight is never interrupted; of READ_PREDICTED only a few pieces are in flight at a time, whatever
+ * the depth, so that demand finds the disk nearly free.
  */
 enum read_class {
 	READ_DEMAND,	/* somebody waits for it */

@@ -30,6 +30,7 @@ struct read_piece {
 	uint64_t seen;	 /* most that ever arrived, before rounding down */
 	uint8_t *dest;
 	bool direct; /* how it was issued last */
+	bool ahead;  /* begun as READ_PREDICTED */
 	unsigned errors, interruptions;
 	uint64_t began_ns;
 };
@@ -84,6 +85,7 @@ struct reader {
 	} queue[READ_CLASS_NR];
 
 	_Atomic uint32_t in_flight; /* pieces */
+	_Atomic uint32_t ahead;	    /* of them, those of READ_PREDICTED */
 	_Atomic uint64_t busy_since;
 	_Atomic uint64_t bytes, requests, pieces, retries, short_reads, errors, busy_ns;
 	struct histogram times; /* fine: of pieces */

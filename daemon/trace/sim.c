@@ -28,10 +28,10 @@ struct sim {
 	uint32_t *index;	/* per expert of the layer: its place in ids + 1, or 0 */
 	uint32_t n;
 
-	/* read ahead of the layer that comes next */
-	uint32_t *ahead, n_ahead, ahead_layer;
+	/* read ahead of the layers that come next */
+	uint32_t *ahead, n_ahead;
 	struct predict_guess *guess; /* n_expert */
-	bool *expected;		     /* per expert of that layer */
+	bool *expected;		     /* per expert id */
 
 	bool on_device;
 	struct sim_device device;
@@ -209,9 +209,9 @@ static int sim_init(struct sim *s, const struct route_trace *t, const struct sim
 	s->ids = calloc(t->n_expert, sizeof(*s->ids));
 	s->counts = calloc(t->n_expert, sizeof(*s->counts));
 	s->index = calloc(t->n_expert, sizeof(*s->index));
-	s->ahead = calloc(t->n_expert, sizeof(*s->ahead));
+	s->ahead = calloc((size_t)PREDICT_LAYERS * t->n_expert, sizeof(*s->ahead));
 	s->guess = calloc(t->n_expert, sizeof(*s->guess));
-	s->expected = calloc(t->n_expert, sizeof(*s->expected));
+	s->expected = calloc((size_t)t->n_layers * t->n_expert, sizeof(*s->expected));
 	if (!s->ahead || !s->guess || !s->expected || !s->class_of_layer || !s->shares ||
 	    !s->class_slots || !s->free_slots || !s->present || !s->pinned || !s->ids ||
 	    !s->counts || !s->index)
@@ -288,17 +288,20 @@ static bool gives_way(void *ctx, uint32_t id)
 {
 	const struct sim *s = ctx;
 
-	return !s->pinned[id] &&
-	       (id / s->t->n_expert != s->ahead_layer || !s->expected[id % s->t->n_expert]);
+	return !s->pinned[id] && !s->expected[id];
 }
 
-/* What the oracle says of the rows from @at on, which are one layer's; no more tokens than are guessed for. */
-static uint32_t ask_oracle(struct sim *s, size_t at, double share)
+/*
+ * What the oracle says of the rows from @at on, which are one layer's; no more tokens than are guessed for,
+ * and of a step that comes after this one only those that decode.
+ */
+static uint32_t ask_oracle(struct sim *s, size_t at, bool next_step, double share)
 {
 	const struct trace_row *first = &s->t->rows[at];
+	bool *expected = s->expected + (size_t)first->layer * s->t->n_expert;
 	uint32_t n = 0, tokens = 0;
 
-	memset(s->expected, 0, s->t->n_expert * sizeof(*s->expected));
+	memset(expected, 0, s->t->n_expert * sizeof(*expected));
 	for (; at < s->t->n_rows; at++) {
 		const struct trace_row *row = &s->t->rows[at];
 
@@ -309,10 +312,10 @@ static uint32_t ask_oracle(struct sim *s, size_t at, double share)
 		for (uint32_t k = 0; k < row->n; k++) {
 			uint32_t e = s->t->uses[row->first + k].expert;
 
-			if (s->expected[e] ||
+			if (expected[e] || (next_step && row->phase != TRACE_DECODE) ||
 			    !predict_coin(row->seq, row->pos, row->layer, e, share))
 				continue;
-			s->expected[e] = true;
+			expected[e] = true;
 			s->guess[n++] =
 				(struct predict_guess){ .id = row->layer * s->t->n_expert + e,
 							.chance = 1 };
@@ -321,7 +324,7 @@ static uint32_t ask_oracle(struct sim *s, size_t at, double share)
 	return n;
 }
 
-static void predict(struct sim *s, size_t at, double share)
+static void predict(struct sim *s, size_t at, bool next_step, double share)
 {
 	uint32_t layer = s->t->rows[at].layer, cls = s->class_of_layer[layer], n;
 	uint64_t bytes = u64_max(1, s->t->layers[layer].expert_bytes);
@@ -336,37 +339,70 @@ static void predict(struct sim *s, size_t at, double share)
 		.ctx = s,
 	};
 
-	s->ahead_layer = layer;
-	n = ask_oracle(s, at, share);
+	for (uint32_t i = 0; i < s->n_ahead; i++)
+		t.held += s->class_of_layer[s->ahead[i] / s->t->n_expert] == cls;
+	n = ask_oracle(s, at, next_step, share);
 	predict_sort(s->guess, n);
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t id = s->guess[i].id, victim;
 
-		if (s->present[id])
+		if (s->present[id] || s->n_ahead == PREDICT_LAYERS * s->t->n_expert)
 			continue;
-		t.held = s->n_ahead;
 		t.free_slots = s->free_slots[cls];
 		victim = predict_slot(&t, &s->guess[i]);
 		if (victim == POLICY_NONE)
 			continue;
 		take_slot(s, id, cls, victim == PREDICT_FREE_SLOT ? POLICY_NONE : victim);
 		s->ahead[s->n_ahead++] = id;
+		t.held++;
 		t.in_flight += bytes;
 		s->result.predicted.reads++;
 	}
 }
 
-/* The layer that they were read for has its experts in ids. */
-static void judge_ahead(struct sim *s)
+/* Where the rows of the layer after that of row @at begin. */
+static size_t next_layer(const struct route_trace *t, size_t at)
 {
-	for (; s->n_ahead; s->n_ahead--) {
-		uint32_t id = s->ahead[s->n_ahead - 1], i = 0;
+	const struct trace_row *first = &t->rows[at];
 
+	while (at < t->n_rows && t->rows[at].step == first->step &&
+	       t->rows[at].layer == first->layer)
+		at++;
+	return at;
+}
+
+/* Reads ahead of the layers from row @at on: those of @step, and of the next where it decodes alone. */
+static void look_ahead(struct sim *s, size_t at, uint64_t step, bool decode, double share)
+{
+	uint64_t n = decode ? u64_min(PREDICT_LAYERS, u64_max(s->t->n_layers - 1, 1)) : 1;
+
+	for (uint64_t i = 0; i < n && at < s->t->n_rows; i++, at = next_layer(s->t, at)) {
+		bool next_step = s->t->rows[at].step != step;
+
+		if (next_step && !decode)
+			return;
+		predict(s, at, next_step, share);
+	}
+}
+
+/* The layer that they were read for has its experts in ids. */
+static void judge_ahead(struct sim *s, uint32_t layer)
+{
+	memset(s->expected + (size_t)layer * s->t->n_expert, 0,
+	       s->t->n_expert * sizeof(*s->expected));
+	for (uint32_t k = 0; k < s->n_ahead;) {
+		uint32_t id = s->ahead[k], i = 0;
+
+		if (id / s->t->n_expert != layer) {
+			k++;
+			continue;
+		}
 		while (i < s->n && s->ids[i] != id)
 			i++;
 		s->pinned[id] = i < s->n;
 		s->result.predicted.useful += i < s->n;
 		s->result.predicted.wasted += i == s->n;
+		s->ahead[k] = s->ahead[--s->n_ahead];
 	}
 }
 
@@ -383,15 +419,15 @@ static void run_layer(struct sim *s, uint64_t step, uint32_t layer, bool decode,
 		s->pinned[s->ids[i]] = s->present[s->ids[i]];
 		c.hits += s->present[s->ids[i]];
 	}
-	judge_ahead(s);
+	judge_ahead(s, layer);
 	c.misses = s->n - c.hits;
 	c.miss_bytes = c.misses * s->t->layers[layer].expert_bytes;
 	for (uint32_t i = 0; i < s->n && !s->on_device; i++)
 		if (!s->present[s->ids[i]])
 			bring(s, s->ids[i], cls);
 	/* the daemon guesses nothing where a layer has to wait for slots itself */
-	if (next < s->t->n_rows && s->t->rows[next].step + 1 == step && s->result.waves == waves)
-		predict(s, next, share);
+	if (next < s->t->n_rows && s->result.waves == waves)
+		look_ahead(s, next, step - 1, decode, share);
 	unpin_layer(s);
 	s->result.all.hits += c.hits;
 	s->result.all.misses += c.misses;
@@ -513,7 +549,7 @@ int sim_run(const struct route_trace *t, const struct sim_options *o, struct sim
 		bool decode;
 
 		if (o->predict > 0 && (!any || row->step != last_step))
-			predict(&s, at, o->predict); /* the first layer of a step, when it begins */
+			look_ahead(&s, at, row->step, row->phase == TRACE_DECODE, o->predict);
 		if (s.on_device && (!any || row->step != last_step))
 			sim_device_boundary(&s.device, tokens_of(t, at));
 		at = gather(&s, at, &decode);

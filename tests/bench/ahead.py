@@ -73,16 +73,17 @@ def report(runs):
     rate = statistics.median(r["read_bytes"] / r["read_ms"] for r in off if r["read_ms"]) / 1e6
     print(f"one token without guesses: {plain:.2f} ms; C {compute:.2f} ms, R {read:.2f} ms at {rate:.2f} GB/s ({off[0]['io']}); "
           f"perfect overlap {max(compute, read):.2f} ms, {plain / max(compute, read):.2f} times as fast\n")
-    print("| guesses | ms a token | gain | share of what overlap allows | stalled ms | recall | read ahead | in time | late | "
-          "not needed | others' load |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print("| guesses | ms a token | gain | share of what overlap allows | stalled ms | disk busy ms | recall | read ahead | "
+          "in time | late | not needed | others' load |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for way in WAYS:
         mine = [r for r in runs if r["way"] == way]
         ms = statistics.median(r["ms"] for r in mine)
         p = mine[-1]["prediction"]
         recall = "" if p["recall"] is None else f"{100 * p['recall']:.1f} %"
         print(f"| {way} | {ms:.2f} | {plain / ms:.2f} | {max(compute, read) / ms:.2f} | "
-              f"{statistics.median(r['stall_ms'] for r in mine):.2f} | {recall} | {p['reads']} | {p['useful']} | {p['late']} | "
+              f"{statistics.median(r['stall_ms'] for r in mine):.2f} | {statistics.median(r['read_ms'] for r in mine):.2f} | "
+              f"{recall} | {p['reads']} | {p['useful']} | {p['late']} | "
               f"{p['wasted']} | {100 * statistics.median(r['others'] for r in mine):.0f} % |")
 
 

@@ -371,8 +371,6 @@ static void post(const struct block_args *a)
 		ahead_used(a->ahead, a->layer_index, f->list, f->n_work);
 	f->n_routed += f->n_work;
 	f->routed_began = now_ns();
-	if (a->next && !ahead_ranks(a->ahead))
-		ahead_layer(a->ahead, a->batch, a->next->index, NULL);
 }
 
 /* Has every expert been handed out? Who comes late goes on where the others did. */

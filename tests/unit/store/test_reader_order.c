@@ -25,7 +25,8 @@ struct rig {
 	struct reader *reader;
 	struct tracked t[N];
 	struct reader_request *list[N];
-	unsigned order[N], n_ended;
+	unsigned order[N];
+	_Atomic unsigned n_ended;
 };
 
 static struct rig *rig;
@@ -34,13 +35,15 @@ static void ended(struct reader_request *q, int result)
 {
 	struct tracked *t = (struct tracked *)q;
 
-	rig->order[rig->n_ended++] = (unsigned)(t - rig->t); /* one reader thread */
+	rig->order[rig->n_ended++] = (unsigned)(t - rig->t);
 	request_done(q, result);
 }
 
-static int setup(void **state)
+static int setup_depth(uint32_t depth)
 {
-	struct reader_config c = { .ops = &reader_memory, .depth = 1, .request_bytes = REQUEST };
+	struct reader_config c = { .ops = &reader_memory,
+				   .depth = depth,
+				   .request_bytes = REQUEST };
 	struct gguf_file list[1];
 
 	rig = calloc(1, sizeof(*rig));
@@ -54,6 +57,16 @@ static int setup(void **state)
 	reader_memory_describe(&rig->disk, list);
 	reader_memory_hold(&rig->disk);
 	return reader_create_files(list, 1, &c, &rig->reader, NULL);
+}
+
+static int setup(void **state)
+{
+	return setup_depth(1);
+}
+
+static int setup_wide(void **state)
+{
+	return setup_depth(N);
 }
 
 static int teardown(void **state)
@@ -73,12 +86,17 @@ static void submit(unsigned i, enum read_class cls, uint64_t bytes)
 	reader_submit(rig->reader, &rig->list[i], 1);
 }
 
-/* The thread has taken a piece and waits in the read. */
+/* So many threads have taken a piece and wait in the read. */
+static void wait_in_flight(uint32_t n)
+{
+	for (int i = 0; i < 20000 && atomic_load(&rig->reader->in_flight) < n; i++)
+		usleep(500);
+	assert_int_equal(atomic_load(&rig->reader->in_flight), n);
+}
+
 static void wait_taken(void)
 {
-	for (int i = 0; i < 20000 && !atomic_load(&rig->reader->in_flight); i++)
-		usleep(500);
-	assert_int_equal(atomic_load(&rig->reader->in_flight), 1);
+	wait_in_flight(1);
 }
 
 static void check_all(unsigned n)
@@ -103,6 +121,25 @@ static void test_classes(void **state)
 	reader_memory_release(&rig->disk);
 	check_all(6);
 	assert_memory_equal(rig->order, expected, sizeof(expected));
+}
+
+/*
+ * Of guesses no more than eight pieces are in flight, so that what somebody waits for is read at once; the
+ * others go on as those end, and fills stay behind them.
+ */
+static void test_few_predicted(void **state)
+{
+	for (unsigned i = 0; i < 10; i++)
+		submit(i, READ_PREDICTED, 100);
+	submit(10, READ_FILL, 100);
+	wait_in_flight(8);
+	usleep(20000);
+	assert_int_equal(atomic_load(&rig->reader->in_flight), 8);
+	submit(11, READ_DEMAND, 100);
+	wait_in_flight(9);
+	reader_memory_release(&rig->disk);
+	check_all(12);
+	assert_int_equal(atomic_load(&rig->reader->ahead), 0);
 }
 
 /* A fill of several pieces is overtaken between them, and still arrives whole. */
@@ -182,6 +219,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_classes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_few_predicted, setup_wide, teardown),
 		cmocka_unit_test_setup_teardown(test_between_pieces, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_promote, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_promote_anytime, setup, teardown),
