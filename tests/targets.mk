@@ -89,6 +89,11 @@ bench-ahead: all bench-model
 bench-busy: all bench-model
 	@$(PYTHON) tests/bench/busy.py --build $(O) --model $(BENCH_MODEL) $(BUSY_ARGS)
 
+# Seconds to the first token of a warm start: make bench-warm MODEL_SHAPE=qwen3.5-35b-a3b
+.PHONY: bench-warm
+bench-warm: all bench-model
+	@$(PYTHON) tests/bench/warm.py --build $(O) --model $(BENCH_MODEL)
+
 # ---- fuzzing: the native protocol
 # make O=... $(O)/fuzz/fuzz_proto, then: $(O)/fuzz/fuzz_proto -max_len=8192 WORK_DIR tests/fuzz/seeds/proto
 FUZZ_PROTO_SRC := tests/fuzz/fuzz_proto.c $(filter-out daemon/serve/options.c daemon/serve/settings.c daemon/serve/http%,$(wildcard daemon/serve/*.c)) \

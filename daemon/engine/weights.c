@@ -442,9 +442,15 @@ int weights_load(struct weights *w, const struct model *m, struct reader *reader
 			  .reader = reader,
 			  .ops = ops,
 			  .cancel = cancel };
+	bool kept = arena_fd(w->arena) >= 0;
 	int rc;
 
+	/* kept memory has huge pages where they are made; on several nodes not before rows are bound */
+	if (kept && !w->team)
+		arena_prefault_start(w->arena);
 	walk_model(&k, m);
+	if (kept && w->team)
+		arena_prefault_start(w->arena);
 	wait_all(w->load);
 	rc = k.rc ? k.rc : atomic_load(&w->load->result);
 	if (rc && rc != -ECANCELED)
@@ -472,6 +478,7 @@ uint64_t weights_drop(struct weights *w, const struct model *m)
 
 	for (uint32_t i = 0; w->warm && i < w->n_parts; i++)
 		warm_set_part(w->warm, i, false);
+	arena_prefault_wait(w->arena);
 	bytes = drop(w, w->model.w);
 
 	for (uint32_t i = 0; i < m->n_layers; i++)

@@ -300,6 +300,7 @@ void arena_destroy(struct arena *a)
 	munmap(a->base, a->bytes);
 	if (a->fd >= 0)
 		close(a->fd);
+	free(a->small);
 	free(a);
 }
 
@@ -315,13 +316,18 @@ static int make_present(struct arena *a, uint64_t at, uint64_t n)
 {
 	if (a->pages == ARENA_HUGETLB && fallocate(a->fd, 0, (off_t)at, (off_t)n))
 		return -errno;
-	arena_collapse(a, at, n);
 	if (!madvise(a->base + at, n, MADV_POPULATE_WRITE))
 		return 0;
 	if (errno != EINVAL)
 		return -errno;
 	touch(a->base + at, n, a->page_bytes); /* before Linux 5.14 */
 	return 0;
+}
+
+void arena_rest(struct arena *a, uint64_t start_ns)
+{
+	if (atomic_load_explicit(&a->busy, memory_order_relaxed))
+		usleep((unsigned)u64_min((now_ns() - start_ns) / 1000 * BUSY_REST, 100000));
 }
 
 /*
@@ -333,14 +339,15 @@ static int make_piece(struct arena *a, uint64_t at, uint64_t bytes)
 {
 	for (uint64_t end = at + bytes; at < end && !atomic_load(&a->stop);) {
 		uint64_t n = u64_min(LIMITS_HUGE_PAGE, end - at), start = now_ns();
+		bool whole = arena_collapse(a, at);
 		int rc = make_present(a, at, n);
 
 		if (rc)
 			return rc;
 		at += n;
-		atomic_fetch_add(&a->done, n);
-		if (atomic_load_explicit(&a->busy, memory_order_relaxed))
-			usleep((unsigned)u64_min((now_ns() - start) / 1000 * BUSY_REST, 100000));
+		if (whole)
+			atomic_fetch_add(&a->done, n);
+		arena_rest(a, start);
 	}
 	return 0;
 }
@@ -353,7 +360,11 @@ static void *prefault_main(void *arg)
 	for (;;) {
 		uint64_t at = atomic_fetch_add(&a->cursor, PIECE_BYTES), n;
 
-		if (at >= a->bytes || atomic_load(&a->stop))
+		if (at >= a->bytes) {
+			arena_collapse_rest(a);
+			return NULL;
+		}
+		if (atomic_load(&a->stop))
 			return NULL;
 		n = u64_min(PIECE_BYTES, a->bytes - at);
 		if (make_piece(a, at, n))

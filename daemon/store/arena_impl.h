@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 
 #include "store/arena.h"
@@ -23,9 +24,10 @@ struct arena {
 	uint8_t *base;
 	uint64_t bytes, page_bytes;
 	enum arena_pages pages;
-	int fd;	       /* the memfd of hugetlb pages and of kept memory, else -1 */
-	bool kept;     /* others may hold the memfd */
-	bool collapse; /* huge pages come by MADV_COLLAPSE, once a page is there */
+	int fd;		     /* the memfd of hugetlb pages and of kept memory, else -1 */
+	bool kept;	     /* others may hold the memfd */
+	bool collapse;	     /* huge pages come by MADV_COLLAPSE, once a page is there */
+	_Atomic bool *small; /* then: pieces of 2 MiB that are small pages still */
 	uint32_t n_nodes;
 	bool bind_failed;
 	char fallback[384];
@@ -66,7 +68,15 @@ int arena_check_file(int fd, uint64_t bytes, uint64_t *ret_bytes, bool *ret_huge
  */
 bool arena_try_kept(struct arena *a, uint64_t bytes, bool huge, bool only_fast);
 
-/* Of kept memory without hugetlb: the first page and then a huge one, where that is how they come. */
-void arena_collapse(struct arena *a, uint64_t at, uint64_t bytes);
+/*
+ * Of kept memory without hugetlb: a huge page at @at, where that is not how they come anyway. False: not now,
+ * and marked so in @a->small.
+ */
+bool arena_collapse(struct arena *a, uint64_t at);
+/* Tries again what is marked, for some time, and counts it as done. All prefault threads together. */
+void arena_collapse_rest(struct arena *a);
+
+/* A prefault thread after a huge page, which took it since @start: gives way where requests are busy. */
+void arena_rest(struct arena *a, uint64_t start_ns);
 
 #endif

@@ -5,7 +5,8 @@
  * A memfd whose size is sealed, so that no other holder can make an access here end with SIGBUS. Pages of 2 MiB:
  * from the hugetlb pool as in arena.c; else transparent ones, which shared memory gets at its first touch only
  * where /sys/kernel/mm/transparent_hugepage/shmem_enabled says so, and on Linux 6.1 and later by MADV_COLLAPSE
- * whatever that file says, once one page is there. Node policies belong to the memfd, not to the mapping.
+ * whatever that file says, once one page is there. Pages that a read holds cannot be made one: that is tried again
+ * until it can, before they are registered with the ring for good. Node policies belong to the memfd, not to the mapping.
  * What is handed over is whatever somebody wants us to believe: everything is checked before it is mapped.
  */
 #include "store/arena_impl.h"
@@ -19,6 +20,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/num.h"
 
@@ -34,6 +36,8 @@
 #define SHMEM_HUGE   "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 #define RENEW_TRIES  500 /* 10 ms apart: a disk's last reads end within that */
 #define RENEW_PAUSE  10000
+#define AGAIN_TRIES  200
+#define AGAIN_PAUSE  50000	/* reads that hold small pages end meanwhile */
 #define HUGETLB_KIND 0x958458f6 /* HUGETLBFS_MAGIC, which older headers lack */
 
 int arena_memory_file(uint64_t bytes, unsigned flags)
@@ -90,14 +94,48 @@ static bool shmem_huge(void)
 	return line[0] && !strstr(line, "[never]") && !strstr(line, "[deny]");
 }
 
-void arena_collapse(struct arena *a, uint64_t at, uint64_t bytes)
+bool arena_collapse(struct arena *a, uint64_t at)
 {
-	for (uint64_t i = at; a->collapse && i + LIMITS_HUGE_PAGE <= at + bytes;
-	     i += LIMITS_HUGE_PAGE) {
-		__atomic_fetch_add(a->base + i, 0, __ATOMIC_RELAXED);
-		if (madvise(a->base + i, LIMITS_HUGE_PAGE, MADV_COLLAPSE))
-			continue; /* pages that are being read into: they stay small ones */
+	if (!a->collapse)
+		return true;
+	__atomic_fetch_add(a->base + at, 0, __ATOMIC_RELAXED); /* one page has to be there */
+	if (!madvise(a->base + at, LIMITS_HUGE_PAGE, MADV_COLLAPSE))
+		return true;
+	atomic_store_explicit(&a->small[at / LIMITS_HUGE_PAGE], true, memory_order_relaxed);
+	return false;
+}
+
+/* One pass over the pieces of small pages; how many are left. Threads share the work. */
+static uint64_t collapse_again(struct arena *a)
+{
+	uint64_t n = a->bytes / LIMITS_HUGE_PAGE, left = 0;
+
+	for (uint64_t i = 0; i < n && !atomic_load(&a->stop); i++) {
+		uint64_t start = now_ns();
+
+		if (!atomic_exchange_explicit(&a->small[i], false, memory_order_relaxed))
+			continue;
+		if (arena_collapse(a, i * LIMITS_HUGE_PAGE))
+			atomic_fetch_add(&a->done, LIMITS_HUGE_PAGE);
+		else
+			left++;
+		arena_rest(a, start);
 	}
+	return left;
+}
+
+void arena_collapse_rest(struct arena *a)
+{
+	uint64_t left = a->collapse, given_up = 0;
+
+	for (int i = 0; left && i < AGAIN_TRIES && !atomic_load(&a->stop); i++) {
+		left = collapse_again(a);
+		if (left)
+			usleep(AGAIN_PAUSE);
+	}
+	for (uint64_t i = 0; left && i < a->bytes / LIMITS_HUGE_PAGE; i++)
+		given_up += atomic_exchange_explicit(&a->small[i], false, memory_order_relaxed);
+	atomic_fetch_add(&a->done, given_up * LIMITS_HUGE_PAGE);
 }
 
 /* Makes @a's pages huge ones if it can be done. */
@@ -112,6 +150,9 @@ static void choose_pages(struct arena *a, bool huge)
 	if (!shmem_huge()) {
 		__atomic_fetch_add(a->base, 0, __ATOMIC_RELAXED);
 		if (madvise(a->base, LIMITS_HUGE_PAGE, MADV_COLLAPSE))
+			return;
+		a->small = calloc(a->bytes / LIMITS_HUGE_PAGE, sizeof(*a->small));
+		if (!a->small)
 			return;
 		a->collapse = true;
 	}
@@ -144,6 +185,9 @@ static int map_shared(struct arena *a, int fd, uint64_t bytes, bool hugetlb)
 static void unmap(struct arena *a)
 {
 	munmap(a->base, a->bytes);
+	free(a->small);
+	a->small = NULL;
+	a->collapse = false;
 	a->base = NULL;
 	a->fd = -1;
 	a->kept = false;
