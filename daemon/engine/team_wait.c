@@ -190,9 +190,11 @@ static void wait_long(struct team *t, struct worker *w, enum await what)
 {
 	uint64_t ns = DOZE_NS;
 
-	for (unsigned looks = 0; !hand_over(t, w, what) && !is_over(t, w, what); looks++) {
+	for (unsigned looks = 0; !is_over(t, w, what); looks++) {
 		/* for a job one may wait for hours: two looks are enough */
 		doze(t, w, what, what == AWAIT_JOB && looks ? 0 : ns);
+		if (is_over(t, w, what) || hand_over(t, w, what))
+			return;
 		ns = ns * 2 < DOZE_MOST ? ns * 2 : DOZE_MOST;
 	}
 }
@@ -205,9 +207,12 @@ static void wait(struct team *t, struct worker *w, enum await what)
 		*misses -= *misses > 0;
 		return;
 	}
+	if (hand_over(t, w, what)) { /* a little longer would have done */
+		*misses -= *misses > 0;
+		return;
+	}
 	*misses += *misses < MISSES_MAX;
-	while (!is_over(t, w, what))
-		wait_long(t, w, what);
+	wait_long(t, w, what);
 }
 
 void team_await(struct team *t, struct worker *w, enum await what)
