@@ -4,7 +4,8 @@
  * llama-bench asks: one warm-up, then repetitions, mean and deviation.
  *
  * pp N: N tokens are read in, nothing is generated. tg N: N decode steps; the first token, which
- * belongs to the prompt, is not timed. Behind a depth of D other tokens that are not timed. Random
+ * belongs to the prompt, is not timed. Behind a depth of D other tokens that are not timed, the same in
+ * every run, so that the daemon keeps them where it keeps prompts. Random
  * tokens (the default) route almost evenly over the experts, which is the worst case for a cache of
  * them: --text measures what real text gives. Greedy text soon repeats itself and would hit always,
  * so generated tokens are drawn, with a fixed seed, from the most probable ones; that costs no more
@@ -81,7 +82,8 @@ struct list {
 struct bench {
 	struct sluice *s;
 	struct bench_report report;
-	uint32_t *pool; /* tokens of the text, or random ones */
+	uint32_t *pool;	  /* tokens of the text, or random ones */
+	uint32_t *prompt; /* of one run */
 	size_t n_pool;
 	uint64_t seed;
 	uint32_t spec, draft_length;
@@ -204,7 +206,7 @@ static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t
 		.struct_size = sizeof(how),
 		.max_tokens = n_gen ? n_gen + 1 : 0,
 		.n_untimed = depth + lead,
-		.flags = SLUICE_IGNORE_EOG | SLUICE_NO_REUSE,
+		.flags = SLUICE_IGNORE_EOG | (depth ? 0 : SLUICE_NO_REUSE),
 		.temperature = 1,
 		.top_k = TOP_K,
 		.seed = b->seed + rep,
@@ -218,8 +220,11 @@ static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t
 	struct sluice_done d = { .struct_size = sizeof(d) };
 	int rc;
 
-	/* every repetition reads another piece where there is one */
-	p.tokens = b->pool + (spare ? (size_t)rep * 997 % (spare + 1) : 0);
+	/* every repetition reads another piece where there is one, behind the same others */
+	memcpy(b->prompt, b->pool, depth * sizeof(*b->prompt));
+	memcpy(b->prompt + depth, b->pool + depth + (spare ? (size_t)rep * 997 % (spare + 1) : 0),
+	       (p.n_tokens - depth) * sizeof(*b->prompt));
+	p.tokens = b->prompt;
 	b->n_record = 0;
 	rc = row ? sluice_get_status(b->s, &b->before, NULL, 0, fault) : 0;
 	if (!rc)
@@ -415,7 +420,7 @@ static int run_test(struct bench *b, const struct args *args, uint32_t n_prompt,
 	return end_test(rc, &fault);
 }
 
-/* "mem_read_gbs" and "disk_read_gbs" of what doctor printed. */
+/* "mem_read_gbs", "disk_read_gbs" and "byte_gmadds" of what doctor printed. */
 static int read_peaks(const char *path, struct bench_peaks *ret, struct err *err)
 {
 	json_error_t where;
@@ -425,6 +430,7 @@ static int read_peaks(const char *path, struct bench_peaks *ret, struct err *err
 		return err_set(err, -EINVAL, "%s: %s", path, where.text);
 	ret->memory_gbs = json_number_value(json_object_get(o, "mem_read_gbs"));
 	ret->disk_gbs = json_number_value(json_object_get(o, "disk_read_gbs"));
+	ret->gmadds = json_number_value(json_object_get(o, "byte_gmadds"));
 	json_decref(o);
 	return 0;
 }
@@ -509,6 +515,8 @@ static int measure(struct bench *b, const struct args *args, const struct list *
 	} else if (!rc) {
 		rc = fill_random(b, need * 2, &fault);
 	}
+	if (!rc && !(b->prompt = calloc(need, sizeof(*b->prompt))))
+		rc = -ENOMEM;
 	if (rc)
 		return client_fail("bench", &fault);
 	client_on_interrupt(b->s);
@@ -594,6 +602,7 @@ int verb_bench(int argc, char **argv)
 		free(b.report.rows[i]);
 	free(b.report.rows);
 	free(b.pool);
+	free(b.prompt);
 	free(b.answer);
 	free(b.spoilt);
 	sluice_close(b.s);

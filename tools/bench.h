@@ -52,6 +52,7 @@ double bench_most(const struct bench_columns *c, double right, unsigned *ret_len
 /* Rates of this machine, 0 where not known (sluice doctor --json measures them). */
 struct bench_peaks {
 	double memory_gbs, disk_gbs;
+	double gmadds; /* 10^9 multiply-adds of bytes per second */
 };
 
 struct bench_report {

@@ -105,10 +105,44 @@ static double read_gbs(const struct bench_row *r)
 	return r->span_ns ? (double)r->bytes_read / (double)r->span_ns : 0;
 }
 
-/* Weights read from memory per second while generating: every token reads them all once. */
+/*
+ * What a token in the middle of a test of generation reads of the sequence's own memory: keys and
+ * values of all positions before it, and recurrent state. (Layers that look at a window read less.)
+ */
+static double sequence_bytes(const struct bench_report *b, const struct bench_row *r)
+{
+	double room = (double)b->status.n_ctx * b->status.n_parallel;
+
+	if (!r->n_gen || room <= 0)
+		return 0;
+	return (double)b->status.kv_bytes / room * (r->n_depth + r->n_gen / 2.0) +
+	       (double)b->status.state_bytes / b->status.n_parallel;
+}
+
+/* Read from memory per second while generating: every token reads all its weights once. */
 static double memory_gbs(const struct bench_report *b, const struct bench_row *r)
 {
-	return r->n_gen ? mean(r, false) * (double)b->model.active_bytes_per_token / 1e9 : 0;
+	return r->n_gen ? mean(r, false) *
+				  ((double)b->model.active_bytes_per_token + sequence_bytes(b, r)) /
+				  1e9
+			: 0;
+}
+
+/*
+ * Multiply-adds with weights per second while a prompt is read: of a token's bytes as many weights as
+ * they hold on an average of the file, without the output matrix, which few tokens meet.
+ */
+static double gmadds(const struct bench_report *b, const struct bench_row *r)
+{
+	const struct sluice_model_info *m = &b->model;
+	double bytes = (double)m->dense_bytes + (double)m->expert_bytes_total;
+	double weights;
+
+	if (!r->n_prompt || bytes <= 0)
+		return 0;
+	weights = (double)m->active_bytes_per_token * (double)m->n_params / bytes -
+		  (double)m->n_vocab * m->n_embd;
+	return weights > 0 ? mean(r, false) * weights / 1e9 : 0;
 }
 
 static double share(double value, double peak)
@@ -225,6 +259,24 @@ static void print_oracle(const struct bench_report *b)
 	}
 }
 
+/* Where prompts were read: how much of what the cores can multiply, where that is known. */
+static void print_products(const struct bench_report *b)
+{
+	for (unsigned i = 0; i < b->n_rows; i++) {
+		const struct bench_row *r = b->rows[i];
+		char test[48], of[48] = "";
+
+		if (gmadds(b, r) <= 0)
+			continue;
+		test_label(r, test, sizeof(test));
+		if (b->peaks.gmadds > 0)
+			snprintf(of, sizeof(of), ", %.0f %% of %.0f",
+				 100 * share(gmadds(b, r), b->peaks.gmadds), b->peaks.gmadds);
+		printf("%s: %.1f 10^9 multiply-adds with weights a second%s\n", test, gmadds(b, r),
+		       of);
+	}
+}
+
 static void print_ahead(const struct bench_report *b)
 {
 	for (unsigned i = 0; i < b->n_rows; i++) {
@@ -277,6 +329,7 @@ static void print_md(const struct bench_report *b)
 	       b->status.arena, b->status.kv, b->status.policy,
 	       (double)b->status.budget_bytes / (1 << 30), b->status.experts_resident,
 	       b->status.experts_total);
+	print_products(b);
 	print_ahead(b);
 	print_oracle(b);
 }
@@ -408,6 +461,9 @@ static json_t *row_json(const struct bench_report *b, const struct bench_row *r)
 	put_real(o, "stall_seconds", (double)r->stall_ns / 1e9);
 	put_real(o, "read_gbs", read_gbs(r));
 	put_real(o, "memory_gbs", memory_gbs(b, r));
+	put_real(o, "sequence_bytes_per_token", sequence_bytes(b, r));
+	put_real(o, "gmadds", gmadds(b, r));
+	put_share(o, "gmadds_share_of_peak", gmadds(b, r), b->peaks.gmadds);
 	put_share(o, "read_share_of_peak", read_gbs(r), b->peaks.disk_gbs);
 	put_share(o, "memory_share_of_peak", memory_gbs(b, r), r->n_gen ? b->peaks.memory_gbs : 0);
 	put_spec(o, r);

@@ -81,7 +81,7 @@ struct facts {
 	uint64_t memlock;
 	bool uring_switched_off; /* by the sysctl */
 	bool may_lock;		 /* CAP_IPC_LOCK: the limit does not count */
-	double mem_gbs;
+	double mem_gbs, gmadds;
 	bool disk_measured, model_given;
 	struct diskread disk;
 	struct fit fit;
@@ -189,7 +189,10 @@ static int measure_memory(struct facts *f, float seconds, struct err *err)
 	/* well beyond any cache, and never most of what is free */
 	uint64_t each = u64_min((uint64_t)256 << 20, f->room / 4 / f->n_cores);
 
-	return memread_measure(f->cpus, f->n_cores, each, (double)seconds, &f->mem_gbs, err);
+	int rc = memread_measure(f->cpus, f->n_cores, each, (double)seconds, &f->mem_gbs, err);
+
+	return rc ? rc
+		  : memread_multiply(f->cpus, f->n_cores, (double)seconds / 4, &f->gmadds, err);
 }
 
 /* What the daemon would do with this model here: the rates are known by now. */
@@ -343,7 +346,9 @@ static void print_text(const struct facts *f)
 	printf("io_uring   %s\n", f->io_uring);
 	machine_print(&f->machine);
 	if (f->mem_gbs > 0)
-		printf("reads      memory %.1f GB/s on %u cores\n", f->mem_gbs, f->n_cores);
+		printf("reads      memory %.1f GB/s on %u cores; %.0f 10^9 multiply-adds of bytes a "
+		       "second\n",
+		       f->mem_gbs, f->n_cores, f->gmadds);
 	if (f->disk_measured)
 		printf("reads      disk %.2f GB/s (%s, random 1 MiB, %s read)\n", f->disk.gbs,
 		       f->disk.io, size_format(a, sizeof(a), f->disk.bytes));
@@ -425,6 +430,8 @@ static json_t *to_json(const struct facts *f)
 	put_text(o, "io_uring", f->io_uring);
 	if (f->mem_gbs > 0)
 		json_object_set_new(o, "mem_read_gbs", json_real(f->mem_gbs));
+	if (f->gmadds > 0)
+		json_object_set_new(o, "byte_gmadds", json_real(f->gmadds));
 	if (f->disk_measured) {
 		json_object_set_new(o, "disk_read_gbs", json_real(f->disk.gbs));
 		put_text(o, "disk_io", f->disk.io);

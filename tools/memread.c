@@ -17,8 +17,9 @@
 #include "base/futex.h"
 #include "kernels/cpu/cpu.h"
 
-#define ROUNDS 5
-#define STRIDE 256 /* bytes of one turn of the loops below */
+#define ROUNDS	     5
+#define STRIDE	     256	/* bytes of one turn of the loops below */
+#define CACHED_BYTES (16 << 10) /* in the first cache level */
 
 enum { GO = 1, GO_HOME = 2 }; /* all threads are there; not all could be had */
 
@@ -65,7 +66,52 @@ __attribute__((target("avx512f"))) static uint64_t read_avx512(const uint8_t *p,
 		x[0] = _mm512_xor_si512(x[0], x[k]);
 	return (uint64_t)_mm512_reduce_or_epi64(x[0]);
 }
+
+/* A multiply-add for every byte, by the instructions that the products of these levels are made of. */
+__attribute__((target("avx2"))) static uint64_t multiply_avx2(const uint8_t *p, size_t bytes)
+{
+	const __m256i ones = _mm256_set1_epi16(1), by = _mm256_set1_epi8(3);
+	__m256i x[8];
+
+	for (int k = 0; k < 8; k++)
+		x[k] = _mm256_setzero_si256();
+	for (size_t i = 0; i < bytes; i += STRIDE)
+		for (int k = 0; k < 8; k++) {
+			__m256i w = _mm256_load_si256((const __m256i *)(p + i + 32 * k));
+
+			w = _mm256_madd_epi16(_mm256_maddubs_epi16(w, by), ones);
+			x[k] = _mm256_add_epi32(x[k], w);
+		}
+	for (int k = 1; k < 8; k++)
+		x[0] = _mm256_xor_si256(x[0], x[k]);
+	return (uint64_t)_mm256_extract_epi64(x[0], 0) ^ (uint64_t)_mm256_extract_epi64(x[0], 3);
+}
+
+__attribute__((target("avx512f,avx512vnni"))) static uint64_t multiply_avx512(const uint8_t *p,
+									      size_t bytes)
+{
+	const __m512i by = _mm512_set1_epi32(0x03030303);
+	__m512i x[8];
+
+	for (int k = 0; k < 8; k++)
+		x[k] = _mm512_setzero_si512();
+	for (size_t i = 0; i < bytes; i += 2 * STRIDE)
+		for (int k = 0; k < 8; k++)
+			x[k] = _mm512_dpbusd_epi32(x[k], _mm512_load_si512(p + i + 64 * k), by);
+	for (int k = 1; k < 8; k++)
+		x[0] = _mm512_xor_si512(x[0], x[k]);
+	return (uint64_t)_mm512_reduce_or_epi64(x[0]);
+}
 #endif
+
+static uint64_t multiply_scalar(const uint8_t *p, size_t bytes)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < bytes; i++)
+		sum += (uint64_t)p[i] * p[bytes - 1 - i];
+	return sum;
+}
 
 typedef uint64_t (*read_fn)(const uint8_t *p, size_t bytes);
 
@@ -78,6 +124,17 @@ static read_fn pick(void)
 		return read_avx2;
 #endif
 	return read_scalar;
+}
+
+static read_fn pick_multiply(void)
+{
+#if defined(__x86_64__)
+	if (cpu_level_available(CPU_AVX512))
+		return multiply_avx512;
+	if (cpu_level_available(CPU_AVX2))
+		return multiply_avx2;
+#endif
+	return multiply_scalar;
 }
 
 struct shared {
@@ -136,10 +193,11 @@ static void *work(void *arg)
 	return NULL;
 }
 
-int memread_measure(const unsigned *cpus, unsigned n, uint64_t bytes_per_core, double seconds,
-		    double *ret_gbs, struct err *err)
+/* @guess: bytes per second of a slow core, for the number of passes. */
+static int measure(read_fn fn, const unsigned *cpus, unsigned n, uint64_t bytes_per_core,
+		   double guess, double seconds, double *ret_gbs, struct err *err)
 {
-	struct shared s = { .read = pick(), .bytes = bytes_per_core / STRIDE * STRIDE };
+	struct shared s = { .read = fn, .bytes = bytes_per_core / STRIDE * STRIDE };
 	struct worker *workers = calloc(n, sizeof(*workers));
 	uint64_t best = UINT64_MAX;
 	unsigned started = 0;
@@ -148,8 +206,7 @@ int memread_measure(const unsigned *cpus, unsigned n, uint64_t bytes_per_core, d
 		free(workers);
 		return err_set(err, -ENOMEM, "no memory to measure with");
 	}
-	/* about 5 GB/s a core is what slow ones read: enough passes, and never a long wait */
-	s.passes = (unsigned)(seconds / ROUNDS * 5e9 / (double)s.bytes) + 1;
+	s.passes = (unsigned)(seconds / ROUNDS * guess / (double)s.bytes) + 1;
 	pthread_barrier_init(&s.barrier, NULL, n);
 	for (; started < n; started++) {
 		struct worker *w = &workers[started];
@@ -171,6 +228,20 @@ int memread_measure(const unsigned *cpus, unsigned n, uint64_t bytes_per_core, d
 		best = s.round_ns[i] < best ? s.round_ns[i] : best;
 	*ret_gbs = (double)s.bytes * s.passes * n / (double)best;
 	return 0;
+}
+
+int memread_measure(const unsigned *cpus, unsigned n, uint64_t bytes_per_core, double seconds,
+		    double *ret_gbs, struct err *err)
+{
+	/* enough passes, and never a long wait */
+	return measure(pick(), cpus, n, bytes_per_core, 5e9, seconds, ret_gbs, err);
+}
+
+int memread_multiply(const unsigned *cpus, unsigned n, double seconds, double *ret_gmadds,
+		     struct err *err)
+{
+	return measure(pick_multiply(), cpus, n, CACHED_BYTES,
+		       cpu_level_available(CPU_AVX2) ? 1e11 : 1e9, seconds, ret_gmadds, err);
 }
 
 /* What identifies a core: package and core number; each CPU its own where the kernel does not say. */

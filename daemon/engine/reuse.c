@@ -195,13 +195,17 @@ void reuse_begin(struct engine *e, struct active *a)
 {
 	const struct request *r = a->request;
 	struct prefix_match m = { 0 };
+	uint32_t most = r->n_tokens; /* what is timed is read, whatever is known of it */
 
 	a->reuse = (struct reuse){ 0 };
-	if (!e->prefixes || r->no_reuse || r->want_logits || r->want_logprobs || r->n_untimed)
+	if (!e->prefixes || r->no_reuse || r->want_logits || r->want_logprobs ||
+	    (r->n_untimed && r->respell))
 		return;
+	if (r->n_untimed)
+		most = (uint32_t)u64_min(most, (uint64_t)r->n_untimed + 1);
 	a->reuse.on = true;
 	reuse_make_free(e, 1); /* for the copy of a page; before anything is found */
-	prefix_find(e->prefixes, tenant_of(e, a), r->tokens, r->n_tokens, !r->respell, &m);
+	prefix_find(e->prefixes, tenant_of(e, a), r->tokens, most, !r->respell, &m);
 	atomic_fetch_add(&e->n_lookups, 1);
 	atomic_fetch_add(&e->n_found, m.n > 0);
 	if (m.n && (uint64_t)m.n - m.n_asked + r->n_tokens + r->max_tokens > e->config.n_ctx)

@@ -365,7 +365,7 @@ static uint32_t chunk_end(const struct engine *e, const struct active *a)
 	uint32_t pos = seq_len(a->seq);
 
 	if (pos < a->request->n_untimed)
-		return a->request->n_untimed;
+		return (uint32_t)u64_min(a->request->n_untimed, reuse_stop(e, a));
 	return (uint32_t)u64_min(a->n_ids, reuse_stop(e, a));
 }
 

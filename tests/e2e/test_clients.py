@@ -226,6 +226,17 @@ def test_bench_rows(d):
         assert r["hit_ratio"] <= 1
 
 
+def test_bench_reads_a_depth_once(d):
+    before = json.loads(ask(d, "status", "--json").stdout)["tokens_reused"]
+    p = ask(d, "bench", "-p", "32", "-n", "4", "-d", "256", "-r", "3", "--json")
+    after = json.loads(ask(d, "status", "--json").stdout)["tokens_reused"]
+    rows = json.loads(p.stdout)
+    assert all(len(r["samples_ns"]) == 3 and min(r["samples_ns"]) > 0 for r in rows)
+    assert 0 <= after - before <= 8 * 257  # at points only where the model has recurrent state
+    assert rows[0]["gmadds"] > 0 and rows[0]["gmadds_share_of_peak"] is None
+    assert rows[1]["sequence_bytes_per_token"] > 0
+
+
 def test_bench_formats(d, tmp_path):
     text = tmp_path / "text"
     text.write_text("The quick brown fox jumps over the lazy dog. " * 60)
