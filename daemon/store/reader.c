@@ -29,7 +29,7 @@
 #define MAX_INTERRUPTIONS 10000 /* EINTR and EAGAIN, per piece */
 #define FREE_RETRIES	  64	/* so many of them at full speed, then with pauses */
 #define PAUSE_US	  50
-#define AHEAD_MOST	  8 /* pieces of READ_PREDICTED in flight: enough for the rate of a disk */
+#define AHEAD_MOST	  4 /* pieces of READ_PREDICTED in flight: about what a disk's rate needs */
 
 static int start_backend(struct reader *r, const struct reader_config *c, struct err *err)
 {

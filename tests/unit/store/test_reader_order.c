@@ -124,7 +124,7 @@ static void test_classes(void **state)
 }
 
 /*
- * Of guesses no more than eight pieces are in flight, so that what somebody waits for is read at once; the
+ * Of guesses no more than four pieces are in flight, so that what somebody waits for is read at once; the
  * others go on as those end, and fills stay behind them.
  */
 static void test_few_predicted(void **state)
@@ -132,11 +132,11 @@ static void test_few_predicted(void **state)
 	for (unsigned i = 0; i < 10; i++)
 		submit(i, READ_PREDICTED, 100);
 	submit(10, READ_FILL, 100);
-	wait_in_flight(8);
+	wait_in_flight(4);
 	usleep(20000);
-	assert_int_equal(atomic_load(&rig->reader->in_flight), 8);
+	assert_int_equal(atomic_load(&rig->reader->in_flight), 4);
 	submit(11, READ_DEMAND, 100);
-	wait_in_flight(9);
+	wait_in_flight(5);
 	reader_memory_release(&rig->disk);
 	check_all(12);
 	assert_int_equal(atomic_load(&rig->reader->ahead), 0);
