@@ -12,7 +12,7 @@
 
 #include "tests/unit/engine/engine_rig.h"
 
-enum { MOST = 6, NEW_TOKENS = 6 };
+enum { MOST = 4, NEW_TOKENS = 6 };
 
 static struct engine_rig rig;
 static struct ask asks[MOST], alone;
@@ -74,10 +74,10 @@ static void same_alone(const struct ask *a)
 static void test_together(void **state)
 {
 	for (unsigned i = 0; i < MOST; i++)
-		set_up(&asks[i], 600, 620 + 20 * i, i);
+		set_up(&asks[i], 260, 280 + 20 * i, i);
 	come_together(MOST);
 	for (unsigned i = 0; i < MOST; i++) {
-		assert_int_equal(asks[i].result.n_cached, i ? 600 : 0);
+		assert_int_equal(asks[i].result.n_cached, i ? 260 : 0);
 		same_alone(&asks[i]);
 	}
 }
@@ -86,10 +86,10 @@ static void test_together(void **state)
 static void test_one_prompt(void **state)
 {
 	for (unsigned i = 0; i < 4; i++)
-		set_up(&asks[i], 400, 400, 0);
+		set_up(&asks[i], 200, 200, 0);
 	come_together(4);
 	for (unsigned i = 0; i < 4; i++) {
-		assert_int_equal(asks[i].result.n_cached, i ? 399 : 0);
+		assert_int_equal(asks[i].result.n_cached, i ? 199 : 0);
 		same_alone(&asks[i]);
 	}
 }
@@ -98,12 +98,12 @@ static void test_one_prompt(void **state)
 static void test_in_a_row(void **state)
 {
 	for (unsigned i = 0; i < 3; i++)
-		set_up(&asks[i], 300, 700, i);
-	memcpy(asks[2].prompt, asks[1].prompt, 550 * sizeof(asks[1].prompt[0]));
+		set_up(&asks[i], 150, 350, i);
+	memcpy(asks[2].prompt, asks[1].prompt, 280 * sizeof(asks[1].prompt[0]));
 	come_together(3);
 	assert_int_equal(asks[0].result.n_cached, 0);
-	assert_int_equal(asks[1].result.n_cached, 300);
-	assert_int_equal(asks[2].result.n_cached, 550);
+	assert_int_equal(asks[1].result.n_cached, 150);
+	assert_int_equal(asks[2].result.n_cached, 280);
 	for (unsigned i = 0; i < 3; i++)
 		same_alone(&asks[i]);
 }
@@ -126,7 +126,7 @@ static void test_first_ends(void **state)
 	for (unsigned way = 0; way < 2; way++) {
 		rig_start(&rig);
 		for (unsigned i = 0; i < 3; i++)
-			set_up(&asks[i], 800, 850 + i, i);
+			set_up(&asks[i], 400, 420 + i, i);
 		asks[0].request.want_progress = true;
 		asks[0].request.ops = &first_ops;
 		ask_submit(&asks[0], &rig);
@@ -147,7 +147,7 @@ static void test_first_ends(void **state)
 		for (unsigned i = 0; i < 3; i++)
 			ask_wait(&asks[i]);
 		assert_int_equal(asks[0].result.stop, way ? STOP_ERROR : STOP_CANCELLED);
-		assert_int_equal(asks[2].result.n_cached, 800);
+		assert_int_equal(asks[2].result.n_cached, 400);
 		for (unsigned i = 1; i < 3; i++)
 			same_alone(&asks[i]);
 		rig_stop(&rig);
@@ -158,7 +158,7 @@ static void test_first_ends(void **state)
 static void test_other_ends(void **state)
 {
 	for (unsigned i = 0; i < 3; i++)
-		set_up(&asks[i], 500, 600 + i, i);
+		set_up(&asks[i], 250, 280 + i, i);
 	rig_start(&rig);
 	reader_memory_hold(&rig.disk);
 	for (unsigned i = 0; i < 3; i++)
@@ -169,7 +169,7 @@ static void test_other_ends(void **state)
 	for (unsigned i = 0; i < 3; i++)
 		ask_wait(&asks[i]);
 	assert_int_equal(asks[1].result.stop, STOP_CANCELLED);
-	assert_int_equal(asks[2].result.n_cached, 500);
+	assert_int_equal(asks[2].result.n_cached, 250);
 	same_alone(&asks[0]);
 	same_alone(&asks[2]);
 }
@@ -177,12 +177,12 @@ static void test_other_ends(void **state)
 static void test_apart(void **state)
 {
 	for (unsigned i = 0; i < 4; i++)
-		set_up(&asks[i], 400, 450 + i, i);
+		set_up(&asks[i], 200, 230 + i, i);
 	asks[1].request.tenant = 9;
 	asks[2].request.no_reuse = true;
 	come_together(4);
 	for (unsigned i = 0; i < 4; i++) {
-		assert_int_equal(asks[i].result.n_cached, i == 3 ? 400 : 0);
+		assert_int_equal(asks[i].result.n_cached, i == 3 ? 200 : 0);
 		same_alone(&asks[i]);
 	}
 }
@@ -192,15 +192,15 @@ static void test_turns(void **state)
 {
 	_Atomic uint64_t clock = 0;
 
-	set_up(&asks[0], 900, 950, 0);
-	set_up(&asks[1], 900, 950, 1);
-	ask_prompt(&asks[2], &rig, 300, NEW_TOKENS, 5);
+	set_up(&asks[0], 500, 520, 0);
+	set_up(&asks[1], 500, 520, 1);
+	ask_prompt(&asks[2], &rig, 150, NEW_TOKENS, 5);
 	for (unsigned i = 0; i < 3; i++) {
 		asks[i].request.client = 100 + i;
 		asks[i].clock = &clock;
 	}
 	come_together(3);
-	assert_int_equal(asks[1].result.n_cached, 900);
+	assert_int_equal(asks[1].result.n_cached, 500);
 	assert_true(asks[2].at[0] < asks[0].at[0]);
 	assert_true(asks[2].at[0] < asks[1].at[0]);
 	for (unsigned i = 0; i < 3; i++)
@@ -212,7 +212,7 @@ static void test_no_room(void **state)
 {
 	rig.config.prefix_cache = 1;
 	for (unsigned i = 0; i < 4; i++)
-		set_up(&asks[i], 500, 520 + 10 * i, i);
+		set_up(&asks[i], 250, 270 + 10 * i, i);
 	come_together(4);
 	for (unsigned i = 0; i < 4; i++)
 		same_alone(&asks[i]);
