@@ -47,6 +47,7 @@ static void *run(void *arg)
 	struct http *h = arg;
 	struct http_work *w = &h->work;
 
+	serve_come_first();
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
 		struct http_call *c;

@@ -67,6 +67,11 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 
 /* serve.c: any thread: makes the loop look at the jobs. */
 void serve_wake(struct serve *s);
+/*
+ * The thread that calls is run before those that compute, and before other programs, where this process
+ * may ask for that (CAP_SYS_NICE, RLIMIT_NICE): it has little to do, and all clients wait for it.
+ */
+void serve_come_first(void);
 /* A notice about a client, at most ten in ten seconds. */
 void serve_notice(struct serve *s, const char *msg, const struct conn *c, const char *cause);
 

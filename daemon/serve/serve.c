@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -29,6 +30,7 @@
 #define NOTICES_PER_WINDOW 10
 #define LINGER_NS	   2000000000u /* for clients to take the end of their requests */
 #define LINGER_LOOK_MS	   50
+#define COME_FIRST	   10 /* steps of nice(2) */
 
 static_assert((int)SLUICE_STATE_READY == (int)ENGINE_READY, "uapi");
 static_assert((int)SLUICE_STATE_FAILED == (int)ENGINE_FAILED, "uapi");
@@ -322,10 +324,18 @@ static int linger(struct serve *s, struct err *err)
 	return rc;
 }
 
+void serve_come_first(void)
+{
+	errno = 0;
+	if (setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) - COME_FIRST))
+		log_line(LOG_DBG, "the loop has no priority", "cause=\"%s\"", strerror(errno));
+}
+
 int serve_run(struct serve *s, struct err *err)
 {
 	int rc;
 
+	serve_come_first();
 	while (!s->stopping) {
 		rc = turn(s, next_deadline_ms(s), err);
 

@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -46,6 +47,18 @@ def test_health_and_models(d):
     assert params["dry_base"] == 1.75 and params["dry_allowed_length"] == 2 and params["dry_penalty_last_n"] == -1
     assert params["dry_sequence_breakers"] == ["\n", ":", '"', "*"]
     assert [s["id"] for s in d.get("/slots")[2]] == [0, 1, 2, 3]
+
+
+def test_the_loop_comes_first(d):
+    """Where this process may ask for it: the threads that serve clients are run before those that compute."""
+    tasks = pathlib.Path(f"/proc/{d.process.pid}/task")
+    nice = {(t / "comm").read_text().strip(): int((t / "stat").read_text().rsplit(")", 1)[1].split()[16]) for t in tasks.iterdir()}
+    limit = re.search(r"Max nice priority +(\d+)", pathlib.Path("/proc/self/limits").read_text())
+    may = int(re.search(r"CapEff:\t(\w+)", pathlib.Path("/proc/self/status").read_text()).group(1), 16) >> 23 & 1
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    if may or 20 - int(limit.group(1)) <= own - 10:
+        assert nice["sluiced"] == max(-20, own - 10)
+    assert nice["sluice-engine"] == own
 
 
 def test_uses_of_experts(d):
