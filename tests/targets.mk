@@ -84,6 +84,16 @@ bench-compare: all bench-model bench-peer
 bench-ahead: all bench-model
 	@$(PYTHON) tests/bench/ahead.py --build $(O) --model $(BENCH_MODEL) $(AHEAD_ARGS)
 
+# What drafts gain by verification alone: make bench-spec MODEL_SHAPE=qwen3.5-35b-a3b [SPEC_ARGS='--repetitions 6']
+.PHONY: bench-spec
+bench-spec: all bench-model
+	@$(PYTHON) tests/bench/spec.py --build $(O) --model $(BENCH_MODEL) $(SPEC_ARGS)
+
+# All of them, none from a disturbed machine: make bench-all MODEL_SHAPE=qwen3.5-35b-a3b ALL_ARGS='--peer build/peer/bin'
+.PHONY: bench-all
+bench-all: all bench-model $(O)/bench/kernels
+	@$(PYTHON) tests/bench/all.py --build $(O) --model $(BENCH_MODEL) $(ALL_ARGS)
+
 # Decode beside another program, and during the fill: make bench-busy MODEL_SHAPE=qwen3.5-35b-a3b [BUSY_ARGS='--peer build/peer/bin']
 .PHONY: bench-busy
 bench-busy: all bench-model

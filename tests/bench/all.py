@@ -1,0 +1,83 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Every ratio of speed in one run: kernels, drafts, reads ahead, a busy machine, llama.cpp beside ours.
+
+    tests/bench/all.py --build build --model FILE [--peer build/peer/bin] [--only kernels,spec,..] [--quiet 600]
+
+Each part is a program of its own beside this one; what it printed is printed here once it was left alone. Before each part
+it waits until others use less than a tenth of a processor, at most --quiet seconds. A part during which others used more
+than --disturbed processors is run again, up to --tries times, and then left out with a sentence: no ratio of a disturbed
+machine is printed. Exit status 3 where a part was left out, 1 where one failed.
+"""
+import argparse
+import pathlib
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+import machine  # noqa: E402
+
+
+def parts(args):
+    model, build = ["--build", args.build, "--model", args.model], pathlib.Path(args.build)
+    peer = ["--peer", args.peer] if args.peer else []
+    out = {
+        "kernels": [build / "bench" / "kernels", "--threads", args.threads, "--level", "all", "--format", "all", "--cols",
+                    "1,2,4,8", "--markdown"],
+        "spec": [sys.executable, HERE / "spec.py", *model, "--anyway"],
+        "ahead": [sys.executable, HERE / "ahead.py", *model],
+        "busy": [sys.executable, HERE / "busy.py", *model, *peer, "--anyway"],
+    }
+    if peer:
+        out["compare"] = [sys.executable, HERE / "compare.py", *model, *peer]
+    return out
+
+
+def run_part(args, name, command):
+    """What it printed; None: it was disturbed each time. The guard of all parts is this one."""
+    for attempt in range(args.tries):
+        if not machine.wait_quiet(args.quiet):
+            print(f"{name}: others have used the processors for {args.quiet} s", file=sys.stderr)
+            continue
+        with machine.Foreign() as load:
+            p = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, text=True)
+        print(f"{name}: others used {load.share:.2f} processors", file=sys.stderr)
+        if p.returncode not in (0, 3):
+            raise RuntimeError(f"{name}: exit {p.returncode}")
+        if load.share <= args.disturbed:
+            return f"others used {load.share:.2f} processors\n\n{p.stdout}"
+    return None
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("--build", default="build")
+    p.add_argument("--model", required=True)
+    p.add_argument("--peer", help="folder with llama-bench (peer/build.sh makes it)")
+    p.add_argument("--only", help="parts, by default all")
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--quiet", type=int, default=600)
+    p.add_argument("--disturbed", type=float, default=0.1)
+    p.add_argument("--tries", type=int, default=2)
+    args = p.parse_args()
+    known, status = parts(args), 0
+    chosen = args.only.split(",") if args.only else list(known)
+    for name in chosen:
+        if name not in known:
+            p.error(f"--only: \"{name}\" is none of {', '.join(known)}")
+    print(f"{machine.describe()}\n")
+    for name in chosen:
+        print(f"## {name}\n", flush=True)
+        try:
+            text = run_part(args, name, known[name])
+        except (RuntimeError, OSError) as e:
+            text, status = f"failed: {e}\n", 1
+        if text is None:
+            text, status = "left out: the machine was disturbed each time, and its ratios would say nothing\n", status or 3
+        print(text, flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
