@@ -9,8 +9,15 @@ get() { # quiet unless it fails
 	apt-get -y -qq --no-install-recommends "$@" >/tmp/apt.log 2>&1 || { cat /tmp/apt.log; exit 1; }
 }
 
+# Libraries that only something of the root suggests are not wanted either: Debian 13's systemd suggests some of ours, which
+# apt would keep.
+clear_unneeded() {
+	get -o APT::AutoRemove::SuggestsImportant=false -o APT::AutoRemove::RecommendsImportant=false autoremove --purge
+}
+
 # what makes the daemon's user: it is there on a real machine, and would leave files of its own here
 get install systemd
+clear_unneeded
 say "apt install ./sluice*.deb"
 listing >/tmp/before
 get install ./sluice*.deb
@@ -26,7 +33,7 @@ dpkg -L sluice | grep -q '/man8/sluiced.8' # listed, although a minimal root may
 [ -s /usr/share/zsh/vendor-completions/_sluice ]
 say "purge: nothing is left"
 get purge sluice
-get autoremove --purge
+clear_unneeded
 listing >/tmp/after
 diff /tmp/before /tmp/after
 
