@@ -4,7 +4,8 @@
 
     tests/bench/compare.py --build build --peer build/peer/bin --model FILE [--only memory,half] [--json OUT]
 
-memory  the whole model in memory: prompt (pp512) and generation (tg64), A-B-B-A in every round
+memory  the whole model in memory: prompt (pp512) and generation (tg64), A-B-B-A in every round, and at
+        each of --depths, with either side's speed over its own at depth 0
 half    half of the file's bytes allowed: both in a memory cgroup of that size. The peer maps the file
         (without repacking, which would need a second copy); ours gets --host-budget so that expert slots,
         dense weights, KV cache and everything else of the process stay within the limit. fio reads the same
@@ -123,7 +124,8 @@ def rows_of(answer):
 
 
 def label(row):
-    return f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
+    depth = f" @ d{row['n_depth']}" if row.get("n_depth") else ""
+    return (f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}") + depth
 
 
 def text_of(row):
@@ -152,11 +154,13 @@ def compare(runs, tests):
 
 def in_memory(args):
     runs, status = Runs(args), None
-    tests = ["-p", str(args.prompt), "-n", str(args.generate)]
+    depths = [int(d) for d in args.depths.split(",")]
+    tests = ["-p", str(args.prompt), "-n", str(args.generate), "-d", args.depths]
+    more = ["--ctx", max(depths) + args.prompt + args.generate + 64, "--parallel", 1] if max(depths) else []
 
     def ours():
         # a daemon for each run: nothing of ours is in memory while the peer runs
-        with Daemon(args.build, args.model, "--threads", args.threads, "--host-budget", "100%") as d:
+        with Daemon(args.build, args.model, "--threads", args.threads, "--host-budget", "100%", *more) as d:
             filled = d.filled()
             runs.ours(d, tests, args.reps)
         return filled
@@ -168,7 +172,16 @@ def in_memory(args):
         runs.peer(tests, args.reps)
         ours()
     return {"what": "model in memory", "status": status, "runs": runs.log,
-            "result": compare(runs.log, [f"pp{args.prompt}", f"tg{args.generate}"])}
+            "result": compare(runs.log, [label({"n_prompt": p, "n_gen": n, "n_depth": d}) for d in depths
+                                         for p, n in ((args.prompt, 0), (0, args.generate))])}
+
+
+def at_depth(result):
+    """Of every test at a depth, each side's speed over its own at depth 0."""
+    plain = {r["test"]: r for r in result if "@" not in r["test"]}
+    return [f"{r['test']} over depth 0: sluice {r['sluice'] / plain[r['test'].split(' @')[0]]['sluice']:.2f}, "
+            f"llama.cpp {r['llama.cpp'] / plain[r['test'].split(' @')[0]]['llama.cpp']:.2f}"
+            for r in result if "@" in r["test"] and r["test"].split(" @")[0] in plain]
 
 
 def inspect(args):
@@ -248,6 +261,7 @@ def markdown(report, args):
             lines.append(f"| {part['what']} | {r['test']} | {r['sluice']:.1f} | {r['llama.cpp']:.1f} | "
                          f"{r['ratio']:.2f} | {', '.join(f'{p:.2f}' for p in r['pair_ratios'])} |")
     for part in report["parts"]:
+        lines += ["", *at_depth(part["result"])] if "@" in str(part["result"]) else []
         lines += ["", f"{part['what']}: others used at most "
                       f"{max(run['foreign'] for run in part['runs']):.2f} processors during a run"]
         for d in part.get("disk", []):
@@ -276,6 +290,7 @@ def arguments():
     p.add_argument("--reps", type=int, default=3)
     p.add_argument("--prompt", type=int, default=512)
     p.add_argument("--generate", type=int, default=64)
+    p.add_argument("--depths", default="0", help="tokens already in the context, 0,8192,32768: in memory only")
     p.add_argument("--half-share", type=float, default=0.5)
     p.add_argument("--half-generate", type=int, default=32)
     p.add_argument("--half-reps", type=int, default=3)
