@@ -267,6 +267,8 @@ static void say_hello(const struct options *o, const struct rooms *r)
 		 "budget=\"%s\" all_experts=\"%s\" dense=\"%s\" arena=%s ctx=%u parallel=%u kv=%s",
 		 budget, experts, dense, e.arena, e.n_ctx, e.n_parallel, e.kv);
 	log_line(LOG_NOTICE, "disk", "io=%s policy=%s", e.io, e.policy);
+	if (e.device_note)
+		log_line(LOG_NOTICE, "device", "use=none cause=\"%s\"", e.device_note);
 	say_notes(r, &e);
 	say_unused(o, r);
 	for (unsigned i = 0; i < ENGINE_FALLBACKS && e.fallbacks[i]; i++)

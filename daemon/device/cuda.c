@@ -184,20 +184,34 @@ static int take_rope(struct cuda_device *d, struct err *err)
 	return rc;
 }
 
-static int open_device(struct cuda_device *d, struct err *err)
+/* GPUs that the runtime sees, and a driver that it can use. */
+static int count_gpus(int *ret, struct err *err)
 {
-	const char *name = d->base.c.name;
-	struct cudaDeviceProp p;
-	int count = 0, driver = 0, rc;
+	int driver = 0, rc = cuda_said(cudaDriverGetVersion(&driver), "the driver", err);
 
-	d->number = name[4] == ':' ? atoi(name + 5) : 0;
-	setenv("CUDA_MODULE_LOADING", "EAGER", 1);
-	rc = cuda_said(cudaDriverGetVersion(&driver), "the driver", err);
 	if (!rc && driver < DRIVER_LEAST)
 		rc = err_set(err, -ENODEV,
 			     driver ? "the NVIDIA driver is older than r580, which CUDA 13 needs"
 				    : "there is no NVIDIA driver here");
-	rc = rc ? rc : cuda_said(cudaGetDeviceCount(&count), "looking for a GPU", err);
+	return rc ? rc : cuda_said(cudaGetDeviceCount(ret), "looking for a GPU", err);
+}
+
+int cuda_find(struct err *err)
+{
+	int count = 0, rc = count_gpus(&count, err);
+
+	return rc || count ? rc : err_set(err, -ENODEV, "there is no GPU here");
+}
+
+static int open_device(struct cuda_device *d, struct err *err)
+{
+	const char *name = d->base.c.name;
+	struct cudaDeviceProp p;
+	int count = 0, rc;
+
+	d->number = name[4] == ':' ? atoi(name + 5) : 0;
+	setenv("CUDA_MODULE_LOADING", "EAGER", 1);
+	rc = count_gpus(&count, err);
 	if (!rc && d->number >= count)
 		rc = err_set(err, -ENODEV, "there is no GPU %d here, %d in all", d->number, count);
 	rc = rc ? rc : cuda_said(cudaSetDevice(d->number), "the GPU", err);
@@ -297,10 +311,9 @@ static void free_mapped(const struct cuda_mapped *m)
 	cudaFreeHost(m->host);
 }
 
-static void cuda_close(struct device *base)
+/* Everything that the runtime gave: it would wait for a device that is silent. */
+static void give_back(struct cuda_device *d)
 {
-	struct cuda_device *d = cuda_of(base);
-
 	cuda_free_graphs(d);
 	if (d->stream)
 		cudaStreamDestroy(d->stream);
@@ -317,7 +330,16 @@ static void cuda_close(struct device *base)
 	free_mapped(&d->to_weights);
 	free_mapped(&d->to_x);
 	free_mapped(&d->rows);
+}
+
+static void cuda_close(struct device *base)
+{
+	struct cuda_device *d = cuda_of(base);
+
+	if (!d->silent)
+		give_back(d);
 	device_plan_fini(&d->base.plan);
+	free(d->class_base);
 	free(d->owned);
 	free(d->layers);
 	free(d->lengths);
@@ -339,6 +361,7 @@ static const struct device_ops cuda_device_ops = {
 	.route = cuda_route,
 	.step_end = cuda_step_end,
 	.step_drop = cuda_step_drop,
+	.is_lost = cuda_is_lost,
 };
 
 int cuda_open(const struct device_config *config, struct device **ret, struct err *err)

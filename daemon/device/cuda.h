@@ -125,6 +125,9 @@ struct cuda_device {
 	uint32_t launched; /* the layer launched last */
 	uint64_t launched_ns;
 
+	bool lost;   /* every call fails since one did, or: */
+	bool silent; /* it does not answer, and calls that wait for it never return */
+
 	bool no_graphs; /* the runtime would not record one: layers are launched kernel by kernel */
 	int64_t replayed; /* kernels launched by graphs, less those that were only recorded */
 };
@@ -227,5 +230,6 @@ int cuda_route(struct device *d, struct device_route *ret, struct err *err);
 int cuda_step_end(struct device *d, const uint32_t *rows, uint32_t n, const float **ret_logits,
 		  struct err *err);
 void cuda_step_drop(struct device *d);
+bool cuda_is_lost(const struct device *d);
 
 #endif

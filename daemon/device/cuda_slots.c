@@ -66,7 +66,6 @@ void cuda_free_slots(struct cuda_device *d)
 		cudaHostUnregister((void *)(uintptr_t)(d->host_base + at));
 	cudaFreeHost(d->ring);
 	cudaFreeHost(d->host_table);
-	free(d->class_base);
 }
 
 /* All pieces, or none. */

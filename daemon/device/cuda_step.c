@@ -165,13 +165,30 @@ int cuda_launch(struct device *base, uint32_t layer, struct err *err)
 	return cuda_launch_layer(d, layer, err);
 }
 
+/*
+ * What a device is given to answer: a second, and what a long layer takes. Time in calls does not count: over
+ * the fake runtime it is they that compute.
+ */
+static uint64_t patience_ns(const struct cuda_device *d)
+{
+	return 1000000000ull + d->n_tokens * 1000000ull;
+}
+
+static int fall_silent(struct cuda_device *d, struct err *err)
+{
+	d->lost = d->silent = true;
+	return err_set(err, -EIO, "the device does not answer");
+}
+
 /* Until the layer's word is there; the runtime is asked now and then whether it can still come. */
 static int wait_word(struct cuda_device *d, struct err *err)
 {
 	const _Atomic uint32_t *word = d->word.host;
 	const uint32_t value = d->tick + d->launched + 1;
+	uint64_t waited = 0;
 
-	for (;;) {
+	while (waited < patience_ns(d)) {
+		const uint64_t began = now_ns();
 		cudaError_t e;
 
 		for (int i = 0; i < LOOKS; i++) {
@@ -179,6 +196,7 @@ static int wait_word(struct cuda_device *d, struct err *err)
 				return 0;
 			cpu_relax();
 		}
+		waited += now_ns() - began;
 		e = cudaStreamQuery(d->stream);
 		if (e == cudaErrorNotReady)
 			continue;
@@ -187,6 +205,25 @@ static int wait_word(struct cuda_device *d, struct err *err)
 		return e ? cuda_said(e, "the router", err)
 			 : err_set(err, -EIO, "the router: the layer ended without a word");
 	}
+	return fall_silent(d, err);
+}
+
+/* Until all that the stream was given is done. */
+static int wait_stream(struct cuda_device *d, struct err *err)
+{
+	uint64_t waited = 0;
+
+	while (waited < patience_ns(d)) {
+		const cudaError_t e = cudaStreamQuery(d->stream);
+		const uint64_t began = now_ns();
+
+		if (e != cudaErrorNotReady)
+			return cuda_said(e, "a step", err);
+		for (int i = 0; i < LOOKS; i++)
+			cpu_relax();
+		waited += now_ns() - began;
+	}
+	return fall_silent(d, err);
 }
 
 int cuda_route(struct device *base, struct device_route *ret, struct err *err)
@@ -231,7 +268,7 @@ int cuda_step_end(struct device *base, const uint32_t *rows, uint32_t n, const f
 	if (!rc && n)
 		rc = copy(d, d->logits, d->d_logits, n * vocab * sizeof(float),
 			  cudaMemcpyDeviceToHost, err);
-	rc = rc ? rc : cuda_said(cudaStreamSynchronize(d->stream), "a step", err);
+	rc = rc ? rc : wait_stream(d, err);
 	if (rc)
 		return rc;
 	if (n)
@@ -245,5 +282,14 @@ int cuda_step_end(struct device *base, const uint32_t *rows, uint32_t n, const f
 
 void cuda_step_drop(struct device *base)
 {
-	cudaStreamSynchronize(cuda_of(base)->stream); /* what it says has been told */
+	struct cuda_device *d = cuda_of(base);
+
+	/* what went wrong has been told; a device that is well again after one failure goes on */
+	if (!d->lost && wait_stream(d, NULL))
+		d->lost = true;
+}
+
+bool cuda_is_lost(const struct device *base)
+{
+	return cuda_of(base)->lost;
 }

@@ -62,7 +62,7 @@ int device_check_name(const char *name, struct err *err)
 	uint64_t vram, link;
 	char *end;
 
-	if (!strcmp(name, "none") || !strcmp(name, "cuda"))
+	if (!strcmp(name, "auto") || !strcmp(name, "none") || !strcmp(name, "cuda"))
 		return 0;
 	if (!strncmp(name, "cuda:", 5) && name[5] >= '0' && name[5] <= '9' &&
 	    strtoul(name + 5, &end, 10) < 64 && !*end)
@@ -70,7 +70,8 @@ int device_check_name(const char *name, struct err *err)
 	if (!strncmp(name, "emu:", 4))
 		return device_emu_sizes(name, &vram, &link, err);
 	return err_set(err, -EINVAL,
-		       "%s is no device: none, cuda, cuda:N or emu:vram=SIZE,link=SIZE", name);
+		       "%s is no device: auto, none, cuda, cuda:N or emu:vram=SIZE,link=SIZE",
+		       name);
 }
 
 /* Formats that kernels/cuda multiplies with. */
@@ -226,12 +227,22 @@ int device_supports(const struct model *m, struct err *err)
 
 #ifndef SLUICE_CUDA
 /* A build without the kernels: the name is known, the device is not. */
-int cuda_open(const struct device_config *config, struct device **ret, struct err *err)
+int cuda_find(struct err *err)
 {
 	return err_set(err, -ENOTSUP,
 		       "this sluiced was built without CUDA kernels (see docs/gpu.md)");
 }
+
+int cuda_open(const struct device_config *config, struct device **ret, struct err *err)
+{
+	return cuda_find(err);
+}
 #endif
+
+int device_find(struct err *err)
+{
+	return cuda_find(err);
+}
 
 int device_open(const struct device_config *config, struct device **ret, struct err *err)
 {
@@ -327,4 +338,9 @@ int device_step_end(struct device *d, const uint32_t *rows, uint32_t n, const fl
 void device_step_drop(struct device *d)
 {
 	d->ops->step_drop(d);
+}
+
+bool device_is_lost(const struct device *d)
+{
+	return d->ops->is_lost && d->ops->is_lost(d);
 }

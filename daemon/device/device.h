@@ -23,7 +23,8 @@
  *
  * "cuda" is over NVIDIA's runtime, or over the fake one of tests/gpu/emu in a build for tests; a build
  * without either refuses it by name. Every call is made by the engine's thread. Calls return 0 or -errno
- * and a sentence; -EIO: the device failed, and the step with it.
+ * and a sentence; -EIO: the device failed, and the step with it. A device that is lost is given no more calls
+ * but device_close().
  */
 #ifndef SLUICE_DEVICE_DEVICE_H
 #define SLUICE_DEVICE_DEVICE_H
@@ -53,7 +54,7 @@ struct device_config {
 
 /* ---- pure: any thread ---- */
 
-/* "none" | "cuda[:N]" | "emu:vram=SIZE[,link=RATE]": 0; -EINVAL and a sentence for anything else. */
+/* "auto" | "none" | "cuda[:N]" | "emu:vram=SIZE[,link=RATE]": 0; -EINVAL and a sentence for anything else. */
 int device_check_name(const char *name, struct err *err);
 static inline bool device_is_none(const char *name)
 {
@@ -69,6 +70,9 @@ int device_emu_sizes(const char *name, uint64_t *ret_vram, uint64_t *ret_link, s
 
 /* 0, or -ENOTSUP and a sentence: what of the model "cuda" cannot compute. Reads the model alone. */
 int device_supports(const struct model *m, struct err *err);
+
+/* 0, or -ENODEV or -ENOTSUP and a sentence: why this build finds no GPU on this machine. Not pure: asks. */
+int device_find(struct err *err);
 
 /* 0, or -ENOTSUP and a sentence: why no experts of the model can be computed from slots of "cuda". */
 int device_slots_fit(const struct model *m, struct err *err);
@@ -212,7 +216,12 @@ int device_route(struct device *d, struct device_route *ret, struct err *err);
  */
 int device_step_end(struct device *d, const uint32_t *rows, uint32_t n, const float **ret_logits,
 		    struct err *err);
-/* Waits until nothing of a step that failed or was given up runs any more. */
+/*
+ * Waits until nothing of a step that failed or was given up runs any more; a device that does not answer is
+ * waited for no longer than it was given.
+ */
 void device_step_drop(struct device *d);
+/* Whether the device is gone for good: it no longer answers, or every call fails since one did. */
+bool device_is_lost(const struct device *d);
 
 #endif

@@ -27,6 +27,7 @@ struct device_ops {
 	int (*step_end)(struct device *d, const uint32_t *rows, uint32_t n,
 			const float **ret_logits, struct err *err);
 	void (*step_drop)(struct device *d);
+	bool (*is_lost)(const struct device *d);
 };
 
 /* What every kind begins with. */
@@ -40,6 +41,7 @@ struct device {
 
 /* cuda.c, emu.c: open(); all but ops is the caller's to set and to free. */
 int cuda_open(const struct device_config *config, struct device **ret, struct err *err);
+int cuda_find(struct err *err);
 int emu_open(const struct device_config *config, struct device **ret, struct err *err);
 
 /* plan.c: a table without slots; NULL: no memory. */

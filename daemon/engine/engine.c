@@ -610,6 +610,7 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	s->arena = arena_pages_name(arena_pages(e->arena ? e->arena : e->weights->arena));
 	s->policy = e->policy_ops ? e->policy_ops->name : "none";
 	s->kv = e->config.kv_type == KV_Q8_0 ? "q8_0" : "f16";
+	s->device_note = e->auto_note.text[0] ? e->auto_note.text : NULL;
 	if (e->device)
 		engine_get_device(e, &s->device);
 	keep_get_status(e, &s->warm);

@@ -105,7 +105,8 @@ struct engine_config {
 	uint32_t io_depth, io_request_bytes; /* 0: the reader's own */
 	const struct cpu_ops *ops;	     /* not NULL */
 	const char *policy;		     /* "lfu" by default (NULL) */
-	const char *device;	   /* "none" by default (NULL), or as device/device.h says */
+	const char *device; /* "none" by default (NULL), or as device/device.h says; "auto": cuda
+				      where a GPU and the model fit each other, else none */
 	uint64_t device_budget;	   /* bytes of the device's memory; 0: what is free of it */
 	const char *device_policy; /* "cpu", or as vram.h says; "vram" by default (NULL) */
 	uint64_t device_fill_rate; /* bytes per second of fills; 0: no bound but that of tokens */
@@ -231,7 +232,7 @@ struct engine_status {
 	struct engine_device {
 		char name[128]; /* "": there is none */
 		const char *option,
-			*state; /* as --device has it; "ok", or "failed" in the newest step */
+			*state; /* as --device has it; "ok", "failed" in the newest step, "lost" */
 		const char *policy;
 		uint64_t vram_bytes, slots, resident, hits, misses, fills, fill_bytes;
 		uint64_t launches, layers, handoff_ns; /* layers: with experts; their hand-offs */
@@ -244,6 +245,7 @@ struct engine_status {
 		uint64_t starts; /* processes that used it, this included */
 		const char *why; /* handed and not taken: a sentence that begins with "it" */
 	} warm;
+	const char *device_note; /* why "auto" took no device; NULL: it did, or was not asked */
 	const char *fallbacks[ENGINE_FALLBACKS]; /* sentences, NULL after the last */
 };
 

@@ -102,9 +102,11 @@ struct engine {
 	struct team *team;
 	struct device *device;	    /* NULL: none */
 	_Atomic bool device_failed; /* in the newest step that ended */
+	_Atomic bool device_lost;   /* the CPU computes alone */
+	uint32_t device_failures;   /* steps that failed in a row */
 	bool device_dense;	    /* it computes all but experts; else it has slots alone */
 	struct vram *vram;	    /* what lies in its slots; NULL: it has none */
-	struct err device_note, slots_note;
+	struct err device_note, slots_note, auto_note, lost_note;
 	struct decoder *decoder;
 	struct spec *spec;
 	struct trace *trace;
@@ -196,6 +198,13 @@ bool engine_device_busy(const struct engine *e);
 /* Before the end: fills read the arena. */
 void engine_drain_device(struct engine *e);
 int engine_load_device(struct engine *e);
+/* After a step, which @failed on the device or did not: is it gone, now? Once true. */
+bool engine_device_gone(struct engine *e, bool failed);
+/*
+ * The CPU goes on alone: dense weights are read again, what lay in slots is the host's. Sequences are the
+ * caller's to end. 0, or -errno and e->failure: nothing can be computed any more. Between steps.
+ */
+int engine_lose_device(struct engine *e);
 void engine_get_device(const struct engine *e, struct engine_device *ret);
 
 /*

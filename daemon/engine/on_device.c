@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/engine/on_device.c: the engine's device: opened for its model and options, filled with the dense
- * weights, its slots looked after between steps. What it does in a step is asked for by step.c, what lies in
+ * daemon/engine/on_device.c: the engine's device: found or opened for its model and options, filled with the
+ * dense weights, its slots looked after between steps, given up when it is lost. What it does in a step is asked for by step.c, what lies in
  * its slots says vram.c. engine_create(), then the engine thread.
  */
 #include <errno.h>
@@ -31,6 +31,17 @@ static struct device_config config_of(const struct engine *e)
 				       .budget_bytes = c->device_budget };
 }
 
+/* 0, or why the default has no device for this model. */
+static int find_device(const struct engine *e, struct err *err)
+{
+	const int rc = device_find(err);
+
+	if (!rc && e->config.save_path)
+		return err_set(err, -ENOTSUP,
+			       "--slot-save-path keeps sequences, which a GPU's cannot be");
+	return rc ? rc : device_supports(e->model, err);
+}
+
 /* "cpu": experts are the host's alone. */
 static bool wants_slots(const struct engine *e)
 {
@@ -55,15 +66,13 @@ uint64_t engine_device_takes(const struct engine *e)
 	return u64_min(vram, all);
 }
 
-int engine_create_device(struct engine *e, struct err *err)
+static int open_device(struct engine *e, struct err *err)
 {
 	const struct engine_config *c = &e->config;
 	struct device_config config = config_of(e);
 	double *rope;
 	int rc;
 
-	if (device_is_none(c->device))
-		return 0;
 	e->device_dense = device_is_dense(c->device);
 	config.no_slots = !wants_slots(e);
 	if (e->device_dense && !config.no_slots && device_slots_fit(e->model, &e->slots_note)) {
@@ -82,6 +91,24 @@ int engine_create_device(struct engine *e, struct err *err)
 		engine_add_fallback(
 			e, "--device: its state cannot be taken back, so nothing is drafted");
 	return rc ? err_prefix(err, rc, "--device %s", c->device) : 0;
+}
+
+int engine_create_device(struct engine *e, struct err *err)
+{
+	const bool choose = e->config.device && !strcmp(e->config.device, "auto");
+	int rc = 0;
+
+	if (choose) {
+		rc = find_device(e, &e->auto_note);
+		e->config.device = "cuda";
+	}
+	if (!rc && !device_is_none(e->config.device))
+		rc = open_device(e, choose ? &e->auto_note : err);
+	if (!rc || !choose)
+		return rc;
+	e->config.device = "none";
+	e->device_dense = false;
+	return 0;
 }
 
 int engine_create_slots(struct engine *e, struct err *err)
@@ -142,7 +169,7 @@ int engine_device_boundary(struct engine *e, uint32_t n_tokens, struct err *err)
 	uint64_t before;
 	int rc;
 
-	if (!e->vram)
+	if (!e->vram || e->device_lost)
 		return 0;
 	before = vram_counters(e->vram)->fills;
 	rc = vram_boundary(e->vram, n_tokens, now_ns(), err);
@@ -153,6 +180,30 @@ int engine_device_boundary(struct engine *e, uint32_t n_tokens, struct err *err)
 	return rc;
 }
 
+#define FAILURES_MOST 2 /* steps in a row: a call that fails for good fails in each */
+
+bool engine_device_gone(struct engine *e, bool failed)
+{
+	if (!e->device_dense || e->device_lost)
+		return false;
+	e->device_failed = failed;
+	e->device_failures = failed ? e->device_failures + 1 : 0;
+	return device_is_lost(e->device) || e->device_failures >= FAILURES_MOST;
+}
+
+int engine_lose_device(struct engine *e)
+{
+	int rc;
+
+	e->device_lost = true;
+	engine_add_fallback(e, e->lost_note.text);
+	if (e->vram)
+		vram_forget(e->vram);
+	decoder_drop_device(e->decoder);
+	rc = weights_load(e->weights, e->model, e->reader, e->config.ops, &e->stop, &e->failure);
+	return rc ? err_prefix(&e->failure, rc, "the device was lost") : 0;
+}
+
 bool engine_device_busy(const struct engine *e)
 {
 	return e->vram && vram_busy(e->vram);
@@ -160,7 +211,7 @@ bool engine_device_busy(const struct engine *e)
 
 void engine_drain_device(struct engine *e)
 {
-	if (e->vram)
+	if (e->vram && !e->device_lost)
 		vram_drain(e->vram, DRAIN_NS);
 }
 
@@ -173,7 +224,9 @@ void engine_get_device(const struct engine *e, struct engine_device *ret)
 	memset(ret, 0, sizeof(*ret));
 	memcpy(ret->name, info.name, sizeof(ret->name));
 	ret->option = e->config.device;
-	ret->state = atomic_load(&e->device_failed) ? "failed" : "ok";
+	ret->state = atomic_load(&e->device_lost)     ? "lost"
+		     : atomic_load(&e->device_failed) ? "failed"
+						      : "ok";
 	ret->vram_bytes = info.memory_bytes;
 	ret->launches = info.launches;
 	ret->layers = info.layers;

@@ -614,7 +614,26 @@ static int load(struct engine *e)
 	return rc;
 }
 
-static void run(struct engine *e, const struct batch *b)
+/*
+ * A device that is lost takes with it what sequences had there, and an answer does not go on with the CPU's
+ * bits behind the device's: those who have begun end, by name.
+ */
+static int lose_device(struct engine *e)
+{
+	err_set(&e->lost_note, -EIO,
+		"the device was lost (%.300s): the CPU computes alone until the next start",
+		decoder_device_error(e->decoder));
+	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
+		struct active *a = &e->active[i];
+
+		if (a->request && (seq_len(a->seq) || a->n_generated))
+			finish(e, a, STOP_ERROR, -EIO, e->lost_note.text);
+	}
+	return engine_lose_device(e);
+}
+
+/* 0, or -errno and e->failure: there is nothing left to compute with. */
+static int run(struct engine *e, const struct batch *b)
 {
 	uint32_t n_read = b->n_tokens - e->n_decoding;
 	uint64_t start = now_ns();
@@ -623,15 +642,16 @@ static void run(struct engine *e, const struct batch *b)
 	if (decoder_step(e->decoder, b, ++e->step, on_logits, e, e->token_error)) {
 		for (uint32_t i = 0; i < b->n_runs; i++)
 			e->active[e->run_owner[i]].spoilt = true;
-		return;
+		return 0;
 	}
-	e->device_failed = decoder_device_error(e->decoder)[0] != '\0';
 	pace_learn(&e->pace, &(struct pace_step){ .n_decoding = e->n_decoding,
 						  .n_all = e->n_seated,
 						  .n_prompt = n_read,
 						  .full = n_read >= e->most_read,
 						  .ns = now_ns() - start });
 	after_step(e, b);
+	return engine_device_gone(e, decoder_device_error(e->decoder)[0] != '\0') ? lose_device(e)
+										  : 0;
 }
 
 void *engine_main(void *arg)
@@ -657,7 +677,7 @@ void *engine_main(void *arg)
 			continue;
 		}
 		engine_fill(e);
-		run(e, &b);
+		rc = run(e, &b);
 		engine_check_trace(e);
 		add(&e->n_steps, 1);
 	}

@@ -546,6 +546,14 @@ const char *decoder_device_error(const struct decoder *d)
 	return d->device_rc ? d->device_err.text : "";
 }
 
+void decoder_drop_device(struct decoder *d)
+{
+	d->c.device = NULL;
+	d->c.on_begin = NULL;
+	d->c.on_launch = NULL;
+	d->device_rc = 0;
+}
+
 int decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
 		 decoder_logits_fn logits, void *arg, int *token_error)
 {

@@ -86,6 +86,9 @@ void decoder_replay(struct decoder *d, const struct batch_run *run);
 /* Why the device failed in the last step, "" where it did not: token_error is -EIO for all then. */
 const char *decoder_device_error(const struct decoder *d);
 
+/* The device is no more: the CPU computes from the next step on, with weights that are in memory again. */
+void decoder_drop_device(struct decoder *d);
+
 /* See blocks_get_locality(). */
 void decoder_get_locality(const struct decoder *d, uint64_t *ret_local, uint64_t *ret_remote);
 /* See blocks_get_routed(). */

@@ -333,6 +333,20 @@ int vram_boundary(struct vram *v, uint32_t n_tokens, uint64_t now_ns, struct err
 	return rc;
 }
 
+void vram_forget(struct vram *v)
+{
+	const uint32_t n = v->c.model->n_layers * v->c.model->n_expert;
+
+	v->failed = true;
+	for (; v->done < v->chosen; v->done++)
+		book(v, fill_at(v, v->done), -EIO);
+	v->issued = v->chosen;
+	residency_settle(v->c.residency);
+	for (uint32_t id = 0; id < n; id++)
+		if (residency_state(v->c.residency, TIER_DEVICE, id) == COPY_PRESENT)
+			leave(v, id);
+}
+
 bool vram_busy(const struct vram *v)
 {
 	return !v->failed && (v->done < v->chosen || promoter_wait_ns(&v->promoter));

@@ -60,6 +60,9 @@ void vram_issue(struct vram *v);
 /* ... all of them. */
 void vram_issue_all(struct vram *v);
 
+/* The device is lost: nothing lies in its slots any more, and no fill ends. */
+void vram_forget(struct vram *v);
+
 /* Are there fills under way, or to be begun when time has passed? */
 bool vram_busy(const struct vram *v);
 

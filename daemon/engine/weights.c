@@ -442,9 +442,13 @@ int weights_load(struct weights *w, const struct model *m, struct reader *reader
 			  .reader = reader,
 			  .ops = ops,
 			  .cancel = cancel };
-	bool kept = arena_fd(w->arena) >= 0;
+	const bool again = atomic_load(&w->bytes_loaded) != 0;
+	bool kept = arena_fd(w->arena) >= 0 && !again;
 	int rc;
 
+	atomic_store(&w->load->result, 0);
+	w->load->failed = (struct place){ 0 };
+	atomic_store(&w->bytes_loaded, 0);
 	/* kept memory has huge pages where they are made; on several nodes not before rows are bound */
 	if (kept && !w->team)
 		arena_prefault_start(w->arena);

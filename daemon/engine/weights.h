@@ -64,7 +64,7 @@ void weights_keep(struct weights *w, struct warm *warm);
 void weights_destroy(struct weights *w); /* NULL is fine */
 
 /*
- * Reads everything; blocks. -ECANCELED when *cancel becomes true. 0 or -errno and a sentence that names
+ * Reads everything, again if it was called before; blocks. -ECANCELED when *cancel becomes true. 0 or -errno and a sentence that names
  * file, offset and tensor.
  */
 int weights_load(struct weights *w, const struct model *m, struct reader *reader,

@@ -125,11 +125,12 @@ static const struct opt table[] = {
 	  .def = "auto",
 	  .help = "On several NUMA nodes: each expert's rows to all nodes and read by their own "
 		  "threads, or pages interleaved. split:N cuts rows without nodes (experiments)." },
-	{ "--device", NULL, OPT_CUSTOM, AT(device), "none|cuda[:N]|emu:vram=SIZE,link=SIZE",
-	  .parse = parse_device, .def = "none",
+	{ "--device", NULL, OPT_CUSTOM, AT(device), "auto|none|cuda[:N]|emu:vram=SIZE,link=SIZE",
+	  .parse = parse_device, .def = "auto",
 	  .help = "A GPU that computes all but the experts that its memory does not hold, in a build with "
 		  "CUDA kernels; or memory of this machine in its place, for studies: so much, filled "
-		  "at so many bytes per second. One that is named and cannot be had is an error." },
+		  "at so many bytes per second. One that is named and cannot be had is an error; auto: "
+		  "cuda where there is one that can compute the model, else none." },
 	{ "--device-budget", NULL, OPT_SIZE, AT(device_budget), "SIZE", 0, 0, .def = "0",
 	  .help = "Memory to take of the device; 0: what is free of it. What dense weights, KV cache "
 		  "and buffers leave are slots for experts." },

@@ -13,12 +13,14 @@
  *
  * SLUICE_EMU_VRAM=BYTES bounds cudaMalloc. SLUICE_EMU_FAIL=CALL:N fails the Nth call of that name (a launch
  * is cudaLaunchKernelExC), CALL:N+ that and all later ones, CALL:N! leaves a sticky error behind: every call
- * after it fails until the process ends. SLUICE_EMU_COUNT=FILE: what was launched is written there when the
+ * after it fails until the process ends; hang:N stops the device for good before the Nth operation of its
+ * streams: what waits for it waits for ever. SLUICE_EMU_COUNT=FILE: what was launched is written there when the
  * process ends, a name and a number a line. One lock; any thread.
  */
 #include "runtime.h"
 
 #include <cuda_runtime.h>
+#include <unistd.h>
 
 #include <deque>
 #include <map>
@@ -191,6 +193,14 @@ static void begin_first(struct CUstream_st *s)
 	}
 }
 
+/* The device has stopped: nothing of its streams runs any more. */
+static bool hangs(void)
+{
+	static uint64_t done;
+
+	return wish().fail_call == "hang" && (done + 1 >= wish().fail_at || !++done);
+}
+
 static void run_first(struct CUstream_st *s)
 {
 	struct emu_op op = std::move(s->queue.front());
@@ -208,6 +218,8 @@ static bool run_one(struct CUstream_st *wanted)
 {
 	std::vector<struct CUstream_st *> ready;
 
+	if (hangs())
+		return false;
 	for (struct CUstream_st *s : streams)
 		if (can_run(s))
 			ready.push_back(s);
@@ -220,11 +232,19 @@ static bool run_one(struct CUstream_st *wanted)
 	return true;
 }
 
+/* A wait that nothing can end: of a device that hangs for ever, else a fault of the program's. */
+static void stand_still(void)
+{
+	while (hangs())
+		sleep(1);
+	emu_fail("stream", "waits for an event that nobody records");
+}
+
 static void run_until_empty(struct CUstream_st *s)
 {
 	while (!s->queue.empty())
 		if (!run_one(s))
-			emu_fail("stream", "waits for an event that nobody records");
+			stand_still();
 }
 
 /* Now and then, with a seed: what could run already does. */
@@ -605,7 +625,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
 	ENTER("cudaEventSynchronize");
 	while (e->done < e->asked)
 		if (!run_one(NULL))
-			emu_fail("stream", "waits for an event that nobody records");
+			stand_still();
 	return cudaSuccess;
 }
 
