@@ -72,8 +72,8 @@ static int map(struct cuda_mapped *m, size_t bytes, struct err *err)
 			      err);
 }
 
-static int take_rows(struct cuda_device *d, struct cuda_rows *r, size_t rows, size_t n,
-		     struct err *err)
+int cuda_take_rows(struct cuda_device *d, struct cuda_rows *r, size_t rows, size_t n,
+		   struct err *err)
 {
 	int rc = cuda_take(d, &r->f, rows * n * sizeof(float), "activations", err);
 
@@ -95,10 +95,10 @@ static int take_scratch(struct cuda_device *d, const struct device_sizes *z, str
 				       DEVICE_PART) > z->attend)
 		return err_set(err, -ENOTSUP, "attention needs more memory than was planned");
 	rc = rc ? rc : cuda_take(d, &d->y, z->stream, "activations", err);
-	rc = rc ? rc : take_rows(d, &d->in, t, z->embd, err);
-	rc = rc ? rc : take_rows(d, &d->mid, t, z->mid, err);
-	rc = rc ? rc : take_rows(d, &d->hidden, t, z->hidden, err);
-	rc = rc ? rc : take_rows(d, &d->head, d->base.c.max_logits, z->embd, err);
+	rc = rc ? rc : cuda_take_rows(d, &d->in, t, z->embd, err);
+	rc = rc ? rc : cuda_take_rows(d, &d->mid, t, z->mid, err);
+	rc = rc ? rc : cuda_take_rows(d, &d->hidden, t, z->hidden, err);
+	rc = rc ? rc : cuda_take_rows(d, &d->head, d->base.c.max_logits, z->embd, err);
 	rc = rc ? rc : cuda_take(d, &d->a, z->a, "activations", err);
 	rc = rc ? rc : cuda_take(d, &d->b, z->b, "activations", err);
 	rc = rc ? rc : cuda_take(d, &d->q, z->q, "activations", err);
@@ -320,6 +320,7 @@ static void give_back(struct cuda_device *d)
 	if (d->fill_stream)
 		cudaStreamDestroy(d->fill_stream);
 	cuda_free_slots(d);
+	cuda_free_prompt(d);
 	for (size_t i = 0; i < d->n_owned; i++)
 		cudaFree(d->owned[i]);
 	cudaFreeHost(d->in_x);
@@ -362,6 +363,8 @@ static const struct device_ops cuda_device_ops = {
 	.step_end = cuda_step_end,
 	.step_drop = cuda_step_drop,
 	.is_lost = cuda_is_lost,
+	.multiply = cuda_multiply,
+	.sent = cuda_sent,
 };
 
 int cuda_open(const struct device_config *config, struct device **ret, struct err *err)

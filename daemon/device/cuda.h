@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * daemon/device/cuda.h: a device over the CUDA runtime, shared by cuda.c (opening, memory, weights),
- * cuda_slots.c (experts' slots), cuda_blocks.c (blocks of a layer), cuda_experts.c (router, hits, shared
- * expert), cuda_graph.c (a layer recorded once) and cuda_step.c (a step). Nobody else includes it.
+ * cuda_slots.c (experts' slots), cuda_prompt.c (experts of prompts), cuda_blocks.c (blocks of a layer),
+ * cuda_experts.c (router, hits, shared expert), cuda_graph.c (a layer recorded once) and cuda_step.c (a step).
+ * Nobody else includes it.
  */
 #ifndef SLUICE_DEVICE_CUDA_H
 #define SLUICE_DEVICE_CUDA_H
@@ -67,6 +68,36 @@ enum cuda_way {
 	CUDA_WAITING	 /* one copy after the other, waited for */
 };
 
+#define CUDA_GROUP	 DEVICE_GROUP
+#define CUDA_PROMPT_HEAD DEVICE_GROUP_HEAD
+
+/* cuda_prompt.c: experts of a prompt's layer. */
+struct cuda_prompt {
+	bool open;			/* since the layer's word, until its end */
+	uint32_t least;			/* tokens from which on an expert is sent */
+	float *gate, *up;		/* [most][n_ff] */
+	struct cuda_rows hidden;	/* of as many */
+	uint8_t *ring;			/* DEVICE_RING slots */
+	cudaEvent_t freed[DEVICE_RING]; /* the group that read the slot is done */
+	cudaEvent_t landed;		/* what was sent last */
+	uint64_t n_sent, n_awaited;	/* experts so far */
+	uint8_t *args, *host_args;	/* pointers, offsets, tokens of the layer's groups */
+	size_t args_at, most;
+	uint32_t *host_place; /* [tokens][ranks] */
+	uint32_t n_rows;      /* of results so far */
+
+	/* the group that is collected */
+	const void *w[EXPERT_MATRIX_NR][CUDA_GROUP];
+	uint32_t offsets[CUDA_GROUP + 1];
+	uint32_t n_experts, n_entries, n_sent_group;
+};
+
+/* What a group's products read beside weights, as the device has it. */
+struct cuda_group_args {
+	const void *const *w[EXPERT_MATRIX_NR];
+	const uint32_t *offsets, *gather;
+};
+
 struct cuda_device {
 	struct device base;
 	int number;
@@ -105,6 +136,8 @@ struct cuda_device {
 	struct cuda_expert_entry *list;
 	uint32_t *list_n, *place;
 	float *group_hidden, *partial;
+
+	struct cuda_prompt prompt;
 
 	/* slots */
 	uint8_t **class_base;
@@ -174,6 +207,8 @@ int cuda_said(cudaError_t e, const char *what, struct err *err);
 /* @bytes of the device, freed with it; they are put where @ret points. */
 int cuda_take(struct cuda_device *d, void *ret, size_t bytes, const char *what, struct err *err);
 int cuda_pin(void *ret, size_t bytes, struct err *err);
+int cuda_take_rows(struct cuda_device *d, struct cuda_rows *r, size_t rows, size_t n,
+		   struct err *err);
 
 /* ---- cuda_slots.c ---- */
 
@@ -183,9 +218,28 @@ void cuda_register_host(struct device *d, const void *base, uint64_t bytes, stru
 int cuda_publish_table(struct device *d, struct err *err);
 int cuda_fill(struct device *d, const struct device_fill *fill, struct err *err);
 int cuda_fills_done(struct device *d, uint64_t *ret_n, struct err *err);
+/* One piece from the host's memory to the device, on the stream of fills, without waiting. */
+int cuda_send(struct cuda_device *d, uint8_t *to, const uint8_t *from, uint64_t bytes,
+	      struct err *err);
+
+/* ---- cuda_prompt.c ---- */
+
+int cuda_take_prompt(struct cuda_device *d, const struct device_sizes *z, struct err *err);
+void cuda_free_prompt(struct cuda_device *d);
+/* Whether the host hands the step's experts over: device_route.multiplies. */
+static inline bool cuda_is_prompt(const struct cuda_device *d)
+{
+	return d->n_tokens > CUDA_FEW && d->slot_table;
+}
+void cuda_prompt_begin(struct cuda_device *d);
+int cuda_prompt_end(struct cuda_device *d, struct err *err);
+int cuda_multiply(struct device *d, const struct device_fill *from, const struct device_pair *pairs,
+		  uint32_t n, struct err *err);
+int cuda_sent(struct device *d, struct err *err);
 
 /* ---- cuda_blocks.c: launches on d->stream, for the step that runs ---- */
 
+extern const struct cuda_act cuda_no_act;
 /* An operation's return: 0, or a sentence that names it. */
 int cuda_did(int rc, const char *what, struct err *err);
 /* @r holds rows of @n new floats: no int8 form is made yet. */
@@ -224,6 +278,8 @@ float *cuda_input(struct device *d);
 int cuda_step_begin(struct device *d, const struct device_run *runs, uint32_t n_runs,
 		    uint32_t n_tokens, struct err *err);
 int cuda_launch(struct device *d, uint32_t layer, struct err *err);
+/* Until @event has come; *ret_waited where it had not. 0, or -EIO: also where the device is silent. */
+int cuda_wait_event(struct cuda_device *d, cudaEvent_t event, bool *ret_waited, struct err *err);
 /* The launches of a layer, one after the other. */
 int cuda_put_layer(struct cuda_device *d, uint32_t layer, struct err *err);
 int cuda_route(struct device *d, struct device_route *ret, struct err *err);

@@ -15,7 +15,7 @@
 
 #include "base/num.h"
 
-static const struct cuda_act no_act = { CUDA_IN_NONE, NULL };
+const struct cuda_act cuda_no_act = { CUDA_IN_NONE, NULL };
 
 /* An operation's return: 0, or a sentence that names it. */
 int cuda_did(int rc, const char *what, struct err *err)
@@ -60,7 +60,7 @@ static struct cuda_act act_for(struct cuda_rows *r, uint32_t type)
 	const int k = form_index(type);
 
 	if (k < 0)
-		return no_act;
+		return cuda_no_act;
 	r->made[k] = true;
 	return (struct cuda_act){ forms[k], r->act[k] };
 }
@@ -221,7 +221,7 @@ static int attend(struct cuda_device *d, uint32_t layer, struct err *err)
 {
 	const struct attention_spec *s = &d->base.c.model->layers[layer].attention;
 	const struct cuda_act act = (size_t)s->n_head * s->head_dim % 256
-					    ? no_act
+					    ? cuda_no_act
 					    : act_for(&d->mid, d->layers[layer].w[ROLE_WO].type);
 	const size_t dim = s->head_dim, width = s->n_head * dim;
 	const size_t ldq = d->layers[layer].w[ROLE_WQ].rows;

@@ -6,8 +6,8 @@
  *
  * Nothing is added up here: each (token, rank) gets a row, of the device's or of the host's, and the next norm
  * adds them in rank order. Few tokens take the kernels of the group, the shared expert among them; of more
- * tokens the host is told by copies, and the shared expert is a product of matrices. By the law of
- * kernels/quant.h the bits are the same.
+ * tokens the host is told by copies, the shared expert is a product of matrices, and the chosen are up to the
+ * host (cuda_prompt.c). By the law of kernels/quant.h the bits are the same.
  */
 #include "device/cuda.h"
 
@@ -103,6 +103,8 @@ static int hand_off(struct cuda_device *d, uint32_t layer, struct err *err)
 	rc = rc ? rc : to_host(d, d->to_x.host, d->in.f, n * p.d * 4, err);
 	p.tokens = 0; /* the word alone */
 	rc = rc ? rc : cuda_did(cuda_publish(d->stream, &p), "the router's choice", err);
+	if (rc || cuda_is_prompt(d)) /* the host says where rows are */
+		return rc;
 	return rc ? rc : cuda_did(cuda_expert_resolve(d->stream, &r), "the slots", err);
 }
 
@@ -184,11 +186,12 @@ int cuda_experts(struct cuda_device *d, uint32_t layer, struct err *err)
 	int rc = choose(d, layer, err);
 
 	rc = rc ? rc : hand_off(d, layer, err);
-	if (!rc && (d->slot_table || joins))
+	if (!rc && (joins || (d->slot_table && !cuda_is_prompt(d))))
 		rc = group(d, layer, joins ? w : NULL, err);
 	if (!rc && w && !joins)
 		rc = cuda_triple(d, &w[ROLE_SHARED_GATE], &w[ROLE_SHARED_UP], &w[ROLE_SHARED_DOWN],
-				 d->partial + (ranks - 1) * n, ranks * n, err);
+				 cuda_is_prompt(d) ? d->partial : d->partial + (ranks - 1) * n,
+				 cuda_is_prompt(d) ? n : ranks * n, err);
 	d->between.routed = layer;
 	d->between.has_experts = true;
 	return rc;

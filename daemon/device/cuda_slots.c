@@ -45,6 +45,7 @@ int cuda_take_slots(struct cuda_device *d, struct err *err)
 	for (uint32_t k = 0; k < p->n_classes && !rc; k++)
 		rc = cuda_take(d, &d->class_base[k], p->classes[k].slots * p->classes[k].slot_bytes,
 			       "slots of experts", err);
+	rc = rc ? rc : cuda_take_prompt(d, &z, err);
 	rc = rc ? rc : cuda_pin(&d->host_table, z.slot_table, err);
 	for (uint32_t i = 0; i < DEVICE_FILLS && !rc; i++)
 		rc = cuda_said(cudaEventCreateWithFlags(&d->fill_done[i], cudaEventDisableTiming),
@@ -131,8 +132,8 @@ int cuda_publish_table(struct device *base, struct err *err)
 }
 
 /* One copy; two where it lies across two registered pieces. */
-static int copy_piece(struct cuda_device *d, uint8_t *to, const uint8_t *from, uint64_t bytes,
-		      struct err *err)
+int cuda_send(struct cuda_device *d, uint8_t *to, const uint8_t *from, uint64_t bytes,
+	      struct err *err)
 {
 	int rc = 0;
 
@@ -142,16 +143,22 @@ static int copy_piece(struct cuda_device *d, uint8_t *to, const uint8_t *from, u
 		if (d->way == CUDA_REGISTERED)
 			n = u64_min(bytes, REGISTER_PIECE - (uint64_t)(from - d->host_base) %
 								    REGISTER_PIECE);
-		rc = cuda_said(d->way == CUDA_WAITING
-				       ? cudaMemcpy(to, from, n, cudaMemcpyHostToDevice)
-				       : cudaMemcpyAsync(to, from, n, cudaMemcpyHostToDevice,
-							 d->fill_stream),
-			       "a fill", err);
+		rc = cuda_said(cudaMemcpyAsync(to, from, n, cudaMemcpyHostToDevice, d->fill_stream),
+			       "a copy of an expert", err);
 		to += n;
 		from += n;
 		bytes -= n;
 	}
 	return rc;
+}
+
+static int copy_piece(struct cuda_device *d, uint8_t *to, const uint8_t *from, uint64_t bytes,
+		      struct err *err)
+{
+	return d->way == CUDA_WAITING
+		       ? cuda_said(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice), "a fill",
+				   err)
+		       : cuda_send(d, to, from, bytes, err);
 }
 
 int cuda_fill(struct device *base, const struct device_fill *fill, struct err *err)

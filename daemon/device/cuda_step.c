@@ -98,7 +98,7 @@ int cuda_step_begin(struct device *base, const struct device_run *runs, uint32_t
 	}
 	d->n_tokens = n_tokens;
 	d->n_runs = n_runs;
-	d->normed = false;
+	d->normed = d->prompt.open = false;
 	d->between = (struct cuda_between){ .routed = DEVICE_NO_LAYER };
 	d->tick +=
 		base->c.model->n_layers + 1; /* no word of another step is taken for this one's */
@@ -160,9 +160,11 @@ int cuda_launch(struct device *base, uint32_t layer, struct err *err)
 {
 	struct cuda_device *d = cuda_of(base);
 
+	const int rc = cuda_prompt_end(d, err);
+
 	d->launched_ns = now_ns();
 	d->launched = layer;
-	return cuda_launch_layer(d, layer, err);
+	return rc ? rc : cuda_launch_layer(d, layer, err);
 }
 
 /*
@@ -208,22 +210,35 @@ static int wait_word(struct cuda_device *d, struct err *err)
 	return fall_silent(d, err);
 }
 
-/* Until all that the stream was given is done. */
-static int wait_stream(struct cuda_device *d, struct err *err)
+/* Until @event has come, or with NULL all that the stream of steps was given is done. */
+static int wait_for(struct cuda_device *d, cudaEvent_t event, bool *ret_waited, struct err *err)
 {
 	uint64_t waited = 0;
 
 	while (waited < patience_ns(d)) {
-		const cudaError_t e = cudaStreamQuery(d->stream);
+		const cudaError_t e = event ? cudaEventQuery(event) : cudaStreamQuery(d->stream);
 		const uint64_t began = now_ns();
 
 		if (e != cudaErrorNotReady)
 			return cuda_said(e, "a step", err);
+		*ret_waited = true;
 		for (int i = 0; i < LOOKS; i++)
 			cpu_relax();
 		waited += now_ns() - began;
 	}
 	return fall_silent(d, err);
+}
+
+int cuda_wait_event(struct cuda_device *d, cudaEvent_t event, bool *ret_waited, struct err *err)
+{
+	return wait_for(d, event, ret_waited, err);
+}
+
+static int wait_stream(struct cuda_device *d, struct err *err)
+{
+	bool waited;
+
+	return wait_for(d, NULL, &waited, err);
 }
 
 int cuda_route(struct device *base, struct device_route *ret, struct err *err)
@@ -242,7 +257,11 @@ int cuda_route(struct device *base, struct device_route *ret, struct err *err)
 				      .ld = cuda_ranks(d, d->launched),
 				      .x = d->to_x.host,
 				      .partial = d->rows.host,
-				      .ranks = cuda_ranks(d, d->launched) };
+				      .ranks = cuda_ranks(d, d->launched),
+				      .multiplies = cuda_is_prompt(d),
+				      .send_from = d->prompt.least };
+	if (ret->multiplies)
+		cuda_prompt_begin(d);
 	atomic_fetch_add_explicit(&d->layers_done, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&d->handoff_ns, now_ns() - d->launched_ns, memory_order_relaxed);
 	return 0;
@@ -256,6 +275,8 @@ int cuda_step_end(struct device *base, const uint32_t *rows, uint32_t n, const f
 	int rc = 0;
 
 	if (!d->normed && n)
+		rc = cuda_prompt_end(d, err);
+	if (!rc && !d->normed && n)
 		rc = cuda_normed_input(d, &d->w[ROLE_OUTPUT_NORM], d->w[ROLE_OUTPUT_NORM].type,
 				       err);
 	d->normed = true;

@@ -344,3 +344,14 @@ bool device_is_lost(const struct device *d)
 {
 	return d->ops->is_lost && d->ops->is_lost(d);
 }
+
+int device_multiply(struct device *d, const struct device_fill *from,
+		    const struct device_pair *pairs, uint32_t n, struct err *err)
+{
+	return d->ops->multiply(d, from, pairs, n, err);
+}
+
+int device_sent(struct device *d, struct err *err)
+{
+	return d->ops->sent(d, err);
+}

@@ -22,7 +22,8 @@
  * depends on its own row alone. It differs in the last bits from what the CPU alone computes.
  *
  * "cuda" is over NVIDIA's runtime, or over the fake one of tests/gpu/emu in a build for tests; a build
- * without either refuses it by name. Every call is made by the engine's thread. Calls return 0 or -errno
+ * without either refuses it by name. Every call is made by the engine's thread, but for device_multiply() and
+ * device_sent(): any of the threads of a step, one at a time. Calls return 0 or -errno
  * and a sentence; -EIO: the device failed, and the step with it. A device that is lost is given no more calls
  * but device_close().
  */
@@ -48,6 +49,8 @@ struct device_config {
 	uint32_t max_logits;	   /* rows of a device_step_end() */
 	uint64_t budget_bytes;	   /* of the device's memory; 0: what is free of it */
 	bool no_slots;		   /* all experts stay with the host */
+	/* tokens from which on an expert of a prompt is sent to the device; 0: it is found out */
+	uint32_t send_from;
 	/* frequency of each rotated pair of dimensions, NULL without attention; n_rot / 2 */
 	const double *rope;
 };
@@ -90,6 +93,7 @@ struct device_plan {
 	uint64_t state_bytes;	/* recurrent state of all sequences */
 	uint64_t scratch_bytes; /* activations, logits, tables */
 	uint64_t slots_bytes;	/* of experts */
+	uint64_t ring_slot;	/* of each slot of the ring for prompts; in scratch_bytes */
 	uint64_t pinned_bytes;	/* of the host's memory, beside all these */
 	uint32_t n_classes;	/* slots of one size each */
 	struct slot_share *classes;
@@ -205,10 +209,30 @@ struct device_route {
 	/* [n_tokens][ranks][n_embd]: where the host puts what it computes for a (token, rank) */
 	float *partial;
 	uint32_t ranks;
+	/*
+	 * Of prompts: the device knows nothing of the experts until device_multiply() hands them to it, those
+	 * that lie in slots, and others that at least @send_from tokens chose.
+	 */
+	bool multiplies;
+	uint32_t send_from;
 };
 
 /* Waits until @ret is there; it stays valid until the next device_launch(). */
 int device_route(struct device *d, struct device_route *ret, struct err *err);
+
+struct device_pair {
+	uint32_t token, rank;
+};
+
+/*
+ * Where the route says multiplies: the expert that lies in from->slot, or with DEVICE_NO_SLOT the one whose
+ * pieces are sent now, computes these pairs of the layer launched last, each expert once. Returns at once:
+ * @pairs may go, the pieces' sources stay until device_sent(). 0 or -EIO.
+ */
+int device_multiply(struct device *d, const struct device_fill *from,
+		    const struct device_pair *pairs, uint32_t n, struct err *err);
+/* Waits until what was sent so far has been read. 0 or -EIO. */
+int device_sent(struct device *d, struct err *err);
 
 /*
  * Logits of @n <= max_logits rows of the step: *ret_logits [n][n_vocab], valid until the next call. May be

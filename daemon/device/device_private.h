@@ -28,6 +28,9 @@ struct device_ops {
 			const float **ret_logits, struct err *err);
 	void (*step_drop)(struct device *d);
 	bool (*is_lost)(const struct device *d);
+	int (*multiply)(struct device *d, const struct device_fill *from,
+			const struct device_pair *pairs, uint32_t n, struct err *err);
+	int (*sent)(struct device *d, struct err *err);
 };
 
 /* What every kind begins with. */
@@ -52,6 +55,9 @@ uint32_t *device_new_table(const struct model *m);
 #define DEVICE_ROWS	  8   /* tokens of one launch of attention */
 #define DEVICE_FORMS	  2   /* int8 forms of a row */
 #define DEVICE_FILLS	  64
+#define DEVICE_GROUP	  8	/* experts of a prompt that are multiplied together */
+#define DEVICE_GROUP_HEAD 256	/* bytes before the tokens of a group */
+#define DEVICE_RING	  16	/* slots that experts of prompts pass through */
 #define DEVICE_MOST_PAIRS 65535 /* tokens times experts used with the shared one, of a step */
 
 /* Bytes of each buffer of a step in the device's memory; plan.c. */
@@ -62,9 +68,10 @@ struct device_sizes {
 	size_t router_logits, router_weights, router_ids;
 	size_t logits, index, pages, rope, attend;
 	size_t partial, group_hidden, list, place, slot_table, rows;
-	size_t kv, conv, state; /* sums over the layers */
-	size_t scratch;		/* the sum of all but these three */
-	size_t pinned;		/* of the host's memory */
+	size_t prompt_rows, prompt_floats, prompt_args; /* of cuda_prompt.c */
+	size_t kv, conv, state;				/* sums over the layers */
+	size_t scratch;					/* the sum of all but these three */
+	size_t pinned;					/* of the host's memory */
 };
 void device_sizes(const struct device_config *c, bool slots, struct device_sizes *ret);
 

@@ -96,12 +96,24 @@ uint32_t device_ranks(const struct model *m)
 	return m->n_expert_used;
 }
 
+#define PROMPT_ROWS 512 /* pairs of a group of experts, or all tokens of a step with one expert */
+
+/* Buffers of a group of a prompt's experts, and what is told of all groups of a layer. */
+static void find_prompt(const struct model *m, struct device_sizes *z, size_t pairs)
+{
+	z->prompt_rows = u64_max(z->tokens, PROMPT_ROWS);
+	z->prompt_floats = floats(z->prompt_rows * m->n_ff_expert);
+	z->prompt_args =
+		align_up(pairs * 4 + (size_t)m->n_expert * (DEVICE_GROUP_HEAD + 64), SLOT_ALIGN);
+}
+
 void device_sizes(const struct device_config *c, bool slots, struct device_sizes *ret)
 {
 	const struct model *m = c->model;
 	const size_t t = c->max_tokens, used = t * m->n_expert_used, ranks = t * device_ranks(m);
 	const size_t parts = div_ceil(align_up(c->n_ctx, CUDA_KV_PAGE), DEVICE_PART);
 	struct device_sizes z = { .tokens = t, .embd = m->n_embd };
+	size_t few;
 
 	find_widths(m, &z);
 	z.stream = floats(t * z.embd);
@@ -120,16 +132,21 @@ void device_sizes(const struct device_config *c, bool slots, struct device_sizes
 			    SLOT_ALIGN);
 	if (m->n_expert) {
 		z.rows = z.partial = floats(ranks * z.embd);
-		z.group_hidden = slots ? floats(used * m->n_ff_expert) : 0;
-		z.list = align_up(used * sizeof(struct cuda_expert_entry) + 4, SLOT_ALIGN);
+		few = (t < DEVICE_FEW ? t : DEVICE_FEW) * m->n_expert_used;
+		z.group_hidden = slots ? floats(few * m->n_ff_expert) : 0;
+		z.list = align_up(few * sizeof(struct cuda_expert_entry) + 4, SLOT_ALIGN);
 		z.place = floats(ranks);
 		z.slot_table = slots ? floats((size_t)m->n_layers * m->n_expert) : 0;
 	}
+	if (slots && m->n_expert)
+		find_prompt(m, &z, used);
 	z.scratch = 2 * z.stream + device_rows_bytes(t, z.embd) + device_rows_bytes(t, z.mid) +
 		    device_rows_bytes(t, z.hidden) + device_rows_bytes(c->max_logits, z.embd) +
 		    z.a + z.b + z.q + 2 * floats(t * m->ssm_v_heads) + z.router_logits +
 		    z.router_weights + z.router_ids + z.logits + z.index + z.pages + z.rope +
-		    z.attend + z.partial + z.group_hidden + z.list + z.place + z.slot_table;
+		    z.attend + 2 * z.prompt_floats + z.prompt_args +
+		    device_rows_bytes(z.prompt_rows, m->n_ff_expert) + z.partial + z.group_hidden +
+		    z.list + z.place + z.slot_table;
 	for (uint32_t i = 0; i < m->n_layers; i++) {
 		size_t conv, state;
 
@@ -139,7 +156,7 @@ void device_sizes(const struct device_config *c, bool slots, struct device_sizes
 		z.kv += device_kv_bytes(c, i);
 	}
 	z.pinned = 2 * z.stream + z.router_weights + z.router_ids + z.index + z.logits + z.rows +
-		   z.slot_table;
+		   z.slot_table + (z.prompt_args ? z.prompt_args + z.place : 0);
 	*ret = z;
 }
 
@@ -238,16 +255,20 @@ int device_plan_make(const struct device_config *config, uint64_t room, struct d
 	p.state_bytes = z.conv + z.state;
 	p.scratch_bytes = z.scratch;
 	p.pinned_bytes = z.pinned;
-	fixed = p.dense_bytes + p.kv_bytes + p.state_bytes + p.scratch_bytes;
-	if (room < fixed)
-		return refuse(&p, room, fixed, err);
 	if (!config->no_slots)
 		rc = find_classes(m, &p);
+	for (uint32_t k = 0; k < p.n_classes; k++)
+		p.ring_slot = u64_max(p.ring_slot, p.classes[k].slot_bytes);
+	p.scratch_bytes += DEVICE_RING * p.ring_slot;
+	fixed = p.dense_bytes + p.kv_bytes + p.state_bytes + p.scratch_bytes;
+	if (!rc && room < fixed)
+		rc = refuse(&p, room, fixed, err);
 	if (!rc)
 		rc = divide_budget(p.classes, p.n_classes, room - fixed, &p.slots_bytes, err);
 	if (rc) {
 		device_plan_fini(&p);
-		return err_set(err, rc, "no memory for the plan of the device");
+		return rc == -ENOMEM ? err_set(err, rc, "no memory for the plan of the device")
+				     : rc;
 	}
 	*ret = p;
 	return 0;

@@ -17,6 +17,14 @@
 #define DRAIN_NS \
 	1000000000 /* how long the end waits for fills: not for ever on a device that hangs */
 
+/* Of prompts, for studies: "fetch" sends every expert, "hit" none. */
+static uint32_t send_from(const char *policy)
+{
+	if (!policy)
+		return 0;
+	return !strcmp(policy, "fetch") ? 1 : !strcmp(policy, "hit") ? UINT32_MAX : 0;
+}
+
 static struct device_config config_of(const struct engine *e)
 {
 	const struct engine_config *c = &e->config;
@@ -28,7 +36,8 @@ static struct device_config config_of(const struct engine *e)
 				       .n_ctx = c->n_ctx,
 				       .max_tokens = c->n_batch,
 				       .max_logits = e->plan.max_logits,
-				       .budget_bytes = c->device_budget };
+				       .budget_bytes = c->device_budget,
+				       .send_from = send_from(c->device_policy) };
 }
 
 /* 0, or why the default has no device for this model. */
@@ -159,9 +168,10 @@ int engine_load_device(struct engine *e)
 	rc = load_device_weights(e, DEVICE_NO_LAYER, &e->weights->model);
 	for (uint32_t i = 0; i < e->model->n_layers && !rc; i++)
 		rc = load_device_weights(e, i, &e->weights->layers[i]);
-	if (!rc) /* the host reads the embedding's rows alone from here on */
-		weights_drop(e->weights, e->model);
-	return rc;
+	if (rc)
+		return err_prefix(&e->failure, rc, "--device %s", e->config.device);
+	weights_drop(e->weights, e->model); /* the host reads the embedding's rows alone now */
+	return 0;
 }
 
 int engine_device_boundary(struct engine *e, uint32_t n_tokens, struct err *err)

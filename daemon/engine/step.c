@@ -473,7 +473,11 @@ static void device_experts(struct decoder *d, uint32_t i, unsigned tid)
 					     .weights = d->route.weights,
 					     .ld = d->route.ld,
 					     .partial = d->route.partial,
-					     .ranks = d->route.ranks };
+					     .ranks = d->route.ranks,
+					     .device = d->route.multiplies ? d->c.device : NULL,
+					     .send_from = d->route.send_from,
+					     .device_rc = &d->device_rc,
+					     .device_err = &d->device_err };
 	struct block_args args = { .layer_index = i,
 				   .layer = &d->c.model->layers[i],
 				   .weights = &d->c.weights->layers[i],

@@ -232,30 +232,35 @@ static void book_done(struct vram *v)
 		book(v, fill_at(v, v->done), 0);
 }
 
-/* The pieces of a fill, as the host has them: one a matrix and node. */
-static void describe(const struct vram *v, const struct fill *f, struct device_fill *ret)
+void vram_pieces(const struct layer *l, const struct node_split *split,
+		 const struct expert_view *view, struct device_fill *ret)
 {
-	const uint32_t layer = layer_of(v, f->id);
-	const struct layer *l = &v->c.model->layers[layer];
-	const struct expert_view view = residency_view(v->c.residency, f->id);
 	struct device_slot slot;
 
 	device_slot_layout(l, &slot);
-	ret->layer = layer;
-	ret->slot = f->slot;
-	ret->n = 0;
 	for (int k = 0; k < EXPERT_MATRIX_NR; k++)
-		for (uint32_t i = 0; i < v->c.split.n && l->experts.matrix[k].n_out; i++) {
+		for (uint32_t i = 0; i < split->n && l->experts.matrix[k].n_out; i++) {
 			const uint64_t row_bytes = l->experts.matrix[k].row_bytes;
 			uint64_t first, end;
 
-			node_split_rows(&v->c.split, l->experts.matrix[k].n_out, i, &first, &end);
+			node_split_rows(split, l->experts.matrix[k].n_out, i, &first, &end);
 			if (first == end)
 				continue;
-			ret->piece[ret->n].from = view.at[k][i] + first * row_bytes;
+			ret->piece[ret->n].from = view->at[k][i] + first * row_bytes;
 			ret->piece[ret->n].at = slot.at[k] + first * row_bytes;
 			ret->piece[ret->n++].bytes = (end - first) * row_bytes;
 		}
+}
+
+static void describe(const struct vram *v, const struct fill *f, struct device_fill *ret)
+{
+	const uint32_t layer = layer_of(v, f->id);
+	const struct expert_view view = residency_view(v->c.residency, f->id);
+
+	ret->layer = layer;
+	ret->slot = f->slot;
+	ret->n = 0;
+	vram_pieces(&v->c.model->layers[layer], &v->c.split, &view, ret);
 }
 
 void vram_issue(struct vram *v)

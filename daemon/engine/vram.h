@@ -69,6 +69,10 @@ bool vram_busy(const struct vram *v);
 /* Waits for all fills, for at most @ns; false: some are still under way. */
 bool vram_drain(struct vram *v, uint64_t ns);
 
+/* Adds the pieces of an expert of @l to @ret, as the host has it in @view: one a matrix and node. */
+void vram_pieces(const struct layer *l, const struct node_split *split,
+		 const struct expert_view *view, struct device_fill *ret);
+
 /* Of a device whose slots the host reads: where expert @id lies in its slot. */
 struct expert_view vram_view(const struct vram *v, expert_id_t id);
 

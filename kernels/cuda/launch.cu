@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cuda/launch.cu: what launches returned, thread by thread, and how many there were.
+ * kernels/cuda/launch.cu: what launches returned, thread by thread, and how many there were in all.
  *
  * An operation may launch several kernels through helpers that return nothing; the first error is
  * kept until CUDA_LAUNCHED takes it.
@@ -8,12 +8,14 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
 
+#include <atomic>
+
 static thread_local int first_error;
-static thread_local uint64_t count;
+static std::atomic<uint64_t> count;
 
 void launch_note(int error)
 {
-	count++;
+	count.fetch_add(1, std::memory_order_relaxed);
 	if (error && !first_error)
 		first_error = error;
 }
@@ -28,5 +30,5 @@ int launch_done(void)
 
 extern "C" uint64_t cuda_launches(void)
 {
-	return count;
+	return count.load(std::memory_order_relaxed);
 }

@@ -39,7 +39,7 @@ extern "C" {
 struct CUstream_st;
 typedef struct CUstream_st *cuda_stream; /* is cudaStream_t */
 
-/* Kernels that the operations below launched on the calling thread so far. */
+/* Kernels that the operations below launched so far, on whatever thread. */
 uint64_t cuda_launches(void);
 
 /* ---- activations ---------------------------------------------------------------------------- */

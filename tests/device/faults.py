@@ -33,7 +33,14 @@ FAULTS = {
                     "r.slots = NULL;", "what lies in slots is not taken from there"),
     "old-graph": ("daemon/device/cuda_graph.c", "g = &d->layers[layer].graph[d->n_tokens - 1];",
                   "g = &d->layers[layer ? layer - 1 : 0].graph[d->n_tokens - 1];", "a layer is launched as another was recorded"),
+    "sent-unread": ("daemon/engine/block/moe.c", "*r->device_rc = device_sent(r->device, r->device_err);", "(void)r;",
+                    "the host's copy of an expert goes before it was read"),
+    "ring-early": ("daemon/device/cuda_prompt.c", "const uint32_t at = p->n_sent % RING;",
+                   "const uint32_t at = p->n_sent % 2;", "a slot of the ring is overwritten before its group was multiplied"),
+    "group-early": ("daemon/device/cuda_prompt.c", "if (!rc && p->n_sent_group)", "if (0)",
+                    "a group is multiplied before its experts have landed"),
 }
+OF_PROMPTS = ("sent-unread", "ring-early", "group-early")
 
 
 def build(name, into, build_dir):

@@ -25,6 +25,7 @@
 #include "base/nodes.h"
 
 struct ahead;
+struct device;
 struct trace;
 struct routed;
 
@@ -56,6 +57,14 @@ struct block_routes {
 	/* [n_tokens][ranks][n_embd]: results of what the host computes; the device adds them up */
 	float *partial;
 	uint32_t ranks;
+	/*
+	 * NULL, or who takes experts off the host: all that lie in its slots, others from @send_from tokens
+	 * on. What goes wrong there is put into *device_rc and @device_err.
+	 */
+	struct device *device;
+	uint32_t send_from;
+	int *device_rc;
+	struct err *device_err;
 };
 
 struct block_args {

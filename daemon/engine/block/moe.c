@@ -20,6 +20,7 @@
 #include "engine/block/moe.h"
 #include "engine/routed.h"
 #include "engine/router.h"
+#include "engine/vram.h"
 #include "trace/record.h"
 
 static struct wmat expert_wmat(const struct expert_layout *l, enum expert_matrix which)
@@ -115,7 +116,7 @@ static void plan(const struct block_args *a)
 	for (uint32_t t = 0; t < n_tokens; t++)
 		for (uint32_t r = 0; r < f->n_used; r++)
 			f->entries[f->place[f->ids[t * f->n_used + r]]++] =
-				(struct entry){ .token = t, .rank = r };
+				(struct device_pair){ .token = t, .rank = r };
 	if (n_tokens > 8) /* largest first keeps the threads busy to the end */
 		qsort(f->work, f->n_work, sizeof(*f->work), by_count);
 	for (uint32_t i = 0; i < f->n_work; i++) {
@@ -182,6 +183,39 @@ static void book_failure(const struct block_args *a, uint32_t index)
 		a->token_error[f->entries[w->first + k].token] = f->failed[index];
 }
 
+/* One thread: whether a device takes work @i of a prompt off the host; it has been handed over then. */
+static bool hand_over(const struct block_args *a, uint32_t i)
+{
+	struct moe *f = moe_of(a);
+	const struct block_routes *r = a->routes;
+	const struct expert_work *w = &f->work[i];
+	const bool resident = supply_unit(f->c.supply, i) == UNIT_DEVICE;
+	struct device_fill from = { .layer = a->layer_index, .slot = DEVICE_NO_SLOT };
+	struct expert_view view;
+
+	if (!r || !r->device || f->failed[i] || *r->device_rc ||
+	    (!resident && w->count < r->send_from))
+		return false;
+	if (resident) {
+		from.slot = device_table(r->device)[a->layer_index * f->n_expert + w->expert];
+	} else {
+		view = supply_view(f->c.supply, i);
+		vram_pieces(a->layer, &f->c.split, &view, &from);
+	}
+	*r->device_rc =
+		device_multiply(r->device, &from, f->entries + w->first, w->count, r->device_err);
+	return true;
+}
+
+/* One thread: what was sent to a device has been read there, and the host's copies may go. */
+static void await_sent(const struct block_args *a)
+{
+	const struct block_routes *r = a->routes;
+
+	if (r && r->device && !*r->device_rc)
+		*r->device_rc = device_sent(r->device, r->device_err);
+}
+
 /* One thread: asks supply until there is something for the host; what a device computes is let by. */
 static void ask_supply(const struct block_args *a, unsigned tid)
 {
@@ -190,12 +224,14 @@ static void ask_supply(const struct block_args *a, unsigned tid)
 
 	do {
 		team_rests(a->team, tid, true); /* it may wait for the disk */
+		await_sent(a);
 		n = supply_next(f->c.supply, f->handed, f->failed);
 		team_rests(a->team, tid, false);
 		f->n_handed = 0;
 		for (int32_t i = 0; i < n; i++) /* given up: the step ends before the next layer */
-			if (f->failed[f->handed[i]] ||
-			    supply_unit(f->c.supply, f->handed[i]) == UNIT_HOST)
+			if (!hand_over(a, f->handed[i]) &&
+			    (f->failed[f->handed[i]] ||
+			     supply_unit(f->c.supply, f->handed[i]) == UNIT_HOST))
 				f->handed[f->n_handed++] = f->handed[i];
 	} while (n > 0 && !f->n_handed);
 	f->n_taken = 0;

@@ -12,6 +12,7 @@
 #ifndef SLUICE_ENGINE_MOE_H
 #define SLUICE_ENGINE_MOE_H
 
+#include "device/device.h"
 #include "engine/block/dense.h"
 #include "model/model.h"
 #include "base/nodes.h"
@@ -31,11 +32,6 @@ struct expert_work {
 	uint32_t first, count;		 /* entries */
 	struct wmat m[EXPERT_MATRIX_NR]; /* data is in view; no gate: n_out 0 */
 	struct expert_view view;
-};
-
-/* A token that needs an expert, as its rank-th choice. */
-struct entry {
-	uint32_t token, rank;
 };
 
 struct moe {
@@ -60,7 +56,8 @@ struct moe {
 	uint32_t *ahead_ids;		     /* [ahead_tokens][ahead_ranks()] */
 
 	/* this layer's plan, made by one thread */
-	struct entry *entries; /* sorted by expert */
+	struct device_pair
+		*entries; /* tokens that need an expert as their rank-th choice, by expert */
 	struct expert_work *work;
 	uint32_t *list, *list_counts, *place; /* experts used; by how many sure tokens; cursor */
 	bool *drafted;			      /* per token */
@@ -122,7 +119,7 @@ void moe_look_ahead(const struct block_args *a, unsigned tid);
 void experts_compute(const struct block_args *a, unsigned tid);
 
 /* The result column of an entry. */
-static inline float *entry_partial(const struct moe *f, const struct entry *e)
+static inline float *entry_partial(const struct moe *f, const struct device_pair *e)
 {
 	return f->rows + ((size_t)e->token * f->rows_ranks + e->rank) * f->n_embd;
 }
