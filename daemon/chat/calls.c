@@ -458,6 +458,7 @@ static void forget(struct calls *c)
 	c->i -= n;
 	c->solid = c->solid > n ? c->solid - n : 0;
 	c->body = c->body > n ? c->body - n : 0;
+	c->json_at = c->json_at > n ? c->json_at - n : 0;
 	c->recipient.at = c->recipient.at > n ? c->recipient.at - n : 0;
 	c->emit = 0;
 }

@@ -14,6 +14,7 @@
 enum mode { M_HEAD, M_BODY, M_END };
 
 #define HEAD_MAX 512
+#define LOST_MAX (1u << 20)
 
 static const char *const ends[] = { "<|end|>", "<|call|>", "<|return|>", "<|start|>" };
 
@@ -94,6 +95,9 @@ static void begin_body(struct calls *c, size_t at, bool reasoning, bool is_call)
 	c->reasoning = reasoning;
 	c->is_call = is_call;
 	c->newline = c->any[reasoning ? CALLS_REASONING : CALLS_CONTENT];
+	c->json = (struct json_scan){ 0 };
+	c->object = OBJECT_MORE;
+	c->json_at = at;
 	c->mode = M_BODY;
 }
 
@@ -206,13 +210,75 @@ static size_t find_end(struct calls *c, const char **ret_word, bool *ret_more)
 	return n;
 }
 
+/* Is there an end, or the end of the text, behind white space? */
+static enum match ends_at(const struct calls *c, size_t at, bool final)
+{
+	const char *text = c->held.text;
+	enum match all = MATCH_NO;
+
+	at = skip_space(text, c->held.n, at);
+	if (at == c->held.n)
+		return final ? MATCH_YES : MATCH_MORE;
+	for (unsigned i = 0; i < 4; i++) {
+		enum match m = match(text, c->held.n, at, ends[i]);
+
+		all = m > all ? m : all;
+	}
+	return all == MATCH_MORE && final ? MATCH_YES : all;
+}
+
+/*
+ * Whether the body of a call is an object and then an end: what looks like an end within the object's
+ * strings is text. MATCH_YES: the object ends at json_at. A body that is none ends at the first end.
+ * What such bodies have beyond that is read again, so there is a bound to it.
+ */
+static enum match object_ends(struct calls *c, bool final)
+{
+	const char *text = c->held.text, *word;
+	size_t first;
+	bool more;
+
+	if (c->object == OBJECT_NONE || c->json_lost > LOST_MAX)
+		return MATCH_NO;
+	while (c->object == OBJECT_MORE && c->json_at < c->held.n) {
+		unsigned char byte = (unsigned char)text[c->json_at++];
+		enum json_result r = !c->json.depth && byte != '{' && !json_space((char)byte)
+					     ? JSON_BAD
+					     : json_scan_byte(&c->json, byte);
+
+		if (r != JSON_MORE)
+			c->object = r == JSON_DONE ? OBJECT_WHOLE : OBJECT_NONE;
+	}
+	if (c->object == OBJECT_WHOLE) {
+		enum match m = ends_at(c, c->json_at, final);
+
+		if (m != MATCH_NO)
+			return m;
+	} else if (c->object == OBJECT_MORE && !final && c->json_at - c->body <= CALLS_HELD_MAX) {
+		return MATCH_MORE;
+	}
+	c->object = OBJECT_NONE;
+	c->i = c->body;
+	first = find_end(c, &word, &more);
+	c->json_lost += c->json_at > first ? c->json_at - first : 0;
+	return MATCH_NO;
+}
+
 static int body(struct calls *c, bool final)
 {
 	const char *word;
 	bool more;
-	size_t end = find_end(c, &word, &more);
+	size_t end;
 	int rc = 0;
 
+	if (c->is_call && c->object != OBJECT_NONE) {
+		enum match m = object_ends(c, final);
+
+		if (m == MATCH_MORE)
+			return 1;
+		c->i = m == MATCH_YES ? c->json_at : c->body;
+	}
+	end = find_end(c, &word, &more);
 	if (!word && final)
 		end = c->held.n;
 	/* the end of a body that is too long for a call is not waited for: it is content */

@@ -149,6 +149,10 @@ struct calls {
 	bool newline; /* before its first text: an earlier message had some */
 	struct span recipient;
 	size_t body;
+	struct json_scan json; /* of a call's body, read up to json_at */
+	enum { OBJECT_MORE, OBJECT_WHOLE, OBJECT_NONE } object;
+	size_t json_at;
+	size_t json_lost; /* bytes behind an end that were read as JSON and turned out to be none */
 
 	struct bytes out; /* texts of deltas */
 	struct calls_delta *given;
