@@ -112,7 +112,7 @@ static int read_vocab(const char *path, struct vocab **ret)
 
 	rc = rc ? rc : tokenizer_create(g, NULL, &t, &err);
 	if (!rc) {
-		rc = vocab_of_tokenizer(t, ret);
+		rc = vocab_of_tokenizer(t, NULL, ret);
 		if (rc)
 			err_set(&err, rc, "out of memory");
 	}

@@ -1,274 +1,359 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/grammar/calls_form.c: calls of tools in the form that a model's family writes them (calls.h of
- * daemon/chat reads them): forced ones, and free text in which a call, once begun, is held to its
- * tool's parameters. See constraint.h.
+ * daemon/grammar/calls_form.c: calls of tools as a model's family writes them and calls.h of daemon/chat
+ * reads them: forced ones, and free text in which a call, once begun, is held to its tool's
+ * parameters. See constraint.h. Each form is that of the family's own chat template:
  *
  *	hermes		<tool_call>\n{"name": "NAME", "arguments": {...}}\n</tool_call>
  *	qwen xml	<tool_call>\n<function=NAME>\n<parameter=KEY>\nVALUE\n</parameter>\n</function>\n</tool_call>
+ *	glm		<tool_call>NAME\n<arg_key>KEY</arg_key>\n<arg_value>VALUE</arg_value>\n</tool_call>
+ *	minimax		<minimax:tool_call>\n<invoke name="NAME">\n<parameter name="KEY">VALUE</parameter>\n</invoke>
+ *			\n</minimax:tool_call>, <invoke> once for each call
+ *	deepseek, kimi	BEGIN CALL NAME SEPARATOR {...} END, once for each call within a section
+ *	harmony		a message to functions.NAME, one: its end ends the answer
  */
 #include <errno.h>
 #include <string.h>
 
-#include "base/jsonc.h"
+#include "base/num.h"
 #include "grammar/constraint_impl.h"
 #include "grammar/schema.h"
 #include "grammar/text.h"
 
-static struct json_object *function_of(struct json_object *tool)
+#define NAME_MAX_BYTES 400 /* who reads calls takes 512 with what stands around a name */
+
+struct json_object *making_function(struct json_object *tool)
 {
 	struct json_object *f = jsonc_member(tool, "function");
 
 	return f ? f : tool;
 }
 
-/* What the tool takes; an object of its own where it does not say. */
-static int parameters(struct making *m, struct json_object *f, ir_node *ret)
+static const char *name_of(struct json_object *f)
+{
+	return json_object_get_string(jsonc_member(f, "name"));
+}
+
+/* {"allOf": [p, {"type": "object"}]}: arguments are an object whatever else @p would allow. */
+static struct json_object *as_object(struct json_object *p)
+{
+	struct json_object *type = jsonc_member(p, "type"), *all, *o;
+
+	if (!p || json_object_is_type(p, json_type_boolean))
+		return json_object_get_boolean(p) || !p
+			       ? json_tokener_parse("{\"type\": \"object\"}")
+			       : json_object_new_boolean(false);
+	if (json_object_is_type(type, json_type_string) &&
+	    !strcmp(json_object_get_string(type), "object"))
+		return jsonc_hold(p);
+	all = json_object_new_array();
+	json_object_array_add(all, jsonc_hold(p));
+	json_object_array_add(all, json_tokener_parse("{\"type\": \"object\"}"));
+	o = json_object_new_object();
+	json_object_object_add(o, "allOf", all);
+	return o;
+}
+
+int making_parameters(struct making *m, struct json_object *f, ir_node *ret)
 {
 	const struct schema_options o = { .strict = json_object_get_boolean(
 						  jsonc_member(f, "strict")) };
-	struct json_object *p = jsonc_member(f, "parameters");
-	int rc;
+	struct json_object *p = jsonc_member(f, "parameters"), *object = as_object(p);
+	int rc = schema_node(m->ir, p ? p : object, object, &o, ret, m->err);
 
-	p = p ? jsonc_hold(p) : json_tokener_parse("{\"type\": \"object\"}");
-	rc = schema_node(m->ir, p, p, &o, ret, m->err);
-	json_object_put(p);
-	if (rc)
-		return err_prefix(m->err, rc, "the parameters of tool %.64s",
-				  json_object_get_string(jsonc_member(f, "name")));
-	return 0;
+	json_object_put(object);
+	return rc ? err_prefix(m->err, rc, "the parameters of tool %.64s", name_of(f)) : 0;
 }
 
-/* ---- hermes ---- */
+bool making_name_fits(const char *name, const char *not_in_name)
+{
+	size_t n = strlen(name);
+	const char *space = " \n\r\t\f\v";
+
+	return n && n <= NAME_MAX_BYTES && !strpbrk(name, not_in_name) && !strchr(space, name[0]) &&
+	       !strchr(space, name[n - 1]);
+}
+
+static int check_name(struct making *m, struct json_object *f, const char *not_in_name)
+{
+	if (making_name_fits(name_of(f), not_in_name))
+		return 0;
+	return err_set(m->err, -ENOTSUP,
+		       "tool %.64s: such a name cannot be written in this model's form of calls",
+		       name_of(f));
+}
+
+/* ---- one call of each form, behind what all of them begin with ---- */
 
 static int hermes_call(struct making *m, struct json_object *f, ir_node *ret)
 {
-	const char *name = json_object_get_string(jsonc_member(f, "name"));
+	const char *name = name_of(f);
 	struct ir *ir = m->ir;
-	ir_node blank = ir_rep(ir, ir_string(ir, " "), 0, 1), arguments;
-	int rc = parameters(m, f, &arguments);
+	ir_node blank = ir_rep(ir, ir_string(ir, " "), 0, 1), arguments = ir_fail();
+	int rc = making_parameters(m, f, &arguments);
 
 	if (!rc)
 		*ret = IR_SEQ_OF(ir, ir_string(ir, "\n{\"name\":"), blank, ir_string(ir, "\""),
 				 json_content(ir, name, strlen(name)), ir_string(ir, "\","), blank,
 				 ir_string(ir, "\"arguments\":"), blank, arguments,
-				 ir_string(ir, "}\n"), making_mark(m, "</tool_call>"));
+				 ir_string(ir, "}\n"));
 	return rc;
 }
 
-/* ---- qwen xml ---- */
-
-#define MAX_ARMS_DEPTH 8
-
-/* What may stand between the tags of a parameter, as the reader of calls takes it. */
-struct xml_values {
-	struct json_object *root; /* of references: the tool's parameters */
-	bool strict;
-	bool any_text;	     /* a string that is not told further: free text */
-	struct ir_list list; /* values of other kinds */
-};
-
-static bool may_be_string(struct json_object *schema)
+static int qwen_call(struct making *m, struct json_object *f, ir_node *ret)
 {
-	static const char *const others[] = { "properties", "additionalProperties",
-					      "items",	    "prefixItems",
-					      "minimum",    "maximum",
-					      "required" };
-	struct json_object *type = jsonc_member(schema, "type");
-	bool list = json_object_is_type(type, json_type_array);
+	static const struct xml_form form = {
+		.call = "\n<function=",
+		.name_end = ">\n",
+		.key = "<parameter=",
+		.key_end = ">\n",
+		.value_end = "</parameter>",
+		.parameter_end = "\n",
+		.call_end = "</function>\n",
+		.not_in_name = ">\n<",
+		.own_line = true,
+		.python = true,
+	};
 
-	if (json_object_is_type(type, json_type_string))
-		return !strcmp(json_object_get_string(type), "string");
-	for (size_t i = 0; list && i < json_object_array_length(type); i++) {
-		const char *text = json_object_get_string(json_object_array_get_idx(type, i));
-
-		if (text && !strcmp(text, "string"))
-			return true;
-	}
-	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
-		if (jsonc_member(schema, others[i]))
-			return false;
-	return !list; /* nothing said: strings too */
+	return making_xml_call(m, &form, f, ret);
 }
 
-/* A value as it is: texts bare, all else as JSON. */
-static int xml_constant(struct making *m, struct xml_values *x, struct json_object *v)
+/* <function=NAME> without <tool_call> before it is read as a call too. */
+static int qwen_bare_call(struct making *m, struct json_object *f, ir_node *ret)
 {
-	const struct schema_options o = { .strict = false };
-	struct json_object *constant;
-	ir_node node;
-	int rc = 0;
+	static const struct xml_form form = {
+		.call = "",
+		.name_end = ">\n",
+		.key = "<parameter=",
+		.key_end = ">\n",
+		.value_end = "</parameter>",
+		.parameter_end = "\n",
+		.call_end = "</function>",
+		.not_in_name = ">\n<",
+		.own_line = true,
+		.python = true,
+	};
 
-	if (json_object_is_type(v, json_type_string)) {
-		node = ir_text(m->ir, json_object_get_string(v),
-			       (size_t)json_object_get_string_len(v));
-	} else {
-		constant = json_object_new_object();
-		json_object_object_add(constant, "const", jsonc_hold(v));
-		rc = schema_node(m->ir, constant, constant, &o, &node, m->err);
-		json_object_put(constant);
-	}
+	return making_xml_call(m, &form, f, ret);
+}
+
+static int glm_call(struct making *m, struct json_object *f, ir_node *ret)
+{
+	static const struct xml_form form = {
+		.call = "",
+		.name_end = "\n",
+		.key = "<arg_key>",
+		.key_end = "</arg_key>",
+		.value = "<arg_value>",
+		.value_end = "</arg_value>",
+		.parameter_end = "\n",
+		.call_end = "",
+		.not_in_name = "\n<",
+	};
+
+	return making_xml_call(m, &form, f, ret);
+}
+
+static int minimax_call(struct making *m, struct json_object *f, ir_node *ret)
+{
+	static const struct xml_form form = {
+		.call = "\n<invoke name=\"",
+		.name_end = "\">\n",
+		.key = "<parameter name=\"",
+		.key_end = "\">",
+		.value_end = "</parameter>",
+		.parameter_end = "\n",
+		.call_end = "</invoke>",
+		.not_in_name = "\"\n",
+	};
+
+	return making_xml_call(m, &form, f, ret);
+}
+
+static int deepseek_call(struct making *m, struct json_object *f, ir_node *ret)
+{
+	ir_node arguments = ir_fail();
+	int rc = check_name(m, f, "\n<");
+
+	rc = rc ? rc : making_parameters(m, f, &arguments);
 	if (!rc)
-		ir_push(m->ir, &x->list, node);
+		*ret = IR_SEQ_OF(m->ir, making_mark(m, "<｜tool▁call▁begin｜>"),
+				 ir_string(m->ir, name_of(f)), making_mark(m, "<｜tool▁sep｜>"),
+				 arguments, making_mark(m, "<｜tool▁call▁end｜>"));
 	return rc;
 }
 
-static int xml_string(struct making *m, struct xml_values *x, struct json_object *schema)
+static int kimi_call(struct making *m, struct json_object *f, ir_node *ret)
 {
-	static const char *const keys[] = { "pattern", "format", "minLength", "maxLength" };
-
-	x->any_text = true;
-	for (size_t i = 0; x->strict && i < 4; i++)
-		if (jsonc_member(schema, keys[i]))
-			return err_set(m->err, -ENOTSUP,
-				       "%s cannot be held in this model's form of calls", keys[i]);
-	return 0;
-}
-
-static int xml_collect(struct making *m, struct xml_values *x, struct json_object *schema,
-		       unsigned depth)
-{
-	const struct schema_options o = { .strict = x->strict };
-	struct json_object *list, *v;
-	ir_node node;
-	int rc = schema_target(x->root, schema, &schema, m->err);
-
-	if (rc)
-		return rc;
-	list = jsonc_member(schema, "enum");
-	if (json_object_object_get_ex(schema, "const", &v))
-		return xml_constant(m, x, v);
-	if (json_object_is_type(list, json_type_array)) {
-		for (size_t i = 0; !rc && i < json_object_array_length(list); i++)
-			rc = xml_constant(m, x, json_object_array_get_idx(list, i));
-		return rc;
-	}
-	list = jsonc_member(schema, "anyOf");
-	list = list ? list : jsonc_member(schema, "oneOf");
-	v = jsonc_member(schema, "allOf");
-	list = list || !json_object_is_type(v, json_type_array) || json_object_array_length(v) != 1
-		       ? list
-		       : v;
-	if (json_object_is_type(list, json_type_array) && depth < MAX_ARMS_DEPTH) {
-		for (size_t i = 0; !rc && i < json_object_array_length(list); i++)
-			rc = xml_collect(m, x, json_object_array_get_idx(list, i), depth + 1);
-		return rc;
-	}
-	if (may_be_string(schema))
-		return xml_string(m, x, schema);
-	rc = schema_node(m->ir, x->root, schema, &o, &node, m->err);
-	if (!rc)
-		ir_push(m->ir, &x->list, node);
-	return rc;
-}
-
-static int xml_value(struct making *m, struct json_object *root, bool strict,
-		     struct json_object *schema, ir_node close, ir_node *ret)
-{
-	struct xml_values x = { .root = root, .strict = strict };
-	int rc = xml_collect(m, &x, schema, 0);
-
-	if (!rc && x.any_text)
-		*ret = making_until(m, "\n</parameter>\n", close, false);
-	else if (!rc)
-		*ret = IR_SEQ_OF(m->ir, ir_alt(m->ir, x.list.nodes, x.list.n),
-				 ir_string(m->ir, "\n</parameter>\n"), close);
-	ir_list_done(&x.list);
-	return rc;
-}
-
-static int xml_call(struct making *m, struct json_object *f, ir_node *ret)
-{
-	struct json_object *p = jsonc_member(f, "parameters");
-	struct json_object *props = jsonc_member(p, "properties");
-	const char *name = json_object_get_string(jsonc_member(f, "name"));
 	struct ir *ir = m->ir;
-	struct json_object *schemas[256];
-	const char *names[256];
-	size_t n = 0;
-	ir_node rest =
-		IR_SEQ_OF(ir, ir_string(ir, "</function>\n"), making_mark(m, "</tool_call>"));
-	bool strict = json_object_get_boolean(jsonc_member(f, "strict"));
-	ir_node whole;
-	int rc = strict ? parameters(m, f, &whole) : 0; /* can all of it be held? */
+	ir_node number = IR_ALT_OF(ir, ir_string(ir, "0"),
+				   IR_SEQ_OF(ir, ir_byte_range(ir, '1', '9'),
+					     ir_rep(ir, ir_byte_range(ir, '0', '9'), 0, 3)));
+	ir_node arguments = ir_fail();
+	int rc = check_name(m, f, "\n<");
 
-	if (rc)
-		return rc;
-	if (json_object_is_type(props, json_type_object)) {
-		json_object_object_foreach(props, k, v)
-		{
-			if (n == 256)
-				return err_set(m->err, -E2BIG, "tool %.64s has too many parameters",
-					       name);
-			names[n] = k;
-			schemas[n++] = v;
-		}
-	}
-	while (n-- > 0) {
-		uint32_t rule = ir_rule(ir, NULL, 0);
-		ir_node one, value;
+	rc = rc ? rc : making_parameters(m, f, &arguments);
+	if (!rc)
+		*ret = IR_SEQ_OF(ir, making_mark(m, "<|tool_call_begin|>"),
+				 ir_string(ir, "functions."), ir_string(ir, name_of(f)),
+				 ir_string(ir, ":"), number,
+				 making_mark(m, "<|tool_call_argument_begin|>"), arguments,
+				 making_mark(m, "<|tool_call_end|>"));
+	return rc;
+}
 
-		ir_rule_set(ir, rule, rest);
-		rest = ir_ref(ir, rule);
-		rc = xml_value(m, p, strict, schemas[n], rest, &value);
-		if (rc)
-			return err_prefix(m->err, rc, "parameter %.64s of tool %.64s", names[n],
-					  name);
-		one = IR_SEQ_OF(ir, ir_string(ir, "<parameter="), ir_string(ir, names[n]),
-				ir_string(ir, ">\n"), value);
-		rest = schema_requires(p, names[n]) ? one : IR_ALT_OF(ir, one, rest);
-	}
-	*ret = IR_SEQ_OF(ir, ir_string(ir, "\n<function="), ir_string(ir, name),
-			 ir_string(ir, ">\n"), rest);
-	return 0;
+/* The recipient stands behind the channel, as the model writes it, or in the role, as its template does. */
+static int harmony_call(struct making *m, struct json_object *f, ir_node *ret)
+{
+	struct ir *ir = m->ir;
+	ir_node to = IR_SEQ_OF(ir, ir_string(ir, " to=functions."), ir_string(ir, name_of(f)));
+	ir_node channel = IR_SEQ_OF(ir, making_mark(m, "<|channel|>"), ir_string(ir, "commentary"));
+	ir_node kind = IR_SEQ_OF(ir, ir_string(ir, " "),
+				 IR_ALT_OF(ir, ir_empty(), making_mark(m, "<|constrain|>")),
+				 ir_string(ir, "json"));
+	ir_node arguments = ir_fail();
+	int rc = check_name(m, f, " \n\r\t<");
+
+	rc = rc ? rc : making_parameters(m, f, &arguments);
+	if (!rc)
+		*ret = IR_SEQ_OF(
+			ir, IR_ALT_OF(ir, IR_SEQ_OF(ir, channel, to), IR_SEQ_OF(ir, to, channel)),
+			kind, making_mark(m, "<|message|>"), arguments, making_mark(m, "<|call|>"));
+	return rc;
 }
 
 /* ---- all tools ---- */
 
-int making_calls(struct making *m, bool any_text, ir_node *ret)
+typedef int (*call_fn)(struct making *m, struct json_object *f, ir_node *ret);
+
+static const struct call_row {
+	call_fn call;
+	const char *begin, *end; /* around each call, or around all of a section */
+	bool section;
+	const char *section_end; /* before @end */
+	call_fn bare;		 /* behind @bare_mark, which begins a call too; NULL: none */
+	const char *bare_mark;
+} rows[] = {
+	[CALL_HERMES] = { hermes_call, "<tool_call>", "</tool_call>" },
+	[CALL_QWEN_XML] = { qwen_call, "<tool_call>", "</tool_call>", .bare = qwen_bare_call,
+			    .bare_mark = "<function=" },
+	[CALL_GLM] = { glm_call, "<tool_call>", "</tool_call>" },
+	[CALL_MINIMAX] = { minimax_call, "<minimax:tool_call>", "</minimax:tool_call>",
+			   .section = true, .section_end = "\n" },
+	[CALL_DEEPSEEK] = { deepseek_call, "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>",
+			    .section = true, .section_end = "" },
+	[CALL_KIMI] = { kimi_call, "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>",
+			.section = true, .section_end = "" },
+	[CALL_HARMONY] = { .call = harmony_call },
+};
+
+/* A call of any of the tools. */
+static int any_call(struct making *m, call_fn call, ir_node *ret)
 {
 	const struct constraint_ask *ask = m->ask;
 	struct ir_list all = { 0 };
-	struct ir *ir = m->ir;
-	uint32_t call = ir_rule(ir, NULL, 0), more = ir_rule(ir, NULL, 0);
-	ir_node again;
 	int rc = 0;
 
-	if (ask->call_form == CALL_UNKNOWN)
-		return err_set(m->err, -ENOTSUP,
-			       "calls cannot be held in the form that this model writes them");
 	for (size_t i = 0; !rc && i < json_object_array_length(ask->tools); i++) {
-		struct json_object *f = function_of(json_object_array_get_idx(ask->tools, i));
-		const char *name = json_object_get_string(jsonc_member(f, "name"));
+		struct json_object *f = making_function(json_object_array_get_idx(ask->tools, i));
+		const char *name = name_of(f);
 		ir_node one = ir_fail();
 
 		if (!name || (ask->only && strcmp(ask->only, name)))
 			continue;
-		rc = ask->call_form == CALL_HERMES ? hermes_call(m, f, &one) : xml_call(m, f, &one);
-		ir_push(ir, &all, one);
+		rc = call(m, f, &one);
+		ir_push(m->ir, &all, one);
 	}
 	if (!rc && !all.n)
 		rc = err_set(m->err, -EINVAL,
 			     ask->only ? "there is no tool %.64s" : "there are no tools",
 			     ask->only);
-	ir_rule_set(ir, call, ir_alt(ir, all.nodes, all.n));
+	*ret = ir_alt(m->ir, all.nodes, all.n);
 	ir_list_done(&all);
-	/* behind a call: the end, or (free text and) another */
-	if (any_text && !ask->one_call)
-		again = making_until(m, "<tool_call>",
-				     IR_SEQ_OF(ir, ir_ref(ir, call), ir_ref(ir, more)), true);
-	else if (ask->one_call)
-		again = ir_empty();
-	else
-		again = IR_ALT_OF(ir, ir_empty(),
-				  IR_SEQ_OF(ir, ir_string(ir, "\n"), making_mark(m, "<tool_call>"),
-					    ir_ref(ir, call), ir_ref(ir, more)));
-	ir_rule_set(ir, more, again);
-	if (any_text)
-		*ret = making_until(m, "<tool_call>",
-				    IR_SEQ_OF(ir, ir_ref(ir, call), ir_ref(ir, more)), true);
-	else
-		*ret = IR_SEQ_OF(ir, making_mark(m, "<tool_call>"), ir_ref(ir, call),
-				 ir_ref(ir, more));
 	return rc;
+}
+
+static int check_form(struct making *m)
+{
+	if ((size_t)m->ask->call_form < ARRAY_LEN(rows) && m->ask->tools)
+		return 0;
+	return err_set(m->err, m->ask->tools ? -ENOTSUP : -EINVAL,
+		       m->ask->tools
+			       ? "calls cannot be held in the form that this model writes them"
+			       : "there are no tools");
+}
+
+int making_harmony_call(struct making *m, ir_node *ret)
+{
+	int rc = check_form(m);
+
+	return rc ? rc : any_call(m, harmony_call, ret);
+}
+
+static ir_node rule_of(struct ir *ir, ir_node node)
+{
+	uint32_t rule = ir_rule(ir, NULL, 0);
+
+	ir_rule_set(ir, rule, node);
+	return ir_ref(ir, rule);
+}
+
+/* Free text in which calls may be, each with @rest behind it, which is more of the same. */
+static int free_calls(struct making *m, const struct call_row *row, ir_node block, ir_node *ret)
+{
+	struct ir *ir = m->ir;
+	uint32_t rest = ir_rule(ir, NULL, 0);
+	struct mark marks[2] = { { row->begin, IR_SEQ_OF(ir, block, ir_ref(ir, rest)) } };
+	size_t n = 1;
+	ir_node bare = ir_fail(), text;
+	int rc = 0;
+
+	if (row->bare) {
+		rc = any_call(m, row->bare, &bare);
+		marks[n++] = (struct mark){ row->bare_mark,
+					    IR_SEQ_OF(ir, rule_of(ir, bare), ir_ref(ir, rest)) };
+	}
+	if (rc)
+		return rc;
+	text = making_text(m, marks, n, true);
+	ir_rule_set(ir, rest, m->ask->one_call ? ir_empty() : text);
+	*ret = text;
+	return 0;
+}
+
+int making_calls(struct making *m, bool any_text, ir_node *ret)
+{
+	const struct constraint_ask *ask = m->ask;
+	struct ir *ir = m->ir;
+	const struct call_row *row;
+	ir_node call = ir_fail(), begin, block;
+	uint32_t more;
+	int rc = check_form(m);
+
+	if (rc)
+		return rc;
+	row = &rows[ask->call_form];
+	rc = any_call(m, row->call, &call);
+	if (rc)
+		return rc;
+	call = rule_of(ir, call);
+	begin = making_mark(m, row->begin);
+	if (row->section)
+		block = IR_SEQ_OF(ir, ir_rep(ir, call, 1, ask->one_call ? 1 : IR_UNBOUNDED),
+				  ir_string(ir, row->section_end), making_mark(m, row->end));
+	else
+		block = IR_SEQ_OF(ir, call, making_mark(m, row->end));
+	if (any_text)
+		return free_calls(m, row, block, ret);
+	/* behind a call: the end, or another */
+	more = ir_rule(ir, NULL, 0);
+	if (!row->section && !ask->one_call)
+		ir_rule_set(ir, more,
+			    IR_ALT_OF(ir, ir_empty(),
+				      IR_SEQ_OF(ir, ir_string(ir, "\n"), begin, block,
+						ir_ref(ir, more))));
+	else
+		ir_rule_set(ir, more, ir_empty());
+	*ret = IR_SEQ_OF(ir, making_gap(m), begin, block, ir_ref(ir, more));
+	return 0;
 }

@@ -16,115 +16,65 @@
 #include "grammar/schema.h"
 #include "grammar/vocab.h"
 
-#define MAX_MARK 64
-
 struct constraint {
 	_Atomic unsigned holders;
 	struct program *program;
 	struct vocab *v;
 };
 
-/* ---- markers and free text ---- */
-
-static ir_node control(struct ir *ir, const char *text)
-{
-	static const uint8_t head = VOCAB_CONTROL;
-
-	return IR_SEQ_OF(ir, ir_text(ir, &head, 1), ir_string(ir, text));
-}
-
-ir_node making_mark(struct making *m, const char *text)
-{
-	return vocab_has_control(m->v, text) ? control(m->ir, text) : ir_string(m->ir, text);
-}
-
-/* Any byte but the head of control tokens. */
-static ir_node free_byte(struct ir *ir)
-{
-	return ir_byte_range(ir, 0, VOCAB_CONTROL - 1);
-}
-
-/* How many bytes of the marker are matched after @i of them and then @b (Knuth, Morris, Pratt). */
-static size_t matched(const char *mark, size_t i, unsigned char b)
-{
-	for (size_t k = i + 1; k > 0; k--)
-		if ((unsigned char)mark[k - 1] == b && !memcmp(mark, mark + i + 1 - k, k - 1))
-			return k;
-	return 0;
-}
-
-ir_node making_until(struct making *m, const char *mark, ir_node next, bool may_end)
-{
-	struct ir *ir = m->ir;
-	size_t n = strlen(mark);
-	uint32_t first = 0;
-
-	if (n > MAX_MARK || vocab_has_control(m->v, mark)) {
-		next = IR_SEQ_OF(ir, control(ir, mark), next);
-		return IR_SEQ_OF(ir, ir_rep(ir, free_byte(ir), 0, IR_UNBOUNDED),
-				 may_end ? IR_ALT_OF(ir, next, ir_empty()) : next);
-	}
-	/* a rule for each number of bytes that match */
-	for (size_t i = 0; i < n; i++) {
-		uint32_t rule = ir_rule(ir, NULL, 0);
-
-		first = i ? first : rule;
-	}
-	for (size_t i = 0; i < n && !ir_error(ir); i++) {
-		struct ir_set to[MAX_MARK + 1] = { 0 };
-		ir_node parts[MAX_MARK + 2] = { 0 };
-
-		for (unsigned b = 0; b < VOCAB_CONTROL; b++)
-			to[matched(mark, i, (unsigned char)b)].bits[b / 64] |= 1ull << b % 64;
-		for (size_t k = 0; k <= n; k++)
-			parts[k] = IR_SEQ_OF(ir, ir_bytes(ir, &to[k]),
-					     k < n ? ir_ref(ir, first + (uint32_t)k) : next);
-		parts[n + 1] = may_end ? ir_empty() : ir_fail();
-		ir_rule_set(ir, first + (uint32_t)i, ir_alt(ir, parts, n + 2));
-	}
-	return ir_ref(ir, first);
-}
-
 /* ---- what comes before ---- */
 
-/* Line ends and blanks between a thought and what follows it. */
-static ir_node gap(struct ir *ir)
+static ir_node shared(struct ir *ir, ir_node node)
 {
-	ir_node one = IR_ALT_OF(ir, ir_string(ir, "\n"), ir_string(ir, " "));
+	uint32_t rule = ir_rule(ir, NULL, 0);
 
-	return ir_rep(ir, one, 0, 4);
+	ir_rule_set(ir, rule, node);
+	return ir_ref(ir, rule);
 }
 
-static ir_node with_channels(struct making *m, ir_node root)
+/* Behind <|start|>assistant: a message's head on a channel, and its body. */
+static ir_node on_channel(struct making *m, const char *channel, ir_node body)
 {
 	struct ir *ir = m->ir;
-	ir_node final = IR_SEQ_OF(ir, making_mark(m, "<|channel|>"), ir_string(ir, "final"),
-				  making_mark(m, "<|message|>"), root);
-	ir_node again =
-		IR_SEQ_OF(ir, making_mark(m, "<|start|>"), ir_string(ir, "assistant"), final);
-	ir_node thought = IR_SEQ_OF(ir, making_mark(m, "<|channel|>"), ir_string(ir, "analysis"),
-				    making_mark(m, "<|message|>"),
-				    making_until(m, "<|end|>", again, false));
 
-	return IR_ALT_OF(ir, thought, final);
+	return IR_SEQ_OF(ir, making_mark(m, "<|channel|>"), ir_string(ir, channel),
+			 making_mark(m, "<|message|>"), body);
+}
+
+/* Analysis as often as it comes, and beside free text words before a call; then the final channel or
+ * a call. */
+static ir_node with_channels(struct making *m, ir_node root, ir_node call)
+{
+	struct ir *ir = m->ir;
+	uint32_t message = ir_rule(ir, NULL, 0);
+	ir_node next = IR_SEQ_OF(ir, making_mark(m, "<|start|>"), ir_string(ir, "assistant"),
+				 ir_ref(ir, message));
+	const struct mark ends[] = { { "<|end|>", next },
+				     { "<|start|>", ir_fail() },
+				     { "<|call|>", ir_fail() },
+				     { "<|return|>", ir_fail() } };
+	ir_node text = shared(ir, making_text(m, ends, 4, false));
+	ir_node words = m->ask->form == FORM_FREE ? on_channel(m, "commentary", text) : ir_fail();
+
+	ir_rule_set(ir, message,
+		    IR_ALT_OF(ir, on_channel(m, "final", root), call,
+			      on_channel(m, "analysis", text), words));
+	return ir_ref(ir, message);
 }
 
 static ir_node with_before(struct making *m, ir_node root)
 {
 	struct ir *ir = m->ir;
-	uint32_t rule = ir_rule(ir, NULL, 0);
 	ir_node thought;
 
-	ir_rule_set(ir, rule, root);
-	root = ir_ref(ir, rule);
+	root = shared(ir, root);
 	if (m->ask->before == BEFORE_NOTHING)
 		return root;
-	if (m->ask->before == BEFORE_CHANNELS)
-		return with_channels(m, root);
-	thought = making_until(m, "</think>", IR_SEQ_OF(ir, gap(ir), root), false);
+	thought = making_until(m, "</think>", IR_SEQ_OF(ir, making_gap(m), root), false);
 	if (m->ask->before == BEFORE_THINKING)
 		return thought;
-	return IR_ALT_OF(ir, root, IR_SEQ_OF(ir, making_mark(m, "<think>"), thought));
+	return IR_ALT_OF(ir, root,
+			 IR_SEQ_OF(ir, making_gap(m), making_mark(m, "<think>"), thought));
 }
 
 /* ---- the form ---- */
@@ -150,24 +100,44 @@ static int root_of(struct making *m, ir_node *ret)
 	case FORM_REGEX:
 		return regex_node(m->ir, ask->text, ask->n, &whole, ret, m->err);
 	default:
-		return making_calls(m, ask->form == FORM_FREE, ret);
+		*ret = ir_fail(); /* calls() has it */
+		return 0;
 	}
 }
 
-/* A form beside tools: the answer is of it, or it is calls. */
+/* Harmony: a text on the final channel, in which none of the markers may be spelled. */
+static ir_node harmony_text(struct making *m)
+{
+	static const struct mark none[] = {
+		{ "<|end|>", 0 }, { "<|start|>", 0 }, { "<|call|>", 0 }, { "<|return|>", 0 }
+	};
+
+	return making_text(m, none, sizeof(none) / sizeof(none[0]), true);
+}
+
+/* The answer is of the form, or it is calls. */
 static int whole_of(struct making *m, ir_node *ret)
 {
 	const struct constraint_ask *ask = m->ask;
-	bool alone = ask->form == FORM_FREE || ask->form == FORM_CALLS || !ask->tools ||
-		     ask->call_form == CALL_UNKNOWN;
-	ir_node calls;
-	int rc = root_of(m, ret);
+	bool free_text = ask->form == FORM_FREE, harmony = ask->call_form == CALL_HARMONY;
+	ir_node root = ir_fail(), call = ir_fail();
+	int rc;
 
-	if (rc || alone)
+	m->ir->guard = harmony ? '|' : 0; /* a message ends at <|end|> however it is written */
+	rc = root_of(m, &root);
+	m->ir->guard = 0;
+	if (!rc && (free_text || ask->form == FORM_CALLS ||
+		    (ask->tools && ask->call_form != CALL_UNKNOWN)))
+		rc = harmony ? making_harmony_call(m, &call) : making_calls(m, free_text, &call);
+	if (rc)
 		return rc;
-	rc = making_calls(m, false, &calls);
-	*ret = IR_ALT_OF(m->ir, *ret, calls);
-	return rc;
+	if (harmony && free_text)
+		root = harmony_text(m);
+	if (ask->before == BEFORE_CHANNELS)
+		*ret = with_channels(m, root, call);
+	else
+		*ret = with_before(m, IR_ALT_OF(m->ir, root, call));
+	return 0;
 }
 
 int constraint_create(const struct constraint_ask *ask, struct vocab *v, struct constraint **ret,
@@ -178,10 +148,12 @@ int constraint_create(const struct constraint_ask *ask, struct vocab *v, struct 
 	ir_node root = ir_fail();
 	int rc = c ? ir_create(&m.ir) : -ENOMEM;
 
+	if (!rc)
+		ir_stop_at(m.ir, ask->stop);
 	rc = rc ? rc : whole_of(&m, &root);
-	rc = rc ? rc : program_of_node(m.ir, with_before(&m, root), &c->program, err);
-	if (rc == -ENOMEM)
-		err_set(err, rc, "out of memory");
+	rc = rc ? rc : program_of_node(m.ir, root, &c->program, err);
+	rc = ir_error(m.ir) ? ir_error(m.ir) : rc; /* what was stopped is nothing else */
+	grammar_say(rc, err);
 	ir_destroy(m.ir);
 	if (rc) {
 		free(c);

@@ -15,6 +15,7 @@
 #include "base/err.h"
 
 struct constraint;
+struct grammar_stop;
 struct json_object;
 struct matcher;
 struct vocab;
@@ -28,15 +29,24 @@ enum form {
 	FORM_CALLS, /* nothing but calls of tools, at least one */
 };
 
-/* How calls are written. */
-enum call_form { CALL_HERMES, CALL_QWEN_XML, CALL_UNKNOWN };
+/* How calls are written: calls_form.c shows each. */
+enum call_form {
+	CALL_HERMES,
+	CALL_QWEN_XML,
+	CALL_GLM,
+	CALL_MINIMAX,
+	CALL_DEEPSEEK,
+	CALL_KIMI,
+	CALL_HARMONY, /* one call: it ends the answer */
+	CALL_UNKNOWN
+};
 
 /* What comes before: thoughts are free text. */
 enum before {
 	BEFORE_NOTHING,
 	BEFORE_MAY_THINK, /* <think>...</think>, or nothing */
 	BEFORE_THINKING,  /* the prompt ends within a thought: ...</think> */
-	BEFORE_CHANNELS,  /* harmony: analysis, or nothing, then the head of the final channel */
+	BEFORE_CHANNELS, /* harmony: analysis or nothing, then the final channel's head or a call */
 };
 
 struct constraint_ask {
@@ -51,11 +61,12 @@ struct constraint_ask {
 	const char *only; /* the one tool that may be called; NULL: any */
 	bool one_call;
 	enum before before;
+	const struct grammar_stop *stop; /* NULL: none; as grammar.h has it */
 };
 
 /*
  * All of @ask is borrowed; @v is held as long as the constraint lives. 0; -EINVAL, -ENOTSUP, -E2BIG and
- * a sentence as grammar.h has them; -ENOMEM.
+ * a sentence as grammar.h has them; -ENOMEM; -ECANCELED, -ETIME: it was stopped.
  */
 int constraint_create(const struct constraint_ask *ask, struct vocab *v, struct constraint **ret,
 		      struct err *err);

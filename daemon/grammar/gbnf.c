@@ -412,8 +412,7 @@ int grammar_gbnf(const char *text, size_t n, struct program **ret, struct err *e
 
 	rc = rc ? rc : gbnf_node(ir, text, n, &node, err);
 	rc = rc ? rc : program_of_node(ir, node, ret, err);
-	if (rc == -ENOMEM)
-		err_set(err, rc, "out of memory");
+	grammar_say(rc, err);
 	ir_destroy(ir);
 	return rc;
 }

@@ -41,4 +41,7 @@ struct schema_options {
 int grammar_schema(struct json_object *schema, const struct schema_options *o, struct program **ret,
 		   struct err *err);
 
+/* The sentence of -ENOMEM, -ECANCELED and -ETIME; of others and 0 nothing is said. */
+void grammar_say(int code, struct err *err);
+
 #endif

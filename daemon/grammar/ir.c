@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "grammar/stop.h"
+
 /* Room for @more elements behind @n; false: the arena's error is set. */
 static bool grow(struct ir *ir, void **p, size_t *room, size_t n, size_t more, size_t size,
 		 size_t limit)
@@ -13,7 +15,7 @@ static bool grow(struct ir *ir, void **p, size_t *room, size_t n, size_t more, s
 	size_t want;
 	void *q;
 
-	if (ir->error)
+	if (!ir_goes_on(ir))
 		return false;
 	if (more > limit || n > limit - more) {
 		ir->error = -E2BIG;
@@ -81,6 +83,18 @@ void ir_destroy(struct ir *ir)
 int ir_error(const struct ir *ir)
 {
 	return ir->error;
+}
+
+void ir_stop_at(struct ir *ir, const struct grammar_stop *stop)
+{
+	ir->stop = stop;
+}
+
+bool ir_goes_on(struct ir *ir)
+{
+	if (!ir->error)
+		ir->error = stop_look(ir->stop, &ir->rounds);
+	return !ir->error;
 }
 
 ir_node ir_bytes(struct ir *ir, const struct ir_set *set)

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct grammar_stop;
 typedef uint32_t ir_node;
 
 #define IR_UNBOUNDED UINT32_MAX /* a repetition without an upper bound */
@@ -63,14 +64,25 @@ struct ir {
 	size_t n_nodes, n_sets, n_text, n_ranges, n_children, n_rules;
 	size_t room_nodes, room_sets, room_text, room_ranges, room_children, room_rules, room_names;
 	int error;
+	const struct grammar_stop *stop; /* NULL: none */
+	uint32_t rounds;
+	/*
+	 * Of JSON strings that are made from here on: behind a < this character ('/' or '|') is not written
+	 * as it is but escaped, so that no string can be taken for a tag or a control token. 0: none.
+	 */
+	char guard;
 };
 
 /* 0 or -ENOMEM. */
 int ir_create(struct ir **ret);
 void ir_destroy(struct ir *ir); /* NULL is fine */
 
-/* 0, -ENOMEM, or -E2BIG: a limit was passed. */
+/* 0, -ENOMEM, -E2BIG: a limit was passed; -ECANCELED, -ETIME: it was stopped (stop.h). */
 int ir_error(const struct ir *ir);
+/* From here on whatever is made looks at @stop, which is borrowed; NULL: none. */
+void ir_stop_at(struct ir *ir, const struct grammar_stop *stop);
+/* One more round of work that makes no node: false where the arena has an error. */
+bool ir_goes_on(struct ir *ir);
 
 static inline ir_node ir_fail(void)
 {

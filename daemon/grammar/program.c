@@ -13,6 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "grammar/grammar.h"
+#include "grammar/stop.h"
+
 #define MAX_DEPTH 2000 /* of nodes; builders stay far below */
 
 struct table { /* open addressing; values + 1, 0: free */
@@ -33,6 +36,7 @@ struct emit {
 	size_t n_todo, room_todo;
 	unsigned depth;
 	int error;
+	uint32_t rounds;
 };
 
 static uint32_t emit(struct emit *e, ir_node node, uint32_t next);
@@ -44,6 +48,8 @@ static bool grow(struct emit *e, void **p, uint32_t *room, uint32_t n, size_t si
 {
 	void *q;
 
+	if (!e->error)
+		e->error = stop_look(e->ir->stop, &e->rounds);
 	if (e->error)
 		return false;
 	if (n < *room)
@@ -444,12 +450,13 @@ static uint32_t emit_some(struct emit *e, ir_node node, uint32_t next)
 /* ---- the whole ---- */
 
 /* Bytes that every set has both or none of become one class. */
-static void find_classes(struct program *p)
+static int find_classes(struct emit *e)
 {
 	uint16_t class_of[256] = { 0 };
+	struct program *p = e->p;
 	uint32_t n = 1;
 
-	for (uint32_t s = 0; s < p->n_sets && n < 256; s++) {
+	for (uint32_t s = 0; s < p->n_sets && n < 256 && !e->error; s++) {
 		uint16_t moved[256]; /* class -> the class of its members within the set */
 		uint16_t inside[256] = { 0 }, all[256] = { 0 };
 
@@ -462,12 +469,14 @@ static void find_classes(struct program *p)
 		for (unsigned b = 0; b < 256; b++)
 			if (p->sets[s].bits[b / 64] >> b % 64 & 1)
 				class_of[b] = moved[class_of[b]];
+		e->error = stop_look(e->ir->stop, &e->rounds);
 	}
 	p->n_classes = n;
 	for (unsigned b = 256; b-- > 0;) {
 		p->class_of[b] = (uint8_t)class_of[b];
 		p->byte_of[class_of[b]] = (uint8_t)b;
 	}
+	return e->error;
 }
 
 static int emit_all(struct emit *e, uint32_t root)
@@ -517,10 +526,9 @@ static int compile(struct emit *e, uint32_t root, struct err *err)
 	rc = emit_all(e, root);
 	if (rc == -E2BIG)
 		err_set(err, rc, "it is too large");
-	if (!rc) {
-		find_classes(e->p);
+	rc = rc ? rc : find_classes(e);
+	if (!rc)
 		find_counted(e->p);
-	}
 	return rc;
 }
 
@@ -529,12 +537,11 @@ int program_create(const struct ir *ir, uint32_t root, struct program **ret, str
 	struct emit e = { .ir = ir };
 	int rc = ir_error(ir);
 
-	if (rc)
-		return err_set(err, rc, rc == -E2BIG ? "it is too large" : "out of memory");
-	e.p = calloc(1, sizeof(*e.p));
-	rc = e.p ? compile(&e, root, err) : -ENOMEM;
-	if (rc == -ENOMEM)
-		err_set(err, rc, "out of memory");
+	if (rc == -E2BIG)
+		err_set(err, rc, "it is too large");
+	e.p = rc ? NULL : calloc(1, sizeof(*e.p));
+	rc = rc ? rc : e.p ? compile(&e, root, err) : -ENOMEM;
+	grammar_say(rc, err);
 	ir_facts_fini(&e.facts);
 	free(e.codes.slots);
 	free(e.sets.slots);
@@ -555,6 +562,17 @@ int program_of_node(struct ir *ir, ir_node node, struct program **ret, struct er
 
 	ir_rule_set(ir, root, node);
 	return program_create(ir, root, ret, err);
+}
+
+void grammar_say(int code, struct err *err)
+{
+	if (code == -ENOMEM)
+		err_set(err, code, "out of memory");
+	if (code != -ECANCELED && code != -ETIME)
+		return;
+	err_clear(err); /* what was said on the way is a consequence */
+	err_set(err, code,
+		code == -ETIME ? "compiling it takes too long" : "it is not wanted any more");
 }
 
 void program_destroy(struct program *p)

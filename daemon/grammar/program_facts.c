@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "grammar/program.h"
+#include "grammar/stop.h"
 
 /* Who uses a node: users[at[i]..at[i+1]). */
 struct users {
@@ -90,7 +91,9 @@ static int spread(const struct ir *ir, const struct users *u, bool productive, u
 {
 	uint32_t *missing = calloc(ir->n_nodes, sizeof(*missing));
 	ir_node *todo = calloc(ir->n_nodes, sizeof(*todo));
+	uint32_t rounds = 0;
 	size_t n = 0;
+	int rc = 0;
 
 	if (!missing || !todo) {
 		free(missing);
@@ -104,9 +107,10 @@ static int spread(const struct ir *ir, const struct users *u, bool productive, u
 			todo[n++] = i;
 		}
 	}
-	while (n) {
+	while (n && !rc) {
 		ir_node c = todo[--n];
 
+		rc = stop_look(ir->stop, &rounds);
 		for (uint32_t k = u->at[c]; k < u->at[c + 1]; k++) {
 			ir_node user = u->users[k];
 
@@ -118,7 +122,7 @@ static int spread(const struct ir *ir, const struct users *u, bool productive, u
 	}
 	free(missing);
 	free(todo);
-	return 0;
+	return rc;
 }
 
 int ir_facts_init(const struct ir *ir, struct ir_facts *ret)
@@ -183,6 +187,7 @@ int ir_check_left(const struct ir *ir, const struct ir_facts *f, struct err *err
 {
 	uint8_t *state = calloc(ir->n_nodes, 1); /* 1: on the path, 2: done */
 	struct visit *path = calloc(ir->n_nodes + 1, sizeof(*path));
+	uint32_t rounds = 0;
 	int rc = state && path ? 0 : -ENOMEM;
 
 	for (size_t r = 0; r < ir->n_rules && !rc; r++) {
@@ -202,6 +207,9 @@ int ir_check_left(const struct ir *ir, const struct ir_facts *f, struct err *err
 				continue;
 			}
 			v->next++;
+			rc = stop_look(ir->stop, &rounds);
+			if (rc)
+				break;
 			if (state[c] == 1) {
 				rc = err_set(err, -EINVAL, "rule %s can begin with itself",
 					     rule_name(ir, path, n, c));

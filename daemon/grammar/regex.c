@@ -433,8 +433,11 @@ int regex_node(struct ir *ir, const char *text, size_t n, const struct regex_opt
 	       ir_node *ret, struct err *err)
 {
 	struct regex r = { .text = text, .n = n, .ir = ir, .o = o, .err = err };
-	int rc = alternatives(&r, true, ret);
+	int rc;
 
+	if (n > GRAMMAR_MAX_TEXT)
+		return err_set(err, -E2BIG, "an expression of %zu bytes is too large", n);
+	rc = alternatives(&r, true, ret);
 	if (!rc && r.at < n)
 		rc = bad(&r, -EINVAL, "a ) without its (");
 	if (rc == -E2BIG && err && !err->text[0])
@@ -449,13 +452,10 @@ int grammar_regex(const char *text, size_t n, struct program **ret, struct err *
 	struct ir *ir = NULL;
 	int rc;
 
-	if (n > GRAMMAR_MAX_TEXT)
-		return err_set(err, -E2BIG, "an expression of %zu bytes is too large", n);
 	rc = ir_create(&ir);
 	rc = rc ? rc : regex_node(ir, text, n, &whole, &node, err);
 	rc = rc ? rc : program_of_node(ir, node, ret, err);
-	if (rc == -ENOMEM)
-		err_set(err, rc, "out of memory");
+	grammar_say(rc, err);
 	ir_destroy(ir);
 	return rc;
 }

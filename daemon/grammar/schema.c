@@ -107,7 +107,7 @@ bool schema_spend(struct schema *s, uint64_t n)
 	s->work += n;
 	if (s->work > SCHEMA_MAX_WORK)
 		s->ir->error = s->ir->error ? s->ir->error : -E2BIG;
-	return !s->ir->error;
+	return ir_goes_on(s->ir);
 }
 
 struct json_object *schema_get(struct json_object *o, const char *key)
@@ -650,8 +650,7 @@ int schema_node(struct ir *ir, struct json_object *root, struct json_object *sch
 	rc = rc ? rc : compile_all(&s);
 	if (rc == -E2BIG && err && !err->text[0])
 		err_set(err, rc, "the schema is too large");
-	if (rc == -ENOMEM)
-		err_set(err, rc, "out of memory");
+	grammar_say(rc, err);
 	names_done(&s.rules);
 	free(s.todo);
 	json_object_put(s.made);
@@ -667,8 +666,7 @@ int grammar_schema(struct json_object *schema, const struct schema_options *o, s
 
 	rc = rc ? rc : schema_node(ir, schema, schema, o, &node, err);
 	rc = rc ? rc : program_of_node(ir, node, ret, err);
-	if (rc == -ENOMEM)
-		err_set(err, rc, "out of memory");
+	grammar_say(rc, err);
 	ir_destroy(ir);
 	return rc;
 }

@@ -99,16 +99,6 @@ static ir_node space(struct ir *ir)
 		IR_SEQ_OF(ir, ir_rep(ir, ir_string(ir, "\n"), 1, 2), ir_rep(ir, blank, 0, 20)));
 }
 
-/* The rest of a string, with its quote. */
-static ir_node tail(struct ir *ir)
-{
-	static struct ir_range all = { 0, IR_MAX_CODE };
-	const struct ir_chars_set set = { .ranges = &all, .n = 1 };
-
-	return IR_SEQ_OF(ir, ir_rep(ir, json_chars(ir, &set), 0, IR_UNBOUNDED),
-			 ir_string(ir, "\""));
-}
-
 static ir_node integer(struct ir *ir)
 {
 	ir_node digit = ir_byte_range(ir, '0', '9');
@@ -149,7 +139,7 @@ static ir_node make(struct schema *s, enum shared what)
 	case SHARED_SPACE:
 		return space(ir);
 	case SHARED_TAIL:
-		return tail(ir);
+		return json_tail(ir);
 	case SHARED_STRING:
 		return IR_SEQ_OF(ir, ir_string(ir, "\""), schema_shared(s, SHARED_TAIL));
 	case SHARED_INTEGER:

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/num.h"
+
 unsigned text_char(const char *text, size_t n, uint32_t *ret)
 {
 	const uint8_t *b = (const uint8_t *)text;
@@ -154,6 +156,8 @@ static ir_node by_number(struct ir *ir, const struct ir_chars_set *set)
 	struct ir_list parts = { 0 };
 	ir_node node;
 
+	if (ir->guard && ir_set_has(set, '<'))
+		ir_push(ir, &parts, escaped4(ir, '<', '<'));
 	for (size_t i = 0; i < set->n; i++) {
 		static const struct ir_range planes[] = {
 			{ 0, 0x1f }, { 0x7f, 0xd7ff }, { 0xe000, 0xffff }, { 0x10000, IR_MAX_CODE }
@@ -189,17 +193,21 @@ static ir_node by_letter(struct ir *ir, const struct ir_chars_set *set)
 ir_node json_chars(struct ir *ir, const struct ir_chars_set *set)
 {
 	static const struct ir_range plain[] = { { 0x20, '"' - 1 },
-						 { '"' + 1, '\\' - 1 },
+						 { '"' + 1, '<' - 1 },
+						 { '<', '<' },
+						 { '<' + 1, '\\' - 1 },
 						 { '\\' + 1, IR_MAX_CODE } };
 	struct ir_chars_set raw = { 0 };
 	ir_node node;
 
 	for (size_t i = 0; i < set->n; i++)
-		for (size_t k = 0; k < 3; k++) {
+		for (size_t k = 0; k < ARRAY_LEN(plain); k++) {
 			uint32_t lo = set->ranges[i].lo, hi = set->ranges[i].hi;
 
 			lo = lo > plain[k].lo ? lo : plain[k].lo;
 			hi = hi < plain[k].hi ? hi : plain[k].hi;
+			if (lo == '<' && hi == '<' && ir->guard)
+				continue;
 			if (lo <= hi && !ir_set_add(&raw, lo, hi))
 				ir->error = ir->error ? ir->error : -E2BIG;
 		}
@@ -222,7 +230,7 @@ ir_node json_content(struct ir *ir, const char *text, size_t n)
 		unsigned len = text_char(text + i, n - i, &c);
 
 		len = len ? len : 1;
-		if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
+		if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\' && (c != '<' || !ir->guard)) {
 			plain++;
 			i++;
 			continue;
@@ -237,4 +245,32 @@ ir_node json_content(struct ir *ir, const char *text, size_t n)
 	node = ir_seq(ir, parts.nodes, parts.n);
 	ir_list_done(&parts);
 	return node;
+}
+
+ir_node json_tail(struct ir *ir)
+{
+	static struct ir_range all = { 0, IR_MAX_CODE },
+			       but[] = { { 0, '<' - 1 }, { '<' + 1, IR_MAX_CODE } };
+	const struct ir_chars_set any = { .ranges = &all, .n = 1 },
+				  no_angle = { .ranges = but, .n = 2 };
+	unsigned char g = (unsigned char)ir->guard;
+	struct ir_range behind[] = { { 0, g < '<' ? g - 1u : '<' - 1u },
+				     { g < '<' ? g + 1u : '<' + 1u, g < '<' ? '<' - 1u : g - 1u },
+				     { g < '<' ? '<' + 1u : g + 1u, IR_MAX_CODE } };
+	const struct ir_chars_set allowed = { .ranges = behind, .n = 3 };
+	ir_node quote = ir_string(ir, "\""), angle = ir_string(ir, "<"), more, after;
+	uint32_t rest, begun;
+
+	if (!g)
+		return IR_SEQ_OF(ir, ir_rep(ir, json_chars(ir, &any), 0, IR_UNBOUNDED), quote);
+	rest = ir_rule(ir, NULL, 0);  /* from any place */
+	begun = ir_rule(ir, NULL, 0); /* behind a < */
+	more = IR_SEQ_OF(ir, angle, ir_ref(ir, begun));
+	ir_rule_set(ir, rest,
+		    IR_SEQ_OF(ir, ir_rep(ir, json_chars(ir, &no_angle), 0, IR_UNBOUNDED),
+			      IR_ALT_OF(ir, quote, more)));
+	after = IR_ALT_OF(ir, json_chars(ir, &allowed), escaped4(ir, g, g),
+			  g == '/' ? ir_string(ir, "\\/") : ir_fail());
+	ir_rule_set(ir, begun, IR_ALT_OF(ir, quote, more, IR_SEQ_OF(ir, after, ir_ref(ir, rest))));
+	return ir_ref(ir, rest);
 }

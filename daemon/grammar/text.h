@@ -22,9 +22,12 @@ typedef ir_node (*chars_fn)(struct ir *ir, const struct ir_chars_set *set);
 ir_node plain_chars(struct ir *ir, const struct ir_chars_set *set);
 /*
  * One character of the sorted set as it stands within a JSON string: as it is where JSON allows that,
- * escaped where it must be; beyond ASCII also as \uXXXX, in pairs where need be.
+ * escaped where it must be; beyond ASCII also as \uXXXX, in pairs where need be. Where @ir has a guard a
+ * < is always \u003c.
  */
 ir_node json_chars(struct ir *ir, const struct ir_chars_set *set);
+/* Any characters up to and with the quote that ends the string. */
+ir_node json_tail(struct ir *ir);
 /* These @n bytes of UTF-8 within a JSON string, without the quotes. */
 ir_node json_content(struct ir *ir, const char *text, size_t n);
 

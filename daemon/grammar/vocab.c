@@ -7,12 +7,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "grammar/stop.h"
+
 struct vocab {
 	_Atomic unsigned holders;
 	uint32_t n, n_words;
 	uint8_t *bytes;
 	uint32_t *at; /* n + 1 */
 	uint64_t *ends;
+	uint32_t *controls; /* n_controls: tokens that begin with VOCAB_CONTROL */
+	uint32_t n_controls;
+	const struct grammar_stop *stop; /* while it is made */
+	uint32_t rounds;
+	bool cut;
 	struct vocab_trie tries[2];
 	uint64_t *slices[VOCAB_SLICES]; /* (VOCAB_SHORT + 1) * n_words */
 };
@@ -70,7 +77,10 @@ static int copy_tokens(struct vocab *v, void (*get)(void *, uint32_t, struct voc
 		return -ENOMEM;
 	for (uint32_t id = 0; id < v->n; id++) {
 		struct vocab_token t = { 0 };
+		int rc = stop_look(v->stop, &v->rounds);
 
+		if (rc)
+			return rc;
 		get(arg, id, &t);
 		v->at[id] = (uint32_t)used;
 		if (t.ends)
@@ -93,12 +103,38 @@ static int copy_tokens(struct vocab *v, void (*get)(void *, uint32_t, struct voc
 	return 0;
 }
 
+static bool is_control(const struct vocab *v, uint32_t id)
+{
+	return v->at[id] < v->at[id + 1] && v->bytes[v->at[id]] == VOCAB_CONTROL;
+}
+
+static int list_controls(struct vocab *v)
+{
+	uint32_t n = 0;
+
+	for (uint32_t id = 0; id < v->n; id++)
+		n += is_control(v, id);
+	v->controls = calloc(n + 1, sizeof(*v->controls));
+	if (!v->controls)
+		return -ENOMEM;
+	for (uint32_t id = 0; id < v->n; id++)
+		if (is_control(v, id))
+			v->controls[v->n_controls++] = id;
+	return 0;
+}
+
 static int by_bytes(const void *a, const void *b, void *arg)
 {
-	const struct vocab *v = arg;
+	struct vocab *v = arg;
 	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
 	size_t n = v->at[x + 1] - v->at[x], m = v->at[y + 1] - v->at[y];
-	int order = memcmp(v->bytes + v->at[x], v->bytes + v->at[y], n < m ? n : m);
+	int order;
+
+	/* stopped: any order will do, soon */
+	v->cut |= stop_look(v->stop, &v->rounds) != 0;
+	if (v->cut)
+		return 0;
+	order = memcmp(v->bytes + v->at[x], v->bytes + v->at[y], n < m ? n : m);
 
 	if (order)
 		return order;
@@ -144,7 +180,7 @@ static int trie_alloc(struct vocab_trie *t, size_t n)
 }
 
 /* t->ids are sorted: nodes come in the order of a walk. */
-static int trie_build(const struct vocab *v, struct vocab_trie *t, uint32_t n_ids)
+static int trie_build(struct vocab *v, struct vocab_trie *t, uint32_t n_ids)
 {
 	uint32_t open[VOCAB_MAX_BYTES + 1]; /* nodes on the path, by depth */
 	const uint8_t *last = NULL;
@@ -156,7 +192,10 @@ static int trie_build(const struct vocab *v, struct vocab_trie *t, uint32_t n_id
 	for (uint32_t i = 0; i < n_ids; i++) {
 		const uint8_t *b = vocab_bytes(v, t->ids[i], &len);
 		size_t same = common(last, last_n, b, len);
+		int rc = stop_look(v->stop, &v->rounds);
 
+		if (rc)
+			return rc;
 		for (size_t d = same; d < last_n && same < len; d++)
 			t->skip[open[d]] = n;
 		for (size_t d = same; d < len; d++) {
@@ -177,7 +216,7 @@ static int trie_build(const struct vocab *v, struct vocab_trie *t, uint32_t n_id
 }
 
 /* Most characters below each node, from the leaves up: parents come before their children. */
-static int trie_slice(const struct vocab *v, struct vocab_trie *t, unsigned k)
+static int trie_slice(struct vocab *v, struct vocab_trie *t, unsigned k)
 {
 	uint32_t open[VOCAB_SHORT + 1] = { 0 };
 	uint32_t *parent = calloc(t->n + 1, sizeof(*parent));
@@ -192,7 +231,8 @@ static int trie_slice(const struct vocab *v, struct vocab_trie *t, unsigned k)
 		open[t->depth[i]] = i;
 		parent[i] = t->depth[i] > 1 ? open[t->depth[i] - 1] : t->n;
 	}
-	for (uint32_t i = t->n; i-- > 0;) {
+	for (uint32_t i = t->n; i-- > 0 && !v->cut;) {
+		v->cut |= stop_look(v->stop, &v->rounds) != 0;
 		if (t->token[i] < t->token[i + 1]) {
 			size_t n;
 			const uint8_t *b = vocab_bytes(v, t->ids[t->token[i]], &n);
@@ -216,17 +256,54 @@ static int list_slice(struct vocab *v, unsigned k)
 	v->slices[k] = bits;
 	if (!bits)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < t->token[t->n]; i++) {
+	for (uint32_t i = 0; i < t->token[t->n] && !v->cut; i++) {
 		size_t n;
 		const uint8_t *b = vocab_bytes(v, t->ids[i], &n);
 		unsigned chars = slice_chars(k, b, n);
 
+		v->cut |= stop_look(v->stop, &v->rounds) != 0;
 		if (chars <= VOCAB_SHORT)
 			bits[(size_t)chars * v->n_words + t->ids[i] / 64] |= 1ull << t->ids[i] % 64;
 	}
 	for (size_t i = v->n_words; i < (size_t)(VOCAB_SHORT + 1) * v->n_words; i++)
 		bits[i] |= bits[i - v->n_words];
 	return 0;
+}
+
+/* The first two bytes: a bucket is small, and between two of them there is time to stop. */
+static unsigned bucket_of(const struct vocab *v, uint32_t id)
+{
+	uint32_t n = v->at[id + 1] - v->at[id];
+	const uint8_t *b = v->bytes + v->at[id];
+
+	return (unsigned)b[0] << 8 | (n > 1 ? b[1] : 0);
+}
+
+/* Sorts @n tokens by their bytes. */
+static int sort_tokens(struct vocab *v, uint32_t *ids, uint32_t n)
+{
+	uint32_t *at = calloc(65536 + 1, sizeof(*at)), *copy = calloc(n + 1, sizeof(*copy));
+	int rc = at && copy ? 0 : -ENOMEM;
+
+	for (uint32_t i = 0; i < n && !rc; i++)
+		at[bucket_of(v, ids[i]) + 1]++;
+	for (unsigned b = 0; b < 65536 && !rc; b++)
+		at[b + 1] += at[b];
+	for (uint32_t i = 0; i < n && !rc; i++) {
+		copy[at[bucket_of(v, ids[i])]++] = ids[i];
+		rc = stop_look(v->stop, &v->rounds);
+	}
+	/* at[b] is the bucket's end by now */
+	for (unsigned b = 0, from = 0; b < 65536 && !rc; from = at[b++])
+		if (at[b] > from + 1) {
+			qsort_r(copy + from, at[b] - from, sizeof(*copy), by_bytes, v);
+			rc = stop_now(v->stop);
+		}
+	if (!rc)
+		memcpy(ids, copy, n * sizeof(*ids));
+	free(at);
+	free(copy);
+	return rc;
 }
 
 static int build(struct vocab *v)
@@ -246,18 +323,19 @@ static int build(struct vocab *v)
 			if (len && (len > VOCAB_SHORT) == (k == 1))
 				t->ids[n++] = id;
 		}
-		qsort_r(t->ids, n, sizeof(*t->ids), by_bytes, v);
-		rc = trie_build(v, t, n);
+		rc = sort_tokens(v, t->ids, n);
+		rc = rc ? rc : trie_build(v, t, n);
 	}
 	for (unsigned k = 0; k < VOCAB_SLICES && !rc; k++) {
 		rc = trie_slice(v, &v->tries[0], k);
 		rc = rc ? rc : list_slice(v, k);
+		rc = rc ? rc : stop_now(v->stop);
 	}
 	return rc;
 }
 
 int vocab_create(uint32_t n, void (*get)(void *arg, uint32_t id, struct vocab_token *ret),
-		 void *arg, struct vocab **ret)
+		 void *arg, const struct grammar_stop *stop, struct vocab **ret)
 {
 	struct vocab *v = calloc(1, sizeof(*v));
 	int rc = -ENOMEM;
@@ -265,18 +343,20 @@ int vocab_create(uint32_t n, void (*get)(void *arg, uint32_t id, struct vocab_to
 	if (!v)
 		return -ENOMEM;
 	v->n = n;
+	v->stop = stop;
 	v->holders = 1;
 	v->n_words = vocab_words_of(n);
 	v->at = calloc((size_t)n + 1, sizeof(*v->at));
 	v->ends = calloc(v->n_words + 1, sizeof(*v->ends));
 	if (v->at && v->ends)
 		rc = copy_tokens(v, get, arg);
-	if (!rc)
-		rc = build(v);
+	rc = rc ? rc : list_controls(v);
+	rc = rc ? rc : build(v);
 	if (rc) {
 		vocab_destroy(v);
 		return rc;
 	}
+	v->stop = NULL;
 	*ret = v;
 	return 0;
 }
@@ -305,6 +385,7 @@ void vocab_destroy(struct vocab *v)
 	}
 	for (unsigned k = 0; k < VOCAB_SLICES; k++)
 		free(v->slices[k]);
+	free(v->controls);
 	free(v->bytes);
 	free(v->at);
 	free(v->ends);
@@ -335,10 +416,10 @@ bool vocab_has_control(const struct vocab *v, const char *text)
 {
 	size_t n = strlen(text), len;
 
-	for (uint32_t id = 0; id < v->n; id++) {
-		const uint8_t *b = vocab_bytes(v, id, &len);
+	for (uint32_t i = 0; i < v->n_controls; i++) {
+		const uint8_t *b = vocab_bytes(v, v->controls[i], &len);
 
-		if (len == n + 1 && b[0] == VOCAB_CONTROL && !memcmp(b + 1, text, n))
+		if (len == n + 1 && !memcmp(b + 1, text, n))
 			return true;
 	}
 	return false;

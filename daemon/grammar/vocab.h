@@ -35,13 +35,15 @@ struct vocab_token {
 	bool ends;    /* of generation */
 };
 
+struct grammar_stop;
 struct vocab;
 
-/* @get fills in token @id; its bytes are copied. 0 or -ENOMEM. */
+/* @get fills in token @id; its bytes are copied. 0, -ENOMEM, or as @stop (NULL: none) says (stop.h). */
 int vocab_create(uint32_t n, void (*get)(void *arg, uint32_t id, struct vocab_token *ret),
-		 void *arg, struct vocab **ret);
+		 void *arg, const struct grammar_stop *stop, struct vocab **ret);
 /* The same of a model's tokenizer. */
-int vocab_of_tokenizer(const struct tokenizer *t, struct vocab **ret);
+int vocab_of_tokenizer(const struct tokenizer *t, const struct grammar_stop *stop,
+		       struct vocab **ret);
 /* One more holder; the last vocab_destroy() frees it. Any thread. */
 struct vocab *vocab_hold(struct vocab *v);
 void vocab_destroy(struct vocab *v); /* NULL is fine */

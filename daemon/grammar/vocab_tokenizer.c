@@ -20,7 +20,8 @@ static void get(void *arg, uint32_t id, struct vocab_token *ret)
 	ret->bytes = (const uint8_t *)bytes;
 }
 
-int vocab_of_tokenizer(const struct tokenizer *t, struct vocab **ret)
+int vocab_of_tokenizer(const struct tokenizer *t, const struct grammar_stop *stop,
+		       struct vocab **ret)
 {
-	return vocab_create(tokenizer_n_vocab(t), get, (void *)(uintptr_t)t, ret);
+	return vocab_create(tokenizer_n_vocab(t), get, (void *)(uintptr_t)t, stop, ret);
 }

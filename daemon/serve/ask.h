@@ -84,6 +84,13 @@ struct ask {
 	uint32_t n_draft;
 	struct constraint
 		*constraint; /* the form of the answer; borrowed, held as long as it runs */
+	/* The same as text (borrowed), compiled before the request begins: FORM_SCHEMA, FORM_GBNF or
+	 * FORM_REGEX; FORM_FREE: none. Its ACCEPTED or REFUSED comes later. */
+	enum form form;
+	bool form_strict;
+	const uint8_t *form_text;
+	uint32_t form_bytes;
+	bool cancelled; /* it was, before it could begin: only its end is heard */
 };
 
 /* How a request stands: its prompt as it is computed, and what it took so far. */

@@ -20,7 +20,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "grammar/vocab.h"
 #include "serve/http_private.h"
 
 #define ROUNDS 8 /* of looking for more to do, before others get their turn */
@@ -147,8 +146,17 @@ static void let_go(struct http *h, struct http_call *c)
 static void abandon(struct http_request *r)
 {
 	atomic_store_explicit(&r->working->unwanted, true, memory_order_relaxed);
+	atomic_store_explicit(&r->working->cut, true, memory_order_relaxed);
 	r->working->owner = NULL;
 	r->working = NULL;
+}
+
+/* The daemon stops: it waits for no form. */
+static void cut_forms(struct http *h)
+{
+	for (struct http_request *r = h->requests; r; r = r->next)
+		if (r->working)
+			atomic_store_explicit(&r->working->cut, true, memory_order_relaxed);
 }
 
 static void on_completed(void *arg, struct MHD_Connection *c, void **slot,
@@ -283,7 +291,6 @@ static enum MHD_Result begin(struct http_request *r)
 		return MHD_NO;
 	call->owner = r;
 	call->http = r->http;
-	call->vocab = &r->http->vocab;
 	call->route = r->route;
 	call->tenant = r->tenant;
 	if (r->route->bare)
@@ -444,6 +451,7 @@ static void quiet(struct attachment *a)
 	struct http *h = (struct http *)a;
 
 	h->quiet = true;
+	cut_forms(h);
 	http_listen_close(h);
 }
 
@@ -552,6 +560,7 @@ void http_destroy(struct http *h)
 	if (!h)
 		return;
 	http_listen_close(h);
+	cut_forms(h);
 	http_work_stop(h);
 	if (h->mhd) {
 		h->quiet = true;
@@ -562,7 +571,6 @@ void http_destroy(struct http *h)
 		MHD_stop_daemon(h->mhd);
 	}
 	serve_attach(h->serve, NULL);
-	vocab_destroy(h->vocab);
 	free(h->model);
 	free(h);
 }

@@ -9,7 +9,9 @@
 #include <string.h>
 
 #include "grammar/constraint.h"
-#include "grammar/vocab.h"
+#include "grammar/grammar.h"
+#include "grammar/stop.h"
+#include "serve/forms.h"
 #include "serve/http_private.h"
 
 /* ---- reading ---- */
@@ -126,10 +128,9 @@ static bool has_tool(struct json_object *tools, const char *name)
 	return false;
 }
 
-static bool check_tools(struct http_call *c, enum call_form calls)
+static bool check_tools(struct http_call *c)
 {
 	struct form_wish *w = &c->gen.wish;
-	const char *strict = strict_tool(c->gen.tools);
 
 	if (w->force && !c->gen.tools)
 		return fault_param(&c->fault, "tool_choice",
@@ -137,95 +138,70 @@ static bool check_tools(struct http_call *c, enum call_form calls)
 	if (w->only && !has_tool(c->gen.tools, w->only))
 		return fault_param(&c->fault, "tool_choice", "tool_choice: there is no tool %.64s",
 				   w->only);
-	if (calls != CALL_UNKNOWN || (!w->force && !strict))
-		return true;
-	if (w->force)
-		return fault_param(
-			&c->fault, "tool_choice",
-			"tool_choice: calls cannot be forced in the form that this model "
-			"writes them (%s); use auto or none",
-			calls_format_name(c->gen.calls_format));
-	return fault_param(&c->fault, "tools",
-			   "tool %.64s is strict: calls cannot be held in the form that this model "
-			   "writes them (%s)",
-			   strict, calls_format_name(c->gen.calls_format));
+	return true;
 }
 
 /* ---- compiling ---- */
 
 static enum call_form call_form_of(const struct http_call *c)
 {
-	return c->gen.calls_format == CALLS_HERMES	? CALL_HERMES
-	       : c->gen.calls_format == CALLS_QWEN3_XML ? CALL_QWEN_XML
-							: CALL_UNKNOWN;
+	static const enum call_form forms[CALLS_FORMATS] = {
+		[CALLS_HERMES] = CALL_HERMES,
+		[CALLS_QWEN3_XML] = CALL_QWEN_XML,
+		[CALLS_GLM] = CALL_GLM,
+		[CALLS_MINIMAX_M2] = CALL_MINIMAX,
+		[CALLS_DEEPSEEK_V31] = CALL_DEEPSEEK,
+		[CALLS_KIMI_K2] = CALL_KIMI,
+		[CALLS_HARMONY] = CALL_HARMONY,
+	};
+
+	return c->gen.calls_format < CALLS_FORMATS ? forms[c->gen.calls_format] : CALL_UNKNOWN;
 }
 
-/* Does the prompt end, but for white space, with these words? */
-static bool prompt_ends(const struct http_call *c, const char *words)
+/* What came of it, as the client hears it. */
+static bool say(struct http_call *c, int rc, const char *param, const struct err *err)
 {
-	const char *text = c->gen.rendered;
-	size_t n = c->gen.rendered_bytes, len = strlen(words);
-
-	while (n && strchr(" \n\r\t", text[n - 1]) && text[n - 1])
-		n--;
-	return n >= len && !memcmp(text + n - len, words, len);
-}
-
-static enum before before_of(const struct http_call *c, bool go_on)
-{
-	size_t n;
-	const char *source;
-
-	if (!c->gen.chat || go_on)
-		return BEFORE_NOTHING;
-	if (c->gen.calls_format == CALLS_HARMONY)
-		return BEFORE_CHANNELS;
-	if (c->gen.thinking_open)
-		return BEFORE_THINKING;
-	source = chat_template_source(c->http->serve->config.chat, &n);
-	if (prompt_ends(c, "</think>") || !source || !memmem(source, n, "</think>", 8))
-		return BEFORE_NOTHING;
-	return BEFORE_MAY_THINK;
-}
-
-static bool take_vocab(struct http_call *c)
-{
-	return *c->vocab || !vocab_of_tokenizer(c->http->serve->config.tokenizer, c->vocab);
+	if (!rc)
+		return true;
+	if (rc == -ENOMEM)
+		return fault_set(&c->fault, 500, "out of memory");
+	if (rc == -ECANCELED)
+		return fault_set(&c->fault, 503, "the daemon is stopping");
+	return fault_param(&c->fault, param, "%s: %s", param, err->text);
 }
 
 bool form_build(struct http_call *c, bool go_on)
 {
 	struct generation *g = &c->gen;
 	struct form_wish *w = &g->wish;
-	enum call_form calls = call_form_of(c);
 	struct constraint_ask ask = { .form = w->force ? FORM_CALLS : w->form,
 				      .schema = w->schema,
 				      .strict = w->strict,
 				      .text = w->text,
 				      .n = w->n,
 				      .tools = g->tools,
-				      .call_form = calls,
+				      .call_form = call_form_of(c),
 				      .only = w->only,
 				      .one_call = g->one_call };
+	struct grammar_stop stop = { &c->cut, now_ns() + GRAMMAR_MAX_NS };
+	bool tools;
 	struct err err = { 0 };
+	struct vocab *v = NULL;
 	int rc;
 
 	if (!g->ask.max_tokens || g->counting)
 		return true;
-	if (g->chat && !check_tools(c, calls))
+	if (g->chat && !check_tools(c))
 		return false;
 	if (ask.form == FORM_FREE && !strict_tool(g->tools))
 		return true;
-	ask.before = before_of(c, go_on);
-	if (!take_vocab(c))
-		return fault_set(&c->fault, 500, "out of memory");
-	rc = constraint_create(&ask, *c->vocab, &g->ask.constraint, &err);
-	if (rc == -ENOMEM)
-		return fault_set(&c->fault, 500, "out of memory");
-	if (rc)
-		return fault_param(&c->fault,
-				   ask.form == FORM_CALLS || ask.form == FORM_FREE ? "tools"
-										   : w->param,
-				   "%s: %s", w->param && !w->force ? w->param : "tools", err.text);
-	return true;
+	ask.stop = &stop;
+	if (g->chat && !go_on)
+		ask.before =
+			forms_before(c->http->serve->config.chat, g->rendered, g->rendered_bytes);
+	rc = forms_vocab(c->http->serve->forms, &stop, &v);
+	rc = rc ? rc : constraint_create(&ask, v, &g->ask.constraint, &err);
+	grammar_say(rc, &err);
+	tools = ask.form == FORM_CALLS || ask.form == FORM_FREE;
+	return say(c, rc, tools ? "tools" : w->param, &err);
 }

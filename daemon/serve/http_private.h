@@ -128,7 +128,6 @@ struct http {
 	unsigned n_peers;
 	struct http_request *requests;
 	struct http_work work;
-	struct vocab *vocab;	  /* of forms; the worker's until it ends */
 	struct http_saved *saved; /* sequences on their way to files and back */
 	bool quiet, resumed;
 	char *model; /* what we call it */
@@ -192,13 +191,14 @@ struct http_call {
 	struct http_call *next;
 	struct http_request *owner; /* main thread; NULL: nobody waits for it any more */
 	const struct http *http;
-	struct vocab **vocab; /* the worker's own, made when first needed */
 	const struct http_route *route;
 	struct buf body;
 	uint64_t tenant; /* of the API key, 0: none */
 	uint64_t since_ns;
 	size_t held;	       /* bytes of the body that http.body_bytes counts; main thread */
 	_Atomic bool unwanted; /* nobody waits for it any more: not worth the worker's time */
+	_Atomic bool
+		cut; /* its form is not to be compiled to the end: unwanted, or the daemon stops */
 	/* what came of it */
 	struct fault fault;	  /* status 0: none */
 	struct buf answer;	  /* a whole answer; empty: @gen is to be run */

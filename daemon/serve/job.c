@@ -247,6 +247,7 @@ static void fill_request(struct job *j, const struct ask *ask, uint32_t n_ctx)
 
 	r->arg = j;
 	r->tokens = j->prompt;
+	atomic_init(&r->cancel, ask->cancelled);
 	r->want_progress = ask->want_progress;
 	r->client = ask->client;
 	r->tenant = ask->tenant;

@@ -40,10 +40,11 @@ struct serve {
 	struct conn *conns;
 	unsigned n_conns;
 	struct attachment *attached; /* NULL: none */
-	struct job *orphans;	     /* of sessions that have ended; the engine still holds them */
-	uint8_t *packet;	     /* SLUICE_MSG_MAX, for receiving */
-	uint8_t *built;		     /* SLUICE_MSG_MAX, for sending */
-	char *text;		     /* detok_bound() */
+	struct forms *forms;
+	struct job *orphans; /* of sessions that have ended; the engine still holds them */
+	uint8_t *packet;     /* SLUICE_MSG_MAX, for receiving */
+	uint8_t *built;	     /* SLUICE_MSG_MAX, for sending */
+	char *text;	     /* detok_bound() */
 	size_t text_room;
 	/* what session_ask() answers with, until its next call */
 	struct sluice_model_info model_info;

@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "serve/forms.h"
 #include "serve/private.h"
 
 #define MAX_EVENTS	   32
@@ -138,6 +139,8 @@ int serve_create(const struct serve_config *config, struct serve **ret, struct e
 		goto out;
 	}
 	rc = open_loop(s, err);
+	if (!rc && forms_create(s, &s->forms))
+		rc = err_set(err, -ENOMEM, "out of memory");
 	if (!rc)
 		rc = listen_open(s, err);
 	if (rc)
@@ -319,6 +322,8 @@ static int linger(struct serve *s, struct err *err)
 	int rc = 0;
 
 	engine_stop(s->config.engine);
+	for (struct conn *c = s->conns; c; c = c->next)
+		session_cut_forms(&c->session);
 	while (!rc && owes(s) && now_ns() < end)
 		rc = turn(s, LINGER_LOOK_MS, err);
 	return rc;
@@ -367,6 +372,7 @@ void serve_destroy(struct serve *s)
 		conn_drop(c);
 	conn_sweep(s, false);
 	session_reap_orphans(s); /* the engine is gone: none of them is held any more */
+	forms_destroy(s->forms);
 	close_fd(s->reserve_fd);
 	close_fd(s->signal_fd);
 	close_fd(s->wake_fd);

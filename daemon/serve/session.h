@@ -11,12 +11,14 @@
 #include "serve/ask.h"
 
 struct job;
+struct pending;
 struct serve;
 
 struct session {
 	struct serve *serve;
-	struct job *jobs; /* open requests, newest first */
-	struct job *turn; /* whose turn it is in session_next(); NULL: the first's */
+	struct pending *pending; /* requests whose form is being compiled, counted in n_jobs */
+	struct job *jobs;	 /* open requests, newest first */
+	struct job *turn;	 /* whose turn it is in session_next(); NULL: the first's */
 	unsigned n_jobs;
 };
 
@@ -31,7 +33,13 @@ void session_end(struct session *s);
  */
 int session_check(const struct session *s, uint64_t id, struct err *err);
 
-/* Takes an ask. True: *ret is the answer (the first of GENERATE and SCORE). False: there is none. */
+/* The daemon stops: forms that are being compiled are not waited for. */
+void session_cut_forms(struct session *s);
+
+/*
+ * Takes an ask. True: *ret is the answer (the first of GENERATE and SCORE). False: there is none, or it
+ * comes from session_next().
+ */
 bool session_ask(struct session *s, const struct ask *ask, struct event *ret);
 
 /*

@@ -89,7 +89,7 @@ static struct vocab *open_vocab(const char *path)
 		return NULL;
 	}
 	began = now_us();
-	if (vocab_of_tokenizer(t, &v))
+	if (vocab_of_tokenizer(t, NULL, &v))
 		return NULL;
 	printf("trie of %u tokens: %.1f ms\n", vocab_n(v), (now_us() - began) / 1e3);
 	return v;

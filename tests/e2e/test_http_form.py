@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from daemon import need_shared
 from http_client import HttpDaemon
 
 CHAT = "/v1/chat/completions"
@@ -117,6 +118,32 @@ def test_calls_in_xml(tmp_path):
                 continue
             arguments = json.loads(call["message"]["tool_calls"][0]["function"]["arguments"])
             assert isinstance(arguments["place"], str) and 1 <= arguments["days"] <= 5
+
+
+@pytest.mark.parametrize("template", ["Qwen-Qwen3-0.6B", "Qwen3-Coder", "GLM-4.6", "MiniMax-M2", "deepseek-ai-DeepSeek-V3.1", "moonshotai-Kimi-K2",
+                                      "openai-gpt-oss-120b"])
+def test_forced_calls_of_every_family(template):
+    """Required, named, strict; one call or several; each by the family's own template. A thought that comes first is closed by a bias."""
+    with HttpDaemon("--ctx", "4096", "--chat-template", need_shared(f"fixtures/templates/{template}.jinja")) as d:
+        ids = d.post("/tokenize", {"content": "</think>", "parse_special": True})["tokens"]
+        tools = [tool("weather", True, place={"type": "string", "enum": ["Oslo", "Rome"]}, days={"type": "integer", "minimum": 1, "maximum": 5}), tool("stop", True)]
+        for f in tools:
+            f["function"]["description"] = "What it does."
+        ask = {**ASK, "tools": tools, "enable_thinking": False, "max_tokens": 600, "logit_bias": {str(ids[0]): 100} if len(ids) == 1 else {}}
+        named = {"type": "function", "function": {"name": "weather"}}
+        done = 0
+        for seed, choice in enumerate(["required", named, "required", named]):
+            answer = d.post(CHAT, {**ask, "tool_choice": choice, "parallel_tool_calls": seed > 1, "seed": seed})["choices"][0]
+            if answer["finish_reason"] == "length":  # it called on and on, or thought
+                continue
+            calls = [c["function"] for c in answer["message"]["tool_calls"]]
+            assert answer["finish_reason"] == "tool_calls" and calls and (seed > 1 or len(calls) == 1) and not answer["message"].get("content")
+            for call in calls:
+                arguments = json.loads(call["arguments"])
+                assert call["name"] == "weather" or (choice == "required" and call["name"] == "stop" and arguments == {})
+                assert call["name"] == "stop" or (arguments["place"] in ("Oslo", "Rome") and 1 <= arguments["days"] <= 5 and len(arguments) == 2)
+            done += 1
+        assert done >= 2, answer
 
 
 def test_a_thought_is_free(tmp_path):

@@ -100,7 +100,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char *text;
 	size_t n;
 
-	if (!v && vocab_create(265, get, NULL, &v))
+	if (!v && vocab_create(265, get, NULL, NULL, &v))
 		abort();
 	if (size < 2)
 		return 0;

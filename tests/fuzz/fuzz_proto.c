@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "serve/message.h"
 #include "serve/native.h"
+#include "serve/forms.h"
 #include "serve/private.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -48,6 +49,8 @@ static struct serve *make_serve(void)
 	s->packet = malloc(SLUICE_MSG_MAX);
 	s->built = malloc(SLUICE_MSG_MAX);
 	s->text = malloc(s->text_room);
+	if (forms_create(s, &s->forms))
+		abort();
 	return s;
 }
 

@@ -34,7 +34,7 @@ static struct constraint *make(const struct constraint_ask *ask, int want, struc
 	struct vocab *v;
 	int rc;
 
-	assert_int_equal(vocab_create(257 + ARRAY_LEN(controls), get_token, NULL, &v), 0);
+	assert_int_equal(vocab_create(257 + ARRAY_LEN(controls), get_token, NULL, NULL, &v), 0);
 	rc = constraint_create(ask, v, &c, err);
 	if (rc != want)
 		fail_msg("%d, not %d: %s", rc, want, err->text);

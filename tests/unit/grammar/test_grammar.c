@@ -385,7 +385,7 @@ static struct vocab *make_vocab(struct words *w, const char *text)
 	for (size_t i = 0; i < n; i++)
 		for (size_t k = 2; k <= 6 && i + k <= n; k++)
 			add_word(w, text + i, k);
-	assert_int_equal(vocab_create(w->n + 1, get_word, w, &v), 0);
+	assert_int_equal(vocab_create(w->n + 1, get_word, w, NULL, &v), 0);
 	return v;
 }
 

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/forms.c: see forms.h. A task is held by the session that asked and by the thread; whoever
+ * lets go last frees it.
+ */
+#include "serve/forms.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/jsonc.h"
+#include "chat/calls.h"
+#include "chat/template.h"
+#include "grammar/grammar.h"
+#include "grammar/stop.h"
+#include "grammar/vocab.h"
+#include "serve/private.h"
+
+#define JSON_DEPTH 1000
+
+struct form_task {
+	struct form_task *next;
+	_Atomic unsigned holders;
+	_Atomic bool cut, done;
+	struct form_text what;
+	struct constraint *constraint;
+	struct err err;
+	int rc;
+	char text[]; /* what.n bytes and a NUL */
+};
+
+struct forms {
+	struct serve *serve;
+	pthread_mutex_t vocab_lock; /* held while it is made */
+	struct vocab *vocab;
+	pthread_mutex_t lock;
+	pthread_cond_t come;
+	pthread_t thread;
+	bool running, stop;
+	struct form_task *first, **last; /* to do */
+	struct form_task *now;
+};
+
+int forms_create(struct serve *s, struct forms **ret)
+{
+	struct forms *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return -ENOMEM;
+	f->serve = s;
+	f->last = &f->first;
+	pthread_mutex_init(&f->vocab_lock, NULL);
+	pthread_mutex_init(&f->lock, NULL);
+	pthread_cond_init(&f->come, NULL);
+	*ret = f;
+	return 0;
+}
+
+static void let_go(struct form_task *t)
+{
+	/* the last one sees what the other did before it let go */
+	if (atomic_fetch_sub_explicit(&t->holders, 1, memory_order_acq_rel) != 1)
+		return;
+	constraint_put(t->constraint);
+	free(t);
+}
+
+void forms_destroy(struct forms *f)
+{
+	struct form_task *t;
+
+	if (!f)
+		return;
+	pthread_mutex_lock(&f->lock);
+	f->stop = true;
+	if (f->now)
+		forms_cut(f->now);
+	pthread_cond_signal(&f->come);
+	pthread_mutex_unlock(&f->lock);
+	if (f->running)
+		pthread_join(f->thread, NULL);
+	while ((t = f->first)) {
+		f->first = t->next;
+		let_go(t);
+	}
+	vocab_destroy(f->vocab);
+	pthread_cond_destroy(&f->come);
+	pthread_mutex_destroy(&f->lock);
+	pthread_mutex_destroy(&f->vocab_lock);
+	free(f);
+}
+
+int forms_vocab(struct forms *f, const struct grammar_stop *stop, struct vocab **ret)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&f->vocab_lock);
+	if (!f->vocab)
+		rc = vocab_of_tokenizer(f->serve->config.tokenizer, stop, &f->vocab);
+	*ret = f->vocab;
+	pthread_mutex_unlock(&f->vocab_lock);
+	return rc;
+}
+
+/* ---- what comes before ---- */
+
+/* Does the prompt end, but for white space, with these words? */
+static bool ends_with(const char *text, size_t n, const char *words)
+{
+	size_t len = strlen(words);
+
+	while (n && strchr(" \n\r\t", text[n - 1]) && text[n - 1])
+		n--;
+	return n >= len && !memcmp(text + n - len, words, len);
+}
+
+enum before forms_before(const struct chat_template *chat, const char *prompt, size_t n)
+{
+	size_t len = 0;
+	const char *source = chat ? chat_template_source(chat, &len) : NULL;
+	bool told;
+
+	if (source && calls_format_of(source, len, &told) == CALLS_HARMONY && told)
+		return BEFORE_CHANNELS;
+	if (ends_with(prompt, n, "<think>"))
+		return BEFORE_THINKING;
+	if (!source || ends_with(prompt, n, "</think>") || !memmem(source, len, "</think>", 8))
+		return BEFORE_NOTHING;
+	return BEFORE_MAY_THINK;
+}
+
+/* ---- the thread ---- */
+
+static int parse_schema(struct form_task *t, struct json_object **ret)
+{
+	struct json_tokener *tok = json_tokener_new_ex(JSON_DEPTH);
+	int rc = 0;
+
+	if (!tok)
+		return -ENOMEM;
+	json_tokener_set_flags(tok, JSON_TOKENER_VALIDATE_UTF8);
+	*ret = json_tokener_parse_ex(tok, t->text, (int)t->what.n + 1);
+	if (json_tokener_get_error(tok) != json_tokener_success)
+		rc = err_set(&t->err, -EINVAL, "the schema is no JSON: %s",
+			     json_tokener_error_desc(json_tokener_get_error(tok)));
+	json_tokener_free(tok);
+	return rc;
+}
+
+static void compile(struct forms *f, struct form_task *t)
+{
+	struct grammar_stop stop = { &t->cut, now_ns() + GRAMMAR_MAX_NS };
+	struct constraint_ask ask = { .form = t->what.form,
+				      .strict = t->what.strict,
+				      .text = t->text,
+				      .n = t->what.n,
+				      .before = t->what.before,
+				      .call_form = CALL_UNKNOWN,
+				      .stop = &stop };
+	struct vocab *v = NULL;
+
+	t->rc = forms_vocab(f, &stop, &v);
+	if (!t->rc && ask.form == FORM_SCHEMA)
+		t->rc = parse_schema(t, &ask.schema);
+	if (!t->rc)
+		t->rc = constraint_create(&ask, v, &t->constraint, &t->err);
+	grammar_say(t->rc, &t->err);
+	json_object_put(ask.schema);
+}
+
+static void *run(void *arg)
+{
+	struct forms *f = arg;
+
+	pthread_mutex_lock(&f->lock);
+	for (;;) {
+		struct form_task *t;
+
+		while (!f->first && !f->stop)
+			pthread_cond_wait(&f->come, &f->lock);
+		if (f->stop)
+			break;
+		t = f->now = f->first;
+		f->first = t->next;
+		if (!f->first)
+			f->last = &f->first;
+		pthread_mutex_unlock(&f->lock);
+		compile(f, t);
+		pthread_mutex_lock(&f->lock);
+		f->now = NULL;
+		/* pairs with the acquire in forms_is_done() */
+		atomic_store_explicit(&t->done, true, memory_order_release);
+		let_go(t);
+		serve_wake(f->serve);
+	}
+	pthread_mutex_unlock(&f->lock);
+	return NULL;
+}
+
+int forms_begin(struct forms *f, const struct form_text *what, struct form_task **ret)
+{
+	struct form_task *t = calloc(1, sizeof(*t) + what->n + 1);
+	int rc = t ? 0 : ENOMEM;
+
+	if (!rc && !f->running)
+		rc = pthread_create(&f->thread, NULL, run, f);
+	if (rc) {
+		free(t);
+		return -rc;
+	}
+	f->running = true;
+	t->what = *what;
+	memcpy(t->text, what->text, what->n);
+	atomic_init(&t->holders, 2);
+	pthread_mutex_lock(&f->lock);
+	*f->last = t;
+	f->last = &t->next;
+	pthread_cond_signal(&f->come);
+	pthread_mutex_unlock(&f->lock);
+	*ret = t;
+	return 0;
+}
+
+void forms_cut(struct form_task *t)
+{
+	atomic_store_explicit(&t->cut, true, memory_order_relaxed);
+}
+
+bool forms_is_done(const struct form_task *t)
+{
+	return atomic_load_explicit(&t->done, memory_order_acquire);
+}
+
+int forms_take(struct form_task *t, struct constraint **ret, struct err *err)
+{
+	int rc = t->rc;
+
+	if (!rc)
+		*ret = constraint_hold(t->constraint);
+	else
+		*err = t->err;
+	let_go(t);
+	return rc;
+}
+
+void forms_drop(struct form_task *t)
+{
+	forms_cut(t);
+	let_go(t);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/serve/forms.h: the forms that answers are held to, made off the event loop: the vocabulary's
+ * trie, which all of them share and which is made with the first, and a thread that compiles what
+ * sessions ask for. (HTTP's worker compiles its own, with the rest of its request.)
+ *
+ * Whoever takes a task back, and forms_destroy(), do not wait for what is being compiled: it looks up
+ * every millisecond or so (grammar/stop.h).
+ */
+#ifndef SLUICE_SERVE_FORMS_H
+#define SLUICE_SERVE_FORMS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+#include "grammar/constraint.h"
+
+struct chat_template;
+struct form_task;
+struct forms;
+struct grammar_stop;
+struct serve;
+struct vocab;
+
+/* The thread starts with the first task. 0 or -ENOMEM. */
+int forms_create(struct serve *s, struct forms **ret);
+void forms_destroy(struct forms *f); /* NULL is fine; its tasks are gone by then */
+
+/* Of the daemon's model; @f holds it. 0, -ENOMEM, or as @stop says. Any thread. */
+int forms_vocab(struct forms *f, const struct grammar_stop *stop, struct vocab **ret);
+
+/*
+ * What may stand before the form of an answer to @prompt (@n bytes; only its end counts): thoughts, as
+ * the template writes them. Any thread.
+ */
+enum before forms_before(const struct chat_template *chat, const char *prompt, size_t n);
+
+/* A form as text: FORM_SCHEMA (JSON), FORM_GBNF, FORM_REGEX. */
+struct form_text {
+	enum form form;
+	bool strict;
+	const char *text; /* @n bytes */
+	size_t n;
+	enum before before;
+};
+
+/* Copies @what; serve_wake() when it is done. Main thread. 0 or -errno. */
+int forms_begin(struct forms *f, const struct form_text *what, struct form_task **ret);
+/* Ends it early: it is done soon. */
+void forms_cut(struct form_task *t);
+bool forms_is_done(const struct form_task *t);
+/* Of a task that is done, which goes: 0 and *ret, which the caller holds, or as constraint_create(). */
+int forms_take(struct form_task *t, struct constraint **ret, struct err *err);
+/* Takes the task back, done or not; it frees itself. */
+void forms_drop(struct form_task *t);
+
+#endif
