@@ -23,6 +23,8 @@
 struct args {
 	struct client_args client;
 	const char *prompt, *prompt_file, *prompt_tokens, *system;
+	const char *schema, *gbnf, *regex;
+	bool loose;
 	bool chat, think, no_think, special, raw, ignore_eog, json, quiet, help;
 	bool top_k_given, top_p_given, min_p_given, seed_given;
 	uint32_t max_tokens, top_k, spec, draft_length;
@@ -93,6 +95,15 @@ static const struct opt options[] = {
 	{ "--seed", NULL, OPT_U64, AT(seed), "N", .given = AT(seed_given),
 	  .help = "Of the random choices: the same seed, the same answer. Default: a fresh one, "
 		  "which is printed." },
+	{ "--schema", NULL, OPT_TEXT, AT(schema), "FILE", .excludes = "--gbnf|--regex",
+	  .help = "Hold the answer to the JSON schema in FILE; - reads standard input." },
+	{ "--loose", NULL, OPT_FLAG, AT(loose), .needs = "--schema",
+	  .help = "Leave out of the schema what cannot be held, instead of refusing it." },
+	{ "--gbnf", NULL, OPT_TEXT, AT(gbnf), "FILE", .excludes = "--regex",
+	  .help = "Hold it to the grammar in FILE, in llama.cpp's notation; - reads standard "
+		  "input." },
+	{ "--regex", NULL, OPT_TEXT, AT(regex), "TEXT",
+	  .help = "Hold it to a regular expression, which the whole answer matches." },
 	{ "--spec", NULL, OPT_CHOICE, AT(spec), "KIND", .choices = DRAFTS_CHOICES, .def = "default",
 	  .help = "What drafts tokens that are checked several in one step; the answer does not "
 		  "depend on it. default: as the daemon was started." },
@@ -339,6 +350,29 @@ static int print_json(const struct args *args, const struct answer *a,
 	return input_print_json(o, false);
 }
 
+/* What the answer is to be held to; *owned is to be freed. */
+static int take_form(const struct args *args, struct sluice_settings *ret, char **owned)
+{
+	const char *path = args->schema ? args->schema : args->gbnf;
+	struct err err = { 0 };
+	int rc = 0;
+
+	if (args->regex) {
+		ret->form = SLUICE_FORM_REGEX;
+		ret->form_text = args->regex;
+		ret->form_bytes = strlen(args->regex);
+	} else if (path) {
+		ret->form = args->gbnf	  ? SLUICE_FORM_GBNF
+			    : args->loose ? SLUICE_FORM_SCHEMA_LOOSE
+					  : SLUICE_FORM_SCHEMA;
+		rc = input_file(path, owned, &ret->form_bytes, &err);
+		ret->form_text = *owned;
+	}
+	if (rc)
+		fprintf(stderr, "sluice generate: %s\n", err.text);
+	return rc ? EXIT_FAILED : 0;
+}
+
 static struct sluice_settings take_settings(const struct args *args)
 {
 	return (struct sluice_settings){
@@ -410,11 +444,15 @@ static int run(const struct args *args, const struct sluice_prompt *prompt)
 	struct sluice_fault fault = { 0 };
 	struct sluice_model_info model = { .struct_size = sizeof(model) };
 	struct sluice_done done = { .struct_size = sizeof(done) };
+	char *form = NULL;
 	struct sluice *s;
-	int rc = client_open("generate", &args->client, &s);
+	int rc = take_form(args, &settings, &form);
 
-	if (rc)
+	rc = rc ? rc : client_open("generate", &args->client, &s);
+	if (rc) {
+		free(form);
 		return rc;
+	}
 	rc = client_ready("generate", s);
 	if (rc)
 		goto out;
@@ -432,6 +470,7 @@ static int run(const struct args *args, const struct sluice_prompt *prompt)
 out:
 	free(answer.tokens);
 	free(answer.text);
+	free(form);
 	sluice_close(s);
 	return rc;
 }

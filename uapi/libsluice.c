@@ -439,49 +439,6 @@ static int run_request(struct sluice *s, struct sinks *k, struct sluice_done *re
 	return rc;
 }
 
-/*
- * What travels behind the prompt: a draft, biases, texts. 0, -EINVAL or -ENOMEM; *owned is to be
- * freed.
- */
-static int join_tail(const struct sluice_settings *how, struct parts *p,
-		     struct sluice_ask_generate *g, void **owned)
-{
-	size_t draft = how->draft ? how->n_draft : 0, texts = how->dry_breakers_bytes;
-	size_t bias = how->bias ? how->n_bias : 0, padded = (texts + 3) / 4 * 4, bytes;
-	uint8_t *all;
-
-	if (bias > SLUICE_BIAS_MAX || padded > SLUICE_BREAKERS_MAX ||
-	    (texts && (!how->dry_breakers || how->dry_breakers[texts - 1])))
-		return -EINVAL;
-	if (draft > SLUICE_PAYLOAD_MAX / sizeof(uint32_t))
-		draft = SLUICE_PAYLOAD_MAX /
-			sizeof(uint32_t); /* refused as a draft that is too long */
-	bytes = draft * sizeof(uint32_t) + bias * sizeof(struct sluice_bias) + padded;
-	if (!bytes || p->b_bytes > SLUICE_PAYLOAD_MAX)
-		return 0; /* a prompt that is too long is refused as ever */
-	all = calloc(1, p->b_bytes + bytes);
-	if (!all)
-		return -ENOMEM;
-	if (p->b_bytes)
-		memcpy(all, p->b, p->b_bytes);
-	p->b = *owned = all;
-	all += p->b_bytes;
-	if (draft)
-		memcpy(all, how->draft, draft * sizeof(uint32_t));
-	all += draft * sizeof(uint32_t);
-	if (bias)
-		memcpy(all, how->bias, bias * sizeof(struct sluice_bias));
-	all += bias * sizeof(struct sluice_bias);
-	if (texts)
-		memcpy(all, how->dry_breakers, texts);
-	p->b_bytes += bytes;
-	g->payload_bytes += bytes;
-	g->n_draft = (uint32_t)draft;
-	g->n_bias = (uint32_t)bias;
-	g->breaker_bytes = (uint32_t)padded;
-	return 0;
-}
-
 /* Sends @how for @p and hands on what comes. *done is set to the counts, to 0 where none came. */
 static int generate(struct sluice *s, const struct sluice_prompt *prompt,
 		    const struct sluice_settings *how, struct sinks *k, struct sluice_done *done,
@@ -518,13 +475,17 @@ static int generate(struct sluice *s, const struct sluice_prompt *prompt,
 		.n_logprobs = how->n_logprobs,
 	};
 	void *joined = NULL;
-	int rc = join_tail(how, &p, &g, &joined);
+	int rc = sluice__join_tail(how, &p.b, &p.b_bytes, &g, &joined);
 
 	if (rc == -EINVAL)
 		return sluice__fail(
 			fault, rc,
 			"too many biases, or DRY's texts are too long or without a NUL at "
 			"their end");
+	if (rc == -EDOM)
+		return sluice__fail(fault, -EINVAL,
+				    "a form needs its kind and a text of 1 to %u bytes",
+				    SLUICE_FORM_MAX);
 	if (rc)
 		return sluice__fail(fault, rc, "no memory for what comes behind the prompt");
 	g.flags |= want_progress(s, k);

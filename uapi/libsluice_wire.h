@@ -63,4 +63,11 @@ bool sluice__socket_named(void);
 /* Copies a fixed part of whatever age into a struct of ours. */
 void sluice__copy_fixed(const struct sluice__reply *r, void *dst, size_t size);
 
+/*
+ * The prompt's last part (@prompt, @prompt_bytes) with what comes behind it, which @g then tells of: a copy
+ * in *owned, to be freed. 0; -EINVAL: biases or texts, -EDOM: a form that cannot be sent; -ENOMEM.
+ */
+int sluice__join_tail(const struct sluice_settings *how, const void **prompt, size_t *prompt_bytes,
+		      struct sluice_ask_generate *g, void **owned);
+
 #endif

@@ -139,6 +139,12 @@ struct sluice_settings {
 	size_t n_bias;
 	const char *dry_breakers;  /* texts that end a repetition, a NUL behind each. Borrowed */
 	size_t dry_breakers_bytes; /* up to SLUICE_BREAKERS_MAX - 3; 0: nothing ends one */
+	/* What the answer is held to: enum sluice_form and its text. Borrowed; NULL: nothing. -EINVAL:
+	 * it is no such form, -ENOTSUP: what it says cannot be held, -EFBIG: it is too large. */
+	const char *form_text;
+	size_t form_bytes;
+	uint32_t form;
+	uint32_t reserved;
 };
 
 /*

@@ -170,6 +170,16 @@ enum sluice_spec {
 };
 #define SLUICE_DRAFT_LENGTH_MAX 7
 
+/* What an answer is held to; docs/structured-output.md says what each can say. */
+enum sluice_form {
+	SLUICE_FORM_NONE = 0,
+	SLUICE_FORM_SCHEMA = 1,	      /* a JSON schema; what cannot be held is refused */
+	SLUICE_FORM_SCHEMA_LOOSE = 2, /* ... or left out */
+	SLUICE_FORM_GBNF = 3,	      /* a grammar in llama.cpp's notation */
+	SLUICE_FORM_REGEX = 4,	      /* a regular expression that the whole matches */
+};
+#define SLUICE_FORM_MAX (4u << 20) /* bytes of its text */
+
 #define SLUICE_BIAS_MAX	    1024u
 #define SLUICE_BREAKERS_MAX 1024u /* bytes */
 #define SLUICE_LOGPROBS_MAX 20u
@@ -222,8 +232,13 @@ struct sluice_ask_generate {
 				 * a multiple of 4; at most SLUICE_BREAKERS_MAX */
 	uint32_t n_logprobs;   /* with each token: 0: none, else 1 + how many likeliest, up to 20 */
 	uint32_t reserved4;
+	/*
+	 * Behind them the form's text, and zeros up to a multiple of 4. ACCEPTED comes when it is compiled;
+	 * INVALID, UNSUPPORTED or TOO_LARGE say what is wrong with it.
+	 */
+	uint32_t form, form_bytes; /* enum sluice_form; without the zeros, up to SLUICE_FORM_MAX */
 };
-SLUICE_LAYOUT(sizeof(struct sluice_ask_generate) == 144, "wire");
+SLUICE_LAYOUT(sizeof(struct sluice_ask_generate) == 152, "wire");
 
 /* id names the request to cancel: its DONE comes with SLUICE_STOP_CANCELLED. An id that is not open
  * (any more) is no error and gets no answer. */

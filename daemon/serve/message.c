@@ -92,7 +92,8 @@ static int check_hello(const struct message *m, struct err *err)
 uint64_t message_tail_bytes(const struct sluice_ask_generate *g)
 {
 	return (uint64_t)g->n_draft * sizeof(uint32_t) +
-	       (uint64_t)g->n_bias * sizeof(struct sluice_bias) + g->breaker_bytes;
+	       (uint64_t)g->n_bias * sizeof(struct sluice_bias) + g->breaker_bytes +
+	       align_up(g->form_bytes, 4);
 }
 
 static bool within(float value, float low, float high)
@@ -147,6 +148,11 @@ static int check_generate(const struct sluice_ask_generate *g, struct err *err)
 			       SLUICE_LOGPROBS_MAX);
 	if (g->reserved || g->reserved2 || g->reserved3 || g->reserved4)
 		return err_set(err, SLUICE_E_INVALID, "reserved field is not zero");
+	if (g->form > SLUICE_FORM_REGEX)
+		return err_set(err, SLUICE_E_INVALID, "unknown kind of form %u", g->form);
+	if (!g->form != !g->form_bytes || g->form_bytes > SLUICE_FORM_MAX)
+		return err_set(err, SLUICE_E_INVALID, "a form has a text of up to %u bytes",
+			       SLUICE_FORM_MAX);
 	if (g->spec > SLUICE_SPEC_MTP)
 		return err_set(err, SLUICE_E_INVALID, "unknown kind of speculation %u", g->spec);
 	if (g->draft_length > SLUICE_DRAFT_LENGTH_MAX)
@@ -154,7 +160,7 @@ static int check_generate(const struct sluice_ask_generate *g, struct err *err)
 			       SLUICE_DRAFT_LENGTH_MAX, g->draft_length);
 	if (message_tail_bytes(g) >= g->payload_bytes)
 		return err_set(err, SLUICE_E_INVALID,
-			       "the draft and the biases leave no prompt in the payload");
+			       "the draft, the biases and the form leave no prompt in the payload");
 	return check_chat(g->system_bytes, g->flags, g->payload_bytes - message_tail_bytes(g), err);
 }
 

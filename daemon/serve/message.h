@@ -53,7 +53,7 @@ bool message_error_closes(int code);
 size_t message_build(void *buf, size_t room, uint16_t type, uint64_t id, const void *fixed,
 		     const void *payload, uint64_t payload_bytes, bool in_fd);
 
-/* Bytes behind the prompt in the payload of a GENERATE: draft, biases, texts. */
+/* Bytes behind the prompt in the payload of a GENERATE: draft, biases, texts, form. */
 uint64_t message_tail_bytes(const struct sluice_ask_generate *g);
 
 #endif

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/num.h"
 #include "base/version.h"
 #include "engine/batch.h"
 #include "serve/buf.h"
@@ -306,6 +307,12 @@ static void take_generate(struct ask *ask, const struct sluice_ask_generate *g)
 	ask->draft_length = g->draft_length;
 	ask->n_draft = g->n_draft;
 	ask->n_logprobs = g->n_logprobs;
+	ask->form = g->form == SLUICE_FORM_NONE	   ? FORM_FREE
+		    : g->form == SLUICE_FORM_GBNF  ? FORM_GBNF
+		    : g->form == SLUICE_FORM_REGEX ? FORM_REGEX
+						   : FORM_SCHEMA;
+	ask->form_strict = g->form == SLUICE_FORM_SCHEMA;
+	ask->form_bytes = g->form_bytes;
 }
 
 /* A checked message that is none of the wire's own, without its payload. */
@@ -424,7 +431,10 @@ static int take_pointed(const struct conn *c, const struct message *m, struct as
 	const uint8_t *at = ask->draft;
 	int code;
 
-	if (m->type != SLUICE_GENERATE || (!g->n_bias && !g->breaker_bytes))
+	if (m->type != SLUICE_GENERATE)
+		return 0;
+	ask->form_text = at + message_tail_bytes(g) - align_up(g->form_bytes, 4);
+	if (!g->n_bias && !g->breaker_bytes)
 		return 0;
 	at += g->n_draft * sizeof(uint32_t);
 	code = take_biases(c, at, g->n_bias, ask, p, err);

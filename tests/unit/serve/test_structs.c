@@ -38,6 +38,8 @@ AT(sluice_piece, n_likeliest, 16 + 3 * sizeof(void *));
 AT(sluice_settings, n_logprobs, 100 + 2 * sizeof(void *));
 AT(sluice_settings, bias, 104 + 2 * sizeof(void *));
 AT(sluice_settings, dry_breakers, 104 + 4 * sizeof(void *));
+AT(sluice_settings, form_text, 104 + 6 * sizeof(void *));
+AT(sluice_settings, form, 104 + 8 * sizeof(void *));
 AT(sluice_fault, error, 0);
 AT(sluice_fault, code, 4);
 AT(sluice_fault, reserved, 8);
