@@ -134,6 +134,29 @@ static int pick_greedy(const float *logits, uint32_t n, uint32_t *ret_id)
 	return 0;
 }
 
+/* The same of the tokens that a form allows: what it does not allow is not even looked at. */
+static int pick_greedy_of(const float *logits, uint32_t n, const struct sampler_past *past,
+			  uint32_t *ret_id)
+{
+	float max = -INFINITY;
+	uint32_t best = 0;
+
+	n = n < past->n_allowed ? n : past->n_allowed;
+	for (uint32_t at = 0; at < n; at += 64)
+		for (uint64_t left = past->allowed[at / 64]; left; left &= left - 1) {
+			uint32_t i = at + (uint32_t)__builtin_ctzll(left);
+
+			if (i < n && logits[i] > max) {
+				max = logits[i];
+				best = i;
+			}
+		}
+	if (max == -INFINITY)
+		return -EDOM;
+	*ret_id = best;
+	return 0;
+}
+
 /* True where a comes before b. */
 static bool before(struct sampler_candidate a, struct sampler_candidate b)
 {
@@ -413,6 +436,8 @@ int sampler_pick_after(struct sampler *s, const float *logits, uint32_t n_logits
 	uint32_t n;
 
 	assert(n_logits <= s->n_vocab);
+	if (config->temperature == 0.0f && past && past->allowed && !sampler_changes(s, past))
+		return pick_greedy_of(logits, n_logits, past, ret_id);
 	logits = sampler_change(s, logits, n_logits, past);
 	if (config->temperature == 0.0f)
 		return pick_greedy(logits, n_logits, ret_id);

@@ -98,8 +98,10 @@ static inline int sampler_pick(struct sampler *s, const float *logits, uint32_t 
 	return sampler_pick_after(s, logits, n, NULL, ret_id);
 }
 
+/* Whether anything but the form changes the logits. */
+bool sampler_changes(const struct sampler *s, const struct sampler_past *past);
 /*
- * Bias, penalties, DRY and top-n-sigma (sampler_logits.c): the logits to pick from, @logits itself or
+ * Form, bias, penalties, DRY and top-n-sigma (sampler_logits.c): the logits to pick from, @logits itself or
  * s->logits. For sampler_pick_after().
  */
 const float *sampler_change(struct sampler *s, const float *logits, uint32_t n,

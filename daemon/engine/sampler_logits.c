@@ -147,13 +147,33 @@ static void allow(float *to, const float *logits, uint32_t n, const struct sampl
 		uint64_t bits = i < past->n_allowed ? past->allowed[i / 64] : 0;
 		uint32_t end = n - i < 64 ? n - i : 64;
 
-		if (bits == UINT64_MAX && end == 64) {
+		if (bits == UINT64_MAX && end == 64)
 			memcpy(to + i, logits + i, 64 * sizeof(*to));
-			continue;
+		else
+			for (uint32_t k = 0; k < end; k++)
+				to[i + k] = -INFINITY;
+		for (uint64_t left = bits == UINT64_MAX && end == 64 ? 0 : bits; left;
+		     left &= left - 1) {
+			uint32_t k = (uint32_t)__builtin_ctzll(left);
+
+			if (k < end)
+				to[i + k] = logits[i + k];
 		}
-		for (uint32_t k = 0; k < end; k++)
-			to[i + k] = bits >> k & 1 ? logits[i + k] : -INFINITY;
 	}
+}
+
+static bool may_not_end(const struct sampler *s, const struct sampler_past *past)
+{
+	return s->n_ends && s->config.min_tokens &&
+	       (past ? past->n_generated : 0) < s->config.min_tokens;
+}
+
+bool sampler_changes(const struct sampler *s, const struct sampler_past *past)
+{
+	const struct sampling *c = &s->config;
+
+	return c->n_bias || may_not_end(s, past) || c->top_n_sigma > 0.0f ||
+	       (past_n(past) && (has_penalties(c) || c->dry_multiplier != 0.0f));
 }
 
 const float *sampler_change(struct sampler *s, const float *logits, uint32_t n,
@@ -162,10 +182,9 @@ const float *sampler_change(struct sampler *s, const float *logits, uint32_t n,
 	const struct sampling *c = &s->config;
 	bool penalties = past_n(past) && has_penalties(c);
 	bool repeats = past_n(past) && c->dry_multiplier != 0.0f;
-	bool ends = s->n_ends && c->min_tokens && (past ? past->n_generated : 0) < c->min_tokens;
+	bool ends = may_not_end(s, past);
 
-	if (!c->n_bias && !ends && !penalties && !repeats && !(c->top_n_sigma > 0.0f) &&
-	    !(past && past->allowed))
+	if (!sampler_changes(s, past) && !(past && past->allowed))
 		return logits;
 	if (past && past->allowed)
 		allow(s->logits, logits, n, past);
