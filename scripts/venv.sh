@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# A virtual environment with published clients, for tests. usage: venv.sh DIR REQUIREMENTS [uv]
+# A virtual environment with published clients, for tests. usage: venv.sh DIR REQUIREMENTS [uv|alone]
 # Made anew only when REQUIREMENTS changed. Exit status 1 and a line where the registry cannot be reached. With uv the package of
 # that name installs (beside DIR, from the same registry): programs with hundreds of packages take seconds instead of many minutes.
 set -eu
@@ -35,6 +35,10 @@ if [ "$with" = uv ]; then
 	VIRTUAL_ENV=$dir timeout 600 "$uv/bin/uv" pip install --quiet -r "$list" >>"$dir.log" 2>&1 || fail
 else
 	make_venv "$dir"
-	pip_install "$dir" -r "$list"
+	if [ "$with" = alone ]; then
+		pip_install "$dir" --no-deps -r "$list"
+	else
+		pip_install "$dir" -r "$list"
+	fi
 fi
 cp "$list" "$dir/made"

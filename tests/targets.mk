@@ -34,6 +34,16 @@ test-deadlines test-kill soak: all
 test-kill-warm: all
 	@KILLS=$${KILLS:-200} BUILD=$(O) SHARED=$(SHARED) $(PYTEST) -s tests/e2e/test_warm.py -k test_kill
 
+# Ten thousand answers of random weights held to the fixtures' schemas (FORMS_COUNT=10000): some minutes
+.PHONY: test-forms-long
+test-forms-long: all
+	@BUILD=$(O) SHARED=$(SHARED) $(PYTEST) -s tests/long/test_forms.py $(PYTEST_ARGS)
+
+# Verdicts and masks against xgrammar's, from PyPI in an environment of its own
+.PHONY: test-xgrammar
+test-xgrammar: all
+	@BUILD=$(O) SHARED=$(SHARED) $(PYTEST) -s tests/xgrammar $(PYTEST_ARGS)
+
 # Everything that needs no special machine; the last line has the sums. NEED_SHARED=1: a missing SHARED is a failure.
 test: setup-build setup-install setup-test
 	@tests/all.sh $(O)/test-results '$(MAKE)'
