@@ -185,6 +185,7 @@ help:
 	@echo "make man        manual pages in $(O)/man; make completion: for bash and zsh, in $(O)/completion"
 	@echo "make deb        Debian packages in $(O)/deb; make deb-kmod: that of the kernel module"
 	@echo "make test-deb, test-install-roots    packages and installation in clean systems, as root, with network"
+	@echo "make test-service-guest    the packages' units started by systemd in a guest under QEMU, as root"
 	@echo "make kmod       the kernel module, KDIR=...; make cuda: the CUDA kernels, with nvcc"
 	@echo "Other targets: unit, e2e, check-layers, check-format, bench-programs, bench-compare, fuzz, clean"
 

@@ -272,6 +272,11 @@ test-numa: all
 test-cgroup: setup-kmod all $(O)/tests/store/test_arena
 	@OUT=$(O) KERNELS=$(KERNELS) LOGS=$(KMOD_LOGS) tests/cgroup/run.sh
 
+# ---- the packages' units, started by systemd in a guest; minutes, as root, with network for the guest's root once
+.PHONY: test-service-guest
+test-service-guest: setup-service deb
+	@OUT=$(O) ROOTS=$(ROOTS) tests/service/run.sh
+
 # ---- telemetry through the kernel module, in a guest of 4 nodes: values against sysfs, the daemon beside it
 .PHONY: test-telemetry
 test-telemetry: all setup-kmod setup-kmod-tools
