@@ -81,6 +81,8 @@ THEIRS = ["docs/from-llama-server.md"]
 OTHER_OPTIONS = {
     "--against": "tests/bench/kernels.c",
     "--all": "tests/gpu/values.h",
+    "--allow-downgrades": "tests/service/guest/lib.sh",
+    "--anyway": "tests/bench/kernels.c",
     "--check": "tests/data/make/cut.py",
     "--cols": "tests/bench/kernels.c",
     "--level": "tests/bench/kernels.c",
