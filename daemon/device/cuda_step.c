@@ -20,7 +20,8 @@
 #include "base/futex.h"
 #include "base/num.h"
 
-#define LOOKS 256 /* at the word, between two questions to the runtime */
+#define LOOKS	 256	/* at the word, between two questions to the runtime */
+#define LOOKS_NS 100000 /* what these count for at the most: who lost its core was not waiting */
 
 static int copy(struct cuda_device *d, void *to, const void *from, size_t bytes,
 		enum cudaMemcpyKind kind, struct err *err)
@@ -198,7 +199,7 @@ static int wait_word(struct cuda_device *d, struct err *err)
 				return 0;
 			cpu_relax();
 		}
-		waited += now_ns() - began;
+		waited += u64_min(now_ns() - began, LOOKS_NS);
 		e = cudaStreamQuery(d->stream);
 		if (e == cudaErrorNotReady)
 			continue;
@@ -224,7 +225,7 @@ static int wait_for(struct cuda_device *d, cudaEvent_t event, bool *ret_waited, 
 		*ret_waited = true;
 		for (int i = 0; i < LOOKS; i++)
 			cpu_relax();
-		waited += now_ns() - began;
+		waited += u64_min(now_ns() - began, LOOKS_NS);
 	}
 	return fall_silent(d, err);
 }
