@@ -69,8 +69,8 @@ int arena_check_file(int fd, uint64_t bytes, uint64_t *ret_bytes, bool *ret_huge
 bool arena_try_kept(struct arena *a, uint64_t bytes, bool huge, bool only_fast);
 
 /*
- * Of kept memory without hugetlb: a huge page at @at, where that is not how they come anyway. False: not now,
- * and marked so in @a->small.
+ * Of kept memory without hugetlb: a huge page at @at, where that is not how they come anyway. False: a read holds
+ * its pages, and it is marked in @a->small.
  */
 bool arena_collapse(struct arena *a, uint64_t at);
 /* Tries again what is marked, for some time, and counts it as done. All prefault threads together. */
