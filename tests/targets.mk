@@ -118,11 +118,11 @@ bench-warm: all bench-model
 # make O=... $(O)/fuzz/fuzz_proto, then: $(O)/fuzz/fuzz_proto -max_len=8192 WORK_DIR tests/fuzz/seeds/proto
 FUZZ_PROTO_SRC := tests/fuzz/fuzz_proto.c $(filter-out daemon/serve/options.c daemon/serve/settings.c daemon/serve/http%,$(wildcard daemon/serve/*.c)) \
 	daemon/store/warm_name.c base/err.c base/log.c base/logfmt.c
-$(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) $(VERSION_OBJ) tests/unit/serve/fake_rooms.c $(wildcard daemon/serve/*.h) $(call archives,telemetry)
+$(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) $(VERSION_OBJ) tests/unit/serve/fake_rooms.c $(wildcard daemon/serve/*.h) $(call archives,metrics)
 	@mkdir -p $(@D)
 	@echo "  FUZZ    $@"
 	@clang $(CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ \
-		$(FUZZ_PROTO_SRC) $(VERSION_OBJ) $(call group,$(call archives,telemetry)) $(LIBS) -pthread
+		$(FUZZ_PROTO_SRC) $(VERSION_OBJ) $(call group,$(call archives,metrics)) $(LIBS) -pthread
 
 # ---- fuzzing: HTTP, its endpoints, templates and call parsers together
 # make O=... $(O)/fuzz/fuzz_http, then: $(O)/fuzz/fuzz_http -max_len=4096 WORK_DIR tests/fuzz/seeds/http
