@@ -118,8 +118,11 @@ bool team_once(struct team *t, unsigned tid)
 {
 	struct worker *w = &t->workers[tid];
 	size_t unit;
-	bool mine = team_take(t, tid, 1, &unit);
+	bool mine;
 
+	if (t->wait_for_all)
+		return tid == 0; /* it comes for sure, and a device's calls are its own */
+	mine = team_take(t, tid, 1, &unit);
 	if (mine)
 		w->base++; /* the loop is over, as it would have been told when asking again */
 	return mine;

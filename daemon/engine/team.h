@@ -51,8 +51,8 @@ bool team_has_nodes(const struct team *t);
 void team_pin_caller(struct team *t);
 
 /*
- * Everybody is waited for at every barrier, and then team_is_first() may decide who works: for a
- * device, whose calls belong to one thread. So it is in any case for threads on several nodes, whose
+ * Everybody is waited for at every barrier, and then tid 0 may be the one who works, as team_once() has it:
+ * for a device, whose calls belong to one thread. So it is in any case for threads on several nodes, whose
  * rows are theirs, and for large teams, where one thread's part is small. Between jobs.
  */
 void team_wait_for_all(struct team *t);
@@ -81,7 +81,10 @@ bool team_take(struct team *t, unsigned tid, size_t n, size_t *ret_unit);
 bool team_take_range(struct team *t, unsigned tid, size_t n, size_t grain, size_t *ret_first,
 		     size_t *ret_end);
 
-/* if (team_once(t, tid)): true for one thread, whichever comes first. */
+/*
+ * if (team_once(t, tid)): true for one thread, whichever comes first; for tid 0 where everybody is waited
+ * for.
+ */
 bool team_once(struct team *t, unsigned tid);
 
 /* Is the phase that this thread is in still going on? It cannot end before the thread's next barrier. */

@@ -82,6 +82,7 @@ static void test_barriers(void **state)
 /* Loops of all kinds in one phase: everything is given to one thread, once. */
 struct kinds {
 	struct team *team;
+	bool all;
 	_Atomic uint32_t unit[UNITS], thing[1000], once[3], none;
 };
 
@@ -91,7 +92,7 @@ static void all_kinds(void *arg, unsigned tid)
 	size_t first, end;
 
 	if (team_once(k->team, tid))
-		add(&k->once[0]);
+		add(k->all && tid ? &k->none : &k->once[0]);
 	for (size_t i; team_take(k->team, tid, UNITS, &i);)
 		add(&k->unit[i]);
 	for (size_t i; team_take(k->team, tid, 0, &i);)
@@ -111,10 +112,12 @@ static void all_kinds(void *arg, unsigned tid)
 static void test_kinds_of_units(void **state)
 {
 	(void)state;
-	for (unsigned n = 1; n <= 5; n++) {
-		struct kinds k = { 0 };
+	for (unsigned n = 1; n <= 10; n++) {
+		struct kinds k = { .all = n > 5 };
 
-		assert_int_equal(team_create(n, true, &k.team, NULL), 0);
+		assert_int_equal(team_create(k.all ? n - 5 : n, true, &k.team, NULL), 0);
+		if (k.all)
+			team_wait_for_all(k.team);
 		for (int again = 0; again < 200; again++)
 			team_run(k.team, all_kinds, &k);
 		for (unsigned i = 0; i < UNITS; i++)
