@@ -44,6 +44,11 @@ test-forms-long: all
 test-xgrammar: all
 	@BUILD=$(O) SHARED=$(SHARED) $(PYTEST) -s tests/xgrammar $(PYTEST_ARGS)
 
+# tests/long/test_batch.py: 320 documents of 3,750 tokens, killed three times: the results of one run and of one at a time
+.PHONY: test-batch
+test-batch: all
+	@BUILD=$(O) $(PYTEST) -s tests/long/test_batch.py
+
 # Everything that needs no special machine; the last line has the sums. NEED_SHARED=1: a missing SHARED is a failure.
 test: setup-build setup-install setup-test
 	@tests/all.sh $(O)/test-results '$(MAKE)'

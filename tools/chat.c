@@ -254,6 +254,8 @@ static void print_figures(struct chat *c)
 		c->err_tty && c->colours ? DIM : "", f->rate, f->n_answer, f->n_prompt, f->n_cached,
 		first, !strcmp(f->finish, "length") ? "; cut: no more tokens were allowed" : "",
 		c->err_tty && c->colours ? PLAIN : "");
+	if (c->in_tty) /* turns stand apart */
+		fputc('\n', stderr);
 }
 
 /* What was said becomes part of the conversation; nothing: the question goes too. */

@@ -96,10 +96,8 @@ static void clear(struct talk *t, const char *arg, FILE *out)
 }
 
 static const struct command commands[] = {
-	{ "system", "TEXT", "what the model is told beforehand; without TEXT: nothing",
-	  set_system },
-	{ "params", "NAME=VALUE..", "sampling: sets some, shows all; NAME= takes one back",
-	  set_params },
+	{ "system", "TEXT", "what the model is told beforehand", set_system },
+	{ "params", "NAME=VALUE..", "sampling: sets, shows; NAME= unsets", set_params },
 	{ "think", "on|off|auto", "whether the model thinks before it answers", set_thinking },
 	{ "save", "FILE", "the conversation and its settings, as JSON", save },
 	{ "load", "FILE", "goes on with a saved one", load },
@@ -116,8 +114,8 @@ static void help(struct talk *t, const char *arg, FILE *out)
 		snprintf(call, sizeof(call), "/%s %s", commands[i].name, commands[i].arg);
 		fprintf(out, "  %-22s %s\n", call, commands[i].help);
 	}
-	fputs("  \\ at a line's end, or \"\"\" around a text: several lines; // at its beginning: a "
-	      "message that begins with /\n  Ctrl-C cancels an answer\n",
+	fputs("  a line that ends in \\, or a text between \"\"\" and \"\"\": several lines\n"
+	      "  // begins a message that begins with /; Ctrl-C cancels an answer\n",
 	      out);
 }
 

@@ -19,6 +19,8 @@ NO_COMMANDS = [
     ("docs/batch.md", '{"custom_id"', "a line of a file"),
     ("docs/batch.md", '{"id"', "a line of a file"),
     ("docs/service.md", "# prometheus.yml", "a file"),
+    ("docs/terminal.md", "Sluice fixture MoE", "a screen"),
+    ("docs/terminal.md", "layer          uses", "a screen"),
     ("docs/protocol.md", "offset  0  u32 size", "the layout of a message"),
     ("docs/telemetry.md", "{sources:", "the shape of an answer"),
     ("docs/trace.md", "route_trace v1", "a file"),
