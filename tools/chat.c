@@ -295,7 +295,8 @@ static void end_answer(struct chat *c, int rc, const struct err *err)
 	else if (rc && err->text[0])
 		note(c, err->text);
 	restore_terminal();
-	handle_interrupt(SIG_DFL);
+	/* on a terminal another Ctrl-C, before the next line is edited, ends nothing */
+	handle_interrupt(c->in_tty ? on_cancel : SIG_DFL);
 }
 
 /* 0: there is or was an answer; -errno: there is none, and perhaps no daemon. */
