@@ -10,6 +10,7 @@
 #include "engine/prefix_private.h"
 
 #define RECENT	  64 /* look-ups in which a use counts */
+#define MANY	  2  /* uses of a point by those who went on from it, each in its own way */
 #define PROTECTED 16 /* added to the worth of what was taken up again */
 #define YOUNG	  16 /* look-ups in which a newcomer does not displace something longer */
 
@@ -31,9 +32,12 @@ static const unsigned kind_worth[] = {
 	[PREFIX_USER] = 4, [PREFIX_ANSWER] = 4, [PREFIX_SYSTEM] = 5,
 };
 
+/* An end of a chat is taken up by its next turn; where several began is as good as a system's text. */
 static unsigned point_worth(const struct prefix_tree *t, const struct prefix_point *p)
 {
-	return worth_of(t, kind_worth[p->kind], p->hits, p->used);
+	unsigned base = kind_worth[p->hits > MANY ? PREFIX_SYSTEM : p->kind];
+
+	return worth_of(t, base, p->hits, p->used);
 }
 
 /* What asks for room. */

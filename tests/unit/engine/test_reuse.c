@@ -274,6 +274,21 @@ static void test_titles(void **state)
 	assert_in_range(turn(&c, 10), before - 1, before);
 }
 
+/* Many that begin alike, each with an end of its own: their beginning outlives the ends. */
+static void test_one_beginning(void **state)
+{
+	struct chat c;
+
+	rig.config.prefix_cache = 4 << 20;
+	rig_start(&rig);
+	for (unsigned i = 0; i < 14; i++) {
+		c = (struct chat){ 0 };
+		say(&c, 150, 7);
+		say(&c, 70, 50 + i);
+		assert_int_equal(turn(&c, 2), i < 2 ? 0 : 150);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -284,6 +299,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_company, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_titles, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_beginning, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
