@@ -91,6 +91,10 @@ class Terminal:
         came, self.text = self.text[:at], self.text[at:]
         return came
 
+    def prompt(self):
+        """Until a line is edited: libedit shows the prompt when the terminal is set for it."""
+        return self.until("\033[?2004h") + self.until("> ")
+
     def ends(self, status=0):
         with contextlib.suppress(OSError):
             while self.process.poll() is None or select.select([self.fd], [], [], 0)[0]:
@@ -102,19 +106,19 @@ class Terminal:
 
 def test_on_a_terminal(daemon, tmp_path):
     t = Terminal(tmp_path, "--socket", daemon.socket, "--set", "temperature=0", "--set", "max_tokens=30")
-    t.until("> ")
+    t.prompt()
     t.type("What is the capital of Grüße?\x7f\x7f\x7f\x7f\x7f\x7fFrance?\r")  # a character of two bytes is one
     assert "Paris" in t.until("of them known")
-    t.until("> ")
+    t.prompt()
     t.type("half a line\x03")  # given up
     t.until("Ctrl-D ends")
-    t.until("> ")
+    t.prompt()
     t.type("\033[200~pasted\rlines\033[201~ of one message\r")
     t.until("of them known")
-    t.until("> ")
+    t.prompt()
     t.type(f"/save {tmp_path}/talk\r")
     t.until("4 messages are in")
-    t.until("> ")
+    t.prompt()
     t.type("/quit\r")
     t.ends()
     talk = json.loads((tmp_path / "talk").read_text())
@@ -122,11 +126,11 @@ def test_on_a_terminal(daemon, tmp_path):
     history = tmp_path / ".local/state/sluice/chat_history"
     assert "France" in history.read_text() and history.stat().st_mode & 0o777 == 0o600
     t = Terminal(tmp_path, "--socket", daemon.socket)
-    t.until("> ")
+    t.prompt()
     t.type("\033[A" * 3)  # what was typed before: two commands, and the message
     t.until("pasted")
     t.type("\x03")
-    t.until("> ")
+    t.prompt()
     t.type("\x04")
     t.ends()
 
@@ -171,10 +175,10 @@ def test_nothing_steers_the_terminal(tmp_path):
     evil = "\033]0;owned\a\033[2J\u009b31m\u202egnp.exe\033]52;c;aGk=\a\x7f"
     with fake({"reasoning_content": "thought" + evil}, {"content": "answer" + evil}, "data: [DONE]") as (s, url):
         t = Terminal(tmp_path, "--http", url)
-        t.until("> ")
+        t.prompt()
         t.type("Hi\r")
         t.until("Hi\r\n")
-        came = t.until("> ")
+        came = t.prompt()
         t.type("\x04")
         t.ends()
         # ours alone: dim, plain, how much is pasted, and libedit's
@@ -192,7 +196,7 @@ def test_an_answer_is_cancelled(tmp_path):
     with fake({"content": "on and "}, endless=True) as (s, url):
         t = Terminal(tmp_path, "--http", url)
         for n in (1, 2):
-            t.until("> ")
+            t.prompt()
             t.type("Tell me\r")
             t.until("on and on and")
             t.type("\x03\x03")
@@ -201,7 +205,7 @@ def test_an_answer_is_cancelled(tmp_path):
             while len(s.gone) < n:
                 assert time.monotonic() < end
                 time.sleep(0.01)
-        t.until("> ")
+        t.prompt()
         t.type("/quit\r")
         t.ends()
         said = s.asked[1]["messages"]  # what there was of the answer is part of the conversation
