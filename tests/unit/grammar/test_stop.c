@@ -169,7 +169,7 @@ static void taken_back(void **unused)
 		uint64_t whole, late;
 		int rc = run_for(&all[i], v, 0, false, &whole);
 
-		for (unsigned k = 1; k < 8; k += 2) {
+		for (unsigned k = 1; k < 8; k += 4) {
 			int cut = run_for(&all[i], v, whole * k / 8, true, &late);
 
 			/* where it was over before that was seen it is what it was */
