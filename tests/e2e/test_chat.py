@@ -92,8 +92,12 @@ class Terminal:
         return came
 
     def prompt(self):
-        """Until a line is edited: libedit shows the prompt when the terminal is set for it."""
-        return self.until("\033[?2004h") + self.until("> ")
+        """Until a line is edited: libedit shows the prompt, and then sets the terminal for it."""
+        came, end = self.until("\033[?2004h") + self.until("> "), time.monotonic() + 30
+        while termios.tcgetattr(self.child)[3] & termios.ICANON:
+            assert time.monotonic() < end
+            time.sleep(0.002)
+        return came
 
     def ends(self, status=0):
         with contextlib.suppress(OSError):
