@@ -79,7 +79,7 @@ void cuda_prompt_begin(struct cuda_device *d)
 	}
 	p->n_rows = ranks > used ? d->n_tokens : 0;
 	p->args_at = 0;
-	p->n_experts = p->n_entries = 0;
+	p->n_experts = p->n_entries = p->n_sent_group = 0;
 	p->open = true;
 }
 

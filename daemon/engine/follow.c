@@ -92,6 +92,8 @@ bool follow_begin(struct engine *e, struct active *a)
 	uint32_t at;
 
 	a->follow.first = NULL;
+	if (a->request->n_untimed) /* a benchmark's: what is to be timed is computed */
+		return false;
 	while (a->reuse.on && !a->follow.never && (b = find_first(e, a, &at))) {
 		if (seq_len(b->seq) >= at) { /* it is there already */
 			take(e, a, b, at);

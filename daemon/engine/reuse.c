@@ -225,6 +225,8 @@ void reuse_again(struct engine *e, struct active *a)
 	uint32_t had = seq_len(a->seq);
 	struct prefix_match m;
 
+	if (a->request->n_untimed) /* what is to be timed is computed */
+		return;
 	reuse_make_free(e, 1);
 	prefix_find(e->prefixes, tenant_of(e, a), a->ids, a->n_prompt, true, &m);
 	if (m.n <= had)

@@ -533,6 +533,8 @@ static void run_step_device(void *arg, unsigned tid)
 			break;
 		if (d->route.ids)
 			device_experts(d, i, tid);
+		else /* who is slow reads all this before tid 0 writes the next layer's */
+			team_barrier(team, tid);
 		if (tid == 0 && d->c.on_layer)
 			d->c.on_layer(d->c.arg, i + 1);
 	}
@@ -602,6 +604,7 @@ static void run_replay(void *arg, unsigned tid)
 		for (uint32_t k = 0; k < l->n_blocks; k++)
 			if (block_table[l->blocks[k].kind]->replay)
 				block_replay(d->blocks, l->blocks[k].kind, &args, tid);
+		team_barrier(d->c.team, tid); /* a phase has room for the units of a layer, not of all */
 	}
 }
 

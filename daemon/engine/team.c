@@ -14,6 +14,7 @@
  */
 #include "engine/team.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -92,6 +93,7 @@ bool team_take(struct team *t, unsigned tid, size_t n, size_t *ret_unit)
 		return false;
 	if (w->unit == UNIT_NONE)
 		w->unit = claim(t);
+	assert(w->base + n <= TEAM_UNITS);
 	if (w->unit >= w->base + n) {
 		w->base += n;
 		return false;

@@ -326,6 +326,8 @@ void reader_withdraw(struct reader *r, struct reader_request *const *requests, u
 void reader_promote(struct reader *r, struct reader_request *const *requests, unsigned n,
 		    enum read_class cls)
 {
+	bool moved = false;
+
 	pthread_mutex_lock(&r->cut);
 	take_inbox(r);
 	for (unsigned i = 0; i < n; i++) {
@@ -335,8 +337,11 @@ void reader_promote(struct reader *r, struct reader_request *const *requests, un
 			continue;
 		q->cls = (uint8_t)cls;
 		append(&r->queue[cls], q);
+		moved = true;
 	}
 	pthread_mutex_unlock(&r->cut);
+	if (moved) /* it may begin where it had to wait before */
+		r->ops->wake(r, r->state);
 }
 
 bool reader_has_work(struct reader *r)

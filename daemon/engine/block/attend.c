@@ -152,29 +152,35 @@ static void run_tile(const struct block_args *a, unsigned tid, const struct tile
 	}
 }
 
+/* Task @task: KV heads within tiles of @tokens within runs. */
+static void run_task(const struct block_args *a, unsigned tid, uint32_t task, uint32_t tokens)
+{
+	const struct batch_run *run = a->batch->runs;
+	uint32_t n_heads = a->layer->attention.n_head_kv;
+	struct tile t;
+
+	while (task >= div_ceil(run->count, tokens) * n_heads)
+		task -= (uint32_t)div_ceil(run++->count, tokens) * n_heads;
+	t.run = run;
+	t.head = task % n_heads;
+	t.t0 = task / n_heads * tokens;
+	t.n = (uint32_t)u64_min(tokens, run->count - t.t0);
+	run_tile(a, tid, &t);
+}
+
 /* The tiles of the longest contexts are given out first. */
 static void attend_tiles(const struct block_args *a, unsigned tid)
 {
 	const struct batch *b = a->batch;
 	uint32_t n_heads = a->layer->attention.n_head_kv, group = group_of(a), n_tasks = 0, tokens;
-	size_t pairs = (size_t)b->n_tokens * n_heads;
+	size_t pairs = (size_t)b->n_tokens * n_heads, first, end;
 
 	tokens = (uint32_t)u64_max(1, u64_min(TILE_ROWS / group, pairs / 4 / team_size(a->team)));
 	for (uint32_t i = 0; i < b->n_runs; i++)
 		n_tasks += (uint32_t)div_ceil(b->runs[i].count, tokens) * n_heads;
-	for (size_t i; team_take(a->team, tid, n_tasks, &i);) {
-		uint32_t task = n_tasks - 1 - (uint32_t)i;
-		const struct batch_run *run = b->runs;
-		struct tile t;
-
-		while (task >= div_ceil(run->count, tokens) * n_heads)
-			task -= (uint32_t)div_ceil(run++->count, tokens) * n_heads;
-		t.run = run;
-		t.head = task % n_heads;
-		t.t0 = task / n_heads * tokens;
-		t.n = (uint32_t)u64_min(tokens, run->count - t.t0);
-		run_tile(a, tid, &t);
-	}
+	while (team_take_range(a->team, tid, n_tasks, 1, &first, &end))
+		for (size_t i = first; i < end; i++)
+			run_task(a, tid, n_tasks - 1 - (uint32_t)i, tokens);
 }
 
 static uint32_t position_of(const struct block_args *a, uint32_t column)

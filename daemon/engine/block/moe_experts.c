@@ -167,19 +167,19 @@ static void rows_activate(const struct block_args *a, unsigned tid)
 		const struct expert_work *w = &f->work[f->ready[i]];
 		const struct wmat *down = &w->m[EXPERT_DOWN];
 		const struct actbuf *act = &f->hidden.form[down->act];
-		size_t n = down->n_in;
+		size_t n = down->n_in, first, end;
 
 		if (f->failed[f->ready[i]])
 			continue;
-		for (size_t k; team_take(a->team, tid, w->count, &k);) {
-			size_t column = f->slot[i] + k;
-			float *g = f->hidden_gate + column * f->max_ff;
+		while (team_take_range(a->team, tid, w->count, 1, &first, &end))
+			for (size_t column = f->slot[i] + first; column < f->slot[i] + end; column++) {
+				float *g = f->hidden_gate + column * f->max_ff;
 
-			activate(a->model->activation, a->fops, g,
-				 f->hidden_up + column * f->max_ff, g, n);
-			a->ops->act_quantize(down->act, g, n,
-					     act->data + column * a->ops->act_bytes(down->act, n));
-		}
+				activate(a->model->activation, a->fops, g,
+					 f->hidden_up + column * f->max_ff, g, n);
+				a->ops->act_quantize(down->act, g, n,
+						     act->data + column * a->ops->act_bytes(down->act, n));
+			}
 	}
 }
 
