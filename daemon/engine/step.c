@@ -604,7 +604,8 @@ static void run_replay(void *arg, unsigned tid)
 		for (uint32_t k = 0; k < l->n_blocks; k++)
 			if (block_table[l->blocks[k].kind]->replay)
 				block_replay(d->blocks, l->blocks[k].kind, &args, tid);
-		team_barrier(d->c.team, tid); /* a phase has room for the units of a layer, not of all */
+		/* a phase has room for the units of a layer, not of all */
+		team_barrier(d->c.team, tid);
 	}
 }
 

@@ -159,27 +159,30 @@ static void rows_gate_up(const struct block_args *a, uint32_t node, unsigned tid
 }
 
 /* Activation and quantisation of the hidden values, column by column. */
+static void activate_column(const struct block_args *a, const struct wmat *down, size_t column)
+{
+	struct moe *f = moe_of(a);
+	const struct actbuf *act = &f->hidden.form[down->act];
+	float *g = f->hidden_gate + column * f->max_ff, *up = f->hidden_up + column * f->max_ff;
+	size_t n = down->n_in;
+
+	activate(a->model->activation, a->fops, g, up, g, n);
+	a->ops->act_quantize(down->act, g, n, act->data + column * a->ops->act_bytes(down->act, n));
+}
+
 static void rows_activate(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 
 	for (uint32_t i = 0; i < f->n_ready; i++) {
 		const struct expert_work *w = &f->work[f->ready[i]];
-		const struct wmat *down = &w->m[EXPERT_DOWN];
-		const struct actbuf *act = &f->hidden.form[down->act];
-		size_t n = down->n_in, first, end;
+		size_t first, end;
 
 		if (f->failed[f->ready[i]])
 			continue;
 		while (team_take_range(a->team, tid, w->count, 1, &first, &end))
-			for (size_t column = f->slot[i] + first; column < f->slot[i] + end; column++) {
-				float *g = f->hidden_gate + column * f->max_ff;
-
-				activate(a->model->activation, a->fops, g,
-					 f->hidden_up + column * f->max_ff, g, n);
-				a->ops->act_quantize(down->act, g, n,
-						     act->data + column * a->ops->act_bytes(down->act, n));
-			}
+			for (size_t k = first; k < end; k++)
+				activate_column(a, &w->m[EXPERT_DOWN], f->slot[i] + k);
 	}
 }
 
