@@ -28,8 +28,10 @@
 #define SYNC_NS	     1000000000ull
 #define BAR_NS	     250000000ull
 #define LINE_NS	     10000000000ull
-#define LOST_MAX     3		     /* times that a line may take the connection with it */
-#define REFUSED_NS   600000000000ull /* so long it is told to come again, then that is its result */
+#define LOST_MAX     3 /* times that a line may take the connection with it */
+/* so long a line is told to come again, then that is its result; and all go without connections */
+#define REFUSED_NS   600000000000ull
+#define FULL_NS	     1000000000ull /* between two looks for a connection where none is to be had */
 #define WINDOW	     4 /* --ordered: results that wait for an earlier line, for each connection */
 
 struct args {
@@ -58,6 +60,7 @@ static const struct opt options[] = {
 struct worker {
 	struct http_conn conn;
 	struct batch_line *line; /* NULL: idle */
+	uint64_t not_before_ns;	 /* no connection was to be had: the next look for one */
 };
 
 struct run {
@@ -73,7 +76,8 @@ struct run {
 	size_t n_again;
 	uint64_t synced_ns, shown_ns, tokens[2];
 	bool terminal, drawn;
-	bool lost; /* no connection could be had */
+	uint64_t full_ns; /* since when there is no connection for want of room; 0: there is one */
+	bool lost;	  /* the daemon went */
 	char lost_why[512];
 	unsigned n_lost; /* times since an answer came */
 	struct err err;	 /* why the job ends */
@@ -178,6 +182,40 @@ static int lose(struct run *r, struct worker *w, const struct err *err)
 	return take_result(r, l, batch_result_fault(l, &f));
 }
 
+static bool is_running(const struct run *r)
+{
+	for (unsigned i = 0; i < r->n_workers; i++)
+		if (r->workers[i].line)
+			return true;
+	return false;
+}
+
+/* The daemon has no room for a connection, or this program no descriptor: there will be one. */
+static bool is_full(int error)
+{
+	return error == -EBUSY || error == -EMFILE || error == -ENFILE || error == -ENOMEM;
+}
+
+/* There is no connection for it, in which the line has no part. */
+static void put_back(struct run *r, struct worker *w, int error, const struct err *err)
+{
+	uint64_t now = now_ns();
+
+	try_again(r, w->line, 0);
+	w->line = NULL;
+	if (is_full(error)) {
+		w->not_before_ns = now + FULL_NS;
+		if (is_running(r))
+			r->full_ns = 0;
+		else if (!r->full_ns)
+			r->full_ns = now;
+		if (!r->full_ns || now - r->full_ns < REFUSED_NS)
+			return;
+	}
+	snprintf(r->lost_why, sizeof(r->lost_why), "%s", err->text);
+	r->lost = true;
+}
+
 /* Sends a line; one that cannot be asked has its result at once. */
 static int start(struct run *r, struct worker *w, struct batch_line *l)
 {
@@ -194,13 +232,11 @@ static int start(struct run *r, struct worker *w, struct batch_line *l)
 	if (batch_ask_parse(text, l->bytes, &ask, &f)) {
 		w->line = l;
 		rc = http_conn_ask(&w->conn, ask.url, ask.body, strlen(ask.body), &err);
-		if (rc) { /* nobody is there; the line has no part in it */
-			snprintf(r->lost_why, sizeof(r->lost_why), "%s", err.text);
-			r->lost = true;
-			w->line = NULL;
-			try_again(r, l, 0);
-			rc = 0;
-		}
+		if (rc)
+			put_back(r, w, rc, &err);
+		else
+			r->full_ns = 0;
+		rc = 0;
 	} else {
 		rc = take_result(r, l, batch_result_fault(l, &f));
 	}
@@ -244,6 +280,11 @@ static int step(struct run *r, struct worker *w)
 
 	if (!rc)
 		return 0;
+	if (rc != -ENOMEM &&
+	    is_full(rc)) { /* the connection had ended unused, and there is no other */
+		put_back(r, w, rc, &err);
+		return 0;
+	}
 	return rc > 0 ? finish(r, w) : lose(r, w, &err);
 }
 
@@ -277,13 +318,18 @@ static void show(struct run *r)
 	r->drawn = r->terminal;
 }
 
+static bool is_idle(const struct worker *w)
+{
+	return !w->line && w->not_before_ns <= now_ns();
+}
+
 /* Hands lines to those who are idle. */
 static int fill(struct run *r)
 {
 	int rc = 0;
 
 	for (unsigned i = 0; !rc && !r->lost && i < r->n_workers; i++)
-		while (!rc && !r->lost && !r->workers[i].line && !client_interrupted()) {
+		while (!rc && !r->lost && is_idle(&r->workers[i]) && !client_interrupted()) {
 			struct batch_line *l = next_line(r);
 
 			if (!l)

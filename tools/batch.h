@@ -23,6 +23,7 @@
 #include "tools/http_reply.h"
 
 #define BATCH_LINE_MAX (33u << 20) /* bytes: what a body may have, and some more */
+#define BATCH_NAME_MAX (64u << 10) /* bytes of a custom_id: with it a fault stays a line */
 
 struct batch_line {
 	uint64_t at;	 /* where it begins in the file */
@@ -86,14 +87,17 @@ struct batch_fault {
 	struct err err;
 };
 
-/* The custom_id of a line, malloc'd; NULL: it has none that is a text with something in it. */
+/* The custom_id of a line, malloc'd; NULL: it has none that is a text of 1 to BATCH_NAME_MAX bytes. */
 char *batch_custom_id(const char *text, size_t n);
 
 /* False: ret_fault says why. @ret->object is the caller's to put. */
 bool batch_ask_parse(const char *text, size_t n, struct batch_ask *ret,
 		     struct batch_fault *ret_fault);
 
-/* A result as malloc'd text without its end; NULL: out of memory. */
+/*
+ * A result as malloc'd text without its end; NULL: out of memory. batch_resume() can read it: an answer
+ * that is no JSON object, or makes a line that is too long or nests too deep, is a fault.
+ */
 char *batch_result_fault(const struct batch_line *l, const struct batch_fault *fault);
 char *batch_result_answer(const struct batch_line *l, const struct http_reply *reply,
 			  uint64_t ret_tokens[2]);

@@ -25,13 +25,14 @@ static const char *text_of(struct json_object *o, const char *key)
 	return json_object_is_type(v, json_type_string) ? json_object_get_string(v) : NULL;
 }
 
-/* As a line's name: a text with something in it and no NUL, which would cut it. */
+/* As a line's name: a text of 1 to BATCH_NAME_MAX bytes and no NUL, which would cut it. */
 static char *name_of(struct json_object *o)
 {
 	struct json_object *v = jsonc_member(o, "custom_id");
 	const char *text = text_of(o, "custom_id");
+	size_t n = text ? strlen(text) : 0;
 
-	if (!text || !*text || strlen(text) != (size_t)json_object_get_string_len(v))
+	if (!n || n > BATCH_NAME_MAX || n != (size_t)json_object_get_string_len(v))
 		return NULL;
 	return strdup(text);
 }
@@ -66,8 +67,7 @@ static bool check(struct batch_ask *a, struct batch_fault *f)
 
 	free(name);
 	if (!name)
-		return fault(f, "missing_custom_id",
-			     "custom_id is not a text with something in it");
+		return fault(f, "missing_custom_id", "custom_id is not a text of 1 byte to 64 KiB");
 	if (method && strcmp(method, "POST") != 0)
 		return fault(f, "invalid_method", "method is not POST");
 	for (size_t i = 0; url && i < ARRAY_LEN(urls); i++)
@@ -195,6 +195,20 @@ static char *answer_line(const struct batch_line *l, const struct http_reply *r)
 	return all.data;
 }
 
+/* Could batch_resume() read it? */
+static bool is_readable(const char *result)
+{
+	size_t n = strlen(result);
+	uint32_t line;
+	bool failed;
+	char *id;
+
+	if (n > BATCH_LINE_MAX || batch_result_parse(result, n, &id, &line, &failed))
+		return false;
+	free(id);
+	return true;
+}
+
 char *batch_result_answer(const struct batch_line *l, const struct http_reply *r,
 			  uint64_t ret_tokens[2])
 {
@@ -203,14 +217,19 @@ char *batch_result_answer(const struct batch_line *l, const struct http_reply *r
 	struct err err = { 0 };
 	char *line;
 
-	if (!r->body.n || input_json_object(r->body.data, r->body.n, &body, &err)) {
+	if (!r->body.n || memchr(r->body.data, 0, r->body.n) ||
+	    input_json_object(r->body.data, r->body.n, &body, &err)) {
 		err_set(&f.err, 0, "the answer of status %u is no JSON object", r->status);
 		return batch_result_fault(l, &f);
 	}
 	count_tokens(body, ret_tokens);
 	line = answer_line(l, r);
 	json_object_put(body);
-	return line;
+	if (!line || is_readable(line))
+		return line;
+	free(line);
+	err_set(&f.err, 0, "the answer is too large, or nests too deep, to be kept");
+	return batch_result_fault(l, &f);
 }
 
 int batch_result_parse(const char *text, size_t n, char **ret_id, uint32_t *ret_line,

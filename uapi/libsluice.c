@@ -248,6 +248,9 @@ int sluice_get_status(struct sluice *s, struct sluice_status_info *ret, char *fa
 	END_TEXT(i.memory_from);
 	END_TEXT(i.cpus_from);
 	END_TEXT(i.reasons);
+	END_TEXT(i.device.name);
+	END_TEXT(i.device.state);
+	END_TEXT(i.warm.why);
 	sluice__give(&sluice__status_kind, ret, &i);
 	return 0;
 }

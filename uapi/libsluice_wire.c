@@ -286,6 +286,9 @@ static int receive(struct sluice *s, struct sluice__reply *r, struct sluice_faul
 	if (!n)
 		return sluice__fail(fault, -EPIPE, "the daemon has closed the connection");
 	fd = take_fd(&msg);
+	if (fd < 0 && msg.msg_flags & MSG_CTRUNC) /* the kernel could not give it to us */
+		return sluice__fail(fault, -EMFILE, "%s",
+				    "no descriptor is free for what the daemon sent");
 	rc = msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EPROTO : parse_reply(s, (size_t)n, fd, r);
 	if (fd >= 0 && (rc || r->socket < 0))
 		close(fd);

@@ -225,7 +225,8 @@ int sluice_detokenize(struct sluice *s, const uint32_t *tokens, size_t n, uint32
 /*
  * A new connection on which the daemon answers HTTP/1.1 (docs/http.md), whether or not it serves HTTP
  * elsewhere: *ret_fd is a connected stream socket, the caller's to close, and independent of @s. Who may
- * use @s needs no API key there. -EOPNOTSUPP: an older daemon.
+ * use @s needs no API key there. -EOPNOTSUPP: an older daemon; -EBUSY, -EMFILE: no room for another one,
+ * there or in this process.
  */
 int sluice_open_http(struct sluice *s, int *ret_fd, struct sluice_fault *fault);
 

@@ -3,6 +3,7 @@
 line, Ctrl-C, a daemon that goes and comes back. The job of 320 documents is tests/long/test_batch.py."""
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -186,6 +187,15 @@ def test_daemon_that_goes_and_comes_back(tmp_path):
             _, err = p.communicate(timeout=60)
             assert p.returncode == 0, err
             assert len(results(out)) == 12 and len({json.dumps(said(r)) for r in results(out).values()}) == 1
+
+
+def test_no_descriptors_for_more_connections(daemon, tmp_path):
+    """Six are open before the first connection: two go on with all of it, and nobody takes the daemon for gone."""
+    asked = write(tmp_path / "asked.jsonl", requests(12))
+    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))
+    err = batch(daemon, asked, "--parallel", 4, "--ordered", preexec_fn=limit).stderr
+    assert err.splitlines()[0].startswith("12 lines in"), err
+    assert len(results(tmp_path / "asked.results.jsonl")) == 12
 
 
 def test_the_native_socket_gives_connections(daemon):

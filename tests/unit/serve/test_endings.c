@@ -210,6 +210,9 @@ static void texts_end(void **state)
 	ENDS(i.memory_from);
 	ENDS(i.cpus_from);
 	ENDS(i.reasons);
+	ENDS(i.device.name);
+	ENDS(i.device.state);
+	ENDS(i.warm.why);
 	pthread_join(thread, NULL);
 	sluice_close(s);
 }

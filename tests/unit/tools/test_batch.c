@@ -190,6 +190,81 @@ static void what_an_answer_becomes(void **state)
 	free(text);
 }
 
+/* An answer with @text in it, @n times, between @before and @after: what is kept of it can be read. */
+static void assert_kept(const char *before, const char *text, size_t n, const char *after,
+			bool kept)
+{
+	static char name[] = "a";
+	struct batch_line l = { .number = 7, .custom_id = name };
+	struct http_reply r = { .status = 200 };
+	uint64_t tokens[2] = { 0 };
+	char *result, *id;
+	uint32_t line;
+	bool failed;
+
+	assert_int_equal(bytes_put(&r.body, before, strlen(before)), 0);
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(bytes_put(&r.body, text, strlen(text)), 0);
+	assert_int_equal(bytes_put(&r.body, after, strlen(after)), 0);
+	result = batch_result_answer(&l, &r, tokens);
+	assert_true(strlen(result) <= BATCH_LINE_MAX);
+	assert_int_equal(batch_result_parse(result, strlen(result), &id, &line, &failed), 0);
+	assert_string_equal(id, "a");
+	assert_int_equal(failed, !kept);
+	assert_int_equal(!strstr(result, "\"code\":\"invalid_answer\""), kept);
+	free(id);
+	free(result);
+	bytes_done(&r.body);
+}
+
+/* What resuming would refuse is no result: too large, too deep, with a NUL that would cut it. */
+static void answers_that_cannot_be_kept(void **state)
+{
+	static char block[(1u << 20) + 1];
+	char *deep = calloc(1001, 1), *ends = calloc(1001, 1);
+	struct batch_line l = { .number = 7, .custom_id = block };
+	struct batch_fault f = { .code = "x" };
+	static char cut[] = "{}\0{";
+	struct http_reply r = { .status = 200, .body = { .data = cut, .n = 4 } };
+	uint64_t tokens[2] = { 0 };
+	char *text;
+
+	memset(block, 'x', sizeof(block) - 1);
+	assert_kept("{\"a\":\"", block, 32, "\"}", true);
+	assert_kept("{\"a\":\"", block, 33, "\"}", false);
+	for (size_t n = 995; n < 1000;
+	     n++) { /* 997 and 998 are JSON, and within a result too deep */
+		memset(deep, '[', n);
+		memset(ends, ']', n);
+		memcpy(deep + n, "0", 2);
+		strcpy(ends + n, "}");
+		assert_kept("{\"a\":", deep, 1, ends, n <= 996);
+	}
+	free(deep);
+	free(ends);
+	/* a NUL and something behind the object */
+	text = batch_result_answer(&l, &r, tokens);
+	assert_non_null(strstr(text, "\"code\":\"invalid_answer\""));
+	free(text);
+	/* a name that leaves no room for a result is none */
+	memset(block, '\x01', BATCH_NAME_MAX);
+	block[BATCH_NAME_MAX] = '\0';
+	text = batch_result_fault(&l, &f);
+	assert_true(strlen(text) < BATCH_LINE_MAX);
+	free(text);
+	text = malloc(BATCH_NAME_MAX + 32);
+	memset(block, 'x', BATCH_NAME_MAX + 1);
+	for (int more = 0; more < 2; more++) {
+		int n = sprintf(text, "{\"custom_id\":\"%.*s\"}", (int)BATCH_NAME_MAX + more,
+				block);
+		char *id = batch_custom_id(text, (size_t)n);
+
+		assert_int_equal(id == NULL, more);
+		free(id);
+	}
+	free(text);
+}
+
 /* Killed behind every byte of two results: whole lines stay, a torn one goes, the rest is done again. */
 static void killed_at_every_byte(void **state)
 {
@@ -313,6 +388,7 @@ int main(void)
 		cmocka_unit_test(many_names),
 		cmocka_unit_test(what_a_line_asks),
 		cmocka_unit_test(what_an_answer_becomes),
+		cmocka_unit_test(answers_that_cannot_be_kept),
 		cmocka_unit_test(killed_at_every_byte),
 		cmocka_unit_test(outputs_of_others),
 		cmocka_unit_test(time_left),
