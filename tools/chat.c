@@ -19,6 +19,7 @@
 #include "tools/chat.h"
 #include "tools/http_client.h"
 #include "tools/input.h"
+#include "tools/shown.h"
 #include "tools/verbs.h"
 
 #define LOOK_MS	    200		 /* the longest time without a look at Ctrl-C */
@@ -102,13 +103,32 @@ static void handle_interrupt(void (*handler)(int))
 /* ---- the terminal ---- */
 
 static struct termios saved;
-static bool is_saved;
+static volatile sig_atomic_t is_saved;
+
+/* What ends the program ends it with the terminal as it was, unless that is another program's now. */
+static void on_end(int number)
+{
+	if (is_saved && tcgetpgrp(STDIN_FILENO) == getpgrp())
+		tcsetattr(STDIN_FILENO, TCSANOW, &saved);
+	signal(number, SIG_DFL);
+	raise(number);
+}
+
+static void handle_ends(void)
+{
+	static const int all[] = { SIGTERM, SIGHUP, SIGQUIT };
+	struct sigaction ours = { .sa_handler = on_end }, was;
+
+	for (unsigned i = 0; i < ARRAY_LEN(all); i++)
+		if (!sigaction(all[i], NULL, &was) && was.sa_handler == SIG_DFL)
+			sigaction(all[i], &ours, NULL);
+}
 
 static void restore_terminal(void)
 {
 	if (is_saved)
 		tcsetattr(STDIN_FILENO, TCSANOW, &saved);
-	is_saved = false;
+	is_saved = 0;
 }
 
 /* What is typed while an answer comes is kept for the next line, and not shown in between. */
@@ -120,7 +140,10 @@ static void hide_typing(const struct chat *c)
 		return;
 	hidden = saved;
 	hidden.c_lflag &= ~(tcflag_t)ECHO;
-	is_saved = !tcsetattr(STDIN_FILENO, TCSANOW, &hidden);
+	is_saved = 1;
+	handle_ends();
+	if (tcsetattr(STDIN_FILENO, TCSANOW, &hidden))
+		is_saved = 0;
 }
 
 /* A sentence of ours or the daemon's, on a line of its own. */
@@ -246,12 +269,14 @@ static void print_figures(struct chat *c)
 {
 	const struct stream_figures *f = &c->figures;
 	double first = c->first_ns ? (double)(c->first_ns - c->asked_ns) / 1e6 : 0;
+	char known[32] = "";
 
 	if (c->args->quiet || !f->n_prompt)
 		return;
-	fprintf(stderr,
-		"%s%.1f tok/s (%u tokens), prompt %u tokens, %u of them known, first token %.0f ms%s%s\n",
-		c->err_tty && c->colours ? DIM : "", f->rate, f->n_answer, f->n_prompt, f->n_cached,
+	if (f->n_cached)
+		snprintf(known, sizeof(known), ", %u of them known", f->n_cached);
+	fprintf(stderr, "%s%.1f tok/s (%u tokens), prompt %u tokens%s, first token %.0f ms%s%s\n",
+		c->err_tty && c->colours ? DIM : "", f->rate, f->n_answer, f->n_prompt, known,
 		first, !strcmp(f->finish, "length") ? "; cut: no more tokens were allowed" : "",
 		c->err_tty && c->colours ? PLAIN : "");
 	if (c->in_tty) /* turns stand apart */
@@ -328,8 +353,13 @@ static int answer(struct chat *c, const char *message)
 /* The connection went, perhaps with the daemon: the next message finds another one. */
 static int reconnect(struct chat *c)
 {
+	int rc;
+
 	http_conn_close(&c->conn);
-	return http_target_wait("chat", &c->args->client, &c->target);
+	client_note_interrupt(); /* Ctrl-C ends the waiting, and the program with it */
+	rc = http_target_wait("chat", &c->args->client, &c->target);
+	handle_interrupt(on_cancel);
+	return rc;
 }
 
 static bool is_gone(int rc)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * tools/chat.h: the parts of `sluice chat`: the conversation and its settings (chat_talk.c), the
- * commands that begin with "/" (chat_commands.c), a stream of answer events (chat_stream.c), text that a
- * terminal may be given (chat_shown.c), lines that a person types (chat_line.c). The loop is chat.c's.
- * What the daemon and saved files say is untrusted. One thread.
+ * commands that begin with "/" (chat_commands.c), a stream of answer events (chat_stream.c), lines that
+ * a person types (chat_line.c). The loop is chat.c's. What the daemon and saved files say is untrusted.
+ * One thread.
  */
 #ifndef SLUICE_TOOLS_CHAT_H
 #define SLUICE_TOOLS_CHAT_H
@@ -90,25 +90,6 @@ typedef void (*stream_fn)(void *arg, const struct stream_event *e);
  * by. @last: nothing follows. Returns whether the stream has ended.
  */
 bool stream_take(struct bytes *body, struct stream_figures *f, stream_fn fn, void *arg);
-
-/* ---- what is shown ---- */
-
-/* A text in pieces, on its way to a terminal; zero at first. */
-struct shown {
-	uint8_t part[4]; /* of a character that is not complete */
-	unsigned n;
-	bool cr;   /* a carriage return that a newline may follow */
-	bool raw;  /* it goes to a file or a pipe: as it is */
-	char last; /* the last byte that was written; 0: none */
-};
-
-/*
- * Writes @text: whole characters, tabs and newlines as they are; what would steer a terminal or turn the
- * direction of writing (control characters, U+0080 to U+009F, U+202A to U+202E, U+2066 to U+2069) as
- * ^X or <U+XXXX>, bytes that are no UTF-8 as U+FFFD.
- */
-void shown_put(struct shown *s, FILE *out, const char *text, size_t n);
-void shown_end(struct shown *s, FILE *out); /* what was left of a character */
 
 /* ---- what is typed ---- */
 

@@ -85,6 +85,28 @@ static int bad_param(const char *text, const char *why, struct err *err)
 	return err_set(err, -EINVAL, "%.80s: %s", text, why);
 }
 
+/* As JSON has them (RFC 8259, 6), what .5, +1, 1. and 007 are not. */
+static bool is_json_number(const char *text)
+{
+	static const char digits[] = "0123456789";
+	const char *whole = text + (*text == '-');
+	size_t n = strspn(whole, digits);
+	const char *rest = whole + n;
+
+	if (!n || (*whole == '0' && n > 1))
+		return false;
+	if (*rest == '.') {
+		n = strspn(rest + 1, digits);
+		rest += n + 1;
+	}
+	if (n && (*rest == 'e' || *rest == 'E')) {
+		rest += rest[1] == '-' || rest[1] == '+' ? 2 : 1;
+		n = strspn(rest, digits);
+		rest += n;
+	}
+	return n && !*rest;
+}
+
 int talk_set_param(struct talk *t, const char *text, struct err *err)
 {
 	const char *value = strchr(text, '=');
@@ -109,8 +131,9 @@ int talk_set_param(struct talk *t, const char *text, struct err *err)
 	if (*end || end == value || !isfinite(x) || strpbrk(value, "xX "))
 		return bad_param(text, "that is no number", err);
 	errno = 0;
-	number = params[i].whole ? json_object_new_int64(strtoll(value, &end, 10))
-				 : json_object_new_double_s(x, value);
+	number = params[i].whole	 ? json_object_new_int64(strtoll(value, &end, 10))
+		 : is_json_number(value) ? json_object_new_double_s(x, value)
+					 : json_object_new_double(x);
 	if (!number || (params[i].whole && (*end || errno))) {
 		json_object_put(number);
 		return bad_param(text, "that is no whole number", err);

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/size.h"
+#include "tools/shown.h"
 #include "tools/verbs.h"
 
 #define BAR_WIDTH 30
@@ -62,6 +63,7 @@ int client_open(const char *verb, const struct client_args *args, struct sluice 
 	while (sluice_connect(args->socket, ret, &fault)) {
 		if (client_interrupted())
 			return EXIT_INTERRUPTED;
+		shown_clean(fault.text);
 		/* -ETIMEDOUT: a manager listens for a daemon that is being started */
 		if ((!absent(fault.error) && fault.error != -ETIMEDOUT) || now_ns() >= end)
 			return fail_connect(verb, args, &fault);
@@ -171,6 +173,7 @@ int client_ready(const char *verb, struct sluice *s)
 		return client_fail(verb, &fault);
 	if (status.state == SLUICE_STATE_READY)
 		return 0;
+	shown_clean(status.failure);
 	fprintf(stderr, "sluice %s: the daemon could not load its model: %s\n", verb,
 		status.failure);
 	return EXIT_FAILED;
@@ -178,13 +181,15 @@ int client_ready(const char *verb, struct sluice *s)
 
 int client_fail(const char *verb, const struct sluice_fault *fault)
 {
+	struct sluice_fault shown = *fault;
 	const char *advice = "";
 
+	shown_clean(shown.text);
 	if (fault->code == SLUICE_E_BUSY)
 		advice = "; try again when others are through";
 	else if (fault->error == -EPIPE)
 		advice = "; its log says why";
-	fprintf(stderr, "sluice %s: %s%s\n", verb, fault->text, advice);
+	fprintf(stderr, "sluice %s: %s%s\n", verb, shown.text, advice);
 	return EXIT_FAILED;
 }
 

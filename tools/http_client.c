@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/jsonc.h"
 #include "tools/json_input.h"
+#include "tools/shown.h"
 #include "tools/verbs.h"
 
 #define CONNECT_SECONDS 10
@@ -125,10 +126,11 @@ static int read_key(const struct http_args *args, struct http_target *t, struct 
 	return take_key(line, args->key_file, t, err);
 }
 
-/* The sentence of a connection that did not come about: is waiting worth it? */
+/* Nobody is there yet, or who was is just ending: is waiting worth it? */
 static bool absent(int error)
 {
-	return error == -ENOENT || error == -ECONNREFUSED;
+	return error == -ENOENT || error == -ECONNREFUSED || error == -ECONNRESET ||
+	       error == -EPIPE;
 }
 
 /* Waits until /health says 200. 0 or the exit status after a sentence. */
@@ -278,6 +280,7 @@ static int open_conn(struct http_conn *c, struct err *err)
 
 	if (t->kind == HTTP_NATIVE) {
 		rc = sluice_open_http(t->native, &fd, &fault);
+		shown_clean(fault.text);
 		if (rc)
 			return err_set(err, rc, "%s%s", fault.text,
 				       rc == -EOPNOTSUPP ? ": this daemon gives no HTTP over its "
@@ -441,5 +444,6 @@ void http_reply_error(const struct http_reply *r, struct err *err)
 		err_set(err, 0, "%s", text);
 	else
 		err_set(err, 0, "the daemon answered with status %u", r->status);
+	shown_clean(err->text);
 	json_object_put(o);
 }

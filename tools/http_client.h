@@ -88,7 +88,7 @@ int http_conn_step(struct http_conn *c, struct err *err);
 int http_conn_get(struct http_conn *c, const char *path, const char *body, size_t n,
 		  struct err *err);
 
-/* The sentence of an answer that is no 200: error.message of its JSON, else its status. */
+/* The sentence of an answer that is no 200, fit to be shown: error.message of its JSON, else its status. */
 void http_reply_error(const struct http_reply *r, struct err *err);
 
 #endif

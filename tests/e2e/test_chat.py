@@ -10,6 +10,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -36,7 +37,7 @@ def chat(d, text, *args, check=0):
 
 def figures(err):
     """(tokens of the prompt, of them known) of each answer."""
-    return [(int(a), int(b)) for a, b in re.findall(r"prompt (\d+) tokens, (\d+) of them known", err)]
+    return [(int(a), int(b or 0)) for a, b in re.findall(r"prompt (\d+) tokens(?:, ([1-9]\d*) of them known)?, first", err)]
 
 
 def test_in_a_pipe(daemon, tmp_path):
@@ -112,13 +113,13 @@ def test_on_a_terminal(daemon, tmp_path):
     t = Terminal(tmp_path, "--socket", daemon.socket, "--set", "temperature=0", "--set", "max_tokens=30")
     t.prompt()
     t.type("What is the capital of Grüße?\x7f\x7f\x7f\x7f\x7f\x7fFrance?\r")  # a character of two bytes is one
-    assert "Paris" in t.until("of them known")
+    assert "Paris" in t.until("first token")
     t.prompt()
     t.type("half a line\x03")  # given up
     t.until("Ctrl-D ends")
     t.prompt()
     t.type("\033[200~pasted\rlines\033[201~ of one message\r")
-    t.until("of them known")
+    t.until("first token")
     t.prompt()
     t.type(f"/save {tmp_path}/talk\r")
     t.until("4 messages are in")
@@ -141,12 +142,21 @@ def test_on_a_terminal(daemon, tmp_path):
 
 # ---- answers that no model here gives ----
 
+class Server(http.server.ThreadingHTTPServer):
+    refuses = 0  # connections that end before anything was read of them
+
+    def verify_request(self, request, address):
+        self.refuses -= 1
+        return self.refuses < 0
+
+
 class Fake(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
+        body = json.dumps({"error": {"message": self.server.error}} if self.server.error else {}).encode()
+        self.send_response(400 if self.server.error else 200)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(b"{}")
+        self.wfile.write(body)
 
     def do_POST(self):
         self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
@@ -167,9 +177,9 @@ class Fake(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def fake(*deltas, endless=False):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Fake) as s:
-        s.deltas, s.asked, s.gone, s.endless = deltas, [], [], endless
+def fake(*deltas, endless=False, error=None):
+    with Server(("127.0.0.1", 0), Fake) as s:
+        s.deltas, s.asked, s.gone, s.endless, s.error = deltas, [], [], endless, error
         threading.Thread(target=s.serve_forever, daemon=True).start()
         yield s, f"http://127.0.0.1:{s.server_port}"
         s.shutdown()
@@ -214,6 +224,42 @@ def test_an_answer_is_cancelled(tmp_path):
         t.ends()
         said = s.asked[1]["messages"]  # what there was of the answer is part of the conversation
         assert [m["role"] for m in said] == ["user", "assistant", "user"] and said[1]["content"].startswith("on and on")
+
+
+def test_a_signal_leaves_the_terminal_as_it_was(tmp_path):
+    with fake({"content": "on and "}, endless=True) as (_, url):
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            t = Terminal(tmp_path, "--http", url)
+            t.prompt()
+            t.type("Tell me\r")
+            t.until("on and on and")
+            t.process.send_signal(number)
+            t.ends(-number)
+
+
+def test_waiting_for_a_daemon_that_went(tmp_path):
+    """One that ends the first connections is waited for; Ctrl-C ends the waiting."""
+    with fake({"content": "here"}, "data: [DONE]") as (s, url):
+        s.refuses = 2
+        t = Terminal(tmp_path, "--http", url)
+        t.prompt()
+        t.type("Hi\r")
+        t.until("here")
+        t.prompt()
+        s.shutdown()
+        s.server_close()
+        t.type("And?\r")
+        t.until("; waiting")
+        t.type("\x03")
+        t.ends(130)
+
+
+def test_an_error_does_not_steer(tmp_path):
+    with fake(error="no \033]0;owned\a\u009b2Jway") as (_, url):
+        write = tmp_path / "asked.jsonl"
+        write.write_text('{"custom_id": "a", "url": "/v1/completions", "body": {}}\n')
+        err = sluice("batch", write, "--http", url, check=1).stderr
+        assert "no ?]0;owned???2Jway" in err and "\033" not in err
 
 
 def test_failures_within_an_answer():

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "tools/chat.h"
+#include "tools/shown.h"
 
 static char path[64];
 
@@ -77,6 +78,23 @@ static void what_a_terminal_is_given(void **state)
 
 		for (; *text; text++)
 			assert_true((uint8_t)*text >= ' ' || *text == '\n' || *text == '\t');
+	}
+}
+
+/* The same of a sentence that is whole, in place. */
+static void what_failed_is_shown(void **state)
+{
+	char text[] = "gr\xc3\xbc\xc3\x9f\x65\tno\n\x1b]0;x\x07\x7f\xc2\x9b"
+		      "2J\xe2\x80\xae\xed\xa0\x80\xc0\x9b\xff\xf0\x9f\x98\x80\xe2\x82";
+
+	shown_clean(text);
+	assert_string_equal(text, "gr\xc3\xbc\xc3\x9f\x65\tno\n?]0;x????"
+				  "2J?????????\xf0\x9f\x98\x80??");
+	for (int byte = 1; byte < 256; byte++) {
+		char one[] = { (char)byte, '\0' };
+
+		shown_clean(one);
+		assert_true(one[0] == '\n' || one[0] == '\t' || (one[0] >= ' ' && one[0] < 0x7f));
 	}
 }
 
@@ -196,6 +214,12 @@ static void commands(void **state)
 	assert_request(&t, "\"temperature\":0.50,\"seed\":7");
 	assert_request(&t, "\"enable_thinking\":false");
 	assert_non_null(strstr(said(&t, "/params", COMMAND_DONE), "seed=7\n"));
+	said(&t, "/params temperature=.5 top_p=+1 min_p=-.25 typical_p=1.e-1", COMMAND_DONE);
+	assert_request(&t, "\"temperature\":0.5,\"seed\":7,\"top_p\":1.0,\"min_p\":-0.25,"
+			   "\"typical_p\":0.1");
+	said(&t, "/params top_p= min_p= typical_p=", COMMAND_DONE);
+	said(&t, "/params temperature=0.50 seed=+7 xtc_threshold=1e-1", COMMAND_DONE);
+	assert_request(&t, "\"temperature\":0.50,\"seed\":7,\"xtc_threshold\":1e-1");
 	assert_non_null(strstr(said(&t, "/params heat=1", COMMAND_DONE),
 			       "no such parameter; there are temperature"));
 	assert_non_null(strstr(said(&t, "/params seed=x", COMMAND_DONE), "no number"));
@@ -279,9 +303,13 @@ static void files_of_others(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_a_terminal_is_given), cmocka_unit_test(streams),
-		cmocka_unit_test(a_stream_that_breaks_off), cmocka_unit_test(commands),
-		cmocka_unit_test(saved_and_loaded),	    cmocka_unit_test(files_of_others),
+		cmocka_unit_test(what_a_terminal_is_given),
+		cmocka_unit_test(what_failed_is_shown),
+		cmocka_unit_test(streams),
+		cmocka_unit_test(a_stream_that_breaks_off),
+		cmocka_unit_test(commands),
+		cmocka_unit_test(saved_and_loaded),
+		cmocka_unit_test(files_of_others),
 	};
 	int rc;
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* tools/chat_shown.c: see chat.h. A model may write anything, also what its prompt told it to. Pure. */
-#include <string.h>
+/* tools/shown.c: see shown.h. A model may write anything, also what its prompt told it to. Pure. */
+#include "tools/shown.h"
 
-#include "tools/chat.h"
+#include <string.h>
 
 static void put(struct shown *s, FILE *out, const char *text, size_t n)
 {
@@ -96,4 +96,32 @@ void shown_end(struct shown *s, FILE *out)
 		put(s, out, "^M", 2);
 	s->n = 0;
 	s->cr = false;
+}
+
+/* How many bytes of @c, a text with a NUL at its end, are a character that may be shown; 0: none. */
+static unsigned harmless(const uint8_t *c)
+{
+	unsigned n = length_of(c[0]);
+	int32_t code;
+
+	for (unsigned i = 1; i < n; i++)
+		if ((c[i] & 0xc0) != 0x80)
+			return 0;
+	code = n ? decode(c, n) : -1;
+	if (code < 0x20 && code != '\n' && code != '\t')
+		return 0;
+	return code == 0x7f || steers(code) ? 0 : n;
+}
+
+void shown_clean(char *text)
+{
+	uint8_t *c = (uint8_t *)text;
+
+	while (*c) {
+		unsigned n = harmless(c);
+
+		if (!n)
+			*c = '?';
+		c += n ? n : 1;
+	}
 }
