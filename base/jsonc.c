@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/jsonc.h"
 
@@ -34,4 +35,59 @@ struct json_object *jsonc_member(struct json_object *o, const char *key)
 	if (json_object_is_type(o, json_type_object))
 		json_object_object_get_ex(o, key, &v);
 	return v;
+}
+
+static int hex_value(char c)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char *at = c ? strchr(digits, c >= 'A' && c <= 'F' ? c - 'A' + 'a' : c) : NULL;
+
+	return at ? (int)(at - digits) : -1;
+}
+
+/* The next part of a pointer, up to its '/' or the end, into @buf. NULL: too long. */
+static const char *pointer_part(const char *at, char *buf, size_t size)
+{
+	size_t n = 0;
+
+	for (; *at && *at != '/'; at++) {
+		char c = *at;
+
+		if (c == '%' && hex_value(at[1]) >= 0 && hex_value(at[2]) >= 0) {
+			c = (char)(hex_value(at[1]) << 4 | hex_value(at[2]));
+			at += 2;
+		}
+		if (c == '~' && (at[1] == '0' || at[1] == '1'))
+			c = *++at == '0' ? '~' : '/';
+		if (n + 1 == size)
+			return NULL;
+		buf[n++] = c;
+	}
+	buf[n] = '\0';
+	return at;
+}
+
+struct json_object *jsonc_follow(struct json_object *root, const char *fragment)
+{
+	const char *at = fragment + (*fragment == '#');
+	struct json_object *o = root;
+	char part[1024], *end;
+
+	if (*fragment != '#' || (*at && *at != '/'))
+		return NULL;
+	while (o && *at == '/') {
+		at = pointer_part(at + 1, part, sizeof(part));
+		if (!at)
+			return NULL;
+		if (json_object_is_type(o, json_type_array)) {
+			size_t i = strtoul(part, &end, 10);
+
+			o = part[0] >= '0' && part[0] <= '9' && !*end
+				    ? json_object_array_get_idx(o, i)
+				    : NULL;
+		} else {
+			o = jsonc_member(o, part);
+		}
+	}
+	return o;
 }

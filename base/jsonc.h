@@ -17,6 +17,12 @@ struct json_object *jsonc_hold(struct json_object *o);
 /* The member @key of @o, borrowed. NULL: @o is no object, or the member is absent or null. */
 struct json_object *jsonc_member(struct json_object *o, const char *key);
 
+/*
+ * What a URI fragment that is a JSON pointer (RFC 6901) leads to from @root: "#", "#/$defs/a%20b", "#/anyOf/0".
+ * NULL: it is none, or leads nowhere, or to null. Borrowed.
+ */
+struct json_object *jsonc_follow(struct json_object *root, const char *fragment);
+
 #define json_object_get(o) jsonc_hold(o)
 #pragma GCC poison json_object_iter_next
 

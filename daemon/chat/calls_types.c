@@ -18,6 +18,7 @@
 #include "chat/calls_json.h"
 
 #define DEPTH_MAX 8
+#define HOPS_MAX  64 /* of references to references */
 #define STEPS_MAX 1000000u
 
 int bytes_room(struct bytes *b, size_t more)
@@ -64,8 +65,11 @@ static unsigned kind_of_value(struct json_object *v)
 		return JSON_BOOLEAN;
 	case json_type_int:
 		return JSON_INTEGER;
-	case json_type_double:
-		return JSON_NUMBER;
+	case json_type_double: { /* 1.0 is an integer */
+		double d = json_object_get_double(v);
+
+		return isfinite(d) && d == trunc(d) ? JSON_NUMBER | JSON_INTEGER : JSON_NUMBER;
+	}
 	case json_type_object:
 		return JSON_OBJECT;
 	case json_type_array:
@@ -95,31 +99,32 @@ static unsigned type_named(struct json_object *name)
 	return 0;
 }
 
-/* "#/$defs/x": JSON Pointer (RFC 6901) from the root; NULL: leads nowhere. */
-static struct json_object *follow(struct json_object *root, const char *ref)
+/* Spends @n steps; false: they have run out. */
+static bool spend(const struct reader *r, size_t n)
 {
-	char part[256];
+	*r->steps = n < *r->steps ? *r->steps - (unsigned)n : 0;
+	return *r->steps;
+}
 
-	ref += strspn(ref, "#/");
-	while (root) {
-		size_t n = strcspn(ref, "/"), out = 0;
+/* What a schema's reference leads to; NULL: it has none, or it leads nowhere. */
+static struct json_object *follow(const struct reader *r, struct json_object *schema)
+{
+	struct json_object *ref = jsonc_member(schema, "$ref");
 
-		if (n >= sizeof(part))
-			return NULL;
-		for (size_t i = 0; i < n; i++) {
-			bool escape = ref[i] == '~' && i + 1 < n &&
-				      (ref[i + 1] == '0' || ref[i + 1] == '1');
+	if (!json_object_is_type(ref, json_type_string) ||
+	    !spend(r, 1 + (size_t)json_object_get_string_len(ref) / 8))
+		return NULL;
+	return jsonc_follow(r->root, json_object_get_string(ref));
+}
 
-			part[out++] = !escape ? ref[i] : ref[i + 1] == '1' ? '/' : '~';
-			i += escape;
-		}
-		part[out] = '\0';
-		root = jsonc_member(root, part);
-		if (!ref[n])
-			return root;
-		ref += n + 1;
-	}
-	return NULL;
+/* The object's schema, behind references to it, as it is when calls are held to it. NULL: none. */
+static struct json_object *parameters_of(const struct reader *r)
+{
+	struct json_object *o = r->root;
+
+	for (unsigned hops = 0; o && json_object_object_get_ex(o, "$ref", NULL); hops++)
+		o = hops < HOPS_MAX ? follow(r, o) : NULL;
+	return o;
 }
 
 static unsigned types(const struct reader *r, struct json_object *schema, unsigned depth);
@@ -134,10 +139,12 @@ static unsigned any_of(const struct reader *r, struct json_object *list, unsigne
 	return out;
 }
 
-static unsigned listed_types(struct json_object *type)
+static unsigned listed_types(const struct reader *r, struct json_object *type)
 {
 	unsigned out = 0;
 
+	if (json_object_is_type(type, json_type_array) && !spend(r, json_object_array_length(type)))
+		return JSON_ANY;
 	if (!json_object_is_type(type, json_type_array))
 		return type_named(type);
 	for (size_t i = 0; i < json_object_array_length(type); i++)
@@ -145,31 +152,28 @@ static unsigned listed_types(struct json_object *type)
 	return out;
 }
 
-static unsigned listed_values(struct json_object *schema)
+static unsigned listed_values(const struct reader *r, struct json_object *schema)
 {
 	struct json_object *list = jsonc_member(schema, "enum");
 	unsigned out = 0;
 
 	if (!json_object_is_type(list, json_type_array))
 		return kind_of_value(jsonc_member(schema, "const"));
+	if (!spend(r, json_object_array_length(list)))
+		return JSON_ANY;
 	for (size_t i = 0; i < json_object_array_length(list); i++)
 		out |= kind_of_value(json_object_array_get_idx(list, i));
 	return out;
 }
 
-static unsigned types(const struct reader *r, struct json_object *schema, unsigned depth)
+/* What a schema says itself, without its reference. */
+static unsigned types_said(const struct reader *r, struct json_object *schema, unsigned depth)
 {
 	struct json_object *v;
 	unsigned out = JSON_ANY;
 
-	if (!json_object_is_type(schema, json_type_object) || depth > DEPTH_MAX || !*r->steps)
-		return JSON_ANY;
-	--*r->steps;
-	v = jsonc_member(schema, "$ref");
-	if (json_object_is_type(v, json_type_string))
-		out &= types(r, follow(r->root, json_object_get_string(v)), depth + 1);
 	if (json_object_object_get_ex(schema, "type", &v))
-		out &= listed_types(v);
+		out &= listed_types(r, v);
 	v = jsonc_member(schema, "anyOf");
 	if (json_object_is_type(v, json_type_array))
 		out &= any_of(r, v, depth);
@@ -182,7 +186,22 @@ static unsigned types(const struct reader *r, struct json_object *schema, unsign
 			out &= types(r, json_object_array_get_idx(v, i), depth + 1);
 	if (json_object_object_get_ex(schema, "enum", NULL) ||
 	    json_object_object_get_ex(schema, "const", NULL))
-		out &= listed_values(schema);
+		out &= listed_values(r, schema);
+	return out;
+}
+
+static unsigned types(const struct reader *r, struct json_object *schema, unsigned depth)
+{
+	unsigned out = JSON_ANY;
+
+	if (depth > DEPTH_MAX)
+		return out;
+	for (unsigned hops = 0; hops < HOPS_MAX; hops++) {
+		if (!json_object_is_type(schema, json_type_object) || !spend(r, 1))
+			break;
+		out &= types_said(r, schema, depth);
+		schema = follow(r, schema);
+	}
 	return out;
 }
 
@@ -216,12 +235,13 @@ static int tool_make(struct tool *t, struct json_object *function, unsigned *ste
 	struct json_object *name = jsonc_member(function, "name"), *o;
 	struct json_object *root = jsonc_member(function, "parameters");
 	struct reader r = { .root = root, .steps = steps };
+	struct json_object *parameters = parameters_of(&r);
 	size_t room, n = 0;
 	char *at;
 
 	t->n = (size_t)json_object_get_string_len(name);
 	room = t->n + 1;
-	o = jsonc_member(root, "properties");
+	o = jsonc_member(parameters, "properties");
 	if (json_object_is_type(o, json_type_object)) {
 		json_object_object_foreach(o, key, value)
 		{
@@ -250,8 +270,8 @@ static int tool_make(struct tool *t, struct json_object *function, unsigned *ste
 	}
 	qsort(t->properties, t->n_properties, sizeof(*t->properties), by_property);
 	t->others = JSON_ANY;
-	if (json_object_is_type(root, json_type_object) &&
-	    json_object_object_get_ex(root, "additionalProperties", &o))
+	if (json_object_is_type(parameters, json_type_object) &&
+	    json_object_object_get_ex(parameters, "additionalProperties", &o))
 		t->others = (uint8_t)types(&r, o, 0);
 	return 0;
 }

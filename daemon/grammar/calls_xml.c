@@ -7,6 +7,7 @@
  * See constraint_impl.h.
  */
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 #include <strings.h>
 
@@ -16,6 +17,7 @@
 
 #define MAX_ARMS_DEPTH 8
 #define MAX_PARAMETERS 256
+#define MAX_LOOKS      10000 /* of one parameter: arms and what references lead to */
 
 struct values {
 	struct making *m;
@@ -26,6 +28,7 @@ struct values {
 	bool others;	     /* values of other kinds may come */
 	bool bound;	     /* ... and not every one of their kind */
 	struct ir_list list; /* values of other kinds */
+	unsigned looked;     /* schemas */
 	struct {
 		const char *p;
 		size_t n;
@@ -150,8 +153,29 @@ static bool looks_otherwise(const char *text, size_t n)
 	       (n >= 5 && !strncasecmp(text, "false", 5));
 }
 
-/* A value as it is: strings for later, all else as JSON. */
-static int constant(struct values *v, struct json_object *value)
+/* Does the schema's type, where it names one, name this value's? */
+static bool type_holds(struct json_object *schema, struct json_object *value)
+{
+	static const char *const names[] = {
+		[json_type_null] = "null",     [json_type_boolean] = "boolean",
+		[json_type_double] = "number", [json_type_int] = "integer",
+		[json_type_object] = "object", [json_type_array] = "array",
+		[json_type_string] = "string",
+	};
+	enum json_type type = json_object_get_type(value);
+
+	if (!jsonc_member(schema, "type") || names_type(schema, names[type]))
+		return true;
+	if (type == json_type_double) { /* 1.0 is an integer */
+		double d = json_object_get_double(value);
+
+		return isfinite(d) && d == trunc(d) && names_type(schema, "integer");
+	}
+	return type == json_type_int && names_type(schema, "number");
+}
+
+/* A value of an enum or a const as it is: strings for later, all else as JSON. */
+static int constant(struct values *v, struct json_object *schema, struct json_object *value)
 {
 	const struct schema_options o = { .strict = false };
 	struct making *m = v->m;
@@ -159,6 +183,8 @@ static int constant(struct values *v, struct json_object *value)
 	ir_node node;
 	int rc;
 
+	if (!type_holds(schema, value))
+		return 0;
 	if (json_object_is_type(value, json_type_string)) {
 		if (v->n_texts == ARRAY_LEN(v->texts))
 			return err_set(m->err, -E2BIG, "a parameter has too many values");
@@ -237,8 +263,14 @@ static int collect(struct values *v, struct json_object *schema, unsigned depth)
 {
 	struct json_object *target, *list, *value;
 	const char *beside[] = { "$ref", NULL, NULL }, *key;
-	int rc = schema_target(v->root, schema, &target, v->m->err);
+	int rc;
 
+	/* strings make no nodes, so nothing below ends what has grown too large */
+	if (!ir_goes_on(v->m->ir))
+		return ir_error(v->m->ir);
+	if (++v->looked > MAX_LOOKS)
+		return err_set(v->m->err, -E2BIG, "a parameter's schema has too many arms");
+	rc = schema_target(v->root, schema, &target, v->m->err);
 	if (rc)
 		return rc;
 	if (target != schema) {
@@ -256,13 +288,13 @@ static int collect(struct values *v, struct json_object *schema, unsigned depth)
 		beside[1] = "const";
 		key = other_member(schema, beside);
 		rc = key ? cannot(v, key) : 0;
-		return rc ? rc : constant(v, value);
+		return rc ? rc : constant(v, schema, value);
 	}
 	if (!rc && json_object_is_type(list, json_type_array)) {
 		key = other_member(schema, beside);
 		rc = key ? cannot(v, key) : 0;
 		for (size_t i = 0; !rc && i < json_object_array_length(list); i++)
-			rc = constant(v, json_object_array_get_idx(list, i));
+			rc = constant(v, schema, json_object_array_get_idx(list, i));
 		return rc;
 	}
 	list = arms_of(schema, &beside[0]);

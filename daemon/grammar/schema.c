@@ -193,65 +193,21 @@ int schema_ref(struct schema *s, struct json_object *schema, ir_node *ret)
 
 /* ---- references ---- */
 
-static int hex_value(char c)
-{
-	uint32_t x;
-
-	return text_hex(&c, 1, &x) ? (int)x : -1;
-}
-
-/* The next part of a JSON pointer (RFC 6901) in a URI fragment, into @buf. NULL: too long. */
-static const char *pointer_part(const char *at, char *buf, size_t size)
-{
-	size_t n = 0;
-
-	for (; *at && *at != '/'; at++) {
-		char c = *at;
-
-		if (c == '%' && hex_value(at[1]) >= 0 && hex_value(at[2]) >= 0) {
-			c = (char)(hex_value(at[1]) << 4 | hex_value(at[2]));
-			at += 2;
-		}
-		if (c == '~' && (at[1] == '0' || at[1] == '1'))
-			c = *++at == '0' ? '~' : '/';
-		if (n + 1 == size)
-			return NULL;
-		buf[n++] = c;
-	}
-	buf[n] = '\0';
-	return at;
-}
-
 static int resolve(struct schema *s, struct json_object *ref, struct json_object **ret)
 {
-	const char *text = json_object_get_string(ref), *at = text;
-	struct json_object *o = s->root;
-	char part[1024];
+	const char *text = json_object_get_string(ref);
+	struct json_object *o;
 
 	if (!json_object_is_type(ref, json_type_string))
 		return schema_error(s, -EINVAL, "$ref must be a string");
-	if (*at != '#')
+	if (text[0] != '#')
 		return schema_error(s, -EINVAL,
 				    "$ref %.100s leads out of the schema: nothing is fetched",
 				    text);
-	at++;
-	if (*at && *at != '/')
+	if (text[1] && text[1] != '/')
 		return schema_error(s, -EINVAL, "$ref %.100s: only pointers (#/...) are known",
 				    text);
-	while (*at == '/') {
-		char *end;
-		size_t i;
-
-		at = pointer_part(at + 1, part, sizeof(part));
-		if (!at)
-			return schema_error(s, -EINVAL, "$ref %.100s: too long", text);
-		if (json_object_is_type(o, json_type_array)) {
-			i = strtoul(part, &end, 10);
-			o = part[0] && !*end ? json_object_array_get_idx(o, i) : NULL;
-		} else {
-			o = schema_get(o, part);
-		}
-	}
+	o = jsonc_follow(s->root, text);
 	if (!json_object_is_type(o, json_type_object) && !json_object_is_type(o, json_type_boolean))
 		return schema_error(s, -EINVAL, "$ref %.100s leads to no schema", text);
 	*ret = o;

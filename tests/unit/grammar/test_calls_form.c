@@ -419,6 +419,57 @@ static void walks_over_schemas(void **unused)
 	json_object_put(rows);
 }
 
+#define REFERRED                                                                           \
+	"[{\"name\": \"t\", \"strict\": true, \"parameters\": {\"$ref\": \"#/$defs/p\", "  \
+	"\"$defs\": {\"p\": {\"type\": \"object\", \"properties\": {\"s\": {\"$ref\": "    \
+	"\"#/$defs/a%20b\"}, \"e\": {\"type\": \"string\", \"enum\": [\"5\", 1]}, \"i\": " \
+	"{\"$ref\": \"#/$defs/l/anyOf/0\"}, \"n\": {\"type\": \"integer\", \"enum\": [7, " \
+	"\"7\"]}}, \"required\": [\"s\", \"e\", \"i\", \"n\"], "                           \
+	"\"additionalProperties\": false}, \"a b\": {\"type\": \"string\"}, \"l\": "       \
+	"{\"anyOf\": [{\"type\": \"string\"}, {\"type\": \"null\"}]}}}}]"
+
+/* Who writes and who reads follow the same references, and a type beside values names which of them. */
+static void referred(void **unused)
+{
+	struct json_object *tools = parse_json(REFERRED);
+
+	for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
+		struct tally t = { 0 };
+
+		check_walks(&forms[i], tools, i & 1, 24, 0, 1, &t);
+		if (t.refused || t.finished < 4)
+			fail_msg("%s: %u finished, %u refused", forms[i].name, t.finished,
+				 t.refused);
+	}
+	json_object_put(tools);
+}
+
+/* Arms of strings that lead to themselves: no nodes come of them, and yet they have an end. */
+static void arms_without_end(void **unused)
+{
+	struct json_object *tools = parse_json(
+		"[{\"name\": \"t\", \"parameters\": {\"type\": \"object\", \"required\": "
+		"[\"x\"], \"properties\": {\"x\": {\"$ref\": \"#/$defs/a\"}}, \"$defs\": {\"a\": "
+		"{\"anyOf\": []}}}}]");
+	struct json_object *arms = jsonc_follow(tools, "#/0/parameters/$defs/a/anyOf");
+
+	for (unsigned i = 0; i < 50; i++)
+		json_object_array_add(arms, parse_json("{\"$ref\": \"#/$defs/a\"}"));
+	for (unsigned i = 1; i < 4; i++) {
+		struct constraint_ask ask = { .form = FORM_CALLS,
+					      .tools = tools,
+					      .call_form = forms[i].form };
+		struct vocab *v = vocabulary(false);
+		struct constraint *c = NULL;
+		struct err err = { 0 };
+
+		assert_int_equal(constraint_create(&ask, v, &c, &err), -E2BIG);
+		assert_non_null(strstr(err.text, "too many arms"));
+		vocab_destroy(v);
+	}
+	json_object_put(tools);
+}
+
 /* ---- what templates write ---- */
 
 static struct json_object *conversation(void)
@@ -602,6 +653,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(walks_are_read_as_calls),
 		cmocka_unit_test(walks_over_schemas),
+		cmocka_unit_test(referred),
+		cmocka_unit_test(arms_without_end),
 		cmocka_unit_test(templates_are_let_come),
 		cmocka_unit_test(refused_names),
 	};
