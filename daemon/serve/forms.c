@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/jsonc.h"
 #include "chat/calls.h"
@@ -20,16 +21,18 @@
 #include "serve/private.h"
 
 #define JSON_DEPTH 1000
+#define MAX_BYTES  (64u << 20) /* of forms that wait or are being compiled */
 
 struct form_task {
 	struct form_task *next;
+	struct forms *forms;
 	_Atomic unsigned holders;
 	_Atomic bool cut, done;
 	struct form_text what;
 	struct constraint *constraint;
 	struct err err;
 	int rc;
-	char text[]; /* what.n bytes and a NUL */
+	char *text; /* what.n bytes and a NUL; NULL: compiled */
 };
 
 struct forms {
@@ -41,6 +44,7 @@ struct forms {
 	pthread_t thread;
 	bool running, stop;
 	struct form_task *first, **last; /* to do */
+	size_t bytes;			 /* theirs, and of what is being compiled */
 	struct form_task *now;
 };
 
@@ -65,6 +69,7 @@ static void let_go(struct form_task *t)
 	if (atomic_fetch_sub_explicit(&t->holders, 1, memory_order_acq_rel) != 1)
 		return;
 	constraint_put(t->constraint);
+	free(t->text);
 	free(t);
 }
 
@@ -137,15 +142,20 @@ enum before forms_before(const struct chat_template *chat, const char *prompt, s
 static int parse_schema(struct form_task *t, struct json_object **ret)
 {
 	struct json_tokener *tok = json_tokener_new_ex(JSON_DEPTH);
+	enum json_tokener_error e;
 	int rc = 0;
 
 	if (!tok)
 		return -ENOMEM;
-	json_tokener_set_flags(tok, JSON_TOKENER_VALIDATE_UTF8);
+	json_tokener_set_flags(tok, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
 	*ret = json_tokener_parse_ex(tok, t->text, (int)t->what.n + 1);
-	if (json_tokener_get_error(tok) != json_tokener_success)
-		rc = err_set(&t->err, -EINVAL, "the schema is no JSON: %s",
-			     json_tokener_error_desc(json_tokener_get_error(tok)));
+	e = json_tokener_get_error(tok);
+	if (e != json_tokener_success)
+		rc = err_set(&t->err, -EINVAL, "the schema is no JSON: %s, near byte %zu",
+			     json_tokener_error_desc(e), json_tokener_get_parse_end(tok));
+	else if (json_tokener_get_parse_end(tok) < t->what.n)
+		rc = err_set(&t->err, -EINVAL, "the schema goes on behind its JSON, at byte %zu",
+			     json_tokener_get_parse_end(tok));
 	json_tokener_free(tok);
 	return rc;
 }
@@ -162,7 +172,9 @@ static void compile(struct forms *f, struct form_task *t)
 				      .stop = &stop };
 	struct vocab *v = NULL;
 
-	t->rc = forms_vocab(f, &stop, &v);
+	t->rc = stop_now(&stop);
+	if (!t->rc)
+		t->rc = forms_vocab(f, &stop, &v);
 	if (!t->rc && ask.form == FORM_SCHEMA)
 		t->rc = parse_schema(t, &ask.schema);
 	if (!t->rc)
@@ -175,6 +187,8 @@ static void *run(void *arg)
 {
 	struct forms *f = arg;
 
+	/* the loop, which it was started from, may come before those that compute; this need not */
+	setpriority(PRIO_PROCESS, 0, f->serve->nice);
 	pthread_mutex_lock(&f->lock);
 	for (;;) {
 		struct form_task *t;
@@ -189,8 +203,11 @@ static void *run(void *arg)
 			f->last = &f->first;
 		pthread_mutex_unlock(&f->lock);
 		compile(f, t);
+		free(t->text);
+		t->text = NULL;
 		pthread_mutex_lock(&f->lock);
 		f->now = NULL;
+		f->bytes -= t->what.n;
 		/* pairs with the acquire in forms_is_done() */
 		atomic_store_explicit(&t->done, true, memory_order_release);
 		let_go(t);
@@ -200,22 +217,43 @@ static void *run(void *arg)
 	return NULL;
 }
 
-int forms_begin(struct forms *f, const struct form_text *what, struct form_task **ret)
+/* Room for @n bytes more? Only this thread makes them more. */
+static bool has_room(struct forms *f, size_t n)
 {
-	struct form_task *t = calloc(1, sizeof(*t) + what->n + 1);
-	int rc = t ? 0 : ENOMEM;
+	bool room;
 
+	pthread_mutex_lock(&f->lock);
+	room = n <= MAX_BYTES && f->bytes <= MAX_BYTES - n;
+	pthread_mutex_unlock(&f->lock);
+	return room;
+}
+
+int forms_begin(struct forms *f, const struct form_text *what, struct form_task **ret,
+		struct err *err)
+{
+	struct form_task *t;
+	int rc;
+
+	if (!has_room(f, what->n))
+		return err_set(err, -EBUSY, "forms of %u MiB wait to be compiled: try again later",
+			       MAX_BYTES >> 20);
+	t = calloc(1, sizeof(*t));
+	rc = t && (t->text = malloc(what->n + 1)) ? 0 : ENOMEM;
 	if (!rc && !f->running)
 		rc = pthread_create(&f->thread, NULL, run, f);
 	if (rc) {
+		free(t ? t->text : NULL);
 		free(t);
 		return -rc;
 	}
 	f->running = true;
+	t->forms = f;
 	t->what = *what;
 	memcpy(t->text, what->text, what->n);
+	t->text[what->n] = '\0';
 	atomic_init(&t->holders, 2);
 	pthread_mutex_lock(&f->lock);
+	f->bytes += what->n;
 	*f->last = t;
 	f->last = &t->next;
 	pthread_cond_signal(&f->come);
@@ -246,8 +284,31 @@ int forms_take(struct form_task *t, struct constraint **ret, struct err *err)
 	return rc;
 }
 
+/* True: it waited, and the thread will not see it. */
+static bool take_out(struct form_task *t)
+{
+	struct forms *f = t->forms;
+	struct form_task **link = &f->first;
+	bool found;
+
+	pthread_mutex_lock(&f->lock);
+	while (*link && *link != t)
+		link = &(*link)->next;
+	found = *link;
+	if (found) {
+		*link = t->next;
+		if (f->last == &t->next)
+			f->last = link;
+		f->bytes -= t->what.n;
+	}
+	pthread_mutex_unlock(&f->lock);
+	return found;
+}
+
 void forms_drop(struct form_task *t)
 {
 	forms_cut(t);
+	if (take_out(t))
+		let_go(t); /* for the thread */
 	let_go(t);
 }

@@ -45,14 +45,18 @@ struct form_text {
 	enum before before;
 };
 
-/* Copies @what; serve_wake() when it is done. Main thread. 0 or -errno. */
-int forms_begin(struct forms *f, const struct form_text *what, struct form_task **ret);
+/*
+ * Copies @what; serve_wake() when it is done. Main thread. 0, -ENOMEM, or -EBUSY and a sentence: too many
+ * bytes wait.
+ */
+int forms_begin(struct forms *f, const struct form_text *what, struct form_task **ret,
+		struct err *err);
 /* Ends it early: it is done soon. */
 void forms_cut(struct form_task *t);
 bool forms_is_done(const struct form_task *t);
 /* Of a task that is done, which goes: 0 and *ret, which the caller holds, or as constraint_create(). */
 int forms_take(struct form_task *t, struct constraint **ret, struct err *err);
-/* Takes the task back, done or not; it frees itself. */
+/* Takes the task back, done or not, and out of the queue; it frees itself. Main thread. */
 void forms_drop(struct form_task *t);
 
 #endif

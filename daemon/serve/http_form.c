@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "grammar/constraint.h"
 #include "grammar/grammar.h"
@@ -184,10 +185,10 @@ bool form_build(struct http_call *c, bool go_on)
 				      .only = w->only,
 				      .one_call = g->one_call };
 	struct grammar_stop stop = { &c->cut, now_ns() + GRAMMAR_MAX_NS };
+	int rc, was;
 	bool tools;
 	struct err err = { 0 };
 	struct vocab *v = NULL;
-	int rc;
 
 	if (!g->ask.max_tokens || g->counting)
 		return true;
@@ -199,8 +200,12 @@ bool form_build(struct http_call *c, bool go_on)
 	if (g->chat && !go_on)
 		ask.before =
 			forms_before(c->http->serve->config.chat, g->rendered, g->rendered_bytes);
+	/* may take long: here this thread does not come before those that compute */
+	was = getpriority(PRIO_PROCESS, 0);
+	setpriority(PRIO_PROCESS, 0, c->http->serve->nice);
 	rc = forms_vocab(c->http->serve->forms, &stop, &v);
 	rc = rc ? rc : constraint_create(&ask, v, &g->ask.constraint, &err);
+	setpriority(PRIO_PROCESS, 0, was);
 	grammar_say(rc, &err);
 	tools = ask.form == FORM_CALLS || ask.form == FORM_FREE;
 	return say(c, rc, tools ? "tools" : w->param, &err);

@@ -30,6 +30,7 @@ struct serve {
 	gid_t socket_gid;
 	uint64_t socket_dev, socket_ino; /* of the file that we made */
 	uint64_t started_ns;
+	int nice; /* of this process, before serve_come_first() */
 	struct liveness liveness;
 	struct loop_time loop_time;
 	bool ready, stopping;

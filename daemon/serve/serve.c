@@ -129,6 +129,7 @@ int serve_create(const struct serve_config *config, struct serve **ret, struct e
 		s->config.logits_pending = SERVE_LOGITS_PENDING;
 	s->epoll_fd = s->listen_fd = s->signal_fd = s->wake_fd = s->reserve_fd = -1;
 	s->started_ns = now_ns();
+	s->nice = getpriority(PRIO_PROCESS, 0);
 	liveness_init(&s->liveness, s->started_ns);
 	s->text_room = detok_bound(config->tokenizer) + 16;
 	s->packet = malloc(SLUICE_MSG_MAX);
@@ -367,6 +368,8 @@ void serve_destroy(struct serve *s)
 	if (!s)
 		return;
 	listen_close(s);
+	for (struct conn *c = s->conns; c; c = c->next)
+		session_drop_forms(&c->session); /* the engine is gone: none may begin */
 	pump(s);
 	for (struct conn *c = s->conns; c; c = c->next)
 		conn_drop(c);

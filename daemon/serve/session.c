@@ -36,24 +36,47 @@ static void pending_free(struct pending *p)
 	free(p);
 }
 
-void session_end(struct session *s)
+void session_drop_forms(struct session *s)
 {
 	struct pending *p;
-	struct job *j;
 
 	while ((p = s->pending)) {
 		s->pending = p->next;
+		s->n_jobs--;
 		forms_drop(p->task);
 		pending_free(p);
 	}
-	while ((j = s->jobs)) {
-		s->jobs = j->next;
-		atomic_store_explicit(&j->req.cancel, true, memory_order_relaxed);
-		j->next = s->serve->orphans;
-		s->serve->orphans = j;
-	}
-	s->turn = NULL;
-	s->n_jobs = 0;
+}
+
+/* The open request at *link goes to the orphans. */
+static void orphan(struct session *s, struct job **link)
+{
+	struct job *j = *link;
+
+	*link = j->next;
+	if (s->turn == j)
+		s->turn = j->next;
+	s->n_jobs--;
+	atomic_store_explicit(&j->req.cancel, true, memory_order_relaxed);
+	j->next = s->serve->orphans;
+	s->serve->orphans = j;
+}
+
+void session_abandon(struct session *s, uint64_t id)
+{
+	struct job **link = &s->jobs;
+
+	while (*link && (*link)->id != id)
+		link = &(*link)->next;
+	if (*link)
+		orphan(s, link);
+}
+
+void session_end(struct session *s)
+{
+	session_drop_forms(s);
+	while (s->jobs)
+		orphan(s, &s->jobs);
 }
 
 /* ---- GENERATE and SCORE ---- */
@@ -128,6 +151,7 @@ static int submit_form(struct session *s, const struct ask *ask, uint32_t *ids, 
 		       struct err *err)
 {
 	struct pending *p = calloc(1, sizeof(*p));
+	int rc = -ENOMEM;
 	size_t map = ask->sampling.dry_breaks ? (s->serve->config.model->n_vocab + 7) / 8 : 0;
 	const struct form_text what = { .form = ask->form,
 					.strict = ask->form_strict,
@@ -143,13 +167,14 @@ static int submit_form(struct session *s, const struct ask *ask, uint32_t *ids, 
 	p->ask.data = p->ask.form_text = NULL;
 	p->ids = ids;
 	p->n = n;
-	if (!copy_to((const void **)&p->ask.draft, ask->n_draft * sizeof(uint32_t), &p->owned[0]) ||
-	    !copy_to((const void **)&p->ask.sampling.bias,
-		     ask->sampling.n_bias * sizeof(*ask->sampling.bias), &p->owned[1]) ||
-	    !copy_to((const void **)&p->ask.sampling.dry_breaks, map, &p->owned[2]) ||
-	    forms_begin(s->serve->forms, &what, &p->task)) {
+	if (copy_to((const void **)&p->ask.draft, ask->n_draft * sizeof(uint32_t), &p->owned[0]) &&
+	    copy_to((const void **)&p->ask.sampling.bias,
+		    ask->sampling.n_bias * sizeof(*ask->sampling.bias), &p->owned[1]) &&
+	    copy_to((const void **)&p->ask.sampling.dry_breaks, map, &p->owned[2]))
+		rc = forms_begin(s->serve->forms, &what, &p->task, err);
+	if (rc) {
 		pending_free(p);
-		return SLUICE_E_NO_MEMORY;
+		return rc == -EBUSY ? SLUICE_E_BUSY : SLUICE_E_NO_MEMORY;
 	}
 	p->next = s->pending;
 	s->pending = p;

@@ -33,6 +33,15 @@ void session_end(struct session *s);
  */
 int session_check(const struct session *s, uint64_t id, struct err *err);
 
+/* Forgets the requests whose form is being compiled, or is there and has not been taken up. */
+void session_drop_forms(struct session *s);
+
+/*
+ * Cancels the open request @id, of which the client hears nothing more from the session. Nothing where
+ * there is none.
+ */
+void session_abandon(struct session *s, uint64_t id);
+
 /* The daemon stops: forms that are being compiled are not waited for. */
 void session_cut_forms(struct session *s);
 

@@ -80,7 +80,7 @@ def write(path, text):
 
 @pytest.mark.parametrize("form, text, more, code", [
     (5, "a", {}, 18), (REGEX, "", {}, 18), (0, "a", {}, 18), (REGEX, "ab", {"n": 3 << 20}, 18), (REGEX, "ab", {"padded": False}, 18),
-    (REGEX, "(", {}, 18), (REGEX, "(?=a)", {}, 24), (SCHEMA, '{"not": {}}', {}, 24), (SCHEMA, b"\xff", {}, 18),
+    (REGEX, "(", {}, 18), (REGEX, "(?=a)", {}, 24), (SCHEMA, '{"not": {}}', {}, 24), (SCHEMA, b"\xff", {}, 18), (SCHEMA, "{} {}", {}, 18),
 ])
 def test_codes(d, form, text, more, code):
     with Client(d.socket) as c:
