@@ -76,7 +76,7 @@ void conn_drop(struct conn *c)
 	c->serve->n_conns--;
 }
 
-/* 1 sent, 0 the socket is full, -errno. */
+/* 1 sent, 0 the socket is full, -errno; -ETOOMANYREFS: only @fd cannot be sent now. */
 static int try_send(struct conn *c, const void *data, size_t len, int fd)
 {
 	union {
@@ -135,6 +135,11 @@ void conn_write(struct conn *c, const void *data, size_t len, int fd)
 		goto out_fd;
 	if (!c->out)
 		rc = try_send(c, data, len, fd);
+	if (rc == -ETOOMANYREFS) {
+		close(fd);
+		c->transport->unsent(c, data, len);
+		return;
+	}
 	if (rc < 0)
 		conn_drop(c);
 	if (rc == 0) {
@@ -154,9 +159,9 @@ static void flush(struct conn *c)
 	while ((p = c->out)) {
 		int rc = try_send(c, p->data, p->len, p->fd);
 
-		if (rc < 0)
+		if (rc < 0 && rc != -ETOOMANYREFS)
 			conn_drop(c);
-		if (rc <= 0)
+		if (rc <= 0 && rc != -ETOOMANYREFS)
 			return;
 		c->since_ns = now_ns();
 		c->out = p->next;
@@ -165,6 +170,8 @@ static void flush(struct conn *c)
 		c->n_out--;
 		if (p->fd >= 0)
 			close(p->fd);
+		if (rc < 0)
+			c->transport->unsent(c, p->data, p->len);
 		free(p);
 	}
 }

@@ -45,6 +45,12 @@ struct transport {
 
 	/* The last words to a client that was late; drops the connection. */
 	void (*expire)(struct conn *c);
+
+	/*
+	 * A packet of conn_write() that has a descriptor was not sent, because too many are on their way
+	 * already (ETOOMANYREFS); the connection goes on. NULL where none are sent.
+	 */
+	void (*unsent)(struct conn *c, const void *data, size_t len);
 };
 
 struct packet { /* one that the socket did not take at once */

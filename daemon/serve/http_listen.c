@@ -106,17 +106,25 @@ static struct peer *least_missed(const struct http *h, const uint8_t *client)
 	return best;
 }
 
+/* This client's, those that are shut down included. */
+static unsigned peers_of(const struct http *h, const uint8_t client[20])
+{
+	unsigned n = 0;
+
+	for (const struct peer *p = h->peers; p; p = p->next)
+		n += !memcmp(p->client, client, sizeof(p->client));
+	return n;
+}
+
 /* Makes room for one more of this client: false: none can be had. */
 static bool make_room(struct http *h, const uint8_t client[20])
 {
-	unsigned n = 0, dropped = 0;
+	unsigned n = peers_of(h, client), dropped = 0;
 	bool full = h->n_peers >= HTTP_MAX_PEERS;
 	struct peer *goes;
 
-	for (const struct peer *p = h->peers; p; p = p->next) {
-		n += !memcmp(p->client, client, sizeof(p->client));
+	for (const struct peer *p = h->peers; p; p = p->next)
 		dropped += p->vanished;
-	}
 	if (n < HTTP_MAX_PEERS_PER_CLIENT && !full)
 		return true;
 	goes = least_missed(h, full ? NULL : client);
@@ -212,6 +220,13 @@ int http_adopt(struct attachment *a, int fd, uid_t uid, struct err *err)
 	p->client[0] = AF_UNIX;
 	memcpy(p->client + 4, &uid, sizeof(uid));
 	p->owner = (uint64_t)uid + 1;
+	/* none gives way: each asked for is a descriptor in flight, which the kernel counts */
+	if (peers_of(h, p->client) >= HTTP_MAX_PEERS_PER_CLIENT) {
+		close(fd);
+		free(p);
+		return err_set(err, SLUICE_E_BUSY, "a client may have %d HTTP connections",
+			       HTTP_MAX_PEERS_PER_CLIENT);
+	}
 	if (add_peer(h, p, (const struct sockaddr *)&addr, sizeof(addr.sun_family)))
 		return 0;
 	return err_set(err, SLUICE_E_BUSY, "too many HTTP connections");

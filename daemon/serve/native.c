@@ -586,10 +586,22 @@ static void expire(struct conn *c)
 	fail(c, 0, SLUICE_E_SLOW, c->out ? "the client does not read" : "no HELLO came");
 }
 
+/* What was to carry a descriptor is refused; of an open request nothing more comes. */
+static void unsent(struct conn *c, const void *data, size_t len)
+{
+	struct sluice_msg head;
+
+	memcpy(&head, data, sizeof(head));
+	if (head.type == SLUICE_LOGITS || head.type == SLUICE_LOGPROBS || head.type == SLUICE_TOKEN)
+		session_abandon(&c->session, head.id);
+	fail(c, head.id, SLUICE_E_BUSY, "too many descriptors are on their way to clients");
+}
+
 const struct transport native_transport = {
 	.conn_bytes = sizeof(struct native),
 	.receive = receive,
 	.render = render,
 	.patience_ms = patience_ms,
 	.expire = expire,
+	.unsent = unsent,
 };

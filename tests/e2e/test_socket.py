@@ -2,6 +2,8 @@
 """Description: daemon and clients find each other without an option, and clients wait for a daemon that starts."""
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -9,6 +11,7 @@ import time
 import pytest
 
 from daemon import BUILD, DEMO, Daemon, need, sluice
+from native import ERROR, Client
 
 ROOT = os.geteuid() == 0
 QUESTION = ("generate", "--chat", "--prompt", "What is the capital of France?")
@@ -151,3 +154,34 @@ def test_waiting_has_an_end(args, seconds, tmp_path):
     took = time.monotonic() - begin
     assert seconds <= took < seconds + 5
     assert ("waiting up to" in p.stderr) == (seconds > 0)
+
+
+def test_http_connections_of_one_client():
+    """At most 256; who has them keeps them, and each that is given up makes room."""
+    with Daemon(DEMO, "--ctx", "512") as d, Client(d.socket) as c:
+        taken = []
+        for i in range(1, 301):
+            c.send(9, i, struct.pack("<II", 8, 0))
+            data, control, _, _ = c.s.recvmsg(4096, 64)
+            kind = struct.unpack_from("<IHHQ", data)[1]
+            assert (kind == ERROR) == (i > 256), i
+            if kind == ERROR:
+                assert struct.unpack_from("<I", data, 20)[0] == 23 and b"256 HTTP connections" in data
+            else:
+                taken.append(socket.socket(fileno=struct.unpack("<i", control[0][2])[0]))
+        for s in (taken[0], taken[-1]):
+            s.settimeout(10)
+            s.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert s.recv(4096).startswith(b"HTTP/1.1 200")
+        taken.pop().close()
+        end = time.monotonic() + 10
+        kind = ERROR
+        while kind == ERROR and time.monotonic() < end:
+            time.sleep(0.05)
+            c.send(9, 999, struct.pack("<II", 8, 0))
+            data, control, _, _ = c.s.recvmsg(4096, 64)
+            kind = struct.unpack_from("<IHHQ", data)[1]
+        assert kind == 0x10c
+        taken.append(socket.socket(fileno=struct.unpack("<i", control[0][2])[0]))
+        for s in taken:
+            s.close()

@@ -13,10 +13,13 @@
 
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "base/log.h"
+#include "grammar/stop.h"
 #include "serve/conn.h"
+#include "serve/forms.h"
 #include "serve/private.h"
 #include "serve/session.h"
 
@@ -331,11 +334,19 @@ static void line_expire(struct conn *c)
 	conn_drop(c);
 }
 
+static unsigned n_unsent;
+
+static void line_unsent(struct conn *c, const void *data, size_t len)
+{
+	n_unsent++;
+}
+
 static const struct transport line_transport = { .conn_bytes = sizeof(struct conn),
 						 .receive = line_receive,
 						 .render = line_render,
 						 .patience_ms = line_patience_ms,
-						 .expire = line_expire };
+						 .expire = line_expire,
+						 .unsent = line_unsent };
 
 /* Turns the loop until the peer has read @want, or the test fails. */
 static void turn_until(int peer, const char *want)
@@ -398,14 +409,194 @@ static void another_transport(void **state)
 	assert_null(serve->orphans);
 }
 
+static struct conn *connected(int pair[2])
+{
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+	assert_int_equal(conn_create(serve, &line_transport, pair[0], 0), 0);
+	return serve->conns;
+}
+
+/* One client's descriptors that are on their way refuse other clients' packets, and end none of them. */
+static void descriptors_on_their_way(void **state)
+{
+	const struct rlimit few = { 64, 64 };
+	uid_t uid = geteuid();
+	struct rlimit was;
+	int a[2], b[2];
+	struct conn *one = connected(a), *other = connected(b);
+	unsigned n = 0;
+	char got[8];
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ few.rlim_cur, was.rlim_max }),
+			 0);
+	if (!uid) /* root has no such bound */
+		assert_int_equal(seteuid(65534), 0);
+	for (n_unsent = 0; n < 200 && !n_unsent; n++)
+		conn_write(one, "x", 1, dup(b[1]));
+	assert_int_equal(n_unsent, 1);
+	conn_write(other, "y", 1, dup(b[1]));
+	assert_int_equal(n_unsent, 2);
+	assert_int_equal(seteuid(uid), 0);
+	setrlimit(RLIMIT_NOFILE, &was);
+	assert_false(one->dead || other->dead || one->out || other->out);
+	conn_write(other, "z", 1, -1);
+	assert_int_equal(recv(b[1], got, sizeof(got), 0), 1);
+	assert_int_equal(got[0], 'z');
+	conn_drop(one);
+	conn_drop(other);
+	conn_sweep(serve, false);
+	close(a[1]);
+	close(b[1]);
+}
+
+static void abandoned(void **state)
+{
+	struct ask ask = generate(7, "Hello", 7);
+	struct session s;
+	struct event e;
+
+	session_init(&s, serve);
+	atomic_store(&fake.hold, true);
+	for (ask.id = 7; ask.id < 10; ask.id++) {
+		assert_true(session_ask(&s, &ask, &e));
+		assert_int_equal(e.kind, EVENT_ACCEPTED);
+	}
+	session_abandon(&s, 8);
+	session_abandon(&s, 99);
+	assert_int_equal(s.n_jobs, 2);
+	assert_non_null(serve->orphans);
+	session_end(&s);
+	assert_int_equal(s.n_jobs, 0);
+}
+
+/* ---- forms ---- */
+
+/* A grammar that takes its time, of @n bytes. */
+static char *slow_grammar(size_t n)
+{
+	static const char head[] = "root ::= \"x\"", more[] = " | [^a-f]{3,7} \"abc\"";
+	char *text = malloc(n + 1);
+	size_t at = sizeof(head) - 1;
+
+	memcpy(text, head, at);
+	for (; at + sizeof(more) <= n; at += sizeof(more) - 1)
+		memcpy(text + at, more, sizeof(more) - 1);
+	memset(text + at, ' ', n - at);
+	text[n] = '\0';
+	return text;
+}
+
+static void wait_done(const struct form_task *t)
+{
+	for (int i = 0; i < 20000 && !forms_is_done(t); i++)
+		nap(500);
+	assert_true(forms_is_done(t));
+}
+
+/* What waits is bounded, and who takes it back takes it out. */
+static void forms_that_wait(void **state)
+{
+	char *text = slow_grammar(4 << 20);
+	const struct form_text what = { .form = FORM_GBNF, .text = text, .n = 4 << 20 },
+			       small = { .form = FORM_REGEX, .text = "a|b", .n = 3 };
+	struct form_task *all[16], *t;
+	struct constraint *c;
+	struct err err = { 0 };
+
+	assert_int_equal(forms_create(serve, &serve->forms), 0);
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < 16; i++)
+			assert_int_equal(forms_begin(serve->forms, &what, &all[i], &err), 0);
+		assert_int_equal(forms_begin(serve->forms, &small, &t, &err), -EBUSY);
+		assert_non_null(strstr(err.text, "wait to be compiled"));
+		err_clear(&err);
+		for (unsigned i = 0; i < 16; i++)
+			forms_drop(all[(i + 5) % 16]);
+		while (forms_begin(serve->forms, &what, &t,
+				   &err)) /* the one that was running ends */
+			nap(500);
+		forms_drop(t);
+	}
+	assert_int_equal(forms_begin(serve->forms, &small, &t, &err), 0);
+	wait_done(t);
+	assert_int_equal(forms_take(t, &c, &err), 0);
+	constraint_put(c);
+	free(text);
+}
+
+static void schemas_as_text(void **state)
+{
+	static const struct {
+		const char *text, *why;
+	} all[] = {
+		{ "{\"type\": \"null\"} \n", NULL },
+		{ "{\"type\": \"null\"} {}", "no JSON" },
+		{ "{\"type\": \"null\"}\0x", "goes on behind" },
+		{ "{'type': 'null'}", "no JSON" },
+	};
+
+	assert_int_equal(forms_create(serve, &serve->forms), 0);
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		const struct form_text what = { .form = FORM_SCHEMA,
+						.text = all[i].text,
+						.n = strlen(all[i].text) + (i == 2 ? 2 : 0) };
+		struct constraint *c = NULL;
+		struct err err = { 0 };
+		struct form_task *t;
+
+		assert_int_equal(forms_begin(serve->forms, &what, &t, &err), 0);
+		wait_done(t);
+		assert_int_equal(forms_take(t, &c, &err), all[i].why ? -EINVAL : 0);
+		if (all[i].why && !strstr(err.text, all[i].why))
+			fail_msg("%s", err.text);
+		constraint_put(c);
+	}
+}
+
+/* A form that is ready when the engine has gone begins nothing. */
+static int stop_with_a_form(void **state)
+{
+	struct ask ask = generate(7, "Hello", 7);
+	struct event e;
+	int pair[2];
+	struct conn *c = connected(pair);
+
+	ask.form = FORM_REGEX;
+	ask.form_text = (const uint8_t *)"a|b";
+	ask.form_bytes = 3;
+	if (forms_create(serve, &serve->forms) || session_ask(&c->session, &ask, &e))
+		return -1;
+	for (int i = 0; i < 20000 && !atomic_load(&serve->wake_pending); i++)
+		nap(500);
+	engine_destroy(engine);
+	serve_destroy(serve);
+	close(pair[1]);
+	return 0;
+}
+
+static void nothing(void **state)
+{
+}
+
 #define WITH_SERVE(f) cmocka_unit_test_setup_teardown(f, start, stop)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		WITH_SERVE(a_request),	       WITH_SERVE(scores),  WITH_SERVE(refusals),
-		WITH_SERVE(in_turn),	       WITH_SERVE(cancels), WITH_SERVE(questions),
+		WITH_SERVE(a_request),
+		WITH_SERVE(scores),
+		WITH_SERVE(refusals),
+		WITH_SERVE(in_turn),
+		WITH_SERVE(cancels),
+		WITH_SERVE(questions),
 		WITH_SERVE(another_transport),
+		WITH_SERVE(descriptors_on_their_way),
+		WITH_SERVE(abandoned),
+		WITH_SERVE(forms_that_wait),
+		WITH_SERVE(schemas_as_text),
+		cmocka_unit_test_setup_teardown(nothing, start, stop_with_a_form),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
