@@ -253,9 +253,17 @@ void __tsan_vptr_read(void *)
 void __tsan_atomic_thread_fence(int)
 {
 }
-/* guards of static variables in tests */
+/* guards of static variables in tests; the count of launches */
 char __tsan_atomic8_load(const volatile char *p, int)
 {
 	return __atomic_load_n(p, __ATOMIC_SEQ_CST);
+}
+uint64_t __tsan_atomic64_load(const volatile uint64_t *p, int)
+{
+	return __atomic_load_n(p, __ATOMIC_SEQ_CST);
+}
+uint64_t __tsan_atomic64_fetch_add(volatile uint64_t *p, uint64_t v, int)
+{
+	return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);
 }
 }
