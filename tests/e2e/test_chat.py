@@ -76,7 +76,14 @@ class Terminal:
         self.child, self.before, self.text = child, termios.tcgetattr(child), ""
         env = {**os.environ, "HOME": str(tmp_path), "TERM": "xterm", "LANG": "C", "LC_ALL": "", "XDG_STATE_HOME": "", **env}
         self.process = subprocess.Popen([str(BUILD / "sluice"), "chat", *map(str, args)], stdin=child, stdout=child, stderr=child,
-                                        start_new_session=True, env=env, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+                                        start_new_session=True, env=env, preexec_fn=self.begin)
+
+    @staticmethod
+    def begin():
+        """As from a shell: a terminal that steers it, and no signal ignored (nohup and background jobs leave that behind)."""
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
 
     def type(self, text):
         os.write(self.fd, text.encode())
