@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/jsonc.h"
+#include "base/num.h"
 
 typedef struct json_object *hold_fn(struct json_object *o);
 
@@ -37,12 +38,14 @@ struct json_object *jsonc_member(struct json_object *o, const char *key)
 	return v;
 }
 
-static int hex_value(char c)
+char *jsonc_take_text(struct json_object *o)
 {
-	static const char digits[] = "0123456789abcdef";
-	const char *at = c ? strchr(digits, c >= 'A' && c <= 'F' ? c - 'A' + 'a' : c) : NULL;
+	const char *text = json_object_to_json_string_ext(
+		o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	char *copy = text ? strdup(text) : NULL;
 
-	return at ? (int)(at - digits) : -1;
+	json_object_put(o);
+	return copy;
 }
 
 /* The next part of a pointer, up to its '/' or the end, into @buf. NULL: too long. */

@@ -23,6 +23,9 @@ struct json_object *jsonc_member(struct json_object *o, const char *key);
  */
 struct json_object *jsonc_follow(struct json_object *root, const char *fragment);
 
+/* @o as text without white space, slashes as they are: malloc'd; NULL: out of memory. Lets go of @o. */
+char *jsonc_take_text(struct json_object *o);
+
 #define json_object_get(o) jsonc_hold(o)
 #pragma GCC poison json_object_iter_next
 

@@ -71,6 +71,15 @@ static inline uint32_t f32_bits(float f)
 }
 
 /* Of the bits of |x|: infinity, and above it the NaNs. Below it are the finite numbers. */
+/* 0 to 15; -1: no hexadecimal digit. */
+static inline int hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 #define F32_INFINITE 0x7f800000u
 
 static inline float f32_from_bf16(uint16_t h)

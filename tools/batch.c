@@ -85,21 +85,9 @@ struct run {
 
 /* ---- results ---- */
 
-/* Is it no answer of status 200? */
-static bool is_failure(const char *result)
+static int write_result(struct run *r, struct batch_line *l, const char *result, bool failed)
 {
-	bool failed = true;
-	uint32_t line;
-	char *id;
-
-	if (!batch_result_parse(result, strlen(result), &id, &line, &failed))
-		free(id);
-	return failed;
-}
-
-static int write_result(struct run *r, struct batch_line *l, const char *result)
-{
-	int rc = batch_write(&r->batch, l, result, is_failure(result), &r->err);
+	int rc = batch_write(&r->batch, l, result, failed, &r->err);
 
 	if (!rc && now_ns() - r->synced_ns > SYNC_NS) {
 		rc = batch_sync(&r->batch, &r->err);
@@ -109,7 +97,7 @@ static int write_result(struct run *r, struct batch_line *l, const char *result)
 }
 
 /* Takes @result (malloc'd) over; with --ordered what it kept waiting goes too. */
-static int take_result(struct run *r, struct batch_line *l, char *result)
+static int take_result(struct run *r, struct batch_line *l, char *result, bool failed)
 {
 	struct batch *b = &r->batch;
 	int rc = 0;
@@ -118,18 +106,19 @@ static int take_result(struct run *r, struct batch_line *l, char *result)
 	if (!result)
 		return err_set(&r->err, -ENOMEM, "out of memory");
 	if (!r->args->ordered) {
-		rc = write_result(r, l, result);
+		rc = write_result(r, l, result, failed);
 		free(result);
 		return rc;
 	}
 	l->result = result;
+	l->failed = failed;
 	for (; !rc && r->next_write < b->n_lines; r->next_write++) {
 		l = &b->lines[r->next_write];
 		if (l->done)
 			continue;
 		if (!l->result)
 			break;
-		rc = write_result(r, l, l->result);
+		rc = write_result(r, l, l->result, l->failed);
 		free(l->result);
 		l->result = NULL;
 	}
@@ -179,7 +168,7 @@ static int lose(struct run *r, struct worker *w, const struct err *err)
 		return 0;
 	}
 	err_set(&f.err, 0, "%s", err->text);
-	return take_result(r, l, batch_result_fault(l, &f));
+	return take_result(r, l, batch_result_fault(l, &f), true);
 }
 
 static bool is_running(const struct run *r)
@@ -238,7 +227,7 @@ static int start(struct run *r, struct worker *w, struct batch_line *l)
 			r->full_ns = 0;
 		rc = 0;
 	} else {
-		rc = take_result(r, l, batch_result_fault(l, &f));
+		rc = take_result(r, l, batch_result_fault(l, &f), true);
 	}
 	json_object_put(ask.object);
 	free(text);
@@ -259,6 +248,8 @@ static int finish(struct run *r, struct worker *w)
 	struct batch_line *l = w->line;
 	uint64_t now = now_ns();
 	unsigned wait_s = reply->retry_after_s ? reply->retry_after_s : 1;
+	bool failed;
+	char *result;
 
 	r->n_lost = 0;
 	w->line = NULL;
@@ -270,7 +261,8 @@ static int finish(struct run *r, struct worker *w)
 			return 0;
 		}
 	}
-	return take_result(r, l, batch_result_answer(l, reply, r->tokens));
+	result = batch_result_answer(l, reply, r->tokens, &failed);
+	return take_result(r, l, result, failed);
 }
 
 static int step(struct run *r, struct worker *w)

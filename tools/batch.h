@@ -36,6 +36,7 @@ struct batch_line {
 	uint64_t not_before_ns; /* the next try; 0: at once */
 	uint64_t refused_ns;	/* since when it is told to come again; 0: it is not */
 	char *result;		/* to be written in order; NULL: none yet */
+	bool failed;		/* that result: it is no answer of status 200 */
 };
 
 struct batch {
@@ -96,11 +97,12 @@ bool batch_ask_parse(const char *text, size_t n, struct batch_ask *ret,
 
 /*
  * A result as malloc'd text without its end; NULL: out of memory. batch_resume() can read it: an answer
- * that is no JSON object, or makes a line that is too long or nests too deep, is a fault.
+ * that is no JSON object, or makes a line that is too long or nests too deep, is a fault. *ret_failed: it
+ * is no answer of status 200.
  */
 char *batch_result_fault(const struct batch_line *l, const struct batch_fault *fault);
 char *batch_result_answer(const struct batch_line *l, const struct http_reply *reply,
-			  uint64_t ret_tokens[2]);
+			  uint64_t ret_tokens[2], bool *ret_failed);
 
 /*
  * Whose result a line of the output is: *ret_id (malloc'd; NULL: a line without custom_id) and *ret_line

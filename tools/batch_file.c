@@ -13,6 +13,7 @@
 
 #include "base/hash.h"
 #include "base/read_at.h"
+#include "base/write_all.h"
 #include "tools/batch.h"
 
 #define LINES_MAX 10000000u
@@ -316,23 +317,11 @@ int batch_resume(struct batch *b, const char *path, size_t *ret_cut, struct err 
 static int append(struct batch *b, const char *text, size_t n, struct err *err)
 {
 	off_t began = lseek(b->out, 0, SEEK_END);
-	size_t done = 0;
+	int rc = began < 0 ? -errno : write_all(b->out, text, n);
 
-	while (began >= 0 && done < n) {
-		ssize_t got = write(b->out, text + done, n - done);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0) {
-			int rc = -errno;
-
-			if (done && ftruncate(b->out, began))
-				rc = -errno;
-			return err_set(err, rc, "%s: %s", b->out_path, strerror(-rc));
-		}
-		done += (size_t)got;
-	}
-	return began < 0 ? err_set(err, -errno, "%s: %s", b->out_path, strerror(errno)) : 0;
+	if (rc && began >= 0 && ftruncate(b->out, began))
+		rc = -errno;
+	return rc ? err_set(err, rc, "%s: %s", b->out_path, strerror(-rc)) : 0;
 }
 
 int batch_write(struct batch *b, struct batch_line *l, const char *result, bool failed,

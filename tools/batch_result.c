@@ -116,16 +116,6 @@ static struct json_object *head(const struct batch_line *l)
 	return o;
 }
 
-static char *line_of(struct json_object *o)
-{
-	const char *text = json_object_to_json_string_ext(
-		o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-	char *copy = text ? strdup(text) : NULL;
-
-	json_object_put(o);
-	return copy;
-}
-
 char *batch_result_fault(const struct batch_line *l, const struct batch_fault *f)
 {
 	struct json_object *o = head(l), *error = json_object_new_object();
@@ -135,7 +125,7 @@ char *batch_result_fault(const struct batch_line *l, const struct batch_fault *f
 	json_object_object_add(error, "line", json_object_new_int64(l->number));
 	json_object_object_add(o, "response", NULL);
 	json_object_object_add(o, "error", error);
-	return line_of(o);
+	return jsonc_take_text(o);
 }
 
 /* Prompt and answer tokens, under the names of the API that was asked. */
@@ -165,7 +155,7 @@ static char *answer_line(const struct batch_line *l, const struct http_reply *r)
 {
 	struct json_object *id = json_object_new_string(r->request_id);
 	struct bytes all = { 0 };
-	char *first = line_of(head(l)), status[96];
+	char *first = jsonc_take_text(head(l)), status[96];
 	size_t at;
 	int rc = first ? 0 : -ENOMEM;
 
@@ -195,28 +185,28 @@ static char *answer_line(const struct batch_line *l, const struct http_reply *r)
 	return all.data;
 }
 
-/* Could batch_resume() read it? */
-static bool is_readable(const char *result)
+/* Could batch_resume() read it? And is it no answer of status 200 then? */
+static bool is_readable(const char *result, bool *ret_failed)
 {
 	size_t n = strlen(result);
 	uint32_t line;
-	bool failed;
 	char *id;
 
-	if (n > BATCH_LINE_MAX || batch_result_parse(result, n, &id, &line, &failed))
+	if (n > BATCH_LINE_MAX || batch_result_parse(result, n, &id, &line, ret_failed))
 		return false;
 	free(id);
 	return true;
 }
 
 char *batch_result_answer(const struct batch_line *l, const struct http_reply *r,
-			  uint64_t ret_tokens[2])
+			  uint64_t ret_tokens[2], bool *ret_failed)
 {
 	struct json_object *body = NULL;
 	struct batch_fault f = { .code = "invalid_answer" };
 	struct err err = { 0 };
 	char *line;
 
+	*ret_failed = true;
 	if (!r->body.n || memchr(r->body.data, 0, r->body.n) ||
 	    input_json_object(r->body.data, r->body.n, &body, &err)) {
 		err_set(&f.err, 0, "the answer of status %u is no JSON object", r->status);
@@ -225,8 +215,9 @@ char *batch_result_answer(const struct batch_line *l, const struct http_reply *r
 	count_tokens(body, ret_tokens);
 	line = answer_line(l, r);
 	json_object_put(body);
-	if (!line || is_readable(line))
+	if (!line || is_readable(line, ret_failed))
 		return line;
+	*ret_failed = true;
 	free(line);
 	err_set(&f.err, 0, "the answer is too large, or nests too deep, to be kept");
 	return batch_result_fault(l, &f);

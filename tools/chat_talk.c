@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/num.h"
+#include "base/write_all.h"
 #include "tools/chat.h"
 #include "tools/input.h"
 #include "tools/json_input.h"
@@ -191,16 +192,6 @@ static struct json_object *all_messages(const struct talk *t)
 	return all;
 }
 
-static char *text_of(struct json_object *o)
-{
-	const char *text = json_object_to_json_string_ext(
-		o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-	char *copy = text ? strdup(text) : NULL;
-
-	json_object_put(o);
-	return copy;
-}
-
 char *talk_request(const struct talk *t)
 {
 	struct json_object *o = copy_of(t->params), *options = json_object_new_object();
@@ -217,25 +208,10 @@ char *talk_request(const struct talk *t)
 				       json_object_new_boolean(t->thinking == TALK_THINK));
 		json_object_object_add(o, "chat_template_kwargs", kwargs);
 	}
-	return text_of(o);
+	return jsonc_take_text(o);
 }
 
 /* ---- files ---- */
-
-static int write_whole(int fd, const char *text, size_t n)
-{
-	while (n) {
-		ssize_t got = write(fd, text, n);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return -errno;
-		text += got;
-		n -= (size_t)got;
-	}
-	return fsync(fd) ? -errno : 0;
-}
 
 /* Beside @path, then over it: for its owner alone, as prompts are. */
 static int replace(const char *path, const char *text, struct err *err)
@@ -248,7 +224,9 @@ static int replace(const char *path, const char *text, struct err *err)
 	if (asprintf(&beside, "%s.XXXXXX", path) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	fd = mkostemp(beside, O_CLOEXEC);
-	rc = fd < 0 ? -errno : write_whole(fd, text, strlen(text));
+	rc = fd < 0 ? -errno : write_all(fd, text, strlen(text));
+	if (!rc && fsync(fd))
+		rc = -errno;
 	if (fd >= 0 && close(fd) && !rc)
 		rc = -errno;
 	if (!rc && rename(beside, path))
@@ -269,7 +247,7 @@ int talk_save(const struct talk *t, const char *path, struct err *err)
 	json_object_object_add(o, "thinking", json_object_new_string(thinking_names[t->thinking]));
 	json_object_object_add(o, "params", copy_of(t->params));
 	json_object_object_add(o, "messages", copy_of(t->messages));
-	text = text_of(o);
+	text = jsonc_take_text(o);
 	rc = text ? replace(path, text, err) : err_set(err, -ENOMEM, "out of memory");
 	free(text);
 	return rc;

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/futex.h"
 #include "base/num.h"
+#include "base/write_all.h"
 #include "model/gguf.h"
 #include "store/reader.h"
 
@@ -174,21 +175,6 @@ static size_t scratch_header(uint8_t *buf)
 	p = mempcpy(p, &type, sizeof(type));
 	p = mempcpy(p, &offset, sizeof(offset));
 	return align_up((uint64_t)(p - buf), 32);
-}
-
-static int write_all(int fd, const uint8_t *data, size_t bytes)
-{
-	while (bytes) {
-		ssize_t n = write(fd, data, bytes);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		data += n;
-		bytes -= (size_t)n;
-	}
-	return 0;
 }
 
 /* Data that no disk can shorten, out of the page cache when this returns. */

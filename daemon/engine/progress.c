@@ -2,7 +2,7 @@
 /*
  * daemon/engine/progress.c: tells requests how far the reading of their prompts is: after each step
  * that read some of it and, since a step of many tokens may wait long for the disk, now and then
- * between its layers. Engine thread, which is tid 0 of the team.
+ * between its layers. Engine thread; between layers the thread of the team that has that unit, one at a time.
  */
 #include "base/clock.h"
 #include "base/num.h"

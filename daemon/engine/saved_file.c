@@ -18,6 +18,7 @@
 #include "base/hash.h"
 #include "base/read_at.h"
 #include "base/num.h"
+#include "base/write_all.h"
 #include "kernels/cpu/kv_block.h"
 
 #define VERSION 1
@@ -69,23 +70,6 @@ static uint64_t data_bytes(const struct saved_shape *shape, const struct saved_t
 }
 
 /* ---- writing ---- */
-
-static int write_all(int fd, const void *data, size_t n)
-{
-	const uint8_t *at = data;
-
-	while (n) {
-		ssize_t done = write(fd, at, n);
-
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done <= 0)
-			return done < 0 ? -errno : -ENOSPC;
-		at += done;
-		n -= (size_t)done;
-	}
-	return 0;
-}
 
 static int read_all(int fd, void *to, size_t n, uint64_t at)
 {

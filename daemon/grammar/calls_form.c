@@ -100,16 +100,17 @@ static int hermes_call(struct making *m, struct json_object *f, ir_node *ret)
 	return rc;
 }
 
-static int qwen_call(struct making *m, struct json_object *f, ir_node *ret)
+static int qwen_function(struct making *m, struct json_object *f, const char *begin,
+			 const char *end, ir_node *ret)
 {
-	static const struct xml_form form = {
-		.call = "\n<function=",
+	const struct xml_form form = {
+		.call = begin,
 		.name_end = ">\n",
 		.key = "<parameter=",
 		.key_end = ">\n",
 		.value_end = "</parameter>",
 		.parameter_end = "\n",
-		.call_end = "</function>\n",
+		.call_end = end,
 		.not_in_name = ">\n<",
 		.own_line = true,
 		.python = true,
@@ -118,23 +119,15 @@ static int qwen_call(struct making *m, struct json_object *f, ir_node *ret)
 	return making_xml_call(m, &form, f, ret);
 }
 
+static int qwen_call(struct making *m, struct json_object *f, ir_node *ret)
+{
+	return qwen_function(m, f, "\n<function=", "</function>\n", ret);
+}
+
 /* <function=NAME> without <tool_call> before it is read as a call too. */
 static int qwen_bare_call(struct making *m, struct json_object *f, ir_node *ret)
 {
-	static const struct xml_form form = {
-		.call = "",
-		.name_end = ">\n",
-		.key = "<parameter=",
-		.key_end = ">\n",
-		.value_end = "</parameter>",
-		.parameter_end = "\n",
-		.call_end = "</function>",
-		.not_in_name = ">\n<",
-		.own_line = true,
-		.python = true,
-	};
-
-	return making_xml_call(m, &form, f, ret);
+	return qwen_function(m, f, "", "</function>", ret);
 }
 
 static int glm_call(struct making *m, struct json_object *f, ir_node *ret)
@@ -234,10 +227,10 @@ static const struct call_row {
 	call_fn bare;		 /* behind @bare_mark, which begins a call too; NULL: none */
 	const char *bare_mark;
 } rows[] = {
-	[CALL_HERMES] = { hermes_call, "<tool_call>", "</tool_call>" },
+	[CALL_HERMES] = { .call = hermes_call, .begin = "<tool_call>", .end = "</tool_call>" },
 	[CALL_QWEN_XML] = { qwen_call, "<tool_call>", "</tool_call>", .bare = qwen_bare_call,
 			    .bare_mark = "<function=" },
-	[CALL_GLM] = { glm_call, "<tool_call>", "</tool_call>" },
+	[CALL_GLM] = { .call = glm_call, .begin = "<tool_call>", .end = "</tool_call>" },
 	[CALL_MINIMAX] = { minimax_call, "<minimax:tool_call>", "</minimax:tool_call>",
 			   .section = true, .section_end = "\n" },
 	[CALL_DEEPSEEK] = { deepseek_call, "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>",

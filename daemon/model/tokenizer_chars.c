@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/num.h"
 #include "model/tokenizer_impl.h"
 #include "model/tokenizer_utf8.h"
 
@@ -86,24 +87,14 @@ uint32_t chars_unescape(const char *text, uint32_t len, char *out)
 	return n;
 }
 
-static int hex_digit(char c)
-{
-	const char *digits = "0123456789abcdef", *found;
-
-	if (c >= 'A' && c <= 'F')
-		c |= 0x20;
-	found = c ? strchr(digits, c) : NULL;
-	return found ? (int)(found - digits) : -1;
-}
-
 int chars_byte(struct gguf_str text)
 {
 	int high, low;
 
 	if (text.len != 6 || memcmp(text.data, "<0x", 3) || text.data[5] != '>')
 		return -1;
-	high = hex_digit(text.data[3]);
-	low = hex_digit(text.data[4]);
+	high = hex_value(text.data[3]);
+	low = hex_value(text.data[4]);
 	return high < 0 || low < 0 ? -1 : high << 4 | low;
 }
 

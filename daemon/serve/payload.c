@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/read_at.h"
+#include "base/write_all.h"
 #include "uapi/sluice_proto.h"
 
 static_assert(SLUICE_SEALS == (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE), "uapi");
@@ -35,7 +37,6 @@ static int check(int fd, uint64_t bytes, struct err *err)
 int payload_read(int fd, uint64_t bytes, uint8_t **ret, struct err *err)
 {
 	uint8_t *data;
-	uint64_t got = 0;
 	int rc = check(fd, bytes, err);
 
 	if (rc)
@@ -43,16 +44,9 @@ int payload_read(int fd, uint64_t bytes, uint8_t **ret, struct err *err)
 	data = malloc(bytes + 1);
 	if (!data)
 		return err_set(err, SLUICE_E_NO_MEMORY, "out of memory for a payload");
-	while (got < bytes) {
-		ssize_t n = pread(fd, data + got, bytes - got, (off_t)got);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			free(data);
-			return err_set(err, SLUICE_E_BAD_FD, "the attached memfd cannot be read");
-		}
-		got += (uint64_t)n;
+	if (read_at(fd, data, bytes, 0)) {
+		free(data);
+		return err_set(err, SLUICE_E_BAD_FD, "the attached memfd cannot be read");
 	}
 	data[bytes] = 0;
 	*ret = data;
@@ -68,19 +62,7 @@ int payload_open(void)
 
 int payload_append(int fd, const void *data, size_t bytes)
 {
-	const uint8_t *p = data;
-
-	while (bytes) {
-		ssize_t n = write(fd, p, bytes);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		p += n;
-		bytes -= (size_t)n;
-	}
-	return 0;
+	return write_all(fd, data, bytes);
 }
 
 int payload_seal(int fd)

@@ -15,22 +15,6 @@
 
 #define REGION_ALIGN (2ull << 20) /* a huge page: regions of different nodes share none */
 
-static int divide(struct residency *r, uint64_t budget, struct err *err)
-{
-	struct slot_share *shares = calloc(r->n_classes + 1, sizeof(*shares));
-	int rc;
-
-	if (!shares)
-		return -ENOMEM;
-	for (uint32_t k = 0; k < r->n_classes; k++)
-		shares[k] = cut_share(r->model, &r->classes[k]);
-	rc = divide_budget(shares, r->n_classes, budget, &r->slot_bytes_total, err);
-	for (uint32_t k = 0; k < r->n_classes && !rc; k++)
-		r->classes[k].n_slots = (uint32_t)shares[k].slots;
-	free(shares);
-	return rc;
-}
-
 uint64_t residency_arena_bytes(uint64_t budget_bytes, const struct node_split *split)
 {
 	return budget_bytes + (split && split->n > 1 ? split->n * REGION_ALIGN : 0);
@@ -121,7 +105,7 @@ int residency_create(const struct model *m, struct arena *arena, uint64_t budget
 	r->n_classes = cut_classes(m, r->align, &r->split, r->classes, r->class_of_layer);
 	slack = residency_arena_bytes(0, &r->split);
 	budget_bytes = u64_min(budget_bytes, u64_max(arena_bytes(arena), slack) - slack);
-	rc = divide(r, budget_bytes, err);
+	rc = cut_divide(m, r->classes, r->n_classes, budget_bytes, &r->slot_bytes_total, err);
 	if (rc)
 		goto out_fail;
 	rc = take_slots(r, (uint32_t)n_experts);

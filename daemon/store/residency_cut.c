@@ -2,6 +2,7 @@
 /* daemon/store/residency_cut.c: see residency_cut.h. */
 #include "store/residency_cut.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,6 +94,23 @@ struct slot_share cut_share(const struct model *m, const struct slot_class *c)
 	return (struct slot_share){ .slot_bytes = c->slot_bytes,
 				    .experts = c->n_experts,
 				    .least = u64_min(m->n_expert_used, c->n_experts) };
+}
+
+int cut_divide(const struct model *m, struct slot_class *classes, uint32_t n, uint64_t budget,
+	       uint64_t *ret_bytes, struct err *err)
+{
+	struct slot_share *shares = calloc((size_t)n + 1, sizeof(*shares));
+	int rc;
+
+	if (!shares)
+		return -ENOMEM;
+	for (uint32_t k = 0; k < n; k++)
+		shares[k] = cut_share(m, &classes[k]);
+	rc = divide_budget(shares, n, budget, ret_bytes, err);
+	for (uint32_t k = 0; k < n && !rc; k++)
+		classes[k].n_slots = (uint32_t)shares[k].slots;
+	free(shares);
+	return rc;
 }
 
 uint32_t residency_shares(const struct model *m, uint32_t align, const struct node_split *split,

@@ -54,4 +54,11 @@ uint32_t cut_classes(const struct model *m, uint32_t align, const struct node_sp
 /* What a class asks for when a budget is divided: at the least the experts of one token. */
 struct slot_share cut_share(const struct model *m, const struct slot_class *c);
 
+/*
+ * Divides a budget among @n classes: their n_slots; *ret_bytes: of all slots. -ENOMEM, or -ENOSPC and a
+ * sentence where not even the least fits.
+ */
+int cut_divide(const struct model *m, struct slot_class *classes, uint32_t n, uint64_t budget,
+	       uint64_t *ret_bytes, struct err *err);
+
 #endif

@@ -38,7 +38,6 @@ int residency_layout(const struct model *m, uint32_t align, uint64_t budget_byte
 		     const struct node_split *split, struct residency_layout *ret, struct err *err)
 {
 	struct slot_class *classes = calloc((size_t)m->n_layers + 1, sizeof(*classes));
-	struct slot_share *shares = calloc((size_t)m->n_layers + 1, sizeof(*shares));
 	uint32_t *of = calloc((size_t)m->n_layers + 1, sizeof(*of)), n;
 	struct node_split one = node_split_one();
 	struct residency_layout l = { 0 };
@@ -46,27 +45,22 @@ int residency_layout(const struct model *m, uint32_t align, uint64_t budget_byte
 
 	if (!split)
 		split = &one;
-	if (!classes || !shares || !of) {
+	if (!classes || !of) {
 		err_set(err, rc, "no memory for the layout");
 		goto out;
 	}
 	n = cut_classes(m, align, split, classes, of);
-	for (uint32_t k = 0; k < n; k++)
-		shares[k] = cut_share(m, &classes[k]);
-	rc = divide_budget(shares, n, budget_bytes, &l.slot_bytes_total, err);
+	rc = cut_divide(m, classes, n, budget_bytes, &l.slot_bytes_total, err);
 	if (rc)
 		goto out;
-	for (uint32_t k = 0; k < n; k++) {
-		classes[k].n_slots = (uint32_t)shares[k].slots;
-		l.n_slots += classes[k].n_slots;
-	}
 	l.hash = hash64(of, m->n_layers * sizeof(*of), hash_split(split, align));
-	for (uint32_t k = 0; k < n; k++)
+	for (uint32_t k = 0; k < n; k++) {
+		l.n_slots += classes[k].n_slots;
 		l.hash = hash_class(&classes[k], l.hash);
+	}
 	*ret = l;
 out:
 	free(classes);
-	free(shares);
 	free(of);
 	return rc;
 }

@@ -166,7 +166,7 @@ static void what_an_answer_becomes(void **state)
 	bool failed;
 
 	r.body = (struct bytes){ .data = body, .n = strlen(body) };
-	text = batch_result_answer(&l, &r, tokens);
+	text = batch_result_answer(&l, &r, tokens, &failed);
 	assert_non_null(
 		strstr(text, "\"custom_id\":\"a\\\"\\n\\u001b\",\"response\":{\"status_code\":200,"
 			     "\"request_id\":\"req-1\",\"body\":{\"a\": 0.10,  \"usage\""));
@@ -179,13 +179,13 @@ static void what_an_answer_becomes(void **state)
 	free(id);
 	free(text);
 	r.status = 400;
-	text = batch_result_answer(&l, &r, tokens);
+	text = batch_result_answer(&l, &r, tokens, &failed);
 	assert_int_equal(batch_result_parse(text, strlen(text), &id, &line, &failed), 0);
 	assert_true(failed);
 	free(id);
 	free(text);
 	r.body = (struct bytes){ .data = html, .n = strlen(html) };
-	text = batch_result_answer(&l, &r, tokens);
+	text = batch_result_answer(&l, &r, tokens, &failed);
 	assert_non_null(strstr(text, "\"code\":\"invalid_answer\""));
 	free(text);
 }
@@ -200,15 +200,16 @@ static void assert_kept(const char *before, const char *text, size_t n, const ch
 	uint64_t tokens[2] = { 0 };
 	char *result, *id;
 	uint32_t line;
-	bool failed;
+	bool failed, told;
 
 	assert_int_equal(bytes_put(&r.body, before, strlen(before)), 0);
 	for (size_t i = 0; i < n; i++)
 		assert_int_equal(bytes_put(&r.body, text, strlen(text)), 0);
 	assert_int_equal(bytes_put(&r.body, after, strlen(after)), 0);
-	result = batch_result_answer(&l, &r, tokens);
+	result = batch_result_answer(&l, &r, tokens, &told);
 	assert_true(strlen(result) <= BATCH_LINE_MAX);
 	assert_int_equal(batch_result_parse(result, strlen(result), &id, &line, &failed), 0);
+	assert_int_equal(told, failed);
 	assert_string_equal(id, "a");
 	assert_int_equal(failed, !kept);
 	assert_int_equal(!strstr(result, "\"code\":\"invalid_answer\""), kept);
@@ -227,6 +228,7 @@ static void answers_that_cannot_be_kept(void **state)
 	static char cut[] = "{}\0{";
 	struct http_reply r = { .status = 200, .body = { .data = cut, .n = 4 } };
 	uint64_t tokens[2] = { 0 };
+	bool failed;
 	char *text;
 
 	memset(block, 'x', sizeof(block) - 1);
@@ -243,7 +245,8 @@ static void answers_that_cannot_be_kept(void **state)
 	free(deep);
 	free(ends);
 	/* a NUL and something behind the object */
-	text = batch_result_answer(&l, &r, tokens);
+	text = batch_result_answer(&l, &r, tokens, &failed);
+	assert_true(failed);
 	assert_non_null(strstr(text, "\"code\":\"invalid_answer\""));
 	free(text);
 	/* a name that leaves no room for a result is none */
