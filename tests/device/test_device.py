@@ -226,6 +226,7 @@ def alone(batch):
     return ["--batch", batch, "--parallel", "1" if batch == "1" else "4"]
 
 
+@functools.lru_cache
 def budget_bytes(percent, batch="512"):
     """Bytes of the device's memory that leave slots for so many of the demo's experts."""
     p = sluice("plan", DEMO, *DEFAULTS[2:], *alone(batch), "--device-budget", "1G", "--json")
@@ -282,6 +283,26 @@ def test_fills_fail(one_run, fail, word):
         settled(d, 3)
         assert (d.eval_ids(moe_tokens(6))[1] == one_run[:6]).all()
         assert word in " ".join(d.status()["fallbacks"])
+
+
+def test_refused_memory(one_run):
+    """Neither is the experts' memory registered nor a ring pinned: copies are waited for, decode and prompts have the same bits."""
+    for nth in range(1, 30):  # pinned memory that every start needs comes first; the ring is the last of it
+        d = device(DEMO, "--host-budget", "60%", "--device-policy", "fetch", "--batch", "9", "--device-budget", budget_bytes(40, "9"),
+                   env={"SLUICE_EMU_FAIL": f"cudaHostRegister:1+,cudaMallocHost:{nth}+", "SLUICE_EMU_SEED": "3"})
+        try:
+            d.__enter__()
+            break
+        except AssertionError as e:
+            assert "--device cuda: pinned memory" in str(e), e
+    try:
+        assert "fills of the device are waited for" in " ".join(d.status()["fallbacks"])
+        for n in (20, 13):  # steps of nine send experts through the ring of slots, the rest is decode
+            assert (d.eval_ids(moe_tokens(n))[1] == one_run[:n]).all()
+        said = of_device(d)
+        assert said["state"] == "ok" and said["fills"] and said["hits"], said
+    finally:
+        d.__exit__(None, None, None)
 
 
 @pytest.mark.parametrize("policy,budget,host,seed", [("fetch", 30, "100%", 0), ("fetch", 50, "30%", 1), ("hit", 50, "40%", 2),

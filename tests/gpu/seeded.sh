@@ -22,6 +22,7 @@ for flavour in san race; do
 	expect $flavour barrier 'divergent barrier: kernel seeded_barrier '
 	expect $flavour early_exit 'divergent barrier: kernel seeded_early_exit .*has ended'
 	expect $flavour mask 'warp mask: kernel seeded_mask .*lane 16'
+	expect $flavour unmapped 'unmapped memory: kernel seeded_unmapped .*byte 0 of a range'
 	expect $flavour none ''
 done
 expect race race 'shared memory race: kernel seeded_race .*row'

@@ -11,11 +11,13 @@
  * without waiting, or overwrites a source too early, gets other bits. The NULL stream runs at once and
  * does not wait for others (tests of single kernels use it); the program's streams are non-blocking.
  *
- * SLUICE_EMU_VRAM=BYTES bounds cudaMalloc. SLUICE_EMU_FAIL=CALL:N fails the Nth call of that name (a launch
- * is cudaLaunchKernelExC), CALL:N+ that and all later ones, CALL:N! leaves a sticky error behind: every call
- * after it fails until the process ends; hang:N stops the device for good before the Nth operation of its
- * streams: what waits for it waits for ever. SLUICE_EMU_COUNT=FILE: what was launched is written there when the
- * process ends, a name and a number a line. One lock; any thread.
+ * SLUICE_EMU_VRAM=BYTES bounds cudaMalloc and cuMemCreate; SLUICE_EMU_TAKEN=FILE holds the number of bytes of it
+ * that another process has, and is read again whenever that matters. SLUICE_EMU_FAIL=CALL:N fails the Nth call
+ * of that name (a launch is cudaLaunchKernelExC), CALL:N+ that and all later ones, CALL:N! leaves a sticky error
+ * behind: every call after it fails until the process ends; hang:N stops the device for good before the Nth
+ * operation of its streams: what waits for it waits for ever; several of them with commas between.
+ * SLUICE_EMU_COUNT=FILE: what was launched is written there when the process ends, a name and a number a line.
+ * One lock; any thread.
  */
 #include "runtime.h"
 
@@ -57,7 +59,6 @@ struct CUstream_st {
 std::recursive_mutex emu_runtime_lock;
 static std::vector<struct CUstream_st *> streams;
 static std::map<void *, size_t> device_memory;
-static size_t device_bytes;
 static cudaError_t sticky, last_error;
 static uint64_t random_state;
 
@@ -65,25 +66,31 @@ static uint64_t random_state;
 
 static void write_counts(void);
 
+struct emu_fault {
+	std::string call;
+	uint64_t at = 0, calls = 0;
+	char how = 0; /* 0, '+' or '!' */
+};
+
 struct emu_wish {
-	uint64_t seed = 0, vram = UINT64_MAX, fail_at = 0;
-	std::string fail_call;
-	char fail_how = 0; /* 0, '+' or '!' */
+	uint64_t seed = 0;
+	std::vector<struct emu_fault> faults;
 
 	emu_wish()
 	{
 		const char *seed_text = getenv("SLUICE_EMU_SEED"), *at;
-		const char *vram_text = getenv("SLUICE_EMU_VRAM");
 		const char *fail = getenv("SLUICE_EMU_FAIL");
-		char *end;
 
 		seed = seed_text ? strtoull(seed_text, NULL, 10) : 0;
-		vram = vram_text ? strtoull(vram_text, NULL, 10) : UINT64_MAX;
-		at = fail ? strchr(fail, ':') : NULL;
-		if (at) {
-			fail_call = std::string(fail, (size_t)(at - fail));
-			fail_at = strtoull(at + 1, &end, 10);
-			fail_how = *end;
+		for (; fail && (at = strchr(fail, ':')); fail = strchr(at, ',')) {
+			struct emu_fault f;
+			char *end;
+
+			fail += *fail == ',';
+			f.call = std::string(fail, (size_t)(at - fail));
+			f.at = strtoull(at + 1, &end, 10);
+			f.how = *end == ',' ? 0 : *end;
+			faults.push_back(f);
 		}
 		random_state = seed;
 		if (getenv("SLUICE_EMU_COUNT"))
@@ -122,23 +129,27 @@ static cudaError_t remember(cudaError_t e)
 	return e;
 }
 
-cudaError_t emu_runtime_enter(const char *name)
+static cudaError_t fail(const struct emu_fault &f)
 {
-	static uint64_t calls;
-	struct emu_wish &w = wish();
-
-	if (sticky != cudaSuccess)
-		return remember(sticky);
-	if (!w.fail_at || w.fail_call != name)
-		return cudaSuccess;
-	calls++;
-	if (calls != w.fail_at && !(w.fail_how == '+' && calls > w.fail_at))
-		return cudaSuccess;
-	if (w.fail_how == '!')
+	if (f.how == '!')
 		return remember(sticky = cudaErrorIllegalAddress);
-	return remember(w.fail_call == "cudaMalloc" || w.fail_call == "cuMemCreate"
+	return remember(f.call == "cudaMalloc" || f.call == "cuMemCreate"
 				? cudaErrorMemoryAllocation
 				: cudaErrorUnknown);
+}
+
+cudaError_t emu_runtime_enter(const char *name)
+{
+	if (sticky != cudaSuccess)
+		return remember(sticky);
+	for (struct emu_fault &f : wish().faults) {
+		if (f.call != name)
+			continue;
+		f.calls++;
+		if (f.calls == f.at || (f.how == '+' && f.calls > f.at))
+			return fail(f);
+	}
+	return cudaSuccess;
 }
 
 /* ---- what was launched ---- */
@@ -198,7 +209,10 @@ static bool hangs(void)
 {
 	static uint64_t done;
 
-	return wish().fail_call == "hang" && (done + 1 >= wish().fail_at || !++done);
+	for (const struct emu_fault &f : wish().faults)
+		if (f.call == "hang")
+			return done + 1 >= f.at || !++done;
+	return false;
 }
 
 static void run_first(struct CUstream_st *s)
@@ -359,7 +373,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 {
 	ENTER("cudaGetDeviceProperties");
 	*p = cudaDeviceProp{ "the shim (no GPU)", 8, 0, 1, 0, 232448 };
-	p->totalGlobalMem = (size_t)wish().vram;
+	p->totalGlobalMem = emu_memory_all();
 	return device ? remember(cudaErrorInvalidDevice) : cudaSuccess;
 }
 
@@ -372,19 +386,6 @@ cudaError_t cudaDeviceSynchronize(void)
 }
 
 /* ---- memory ---- */
-
-bool emu_memory_take(size_t bytes)
-{
-	if (bytes > wish().vram - device_bytes)
-		return false;
-	device_bytes += bytes;
-	return true;
-}
-
-void emu_memory_give(size_t bytes)
-{
-	device_bytes -= bytes;
-}
 
 /* Exactly @n bytes, aligned as on a device, of a pattern that is NaN as floats. */
 static cudaError_t take(void **p, size_t n)
@@ -461,14 +462,6 @@ cudaError_t cudaHostRegister(void *, size_t, unsigned)
 cudaError_t cudaHostUnregister(void *)
 {
 	ENTER("cudaHostUnregister");
-	return cudaSuccess;
-}
-
-cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
-{
-	ENTER("cudaMemGetInfo");
-	*total = wish().vram == UINT64_MAX ? (size_t)24 << 30 : (size_t)wish().vram;
-	*free_bytes = *total > device_bytes ? *total - device_bytes : 0;
 	return cudaSuccess;
 }
 

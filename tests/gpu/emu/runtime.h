@@ -20,6 +20,8 @@ cudaError_t emu_runtime_enter(const char *name);
 /* The order of streams from now on, as SLUICE_EMU_SEED; tests declare it themselves. */
 void emu_runtime_seed(uint64_t seed);
 
+/* Bytes that the device has, as it says. */
+size_t emu_memory_all(void);
 /* @bytes of the device's memory; false: there is less. And back. With the lock. */
 bool emu_memory_take(size_t bytes);
 void emu_memory_give(size_t bytes);

@@ -5,8 +5,9 @@
  * one in the other (cuMemMap, cuMemSetAccess).
  *
  * A piece is a file in memory; a range is address space that nobody may touch. So who uses a piece after
- * cuMemUnmap, or before cuMemSetAccess, gets a fault of the processor at once, and a piece keeps its bytes when
- * it is mapped elsewhere. New pieces hold NaN bytes. Pieces count as memory of the device (SLUICE_EMU_VRAM)
+ * cuMemUnmap, or before cuMemSetAccess, gets a fault of the processor at once, which is told by kernel, address
+ * and what lies there ("unmapped memory"), and a piece keeps its bytes when it is mapped elsewhere. New pieces
+ * hold NaN bytes. Pieces count as memory of the device (SLUICE_EMU_VRAM)
  * until they are released and unmapped. Sizes that are not multiples of the granularity, pieces mapped over
  * others, ranges freed while something is mapped, and unmapping of a part are CUDA_ERROR_INVALID_VALUE.
  * SLUICE_EMU_FAIL knows the names. One lock, the runtime's; any thread.
@@ -16,11 +17,22 @@
 
 #include <cuda.h>
 #include <map>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define GRANULARITY ((size_t)2 << 20)
+/*
+ * A GPU's is 2 MiB; models for tests are small, and a page of the processor is the least that can be given and
+ * taken. SLUICE_EMU_GRANULARITY=BYTES: another.
+ */
+static size_t granularity(void)
+{
+	const char *text = getenv("SLUICE_EMU_GRANULARITY");
+
+	return text ? strtoull(text, NULL, 10) : 4096;
+}
 
 struct piece {
 	int fd;
@@ -45,9 +57,115 @@ static CUmemGenericAllocationHandle next_handle = 1;
 	if (entered != cudaSuccess)                                          \
 	return (CUresult)entered
 
+/*
+ * A fault at an address of a range: what the program did is said by name. Another one is not this file's. The
+ * maps are read as they are: whoever holds the lock is the program, which ends here.
+ */
+static struct sigaction before_us;
+
+static void on_fault(int, siginfo_t *info, void *)
+{
+	const CUdeviceptr at = (CUdeviceptr)(uintptr_t)info->si_addr;
+	auto r = ranges.upper_bound(at);
+	auto m = mappings.upper_bound(at);
+	size_t offset;
+
+	if (r == ranges.begin() || (--r, at - r->first >= r->second)) {
+		sigaction(SIGSEGV, &before_us, NULL); /* it comes again, for whom it concerns */
+		return;
+	}
+	offset = (size_t)(at - r->first);
+	if (m != mappings.begin() && (--m, at - m->first < m->second.size))
+		emu_fail("unmapped memory", "byte %zu of a range is used before cuMemSetAccess",
+			 offset);
+	emu_fail("unmapped memory",
+		 "byte %zu of a range of %zu is used, and nothing is mapped there", offset,
+		 r->second);
+}
+
+static void watch_faults(void)
+{
+	static bool watching;
+	struct sigaction a = {};
+
+	if (watching)
+		return;
+	a.sa_sigaction = on_fault;
+	a.sa_flags = SA_SIGINFO;
+	sigaction(SIGSEGV, &a, &before_us);
+	watching = true;
+}
+
+/* ---- how much memory there is ---- */
+
+static size_t device_bytes; /* taken */
+
+/* UINT64_MAX: no bound. */
+static uint64_t all_bytes(void)
+{
+	static const char *text = getenv("SLUICE_EMU_VRAM");
+
+	return text ? strtoull(text, NULL, 10) : UINT64_MAX;
+}
+
+size_t emu_memory_all(void)
+{
+	return all_bytes() == UINT64_MAX ? (size_t)24 << 30 : (size_t)all_bytes();
+}
+
+/* What another process has of it. */
+static uint64_t taken_by_others(void)
+{
+	const char *name = getenv("SLUICE_EMU_TAKEN");
+	FILE *f = name ? fopen(name, "r") : NULL;
+	unsigned long long n = 0;
+
+	if (f && fscanf(f, "%llu", &n) != 1)
+		n = 0;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/* Bytes that can be had now of @all. */
+static uint64_t free_of(uint64_t all)
+{
+	const uint64_t others = taken_by_others();
+
+	all -= others < all ? others : all;
+	return all > device_bytes ? all - device_bytes : 0;
+}
+
+bool emu_memory_take(size_t bytes)
+{
+	if (bytes > free_of(all_bytes()))
+		return false;
+	device_bytes += bytes;
+	return true;
+}
+
+void emu_memory_give(size_t bytes)
+{
+	device_bytes -= bytes;
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
+{
+	const std::lock_guard<std::recursive_mutex> guard(emu_runtime_lock);
+	const cudaError_t e = emu_runtime_enter("cudaMemGetInfo");
+
+	if (e != cudaSuccess)
+		return e;
+	*total = emu_memory_all();
+	*free_bytes = free_of(*total);
+	return cudaSuccess;
+}
+
+/* ---- ranges and pieces ---- */
+
 static bool whole(size_t n)
 {
-	return n && n % GRANULARITY == 0;
+	return n && n % granularity() == 0;
 }
 
 /* The range that holds [@at, @at + @size). */
@@ -78,14 +196,14 @@ static void forget_unused(CUmemGenericAllocationHandle handle)
 	pieces.erase(handle);
 }
 
-CUresult cuMemGetAllocationGranularity(size_t *granularity, const CUmemAllocationProp *prop,
+CUresult cuMemGetAllocationGranularity(size_t *ret, const CUmemAllocationProp *prop,
 				       CUmemAllocationGranularity_flags)
 {
 	ENTER("cuMemGetAllocationGranularity");
-	if (!granularity || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED ||
+	if (!ret || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED ||
 	    prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE || prop->location.id)
 		return CUDA_ERROR_INVALID_VALUE;
-	*granularity = GRANULARITY;
+	*ret = granularity();
 	return CUDA_SUCCESS;
 }
 
@@ -100,6 +218,7 @@ CUresult cuMemAddressReserve(CUdeviceptr *ptr, size_t size, size_t, CUdeviceptr,
 	p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+	watch_faults();
 	*ptr = (CUdeviceptr)(uintptr_t)p;
 	ranges[*ptr] = size;
 	return CUDA_SUCCESS;
