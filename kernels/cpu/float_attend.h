@@ -13,6 +13,7 @@
 #define SLUICE_KERNELS_CPU_FLOAT_ATTEND_H
 
 #include <math.h>
+#include <stdbool.h>
 
 #include "kernels/cpu/float_impl.h"
 
@@ -108,6 +109,7 @@ static void soften(const struct attend_args *a, unsigned n_rows, size_t row, flo
 		   float *correction)
 {
 	float *m = a->m + row, *l = a->l + row;
+	const bool whole = a->n_valid == KV_BLOCK;
 
 	for (unsigned r = 0; r < n_rows; r++) {
 		vf high = vf_set1(-INFINITY);
@@ -115,7 +117,9 @@ static void soften(const struct attend_args *a, unsigned n_rows, size_t row, flo
 
 		for (unsigned j = 0; j < a->first; j++)
 			s[r][j] = -INFINITY;
-		for (unsigned v = 0; v < BLOCK_VECTOR; v++) {
+		for (unsigned v = 0; whole && v < BLOCK_VECTOR; v++)
+			high = vf_max(high, vf_load(s[r] + v * VL));
+		for (unsigned v = 0; !whole && v < BLOCK_VECTOR; v++) {
 			size_t left = a->n_valid > v * VL ? a->n_valid - v * VL : 0;
 			vf x = vf_keep_n(vf_load(s[r] + v * VL), left, -INFINITY);
 
@@ -243,6 +247,15 @@ SHAPES(SHAPE, KV_Q8_0)
 static const struct shape f16_shapes[] = { SHAPES(SHAPE_ENTRY, KV_F16) };
 static const struct shape q8_0_shapes[] = { SHAPES(SHAPE_ENTRY, KV_Q8_0) };
 
+static const struct shape *shape_of(enum kv_type type, size_t rows)
+{
+	const struct shape *shape = type == KV_F16 ? f16_shapes : q8_0_shapes;
+
+	while (shape->n_rows > rows)
+		shape++;
+	return shape;
+}
+
 static void attend_rows(const struct attend_args *a, const struct shape *shape, size_t row)
 {
 	float s[MAX_ROWS][KV_BLOCK], correction[MAX_ROWS];
@@ -258,13 +271,18 @@ static void attend_rows(const struct attend_args *a, const struct shape *shape, 
 		shape->value_one(a, row, tile, s, correction);
 }
 
+#include "kernels/cpu/float_attend_wide.h"
+
 static void attend(const struct attend_args *a)
 {
-	const struct shape *shape = a->type == KV_F16 ? f16_shapes : q8_0_shapes;
+	size_t row = 0;
 
-	for (size_t row = 0; row < a->rows; row += shape->n_rows) {
-		while (shape->n_rows > a->rows - row)
-			shape++;
+	for (size_t rows; goes_wide(a->type, rows = a->rows - row); row += rows) {
+		rows = rows < WIDE_ROWS ? rows : WIDE_ROWS;
+		attend_wide(a, row, rows);
+	}
+	for (const struct shape *shape; row < a->rows; row += shape->n_rows) {
+		shape = shape_of(a->type, a->rows - row);
 		attend_rows(a, shape, row);
 	}
 }

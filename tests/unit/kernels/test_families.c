@@ -239,7 +239,8 @@ static void test_softcap(void **unused)
 	each_level(check_softcap);
 }
 
-enum { KEY_DIM = 96, VALUE_DIM = 64, WIDEST = 160, ROWS = 11 };
+/* more keys than are widened together, more rows than go together */
+enum { KEY_DIM = 288, VALUE_DIM = 64, WIDEST = 320, ROWS = 77 };
 
 /* What the cache holds of KV_BLOCK positions, as floats; K and V of different widths. */
 struct cache {
@@ -354,7 +355,8 @@ static void attend_case(const struct float_ops *f, enum kv_type type, size_t k_d
 		blind(f, type, &c, first, end);
 		run(f, type, &c, first, end, 0, ROWS, &together);
 		for (size_t row = 0; row < ROWS; row++) {
-			compare_row(&c, first, end, &together, row);
+			if (row % 8 == 0)
+				compare_row(&c, first, end, &together, row);
 			run(f, type, &c, first, end, row, 1, &alone);
 		}
 		assert_memory_equal(alone.m, together.m, sizeof(alone.m));
@@ -372,6 +374,7 @@ static void check_windows(const struct float_ops *f)
 		attend_case(f, (enum kv_type)type, KEY_DIM, VALUE_DIM);
 		attend_case(f, (enum kv_type)type, VALUE_DIM, WIDEST);
 	}
+	attend_case(f, KV_F16, 48, 80); /* an odd number of tiles */
 }
 
 static void test_windows(void **unused)
