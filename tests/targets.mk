@@ -90,7 +90,7 @@ $(BENCH_MODEL): $(O)/bench/make_model
 	@mv $@.part $@
 bench-model: $(BENCH_MODEL)
 bench-peer:
-	@tests/bench/peer/build.sh >/dev/null
+	@tests/bench/peer/build.sh llama-bench >/dev/null
 bench-compare: all bench-model bench-peer
 	@$(PYTHON) tests/bench/compare.py --build $(O) --model $(BENCH_MODEL) $(COMPARE_ARGS)
 

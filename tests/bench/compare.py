@@ -4,12 +4,18 @@
 
     tests/bench/compare.py --build build --peer build/peer/bin --model FILE [--only memory,half] [--json OUT]
 
-memory  the whole model in memory: prompt (pp512) and generation (tg64), A-B-B-A in every round, and at
-        each of --depths, with either side's speed over its own at depth 0
+memory  the whole model in memory: prompt (pp512) and generation (tg64), A-B-B-A in every round
+depths  the same behind each of --depths tokens, where one is asked for: a run of each side, --depth-rounds times,
+        and either side's speed over its own without them in the same run. Reading those tokens takes
+        most of the time: with 0,8192,32768 about five minutes a run of eight layers of the 35B shape
 half    half of the file's bytes allowed: both in a memory cgroup of that size. The peer maps the file
         (without repacking, which would need a second copy); ours gets --host-budget so that expert slots,
         dense weights, KV cache and everything else of the process stay within the limit. fio reads the same
         file between the runs, with the same request size, depth and kind of buffer.
+
+Of ours it also says which share of the cores' multiply-adds of bytes the products of prompts were, how many
+multiply-adds of floats attention made beside them, and which share of the memory's read rate decode had, keys, values
+and state included; `sluice doctor` measures both peaks just before.
 
 Prints Markdown; --json writes every sample. Ratios are of medians. Each figure stands beside the share of
 processors that other programs used meanwhile: above --disturbed a run is repeated, up to --tries times.
@@ -152,28 +158,74 @@ def compare(runs, tests):
     return out
 
 
+def prepared(args):
+    """`sluice doctor`'s peaks, for bench."""
+    p = subprocess.run([pathlib.Path(args.build) / "sluice", "doctor", "--json"], capture_output=True, text=True, check=True)
+    with open(args.peaks, "w") as f:
+        f.write(p.stdout)
+    return json.loads(p.stdout)
+
+
+def our_run(args, runs, tests, reps, ctx):
+    """A daemon for each run: nothing of ours is in memory while the peer runs."""
+    machine.wait_quiet(args.quiet)
+    peaks = prepared(args)
+    with Daemon(args.build, args.model, "--threads", args.threads, "--host-budget", "100%", "--spec", "off", *ctx) as d:
+        status = d.filled()
+        runs.ours(d, [*tests, "--peaks", args.peaks], reps)["peaks"] = peaks
+    return status
+
+
+def labels(args, depths):
+    return [label({"n_prompt": p, "n_gen": n, "n_depth": d}) for d in depths
+            for p, n in ((args.prompt, 0), (0, args.generate)) if p or n]
+
+
 def in_memory(args):
-    runs, status = Runs(args), None
-    depths = [int(d) for d in args.depths.split(",")]
-    tests = ["-p", str(args.prompt), "-n", str(args.generate), "-d", args.depths]
-    more = ["--ctx", max(depths) + args.prompt + args.generate + 64, "--parallel", 1] if max(depths) else []
-
-    def ours():
-        # a daemon for each run: nothing of ours is in memory while the peer runs
-        with Daemon(args.build, args.model, "--threads", args.threads, "--host-budget", "100%", *more) as d:
-            filled = d.filled()
-            runs.ours(d, tests, args.reps)
-        return filled
-
+    runs, tests, status = Runs(args), ["-p", str(args.prompt), "-n", str(args.generate)], None
     print(f"in memory: {args.rounds} rounds of sluice, llama.cpp, llama.cpp, sluice", file=sys.stderr)
     for _ in range(args.rounds):
-        status = ours()
+        status = our_run(args, runs, tests, args.reps, [])
         runs.peer(tests, args.reps)
         runs.peer(tests, args.reps)
-        ours()
+        our_run(args, runs, tests, args.reps, [])
     return {"what": "model in memory", "status": status, "runs": runs.log,
-            "result": compare(runs.log, [label({"n_prompt": p, "n_gen": n, "n_depth": d}) for d in depths
-                                         for p, n in ((args.prompt, 0), (0, args.generate))])}
+            "result": compare(runs.log, labels(args, [0]))}
+
+
+def at_depths(args):
+    depths = sorted({0, *map(int, args.depths.split(","))})
+    if depths == [0]:
+        return None
+    runs, tests = Runs(args), ["-p", str(args.prompt), "-n", str(args.generate), "-d", ",".join(map(str, depths))]
+    ctx = ["--ctx", max(depths) + args.prompt + args.generate + 64, "--parallel", 1]
+    print(f"at depths {depths}: {args.depth_rounds} rounds of sluice, llama.cpp", file=sys.stderr)
+    for _ in range(args.depth_rounds):
+        status = our_run(args, runs, tests, args.depth_reps, ctx)
+        runs.peer(tests, args.depth_reps)
+    return {"what": "behind other tokens", "status": status, "runs": runs.log,
+            "result": compare(runs.log, labels(args, depths))}
+
+
+def attention_gmadds(row, status, info):
+    """10^9 multiply-adds a second of attention, where every layer that has it looks at all positions."""
+    position = status["kv_bytes"] / (status["ctx"] * status["parallel"])
+    values = position / (2 if row["type_k"] == "f16" else 34 / 32)
+    seen = row.get("n_depth", 0) + (row["n_prompt"] or row["n_gen"]) / 2
+    return row["avg_ts"] * values * seen * info["heads"] / info["heads_kv"] / 1e9
+
+
+def peak_lines(part, info):
+    """What our last run of each test had of the machine."""
+    rows = {label(row): (run, row) for run in part["runs"] if "peaks" in run for row in run["rows"]}
+    for test, (run, row) in rows.items():
+        attention = f"attention {attention_gmadds(row, part['status'], info):.1f} 10^9 multiply-adds a second"
+        if row["n_prompt"]:
+            yield (f"{test}: products with weights {row['gmadds']:.1f} 10^9 multiply-adds a second, "
+                   f"{100 * (row['gmadds_share_of_peak'] or 0):.0f} % of {run['peaks']['byte_gmadds']:.0f}; {attention}")
+        else:
+            yield (f"{test}: {row['memory_gbs']:.1f} GB/s of weights, keys, values and state, "
+                   f"{100 * (row['memory_share_of_peak'] or 0):.0f} % of {run['peaks']['mem_read_gbs']:.1f}; {attention}")
 
 
 def at_depth(result):
@@ -262,8 +314,10 @@ def markdown(report, args):
                          f"{r['ratio']:.2f} | {', '.join(f'{p:.2f}' for p in r['pair_ratios'])} |")
     for part in report["parts"]:
         lines += ["", *at_depth(part["result"])] if "@" in str(part["result"]) else []
+        peaks = list(peak_lines(part, report["info"]))
+        lines += ["", *peaks] if peaks else []
         lines += ["", f"{part['what']}: others used at most "
-                      f"{max(run['foreign'] for run in part['runs']):.2f} processors during a run"]
+                      f"{max(run['foreign'] for run in part['runs']):.2f} processors during a run; {part['seconds']} s"]
         for d in part.get("disk", []):
             if not d["fio_gbs"]:
                 continue
@@ -285,17 +339,19 @@ def arguments():
     p.add_argument("--peer", default="build/peer/bin", help="folder with llama-bench (peer/build.sh makes it)")
     p.add_argument("--model", required=True)
     p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--only", default="memory,half")
+    p.add_argument("--only", default="memory,depths,half")
     p.add_argument("--rounds", type=int, default=2)
     p.add_argument("--reps", type=int, default=3)
     p.add_argument("--prompt", type=int, default=512)
     p.add_argument("--generate", type=int, default=64)
-    p.add_argument("--depths", default="0", help="tokens already in the context, 0,8192,32768: in memory only")
+    p.add_argument("--depths", default="0", help="tokens already in the context, 0,8192,32768")
+    p.add_argument("--depth-rounds", type=int, default=1)
+    p.add_argument("--depth-reps", type=int, default=2)
     p.add_argument("--half-share", type=float, default=0.5)
     p.add_argument("--half-generate", type=int, default=32)
     p.add_argument("--half-reps", type=int, default=3)
     p.add_argument("--half-peer-reps", type=int, default=1)
-    p.add_argument("--slack", type=int, default=192 << 20, help="bytes of ours beside experts and dense weights")
+    p.add_argument("--slack", type=int, default=256 << 20, help="bytes of ours beside experts and dense weights")
     p.add_argument("--depth", type=int, default=32, help="reads in flight, ours and fio's")
     p.add_argument("--quiet", type=int, default=0, help="seconds to wait for others to leave the processors")
     p.add_argument("--disturbed", type=float, default=0.1, help="processors used by others that spoil a run")
@@ -307,14 +363,25 @@ def arguments():
 def main():
     args = arguments()
     args.model = os.path.abspath(args.model)
-    report = {"machine": machine.describe(), "model": args.model, "threads": args.threads, "parts": []}
-    for part in args.only.split(","):
-        report["parts"].append({"memory": in_memory, "half": half}[part](args))
-    print(markdown(report, args))
+    failed = []  # what the other parts gave is printed all the same
+    report = {"machine": machine.describe(), "model": args.model, "threads": args.threads, "info": inspect(args), "parts": []}
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as where:
+        args.peaks = os.path.join(where, "peaks")
+        for part in args.only.split(","):
+            start = time.monotonic()
+            try:
+                done = {"memory": in_memory, "depths": at_depths, "half": half}[part](args)
+            except RuntimeError as e:
+                failed.append(f"{part}: failed: {e}")
+                continue
+            if done:
+                report["parts"].append({**done, "seconds": round(time.monotonic() - start)})
+    print("\n".join([markdown(report, args), *failed]))
     if args.json:
         with open(args.json, "w") as f:
             json.dump(report, f, indent=1)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
