@@ -32,7 +32,7 @@ struct policy {
 	double weight; /* of one use in the current step */
 };
 
-void decayed_destroy(struct policy *p)
+static void decayed_destroy(struct policy *p)
 {
 	if (!p)
 		return;
@@ -40,8 +40,8 @@ void decayed_destroy(struct policy *p)
 	free(p);
 }
 
-int decayed_create(const struct policy_geometry *g, double half_life, struct policy **ret,
-		   struct err *err)
+static int decayed_create(const struct policy_geometry *g, double half_life, struct policy **ret,
+			  struct err *err)
 {
 	struct policy *p;
 	int rc;
@@ -61,11 +61,6 @@ int decayed_create(const struct policy_geometry *g, double half_life, struct pol
 	return 0;
 }
 
-struct ranking *decayed_ranking(const struct policy *p)
-{
-	return p->ranking;
-}
-
 static void new_step(struct policy *p, uint64_t step, const uint32_t *counts, uint32_t n)
 {
 	double uses = 0, tokens, decay = exp2(-1 / p->half_life);
@@ -83,8 +78,8 @@ static void new_step(struct policy *p, uint64_t step, const uint32_t *counts, ui
 	p->weight = exp2(p->age) * (1 - pow(decay, tokens)) / (tokens * (1 - decay));
 }
 
-void decayed_used(struct policy *p, uint64_t step, uint32_t layer, const uint32_t *ids,
-		  const uint32_t *counts, uint32_t n)
+static void decayed_used(struct policy *p, uint64_t step, uint32_t layer, const uint32_t *ids,
+			 const uint32_t *counts, uint32_t n)
 {
 	if (step != p->step)
 		new_step(p, step, counts, n);
@@ -97,7 +92,7 @@ void decayed_used(struct policy *p, uint64_t step, uint32_t layer, const uint32_
  * A use in this step, as likely as it is, on top of what it is worth by its history. Where the guess is right
  * its own demand would take the victim's slot anyway: only where it is wrong is the victim lost for nothing.
  */
-bool decayed_expect(struct policy *p, uint32_t id, float chance, uint32_t victim)
+static bool decayed_expect(struct policy *p, uint32_t id, float chance, uint32_t victim)
 {
 	return ranking_worth(p->ranking, id) + (double)chance * p->weight >
 	       (1 - (double)chance) * ranking_worth(p->ranking, victim);
@@ -113,6 +108,22 @@ const struct policy_ops policy_lfu = {
 	.name = "lfu",
 	.help = "keeps what was used most, older uses counting less; the default",
 	.create = lfu_create,
+	.destroy = decayed_destroy,
+	.used = decayed_used,
+	.expect = decayed_expect,
+	POLICY_BY_RANKING,
+};
+
+static int plain_create(const struct policy_geometry *g, const struct policy_input *input,
+			struct policy **ret, struct err *err)
+{
+	return decayed_create(g, 1e12, ret, err);
+}
+
+const struct policy_ops policy_plain = {
+	.name = "lfu-plain",
+	.help = "lfu that never forgets, to compare with",
+	.create = plain_create,
 	.destroy = decayed_destroy,
 	.used = decayed_used,
 	.expect = decayed_expect,

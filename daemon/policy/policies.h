@@ -28,19 +28,7 @@ bool ranked_promote(struct policy *p, uint32_t cls, bool has_free,
 	.admit = ranked_admit, .next = ranked_next, .promote = ranked_promote
 /* clang-format on */
 
-/*
- * lfu.c: decayed frequency as lfu and vram have it, with a half-life in tokens. decayed_ranking() is
- * what the instance ranks by.
- */
-int decayed_create(const struct policy_geometry *g, double half_life, struct policy **ret,
-		   struct err *err);
-void decayed_destroy(struct policy *p);
-void decayed_used(struct policy *p, uint64_t step, uint32_t layer, const uint32_t *ids,
-		  const uint32_t *counts, uint32_t n);
-bool decayed_expect(struct policy *p, uint32_t id, float chance, uint32_t victim);
-struct ranking *decayed_ranking(const struct policy *p);
-
-extern const struct policy_ops policy_lru, policy_lfu, policy_vram, policy_random, policy_static,
-	policy_belady;
+extern const struct policy_ops policy_lru, policy_lfu, policy_plain, policy_vram, policy_random,
+	policy_static, policy_belady;
 
 #endif

@@ -11,8 +11,8 @@
 #include "policy/policies.h"
 
 const struct policy_ops *const policy_table[] = {
-	&policy_lfu,	&policy_lru,	&policy_vram, &policy_random,
-	&policy_static, &policy_belady, NULL,
+	&policy_lfu,	&policy_plain,	&policy_lru,	&policy_vram,
+	&policy_random, &policy_static, &policy_belady, NULL,
 };
 
 static const char *const wanted[] = {

@@ -21,6 +21,9 @@
 #define POLICY_NONE	UINT32_MAX
 #define POLICY_NO_CLASS UINT32_MAX /* of a layer without experts: its ids are never used */
 
+/* A step of more tokens is part of a prompt to those who tell them apart (device/device.h's decode). */
+#define POLICY_DECODE_TOKENS 8
+
 struct policy_geometry {
 	uint32_t n_layers, n_expert, n_expert_used;
 	uint32_t n_classes;
@@ -124,6 +127,9 @@ struct policy_ops {
 	 * Successive calls without inserted() may return the same.
 	 */
 	uint32_t (*next)(struct policy *p, uint32_t cls);
+
+	/* A prompt is over: what it used decides from here on. NULL: it makes no difference. */
+	void (*repin)(struct policy *p);
 };
 
 /*

@@ -31,6 +31,9 @@ void promoter_step(struct promoter *p, uint32_t n, uint64_t now_ns)
 	double rate = (double)p->c.bytes_per_s, token = (double)p->c.bytes_per_token;
 	double largest = (double)p->largest;
 
+	if (p->in_prompt && n <= POLICY_DECODE_TOKENS && p->c.ops->repin)
+		p->c.ops->repin(p->c.policy);
+	p->in_prompt = n > POLICY_DECODE_TOKENS;
 	if (p->last_ns)
 		p->of_seconds = held(p->of_seconds + (double)(now_ns - p->last_ns) * 1e-9 * rate,
 				     larger(rate * BURST_S, largest));

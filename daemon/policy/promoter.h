@@ -32,6 +32,7 @@ struct promoter {
 	double of_tokens;
 	uint64_t last_ns; /* 0: not yet */
 	uint32_t at;	  /* the class that is asked next */
+	bool in_prompt;	  /* the last step was part of one */
 };
 
 void promoter_init(struct promoter *p, const struct promoter_config *config);

@@ -35,6 +35,7 @@ struct sim {
 
 	bool on_device;
 	struct sim_device device;
+	uint64_t judged_from; /* as policies count steps */
 
 	struct sim_result result;
 };
@@ -406,6 +407,13 @@ static void judge_ahead(struct sim *s, uint32_t layer)
 	}
 }
 
+static void add_counts(struct sim_counts *to, const struct sim_counts *c)
+{
+	to->hits += c->hits;
+	to->misses += c->misses;
+	to->miss_bytes += c->miss_bytes;
+}
+
 /* @next: where the rows of the layer that comes next begin; n_rows: none is guessed at. */
 static void run_layer(struct sim *s, uint64_t step, uint32_t layer, bool decode, size_t next,
 		      double share)
@@ -429,14 +437,11 @@ static void run_layer(struct sim *s, uint64_t step, uint32_t layer, bool decode,
 	if (next < s->t->n_rows && s->result.waves == waves)
 		look_ahead(s, next, step - 1, decode, share);
 	unpin_layer(s);
-	s->result.all.hits += c.hits;
-	s->result.all.misses += c.misses;
-	s->result.all.miss_bytes += c.miss_bytes;
-	if (decode) {
-		s->result.decode.hits += c.hits;
-		s->result.decode.misses += c.misses;
-		s->result.decode.miss_bytes += c.miss_bytes;
-	}
+	add_counts(&s->result.all, &c);
+	if (decode)
+		add_counts(&s->result.decode, &c);
+	if (step >= s->judged_from)
+		add_counts(&s->result.judged, &c);
 }
 
 /* The rows from @at on that belong to one step and layer, as distinct experts with counts. */
@@ -544,6 +549,9 @@ int sim_run(const struct route_trace *t, const struct sim_options *o, struct sim
 		goto out;
 	if (o->fill)
 		fill(&s);
+	s.judged_from = 1 + t->rows[0].step +
+			(uint64_t)((double)(t->rows[t->n_rows - 1].step - t->rows[0].step + 1) *
+				   o->judge_after);
 	for (size_t at = 0; at < t->n_rows;) {
 		const struct trace_row *row = &t->rows[at];
 		bool decode;
@@ -559,6 +567,7 @@ int sim_run(const struct route_trace *t, const struct sim_options *o, struct sim
 		if (!any || row->step != last_step) {
 			s.result.all.steps++;
 			s.result.decode.steps += decode;
+			s.result.judged.steps += row->step + 1 >= s.judged_from;
 		}
 		last_step = row->step;
 		any = true;

@@ -29,6 +29,7 @@ struct sim_options {
 	/* > 0: the slots are a device's, into which so many experts a layer may come for each token; a
 	 * miss takes none (sim_device.h) */
 	double device_fills;
+	double judge_after; /* share of the steps after which result.judged counts */
 };
 
 struct sim_counts {
@@ -43,6 +44,7 @@ struct sim_predicted { /* reads ahead, as `sluice status` counts them; none is e
 
 struct sim_result {
 	struct sim_counts all, decode; /* decode: steps of single tokens only */
+	struct sim_counts judged;      /* steps from judge_after on */
 	struct sim_predicted predicted;
 	uint64_t fills, fill_bytes,
 		allowed_bytes;	   /* of a device's slots; bytes that they might have */

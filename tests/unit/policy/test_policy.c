@@ -183,38 +183,111 @@ static void test_admit(void **state)
 	close_policy();
 }
 
+/* Of layer 0, but for one where it is told. */
+static bool of_layer_0(void *ctx, uint32_t id)
+{
+	return id < EXPERTS && (!ctx || id != *(uint32_t *)ctx);
+}
+
+/* All slots are taken: by two experts of layer 0 and by others that nobody uses and that stay. */
+static void open_full(uint32_t a, uint32_t b)
+{
+	open_policy("vram");
+	for (uint32_t id = 3 * EXPERTS; id < 3 * EXPERTS + 6; id++)
+		ops->inserted(policy, id);
+	ops->inserted(policy, a);
+	ops->inserted(policy, b);
+}
+
 /* A newcomer takes the place of the least one by a margin; a free slot has no such price. */
 static void test_vram_promotes(void **state)
 {
-	struct policy_filter f = { anything, anything, NULL };
+	struct policy_filter f = { of_layer_0, of_layer_0, NULL };
 	struct policy_move move;
 	uint32_t spared = 1;
 
-	open_policy("vram");
-	for (uint32_t i = 0; i < 200; i++) {
+	open_full(0, 1);
+	for (uint32_t i = 0; i < 400; i++) {
 		use(2, 3);
 		use(0, 1);
 	}
-	use(2, 3); /* with 0.5 ^ (1/12) between them: 2 is worth less, or hardly more, than 0 */
+	assert_false(ops->promote(policy, 0, false, &f, &move));
 	assert_true(ops->promote(policy, 0, true, &f, &move));
 	assert_int_equal(move.victim, POLICY_NONE);
-	ops->inserted(policy, 0);
-	ops->inserted(policy, 1);
-	f = (struct policy_filter){ anything, anything, NULL };
-	use(0, 1);
-	assert_false(ops->promote(policy, 0, false, &f, &move));
 	for (uint32_t i = 0; i < 6; i++)
 		use(2, 3);
 	assert_true(ops->promote(policy, 0, false, &f, &move));
 	assert_int_equal(move.id, 2);
 	assert_int_equal(move.victim, 1);
-	f = (struct policy_filter){ anything, not_that, &spared };
-	assert_true(ops->promote(policy, 0, false, &f, &move));
-	assert_int_equal(move.victim, 0);
+	f = (struct policy_filter){ of_layer_0, not_that, &spared };
 	spared = 2;
-	f = (struct policy_filter){ not_that, anything, &spared };
+	f = (struct policy_filter){ not_that, of_layer_0, &spared };
 	assert_true(ops->promote(policy, 0, false, &f, &move));
 	assert_int_equal(move.id, 3);
+	close_policy();
+}
+
+/* Experts that are used in runs are worth what they were used of late, others what they were used at all. */
+static void test_vram_foretells(void **state)
+{
+	const struct policy_filter f = { of_layer_0, of_layer_0, NULL };
+	struct policy_move move;
+	uint32_t random = 1, pair;
+
+	for (int runs = 0; runs < 2; runs++) {
+		open_full(0, 1);
+		for (uint32_t i = 0; i < 600; i++) { /* 0 and 1 half of the time */
+			random = random * 1664525u + 1013904223u;
+			pair = (runs ? i / 20 : random >> 16) % 6;
+			pair = pair < 3 ? 0 : pair - 2;
+			use(2 * pair, 2 * pair + 1);
+		}
+		for (uint32_t i = 0; i < 5; i++)
+			use(6, 7);
+		assert_int_equal(ops->promote(policy, 0, false, &f, &move), runs);
+		assert_true(!runs || move.id >= 6);
+		close_policy();
+	}
+}
+
+/* What a prompt used decides when it is over, whatever was used before it. */
+static void test_vram_repin(void **state)
+{
+	const uint32_t ids[4] = { 2, 3, 4, 5 }, counts[4] = { 30, 20, 10, 4 };
+	const struct policy_filter f = { of_layer_0, of_layer_0, NULL };
+	struct policy_move move;
+
+	open_full(0, 1);
+	for (uint32_t i = 0; i < 1000; i++)
+		use(0, 1);
+	ops->repin(policy); /* there was no prompt */
+	assert_false(ops->promote(policy, 0, false, &f, &move));
+	ops->used(policy, ++step, 0, ids, counts, 4);
+	assert_false(ops->promote(policy, 0, false, &f, &move));
+	ops->repin(policy);
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_true(ops->promote(policy, 0, false, &f, &move));
+		assert_int_equal(move.id, ids[i]);
+		assert_int_equal(move.victim, 1 - i);
+		ops->removed(policy, move.victim);
+		ops->inserted(policy, move.id);
+	}
+	assert_false(ops->promote(policy, 0, false, &f, &move));
+	close_policy();
+}
+
+/* Nothing of it is lost where weights grow beyond what numbers hold. */
+static void test_vram_long(void **state)
+{
+	const struct policy_filter f = { of_layer_0, of_layer_0, NULL };
+	struct policy_move move;
+
+	open_full(0, 1);
+	for (uint32_t i = 0; i < 20000; i++)
+		use(i % 4 ? 2 : 0, i % 3 ? 3 : 1);
+	assert_true(ops->promote(policy, 0, false, &f, &move));
+	assert_int_equal(move.id, 2);
+	assert_int_equal(move.victim, 0);
 	close_policy();
 }
 
@@ -259,7 +332,7 @@ static void test_random_draws(void **state)
 static void test_names(void **state)
 {
 	expect_refused("", "no policy is called ''");
-	expect_refused("lf", "no policy is called 'lf': there are lfu, lru, vram, "
+	expect_refused("lf", "no policy is called 'lf': there are lfu, lfu-plain, lru, vram, "
 			     "random[:SEED], static:FILE and belady:FILE");
 	expect_refused("random:", "takes a number");
 	expect_refused("random:x", "takes a number, not 'x'");
@@ -272,11 +345,19 @@ static void test_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_lru),	      cmocka_unit_test(test_lfu_keeps_the_frequent),
-		cmocka_unit_test(test_lfu_admission), cmocka_unit_test(test_lfu_decay),
-		cmocka_unit_test(test_lfu_prompt),    cmocka_unit_test(test_lfu_fill),
-		cmocka_unit_test(test_admit),	      cmocka_unit_test(test_names),
-		cmocka_unit_test(test_vram_promotes), cmocka_unit_test(test_random_draws),
+		cmocka_unit_test(test_lru),
+		cmocka_unit_test(test_lfu_keeps_the_frequent),
+		cmocka_unit_test(test_lfu_admission),
+		cmocka_unit_test(test_lfu_decay),
+		cmocka_unit_test(test_lfu_prompt),
+		cmocka_unit_test(test_lfu_fill),
+		cmocka_unit_test(test_admit),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_vram_promotes),
+		cmocka_unit_test(test_random_draws),
+		cmocka_unit_test(test_vram_foretells),
+		cmocka_unit_test(test_vram_repin),
+		cmocka_unit_test(test_vram_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
