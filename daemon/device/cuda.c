@@ -90,9 +90,8 @@ static int take_scratch(struct cuda_device *d, const struct device_sizes *z, str
 	const size_t t = z->tokens;
 	int rc = cuda_take(d, &d->x, z->stream, "the residual stream", err);
 
-	if (cuda_attend_decode_scratch(DEVICE_ROWS, z->heads, m->attention.head_dim,
-				       align_up(d->base.c.n_ctx, CUDA_KV_PAGE),
-				       DEVICE_PART) > z->attend)
+	if (cuda_attend_decode_scratch(device_attend_pairs(&d->base.c), z->heads,
+				       m->attention.head_dim, DEVICE_PART, DEVICE_PART) > z->attend)
 		return err_set(err, -ENOTSUP, "attention needs more memory than was planned");
 	rc = rc ? rc : cuda_take(d, &d->y, z->stream, "activations", err);
 	rc = rc ? rc : cuda_take_rows(d, &d->in, t, z->embd, err);

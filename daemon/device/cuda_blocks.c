@@ -3,10 +3,10 @@
  * daemon/device/cuda_blocks.c: blocks of a layer on the device, as strings of launches on one stream. See
  * cuda.h; memory is cuda.c's. Engine thread.
  *
- * Prompts take the forms of decode: attention a token at a time (a launch takes DEVICE_ROWS of them),
- * DeltaNet token by token, products of floats eight columns at a time; products of block formats are tiled
- * from nine tokens on, with the same bits by the law. So nothing here knows how a prompt was cut. What
- * waits to be added to the stream (y) is added by the next norm.
+ * Prompts have the bits of decode: products of block formats are tiled from nine tokens on (the same bits by the
+ * law), attention takes blocks of tokens over the parts of decode, DeltaNet goes through a run token by token in
+ * one launch with the state in registers, products of floats are groups of eight columns in one launch. So
+ * nothing here knows how a prompt was cut. What waits to be added to the stream (y) is added by the next norm.
  */
 #include "device/cuda.h"
 
@@ -65,7 +65,7 @@ static struct cuda_act act_for(struct cuda_rows *r, uint32_t type)
 	return (struct cuda_act){ forms[k], r->act[k] };
 }
 
-/* Floats always eight columns at a time: the bits do not depend on how many there are. */
+/* The bits do not depend on how many columns there are. */
 int cuda_one_product(struct cuda_device *d, const struct cuda_weight *w, struct cuda_rows *x,
 		     size_t tokens, float *y, size_t ldy, struct err *err)
 {
@@ -82,20 +82,11 @@ int cuda_one_product(struct cuda_device *d, const struct cuda_weight *w, struct 
 	if (!w->p || w->n != x->n)
 		return err_set(err, -EINVAL,
 			       "a weight of the device is missing or has another size");
-	if (k < 0) {
-		for (size_t at = 0; at < tokens && !rc; at += CUDA_FEW) {
-			p.x = x->f + at * w->n;
-			p.cols = u64_min(CUDA_FEW, tokens - at);
-			p.y = y + at * ldy;
-			rc = cuda_matvec(d->stream, &p);
-		}
-		return cuda_did(rc, "a product", err);
-	}
 	rc = cuda_form(d, x, w->type, tokens, &p.x, err);
 	if (rc)
 		return rc;
 	p.y = y;
-	rc = tokens <= CUDA_FEW ? cuda_matvec(d->stream, &p) : cuda_gemm(d->stream, &p);
+	rc = k < 0 || tokens <= CUDA_FEW ? cuda_matvec(d->stream, &p) : cuda_gemm(d->stream, &p);
 	return cuda_did(rc, "a product", err);
 }
 
@@ -216,6 +207,55 @@ static int prepare_heads(struct cuda_device *d, uint32_t layer, const float *k, 
 	return cuda_did(cuda_qkv_rope_store(d->stream, &a), "the heads of a layer", err);
 }
 
+/* How many rows of attention one launch may have, each over @len positions at the most. */
+static size_t attend_rows(const struct cuda_device *d, size_t len)
+{
+	const size_t parts = (len + DEVICE_PART - 1) / DEVICE_PART;
+
+	return u64_max(1, device_attend_pairs(&d->base.c) / parts);
+}
+
+/* Rows [@first, @first + @count) of the step, in launches that the scratch memory holds. */
+static int attend_some(struct cuda_device *d, const struct cuda_attend *all, size_t first,
+		       size_t count)
+{
+	const size_t width = all->heads * all->kv.dim, most = attend_rows(d, all->max_len);
+	struct cuda_attend a = *all;
+	int rc = 0;
+
+	for (size_t t = first; t < first + count && !rc; t += most) {
+		a.q = all->q + t * width;
+		a.gate = all->gate ? all->gate + t * all->ldg : NULL;
+		a.sequences = u64_min(most, first + count - t);
+		a.seq = all->seq + t;
+		a.len = all->len + t;
+		a.out = all->out + t * width;
+		a.act.rows = all->act.rows ? (uint8_t *)all->act.rows + t * cuda_act_bytes(width)
+					   : NULL;
+		rc = cuda_attend_decode(d->stream, &a);
+	}
+	return rc;
+}
+
+/* Runs of one token together; longer ones each for itself, for as many positions as it has. */
+static int attend_runs(struct cuda_device *d, struct cuda_attend *a)
+{
+	const uint32_t *start = d->host_index + cuda_start_at(d);
+	const uint32_t *len = d->host_index + 2 * (size_t)d->base.c.max_tokens;
+	uint32_t end;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < d->n_runs && !rc; i = end) {
+		for (end = i + 1; end < d->n_runs && start[end] - start[i] == end - i &&
+				  start[end + 1] - start[end] == 1;)
+			end++;
+		a->one_run = start[i + 1] - start[i] > 1;
+		a->max_len = a->one_run ? len[start[i + 1] - 1] : cuda_most_len(d);
+		rc = attend_some(d, a, start[i], start[end] - start[i]);
+	}
+	return rc;
+}
+
 /* The result's int8 form comes with the join where a super-block has whole heads. */
 static int attend(struct cuda_device *d, uint32_t layer, struct err *err)
 {
@@ -223,29 +263,21 @@ static int attend(struct cuda_device *d, uint32_t layer, struct err *err)
 	const struct cuda_act act = (size_t)s->n_head * s->head_dim % 256
 					    ? cuda_no_act
 					    : act_for(&d->mid, d->layers[layer].w[ROLE_WO].type);
-	const size_t dim = s->head_dim, width = s->n_head * dim;
 	const size_t ldq = d->layers[layer].w[ROLE_WQ].rows;
-	struct cuda_attend a = { .ldg = ldq,
+	struct cuda_attend a = { .q = d->q,
+				 .gate = s->gated ? d->a + s->head_dim : NULL,
+				 .ldg = ldq,
 				 .g_step = ldq / s->n_head,
 				 .kv = cache_of(d, layer),
 				 .heads = s->n_head,
-				 .max_len = cuda_most_len(d),
+				 .seq = d->index + d->base.c.max_tokens,
+				 .len = d->index + 2 * d->base.c.max_tokens,
 				 .part = DEVICE_PART,
-				 .scratch = d->scratch };
-	int rc = 0;
+				 .scratch = d->scratch,
+				 .out = d->mid.f,
+				 .act = act };
 
-	for (size_t t = 0; t < d->n_tokens && !rc; t += DEVICE_ROWS) {
-		a.q = d->q + t * width;
-		a.gate = s->gated ? d->a + t * ldq + dim : NULL;
-		a.sequences = u64_min(DEVICE_ROWS, d->n_tokens - t);
-		a.seq = d->index + d->base.c.max_tokens + t;
-		a.len = d->index + 2 * d->base.c.max_tokens + t;
-		a.out = d->mid.f + t * width;
-		a.act.form = act.form;
-		a.act.rows = act.rows ? (uint8_t *)act.rows + t * cuda_act_bytes(width) : NULL;
-		rc = cuda_attend_decode(d->stream, &a);
-	}
-	return cuda_did(rc, "attention", err);
+	return cuda_did(attend_runs(d, &a), "attention", err);
 }
 
 int cuda_attention(struct cuda_device *d, uint32_t layer, struct err *err)

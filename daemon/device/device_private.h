@@ -52,8 +52,8 @@ uint32_t *device_new_table(const struct model *m);
 
 #define DEVICE_FEW	  8   /* columns of a matvec */
 #define DEVICE_PART	  256 /* positions of a part of attention: fixed, since bits depend on it */
-#define DEVICE_ROWS	  8   /* tokens of one launch of attention */
-#define DEVICE_FORMS	  2   /* int8 forms of a row */
+#define DEVICE_PAIRS	  1024 /* rows times parts of one launch of attention, where they are so many */
+#define DEVICE_FORMS	  2 /* int8 forms of a row */
 #define DEVICE_FILLS	  64
 #define DEVICE_GROUP	  8	/* experts of a prompt that are multiplied together */
 #define DEVICE_GROUP_HEAD 256	/* bytes before the tokens of a group */
@@ -79,6 +79,8 @@ void device_sizes(const struct device_config *c, bool slots, struct device_sizes
 size_t device_kv_bytes(const struct device_config *c, uint32_t layer);
 void device_state_bytes(const struct device_config *c, uint32_t layer, size_t *ret_conv,
 			size_t *ret_state);
+/* Tokens times parts of their contexts that one launch of attention takes. */
+size_t device_attend_pairs(const struct device_config *c);
 /* Rows of floats with both int8 forms. */
 size_t device_rows_bytes(size_t rows, size_t n);
 /* Experts of a token: those chosen, and the shared one where a layer has it. */

@@ -63,6 +63,15 @@ void device_state_bytes(const struct device_config *c, uint32_t layer, size_t *r
 	*ret_state = floats((size_t)c->n_seq * m->ssm_v_heads * m->ssm_head_dim * m->ssm_head_dim);
 }
 
+/* Of decode all tokens over whole contexts; of prompts as many as keep a device busy. */
+size_t device_attend_pairs(const struct device_config *c)
+{
+	const size_t parts = div_ceil(align_up(c->n_ctx, CUDA_KV_PAGE), DEVICE_PART);
+
+	return u64_max(u64_min(DEVICE_FEW, c->max_tokens) * parts,
+		       u64_min(c->max_tokens * parts, DEVICE_PAIRS));
+}
+
 /* The largest of each size that blocks work with. */
 static void find_widths(const struct model *m, struct device_sizes *z)
 {
@@ -111,7 +120,6 @@ void device_sizes(const struct device_config *c, bool slots, struct device_sizes
 {
 	const struct model *m = c->model;
 	const size_t t = c->max_tokens, used = t * m->n_expert_used, ranks = t * device_ranks(m);
-	const size_t parts = div_ceil(align_up(c->n_ctx, CUDA_KV_PAGE), DEVICE_PART);
 	struct device_sizes z = { .tokens = t, .embd = m->n_embd };
 	size_t few;
 
@@ -127,7 +135,7 @@ void device_sizes(const struct device_config *c, bool slots, struct device_sizes
 	z.index = floats(device_index_n(c));
 	z.pages = floats(c->n_seq * div_ceil(c->n_ctx, CUDA_KV_PAGE));
 	z.rope = floats(m->attention.rope.n_rot / 2 + 1);
-	z.attend = align_up(DEVICE_ROWS * parts * z.heads * ((size_t)m->attention.head_dim + 4) *
+	z.attend = align_up(device_attend_pairs(c) * z.heads * ((size_t)m->attention.head_dim + 4) *
 				    sizeof(float),
 			    SLOT_ALIGN);
 	if (m->n_expert) {

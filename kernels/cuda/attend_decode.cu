@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cuda/attend_decode.cu: attention of one new token per sequence over a long context.
+ * kernels/cuda/attend_decode.cu: attention of one new token per sequence over a long context, and of the tokens
+ * of a prompt with the same bits.
  *
  * Bound by the bytes of the pages, so everything serves the stream: a block takes one part of the
  * context, one KV head and up to 16 of its query heads; those are the 16 rows of mma.sync, so each
@@ -15,6 +16,10 @@
  * bandwidth times latency of any target (H200: about 25 KiB an SM). Parts should be so many that
  * parts * kv heads * sequences is near two blocks an SM; launches of one page still work.
  *
+ * Of neighbouring tokens of one sequence a block takes as many as their heads fit into its 16 rows (group of
+ * 8: two, of 4: four): K and V are read once for them. Rows of a product know nothing of each other, and what
+ * lies beyond a row's own end has the probability 0, which adds nothing: a token has the bits that it has alone.
+ *
  * Accuracy: the query and the probabilities enter as two halves each (22 bits), so an f16 page gives
  * f32 attention within about 2^-21 plus the sums; a q8_0 page has one more rounding (attend.cuh).
  * Probabilities are kept times 2^14 (the factor cancels) to stay clear of subnormal halves.
@@ -28,7 +33,7 @@
 #include "kernels/cuda/warp.cuh"
 
 #define DEC_WARPS 4
-#define DEC_HEADS 16 /* query heads of a block */
+#define DEC_HEADS 16 /* rows of a block: query heads, of one token or more */
 #define DEC_TILE  16 /* positions of a warp and step */
 #define DEC_ONE	  16384.0f
 
@@ -48,7 +53,8 @@ template <bool q8, int dim> struct dec_layout {
 struct dec_work {
 	struct cuda_kv_cache kv;
 	size_t row, head; /* of the page table; KV head */
-	uint32_t len;	  /* positions of the sequence */
+	uint32_t len;	  /* positions of the sequence, for the last of the block's tokens */
+	uint32_t ends[2]; /* for the tokens of the lane's two rows */
 	int lane;
 	uint8_t *ring; /* K stage, V stage, K scales, V scales */
 };
@@ -171,40 +177,42 @@ static __device__ __forceinline__ void scores(const struct dec_work &w, const ui
 	}
 }
 
-/* The running softmax of two rows of a lane: heads lane / 4 and lane / 4 + 8. */
+/* The running softmax of two rows of a lane: lane / 4 and lane / 4 + 8. */
 struct dec_soft {
 	float m[2], l[2];
 };
 
 /*
- * Scores -> probabilities as operands (hi, lo); positions from @len on have none. Returns whether
- * some maximum of the warp has grown; then what was summed must be multiplied by @fade.
+ * Scores -> probabilities as operands (hi, lo); positions from a row's end on have none. Returns whether
+ * some maximum of the warp has grown; then what was summed must be multiplied by @fade. A row that has seen no
+ * position yet keeps its zeros.
  */
 static __device__ __forceinline__ bool soften(struct dec_soft *st, float s[2][4], uint32_t pos,
-					      uint32_t len, int lane, uint32_t hi[4],
+					      const uint32_t ends[2], int lane, uint32_t hi[4],
 					      uint32_t lo[4], float fade[2])
 {
 	bool grown = false;
 
 #pragma unroll
 	for (int r = 0; r < 2; r++) {
-		float p[4], big = st->m[r];
+		float p[4], big = st->m[r], base;
 
 #pragma unroll
 		for (int i = 0; i < 4; i++) {
 			const uint32_t at = pos + i / 2 * 8 + lane % 4 * 2 + i % 2;
 
-			p[i] = at < len ? s[i / 2][2 * r + i % 2] : -INFINITY;
+			p[i] = at < ends[r] ? s[i / 2][2 * r + i % 2] : -INFINITY;
 			big = fmaxf(big, p[i]);
 		}
 		big = warp_max_width(big, 4);
-		fade[r] = expf(st->m[r] - big);
+		base = big == -INFINITY ? 0.0f : big;
+		fade[r] = expf(st->m[r] - base);
 		grown |= big != st->m[r];
 		st->m[r] = big;
 		st->l[r] *= fade[r];
 #pragma unroll
 		for (int i = 0; i < 4; i++) {
-			p[i] = expf(p[i] - big) * DEC_ONE;
+			p[i] = expf(p[i] - base) * DEC_ONE;
 			st->l[r] += p[i];
 		}
 #pragma unroll
@@ -254,19 +262,60 @@ static __device__ __forceinline__ void values(const struct dec_work &w, const ui
 	}
 }
 
+struct dec_args {
+	struct cuda_attend a;
+	size_t group, parts;   /* query heads of a KV head; parts of the longest sequence */
+	unsigned tokens_block; /* tokens of a block: neighbours of one sequence */
+};
+
+/* The rows of a block: @heads query heads from @head on, of each of @tokens tokens from @first on. */
+struct dec_rows {
+	size_t first, head;
+	unsigned tokens, heads;
+};
+
+static __device__ __forceinline__ unsigned rows_count(const struct dec_rows &b)
+{
+	return b.tokens * b.heads;
+}
+
+/* The token of row @row, counted from the first; rows beyond the last are the last token's. */
+static __device__ __forceinline__ unsigned row_token(const struct dec_rows &b, unsigned row)
+{
+	const unsigned token = row / b.heads;
+
+	return token < b.tokens ? token : b.tokens - 1;
+}
+
+static __device__ __forceinline__ uint32_t row_end(const struct dec_args &x,
+						   const struct dec_rows &b, unsigned row)
+{
+	return x.a.len[b.first + row_token(b, row)];
+}
+
+/* The head of row @row of the block among all heads of all tokens; row < rows_count(). */
+static __device__ __forceinline__ size_t row_head(const struct dec_args &x,
+						  const struct dec_rows &b, unsigned row)
+{
+	return (b.first + row / b.heads) * x.a.heads + b.head + row % b.heads;
+}
+
 /* The block's queries as operands, hi and lo: eight dimensions of a row to each lane and piece. */
 template <int dim>
-static __device__ void load_query(const float *q, int heads, uint8_t *shared, int bytes)
+static __device__ void load_query(const struct dec_args &x, const struct dec_rows &rows,
+				  uint8_t *shared, int bytes)
 {
 	for (int i = threadIdx.x; i < dim / 32 * 2 * WARP_SIZE; i += DEC_WARPS * WARP_SIZE) {
 		const int lane = i % WARP_SIZE, row = lane / 4 + i / WARP_SIZE % 2 * 8;
-		const float *from = q + row * dim + i / (2 * WARP_SIZE) * 32 + lane % 4 * 8;
+		const bool on = row < (int)rows_count(rows);
+		const float *from = x.a.q + (on ? row_head(x, rows, row) : 0) * dim +
+				    i / (2 * WARP_SIZE) * 32 + lane % 4 * 8;
 		uint32_t hi[4], lo[4];
 
 #pragma unroll
 		for (int j = 0; j < 4; j++) {
-			const float a = row < heads ? from[2 * j] : 0.0f;
-			const float b = row < heads ? from[2 * j + 1] : 0.0f;
+			const float a = on ? from[2 * j] : 0.0f;
+			const float b = on ? from[2 * j + 1] : 0.0f;
 
 			hi[j] = half_pair(a, b);
 			lo[j] = half_pair(half_rest(a), half_rest(b));
@@ -295,7 +344,7 @@ static __device__ __forceinline__ void stream(const struct dec_work &w, const ui
 		if (next < end)
 			copy_k<q8, dim>(w, next);
 		ptx_cp_async_commit();
-		if (soften(st, s, pos, w.len, w.lane, hi, lo, fade)) {
+		if (soften(st, s, pos, w.ends, w.lane, hi, lo, fade)) {
 #pragma unroll
 			for (int j = 0; j < dim / 8; j++) {
 				o[j][0] *= fade[0];
@@ -347,11 +396,6 @@ static __device__ __forceinline__ void join_outputs(float o[][4], const float fa
 	}
 }
 
-struct dec_args {
-	struct cuda_attend a;
-	size_t group, parts; /* query heads of a KV head; parts of the longest sequence */
-};
-
 /* Where part @p of query head @h of sequence @s lies in the scratch memory: dim values, m, l */
 static __device__ __forceinline__ float *part_at(const struct dec_args &x, size_t s, size_t p,
 						 size_t h)
@@ -359,22 +403,39 @@ static __device__ __forceinline__ float *part_at(const struct dec_args &x, size_
 	return (float *)x.a.scratch + ((s * x.parts + p) * x.a.heads + h) * (x.a.kv.dim + 4);
 }
 
+/* The same of row @row of a block, for the block's part. */
+static __device__ __forceinline__ float *part_of(const struct dec_args &x, const struct dec_rows &b,
+						 unsigned row)
+{
+	return part_at(x, b.first + row / b.heads, blockIdx.x, b.head + row % b.heads);
+}
+
 template <bool q8, int dim>
 static __global__ void __launch_bounds__(DEC_WARPS *WARP_SIZE, 2) decode_kernel(struct dec_args x)
 {
 	using lay = dec_layout<q8, dim>;
 	CUDA_SHARED_DYNAMIC(uint8_t, shared);
-	const size_t s = blockIdx.z, tiles = (x.group + DEC_HEADS - 1) / DEC_HEADS;
-	const size_t first = blockIdx.y % tiles * DEC_HEADS, kv = blockIdx.y / tiles;
-	const size_t head = kv * x.group + first;
-	const size_t heads = x.group - first < DEC_HEADS ? x.group - first : DEC_HEADS;
+	const size_t first = (size_t)blockIdx.z * x.tokens_block;
+	const size_t tiles = (x.group + DEC_HEADS - 1) / DEC_HEADS;
+	const size_t from_head = blockIdx.y % tiles * DEC_HEADS, kv = blockIdx.y / tiles;
+	const struct dec_rows rows = {
+		first, kv * x.group + from_head,
+		(unsigned)(x.a.sequences - first < x.tokens_block ? x.a.sequences - first
+								  : x.tokens_block),
+		(unsigned)(x.group - from_head < DEC_HEADS ? x.group - from_head : DEC_HEADS)
+	};
 	const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
-	const uint32_t len = x.a.len[s], start = (uint32_t)(blockIdx.x * x.a.part);
+	const uint32_t len = x.a.len[first + rows.tokens - 1];
+	const uint32_t start = (uint32_t)(blockIdx.x * x.a.part);
 	const uint32_t end = len - start < x.a.part ? len : (uint32_t)(start + x.a.part);
 	const uint32_t from = start + warp * DEC_TILE;
-	struct dec_work w = { x.a.kv, x.a.seq ? x.a.seq[s] : s,
-			      kv,     len,
-			      lane,   shared + 2 * lay::query + warp * lay::warp };
+	struct dec_work w = { x.a.kv,
+			      x.a.seq ? x.a.seq[first] : first,
+			      kv,
+			      len,
+			      { row_end(x, rows, lane / 4), row_end(x, rows, lane / 4 + 8) },
+			      lane,
+			      shared + 2 * lay::query + warp * lay::warp };
 	struct dec_soft st = { { -INFINITY, -INFINITY }, { 0.0f, 0.0f } };
 	float *sums = (float *)(shared + lay::sums), *buffer = (float *)(shared + 2 * lay::query);
 	float o[dim / 8][4], fade[2];
@@ -387,7 +448,7 @@ static __global__ void __launch_bounds__(DEC_WARPS *WARP_SIZE, 2) decode_kernel(
 	if (from < end)
 		copy_v<q8, dim>(w, from);
 	ptx_cp_async_commit();
-	load_query<dim>(x.a.q + (s * x.a.heads + head) * dim, (int)heads, shared, lay::query);
+	load_query<dim>(x, rows, shared, lay::query);
 #pragma unroll
 	for (int j = 0; j < dim / 8; j++)
 		o[j][0] = o[j][1] = o[j][2] = o[j][3] = 0.0f;
@@ -408,15 +469,20 @@ static __global__ void __launch_bounds__(DEC_WARPS *WARP_SIZE, 2) decode_kernel(
 		fade[r] = expf(st.m[r] - m);
 	}
 	join_outputs<dim>(o, fade, warp, lane, buffer);
-	for (int i = threadIdx.x; i < (int)heads * dim; i += DEC_WARPS * WARP_SIZE) {
+	/* a token that ends before this part has none */
+	for (int i = threadIdx.x; i < (int)rows_count(rows) * dim; i += DEC_WARPS * WARP_SIZE) {
 		const int row = i / dim, d = i % dim, j = d / 64 * 8 + d % 8, n = d % 64 / 8;
 
-		part_at(x, s, blockIdx.x, head + row)[d] =
-			buffer[(4 * j + row / 8 * 2 + n % 2) * WARP_SIZE + row % 8 * 4 + n / 2];
+		if (start < row_end(x, rows, row))
+			part_of(x, rows, row)[d] =
+				buffer[(4 * j + row / 8 * 2 + n % 2) * WARP_SIZE + row % 8 * 4 +
+				       n / 2];
 	}
-	if (threadIdx.x < heads)
-		join_sums(sums, threadIdx.x, part_at(x, s, blockIdx.x, head + threadIdx.x) + dim,
-			  part_at(x, s, blockIdx.x, head + threadIdx.x) + dim + 1);
+	if (threadIdx.x < rows_count(rows) && start < row_end(x, rows, threadIdx.x)) {
+		float *at = part_of(x, rows, threadIdx.x) + dim;
+
+		join_sums(sums, threadIdx.x, at, at + 1);
+	}
 }
 
 #define JOIN_THREADS 512
@@ -539,7 +605,7 @@ template <bool q8, int dim> static int decode_launch(cuda_stream stream, const s
 {
 	const size_t tiles = (x.group + DEC_HEADS - 1) / DEC_HEADS;
 	const dim3 grid((unsigned)x.parts, (unsigned)(x.a.kv.heads * tiles),
-			(unsigned)x.a.sequences);
+			(unsigned)((x.a.sequences + x.tokens_block - 1) / x.tokens_block));
 
 	if (x.parts)
 		CUDA_LAUNCH((decode_kernel<q8, dim>), grid, DEC_WARPS * WARP_SIZE,
@@ -562,6 +628,7 @@ int cuda_attend_decode(cuda_stream stream, const struct cuda_attend *a)
 	x.a = *a;
 	x.group = a->heads / a->kv.heads;
 	x.parts = part_count(a->max_len, a->part);
+	x.tokens_block = a->one_run && x.group <= DEC_HEADS / 2 ? DEC_HEADS / x.group : 1;
 	if (a->kv.type == CUDA_KV_F16)
 		return a->kv.dim == 64	  ? decode_launch<false, 64>(stream, x)
 		       : a->kv.dim == 128 ? decode_launch<false, 128>(stream, x)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cuda/matvec.cu: weights times one to eight columns, for decode.
+ * kernels/cuda/matvec.cu: weights times one to eight columns, for decode; floats times any number of columns.
  *
  * Bound by reading the weights once: a warp takes four rows side by side for one column (more columns:
  * one row), eight warps a block, slices of 32 weights dealt to the lanes (rows.cuh). Columns share the
- * unpacked weights and come from the caches. The bits are those of the law in kernels/quant.h.
+ * unpacked weights and come from the caches. The bits are those of the law in kernels/quant.h. More than
+ * eight columns of floats are so many groups of eight in one launch: which group a column is in changes no bit.
  */
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/rows.cuh"
@@ -21,12 +22,18 @@ static __global__ void __launch_bounds__(MATVEC_WARPS *WARP_SIZE)
 	CUDA_SHARED(terms, t, MATVEC_WARPS);
 	const int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
 	const size_t first = (blockIdx.x * (size_t)MATVEC_WARPS + warp) * ROWS;
-	const size_t r = first + lane / COLS;
+	const size_t r = first + lane / COLS, column = blockIdx.y * (size_t)COLS;
 	const uint8_t *row[ROWS];
 	float v;
 
 	if (first >= rows)
 		return;
+	if (column) { /* of floats alone */
+		x = (const float *)x + column * n;
+		y += column * ldy;
+		cols -= (int)column;
+	}
+	cols = cols < COLS ? cols : COLS;
 #pragma unroll
 	for (int i = 0; i < ROWS; i++) /* what is missing of the last ones is computed twice */
 		row[i] = w + (first + i < rows ? first + i : first) * row_bytes;
@@ -50,7 +57,8 @@ extern "C" enum cuda_input cuda_matvec_input(uint32_t type)
 template <int ROWS, int COLS> static void launch(cuda_stream stream, const struct cuda_product *p)
 {
 	const unsigned each = MATVEC_WARPS * ROWS;
-	const unsigned blocks = (unsigned)((p->rows + each - 1) / each);
+	const dim3 blocks((unsigned)((p->rows + each - 1) / each),
+			  (unsigned)((p->cols + COLS - 1) / COLS));
 	const int align = rows_align(p->type, p->w, p->row_bytes), cols = (int)p->cols;
 
 #define MATVEC_CALL(T, A)                                                                          \
@@ -67,7 +75,8 @@ extern "C" int cuda_matvec(cuda_stream stream, const struct cuda_product *p)
 
 	if (cuda_matvec_input(p->type) == CUDA_IN_NONE)
 		return -ENOTSUP;
-	if (p->cols > MATVEC_COLS || !bytes || p->row_bytes < bytes || p->rows > 0x7fffffff)
+	if (p->cols > (IS_FLOAT(p->type) ? 65535u * MATVEC_COLS : MATVEC_COLS) || !bytes ||
+	    p->row_bytes < bytes || p->rows > 0x7fffffff)
 		return -EINVAL;
 	if (!p->rows || !p->cols)
 		return 0;

@@ -123,7 +123,10 @@ struct cuda_product {
 	bool add; /* y += instead of y = */
 };
 
-/* 1 to 8 columns; dp4a, or fused multiply-adds for float weights. Reads each weight once. */
+/*
+ * 1 to 8 columns; dp4a, or fused multiply-adds for float weights. Reads each weight once. Float weights take more
+ * columns, 524280 at the most, and are read once for every eight of them: each has the bits that it has alone.
+ */
 int cuda_matvec(cuda_stream stream, const struct cuda_product *p);
 
 /*
@@ -394,7 +397,12 @@ struct cuda_attend {
 	size_t ldg, g_step;
 	struct cuda_kv_cache kv;
 	size_t heads;
-	size_t sequences;    /* decode: rows of q */
+	size_t sequences; /* decode: rows of q */
+	/*
+	 * decode: the rows are tokens of one sequence, each a position after the one before (seq the same for
+	 * all): blocks take several of them, and a row has the bits that it has without this.
+	 */
+	bool one_run;
 	const uint32_t *seq; /* [sequences] row of the page table, device; NULL: 0, 1, ... */
 	const uint32_t *len; /* [sequences] device */
 	size_t max_len;	     /* the largest len, known to the host */

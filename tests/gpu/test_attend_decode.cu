@@ -2,7 +2,8 @@
 /*
  * Description: attention of decode against double over the same pages (bounds: attend_ref.h).
  *
- * Sequences of very different lengths share a pool with shuffled tables; what nobody stored is NaN.
+ * Sequences of very different lengths share a pool with shuffled tables; what nobody stored is NaN. Tokens of one
+ * sequence have the same bits in blocks of several (a prompt) as alone, however they are cut.
  */
 #include "tests/gpu/law_ref.h"
 #include "kernels/cuda/ops.h"
@@ -15,6 +16,7 @@ struct shape {
 	size_t dim, heads, kv_heads, part;
 	bool gated, rows; /* rows: page table rows given */
 	std::vector<uint32_t> len;
+	bool one_run = false;
 };
 
 struct inputs {
@@ -41,6 +43,7 @@ static std::vector<float> run(const struct shape &s, const struct inputs &in, co
 	a.heads = s.heads;
 	a.sequences = count;
 	a.seq = s.rows || from ? seq.p + from : NULL;
+	a.one_run = s.one_run;
 	a.len = len.p + from;
 	a.max_len = max_len;
 	a.part = s.part;
@@ -95,6 +98,38 @@ static void check_shape(const struct shape &s)
 		const std::vector<float> one = run(s, in, kv, i, i + 1, s.len[i] + 64);
 
 		check_bits("sequence alone", one.data(), &got[i * row], row);
+	}
+}
+
+/* Tokens of one sequence, the first of which sees @first positions: together, cut anywhere, and one by one. */
+static void check_run(struct shape s, uint32_t first, size_t n)
+{
+	const size_t row = s.heads * s.dim;
+	kv_pages kv(s.type, s.kv_heads, s.dim, 2, first + n + 64);
+	struct inputs in;
+	std::vector<float> alone, got;
+
+	in.q = random_floats(n * row, 1.5f / sqrtf((float)s.dim));
+	in.g_step = s.dim;
+	in.ldg = s.heads * s.dim;
+	in.gate = random_floats(n * in.ldg, 3.0f);
+	for (uint32_t i = 0; i < n; i++) {
+		in.seq.push_back(1);
+		s.len.push_back(first + i);
+	}
+	kv.fill(1, first + (uint32_t)n - 1, 1.0f);
+	s.rows = true;
+	for (size_t i = 0; i < n; i++) {
+		const std::vector<float> one = run(s, in, kv, i, i + 1, s.len[i]);
+
+		alone.insert(alone.end(), one.begin(), one.end());
+	}
+	s.one_run = true;
+	got = run(s, in, kv, 0, n, s.len.back());
+	check_bits("a run", got.data(), alone.data(), n * row);
+	for (size_t cut : { n / 3, n - 1 }) {
+		got = run(s, in, kv, cut, n, s.len.back());
+		check_bits("a run's rest", got.data(), &alone[cut * row], (n - cut) * row);
 	}
 }
 
@@ -154,9 +189,19 @@ int main(int argc, char **argv)
 
 	for (const struct shape &s : small)
 		check_shape(s);
-	if (option_all(argc, argv))
+	/* over the ends of tiles, pages and parts; groups of 1 to 20 heads */
+	check_run({ CUDA_KV_F16, 64, 8, 1, 64, true, true, {}, false }, 1, 37);
+	check_run({ CUDA_KV_F16, 256, 8, 2, 128, false, true, {}, false }, 121, 9);
+	check_run({ CUDA_KV_Q8_0, 128, 4, 2, 64, true, true, {}, false }, 57, 18);
+	check_run({ CUDA_KV_Q8_0, 64, 3, 1, 64, false, true, {}, false }, 60, 8);
+	check_run({ CUDA_KV_F16, 64, 4, 4, 64, false, true, {}, false }, 44, 40);
+	check_run({ CUDA_KV_F16, 64, 20, 1, 64, false, true, {}, false }, 14, 4);
+	if (option_all(argc, argv)) {
+		check_run({ CUDA_KV_F16, 256, 16, 2, 256, true, true, {}, false }, 500, 24);
+		check_run({ CUDA_KV_Q8_0, 256, 16, 2, 256, true, true, {}, false }, 250, 24);
 		for (const struct shape &s : published)
 			check_shape(s);
+	}
 	check_refusals();
 	return values_report("attend_decode");
 }

@@ -194,8 +194,10 @@ int main(int argc, char **argv)
 		check_case(&l, 768, 9, 3, unit, unit);
 		check_case(&l, 512, 9, 8, 16, 0);
 		check_case(&l, 1280, 6, 1, 0, 0); /* a chunk that is not full */
-		if (is_float(l.type))
+		if (is_float(l.type)) {
 			check_case(&l, 37, 3, 2, 0, unit);
+			check_case(&l, 40, 9, 19, 0, 0); /* groups of eight columns */
+		}
 		if (option_all(argc, argv)) {
 			check_case(&l, 4096, 64, 8, 0, 0);
 			check_case(&l, 17408, 5, 1, 0, 0);
