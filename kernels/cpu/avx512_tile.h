@@ -23,11 +23,13 @@
 
 #include "kernels/cpu/cpu.h"
 
-#define TILE_ROWS     32
-#define TILE_DEPTH    256 /* weights of a row in a tile */
-#define TILE_COLS     8	  /* columns that one kernel call multiplies, at most */
-#define ROW_COLS      8	  /* up to so many columns rows are read in file order */
-#define BLOCK_COLS    128 /* columns that share one unpacking, at most */
+#define TILE_ROWS  32
+#define TILE_DEPTH 256 /* weights of a row in a tile */
+#define TILE_COLS  8   /* columns that one kernel call multiplies, at most */
+#define ROW_COLS   8   /* up to so many columns rows are read in file order */
+#define BLOCK_COLS 128 /* columns that share one unpacking, at most */
+#define AVX512_PACKED_BYTES \
+	384		  /* of a super-block's activations as pack() lays them out, at most */
 #define ROW_BYTES_MAX 288 /* of TILE_DEPTH weights of any block format: Q8_0 has 272 */
 
 /*
@@ -117,6 +119,9 @@ struct row_sums {
 typedef void (*row_fn)(const uint8_t *w, const void *const *x, size_t blocks,
 		       const struct row_sums *out);
 
+/* Activations of @blocks super-blocks as a format's row functions want them, to a call's scratch. */
+typedef void (*pack_fn)(const void *x, size_t blocks, void *to);
+
 struct tile_format {
 	uint32_t type;
 	uint16_t block, bytes; /* as in quant.h */
@@ -124,6 +129,7 @@ struct tile_format {
 	unpack_fn unpack;
 	const kernel_fn *kernel; /* [cols - 1] */
 	const row_fn *row;	 /* [cols - 1]; NULL: tiles are faster */
+	pack_fn pack;		 /* NULL: rows read the activations as they are */
 	int min_shift;		 /* super-blocks: AVX512_MIN_* of a row's min sums; 0: none */
 	bool min;		 /* 32-blocks: Q4_1, Q5_1 */
 	float factor;		 /* super-blocks: a power of two that goes to d */
@@ -170,6 +176,9 @@ extern const row_fn avx512_row_iq2_xxs[ROW_COLS], avx512_row_iq2_xs[ROW_COLS],
 	avx512_row_iq2_s[ROW_COLS], avx512_row_iq3_xxs[ROW_COLS], avx512_row_iq3_s[ROW_COLS],
 	avx512_row_iq1_s[ROW_COLS], avx512_row_iq1_m[ROW_COLS], avx512_row_tq1_0[ROW_COLS],
 	avx512_row_tq2_0[ROW_COLS];
+
+/* iq_rows_avx512.c */
+void avx512_pack_iq(const void *x, size_t blocks, void *to);
 
 /* rows: rows_k_avx512.c, rows_k2_avx512.c, rows_b_avx512.c; [cols - 1] */
 extern const row_fn avx512_row_q4_k[ROW_COLS], avx512_row_q5_k[ROW_COLS];

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/iq_avx512.c: IQ1, IQ2, IQ3 and the ternary formats at the AVX-512 level: rows in file
- * order (whole numbers only, see avx512_tile.h) and half tiles, both from the values of iq_avx.h. Any
- * thread.
+ * kernels/cpu/iq_avx512.c: IQ1, IQ2, IQ3 and the ternary formats at the AVX-512 level: half tiles, and
+ * rows of IQ1 and the ternary ones in file order (whole numbers only, see avx512_tile.h), both from the
+ * values of iq_avx.h; rows of IQ2 and IQ3: iq_rows_avx512.c. Any thread.
  *
- * Rows: as in rows_k2_avx512.c; four products of values below 64 fit 16 bits, with signs, which go to
- * the activations, or with an offset, which the sums of 16 activations take away. Tiles hold signed
- * values plus 64.
+ * Rows: as in rows_k2_avx512.c; four products of values below 64 fit 16 bits, with an offset, which the
+ * sums of 16 activations take away. Tiles hold signed values plus 64.
  */
 #include "kernels/cpu/avx512_row.h"
 #include "kernels/cpu/iq_avx.h"
@@ -24,8 +23,6 @@ static inline __m256i start(enum iq_form form, __m256i scale, const struct act_k
 {
 	__m256i s = _mm256_setzero_si256();
 
-	if (form == IQ_SIGNS)
-		return s;
 	/* sum16 is a multiple of 16 */
 	s = _mm256_dpwssd_epi32(s, scale, _mm256_load_si256((const void *)x->sum16));
 	s = _mm256_srai_epi32(s, 4);
@@ -43,12 +40,6 @@ static inline __attribute__((always_inline)) __m512i multiply(const struct iq *v
 	for (int i = 0; i < 4; i++) {
 		const __m512i which = _mm512_add_epi32(each, _mm512_set1_epi32(2 * i));
 		__m512i a = _mm512_load_si512(x->q6 + 64 * i);
-
-		if (form == IQ_SIGNS) {
-			__mmask64 negative = _mm512_movepi8_mask(both(v->sign[i], v->sign[i + 4]));
-
-			a = _mm512_mask_sub_epi8(a, negative, zero, a);
-		}
 		a = _mm512_dpbusd_epi32(zero, both(v->q[i], v->q[i + 4]), a);
 		s = _mm512_dpwssd_epi32(s, a, _mm512_permutexvar_epi32(which, scales));
 	}
@@ -126,15 +117,9 @@ static void fill_half(struct tile *t, int half, const struct unpacked_row rows[1
 	}
 }
 
-#define IQ_FORMAT(T, t, form, rows)                                                                \
-	static inline __attribute__((always_inline)) void group_##t(                               \
-		const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int count,    \
-		const struct row_sums *out)                                                        \
-	{                                                                                          \
-		group(w, x, cols, at, count, out, t##_values, form, QUANT_##T##_BYTES);            \
-	}                                                                                          \
-	rows(t, group_##t, QUANT_##T##_BYTES) void avx512_unpack_##t(                              \
-		struct tile *tile, int half, const uint8_t *w, size_t stride, unsigned blocks)     \
+#define IQ_UNPACK(T, t, form)                                                                      \
+	void avx512_unpack_##t(struct tile *tile, int half, const uint8_t *w, size_t stride,       \
+			       unsigned blocks)                                                    \
 	{                                                                                          \
 		struct unpacked_row rows[16];                                                      \
                                                                                                    \
@@ -143,12 +128,20 @@ static void fill_half(struct tile *t, int half, const struct unpacked_row rows[1
 				   &rows[r]);                                                      \
 		fill_half(tile, half, rows);                                                       \
 	}
+#define IQ_FORMAT(T, t, form, rows)                                                             \
+	static inline __attribute__((always_inline)) void group_##t(                            \
+		const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int count, \
+		const struct row_sums *out)                                                     \
+	{                                                                                       \
+		group(w, x, cols, at, count, out, t##_values, form, QUANT_##T##_BYTES);         \
+	}                                                                                       \
+	rows(t, group_##t, QUANT_##T##_BYTES) IQ_UNPACK(T, t, form)
 
-IQ_FORMAT(IQ2_XXS, iq2_xxs, IQ_SIGNS, ROW_K)
-IQ_FORMAT(IQ2_XS, iq2_xs, IQ_SIGNS, ROW_K)
-IQ_FORMAT(IQ2_S, iq2_s, IQ_SIGNS, ROW_K)
-IQ_FORMAT(IQ3_XXS, iq3_xxs, IQ_SIGNS, ROW_K)
-IQ_FORMAT(IQ3_S, iq3_s, IQ_SIGNS, ROW_K)
+IQ_UNPACK(IQ2_XXS, iq2_xxs, IQ_SIGNS)
+IQ_UNPACK(IQ2_XS, iq2_xs, IQ_SIGNS)
+IQ_UNPACK(IQ2_S, iq2_s, IQ_SIGNS)
+IQ_UNPACK(IQ3_XXS, iq3_xxs, IQ_SIGNS)
+IQ_UNPACK(IQ3_S, iq3_s, IQ_SIGNS)
 IQ_FORMAT(IQ1_S, iq1_s, IQ_MOVED, ROW_K_FOUR)
 IQ_FORMAT(IQ1_M, iq1_m, IQ_MOVED, ROW_K_FOUR)
 IQ_FORMAT(TQ1_0, tq1_0, IQ_TERNARY, ROW_K)

@@ -25,12 +25,12 @@ static const struct tile_format formats[] = {
 #define K(T, t, min)                                                                        \
 	{                                                                                   \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t, \
-			avx512_kernel_##t, avx512_row_##t, min, false, 1                    \
+			avx512_kernel_##t, avx512_row_##t, NULL, min, false, 1              \
 	}
 #define B(T, t, kernel, min)                                                               \
 	{                                                                                  \
 		QUANT_##T, 32, QUANT_##T##_BYTES, sizeof(struct act_b), avx512_unpack_##t, \
-			avx512_kernel_##kernel, avx512_row_##t, 0, min, 1                  \
+			avx512_kernel_##kernel, avx512_row_##t, NULL, 0, min, 1            \
 	}
 	K(Q4_K, q4_k, AVX512_MIN_8),
 	K(Q6_K, q6_k, 0),
@@ -38,20 +38,20 @@ static const struct tile_format formats[] = {
 	K(Q2_K, q2_k, AVX512_MIN_16),
 	K(Q3_K, q3_k, 0),
 	K(IQ4_XS, iq4_xs, 0),
-#define IQ(T, t, factor)                                                                    \
+#define IQ(T, t, pack, factor)                                                              \
 	{                                                                                   \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t, \
-			avx512_kernel_iq, avx512_row_##t, 0, false, factor                  \
+			avx512_kernel_iq, avx512_row_##t, pack, 0, false, factor            \
 	}
-	IQ(IQ2_XXS, iq2_xxs, 0.125f),
-	IQ(IQ2_XS, iq2_xs, 0.125f),
-	IQ(IQ2_S, iq2_s, 0.125f),
-	IQ(IQ3_XXS, iq3_xxs, 0.25f),
-	IQ(IQ3_S, iq3_s, 1),
-	IQ(IQ1_S, iq1_s, 0.125f),
-	IQ(IQ1_M, iq1_m, 0.125f),
-	IQ(TQ1_0, tq1_0, 1),
-	IQ(TQ2_0, tq2_0, 1),
+	IQ(IQ2_XXS, iq2_xxs, avx512_pack_iq, 0.125f),
+	IQ(IQ2_XS, iq2_xs, avx512_pack_iq, 0.125f),
+	IQ(IQ2_S, iq2_s, avx512_pack_iq, 0.125f),
+	IQ(IQ3_XXS, iq3_xxs, avx512_pack_iq, 0.25f),
+	IQ(IQ3_S, iq3_s, avx512_pack_iq, 1),
+	IQ(IQ1_S, iq1_s, NULL, 0.125f),
+	IQ(IQ1_M, iq1_m, NULL, 0.125f),
+	IQ(TQ1_0, tq1_0, NULL, 1),
+	IQ(TQ2_0, tq2_0, NULL, 1),
 	B(Q8_0, q8_0, block, false),
 	B(Q4_0, q4_0, block, false),
 	B(Q4_1, q4_1, block_min, true),

@@ -23,7 +23,8 @@ static inline size_t pitch_of(size_t blocks)
 
 size_t avx512_rows_scratch_bytes(size_t n)
 {
-	return (1 + 2 * ROW_COLS) * 16 * pitch_of(div_ceil(n, 32)) * sizeof(int32_t);
+	return (1 + 2 * ROW_COLS) * 16 * pitch_of(div_ceil(n, 32)) * sizeof(int32_t) +
+	       ROW_COLS * AVX512_PACKED_BYTES * div_ceil(n, 256);
 }
 
 /* blocks b..b+3 of sixteen rows */
@@ -94,12 +95,19 @@ void avx512_matmul_rows(const struct tile_format *f, const struct matmul *m)
 	const void *x[ROW_COLS];
 	const uint8_t *w = (const uint8_t *)m->w + m->row0 * m->row_bytes;
 	struct numbers a[ROW_COLS];
+	/* behind the numbers */
+	uint8_t *packed = (uint8_t *)m->scratch + 64 * pitch * (1 + 2 * ROW_COLS);
 
 	for (size_t c = 0; c < width; c++) {
 		int32_t *words = (int32_t *)m->scratch + 16 * pitch * (1 + 2 * c);
 
 		x[c] = m->x[c < cols ? c : cols - 1];
 		a[c] = (struct numbers){ words, words + 16 * pitch, m->scratch, pitch };
+		if (f->pack) {
+			f->pack(x[c], blocks, packed);
+			x[c] = packed;
+			packed += AVX512_PACKED_BYTES * blocks;
+		}
 	}
 	for (size_t row = m->row0; row < m->row1; row += 16) {
 		const size_t rows = u64_min(16, m->row1 - row);
