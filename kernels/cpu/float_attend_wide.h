@@ -31,6 +31,25 @@ static inline bool goes_wide(enum kv_type type, size_t rows)
 #define WIDE_SHAPES(X) X(6) X(4) X(2) X(1)
 #endif
 
+/*
+ * A part of the block, widened, and what is brought into the second cache while rows pass over it: the part
+ * that comes next, for widening waits for its memory. @step bytes a dimension or position and tile of rows.
+ */
+struct part {
+	float wide[WIDE_DIMS * WIDE_LANES] __attribute__((aligned(64)));
+	const uint8_t *ahead;
+	size_t step;
+};
+
+/* @bytes from @at on, while @rows rows pass over @n dimensions or positions; NULL: nothing */
+static void fetch_during(struct part *p, const void *at, size_t bytes, size_t rows, size_t n)
+{
+	const size_t steps = (rows + WIDE_ROWS_MAX - 1) / WIDE_ROWS_MAX * n;
+
+	p->ahead = at ? at : p->wide;
+	p->step = at ? (bytes + steps - 1) / steps : 0;
+}
+
 /* Keys of the positions from @tile on, dimensions [d, end) -> out[dimension][WIDE_LANES]. */
 static void widen_keys(const struct attend_args *a, size_t tile, size_t d, size_t end, float *out)
 {
@@ -81,14 +100,20 @@ static void widen_values(const struct attend_args *a, size_t tile, float *out)
 }
 
 /*
- * @n_rows rows of x, @ld apart, times the @n rows of WIDE_LANES at @wide: each lane of sum one chain.
+ * @n_rows rows of x, @ld apart, times @n rows of WIDE_LANES from @first on: each lane of sum one chain.
  */
-ALWAYS void multiply_wide(const unsigned n_rows, const float *x, size_t ld, const float *wide,
-			  size_t n, vf (*sum)[WIDE_VECTORS])
+ALWAYS void multiply_wide(const unsigned n_rows, const float *x, size_t ld, struct part *p,
+			  size_t first, size_t n, vf (*sum)[WIDE_VECTORS])
 {
+	const float *wide = p->wide + first * WIDE_LANES;
+	const uint8_t *ahead = p->ahead;
+	const size_t step = p->step;
+
 	for (size_t i = 0; i < n; i++, wide += WIDE_LANES) {
 		vf value[WIDE_VECTORS];
 
+		_mm_prefetch((const char *)ahead, _MM_HINT_T1);
+		ahead += step;
 		for (unsigned v = 0; v < WIDE_VECTORS; v++)
 			value[v] = vf_load(wide + v * VL);
 		for (unsigned r = 0; r < n_rows; r++) {
@@ -98,25 +123,26 @@ ALWAYS void multiply_wide(const unsigned n_rows, const float *x, size_t ld, cons
 				sum[r][v] = vf_fma(factor, value[v], sum[r][v]);
 		}
 	}
+	p->ahead = ahead;
 }
 
 /* s[r] goes on (@d > 0) or begins with @n dimensions from @d on */
 ALWAYS void score_wide(const struct attend_args *a, const unsigned n_rows, size_t row,
-		       const float *wide, size_t d, size_t n, float (*s)[KV_BLOCK])
+		       struct part *part, size_t d, size_t n, float (*s)[KV_BLOCK])
 {
 	vf sum[WIDE_ROWS_MAX][WIDE_VECTORS];
 
 	for (unsigned r = 0; r < n_rows; r++)
 		for (unsigned v = 0; v < WIDE_VECTORS; v++)
 			sum[r][v] = d ? vf_load(s[r] + v * VL) : vf_zero();
-	multiply_wide(n_rows, a->q + row * a->head_dim + d, a->head_dim, wide, n, sum);
+	multiply_wide(n_rows, a->q + row * a->head_dim + d, a->head_dim, part, 0, n, sum);
 	for (unsigned r = 0; r < n_rows; r++)
 		for (unsigned v = 0; v < WIDE_VECTORS; v++)
 			vf_store(s[r] + v * VL, sum[r][v]);
 }
 
 ALWAYS void value_wide(const struct attend_args *a, const unsigned n_rows, size_t row, size_t tile,
-		       const float *wide, float (*p)[KV_BLOCK], const float *correction)
+		       struct part *part, float (*p)[KV_BLOCK], const float *correction)
 {
 	const size_t dims = attend_value_dim(a);
 	float *acc = a->acc + row * dims + tile * KV_TILE;
@@ -126,8 +152,8 @@ ALWAYS void value_wide(const struct attend_args *a, const unsigned n_rows, size_
 		for (unsigned v = 0; v < WIDE_VECTORS; v++)
 			sum[r][v] =
 				vf_mul(vf_load(acc + r * dims + v * VL), vf_set1(correction[r]));
-	multiply_wide(n_rows, p[0] + a->first, KV_BLOCK, wide + a->first * WIDE_LANES,
-		      a->n_valid - a->first, sum);
+	multiply_wide(n_rows, p[0] + a->first, KV_BLOCK, part, a->first, a->n_valid - a->first,
+		      sum);
 	for (unsigned r = 0; r < n_rows; r++)
 		for (unsigned v = 0; v < WIDE_VECTORS; v++)
 			vf_store(acc + r * dims + v * VL, sum[r][v]);
@@ -136,23 +162,23 @@ ALWAYS void value_wide(const struct attend_args *a, const unsigned n_rows, size_
 /* One function per number of rows, as in float_attend.h. */
 struct wide_shape {
 	unsigned n_rows;
-	void (*score)(const struct attend_args *a, size_t row, const float *wide, size_t d,
+	void (*score)(const struct attend_args *a, size_t row, struct part *part, size_t d,
 		      size_t n, float (*s)[KV_BLOCK]);
-	void (*value)(const struct attend_args *a, size_t row, size_t tile, const float *wide,
+	void (*value)(const struct attend_args *a, size_t row, size_t tile, struct part *part,
 		      float (*p)[KV_BLOCK], const float *correction);
 };
 
 #define WIDE_SHAPE(rows)                                                                          \
-	static void score_wide_##rows(const struct attend_args *a, size_t row, const float *wide, \
+	static void score_wide_##rows(const struct attend_args *a, size_t row, struct part *part, \
 				      size_t d, size_t n, float(*s)[KV_BLOCK])                    \
 	{                                                                                         \
-		score_wide(a, rows, row, wide, d, n, s);                                          \
+		score_wide(a, rows, row, part, d, n, s);                                          \
 	}                                                                                         \
 	static void value_wide_##rows(const struct attend_args *a, size_t row, size_t tile,       \
-				      const float *wide, float(*p)[KV_BLOCK],                     \
+				      struct part *part, float(*p)[KV_BLOCK],                     \
 				      const float *correction)                                    \
 	{                                                                                         \
-		value_wide(a, rows, row, tile, wide, p, correction);                              \
+		value_wide(a, rows, row, tile, part, p, correction);                              \
 	}
 #define WIDE_ENTRY(rows) { rows, score_wide_##rows, value_wide_##rows },
 
@@ -171,34 +197,56 @@ static const struct wide_shape *wide_shape_of(size_t rows)
 	return shape;
 }
 
+/* s of @rows rows from @row on */
+static void wide_scores(const struct attend_args *a, size_t row, size_t rows, struct part *part,
+			float (*s)[KV_BLOCK])
+{
+	const size_t bytes = kv_block_bytes(a->type, a->head_dim) / KV_TILES * WIDE_TILES;
+	size_t tile = a->first / KV_TILE / WIDE_TILES * WIDE_TILES;
+	const struct wide_shape *shape;
+
+	for (; tile * KV_TILE < a->n_valid; tile += WIDE_TILES) {
+		const uint8_t *next = (const uint8_t *)a->k + (tile / WIDE_TILES + 1) * bytes;
+
+		if ((tile + WIDE_TILES) * KV_TILE >= a->n_valid)
+			next = a->v;
+		for (size_t d = 0, end; d < a->head_dim; d = end) {
+			end = d + WIDE_DIMS < a->head_dim ? d + WIDE_DIMS : a->head_dim;
+			widen_keys(a, tile, d, end, part->wide);
+			fetch_during(part, next, bytes * (end - d) / a->head_dim, rows, end - d);
+			for (size_t r = 0; r < rows; r += shape->n_rows) {
+				shape = wide_shape_of(rows - r);
+				shape->score(a, row + r, part, d, end - d,
+					     (float(*)[KV_BLOCK])(s[r] + tile * KV_TILE));
+			}
+			next = part->ahead;
+		}
+	}
+}
+
 /* @rows rows from @row on, at most WIDE_ROWS */
 static void attend_wide(const struct attend_args *a, size_t row, size_t rows)
 {
-	float wide[(WIDE_DIMS > KV_BLOCK ? WIDE_DIMS : KV_BLOCK) * WIDE_LANES]
-		__attribute__((aligned(64)));
+	const size_t n_dim_tiles = attend_value_dim(a) / KV_TILE;
+	const size_t bytes = kv_block_bytes(a->type, KV_Q8) * WIDE_TILES * KV_TILE / KV_Q8;
 	float s[WIDE_ROWS][KV_BLOCK] __attribute__((aligned(64))), correction[WIDE_ROWS];
-	size_t n_dim_tiles = attend_value_dim(a) / KV_TILE, r, tile;
 	const struct wide_shape *shape;
+	struct part part;
+	size_t r, tile;
 
-	tile = a->first / KV_TILE / WIDE_TILES * WIDE_TILES;
-	for (; tile * KV_TILE < a->n_valid; tile += WIDE_TILES)
-		for (size_t d = 0, end; d < a->head_dim; d = end) {
-			end = d + WIDE_DIMS < a->head_dim ? d + WIDE_DIMS : a->head_dim;
-			widen_keys(a, tile, d, end, wide);
-			for (r = 0; r < rows; r += shape->n_rows) {
-				shape = wide_shape_of(rows - r);
-				shape->score(a, row + r, wide, d, end - d,
-					     (float(*)[KV_BLOCK])(s[r] + tile * KV_TILE));
-			}
-		}
+	wide_scores(a, row, rows, &part, s);
 	for (r = 0; r < rows; r += MAX_ROWS)
 		soften(a, rows - r < MAX_ROWS ? (unsigned)(rows - r) : MAX_ROWS, row + r, s + r,
 		       correction + r);
 	for (tile = 0; tile + WIDE_TILES <= n_dim_tiles; tile += WIDE_TILES) {
-		widen_values(a, tile, wide);
+		const uint8_t *next = (const uint8_t *)a->v + (tile / WIDE_TILES + 1) * bytes;
+
+		widen_values(a, tile, part.wide);
+		fetch_during(&part, tile + 2 * WIDE_TILES <= n_dim_tiles ? next : a->next_k, bytes,
+			     rows, a->n_valid - a->first);
 		for (r = 0; r < rows; r += shape->n_rows) {
 			shape = wide_shape_of(rows - r);
-			shape->value(a, row + r, tile, wide, s + r, correction + r);
+			shape->value(a, row + r, tile, &part, s + r, correction + r);
 		}
 	}
 	for (; tile < n_dim_tiles; tile++) { /* one of 16 dimensions is left over */
