@@ -133,6 +133,7 @@ struct tile_format {
 	int min_shift;		 /* super-blocks: AVX512_MIN_* of a row's min sums; 0: none */
 	bool min;		 /* 32-blocks: Q4_1, Q5_1 */
 	float factor;		 /* super-blocks: a power of two that goes to d */
+	const struct few_b *few; /* 32-blocks: for columns that row has no function for */
 };
 
 /* tile products: kernels_k_avx512.c, kernels_b_avx512.c; [cols - 1] */
@@ -189,6 +190,11 @@ extern const row_fn avx512_row_q5_0[ROW_COLS], avx512_row_q5_1[ROW_COLS];
 extern const row_fn avx512_row_q8_0[ROW_COLS], avx512_row_iq4_nl[ROW_COLS];
 extern const row_fn avx512_row_mxfp4[ROW_COLS];
 
+/* few_b_avx512.c: sixteen rows of 32-blocks side by side, and the product of 2..ROW_COLS columns */
+extern const struct few_b avx512_few_q4_0, avx512_few_q4_1, avx512_few_q5_0, avx512_few_q5_1,
+	avx512_few_q8_0, avx512_few_iq4_nl, avx512_few_mxfp4;
+void avx512_matmul_few_b(const struct tile_format *f, const struct matmul *m);
+
 /* act_avx512.c: see struct cpu_ops */
 size_t avx512_act_bytes(enum act_kind kind, size_t n);
 void avx512_act_quantize(enum act_kind kind, const float *x, size_t n, void *dst);
@@ -216,13 +222,15 @@ static inline void transpose_lanes(__m512i t[4])
 	t[3] = _mm512_unpackhi_epi64(b, d);
 }
 
+/* 16 bytes at each of four places, a lane each: by masks, which cost no shuffle */
 static inline __m512i load_quarters(const uint8_t *w, size_t step)
 {
-	__m512i z = _mm512_castsi128_si512(_mm_loadu_si128((const void *)w));
+	__m512i z = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)w));
 
-	z = _mm512_inserti32x4(z, _mm_loadu_si128((const void *)(w + step)), 1);
-	z = _mm512_inserti32x4(z, _mm_loadu_si128((const void *)(w + 2 * step)), 2);
-	return _mm512_inserti32x4(z, _mm_loadu_si128((const void *)(w + 3 * step)), 3);
+	z = _mm512_mask_broadcast_i32x4(z, 0x00f0, _mm_loadu_si128((const void *)(w + step)));
+	z = _mm512_mask_broadcast_i32x4(z, 0x0f00, _mm_loadu_si128((const void *)(w + 2 * step)));
+	return _mm512_mask_broadcast_i32x4(z, 0xf000,
+					   _mm_loadu_si128((const void *)(w + 3 * step)));
 }
 
 /* 16 bytes of each of 16 rows -> t[k]: word k of every row */

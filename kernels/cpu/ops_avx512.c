@@ -25,12 +25,12 @@ static const struct tile_format formats[] = {
 #define K(T, t, min)                                                                        \
 	{                                                                                   \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t, \
-			avx512_kernel_##t, avx512_row_##t, NULL, min, false, 1              \
+			avx512_kernel_##t, avx512_row_##t, NULL, min, false, 1, NULL        \
 	}
-#define B(T, t, kernel, min)                                                               \
-	{                                                                                  \
-		QUANT_##T, 32, QUANT_##T##_BYTES, sizeof(struct act_b), avx512_unpack_##t, \
-			avx512_kernel_##kernel, avx512_row_##t, NULL, 0, min, 1            \
+#define B(T, t, kernel, min)                                                                     \
+	{                                                                                        \
+		QUANT_##T, 32, QUANT_##T##_BYTES, sizeof(struct act_b), avx512_unpack_##t,       \
+			avx512_kernel_##kernel, avx512_row_##t, NULL, 0, min, 1, &avx512_few_##t \
 	}
 	K(Q4_K, q4_k, AVX512_MIN_8),
 	K(Q6_K, q6_k, 0),
@@ -41,7 +41,7 @@ static const struct tile_format formats[] = {
 #define IQ(T, t, pack, factor)                                                              \
 	{                                                                                   \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t, \
-			avx512_kernel_iq, avx512_row_##t, pack, 0, false, factor            \
+			avx512_kernel_iq, avx512_row_##t, pack, 0, false, factor, NULL      \
 	}
 	IQ(IQ2_XXS, iq2_xxs, avx512_pack_iq, 0.125f),
 	IQ(IQ2_XS, iq2_xs, avx512_pack_iq, 0.125f),
@@ -186,6 +186,10 @@ static void matmul(const struct matmul *m)
 		return;
 	if (m->cols <= ROW_COLS && f->row[m->cols - 1]) {
 		avx512_matmul_rows(f, m);
+		return;
+	}
+	if (m->cols <= ROW_COLS && f->few) {
+		avx512_matmul_few_b(f, m);
 		return;
 	}
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/rows_b_avx512.c: one row times one vector for formats with blocks of 32, in file
- * order: whole numbers only, see avx512_tile.h. Any thread.
+ * order: whole numbers only, see avx512_tile.h. Any thread. For one column (Q8_0: two), where memory
+ * decides and likes file order best; more columns are multiplied by few_b_avx512.c.
  *
  * Four blocks stand in the four 128-bit lanes, their first and second halves in two registers.
  * Signed formats are multiplied as q + 128; who adds the floats up takes the offset away.
@@ -130,15 +131,10 @@ static inline __attribute__((always_inline)) void row(const struct b_format *f, 
 	{                                                 \
 		return (struct b_format){ __VA_ARGS__ };  \
 	}                                                 \
-	ROW_B_COLS(name, 1)                               \
-	ROW_B_COLS(name, 2)                               \
-	ROW_B_COLS(name, 3)                               \
-	ROW_B_COLS(name, 4)                               \
-	ROW_B_COLS(name, 6)                               \
-	ROW_B_COLS(name, 8)                               \
-	const row_fn avx512_row_##name[ROW_COLS] = ROW_FUNCTIONS(name);
+	ROW_B_COLS(name, 1)
 
 ROW_B(q8_0, .form = FORM_EIGHT, .bytes = QUANT_Q8_0_BYTES, .qs = 2, .add = 128)
+ROW_B_COLS(q8_0, 2)
 ROW_B(q4_0, .form = FORM_NIBBLE, .bytes = QUANT_Q4_0_BYTES, .qs = 2, .add = 120)
 ROW_B(q4_1, .form = FORM_NIBBLE, .bytes = QUANT_Q4_1_BYTES, .qs = 4)
 ROW_B(q5_0, .form = FORM_FIVE, .bytes = QUANT_Q5_0_BYTES, .qs = 6, .qh = 2, .add = 112)
@@ -146,3 +142,13 @@ ROW_B(q5_1, .form = FORM_FIVE, .bytes = QUANT_Q5_1_BYTES, .qs = 8, .qh = 4)
 ROW_B(iq4_nl, .form = FORM_TABLE, .bytes = QUANT_IQ4_NL_BYTES, .qs = 2,
       .values = avx512_iq4_values())
 ROW_B(mxfp4, .form = FORM_TABLE, .bytes = QUANT_MXFP4_BYTES, .qs = 1, .values = avx512_fp4_values())
+
+#define ALONE(name) const row_fn avx512_row_##name[ROW_COLS] = { name##_1 };
+
+const row_fn avx512_row_q8_0[ROW_COLS] = { q8_0_1, q8_0_2 };
+ALONE(q4_0)
+ALONE(q4_1)
+ALONE(q5_0)
+ALONE(q5_1)
+ALONE(iq4_nl)
+ALONE(mxfp4)
