@@ -86,6 +86,9 @@ struct device_slot {
 };
 void device_slot_layout(const struct layer *l, struct device_slot *ret);
 
+/* Tokens of a step of "cuda" at the most. */
+uint32_t device_most_tokens(const struct model *m);
+
 /* How the memory of a device is laid out: what every model takes, then slots. */
 struct device_plan {
 	uint64_t dense_bytes;	/* its copy of the dense weights */

@@ -242,6 +242,11 @@ static int refuse(const struct device_plan *p, uint64_t room, uint64_t fixed, st
 		       size_format(e, sizeof(e), p->scratch_bytes));
 }
 
+uint32_t device_most_tokens(const struct model *m)
+{
+	return DEVICE_MOST_PAIRS / (uint32_t)u64_max(1, device_ranks(m));
+}
+
 int device_plan_make(const struct device_config *config, uint64_t room, struct device_plan *ret,
 		     struct err *err)
 {
@@ -251,12 +256,11 @@ int device_plan_make(const struct device_config *config, uint64_t room, struct d
 	uint64_t fixed;
 	int rc = 0;
 
-	if ((uint64_t)config->max_tokens * device_ranks(m) > DEVICE_MOST_PAIRS)
+	if (config->max_tokens > device_most_tokens(m))
 		return err_set(err, -ENOTSUP,
 			       "steps of %u tokens with %u experts each are more than the device "
 			       "takes: --batch %u at the most",
-			       config->max_tokens, device_ranks(m),
-			       DEVICE_MOST_PAIRS / device_ranks(m));
+			       config->max_tokens, device_ranks(m), device_most_tokens(m));
 	device_sizes(config, !config->no_slots && m->n_expert, &z);
 	p.dense_bytes = dense_bytes(m);
 	p.kv_bytes = z.kv;

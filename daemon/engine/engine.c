@@ -181,6 +181,7 @@ static int plan_memory(struct engine *e, struct err *err)
 				  .limits = &e->limits,
 				  .assume_bytes = limits_assume_bytes(),
 				  .align = reader_align(e->reader),
+				  .on_gpu = engine_device_wanted(e),
 				  .threads = team_size(e->team),
 				  .n_ctx = c->n_ctx,
 				  .n_parallel = c->n_parallel,

@@ -191,6 +191,8 @@ int engine_create_device(struct engine *e, struct err *err);
 int engine_create_slots(struct engine *e, struct err *err);
 /* What of this machine's memory an emulated device will take: not to be given to experts twice. */
 uint64_t engine_device_takes(const struct engine *e);
+/* Whether a GPU is asked for by name, or would be found: before engine_create_device(). */
+bool engine_device_wanted(const struct engine *e);
 /* Between two steps: fills, the table of slots; @n_tokens of the next one, 0: there is none. 0 or -EIO. */
 int engine_device_boundary(struct engine *e, uint32_t n_tokens, struct err *err);
 /* Are there fills that want to be looked at soon? */

@@ -10,6 +10,7 @@
 
 #include "base/num.h"
 #include "base/size.h"
+#include "device/device.h"
 #include "engine/budget.h"
 #include "engine/numa.h"
 #include "engine/sampler.h"
@@ -23,6 +24,7 @@
 #define THREAD_BYTES  (2ull << 20) /* of a thread's stack, where the kernel gives huge pages */
 #define DEFAULT_CTX   16384
 #define DEFAULT_STEP  512
+#define GPU_STEP      2048 /* an expert that is sent there serves as many tokens as may be */
 /* by default so many states may be kept, in one part in so many of the memory at most */
 #define PREFIX_STATES 8
 #define PREFIX_PART   32
@@ -125,6 +127,17 @@ static int check_kv_budget(const struct memory_ask *ask, const struct kv_shape *
 		       size_format(need, sizeof(need), one));
 }
 
+/* No longer than one sequence, nor than a GPU takes. */
+static uint32_t default_step(const struct memory_ask *ask, uint32_t n_ctx)
+{
+	uint64_t step = DEFAULT_STEP;
+
+	if (ask->on_gpu)
+		step = u64_max(step, u64_min(GPU_STEP, n_ctx));
+	return ask->on_gpu ? (uint32_t)u64_min(step, device_most_tokens(ask->model))
+			   : (uint32_t)step;
+}
+
 static void set_defaults(const struct memory_ask *ask, struct memory_plan *p)
 {
 	p->threads = threads_of(ask);
@@ -132,7 +145,7 @@ static void set_defaults(const struct memory_ask *ask, struct memory_plan *p)
 	if (!p->n_ctx)
 		p->n_ctx = (uint32_t)u64_min(ask->model->n_ctx_train, DEFAULT_CTX);
 	p->n_parallel = ask->n_parallel ? ask->n_parallel : MEMORY_SEQUENCES;
-	p->n_batch = ask->n_batch ? ask->n_batch : DEFAULT_STEP;
+	p->n_batch = ask->n_batch ? ask->n_batch : default_step(ask, p->n_ctx);
 	p->n_batch = (uint32_t)u64_max(p->n_batch, p->n_parallel);
 	p->max_logits = max_logits(ask->model, p->n_batch, p->n_parallel);
 	p->split = node_split_one();

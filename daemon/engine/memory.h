@@ -26,6 +26,7 @@ struct memory_ask {
 	uint64_t assume_bytes;	     /* limits_assume_bytes(), used where limits know no memory */
 	uint32_t align;		     /* reader_align() of the model's disk */
 	unsigned cores; /* physical cores that may be used, for the default of threads */
+	bool on_gpu;	/* a GPU computes the dense part: longer steps by default */
 
 	/* as in struct engine_config; 0: the default */
 	unsigned threads;

@@ -51,6 +51,14 @@ static int find_device(const struct engine *e, struct err *err)
 	return rc ? rc : device_supports(e->model, err);
 }
 
+bool engine_device_wanted(const struct engine *e)
+{
+	if (device_is_none(e->config.device))
+		return false;
+	return strcmp(e->config.device, "auto") ? device_is_dense(e->config.device)
+						: !find_device(e, NULL);
+}
+
 /* "cpu": experts are the host's alone. */
 static bool wants_slots(const struct engine *e)
 {

@@ -119,6 +119,8 @@ int plan_make(const struct model *m, const struct plan_options *o,
 				  .assume_bytes = machine->assume_bytes,
 				  .align = machine->align,
 				  .cores = machine->cores,
+				  .on_gpu = (o->device_budget || machine->vram_bytes) &&
+					    !device_supports(m, NULL),
 				  .threads = o->threads,
 				  .n_ctx = o->n_ctx,
 				  .n_parallel = o->n_parallel,

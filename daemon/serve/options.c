@@ -83,7 +83,8 @@ static const struct opt table[] = {
 	{ "--parallel", NULL, OPT_U32, AT(parallel), "N", 0, 256, .def = "0",
 	  .help = "Sequences decoded together; 0: 4, less where memory is short." },
 	{ "--batch", NULL, OPT_U32, AT(batch), "N", 0, 65536, .def = "0",
-	  .help = "Most tokens in one step while prompts are read in; 0: 512." },
+	  .help = "Most tokens in one step while prompts are read in; 0: 512, with a GPU "
+		  "2048, but no more than the context." },
 	{ "--kv-type", NULL, OPT_CHOICE, AT(kv_type), "TYPE", .choices = "f16|q8_0", .def = "f16",
 	  .help = "Precision of the KV cache." },
 	{ "--kv-budget", NULL, OPT_SIZE, AT(kv_budget), "SIZE", 0, 0, .def = "0",

@@ -20,6 +20,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import faults  # noqa: E402
+import random_model  # noqa: E402
 from daemon import BUILD, DEMO, Daemon, fixture, reference, sluice  # noqa: E402
 from test_fixtures import kl  # noqa: E402
 
@@ -316,6 +317,36 @@ def test_prompts(one_run, policy, budget, host, seed):
                 got = d.eval_ids(moe_tokens(n))[1]
                 assert (got == one_run[:n]).all(), f"{batch}: {(got != one_run[:n]).sum()} of {got.size} logits differ"
             assert of_device(d)["state"] == "ok"
+
+
+LONG = int(os.environ.get("DEVICE_SEEDS", "4")) > 4
+
+
+def test_steps_of_2048(tmp_path):
+    """By default a step of a prompt has up to 2048 tokens, and takes no more launches for them; any cut has the same bits."""
+    model = random_model.write(tmp_path / "model.gguf", DEMO, width=64)
+    n = 2048 if LONG else 600
+    ids = numpy.random.default_rng(5).integers(0, 900, n).tolist()
+    got = {}
+    for batch in (None, "512", "100"):
+        args = ["--batch", batch] if batch else []
+        with Daemon(model, "--device", "cuda", "--ctx", "2048", "--parallel", "1", "--threads", "2", "--device-budget", "300M", *args,
+                    program=EMU) as d:
+            assert d.status()["batch"] == int(batch or 2048)
+            before = of_device(d)["launches"]
+            got[batch] = d.eval_ids(ids)[1]
+            launches = of_device(d)["launches"] - before
+        assert launches <= 40 * -(-n // int(batch or 2048)), (batch, launches)
+        assert (got[batch] == got[None]).all(), f"{batch}: {(got[batch] != got[None]).sum()} logits differ"
+
+
+def test_long_runs():
+    """Attention over pages and blocks of tokens, and DeltaNet, of a prompt in one step, cut at multiples of 64 and elsewhere."""
+    ids = (moe_tokens(24) * 6)[:139]
+    want = run(DEMO, ids)
+    for batch in ("64", "37"):
+        got = run(DEMO, ids, "--batch", batch)
+        assert (got == want).all(), f"{batch}: {(got != want).sum()} of {got.size} logits differ"
 
 
 def finds(program, one_run, seed, prompt=False):
