@@ -168,7 +168,7 @@ $(O)/fuzz/fuzz_calls: $(FUZZ_CALLS_SRC) $(wildcard daemon/chat/calls*.h base/*.h
 
 # ---- fuzzing: schemas, grammars, regular expressions, and their masks
 # make O=... $(O)/fuzz/fuzz_grammar, then: $(O)/fuzz/fuzz_grammar -max_len=4096 WORK_DIR tests/fuzz/seeds/grammar
-FUZZ_GRAMMAR_SRC := tests/fuzz/fuzz_grammar.c base/err.c base/jsonc.c \
+FUZZ_GRAMMAR_SRC := tests/fuzz/fuzz_grammar.c base/err.c base/hash.c base/jsonc.c \
 	$(filter-out daemon/grammar/vocab_tokenizer.c,$(wildcard daemon/grammar/*.c))
 $(O)/fuzz/fuzz_grammar: $(FUZZ_GRAMMAR_SRC) $(wildcard daemon/grammar/*.h base/*.h)
 	@mkdir -p $(@D)

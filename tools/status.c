@@ -203,6 +203,21 @@ static json_t *warm_json(const struct sluice_status_warm *w)
 	return o;
 }
 
+static json_t *forms_json(const struct sluice_status_forms *f)
+{
+	const struct number numbers[] = {
+		{ "compiled", f->compiled }, { "found", f->found },
+		{ "masks", f->masks },	     { "masks_cached", f->masks_cached },
+		{ "forms", f->forms },	     { "matchers", f->matchers },
+		{ "bytes", f->bytes },
+	};
+	json_t *o = json_object();
+
+	for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
+		json_object_set_new(o, numbers[i].name, json_integer((json_int_t)numbers[i].value));
+	return o;
+}
+
 json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks, const char *path)
 {
 	const struct number numbers[] = {
@@ -258,6 +273,7 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 	json_object_set_new(o, "nodes", nodes_json(s));
 	json_object_set_new(o, "device", device_json(&s->device));
 	json_object_set_new(o, "warm", warm_json(&s->warm));
+	json_object_set_new(o, "forms", forms_json(&s->forms));
 	json_object_set_new(o, "telemetry",
 			    json_pack("{s:o}", "sources", sources_json(s->telemetry)));
 	json_object_set_new(o, "local_bytes", json_integer((json_int_t)s->local_bytes));

@@ -515,6 +515,15 @@ struct sluice_status_warm {
 };
 SLUICE_LAYOUT(sizeof(struct sluice_status_warm) == 304, "wire");
 
+/* Forms that answers are held to, and their masks: what requests of the same form share. */
+struct sluice_status_forms {
+	uint64_t compiled, found;     /* forms; those that were there from an earlier request */
+	uint64_t masks, masks_cached; /* of requests that are through; those that were there */
+	uint64_t bytes;		      /* kept now, in so many: */
+	uint32_t forms, matchers;
+};
+SLUICE_LAYOUT(sizeof(struct sluice_status_forms) == 48, "wire");
+
 /* Counters only grow while the daemon runs. Payload: fallbacks, one sentence a line. */
 struct sluice_status_info {
 	uint32_t struct_size;
@@ -582,11 +591,12 @@ struct sluice_status_info {
 	struct sluice_histogram reads, stalls;
 	struct sluice_status_device device;
 	struct sluice_status_warm warm;
+	struct sluice_status_forms forms;
 };
-SLUICE_LAYOUT(sizeof(struct sluice_status_info) == 40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256 +
-							   24 + 512 + 48 + 32 * 24 + 2048 + 24 +
-							   104 + 4 * 152 + 40 + 16 + 8 * 32 + 80 +
-							   16 + 8 + 8 + 8 + 2 * 152 + 224 + 304,
+SLUICE_LAYOUT(sizeof(struct sluice_status_info) ==
+		      40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256 + 24 + 512 + 48 + 32 * 24 +
+			      2048 + 24 + 104 + 4 * 152 + 40 + 16 + 8 * 32 + 80 + 16 + 8 + 8 + 8 +
+			      2 * 152 + 224 + 304 + 48,
 	      "wire");
 
 /* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */

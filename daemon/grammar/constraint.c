@@ -182,6 +182,11 @@ void constraint_put(struct constraint *c)
 	free(c);
 }
 
+size_t constraint_bytes(const struct constraint *c)
+{
+	return sizeof(*c) + program_bytes(c->program);
+}
+
 int constraint_matcher(const struct constraint *c, struct matcher **ret)
 {
 	return matcher_create(c->program, c->v, ret);

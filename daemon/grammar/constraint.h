@@ -74,6 +74,9 @@ int constraint_create(const struct constraint_ask *ask, struct vocab *v, struct 
 struct constraint *constraint_hold(struct constraint *c);
 void constraint_put(struct constraint *c);
 
+/* Of memory, without the vocabulary. */
+size_t constraint_bytes(const struct constraint *c);
+
 /* At the beginning of an answer. 0 or -ENOMEM; the caller destroys it before it puts the constraint. */
 int constraint_matcher(const struct constraint *c, struct matcher **ret);
 

@@ -196,7 +196,7 @@ static const uint64_t *cached_mask(struct matcher *m, uint32_t state)
 		return NULL;
 	m->mask_owner[m->next_mask] = state;
 	m->mask_of[state] = m->next_mask + 1;
-	m->next_mask = (m->next_mask + 1) % MAX_MASKS;
+	m->next_mask = (m->next_mask + 1) % m->n_masks;
 	return bits;
 }
 
@@ -216,7 +216,7 @@ static bool mask_of_now(struct matcher *m, uint64_t *bits)
 
 int matcher_mask(struct matcher *m, const uint64_t **ret)
 {
-	uint64_t *bits = m->masks + (size_t)MAX_MASKS * m->n_words;
+	uint64_t *bits = m->masks + (size_t)m->n_masks * m->n_words;
 
 	m->counts.masks++;
 	m->steps = 0;

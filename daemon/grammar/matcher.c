@@ -42,9 +42,16 @@ static void carve_all(struct matcher *m, struct carving *c)
 	m->takers = carve(c, n_code, sizeof(*m->takers));
 	m->queued = carve(c, n_code, sizeof(*m->queued));
 	m->merged = carve(c, 2 * MAX_UNION, sizeof(*m->merged));
-	m->masks = carve(c, (size_t)(MAX_MASKS + 1) * m->n_words, sizeof(*m->masks));
-	m->mask_owner = carve(c, MAX_MASKS, sizeof(*m->mask_owner));
+	m->masks = carve(c, (size_t)(m->n_masks + 1) * m->n_words, sizeof(*m->masks));
+	m->mask_owner = carve(c, m->n_masks, sizeof(*m->mask_owner));
 	m->path = carve(c, VOCAB_MAX_BYTES + 1, sizeof(*m->path));
+}
+
+static uint32_t masks_of(uint32_t n_words)
+{
+	size_t n = n_words ? MASK_BYTES / (n_words * sizeof(uint64_t)) : 1;
+
+	return n < 16 ? 16 : n < MAX_MASKS ? (uint32_t)n : MAX_MASKS;
 }
 
 int matcher_create(const struct program *p, const struct vocab *v, struct matcher **ret)
@@ -57,6 +64,7 @@ int matcher_create(const struct program *p, const struct vocab *v, struct matche
 	m->p = p;
 	m->v = v;
 	m->n_words = v ? vocab_words(v) : 0;
+	m->n_masks = masks_of(m->n_words);
 	carve_all(m, &c);
 	m->map_bytes = c.at;
 	m->map = mmap(NULL, c.at, PROT_READ | PROT_WRITE,
@@ -157,4 +165,43 @@ void matcher_get_counts(const struct matcher *m, struct matcher_counts *ret)
 {
 	*ret = m->counts;
 	ret->states = m->n_states;
+}
+
+void matcher_take_counts(struct matcher *m, struct matcher_counts *ret)
+{
+	matcher_get_counts(m, ret);
+	m->counts = (struct matcher_counts){ 0 };
+}
+
+bool matcher_is_whole(const struct matcher *m)
+{
+	return !m->full && !m->ambiguous;
+}
+
+/* The front of an array, in pages. */
+static size_t front(size_t n, size_t size)
+{
+	return align_up(n * size, 4096) + 4096; /* which need not begin with one */
+}
+
+size_t matcher_used_bytes(const struct matcher *m)
+{
+	size_t n_code = m->p->n_code, n_known = 0, n;
+
+	if (m->collected)
+		return sizeof(*m) + m->map_bytes;
+	for (uint32_t i = 0; i < m->n_masks; i++)
+		n_known += m->mask_owner[i] != STATE_UNKNOWN;
+	n = front(m->n_sets, sizeof(*m->sets)) + front(m->n_frames, sizeof(*m->frames)) +
+	    front(2 * MAX_SETS, sizeof(*m->set_slots)) + front(m->n_far, sizeof(*m->far_of)) +
+	    front(m->n_states, sizeof(*m->states)) + front(m->n_items, sizeof(*m->items)) +
+	    front((size_t)m->n_states * m->p->n_classes, sizeof(*m->next)) +
+	    front(2 * MAX_STATES, sizeof(*m->state_slots)) +
+	    front(m->n_states, sizeof(*m->mask_of)) +
+	    front(n_code, 4 * sizeof(uint32_t) + sizeof(*m->queued)) + 4 * 4096 +
+	    front(2 * MAX_UNION, sizeof(*m->merged)) +
+	    front((n_known + 1) * m->n_words, sizeof(*m->masks)) +
+	    front(m->n_masks, sizeof(*m->mask_owner)) +
+	    front(VOCAB_MAX_BYTES + 1, sizeof(*m->path));
+	return sizeof(*m) + (n < m->map_bytes ? n : m->map_bytes);
 }

@@ -62,5 +62,12 @@ struct matcher_counts {
 	uint32_t states, collections;
 };
 void matcher_get_counts(const struct matcher *m, struct matcher_counts *ret);
+/* The same, and counts from 0 again. */
+void matcher_take_counts(struct matcher *m, struct matcher_counts *ret);
+
+/* It can begin again: no error has ended it. */
+bool matcher_is_whole(const struct matcher *m);
+/* Bytes of its memory that it has touched, an upper bound. */
+size_t matcher_used_bytes(const struct matcher *m);
 
 #endif

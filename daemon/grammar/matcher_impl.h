@@ -28,8 +28,9 @@
 #define MAX_STATES (1u << 14)
 #define MAX_ITEMS  (1u << 18)
 #define MAX_UNION  4096 /* frames of one set */
-#define MAX_MASKS  64
-#define MAX_STEPS  20000000 /* of one mask, or of one byte: tenths of a second */
+#define MAX_MASKS  1024
+#define MASK_BYTES (4u << 20) /* of all of them; 16 masks at least */
+#define MAX_STEPS  20000000   /* of one mask, or of one byte: tenths of a second */
 
 #define COUNT_LOW  0xfffffffeu
 #define COUNT_FREE 0xffffffffu
@@ -81,11 +82,12 @@ struct matcher {
 	bool accepts, far;
 	struct frame *merged; /* 2 * MAX_UNION */
 	bool full, ambiguous;
+	bool collected; /* once at least: all of the memory may have been touched */
 	uint64_t steps; /* since the mask, or the byte, was begun */
 
-	uint64_t *masks; /* MAX_MASKS of n_words, and one more for the answer */
+	uint64_t *masks; /* n_masks of n_words, and one more for the answer */
 	uint32_t *mask_owner;
-	uint32_t n_words, next_mask;
+	uint32_t n_words, n_masks, next_mask;
 	uint32_t *path; /* states on the way to a node of the trie */
 
 	uint32_t start, now;

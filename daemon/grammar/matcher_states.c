@@ -250,11 +250,12 @@ bool states_collect(struct matcher *m)
 	const struct state s = m->states[m->now];
 
 	m->counts.collections++;
+	m->collected = true;
 	m->full = false;
 	memmove(m->items, m->items + s.first, s.n * sizeof(*m->items));
 	sets_collect(m, m->items, s.n);
 	memset(m->state_slots, 0, 2 * MAX_STATES * sizeof(*m->state_slots));
-	for (uint32_t i = 0; i < MAX_MASKS; i++)
+	for (uint32_t i = 0; i < m->n_masks; i++)
 		m->mask_owner[i] = STATE_UNKNOWN;
 	m->n_states = 2;
 	m->n_items = 0;

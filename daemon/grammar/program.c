@@ -575,6 +575,12 @@ void grammar_say(int code, struct err *err)
 		code == -ETIME ? "compiling it takes too long" : "it is not wanted any more");
 }
 
+size_t program_bytes(const struct program *p)
+{
+	return sizeof(*p) + p->n_code * sizeof(*p->code) + p->n_sets * sizeof(*p->sets) +
+	       p->n_bounds * sizeof(*p->bounds);
+}
+
 void program_destroy(struct program *p)
 {
 	if (!p)

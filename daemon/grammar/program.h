@@ -63,6 +63,7 @@ int program_create(const struct ir *ir, uint32_t root, struct program **ret, str
 /* The same of a node, in a rule of its own. */
 int program_of_node(struct ir *ir, ir_node node, struct program **ret, struct err *err);
 void program_destroy(struct program *p); /* NULL is fine */
+size_t program_bytes(const struct program *p);
 
 /* program_facts.c: what holds of each node, in time linear in the arena. */
 struct ir_facts {

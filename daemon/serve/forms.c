@@ -15,6 +15,7 @@
 #include "base/jsonc.h"
 #include "chat/calls.h"
 #include "chat/template.h"
+#include "grammar/form_cache.h"
 #include "grammar/grammar.h"
 #include "grammar/stop.h"
 #include "grammar/vocab.h"
@@ -22,6 +23,7 @@
 
 #define JSON_DEPTH 1000
 #define MAX_BYTES  (64u << 20) /* of forms that wait or are being compiled */
+#define KEPT_BYTES (64u << 20) /* of forms that have been, and of their idle matchers */
 
 struct form_task {
 	struct form_task *next;
@@ -39,6 +41,7 @@ struct forms {
 	struct serve *serve;
 	pthread_mutex_t vocab_lock; /* held while it is made */
 	struct vocab *vocab;
+	struct form_cache *cache;
 	pthread_mutex_t lock;
 	pthread_cond_t come;
 	pthread_t thread;
@@ -52,8 +55,10 @@ int forms_create(struct serve *s, struct forms **ret)
 {
 	struct forms *f = calloc(1, sizeof(*f));
 
-	if (!f)
+	if (!f || form_cache_create(KEPT_BYTES, &f->cache)) {
+		free(f);
 		return -ENOMEM;
+	}
 	f->serve = s;
 	f->last = &f->first;
 	pthread_mutex_init(&f->vocab_lock, NULL);
@@ -91,6 +96,7 @@ void forms_destroy(struct forms *f)
 		f->first = t->next;
 		let_go(t);
 	}
+	form_cache_destroy(f->cache);
 	vocab_destroy(f->vocab);
 	pthread_cond_destroy(&f->come);
 	pthread_mutex_destroy(&f->lock);
@@ -98,7 +104,8 @@ void forms_destroy(struct forms *f)
 	free(f);
 }
 
-int forms_vocab(struct forms *f, const struct grammar_stop *stop, struct vocab **ret)
+/* Of the daemon's model; @f holds it. 0, -ENOMEM, or as @stop says. */
+static int vocab_of(struct forms *f, const struct grammar_stop *stop, struct vocab **ret)
 {
 	int rc = 0;
 
@@ -108,6 +115,30 @@ int forms_vocab(struct forms *f, const struct grammar_stop *stop, struct vocab *
 	*ret = f->vocab;
 	pthread_mutex_unlock(&f->vocab_lock);
 	return rc;
+}
+
+int forms_compile(struct forms *f, uint64_t tenant, const struct constraint_ask *ask,
+		  struct constraint **ret, struct err *err)
+{
+	struct vocab *v = NULL;
+	int rc = vocab_of(f, ask->stop, &v);
+
+	return rc ? rc : form_cache_get(f->cache, tenant, ask, v, ret, err);
+}
+
+int forms_matcher(struct forms *f, const struct constraint *c, struct matcher **ret)
+{
+	return form_cache_matcher(f->cache, c, ret);
+}
+
+void forms_give_back(struct forms *f, const struct constraint *c, struct matcher *m)
+{
+	form_cache_give_back(f->cache, c, m);
+}
+
+void forms_get_counts(struct forms *f, struct form_cache_counts *ret)
+{
+	form_cache_get_counts(f->cache, ret);
 }
 
 /* ---- what comes before ---- */
@@ -170,15 +201,12 @@ static void compile(struct forms *f, struct form_task *t)
 				      .before = t->what.before,
 				      .call_form = CALL_UNKNOWN,
 				      .stop = &stop };
-	struct vocab *v = NULL;
 
 	t->rc = stop_now(&stop);
-	if (!t->rc)
-		t->rc = forms_vocab(f, &stop, &v);
 	if (!t->rc && ask.form == FORM_SCHEMA)
 		t->rc = parse_schema(t, &ask.schema);
 	if (!t->rc)
-		t->rc = constraint_create(&ask, v, &t->constraint, &t->err);
+		t->rc = forms_compile(f, t->what.tenant, &ask, &t->constraint, &t->err);
 	grammar_say(t->rc, &t->err);
 	json_object_put(ask.schema);
 }

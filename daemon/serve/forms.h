@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * daemon/serve/forms.h: the forms that answers are held to, made off the event loop: the vocabulary's
- * trie, which all of them share and which is made with the first, and a thread that compiles what
- * sessions ask for. (HTTP's worker compiles its own, with the rest of its request.)
+ * trie, which all of them share and which is made with the first, what requests of the same form share
+ * (grammar/form_cache.h), and a thread that compiles what sessions ask for. (HTTP's worker compiles its
+ * own, with the rest of its request.)
  *
  * Whoever takes a task back, and forms_destroy(), do not wait for what is being compiled: it looks up
  * every millisecond or so (grammar/stop.h).
@@ -12,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "grammar/constraint.h"
@@ -20,6 +22,7 @@ struct chat_template;
 struct form_task;
 struct forms;
 struct grammar_stop;
+struct matcher;
 struct serve;
 struct vocab;
 
@@ -27,8 +30,19 @@ struct vocab;
 int forms_create(struct serve *s, struct forms **ret);
 void forms_destroy(struct forms *f); /* NULL is fine; its tasks are gone by then */
 
-/* Of the daemon's model; @f holds it. 0, -ENOMEM, or as @stop says. Any thread. */
-int forms_vocab(struct forms *f, const struct grammar_stop *stop, struct vocab **ret);
+/*
+ * The form of a request, which the caller holds: kept from an earlier one, or compiled. The thread
+ * of its own compiles with this too. Errors as constraint_create(). Any thread.
+ */
+int forms_compile(struct forms *f, uint64_t tenant, const struct constraint_ask *ask,
+		  struct constraint **ret, struct err *err);
+/* A matcher of such a form at the beginning of an answer: 0 or -ENOMEM; and back. Any thread. */
+int forms_matcher(struct forms *f, const struct constraint *c, struct matcher **ret);
+void forms_give_back(struct forms *f, const struct constraint *c, struct matcher *m);
+
+/* What came of all that. Any thread. */
+struct form_cache_counts;
+void forms_get_counts(struct forms *f, struct form_cache_counts *ret);
 
 /*
  * What may stand before the form of an answer to @prompt (@n bytes; only its end counts): thoughts, as
@@ -43,6 +57,7 @@ struct form_text {
 	const char *text; /* @n bytes */
 	size_t n;
 	enum before before;
+	uint64_t tenant; /* ask.h */
 };
 
 /*

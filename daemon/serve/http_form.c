@@ -188,7 +188,6 @@ bool form_build(struct http_call *c, bool go_on)
 	int rc, was;
 	bool tools;
 	struct err err = { 0 };
-	struct vocab *v = NULL;
 
 	if (!g->ask.max_tokens || g->counting)
 		return true;
@@ -203,8 +202,7 @@ bool form_build(struct http_call *c, bool go_on)
 	/* may take long: here this thread does not come before those that compute */
 	was = getpriority(PRIO_PROCESS, 0);
 	setpriority(PRIO_PROCESS, 0, c->http->serve->nice);
-	rc = forms_vocab(c->http->serve->forms, &stop, &v);
-	rc = rc ? rc : constraint_create(&ask, v, &g->ask.constraint, &err);
+	rc = forms_compile(c->http->serve->forms, c->tenant, &ask, &g->ask.constraint, &err);
 	setpriority(PRIO_PROCESS, 0, was);
 	grammar_say(rc, &err);
 	tools = ask.form == FORM_CALLS || ask.form == FORM_FREE;

@@ -8,7 +8,9 @@
 #include "base/clock.h"
 #include "base/num.h"
 #include "base/version.h"
+#include "grammar/form_cache.h"
 #include "model/gguf.h"
+#include "serve/forms.h"
 #include "serve/private.h"
 #include "telemetry/sampler.h"
 
@@ -233,6 +235,21 @@ static void put_warm(const struct engine_warm *w, struct sluice_status_warm *ret
 	PUT(ret->why, w->why);
 }
 
+static void put_forms(struct forms *f, struct sluice_status_forms *ret)
+{
+	struct form_cache_counts c = { 0 };
+
+	if (f)
+		forms_get_counts(f, &c);
+	*ret = (struct sluice_status_forms){ .compiled = c.compiled,
+					     .found = c.found,
+					     .masks = c.masks,
+					     .masks_cached = c.masks_cached,
+					     .bytes = c.bytes,
+					     .forms = c.forms,
+					     .matchers = c.matchers };
+}
+
 void info_status(const struct serve *s, struct sluice_status_info *ret, char *notes, size_t room)
 {
 	const struct model *m = s->config.model;
@@ -304,6 +321,7 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 	put_latency(&e, ret);
 	put_device(&e.device, &ret->device);
 	put_warm(&e.warm, &ret->warm);
+	put_forms(s->forms, &ret->forms);
 	put_columns(&e, ret);
 	put_predict(&e, ret);
 	notes[0] = '\0';

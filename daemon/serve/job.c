@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/num.h"
-#include "grammar/matcher.h"
+#include "serve/forms.h"
 #include "serve/payload.h"
 #include "serve/private.h"
 
@@ -304,7 +304,7 @@ static int take_form(struct job *j, const struct ask *ask)
 	if (!ask->constraint || j->score)
 		return 0;
 	j->constraint = constraint_hold(ask->constraint);
-	return constraint_matcher(j->constraint, &j->req.form);
+	return forms_matcher(j->serve->forms, j->constraint, &j->req.form);
 }
 
 int job_create(struct serve *s, const struct ask *ask, uint32_t *prompt, uint32_t n_prompt,
@@ -557,7 +557,8 @@ void job_destroy(struct job *j)
 		atomic_fetch_sub_explicit(&j->serve->logits_pending, j->chunks[i].n_rows * row,
 					  memory_order_relaxed);
 	}
-	matcher_destroy(j->req.form);
+	if (j->req.form)
+		forms_give_back(j->serve->forms, j->constraint, j->req.form);
 	constraint_put(j->constraint);
 	stops_destroy(j->stops);
 	free(j->chunks);

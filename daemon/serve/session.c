@@ -157,7 +157,8 @@ static int submit_form(struct session *s, const struct ask *ask, uint32_t *ids, 
 					.strict = ask->form_strict,
 					.text = (const char *)ask->form_text,
 					.n = ask->form_bytes,
-					.before = before_of(s->serve, ask, ids, n) };
+					.before = before_of(s->serve, ask, ids, n),
+					.tenant = ask->tenant };
 
 	if (!p) {
 		free(ids);

@@ -180,3 +180,38 @@ def test_not_strict_leaves_out_what_cannot_be_held(d):
 def test_an_empty_text_and_minimum_of_tokens(d):
     """Where the form has ended nothing but the end may come, however short the answer."""
     assert content(d.post(CHAT, {**ASK, "regex": "ab?", "min_tokens": 9})) in ("a", "ab")
+
+
+def counts(d):
+    return d.status()["forms"]
+
+
+def test_what_comes_again_is_there(tmp_path):
+    """The second request of a form compiles nothing and finds its masks; another key, or another byte, is another form."""
+    keys = tmp_path / "keys"
+    keys.write_text("one\ntwo\n")
+    form = {"prompt": "x", "max_tokens": 60, "seed": 7, "temperature": 1, "json_schema": {**PLACE, "description": "again"}}
+    with HttpDaemon("--ctx", "512", "--parallel", "2", "--api-key-file", keys) as d:
+        def ask(key, **more):
+            before = counts(d)
+            text = d.post("/v1/completions", {**form, **more}, Authorization=f"Bearer {key}")["choices"][0]["text"]
+            return text, {k: v - before[k] for k, v in counts(d).items()}
+        cold, n = ask("one")
+        assert n["compiled"] == 1 and n["found"] == 0 and n["masks"] > n["masks_cached"] and n["forms"] == 1
+        warm, n = ask("one")
+        assert warm == cold and n["compiled"] == 0 and n["found"] == 1 and n["masks"] == n["masks_cached"] > 10 and n["bytes"] == 0
+        other, n = ask("two")
+        assert other == cold and n["compiled"] == 1 and n["found"] == 0 and n["masks"] > n["masks_cached"]
+        _, n = ask("one", json_schema={**PLACE, "description": "Again"})
+        assert n["compiled"] == 1 and n["forms"] == 1
+        metrics = d.ask("GET", "/metrics", headers={"Authorization": "Bearer one"})[2].decode()
+        assert re.search(r"^sluice_forms_compiled_total 3$", metrics, re.M) and re.search(r"^sluice_forms_reused_total 1$", metrics, re.M)
+        assert re.search(r"^sluice_masks_reused_total [1-9]", metrics, re.M) and re.search(r"^sluice_forms_kept 3$", metrics, re.M)
+
+
+def test_forms_without_end(d):
+    """Hundreds of schemas: what is kept stays within its bound, and everybody is answered."""
+    for i in range(300):
+        text = d.post("/v1/completions", {"prompt": "x", "max_tokens": 8, "regex": f"[ab]{{2}}|{i}cd"})["choices"][0]["text"]
+        assert re.fullmatch(f"[ab]{{2}}|{i}cd", text)
+    assert counts(d)["forms"] <= 256 and counts(d)["bytes"] <= 64 << 20 and counts(d)["compiled"] >= 300
