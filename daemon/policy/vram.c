@@ -124,6 +124,8 @@ static double worth(const struct policy *p, uint32_t id)
 
 	if (!p->by_recent && p->residents[cls] < p->class_slots[cls])
 		return p->lasting.uses[id];
+	if (p->recent.total <= 0)
+		return 0; /* nothing was used yet */
 	recent = p->recent.uses[id] * p->lasting.total / p->recent.total;
 	return p->by_recent ? recent : SHARE / (1 - SHARE) * recent + p->lasting.uses[id];
 }

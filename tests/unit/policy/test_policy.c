@@ -207,6 +207,7 @@ static void test_vram_promotes(void **state)
 	uint32_t spared = 1;
 
 	open_full(0, 1);
+	assert_false(ops->promote(policy, 0, false, &f, &move)); /* nothing was used yet */
 	for (uint32_t i = 0; i < 400; i++) {
 		use(2, 3);
 		use(0, 1);
