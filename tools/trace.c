@@ -20,6 +20,7 @@
 
 #include "base/num.h"
 #include "base/opts.h"
+#include "base/size.h"
 #include "tools/input.h"
 #include "tools/verbs.h"
 
@@ -33,6 +34,37 @@ static int parse_predict(const char *text, void *field, struct err *err)
 	if (!rc && c->mode != PREDICT_OFF && (c->mode != PREDICT_ORACLE || c->path))
 		return err_set(err, -EINVAL, "a trace knows no router: off, or oracle:R");
 	return rc;
+}
+
+/* "US,CPU,LINK[,MEMORY]": microseconds, and sizes a second. */
+static int parse_device_time(const char *text, void *field, struct err *err)
+{
+	struct layer_rates *r = field;
+	double *const rates[] = { &r->cpu, &r->link, &r->memory };
+	char *end, part[32];
+	double us = strtod(text, &end);
+	unsigned n = 0;
+
+	for (; *end == ',' && n < ARRAY_LEN(rates); n++) {
+		const size_t len = strcspn(end + 1, ",");
+		uint64_t bytes;
+
+		if (len >= sizeof(part))
+			break;
+		memcpy(part, end + 1, len);
+		part[len] = '\0';
+		if (size_parse(part, &bytes) || !bytes)
+			break;
+		*rates[n] = (double)bytes;
+		end += 1 + len;
+	}
+	if (*end || n < 2 || !(us >= 0 && us <= 1e9))
+		return err_set(err, -EINVAL,
+			       "microseconds before a layer's experts and bytes a second of the "
+			       "CPU and the link, such as 160,120G,25G, not '%s'",
+			       text);
+	r->fixed_ns = us * 1e3;
+	return 0;
 }
 
 static const struct opt options[] = {
@@ -49,9 +81,13 @@ static const struct opt options[] = {
 	  .help = "sim: the same as percent of all experts, several separated by commas; "
 		  "default 6,12,25,50" },
 	{ "--device-fills", NULL, OPT_FLOAT, AT(device_fills), "R", 0.001, 1000,
-	  .given = AT(device_given), .excludes = "--fill|--predict",
+	  .given = AT(device_given), .excludes = "--predict",
 	  .help = "sim: the slots are a device's: a miss takes none, and R experts a layer may come in for "
 		  "each token, in the step after" },
+	{ "--device-time", NULL, OPT_CUSTOM, AT(device), "US,CPU,LINK[,MEMORY]",
+	  .parse = parse_device_time, .given = AT(time_given),
+	  .help = "sim: with --device-fills, how long a layer takes before its experts and what CPU, link and "
+		  "memory carry a second: fills take time, and stop where they do not pay" },
 	{ "--fill", NULL, OPT_FLAG, AT(fill),
 	  .help = "sim: slots are full before the first token, as after the daemon's background fill" },
 	{ "--predict", NULL, OPT_CUSTOM, AT(predict), "off|oracle:R", .parse = parse_predict,
@@ -177,10 +213,13 @@ static int check_options(const struct trace_args *args, const char *what, struct
 			   : args->fill		 ? "--fill"
 			   : args->predict_given ? "--predict"
 			   : args->device_given	 ? "--device-fills"
+			   : args->time_given	 ? "--device-time"
 						 : NULL;
 
 	if (name && !sim)
 		return err_set(err, -EINVAL, "%s is for sim, it has no effect on %s", name, what);
+	if (args->time_given && !args->device_given)
+		return err_set(err, -EINVAL, "--device-time is for --device-fills");
 	if (args->json && !prints)
 		return err_set(err, -EINVAL, "--json is for stats and sim, it has no effect on %s",
 			       what);

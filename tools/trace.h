@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "policy/layer_time.h"
 #include "policy/predict.h"
 #include "trace/read.h"
 
@@ -20,8 +21,9 @@ struct trace_args {
 	uint32_t slots;		       /* 0: by share */
 	struct predict_choice predict; /* OFF, or an oracle without a file */
 	float device_fills;	       /* > 0: the slots are a device's */
+	struct layer_rates device;     /* link > 0: it has time */
 	bool fill, json, help;
-	bool policy_given, slots_given, share_given, budget_given, predict_given, device_given;
+	bool policy_given, slots_given, share_given, budget_given, predict_given, device_given, time_given;
 };
 
 /* `sluice trace stats` and `sluice trace sim`: print and return the exit status. */

@@ -103,6 +103,8 @@ static int run(struct table *tab, unsigned p, unsigned b, const struct trace_arg
 				 .budget = tab->budgets[b],
 				 .fill = args->fill,
 				 .device_fills = (double)args->device_fills,
+				 .device = args->device,
+				 .device_control = args->time_given,
 				 .predict = args->predict.mode == PREDICT_ORACLE
 						    ? args->predict.share
 						    : 0 };
@@ -150,6 +152,17 @@ static json_t *counts_json(const struct sim_counts *c)
 			 (json_int_t)c->miss_bytes, "steps", (json_int_t)c->steps);
 }
 
+/* null without a model of time */
+static json_t *time_json(const struct sim_result *r)
+{
+	if (r->decode_ns <= 0)
+		return json_null();
+	return json_pack("{s:f,s:I,s:b,s:f}", "tokens_per_second",
+			 (double)r->decode.steps / r->decode_ns * 1e9, "stops",
+			 (json_int_t)r->stops, "fills_on", (int)r->fills_on, "fill_gain",
+			 r->fill_gain);
+}
+
 static json_t *predicted_json(const struct sim_predicted *p)
 {
 	return json_pack("{s:I,s:I,s:I}", "reads", (json_int_t)p->reads, "useful",
@@ -166,21 +179,22 @@ static int print_json(const struct table *tab)
 
 			json_array_append_new(
 				rows,
-				json_pack("{s:s,s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o}",
-					  "policy", tab->policies[p], "slots", (json_int_t)r->slots,
-					  "budget_bytes", (json_int_t)r->budget_bytes,
-					  "slot_classes",
-					  plan_slots_json(r->classes,
-							  r->n_classes < SIM_CLASSES ? r->n_classes
-										     : SIM_CLASSES,
-							  true),
-					  "classes", (json_int_t)r->n_classes, "evictions",
-					  (json_int_t)r->evictions, "waves", (json_int_t)r->waves,
-					  "fills", (json_int_t)r->fills, "fill_bytes",
-					  (json_int_t)r->fill_bytes, "allowed_bytes",
-					  (json_int_t)r->allowed_bytes, "all", counts_json(&r->all),
-					  "decode", counts_json(&r->decode), "predicted",
-					  predicted_json(&r->predicted)));
+				json_pack(
+					"{s:s,s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o}",
+					"policy", tab->policies[p], "slots", (json_int_t)r->slots,
+					"budget_bytes", (json_int_t)r->budget_bytes, "slot_classes",
+					plan_slots_json(r->classes,
+							r->n_classes < SIM_CLASSES ? r->n_classes
+										   : SIM_CLASSES,
+							true),
+					"classes", (json_int_t)r->n_classes, "evictions",
+					(json_int_t)r->evictions, "waves", (json_int_t)r->waves,
+					"fills", (json_int_t)r->fills, "fill_bytes",
+					(json_int_t)r->fill_bytes, "allowed_bytes",
+					(json_int_t)r->allowed_bytes, "all", counts_json(&r->all),
+					"decode", counts_json(&r->decode), "predicted",
+					predicted_json(&r->predicted), "device_time",
+					time_json(r)));
 		}
 	json_dumpf(rows, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
 	putchar('\n');

@@ -26,12 +26,13 @@ void promoter_init(struct promoter *p, const struct promoter_config *config)
 			p->largest = config->class_bytes[k];
 }
 
-void promoter_step(struct promoter *p, uint32_t n, uint64_t now_ns)
+bool promoter_step(struct promoter *p, uint32_t n, uint64_t now_ns)
 {
 	double rate = (double)p->c.bytes_per_s, token = (double)p->c.bytes_per_token;
 	double largest = (double)p->largest;
+	const bool ended = p->in_prompt && n <= POLICY_DECODE_TOKENS;
 
-	if (p->in_prompt && n <= POLICY_DECODE_TOKENS && p->c.ops->repin)
+	if (ended && p->c.ops->repin)
 		p->c.ops->repin(p->c.policy);
 	p->in_prompt = n > POLICY_DECODE_TOKENS;
 	if (p->last_ns)
@@ -40,11 +41,23 @@ void promoter_step(struct promoter *p, uint32_t n, uint64_t now_ns)
 	p->last_ns = now_ns;
 	p->of_tokens =
 		held(p->of_tokens + n * token, larger(token * (n > HELD ? n : HELD), largest));
+	return ended;
+}
+
+void promoter_budget(struct promoter *p, uint64_t bytes_per_s, uint64_t bytes_per_token)
+{
+	p->c.bytes_per_s = bytes_per_s;
+	p->c.bytes_per_token = bytes_per_token;
+}
+
+uint64_t promoter_most_moves(uint64_t slots)
+{
+	return slots / 4 + 1 < PROMOTER_MOVES ? slots / 4 + 1 : PROMOTER_MOVES;
 }
 
 bool promoter_next(struct promoter *p, bool idle, struct policy_move *ret, uint32_t *ret_class)
 {
-	for (uint32_t i = 0; i < p->c.n_classes; i++) {
+	for (uint32_t i = 0; i < p->c.n_classes && (idle || !p->off); i++) {
 		const uint32_t cls = (p->at + i) % p->c.n_classes;
 		const double bytes = (double)p->c.class_bytes[cls];
 		const bool has_free = p->c.free_slots(p->c.filter.ctx, cls) > 0;

@@ -33,12 +33,23 @@ struct promoter {
 	uint64_t last_ns; /* 0: not yet */
 	uint32_t at;	  /* the class that is asked next */
 	bool in_prompt;	  /* the last step was part of one */
+	bool off;	  /* nothing moves but while the machine is idle */
 };
 
 void promoter_init(struct promoter *p, const struct promoter_config *config);
 
-/* A step of @n tokens comes, at @now_ns, which never falls; 0: nothing is computed. Fills the buckets. */
-void promoter_step(struct promoter *p, uint32_t n, uint64_t now_ns);
+/*
+ * A step of @n tokens comes, at @now_ns, which never falls; 0: nothing is computed. Fills the buckets; at the
+ * end of a prompt tells the policy so. True: a prompt ended.
+ */
+bool promoter_step(struct promoter *p, uint32_t n, uint64_t now_ns);
+
+/* Other bounds from here on, 0 none: what is in the buckets stays. */
+void promoter_budget(struct promoter *p, uint64_t bytes_per_s, uint64_t bytes_per_token);
+
+/* Moves that may be under way at once: of a few slots most hold what is used, not what is on its way. */
+#define PROMOTER_MOVES 64
+uint64_t promoter_most_moves(uint64_t slots);
 
 /*
  * The next move, classes in turn: takes its bytes out of the buckets. @idle: bytes per token do not

@@ -433,6 +433,8 @@ static void run_layer(struct sim *s, uint64_t step, uint32_t layer, bool decode,
 	for (uint32_t i = 0; i < s->n && !s->on_device; i++)
 		if (!s->present[s->ids[i]])
 			bring(s, s->ids[i], cls);
+	if (s->on_device)
+		sim_device_layer(&s->device, layer, s->ids, s->n);
 	/* the daemon guesses nothing where a layer has to wait for slots itself */
 	if (next < s->t->n_rows && s->result.waves == waves)
 		look_ahead(s, next, step - 1, decode, share);
@@ -522,11 +524,36 @@ static uint32_t tokens_of(const struct route_trace *t, size_t at)
 
 static int open_device(struct sim *s, const struct sim_options *o)
 {
+	const struct sim_device_config c = { .t = s->t,
+					     .n_classes = s->n_classes,
+					     .class_of_layer = s->class_of_layer,
+					     .free_slots = s->free_slots,
+					     .slots = s->result.slots,
+					     .present = s->present,
+					     .ops = s->ops,
+					     .policy = s->policy,
+					     .experts_per_layer = o->device_fills,
+					     .bytes_per_s = o->device_rate,
+					     .rates = o->device,
+					     .control = o->device_control };
+
 	s->on_device = o->device_fills > 0;
-	return s->on_device ? sim_device_open(&s->device, s->t, s->n_classes, s->class_of_layer,
-					      s->free_slots, s->present, s->ops, s->policy,
-					      o->device_fills)
-			    : 0;
+	return s->on_device ? sim_device_open(&s->device, &c) : 0;
+}
+
+static void tell_device(struct sim *s)
+{
+	const struct sim_device *d = &s->device;
+
+	if (!s->on_device)
+		return;
+	s->result.fills = d->fills;
+	s->result.fill_bytes = d->fill_bytes;
+	s->result.allowed_bytes = d->allowed_bytes;
+	s->result.decode_ns = d->decode_ns;
+	s->result.stops = d->control.stops;
+	s->result.fills_on = d->control.on;
+	s->result.fill_gain = d->control.judged ? d->control.gain : 0;
 }
 
 int sim_run(const struct route_trace *t, const struct sim_options *o, struct sim_result *ret,
@@ -572,9 +599,7 @@ int sim_run(const struct route_trace *t, const struct sim_options *o, struct sim
 		last_step = row->step;
 		any = true;
 	}
-	s.result.fills = s.device.fills;
-	s.result.fill_bytes = s.device.fill_bytes;
-	s.result.allowed_bytes = s.device.allowed_bytes;
+	tell_device(&s);
 	*ret = s.result;
 out:
 	sim_fini(&s);

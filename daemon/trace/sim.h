@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/divide.h"
+#include "policy/layer_time.h"
 #include "policy/policy.h"
 #include "trace/read.h"
 
@@ -27,9 +28,12 @@ struct sim_options {
 	bool fill;	    /* slots are filled by next() before the first step */
 	double predict; /* share of the next layer's experts that are read ahead of it; 0: none */
 	/* > 0: the slots are a device's, into which so many experts a layer may come for each token; a
-	 * miss takes none (sim_device.h) */
+	 * miss takes none (sim_device.h). With fill: its slots are full before the first step. */
 	double device_fills;
-	double judge_after; /* share of the steps after which result.judged counts */
+	uint64_t device_rate;	   /* bytes per second of them; 0: no bound */
+	struct layer_rates device; /* link > 0: the device has time */
+	bool device_control;	   /* fills stop where they do not pay */
+	double judge_after;	   /* share of the steps after which result.judged counts */
 };
 
 struct sim_counts {
@@ -49,6 +53,10 @@ struct sim_result {
 	uint64_t fills, fill_bytes,
 		allowed_bytes;	   /* of a device's slots; bytes that they might have */
 	uint64_t evictions, waves; /* waves: times that a layer did not fit at once */
+	double decode_ns;	   /* of all steps that decode, by the model of time; 0: without */
+	uint64_t stops;		   /* times that fills were stopped for not paying */
+	bool fills_on;		   /* at the end */
+	double fill_gain;	   /* as policy/fill_control.h has it, when judged last; 0: never */
 	uint32_t slots, n_classes; /* as divided by base/divide.h */
 	uint64_t budget_bytes;	   /* of those slots, 0: the trace does not say slot_bytes */
 	struct slot_share classes[SIM_CLASSES];

@@ -158,3 +158,18 @@ def test_full_disk_only_ends_the_trace(tmp_path):
     assert len(said) == 1 and "File too large" in said[0]
     assert stats(out)["uses"] > 0
     assert out.stat().st_size <= 20000
+
+
+def test_device_time():
+    """A device's fills take time by a model of a layer; what is no model is refused by name."""
+    trace = need_shared("traces/qwen.route.csv")
+    args = ["trace", "sim", trace, "--policy", "vram", "--share", "10", "--device-fills", "0.5", "--json"]
+    fast, slow = (json.loads(sluice(*args, "--device-time", f"160,{cpu},25G,150G").stdout)[0] for cpu in ("120G", "1G"))
+    assert fast["device_time"]["tokens_per_second"] > slow["device_time"]["tokens_per_second"] > 0, (fast, slow)
+    assert fast["fill_bytes"] <= fast["allowed_bytes"] and fast["device_time"]["fills_on"]
+    assert json.loads(sluice(*args).stdout)[0]["device_time"] is None
+    for wrong in ("x", "160,1G", "160,0,1G", "-1,1G,1G", "160,1G,1G,1G,1G"):
+        p = sluice(*args, "--device-time", wrong, check=None)
+        assert p.returncode == 2 and "microseconds" in p.stderr, (wrong, p.stderr)
+    p = sluice("trace", "sim", trace, "--device-time", "160,1G,1G", check=None)
+    assert p.returncode == 2 and "--device-fills" in p.stderr, p.stderr

@@ -352,13 +352,69 @@ static void test_device(void **state)
 	}
 }
 
+/* Uses drawn by lot: who lies in slots makes no difference, fills are stopped; real ones go on. */
+static void test_stops(void **state)
+{
+	struct sim_options o = { .policy = "vram",
+				 .slots = 64,
+				 .fill = true,
+				 .device_fills = 0.5,
+				 .device = { .fixed_ns = 1000, .cpu = 1e9, .link = 1e8 },
+				 .device_control = true };
+	char path[] = "/tmp/sluice-test-XXXXXX", shared[DATA_PATH];
+	FILE *f = fdopen(mkstemp(path), "w");
+	struct err err = { 0 };
+	struct sim_result r, again;
+	struct route_trace *t;
+	uint32_t random = 7, used[4];
+
+	assert_non_null(f);
+	fprintf(f, "route_trace v1\ngeometry 4 32 4\ndata\n");
+	for (int step = 0; step < 1500; step++) {
+		fprintf(f, "step %d\n", step);
+		for (int layer = 0; layer < 4; layer++) {
+			fprintf(f, "d %d 0 %d", layer, step);
+			for (int i = 0, k; i < 4; i += k == i) {
+				random = random * 1664525u + 1013904223u;
+				used[i] = random >> 27;
+				for (k = 0; k < i && used[k] != used[i]; k++)
+					;
+				if (k == i)
+					fprintf(f, " %u", used[i]);
+			}
+			fputc('\n', f);
+		}
+	}
+	fclose(f);
+	t = read_path(path);
+	unlink(path);
+	assert_int_equal(sim_run(t, &o, &r, &err), 0);
+	print_message("by lot: %llu stops, gain %.4f, %llu fills\n", (unsigned long long)r.stops,
+		      r.fill_gain, (unsigned long long)r.fills);
+	assert_true(r.stops >= 2 && r.decode_ns > 0 && r.fill_bytes <= r.allowed_bytes);
+	o.device_control = false;
+	assert_int_equal(sim_run(t, &o, &again, &err), 0);
+	assert_true(again.fills > 2 * r.fills);
+	route_trace_destroy(t);
+
+	t = read_path(shared_trace("kimi-linear.jsonl", shared));
+	o.slots = t->n_layers * t->n_expert / 10;
+	o.fill = false;
+	o.device_control = true;
+	o.device = (struct layer_rates){ .fixed_ns = 160e3, .cpu = 1, .link = 25e9 };
+	assert_int_equal(sim_run(t, &o, &r, &err), 0);
+	print_message("kimi: %llu stops, gain %.4f\n", (unsigned long long)r.stops, r.fill_gain);
+	assert_int_equal(r.stops, 0);
+	route_trace_destroy(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_made),	    cmocka_unit_test(test_order),
 		cmocka_unit_test(test_all_slots),   cmocka_unit_test(test_least),
 		cmocka_unit_test(test_static_list), cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_device),
+		cmocka_unit_test(test_device),	    cmocka_unit_test(test_stops),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
