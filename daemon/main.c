@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/utsname.h>
 
+#include "base/cpus.h"
 #include "base/jsonc.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -512,6 +513,8 @@ int main(int argc, char **argv)
 	rc = handed_open(&err); /* before other descriptors are opened */
 	if (!rc)
 		rc = choose_sockets(&o, &err);
+	if (!rc)
+		rc = cpus_keep_to(o.cpus, &err); /* before there are other threads */
 	if (!rc)
 		rc = build(&o, &rooms, &err);
 	if (!rc)

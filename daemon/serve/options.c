@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cpus.h"
 #include "base/num.h"
 #include "base/opts.h"
 #include "base/size.h"
@@ -48,6 +49,16 @@ static int parse_device(const char *text, void *field, struct err *err)
 	return rc;
 }
 
+static int parse_cpus(const char *text, void *field, struct err *err)
+{
+	cpu_set_t set;
+	int rc = cpus_parse(text, &set, err);
+
+	if (!rc)
+		*(const char **)field = text;
+	return rc;
+}
+
 /* "off" or 0: none; a size; "auto". */
 static int parse_prefix(const char *text, void *field, struct err *err)
 {
@@ -77,6 +88,9 @@ static const struct opt table[] = {
 		  "experts. Default: what this process may still take of memory, less the rest." },
 	{ "--threads", "-t", OPT_U32, AT(threads), "N", 0, 1024, .def = "0",
 	  .help = "Compute threads; 0: one per core that may be used, within the CPU quota." },
+	{ "--cpus", NULL, OPT_CUSTOM, AT(cpus), "all|LIST", .parse = parse_cpus, .def = "all",
+	  .help = "CPUs that the daemon keeps to, of those that its affinity allows, such as 0-3,8. "
+		  "Daemons beside each other want lists of their own: each takes the lowest cores." },
 	{ "--ctx", "-c", OPT_U32, AT(ctx), "N", 0, 16777216, .def = "0",
 	  .help = "Context of each sequence in tokens; 0: the model's, at most 16384, less where "
 		  "memory is short." },

@@ -23,7 +23,7 @@ struct budget_option {
 
 struct options {
 	const char *draft_model;
-	const char *model, *socket, *policy, *trace, *cpu, *peaks;
+	const char *model, *socket, *policy, *trace, *cpu, *cpus, *peaks;
 	const char *chat_template, *chat_template_kwargs;
 	struct budget_option host_budget;
 	uint32_t threads, ctx, parallel, batch;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Description: configuration files of sluiced: order, refusals by line, the dump, and what SIGHUP reloads."""
+import os
 import re
 import signal
 import subprocess
@@ -135,3 +136,15 @@ def test_reload(tmp_path):
         assert re.search(r'msg="reloaded" option=--queue from="9" to="3"', d.text())
         assert get(port, "/v1/models", "second") == 200
         assert d.status()["state"] == "ready"
+
+
+def test_cpus_of_the_whole_daemon(tmp_path):
+    """--cpus keeps every thread to its list; a list of CPUs that the process may not use ends the start."""
+    last = max(os.sched_getaffinity(0))
+    with Daemon(DEMO, "--cpus", last) as d:
+        threads = [int(t) for t in os.listdir(f"/proc/{d.process.pid}/task")]
+        assert len(threads) >= 3 and all(os.sched_getaffinity(t) == {last} for t in threads)
+        assert d.status()["limits"]["cpus"] == 1 and d.status()["threads"] == 1
+    if 1023 not in os.sched_getaffinity(0):
+        assert "none of the CPUs 1023" in sluiced("--model", DEMO, "--socket", tmp_path / "s", "--cpus", 1023, check=1).stderr
+    assert "list of CPUs" in sluiced("--model", DEMO, "--cpus", "2-1", check=2).stderr

@@ -100,6 +100,7 @@ static void refusals(void **state)
 		BASE "--nonsense",
 		BASE "word",
 		BASE "--threads",
+		BASE "--cpus 3-1",
 		BASE "--threads -1",
 		BASE "--threads 2x",
 		BASE "--threads 1025",
