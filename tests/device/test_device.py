@@ -179,6 +179,20 @@ def test_lost(cpu_run, call):
         assert (ask(d, ids)[0] == cpu_run[:6]).all()
 
 
+@pytest.mark.parametrize("call", ["hang:60", "hang:150", "cudaStreamWaitEvent:2!", "cudaMemcpyAsync:60+", "cudaEventRecord:5+"])
+def test_lost_in_prompt(one_run, cpu_run, call):
+    """The same while a prompt's experts pass through the ring: by name, with the device's bits or the CPU's, and nobody waits long."""
+    ids = moe_tokens(20)
+    with device(DEMO, "--host-budget", "100%", "--device-policy", "fetch", "--batch", "20", env={"SLUICE_EMU_FAIL": call}) as d:
+        for n in (20, 9, 9, 9):
+            began = time.monotonic()
+            got, said = ask(d, ids[:n])
+            assert time.monotonic() - began < 60
+            assert got is not None or "the device" in said, said
+            assert got is None or (got == one_run[:n]).all() or (got == cpu_run[:n]).all()
+        assert got is not None, said
+
+
 CALLS = ["cudaDriverGetVersion", "cudaGetDeviceCount", "cudaSetDevice", "cudaGetDeviceProperties", "cudaStreamCreateWithFlags",
          "cudaMemGetInfo", "cudaMalloc", "cudaMallocHost", "cudaHostAlloc", "cudaHostGetDevicePointer", "cudaHostRegister",
          "cudaEventCreateWithFlags", "cudaMemcpy", "cudaMemcpyAsync", "cudaMemsetAsync", "cudaLaunchKernelExC", "cudaStreamQuery",
@@ -374,13 +388,15 @@ def test_seeded(one_run, name, tmp_path):
     assert any(map(found, range(1, 2 if name == "none" else 5))) == (name != "none"), faults.FAULTS.get(name)
 
 
-def test_cancel():
+@pytest.mark.parametrize("batch", ["4", "20", "80"])
+def test_cancel(one_run, batch):
     """A client that leaves within a step: the next one is served, with the same bits."""
     ids = moe_tokens(20)
-    with device(DEMO, "--batch", "4") as d:
+    with device(DEMO, "--batch", batch, "--device-policy", "fetch") as d:
         p = subprocess.Popen([str(BUILD / "sluice"), "generate", "--socket", d.socket, "--prompt-tokens", json.dumps(ids * 4),
                               "--max-tokens", "4"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(0.5)
         p.kill()
         p.wait()
+        assert (d.eval_ids(ids[:13])[1] == one_run[:13]).all()
         assert d.generate_ids(ids[:3], "--max-tokens", "1")["tokens"]
