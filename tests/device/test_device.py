@@ -213,7 +213,7 @@ def test_calls(one_run, cpu_run, name):
             assert "--device cuda" in str(e) or "weights" in str(e), (how, str(e))
             continue
         try:
-            for n in (9, 4, 4):
+            for n in (9, 4, 4, 4):  # two failed steps make a device that is lost
                 got, said = ask(d, moe_tokens(n))
                 if got is None:
                     assert "the device" in said, (how, said)
