@@ -14,7 +14,7 @@
 #define WIDE_LANES   (WIDE_VECTORS * VL)
 #define WIDE_TILES   (WIDE_LANES / KV_TILE)
 #define WIDE_DIMS    256 /* of keys, widened together */
-#define WIDE_ROWS    64	 /* rows that go through a widened part together, at most */
+#define WIDE_ROWS    128 /* rows that go through a widened part together, at most */
 
 /* Where it pays; with eight lanes halves are widened beside the multiply-adds. */
 static inline bool goes_wide(enum kv_type type, size_t rows)

@@ -20,8 +20,8 @@
  */
 #define SEGMENT	       512
 #define SEGMENT_BLOCKS (SEGMENT / KV_BLOCK)
-#define TILE_ROWS      64 /* query rows that a thread takes through the blocks together */
-#define ROPES_MAX      2  /* kinds of rotation in one model */
+#define TILE_ROWS      128 /* query rows that a thread takes through the blocks together */
+#define ROPES_MAX      2   /* kinds of rotation in one model */
 
 /* The state of an online softmax for some rows: see struct attend_args. */
 struct partial {
