@@ -268,7 +268,7 @@ static int create_places(struct engine *e)
 	}
 	if (engine_find_ends(e))
 		return -ENOMEM;
-	pace_init(&e->pace, e->config.itl_target_ns);
+	pace_init(&e->pace, e->config.itl_target_ns, e->config.n_batch);
 	e->itl_target_ns = e->config.itl_target_ns;
 	return 0;
 }

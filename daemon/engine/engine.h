@@ -93,7 +93,7 @@ struct engine_config {
 				    where memory is short */
 	uint32_t n_parallel;	 /* sequences decoded together, 0: 4, less where memory is short */
 	uint32_t n_batch;	 /* most tokens in a step, 0: 512, with a GPU 2048 */
-	uint64_t itl_target_ns;	 /* of a step that reads prompts while others decode; 0: twice what
+	uint64_t itl_target_ns;	 /* mean of steps that read prompts beside decoding; 0: twice what
 				    a step takes that only decodes */
 	uint64_t prefix_cache;	 /* bytes for what may be reused beside the sequences' own; 0: some
 				    states where the model has such; PREFIX_CACHE_OFF: none */

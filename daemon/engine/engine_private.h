@@ -13,6 +13,7 @@
 #include "engine/engine.h"
 #include "engine/follow.h"
 #include "engine/memory.h"
+#include "engine/pace.h"
 #include "engine/reuse.h"
 #include "engine/sampler.h"
 #include "engine/spec.h"
@@ -143,7 +144,7 @@ struct engine {
 	bool *taken;	     /* n_parallel: places with a chunk in the step that is built */
 	uint32_t n_decoding; /* sequences that decode in the step */
 	uint32_t n_seated;   /* ... and that are there when it is built, but for the paused */
-	uint32_t most_read;  /* prompt tokens that the pace allows it */
+	uint32_t n_tail;     /* ends of prompts in it, tokens: as pace.h has them */
 
 	uint64_t progress_ns; /* when the last report from within a step was made */
 
@@ -228,6 +229,11 @@ int engine_find_ends(struct engine *e);
 
 /* Does nobody want the step that runs any more? @arg: the engine. Engine thread, during a step. */
 bool engine_given_up(void *arg);
+
+/* compose.c: the tokens and runs of the next step, none where there is nothing to compute. */
+void compose_step(struct engine *e, struct batch *b);
+/* The timed part of @a begins now. (sched.c) */
+void engine_start_clock(struct engine *e, struct active *a);
 
 /* Is every known token of @a but the last one in its KV cache? */
 bool engine_decoding(const struct active *a);

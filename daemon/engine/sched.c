@@ -2,9 +2,8 @@
 /*
  * daemon/engine/sched.c: the engine thread: load, then steps for as long as there is work.
  *
- * Each turn: take new requests, drop cancelled ones, seat waiting ones, build a step (one token of
- * every sequence that decodes, then chunks of prompts as far as the pace allows; whose turn it is
- * says admit.h, who gives way where pages are short room.c), run it, hand out tokens. With nothing to
+ * Each turn: take new requests, drop cancelled ones, seat waiting ones, compose a step
+ * (compose.c), run it, hand out tokens. With nothing to
  * compute: fill the expert slots from disk, then sleep.
  */
 #include <errno.h>
@@ -302,121 +301,10 @@ bool engine_decoding(const struct active *a)
 	return a->n_done == a->n_prompt && seq_len(a->seq) + 1 == a->n_ids;
 }
 
-static void start_clock(struct engine *e, struct active *a)
+void engine_start_clock(struct engine *e, struct active *a)
 {
 	a->timed_ns = now_ns();
 	read_counters(e, &a->hits, &a->misses, &a->bytes_read, &a->stall_ns);
-}
-
-/* Puts the next @n tokens of place @i into the step; there is room for them. */
-static void add_run(struct engine *e, struct batch *b, uint32_t i, uint32_t n)
-{
-	struct active *a = &e->active[i];
-	struct request *r = a->request;
-	bool all = r->want_logits || r->want_logprobs;
-	uint32_t pos = seq_len(a->seq);
-
-	for (uint32_t k = 0; k < n; k++) {
-		uint32_t t = b->n_tokens + k, at = pos + k;
-
-		e->tokens[t] = a->ids[at];
-		e->token_run[t] = b->n_runs;
-		/* of what is read again rows have been handed out already */
-		e->want[t] = (at + 1 == a->n_ids && r->max_tokens) ||
-			     (all && at >= a->n_done && at < a->n_prompt);
-	}
-	e->runs[b->n_runs] = (struct batch_run){
-		.seq = a->seq, .first = b->n_tokens, .count = n, .pos = pos, .number = a->number - 1
-	};
-	e->run_owner[b->n_runs++] = i;
-	b->n_tokens += n;
-	a->n_in_step = (uint32_t)u64_min(pos + n, a->n_prompt) - a->n_done;
-	if (pos + n < a->n_done)
-		a->n_in_step = 0;
-	a->no_number = false;
-	spec_put(e, a, b); /* there is room for what it drafts too */
-}
-
-/* The place whose turn it is among those that read and are not in the step yet, or none. */
-static struct active *next_reader(const struct engine *e)
-{
-	struct active *best = NULL, *reader = NULL;
-
-	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
-		struct active *a = &e->active[i], *r;
-
-		if (!a->request || a->paused || engine_decoding(a))
-			continue;
-		r = follow_reader(a);
-		if (e->taken[r - e->active] || r->paused)
-			continue;
-		if (best && !turns_before(&e->turns, a->request->turn, a->request->came,
-					  best->request->turn, best->request->came))
-			continue;
-		best = a;
-		reader = r;
-	}
-	return reader;
-}
-
-/* Where the next chunk of @a has to end at the latest. */
-static uint32_t chunk_end(const struct engine *e, const struct active *a)
-{
-	uint32_t pos = seq_len(a->seq);
-
-	if (pos < a->request->n_untimed)
-		return (uint32_t)u64_min(a->request->n_untimed, reuse_stop(e, a));
-	return (uint32_t)u64_min(a->n_ids, reuse_stop(e, a));
-}
-
-/* Chunks of prompts, @most tokens in all. */
-static void add_readers(struct engine *e, struct batch *b, uint32_t most)
-{
-	struct active *a;
-	uint32_t n;
-
-	most = (uint32_t)u64_min(most, e->config.n_batch - b->n_tokens);
-	while (most && (a = next_reader(e))) {
-		e->taken[a - e->active] = true;
-		n = (uint32_t)u64_min(most, chunk_end(e, a) - seq_len(a->seq));
-		n = room_for(e, a, n);
-		if (!n)
-			continue;
-		if (!a->timed_ns && seq_len(a->seq) >= a->request->n_untimed)
-			start_clock(e, a);
-		add_run(e, b, (uint32_t)(a - e->active), n);
-		most -= n;
-	}
-}
-
-static void build_step(struct engine *e, struct batch *b)
-{
-	*b = (struct batch){ .tokens = e->tokens, .runs = e->runs, .want_logits = e->want };
-	memset(e->taken, 0, e->config.n_parallel * sizeof(*e->taken));
-	room_resume(e);
-	spec_plan(e);
-	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
-		struct active *a = &e->active[i];
-
-		if (!a->request || a->paused || !engine_decoding(a))
-			continue;
-		/* nobody gives way for a draft */
-		if (!reuse_make_free(e, seq_lacks(a->seq, 1 + a->spec.n_draft)))
-			a->spec.n_draft = 0;
-		room_make(e, a, 1 + a->spec.n_draft);
-	}
-	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
-		struct active *a = &e->active[i];
-
-		if (a->request && !a->paused && engine_decoding(a))
-			add_run(e, b, i, 1);
-	}
-	e->n_decoding = b->n_runs;
-	for (uint32_t i = e->n_seated = 0; i < e->config.n_parallel; i++)
-		e->n_seated += e->active[i].request && !e->active[i].paused;
-	e->pace.target_ns = e->itl_target_ns;
-	e->most_read = pace_tokens(&e->pace, e->n_decoding);
-	add_readers(e, b, e->most_read);
 }
 
 /*
@@ -576,7 +464,7 @@ static void after_step(struct engine *e, const struct batch *b)
 				continue;
 			a->prompt_end_ns = now;
 			if (!a->timed_ns) /* the whole prompt is untimed: only generation counts */
-				start_clock(e, a);
+				engine_start_clock(e, a);
 			if (!a->request->max_tokens) {
 				finish(e, a, STOP_LENGTH, 0, NULL);
 				continue;
@@ -635,7 +523,7 @@ static int lose_device(struct engine *e)
 /* 0, or -errno and e->failure: there is nothing left to compute with. */
 static int run(struct engine *e, const struct batch *b)
 {
-	uint32_t n_read = b->n_tokens - e->n_decoding;
+	uint32_t n_read = b->n_tokens - e->n_decoding - b->n_drafted;
 	uint64_t start = now_ns();
 
 	e->batch = b;
@@ -647,7 +535,7 @@ static int run(struct engine *e, const struct batch *b)
 	pace_learn(&e->pace, &(struct pace_step){ .n_decoding = e->n_decoding,
 						  .n_all = e->n_seated,
 						  .n_prompt = n_read,
-						  .full = n_read >= e->most_read,
+						  .n_tail = e->n_tail,
 						  .ns = now_ns() - start });
 	after_step(e, b);
 	return engine_device_gone(e, decoder_device_error(e->decoder)[0] != '\0') ? lose_device(e)
@@ -671,7 +559,7 @@ void *engine_main(void *arg)
 		follow_turn(e, begin);
 		seat_waiting(e);
 		places_publish(e);
-		build_step(e, &b);
+		compose_step(e, &b);
 		if (!b.n_tokens) {
 			engine_idle(e);
 			continue;

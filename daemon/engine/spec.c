@@ -271,19 +271,7 @@ static void decide(struct engine *e, uint32_t n)
 	}
 }
 
-/* Does anyone read a prompt, or again what it knew? */
-static bool somebody_reads(const struct engine *e)
-{
-	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
-		const struct active *a = &e->active[i];
-
-		if (a->request && !a->paused && !engine_decoding(a))
-			return true;
-	}
-	return false;
-}
-
-void spec_plan(struct engine *e)
+void spec_plan(struct engine *e, bool reads)
 {
 	struct spec *s = e->spec;
 	uint32_t n = 0;
@@ -291,8 +279,7 @@ void spec_plan(struct engine *e)
 	s->planned = false;
 	for (uint32_t i = 0; i < e->config.n_parallel; i++)
 		e->active[i].spec.n_draft = 0;
-	if (e->device_dense ||
-	    somebody_reads(e)) /* a device's recurrent state cannot be taken back */
+	if (e->device_dense || reads) /* a device's recurrent state cannot be taken back */
 		return;
 	for (uint32_t i = 0; i < e->config.n_parallel; i++)
 		if (decodes(&e->active[i]))

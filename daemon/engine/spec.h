@@ -76,10 +76,10 @@ void spec_begin(struct engine *e, struct active *a);
 void spec_add(struct engine *e, struct active *a, uint32_t n);
 
 /*
- * Before a step: how much is drafted for each place that decodes, in their speculation. While somebody
- * reads nothing is: such a step takes long anyway, and says nothing of what columns cost.
+ * Before a step: how much is drafted for each place that decodes, in their speculation. Where somebody
+ * @reads in it nothing is: such a step takes long anyway, and says nothing of what columns cost.
  */
-void spec_plan(struct engine *e);
+void spec_plan(struct engine *e, bool reads);
 
 /* Puts what is drafted for @a behind the last run of @b, which is its; there is room for it. */
 void spec_put(struct engine *e, struct active *a, struct batch *b);

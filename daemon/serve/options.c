@@ -115,7 +115,7 @@ static const struct opt table[] = {
 	  .help = "A directory for sequences that HTTP clients save and restore." },
 	{ "--itl-target", NULL, OPT_U32, AT(itl_target), "MS", 0, 600000, .def = "0",
 	  .reload = true,
-	  .help = "How long a step may take that reads prompts while others decode; 0: twice what "
+	  .help = "How long steps take in the mean that read prompts while others decode; 0: twice what "
 		  "a step takes that only decodes." },
 	{ "--request-tokens", NULL, OPT_U32, AT(request_tokens), "N", 0, 16777216, .def = "0",
 	  .reload = true,

@@ -2,7 +2,8 @@
 /*
  * Description: who gets into a step, in which order, and how requests end: first come first served whatever
  * the order of endings, cancelled and failed ones give their place to the next, every request hears its
- * end once; prompts are cut to the step; scoring; what can never run is refused at once.
+ * end once; prompts are cut to the step, and into few chunks where each waits for the disk; scoring; what can
+ * never run is refused at once.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -181,6 +182,55 @@ static void test_cut_to_the_step(void **state)
 	assert_int_equal(status.steps, 7);
 }
 
+struct biter {
+	struct ask ask; /* first */
+	_Atomic uint32_t n_bites, n_read;
+};
+
+static void on_bite(struct request *r, uint32_t n_read, double done)
+{
+	struct biter *b = (struct biter *)r;
+
+	if (n_read != atomic_load(&b->n_read))
+		atomic_fetch_add(&b->n_bites, 1);
+	atomic_store(&b->n_read, n_read);
+}
+
+/*
+ * Nothing stays in memory, and each token beside the first few is read for nearly nothing: a prompt beside one
+ * that decodes is taken in few steps, not 8 tokens at a time, and the other goes on between them.
+ */
+static void test_few_bites(void **state)
+{
+	static const struct request_ops ops = { .progress = on_bite,
+						.token = rig_token,
+						.done = rig_done };
+	struct biter reader = { 0 };
+	struct ask decoder;
+	uint32_t before;
+
+	rig_least_budget(&rig);
+	rig_start(&rig);
+	atomic_store(&rig.disk.latency_us, 3000);
+	ask_prompt(&decoder, &rig, 8, 500, 1);
+	ask_submit(&decoder, &rig);
+	while (atomic_load(&decoder.n_tokens) < 4)
+		usleep(500);
+	ask_prompt(&reader.ask, &rig, 480, 1, 2);
+	reader.ask.request.ops = &ops;
+	reader.ask.request.want_progress = true;
+	before = atomic_load(&decoder.n_tokens);
+	ask_submit(&reader.ask, &rig);
+	ask_wait(&reader.ask);
+	assert_int_equal(reader.ask.n_tokens, 1);
+	assert_int_equal(atomic_load(&decoder.ended), 0);
+	assert_in_range(atomic_load(&reader.n_bites), 2, 10);
+	assert_in_range(atomic_load(&decoder.n_tokens) - before, atomic_load(&reader.n_bites), 500);
+	atomic_store(&rig.disk.latency_us, 0);
+	atomic_store(&decoder.request.cancel, true);
+	ask_wait(&decoder);
+}
+
 struct score {
 	struct ask ask; /* first */
 	double logprob[64];
@@ -304,6 +354,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_next_takes_the_place, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stop, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cut_to_the_step, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_few_bites, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_scoring, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_queue, setup, teardown),

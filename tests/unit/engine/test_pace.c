@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Description: how many prompt tokens a step takes beside those that decode, on machines whose steps take
+ * a scripted time: the mean holds whatever tokens cost; where few are cheap no gap is long; where all
+ * of a step's cost is had by its first tokens (experts from disk) prompts are read in few large bites.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "engine/pace.h"
+
+#define MS 1e6
+
+/* A machine: milliseconds of a step. */
+struct machine {
+	double base, column;	 /* decoding: of any step, of each sequence */
+	double first, of, token; /* prompts: what the first ones bring in, by how many, and each */
+	double noise;		 /* the part by which a step may be slower or faster */
+	double depth;		 /* factor of a token's cost at the end of the run */
+};
+
+/* All in memory; a few tokens touch most experts; half of the experts on a disk, 35B shape. */
+static const struct machine plain_machine = { 10, 0.5, 0, 1, 0.2, 0, 1 };
+static const struct machine few_machine = { 6, 0.5, 9, 4, 0.2, 0, 1 };
+static const struct machine disk_machine = { 10, 15, 1000, 60, 2, 0, 1 };
+
+static double plain_ms(const struct machine *m, uint32_t n)
+{
+	return m->base + m->column * n;
+}
+
+static double bite_ms(const struct machine *m, uint32_t n, double at)
+{
+	return m->first * (1 - exp(-(double)n / m->of)) + n * m->token * (1 + (m->depth - 1) * at);
+}
+
+struct seen {
+	double mean, longest; /* ms of a step, behind the first ones */
+	double p99;
+	double prompt_ms; /* what a prompt token took */
+	uint32_t n_plain, n_bites;
+	double bite; /* tokens of the last */
+};
+
+static int by_size(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* @steps of @n that decode beside a prompt without end. The first @skip are not looked at. */
+static struct seen run(struct pace *p, const struct machine *m, uint32_t n, unsigned steps,
+		       unsigned skip)
+{
+	double *ns = calloc(steps, sizeof(*ns)), sum = 0, more = 0, tokens = 0;
+	struct seen s = { 0 };
+
+	for (unsigned i = 0; i < steps; i++) {
+		uint32_t k = pace_next(p, n, n).most;
+		double ms = plain_ms(m, n), x;
+
+		k = k > p->most ? p->most : k;
+		x = k ? bite_ms(m, k, (double)i / steps) : 0;
+		ms = (ms + x) * (1 + m->noise * (2.0 * rand() / RAND_MAX - 1));
+		pace_learn(p, &(struct pace_step){ n, n, k, 0, (uint64_t)(ms * MS) });
+		s.bite = k ? k : s.bite;
+		if (i < skip)
+			continue;
+		ns[i - skip] = ms;
+		sum += ms;
+		more += x;
+		tokens += k;
+		s.n_plain += !k;
+		s.n_bites += k > 0;
+	}
+	steps -= skip;
+	qsort(ns, steps, sizeof(*ns), by_size);
+	s.mean = sum / steps;
+	s.longest = ns[steps - 1];
+	s.p99 = ns[steps * 99 / 100];
+	s.prompt_ms = tokens ? more / tokens : 0;
+	free(ns);
+	return s;
+}
+
+/* A prompt of @n tokens where nobody decodes: how a daemon's day begins. */
+static void alone(struct pace *p, const struct machine *m, uint32_t n)
+{
+	double ms = plain_ms(m, 1) + bite_ms(m, n, 0);
+
+	pace_learn(p, &(struct pace_step){ 0, 1, n, 0, (uint64_t)(ms * MS) });
+}
+
+/* Small bites are cheap: one in each step, none of which is long; a plain one now and then. */
+static void test_small_bites(void **unused)
+{
+	static const double targets[] = { 0, 18, 40 };
+
+	for (unsigned i = 0; i < 3; i++) {
+		double target = targets[i] > 0 ? targets[i] : 2 * plain_ms(&plain_machine, 4);
+		struct pace p;
+		struct seen s;
+
+		pace_init(&p, (uint64_t)(targets[i] * MS), 512);
+		assert_int_equal(pace_next(&p, 0, 4).most, UINT32_MAX);
+		assert_int_equal(pace_next(&p, 4, 4).most, 0); /* a plain step comes first */
+		alone(&p, &plain_machine, 512);
+		s = run(&p, &plain_machine, 4, 1000, 50);
+		assert_in_range(s.mean, target * 0.8, target * 1.02);
+		assert_in_range(s.p99, target * 0.8, target * 1.2);
+		assert_true(s.longest < 2 * target);
+		assert_in_range(s.n_plain, 10, 150);
+	}
+}
+
+/* A target below the plain step: prompts have their share of the time all the same. */
+static void test_no_target_to_keep(void **unused)
+{
+	struct pace p;
+	struct seen s;
+
+	pace_init(&p, (uint64_t)(1 * MS), 512);
+	s = run(&p, &plain_machine, 4, 1000, 50);
+	assert_in_range(s.mean, 12 * 1.1, 12 * 1.3);
+	assert_true(s.n_bites > 100);
+}
+
+/* Few tokens cost more than their share: bites of up to PACE_OVER targets, the mean holds. */
+static void test_few_cost_much(void **unused)
+{
+	double target = 2 * plain_ms(&few_machine, 8);
+	struct pace p;
+	struct seen s;
+
+	pace_init(&p, 0, 512);
+	alone(&p, &few_machine, 512);
+	s = run(&p, &few_machine, 8, 2000, 100);
+	assert_in_range(s.mean, target * 0.8, target * 1.05);
+	assert_true(s.p99 < 2 * target);
+	assert_true(s.prompt_ms < 2.2 * bite_ms(&few_machine, 512, 0) / 512);
+	assert_true(s.n_plain > 0);
+}
+
+/*
+ * What is missing has to be read from disk, by few tokens nearly as much as by many: large bites, as much
+ * decoding between them as they took, whether a prompt was read alone before or not.
+ */
+static void test_large_bites(void **unused)
+{
+	double target = 2 * plain_ms(&disk_machine, 8);
+
+	for (unsigned before = 0; before < 2; before++) {
+		struct pace p;
+		struct seen s;
+
+		pace_init(&p, 0, 512);
+		if (before)
+			alone(&p, &disk_machine, 256);
+		s = run(&p, &disk_machine, 8, 1000, 200);
+		assert_in_range(s.mean, target * 0.8, target * 1.05);
+		assert_in_range(s.bite, 256, 512);
+		/* 8 tokens each would take 17 ms, the largest bites 4 */
+		assert_true(s.prompt_ms < 1.25 * bite_ms(&disk_machine, 512, 0) / 512);
+		assert_true(s.longest < plain_ms(&disk_machine, 8) + 1.2 * PACE_LONGEST_NS / MS);
+	}
+}
+
+/* A first step that took far too long, as while the machine was busy, is made up for. */
+static void test_wrong_at_first(void **unused)
+{
+	struct pace p;
+	struct seen s;
+
+	pace_init(&p, 0, 512);
+	pace_learn(&p, &(struct pace_step){ 0, 1, 512, 0, (uint64_t)(9000 * MS) });
+	s = run(&p, &disk_machine, 8, 4000, 3000);
+	assert_in_range(s.bite, 256, 512);
+	assert_true(s.prompt_ms < 1.25 * bite_ms(&disk_machine, 512, 0) / 512);
+}
+
+/* One that would take half a minute is not taken, however little its tokens cost. */
+static void test_no_bite_too_long(void **unused)
+{
+	static const struct machine slow = { 10, 15, 10000, 60, 40, 0, 1 };
+	struct pace p;
+	struct seen s;
+
+	pace_init(&p, 0, 512);
+	alone(&p, &slow, 512);
+	s = run(&p, &slow, 8, 1000, 200);
+	assert_true(s.longest < plain_ms(&slow, 8) + 1.5 * PACE_LONGEST_NS / MS);
+	assert_true(s.n_bites > 5);
+}
+
+/* A context that grows makes tokens dearer, other programs all: the pace follows. */
+static void test_changes(void **unused)
+{
+	struct machine deep = plain_machine, busy = plain_machine;
+	double target = 2 * plain_ms(&plain_machine, 7);
+	struct pace p;
+	struct seen s;
+
+	deep.depth = 8;
+	pace_init(&p, 0, 512);
+	alone(&p, &deep, 512);
+	s = run(&p, &deep, 7, 4000, 50);
+	assert_in_range(s.mean, target * 0.8, target * 1.05);
+	assert_true(s.p99 < 1.5 * target);
+	busy.noise = 0.4;
+	pace_init(&p, 0, 512);
+	alone(&p, &busy, 512);
+	s = run(&p, &busy, 7, 4000, 50);
+	assert_in_range(s.mean, target * 0.7, target * 1.1);
+	assert_true(s.p99 < 2 * target);
+}
+
+/* Those who read too count for the default target: who decodes alone waits longer for many. */
+static void test_target_of_all(void **unused)
+{
+	struct pace p;
+	double ms = 0;
+
+	pace_init(&p, 0, 512);
+	alone(&p, &plain_machine, 512);
+	pace_learn(&p, &(struct pace_step){ 8, 8, 0, 0, (uint64_t)(14 * MS) });
+	pace_learn(&p, &(struct pace_step){ 1, 1, 0, 0, (uint64_t)(10.5 * MS) });
+	for (unsigned i = 0; i < 200; i++) {
+		uint32_t k = pace_next(&p, 1, 8).most;
+
+		ms = k ? 10.5 + 0.2 * k : 10.5;
+		pace_learn(&p, &(struct pace_step){ 1, 8, k, 0, (uint64_t)(ms * MS) });
+	}
+	ms = 10.5 + 0.2 * pace_next(&p, 1, 8).most;
+	assert_in_range(ms, 24, 29);
+}
+
+/* Ends of prompts teach nothing of bites, but what they took is owed; where nobody decodes nobody is owed. */
+static void test_tails(void **unused)
+{
+	struct pace p;
+
+	pace_init(&p, 0, 512);
+	pace_learn(&p, &(struct pace_step){ 4, 4, 0, 0, (uint64_t)(10 * MS) });
+	pace_learn(&p, &(struct pace_step){ 4, 5, 1, 1, (uint64_t)(12 * MS) });
+	assert_true(pace_cost(&p, 8) <= 0);
+	assert_int_equal(pace_next(&p, 4, 5).most, PACE_FIRST);
+	pace_learn(&p, &(struct pace_step){ 4, 5, 8, 8, (uint64_t)(100 * MS) });
+	assert_int_equal(pace_next(&p, 4, 5).most, 0);
+	pace_learn(&p, &(struct pace_step){ 0, 1, 8, 0, (uint64_t)(100 * MS) });
+	assert_int_equal(pace_next(&p, 4, 5).most, PACE_FIRST);
+	assert_true(pace_cost(&p, 8) <= 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_small_bites),    cmocka_unit_test(test_no_target_to_keep),
+		cmocka_unit_test(test_few_cost_much),  cmocka_unit_test(test_large_bites),
+		cmocka_unit_test(test_wrong_at_first), cmocka_unit_test(test_no_bite_too_long),
+		cmocka_unit_test(test_changes),	       cmocka_unit_test(test_target_of_all),
+		cmocka_unit_test(test_tails),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
