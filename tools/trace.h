@@ -23,7 +23,8 @@ struct trace_args {
 	float device_fills;	       /* > 0: the slots are a device's */
 	struct layer_rates device;     /* link > 0: it has time */
 	bool fill, json, help;
-	bool policy_given, slots_given, share_given, budget_given, predict_given, device_given, time_given;
+	bool policy_given, slots_given, share_given, budget_given, predict_given, device_given,
+		time_given;
 };
 
 /* `sluice trace stats` and `sluice trace sim`: print and return the exit status. */
