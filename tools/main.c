@@ -30,6 +30,7 @@ static const struct verb verbs[] = {
 	{ "chat", verb_chat, "a conversation with the model" },
 	{ "batch", verb_batch, "a file of requests, OpenAI's batch lines, answered into another" },
 	{ "heat", verb_heat, "which experts are used, by layer" },
+	{ "slots", verb_slots, "places for sequences; one to a file and back" },
 	{ "eval", verb_eval, "perplexity of a text, or its logits in a file" },
 	{ "bench", verb_bench, "prompt and generation speed, like llama-bench" },
 	{ "doctor", verb_doctor, "measures this machine and says what to change" },

@@ -21,6 +21,7 @@ enum exit_status {
 int verb_generate(int argc, char **argv);
 int verb_status(int argc, char **argv);
 int verb_heat(int argc, char **argv);
+int verb_slots(int argc, char **argv);
 int verb_top(int argc, char **argv);
 int verb_chat(int argc, char **argv);
 int verb_batch(int argc, char **argv);

@@ -111,8 +111,8 @@ static const struct opt table[] = {
 		  "has such." },
 	{ "--prefix-cache-shared", NULL, OPT_FLAG, AT(prefix_share),
 	  .help = "Users share what was read; otherwise each has its own." },
-	{ "--slot-save-path", NULL, OPT_TEXT, AT(save_path), "DIR", .needs = "--http",
-	  .help = "A directory for sequences that HTTP clients save and restore." },
+	{ "--slot-save-path", NULL, OPT_TEXT, AT(save_path), "DIR",
+	  .help = "A directory for sequences that clients save and restore: sluice slots, HTTP." },
 	{ "--itl-target", NULL, OPT_U32, AT(itl_target), "MS", 0, 600000, .def = "0",
 	  .reload = true,
 	  .help = "How long steps take in the mean that read prompts while others decode; 0: twice what "

@@ -79,7 +79,7 @@ FULL = [
     "template -m $M --caps", "parse --format hermes --json --input $P", "grammar --schema $P --text $P", "telemetry --interval 0.02", "telemetry --interval 0.02 --json", "telemetry --interval 0.02 --watch",
     "trace stats $T", "trace stats $T --json", "trace sim $T", "trace sim $T --json", "trace convert $T -", "trace list $T -",
     "generate -s $S Once -n6", "generate -s $S Once -n6 --json", "status -s $S", "status -s $S --json", "top -s $S -n 2 -i 0.1",
-    "batch --help", "chat -s $S <$Q", "heat -s $S", "heat -s $S --json", "eval -s $S --prompt 'Once upon'", "eval -s $S --prompt 'Once upon' --json", "tokenize -s $S Hello",
+    "batch --help", "chat -s $S <$Q", "heat -s $S", "heat -s $S --json", "slots -s $S", "slots -s $S --json", "eval -s $S --prompt 'Once upon'", "eval -s $S --prompt 'Once upon' --json", "tokenize -s $S Hello",
     "tokenize -s $S --ids [5] --json", "bench -s $S -p8 -n0 -r1", "bench -s $S -p8 -n0 -r1 -o csv",
     "bench -s $S -p8 -n0 -r1 --json", "metrics -s $S --interval 0.05", "metrics -s $S --interval 0.05 --json",
 ]

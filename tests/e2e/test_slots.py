@@ -2,11 +2,12 @@
 """Slots over HTTP: what they do, a request's own slot, and sequences saved to files and restored: with the bits of a run
 that read it all, refused for another model, key or a damaged file."""
 import concurrent.futures
+import json
 import os
 
 import pytest
 
-from daemon import fixture
+from daemon import DEMO, Daemon, fixture, sluice
 from http_client import HttpDaemon
 
 CHAT = "/v1/chat/completions"
@@ -135,3 +136,36 @@ def test_timings_and_progress_while_it_runs():
         native = [e for _, e in d.stream("/completion", {"prompt": "word " * 900, "n_predict": 2, "return_progress": True})]
         assert any("prompt_progress" in e and e["prompt_progress"]["time_ms"] >= 0 for e in native)
         assert native[-1]["id_slot"] >= 0
+
+
+def test_the_command(tmp_path):
+    """sluice slots over the native socket of a daemon without HTTP: what a native request left goes to a file and back, also in another daemon."""
+    (tmp_path / "kept").mkdir()
+    args = ("--ctx", "2048", "--threads", "1", "--parallel", "3", "--slot-save-path", tmp_path / "kept")
+    prompt = "Tell me about the sea. " * 60
+
+    def slots(d, *more, check=0):
+        return sluice("slots", *more, "-s", d.socket, check=check)
+
+    def known(d):
+        return json.loads(sluice("status", "--json", "-s", d.socket).stdout)["tokens_reused"]
+    with Daemon(DEMO, *args) as d:
+        assert slots(d).stdout.count("unused") == 3
+        first = sluice("generate", prompt, "-n", "8", "--temperature", "0", "-s", d.socket).stdout
+        all_ = json.loads(slots(d, "--json").stdout)
+        used = [s["id"] for s in all_ if s["id_task"] >= 0]
+        assert len(used) == 1 and slots(d).stdout.count("unused") == 2
+        said = slots(d, "save", "sea.bin", "--slot", used[0]).stdout
+        assert f"slot {used[0]}: " in said and "saved to sea.bin" in said
+        assert os.listdir(tmp_path / "kept") == ["sea.bin"]
+        assert "tokens erased" in slots(d, "erase", "--slot", used[0]).stdout
+        assert slots(d, "save", "x", "--slot", "9", check=1).stderr.startswith("sluice slots: ")
+        assert "letters, digits" in slots(d, "save", "../x", "--slot", "1", check=1).stderr
+        for wrong in (["save", "x"], ["save", "--slot", "1"], ["erase", "x", "--slot", "1"], ["--slot", "1"], ["move", "x"], ["save", "x", "--slot", "-1"]):
+            slots(d, *wrong, check=2)
+    with Daemon(DEMO, *args) as d:
+        answer = json.loads(slots(d, "restore", "sea.bin", "--slot", "2", "--json").stdout)
+        assert answer["n_restored"] > 400 and known(d) == 0
+        assert sluice("generate", prompt, "-n", "8", "--temperature", "0", "-s", d.socket).stdout == first
+        assert known(d) > 400
+        assert "sea" not in slots(d, "restore", "none", "--slot", "1", check=1).stdout
