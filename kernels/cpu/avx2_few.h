@@ -92,6 +92,11 @@ FORCE_INLINE struct given few_super_block(const uint8_t *w, super_unpack_fn unpa
 		for (int c = 0; c < cols; c++) {
 			__m256i a = load32(x->q[c] + 32 * j);
 
+			if (k->form == SUPER_TURNS) {
+				a = turned_pairs(q, a);
+				sum[c] = j ? _mm256_add_epi16(sum[c], a) : a;
+				continue;
+			}
 			if (is_signed)
 				a = _mm256_sign_epi8(a, s.q[j]);
 			a = _mm256_madd_epi16(_mm256_maddubs_epi16(q, a), scale);
@@ -100,9 +105,15 @@ FORCE_INLINE struct given few_super_block(const uint8_t *w, super_unpack_fn unpa
 	}
 	g.d = s.d;
 	g.dmin = s.dmin;
+	if (k->form == SUPER_TURNS) {
+#pragma GCC unroll 8
+		for (int c = 0; c < cols; c++)
+			sum[c] = _mm256_madd_epi16(sum[c], _mm256_set1_epi16(1));
+	}
 	/* what is taken away with a scale per 32 stands there per 16 too, but for minima */
-	g.mins = k->form == SUPER_SIGNED ? _mm256_setzero_si256()
-					 : min_columns(&s, k->form == SUPER_MIN ? k->each : 16, x);
+	g.mins = k->form == SUPER_SIGNED || k->form == SUPER_TURNS
+			 ? _mm256_setzero_si256()
+			 : min_columns(&s, k->form == SUPER_MIN ? k->each : 16, x);
 	return g;
 }
 

@@ -53,8 +53,9 @@ struct act_group {
  *   SUPER_OFFSET  w = d * (scale * q - min), q unsigned: min is the constant that makes q signed
  *   SUPER_SIGNED  w = d * scale * q, q signed
  *   SUPER_SIGNS   w = d * scale * sign * q, q unsigned: streamed only, signs of 1 and -1 apart
+ *   SUPER_TURNS   w = d * (1, 0 or -1, as q is above 0, 0 or below): streamed only
  */
-enum super_form { SUPER_MIN, SUPER_OFFSET, SUPER_SIGNED, SUPER_SIGNS };
+enum super_form { SUPER_MIN, SUPER_OFFSET, SUPER_SIGNED, SUPER_SIGNS, SUPER_TURNS };
 
 struct super {
 	__m256i q[8];
@@ -310,6 +311,29 @@ FORCE_INLINE __m256i scale_at(const __m256i half[2], int j)
 	return _mm256_shuffle_epi8(half[j / 4], which);
 }
 
+/* pairs of activations, turned by weights of SUPER_TURNS, in 16 bits: eight of these still fit */
+FORCE_INLINE __m256i turned_pairs(__m256i q, __m256i a)
+{
+	return _mm256_maddubs_epi16(_mm256_set1_epi8(1), _mm256_sign_epi8(a, q));
+}
+
+FORCE_INLINE void turned_sums(const struct super *s, const struct act_super *const *x, int cols,
+			      size_t b, __m256i *sum)
+{
+#pragma GCC unroll 8
+	for (int j = 0; j < 8; j++) {
+#pragma GCC unroll 4
+		for (int c = 0; c < cols; c++) {
+			const __m256i a = turned_pairs(s->q[j], load32(x[c][b].q + 32 * j));
+
+			sum[c] = j ? _mm256_add_epi16(sum[c], a) : a;
+		}
+	}
+#pragma GCC unroll 4
+	for (int c = 0; c < cols; c++)
+		sum[c] = _mm256_madd_epi16(sum[c], _mm256_set1_epi16(1));
+}
+
 /* sum[c], mins[c]: partial sums of super-block @s times super-block @b of column c */
 FORCE_INLINE void super_sums(const struct super *s, const __m256i *sign, enum super_form form,
 			     const struct act_super *const *x, int cols, size_t b, __m256i *sum,
@@ -317,6 +341,10 @@ FORCE_INLINE void super_sums(const struct super *s, const __m256i *sign, enum su
 {
 	__m256i half[2];
 
+	if (form == SUPER_TURNS) {
+		turned_sums(s, x, cols, b, sum);
+		return;
+	}
 	halves_twice(s->scale, half);
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++)

@@ -178,8 +178,9 @@ extern const row_fn avx512_row_iq2_xxs[ROW_COLS], avx512_row_iq2_xs[ROW_COLS],
 	avx512_row_iq1_s[ROW_COLS], avx512_row_iq1_m[ROW_COLS], avx512_row_tq1_0[ROW_COLS],
 	avx512_row_tq2_0[ROW_COLS];
 
-/* iq_rows_avx512.c */
+/* iq_rows_avx512.c, tq_rows_avx512.c */
 void avx512_pack_iq(const void *x, size_t blocks, void *to);
+void avx512_pack_tq(const void *x, size_t blocks, void *to);
 
 /* rows: rows_k_avx512.c, rows_k2_avx512.c, rows_b_avx512.c; [cols - 1] */
 extern const row_fn avx512_row_q4_k[ROW_COLS], avx512_row_q5_k[ROW_COLS];

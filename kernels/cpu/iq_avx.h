@@ -389,31 +389,45 @@ IQ_INLINE __m256i iq_thrice(__m256i v)
 	return _mm256_add_epi8(_mm256_add_epi8(v, v), v);
 }
 
-IQ_INLINE void tq1_0_values(const uint8_t *w, struct iq *v)
+/*
+ * The bytes of TQ1_0 with what was before each weight's digit shifted out, in the order of the row; each
+ * xored with @with (0, or 128: tripling goes on as before).
+ */
+IQ_INLINE void tq1_0_bytes(const uint8_t *w, __m256i with, __m256i v[8])
 {
-	const __m128i few = _mm_loadu_si128((const __m128i *)(w + 32));
-	__m256i a = iq_load(w), b, c;
+	const __m128i few = _mm_xor_si128(_mm_loadu_si128((const __m128i *)(w + 32)),
+					  _mm256_castsi256_si128(with));
+	__m256i a = _mm256_xor_si256(iq_load(w), with), b, c;
 	uint32_t u;
 
 	memcpy(&u, w + 48, sizeof(u));
-	v->d = iq_half(w + 52);
-	v->scale = _mm256_set1_epi16(1);
 #pragma GCC unroll 5
 	for (int i = 0; i < 5; i++) {
-		v->q[i] = iq_digit(a);
+		v[i] = a;
 		a = iq_thrice(a);
 	}
 	/* low half: the digit after the next one's */
 	b = _mm256_set_m128i(_mm256_castsi256_si128(iq_thrice(_mm256_castsi128_si256(few))), few);
-	v->q[5] = iq_digit(b);
+	v[5] = b;
 	b = iq_thrice(iq_thrice(b));
-	v->q[6] = iq_digit(b);
+	v[6] = b;
 	b = iq_thrice(iq_thrice(b));
 	/* four bytes, their digits one place on in each word */
-	c = _mm256_castsi128_si256(_mm_cvtsi32_si128((int)u));
+	c = _mm256_xor_si256(_mm256_castsi128_si256(_mm_cvtsi32_si128((int)u)),
+			     _mm256_and_si256(with, _mm256_setr_epi32(-1, 0, 0, 0, 0, 0, 0, 0)));
 	c = _mm256_or_si256(c, _mm256_slli_si256(iq_thrice(c), 4));
 	c = _mm256_or_si256(c, _mm256_slli_si256(iq_thrice(iq_thrice(c)), 8));
-	v->q[7] = iq_digit(_mm256_set_m128i(_mm256_castsi256_si128(c), _mm256_castsi256_si128(b)));
+	v[7] = _mm256_set_m128i(_mm256_castsi256_si128(c), _mm256_castsi256_si128(b));
+}
+
+IQ_INLINE void tq1_0_values(const uint8_t *w, struct iq *v)
+{
+	v->d = iq_half(w + 52);
+	v->scale = _mm256_set1_epi16(1);
+	tq1_0_bytes(w, _mm256_setzero_si256(), v->q);
+#pragma GCC unroll 8
+	for (int i = 0; i < 8; i++)
+		v->q[i] = iq_digit(v->q[i]);
 }
 
 IQ_INLINE void tq2_0_values(const uint8_t *w, struct iq *v)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/iq_avx512.c: IQ1, IQ2, IQ3 and the ternary formats at the AVX-512 level: half tiles, and
- * rows of IQ1 and the ternary ones in file order (whole numbers only, see avx512_tile.h), both from the
- * values of iq_avx.h; rows of IQ2 and IQ3: iq_rows_avx512.c. Any thread.
+ * rows of IQ1 and TQ2_0 in file order (whole numbers only, see avx512_tile.h), both from the
+ * values of iq_avx.h; rows of IQ2, IQ3 and TQ1_0: iq_rows_avx512.c, tq_rows_avx512.c. Any thread.
  *
  * Rows: as in rows_k2_avx512.c; four products of values below 64 fit 16 bits, with an offset, which the
  * sums of 16 activations take away. Tiles hold signed values plus 64.
@@ -144,5 +144,5 @@ IQ_UNPACK(IQ3_XXS, iq3_xxs, IQ_SIGNS)
 IQ_UNPACK(IQ3_S, iq3_s, IQ_SIGNS)
 IQ_FORMAT(IQ1_S, iq1_s, IQ_MOVED, ROW_K_FOUR)
 IQ_FORMAT(IQ1_M, iq1_m, IQ_MOVED, ROW_K_FOUR)
-IQ_FORMAT(TQ1_0, tq1_0, IQ_TERNARY, ROW_K)
+IQ_UNPACK(TQ1_0, tq1_0, IQ_TERNARY)
 IQ_FORMAT(TQ2_0, tq2_0, IQ_TERNARY, ROW_K)

@@ -50,7 +50,7 @@ static const struct tile_format formats[] = {
 	IQ(IQ3_S, iq3_s, avx512_pack_iq, 1),
 	IQ(IQ1_S, iq1_s, NULL, 0.125f),
 	IQ(IQ1_M, iq1_m, NULL, 0.125f),
-	IQ(TQ1_0, tq1_0, NULL, 1),
+	IQ(TQ1_0, tq1_0, avx512_pack_tq, 1),
 	IQ(TQ2_0, tq2_0, NULL, 1),
 	B(Q8_0, q8_0, block, false),
 	B(Q4_0, q4_0, block, false),
