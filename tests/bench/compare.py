@@ -198,7 +198,8 @@ def at_depths(args):
     if depths == [0]:
         return None
     runs, tests = Runs(args), ["-p", str(args.prompt), "-n", str(args.generate), "-d", ",".join(map(str, depths))]
-    ctx = ["--ctx", max(depths) + args.prompt + args.generate + 64, "--parallel", 1]
+    # room for a second sequence: where one fills it, nothing is kept and each repetition reads all again
+    ctx = ["--ctx", max(depths) + args.prompt + args.generate + 64, "--parallel", 2]
     print(f"at depths {depths}: {args.depth_rounds} rounds of sluice, llama.cpp", file=sys.stderr)
     for _ in range(args.depth_rounds):
         status = our_run(args, runs, tests, args.depth_reps, ctx)
