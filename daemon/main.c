@@ -382,6 +382,7 @@ static void reload(void *arg)
 		then = "the keys are as before";
 		log_init((enum log_level)(LOG_ERROR + o->log_level));
 		engine_set_itl_target(r->engine, (uint64_t)o->itl_target * 1000000);
+		engine_set_device_budget(r->engine, o->device_budget);
 		serve_set_limits(r->serve, o->request_tokens,
 				 (uint64_t)o->request_time * 1000000000);
 		rc = r->http ? http_reload(r->http, &o->http, &err) : 0;

@@ -226,8 +226,8 @@ static void print_device(const struct plan *p)
 		uint64_t bytes;
 	} rows[] = {
 		{ "dense weights", d->dense_bytes },
-		{ "keys and values of all sequences", d->kv_bytes },
-		{ "recurrent state of all sequences", d->state_bytes },
+		{ "kept for keys and values", d->kv_bytes },
+		{ "kept for recurrent state", d->state_bytes },
 		{ "activations, logits, tables", d->scratch_bytes },
 		{ "slots of experts", d->slots_bytes },
 	};

@@ -96,6 +96,11 @@ static uint32_t used(const struct blocks *b)
 	return load(&b->held) - b->spare;
 }
 
+uint32_t blocks_most(const struct blocks *b)
+{
+	return limit(b);
+}
+
 uint32_t blocks_room(const struct blocks *b)
 {
 	return limit(b) > used(b) ? limit(b) - used(b) : 0;
@@ -108,9 +113,10 @@ uint32_t blocks_of_slots(const struct blocks *b)
 
 /* ---- memory behind addresses ---- */
 
-static int map(struct blocks *b, struct blocks_region *r, uint32_t at, struct err *err)
+/* One more block: spare. */
+static int take(struct blocks *b, struct err *err)
 {
-	int rc = b->spare ? 0 : b->ops->take(b->ctx, err);
+	const int rc = b->ops->take(b->ctx, err);
 
 	if (rc == -ENOMEM) { /* others have it: no more than this for now */
 		b->others = load(&b->held);
@@ -118,11 +124,25 @@ static int map(struct blocks *b, struct blocks_region *r, uint32_t at, struct er
 	}
 	if (rc)
 		return rc;
-	if (!b->spare) {
-		add(&b->held, 1);
-		b->spare++;
-	}
-	rc = b->ops->map(b->ctx, at, err);
+	add(&b->held, 1);
+	b->spare++;
+	return 0;
+}
+
+int blocks_keep(struct blocks *b, struct err *err)
+{
+	int rc = 0;
+
+	while (!rc && b->spare < b->kept && load(&b->held) < limit(b))
+		rc = take(b, err);
+	return rc == -ENOSPC ? 0 : rc;
+}
+
+static int map(struct blocks *b, struct blocks_region *r, uint32_t at, struct err *err)
+{
+	int rc = b->spare ? 0 : take(b, err);
+
+	rc = rc ? rc : b->ops->map(b->ctx, at, err);
 	if (rc)
 		return rc;
 	b->spare--;
@@ -281,13 +301,19 @@ static struct blocks_region *neediest(struct blocks *b)
 	return best;
 }
 
-uint32_t blocks_grow(struct blocks *b, uint64_t now_ns)
+/* Blocks that slots leave: what sequences have, or what is kept for one. */
+static uint32_t left_to_sequences(const struct blocks *b)
 {
 	const uint32_t of_sequences = used(b) - b->of_slots;
-	const uint64_t left = b->kept > of_sequences ? b->kept : of_sequences;
+
+	return b->kept > of_sequences ? b->kept : of_sequences;
+}
+
+uint32_t blocks_grow(struct blocks *b, uint64_t now_ns)
+{
 	struct blocks_region *r = neediest(b);
 
-	if (!r || b->of_slots + left >= limit(b) ||
+	if (!r || b->of_slots + left_to_sequences(b) >= limit(b) ||
 	    (b->freed_ns && now_ns < b->freed_ns + BLOCKS_REST_NS) ||
 	    map(b, r, r->first + load(&r->n_mapped), NULL))
 		return BLOCKS_NONE;
@@ -303,12 +329,18 @@ void blocks_limit(struct blocks *b, uint32_t n)
 
 uint32_t blocks_trim(struct blocks *b)
 {
+	uint32_t over, wanted;
+
 	while (load(&b->held) > limit(b) && b->spare) {
 		b->ops->drop(b->ctx);
 		b->spare--;
 		add(&b->held, (uint32_t)-1);
 	}
-	return load(&b->held) > limit(b) ? load(&b->held) - limit(b) : 0;
+	over = load(&b->held) > limit(b) ? load(&b->held) - limit(b) : 0;
+	wanted = b->of_slots + left_to_sequences(b) > limit(b)
+			 ? b->of_slots + left_to_sequences(b) - limit(b)
+			 : 0;
+	return (uint32_t)u64_max(over, u64_min(wanted, b->of_slots));
 }
 
 bool blocks_poll(struct blocks *b, uint64_t now_ns)

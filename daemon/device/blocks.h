@@ -77,8 +77,13 @@ uint64_t blocks_at(const struct blocks *b, uint32_t region, uint32_t item);
 /* Blocks that @items of @item_bytes take, from the start of a region. */
 uint64_t blocks_for(uint64_t block_bytes, uint64_t item_bytes, uint64_t items);
 
+/* At start: the blocks that slots leave to sequences are taken, as far as the limit goes. 0 or -EIO and a sentence. */
+int blocks_keep(struct blocks *b, struct err *err);
+
 /* ---- sequences ---- */
 
+/* Blocks that may be held. */
+uint32_t blocks_most(const struct blocks *b);
 /* Blocks that could be mapped now without taking one of the slots'. */
 uint32_t blocks_room(const struct blocks *b);
 /* Blocks of slots. */
@@ -114,7 +119,10 @@ uint32_t blocks_grow(struct blocks *b, uint64_t now_ns);
 
 /* At most @n blocks are to be held, from now on. */
 void blocks_limit(struct blocks *b, uint32_t n);
-/* Gives spare blocks back to the driver as far as more are held than may be; how many are still too many. */
+/*
+ * Gives spare blocks back to the driver as far as more are held than may be; how many slots or sequences have
+ * that are still too many, what slots leave to sequences counted.
+ */
 uint32_t blocks_trim(struct blocks *b);
 /* Is it time to ask how much memory is free? Once true, not again before BLOCKS_POLL_NS. */
 bool blocks_poll(struct blocks *b, uint64_t now_ns);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/device/cuda.c: the device over the CUDA runtime: opening, memory, weights. See device.h; a step is
- * in cuda_step.c.
+ * daemon/device/cuda.c: the device over the CUDA runtime: opening, buffers, weights. See device.h; a step is
+ * in cuda_step.c, memory that comes and goes in cuda_memory.c.
  *
- * All memory but the weights' is taken at open, so that a step never asks for any. Kernels are loaded with
+ * Buffers are taken at open, so that a step never asks for any. Kernels are loaded with
  * the context (CUDA_MODULE_LOADING=EAGER): a lazy load may wait for the device in the middle of a step.
  */
 #include "device/cuda.h"
@@ -47,7 +47,7 @@ int cuda_take(struct cuda_device *d, void *ret, size_t bytes, const char *what, 
 				  (unsigned long long)bytes, what,
 				  (unsigned long long)d->memory_bytes);
 	d->owned[d->n_owned++] = p;
-	d->memory_bytes += bytes;
+	d->memory_bytes += align_up(bytes, 256); /* as the plan counts, and the runtime gives */
 	memcpy(ret, &p, sizeof(p));
 	return 0;
 }
@@ -110,7 +110,7 @@ static int take_scratch(struct cuda_device *d, const struct device_sizes *z, str
 	if (m->n_expert) {
 		rc = rc ? rc : cuda_take(d, &d->partial, z->partial, "experts", err);
 		rc = rc ? rc : cuda_take(d, &d->group_hidden, z->group_hidden, "experts", err);
-		rc = rc ? rc : cuda_take(d, &d->list, z->list - 4, "experts", err);
+		rc = rc ? rc : cuda_take(d, &d->list, z->list, "experts", err);
 		rc = rc ? rc : cuda_take(d, &d->list_n, 4, "experts", err);
 		rc = rc ? rc : cuda_take(d, &d->place, z->place, "experts", err);
 	}
@@ -131,40 +131,6 @@ static int take_pinned(struct cuda_device *d, const struct device_sizes *z, stru
 	rc = rc ? rc : map(&d->rows, z->rows, err);
 	if (!rc)
 		memset(d->word.host, 0, 64);
-	return rc;
-}
-
-/* What the layers remember, and the tables of pages: page i of sequence s is s * pages + i. */
-static int take_memory(struct cuda_device *d, struct err *err)
-{
-	const struct model *m = d->base.c.model;
-	const size_t n = d->base.c.n_seq;
-	uint32_t *table;
-	int rc = 0;
-
-	d->pages = div_ceil(d->base.c.n_ctx, CUDA_KV_PAGE);
-	for (uint32_t i = 0; i < m->n_layers && !rc; i++) {
-		const size_t kv = device_kv_bytes(&d->base.c, i);
-		struct cuda_layer *l = &d->layers[i];
-		size_t conv, state;
-
-		device_state_bytes(&d->base.c, i, &conv, &state);
-		if (kv)
-			rc = cuda_take(d, &l->pool, kv, "the KV cache", err);
-		if (!rc && state)
-			rc = cuda_take(d, &l->conv, conv, "states", err);
-		if (!rc && state)
-			rc = cuda_take(d, &l->state, state, "states", err);
-	}
-	rc = rc ? rc : cuda_take(d, &d->table, n * d->pages * 4, "tables of pages", err);
-	table = rc ? NULL : malloc(n * d->pages * 4);
-	if (!table)
-		return rc ? rc : err_set(err, -ENOMEM, "no memory for tables of pages");
-	for (size_t i = 0; i < n * d->pages; i++)
-		table[i] = (uint32_t)i;
-	rc = cuda_said(cudaMemcpy(d->table, table, n * d->pages * 4, cudaMemcpyHostToDevice),
-		       "tables of pages", err);
-	free(table);
 	return rc;
 }
 
@@ -249,16 +215,17 @@ static int take_all(struct cuda_device *d, struct err *err)
 {
 	struct device_sizes z;
 	uint64_t room = 0;
-	int rc = find_room(d, &room, err);
+	int rc = cuda_find_driver(d, err);
 
+	rc = rc ? rc : find_room(d, &room, err);
 	rc = rc ? rc : device_plan_make(&d->base.c, room, &d->base.plan, err);
 	if (rc)
 		return rc;
-	device_sizes(&d->base.c, d->base.plan.slots_bytes > 0, &z);
+	device_sizes(&d->base.c, d->base.plan.n_classes > 0, &z);
 	rc = take_scratch(d, &z, err);
 	rc = rc ? rc : take_pinned(d, &z, err);
-	rc = rc ? rc : take_memory(d, err);
 	rc = rc ? rc : take_rope(d, err);
+	rc = rc ? rc : cuda_take_memory(d, err);
 	return rc ? rc : cuda_take_slots(d, err);
 }
 
@@ -268,7 +235,7 @@ static void cuda_get_info(const struct device *base, struct device_info *ret)
 
 	memset(ret, 0, sizeof(*ret));
 	memcpy(ret->name, d->name, sizeof(ret->name));
-	ret->memory_bytes = d->memory_bytes;
+	ret->memory_bytes = d->memory_bytes + cuda_blocks_bytes(d);
 	ret->dense_bytes = d->dense_bytes;
 	ret->steps = atomic_load_explicit(&d->steps, memory_order_relaxed);
 	ret->launches = atomic_load_explicit(&d->launches, memory_order_relaxed);
@@ -320,6 +287,7 @@ static void give_back(struct cuda_device *d)
 		cudaStreamDestroy(d->fill_stream);
 	cuda_free_slots(d);
 	cuda_free_prompt(d);
+	cuda_free_memory(d);
 	for (size_t i = 0; i < d->n_owned; i++)
 		cudaFree(d->owned[i]);
 	cudaFreeHost(d->in_x);
@@ -338,6 +306,7 @@ static void cuda_close(struct device *base)
 
 	if (!d->silent)
 		give_back(d);
+	cuda_forget_memory(d);
 	device_plan_fini(&d->base.plan);
 	free(d->class_base);
 	free(d->owned);
@@ -364,6 +333,15 @@ static const struct device_ops cuda_device_ops = {
 	.is_lost = cuda_is_lost,
 	.multiply = cuda_multiply,
 	.sent = cuda_sent,
+	.slots = cuda_slots,
+	.hold = cuda_hold,
+	.let = cuda_let,
+	.could_hold = cuda_could_hold,
+	.victim = cuda_victim,
+	.shrink = cuda_shrink,
+	.grow = cuda_grow,
+	.trim = cuda_trim,
+	.set_budget = cuda_set_budget,
 };
 
 int cuda_open(const struct device_config *config, struct device **ret, struct err *err)

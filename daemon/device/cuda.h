@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/device/cuda.h: a device over the CUDA runtime, shared by cuda.c (opening, memory, weights),
- * cuda_slots.c (experts' slots), cuda_prompt.c (experts of prompts), cuda_blocks.c (blocks of a layer),
+ * daemon/device/cuda.h: a device over the CUDA runtime, shared by cuda.c (opening, weights, buffers),
+ * cuda_memory.c (memory that sequences and slots share), cuda_slots.c (experts' slots), cuda_prompt.c (experts of prompts), cuda_blocks.c (blocks of a layer),
  * cuda_experts.c (router, hits, shared expert), cuda_graph.c (a layer recorded once) and cuda_step.c (a step).
  * Nobody else includes it.
  */
@@ -43,8 +43,8 @@ struct cuda_graph {
 
 struct cuda_layer {
 	struct cuda_weight w[ROLE_NR];
-	void *pool;			   /* KV pages of all sequences */
-	float *conv, *state;		   /* [n_seq]... */
+	void *pool;			   /* its part of the first page of keys and values */
+	float *conv, *state;		   /* its parts of the first sequence's */
 	struct cuda_graph graph[CUDA_FEW]; /* by the number of tokens, from 1 */
 };
 
@@ -131,6 +131,10 @@ struct cuda_device {
 	float *rope;
 	void *scratch;
 	size_t pages; /* of a sequence */
+	struct cuda_memory *memory;
+	float *conv; /* windows of all sequences */
+	size_t conv_bytes;
+	uint32_t n_attention, n_delta; /* layers */
 
 	/* experts: the list of hits, where each (token, rank) has its row, and the rows of the device */
 	struct cuda_expert_entry *list;
@@ -209,6 +213,33 @@ int cuda_take(struct cuda_device *d, void *ret, size_t bytes, const char *what, 
 int cuda_pin(void *ret, size_t bytes, struct err *err);
 int cuda_take_rows(struct cuda_device *d, struct cuda_rows *r, size_t rows, size_t n,
 		   struct err *err);
+
+/* ---- cuda_memory.c: see device.h ---- */
+
+/* The driver's calls, and the least block that it gives: config.block_least. Before the plan. */
+int cuda_find_driver(struct cuda_device *d, struct err *err);
+/* The range of addresses, with memory for what the plan has at start. */
+int cuda_take_memory(struct cuda_device *d, struct err *err);
+/* Nothing runs any more. */
+void cuda_free_memory(struct cuda_device *d);
+/* Frees the books. */
+void cuda_forget_memory(struct cuda_device *d);
+/* The pages of sequences, where they changed, to the device: before a step. */
+int cuda_send_pages(struct cuda_device *d, struct err *err);
+/* Zeroes what sequence @seq remembers but for keys and values. */
+int cuda_reset_state(struct cuda_device *d, uint32_t seq, struct err *err);
+/* Where slots of class @cls begin. */
+uint8_t *cuda_slots_at(const struct cuda_device *d, uint32_t cls);
+uint64_t cuda_blocks_bytes(const struct cuda_device *d);
+uint32_t cuda_slots(const struct device *d, uint32_t cls);
+int cuda_hold(struct device *d, uint32_t seq, uint32_t len, struct err *err);
+void cuda_let(struct device *d, uint32_t seq);
+bool cuda_could_hold(const struct device *d, uint32_t len, bool alone);
+uint32_t cuda_victim(const struct device *d, uint32_t *ret_slots);
+int cuda_shrink(struct device *d, uint32_t cls, struct err *err);
+uint32_t cuda_grow(struct device *d, uint64_t now_ns);
+bool cuda_trim(struct device *d, uint64_t now_ns);
+void cuda_set_budget(struct device *d, uint64_t bytes);
 
 /* ---- cuda_slots.c ---- */
 

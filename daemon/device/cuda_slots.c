@@ -36,15 +36,14 @@ int cuda_take_slots(struct cuda_device *d, struct err *err)
 	struct device_sizes z;
 	int rc = 0;
 
-	if (!p->slots_bytes)
+	if (!p->n_classes)
 		return 0;
 	device_sizes(&d->base.c, true, &z);
 	d->class_base = calloc(p->n_classes, sizeof(*d->class_base));
 	if (!d->class_base)
 		return err_set(err, -ENOMEM, "no memory for the device");
-	for (uint32_t k = 0; k < p->n_classes && !rc; k++)
-		rc = cuda_take(d, &d->class_base[k], p->classes[k].slots * p->classes[k].slot_bytes,
-			       "slots of experts", err);
+	for (uint32_t k = 0; k < p->n_classes; k++)
+		d->class_base[k] = cuda_slots_at(d, k);
 	rc = rc ? rc : cuda_take_prompt(d, &z, err);
 	rc = rc ? rc : cuda_pin(&d->host_table, z.slot_table, err);
 	for (uint32_t i = 0; i < DEVICE_FILLS && !rc; i++)

@@ -46,7 +46,7 @@ static void fill_index(struct cuda_device *d, const struct device_run *runs, uin
 		const struct device_run *r = &runs[i];
 
 		start[i] = r->first;
-		slot[i] = r->seq;
+		slot[i] = r->seq * d->n_delta; /* a sequence has all layers' states side by side */
 		for (uint32_t k = 0; k < r->count; k++) {
 			pos[r->first + k] = r->pos + k;
 			seq[r->first + k] = r->seq;
@@ -56,30 +56,6 @@ static void fill_index(struct cuda_device *d, const struct device_run *runs, uin
 		d->max_len = r->pos + r->count > d->max_len ? r->pos + r->count : d->max_len;
 	}
 	start[n_runs] = d->n_tokens;
-}
-
-/* The recurrent state of a sequence that begins. */
-static int reset_state(struct cuda_device *d, uint32_t seq, struct err *err)
-{
-	const struct model *m = d->base.c.model;
-	const size_t window = 3 * (2 * d->delta.k_heads + d->delta.v_heads) * d->delta.dim;
-	const size_t state = d->delta.v_heads * d->delta.dim * d->delta.dim;
-	int rc = 0;
-
-	for (uint32_t i = 0; i < m->n_layers && !rc; i++) {
-		const struct cuda_layer *l = &d->layers[i];
-
-		if (!l->state)
-			continue;
-		rc = cuda_said(cudaMemsetAsync(l->conv + seq * window, 0, window * sizeof(float),
-					       d->stream),
-			       "a state", err);
-		rc = rc ? rc
-			: cuda_said(cudaMemsetAsync(l->state + seq * state, 0,
-						    state * sizeof(float), d->stream),
-				    "a state", err);
-	}
-	return rc;
 }
 
 int cuda_step_begin(struct device *base, const struct device_run *runs, uint32_t n_runs,
@@ -110,9 +86,10 @@ int cuda_step_begin(struct device *base, const struct device_run *runs, uint32_t
 	rc = rc ? rc
 		: copy(d, d->x, d->in_x, (size_t)n_tokens * d->base.c.model->n_embd * sizeof(float),
 		       cudaMemcpyHostToDevice, err);
+	rc = rc ? rc : cuda_send_pages(d, err);
 	for (uint32_t i = 0; i < n_runs && !rc; i++)
 		if (runs[i].pos == 0)
-			rc = reset_state(d, runs[i].seq, err);
+			rc = cuda_reset_state(d, runs[i].seq, err);
 	return rc;
 }
 

@@ -152,6 +152,27 @@ static int attention_fits(const struct layer *l, uint32_t i, struct err *err)
 	return 0;
 }
 
+/* Pages of all layers lie in one array: they are of one size. */
+static int pages_fit(const struct model *m, struct err *err)
+{
+	const struct attention_spec *first = NULL;
+
+	for (uint32_t i = 0; i < m->n_layers; i++) {
+		const struct attention_spec *a = &m->layers[i].attention;
+
+		if (!layer_has(&m->layers[i], BLOCK_ATTENTION))
+			continue;
+		if (first && (a->n_head_kv != first->n_head_kv || a->head_dim != first->head_dim))
+			return err_set(err, -ENOTSUP,
+				       "layer %u: %u heads of keys of %u dimensions where others "
+				       "have %u of %u: the device takes one size",
+				       i, a->n_head_kv, a->head_dim, first->n_head_kv,
+				       first->head_dim);
+		first = a;
+	}
+	return 0;
+}
+
 static int experts_fit(const struct model *m, const struct layer *l, uint32_t i, struct err *err)
 {
 	if (m->n_expert > 1024 || m->n_expert_used > 32)
@@ -209,6 +230,7 @@ int device_supports(const struct model *m, struct err *err)
 			"soft-capped logits and other activations than SiLU are not computed "
 			"on the device");
 	rc = formats_fit(m->w, err);
+	rc = rc ? rc : pages_fit(m, err);
 	for (uint32_t i = 0; i < m->n_layers && !rc; i++) {
 		rc = layer_fits(m, &m->layers[i], i, err);
 		rc = rc ? rc : formats_fit(m->layers[i].w, err);
@@ -301,6 +323,53 @@ int device_fill(struct device *d, const struct device_fill *fill, struct err *er
 int device_fills_done(struct device *d, uint64_t *ret_n, struct err *err)
 {
 	return d->ops->fills_done(d, ret_n, err);
+}
+
+uint32_t device_slots(const struct device *d, uint32_t cls)
+{
+	return d->ops->slots ? d->ops->slots(d, cls) : (uint32_t)d->plan.classes[cls].slots;
+}
+
+int device_hold(struct device *d, uint32_t seq, uint32_t len, struct err *err)
+{
+	return d->ops->hold ? d->ops->hold(d, seq, len, err) : 0;
+}
+
+void device_let(struct device *d, uint32_t seq)
+{
+	if (d->ops->let)
+		d->ops->let(d, seq);
+}
+
+bool device_could_hold(const struct device *d, uint32_t len, bool alone)
+{
+	return !d->ops->could_hold || d->ops->could_hold(d, len, alone);
+}
+
+uint32_t device_victim(const struct device *d, uint32_t *ret_slots)
+{
+	return d->ops->victim ? d->ops->victim(d, ret_slots) : DEVICE_NO_CLASS;
+}
+
+int device_shrink(struct device *d, uint32_t cls, struct err *err)
+{
+	return d->ops->shrink(d, cls, err);
+}
+
+uint32_t device_grow(struct device *d, uint64_t now_ns)
+{
+	return d->ops->grow ? d->ops->grow(d, now_ns) : DEVICE_NO_CLASS;
+}
+
+bool device_trim(struct device *d, uint64_t now_ns)
+{
+	return d->ops->trim && d->ops->trim(d, now_ns);
+}
+
+void device_set_budget(struct device *d, uint64_t bytes)
+{
+	if (d->ops->set_budget)
+		d->ops->set_budget(d, bytes);
 }
 
 const uint8_t *device_slot_at(const struct device *d, uint32_t layer, uint32_t slot)

@@ -13,6 +13,10 @@
  * "emu": slots alone, in this machine's memory, filled at the rate of a link that need not exist: for
  * studies of policies. Everything is computed by the CPU, from the slots too (device_slot_at).
  *
+ * MEMORY: a sequence has memory for its positions and its state from device_hold() to device_let(), in blocks
+ * that slots have meanwhile (device/blocks.h). Fewer may be had while running (device_set_budget()), and others
+ * may want some.
+ *
  * SLOTS: which expert is in which slot says the engine's table (device_table), which is taken as it is at
  * device_publish(), for the step that follows. Fills (device_fill) go on beside steps; the engine never
  * fills a slot that the published table names.
@@ -49,6 +53,7 @@ struct device_config {
 	uint32_t max_logits;	   /* rows of a device_step_end() */
 	uint64_t budget_bytes;	   /* of the device's memory; 0: what is free of it */
 	bool no_slots;		   /* all experts stay with the host */
+	uint64_t block_least;	   /* of memory, as the driver gives it; 0: not known */
 	/* tokens from which on an expert of a prompt is sent to the device; 0: it is found out */
 	uint32_t send_from;
 	/* frequency of each rotated pair of dimensions, NULL without attention; n_rot / 2 */
@@ -89,13 +94,23 @@ void device_slot_layout(const struct layer *l, struct device_slot *ret);
 /* Tokens of a step of "cuda" at the most. */
 uint32_t device_most_tokens(const struct model *m);
 
-/* How the memory of a device is laid out: what every model takes, then slots. */
+/*
+ * How the memory of a device is laid out at start: what every model takes, what is kept for a sequence that
+ * begins, then slots. "cuda" has the last two in blocks, and may give a block of slots to sequences that need
+ * more (device_hold()).
+ */
 struct device_plan {
 	uint64_t dense_bytes;	/* its copy of the dense weights */
-	uint64_t kv_bytes;	/* keys and values of all sequences */
-	uint64_t state_bytes;	/* recurrent state of all sequences */
+	uint64_t kv_bytes;	/* kept for keys and values */
+	uint64_t state_bytes;	/* kept for a recurrent state, and the windows of all sequences */
 	uint64_t scratch_bytes; /* activations, logits, tables */
 	uint64_t slots_bytes;	/* of experts */
+	uint64_t block_bytes;	/* of memory that is given and taken; 0: slots are all there is */
+	uint64_t page_bytes;	/* CUDA_KV_PAGE positions of a sequence, all layers; 0: no cache */
+	uint64_t one_state;	/* of a sequence, all layers, but for its windows; 0: none */
+	uint32_t n_pages;	/* of a sequence with the whole context */
+	uint32_t n_blocks;	/* that the room holds */
+	uint32_t kept_blocks;	/* of them for a sequence that begins */
 	uint64_t ring_slot;	/* of each slot of the ring for prompts; in scratch_bytes */
 	uint64_t pinned_bytes;	/* of the host's memory, beside all these */
 	uint32_t n_classes;	/* slots of one size each */
@@ -126,7 +141,7 @@ struct device_info {
 };
 
 /*
- * Takes the device and all its memory. -ENODEV, -ENOTSUP, -ENOSPC, -ENOMEM (with the number of bytes) and
+ * Takes the device and its memory. -ENODEV, -ENOTSUP, -ENOSPC, -ENOMEM (with the number of bytes) and
  * a sentence.
  */
 int device_open(const struct device_config *config, struct device **ret, struct err *err);
@@ -164,6 +179,33 @@ void device_register_host(struct device *d, const void *base, uint64_t bytes, st
 uint32_t *device_table(struct device *d);
 /* The next step goes by the table as it is now. */
 int device_publish(struct device *d, struct err *err);
+
+/* Slots of class @cls with memory, at present: numbered from 0. Any thread. */
+uint32_t device_slots(const struct device *d, uint32_t cls);
+
+#define DEVICE_NO_CLASS UINT32_MAX
+/*
+ * Memory that goes to and fro between slots and sequences ("cuda" alone; elsewhere all is fixed), between
+ * two steps. hold: memory for the first @len positions of sequence @seq and its state, until device_let();
+ * 0, -ENOSPC: not without a block of the slots', or -EIO and a sentence. could: whether that many positions of
+ * one more sequence would fit with blocks of the slots'; alone: if it had the memory for itself.
+ */
+int device_hold(struct device *d, uint32_t seq, uint32_t len, struct err *err);
+void device_let(struct device *d, uint32_t seq);
+bool device_could_hold(const struct device *d, uint32_t len, bool alone);
+/* The class that misses its last slots least, and how many it keeps without; DEVICE_NO_CLASS: none has any. */
+uint32_t device_victim(const struct device *d, uint32_t *ret_slots);
+/* Those slots are nobody's any more: no expert is in them, no fill is under way. 0 or -EIO and a sentence. */
+int device_shrink(struct device *d, uint32_t cls, struct err *err);
+/* A class that may have more slots now (device_slots()), or DEVICE_NO_CLASS. */
+uint32_t device_grow(struct device *d, uint64_t now_ns);
+/*
+ * Asks the driver now and then whether others want memory; whether a block of slots is to be given up, and
+ * device_trim() called again then.
+ */
+bool device_trim(struct device *d, uint64_t now_ns);
+/* Another budget_bytes; 0: that of the start. What is too much device_trim() tells. */
+void device_set_budget(struct device *d, uint64_t bytes);
 
 #define DEVICE_PIECES (EXPERT_MATRIX_NR * 8)
 /* A slot's new contents, piece by piece: @at as device_slot_layout() has it. */

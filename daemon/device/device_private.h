@@ -6,6 +6,7 @@
 #ifndef SLUICE_DEVICE_DEVICE_PRIVATE_H
 #define SLUICE_DEVICE_DEVICE_PRIVATE_H
 
+#include "device/blocks.h"
 #include "device/device.h"
 
 /* The calls of device.h; those of steps are NULL where the host computes all. */
@@ -31,6 +32,16 @@ struct device_ops {
 	int (*multiply)(struct device *d, const struct device_fill *from,
 			const struct device_pair *pairs, uint32_t n, struct err *err);
 	int (*sent)(struct device *d, struct err *err);
+	/* of memory in blocks; NULL: all is fixed */
+	uint32_t (*slots)(const struct device *d, uint32_t cls);
+	int (*hold)(struct device *d, uint32_t seq, uint32_t len, struct err *err);
+	void (*let)(struct device *d, uint32_t seq);
+	bool (*could_hold)(const struct device *d, uint32_t len, bool alone);
+	uint32_t (*victim)(const struct device *d, uint32_t *ret_slots);
+	int (*shrink)(struct device *d, uint32_t cls, struct err *err);
+	uint32_t (*grow)(struct device *d, uint64_t now_ns);
+	bool (*trim)(struct device *d, uint64_t now_ns);
+	void (*set_budget)(struct device *d, uint64_t bytes);
 };
 
 /* What every kind begins with. */
@@ -69,18 +80,28 @@ struct device_sizes {
 	size_t logits, index, pages, rope, attend;
 	size_t partial, group_hidden, list, place, slot_table, rows;
 	size_t prompt_rows, prompt_floats, prompt_args; /* of cuda_prompt.c */
-	size_t kv, conv, state;				/* sums over the layers */
-	size_t scratch;					/* the sum of all but these three */
+	size_t conv;					/* windows of all sequences and layers */
+	size_t scratch;					/* the sum of all but that */
 	size_t pinned;					/* of the host's memory */
 };
 void device_sizes(const struct device_config *c, bool slots, struct device_sizes *ret);
 
-/* Of one layer: KV pages of all sequences, or the two parts of the recurrent state; 0 where it has none. */
-size_t device_kv_bytes(const struct device_config *c, uint32_t layer);
+/*
+ * Of one layer and sequence: a page of keys and values, or the two parts of the recurrent state; 0 where it has
+ * none. All layers that have one have the same (device_supports()).
+ */
+size_t device_page_bytes(const struct device_config *c, uint32_t layer);
 void device_state_bytes(const struct device_config *c, uint32_t layer, size_t *ret_conv,
 			size_t *ret_state);
 /* Tokens times parts of their contexts that one launch of attention takes. */
 size_t device_attend_pairs(const struct device_config *c);
+
+/* Regions of a device's blocks: pages of all sequences, states, then the classes of slots. */
+enum { DEVICE_REGION_PAGES, DEVICE_REGION_STATES, DEVICE_REGION_SLOTS };
+#define DEVICE_MOST_PAGES (UINT32_MAX / 1024) /* times layers it is a number in tables */
+/* The books of @p's memory, nothing of it taken. 0 or -errno. */
+int device_blocks_init(const struct device_config *c, const struct device_plan *p,
+		       const struct blocks_ops *ops, void *ctx, struct blocks *ret);
 /* Rows of floats with both int8 forms. */
 size_t device_rows_bytes(size_t rows, size_t n);
 /* Experts of a token: those chosen, and the shared one where a layer has it. */

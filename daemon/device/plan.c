@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/device/plan.c: how the memory of a device is divided: buffers of a step, KV cache, states, dense
- * weights, and slots for experts in what is left. Pure arithmetic on the model and the options; cuda.c
- * takes its memory by the same numbers. Any thread.
+ * daemon/device/plan.c: how the memory of a device is divided: buffers of a step, dense weights, blocks kept for
+ * a sequence that begins, and slots for experts in what is left. Pure arithmetic on the model and the options;
+ * cuda.c takes its memory by the same numbers. Any thread.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,6 +15,10 @@
 #define SLOT_ALIGN  256
 #define MARGIN_MOST (256ull << 20) /* left to others without a budget */
 #define MARGIN_PART 16		   /* of small devices, one part in so many */
+#define BLOCK_MOST  (256ull << 20)
+#define BLOCK_LEAST 4096ull
+#define BLOCK_PARTS 64	 /* memory that goes to and fro is at least so many blocks */
+#define KEPT	    4096 /* positions of a sequence that begins, for which there is always memory */
 
 static size_t floats(size_t n)
 {
@@ -32,18 +36,15 @@ size_t device_index_n(const struct device_config *c)
 	return 3 * (size_t)c->max_tokens + 2 * (size_t)c->n_seq + 2;
 }
 
-size_t device_kv_bytes(const struct device_config *c, uint32_t layer)
+size_t device_page_bytes(const struct device_config *c, uint32_t layer)
 {
 	const struct layer *l = &c->model->layers[layer];
-	const size_t pages = div_ceil(c->n_ctx, CUDA_KV_PAGE);
 	const size_t both = (l->attention.head_dim + (size_t)l->attention.value_dim) / 2;
 
 	if (!layer_has(l, BLOCK_ATTENTION) && !layer_has(l, BLOCK_LATENT))
 		return 0;
-	return align_up(c->n_seq * pages *
-				cuda_kv_page_bytes(c->kv_q8 ? CUDA_KV_Q8_0 : CUDA_KV_F16,
-						   l->attention.n_head_kv, both),
-			SLOT_ALIGN);
+	return cuda_kv_page_bytes(c->kv_q8 ? CUDA_KV_Q8_0 : CUDA_KV_F16, l->attention.n_head_kv,
+				  both);
 }
 
 static size_t delta_channels(const struct model *m)
@@ -59,8 +60,8 @@ void device_state_bytes(const struct device_config *c, uint32_t layer, size_t *r
 	*ret_conv = *ret_state = 0;
 	if (!layer_has(&m->layers[layer], BLOCK_DELTANET))
 		return;
-	*ret_conv = floats((size_t)c->n_seq * 3 * delta_channels(m));
-	*ret_state = floats((size_t)c->n_seq * m->ssm_v_heads * m->ssm_head_dim * m->ssm_head_dim);
+	*ret_conv = 3 * delta_channels(m) * sizeof(float);
+	*ret_state = (size_t)m->ssm_v_heads * m->ssm_head_dim * m->ssm_head_dim * sizeof(float);
 }
 
 /* Of decode all tokens over whole contexts; of prompts as many as keep a device busy. */
@@ -142,7 +143,7 @@ void device_sizes(const struct device_config *c, bool slots, struct device_sizes
 		z.rows = z.partial = floats(ranks * z.embd);
 		few = (t < DEVICE_FEW ? t : DEVICE_FEW) * m->n_expert_used;
 		z.group_hidden = slots ? floats(few * m->n_ff_expert) : 0;
-		z.list = align_up(few * sizeof(struct cuda_expert_entry) + 4, SLOT_ALIGN);
+		z.list = align_up(few * sizeof(struct cuda_expert_entry), SLOT_ALIGN);
 		z.place = floats(ranks);
 		z.slot_table = slots ? floats((size_t)m->n_layers * m->n_expert) : 0;
 	}
@@ -154,15 +155,14 @@ void device_sizes(const struct device_config *c, bool slots, struct device_sizes
 		    z.router_weights + z.router_ids + z.logits + z.index + z.pages + z.rope +
 		    z.attend + 2 * z.prompt_floats + z.prompt_args +
 		    device_rows_bytes(z.prompt_rows, m->n_ff_expert) + z.partial + z.group_hidden +
-		    z.list + z.place + z.slot_table;
+		    (z.list ? z.list + SLOT_ALIGN : 0) + z.place + z.slot_table;
 	for (uint32_t i = 0; i < m->n_layers; i++) {
 		size_t conv, state;
 
 		device_state_bytes(c, i, &conv, &state);
-		z.conv += conv;
-		z.state += state;
-		z.kv += device_kv_bytes(c, i);
+		z.conv += c->n_seq * conv;
 	}
+	z.conv = align_up(z.conv, SLOT_ALIGN);
 	z.pinned = 2 * z.stream + z.router_weights + z.router_ids + z.index + z.logits + z.rows +
 		   z.slot_table + (z.prompt_args ? z.prompt_args + z.place : 0);
 	*ret = z;
@@ -229,17 +229,126 @@ static int find_classes(const struct model *m, struct device_plan *p)
 	return 0;
 }
 
-static int refuse(const struct device_plan *p, uint64_t room, uint64_t fixed, struct err *err)
+/* @of_one: of a sequence with the whole context. */
+static int refuse(const struct device_plan *p, uint64_t room, uint64_t fixed, uint64_t of_one,
+		  struct err *err)
 {
 	char a[32], b[32], c[32], d[32], e[32];
 
 	return err_set(err, -ENOSPC,
 		       "the device's %s do not hold the model's %s: %s of dense weights, %s of KV "
-		       "cache and states, %s of buffers: lower --ctx, --parallel or --batch",
-		       size_format(a, sizeof(a), room), size_format(b, sizeof(b), fixed),
-		       size_format(c, sizeof(c), p->dense_bytes),
-		       size_format(d, sizeof(d), p->kv_bytes + p->state_bytes),
-		       size_format(e, sizeof(e), p->scratch_bytes));
+		       "cache and state of a sequence, %s of buffers: lower --ctx, --parallel or "
+		       "--batch",
+		       size_format(a, sizeof(a), room), size_format(b, sizeof(b), fixed + of_one),
+		       size_format(c, sizeof(c), p->dense_bytes), size_format(d, sizeof(d), of_one),
+		       size_format(e, sizeof(e), fixed - p->dense_bytes));
+}
+
+/* What sequences remember: pages and states of all layers side by side. */
+static void find_items(const struct device_config *c, struct device_plan *p)
+{
+	for (uint32_t i = 0; i < c->model->n_layers; i++) {
+		size_t conv, state;
+
+		device_state_bytes(c, i, &conv, &state);
+		p->one_state += state;
+		p->page_bytes += device_page_bytes(c, i);
+	}
+	p->n_pages = (uint32_t)div_ceil(c->n_ctx, CUDA_KV_PAGE);
+}
+
+int device_blocks_init(const struct device_config *c, const struct device_plan *p,
+		       const struct blocks_ops *ops, void *ctx, struct blocks *ret)
+{
+	const uint32_t n = DEVICE_REGION_SLOTS + p->n_classes;
+	struct blocks_region *r = calloc(n, sizeof(*r));
+	int rc = -ENOMEM;
+
+	if ((uint64_t)p->n_pages * c->n_seq > DEVICE_MOST_PAGES)
+		rc = -EOVERFLOW;
+	else if (r) {
+		r[DEVICE_REGION_PAGES].item_bytes = p->page_bytes;
+		r[DEVICE_REGION_PAGES].items = p->n_pages * c->n_seq;
+		r[DEVICE_REGION_STATES].item_bytes = p->one_state;
+		r[DEVICE_REGION_STATES].items = c->n_seq;
+		for (uint32_t k = 0; k < p->n_classes; k++) {
+			r[DEVICE_REGION_SLOTS + k].item_bytes = p->classes[k].slot_bytes;
+			r[DEVICE_REGION_SLOTS + k].items = (uint32_t)p->classes[k].experts;
+			r[DEVICE_REGION_SLOTS + k].slots = true;
+		}
+		rc = blocks_init(ret, p->block_bytes, r, n, p->kept_blocks, ops, ctx);
+	}
+	free(r);
+	return rc;
+}
+
+/* Memory that is only counted. */
+static int count_take(void *ctx, struct err *err)
+{
+	return 0;
+}
+
+static int count_map(void *ctx, uint32_t at, struct err *err)
+{
+	return 0;
+}
+
+/* Slots as there are at start: what blocks.c gives them of the blocks that there are. */
+static int count_slots(const struct device_config *c, struct device_plan *p)
+{
+	static const struct blocks_ops ops = { .take = count_take, .map = count_map };
+	struct blocks b;
+	int rc = device_blocks_init(c, p, &ops, NULL, &b);
+
+	if (rc)
+		return rc;
+	blocks_limit(&b, p->n_blocks);
+	while (blocks_grow(&b, 0) != BLOCKS_NONE)
+		;
+	for (uint32_t k = 0; k < p->n_classes; k++)
+		p->classes[k].slots = blocks_slots(&b, DEVICE_REGION_SLOTS + k);
+	p->slots_bytes = blocks_of_slots(&b) * p->block_bytes;
+	blocks_fini(&b);
+	return 0;
+}
+
+/* A size of blocks by which what can be used of @left bytes is many of them. */
+static uint64_t choose_block(const struct device_config *c, const struct device_plan *p,
+			     uint64_t left)
+{
+	const uint64_t of_sequences = c->n_seq * (p->n_pages * p->page_bytes + p->one_state);
+	const uint64_t use = of_sequences + divide_all_bytes(p->classes, p->n_classes);
+	uint64_t block = BLOCK_MOST;
+
+	while (block > BLOCK_LEAST && block > u64_min(left, use) / BLOCK_PARTS)
+		block /= 2;
+	return u64_max(block, c->block_least);
+}
+
+/* Sequences and slots in blocks: @left bytes of them. @fixed: what the others take, for the sentence. */
+static int plan_blocks(const struct device_config *c, struct device_plan *p, uint64_t left,
+		       uint64_t fixed, struct err *err)
+{
+	const uint64_t block = p->block_bytes = choose_block(c, p, left);
+	const uint32_t first = (uint32_t)div_ceil(u64_min(c->n_ctx, KEPT), CUDA_KV_PAGE);
+	const uint64_t pages = blocks_for(block, p->page_bytes, first);
+	const uint64_t states = blocks_for(block, p->one_state, 1);
+	/* items of one among several may lie across blocks */
+	const uint64_t one =
+		blocks_for(block, p->page_bytes, p->n_pages) + states + (c->n_seq > 1 ? 2 : 0);
+	int rc;
+
+	if (left / block < one)
+		return refuse(p, fixed + left, fixed, one * block, err);
+	p->n_blocks = (uint32_t)u64_min(left / block, UINT32_MAX / 2);
+	p->kept_blocks = (uint32_t)(pages + states);
+	p->kv_bytes = pages * block;
+	p->state_bytes += states * block;
+	rc = count_slots(c, p);
+	return rc == -EOVERFLOW
+		       ? err_set(err, -ENOTSUP,
+				 "--ctx and --parallel are more than a device has numbers for")
+		       : rc;
 }
 
 uint32_t device_most_tokens(const struct model *m)
@@ -263,20 +372,19 @@ int device_plan_make(const struct device_config *config, uint64_t room, struct d
 			       config->max_tokens, device_ranks(m), device_most_tokens(m));
 	device_sizes(config, !config->no_slots && m->n_expert, &z);
 	p.dense_bytes = dense_bytes(m);
-	p.kv_bytes = z.kv;
-	p.state_bytes = z.conv + z.state;
+	p.state_bytes = z.conv;
 	p.scratch_bytes = z.scratch;
 	p.pinned_bytes = z.pinned;
+	find_items(config, &p);
 	if (!config->no_slots)
 		rc = find_classes(m, &p);
 	for (uint32_t k = 0; k < p.n_classes; k++)
 		p.ring_slot = u64_max(p.ring_slot, p.classes[k].slot_bytes);
 	p.scratch_bytes += DEVICE_RING * p.ring_slot;
-	fixed = p.dense_bytes + p.kv_bytes + p.state_bytes + p.scratch_bytes;
+	fixed = p.dense_bytes + p.state_bytes + p.scratch_bytes;
 	if (!rc && room < fixed)
-		rc = refuse(&p, room, fixed, err);
-	if (!rc)
-		rc = divide_budget(p.classes, p.n_classes, room - fixed, &p.slots_bytes, err);
+		rc = refuse(&p, room, fixed, p.n_pages * p.page_bytes + p.one_state, err);
+	rc = rc ? rc : plan_blocks(config, &p, room - fixed, fixed, err);
 	if (rc) {
 		device_plan_fini(&p);
 		return rc == -ENOMEM ? err_set(err, rc, "no memory for the plan of the device")

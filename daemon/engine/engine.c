@@ -270,6 +270,7 @@ static int create_places(struct engine *e)
 		return -ENOMEM;
 	pace_init(&e->pace, e->config.itl_target_ns, e->config.n_batch);
 	e->itl_target_ns = e->config.itl_target_ns;
+	e->device_budget = e->config.device_budget;
 	return 0;
 }
 

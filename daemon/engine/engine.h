@@ -259,6 +259,8 @@ void engine_get_status(const struct engine *e, struct engine_status *ret);
  */
 uint64_t engine_progress(const struct engine *e);
 
+/* Another engine_config.device_budget, from the next step on. Any thread. */
+void engine_set_device_budget(struct engine *e, uint64_t bytes);
 /* Another engine_config.itl_target_ns, from the next step on. Any thread. */
 void engine_set_itl_target(struct engine *e, uint64_t target_ns);
 

@@ -69,6 +69,7 @@ struct active {
 	uint32_t n_generated, max_tokens;
 	struct speculation spec;
 	struct token_logprobs logprobs[DRAFT_MAX + 1]; /* of what was picked, where wanted */
+	bool device_short;			       /* the device has no memory for it */
 	bool no_number;	   /* a row of logits was not finite, or nothing could be picked */
 	uint32_t n_broken; /* with no_number: how many logits of that row are not finite */
 	uint64_t timed_ns; /* start of the timed part */
@@ -105,8 +106,12 @@ struct engine {
 	_Atomic bool device_failed; /* in the newest step that ended */
 	_Atomic bool device_lost;   /* the CPU computes alone */
 	uint32_t device_failures;   /* steps that failed in a row */
-	bool device_dense;	    /* it computes all but experts; else it has slots alone */
-	struct vram *vram;	    /* what lies in its slots; NULL: it has none */
+	_Atomic uint64_t
+		device_budget; /* of engine_set_device_budget(); config has what is gone by */
+	struct err short_note; /* why a sequence has no memory there */
+	bool is_short;	       /* one is to end for that before the next step */
+	bool device_dense;     /* it computes all but experts; else it has slots alone */
+	struct vram *vram;     /* what lies in its slots; NULL: it has none */
 	struct err device_note, slots_note, auto_note, lost_note;
 	struct decoder *decoder;
 	struct spec *spec;
@@ -209,6 +214,21 @@ bool engine_device_gone(struct engine *e, bool failed);
  */
 int engine_lose_device(struct engine *e);
 void engine_get_device(const struct engine *e, struct engine_device *ret);
+
+/*
+ * device_memory.c: memory of the device for the next @n tokens of @a, if need be from slots. False: @a is not in
+ * this step; where there can never be enough a->device_short says so, and e->short_note why. Without a device
+ * that computes sequences there always is. Before a step.
+ */
+bool engine_device_hold(struct engine *e, struct active *a, uint32_t n);
+/* @a has nothing on the device any more. */
+void engine_device_let(struct engine *e, const struct active *a);
+/* Has nobody but @a anything on the device that computes sequences? */
+bool engine_device_alone(const struct engine *e, const struct active *a);
+/* Is there memory for one more sequence of @n tokens, slots given up for it? */
+bool engine_device_could_seat(const struct engine *e, uint32_t n);
+/* Between two steps: a budget that changed, what others want, slots that may be had again. */
+void engine_device_memory(struct engine *e);
 
 /*
  * The token of @a at the next position, from its row of logits, behind what it has and what this step

@@ -13,8 +13,9 @@
 
 #define FILLS_BUSY   1 /* background reads beside a running step: demand must not wait for them */
 #define FILLS_IDLE   16
-#define BANDWIDTH_NS 100000000 /* how often the memory's load is looked at again */
-#define DEVICE_NS    1000000   /* ... and whether fills of a device's slots have ended */
+#define BANDWIDTH_NS 100000000	/* how often the memory's load is looked at again */
+#define MEMORY_NS    1000000000 /* ... and who wants the memory of a device */
+#define DEVICE_NS    1000000	/* ... and whether fills of a device's slots have ended */
 
 /* Registers the arena with the ring once its pages are there. */
 static void register_memory(struct engine *e)
@@ -71,13 +72,18 @@ void engine_idle(struct engine *e)
 	register_memory(e);
 	fill(e, idle_fills(e));
 	engine_device_boundary(e, 0, NULL); /* what is wrong with the device says the next step */
-	if (atomic_load(&e->inbox) || saved_wakes(e) || atomic_load(&e->stop))
+	if (atomic_load(&e->inbox) || saved_wakes(e) || atomic_load(&e->stop) || e->is_short) {
+		e->is_short = false;
 		return;
+	}
 	/* the arena's prefault tells nobody when it ends: look again now and then until then */
 	wait = e->arena && !e->memory_registered ? 50000000 : 0;
 	budget = e->supply ? supply_fill_wait_ns(e->supply, now_ns()) : 0;
 	if (budget)
 		wait = u64_min(wait ? wait : UINT64_MAX, budget + 1);
+	if (e->device_dense &&
+	    !e->device_lost) /* what others want of its memory, and what may be had */
+		wait = u64_min(wait ? wait : UINT64_MAX, MEMORY_NS);
 	if (engine_device_busy(e))
 		wait = u64_min(wait ? wait : UINT64_MAX, DEVICE_NS);
 	team_rests(e->team, 0, true); /* nobody waits for this thread */

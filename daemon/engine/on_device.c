@@ -140,7 +140,7 @@ int engine_create_slots(struct engine *e, struct err *err)
 				      .experts_per_layer = VRAM_EXPERTS_PER_LAYER };
 	int rc;
 
-	if (!e->device || !device_get_plan(e->device)->slots_bytes)
+	if (!e->device || !device_get_plan(e->device)->n_classes)
 		return 0;
 	device_register_host(e->device, arena_base(e->arena), arena_bytes(e->arena),
 			     &e->device_note);
@@ -187,6 +187,7 @@ int engine_device_boundary(struct engine *e, uint32_t n_tokens, struct err *err)
 	uint64_t before;
 	int rc;
 
+	engine_device_memory(e);
 	if (!e->vram || e->device_lost)
 		return 0;
 	before = vram_counters(e->vram)->fills;
@@ -251,7 +252,7 @@ void engine_get_device(const struct engine *e, struct engine_device *ret)
 	ret->handoff_ns = info.handoff_ns;
 	ret->policy = e->config.device_policy ? e->config.device_policy : "vram";
 	for (uint32_t k = 0; k < p->n_classes && e->vram; k++)
-		ret->slots += p->classes[k].slots;
+		ret->slots += device_slots(e->device, k);
 	if (e->supply && !e->vram) { /* without slots every use is a miss */
 		const struct supply_counters *s = supply_counters(e->supply);
 

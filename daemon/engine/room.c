@@ -5,7 +5,8 @@
  * The first to come goes on: pages are taken from those who came last. A sequence that is paused
  * keeps its place, its tokens and its sampler; what it knows is read again when there is room, and
  * since the bits do not depend on how tokens are cut into steps, it goes on as if nothing had been.
- * There are always pages for one sequence of the whole context. Engine thread, before a step.
+ * There are always pages for one sequence of the whole context. On a device memory is asked for beside pages
+ * (device_memory.c), and who has none there waits alike. Engine thread, before a step.
  */
 #include "base/num.h"
 #include "engine/engine_private.h"
@@ -18,6 +19,7 @@ static uint32_t n_free(struct engine *e)
 static void give_way(struct engine *e, struct active *a)
 {
 	reuse_keep(e, a, true);
+	engine_device_let(e, a);
 	seq_cut(a->seq, 0);
 	spec_forget(e, a);
 	a->paused = true;
@@ -43,7 +45,8 @@ bool room_make(struct engine *e, struct active *a, uint32_t n)
 {
 	struct active *last;
 
-	while (!reuse_make_free(e, seq_lacks(a->seq, n)) || seq_reserve(a->seq, n)) {
+	while (!reuse_make_free(e, seq_lacks(a->seq, n)) || !engine_device_hold(e, a, n) ||
+	       seq_reserve(a->seq, n)) {
 		last = last_to_come(e);
 		if (!last || last->request->came < a->request->came)
 			last = a;
@@ -72,12 +75,15 @@ uint32_t room_for(struct engine *e, struct active *a, uint32_t n)
 
 	for (;;) {
 		some = fits(e, a, n);
-		if (some && !seq_reserve(a->seq, some))
+		if (some && engine_device_hold(e, a, some) && !seq_reserve(a->seq, some))
 			return some;
 		last = last_to_come(e);
 		/* who decodes and came later would be gone soon as well, but has a reader */
-		if (!last || last->request->came <= a->request->came || engine_decoding(last))
+		if (!last || last->request->came <= a->request->came || engine_decoding(last)) {
+			if (engine_device_alone(e, a))
+				give_way(e, a);
 			return 0;
+		}
 		give_way(e, last);
 	}
 }
@@ -104,7 +110,7 @@ bool room_to_seat(struct engine *e, uint32_t n)
 		alone = false;
 		promised += blocks_of(a->n_ids + 1);
 	}
-	return alone || promised + blocks_of(n + 1) <= all;
+	return alone || (promised + blocks_of(n + 1) <= all && engine_device_could_seat(e, n + 1));
 }
 
 void room_resume(struct engine *e)

@@ -81,6 +81,7 @@ static void finish(struct engine *e, struct active *a, enum request_stop stop, i
 	add(&e->ended[stop], 1);
 	if (stop != STOP_ERROR && !a->spoilt)
 		reuse_keep(e, a, false);
+	engine_device_let(e, a);
 	seq_put(e->seqs, a->seq);
 	a->seq = NULL;
 	a->request = NULL;
@@ -228,6 +229,8 @@ static void drop_cancelled(struct engine *e)
 			finish(e, a, STOP_CANCELLED, 0, NULL);
 		else if (a->request && is_over_time(a->request, now))
 			end_over_time(e, a);
+		else if (a->request && a->device_short)
+			finish(e, a, STOP_ERROR, -ENOSPC, e->short_note.text);
 	}
 	drop_waiting(e, now);
 }

@@ -58,7 +58,7 @@ static uint32_t slot_of(const struct vram *v, expert_id_t id)
 	uint32_t slot = residency_device_slot(v->c.residency, id);
 
 	for (uint32_t k = 0; k < v->plan->class_of_layer[layer_of(v, id)]; k++)
-		slot -= (uint32_t)v->plan->classes[k].slots;
+		slot -= (uint32_t)v->plan->classes[k].experts;
 	return slot;
 }
 
@@ -103,13 +103,18 @@ static int make_policy(struct vram *v, struct err *err)
 	for (uint32_t i = 0; class_of && i < m->n_layers; i++)
 		class_of[i] = v->plan->class_of_layer[i] < g.n_classes ? v->plan->class_of_layer[i]
 								       : POLICY_NO_CLASS;
+	/* books for as many as there may ever be */
 	for (uint32_t k = 0; slots && k < g.n_classes; k++)
-		slots[k] = (uint32_t)v->plan->classes[k].slots;
+		slots[k] = (uint32_t)v->plan->classes[k].experts;
 	g.class_of_layer = class_of;
 	g.class_slots = slots;
 	if (class_of && slots)
 		rc = residency_add_device(v->c.residency, v->plan->class_of_layer, g.n_classes,
 					  slots);
+	for (uint32_t k = 0; !rc && k < g.n_classes; k++) {
+		slots[k] = device_slots(v->c.device, k);
+		rc = residency_device_limit(v->c.residency, k, slots[k]);
+	}
 	if (!rc)
 		rc = policy_open(hit	 ? "lfu"
 				 : fetch ? "lru"
@@ -144,6 +149,16 @@ static void make_promoter(struct vram *v)
 	promoter_init(&v->promoter, &p);
 }
 
+/* Of a few slots most hold what is used: where the link is slow, what is on its way does not. */
+static void set_most_fills(struct vram *v)
+{
+	uint64_t slots = 0;
+
+	for (uint32_t k = 0; k < v->plan->n_classes; k++)
+		slots += device_slots(v->c.device, k);
+	v->most_fills = u64_min(slots / 4 + 1, u64_min(FILLS_MOST, device_fills(v->c.device)));
+}
+
 int vram_create(const struct vram_config *config, struct vram **ret, struct err *err)
 {
 	struct vram *v = calloc(1, sizeof(*v));
@@ -163,11 +178,7 @@ int vram_create(const struct vram_config *config, struct vram **ret, struct err 
 		return err_set(err, rc, "no memory for the device's experts");
 	}
 	make_promoter(v);
-	/* of a few slots most hold what is used: where the link is slow, what is on its way does not */
-	for (uint32_t k = 0; k < v->plan->n_classes; k++)
-		v->most_fills += v->plan->classes[k].slots;
-	v->most_fills =
-		u64_min(v->most_fills / 4 + 1, u64_min(FILLS_MOST, device_fills(config->device)));
+	set_most_fills(v);
 	*ret = v;
 	return 0;
 }
@@ -391,4 +402,36 @@ struct expert_view vram_view(const struct vram *v, expert_id_t id)
 const struct vram_counters *vram_counters(const struct vram *v)
 {
 	return &v->counters;
+}
+
+/* ---- slots that come and go ---- */
+
+void vram_grew(struct vram *v, uint32_t cls)
+{
+	residency_device_limit(v->c.residency, cls, device_slots(v->c.device, cls));
+	set_most_fills(v);
+}
+
+#define WITHDRAW_NS 1000000000 /* how long fills are waited for */
+
+int vram_withdraw(struct vram *v, uint32_t cls, uint32_t n)
+{
+	const uint32_t n_expert = v->c.model->n_expert;
+	bool under_way = false;
+
+	for (uint64_t i = v->done; i < v->chosen; i++) {
+		const struct fill *f = fill_at(v, i);
+
+		under_way = under_way ||
+			    (v->plan->class_of_layer[layer_of(v, f->id)] == cls && f->slot >= n);
+	}
+	if (under_way && !vram_drain(v, WITHDRAW_NS))
+		return -EBUSY;
+	residency_settle(v->c.residency);
+	for (uint32_t id = 0; id < v->c.model->n_layers * n_expert; id++)
+		if (v->plan->class_of_layer[layer_of(v, id)] == cls &&
+		    residency_state(v->c.residency, TIER_DEVICE, id) == COPY_PRESENT &&
+		    slot_of(v, id) >= n)
+			leave(v, id);
+	return residency_device_limit(v->c.residency, cls, n);
 }

@@ -60,6 +60,16 @@ void vram_issue(struct vram *v);
 /* ... all of them. */
 void vram_issue_all(struct vram *v);
 
+/*
+ * The device has slots [0, device_slots()) of class @cls now, more than before.
+ */
+void vram_grew(struct vram *v, uint32_t cls);
+/*
+ * Between steps: class @cls is to have @n slots, fewer than before: experts in the others leave, fills that are
+ * under way to them are waited for, and the device may take the slots away. 0, or -EBUSY: they do not end.
+ */
+int vram_withdraw(struct vram *v, uint32_t cls, uint32_t n);
+
 /* The device is lost: nothing lies in its slots any more, and no fill ends. */
 void vram_forget(struct vram *v);
 

@@ -147,6 +147,7 @@ static const struct opt table[] = {
 		  "at so many bytes per second. One that is named and cannot be had is an error; auto: "
 		  "cuda where there is one that can compute the model, else none." },
 	{ "--device-budget", NULL, OPT_SIZE, AT(device_budget), "SIZE", 0, 0, .def = "0",
+	  .reload = true,
 	  .help = "Memory to take of the device; 0: what is free of it. What dense weights, KV cache "
 		  "and buffers leave are slots for experts." },
 	{ "--device-policy", NULL, OPT_TEXT, AT(device_policy), "vram|hit|cpu|fetch|POLICY",
@@ -292,9 +293,10 @@ static void take_reloadable(struct options *o, const struct options *now)
 	for (size_t i = 0; i < ARRAY_LEN(table); i++) {
 		if (!table[i].reload)
 			continue;
-		assert(table[i].type == OPT_U32 || table[i].type == OPT_CHOICE);
+		assert(table[i].type == OPT_U32 || table[i].type == OPT_CHOICE ||
+		       table[i].type == OPT_SIZE);
 		memcpy((char *)o + table[i].offset, (const char *)now + table[i].offset,
-		       sizeof(uint32_t));
+		       table[i].type == OPT_SIZE ? sizeof(uint64_t) : sizeof(uint32_t));
 	}
 }
 

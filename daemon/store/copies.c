@@ -14,12 +14,14 @@ struct copy {
 
 struct copy_slot {
 	uint32_t cls, next_free;
+	bool taken;
 	/* 0 filling, 1 there, negative failed; released by copies_filled(), acquired by _status() */
 	_Atomic int status;
 };
 
 struct copy_class {
 	uint32_t first_free, n_free;
+	uint32_t first, n; /* slots */
 };
 
 struct copies {
@@ -39,7 +41,9 @@ static void cut_slots(struct copies *c, uint32_t n_classes, const uint32_t *clas
 	for (uint32_t k = 0; k < n_classes; k++) {
 		uint32_t end = at + class_slots[k];
 
-		c->cls[k] = (struct copy_class){ .first_free = at, .n_free = class_slots[k] };
+		c->cls[k] = (struct copy_class){
+			.first_free = at, .n_free = class_slots[k], .first = at, .n = class_slots[k]
+		};
 		for (; at < end; at++) {
 			c->slot[at].cls = k;
 			c->slot[at].next_free = at + 1 < end ? at + 1 : COPIES_NO_SLOT;
@@ -90,7 +94,9 @@ void copies_destroy(struct copies *c)
 void copies_adopt(struct copies *c, const uint32_t *id_of_slot)
 {
 	for (uint32_t k = 0; k < c->n_classes; k++)
-		c->cls[k] = (struct copy_class){ .first_free = COPIES_NO_SLOT };
+		c->cls[k] = (struct copy_class){ .first_free = COPIES_NO_SLOT,
+						 .first = c->cls[k].first,
+						 .n = c->cls[k].n };
 	/* from the end, so that the first free slot is the first again */
 	for (uint32_t i = c->n_slots; i-- > 0;) {
 		struct copy_class *cls = &c->cls[c->slot[i].cls];
@@ -104,6 +110,7 @@ void copies_adopt(struct copies *c, const uint32_t *id_of_slot)
 		}
 		c->copy[id].slot = i;
 		c->copy[id].state = COPY_PRESENT;
+		c->slot[i].taken = true;
 		atomic_store_explicit(&c->slot[i].status, 1, memory_order_relaxed);
 	}
 }
@@ -126,6 +133,26 @@ bool copies_pinned(const struct copies *c, uint32_t id)
 uint32_t copies_free_slots(const struct copies *c, uint32_t cls)
 {
 	return c->cls[cls].n_free;
+}
+
+int copies_limit(struct copies *c, uint32_t cls, uint32_t n)
+{
+	struct copy_class *k = &c->cls[cls];
+
+	assert(n <= k->n);
+	for (uint32_t i = n; i < k->n; i++)
+		if (c->slot[k->first + i].taken)
+			return -EBUSY;
+	k->first_free = COPIES_NO_SLOT;
+	k->n_free = 0;
+	while (n-- > 0) {
+		if (c->slot[k->first + n].taken)
+			continue;
+		c->slot[k->first + n].next_free = k->first_free;
+		k->first_free = k->first + n;
+		k->n_free++;
+	}
+	return 0;
 }
 
 int copies_pin(struct copies *c, uint32_t id)
@@ -156,6 +183,7 @@ int copies_begin(struct copies *c, uint32_t id, uint32_t *ret_slot)
 	slot = &c->slot[copy->slot];
 	cls->first_free = slot->next_free;
 	cls->n_free--;
+	slot->taken = true;
 	copy->state = COPY_FILLING;
 	copy->pins = 1;
 	c->filling[c->n_filling++] = id;
@@ -181,6 +209,7 @@ static void free_slot(struct copies *c, struct copy *copy)
 	struct copy_class *cls = &c->cls[slot->cls];
 
 	slot->next_free = cls->n_free ? cls->first_free : COPIES_NO_SLOT;
+	slot->taken = false;
 	cls->first_free = copy->slot;
 	cls->n_free++;
 	copy->slot = COPIES_NO_SLOT;

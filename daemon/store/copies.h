@@ -51,6 +51,12 @@ uint32_t copies_slot(const struct copies *c, uint32_t id);
 bool copies_pinned(const struct copies *c, uint32_t id);
 uint32_t copies_free_slots(const struct copies *c, uint32_t cls);
 
+/*
+ * Of class @cls only the first @n slots are there from now on, at most those of copies_create(). -EBUSY: one
+ * of the others is taken, and nothing has changed.
+ */
+int copies_limit(struct copies *c, uint32_t cls, uint32_t n);
+
 /* PRESENT or FILLING: one more pin, 0. ABSENT: -ENOENT. */
 int copies_pin(struct copies *c, uint32_t id);
 void copies_unpin(struct copies *c, uint32_t id);

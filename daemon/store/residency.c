@@ -149,6 +149,11 @@ int residency_add_device(struct residency *r, const uint32_t *class_of, uint32_t
 			     class_slots, &r->tier[TIER_DEVICE]);
 }
 
+int residency_device_limit(struct residency *r, uint32_t cls, uint32_t n)
+{
+	return copies_limit(r->tier[TIER_DEVICE], cls, n);
+}
+
 int residency_device_begin(struct residency *r, expert_id_t id)
 {
 	uint32_t slot;

@@ -133,6 +133,8 @@ int residency_evict(struct residency *r, enum tier tier, expert_id_t id);
  */
 int residency_add_device(struct residency *r, const uint32_t *class_of, uint32_t n_classes,
 			 const uint32_t *class_slots);
+/* As copies_limit(): of the device's slots of class @cls the first @n are there. */
+int residency_device_limit(struct residency *r, uint32_t cls, uint32_t n);
 int residency_device_begin(struct residency *r, expert_id_t id);
 void residency_device_done(struct residency *r, expert_id_t id, int result);
 /* Of a copy in the device; COPIES_NO_SLOT where ABSENT. */

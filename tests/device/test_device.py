@@ -198,7 +198,8 @@ CALLS = ["cudaDriverGetVersion", "cudaGetDeviceCount", "cudaSetDevice", "cudaGet
          "cudaEventCreateWithFlags", "cudaMemcpy", "cudaMemcpyAsync", "cudaMemsetAsync", "cudaLaunchKernelExC", "cudaStreamQuery",
          "cudaEventRecord", "cudaEventQuery", "cudaStreamWaitEvent", "cudaStreamBeginCapture", "cudaStreamEndCapture",
          "cudaGraphInstantiate", "cudaGraphLaunch", "cudaGraphDestroy", "cudaGraphExecDestroy", "cudaHostUnregister",
-         "cudaStreamDestroy", "cudaEventDestroy", "cudaFree", "cudaFreeHost"]
+         "cudaStreamDestroy", "cudaEventDestroy", "cudaFree", "cudaFreeHost", "cudaGetDriverEntryPointByVersion",
+         "cuMemGetAllocationGranularity", "cuMemAddressReserve", "cuMemCreate", "cuMemMap", "cuMemSetAccess", "cuMemUnmap", "cuMemRelease"]
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -219,7 +220,8 @@ def test_calls(one_run, cpu_run, name):
                     assert "the device" in said, (how, said)
                     continue
                 assert (got == one_run[:n]).all() or (got == cpu_run[:n]).all(), (how, n)
-            assert got is not None, (how, said)
+            # a driver that maps no memory at all leaves none for sequences: each ends by name
+            assert got is not None or (name.startswith("cuMem") and how == ":1+"), (how, said)
         finally:
             d.__exit__(None, None, None)
 
@@ -254,7 +256,9 @@ def budget_bytes(percent, batch="512"):
 def test_residency(one_run, percent):
     """As many experts in slots as the budget holds, chosen once: the same logits as with all of them on the host."""
     ids = moe_tokens(8)
-    with device(DEMO, "--host-budget", "100%", "--device-policy", "hit", "--device-budget", budget_bytes(percent)) as d:
+    batch = "512" if percent else "1"  # several sequences need a little more than one, which slots have meanwhile
+    with device(DEMO, "--host-budget", "100%", "--device-policy", "hit", "--device-budget", budget_bytes(percent, batch),
+                *alone(batch)) as d:
         before = settled(d) if percent else of_device(d)
         share = 100 * before["slots"] / 128
         assert abs(share - percent) < 4 and before["resident"] == before["slots"] == before["fills"], before

@@ -227,13 +227,51 @@ static void test_random(void **state)
 	}
 }
 
+/* Slots that come and go at the end of a class; those that are taken stay where they are. */
+static void test_limit(void **state)
+{
+	static const uint32_t of_layer[] = { 0, 1 }, slots[] = { 4, 3 };
+	struct copies *c = NULL;
+	uint32_t slot;
+
+	assert_int_equal(copies_create(20, 10, of_layer, 2, slots, &c), 0);
+	assert_int_equal(copies_limit(c, 0, 2), 0);
+	assert_int_equal(copies_free_slots(c, 0), 2);
+	assert_int_equal(copies_free_slots(c, 1), 3);
+	assert_int_equal(copies_begin(c, 0, &slot), 0);
+	assert_int_equal(slot, 0);
+	assert_int_equal(copies_begin(c, 1, &slot), 0);
+	assert_int_equal(slot, 1);
+	assert_int_equal(copies_begin(c, 2, &slot), -ENOSPC);
+	assert_int_equal(copies_limit(c, 0, 1), -EBUSY);
+	assert_int_equal(copies_limit(c, 0, 3), 0);
+	assert_int_equal(copies_begin(c, 2, &slot), 0);
+	assert_int_equal(slot, 2);
+	copies_filled(c, 1, 0);
+	copies_unpin(c, 1);
+	copies_settle(c, changed, NULL);
+	assert_int_equal(copies_evict(c, 1), 0);
+	assert_int_equal(copies_limit(c, 0, 2), -EBUSY); /* the last is taken */
+	assert_int_equal(copies_free_slots(c, 0), 1);
+	copies_filled(c, 2, -EIO);
+	copies_unpin(c, 2);
+	copies_settle(c, changed, NULL);
+	assert_int_equal(copies_limit(c, 0, 1), 0);
+	assert_int_equal(copies_free_slots(c, 0), 0);
+	assert_int_equal(copies_limit(c, 1, 0), 0);
+	assert_int_equal(copies_begin(c, 10, &slot), -ENOSPC);
+	assert_int_equal(copies_limit(c, 1, 1), 0);
+	assert_int_equal(copies_begin(c, 10, &slot), 0);
+	assert_int_equal(slot, 4);
+	copies_destroy(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_life),
-		cmocka_unit_test(test_failure),
-		cmocka_unit_test(test_classes),
-		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_life),	cmocka_unit_test(test_failure),
+		cmocka_unit_test(test_classes), cmocka_unit_test(test_random),
+		cmocka_unit_test(test_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

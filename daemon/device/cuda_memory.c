@@ -1,0 +1,493 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon/device/cuda_memory.c: memory that sequences and slots share, over the driver's own calls: one range of
+ * addresses, and blocks of memory that are put behind them (device/blocks.h says which). See device.h. Engine
+ * thread.
+ *
+ * What recorded graphs and tables hold are addresses of the range, which never change. A sequence's page has the
+ * keys and values of all layers, its state those of all layers: a layer's part of page p is at
+ * pool + p * (layers with attention) * (bytes of a layer's part), so tables for the kernels hold p times the
+ * number of layers, and the same of states. Nothing is unmapped while a step or a fill could use it: sequences
+ * are let go and slots given up between steps, slots when their fills have ended.
+ *
+ * The driver's calls are asked of the runtime by name: no library of the driver's is linked.
+ */
+#include "device/cuda.h"
+
+#include <cuda.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/num.h"
+#include "base/size.h"
+
+#define DRIVER_VERSION 13000
+#define MARGIN_LEAST   (16ull << 20) /* a smaller rest at start says nothing of others */
+
+#define NO_PAGE UINT32_MAX
+
+static struct {
+	CUresult (*granularity)(size_t *, const CUmemAllocationProp *,
+				CUmemAllocationGranularity_flags);
+	CUresult (*reserve)(CUdeviceptr *, size_t, size_t, CUdeviceptr, unsigned long long);
+	CUresult (*unreserve)(CUdeviceptr, size_t);
+	CUresult (*create)(CUmemGenericAllocationHandle *, size_t, const CUmemAllocationProp *,
+			   unsigned long long);
+	CUresult (*release)(CUmemGenericAllocationHandle);
+	CUresult (*map)(CUdeviceptr, size_t, size_t, CUmemGenericAllocationHandle,
+			unsigned long long);
+	CUresult (*unmap)(CUdeviceptr, size_t);
+	CUresult (*access)(CUdeviceptr, size_t, const CUmemAccessDesc *, size_t);
+} driver;
+
+/* What a sequence has. */
+struct place {
+	uint32_t n_pages;
+	bool state;
+};
+
+struct cuda_memory {
+	struct blocks blocks;
+	CUdeviceptr range;
+	CUmemGenericAllocationHandle *spare; /* a stack of blocks.spare */
+	CUmemGenericAllocationHandle *at;    /* by block of the range, where mapped */
+	CUmemAllocationProp prop;
+	uint64_t fixed_bytes; /* of the budget, beside blocks */
+	uint64_t first_blocks;
+	uint64_t margin; /* that others are left */
+
+	struct place *places;
+	bool *page_used;
+	uint32_t *pages; /* [n_seq][d->pages] as the kernels read them; pinned */
+	bool pages_changed;
+};
+
+/* ---- the driver ---- */
+
+static int told(CUresult e, const char *what, struct err *err)
+{
+	if (e == CUDA_SUCCESS)
+		return 0;
+	return err_set(err, e == CUDA_ERROR_OUT_OF_MEMORY ? -ENOMEM : -EIO,
+		       "the device's memory: %s: error %d of the driver", what, (int)e);
+}
+
+static int find_call(const char *name, void *ret, struct err *err)
+{
+	enum cudaDriverEntryPointQueryResult status = cudaDriverEntryPointSymbolNotFound;
+	void *p = NULL;
+	int rc = cuda_said(cudaGetDriverEntryPointByVersion(name, &p, DRIVER_VERSION,
+							    cudaEnableDefault, &status),
+			   name, err);
+
+	if (!rc && (status != cudaDriverEntryPointSuccess || !p))
+		rc = err_set(err, -ENOTSUP, "the driver has no %s", name);
+	if (!rc)
+		memcpy(ret, &p, sizeof(p));
+	return rc;
+}
+
+int cuda_find_driver(struct cuda_device *d, struct err *err)
+{
+	const struct {
+		const char *name;
+		void *to;
+	} calls[] = {
+		{ "cuMemGetAllocationGranularity", &driver.granularity },
+		{ "cuMemAddressReserve", &driver.reserve },
+		{ "cuMemAddressFree", &driver.unreserve },
+		{ "cuMemCreate", &driver.create },
+		{ "cuMemRelease", &driver.release },
+		{ "cuMemMap", &driver.map },
+		{ "cuMemUnmap", &driver.unmap },
+		{ "cuMemSetAccess", &driver.access },
+	};
+	struct cuda_memory *m = d->memory = calloc(1, sizeof(*m));
+	size_t least = 0;
+	int rc = m ? 0 : err_set(err, -ENOMEM, "no memory for the device");
+
+	for (size_t i = 0; i < ARRAY_LEN(calls) && !rc; i++)
+		rc = find_call(calls[i].name, calls[i].to, err);
+	if (rc)
+		return rc;
+	m->prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+	m->prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+	m->prop.location.id = d->number;
+	rc = told(driver.granularity(&least, &m->prop, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED),
+		  "its granularity", err);
+	d->base.c.block_least = least;
+	return rc;
+}
+
+static CUdeviceptr address(const struct cuda_memory *m, uint32_t block)
+{
+	return m->range + block * m->blocks.block_bytes;
+}
+
+static int take_block(void *ctx, struct err *err)
+{
+	struct cuda_memory *m = ctx;
+	CUmemGenericAllocationHandle h;
+	int rc;
+
+	rc = told(driver.create(&h, m->blocks.block_bytes, &m->prop, 0), "a block", err);
+	if (!rc)
+		m->spare[m->blocks.spare] = h;
+	return rc;
+}
+
+static void drop_block(void *ctx)
+{
+	struct cuda_memory *m = ctx;
+
+	driver.release(m->spare[m->blocks.spare - 1]);
+}
+
+static int map_block(void *ctx, uint32_t at, struct err *err)
+{
+	struct cuda_memory *m = ctx;
+	const CUmemAccessDesc desc = { .location = m->prop.location,
+				       .flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+	const size_t bytes = m->blocks.block_bytes;
+	const CUmemGenericAllocationHandle h = m->spare[m->blocks.spare - 1];
+	int rc = told(driver.map(address(m, at), bytes, 0, h, 0), "mapping a block", err);
+
+	if (rc)
+		return rc == -ENOMEM ? -EIO : rc;
+	rc = told(driver.access(address(m, at), bytes, &desc, 1), "access to a block", err);
+	if (rc) {
+		driver.unmap(address(m, at), bytes);
+		return -EIO;
+	}
+	m->at[at] = h;
+	return 0;
+}
+
+static int unmap_block(void *ctx, uint32_t at, struct err *err)
+{
+	struct cuda_memory *m = ctx;
+	int rc =
+		told(driver.unmap(address(m, at), m->blocks.block_bytes), "unmapping a block", err);
+
+	if (rc)
+		return -EIO;
+	m->spare[m->blocks.spare] = m->at[at];
+	return 0;
+}
+
+static const struct blocks_ops block_ops = { take_block, drop_block, map_block, unmap_block };
+
+/* ---- at start and at the end ---- */
+
+/* Where layers find their parts. */
+static void set_addresses(struct cuda_device *d)
+{
+	const struct cuda_memory *m = d->memory;
+	uint8_t *page =
+		(uint8_t *)(uintptr_t)(m->range + blocks_at(&m->blocks, DEVICE_REGION_PAGES, 0));
+	uint8_t *state =
+		(uint8_t *)(uintptr_t)(m->range + blocks_at(&m->blocks, DEVICE_REGION_STATES, 0));
+	uint8_t *window = (uint8_t *)d->conv;
+
+	for (uint32_t i = 0; i < d->base.c.model->n_layers; i++) {
+		const size_t kv = device_page_bytes(&d->base.c, i);
+		struct cuda_layer *l = &d->layers[i];
+		size_t conv, bytes;
+
+		device_state_bytes(&d->base.c, i, &conv, &bytes);
+		l->pool = kv ? page : NULL;
+		l->state = bytes ? (float *)state : NULL;
+		l->conv = bytes ? (float *)window : NULL;
+		page += kv;
+		state += bytes;
+		window += conv;
+	}
+}
+
+/* Layers of each kind, and the windows of all sequences. */
+static int count_layers(struct cuda_device *d, struct err *err)
+{
+	for (uint32_t i = 0; i < d->base.c.model->n_layers; i++) {
+		size_t conv, state;
+
+		device_state_bytes(&d->base.c, i, &conv, &state);
+		d->n_attention += device_page_bytes(&d->base.c, i) > 0;
+		d->n_delta += state > 0;
+		d->conv_bytes += conv;
+	}
+	if (!d->conv_bytes)
+		return 0;
+	return cuda_take(d, &d->conv, align_up(d->base.c.n_seq * d->conv_bytes, 256),
+			 "windows of convolutions", err);
+}
+
+static int take_books(struct cuda_device *d, struct err *err)
+{
+	struct cuda_memory *m = d->memory;
+	const size_t n = d->base.c.n_seq;
+	int rc = device_blocks_init(&d->base.c, &d->base.plan, &block_ops, m, &m->blocks);
+
+	d->pages = d->base.plan.n_pages;
+	m->places = calloc(n, sizeof(*m->places));
+	m->page_used = calloc(n * d->pages, sizeof(*m->page_used));
+	/* a block is taken when none is spare, or to be kept: more are never spare */
+	m->spare = calloc(m->blocks.n + (size_t)d->base.plan.kept_blocks + 1, sizeof(*m->spare));
+	m->at = calloc(m->blocks.n + (size_t)1, sizeof(*m->at));
+	if (rc || !m->places || !m->page_used || !m->spare || !m->at)
+		return err_set(err, -ENOMEM, "no memory for the device");
+	rc = cuda_pin(&m->pages, n * d->pages * sizeof(*m->pages), err);
+	if (rc)
+		return rc;
+	memset(m->pages, 0, n * d->pages * sizeof(*m->pages));
+	m->pages_changed = true;
+	return cuda_take(d, &d->table, n * d->pages * sizeof(*m->pages), "tables of pages", err);
+}
+
+/* What others are left, as far as they had it when all was taken. */
+static int find_margin(struct cuda_device *d, struct err *err)
+{
+	struct cuda_memory *m = d->memory;
+	size_t free_bytes = 0, all = 0;
+	int rc = cuda_said(cudaMemGetInfo(&free_bytes, &all), "the device's memory", err);
+
+	m->margin = u64_min(free_bytes, all - device_default_room(all)) / 2;
+	if (m->margin < MARGIN_LEAST)
+		m->margin = u64_min(m->margin, free_bytes / 4);
+	return rc;
+}
+
+int cuda_take_memory(struct cuda_device *d, struct err *err)
+{
+	const struct device_plan *p = &d->base.plan;
+	struct cuda_memory *m = d->memory;
+	int rc = count_layers(d, err);
+
+	rc = rc ? rc : take_books(d, err);
+	if (rc)
+		return rc;
+	if (m->blocks.n)
+		rc = told(driver.reserve(&m->range, m->blocks.n * p->block_bytes, 0, 0, 0),
+			  "a range of addresses", err);
+	if (rc)
+		return rc;
+	set_addresses(d);
+	m->fixed_bytes =
+		p->dense_bytes + p->scratch_bytes + align_up(d->base.c.n_seq * d->conv_bytes, 256);
+	m->first_blocks = p->n_blocks;
+	blocks_limit(&m->blocks, p->n_blocks);
+	while (blocks_grow(&m->blocks, 0) != BLOCKS_NONE)
+		;
+	rc = blocks_keep(&m->blocks, err);
+	return rc ? rc : find_margin(d, err);
+}
+
+void cuda_free_memory(struct cuda_device *d)
+{
+	struct cuda_memory *m = d->memory;
+
+	if (!m)
+		return;
+	for (uint32_t i = 0; i < m->blocks.n; i++)
+		if (m->blocks.mapped[i]) {
+			driver.unmap(address(m, i), m->blocks.block_bytes);
+			driver.release(m->at[i]);
+		}
+	while (m->blocks.spare)
+		driver.release(m->spare[--m->blocks.spare]);
+	if (m->range)
+		driver.unreserve(m->range, m->blocks.n * m->blocks.block_bytes);
+	cudaFreeHost(m->pages);
+}
+
+void cuda_forget_memory(struct cuda_device *d)
+{
+	struct cuda_memory *m = d->memory;
+
+	if (!m)
+		return;
+	blocks_fini(&m->blocks);
+	free(m->spare);
+	free(m->at);
+	free(m->places);
+	free(m->page_used);
+	free(m);
+	d->memory = NULL;
+}
+
+uint64_t cuda_blocks_bytes(const struct cuda_device *d)
+{
+	return blocks_held(&d->memory->blocks) * d->memory->blocks.block_bytes;
+}
+
+/* ---- sequences ---- */
+
+/* The first free page behind which memory is, else the first free one. */
+static uint32_t find_page(const struct cuda_device *d)
+{
+	const struct cuda_memory *m = d->memory;
+	const uint32_t n = (uint32_t)(d->base.c.n_seq * d->pages);
+	uint32_t first = NO_PAGE;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (m->page_used[i])
+			continue;
+		if (blocks_has(&m->blocks, DEVICE_REGION_PAGES, i))
+			return i;
+		if (first == NO_PAGE)
+			first = i;
+	}
+	return first;
+}
+
+int cuda_hold(struct device *base, uint32_t seq, uint32_t len, struct err *err)
+{
+	struct cuda_device *d = cuda_of(base);
+	struct cuda_memory *m = d->memory;
+	struct place *p = &m->places[seq];
+	const uint32_t want = d->n_attention ? (uint32_t)div_ceil(len, CUDA_KV_PAGE) : 0;
+	int rc = 0;
+
+	if (d->n_delta && !p->state) {
+		rc = blocks_hold(&m->blocks, DEVICE_REGION_STATES, seq, err);
+		p->state = !rc;
+	}
+	while (!rc && p->n_pages < want) {
+		const uint32_t page = find_page(d);
+
+		rc = blocks_hold(&m->blocks, DEVICE_REGION_PAGES, page, err);
+		if (rc)
+			break;
+		m->page_used[page] = true;
+		m->pages[seq * d->pages + p->n_pages++] = page * d->n_attention;
+		m->pages_changed = true;
+	}
+	return rc;
+}
+
+void cuda_let(struct device *base, uint32_t seq)
+{
+	struct cuda_device *d = cuda_of(base);
+	struct cuda_memory *m = d->memory;
+	struct place *p = &m->places[seq];
+	const uint64_t now = now_ns();
+
+	if (p->state)
+		blocks_let(&m->blocks, DEVICE_REGION_STATES, seq, now);
+	p->state = false;
+	while (p->n_pages) {
+		const uint32_t page = m->pages[seq * d->pages + --p->n_pages] / d->n_attention;
+
+		m->page_used[page] = false;
+		blocks_let(&m->blocks, DEVICE_REGION_PAGES, page, now);
+	}
+	d->lengths[seq] = 0;
+}
+
+/* Items of one among several may lie across blocks. */
+static uint64_t blocks_of(const struct cuda_device *d, uint32_t len)
+{
+	const struct device_plan *p = &d->base.plan;
+	const uint32_t pages = (uint32_t)div_ceil(len, CUDA_KV_PAGE);
+
+	return blocks_for(p->block_bytes, p->page_bytes, pages) +
+	       blocks_for(p->block_bytes, p->one_state, 1) + (d->base.c.n_seq > 1 ? 2 : 0);
+}
+
+bool cuda_could_hold(const struct device *base, uint32_t len, bool alone)
+{
+	const struct cuda_device *d = cuda_of(base);
+	const struct blocks *b = &d->memory->blocks;
+
+	return blocks_of(d, len) <= (alone ? blocks_most(b) : blocks_room(b) + blocks_of_slots(b));
+}
+
+int cuda_send_pages(struct cuda_device *d, struct err *err)
+{
+	struct cuda_memory *m = d->memory;
+	int rc;
+
+	if (!m->pages_changed)
+		return 0;
+	rc = cuda_said(cudaMemcpyAsync(d->table, m->pages,
+				       d->base.c.n_seq * d->pages * sizeof(*m->pages),
+				       cudaMemcpyHostToDevice, d->stream),
+		       "tables of pages", err);
+	m->pages_changed = rc != 0;
+	return rc;
+}
+
+int cuda_reset_state(struct cuda_device *d, uint32_t seq, struct err *err)
+{
+	const struct cuda_memory *m = d->memory;
+	int rc;
+
+	if (!d->n_delta)
+		return 0;
+	rc = cuda_said(cudaMemsetAsync((uint8_t *)d->conv + seq * d->conv_bytes, 0, d->conv_bytes,
+				       d->stream),
+		       "a state", err);
+	if (rc)
+		return rc;
+	return cuda_said(cudaMemsetAsync((void *)(uintptr_t)(m->range +
+							     blocks_at(&m->blocks,
+								       DEVICE_REGION_STATES, seq)),
+					 0, d->base.plan.one_state, d->stream),
+			 "a state", err);
+}
+
+/* ---- slots ---- */
+
+uint8_t *cuda_slots_at(const struct cuda_device *d, uint32_t cls)
+{
+	return (uint8_t *)(uintptr_t)(d->memory->range +
+				      blocks_at(&d->memory->blocks, DEVICE_REGION_SLOTS + cls, 0));
+}
+
+uint32_t cuda_slots(const struct device *base, uint32_t cls)
+{
+	return blocks_slots(&cuda_of(base)->memory->blocks, DEVICE_REGION_SLOTS + cls);
+}
+
+uint32_t cuda_victim(const struct device *base, uint32_t *ret_slots)
+{
+	const uint32_t r = blocks_victim(&cuda_of(base)->memory->blocks, ret_slots);
+
+	return r == BLOCKS_NONE ? DEVICE_NO_CLASS : r - DEVICE_REGION_SLOTS;
+}
+
+int cuda_shrink(struct device *base, uint32_t cls, struct err *err)
+{
+	return blocks_shrink(&cuda_of(base)->memory->blocks, DEVICE_REGION_SLOTS + cls, err);
+}
+
+uint32_t cuda_grow(struct device *base, uint64_t now)
+{
+	const uint32_t r = blocks_grow(&cuda_of(base)->memory->blocks, now);
+
+	return r == BLOCKS_NONE ? DEVICE_NO_CLASS : r - DEVICE_REGION_SLOTS;
+}
+
+/* ---- limits ---- */
+
+bool cuda_trim(struct device *base, uint64_t now)
+{
+	struct cuda_memory *m = cuda_of(base)->memory;
+	size_t free_bytes, all;
+
+	if ((m->margin || m->blocks.others != UINT32_MAX) && blocks_poll(&m->blocks, now) &&
+	    cudaMemGetInfo(&free_bytes, &all) == cudaSuccess)
+		blocks_told(&m->blocks, free_bytes, m->margin);
+	return blocks_trim(&m->blocks) > 0;
+}
+
+void cuda_set_budget(struct device *base, uint64_t bytes)
+{
+	struct cuda_memory *m = cuda_of(base)->memory;
+	const uint64_t left = bytes > m->fixed_bytes ? bytes - m->fixed_bytes : 0;
+
+	blocks_limit(&m->blocks,
+		     (uint32_t)(bytes ? u64_min(left / m->blocks.block_bytes, UINT32_MAX)
+				      : m->first_blocks));
+}

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""Description: memory of a device that sequences and slots share (build/emu/sluiced, make test-device).
+
+Sequences take blocks of the slots' when they need them and give them back; the budget changes while requests run, by SIGHUP or
+because another process takes memory; what does not fit waits or ends by name. Whatever moved: the same bits.
+"""
+import concurrent.futures
+import json
+import signal
+import time
+
+import pytest
+
+from test_device import DEFAULTS, DEMO, alone, ask, budget_bytes, device, eval_alone, moe_tokens, of_device, one_run, settled, sluice  # noqa: F401
+
+
+def plan(*args):
+    return json.loads(sluice("plan", DEMO, *args, "--json").stdout)["device"]
+
+
+def until(d, holds, seconds=40):
+    """The device's part of the status once @holds is true of it."""
+    end = time.monotonic() + seconds
+    while not holds(of_device(d)):
+        assert time.monotonic() < end, of_device(d)
+        time.sleep(0.05)
+    return of_device(d)
+
+
+def test_as_planned():
+    """What is taken at start, and which slots there are, is what the plan says, to the byte."""
+    budget = budget_bytes(50, "20")
+    p = plan(*DEFAULTS[2:], *alone("20"), "--device-budget", budget)
+    with device(DEMO, "--device-budget", budget, *alone("20")) as d:
+        now = of_device(d)
+        assert now["vram_bytes"] == p["bytes"] and now["slots"] == sum(c["slots"] for c in p["slots"]), (now, p)
+
+
+def test_to_and_fro(one_run):  # noqa: F811
+    """Four sequences need more than is kept for one: slots give blocks up, and have them again afterwards."""
+    ids = moe_tokens(20)
+    with device(DEMO, "--host-budget", "100%", "--device-policy", "hit", "--device-budget", budget_bytes(50, "16"), "--batch", "16",
+                env={"SLUICE_EMU_SEED": "4"}) as d:
+        before, seen = settled(d), []
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            jobs = [pool.submit(eval_alone, d, ids[:n]) for n in (20, 19, 18, 20)]
+            while not all(j.done() for j in jobs):
+                seen.append(of_device(d)["slots"])
+                time.sleep(0.02)
+            for job, n in zip(jobs, (20, 19, 18, 20)):
+                assert (job.result() == one_run[:n]).all(), f"{n} tokens"
+        print(before["slots"], min(seen))
+        assert min(seen) < before["slots"], (before, seen)
+        after = until(d, lambda now: now["slots"] == before["slots"])
+        assert after["vram_bytes"] == before["vram_bytes"] and after["state"] == "ok"
+        assert (d.eval_ids(ids[:6])[1] == one_run[:6]).all()
+
+
+def test_budget_reloaded(one_run, tmp_path):  # noqa: F811
+    """SIGHUP: less while a request runs, so little that no slot is left, and all of it again."""
+    conf = tmp_path / "sluiced.conf"
+    p = plan(*DEFAULTS[2:], *alone("1"), "--device-budget", budget_bytes(100, "1"))
+    most, least = p["bytes"], p["bytes"] - p["slots_bytes"]
+
+    def budget(d, n):
+        conf.write_text(f"device-budget = {n}\n")
+        d.process.send_signal(signal.SIGHUP)
+
+    conf.write_text(f"device-budget = {most}\n")
+    with device(DEMO, "--config", conf, "--host-budget", "100%", "--device-policy", "hit", *alone("1")) as d:
+        whole = settled(d)
+        assert whole["slots"] == whole["resident"] == 128
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            job = pool.submit(eval_alone, d, moe_tokens(20))
+            for n in ((most + least) // 2, most, least):
+                budget(d, n)
+                until(d, lambda now: abs(now["vram_bytes"] - n) < 1 << 20 and now["vram_bytes"] <= n)
+            assert (job.result() == one_run).all()
+        none = of_device(d)
+        assert none["slots"] == none["resident"] == 0 and none["state"] == "ok", none
+        assert (d.eval_ids(moe_tokens(5))[1] == one_run[:5]).all()
+        hits = of_device(d)["hits"]
+        assert hits == none["hits"]  # the CPU computed all experts
+        budget(d, most)
+        until(d, lambda now: now["slots"] == now["resident"] == 128)
+        assert (d.eval_ids(moe_tokens(5))[1] == one_run[:5]).all()
+        assert of_device(d)["hits"] > hits
+
+
+def test_taken_by_others(one_run, tmp_path):  # noqa: F811
+    """Another process takes memory, as much as others are left and more, and gives it back: slots follow, requests go on."""
+    others, vram = tmp_path / "others", int(budget_bytes(100, "1")) + (8 << 20)
+    others.write_text("0")
+    with device(DEMO, "--host-budget", "100%", "--device-policy", "hit", "--device-budget", budget_bytes(100, "1"), *alone("1"),
+                env={"SLUICE_EMU_VRAM": str(vram), "SLUICE_EMU_TAKEN": str(others)}) as d:
+        assert settled(d)["slots"] == 128
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            job = pool.submit(eval_alone, d, moe_tokens(20))
+            others.write_text(str(14 << 20))
+            until(d, lambda now: now["slots"] < 100 and now["vram_bytes"] + (14 << 20) < vram)
+            assert (job.result() == one_run).all()
+        others.write_text("0")
+        until(d, lambda now: now["slots"] == now["resident"] == 128)
+        assert (d.eval_ids(moe_tokens(5))[1] == one_run[:5]).all()
+
+
+def test_too_little(one_run, tmp_path):  # noqa: F811
+    """A budget below what one sequence needs ends requests by name; with more again the next one is served."""
+    conf = tmp_path / "sluiced.conf"
+    most = int(budget_bytes(20, "1"))
+    conf.write_text(f"device-budget = {most}\n")
+    with device(DEMO, "--config", conf, "--host-budget", "100%", *alone("1")) as d:
+        conf.write_text("device-budget = 1M\n")
+        d.process.send_signal(signal.SIGHUP)
+        until(d, lambda now: now["slots"] == 0)
+        got, said = ask(d, moe_tokens(4))
+        assert got is None and "the device's memory does not hold" in said and "--device-budget" in said, said
+        conf.write_text(f"device-budget = {most}\n")
+        d.process.send_signal(signal.SIGHUP)
+        until(d, lambda now: now["slots"] > 0)
+        assert (d.eval_ids(moe_tokens(4))[1] == one_run[:4]).all()
+
+
+def test_waits(one_run):  # noqa: F811
+    """Room for less than all sequences: who came last waits, or is paused and reads again; the same bits."""
+    ids = moe_tokens(20)
+    p = plan(*DEFAULTS[2:], "--batch", "16", "--device-budget", "1G")
+    least = p["bytes"] - p["slots_bytes"] + (1 << 20)  # a sequence and a little more; of states alone four take 3 MiB
+    with device(DEMO, "--host-budget", "100%", "--device-budget", least, "--batch", "16") as d:
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            for n, logits in zip((20, 11, 5), pool.map(lambda n: eval_alone(d, ids[:n]), (20, 11, 5))):
+                assert (logits == one_run[:n]).all(), f"{n} tokens"
+        assert of_device(d)["state"] == "ok"
+
+
+@pytest.mark.parametrize("fail", ["cuMemCreate:70", "cuMemCreate:40+", "cuMemUnmap:1", "cuMemUnmap:1+", "cuMemMap:70", "cuMemSetAccess:70+"])
+def test_calls_fail(one_run, fail):  # noqa: F811
+    """What the driver refuses while sequences come and go costs slots, or a request by name; the next is served."""
+    ids = moe_tokens(9)
+    with device(DEMO, "--host-budget", "100%", "--device-policy", "hit", "--device-budget", budget_bytes(50, "16"), "--batch", "16",
+                env={"SLUICE_EMU_FAIL": fail}) as d:
+        for _ in range(2):
+            with concurrent.futures.ThreadPoolExecutor(3) as pool:
+                for n, (logits, said) in zip((9, 8, 7), pool.map(lambda n: ask(d, ids[:n]), (9, 8, 7))):
+                    assert "the device's memory" in said if logits is None else (logits == one_run[:n]).all(), said
+        assert of_device(d)["state"] == "ok"
