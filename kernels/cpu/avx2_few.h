@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/avx2_few.h: up to eight columns at the AVX2 level: rows are streamed in file order, each block
- * is unpacked once, and columns stand in the lanes. Included through avx2_rows.h.
+ * kernels/cpu/avx2_few.h: five to eight columns of super-blocks at the AVX2 level: rows are streamed in file
+ * order, each block is unpacked once, and columns stand in the lanes. Included through avx2_rows.h.
  *
  * What costs besides the products is adding up lanes: eight vectors of partial sums become one of eight
- * sums. Here these are a block's sums with eight columns (32-blocks: or two blocks' with four), so that
- * they join the rows' floats at once, block by block as the law in quant.h says, and nothing is kept. The
- * columns lie side by side in scratch (struct few_super, struct few_group), which costs as much as half a
- * row. Four columns of super-blocks are faster in avx2_rows.h.
+ * sums. Here these are a block's sums with eight columns, so that they join the rows' floats at once,
+ * block by block as the law in quant.h says, and nothing is kept. The columns lie side by side in scratch
+ * (struct few_super), which costs as much as half a row. Four columns are faster in avx2_rows.h.
  */
 #ifndef SLUICE_KERNELS_CPU_AVX2_FEW_H
 #define SLUICE_KERNELS_CPU_AVX2_FEW_H
@@ -169,106 +168,6 @@ FORCE_INLINE void few_super_rows(const struct matmul *m, size_t row, size_t rows
 		store_columns(m, row, col, cols,
 			      few_super_row((const uint8_t *)m->w + row * m->row_bytes, m->n / 256,
 					    unpack, &k, m->scratch, most));
-}
-
-/* a block with two columns */
-FORCE_INLINE __m256i few_two(__m256i q, const int8_t (*x)[32], enum group_form form)
-{
-	return two_blocks(pair_sums(q, load32(x[0]), form), pair_sums(q, load32(x[1]), form), form);
-}
-
-/* eight sums: of block @q0 with columns 0 to 3, of @q1 (the same, or the next) with @x1, two or four */
-FORCE_INLINE __m256 few_group_sums(__m256i q0, __m256i q1, const int8_t (*x0)[32],
-				   const int8_t (*x1)[32], bool last_two, __m256 sums,
-				   enum group_form form)
-{
-	const __m256i a = four_blocks(few_two(q0, x0, form), few_two(q0, x0 + 2, form), form);
-	const __m256i last = last_two ? few_two(q1, x1 + 2, form) : _mm256_setzero_si256();
-	const __m256i b = four_blocks(few_two(q1, x1, form), last, form);
-	const __m256 sum = _mm256_cvtepi32_ps(sum_halves(a, b));
-
-	return form < GROUP_8 ? sum : _mm256_fnmadd_ps(_mm256_set1_ps((float)form), sums, sum);
-}
-
-/* y + (d * dx) * sum, + (min * dx) * sums */
-FORCE_INLINE __m256 few_group_add(__m256 y, const float *d, const float *min, __m256 dx, __m256 sum,
-				  __m256 sums, enum group_form form)
-{
-	y = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_broadcast_ss(d), dx), sum, y);
-	if (form == GROUP_MIN)
-		y = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_broadcast_ss(min), dx), sums, y);
-	return y;
-}
-
-FORCE_INLINE __m256 upper(__m256 v)
-{
-	return _mm256_castps128_ps256(_mm256_extractf128_ps(v, 1));
-}
-
-/* the first four of each */
-FORCE_INLINE __m256 two_fours(const float *a, const float *b)
-{
-	return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(a)), _mm_loadu_ps(b), 1);
-}
-
-/* @blocks <= 8 blocks at @w joined to @y */
-FORCE_INLINE __m256 few_group_step(__m256 y, const uint8_t *w, unsigned blocks,
-				   block_values_fn values, block_scales_fn scales,
-				   enum group_form form, size_t bytes, const struct few_group *x,
-				   int most)
-{
-	float d[8], min[8];
-	__m256 vd, vmin;
-
-	prefetch_ahead(w, 8 * bytes);
-	scales(w, blocks, &vd, &vmin);
-	_mm256_storeu_ps(d, vd);
-	_mm256_storeu_ps(min, vmin);
-#pragma GCC unroll 1
-	for (unsigned j = 0; j<blocks; j += most> 4 ? 1 : 2) {
-		const unsigned j1 = j + 1 < blocks ? j + 1 : j;
-		const __m256i q0 = values(w + j * bytes);
-		__m256 sum, sums;
-
-		if (most > 4) {
-			sums = _mm256_loadu_ps(x->sum[j]);
-			sum = few_group_sums(q0, q0, x->q[j], x->q[j] + 4, most > 6, sums, form);
-			y = few_group_add(y, &d[j], &min[j], _mm256_loadu_ps(x->d[j]), sum, sums,
-					  form);
-			continue;
-		}
-		sums = two_fours(x->sum[j], x->sum[j1]);
-		sum = few_group_sums(q0, values(w + j1 * bytes), x->q[j], x->q[j1], true, sums,
-				     form);
-		y = few_group_add(y, &d[j], &min[j], _mm256_loadu_ps(x->d[j]), sum, sums, form);
-		if (j1 > j)
-			y = few_group_add(y, &d[j1], &min[j1], _mm256_loadu_ps(x->d[j1]),
-					  upper(sum), upper(sums), form);
-	}
-	return y;
-}
-
-/* Four to eight columns, which lie in scratch; as above. */
-FORCE_INLINE void few_group_rows(const struct matmul *m, size_t row, size_t rows, size_t col,
-				 int cols, int most, block_values_fn values, block_scales_fn scales,
-				 enum group_form form, size_t bytes)
-{
-	const size_t blocks = m->n / 32, whole = blocks / 8, end = row + rows;
-	const struct few_group *x = m->scratch;
-
-	avx2_pack_group(m, col, cols);
-	for (; row < end; row++) {
-		const uint8_t *w = (const uint8_t *)m->w + row * m->row_bytes;
-		__m256 y = _mm256_setzero_ps();
-
-#pragma GCC unroll 1
-		for (size_t b = 0; b < whole; b++, w += 8 * bytes)
-			y = few_group_step(y, w, 8, values, scales, form, bytes, &x[b], most);
-		if (blocks % 8)
-			y = few_group_step(y, w, (unsigned)(blocks % 8), values, scales, form,
-					   bytes, &x[whole], most);
-		store_columns(m, row, col, cols, y);
-	}
 }
 
 #endif

@@ -159,14 +159,17 @@ struct few_super {
 	float pad[8];
 };
 
-struct few_group {
-	int8_t q[8][AVX2_FEW][32]; /* [block] */
-	float d[8][AVX2_FEW], sum[8][AVX2_FEW];
-};
+/* few_b_avx2.c: @rows rows from @row on times columns [col, col + cols), at most AVX2_FEW */
+void avx2_few_q4_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_few_q4_1(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_few_q5_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_few_q5_1(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_few_q8_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_few_iq4_nl(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_few_mxfp4(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 
 /* few_avx2.c: columns [col, col + cols) of a product to its scratch */
 void avx2_pack_super(const struct matmul *m, size_t col, int cols);
-void avx2_pack_group(const struct matmul *m, size_t col, int cols);
 
 /* matmul_float_avx2.c: rows of F32, F16, BF16 times f32 activations */
 void avx2_matmul_float(const struct matmul *m);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/avx2_rows.h: up to four columns at the AVX2 level: rows are streamed, and multiplied as they
- * are unpacked; more columns: avx2_few.h. Included by the files that have the formats,
+ * are unpacked; more columns: avx2_few.h, of 32-blocks few_b_avx2.c. Included by the files that have the formats,
  * matmul_k_avx2.c, matmul_b_avx2.c and matmul_iq_avx2.c.
  *
  * A row's floats are added block by block, and each addition waits for the one before; so several
@@ -356,7 +356,10 @@ FORCE_INLINE void group_rows(const struct matmul *m, size_t row, size_t rows, si
 	}
 }
 
-/* A format's functions for one, two, and more columns: constants all but the matrix. */
+/*
+ * A format's functions for one, two, and more columns: constants all but the matrix. @side: up to so many
+ * columns of 32-blocks have four rows side by side, more are multiplied by few_b_avx2.c.
+ */
 #define SUPER_ROWS(t, unpack, form, each, factor, bytes)                                  \
 	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
 			     int cols)                                                    \
@@ -376,22 +379,18 @@ FORCE_INLINE void group_rows(const struct matmul *m, size_t row, size_t rows, si
 		else                                                                      \
 			few_super_rows(m, row, rows, col, cols, 8, unpack, k);            \
 	}
-#define GROUP_ROWS(t, ...)                                                                \
+#define GROUP_ROWS(t, side, ...)                                                          \
 	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
 			     int cols)                                                    \
 	{                                                                                 \
 		if (cols == 1)                                                            \
 			group_rows(m, row, rows, col, 1, __VA_ARGS__);                    \
-		else if (cols == 2)                                                       \
+		else if (cols == 2 && (side) >= 2)                                        \
 			group_rows(m, row, rows, col, 2, __VA_ARGS__);                    \
-		else if (cols == 3)                                                       \
+		else if (cols == 3 && (side) >= 3)                                        \
 			group_rows(m, row, rows, col, 3, __VA_ARGS__);                    \
-		else if (cols == 4)                                                       \
-			few_group_rows(m, row, rows, col, 4, 4, __VA_ARGS__);             \
-		else if (cols <= 6)                                                       \
-			few_group_rows(m, row, rows, col, cols, 6, __VA_ARGS__);          \
 		else                                                                      \
-			few_group_rows(m, row, rows, col, cols, 8, __VA_ARGS__);          \
+			avx2_few_##t(m, row, rows, col, cols);                            \
 	}
 
 /* The table row of format @t from its inline unpack_@t. */
@@ -408,9 +407,9 @@ FORCE_INLINE void group_rows(const struct matmul *m, size_t row, size_t rows, si
 	const struct avx2_format avx2_##t = { QUANT_##T, 256,		QUANT_##T##_BYTES, \
 					      rows_##t,	 unpack_to_##t, super_##form };
 
-/* The same from values_@t, scales_@t. */
-#define GROUP_FORMAT(T, t, form)                                                         \
-	GROUP_ROWS(t, values_##t, scales_##t, form, QUANT_##T##_BYTES)                   \
+/* The same from values_@t, scales_@t; @side as above. */
+#define GROUP_FORMAT(T, t, form, side)                                                   \
+	GROUP_ROWS(t, side, values_##t, scales_##t, form, QUANT_##T##_BYTES)             \
 	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to) \
 	{                                                                                \
 		struct group *g = &to->group;                                            \

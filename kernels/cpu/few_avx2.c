@@ -3,7 +3,6 @@
  * kernels/cpu/few_avx2.c: columns laid side by side for a pass over streamed rows (avx2_few.h). Called by
  * the formats' row functions, any thread, into the call's scratch.
  */
-#include "base/num.h"
 #include "kernels/cpu/avx2_level.h"
 
 /* sums of 16, as pairs of int16, eight of them -> of 32, four pairs */
@@ -48,32 +47,5 @@ void avx2_pack_super(const struct matmul *m, size_t col, int cols)
 				memset(to->q[c], 0, sizeof(to->q[c]));
 		}
 		pack_sums(to, x, cols, b);
-	}
-}
-
-void avx2_pack_group(const struct matmul *m, size_t col, int cols)
-{
-	const struct act_group *x[AVX2_FEW];
-	struct few_group *to = m->scratch;
-
-	for (int c = 0; c < cols; c++)
-		x[c] = m->x[col + (size_t)c];
-	for (size_t b = 0; b < div_ceil(m->n, 256); b++, to++) {
-		__m256i d[8], sum[8];
-
-		for (int c = 0; c < AVX2_FEW; c++) {
-			d[c] = c < cols ? load32(x[c][b].d) : _mm256_setzero_si256();
-			sum[c] = c < cols ? load32(x[c][b].sum) : _mm256_setzero_si256();
-			for (int j = 0; j < 8; j++)
-				_mm256_storeu_si256((__m256i *)to->q[j][c],
-						    c < cols ? load32(x[c][b].q[j])
-							     : _mm256_setzero_si256());
-		}
-		transpose8(d);
-		transpose8(sum);
-		for (int j = 0; j < 8; j++) {
-			_mm256_storeu_si256((__m256i *)to->d[j], d[j]);
-			_mm256_storeu_si256((__m256i *)to->sum[j], sum[j]);
-		}
 	}
 }

@@ -161,8 +161,8 @@ static void matmul(const struct matmul *m)
 
 static size_t matmul_scratch_bytes(size_t n)
 {
-	const size_t few = u64_max(sizeof(struct few_super), sizeof(struct few_group));
-	const size_t rows = u64_max(avx2_numbers_bytes(n / 256), div_ceil(n, 256) * few);
+	const size_t rows =
+		u64_max(avx2_numbers_bytes(n / 256), div_ceil(n, 256) * sizeof(struct few_super));
 
 	return align_up(u64_max(sizeof(struct scratch), rows), 64);
 }

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/few_b_avx2.c: two to eight columns of formats with blocks of 32 at the AVX2 level. Called
+ * through the formats' row functions (GROUP_ROWS in avx2_rows.h), any thread.
+ *
+ * Eight rows are read side by side, a block of each at a time, and turned in registers until a register
+ * holds four weights of every row; every column multiplies it with four of its activations, broadcast.
+ * A block's sums come out with rows in the lanes: nothing is added across lanes, and one multiplication
+ * of scales and one fma join eight rows' block to their floats, in the order that quant.h demands. What a
+ * block starts with (scale, minimum, fifth bits) is collected eight blocks ahead by plain loads, which
+ * also brings the bytes into the first cache level; memory is asked for in file order.
+ *
+ * Sums of two products are at most 2 * 15 * 127 (four bits), 2 * 31 * 127 (five; MXFP4 is below 25): eight,
+ * or four, of them fit 16 bits. Signed weights to 127 leave no room for two.
+ */
+#include "kernels/cpu/avx2_level.h"
+
+#include "base/num.h"
+
+#define STEP  8	  /* blocks: those of a struct act_group */
+#define PIECE 272 /* bytes of a row in a step, at most: Q8_0 */
+
+enum b_form { FORM_NIBBLE, FORM_TABLE, FORM_FIVE, FORM_EIGHT };
+
+/* what the formats differ in; constants after inlining */
+struct b_format {
+	enum b_form form;
+	enum group_form group;
+	size_t bytes, qs; /* of a block, and where its values begin */
+	size_t head;	  /* bytes at its front that are collected: 2, 4 or 8 */
+	bool fp4;	  /* the scale is that of MXFP4 */
+	int8_t table[16]; /* FORM_TABLE */
+};
+
+/* The fronts of a step's blocks, rows side by side; as many bytes of each as the format says. */
+union heads {
+	uint16_t two[STEP][AVX2_ROWS];
+	uint32_t four[STEP][AVX2_ROWS];
+	uint64_t eight[STEP][AVX2_ROWS];
+};
+
+/* Where a step's weights are: row r at w + r * stride, or fewer blocks of each. */
+struct place {
+	const uint8_t *w;
+	size_t stride;
+	unsigned blocks;
+};
+
+FORCE_INLINE void collect_block(size_t head, const uint8_t *w, unsigned j, size_t r,
+				union heads *to)
+{
+	if (head == 2)
+		memcpy(&to->two[j][r], w, 2);
+	else if (head == 4)
+		memcpy(&to->four[j][r], w, 4);
+	else
+		memcpy(&to->eight[j][r], w, 8);
+}
+
+FORCE_INLINE void collect(const struct b_format *f, const struct place *p, union heads *to)
+{
+	const uint8_t *w = p->w;
+
+#pragma GCC unroll 1
+	for (size_t r = 0; r < AVX2_ROWS; r++, w += p->stride) {
+		if (p->blocks == STEP) {
+#pragma GCC unroll 8
+			for (unsigned j = 0; j < STEP; j++)
+				collect_block(f->head, w + j * f->bytes, j, r, to);
+			continue;
+		}
+#pragma GCC unroll 1
+		for (unsigned j = 0; j < p->blocks; j++)
+			collect_block(f->head, w + j * f->bytes, j, r, to);
+	}
+}
+
+/* scales, minima and fifth bits (bit i: weight i) of a block of every row */
+struct front {
+	__m256 d, min;
+	__m256i high;
+};
+
+/* d = 2^(e - 128); e = 0 and 1 are subnormal */
+FORCE_INLINE __m256 fp4_scales(__m256i e)
+{
+	const __m256i two = _mm256_set1_epi32(2), tiny = _mm256_set1_epi32(0x200000);
+	const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+
+	return _mm256_castsi256_ps(
+		_mm256_blendv_epi8(normal, _mm256_sllv_epi32(tiny, e), _mm256_cmpgt_epi32(two, e)));
+}
+
+/* the low and the high halves of words as floats */
+FORCE_INLINE void two_halves(__m256i word, __m256 *low, __m256 *high)
+{
+	const __m256i both = _mm256_permute4x64_epi64(
+		_mm256_packus_epi32(_mm256_and_si256(word, _mm256_set1_epi32(0xffff)),
+				    _mm256_srli_epi32(word, 16)),
+		0xd8);
+
+	*low = _mm256_cvtph_ps(_mm256_castsi256_si128(both));
+	*high = _mm256_cvtph_ps(_mm256_extracti128_si256(both, 1));
+}
+
+FORCE_INLINE __m256i words_of(__m256i a, __m256i b, bool odd)
+{
+	const __m256 v = _mm256_castsi256_ps(a), w = _mm256_castsi256_ps(b);
+	const __m256 mixed = odd ? _mm256_shuffle_ps(v, w, 0xdd) : _mm256_shuffle_ps(v, w, 0x88);
+
+	return _mm256_permute4x64_epi64(_mm256_castps_si256(mixed), 0xd8);
+}
+
+FORCE_INLINE struct front front(const struct b_format *f, const union heads *h, unsigned j)
+{
+	struct front t = { .min = _mm256_setzero_ps(), .high = _mm256_setzero_si256() };
+	__m256i word;
+
+	if (f->head == 2) {
+		const __m128i half = load16(h->two[j]);
+
+		t.d = f->fp4 ? fp4_scales(_mm256_and_si256(_mm256_cvtepu16_epi32(half),
+							   _mm256_set1_epi32(255)))
+			     : _mm256_cvtph_ps(half);
+		return t;
+	}
+	if (f->head == 4) {
+		word = load32(h->four[j]);
+	} else {
+		const __m256i a = load32(h->eight[j]), b = load32(h->eight[j] + 4);
+
+		word = words_of(a, b, false);
+		t.high = words_of(a, b, true);
+		if (f->group != GROUP_MIN)
+			t.high = _mm256_or_si256(_mm256_srli_epi32(word, 16),
+						 _mm256_slli_epi32(t.high, 16));
+	}
+	two_halves(word, &t.d, &t.min);
+	return t;
+}
+
+/* 16 to those of the 32 weights of every row whose bit is set */
+FORCE_INLINE void add_fifth(__m256i q[8], __m256i high)
+{
+	const __m256i low = _mm256_set1_epi32(0x08040201), up = _mm256_set1_epi32((int)0x80402010u);
+	const __m256i first = _mm256_broadcastsi128_si256(
+		_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12));
+	const __m256i sixteen = _mm256_set1_epi8(16);
+
+#pragma GCC unroll 4
+	for (int p = 0; p < 4; p++) {
+		const __m256i t = _mm256_shuffle_epi8(
+			high, _mm256_add_epi8(first, _mm256_set1_epi8((char)p)));
+		const __m256i a = _mm256_cmpeq_epi8(_mm256_and_si256(t, low), low);
+		const __m256i b = _mm256_cmpeq_epi8(_mm256_and_si256(t, up), up);
+
+		q[2 * p] = _mm256_or_si256(q[2 * p], _mm256_and_si256(a, sixteen));
+		q[2 * p + 1] = _mm256_or_si256(q[2 * p + 1], _mm256_and_si256(b, sixteen));
+	}
+}
+
+/* 16 bytes of each of eight rows -> t[k]: word k of every row */
+FORCE_INLINE void turn16(const uint8_t *w, size_t stride, __m256i t[4])
+{
+	__m256i v[4], a, b, c, d;
+
+#pragma GCC unroll 4
+	for (size_t i = 0; i < 4; i++)
+		v[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(load16(w + i * stride)),
+					       load16(w + (i + 4) * stride), 1);
+	a = _mm256_unpacklo_epi32(v[0], v[1]);
+	b = _mm256_unpackhi_epi32(v[0], v[1]);
+	c = _mm256_unpacklo_epi32(v[2], v[3]);
+	d = _mm256_unpackhi_epi32(v[2], v[3]);
+	t[0] = _mm256_unpacklo_epi64(a, c);
+	t[1] = _mm256_unpackhi_epi64(a, c);
+	t[2] = _mm256_unpacklo_epi64(b, d);
+	t[3] = _mm256_unpackhi_epi64(b, d);
+}
+
+/* q[k]: weights 4k..4k+3 of a block at @w of every row */
+FORCE_INLINE void values(const struct b_format *f, const uint8_t *w, size_t stride, __m256i high,
+			 __m256i q[8])
+{
+	const __m256i low4 = _mm256_set1_epi8(15);
+	__m256i t[4];
+
+	turn16(w + f->qs, stride, t);
+	if (f->form == FORM_EIGHT) {
+#pragma GCC unroll 4
+		for (int k = 0; k < 4; k++)
+			q[k] = t[k];
+		turn16(w + f->qs + 16, stride, q + 4);
+		return;
+	}
+#pragma GCC unroll 4
+	for (int k = 0; k < 4; k++) {
+		q[k] = _mm256_and_si256(t[k], low4);
+		q[k + 4] = _mm256_and_si256(_mm256_srli_epi16(t[k], 4), low4);
+	}
+	if (f->form == FORM_FIVE)
+		add_fifth(q, high);
+	if (f->form == FORM_TABLE) {
+		const __m256i table = _mm256_broadcastsi128_si256(load16(f->table));
+
+#pragma GCC unroll 8
+		for (int k = 0; k < 8; k++)
+			q[k] = _mm256_shuffle_epi8(table, q[k]);
+	}
+}
+
+FORCE_INLINE __m256i four_of(const int8_t *v, int k)
+{
+	int32_t four;
+
+	memcpy(&four, v + 4 * k, 4);
+	return _mm256_set1_epi32(four);
+}
+
+/* a block of every row times that of a column, whole numbers; @size: |q| */
+FORCE_INLINE __m256i dot(enum group_form form, const __m256i q[8], const __m256i size[8],
+			 const int8_t *v)
+{
+	const __m256i ones = _mm256_set1_epi16(1);
+	/* 16-bit sums that are added before they become 32 bits */
+	const int most = form == GROUP_SIGNED ? 1 : form == GROUP_8 ? 8 : 4;
+	__m256i sum = _mm256_setzero_si256();
+
+#pragma GCC unroll 8
+	for (int k = 0; k < 8; k += most) {
+		__m256i s = _mm256_setzero_si256();
+
+#pragma GCC unroll 8
+		for (int i = k; i < k + most; i++) {
+			__m256i a = four_of(v, i);
+
+			if (form == GROUP_SIGNED)
+				a = _mm256_sign_epi8(a, q[i]);
+			a = _mm256_maddubs_epi16(size[i], a);
+			s = i == k ? a : _mm256_add_epi16(s, a);
+		}
+		s = _mm256_madd_epi16(s, ones);
+		sum = k ? _mm256_add_epi32(sum, s) : s;
+	}
+	return sum;
+}
+
+/* y[c] += up to eight blocks of every row times group @b of column c */
+FORCE_INLINE void step(const struct b_format *f, const struct place *p, const union heads *h,
+		       const struct act_group *const *x, size_t b, int cols, __m256 *y)
+{
+	const uint8_t *w = p->w;
+
+#pragma GCC unroll 1
+	for (unsigned j = 0; j < p->blocks; j++, w += f->bytes) {
+		const struct front t = front(f, h, j);
+		__m256i q[8], size[8];
+
+		values(f, w, p->stride, t.high, q);
+#pragma GCC unroll 8
+		for (int k = 0; k < 8; k++)
+			size[k] = f->group == GROUP_SIGNED ? _mm256_abs_epi8(q[k]) : q[k];
+#pragma GCC unroll 1
+		for (int c = 0; c < cols; c++) {
+			const struct act_group *a = x[c] + b;
+			const __m256 sums = _mm256_broadcast_ss(&a->sum[j]);
+			__m256 sum = _mm256_cvtepi32_ps(dot(f->group, q, size, a->q[j]));
+
+			/* below 2^24 all of it: exact */
+			if (f->group >= GROUP_8)
+				sum = _mm256_fnmadd_ps(_mm256_set1_ps((float)f->group), sums, sum);
+			y[c] = add_scaled(y[c], t.d, a->d[j], sum);
+			if (f->group == GROUP_MIN)
+				y[c] = _mm256_fmadd_ps(
+					_mm256_mul_ps(t.min, _mm256_broadcast_ss(&a->d[j])), sums,
+					y[c]);
+		}
+	}
+}
+
+/* Eight rows, or fewer, walked together. */
+struct walk {
+	const uint8_t *w, *ahead;
+	size_t row_bytes, rows, blocks;
+	uint8_t spare[AVX2_ROWS][PIECE];
+};
+
+/* Where step @s lies: of fewer than eight rows in a copy, the last of them again in place of the rest. */
+FORCE_INLINE struct place place_of(struct walk *k, size_t s, size_t bytes)
+{
+	struct place p = { k->w + s * STEP * bytes, k->row_bytes,
+			   (unsigned)u64_min(STEP, k->blocks - s * STEP) };
+
+	if (k->rows < AVX2_ROWS) {
+		for (size_t r = 0; r < AVX2_ROWS; r++)
+			memcpy(k->spare[r], p.w + u64_min(r, k->rows - 1) * k->row_bytes,
+			       p.blocks * bytes);
+		p.w = k->spare[0];
+		p.stride = PIECE;
+	}
+	return p;
+}
+
+/* y[c]: the rows times column c */
+FORCE_INLINE void walk(const struct b_format *f, struct walk *k, const struct act_group *const *x,
+		       int cols, __m256 *y)
+{
+	const size_t steps = div_ceil(k->blocks, STEP), bytes = AVX2_ROWS * STEP * f->bytes;
+	union heads heads[2];
+
+#pragma GCC unroll 1
+	for (size_t s = 0; s <= steps; s++) {
+		/* fronts of this step, products of the one before: stores have time to arrive */
+		if (s < steps) {
+			const struct place p = place_of(k, s, f->bytes);
+
+			collect(f, &p, &heads[s % 2]);
+			if (k->rows < AVX2_ROWS)
+				step(f, &p, &heads[s % 2], x, s, cols, y);
+		}
+		if (!s || k->rows < AVX2_ROWS)
+			continue;
+		for (size_t i = 0; i < bytes; i += 64)
+			_mm_prefetch((const char *)k->ahead + (s - 1) * bytes + i, _MM_HINT_T1);
+
+		const struct place p = place_of(k, s - 1, f->bytes);
+
+		step(f, &p, &heads[(s - 1) % 2], x, s - 1, cols, y);
+	}
+}
+
+FORCE_INLINE void few(const struct b_format *f, const struct matmul *m, size_t row, size_t rows,
+		      size_t col, int cols)
+{
+	const size_t end = row + rows, group = AVX2_ROWS * m->row_bytes;
+	const struct act_group *x[AVX2_FEW] = { NULL };
+	struct walk k;
+
+	k.row_bytes = m->row_bytes;
+	k.blocks = m->n / 32;
+	for (int c = 0; c < cols; c++)
+		x[c] = m->x[col + (size_t)c];
+	for (; row < end; row += AVX2_ROWS) {
+		__m256 y[AVX2_FEW];
+
+		k.w = (const uint8_t *)m->w + row * m->row_bytes;
+		k.ahead = k.w + u64_max(group, PREFETCH_AHEAD);
+		k.rows = u64_min(AVX2_ROWS, end - row);
+		for (int c = 0; c < cols; c++)
+			y[c] = _mm256_setzero_ps();
+		walk(f, &k, x, cols, y);
+		for (int c = 0; c < cols; c++)
+			store_rows(m->y[col + (size_t)c] + row, y[c], k.rows);
+	}
+}
+
+#define FEW(name, ...)                                                                    \
+	void avx2_few_##name(const struct matmul *m, size_t row, size_t rows, size_t col, \
+			     int cols)                                                    \
+	{                                                                                 \
+		static const struct b_format f = { __VA_ARGS__ };                         \
+                                                                                          \
+		few(&f, m, row, rows, col, cols);                                         \
+	}
+
+FEW(q4_0, .form = FORM_NIBBLE, .group = GROUP_8, .bytes = QUANT_Q4_0_BYTES, .qs = 2, .head = 2)
+FEW(q4_1, .form = FORM_NIBBLE, .group = GROUP_MIN, .bytes = QUANT_Q4_1_BYTES, .qs = 4, .head = 4)
+FEW(q5_0, .form = FORM_FIVE, .group = GROUP_16, .bytes = QUANT_Q5_0_BYTES, .qs = 6, .head = 8)
+FEW(q5_1, .form = FORM_FIVE, .group = GROUP_MIN, .bytes = QUANT_Q5_1_BYTES, .qs = 8, .head = 8)
+FEW(q8_0, .form = FORM_EIGHT, .group = GROUP_SIGNED, .bytes = QUANT_Q8_0_BYTES, .qs = 2, .head = 2)
+FEW(iq4_nl, .form = FORM_TABLE, .group = GROUP_SIGNED, .bytes = QUANT_IQ4_NL_BYTES, .qs = 2,
+    .head = 2,
+    .table = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 })
+/* twice the value, so that all are integers, plus 12; the scale is halved for it */
+FEW(mxfp4, .form = FORM_TABLE, .group = GROUP_12, .bytes = QUANT_MXFP4_BYTES, .qs = 1, .head = 2,
+    .fp4 = true, .table = { 12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0 })
