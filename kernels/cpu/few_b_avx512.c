@@ -96,16 +96,16 @@ static inline __attribute__((always_inline)) struct front front(const struct b_f
 	__m512i word;
 
 	if (f->head == 2) {
-		const __m256i half = _mm256_load_si256((const void *)h->two[j]);
+		const __m256i half = _mm256_loadu_si256((const void *)h->two[j]);
 
 		t.d = f->fp4 ? fp4_scale(_mm512_cvtepu16_epi32(half)) : _mm512_cvtph_ps(half);
 		return t;
 	}
 	if (f->head == 4) {
-		word = _mm512_load_si512(h->four[j]);
+		word = _mm512_loadu_si512(h->four[j]);
 	} else {
-		const __m512i a = _mm512_load_si512(h->eight[j]);
-		const __m512i b = _mm512_load_si512(h->eight[j] + 8);
+		const __m512i a = _mm512_loadu_si512(h->eight[j]);
+		const __m512i b = _mm512_loadu_si512(h->eight[j] + 8);
 		const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
 
 		word = _mm512_permutex2var_epi32(a, even, b);
