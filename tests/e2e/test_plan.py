@@ -178,7 +178,7 @@ def test_machines_out_of_files(tmp_path):
 
     def on(**fields):
         f.write_text(json.dumps(fields))
-        return plan(DEMO, "--machine", f, "--threads", "2")
+        return plan(DEMO, "--machine", f, "--threads", "2", "--batch", "512")
     p = on(memory_bytes=64 << 20, mem_read_gbs=10, disk_read_gbs=1, vram_bytes=8 * GIB, cpu_level="scalar")
     assert p["memory_free_bytes"] == 64 << 20 and p["vram_bytes"] == p["tiers"]["device"]["capacity_bytes"] == 8 * GIB
     assert p["bound_tokens_per_second"] == pytest.approx(
@@ -186,7 +186,7 @@ def test_machines_out_of_files(tmp_path):
     assert p["tiers"]["host"]["bytes"] + p["system_bytes"] <= 64 << 20
     assert [c["parallel"] for c in p["largest_contexts"]] == [1, 2, 3, 4]
     for c in p["largest_contexts"]:  # taken as it is told; a block of positions more is refused
-        sizes = ["--ctx", c["ctx"], "--parallel", c["parallel"], "--threads", "2"]
+        sizes = ["--ctx", c["ctx"], "--parallel", c["parallel"], "--threads", "2", "--batch", "512"]
         assert plan(DEMO, "--machine", f, *sizes)["ctx"] == c["ctx"]
         sizes[1] += 256
         assert "lower --ctx or --parallel" in sluice("plan", DEMO, "--machine", f, *sizes, check=1).stderr
