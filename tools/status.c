@@ -174,20 +174,36 @@ static json_t *prediction_json(const struct sluice_predict_counts *p)
 			 p->gain_ppm ? json_real((double)p->gain_ppm / 1e6) : json_null());
 }
 
+static double device_hit_rate(const struct sluice_status_device *d)
+{
+	const uint64_t uses = d->hits + d->misses;
+
+	return uses ? (double)d->hits / (double)uses : 0.0;
+}
+
+/* 1e9 bytes a second of fills while the link was busy with some. */
+static double link_gbs(const struct sluice_status_device_fills *f)
+{
+	return f->link_ns ? (double)f->link_bytes / (double)f->link_ns : 0.0;
+}
+
 /* null without one. */
-static json_t *device_json(const struct sluice_status_device *d)
+static json_t *device_json(const struct sluice_status_device *d,
+			   const struct sluice_status_device_fills *f)
 {
 	if (!d->name[0])
 		return json_null();
-	return json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "name",
-			 input_json_text(d->name, strlen(d->name)), "state",
-			 input_json_text(d->state, strlen(d->state)), "vram_bytes",
-			 (json_int_t)d->vram_bytes, "slots", (json_int_t)d->slots, "resident",
-			 (json_int_t)d->resident, "hits", (json_int_t)d->hits, "misses",
-			 (json_int_t)d->misses, "fills", (json_int_t)d->fills, "fill_bytes",
-			 (json_int_t)d->fill_bytes, "launches", (json_int_t)d->launches,
-			 "handoff_us",
-			 d->layers ? (double)d->handoff_ns / 1e3 / (double)d->layers : 0.0);
+	return json_pack(
+		"{s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:f}",
+		"name", input_json_text(d->name, strlen(d->name)), "state",
+		input_json_text(d->state, strlen(d->state)), "vram_bytes",
+		(json_int_t)d->vram_bytes, "slots", (json_int_t)d->slots, "resident",
+		(json_int_t)d->resident, "hits", (json_int_t)d->hits, "misses",
+		(json_int_t)d->misses, "fills", (json_int_t)d->fills, "fill_bytes",
+		(json_int_t)d->fill_bytes, "launches", (json_int_t)d->launches, "handoff_us",
+		d->layers ? (double)d->handoff_ns / 1e3 / (double)d->layers : 0.0, "hit_rate",
+		device_hit_rate(d), "link_gbs", link_gbs(f), "fill_stops", (json_int_t)f->stops,
+		"fill_gain", (double)f->gain_ppm / 1e6);
 }
 
 static json_t *warm_json(const struct sluice_status_warm *w)
@@ -271,7 +287,7 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 	json_object_set_new(o, "slots", slots_json(s));
 	json_object_set_new(o, "reasons", lines_json(s->reasons));
 	json_object_set_new(o, "nodes", nodes_json(s));
-	json_object_set_new(o, "device", device_json(&s->device));
+	json_object_set_new(o, "device", device_json(&s->device, &s->device_fills));
 	json_object_set_new(o, "warm", warm_json(&s->warm));
 	json_object_set_new(o, "forms", forms_json(&s->forms));
 	json_object_set_new(o, "telemetry",
@@ -323,7 +339,8 @@ static void print_experts(const struct sluice_status_info *s)
 	       size_format(c, sizeof(c), s->bytes_read), (double)s->stall_ns / 1e9);
 }
 
-static void print_device(const struct sluice_status_device *d)
+static void print_device(const struct sluice_status_device *d,
+			 const struct sluice_status_device_fills *f)
 {
 	const uint64_t uses = d->hits + d->misses;
 	char a[32], b[32];
@@ -337,6 +354,9 @@ static void print_device(const struct sluice_status_device *d)
 	       uses, uses ? 100.0 * (double)d->hits / (double)uses : 0.0, d->fills,
 	       size_format(b, sizeof(b), d->fill_bytes), d->launches,
 	       d->layers ? (double)d->handoff_ns / 1e3 / (double)d->layers : 0.0);
+	printf("           fills at %.2f GB/s, stopped %" PRIu64
+	       " times for not paying (%+.1f %% of a layer's time when last judged)\n",
+	       link_gbs(f), f->stops, (double)f->gain_ppm / 1e4);
 }
 
 static void print_limits(const struct sluice_status_info *s)
@@ -410,7 +430,7 @@ static void print_text(const struct sluice_status_info *s, const char *fallbacks
 			       ? 100.0 * (double)s->predict.foreseen / (double)s->predict.uses
 			       : 0.0,
 		       s->predict.gain_ppm ? (double)s->predict.gain_ppm / 1e6 : 1.0);
-	print_device(&s->device);
+	print_device(&s->device, &s->device_fills);
 	print_warm(&s->warm);
 	print_limits(s);
 	for (uint32_t i = 0; i < s->n_nodes && i < SLUICE_STATUS_NODES; i++)

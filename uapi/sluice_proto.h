@@ -494,7 +494,7 @@ SLUICE_LAYOUT(sizeof(struct sluice_predict_counts) == 80, "wire");
 /* A device beside the host's memory: daemon/device/device.h. name "": there is none. */
 struct sluice_status_device {
 	char name[128];
-	char state[16];		     /* "ok", "failed" */
+	char state[16];		     /* "ok", "failed", "lost", "fills stopped" (they do not pay) */
 	uint64_t vram_bytes;	     /* taken of its memory */
 	uint64_t slots, resident;    /* of experts; those that lie in one */
 	uint64_t hits, misses;	     /* uses of experts that lay in a slot; the others */
@@ -523,6 +523,15 @@ struct sluice_status_forms {
 	uint32_t forms, matchers;
 };
 SLUICE_LAYOUT(sizeof(struct sluice_status_forms) == 48, "wire");
+
+/* Fills of a device's slots; zeros without one. */
+struct sluice_status_device_fills {
+	uint64_t link_ns,
+		link_bytes; /* the link was busy with fills, and what it carried, as seen between layers */
+	uint64_t stops;	  /* times that fills were stopped for not paying */
+	int64_t gain_ppm; /* of a layer's time by fills, when judged last; 0: not yet */
+};
+SLUICE_LAYOUT(sizeof(struct sluice_status_device_fills) == 32, "wire");
 
 /* Counters only grow while the daemon runs. Payload: fallbacks, one sentence a line. */
 struct sluice_status_info {
@@ -592,11 +601,12 @@ struct sluice_status_info {
 	struct sluice_status_device device;
 	struct sluice_status_warm warm;
 	struct sluice_status_forms forms;
+	struct sluice_status_device_fills device_fills;
 };
 SLUICE_LAYOUT(sizeof(struct sluice_status_info) ==
 		      40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256 + 24 + 512 + 48 + 32 * 24 +
 			      2048 + 24 + 104 + 4 * 152 + 40 + 16 + 8 * 32 + 80 + 16 + 8 + 8 + 8 +
-			      2 * 152 + 224 + 304 + 48,
+			      2 * 152 + 224 + 304 + 48 + 32,
 	      "wire");
 
 /* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */

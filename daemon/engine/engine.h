@@ -232,10 +232,13 @@ struct engine_status {
 	struct engine_device {
 		char name[128]; /* "": there is none */
 		const char *option,
-			*state; /* as --device has it; "ok", "failed" in the newest step, "lost" */
+			*state; /* as --device has it; "ok", "failed" in the newest step, "lost",
+				   * "fills stopped": they did not pay */
 		const char *policy;
 		uint64_t vram_bytes, slots, resident, hits, misses, fills, fill_bytes;
 		uint64_t launches, layers, handoff_ns; /* layers: with experts; their hand-offs */
+		uint64_t link_ns, link_bytes, stops;   /* see struct vram_counters */
+		int64_t gain_ppm;
 	} device;
 	struct engine_warm {
 		bool kept;   /* memory outlives this process where somebody holds it */

@@ -12,6 +12,7 @@
 #include "base/num.h"
 #include "device/device.h"
 #include "engine/engine_private.h"
+#include "engine/numa.h"
 #include "engine/rope.h"
 
 #define DRAIN_NS \
@@ -146,6 +147,11 @@ int engine_create_slots(struct engine *e, struct err *err)
 			     &e->device_note);
 	if (e->device_note.text[0])
 		engine_add_fallback(e, e->device_note.text);
+	for (uint32_t i = 0, n = 0; i < e->model->n_layers; i++)
+		if (e->model->layers[i].experts.bytes)
+			e->device_expert_bytes += ((double)e->model->layers[i].experts.bytes -
+						   e->device_expert_bytes) /
+						  ++n;
 	rc = vram_create(&config, &e->vram, err);
 	return rc ? err_prefix(err, rc, "--device-policy %s", policy) : 0;
 }
@@ -182,6 +188,62 @@ int engine_load_device(struct engine *e)
 	return 0;
 }
 
+#define RATES_STEPS 32 /* steps between two looks at what the machine can do */
+
+/* Bytes per second that memory gives to us: its peak less what others use. 0: unknown. */
+static double memory_left(struct engine *e, double ours)
+{
+	struct bandwidth_node nodes[NODES_KNOWN];
+	const uint32_t n = e->config.bandwidth ? nodes_describe(&e->config, e->team, nodes) : 0;
+	double peak = 0, others = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (nodes[i].peak_bytes_per_s <= 0)
+			return 0;
+		peak += nodes[i].peak_bytes_per_s;
+		others += nodes[i].in_use > 0 ? nodes[i].in_use * nodes[i].peak_bytes_per_s : 0;
+	}
+	others = others > ours ? others - ours : 0;
+	return others < 0.9 * peak ? peak - others : 0.1 * peak;
+}
+
+/* What the layers since the last look took, for the model of their time. */
+static void look_at_rates(struct engine *e)
+{
+	const struct vram_counters *c = vram_counters(e->vram);
+	const struct supply_counters *s = supply_counters(e->supply);
+	struct device_look *was = &e->device_look, now = { .at_ns = now_ns() };
+	struct layer_rates r = { 0 };
+	struct device_info info;
+	uint64_t vram, link, experts;
+	double seconds;
+
+	device_get_info(e->device, &info);
+	now.layers = info.layers;
+	now.handoff_ns = info.handoff_ns;
+	now.misses = atomic_load(&s->device_misses);
+	decoder_get_routed(e->decoder, &now.routed_ns, &experts);
+	seconds = (double)(now.at_ns - was->at_ns) * 1e-9;
+	if (was->at_ns) {
+		const double bytes =
+			(double)(now.misses - was->misses) * (double)e->device_expert_bytes;
+
+		if (now.layers > was->layers)
+			r.fixed_ns = (double)(now.handoff_ns - was->handoff_ns) /
+				     (double)(now.layers - was->layers);
+		if (now.routed_ns > was->routed_ns)
+			r.cpu = bytes / (double)(now.routed_ns - was->routed_ns) * 1e9;
+		r.memory = seconds > 0 ? memory_left(e, bytes / seconds) : 0;
+		if (atomic_load(&c->link_ns))
+			r.link = (double)atomic_load(&c->link_bytes) /
+				 (double)atomic_load(&c->link_ns) * 1e9;
+		if (!device_emu_sizes(e->config.device, &vram, &link, NULL))
+			r.link = (double)link;
+		vram_set_rates(e->vram, &r);
+	}
+	*was = now;
+}
+
 int engine_device_boundary(struct engine *e, uint32_t n_tokens, struct err *err)
 {
 	uint64_t before;
@@ -190,6 +252,8 @@ int engine_device_boundary(struct engine *e, uint32_t n_tokens, struct err *err)
 	engine_device_memory(e);
 	if (!e->vram || e->device_lost)
 		return 0;
+	if (n_tokens && n_tokens <= POLICY_DECODE_TOKENS && !(e->device_steps++ % RATES_STEPS))
+		look_at_rates(e);
 	before = vram_counters(e->vram)->fills;
 	rc = vram_boundary(e->vram, n_tokens, now_ns(), err);
 	if (vram_counters(e->vram)->fills != before)
@@ -243,9 +307,10 @@ void engine_get_device(const struct engine *e, struct engine_device *ret)
 	memset(ret, 0, sizeof(*ret));
 	memcpy(ret->name, info.name, sizeof(ret->name));
 	ret->option = e->config.device;
-	ret->state = atomic_load(&e->device_lost)     ? "lost"
-		     : atomic_load(&e->device_failed) ? "failed"
-						      : "ok";
+	ret->state = atomic_load(&e->device_lost)				? "lost"
+		     : atomic_load(&e->device_failed)				? "failed"
+		     : e->vram && atomic_load(&vram_counters(e->vram)->stopped) ? "fills stopped"
+										: "ok";
 	ret->vram_bytes = info.memory_bytes;
 	ret->launches = info.launches;
 	ret->layers = info.layers;
@@ -263,6 +328,10 @@ void engine_get_device(const struct engine *e, struct engine_device *ret)
 		const struct supply_counters *s = supply_counters(e->supply);
 
 		ret->resident = atomic_load(&c->resident);
+		ret->stops = atomic_load(&c->stops);
+		ret->gain_ppm = atomic_load(&c->gain_ppm);
+		ret->link_ns = atomic_load(&c->link_ns);
+		ret->link_bytes = atomic_load(&c->link_bytes);
 		ret->fills = atomic_load(&c->fills);
 		ret->fill_bytes = atomic_load(&c->fill_bytes);
 		ret->hits = atomic_load(&s->device_hits);

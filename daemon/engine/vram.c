@@ -9,10 +9,11 @@
 
 #include "base/clock.h"
 #include "base/num.h"
+#include "policy/fill_control.h"
 #include "policy/promoter.h"
 #include "trace/policy_input.h"
 
-#define FILLS_MOST 64
+#define FILLS_MOST PROMOTER_MOVES
 
 /* A fill that was chosen: first it waits to be handed to the device, then for its end. */
 struct fill {
@@ -34,6 +35,17 @@ struct vram {
 	struct fill ring[FILLS_MOST];
 	uint64_t chosen, issued, done;
 	uint32_t *host_pins; /* by class of the host's slots */
+
+	struct policy_ops told; /* the policy's, with used() that counts for the control first */
+	struct fill_control control;
+	bool controlled;
+	struct layer_rates rates;
+	uint64_t token_bytes; /* that a token may bring in at the most */
+	uint32_t layers;      /* with experts */
+	uint64_t begun_bytes; /* of fills since the control was told */
+	uint64_t seen, busy_since_ns,
+		seen_bytes; /* of the link: fills seen done; since when it is busy */
+	bool decodes;	    /* the step */
 
 	uint64_t most_fills; /* chosen and not done */
 	bool failed;	     /* a fill of the device's did: nothing more is begun */
@@ -140,11 +152,13 @@ static void make_promoter(struct vram *v)
 
 	for (uint32_t k = 0; k < p.n_classes; k++)
 		v->class_bytes[k] = v->plan->classes[k].slot_bytes;
-	for (uint32_t i = 0; i < m->n_layers; i++)
+	for (uint32_t i = 0; i < m->n_layers; i++) {
 		bytes += (double)m->layers[i].experts.bytes * v->c.experts_per_layer;
+		v->layers += m->layers[i].experts.bytes > 0;
+	}
 	if (!hit && !fetch) {
 		p.bytes_per_s = v->c.bytes_per_s;
-		p.bytes_per_token = bytes > 0 ? (uint64_t)bytes + 1 : 0;
+		p.bytes_per_token = v->token_bytes = bytes > 0 ? (uint64_t)bytes + 1 : 0;
 	}
 	promoter_init(&v->promoter, &p);
 }
@@ -156,7 +170,66 @@ static void set_most_fills(struct vram *v)
 
 	for (uint32_t k = 0; k < v->plan->n_classes; k++)
 		slots += device_slots(v->c.device, k);
-	v->most_fills = u64_min(slots / 4 + 1, u64_min(FILLS_MOST, device_fills(v->c.device)));
+	v->most_fills = u64_min(promoter_most_moves(slots), device_fills(v->c.device));
+}
+
+/* ---- whether they pay ---- */
+
+static bool resident(void *ctx, uint32_t id)
+{
+	return ((const struct vram *)ctx)->table[id] != DEVICE_NO_SLOT;
+}
+
+/* As supply calls the policy: this is the vram that vram_policy() gave it. */
+static void used(struct policy *p, uint64_t step, uint32_t layer, const uint32_t *ids,
+		 const uint32_t *counts, uint32_t n)
+{
+	struct vram *v = (struct vram *)(void *)p;
+
+	for (uint32_t i = 0; i < n && v->decodes; i++)
+		fill_control_used(&v->control, ids[i],
+				  (double)v->c.model->layers[layer].experts.bytes,
+				  resident(v, ids[i]));
+	v->ops->used(v->policy, step, layer, ids, counts, n);
+}
+
+static int make_control(struct vram *v, struct err *err)
+{
+	const struct model *m = v->c.model;
+
+	v->controlled = !strcmp(v->c.policy, "vram");
+	v->told = *v->ops;
+	v->told.used = used;
+	if (fill_control_init(&v->control, m->n_layers * m->n_expert))
+		return err_set(err, -ENOMEM, "no memory for the device's experts");
+	return 0;
+}
+
+/* A step of @n_tokens comes: may fills go on beside it? */
+static void ask_control(struct vram *v, uint32_t n_tokens)
+{
+	const bool on = fill_control_step(&v->control, n_tokens, v->layers, v->begun_bytes,
+					  &v->rates, resident, v);
+
+	v->begun_bytes = 0;
+	v->decodes = n_tokens && n_tokens <= POLICY_DECODE_TOKENS;
+	v->promoter.off = v->controlled && !on;
+	atomic_store(&v->counters.stopped, v->promoter.off);
+	atomic_store(&v->counters.stops, v->controlled ? v->control.stops : 0);
+	atomic_store(&v->counters.gain_ppm,
+		     v->control.judged ? (int64_t)(v->control.gain * 1e6) : 0);
+}
+
+void vram_set_rates(struct vram *v, const struct layer_rates *rates)
+{
+	const double layer = layer_free_fills(rates) * v->layers;
+
+	v->rates = *rates;
+	/* idle first: a token brings in what fits into the time that link and memory are idle */
+	if (v->token_bytes && v->controlled)
+		promoter_budget(&v->promoter, v->c.bytes_per_s,
+				layer > 0 && layer < (double)v->token_bytes ? (uint64_t)layer + 1
+									    : v->token_bytes);
 }
 
 int vram_create(const struct vram_config *config, struct vram **ret, struct err *err)
@@ -177,6 +250,11 @@ int vram_create(const struct vram_config *config, struct vram **ret, struct err 
 		vram_destroy(v);
 		return err_set(err, rc, "no memory for the device's experts");
 	}
+	rc = make_control(v, err);
+	if (rc) {
+		vram_destroy(v);
+		return rc;
+	}
 	make_promoter(v);
 	set_most_fills(v);
 	*ret = v;
@@ -189,6 +267,7 @@ void vram_destroy(struct vram *v)
 		return;
 	if (v->policy)
 		v->ops->destroy(v->policy);
+	fill_control_fini(&v->control);
 	free(v->class_bytes);
 	free(v->host_pins);
 	free(v);
@@ -196,12 +275,12 @@ void vram_destroy(struct vram *v)
 
 const struct policy_ops *vram_policy_ops(const struct vram *v)
 {
-	return v->ops;
+	return &v->told;
 }
 
 struct policy *vram_policy(struct vram *v)
 {
-	return v->policy;
+	return (struct policy *)(void *)v; /* of the ops that are told: see used() */
 }
 
 /* ---- fills ---- */
@@ -227,6 +306,24 @@ static void book(struct vram *v, const struct fill *f, int result)
 	add(&v->counters.resident, 1);
 }
 
+static uint64_t bytes_of(const struct vram *v, const struct fill *f)
+{
+	return v->c.model->layers[layer_of(v, f->id)].experts.bytes;
+}
+
+/* @n fills are done: how long the link was busy with those that were under way. */
+static void look_at_link(struct vram *v, uint64_t n)
+{
+	const uint64_t now = now_ns();
+
+	if (v->seen == v->issued || n <= v->seen)
+		return;
+	for (; v->seen < v->issued && v->seen < n; v->seen++)
+		add(&v->counters.link_bytes, bytes_of(v, fill_at(v, v->seen)));
+	add(&v->counters.link_ns, now - v->busy_since_ns);
+	v->busy_since_ns = now;
+}
+
 static void book_done(struct vram *v)
 {
 	uint64_t n = 0;
@@ -239,6 +336,7 @@ static void book_done(struct vram *v)
 		v->failed = true;
 		return;
 	}
+	look_at_link(v, n);
 	for (; v->done < v->issued && v->done < n; v->done++)
 		book(v, fill_at(v, v->done), 0);
 }
@@ -278,9 +376,14 @@ void vram_issue(struct vram *v)
 {
 	struct device_fill fill;
 	struct fill *f;
+	uint64_t n = 0;
 
+	if (v->seen < v->issued && !v->failed && !device_fills_done(v->c.device, &n, NULL))
+		look_at_link(v, n);
 	if (v->issued == v->chosen)
 		return;
+	if (v->seen == v->issued)
+		v->busy_since_ns = now_ns();
 	f = fill_at(v, v->issued);
 	describe(v, f, &fill);
 	if (device_fill(v->c.device, &fill, NULL)) {
@@ -329,6 +432,7 @@ static bool choose(struct vram *v, bool idle)
 	f->cls = residency_class_of(v->c.residency, layer_of(v, move.id));
 	v->host_pins[f->cls]++;
 	v->ops->inserted(v->policy, move.id);
+	v->begun_bytes += bytes_of(v, f);
 	v->chosen++;
 	return true;
 }
@@ -340,7 +444,9 @@ int vram_boundary(struct vram *v, uint32_t n_tokens, uint64_t now_ns, struct err
 	vram_issue_all(v); /* a step that was given up may have left some */
 	residency_settle(v->c.residency);
 	book_done(v);
-	promoter_step(&v->promoter, n_tokens, now_ns);
+	if (promoter_step(&v->promoter, n_tokens, now_ns))
+		fill_control_prompt(&v->control);
+	ask_control(v, n_tokens);
 	while (choose(v, n_tokens == 0))
 		;
 	if (v->changed)
@@ -356,7 +462,7 @@ void vram_forget(struct vram *v)
 	v->failed = true;
 	for (; v->done < v->chosen; v->done++)
 		book(v, fill_at(v, v->done), -EIO);
-	v->issued = v->chosen;
+	v->issued = v->seen = v->chosen;
 	residency_settle(v->c.residency);
 	for (uint32_t id = 0; id < n; id++)
 		if (residency_state(v->c.residency, TIER_DEVICE, id) == COPY_PRESENT)

@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 
 #include "device/device.h"
+#include "policy/layer_time.h"
 #include "policy/policy.h"
 #include "store/residency.h"
 
@@ -26,9 +27,14 @@ struct vram;
 struct vram_counters { /* monotonic but for resident */
 	_Atomic uint64_t fills, fill_bytes, leaves;
 	_Atomic uint64_t resident;
+	/* fills under way at the link, and their bytes: as seen between layers, so a little long */
+	_Atomic uint64_t link_ns, link_bytes;
+	_Atomic uint64_t stops;	  /* times that fills were stopped for not paying */
+	_Atomic int64_t gain_ppm; /* of a layer's time by fills, when judged last */
+	_Atomic bool stopped;	  /* now */
 };
 
-struct vram_config {
+struct vram_config { /* fills are judged where policy is "vram" alone: others are for studies */
 	const struct model *model;
 	struct residency *residency;
 	struct device *device;	  /* with slots; its plan says which */
@@ -54,6 +60,9 @@ struct policy *vram_policy(struct vram *v);
  * sentence: the device does not take the table.
  */
 int vram_boundary(struct vram *v, uint32_t n_tokens, uint64_t now_ns, struct err *err);
+
+/* What the machine can do now (policy/layer_time.h): by it fills are judged, and keep to what is free. */
+void vram_set_rates(struct vram *v, const struct layer_rates *rates);
 
 /* Hands the device one of the fills that the boundary chose; to be called while it computes. */
 void vram_issue(struct vram *v);

@@ -120,6 +120,18 @@ static const struct metric device_series[] = {
 	ROW("sluice_device_handoff_seconds_total", METRIC_COUNTER,
 	    "What launching these and waiting for their routes took", handoff_ns, 1e-9),
 #undef ROW
+#define ROW(name, type, help, field, factor)                                                 \
+	{                                                                                    \
+		name, type, help, offsetof(struct sluice_status_info, device_fills.field),   \
+			sizeof(((struct sluice_status_info *)0)->device_fills.field), factor \
+	}
+	ROW("sluice_device_link_bytes_total", METRIC_COUNTER,
+	    "Bytes of fills that the link carried", link_bytes, 1),
+	ROW("sluice_device_link_busy_seconds_total", METRIC_COUNTER,
+	    "Time that it was busy with them, as seen between layers", link_ns, 1e-9),
+	ROW("sluice_device_fill_stops_total", METRIC_COUNTER,
+	    "Times that fills were stopped for not paying", stops, 1),
+#undef ROW
 };
 
 void metrics_print_up(FILE *out, bool up)

@@ -320,6 +320,10 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 	put_nodes(&e, ret);
 	put_latency(&e, ret);
 	put_device(&e.device, &ret->device);
+	ret->device_fills = (struct sluice_status_device_fills){ .link_ns = e.device.link_ns,
+								 .link_bytes = e.device.link_bytes,
+								 .stops = e.device.stops,
+								 .gain_ppm = e.device.gain_ppm };
 	put_warm(&e.warm, &ret->warm);
 	put_forms(s->forms, &ret->forms);
 	put_columns(&e, ret);
