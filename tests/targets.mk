@@ -18,6 +18,12 @@ check-scripts:
 e2e: all
 	@BUILD=$(O) SHARED=$(SHARED) $(PYTEST) tests/e2e $(PYTEST_ARGS)
 
+# What serves clients, end to end on daemons and commands made with sanitizers: many minutes. SAN=thread for the other kind.
+SANITIZED ?= http or prefix_chats or slots or forms or chat or batch
+.PHONY: e2e-sanitized
+e2e-sanitized:
+	@$(MAKE) SAN=$(if $(SAN),$(SAN),address,undefined) PYTEST_ARGS="-k '$(SANITIZED)' $(PYTEST_ARGS)" e2e
+
 # Published frontends and agents, each in an environment of its own from PyPI: minutes, and what they need of the network
 .PHONY: test-clients
 test-clients: all
