@@ -527,9 +527,9 @@ SLUICE_LAYOUT(sizeof(struct sluice_status_forms) == 48, "wire");
 /* Fills of a device's slots; zeros without one. */
 struct sluice_status_device_fills {
 	uint64_t link_ns,
-		link_bytes; /* the link was busy with fills, and what it carried, as seen between layers */
-	uint64_t stops;	  /* times that fills were stopped for not paying */
-	int64_t gain_ppm; /* of a layer's time by fills, when judged last; 0: not yet */
+		link_bytes; /* copies of fills: their time, without what they waited for others */
+	uint64_t stops;	    /* times that fills were stopped for not paying */
+	int64_t gain_ppm;   /* of a layer's time by fills, when judged last; 0: not yet */
 };
 SLUICE_LAYOUT(sizeof(struct sluice_status_device_fills) == 32, "wire");
 

@@ -146,7 +146,9 @@ struct cuda_device {
 	/* slots */
 	uint8_t **class_base;
 	uint32_t *slot_table; /* NULL: no expert has a slot */
-	cudaEvent_t fill_done[DEVICE_FILLS];
+	/* around each fill's copies, and their bytes */
+	cudaEvent_t fill_begun[DEVICE_FILLS], fill_done[DEVICE_FILLS];
+	uint64_t fill_bytes[DEVICE_FILLS];
 	uint64_t fills_asked, fills_done;
 	enum cuda_way way;
 	const uint8_t *host_base; /* of what is registered */

@@ -46,9 +46,10 @@ int cuda_take_slots(struct cuda_device *d, struct err *err)
 		d->class_base[k] = cuda_slots_at(d, k);
 	rc = rc ? rc : cuda_take_prompt(d, &z, err);
 	rc = rc ? rc : cuda_pin(&d->host_table, z.slot_table, err);
-	for (uint32_t i = 0; i < DEVICE_FILLS && !rc; i++)
-		rc = cuda_said(cudaEventCreateWithFlags(&d->fill_done[i], cudaEventDisableTiming),
-			       "an event", err);
+	for (uint32_t i = 0; i < DEVICE_FILLS && !rc; i++) {
+		rc = cuda_said(cudaEventCreate(&d->fill_begun[i]), "an event", err);
+		rc = rc ? rc : cuda_said(cudaEventCreate(&d->fill_done[i]), "an event", err);
+	}
 	rc = rc ? rc : cuda_take(d, &d->slot_table, z.slot_table, "the table of slots", err);
 	d->base.fills = 1;
 	d->way = CUDA_WAITING;
@@ -59,9 +60,12 @@ int cuda_take_slots(struct cuda_device *d, struct err *err)
 
 void cuda_free_slots(struct cuda_device *d)
 {
-	for (uint32_t i = 0; i < DEVICE_FILLS; i++)
+	for (uint32_t i = 0; i < DEVICE_FILLS; i++) {
+		if (d->fill_begun[i])
+			cudaEventDestroy(d->fill_begun[i]);
 		if (d->fill_done[i])
 			cudaEventDestroy(d->fill_done[i]);
+	}
 	for (uint64_t at = 0; d->way == CUDA_REGISTERED && at < d->host_bytes; at += REGISTER_PIECE)
 		cudaHostUnregister((void *)(uintptr_t)(d->host_base + at));
 	cudaFreeHost(d->ring);
@@ -160,29 +164,50 @@ static int copy_piece(struct cuda_device *d, uint8_t *to, const uint8_t *from, u
 		       : cuda_send(d, to, from, bytes, err);
 }
 
+/* Its pieces to @to, on the stream of fills, between two events. */
+static int send_fill(struct cuda_device *d, uint8_t *to, const uint8_t *ring,
+		     const struct device_fill *fill, struct err *err)
+{
+	const uint32_t at = d->fills_asked % DEVICE_FILLS;
+	int rc = cuda_said(cudaEventRecord(d->fill_begun[at], d->fill_stream), "a fill", err);
+
+	d->fill_bytes[at] = 0;
+	for (uint32_t i = 0; i < fill->n && !rc; i++) {
+		const uint8_t *from = ring ? ring + fill->piece[i].at : fill->piece[i].from;
+
+		rc = copy_piece(d, to + fill->piece[i].at, from, fill->piece[i].bytes, err);
+		d->fill_bytes[at] += fill->piece[i].bytes;
+	}
+	return rc ? rc
+		  : cuda_said(cudaEventRecord(d->fill_done[at], d->fill_stream), "a fill", err);
+}
+
 int cuda_fill(struct device *base, const struct device_fill *fill, struct err *err)
 {
 	struct cuda_device *d = cuda_of(base);
 	const uint32_t cls = base->plan.class_of_layer[fill->layer];
 	uint8_t *to = d->class_base[cls] + fill->slot * base->plan.classes[cls].slot_bytes;
 	uint8_t *ring = d->ring ? d->ring + d->fills_asked % base->fills * d->ring_slot : NULL;
-	int rc = 0;
+	int rc;
 
 	if (d->fills_asked - d->fills_done >= base->fills)
 		return err_set(err, -EBUSY, "more than %u fills at once", base->fills);
-	for (uint32_t i = 0; i < fill->n && !rc; i++) {
-		const uint8_t *from = fill->piece[i].from;
-
-		if (ring)
-			from = memcpy(ring + fill->piece[i].at, from, fill->piece[i].bytes);
-		rc = copy_piece(d, to + fill->piece[i].at, from, fill->piece[i].bytes, err);
-	}
-	if (!rc)
-		rc = cuda_said(cudaEventRecord(d->fill_done[d->fills_asked % DEVICE_FILLS],
-					       d->fill_stream),
-			       "a fill", err);
+	for (uint32_t i = 0; i < fill->n && ring; i++)
+		memcpy(ring + fill->piece[i].at, fill->piece[i].from, fill->piece[i].bytes);
+	rc = send_fill(d, to, ring, fill, err);
 	d->fills_asked += rc == 0;
 	return rc;
+}
+
+/* The link's rate is that of the copies: when somebody looks at them says nothing of it. */
+static void measure(struct cuda_device *d, uint32_t at)
+{
+	float ms = 0;
+
+	if (cudaEventElapsedTime(&ms, d->fill_begun[at], d->fill_done[at]))
+		cudaGetLastError(); /* it stays unmeasured: the fill is done */
+	else if (ms > 0)
+		device_link_carried(&d->base.link, d->fill_bytes[at], (uint64_t)((double)ms * 1e6));
 }
 
 int cuda_fills_done(struct device *base, uint64_t *ret_n, struct err *err)
@@ -190,12 +215,14 @@ int cuda_fills_done(struct device *base, uint64_t *ret_n, struct err *err)
 	struct cuda_device *d = cuda_of(base);
 
 	while (d->fills_done < d->fills_asked) {
-		cudaError_t e = cudaEventQuery(d->fill_done[d->fills_done % DEVICE_FILLS]);
+		const uint32_t at = d->fills_done % DEVICE_FILLS;
+		cudaError_t e = cudaEventQuery(d->fill_done[at]);
 
 		if (e == cudaErrorNotReady)
 			break;
 		if (e)
 			return cuda_said(e, "a fill", err);
+		measure(d, at);
 		d->fills_done++;
 	}
 	*ret_n = d->fills_done;

@@ -282,6 +282,9 @@ void device_close(struct device *d)
 void device_get_info(const struct device *d, struct device_info *ret)
 {
 	d->ops->get_info(d, ret);
+	ret->link_bytes = atomic_load_explicit(&d->link.bytes, memory_order_relaxed);
+	ret->link_ns = atomic_load_explicit(&d->link.ns, memory_order_relaxed);
+	ret->link_rate = atomic_load_explicit(&d->link.rate, memory_order_relaxed);
 }
 
 const struct device_plan *device_get_plan(const struct device *d)
@@ -318,6 +321,23 @@ uint32_t device_fills(const struct device *d)
 int device_fill(struct device *d, const struct device_fill *fill, struct err *err)
 {
 	return d->ops->fill(d, fill, err);
+}
+
+#define LINK_FORGETS 64 /* copies, in which a best one loses most of its weight */
+
+/* Who else uses the link slows single copies, which says nothing of what it can do: the best of late counts. */
+void device_link_carried(struct device_link *link, uint64_t bytes, uint64_t ns)
+{
+	const double best = (double)atomic_load_explicit(&link->rate, memory_order_relaxed);
+	const double rate = ns ? (double)bytes / (double)ns * 1e9 : 0;
+
+	if (!ns)
+		return;
+	atomic_fetch_add_explicit(&link->bytes, bytes, memory_order_relaxed);
+	atomic_fetch_add_explicit(&link->ns, ns, memory_order_relaxed);
+	atomic_store_explicit(&link->rate,
+			      (uint64_t)(rate > best ? rate : best + (rate - best) / LINK_FORGETS),
+			      memory_order_relaxed);
 }
 
 int device_fills_done(struct device *d, uint64_t *ret_n, struct err *err)

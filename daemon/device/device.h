@@ -138,6 +138,8 @@ struct device_info {
 	uint64_t layers; /* with experts that went through device_route() */
 	uint64_t
 		handoff_ns; /* that the engine spent in all launching these and waiting for their routes */
+	/* of fills: bytes and the time of the copies themselves; bytes per second of the best of late, 0: none yet */
+	uint64_t link_bytes, link_ns, link_rate;
 };
 
 /*

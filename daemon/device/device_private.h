@@ -6,6 +6,8 @@
 #ifndef SLUICE_DEVICE_DEVICE_PRIVATE_H
 #define SLUICE_DEVICE_DEVICE_PRIVATE_H
 
+#include <stdatomic.h>
+
 #include "device/blocks.h"
 #include "device/device.h"
 
@@ -44,6 +46,12 @@ struct device_ops {
 	void (*set_budget)(struct device *d, uint64_t bytes);
 };
 
+/* What the link carried: the copies alone, not their wait for others. Written by the engine's thread. */
+struct device_link {
+	_Atomic uint64_t bytes, ns,
+		rate; /* rate: of the best of late, bytes per second; 0: none yet */
+};
+
 /* What every kind begins with. */
 struct device {
 	const struct device_ops *ops;
@@ -51,7 +59,11 @@ struct device {
 	struct device_plan plan;
 	uint32_t *table; /* [n_layers][n_expert] */
 	uint32_t fills;	 /* under way at once, at the most */
+	struct device_link link;
 };
+
+/* A copy of @bytes took @ns; 0: it could not be measured, which changes nothing. */
+void device_link_carried(struct device_link *link, uint64_t bytes, uint64_t ns);
 
 /* cuda.c, emu.c: open(); all but ops is the caller's to set and to free. */
 int cuda_open(const struct device_config *config, struct device **ret, struct err *err);

@@ -237,7 +237,7 @@ struct engine_status {
 		const char *policy;
 		uint64_t vram_bytes, slots, resident, hits, misses, fills, fill_bytes;
 		uint64_t launches, layers, handoff_ns; /* layers: with experts; their hand-offs */
-		uint64_t link_ns, link_bytes, stops;   /* see struct vram_counters */
+		uint64_t link_ns, link_bytes, stops;   /* see device_info, vram_counters */
 		int64_t gain_ppm;
 	} device;
 	struct engine_warm {

@@ -210,12 +210,11 @@ static double memory_left(struct engine *e, double ours)
 /* What the layers since the last look took, for the model of their time. */
 static void look_at_rates(struct engine *e)
 {
-	const struct vram_counters *c = vram_counters(e->vram);
 	const struct supply_counters *s = supply_counters(e->supply);
 	struct device_look *was = &e->device_look, now = { .at_ns = now_ns() };
 	struct layer_rates r = { 0 };
 	struct device_info info;
-	uint64_t vram, link, experts;
+	uint64_t experts;
 	double seconds;
 
 	device_get_info(e->device, &info);
@@ -234,11 +233,7 @@ static void look_at_rates(struct engine *e)
 		if (now.routed_ns > was->routed_ns)
 			r.cpu = bytes / (double)(now.routed_ns - was->routed_ns) * 1e9;
 		r.memory = seconds > 0 ? memory_left(e, bytes / seconds) : 0;
-		if (atomic_load(&c->link_ns))
-			r.link = (double)atomic_load(&c->link_bytes) /
-				 (double)atomic_load(&c->link_ns) * 1e9;
-		if (!device_emu_sizes(e->config.device, &vram, &link, NULL))
-			r.link = (double)link;
+		r.link = (double)info.link_rate;
 		vram_set_rates(e->vram, &r);
 	}
 	*was = now;
@@ -330,8 +325,8 @@ void engine_get_device(const struct engine *e, struct engine_device *ret)
 		ret->resident = atomic_load(&c->resident);
 		ret->stops = atomic_load(&c->stops);
 		ret->gain_ppm = atomic_load(&c->gain_ppm);
-		ret->link_ns = atomic_load(&c->link_ns);
-		ret->link_bytes = atomic_load(&c->link_bytes);
+		ret->link_ns = info.link_ns;
+		ret->link_bytes = info.link_bytes;
 		ret->fills = atomic_load(&c->fills);
 		ret->fill_bytes = atomic_load(&c->fill_bytes);
 		ret->hits = atomic_load(&s->device_hits);

@@ -139,16 +139,18 @@ static void tell_supply(struct routed *r, const struct batch *b, uint64_t step,
 			const uint32_t *kept, uint32_t layer, struct supply *supply)
 {
 	const uint8_t *only = r->only_drafts + (size_t)layer * r->n_expert;
-	uint32_t n = gather(r, b, kept, layer), hits = 0, misses = 0, all = 0;
+	uint32_t n = gather(r, b, kept, layer), all = 0;
+	struct supply_kept_uses uses = { 0 };
 
 	for (uint32_t i = 0; i < n; i++) {
-		hits += only[r->list[i]] == 2;
-		misses += only[r->list[i]] == 1;
+		uses.hits += only[r->list[i]] > SUPPLY_NOWHERE;
+		uses.misses += only[r->list[i]] == SUPPLY_NOWHERE;
+		uses.on_device += only[r->list[i]] == SUPPLY_IN_DEVICE;
 	}
 	for (uint32_t e = 0; e < r->n_expert; e++)
 		all += only[e] != 0;
-	supply_kept(supply, step, layer, r->list, r->counts, n,
-		    &(struct supply_kept_uses){ hits, misses, all - hits - misses });
+	uses.dropped = all - uses.hits - uses.misses;
+	supply_kept(supply, step, layer, r->list, r->counts, n, &uses);
 }
 
 void routed_commit(struct routed *r, const struct batch *b, uint64_t step, const uint32_t *kept,

@@ -27,8 +27,7 @@ void routed_destroy(struct routed *r); /* NULL is fine */
 
 /*
  * A layer's choice: n_expert_used ids of each column, their weights @ld apart.
- * @only_drafts [n_expert]: 0, or for an expert that only drafts use 1 where it had to be read and 2
- * where it was in memory.
+ * @only_drafts [n_expert]: 0, or for an expert that only drafts use where it was (enum supply_place).
  */
 void routed_layer(struct routed *r, const struct batch *b, uint32_t layer, const uint32_t *ids,
 		  const float *weights, uint32_t ld, const uint8_t *only_drafts);

@@ -255,7 +255,8 @@ void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_
 				    residency_state(s->residency, TIER_HOST, item->id) ==
 					    COPY_PRESENT;
 		hits += counts[i] && item->was_present;
-		on_device += counts[i] && item->state == ITEM_PINNED && item->tier == TIER_DEVICE;
+		item->on_device = item->state == ITEM_PINNED && item->tier == TIER_DEVICE;
+		on_device += counts[i] && item->on_device;
 	}
 	if (s->tier[TIER_DEVICE].ops) {
 		supply_count(&s->counters.device_hits, on_device);
@@ -267,9 +268,13 @@ void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_
 	post_wanted(s);
 }
 
-bool supply_was_present(const struct supply *s, uint32_t index)
+enum supply_place supply_where(const struct supply *s, uint32_t index)
 {
-	return s->items[index].was_present;
+	const struct item *item = &s->items[index];
+
+	if (item->on_device)
+		return SUPPLY_IN_DEVICE;
+	return item->was_present ? SUPPLY_IN_HOST : SUPPLY_NOWHERE;
 }
 
 void supply_kept(struct supply *s, uint64_t step, uint32_t layer, const uint32_t *experts,
@@ -280,6 +285,11 @@ void supply_kept(struct supply *s, uint64_t step, uint32_t layer, const uint32_t
 	supply_count(&s->counters.hits, uses->hits);
 	supply_count(&s->counters.misses, uses->misses);
 	supply_count(&s->counters.dropped, uses->dropped);
+	if (s->tier[TIER_DEVICE].ops) {
+		supply_count(&s->counters.device_hits, uses->on_device);
+		supply_count(&s->counters.device_misses,
+			     uses->hits + uses->misses - uses->on_device);
+	}
 }
 
 static void release_out(struct supply *s, int *failed)

@@ -98,16 +98,17 @@ bool supply_lacks(const struct supply *s);
 /* Is this one? */
 bool supply_absent(const struct supply *s, uint32_t layer, uint32_t expert);
 
-/* Was index i of the current layer in memory when it began? */
-bool supply_was_present(const struct supply *s, uint32_t index);
+/* Where was index i of the current layer when it began? */
+enum supply_place { SUPPLY_NOWHERE = 1, SUPPLY_IN_HOST, SUPPLY_IN_DEVICE };
+enum supply_place supply_where(const struct supply *s, uint32_t index);
 
 /*
  * After a step with drafts: what those that stayed used of a layer, experts and counts as in
  * supply_begin(). Of the experts that only drafts had needed: how many kept ones were in memory, how
- * many were not, and those that no kept position used.
+ * many were not, and those that no kept position used; of the hits those in the device.
  */
 struct supply_kept_uses {
-	uint32_t hits, misses, dropped;
+	uint32_t hits, misses, dropped, on_device;
 };
 void supply_kept(struct supply *s, uint64_t step, uint32_t layer, const uint32_t *experts,
 		 const uint32_t *counts, uint32_t n, const struct supply_kept_uses *uses);

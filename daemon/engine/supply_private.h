@@ -14,8 +14,8 @@ enum item_state { ITEM_WANTED, ITEM_PINNED, ITEM_OUT, ITEM_DONE };
 struct item {
 	expert_id_t id;
 	enum item_state state;
-	uint8_t tier;		   /* enum tier of the copy that is pinned */
-	bool was_present, guessed; /* guessed: a guess's read was under way */
+	uint8_t tier;			      /* enum tier of the copy that is pinned */
+	bool was_present, on_device, guessed; /* guessed: a guess's read was under way */
 };
 
 struct supply {

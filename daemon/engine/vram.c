@@ -43,9 +43,7 @@ struct vram {
 	uint64_t token_bytes; /* that a token may bring in at the most */
 	uint32_t layers;      /* with experts */
 	uint64_t begun_bytes; /* of fills since the control was told */
-	uint64_t seen, busy_since_ns,
-		seen_bytes; /* of the link: fills seen done; since when it is busy */
-	bool decodes;	    /* the step */
+	bool decodes;	      /* the step */
 
 	uint64_t most_fills; /* chosen and not done */
 	bool failed;	     /* a fill of the device's did: nothing more is begun */
@@ -150,9 +148,13 @@ static void make_promoter(struct vram *v)
 				     .only_free = hit };
 	double bytes = 0;
 
-	for (uint32_t k = 0; k < p.n_classes; k++)
-		v->class_bytes[k] = v->plan->classes[k].slot_bytes;
 	for (uint32_t i = 0; i < m->n_layers; i++) {
+		const uint32_t cls = v->plan->class_of_layer[i];
+
+		/* what the link carries: an expert, without the padding of its slot */
+		if (cls < p.n_classes)
+			v->class_bytes[cls] =
+				u64_max(v->class_bytes[cls], m->layers[i].experts.bytes);
 		bytes += (double)m->layers[i].experts.bytes * v->c.experts_per_layer;
 		v->layers += m->layers[i].experts.bytes > 0;
 	}
@@ -222,14 +224,11 @@ static void ask_control(struct vram *v, uint32_t n_tokens)
 
 void vram_set_rates(struct vram *v, const struct layer_rates *rates)
 {
-	const double layer = layer_free_fills(rates) * v->layers;
-
 	v->rates = *rates;
-	/* idle first: a token brings in what fits into the time that link and memory are idle */
 	if (v->token_bytes && v->controlled)
-		promoter_budget(&v->promoter, v->c.bytes_per_s,
-				layer > 0 && layer < (double)v->token_bytes ? (uint64_t)layer + 1
-									    : v->token_bytes);
+		promoter_budget(
+			&v->promoter, v->c.bytes_per_s,
+			layer_token_fills(rates, v->layers, v->token_bytes, v->promoter.largest));
 }
 
 int vram_create(const struct vram_config *config, struct vram **ret, struct err *err)
@@ -311,19 +310,6 @@ static uint64_t bytes_of(const struct vram *v, const struct fill *f)
 	return v->c.model->layers[layer_of(v, f->id)].experts.bytes;
 }
 
-/* @n fills are done: how long the link was busy with those that were under way. */
-static void look_at_link(struct vram *v, uint64_t n)
-{
-	const uint64_t now = now_ns();
-
-	if (v->seen == v->issued || n <= v->seen)
-		return;
-	for (; v->seen < v->issued && v->seen < n; v->seen++)
-		add(&v->counters.link_bytes, bytes_of(v, fill_at(v, v->seen)));
-	add(&v->counters.link_ns, now - v->busy_since_ns);
-	v->busy_since_ns = now;
-}
-
 static void book_done(struct vram *v)
 {
 	uint64_t n = 0;
@@ -336,7 +322,6 @@ static void book_done(struct vram *v)
 		v->failed = true;
 		return;
 	}
-	look_at_link(v, n);
 	for (; v->done < v->issued && v->done < n; v->done++)
 		book(v, fill_at(v, v->done), 0);
 }
@@ -376,14 +361,9 @@ void vram_issue(struct vram *v)
 {
 	struct device_fill fill;
 	struct fill *f;
-	uint64_t n = 0;
 
-	if (v->seen < v->issued && !v->failed && !device_fills_done(v->c.device, &n, NULL))
-		look_at_link(v, n);
 	if (v->issued == v->chosen)
 		return;
-	if (v->seen == v->issued)
-		v->busy_since_ns = now_ns();
 	f = fill_at(v, v->issued);
 	describe(v, f, &fill);
 	if (device_fill(v->c.device, &fill, NULL)) {
@@ -462,7 +442,7 @@ void vram_forget(struct vram *v)
 	v->failed = true;
 	for (; v->done < v->chosen; v->done++)
 		book(v, fill_at(v, v->done), -EIO);
-	v->issued = v->seen = v->chosen;
+	v->issued = v->chosen;
 	residency_settle(v->c.residency);
 	for (uint32_t id = 0; id < n; id++)
 		if (residency_state(v->c.residency, TIER_DEVICE, id) == COPY_PRESENT)

@@ -27,8 +27,6 @@ struct vram;
 struct vram_counters { /* monotonic but for resident */
 	_Atomic uint64_t fills, fill_bytes, leaves;
 	_Atomic uint64_t resident;
-	/* fills under way at the link, and their bytes: as seen between layers, so a little long */
-	_Atomic uint64_t link_ns, link_bytes;
 	_Atomic uint64_t stops;	  /* times that fills were stopped for not paying */
 	_Atomic int64_t gain_ppm; /* of a layer's time by fills, when judged last */
 	_Atomic bool stopped;	  /* now */

@@ -127,8 +127,8 @@ static const struct metric device_series[] = {
 	}
 	ROW("sluice_device_link_bytes_total", METRIC_COUNTER,
 	    "Bytes of fills that the link carried", link_bytes, 1),
-	ROW("sluice_device_link_busy_seconds_total", METRIC_COUNTER,
-	    "Time that it was busy with them, as seen between layers", link_ns, 1e-9),
+	ROW("sluice_device_link_busy_seconds_total", METRIC_COUNTER, "Time that copying these took",
+	    link_ns, 1e-9),
 	ROW("sluice_device_fill_stops_total", METRIC_COUNTER,
 	    "Times that fills were stopped for not paying", stops, 1),
 #undef ROW

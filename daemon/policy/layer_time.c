@@ -24,6 +24,16 @@ double layer_free_fills(const struct layer_rates *r)
 	return rate > 0 ? r->fixed_ns * 1e-9 * rate : 0;
 }
 
+uint64_t layer_token_fills(const struct layer_rates *r, uint32_t layers, uint64_t most,
+			   uint64_t least)
+{
+	const double bytes = layer_free_fills(r) * layers;
+
+	if (bytes <= 0 || bytes >= (double)most)
+		return most;
+	return bytes > (double)least ? (uint64_t)bytes + 1 : least < most ? least : most;
+}
+
 double layer_time_ns(const struct layer_rates *r, const struct layer_load *l)
 {
 	const double fills = l->fills - least(l->fills, layer_free_fills(r));

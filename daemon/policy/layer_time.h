@@ -35,4 +35,11 @@ double layer_time_ns(const struct layer_rates *r, const struct layer_load *l);
 /* Bytes of fills that a layer carries for nothing: while link and memory are idle. 0: link unknown. */
 double layer_free_fills(const struct layer_rates *r);
 
+/*
+ * Bytes of fills that a token may bring: what its @layers carry for nothing, @most at the most, and all of that
+ * where it is not known; never less than @least, so that fills go on being measured.
+ */
+uint64_t layer_token_fills(const struct layer_rates *r, uint32_t layers, uint64_t most,
+			   uint64_t least);
+
 #endif

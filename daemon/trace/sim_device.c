@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/num.h"
+
 static uint64_t bytes_of(const struct route_trace *t, uint32_t layer)
 {
 	return t->layers[layer].expert_bytes ? t->layers[layer].expert_bytes : 1;
@@ -53,7 +55,9 @@ int sim_device_open(struct sim_device *d, const struct sim_device_config *config
 		return -ENOMEM;
 	for (uint32_t l = 0; l < t->n_layers; l++)
 		if (config->class_of_layer[l] < config->n_classes) {
-			d->class_bytes[config->class_of_layer[l]] = bytes_of(t, l);
+			const uint32_t cls = config->class_of_layer[l];
+
+			d->class_bytes[cls] = u64_max(d->class_bytes[cls], bytes_of(t, l));
 			bytes += (double)bytes_of(t, l) * config->experts_per_layer;
 			d->layers++;
 		}
@@ -63,6 +67,11 @@ int sim_device_open(struct sim_device *d, const struct sim_device_config *config
 	p.bytes_per_token = d->per_token;
 	p.bytes_per_s = has_time(d) ? config->bytes_per_s : 0;
 	promoter_init(&d->promoter, &p);
+	if (has_time(d) && d->per_token && config->control) {
+		d->per_token = layer_token_fills(&config->rates, d->layers, d->per_token,
+						 d->promoter.largest);
+		promoter_budget(&d->promoter, p.bytes_per_s, d->per_token);
+	}
 	return 0;
 }
 
@@ -90,6 +99,7 @@ static bool move(struct sim_device *d, bool idle)
 {
 	const struct sim_device_config *c = &d->c;
 	struct policy_move m;
+	uint64_t bytes;
 	uint32_t cls;
 
 	if (d->begun - d->landed >= d->most || !promoter_next(&d->promoter, idle, &m, &cls))
@@ -101,16 +111,17 @@ static bool move(struct sim_device *d, bool idle)
 		c->ops->removed(c->policy, m.victim);
 	}
 	c->ops->inserted(c->policy, m.id);
+	bytes = bytes_of(c->t, m.id / c->t->n_expert);
 	d->coming[m.id] = true;
 	if (has_time(d)) {
 		if (d->link_free_ns < d->now_ns)
 			d->link_free_ns = d->now_ns;
-		d->link_free_ns += (double)d->class_bytes[cls] / c->rates.link * 1e9;
+		d->link_free_ns += (double)bytes / c->rates.link * 1e9;
 	}
 	d->ring[d->begun++ % PROMOTER_MOVES] =
 		(struct sim_coming){ m.id, (uint64_t)d->link_free_ns };
 	d->fills++;
-	d->fill_bytes += d->class_bytes[cls];
+	d->fill_bytes += bytes;
 	return true;
 }
 

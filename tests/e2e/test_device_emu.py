@@ -72,8 +72,8 @@ def test_stops():
 
 
 def test_simulator(tmp_path):
-    """The simulator's hit rate on the daemon's own trace is near the daemon's, its uses are the same. On a busy machine
-    fills of this small model come some tokens late, so no closer bound holds here."""
+    """The simulator's hit rate on the daemon's own trace is within a point of the daemon's, its uses are the same; drafts
+    that stayed count. What is left is that the daemon measures its rates (tests/unit/engine/test_vram.c: exact)."""
     trace = tmp_path / "trace"
     with Daemon(DEMO, *ONE, "--host-budget", "100%", "--trace", trace, "--device", f"emu:vram={memory(25)},link=100G") as d:
         end = time.monotonic() + 20
@@ -85,5 +85,5 @@ def test_simulator(tmp_path):
                "--device-time", "0,100G,1000G", "--json")
     sim = json.loads(p.stdout)[0]
     print(now, sim)
-    assert abs(100 * now["hit_rate"] - 100 * sim["all"]["hit_ratio"]) <= 6, (now, sim)
+    assert abs(100 * now["hit_rate"] - 100 * sim["all"]["hit_ratio"]) <= 1, (now, sim)
     assert now["hits"] + now["misses"] == sim["all"]["hits"] + sim["all"]["misses"]

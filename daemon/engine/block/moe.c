@@ -151,7 +151,7 @@ static void hold(const struct block_args *a)
 	memset(f->only_drafts, 0, f->n_expert);
 	for (uint32_t i = 0; i < f->n_work; i++)
 		if (!f->list_counts[i])
-			f->only_drafts[f->list[i]] = supply_was_present(f->c.supply, i) ? 2 : 1;
+			f->only_drafts[f->list[i]] = (uint8_t)supply_where(f->c.supply, i);
 	routed_layer(a->routed, a->batch, a->layer_index, f->ids, f->weights, f->n_ranks,
 		     f->only_drafts);
 }

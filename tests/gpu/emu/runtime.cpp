@@ -24,6 +24,7 @@
 #include <cuda_runtime.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <deque>
 #include <map>
 #include <memory>
@@ -33,6 +34,7 @@
 
 struct CUevent_st {
 	uint64_t asked = 0, done = 0; /* records put into streams, and run */
+	double at_ms = 0;	      /* of its stream's time, at the last of them */
 };
 
 struct emu_op {
@@ -54,6 +56,7 @@ struct CUgraphExec_st {
 struct CUstream_st {
 	std::deque<struct emu_op> queue;
 	std::unique_ptr<struct CUgraph_st> capture; /* what is recorded instead of run */
+	double ms = 0; /* that its closures took: when they ran says nothing of a device */
 };
 
 std::recursive_mutex emu_runtime_lock;
@@ -218,12 +221,17 @@ static bool hangs(void)
 static void run_first(struct CUstream_st *s)
 {
 	struct emu_op op = std::move(s->queue.front());
+	const auto from = std::chrono::steady_clock::now();
 
 	s->queue.pop_front();
 	if (op.run)
 		op.run();
-	if (op.records)
+	s->ms += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - from)
+			 .count();
+	if (op.records) {
 		op.records->done++;
+		op.records->at_ms = s->ms;
+	}
 	begin_first(s);
 }
 
@@ -619,6 +627,16 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
 	while (e->done < e->asked)
 		if (!run_one(NULL))
 			stand_still();
+	return cudaSuccess;
+}
+
+/* Of two of one stream. */
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
+{
+	ENTER("cudaEventElapsedTime");
+	if (from->done < from->asked || to->done < to->asked)
+		return cudaErrorNotReady;
+	*ms = (float)(to->at_ms - from->at_ms);
 	return cudaSuccess;
 }
 
