@@ -188,7 +188,7 @@ int engine_load_device(struct engine *e)
 	return 0;
 }
 
-#define RATES_STEPS 32 /* steps between two looks at what the machine can do */
+#define RATES_STEPS 32 /* that decode, between two looks at what the machine can do */
 
 /* Bytes per second that memory gives to us: its peak less what others use. 0: unknown. */
 static double memory_left(struct engine *e, double ours)
@@ -207,36 +207,53 @@ static double memory_left(struct engine *e, double ours)
 	return others < 0.9 * peak ? peak - others : 0.1 * peak;
 }
 
-/* What the layers since the last look took, for the model of their time. */
-static void look_at_rates(struct engine *e)
+/* What the layers of steps that decode took since the last time, for the model of their time. */
+static void tell_rates(struct engine *e, double link)
 {
-	const struct supply_counters *s = supply_counters(e->supply);
-	struct device_look *was = &e->device_look, now = { .at_ns = now_ns() };
-	struct layer_rates r = { 0 };
+	const struct device_look *took = &e->device_took;
+	const double bytes = (double)took->misses * e->device_expert_bytes;
+	struct layer_rates r = { .link = link };
+
+	if (took->layers)
+		r.fixed_ns = (double)took->handoff_ns / (double)took->layers;
+	if (took->routed_ns)
+		r.cpu = bytes / (double)took->routed_ns * 1e9;
+	if (took->at_ns)
+		r.memory = memory_left(e, bytes / (double)took->at_ns * 1e9);
+	vram_set_rates(e->vram, &r);
+}
+
+/*
+ * A step of @n_tokens comes: what the one before took counts where it decoded. A layer of a prompt takes many
+ * times as long as one of those that fills stand beside, and idle time is nobody's.
+ */
+static void look_at_rates(struct engine *e, uint32_t n_tokens)
+{
+	struct device_look *was = &e->device_look, *took = &e->device_took;
+	struct device_look now = { .at_ns = now_ns() };
 	struct device_info info;
 	uint64_t experts;
-	double seconds;
 
 	device_get_info(e->device, &info);
 	now.layers = info.layers;
 	now.handoff_ns = info.handoff_ns;
-	now.misses = atomic_load(&s->device_misses);
+	now.misses = atomic_load(&supply_counters(e->supply)->device_misses);
 	decoder_get_routed(e->decoder, &now.routed_ns, &experts);
-	seconds = (double)(now.at_ns - was->at_ns) * 1e-9;
-	if (was->at_ns) {
-		const double bytes =
-			(double)(now.misses - was->misses) * (double)e->device_expert_bytes;
-
-		if (now.layers > was->layers)
-			r.fixed_ns = (double)(now.handoff_ns - was->handoff_ns) /
-				     (double)(now.layers - was->layers);
-		if (now.routed_ns > was->routed_ns)
-			r.cpu = bytes / (double)(now.routed_ns - was->routed_ns) * 1e9;
-		r.memory = seconds > 0 ? memory_left(e, bytes / seconds) : 0;
-		r.link = (double)info.link_rate;
-		vram_set_rates(e->vram, &r);
+	if (e->device_decodes) {
+		took->at_ns += now.at_ns - was->at_ns;
+		took->layers += now.layers - was->layers;
+		took->handoff_ns += now.handoff_ns - was->handoff_ns;
+		took->misses += now.misses - was->misses;
+		took->routed_ns += now.routed_ns - was->routed_ns;
+		e->device_steps++;
 	}
 	*was = now;
+	e->device_decodes = n_tokens && n_tokens <= POLICY_DECODE_TOKENS;
+	if (e->device_steps < RATES_STEPS)
+		return;
+	tell_rates(e, (double)info.link_rate);
+	memset(took, 0, sizeof(*took));
+	e->device_steps = 0;
 }
 
 int engine_device_boundary(struct engine *e, uint32_t n_tokens, struct err *err)
@@ -247,8 +264,8 @@ int engine_device_boundary(struct engine *e, uint32_t n_tokens, struct err *err)
 	engine_device_memory(e);
 	if (!e->vram || e->device_lost)
 		return 0;
-	if (n_tokens && n_tokens <= POLICY_DECODE_TOKENS && !(e->device_steps++ % RATES_STEPS))
-		look_at_rates(e);
+	if (n_tokens || e->device_decodes)
+		look_at_rates(e, n_tokens);
 	before = vram_counters(e->vram)->fills;
 	rc = vram_boundary(e->vram, n_tokens, now_ns(), err);
 	if (vram_counters(e->vram)->fills != before)

@@ -27,6 +27,7 @@ struct vram {
 	const struct policy_ops *ops;
 	struct policy *policy;
 	uint64_t *class_bytes;
+	uint32_t *class_slots; /* now */
 	struct promoter promoter;
 	uint32_t *table; /* the device's */
 	bool changed;	 /* since it was published */
@@ -122,7 +123,7 @@ static int make_policy(struct vram *v, struct err *err)
 		rc = residency_add_device(v->c.residency, v->plan->class_of_layer, g.n_classes,
 					  slots);
 	for (uint32_t k = 0; !rc && k < g.n_classes; k++) {
-		slots[k] = device_slots(v->c.device, k);
+		slots[k] = v->class_slots[k] = device_slots(v->c.device, k);
 		rc = residency_device_limit(v->c.residency, k, slots[k]);
 	}
 	if (!rc)
@@ -171,7 +172,7 @@ static void set_most_fills(struct vram *v)
 	uint64_t slots = 0;
 
 	for (uint32_t k = 0; k < v->plan->n_classes; k++)
-		slots += device_slots(v->c.device, k);
+		slots += v->class_slots[k];
 	v->most_fills = u64_min(promoter_most_moves(slots), device_fills(v->c.device));
 }
 
@@ -243,7 +244,8 @@ int vram_create(const struct vram_config *config, struct vram **ret, struct err 
 	v->table = device_table(config->device);
 	v->class_bytes = calloc(v->plan->n_classes + 1, sizeof(*v->class_bytes));
 	v->host_pins = calloc(residency_n_classes(config->residency) + 1, sizeof(*v->host_pins));
-	if (v->class_bytes && v->host_pins)
+	v->class_slots = calloc(v->plan->n_classes + 1, sizeof(*v->class_slots));
+	if (v->class_bytes && v->host_pins && v->class_slots)
 		rc = make_policy(v, err);
 	if (rc) {
 		vram_destroy(v);
@@ -268,6 +270,7 @@ void vram_destroy(struct vram *v)
 		v->ops->destroy(v->policy);
 	fill_control_fini(&v->control);
 	free(v->class_bytes);
+	free(v->class_slots);
 	free(v->host_pins);
 	free(v);
 }
@@ -492,10 +495,24 @@ const struct vram_counters *vram_counters(const struct vram *v)
 
 /* ---- slots that come and go ---- */
 
+static int set_slots(struct vram *v, uint32_t cls, uint32_t n)
+{
+	const int rc = residency_device_limit(v->c.residency, cls, n);
+
+	if (rc)
+		return rc;
+	v->class_slots[cls] = n;
+	set_most_fills(v);
+	if (v->ops->resize)
+		v->ops->resize(v->policy, cls, n);
+	return 0;
+}
+
+/* New slots lie empty: that fills did not pay says nothing of them. */
 void vram_grew(struct vram *v, uint32_t cls)
 {
-	residency_device_limit(v->c.residency, cls, device_slots(v->c.device, cls));
-	set_most_fills(v);
+	set_slots(v, cls, device_slots(v->c.device, cls));
+	fill_control_prompt(&v->control);
 }
 
 #define WITHDRAW_NS 1000000000 /* how long fills are waited for */
@@ -519,5 +536,5 @@ int vram_withdraw(struct vram *v, uint32_t cls, uint32_t n)
 		    residency_state(v->c.residency, TIER_DEVICE, id) == COPY_PRESENT &&
 		    slot_of(v, id) >= n)
 			leave(v, id);
-	return residency_device_limit(v->c.residency, cls, n);
+	return set_slots(v, cls, n);
 }

@@ -130,6 +130,9 @@ struct policy_ops {
 
 	/* A prompt is over: what it used decides from here on. NULL: it makes no difference. */
 	void (*repin)(struct policy *p);
+
+	/* NULL: it does not matter. Class @cls has @slots from here on, which its residents fit into. */
+	void (*resize)(struct policy *p, uint32_t cls, uint32_t slots);
 };
 
 /*

@@ -263,6 +263,11 @@ static void vram_removed(struct policy *p, uint32_t id)
 	ranked_removed(p, id);
 }
 
+static void vram_resize(struct policy *p, uint32_t cls, uint32_t slots)
+{
+	p->class_slots[cls] = slots;
+}
+
 static bool vram_promote(struct policy *p, uint32_t cls, bool has_free,
 			 const struct policy_filter *filter, struct policy_move *ret)
 {
@@ -293,4 +298,5 @@ const struct policy_ops policy_vram = {
 	.next = ranked_next,
 	.promote = vram_promote,
 	.repin = vram_repin,
+	.resize = vram_resize,
 };

@@ -110,7 +110,7 @@ static void load_host(void)
 	}
 }
 
-static void open_daemon(const struct sim_options *o, const struct sim_result *r)
+static void open_daemon(const struct sim_options *o, const struct sim_result *r, bool had_more)
 {
 	struct vram_config c = { .model = all.model,
 				 .device = &script.base,
@@ -122,9 +122,15 @@ static void open_daemon(const struct sim_options *o, const struct sim_result *r)
 	memset(&host, 0, sizeof(host));
 	supply_open(&host, all.model, &all.disk, 1, 4, NULL);
 	open_device(r);
+	for (uint32_t k = 0; k < r->n_classes; k++)
+		script.base.plan.classes[k].slots += had_more ? 5 : 0;
 	script.link = o->device.link;
 	c.residency = host.residency;
 	assert_int_equal(vram_create(&c, &vram, NULL), 0);
+	for (uint32_t k = 0; k < r->n_classes && had_more; k++) {
+		assert_int_equal(vram_withdraw(vram, k, (uint32_t)r->classes[k].slots), 0);
+		script.base.plan.classes[k].slots = r->classes[k].slots;
+	}
 	vram_set_rates(vram, &o->device);
 	load_host();
 }
@@ -300,7 +306,8 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void compare(const struct route_trace *t, const struct sim_options *o,
+/* @had_more: the device began with more slots, which went to sequences. */
+static void compare(const struct route_trace *t, const struct sim_options *o, bool had_more,
 		    struct sim_result *ret)
 {
 	const struct vram_counters *c;
@@ -309,7 +316,7 @@ static void compare(const struct route_trace *t, const struct sim_options *o,
 
 	if (sim_run(t, o, ret, &err))
 		fail_msg("%s", err.text);
-	open_daemon(o, ret);
+	open_daemon(o, ret, had_more);
 	run_daemon(t, o, &seen);
 	c = vram_counters(vram);
 	print_message("%u slots, %g a layer: hit rate %.2f %%, %llu fills, %llu stops, gain %.4f\n",
@@ -348,11 +355,44 @@ static void test_exact(void **state)
 					 .device_control = true };
 		struct sim_result r;
 
-		compare(t, &o, &r);
+		compare(t, &o, i % 4 == 1, &r);
 		assert_true(r.fills > r.slots && r.all.hits);
 		stops += r.stops;
 	}
 	assert_true(stops); /* so that they were compared */
+	route_trace_destroy(t);
+}
+
+/* Slots that sequences give back lie empty: fills that had stopped go on. */
+static void test_back(void **state)
+{
+	const struct sim_options o = { .policy = "vram",
+				       .slots = 32,
+				       .device_fills = 0.5,
+				       .device = { .fixed_ns = 20e3, .cpu = 1e9, .link = 2e8 },
+				       .device_control = true };
+	struct route_trace *t = make_trace();
+	const struct vram_counters *c;
+	struct sim_result r;
+	struct seen seen;
+	uint64_t asked;
+
+	assert_int_equal(sim_run(t, &o, &r, NULL), 0);
+	open_daemon(&o, &r, false);
+	run_daemon(t, &o, &seen);
+	c = vram_counters(vram);
+	assert_true(atomic_load(&c->stopped));
+	script.now_ns += 1e9;
+	asked = script.asked;
+	assert_int_equal(vram_boundary(vram, 1, (uint64_t)script.now_ns, NULL), 0);
+	assert_int_equal(script.asked, asked);
+	script.base.plan.classes[0].slots += 4;
+	vram_grew(vram, 0);
+	assert_int_equal(vram_boundary(vram, 1, (uint64_t)script.now_ns, NULL), 0);
+	vram_issue_all(vram);
+	assert_false(atomic_load(&c->stopped));
+	assert_true(script.asked > asked);
+	close_daemon();
 	route_trace_destroy(t);
 }
 
@@ -371,6 +411,7 @@ static void test_floor(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_exact),
+					    cmocka_unit_test(test_back),
 					    cmocka_unit_test(test_floor) };
 
 	return cmocka_run_group_tests(tests, setup, teardown);
