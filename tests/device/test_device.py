@@ -214,7 +214,9 @@ def test_calls(one_run, cpu_run, name):
             assert "--device cuda" in str(e) or "weights" in str(e), (how, str(e))
             continue
         try:
-            for n in (9, 4, 4, 4):  # two failed steps make a device that is lost
+            for i, n in enumerate((9, 4, 4, 4, 4, 4)):  # two failed steps make a device that is lost
+                if i > 3 and got is not None:
+                    break
                 got, said = ask(d, moe_tokens(n))
                 if got is None:
                     assert "the device" in said, (how, said)
