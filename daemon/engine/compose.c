@@ -30,6 +30,7 @@ static void add_run(struct engine *e, struct batch *b, uint32_t i, uint32_t n)
 		.seq = a->seq, .first = b->n_tokens, .count = n, .pos = pos, .number = a->number - 1
 	};
 	e->run_owner[b->n_runs++] = i;
+	e->in_step[i] = true;
 	b->n_tokens += n;
 	a->n_in_step = (uint32_t)u64_min(pos + n, a->n_prompt) - a->n_done;
 	if (pos + n < a->n_done)
@@ -76,21 +77,17 @@ static bool at_tail(const struct active *a)
 	return a->n_ids - seq_len(a->seq) <= PACE_TAIL;
 }
 
-/* How many tokens of @a, whose turn it is, the step takes; takes them from @bite. */
-static uint32_t bite_off(struct engine *e, const struct active *a, struct pace_bite *bite,
+/* How many tokens of @a, whose turn it is, the step would take. */
+static uint32_t bite_off(const struct engine *e, const struct active *a, struct pace_bite bite,
 			 uint32_t room)
 {
 	uint32_t n = (uint32_t)u64_min(chunk_end(e, a) - seq_len(a->seq), room), more = 0;
 
-	if (at_tail(a)) {
-		e->n_tail += n;
-		return n;
-	}
-	if (bite->most && n > bite->most)
-		more = n - bite->most <= bite->more ? n - bite->most : 0;
-	n = (uint32_t)u64_min(n, bite->most);
-	bite->most -= n;
-	return n + more;
+	if (at_tail(a))
+		return bite.plain ? 0 : n;
+	if (bite.most && n > bite.most)
+		more = n - bite.most <= bite.more ? n - bite.most : 0;
+	return (uint32_t)u64_min(n, bite.most) + more;
 }
 
 /* Chunks of prompts, and ends of them. */
@@ -100,12 +97,21 @@ static void add_readers(struct engine *e, struct batch *b, struct pace_bite bite
 	uint32_t n;
 
 	e->n_tail = 0;
+	e->bite_waits = false;
 	while (b->n_tokens < e->config.n_batch && (a = next_reader(e))) {
+		const bool tail = at_tail(a);
+
 		e->taken[a - e->active] = true;
-		n = bite_off(e, a, &bite, e->config.n_batch - b->n_tokens);
+		n = bite_off(e, a, bite, e->config.n_batch - b->n_tokens);
+		e->bite_waits |= !n && !tail;
 		n = n ? room_for(e, a, n) : 0;
 		if (!n)
 			continue;
+		/* who gets no memory leaves the bite to others */
+		if (tail)
+			e->n_tail += n;
+		else
+			bite.most -= (uint32_t)u64_min(n, bite.most);
 		if (!a->timed_ns && seq_len(a->seq) >= a->request->n_untimed)
 			engine_start_clock(e, a);
 		add_run(e, b, (uint32_t)(a - e->active), n);
@@ -126,13 +132,14 @@ static struct pace_bite most_to_read(struct engine *e)
 	return pace_next(&e->pace, e->n_decoding, e->n_seated);
 }
 
-/* Will somebody read in a step with @most tokens of prompts? */
-static bool somebody_reads(const struct engine *e, uint32_t most)
+/* Will somebody read in a step with this bite of prompts? */
+static bool somebody_reads(const struct engine *e, struct pace_bite bite)
 {
 	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
 		const struct active *a = &e->active[i];
 
-		if (a->request && !a->paused && !engine_decoding(a) && (most || at_tail(a)))
+		if (a->request && !a->paused && !engine_decoding(a) &&
+		    (bite.most || (!bite.plain && at_tail(a))))
 			return true;
 	}
 	return false;
@@ -144,9 +151,10 @@ void compose_step(struct engine *e, struct batch *b)
 
 	*b = (struct batch){ .tokens = e->tokens, .runs = e->runs, .want_logits = e->want };
 	memset(e->taken, 0, e->config.n_parallel * sizeof(*e->taken));
+	memset(e->in_step, 0, e->config.n_parallel * sizeof(*e->in_step));
 	room_resume(e);
 	bite = most_to_read(e);
-	spec_plan(e, somebody_reads(e, bite.most));
+	spec_plan(e, somebody_reads(e, bite));
 	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
 		struct active *a = &e->active[i];
 
@@ -165,6 +173,6 @@ void compose_step(struct engine *e, struct batch *b)
 	}
 	e->n_decoding = b->n_runs;
 	if (!e->n_decoding) /* they gave way for others */
-		bite.most = UINT32_MAX;
+		bite = (struct pace_bite){ .most = UINT32_MAX };
 	add_readers(e, b, bite);
 }

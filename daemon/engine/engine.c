@@ -257,9 +257,11 @@ static int create_places(struct engine *e)
 	e->token_run = calloc(batch, sizeof(*e->token_run));
 	e->token_error = calloc(batch, sizeof(*e->token_error));
 	e->taken = calloc(n, sizeof(*e->taken));
+	e->in_step = calloc(n, sizeof(*e->in_step));
 	e->figures = calloc(n, sizeof(*e->figures));
 	if (!e->active || !e->runs || !e->run_owner || !e->tokens || !e->want || !e->token_run ||
-	    !e->token_error || !e->taken || !e->figures || turns_init(&e->turns, MAX_WAITING + n))
+	    !e->token_error || !e->taken || !e->in_step || !e->figures ||
+	    turns_init(&e->turns, MAX_WAITING + n))
 		return -ENOMEM;
 	for (uint32_t i = 0; i < n; i++) {
 		e->active[i].ids = calloc((size_t)e->config.n_ctx + 1, sizeof(uint32_t));
@@ -438,6 +440,7 @@ void engine_destroy(struct engine *e)
 	free(e->token_run);
 	free(e->token_error);
 	free(e->taken);
+	free(e->in_step);
 	free(e->figures);
 	if (e->state_fd >= 0)
 		close(e->state_fd);

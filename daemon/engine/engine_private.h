@@ -152,7 +152,9 @@ struct engine {
 	bool *want;
 	uint32_t *token_run; /* per token of the step: its run */
 	int *token_error;
-	bool *taken;	     /* n_parallel: places with a chunk in the step that is built */
+	bool *taken;	     /* n_parallel: places whose turn it was in the step that is built */
+	bool *in_step;	     /* ... and those with a run in it: nobody takes their pages now */
+	bool bite_waits;     /* a prompt has none of it for want of a bite */
 	uint32_t n_decoding; /* sequences that decode in the step */
 	uint32_t n_seated;   /* ... and that are there when it is built, but for the paused */
 	uint32_t n_tail;     /* ends of prompts in it, tokens: as pace.h has them */

@@ -3,14 +3,13 @@
 #include "engine/pace.h"
 
 #include <math.h>
-#include <stdbool.h>
 
 #define PLAIN_WEIGHT 0.2  /* of the newest plain step in the average */
 #define PACE_WEIGHT  0.3  /* of the newest bite, in all sizes */
 #define BITE_WEIGHT  0.15 /* ... and in its own beside, the more the longer it was not seen: */
 #define BITE_AGE     64	  /* all of it after so many bites */
 #define MOST_CHANGE  3.0  /* of what was expected, that one measurement counts as */
-#define NOISE	     1.5  /* by which two sizes may contradict each other */
+#define NOISE	     1.5  /* by which measurements may contradict each other */
 #define OLD	     256 /* bites after which it is not known any more what smaller ones cost, ... */
 #define SURE	     0.9  /* ... and what larger ones do is looked at, ... */
 #define VERY_OLD     1024 /* or only after so many, where they can hardly be better */
@@ -153,7 +152,7 @@ static struct pace_bite choose(const struct pace *p, double plain, double target
 	unsigned end = largest_known(p);
 
 	if (!end)
-		return (struct pace_bite){ PACE_FIRST, 0 };
+		return (struct pace_bite){ .most = PACE_FIRST };
 	longest = longest > PACE_LONGEST_NS ? longest : PACE_LONGEST_NS;
 	/* what has not been seen is tried step by step */
 	largest = fit(p, longest, fmin(most, 2 * tokens_of(end - 1)));
@@ -161,12 +160,12 @@ static struct pace_bite choose(const struct pace *p, double plain, double target
 	if (!(n > 0))
 		n = small_bite(p, PACE_OVER * target - plain, most, largest);
 	if (n > 0)
-		return (struct pace_bite){ (uint32_t)n, 0 };
+		return (struct pace_bite){ .most = (uint32_t)n };
 	n = PACE_LEAST;
 	while (n < largest && worth(p, n, most) < BEST)
 		n = next_number(n);
 	n = fmin(n, largest);
-	return (struct pace_bite){ (uint32_t)n, (uint32_t)(n / 2) };
+	return (struct pace_bite){ .most = (uint32_t)n, .more = (uint32_t)(n / 2) };
 }
 
 struct pace_bite pace_next(const struct pace *p, uint32_t n_decoding, uint32_t n_all)
@@ -174,13 +173,13 @@ struct pace_bite pace_next(const struct pace *p, uint32_t n_decoding, uint32_t n
 	double plain, target, most = p->most > PACE_LEAST ? p->most : PACE_LEAST;
 
 	if (!n_decoding)
-		return (struct pace_bite){ UINT32_MAX, 0 };
+		return (struct pace_bite){ .most = UINT32_MAX };
 	if (!(p->plain_ns[size_of(n_decoding)] > 0) || p->n_mixed >= PACE_MIXED)
-		return (struct pace_bite){ 0, 0 };
+		return (struct pace_bite){ .plain = true };
 	plain = plain_of(p, n_decoding);
 	target = target_of(p, n_decoding, n_all);
 	if (p->debt_ns > SLACK * target)
-		return (struct pace_bite){ 0, 0 };
+		return (struct pace_bite){ .plain = p->n_tails >= PACE_MIXED };
 	return choose(p, plain, target, most);
 }
 
@@ -216,7 +215,7 @@ static void learn_bite(struct pace *p, double n, double ns)
 	known = pace_cost(p, n);
 	scale = known > 0 ? pace_cost(p, tokens_of(bite)) / known : tokens_of(bite) / n;
 	if (!(p->bite_ns[bite] > 0)) {
-		p->bite_ns[bite] = ns * scale;
+		p->bite_ns[bite] = (known > 0 ? fmin(ns, MOST_CHANGE * known) : ns) * scale;
 	} else {
 		weight = fmin(p->age[bite], BITE_AGE) / BITE_AGE;
 		weight = BITE_WEIGHT + (1 - PACE_WEIGHT - BITE_WEIGHT) * weight;
@@ -243,9 +242,28 @@ static void book(struct pace *p, const struct pace_step *s)
 	p->debt_ns = p->debt_ns < 0 ? 0 : p->debt_ns > most ? most : p->debt_ns;
 }
 
-void pace_learn(struct pace *p, const struct pace_step *s)
+/* A step that had prompt tokens beside those that decode. */
+static void learn_mixed(struct pace *p, const struct pace_step *s)
 {
 	double *plain = &p->plain_ns[size_of(s->n_decoding)], ns = (double)s->ns, more;
+
+	if (*plain > NOISE * ns) /* a plain one takes no longer */
+		*plain = ns;
+	if (s->n_prompt <= s->n_tail) {
+		p->n_tails = s->waits ? p->n_tails + 1 : 0;
+		return;
+	}
+	p->n_tails = 0;
+	if (!(plain_of(p, s->n_decoding) > 0))
+		return;
+	p->n_mixed++;
+	more = ns - plain_of(p, s->n_decoding);
+	learn_bite(p, s->n_prompt, more > ns / 16 ? more : ns / 16);
+}
+
+void pace_learn(struct pace *p, const struct pace_step *s)
+{
+	double *plain = &p->plain_ns[size_of(s->n_decoding)], ns = (double)s->ns;
 
 	if (!s->ns)
 		return;
@@ -255,10 +273,8 @@ void pace_learn(struct pace *p, const struct pace_step *s)
 	} else if (!s->n_prompt) {
 		*plain += *plain > 0 ? PLAIN_WEIGHT * (ns - *plain) : ns;
 		p->n_mixed = 0;
-	} else if (s->n_prompt > s->n_tail && plain_of(p, s->n_decoding) > 0) {
-		p->n_mixed++;
-		more = ns - plain_of(p, s->n_decoding);
-		learn_bite(p, s->n_prompt, more > ns / 16 ? more : ns / 16);
+	} else {
+		learn_mixed(p, s);
 	}
 	book(p, s);
 }

@@ -17,7 +17,9 @@
  * The mean holds in all three: what a step was longer than the target is a debt, which plain steps pay
  * off before the next bite. By default the target is twice the plain step of all the sequences that are
  * there, those that read too, since that is what everybody gets once they decode. The last few tokens
- * of a prompt (a model with recurrent state stops before them, to keep a copy) wait for no bite.
+ * of a prompt (a model with recurrent state stops before them, to keep a copy) wait for no bite, but for
+ * a step in which nothing is to be read so that its time can be measured, and where a longer prompt has
+ * waited for so many of them that what they took has to be paid off for it.
  *
  * Nothing is drawn from few measurements for ever: what slows down one number of tokens slows down the
  * others (other work on the machine, a longer context), small ones that have not been seen for long are
@@ -26,6 +28,7 @@
 #ifndef SLUICE_ENGINE_PACE_H
 #define SLUICE_ENGINE_PACE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define PACE_SIZES 7  /* numbers of decoding sequences: 1, 2, 3-4, 5-8, ... more than 32 */
@@ -33,7 +36,9 @@
 #define PACE_LEAST 8  /* prompt tokens of a bite at least: somebody waits for them */
 #define PACE_TAIL  8  /* so few that a prompt ends with are in the next step, whatever the debt */
 #define PACE_FIRST 64 /* before anything is known */
-#define PACE_MIXED 64 /* steps with prompt tokens in a row before a plain one is measured again */
+#define PACE_MIXED \
+	64 /* steps with prompt tokens in a row before a plain one is measured again, and
+			* steps with ends of prompts that another prompt waits for before they wait too */
 
 #define PACE_OVER	1.75 /* targets that a bite may take the step to, where few tokens cost much */
 #define PACE_LONGEST	16  /* plain steps that one may take ... */
@@ -47,6 +52,7 @@ struct pace {
 	uint32_t age[PACE_BITES];   /* bites since that was measured */
 	double debt_ns;		    /* how much longer than the target the steps took so far */
 	uint32_t n_mixed;	    /* bites since the last plain step */
+	uint32_t n_tails;	    /* steps with ends of prompts since one that waits had a bite */
 };
 
 void pace_init(struct pace *p, uint64_t target_ns, uint32_t most);
@@ -54,10 +60,11 @@ void pace_init(struct pace *p, uint64_t target_ns, uint32_t most);
 /*
  * Prompt tokens of the next step: @most, 0 where a plain step has to be made first, for measuring or to
  * pay off; and up to @more beside where the prompt that they cut ends with them: a bite of its own
- * would cost more.
+ * would cost more. @plain: ends of prompts wait as well.
  */
 struct pace_bite {
 	uint32_t most, more;
+	bool plain;
 };
 
 /* Beside @n_decoding sequences that decode, of @n_all that are there; no bound where nobody decodes. */
@@ -69,6 +76,7 @@ struct pace_step {
 	uint32_t n_prompt; /* tokens of prompts in it, ends of PACE_TAIL or fewer among them */
 	uint32_t n_tail;   /* of these: such ends */
 	uint64_t ns;
+	bool waits; /* a prompt has none of it for want of a bite */
 };
 void pace_learn(struct pace *p, const struct pace_step *step);
 

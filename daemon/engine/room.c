@@ -26,7 +26,7 @@ static void give_way(struct engine *e, struct active *a)
 	atomic_fetch_add(&e->n_paused, 1);
 }
 
-/* Who came last of those that have pages and are not in the step yet. */
+/* Who came last of those that have pages and no run in the step yet. */
 static struct active *last_to_come(struct engine *e)
 {
 	struct active *last = NULL;
@@ -34,7 +34,7 @@ static struct active *last_to_come(struct engine *e)
 	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
 		struct active *a = &e->active[i];
 
-		if (a->request && !a->paused && seq_len(a->seq) && !e->taken[i] &&
+		if (a->request && !a->paused && seq_len(a->seq) && !e->in_step[i] &&
 		    (!last || a->request->came > last->request->came))
 			last = a;
 	}
@@ -78,8 +78,7 @@ uint32_t room_for(struct engine *e, struct active *a, uint32_t n)
 		if (some && engine_device_hold(e, a, some) && !seq_reserve(a->seq, some))
 			return some;
 		last = last_to_come(e);
-		/* who decodes and came later would be gone soon as well, but has a reader */
-		if (!last || last->request->came <= a->request->came || engine_decoding(last)) {
+		if (!last || last->request->came <= a->request->came) {
 			if (engine_device_alone(e, a))
 				give_way(e, a);
 			return 0;

@@ -539,7 +539,8 @@ static int run(struct engine *e, const struct batch *b)
 						  .n_all = e->n_seated,
 						  .n_prompt = n_read,
 						  .n_tail = e->n_tail,
-						  .ns = now_ns() - start });
+						  .ns = now_ns() - start,
+						  .waits = e->bite_waits });
 	after_step(e, b);
 	return engine_device_gone(e, decoder_device_error(e->decoder)[0] != '\0') ? lose_device(e)
 										  : 0;

@@ -70,7 +70,7 @@ static struct seen run(struct pace *p, const struct machine *m, uint32_t n, unsi
 		k = k > p->most ? p->most : k;
 		x = k ? bite_ms(m, k, (double)i / steps) : 0;
 		ms = (ms + x) * (1 + m->noise * (2.0 * rand() / RAND_MAX - 1));
-		pace_learn(p, &(struct pace_step){ n, n, k, 0, (uint64_t)(ms * MS) });
+		pace_learn(p, &(struct pace_step){ n, n, k, 0, (uint64_t)(ms * MS), false });
 		s.bite = k ? k : s.bite;
 		if (i < skip)
 			continue;
@@ -96,7 +96,7 @@ static void alone(struct pace *p, const struct machine *m, uint32_t n)
 {
 	double ms = plain_ms(m, 1) + bite_ms(m, n, 0);
 
-	pace_learn(p, &(struct pace_step){ 0, 1, n, 0, (uint64_t)(ms * MS) });
+	pace_learn(p, &(struct pace_step){ 0, 1, n, 0, (uint64_t)(ms * MS), false });
 }
 
 /* Small bites are cheap: one in each step, none of which is long; a plain one now and then. */
@@ -180,7 +180,7 @@ static void test_wrong_at_first(void **unused)
 	struct seen s;
 
 	pace_init(&p, 0, 512);
-	pace_learn(&p, &(struct pace_step){ 0, 1, 512, 0, (uint64_t)(9000 * MS) });
+	pace_learn(&p, &(struct pace_step){ 0, 1, 512, 0, (uint64_t)(9000 * MS), false });
 	s = run(&p, &disk_machine, 8, 4000, 3000);
 	assert_in_range(s.bite, 256, 512);
 	assert_true(s.prompt_ms < 1.25 * bite_ms(&disk_machine, 512, 0) / 512);
@@ -230,13 +230,13 @@ static void test_target_of_all(void **unused)
 
 	pace_init(&p, 0, 512);
 	alone(&p, &plain_machine, 512);
-	pace_learn(&p, &(struct pace_step){ 8, 8, 0, 0, (uint64_t)(14 * MS) });
-	pace_learn(&p, &(struct pace_step){ 1, 1, 0, 0, (uint64_t)(10.5 * MS) });
+	pace_learn(&p, &(struct pace_step){ 8, 8, 0, 0, (uint64_t)(14 * MS), false });
+	pace_learn(&p, &(struct pace_step){ 1, 1, 0, 0, (uint64_t)(10.5 * MS), false });
 	for (unsigned i = 0; i < 200; i++) {
 		uint32_t k = pace_next(&p, 1, 8).most;
 
 		ms = k ? 10.5 + 0.2 * k : 10.5;
-		pace_learn(&p, &(struct pace_step){ 1, 8, k, 0, (uint64_t)(ms * MS) });
+		pace_learn(&p, &(struct pace_step){ 1, 8, k, 0, (uint64_t)(ms * MS), false });
 	}
 	ms = 10.5 + 0.2 * pace_next(&p, 1, 8).most;
 	assert_in_range(ms, 24, 29);
@@ -248,25 +248,77 @@ static void test_tails(void **unused)
 	struct pace p;
 
 	pace_init(&p, 0, 512);
-	pace_learn(&p, &(struct pace_step){ 4, 4, 0, 0, (uint64_t)(10 * MS) });
-	pace_learn(&p, &(struct pace_step){ 4, 5, 1, 1, (uint64_t)(12 * MS) });
+	pace_learn(&p, &(struct pace_step){ 4, 4, 0, 0, (uint64_t)(10 * MS), false });
+	pace_learn(&p, &(struct pace_step){ 4, 5, 1, 1, (uint64_t)(12 * MS), false });
 	assert_true(pace_cost(&p, 8) <= 0);
 	assert_int_equal(pace_next(&p, 4, 5).most, PACE_FIRST);
-	pace_learn(&p, &(struct pace_step){ 4, 5, 8, 8, (uint64_t)(100 * MS) });
+	pace_learn(&p, &(struct pace_step){ 4, 5, 8, 8, (uint64_t)(100 * MS), false });
 	assert_int_equal(pace_next(&p, 4, 5).most, 0);
-	pace_learn(&p, &(struct pace_step){ 0, 1, 8, 0, (uint64_t)(100 * MS) });
+	pace_learn(&p, &(struct pace_step){ 0, 1, 8, 0, (uint64_t)(100 * MS), false });
 	assert_int_equal(pace_next(&p, 4, 5).most, PACE_FIRST);
 	assert_true(pace_cost(&p, 8) <= 0);
+}
+
+/* What was slow when it was first seen, as from a cold disk, is not what everything is measured by. */
+static void test_cold_start(void **unused)
+{
+	struct pace p;
+
+	pace_init(&p, 0, 512);
+	pace_learn(&p, &(struct pace_step){ 1, 2, 0, 0, (uint64_t)(5000 * MS), false });
+	pace_learn(&p, &(struct pace_step){ 1, 2, 64, 0, (uint64_t)(120 * MS), false });
+	assert_true(p.plain_ns[0] <= 120 * MS);
+	for (unsigned i = 0; i < 8; i++)
+		pace_learn(&p, &(struct pace_step){ 1, 2, 64, 0, (uint64_t)(200 * MS), false });
+	/* another size for the first time */
+	pace_learn(&p, &(struct pace_step){ 1, 2, 128, 0, (uint64_t)(60000 * MS), false });
+	assert_true(pace_cost(&p, 128) < 1000 * MS);
+}
+
+/* Short prompts without end, of which each is no more than an end: a longer one has bites all the same. */
+static void test_ends_do_not_starve(void **unused)
+{
+	static const double tail_ms[] = { 1, 8, 40 };
+
+	for (unsigned i = 0; i < 3; i++) {
+		unsigned n_bites = 0, n_tails = 0;
+		struct pace p;
+
+		pace_init(&p, 0, 512);
+		for (unsigned k = 0; k < 2000; k++) {
+			struct pace_bite b = pace_next(&p, 4, 4);
+			uint32_t tail = b.plain ? 0 : 8, n = b.most > 512 ? 512 : b.most;
+			double ms = plain_ms(&plain_machine, 4) + (tail ? tail_ms[i] : 0) +
+				    (n ? bite_ms(&plain_machine, n, 0) : 0);
+
+			pace_learn(&p, &(struct pace_step){ .n_decoding = 4,
+							    .n_all = 4,
+							    .n_prompt = n + tail,
+							    .n_tail = tail,
+							    .ns = (uint64_t)(ms * MS),
+							    .waits = !n });
+			n_bites += n > 0;
+			n_tails += tail > 0;
+		}
+		assert_in_range(n_bites, 5, 2000);
+		assert_in_range(n_tails, 200, 2000);
+	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_small_bites),    cmocka_unit_test(test_no_target_to_keep),
-		cmocka_unit_test(test_few_cost_much),  cmocka_unit_test(test_large_bites),
-		cmocka_unit_test(test_wrong_at_first), cmocka_unit_test(test_no_bite_too_long),
-		cmocka_unit_test(test_changes),	       cmocka_unit_test(test_target_of_all),
+		cmocka_unit_test(test_small_bites),
+		cmocka_unit_test(test_no_target_to_keep),
+		cmocka_unit_test(test_few_cost_much),
+		cmocka_unit_test(test_large_bites),
+		cmocka_unit_test(test_wrong_at_first),
+		cmocka_unit_test(test_no_bite_too_long),
+		cmocka_unit_test(test_changes),
+		cmocka_unit_test(test_target_of_all),
 		cmocka_unit_test(test_tails),
+		cmocka_unit_test(test_cold_start),
+		cmocka_unit_test(test_ends_do_not_starve),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -83,6 +83,40 @@ static void test_same_tokens(void **state)
 	assert_true(pauses > 10);
 }
 
+/*
+ * Two that were paused are resumed together when the oldest has ended, and their prompts do not fit beside each
+ * other: the turn of the newer one takes the last pages, and goes without for the older one.
+ */
+static void test_no_standstill(void **state)
+{
+	static struct ask oldest, older, newer;
+	struct engine_status s;
+
+	rig.config.n_batch = 16;
+	rig.config.prefix_cache = PREFIX_CACHE_OFF;
+	rig_start(&rig);
+	engine_get_status(rig.engine, &s);
+	rig_stop(&rig);
+	rig.config.kv_budget = s.kv_bytes / 4;
+	rig_start(&rig);
+	ask_prompt(&oldest, &rig, 10, 500, 1);
+	ask_prompt(&older, &rig, 200, 600, 2);
+	ask_prompt(&newer, &rig, 620, 300, 3);
+	older.request.client = 2;
+	newer.request.client = 3;
+	ask_submit(&oldest, &rig);
+	ask_submit(&older, &rig);
+	ask_submit(&newer, &rig);
+	ask_wait(&oldest);
+	ask_wait(&older);
+	ask_wait(&newer);
+	assert_int_equal(older.result.stop, STOP_LENGTH);
+	assert_int_equal(newer.result.stop, STOP_LENGTH);
+	assert_int_equal(newer.result.n_prompt, 620);
+	engine_get_status(rig.engine, &s);
+	assert_true(s.pauses >= 2);
+}
+
 /* All of a prompt's logits come once, also where it was paused while it was read. */
 static void test_scores(void **state)
 {
@@ -182,6 +216,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_same_tokens, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_standstill, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_scores, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fair, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_time, setup, teardown),
