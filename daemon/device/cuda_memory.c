@@ -280,6 +280,13 @@ int cuda_take_memory(struct cuda_device *d, struct err *err)
 	while (blocks_grow(&m->blocks, 0) != BLOCKS_NONE)
 		;
 	rc = blocks_keep(&m->blocks, err);
+	/* with none at the start no sequence would ever have begun */
+	if (!rc && blocks_most(&m->blocks) < u64_min(p->kept_blocks, p->n_blocks))
+		rc = err_set(
+			err, -ENOMEM,
+			"the device's memory: a sequence's %u blocks of %llu bytes are not to be "
+			"had, though the driver has said that they are free",
+			p->kept_blocks, (unsigned long long)p->block_bytes);
 	return rc ? rc : find_margin(d, err);
 }
 

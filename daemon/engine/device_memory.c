@@ -18,17 +18,22 @@ static bool has_memory(const struct engine *e)
 	return e->device_dense && !e->device_lost && !device_is_lost(e->device);
 }
 
-/* A block of slots becomes spare. False: none can be had. */
-static bool take_from_slots(struct engine *e)
+/* A block of slots becomes spare. 0; -ENOSPC: slots have none; -EIO and a sentence: the device does not let go. */
+static int take_from_slots(struct engine *e, struct err *err)
 {
 	uint32_t slots = 0, cls = device_victim(e->device, &slots);
+	int rc;
 
 	if (!e->vram || cls == DEVICE_NO_CLASS)
-		return false;
-	if (!vram_withdraw(e->vram, cls, slots) && !device_shrink(e->device, cls, NULL))
-		return true;
-	vram_grew(e->vram, cls); /* as before */
-	return false;
+		return -ENOSPC;
+	rc = vram_withdraw(e->vram, cls, slots);
+	if (rc)
+		rc = err_set(err, -EIO, "the device's memory: fills of its slots do not end");
+	else
+		rc = device_shrink(e->device, cls, err);
+	if (rc)
+		vram_grew(e->vram, cls); /* as before */
+	return rc;
 }
 
 bool engine_device_alone(const struct engine *e, const struct active *a)
@@ -46,20 +51,26 @@ bool engine_device_hold(struct engine *e, struct active *a, uint32_t n)
 {
 	const uint32_t len = seq_len(a->seq) + n;
 	struct err err = { { 0 } };
-	int rc;
+	int rc, slots_rc = 0;
 
 	if (!has_memory(e))
 		return true;
 	do {
 		rc = device_hold(e->device, seq_number(a->seq), len, &err);
-	} while (rc == -ENOSPC && take_from_slots(e));
+		slots_rc = rc == -ENOSPC ? take_from_slots(e, &err) : 0;
+	} while (rc == -ENOSPC && !slots_rc);
 	if (!rc)
 		return true;
 	/* it waits for others, or begins anew where what it has lies badly */
 	if (rc == -ENOSPC && device_could_hold(e->device, len, true) &&
 	    (seq_len(a->seq) || !engine_device_alone(e, a)))
 		return false;
+	rc = slots_rc ? slots_rc : rc;
 	a->device_short = e->is_short = true;
+	if (e->memory_failed)
+		return false; /* one sentence a step: the driver's first */
+	e->short_error = rc;
+	e->memory_failed = rc != -ENOSPC;
 	if (rc == -ENOSPC)
 		err_set(&e->short_note, rc,
 			"the device's memory does not hold %u positions of a sequence: others have "
@@ -100,7 +111,7 @@ void engine_device_memory(struct engine *e)
 		e->config.device_budget = budget;
 		device_set_budget(e->device, budget);
 	}
-	while (device_trim(e->device, now) && take_from_slots(e))
+	while (device_trim(e->device, now) && !take_from_slots(e, NULL))
 		;
 	while (e->vram && (cls = device_grow(e->device, now)) != DEVICE_NO_CLASS)
 		vram_grew(e->vram, cls);

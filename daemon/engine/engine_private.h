@@ -115,7 +115,9 @@ struct engine {
 	_Atomic uint64_t
 		device_budget; /* of engine_set_device_budget(); config has what is gone by */
 	struct err short_note; /* why a sequence has no memory there */
+	int short_error;       /* ... as -errno */
 	bool is_short;	       /* one is to end for that before the next step */
+	bool memory_failed;    /* ... because the driver failed: counts as a failed step */
 	bool device_dense;     /* it computes all but experts; else it has slots alone */
 	struct vram *vram;     /* what lies in its slots; NULL: it has none */
 	struct err device_note, slots_note, auto_note, lost_note;
@@ -214,7 +216,10 @@ bool engine_device_busy(const struct engine *e);
 /* Before the end: fills read the arena. */
 void engine_drain_device(struct engine *e);
 int engine_load_device(struct engine *e);
-/* After a step, which @failed on the device or did not: is it gone, now? Once true. */
+/*
+ * After a step, which @failed on the device or did not, or where none was made because of e->memory_failed, which
+ * counts as one that failed and stays set where the device is gone: is it gone, now? Once true.
+ */
 bool engine_device_gone(struct engine *e, bool failed);
 /*
  * The CPU goes on alone: dense weights are read again, what lay in slots is the host's. Sequences are the
@@ -225,8 +230,8 @@ void engine_get_device(const struct engine *e, struct engine_device *ret);
 
 /*
  * device_memory.c: memory of the device for the next @n tokens of @a, if need be from slots. False: @a is not in
- * this step; where there can never be enough a->device_short says so, and e->short_note why. Without a device
- * that computes sequences there always is. Before a step.
+ * this step; where there can never be enough, or the driver fails (e->memory_failed), a->device_short says so, and
+ * e->short_note why. Without a device that computes sequences there always is. Before a step.
  */
 bool engine_device_hold(struct engine *e, struct active *a, uint32_t n);
 /* @a has nothing on the device any more. */

@@ -279,11 +279,16 @@ int engine_device_boundary(struct engine *e, uint32_t n_tokens, struct err *err)
 
 bool engine_device_gone(struct engine *e, bool failed)
 {
+	bool gone;
+
 	if (!e->device_dense || e->device_lost)
 		return false;
+	failed = failed || e->memory_failed;
 	e->device_failed = failed;
 	e->device_failures = failed ? e->device_failures + 1 : 0;
-	return device_is_lost(e->device) || e->device_failures >= FAILURES_MOST;
+	gone = device_is_lost(e->device) || e->device_failures >= FAILURES_MOST;
+	e->memory_failed = e->memory_failed && gone;
+	return gone;
 }
 
 int engine_lose_device(struct engine *e)

@@ -47,7 +47,7 @@ bool room_make(struct engine *e, struct active *a, uint32_t n)
 
 	while (!reuse_make_free(e, seq_lacks(a->seq, n)) || !engine_device_hold(e, a, n) ||
 	       seq_reserve(a->seq, n)) {
-		last = last_to_come(e);
+		last = a->device_short ? NULL : last_to_come(e); /* who ends takes from nobody */
 		if (!last || last->request->came < a->request->came)
 			last = a;
 		give_way(e, last);
@@ -77,6 +77,8 @@ uint32_t room_for(struct engine *e, struct active *a, uint32_t n)
 		some = fits(e, a, n);
 		if (some && engine_device_hold(e, a, some) && !seq_reserve(a->seq, some))
 			return some;
+		if (a->device_short)
+			return 0;
 		last = last_to_come(e);
 		if (!last || last->request->came <= a->request->came) {
 			if (engine_device_alone(e, a))

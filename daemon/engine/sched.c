@@ -230,7 +230,7 @@ static void drop_cancelled(struct engine *e)
 		else if (a->request && is_over_time(a->request, now))
 			end_over_time(e, a);
 		else if (a->request && a->device_short)
-			finish(e, a, STOP_ERROR, -ENOSPC, e->short_note.text);
+			finish(e, a, STOP_ERROR, e->short_error, e->short_note.text);
 	}
 	drop_waiting(e, now);
 }
@@ -507,18 +507,20 @@ static int load(struct engine *e)
 
 /*
  * A device that is lost takes with it what sequences had there, and an answer does not go on with the CPU's
- * bits behind the device's: those who have begun end, by name.
+ * bits behind the device's: those who have begun end, by name. Who has nothing there yet goes on.
  */
 static int lose_device(struct engine *e)
 {
 	err_set(&e->lost_note, -EIO,
 		"the device was lost (%.300s): the CPU computes alone until the next start",
-		decoder_device_error(e->decoder));
+		e->memory_failed ? e->short_note.text : decoder_device_error(e->decoder));
+	e->memory_failed = false;
 	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
 		struct active *a = &e->active[i];
 
 		if (a->request && (seq_len(a->seq) || a->n_generated))
 			finish(e, a, STOP_ERROR, -EIO, e->lost_note.text);
+		a->device_short = false;
 	}
 	return engine_lose_device(e);
 }
@@ -565,7 +567,10 @@ void *engine_main(void *arg)
 		places_publish(e);
 		compose_step(e, &b);
 		if (!b.n_tokens) {
-			engine_idle(e);
+			if (e->memory_failed && engine_device_gone(e, true))
+				rc = lose_device(e);
+			else
+				engine_idle(e);
 			continue;
 		}
 		engine_fill(e);

@@ -48,6 +48,7 @@ struct vram {
 
 	uint64_t most_fills; /* chosen and not done */
 	bool failed;	     /* a fill of the device's did: nothing more is begun */
+	uint64_t stuck;	     /* this fill, from 1, was waited for in vain */
 
 	struct vram_counters counters;
 };
@@ -528,8 +529,11 @@ int vram_withdraw(struct vram *v, uint32_t cls, uint32_t n)
 		under_way = under_way ||
 			    (v->plan->class_of_layer[layer_of(v, f->id)] == cls && f->slot >= n);
 	}
-	if (under_way && !vram_drain(v, WITHDRAW_NS))
+	/* what did not end in its time is looked at, not waited for again */
+	if (under_way && !vram_drain(v, v->stuck == v->done + 1 ? 0 : WITHDRAW_NS)) {
+		v->stuck = v->done + 1;
 		return -EBUSY;
+	}
 	residency_settle(v->c.residency);
 	for (uint32_t id = 0; id < v->c.model->n_layers * n_expert; id++)
 		if (v->plan->class_of_layer[layer_of(v, id)] == cls &&
