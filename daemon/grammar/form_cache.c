@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* daemon/grammar/form_cache.c: see form_cache.h. A list, what was used last in front. */
+/*
+ * daemon/grammar/form_cache.c: see form_cache.h. A list, what was used last in front; who holds
+ * the most gives first, so that no tenant's forms drive out another's.
+ */
 #include "grammar/form_cache.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,18 +21,39 @@ struct key {
 	uint8_t *bytes;
 };
 
+struct tenant {
+	struct tenant *next;
+	uint64_t id;
+	size_t bytes; /* of its forms, of which there is one at least */
+	uint32_t n_forms;
+};
+
+struct idle {
+	struct idle *next;
+	struct matcher *m;
+	size_t bytes;
+};
+
 struct kept {
 	struct kept *prev, *next;
+	struct tenant *tenant;
 	struct key key;
 	struct constraint *constraint;
-	struct matcher *idle[FORM_CACHE_IDLE];
+	struct idle *idle; /* given back last, first */
 	unsigned n_idle;
 	size_t bytes; /* all of it */
+};
+
+/* What is freed without the lock: unmapping takes long, and the event loop may wait for it. */
+struct gone {
+	struct idle *idle;
+	struct kept *kept;
 };
 
 struct form_cache {
 	pthread_mutex_t lock;
 	struct kept *first, *last;
+	struct tenant *tenants;
 	size_t max_bytes;
 	struct form_cache_counts counts;
 };
@@ -144,49 +169,145 @@ static struct kept *of_constraint(struct form_cache *f, const struct constraint 
 static void add_bytes(struct form_cache *f, struct kept *e, size_t n)
 {
 	e->bytes += n;
+	e->tenant->bytes += n;
 	f->counts.bytes += n;
 }
 
-static void drop_idle(struct form_cache *f, struct kept *e)
+static void sub_bytes(struct form_cache *f, struct kept *e, size_t n)
 {
-	struct matcher *m = e->idle[--e->n_idle];
-	size_t n = matcher_used_bytes(m);
-
 	e->bytes -= n;
+	e->tenant->bytes -= n;
 	f->counts.bytes -= n;
-	f->counts.matchers--;
-	matcher_destroy(m);
 }
 
-static void drop(struct form_cache *f, struct kept *e)
+static struct idle *take_idle(struct form_cache *f, struct kept *e, struct idle **link)
+{
+	struct idle *i = *link;
+
+	*link = i->next;
+	e->n_idle--;
+	f->counts.matchers--;
+	sub_bytes(f, e, i->bytes);
+	return i;
+}
+
+/* The one that was used longest ago. */
+static void drop_idle(struct form_cache *f, struct kept *e, struct gone *gone)
+{
+	struct idle **link = &e->idle, *i;
+
+	while ((*link)->next)
+		link = &(*link)->next;
+	i = take_idle(f, e, link);
+	i->next = gone->idle;
+	gone->idle = i;
+}
+
+/* The tenant @id with one form more; NULL: no memory. */
+static struct tenant *enter(struct form_cache *f, uint64_t id)
+{
+	struct tenant *t = f->tenants;
+
+	while (t && t->id != id)
+		t = t->next;
+	if (!t) {
+		t = calloc(1, sizeof(*t));
+		if (!t)
+			return NULL;
+		t->id = id;
+		t->next = f->tenants;
+		f->tenants = t;
+	}
+	t->n_forms++;
+	return t;
+}
+
+static void leave(struct form_cache *f, struct tenant *t)
+{
+	struct tenant **link = &f->tenants;
+
+	if (--t->n_forms)
+		return;
+	while (*link != t)
+		link = &(*link)->next;
+	*link = t->next;
+	free(t);
+}
+
+static void drop(struct form_cache *f, struct kept *e, struct gone *gone)
 {
 	while (e->n_idle)
-		drop_idle(f, e);
+		drop_idle(f, e, gone);
+	sub_bytes(f, e, e->bytes);
+	leave(f, e->tenant);
 	take_out(f, e);
-	f->counts.bytes -= e->bytes;
 	f->counts.forms--;
-	constraint_put(e->constraint);
-	free(e->key.bytes);
-	free(e);
+	e->next = gone->kept;
+	gone->kept = e;
 }
 
-/* Until the bound holds: what was used last goes last, and of it idle matchers first. */
-static void shrink(struct form_cache *f)
+/* What the tenant that holds the most used longest ago. */
+static struct kept *least_wanted(const struct form_cache *f, bool by_bytes)
 {
-	while ((f->counts.bytes > f->max_bytes || f->counts.forms > FORM_CACHE_FORMS) && f->last) {
-		if (f->last->n_idle)
-			drop_idle(f, f->last);
+	const struct tenant *most = f->tenants;
+	struct kept *e = f->last;
+
+	for (const struct tenant *t = most; t; t = t->next)
+		if (by_bytes ? t->bytes > most->bytes : t->n_forms > most->n_forms)
+			most = t;
+	while (e && e->tenant != most)
+		e = e->prev;
+	return e;
+}
+
+/* What one form may take at the cost of others. */
+static size_t share(const struct form_cache *f)
+{
+	return f->max_bytes / FORM_CACHE_SHARE;
+}
+
+/* Until the bound holds. @e: what has just grown, and gives first where it is large. */
+static void shrink(struct form_cache *f, struct kept *e, struct gone *gone)
+{
+	while (f->counts.bytes > f->max_bytes && e->n_idle && e->bytes > share(f))
+		drop_idle(f, e, gone);
+	while (f->first && (f->counts.bytes > f->max_bytes || f->counts.forms > FORM_CACHE_FORMS)) {
+		e = least_wanted(f, f->counts.bytes > f->max_bytes);
+		if (e->n_idle)
+			drop_idle(f, e, gone);
 		else
-			drop(f, f->last);
+			drop(f, e, gone);
+	}
+}
+
+/* The lock is not held. */
+static void bury(struct gone *gone)
+{
+	struct idle *i;
+	struct kept *e;
+
+	while ((i = gone->idle)) {
+		gone->idle = i->next;
+		matcher_destroy(i->m);
+		free(i);
+	}
+	while ((e = gone->kept)) {
+		gone->kept = e->next;
+		constraint_put(e->constraint);
+		free(e->key.bytes);
+		free(e);
 	}
 }
 
 void form_cache_destroy(struct form_cache *f)
 {
+	struct gone gone = { 0 };
+
 	if (!f)
 		return;
 	while (f->last)
-		drop(f, f->last);
+		drop(f, f->last, &gone);
+	bury(&gone);
 	pthread_mutex_destroy(&f->lock);
 	free(f);
 }
@@ -208,24 +329,30 @@ static struct constraint *look_up(struct form_cache *f, const struct key *k)
 	return c;
 }
 
-/* Keeps @c under @k, whose bytes it takes over where it does. Another was as fast: that one stays. */
-static void keep(struct form_cache *f, struct key *k, struct constraint *c)
+/*
+ * Keeps @c under @k, whose bytes it takes over where it does: not what is too large. Another was as fast:
+ * that one stays.
+ */
+static void keep(struct form_cache *f, uint64_t tenant, struct key *k, struct constraint *c)
 {
-	struct kept *e = calloc(1, sizeof(*e));
+	const size_t bytes = sizeof(struct kept) + k->n + constraint_bytes(c);
+	struct kept *e = bytes <= share(f) ? calloc(1, sizeof(*e)) : NULL;
+	struct gone gone = { 0 };
 
 	pthread_mutex_lock(&f->lock);
 	f->counts.compiled++;
-	if (e && !find(f, k)) {
+	if (e && !find(f, k) && (e->tenant = enter(f, tenant))) {
 		e->key = *k;
 		k->bytes = NULL;
 		e->constraint = constraint_hold(c);
 		put_first(f, e);
 		f->counts.forms++;
-		add_bytes(f, e, sizeof(*e) + e->key.n + constraint_bytes(c));
-		shrink(f);
+		add_bytes(f, e, bytes);
+		shrink(f, e, &gone);
 		e = NULL;
 	}
 	pthread_mutex_unlock(&f->lock);
+	bury(&gone);
 	free(e);
 }
 
@@ -241,7 +368,7 @@ int form_cache_get(struct form_cache *f, uint64_t tenant, const struct constrain
 	if (!*ret) {
 		rc = constraint_create(ask, v, ret, err);
 		if (!rc)
-			keep(f, &k, *ret);
+			keep(f, tenant, &k, *ret);
 	}
 	free(k.bytes);
 	return rc;
@@ -252,47 +379,66 @@ int form_cache_get(struct form_cache *f, uint64_t tenant, const struct constrain
 int form_cache_matcher(struct form_cache *f, const struct constraint *c, struct matcher **ret)
 {
 	struct matcher *m = NULL;
+	struct idle *i = NULL;
 	struct kept *e;
 
 	pthread_mutex_lock(&f->lock);
 	e = of_constraint(f, c);
-	if (e && e->n_idle) {
-		size_t n;
-
-		m = e->idle[--e->n_idle];
-		n = matcher_used_bytes(m);
-		e->bytes -= n;
-		f->counts.bytes -= n;
-		f->counts.matchers--;
-	}
+	if (e && e->n_idle)
+		i = take_idle(f, e, &e->idle);
 	pthread_mutex_unlock(&f->lock);
-	if (!m)
-		return constraint_matcher(c, ret);
-	matcher_begin(m);
-	*ret = m;
-	return 0;
+	if (i) {
+		m = i->m;
+		free(i);
+		matcher_begin(m);
+		if (matcher_is_whole(m)) {
+			*ret = m;
+			return 0;
+		}
+		matcher_destroy(m);
+	}
+	return constraint_matcher(c, ret);
+}
+
+/* @m for the next request; NULL: it is not kept. */
+static struct idle *idle_of(const struct form_cache *f, struct matcher *m)
+{
+	const size_t bytes = matcher_used_bytes(m);
+	struct idle *i = matcher_is_whole(m) && bytes <= share(f) ? malloc(sizeof(*i)) : NULL;
+
+	if (i)
+		*i = (struct idle){ .m = m, .bytes = bytes + sizeof(*i) };
+	return i;
 }
 
 void form_cache_give_back(struct form_cache *f, const struct constraint *c, struct matcher *m)
 {
 	struct matcher_counts n;
+	struct gone gone = { 0 };
 	struct kept *e;
+	struct idle *i;
 
 	if (!m)
 		return;
 	matcher_take_counts(m, &n);
+	i = idle_of(f, m);
 	pthread_mutex_lock(&f->lock);
 	f->counts.masks += n.masks;
 	f->counts.masks_cached += n.masks_cached;
-	e = matcher_is_whole(m) ? of_constraint(f, c) : NULL;
+	e = i ? of_constraint(f, c) : NULL;
 	if (e && e->n_idle < FORM_CACHE_IDLE) {
-		e->idle[e->n_idle++] = m;
+		i->next = e->idle;
+		e->idle = i;
+		e->n_idle++;
 		f->counts.matchers++;
-		add_bytes(f, e, matcher_used_bytes(m));
-		shrink(f);
+		add_bytes(f, e, i->bytes);
+		shrink(f, e, &gone);
+		i = NULL;
 		m = NULL;
 	}
 	pthread_mutex_unlock(&f->lock);
+	bury(&gone);
+	free(i);
 	matcher_destroy(m);
 }
 

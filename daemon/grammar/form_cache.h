@@ -5,11 +5,14 @@
  * schema that comes again is not compiled again, and its masks are there.
  *
  * Forms are the same where every byte that they were asked for with is, for the same vocabulary and
- * the same tenant: one client cannot tell by the time that a form takes whether another used it.
- * What was used longest ago goes first; a bound of bytes holds for keys, programs and what idle
- * matchers have touched of their memory. Matchers in use are their requests', not the cache's.
+ * the same tenant: no tenant can tell by the time that a form takes whether another used it. A tenant
+ * is a key or a user of the native socket; without keys all clients over HTTP are one (ask.h).
+ * A bound of bytes holds for keys, programs and what idle matchers have touched of their memory. Where
+ * it is passed the tenant that holds the most gives what it used longest ago; what would take more
+ * than a share of the bound is not kept. Matchers in use are their requests', not the cache's.
  *
- * Any thread; a lock of its own, under which nothing is compiled and nothing is matched.
+ * Any thread; a lock of its own, under which nothing is compiled, matched or
+ * unmapped.
  */
 #ifndef SLUICE_GRAMMAR_FORM_CACHE_H
 #define SLUICE_GRAMMAR_FORM_CACHE_H
@@ -26,6 +29,9 @@ struct form_cache;
 
 /* Forms that are kept at most. */
 #define FORM_CACHE_FORMS 256
+
+/* One part in so many of the bytes: the largest form, or idle matcher, that is kept. */
+#define FORM_CACHE_SHARE 8
 
 /* 0 or -ENOMEM. */
 int form_cache_create(size_t max_bytes, struct form_cache **ret);

@@ -91,6 +91,7 @@ void matcher_destroy(struct matcher *m)
 
 void matcher_begin(struct matcher *m)
 {
+	m->steps = 0;
 	if (m->start == STATE_UNKNOWN) { /* forgotten, and so is the rest */
 		m->now = STATE_DEAD;
 		m->ambiguous = false;

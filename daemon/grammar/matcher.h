@@ -30,7 +30,7 @@ struct vocab;
 int matcher_create(const struct program *p, const struct vocab *v, struct matcher **ret);
 void matcher_destroy(struct matcher *m); /* NULL is fine */
 
-/* Back to the beginning of the text; what was found is kept. */
+/* Back to the beginning of the text; what was found is kept. It may fail: matcher_is_whole(). */
 void matcher_begin(struct matcher *m);
 
 /*

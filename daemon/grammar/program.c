@@ -532,6 +532,14 @@ static int compile(struct emit *e, uint32_t root, struct err *err)
 	return rc;
 }
 
+/* Arrays grew by doubling; a program is kept for long. */
+static void *fit(void *array, size_t n, size_t size)
+{
+	void *p = n ? realloc(array, n * size) : NULL;
+
+	return p ? p : array;
+}
+
 int program_create(const struct ir *ir, uint32_t root, struct program **ret, struct err *err)
 {
 	struct emit e = { .ir = ir };
@@ -552,6 +560,9 @@ int program_create(const struct ir *ir, uint32_t root, struct program **ret, str
 		program_destroy(e.p);
 		return rc;
 	}
+	e.p->code = fit(e.p->code, e.p->n_code, sizeof(*e.p->code));
+	e.p->sets = fit(e.p->sets, e.p->n_sets, sizeof(*e.p->sets));
+	e.p->bounds = fit(e.p->bounds, e.p->n_bounds, sizeof(*e.p->bounds));
 	*ret = e.p;
 	return 0;
 }

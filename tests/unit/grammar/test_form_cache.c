@@ -194,7 +194,7 @@ static void what_is_no_use(void **state)
 				    bad = { .form = FORM_GBNF,
 					    .text = ambiguous,
 					    .n = sizeof(ambiguous) - 1 };
-	struct form_cache *f = cache_of(64 << 20);
+	struct form_cache *f = cache_of(1 << 30); /* it has touched all of its memory */
 	struct constraint *c = get(f, 0, &counted);
 	struct form_cache_counts n;
 	struct matcher *m;
@@ -286,6 +286,71 @@ static void too_large(void **state)
 	form_cache_destroy(f);
 }
 
+/* "|", of @n words of their own. */
+static char *many_words(unsigned n)
+{
+	char *text = malloc(n * 8 + 1), *at = text;
+
+	for (unsigned i = 0; i < n; i++)
+		at += sprintf(at, "%s%06u", i ? "|" : "", i * 7919 % 1000000);
+	return text;
+}
+
+static bool is_kept(struct form_cache *f, uint64_t tenant, const char *text)
+{
+	const struct constraint_ask ask = { .form = FORM_REGEX, .text = text, .n = strlen(text) };
+	struct form_cache_counts before, after;
+
+	form_cache_get_counts(f, &before);
+	constraint_put(get(f, tenant, &ask));
+	form_cache_get_counts(f, &after);
+	return after.found != before.found;
+}
+
+/* Neither one large form, nor many small ones, nor warm matchers of one tenant cost another its own. */
+static void tenants(void **state)
+{
+	const char small[] = "(yes|no)!", other[] = "[a-z]{1,40}";
+	const struct constraint_ask ask = { .form = FORM_REGEX,
+					    .text = other,
+					    .n = sizeof(other) - 1 };
+	struct form_cache *f = cache_of(8 << 20);
+	char *large = many_words(40000);
+	struct form_cache_counts n;
+	struct matcher *all[FORM_CACHE_IDLE];
+	struct constraint *c;
+
+	assert_false(is_kept(f, 1, small));
+	assert_false(is_kept(f, 2, large));
+	assert_false(is_kept(f, 2, large)); /* more than a share */
+	assert_true(is_kept(f, 1, small));
+	for (unsigned i = 0; i < 2 * FORM_CACHE_FORMS; i++) {
+		char text[32];
+
+		snprintf(text, sizeof(text), "tiny%u", i);
+		assert_false(is_kept(f, 2, text));
+	}
+	form_cache_get_counts(f, &n);
+	assert_int_equal(n.forms, FORM_CACHE_FORMS);
+	assert_true(is_kept(f, 1, small));
+	assert_true(is_kept(f, 2, "tiny511"));
+	assert_false(is_kept(f, 2, "tiny0"));
+	c = get(f, 2, &ask);
+	for (unsigned i = 0; i < FORM_CACHE_IDLE; i++)
+		assert_int_equal(form_cache_matcher(f, c, &all[i]), 0);
+	for (unsigned i = 0; i < FORM_CACHE_IDLE; i++) {
+		write_text(all[i], "abc", NULL, false);
+		form_cache_give_back(f, c, all[i]);
+	}
+	form_cache_get_counts(f, &n);
+	assert_int_equal(n.forms, FORM_CACHE_FORMS); /* its own matchers went */
+	assert_true(n.matchers > 1 && n.matchers < FORM_CACHE_IDLE && n.bytes <= 8 << 20);
+	assert_true(is_kept(f, 1, small));
+	constraint_put(c);
+	form_cache_destroy(f);
+	free(large);
+}
+
 static int failed;
 
 static bool writes_abc(struct matcher *m)
@@ -354,7 +419,7 @@ int main(void)
 		cmocka_unit_test(every_byte_counts), cmocka_unit_test(refused_forms),
 		cmocka_unit_test(masks_are_there),   cmocka_unit_test(what_is_no_use),
 		cmocka_unit_test(many_forms),	     cmocka_unit_test(too_large),
-		cmocka_unit_test(many_threads),
+		cmocka_unit_test(tenants),	     cmocka_unit_test(many_threads),
 	};
 
 	return cmocka_run_group_tests(tests, make_vocabulary, drop_vocabulary);
