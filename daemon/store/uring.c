@@ -293,12 +293,26 @@ static void submit_and_wait(struct uring *u, bool wait)
 		usleep(PAUSE_US);
 }
 
+/*
+ * The kernel's workers, which do what a ring cannot do at once, run where the process's first thread may,
+ * and not everywhere: some kernels start them without a look at who asks. They are the calling
+ * thread's. Kernels before 5.14 refuse.
+ */
+static void keep_workers(struct uring *u)
+{
+	cpu_set_t set;
+
+	if (!sched_getaffinity(getpid(), sizeof(set), &set))
+		io_uring_register_iowq_aff(&u->ring, sizeof(set), &set);
+}
+
 static void *io_main(struct uring *u)
 {
 	struct reader *r = u->r;
 
 	pthread_setname_np(pthread_self(), "sluice-io");
 	raise_priority();
+	keep_workers(u);
 	register_files(u);
 	for (;;) {
 		bool registering = go_on_registering(u);

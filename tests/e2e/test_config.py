@@ -138,12 +138,21 @@ def test_reload(tmp_path):
         assert d.status()["state"] == "ready"
 
 
+def affinity(thread):
+    """None: it has ended, as the kernel's workers of io_uring do."""
+    try:
+        return os.sched_getaffinity(thread)
+    except ProcessLookupError:
+        return None
+
+
 def test_cpus_of_the_whole_daemon(tmp_path):
     """--cpus keeps every thread to its list; a list of CPUs that the process may not use ends the start."""
     last = max(os.sched_getaffinity(0))
     with Daemon(DEMO, "--cpus", last) as d:
         threads = [int(t) for t in os.listdir(f"/proc/{d.process.pid}/task")]
-        assert len(threads) >= 3 and all(os.sched_getaffinity(t) == {last} for t in threads)
+        kept = [affinity(t) for t in threads]
+        assert len(threads) >= 3 and all(a in (None, {last}) for a in kept) and kept.count({last}) >= 3, kept
         assert d.status()["limits"]["cpus"] == 1 and d.status()["threads"] == 1
     if 1023 not in os.sched_getaffinity(0):
         assert "none of the CPUs 1023" in sluiced("--model", DEMO, "--socket", tmp_path / "s", "--cpus", 1023, check=1).stderr
