@@ -176,14 +176,15 @@ static void fence_in(struct product *p, struct fenced act[], struct fenced *scra
 /* Rows [3, 22) alone exist, right before a fence or right after one. */
 static void check_fences(const struct cpu_ops *ops, const struct format *f, size_t n)
 {
-	struct fenced act[6], scratch, weights;
+	enum { COLS = 8 }; /* as many as go through the rows of some formats together */
+	struct fenced act[COLS], scratch, weights;
 	struct product p;
 
-	product_init(&p, ops, f, n, 22, 6);
+	product_init(&p, ops, f, n, 22, COLS);
 	multiply_singly(&p, &want);
 	fence_in(&p, act, &scratch);
 	fence(&weights, 19 * p.row_bytes);
-	for (size_t c = 0; c < 6; c++)
+	for (size_t c = 0; c < COLS; c++)
 		for (size_t r = 0; r < 3; r++)
 			want.y[c][r] = f32_from_bits(UNTOUCHED);
 	for (int after = 0; after < 2; after++) {
@@ -191,16 +192,17 @@ static void check_fences(const struct cpu_ops *ops, const struct format *f, size
 
 		memcpy(at, p.w + 3 * p.row_bytes, 19 * p.row_bytes);
 		at -= 3 * p.row_bytes;
-		for (size_t cols = 1; cols <= 6; cols++) {
+		for (size_t cols = 1; cols <= COLS; cols++) {
 			result_clear(&got);
-			for (size_t c = 0; c < 6; c += cols)
-				multiply(&p, at, p.row_bytes, 3, 22, c, u64_min(cols, 6 - c), &got);
+			for (size_t c = 0; c < COLS; c += cols)
+				multiply(&p, at, p.row_bytes, 3, 22, c, u64_min(cols, COLS - c),
+					 &got);
 			compare(&p, "next to a fence:", (size_t)after, cols);
 		}
 	}
 	unfence(&weights);
 	unfence(&scratch);
-	for (size_t c = 0; c < 6; c++) {
+	for (size_t c = 0; c < COLS; c++) {
 		unfence(&act[c]);
 		p.act[c] = NULL;
 	}
