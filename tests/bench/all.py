@@ -11,6 +11,7 @@ machine is printed but with --anyway. A part that takes longer than --limit seco
 and formats: it shows that everything works, and its figures are noise. Exit status 3 where a part was left out, 1 where one failed.
 """
 import argparse
+import contextlib
 import os
 import pathlib
 import signal
@@ -57,7 +58,11 @@ def run(command, seconds):
         try:
             text, _ = p.communicate(timeout=seconds)
         except BaseException:
-            os.killpg(p.pid, signal.SIGKILL)
+            os.killpg(p.pid, signal.SIGINT)  # so that it ends its own daemons, which have groups of their own
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                p.communicate(timeout=60)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(p.pid, signal.SIGKILL)
             raise
     return p.returncode, text
 

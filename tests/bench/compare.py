@@ -372,7 +372,7 @@ def main():
             start = time.monotonic()
             try:
                 done = {"memory": in_memory, "depths": at_depths, "half": half}[part](args)
-            except RuntimeError as e:
+            except (RuntimeError, OSError, subprocess.SubprocessError) as e:
                 failed.append(f"{part}: failed: {e}")
                 continue
             if done:
