@@ -45,7 +45,7 @@ static int parse_device_time(const char *text, void *field, struct err *err)
 	double us = strtod(text, &end);
 	unsigned n = 0;
 
-	for (; *end == ',' && n < ARRAY_LEN(rates); n++) {
+	for (; end != text && *end == ',' && n < ARRAY_LEN(rates); n++) {
 		const size_t len = strcspn(end + 1, ",");
 		uint64_t bytes;
 

@@ -168,7 +168,7 @@ def test_device_time():
     assert fast["device_time"]["tokens_per_second"] > slow["device_time"]["tokens_per_second"] > 0, (fast, slow)
     assert fast["fill_bytes"] <= fast["allowed_bytes"] and fast["device_time"]["fills_on"]
     assert json.loads(sluice(*args).stdout)[0]["device_time"] is None
-    for wrong in ("x", "160,1G", "160,0,1G", "-1,1G,1G", "160,1G,1G,1G,1G"):
+    for wrong in ("x", ",120G,25G", "160,1G", "160,0,1G", "-1,1G,1G", "160,1G,1G,1G,1G"):
         p = sluice(*args, "--device-time", wrong, check=None)
         assert p.returncode == 2 and "microseconds" in p.stderr, (wrong, p.stderr)
     p = sluice("trace", "sim", trace, "--device-time", "160,1G,1G", check=None)
