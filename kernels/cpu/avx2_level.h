@@ -24,7 +24,6 @@
 
 #include "kernels/cpu/cpu.h"
 
-#define FORCE_INLINE   static inline __attribute__((always_inline))
 #define AVX2_COLS      4     /* columns that one pass over unpacked rows multiplies, at most */
 #define AVX2_FEW       8     /* columns that one pass over streamed rows multiplies, at most */
 #define AVX2_ALONE     4     /* up to so many columns may have rows in the lanes */
@@ -256,6 +255,29 @@ FORCE_INLINE float half_at(const uint8_t *p)
 FORCE_INLINE __m256i load32(const void *p)
 {
 	return _mm256_loadu_si256((const __m256i *)p);
+}
+
+/* the low and the high halves of words as binary16 -> binary32 */
+FORCE_INLINE void two_halves(__m256i word, __m256 *low, __m256 *high)
+{
+	const __m256i both = _mm256_permute4x64_epi64(
+		_mm256_packus_epi32(_mm256_and_si256(word, _mm256_set1_epi32(0xffff)),
+				    _mm256_srli_epi32(word, 16)),
+		0xd8);
+
+	*low = _mm256_cvtph_ps(_mm256_castsi256_si128(both));
+	*high = _mm256_cvtph_ps(_mm256_extracti128_si256(both, 1));
+}
+
+/* the low bytes e of words -> 2^(e - 128); e = 0 and 1 are subnormal */
+FORCE_INLINE __m256 fp4_scales(__m256i word)
+{
+	const __m256i two = _mm256_set1_epi32(2), tiny = _mm256_set1_epi32(0x200000);
+	const __m256i e = _mm256_and_si256(word, _mm256_set1_epi32(255));
+	const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+
+	return _mm256_castsi256_ps(
+		_mm256_blendv_epi8(normal, _mm256_sllv_epi32(tiny, e), _mm256_cmpgt_epi32(two, e)));
 }
 
 FORCE_INLINE __m128i load16(const void *p)

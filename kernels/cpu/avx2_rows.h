@@ -86,14 +86,11 @@ FORCE_INLINE void load_lanes(const float *from, size_t blocks, size_t b, size_t 
 /* d and dmin of eight heads */
 FORCE_INLINE __m256 head_scales(__m256 head, const struct super_kind *k, __m256 *dmin)
 {
-	const __m256i v = _mm256_castps_si256(head);
-	const __m256i low = _mm256_and_si256(v, _mm256_set1_epi32(0xffff));
-	const __m256i both =
-		_mm256_permute4x64_epi64(_mm256_packus_epi32(low, _mm256_srli_epi32(v, 16)), 0xd8);
-	const __m256 d = _mm256_cvtph_ps(_mm256_castsi256_si128(both));
+	__m256 d, second;
 
+	two_halves(_mm256_castps_si256(head), &d, &second);
 	if (k->form == SUPER_MIN)
-		*dmin = _mm256_cvtph_ps(_mm256_extracti128_si256(both, 1));
+		*dmin = second;
 	return k->factor != 1 ? _mm256_mul_ps(d, _mm256_set1_ps(k->factor)) : d;
 }
 

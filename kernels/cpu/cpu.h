@@ -21,6 +21,9 @@
 
 #include "kernels/quant.h"
 
+/* For what its caller's constants make another function of. */
+#define FORCE_INLINE static inline __attribute__((always_inline))
+
 enum cpu_level { CPU_SCALAR, CPU_AVX2, CPU_AVX512, CPU_LEVEL_NR };
 
 /*

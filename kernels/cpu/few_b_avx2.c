@@ -15,12 +15,10 @@
  */
 #include "kernels/cpu/avx2_level.h"
 
-#include "base/num.h"
+#define FEW_ROWS AVX2_ROWS
+#include "kernels/cpu/few_b.h"
 
-#define STEP  8	  /* blocks: those of a struct act_group */
 #define PIECE 272 /* bytes of a row in a step, at most: Q8_0 */
-
-enum b_form { FORM_NIBBLE, FORM_TABLE, FORM_FIVE, FORM_EIGHT };
 
 /* what the formats differ in; constants after inlining */
 struct b_format {
@@ -32,76 +30,11 @@ struct b_format {
 	int8_t table[16]; /* FORM_TABLE */
 };
 
-/* The fronts of a step's blocks, rows side by side; as many bytes of each as the format says. */
-union heads {
-	uint16_t two[STEP][AVX2_ROWS];
-	uint32_t four[STEP][AVX2_ROWS];
-	uint64_t eight[STEP][AVX2_ROWS];
-};
-
-/* Where a step's weights are: row r at w + r * stride, or fewer blocks of each. */
-struct place {
-	const uint8_t *w;
-	size_t stride;
-	unsigned blocks;
-};
-
-FORCE_INLINE void collect_block(size_t head, const uint8_t *w, unsigned j, size_t r,
-				union heads *to)
-{
-	if (head == 2)
-		memcpy(&to->two[j][r], w, 2);
-	else if (head == 4)
-		memcpy(&to->four[j][r], w, 4);
-	else
-		memcpy(&to->eight[j][r], w, 8);
-}
-
-FORCE_INLINE void collect(const struct b_format *f, const struct place *p, union heads *to)
-{
-	const uint8_t *w = p->w;
-
-#pragma GCC unroll 1
-	for (size_t r = 0; r < AVX2_ROWS; r++, w += p->stride) {
-		if (p->blocks == STEP) {
-#pragma GCC unroll 8
-			for (unsigned j = 0; j < STEP; j++)
-				collect_block(f->head, w + j * f->bytes, j, r, to);
-			continue;
-		}
-#pragma GCC unroll 1
-		for (unsigned j = 0; j < p->blocks; j++)
-			collect_block(f->head, w + j * f->bytes, j, r, to);
-	}
-}
-
 /* scales, minima and fifth bits (bit i: weight i) of a block of every row */
 struct front {
 	__m256 d, min;
 	__m256i high;
 };
-
-/* d = 2^(e - 128); e = 0 and 1 are subnormal */
-FORCE_INLINE __m256 fp4_scales(__m256i e)
-{
-	const __m256i two = _mm256_set1_epi32(2), tiny = _mm256_set1_epi32(0x200000);
-	const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
-
-	return _mm256_castsi256_ps(
-		_mm256_blendv_epi8(normal, _mm256_sllv_epi32(tiny, e), _mm256_cmpgt_epi32(two, e)));
-}
-
-/* the low and the high halves of words as floats */
-FORCE_INLINE void two_halves(__m256i word, __m256 *low, __m256 *high)
-{
-	const __m256i both = _mm256_permute4x64_epi64(
-		_mm256_packus_epi32(_mm256_and_si256(word, _mm256_set1_epi32(0xffff)),
-				    _mm256_srli_epi32(word, 16)),
-		0xd8);
-
-	*low = _mm256_cvtph_ps(_mm256_castsi256_si128(both));
-	*high = _mm256_cvtph_ps(_mm256_extracti128_si256(both, 1));
-}
 
 FORCE_INLINE __m256i words_of(__m256i a, __m256i b, bool odd)
 {
@@ -119,9 +52,7 @@ FORCE_INLINE struct front front(const struct b_format *f, const union heads *h, 
 	if (f->head == 2) {
 		const __m128i half = load16(h->two[j]);
 
-		t.d = f->fp4 ? fp4_scales(_mm256_and_si256(_mm256_cvtepu16_epi32(half),
-							   _mm256_set1_epi32(255)))
-			     : _mm256_cvtph_ps(half);
+		t.d = f->fp4 ? fp4_scales(_mm256_cvtepu16_epi32(half)) : _mm256_cvtph_ps(half);
 		return t;
 	}
 	if (f->head == 4) {
@@ -278,32 +209,9 @@ FORCE_INLINE void step(const struct b_format *f, const struct place *p, const un
 	}
 }
 
-/* Eight rows, or fewer, walked together. */
-struct walk {
-	const uint8_t *w, *ahead;
-	size_t row_bytes, rows, blocks;
-	uint8_t spare[AVX2_ROWS][PIECE];
-};
-
-/* Where step @s lies: of fewer than eight rows in a copy, the last of them again in place of the rest. */
-FORCE_INLINE struct place place_of(struct walk *k, size_t s, size_t bytes)
-{
-	struct place p = { k->w + s * STEP * bytes, k->row_bytes,
-			   (unsigned)u64_min(STEP, k->blocks - s * STEP) };
-
-	if (k->rows < AVX2_ROWS) {
-		for (size_t r = 0; r < AVX2_ROWS; r++)
-			memcpy(k->spare[r], p.w + u64_min(r, k->rows - 1) * k->row_bytes,
-			       p.blocks * bytes);
-		p.w = k->spare[0];
-		p.stride = PIECE;
-	}
-	return p;
-}
-
-/* y[c]: the rows times column c */
-FORCE_INLINE void walk(const struct b_format *f, struct walk *k, const struct act_group *const *x,
-		       int cols, __m256 *y)
+/* y[c]: the rows times column c; @ahead: what comes after them */
+FORCE_INLINE void walk(const struct b_format *f, const struct rows *k, const uint8_t *ahead,
+		       const struct act_group *const *x, int cols, __m256 *y)
 {
 	const size_t steps = div_ceil(k->blocks, STEP), bytes = AVX2_ROWS * STEP * f->bytes;
 	union heads heads[2];
@@ -314,14 +222,14 @@ FORCE_INLINE void walk(const struct b_format *f, struct walk *k, const struct ac
 		if (s < steps) {
 			const struct place p = place_of(k, s, f->bytes);
 
-			collect(f, &p, &heads[s % 2]);
-			if (k->rows < AVX2_ROWS)
+			collect(f->head, f->bytes, &p, &heads[s % 2]);
+			if (k->n < AVX2_ROWS)
 				step(f, &p, &heads[s % 2], x, s, cols, y);
 		}
-		if (!s || k->rows < AVX2_ROWS)
+		if (!s || k->n < AVX2_ROWS)
 			continue;
 		for (size_t i = 0; i < bytes; i += 64)
-			_mm_prefetch((const char *)k->ahead + (s - 1) * bytes + i, _MM_HINT_T1);
+			_mm_prefetch((const char *)ahead + (s - 1) * bytes + i, _MM_HINT_T1);
 
 		const struct place p = place_of(k, s - 1, f->bytes);
 
@@ -334,23 +242,24 @@ FORCE_INLINE void few(const struct b_format *f, const struct matmul *m, size_t r
 {
 	const size_t end = row + rows, group = AVX2_ROWS * m->row_bytes;
 	const struct act_group *x[AVX2_FEW] = { NULL };
-	struct walk k;
+	uint8_t spare[AVX2_ROWS][PIECE];
+	struct rows k = { .row_bytes = m->row_bytes,
+			  .blocks = m->n / 32,
+			  .spare = spare[0],
+			  .spare_bytes = PIECE };
 
-	k.row_bytes = m->row_bytes;
-	k.blocks = m->n / 32;
 	for (int c = 0; c < cols; c++)
 		x[c] = m->x[col + (size_t)c];
 	for (; row < end; row += AVX2_ROWS) {
 		__m256 y[AVX2_FEW];
 
 		k.w = (const uint8_t *)m->w + row * m->row_bytes;
-		k.ahead = k.w + u64_max(group, PREFETCH_AHEAD);
-		k.rows = u64_min(AVX2_ROWS, end - row);
+		k.n = u64_min(AVX2_ROWS, end - row);
 		for (int c = 0; c < cols; c++)
 			y[c] = _mm256_setzero_ps();
-		walk(f, &k, x, cols, y);
+		walk(f, &k, k.w + u64_max(group, PREFETCH_AHEAD), x, cols, y);
 		for (int c = 0; c < cols; c++)
-			store_rows(m->y[col + (size_t)c] + row, y[c], k.rows);
+			store_rows(m->y[col + (size_t)c] + row, y[c], k.n);
 	}
 }
 

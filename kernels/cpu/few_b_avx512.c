@@ -15,12 +15,8 @@
  */
 #include "kernels/cpu/avx512_row.h"
 
-#include "base/num.h"
-
 #define FEW_ROWS 16
-#define STEP	 8 /* blocks: those of a struct act_b */
-
-enum b_form { FORM_NIBBLE, FORM_TABLE, FORM_FIVE, FORM_EIGHT };
+#include "kernels/cpu/few_b.h"
 
 /* what the formats differ in; constants after inlining */
 struct b_format {
@@ -33,53 +29,9 @@ struct b_format {
 	__m512i (*table)(void);
 };
 
-/* The fronts of a step's blocks, rows side by side; as many bytes of each as the format says. */
-union heads {
-	uint16_t two[STEP][FEW_ROWS];
-	uint32_t four[STEP][FEW_ROWS];
-	uint64_t eight[STEP][FEW_ROWS];
-};
-
-/* Where a step's weights are: row r at w + r * stride, or fewer blocks of each. */
-struct place {
-	const uint8_t *w;
-	size_t stride;
-	unsigned blocks;
-};
-
 typedef void (*collect_fn)(const struct place *p, union heads *to);
 typedef void (*step_fn)(const struct place *p, const union heads *h, const struct act_b *const *x,
 			__m512 *y);
-
-static inline __attribute__((always_inline)) void
-collect_block(size_t head, const uint8_t *w, unsigned j, size_t r, union heads *to)
-{
-	if (head == 2)
-		memcpy(&to->two[j][r], w, 2);
-	else if (head == 4)
-		memcpy(&to->four[j][r], w, 4);
-	else
-		memcpy(&to->eight[j][r], w, 8);
-}
-
-static inline __attribute__((always_inline)) void collect(const struct b_format *f,
-							  const struct place *p, union heads *to)
-{
-	const uint8_t *w = p->w;
-
-#pragma GCC unroll 1
-	for (size_t r = 0; r < FEW_ROWS; r++, w += p->stride) {
-		if (p->blocks == STEP) {
-#pragma GCC unroll 8
-			for (unsigned j = 0; j < STEP; j++)
-				collect_block(f->head, w + j * f->bytes, j, r, to);
-			continue;
-		}
-#pragma GCC unroll 1
-		for (unsigned j = 0; j < p->blocks; j++)
-			collect_block(f->head, w + j * f->bytes, j, r, to);
-	}
-}
 
 /* scales, minima and fifth bits (bit i: weight i) of block @j of every row */
 struct front {
@@ -231,26 +183,10 @@ static inline __attribute__((always_inline)) void step(const struct b_format *f,
 
 /* The rows of a product that are walked together, and what comes after them. */
 struct walk {
-	const uint8_t *w, *ahead;
-	size_t row_bytes, rows, blocks, bytes;
-	uint8_t (*spare)[ROW_BYTES_MAX];
+	struct rows rows;
+	const uint8_t *ahead;
+	size_t bytes;
 };
-
-/* Where step @s lies: of fewer than sixteen rows in a copy, the last of them again in place of the rest. */
-static struct place place_of(const struct walk *k, size_t s)
-{
-	struct place p = { k->w + s * STEP * k->bytes, k->row_bytes,
-			   (unsigned)u64_min(STEP, k->blocks - s * STEP) };
-
-	if (k->rows < FEW_ROWS) {
-		for (size_t r = 0; r < FEW_ROWS; r++)
-			memcpy(k->spare[r], p.w + u64_min(r, k->rows - 1) * k->row_bytes,
-			       p.blocks * k->bytes);
-		p.w = k->spare[0];
-		p.stride = ROW_BYTES_MAX;
-	}
-	return p;
-}
 
 /* what lies as far behind in the file as the step takes of all rows */
 static inline void ask_ahead(const struct walk *k, size_t s)
@@ -266,9 +202,9 @@ static inline void ask_ahead(const struct walk *k, size_t s)
 static void walk(const struct walk *k, collect_fn gather, step_fn multiply,
 		 const struct act_b *const *x, size_t cols, __m512 *y)
 {
-	const size_t steps = div_ceil(k->blocks, STEP);
+	const size_t steps = div_ceil(k->rows.blocks, STEP);
 	union heads heads[2];
-	struct place p = place_of(k, 0);
+	struct place p = place_of(&k->rows, 0, k->bytes);
 
 	gather(&p, &heads[0]);
 	for (size_t s = 0; s < steps; s++) {
@@ -277,8 +213,8 @@ static void walk(const struct walk *k, collect_fn gather, step_fn multiply,
 		ask_ahead(k, s);
 		for (size_t c = 0; c < cols; c++)
 			at[c] = x[c] + s;
-		if (s + 1 < steps && k->rows == FEW_ROWS) {
-			const struct place next = place_of(k, s + 1);
+		if (s + 1 < steps && k->rows.n == FEW_ROWS) {
+			const struct place next = place_of(&k->rows, s + 1, k->bytes);
 
 			gather(&next, &heads[(s + 1) % 2]);
 			multiply(&p, &heads[s % 2], at, y);
@@ -287,7 +223,7 @@ static void walk(const struct walk *k, collect_fn gather, step_fn multiply,
 			multiply(&p, &heads[s % 2], at, y);
 			if (s + 1 == steps)
 				break;
-			p = place_of(k, s + 1);
+			p = place_of(&k->rows, s + 1, k->bytes);
 			gather(&p, &heads[(s + 1) % 2]);
 		}
 	}
@@ -312,7 +248,7 @@ struct few_b {
 	static const struct b_format name##_format = { __VA_ARGS__ };      \
 	static void name##_collect(const struct place *p, union heads *to) \
 	{                                                                  \
-		collect(&name##_format, p, to);                            \
+		collect(name##_format.head, name##_format.bytes, p, to);   \
 	}                                                                  \
 	STEP_COLS(name, 2)                                                 \
 	STEP_COLS(name, 3)                                                 \
@@ -338,23 +274,25 @@ void avx512_matmul_few_b(const struct tile_format *f, const struct matmul *m)
 	const size_t cols = m->cols, width = cols > 4 ? (cols + 1) & ~(size_t)1 : cols;
 	const size_t group = FEW_ROWS * m->row_bytes;
 	const struct act_b *x[ROW_COLS];
-	struct walk k = { .row_bytes = m->row_bytes,
-			  .blocks = m->n / 32,
-			  .bytes = f->bytes,
-			  .spare = m->scratch };
+	struct walk k = { .rows = { .row_bytes = m->row_bytes,
+				    .blocks = m->n / 32,
+				    .spare = m->scratch,
+				    .spare_bytes = ROW_BYTES_MAX },
+			  .bytes = f->bytes };
 
 	for (size_t c = 0; c < width; c++)
 		x[c] = m->x[c < cols ? c : cols - 1];
 	for (size_t row = m->row0; row < m->row1; row += FEW_ROWS) {
 		__m512 y[ROW_COLS];
 
-		k.w = (const uint8_t *)m->w + row * m->row_bytes;
-		k.ahead = k.w + u64_max(group, ROW_AHEAD);
-		k.rows = u64_min(FEW_ROWS, m->row1 - row);
+		k.rows.w = (const uint8_t *)m->w + row * m->row_bytes;
+		k.ahead = k.rows.w + u64_max(group, ROW_AHEAD);
+		k.rows.n = u64_min(FEW_ROWS, m->row1 - row);
 		for (size_t c = 0; c < width; c++)
 			y[c] = _mm512_setzero_ps();
 		walk(&k, few->collect, few->step[cols - 1], x, width, y);
 		for (size_t c = 0; c < cols; c++)
-			_mm512_mask_storeu_ps(m->y[c] + row, (__mmask16)((1u << k.rows) - 1), y[c]);
+			_mm512_mask_storeu_ps(m->y[c] + row, (__mmask16)((1u << k.rows.n) - 1),
+					      y[c]);
 	}
 }

@@ -15,7 +15,6 @@
 #include "kernels/cpu/avx512_row.h"
 #include "kernels/cpu/grids.h"
 
-#define INLINE	  static inline __attribute__((always_inline))
 #define IQ_OFFSET 64 /* above every magnitude */
 
 /* 256 activations: q[k], word g: values 2k and 2k + 1 of the g'th eight */
@@ -55,38 +54,38 @@ struct iq {
 };
 
 /* words [32k, 32k + 32) of a table */
-INLINE __m512i words(const uint16_t *table, int k)
+FORCE_INLINE __m512i words(const uint16_t *table, int k)
 {
 	return _mm512_loadu_si512(table + 32 * k);
 }
 
-INLINE __mmask32 bit_of(__m512i v, int bit)
+FORCE_INLINE __mmask32 bit_of(__m512i v, int bit)
 {
 	return _mm512_test_epi16_mask(v, _mm512_set1_epi16((short)(1 << bit)));
 }
 
-INLINE __m512i choose(__mmask32 second, __m512i a, __m512i b)
+FORCE_INLINE __m512i choose(__mmask32 second, __m512i a, __m512i b)
 {
 	return _mm512_mask_blend_epi16(second, a, b);
 }
 
 /* Entries of a table of 64, 128, 256, 512 words by the low bits of @i; bits 6, 7, 8 as masks. */
-INLINE __m512i of_64(const uint16_t *t, __m512i i)
+FORCE_INLINE __m512i of_64(const uint16_t *t, __m512i i)
 {
 	return _mm512_permutex2var_epi16(words(t, 0), i, words(t, 1));
 }
 
-INLINE __m512i of_128(const uint16_t *t, __m512i i, __mmask32 b6)
+FORCE_INLINE __m512i of_128(const uint16_t *t, __m512i i, __mmask32 b6)
 {
 	return choose(b6, of_64(t, i), of_64(t + 64, i));
 }
 
-INLINE __m512i of_256(const uint16_t *t, __m512i i, __mmask32 b6, __mmask32 b7)
+FORCE_INLINE __m512i of_256(const uint16_t *t, __m512i i, __mmask32 b6, __mmask32 b7)
 {
 	return choose(b7, of_128(t, i, b6), of_128(t + 128, i, b6));
 }
 
-INLINE __m512i of_512(const uint16_t *t, __m512i i, __mmask32 b6, __mmask32 b7, __mmask32 b8)
+FORCE_INLINE __m512i of_512(const uint16_t *t, __m512i i, __mmask32 b6, __mmask32 b7, __mmask32 b8)
 {
 	return choose(b8, of_256(t, i, b6, b7), of_256(t + 256, i, b6, b7));
 }
@@ -108,13 +107,13 @@ static const uint16_t sevens[128] __attribute__((aligned(64))) = {
 	SIGNS16(64), SIGNS16(80), SIGNS16(96), SIGNS16(112),
 };
 
-INLINE __m512i signs_of(__m512i seven)
+FORCE_INLINE __m512i signs_of(__m512i seven)
 {
 	return of_128(sevens, seven, bit_of(seven, 6));
 }
 
 /* qwords whose words 0 and 1 (from @first bytes on) are four sevens -> a word each, whose low bits are one */
-INLINE __m512i four_sevens(__m512i v, int first)
+FORCE_INLINE __m512i four_sevens(__m512i v, int first)
 {
 	const __m128i bytes = _mm_setr_epi8(0, 1, 0, 1, 1, 2, 2, 3, 8, 9, 8, 9, 9, 10, 10, 11);
 	const __m512i which =
@@ -125,7 +124,7 @@ INLINE __m512i four_sevens(__m512i v, int first)
 }
 
 /* bytes of two nibbles -> q[low], q[high] */
-INLINE void by_nibbles(__m512i t, __m512i table, __m512i *low, __m512i *high)
+FORCE_INLINE void by_nibbles(__m512i t, __m512i table, __m512i *low, __m512i *high)
 {
 	const __m512i four = _mm512_set1_epi8(15);
 
@@ -134,7 +133,7 @@ INLINE void by_nibbles(__m512i t, __m512i table, __m512i *low, __m512i *high)
 }
 
 /* 2s + 1 for the low four bits of each lane, up by one: (v & 30) | 1 */
-INLINE __m512i odd_scales(__m512i v)
+FORCE_INLINE __m512i odd_scales(__m512i v)
 {
 	return _mm512_ternarylogic_epi32(v, _mm512_set1_epi32(30), _mm512_set1_epi32(1), 0xea);
 }
@@ -143,14 +142,14 @@ INLINE __m512i odd_scales(__m512i v)
 #define MINUS(v) ((char)(IQ_OFFSET - (v)))
 
 /* magnitudes of IQ2 by two bits; a sign at bit 2, at bit 3, bits of others at the other */
-INLINE __m512i iq2_sign2(void)
+FORCE_INLINE __m512i iq2_sign2(void)
 {
 	return _mm512_broadcast_i32x4(
 		_mm_setr_epi8(PLUS(8), PLUS(25), PLUS(43), 0, MINUS(8), MINUS(25), MINUS(43), 0,
 			      PLUS(8), PLUS(25), PLUS(43), 0, MINUS(8), MINUS(25), MINUS(43), 0));
 }
 
-INLINE __m512i iq2_sign3(void)
+FORCE_INLINE __m512i iq2_sign3(void)
 {
 	return _mm512_broadcast_i32x4(_mm_setr_epi8(
 		PLUS(8), PLUS(25), PLUS(43), 0, PLUS(8), PLUS(25), PLUS(43), 0, MINUS(8), MINUS(25),
@@ -158,7 +157,7 @@ INLINE __m512i iq2_sign3(void)
 }
 
 /* @r: packed_iq2_xxs, packed_iq2_xs */
-INLINE void iq2_weights(__m512i r, __m512i signs, struct iq *v)
+FORCE_INLINE void iq2_weights(__m512i r, __m512i signs, struct iq *v)
 {
 	const __m512i two = _mm512_set1_epi8(0x33);
 
@@ -167,7 +166,7 @@ INLINE void iq2_weights(__m512i r, __m512i signs, struct iq *v)
 		   &v->q[3]);
 }
 
-INLINE void iq2_xxs_block(const uint8_t *w, struct iq *v)
+FORCE_INLINE void iq2_xxs_block(const uint8_t *w, struct iq *v)
 {
 	const __m512i all = _mm512_loadu_si512(w + 2);
 	const __m512i bytes = _mm512_broadcast_i32x4(
@@ -180,7 +179,7 @@ INLINE void iq2_xxs_block(const uint8_t *w, struct iq *v)
 		    signs_of(four_sevens(all, 4)), v);
 }
 
-INLINE uint32_t word_at(const uint8_t *w)
+FORCE_INLINE uint32_t word_at(const uint8_t *w)
 {
 	uint32_t u;
 
@@ -189,7 +188,7 @@ INLINE uint32_t word_at(const uint8_t *w)
 }
 
 /* 2s + 1 for 16 nibbles, low ones first, a lane each */
-INLINE __m512i nibble_scales(const uint8_t *w)
+FORCE_INLINE __m512i nibble_scales(const uint8_t *w)
 {
 	const __m512i turn =
 		_mm512_setr_epi32(1, 29, 25, 21, 17, 13, 9, 5, 1, 29, 25, 21, 17, 13, 9, 5);
@@ -199,7 +198,7 @@ INLINE __m512i nibble_scales(const uint8_t *w)
 	return odd_scales(_mm512_rolv_epi32(v, turn));
 }
 
-INLINE void iq2_xs_block(const uint8_t *w, struct iq *v)
+FORCE_INLINE void iq2_xs_block(const uint8_t *w, struct iq *v)
 {
 	const __m512i all = _mm512_loadu_si512(w + 2);
 
@@ -209,14 +208,14 @@ INLINE void iq2_xs_block(const uint8_t *w, struct iq *v)
 }
 
 /* 32 bytes of eight signs -> words: even ones at even bits of the low byte, odd ones of the high */
-INLINE __m512i even_odd(const uint8_t *w)
+FORCE_INLINE __m512i even_odd(const uint8_t *w)
 {
 	const __m512i s = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)w));
 
 	return _mm512_or_si512(s, _mm512_slli_epi16(s, 7));
 }
 
-INLINE void iq2_s_block(const uint8_t *w, struct iq *v)
+FORCE_INLINE void iq2_s_block(const uint8_t *w, struct iq *v)
 {
 	const __m128i eight = _mm_loadl_epi64((const void *)(w + 66));
 	const __m512i each =
@@ -241,12 +240,12 @@ INLINE void iq2_s_block(const uint8_t *w, struct iq *v)
 }
 
 /* a | (b & mask) */
-INLINE __m512i or_bits(__m512i a, __m512i b, __m512i mask)
+FORCE_INLINE __m512i or_bits(__m512i a, __m512i b, __m512i mask)
 {
 	return _mm512_ternarylogic_epi32(a, b, mask, 0xf8);
 }
 
-INLINE void iq3_xxs_block(const uint8_t *w, struct iq *v)
+FORCE_INLINE void iq3_xxs_block(const uint8_t *w, struct iq *v)
 {
 	const __m512i table = _mm512_broadcast_i32x4(
 		_mm_setr_epi8(PLUS(4), PLUS(12), PLUS(20), PLUS(28), PLUS(36), PLUS(44), PLUS(52),
@@ -265,12 +264,12 @@ INLINE void iq3_xxs_block(const uint8_t *w, struct iq *v)
 }
 
 /* bits 0, 2, 4, .. */
-INLINE __mmask32 every_other(uint64_t bits)
+FORCE_INLINE __mmask32 every_other(uint64_t bits)
 {
 	return (__mmask32)_pext_u64(bits, 0x5555555555555555);
 }
 
-INLINE void iq3_s_block(const uint8_t *w, struct iq *v)
+FORCE_INLINE void iq3_s_block(const uint8_t *w, struct iq *v)
 {
 	const __m512i table = _mm512_broadcast_i32x4(_mm_setr_epi8(
 		PLUS(1), PLUS(3), PLUS(5), PLUS(7), PLUS(9), PLUS(11), PLUS(13), PLUS(15), MINUS(1),
@@ -301,8 +300,8 @@ INLINE void iq3_s_block(const uint8_t *w, struct iq *v)
 typedef void (*block_fn)(const uint8_t *w, struct iq *v);
 
 /* A row times @cols columns; @cols, @block and @bytes are constants here. */
-INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t blocks,
-		const struct row_sums *out, block_fn block, size_t bytes)
+FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t blocks,
+		      const struct row_sums *out, block_fn block, size_t bytes)
 {
 	const struct act_iq *a[ROW_COLS];
 	__m512i s[ROW_COLS][4];

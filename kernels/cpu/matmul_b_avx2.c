@@ -107,20 +107,14 @@ WITH_MIN(Q4_1, q4_1)
 WITH_MIN(Q5_1, q5_1)
 VALUES(MXFP4, mxfp4)
 
-/* d = 2^(e - 128); e = 0 and 1 are subnormal */
 FORCE_INLINE void scales_mxfp4(const uint8_t *w, unsigned blocks, __m256 *d, __m256 *min)
 {
-	const __m256i two = _mm256_set1_epi32(2), tiny = _mm256_set1_epi32(0x200000);
 	__m128i v[8], a, b;
-	__m256i e, normal;
 
 	first_words(w, blocks, QUANT_MXFP4_BYTES, v);
 	a = _mm_unpacklo_epi64(_mm_unpacklo_epi32(v[0], v[1]), _mm_unpacklo_epi32(v[2], v[3]));
 	b = _mm_unpacklo_epi64(_mm_unpacklo_epi32(v[4], v[5]), _mm_unpacklo_epi32(v[6], v[7]));
-	e = _mm256_and_si256(_mm256_set_m128i(b, a), _mm256_set1_epi32(255));
-	normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
-	*d = _mm256_castsi256_ps(
-		_mm256_blendv_epi8(normal, _mm256_sllv_epi32(tiny, e), _mm256_cmpgt_epi32(two, e)));
+	*d = fp4_scales(_mm256_set_m128i(b, a));
 	*min = _mm256_setzero_ps();
 }
 

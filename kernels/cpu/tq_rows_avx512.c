@@ -9,7 +9,6 @@
  */
 #include "kernels/cpu/avx512_row.h"
 
-#define INLINE static inline __attribute__((always_inline))
 #define DIGITS 5
 #define BYTES  52 /* of digits in a super-block: 32 and 16 of five, 4 of four */
 
@@ -41,13 +40,13 @@ void avx512_pack_tq(const void *from, size_t blocks, void *to)
 	}
 }
 
-INLINE __m512i thrice(__m512i v)
+FORCE_INLINE __m512i thrice(__m512i v)
 {
 	return _mm512_add_epi8(_mm512_add_epi8(v, v), v);
 }
 
 /* 256 times a super-block's sums */
-INLINE __m512i from_bytes(__m512i v, const struct act_tq *x)
+FORCE_INLINE __m512i from_bytes(__m512i v, const struct act_tq *x)
 {
 	__m512i first = _mm512_setzero_si512(), left = first;
 
@@ -63,7 +62,7 @@ INLINE __m512i from_bytes(__m512i v, const struct act_tq *x)
 	return _mm512_add_epi32(_mm512_sub_epi32(first, left), _mm512_load_si512(x->offset));
 }
 
-INLINE __m512i digits_of(__m512i v)
+FORCE_INLINE __m512i digits_of(__m512i v)
 {
 	const __mmask64 one = _mm512_cmpge_epu8_mask(v, _mm512_set1_epi8(86));
 	const __mmask64 two = _mm512_cmpge_epu8_mask(v, _mm512_set1_epi8((char)171));
@@ -72,7 +71,7 @@ INLINE __m512i digits_of(__m512i v)
 				    _mm512_set1_epi8(2));
 }
 
-INLINE __m512i from_digits(const __m512i d[DIGITS], const struct act_tq *x)
+FORCE_INLINE __m512i from_digits(const __m512i d[DIGITS], const struct act_tq *x)
 {
 	__m512i s = _mm512_srai_epi32(_mm512_load_si512(x->offset), 8);
 
@@ -83,8 +82,8 @@ INLINE __m512i from_digits(const __m512i d[DIGITS], const struct act_tq *x)
 }
 
 /* A row times @cols columns, constant here. */
-INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t blocks,
-		const struct row_sums *out)
+FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t blocks,
+		      const struct row_sums *out)
 {
 	const struct act_tq *a[ROW_COLS];
 	__m512i s[ROW_COLS][4];
