@@ -2,59 +2,32 @@
 /* base/cpus.c: see cpus.h. */
 #include "base/cpus.h"
 
+#include <ctype.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <string.h>
 
-/* A CPU's number at *at, which goes behind it; -1: none, or too large. */
-static int number(const char **at)
-{
-	int n = 0;
-
-	if (**at < '0' || **at > '9')
-		return -1;
-	while (**at >= '0' && **at <= '9') {
-		n = n * 10 + (*(*at)++ - '0');
-		if (n >= CPU_SETSIZE)
-			return -1;
-	}
-	return n;
-}
-
-/* "3" or "3-5" at *at, which goes behind it. */
-static bool range(const char **at, cpu_set_t *set)
-{
-	int first = number(at), last = first;
-
-	if (first >= 0 && **at == '-') {
-		++*at;
-		last = number(at);
-	}
-	if (first < 0 || last < first)
-		return false;
-	for (int cpu = first; cpu <= last; cpu++)
-		CPU_SET(cpu, set);
-	return true;
-}
+#include "base/fs.h"
+#include "base/num.h"
 
 int cpus_parse(const char *text, cpu_set_t *ret, struct err *err)
 {
-	const char *at = text;
-	cpu_set_t set;
-	bool good;
+	uint64_t bits[CPU_SETSIZE / 64];
+	const size_t n = strlen(text);
 
-	CPU_ZERO(&set);
 	if (!strcmp(text, "all")) {
 		memset(ret, 0xff, sizeof(*ret));
 		return 0;
 	}
-	while ((good = range(&at, &set)) && *at == ',')
-		at++;
-	if (!good || *at)
+	/* the kernel's lists may be empty and have blanks around them */
+	if (!n || !isdigit((unsigned char)text[0]) || !isdigit((unsigned char)text[n - 1]) ||
+	    text_list(text, bits, ARRAY_LEN(bits)) < 0)
 		return err_set(err, -EINVAL,
 			       "%.80s is no list of CPUs below %d, such as 0-3,8, nor all", text,
 			       CPU_SETSIZE);
-	*ret = set;
+	CPU_ZERO(ret);
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (bits[cpu / 64] >> (cpu % 64) & 1)
+			CPU_SET(cpu, ret);
 	return 0;
 }
 

@@ -54,6 +54,12 @@ struct number {
 	uint64_t value;
 };
 
+static void set_numbers(json_t *o, const struct number *numbers, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		json_object_set_new(o, numbers[i].name, json_integer((json_int_t)numbers[i].value));
+}
+
 /* "memory=sysfs disks=none" -> {"memory": "sysfs", "disks": null} */
 static json_t *sources_json(const char *text)
 {
@@ -229,8 +235,7 @@ static json_t *forms_json(const struct sluice_status_forms *f)
 	};
 	json_t *o = json_object();
 
-	for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
-		json_object_set_new(o, numbers[i].name, json_integer((json_int_t)numbers[i].value));
+	set_numbers(o, numbers, ARRAY_LEN(numbers));
 	return o;
 }
 
@@ -277,8 +282,7 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 			      (int)s->filling, "model", input_json_text(s->model, strlen(s->model)),
 			      "model_path", input_json_text(path, strlen(path)), "arch", s->arch);
 
-	for (size_t i = 0; o && i < ARRAY_LEN(numbers); i++)
-		json_object_set_new(o, numbers[i].name, json_integer((json_int_t)numbers[i].value));
+	set_numbers(o, numbers, ARRAY_LEN(numbers));
 	json_object_set_new(o, "stall_seconds", json_real((double)s->stall_ns / 1e9));
 	json_object_set_new(o, "read_busy_seconds", json_real((double)s->read_busy_ns / 1e9));
 	json_object_set_new(o, "speculation", speculation_json(s));
