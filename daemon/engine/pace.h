@@ -36,9 +36,9 @@
 #define PACE_LEAST 8  /* prompt tokens of a bite at least: somebody waits for them */
 #define PACE_TAIL  8  /* so few that a prompt ends with are in the next step, whatever the debt */
 #define PACE_FIRST 64 /* before anything is known */
-#define PACE_MIXED \
-	64 /* steps with prompt tokens in a row before a plain one is measured again, and
-			* steps with ends of prompts that another prompt waits for before they wait too */
+/* steps with bites in a row before a plain one is measured again; with ends of prompts, before they wait for
+ * another prompt that does */
+#define PACE_MIXED 64
 
 #define PACE_OVER	1.75 /* targets that a bite may take the step to, where few tokens cost much */
 #define PACE_LONGEST	16  /* plain steps that one may take ... */

@@ -37,7 +37,7 @@ struct vram {
 	uint64_t chosen, issued, done;
 	uint32_t *host_pins; /* by class of the host's slots */
 
-	struct policy_ops told; /* the policy's, with used() that counts for the control first */
+	struct policy_ops told; /* used() alone, which counts for the control first */
 	struct fill_control control;
 	bool controlled;
 	struct layer_rates rates;
@@ -202,8 +202,7 @@ static int make_control(struct vram *v, struct err *err)
 	const struct model *m = v->c.model;
 
 	v->controlled = !strcmp(v->c.policy, "vram");
-	v->told = *v->ops;
-	v->told.used = used;
+	v->told = (struct policy_ops){ .name = v->ops->name, .help = v->ops->help, .used = used };
 	if (fill_control_init(&v->control, m->n_layers * m->n_expert))
 		return err_set(err, -ENOMEM, "no memory for the device's experts");
 	return 0;

@@ -49,7 +49,7 @@ struct vram_config { /* fills are judged where policy is "vram" alone: others ar
 int vram_create(const struct vram_config *config, struct vram **ret, struct err *err);
 void vram_destroy(struct vram *v); /* before the device; NULL is fine */
 
-/* Who is told of uses: for supply_config.tier[TIER_DEVICE]. */
+/* Who is told of uses, and of nothing else: for supply_config.tier[TIER_DEVICE]. */
 const struct policy_ops *vram_policy_ops(const struct vram *v);
 struct policy *vram_policy(struct vram *v);
 

@@ -28,11 +28,8 @@ void fill_control_used(struct fill_control *c, uint32_t id, double bytes, bool h
 {
 	if (!c->begun)
 		return;
-	c->uses++;
 	c->bytes += bytes;
-	c->hits += hit;
 	c->hit_bytes += hit ? bytes : 0;
-	c->frozen_hits += c->frozen[id];
 	c->frozen_bytes += c->frozen[id] ? bytes : 0;
 }
 
@@ -42,7 +39,6 @@ static void begin(struct fill_control *c, fill_resident_fn resident, void *ctx)
 		c->frozen[id] = resident(ctx, id);
 	c->begun = true;
 	c->tokens = c->steps = 0;
-	c->uses = c->hits = c->frozen_hits = 0;
 	c->bytes = c->hit_bytes = c->frozen_bytes = c->fill_bytes = 0;
 }
 

@@ -31,7 +31,7 @@ struct fill_control {
 	bool on, begun;
 	uint32_t tokens, steps; /* of the window; off: tokens that the pause lasts yet */
 	uint32_t pause;
-	uint64_t uses, hits, frozen_hits; /* of distinct experts of layers and steps */
+	/* of distinct experts of layers and steps */
 	double bytes, hit_bytes, frozen_bytes, fill_bytes;
 	double gain; /* of the last window: 0.1: the layer would take 1.1 times as long without */
 	bool judged; /* there was one */

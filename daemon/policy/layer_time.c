@@ -2,15 +2,7 @@
 /* daemon/policy/layer_time.c: see layer_time.h. */
 #include "policy/layer_time.h"
 
-static double least(double a, double b)
-{
-	return a < b ? a : b;
-}
-
-static double most(double a, double b)
-{
-	return a > b ? a : b;
-}
+#include <math.h>
 
 static double takes_ns(double bytes, double rate)
 {
@@ -19,7 +11,7 @@ static double takes_ns(double bytes, double rate)
 
 double layer_free_fills(const struct layer_rates *r)
 {
-	const double rate = r->memory > 0 ? least(r->link, r->memory) : r->link;
+	const double rate = r->memory > 0 ? fmin(r->link, r->memory) : r->link;
 
 	return rate > 0 ? r->fixed_ns * 1e-9 * rate : 0;
 }
@@ -36,11 +28,11 @@ uint64_t layer_token_fills(const struct layer_rates *r, uint32_t layers, uint64_
 
 double layer_time_ns(const struct layer_rates *r, const struct layer_load *l)
 {
-	const double fills = l->fills - least(l->fills, layer_free_fills(r));
+	const double fills = l->fills - fmin(l->fills, layer_free_fills(r));
 	double ns = takes_ns(l->misses, r->cpu);
 
-	ns = most(ns, takes_ns(l->misses + fills, r->memory));
-	ns = most(ns, takes_ns(fills, r->link));
-	ns = most(ns, takes_ns(l->hits, r->device));
+	ns = fmax(ns, takes_ns(l->misses + fills, r->memory));
+	ns = fmax(ns, takes_ns(fills, r->link));
+	ns = fmax(ns, takes_ns(l->hits, r->device));
 	return r->fixed_ns + ns;
 }

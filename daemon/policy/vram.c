@@ -146,7 +146,6 @@ static void look_at_all(struct policy *p)
 static bool age(struct memory *m, uint32_t n, double tokens)
 {
 	const double decay = exp2(-1 / m->half_life);
-
 	const bool far = m->age + tokens / m->half_life > FARTHEST;
 
 	m->age += tokens / m->half_life;
