@@ -135,7 +135,8 @@ class Reader:
         if program == "sluiced":
             return self.serve(command)
         if any(re.search(p, command) for p in documented.ENDLESS):
-            command = f"timeout --preserve-status -s INT 3 {command}"
+            # --foreground: one SIGINT, like one Ctrl-C; without it the group gets a second, which ends the program
+            command = f"timeout --foreground --preserve-status -s INT 3 {command}"
         return self.expect(command)
 
     def expect(self, command):
