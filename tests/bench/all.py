@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Every ratio of speed in one run: kernels, drafts, reads ahead, a busy machine, llama.cpp beside ours.
+"""Every ratio of speed in one run: kernels, drafts, reads ahead, a busy machine, llama.cpp and ik_llama.cpp beside ours.
 
-    tests/bench/all.py --build build --model FILE [--peer build/peer/bin] [--only kernels,spec,..] [--quiet 600] [--short]
+    tests/bench/all.py --build build --model FILE [--peer build/peer/bin ..] [--only kernels,spec,..] [--quiet 600] [--short]
 
 Each part is a program of its own beside this one; what it printed is printed here once it was left alone. Before each part
 it waits until others use less than a tenth of a processor, at most --quiet seconds. A part during which others used more
@@ -22,6 +22,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import machine  # noqa: E402
+import peers  # noqa: E402
 
 
 # fewer of everything
@@ -37,7 +38,7 @@ SHORT = {
 
 def parts(args):
     model, build = ["--build", args.build, "--model", args.model], pathlib.Path(args.build)
-    peer = ["--peer", args.peer] if args.peer else []
+    peer = [word for text in args.peer or [] for word in ("--peer", text)]
     out = {
         "kernels": [build / "bench" / "kernels", "--threads", args.threads, "--level", "all", "--markdown",
                     *(["--anyway"] if args.anyway else []),
@@ -88,7 +89,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--build", default="build")
     p.add_argument("--model", required=True)
-    p.add_argument("--peer", help="folder with llama-bench (peer/build.sh makes it)")
+    peers.add_option(p)
     p.add_argument("--only", help="parts, by default all")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--quiet", type=int, default=600)

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: MIT
 """Decode on a busy machine: beside another program on one core, and while slots are filled from disk.
 
-    tests/bench/busy.py --build build --model FILE [--peer build/peer/bin] [--tokens 64] [--rounds 2] [--json OUT]
+    tests/bench/busy.py --build build --model FILE [--peer build/peer/bin ..] [--tokens 64] [--rounds 2] [--json OUT]
 
-In every round, and for each kind of company: alone, with it, with it, alone (A-B-B-A), ours and llama-bench's where
---peer has it. The ratio is of medians. Kinds of company: one endless loop of equal weight that may run anywhere, and one
+In every round, and for each kind of company: alone, with it, with it, alone (A-B-B-A), ours and each --peer's (llama.cpp,
+ik_llama.cpp: a folder with llama-bench). The ratio is of medians. Kinds of company: one endless loop of equal weight that may run anywhere, and one
 bound to the first or to the last core that may be used. Then the fill: a daemon that has just begun to fill its slots is
 asked for the same tokens twice (the first time brings their experts), and again when it is full; the second answer's speed
 over the last's. Says how much of the processors neither side nor the loop used; above --disturbed no ratio is printed but
@@ -17,12 +17,12 @@ import os
 import pathlib
 import signal
 import statistics
-import subprocess
 import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import machine  # noqa: E402
+import peers  # noqa: E402
 from compare import Daemon  # noqa: E402
 
 
@@ -53,15 +53,6 @@ class Loop:
 def ours(args, daemon):
     rows = daemon.ask("bench", "-p", 0, "-n", args.tokens, "-r", args.repetitions)
     return rows[0]["samples_ts"]
-
-
-def peers(args):
-    p = subprocess.run([pathlib.Path(args.peer) / "llama-bench", "-m", args.model, "-t", str(args.threads), "-p", "0",
-                        "-n", str(args.tokens), "-r", str(args.repetitions), "-o", "json"], capture_output=True, text=True,
-                       timeout=3600)
-    if p.returncode:
-        raise RuntimeError(f"llama-bench: exit {p.returncode}\n{p.stderr[-2000:]}")
-    return json.loads(p.stdout)[0]["samples_ts"]
 
 
 def measured(fn, pid, cpus):
@@ -132,7 +123,7 @@ def report(args, parts, fill):
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--build", default="build")
-    p.add_argument("--peer", help="folder with llama-bench (peer/build.sh makes it)")
+    peers.add_option(p)
     p.add_argument("--model", required=True)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--tokens", type=int, default=64)
@@ -153,8 +144,9 @@ def main():
                     1024, "--spec", "off") as d:
             d.filled()
             parts += series(args, "sluice", lambda: ours(args, d), d.process.pid, kinds)
-        if args.peer and os.path.exists(pathlib.Path(args.peer) / "llama-bench"):
-            parts += series(args, "llama.cpp", lambda: peers(args), None, kinds)
+        for peer in peers.of(args):
+            tests = peer.tests(0, args.tokens, [0])
+            parts += series(args, peer.name, lambda: peer.rows(args.model, args.repetitions, tests)[0]["samples_ts"], None, kinds)
     if "fill" in args.only:
         fill = [while_filling(args) for _ in range(args.rounds)]
     report(args, parts, fill)

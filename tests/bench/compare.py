@@ -1,13 +1,16 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Sluice against llama.cpp on the same file, threads and machine, side by side in one run.
+"""Sluice against llama.cpp and ik_llama.cpp on the same file, threads and machine, side by side in one run.
 
-    tests/bench/compare.py --build build --peer build/peer/bin --model FILE [--only memory,half] [--json OUT]
+    tests/bench/compare.py --build build --peer build/peer/bin [--peer build/ik/bin] --model FILE [--only memory,half]
+
+Each --peer is a folder with a llama-bench; options for it may stand behind it: --peer "build/ik/bin -rtr 1".
 
 memory  the whole model in memory: prompt (pp512) and generation (tg64), A-B-B-A in every round
 depths  the same behind each of --depths tokens, where one is asked for: a run of each side, --depth-rounds times,
         and either side's speed over its own without them in the same run. Reading those tokens takes
-        most of the time: with 0,8192,32768 about five minutes a run of eight layers of the 35B shape
+        most of the time: with 0,8192,32768 about five minutes a run of eight layers of the 35B shape.
+        ik_llama.cpp's llama-bench reads no prompt behind others: of it there is generation alone
 half    half of the file's bytes allowed: both in a memory cgroup of that size. The peer maps the file
         (without repacking, which would need a second copy); ours gets --host-budget so that expert slots,
         dense weights, KV cache and everything else of the process stay within the limit. fio reads the same
@@ -34,6 +37,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import machine  # noqa: E402
+import peers  # noqa: E402
 
 
 class Daemon:
@@ -107,18 +111,8 @@ class Runs:
         self.log.append(best)
         return best
 
-    def peer(self, tests, reps, limit=None, extra=()):
-        command = [pathlib.Path(self.args.peer) / "llama-bench", "-m", self.args.model, "-t", str(self.args.threads),
-                   "-r", str(reps), "-o", "json", *tests, *extra]
-
-        def run():
-            p = subprocess.run(command, capture_output=True, text=True, timeout=3600,
-                               preexec_fn=limit.join if limit else None)
-            if p.returncode:
-                raise RuntimeError(f"llama-bench: exit {p.returncode}\n{p.stderr[-2000:]}")
-            return json.loads(p.stdout)
-
-        return self.measured("llama.cpp", run)
+    def peer(self, peer, tests, reps, limit=None, extra=()):
+        return self.measured(peer.name, lambda: peer.rows(self.args.model, reps, tests, limit, extra))
 
     def ours(self, daemon, tests, reps):
         return self.measured("sluice", lambda: rows_of(daemon.ask("bench", *tests, "-r", reps)),
@@ -144,17 +138,21 @@ def samples(runs, side, test):
 
 
 def compare(runs, tests):
-    """[{test, ours, peer, ratio, pairs}]: medians, and the ratio of every A-B pair of neighbours."""
+    """[{test, peer, sluice, of the peer, ratio, pairs}] for each peer: medians, and the ratio of each run of ours to the
+    peer's run of the same place in the order. A test that a peer cannot run has no row of it."""
     out = []
-    for test in tests:
-        ours, peer = samples(runs, "sluice", test), samples(runs, "llama.cpp", test)
+    of_side = {side: [run for run in runs if run["side"] == side] for side in dict.fromkeys(run["side"] for run in runs)}
+    for test, peer in ((test, peer) for test in tests for peer in of_side if peer != "sluice"):
+        ours, theirs = samples(runs, "sluice", test), samples(runs, peer, test)
+        if not ours or not theirs:
+            continue
         pairs = []
-        for a, b in zip(runs[::2], runs[1::2]):
-            x, y = (samples([a, b], side, test) for side in ("sluice", "llama.cpp"))
+        for a, b in zip(of_side["sluice"], of_side[peer]):
+            x, y = samples([a], "sluice", test), samples([b], peer, test)
             if x and y:
                 pairs.append(round(statistics.median(x) / statistics.median(y), 3))
-        o, p = statistics.median(ours), statistics.median(peer)
-        out.append({"test": test, "sluice": o, "llama.cpp": p, "ratio": o / p, "pair_ratios": pairs})
+        o, p = statistics.median(ours), statistics.median(theirs)
+        out.append({"test": test, "peer": peer, "sluice": o, "theirs": p, "ratio": o / p, "pair_ratios": pairs})
     return out
 
 
@@ -183,11 +181,11 @@ def labels(args, depths):
 
 def in_memory(args):
     runs, tests, status = Runs(args), ["-p", str(args.prompt), "-n", str(args.generate)], None
-    print(f"in memory: {args.rounds} rounds of sluice, llama.cpp, llama.cpp, sluice", file=sys.stderr)
+    print(f"in memory: {args.rounds} rounds of sluice, {', '.join(p.name for p in args.peers)}, and back", file=sys.stderr)
     for _ in range(args.rounds):
         status = our_run(args, runs, tests, args.reps, [])
-        runs.peer(tests, args.reps)
-        runs.peer(tests, args.reps)
+        for peer in [*args.peers, *reversed(args.peers)]:
+            runs.peer(peer, peer.tests(args.prompt, args.generate, [0]), args.reps)
         our_run(args, runs, tests, args.reps, [])
     return {"what": "model in memory", "status": status, "runs": runs.log,
             "result": compare(runs.log, labels(args, [0]))}
@@ -200,10 +198,11 @@ def at_depths(args):
     runs, tests = Runs(args), ["-p", str(args.prompt), "-n", str(args.generate), "-d", ",".join(map(str, depths))]
     # room for a second sequence: where one fills it, nothing is kept and each repetition reads all again
     ctx = ["--ctx", max(depths) + args.prompt + args.generate + 64, "--parallel", 2]
-    print(f"at depths {depths}: {args.depth_rounds} rounds of sluice, llama.cpp", file=sys.stderr)
+    print(f"at depths {depths}: {args.depth_rounds} rounds of sluice, {', '.join(p.name for p in args.peers)}", file=sys.stderr)
     for _ in range(args.depth_rounds):
         status = our_run(args, runs, tests, args.depth_reps, ctx)
-        runs.peer(tests, args.depth_reps)
+        for peer in args.peers:
+            runs.peer(peer, peer.tests(args.prompt, args.generate, depths), args.depth_reps)
     return {"what": "behind other tokens", "status": status, "runs": runs.log,
             "result": compare(runs.log, labels(args, depths))}
 
@@ -231,10 +230,12 @@ def peak_lines(part, info):
 
 def at_depth(result):
     """Of every test at a depth, each side's speed over its own at depth 0."""
-    plain = {r["test"]: r for r in result if "@" not in r["test"]}
-    return [f"{r['test']} over depth 0: sluice {r['sluice'] / plain[r['test'].split(' @')[0]]['sluice']:.2f}, "
-            f"llama.cpp {r['llama.cpp'] / plain[r['test'].split(' @')[0]]['llama.cpp']:.2f}"
-            for r in result if "@" in r["test"] and r["test"].split(" @")[0] in plain]
+    plain = {(r["test"], r["peer"]): r for r in result if "@" not in r["test"]}
+    for r in result:
+        at_0 = plain.get((r["test"].split(" @")[0], r["peer"]))
+        if "@" in r["test"] and at_0:
+            yield (f"{r['test']} over depth 0: sluice {r['sluice'] / at_0['sluice']:.2f}, "
+                   f"{r['peer']} {r['theirs'] / at_0['theirs']:.2f}")
 
 
 def inspect(args):
@@ -289,15 +290,12 @@ def half(args):
                      **disk_rates(start, end)})
         return status
 
-    def peer():
+    status = ours()
+    for peer in [*args.peers, *reversed(args.peers)]:
         machine.drop_file(args.model)
         with machine.MemoryLimit(limit_bytes) as limit:
-            runs.peer(tests, args.half_peer_reps, limit, ("-lm", "mmap", "--repack", "0"))
+            runs.peer(peer, peer.tests(0, args.half_generate, [0]), args.half_peer_reps, limit, peer.mapped)
             runs.log[-1]["peak_bytes"] = limit.peak()
-
-    status = ours()
-    peer()
-    peer()
     ours()
     return {"what": "half of the bytes allowed", "limit_bytes": limit_bytes, "budget_bytes": budget,
             "request_bytes": request, "depth": args.depth, "status": status, "runs": runs.log, "disk": disk,
@@ -307,14 +305,15 @@ def half(args):
 def markdown(report, args):
     m = report["machine"]
     lines = [f"{os.path.basename(args.model)}, {args.threads} threads, {m['cpu']}, {m['memory_gib']} GiB, "
-             f"Linux {m['kernel']}", "", "| | test | sluice t/s | llama.cpp t/s | ratio | of each pair |",
-             "|---|---|---|---|---|---|"]
+             f"Linux {m['kernel']}", "", "| | test | sluice t/s | beside it | t/s | ratio | of each pair |",
+             "|---|---|---|---|---|---|---|"]
     for part in report["parts"]:
         for r in part["result"]:
-            lines.append(f"| {part['what']} | {r['test']} | {r['sluice']:.1f} | {r['llama.cpp']:.1f} | "
+            lines.append(f"| {part['what']} | {r['test']} | {r['sluice']:.1f} | {r['peer']} | {r['theirs']:.1f} | "
                          f"{r['ratio']:.2f} | {', '.join(f'{p:.2f}' for p in r['pair_ratios'])} |")
     for part in report["parts"]:
-        lines += ["", *at_depth(part["result"])] if "@" in str(part["result"]) else []
+        depths = list(at_depth(part["result"]))
+        lines += ["", *depths] if depths else []
         peaks = list(peak_lines(part, report["info"]))
         lines += ["", *peaks] if peaks else []
         lines += ["", f"{part['what']}: others used at most "
@@ -337,7 +336,7 @@ def markdown(report, args):
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--build", default="build")
-    p.add_argument("--peer", default="build/peer/bin", help="folder with llama-bench (peer/build.sh makes it)")
+    peers.add_option(p)
     p.add_argument("--model", required=True)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--only", default="memory,depths,half")
@@ -363,6 +362,10 @@ def arguments():
 
 def main():
     args = arguments()
+    args.peer = args.peer or ["build/peer/bin"]
+    args.peers = peers.of(args)
+    if not args.peers:
+        sys.exit(f"compare.py: no llama-bench in {' or '.join(args.peer)}: tests/bench/peer/build.sh llama-bench makes one")
     args.model = os.path.abspath(args.model)
     failed = []  # what the other parts gave is printed all the same
     report = {"machine": machine.describe(), "model": args.model, "threads": args.threads, "info": inspect(args), "parts": []}

@@ -5,7 +5,10 @@
 #
 # llama.cpp comes inside the source package of llama-cpp-python on PyPI, so one ordinary pip
 # download is all that is needed. It is unpacked and built under PEER (default build/peer), which
-# git ignores: nothing of it belongs to this project. Niced, because it takes a while.
+# git ignores: nothing of it belongs to this project. Niced, because it takes a while. With PEER_SOURCE
+# it builds a checkout that is there already, of llama.cpp or ik_llama.cpp, and gets nothing:
+#
+#	PEER=build/ik PEER_SOURCE=DIR tests/bench/peer/build.sh llama-bench
 #
 #	tests/bench/peer/build.sh [TARGET ...]		default: llama-bench llama-perplexity; tests/bench/clients wants llama-server
 #
@@ -13,6 +16,7 @@
 set -eu
 
 PEER=${PEER:-build/peer}
+SOURCE=${PEER_SOURCE:-}
 PYTHON=${PEER_PYTHON:-python3}
 JOBS=${JOBS:-2}
 [ $# -gt 0 ] || set -- llama-bench llama-perplexity
@@ -39,31 +43,50 @@ command -v cmake >/dev/null || {
 	exit 1
 }
 
-sdist=$(find "$PEER" -maxdepth 1 -name 'llama_cpp_python-*.tar.gz' | sort | tail -n 1)
-if [ -z "$sdist" ]; then
-	say "downloading the source package of llama-cpp-python"
-	"$PYTHON" -m pip download --quiet --no-deps --no-binary llama-cpp-python \
-		--dest "$PEER" llama-cpp-python >&2
+# download_source: llama.cpp of the source package, in $PEER/src
+download_source() {
 	sdist=$(find "$PEER" -maxdepth 1 -name 'llama_cpp_python-*.tar.gz' | sort | tail -n 1)
-fi
-[ -n "$sdist" ] || {
-	say "pip left no source package in $PEER"
-	exit 1
+	if [ -z "$sdist" ]; then
+		say "downloading the source package of llama-cpp-python"
+		"$PYTHON" -m pip download --quiet --no-deps --no-binary llama-cpp-python \
+			--dest "$PEER" llama-cpp-python >&2
+		sdist=$(find "$PEER" -maxdepth 1 -name 'llama_cpp_python-*.tar.gz' | sort | tail -n 1)
+	fi
+	[ -n "$sdist" ] || {
+		say "pip left no source package in $PEER"
+		exit 1
+	}
+
+	if [ ! -f "$PEER/src/CMakeLists.txt" ]; then
+		say "unpacking $(basename "$sdist")"
+		rm -rf "$PEER/src.part"
+		mkdir "$PEER/src.part"
+		tar -xzf "$sdist" -C "$PEER/src.part" --strip-components=3 --wildcards '*/vendor/llama.cpp'
+		mv "$PEER/src.part" "$PEER/src"
+		basename "$sdist" .tar.gz >"$PEER/version"
+	fi
 }
 
-if [ ! -f "$PEER/src/CMakeLists.txt" ]; then
-	say "unpacking $(basename "$sdist")"
-	rm -rf "$PEER/src.part"
-	mkdir "$PEER/src.part"
-	tar -xzf "$sdist" -C "$PEER/src.part" --strip-components=3 --wildcards '*/vendor/llama.cpp'
-	mv "$PEER/src.part" "$PEER/src"
-	basename "$sdist" .tar.gz >"$PEER/version"
+if [ -n "$SOURCE" ]; then
+	[ -f "$SOURCE/CMakeLists.txt" ] || {
+		say "PEER_SOURCE=$SOURCE has no CMakeLists.txt"
+		exit 1
+	}
+	SOURCE=$(cd "$SOURCE" && pwd)
+	commit=$(git -C "$SOURCE" rev-parse --short HEAD 2>/dev/null) || commit="no commit known"
+	echo "$(basename "$SOURCE"), $commit" >"$PEER/version"
+else
+	download_source
+	SOURCE=$PEER/src
 fi
+# ik_llama.cpp has llama-bench among its examples
+examples=OFF
+[ -d "$SOURCE/tools/llama-bench" ] || examples=ON
 
 # One native build for the machine that it runs on, as its README advises; no GPU, no network.
-nice -n 19 cmake -S "$PEER/src" -B "$PEER/cmake" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
+nice -n 19 cmake -S "$SOURCE" -B "$PEER/cmake" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
 	-DBUILD_SHARED_LIBS=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF \
-	-DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_TOOLS=ON \
+	-DLLAMA_BUILD_EXAMPLES=$examples -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_TOOLS=ON \
 	>"$PEER/cmake.log" 2>&1 || {
 	tail -n 20 "$PEER/cmake.log" >&2
 	exit 1
