@@ -16,6 +16,7 @@
 #include "tools/plan.h"
 
 #define ALIGN_MOST (64u << 10)
+#define PIECE_MOST (256u << 20)
 
 struct file {
 	const char *path;
@@ -172,6 +173,9 @@ int plan_machine_file(const char *path, struct plan_machine *ret, const struct c
 	take_nodes(&f, ret);
 	take_level(&f, ret_ops);
 	ret->vram_bytes = take(&f, f.root, "vram_bytes", INT64_MAX, 0);
+	ret->vram_piece = take(&f, f.root, "vram_piece_bytes", PIECE_MOST, 0);
+	if (!f.rc && ret->vram_piece && !is_pow2(ret->vram_piece))
+		refuse(&f, "vram_piece_bytes", "a power of two");
 	ret->align = (uint32_t)take(&f, f.root, "read_align_bytes", ALIGN_MOST, ret->align);
 	if (!f.rc && !is_pow2(ret->align))
 		refuse(&f, "read_align_bytes", "a power of two");

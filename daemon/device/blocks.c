@@ -363,7 +363,7 @@ void blocks_told(struct blocks *b, uint64_t free_bytes, uint64_t margin)
 		return;
 	}
 	more = (free_bytes - margin) / b->block_bytes;
-	if (b->others == UINT32_MAX || more < 2)
-		return;
+	if (b->others == UINT32_MAX || (more < 2 && held + more < b->most))
+		return; /* one more would be asked for again soon, unless it is the last */
 	b->others = held + more >= b->most ? UINT32_MAX : (uint32_t)(held + more);
 }

@@ -128,7 +128,7 @@ uint32_t blocks_trim(struct blocks *b);
 bool blocks_poll(struct blocks *b, uint64_t now_ns);
 /*
  * The driver has @free_bytes for others, of which @margin are to stay: blocks are given up until they are
- * there, and taken again, up to the limit, where two more would leave them.
+ * there, and taken again, up to the limit, where two more would leave them, or the last.
  */
 void blocks_told(struct blocks *b, uint64_t free_bytes, uint64_t margin);
 

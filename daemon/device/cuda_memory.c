@@ -57,6 +57,7 @@ struct cuda_memory {
 	uint64_t fixed_bytes; /* of the budget, beside blocks */
 	uint64_t first_blocks;
 	uint64_t margin; /* that others are left */
+	bool measured;	 /* ... is known */
 
 	struct place *places;
 	bool *page_used;
@@ -245,17 +246,12 @@ static int take_books(struct cuda_device *d, struct err *err)
 	return cuda_take(d, &d->table, n * d->pages * sizeof(*m->pages), "tables of pages", err);
 }
 
-/* What others are left, as far as they had it when all was taken. */
-static int find_margin(struct cuda_device *d, struct err *err)
+/* What others are left, as far as they had it when all was taken: @free_bytes of @all. */
+static uint64_t find_margin(uint64_t free_bytes, uint64_t all)
 {
-	struct cuda_memory *m = d->memory;
-	size_t free_bytes = 0, all = 0;
-	int rc = cuda_said(cudaMemGetInfo(&free_bytes, &all), "the device's memory", err);
+	const uint64_t margin = u64_min(free_bytes, all - device_default_room(all)) / 2;
 
-	m->margin = u64_min(free_bytes, all - device_default_room(all)) / 2;
-	if (m->margin < MARGIN_LEAST)
-		m->margin = u64_min(m->margin, free_bytes / 4);
-	return rc;
+	return margin < MARGIN_LEAST ? u64_min(margin, free_bytes / 4) : margin;
 }
 
 int cuda_take_memory(struct cuda_device *d, struct err *err)
@@ -287,7 +283,7 @@ int cuda_take_memory(struct cuda_device *d, struct err *err)
 			"the device's memory: a sequence's %u blocks of %llu bytes are not to be "
 			"had, though the driver has said that they are free",
 			p->kept_blocks, (unsigned long long)p->block_bytes);
-	return rc ? rc : find_margin(d, err);
+	return rc;
 }
 
 void cuda_free_memory(struct cuda_device *d)
@@ -483,9 +479,13 @@ bool cuda_trim(struct device *base, uint64_t now)
 	struct cuda_memory *m = cuda_of(base)->memory;
 	size_t free_bytes, all;
 
-	if ((m->margin || m->blocks.others != UINT32_MAX) && blocks_poll(&m->blocks, now) &&
-	    cudaMemGetInfo(&free_bytes, &all) == cudaSuccess)
+	if ((!m->measured || m->margin || m->blocks.others != UINT32_MAX) &&
+	    blocks_poll(&m->blocks, now) && cudaMemGetInfo(&free_bytes, &all) == cudaSuccess) {
+		if (!m->measured) /* by now the weights are there */
+			m->margin = find_margin(free_bytes, all);
+		m->measured = true;
 		blocks_told(&m->blocks, free_bytes, m->margin);
+	}
 	return blocks_trim(&m->blocks) > 0;
 }
 

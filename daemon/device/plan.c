@@ -325,6 +325,17 @@ static uint64_t choose_block(const struct device_config *c, const struct device_
 	return u64_max(block, c->block_least);
 }
 
+/* Blocks that the state of one of the places takes, where the most: only the first begins with a block. */
+static uint64_t state_blocks(const struct device_config *c, const struct device_plan *p)
+{
+	uint64_t most = 0;
+
+	for (uint64_t i = 0; i < c->n_seq; i++)
+		most = u64_max(most, div_ceil((i + 1) * p->one_state, p->block_bytes) -
+					     i * p->one_state / p->block_bytes);
+	return most;
+}
+
 /* Sequences and slots in blocks: @left bytes of them. @fixed: what the others take, for the sentence. */
 static int plan_blocks(const struct device_config *c, struct device_plan *p, uint64_t left,
 		       uint64_t fixed, struct err *err)
@@ -332,10 +343,10 @@ static int plan_blocks(const struct device_config *c, struct device_plan *p, uin
 	const uint64_t block = p->block_bytes = choose_block(c, p, left);
 	const uint32_t first = (uint32_t)div_ceil(u64_min(c->n_ctx, KEPT), CUDA_KV_PAGE);
 	const uint64_t pages = blocks_for(block, p->page_bytes, first);
-	const uint64_t states = blocks_for(block, p->one_state, 1);
+	const uint64_t states = state_blocks(c, p);
 	/* items of one among several may lie across blocks */
-	const uint64_t one =
-		blocks_for(block, p->page_bytes, p->n_pages) + states + (c->n_seq > 1 ? 2 : 0);
+	const uint64_t one = blocks_for(block, p->page_bytes, p->n_pages) +
+			     blocks_for(block, p->one_state, 1) + (c->n_seq > 1 ? 2 : 0);
 	int rc;
 
 	if (left / block < one)

@@ -81,7 +81,9 @@ static void plan_device(const struct model *m, const struct plan_options *o,
 					 .n_ctx = p->memory.n_ctx,
 					 .max_tokens = p->memory.n_batch,
 					 .max_logits = p->memory.max_logits,
-					 .no_slots = !m->n_expert || device_slots_fit(m, NULL) };
+					 .no_slots = !m->n_expert || device_slots_fit(m, NULL),
+					 .block_least = machine->vram_piece ? machine->vram_piece
+									    : PLAN_VRAM_PIECE };
 
 	if (!room || device_supports(m, &p->device_note) ||
 	    device_plan_make(&c, room, &p->device, &p->device_note))

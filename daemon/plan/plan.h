@@ -23,8 +23,9 @@
 #include "policy/placement.h"
 #include "telemetry/telemetry.h"
 
-#define PLAN_CONTEXTS 256	/* numbers of sequences */
-#define PLAN_MOST_CTX 16777216u /* the most that --ctx takes */
+#define PLAN_CONTEXTS	256	     /* numbers of sequences */
+#define PLAN_MOST_CTX	16777216u    /* the most that --ctx takes */
+#define PLAN_VRAM_PIECE (2ull << 20) /* cuMemGetAllocationGranularity() of NVIDIA's GPUs */
 
 /* sluiced's options that change bytes; 0 (NULL): not given. */
 struct plan_options {
@@ -52,6 +53,7 @@ struct plan_machine {
 	unsigned cores;	       /* physical, that may be used; 0: unknown, one */
 	uint32_t align;	       /* of direct reads from the disk with the model */
 	uint64_t vram_bytes;   /* of GPUs, 0: none */
+	uint64_t vram_piece;   /* the least that their driver gives; 0: PLAN_VRAM_PIECE */
 	uint32_t n_nodes;      /* with memory */
 	struct plan_node nodes[NODES_KNOWN];
 	double memory_bytes_per_s, disk_bytes_per_s; /* read rates, 0: unknown */

@@ -244,13 +244,41 @@ def alone(batch):
     return ["--batch", batch, "--parallel", "1" if batch == "1" else "4"]
 
 
+def plan(*args, piece=4096):
+    """The device's part of a plan, for memory that comes in pieces as the fake runtime gives it: a GPU's are of 2 MiB."""
+    machine = BUILD / "emu" / f"machine-{piece}.json"
+    machine.write_text(json.dumps({"memory_bytes": 8 << 30, "cores": 2, "vram_piece_bytes": piece}))
+    return json.loads(sluice("plan", DEMO, *DEFAULTS[2:], *args, "--machine", machine, "--json").stdout)["device"]
+
+
 @functools.lru_cache
 def budget_bytes(percent, batch="512"):
     """Bytes of the device's memory that leave slots for so many of the demo's experts."""
-    p = sluice("plan", DEMO, *DEFAULTS[2:], *alone(batch), "--device-budget", "1G", "--json")
-    d = json.loads(p.stdout)["device"]
+    d = plan(*alone(batch), "--device-budget", "1G")
     slots = sum(c["slots"] * c["slot_bytes"] for c in d["slots"])
     return str(d["bytes"] - slots * (100 - percent) // 100)
+
+
+def test_gpu_pieces():
+    """Where memory comes in pieces of 2 MiB, as on GPUs: taken at start is what a plan without a machine says, to the byte."""
+    for budget, n in (("40M", 20), ("64M", 1)):
+        p = json.loads(sluice("plan", DEMO, *DEFAULTS[2:], *alone(str(n)), "--device-budget", budget, "--json").stdout)["device"]
+        assert p == plan(*alone(str(n)), "--device-budget", budget, piece=2 << 20)
+        with device(DEMO, "--device-budget", budget, *alone(str(n)), env={"SLUICE_EMU_GRANULARITY": str(2 << 20)}) as d:
+            now = of_device(d)
+            assert now["vram_bytes"] == p["bytes"] and now["slots"] == sum(c["slots"] for c in p["slots"]), (now, p)
+            assert p["slots_bytes"] % (2 << 20) == 0 and d.eval_ids(moe_tokens(2))[1].any()
+
+
+def test_nearly_full(one_run):
+    """A budget of nearly all that is free: what the start left to others counts when the weights are there. No slot goes."""
+    budget = int(budget_bytes(100, "1"))
+    with device(DEMO, "--host-budget", "100%", "--device-policy", "hit", "--device-budget", budget, *alone("1"),
+                env={"SLUICE_EMU_VRAM": str(budget + (256 << 10))}) as d:
+        before = settled(d)
+        time.sleep(2.5)  # the driver is asked once a second
+        assert (d.eval_ids(moe_tokens(4))[1] == one_run[:4]).all()
+        assert of_device(d)["slots"] == before["slots"] == 128 and of_device(d)["vram_bytes"] == budget
 
 
 @pytest.mark.parametrize("percent", [0, 10, 50, 100])

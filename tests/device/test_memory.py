@@ -5,17 +5,12 @@ Sequences take blocks of the slots' when they need them and give them back; the 
 because another process takes memory; what does not fit waits or ends by name. Whatever moved: the same bits.
 """
 import concurrent.futures
-import json
 import signal
 import time
 
 import pytest
 
-from test_device import DEFAULTS, DEMO, alone, ask, budget_bytes, cpu_run, device, eval_alone, moe_tokens, of_device, one_run, settled, sluice  # noqa: F401
-
-
-def plan(*args):
-    return json.loads(sluice("plan", DEMO, *args, "--json").stdout)["device"]
+from test_device import DEMO, alone, ask, budget_bytes, cpu_run, device, eval_alone, moe_tokens, of_device, one_run, plan, settled  # noqa: F401
 
 
 def until(d, holds, seconds=40):
@@ -30,7 +25,7 @@ def until(d, holds, seconds=40):
 def test_as_planned():
     """What is taken at start, and which slots there are, is what the plan says, to the byte."""
     budget = budget_bytes(50, "20")
-    p = plan(*DEFAULTS[2:], *alone("20"), "--device-budget", budget)
+    p = plan(*alone("20"), "--device-budget", budget)
     with device(DEMO, "--device-budget", budget, *alone("20")) as d:
         now = of_device(d)
         assert now["vram_bytes"] == p["bytes"] and now["slots"] == sum(c["slots"] for c in p["slots"]), (now, p)
@@ -59,7 +54,7 @@ def test_to_and_fro(one_run):  # noqa: F811
 def test_budget_reloaded(one_run, tmp_path):  # noqa: F811
     """SIGHUP: less while a request runs, so little that no slot is left, and all of it again."""
     conf = tmp_path / "sluiced.conf"
-    p = plan(*DEFAULTS[2:], *alone("1"), "--device-budget", budget_bytes(100, "1"))
+    p = plan(*alone("1"), "--device-budget", budget_bytes(100, "1"))
     most, least = p["bytes"], p["bytes"] - p["slots_bytes"]
 
     def budget(d, n):
@@ -146,7 +141,7 @@ def test_stuck_fills(one_run, tmp_path):  # noqa: F811
 def test_waits(one_run):  # noqa: F811
     """Room for less than all sequences: who came last waits, or is paused and reads again; the same bits."""
     ids = moe_tokens(20)
-    p = plan(*DEFAULTS[2:], "--batch", "16", "--device-budget", "1G")
+    p = plan("--batch", "16", "--device-budget", "1G")
     least = p["bytes"] - p["slots_bytes"] + (1 << 20)  # a sequence and a little more; of states alone four take 3 MiB
     with device(DEMO, "--host-budget", "100%", "--device-budget", least, "--batch", "16") as d:
         with concurrent.futures.ThreadPoolExecutor(4) as pool:

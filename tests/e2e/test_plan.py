@@ -190,6 +190,9 @@ def test_machines_out_of_files(tmp_path):
         assert plan(DEMO, "--machine", f, *sizes)["ctx"] == c["ctx"]
         sizes[1] += 256
         assert "lower --ctx or --parallel" in sluice("plan", DEMO, "--machine", f, *sizes, check=1).stderr
+    gpu, small = on(memory_bytes=GIB, vram_bytes=64 << 20), on(memory_bytes=GIB, vram_bytes=64 << 20, vram_piece_bytes=65536)
+    assert gpu["device"]["kv_bytes"] % (2 << 20) == gpu["device"]["slots_bytes"] % (2 << 20) == 0  # a driver gives 2 MiB at the least
+    assert small["device"]["slots_bytes"] % (2 << 20)
     unknown = on()
     assert unknown["memory_free_bytes"] is None and unknown["largest_contexts"] == []
     assert "the memory of this machine is unknown" in unknown["reasons"][-1]

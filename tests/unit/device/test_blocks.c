@@ -250,6 +250,16 @@ static void test_others(void **state)
 	assert_int_equal(blocks_room(&b), 4);
 	blocks_told(&b, 99000, 3000);
 	assert_int_equal(b.others, BLOCKS_NONE);
+	/* the last one comes back when it alone is there */
+	b.others = 19;
+	blocks_told(&b, 3000 + (19 - m.taken) * 1000, 3000);
+	assert_int_equal(b.others, 19);
+	while (blocks_grow(&b, 99 * SEC) != BLOCKS_NONE)
+		;
+	assert_int_equal(blocks_keep(&b, NULL), 0);
+	assert_int_equal(m.taken, 19);
+	blocks_told(&b, 4000, 3000);
+	assert_int_equal(b.others, BLOCKS_NONE);
 	blocks_told(&b, 0, 99000); /* more than there is */
 	assert_true(blocks_trim(&b) >= 12);
 	blocks_fini(&b);

@@ -14,6 +14,7 @@
 
 #include "base/num.h"
 #include "device/device.h"
+#include "device/device_private.h"
 
 static void test_names(void **state)
 {
@@ -98,6 +99,58 @@ static void test_sizes(void **state)
 	model_destroy(m);
 }
 
+static int count_take(void *ctx, struct err *err)
+{
+	return 0;
+}
+
+static int count_map(void *ctx, uint32_t at, struct err *err)
+{
+	return 0;
+}
+
+/* Whoever is alone takes nothing from slots: whichever place it has, and whatever blocks its state lies across. */
+static void test_alone(void **state)
+{
+	static const struct blocks_ops ops = { .take = count_take,
+					       .map = count_map,
+					       .unmap = count_map };
+	struct model *m = NULL;
+	struct device_config c = {
+		.name = "cuda", .n_seq = 5, .n_ctx = 512, .max_tokens = 16, .max_logits = 16
+	};
+	unsigned across = 0;
+
+	assert_int_equal(model_open("models/demo-moe-q4_k_m.gguf", &m, NULL), 0);
+	c.model = m;
+	for (c.block_least = 4096; c.block_least <= 1 << 20; c.block_least *= 2) {
+		struct device_plan p;
+		struct blocks b;
+
+		assert_int_equal(device_plan_make(&c, 64 << 20, &p, NULL), 0);
+		assert_true(p.block_bytes >= c.block_least && p.one_state);
+		assert_int_equal(device_blocks_init(&c, &p, &ops, NULL, &b), 0);
+		blocks_limit(&b, p.kept_blocks + 1); /* as good as no slots */
+		while (blocks_grow(&b, 0) != BLOCKS_NONE)
+			;
+		assert_int_equal(blocks_of_slots(&b), 1);
+		for (uint32_t seq = 0; seq < c.n_seq; seq++) {
+			assert_int_equal(blocks_hold(&b, DEVICE_REGION_STATES, seq, NULL), 0);
+			across += blocks_room(&b) <
+				  p.kept_blocks - div_ceil(p.one_state, p.block_bytes);
+			for (uint32_t i = 0; i < p.n_pages; i++)
+				assert_int_equal(blocks_hold(&b, DEVICE_REGION_PAGES, i, NULL), 0);
+			for (uint32_t i = 0; i < p.n_pages; i++)
+				blocks_let(&b, DEVICE_REGION_PAGES, i, 1);
+			blocks_let(&b, DEVICE_REGION_STATES, seq, 1);
+		}
+		blocks_fini(&b);
+		device_plan_fini(&p);
+	}
+	assert_true(across); /* else nothing was tried */
+	model_destroy(m);
+}
+
 static void test_without_kernels(void **state)
 {
 	const struct device_config c = { .name = "cuda" };
@@ -113,9 +166,8 @@ static void test_without_kernels(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_names),
-		cmocka_unit_test(test_models),
-		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_names),		cmocka_unit_test(test_models),
+		cmocka_unit_test(test_sizes),		cmocka_unit_test(test_alone),
 		cmocka_unit_test(test_without_kernels),
 	};
 
