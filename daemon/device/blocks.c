@@ -111,6 +111,13 @@ uint32_t blocks_of_slots(const struct blocks *b)
 	return b->of_slots;
 }
 
+uint32_t blocks_left(const struct blocks *b)
+{
+	const uint32_t of_sequences = used(b) - b->of_slots;
+
+	return limit(b) > of_sequences ? limit(b) - of_sequences : 0;
+}
+
 /* ---- memory behind addresses ---- */
 
 /* One more block: spare. */
@@ -184,13 +191,31 @@ static void unmap_unused(struct blocks *b, struct blocks_region *r, uint32_t fir
 
 /* ---- sequences ---- */
 
-bool blocks_has(const struct blocks *b, uint32_t region, uint32_t item)
+uint32_t blocks_lacks(const struct blocks *b, uint32_t region, uint32_t item, const bool *counted)
 {
-	uint32_t i, end = span(b, &b->regions[region], item, &i);
+	uint32_t first, end = span(b, &b->regions[region], item, &first), n = 0;
 
-	while (i < end && b->mapped[i])
-		i++;
-	return i == end;
+	for (uint32_t i = first; i < end; i++)
+		n += !b->mapped[i] && !(counted && counted[i]);
+	return n;
+}
+
+uint32_t blocks_count(const struct blocks *b, uint32_t region, uint32_t item, bool *counted)
+{
+	const uint32_t n = blocks_lacks(b, region, item, counted);
+	uint32_t first, end = span(b, &b->regions[region], item, &first);
+
+	for (uint32_t i = first; i < end; i++)
+		counted[i] = true;
+	return n;
+}
+
+uint32_t blocks_take(const struct blocks *b, uint32_t region, uint32_t item)
+{
+	uint32_t first;
+
+	return b->regions[region].item_bytes ? span(b, &b->regions[region], item, &first) - first
+					     : 0;
 }
 
 int blocks_hold(struct blocks *b, uint32_t region, uint32_t item, struct err *err)

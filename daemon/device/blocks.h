@@ -88,6 +88,8 @@ uint32_t blocks_most(const struct blocks *b);
 uint32_t blocks_room(const struct blocks *b);
 /* Blocks of slots. */
 uint32_t blocks_of_slots(const struct blocks *b);
+/* Blocks that sequences could have beside those that they hold, with no slot left. */
+uint32_t blocks_left(const struct blocks *b);
 
 /*
  * @item has memory until blocks_let(), once for each call. 0; -ENOSPC: there are too few blocks, nothing has
@@ -95,8 +97,15 @@ uint32_t blocks_of_slots(const struct blocks *b);
  */
 int blocks_hold(struct blocks *b, uint32_t region, uint32_t item, struct err *err);
 void blocks_let(struct blocks *b, uint32_t region, uint32_t item, uint64_t now_ns);
-/* Whether all of @item has memory. */
-bool blocks_has(const struct blocks *b, uint32_t region, uint32_t item);
+/*
+ * Blocks of @item that have no memory: what a blocks_hold() of it would map. Those marked in @counted [n], where it
+ * is given, are not counted again; blocks_count() marks those of @item there, so that several items are counted
+ * together.
+ */
+uint32_t blocks_lacks(const struct blocks *b, uint32_t region, uint32_t item, const bool *counted);
+uint32_t blocks_count(const struct blocks *b, uint32_t region, uint32_t item, bool *counted);
+/* Blocks that @item lies in, with memory or without; 0 in an empty region. */
+uint32_t blocks_take(const struct blocks *b, uint32_t region, uint32_t item);
 
 /* ---- slots ---- */
 

@@ -337,6 +337,7 @@ static const struct device_ops cuda_device_ops = {
 	.hold = cuda_hold,
 	.let = cuda_let,
 	.could_hold = cuda_could_hold,
+	.most_positions = cuda_most_positions,
 	.victim = cuda_victim,
 	.shrink = cuda_shrink,
 	.grow = cuda_grow,

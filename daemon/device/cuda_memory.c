@@ -61,7 +61,9 @@ struct cuda_memory {
 
 	struct place *places;
 	bool *page_used;
-	uint32_t *pages; /* [n_seq][d->pages] as the kernels read them; pinned */
+	uint32_t *chosen; /* pages of the sequence that asks: [d->pages] */
+	bool *counted;	  /* [blocks.n] */
+	uint32_t *pages;  /* [n_seq][d->pages] as the kernels read them; pinned */
 	bool pages_changed;
 };
 
@@ -236,7 +238,9 @@ static int take_books(struct cuda_device *d, struct err *err)
 	/* a block is taken when none is spare, or to be kept: more are never spare */
 	m->spare = calloc(m->blocks.n + (size_t)d->base.plan.kept_blocks + 1, sizeof(*m->spare));
 	m->at = calloc(m->blocks.n + (size_t)1, sizeof(*m->at));
-	if (rc || !m->places || !m->page_used || !m->spare || !m->at)
+	m->chosen = calloc(d->pages + (size_t)1, sizeof(*m->chosen));
+	m->counted = calloc(m->blocks.n + (size_t)1, sizeof(*m->counted));
+	if (rc || !m->places || !m->page_used || !m->spare || !m->at || !m->chosen || !m->counted)
 		return err_set(err, -ENOMEM, "no memory for the device");
 	rc = cuda_pin(&m->pages, n * d->pages * sizeof(*m->pages), err);
 	if (rc)
@@ -315,6 +319,8 @@ void cuda_forget_memory(struct cuda_device *d)
 	free(m->at);
 	free(m->places);
 	free(m->page_used);
+	free(m->chosen);
+	free(m->counted);
 	free(m);
 	d->memory = NULL;
 }
@@ -326,7 +332,7 @@ uint64_t cuda_blocks_bytes(const struct cuda_device *d)
 
 /* ---- sequences ---- */
 
-/* The first free page behind which memory is, else the first free one. */
+/* The first free page behind which memory is, or will be by what is counted, else the first free one. */
 static uint32_t find_page(const struct cuda_device *d)
 {
 	const struct cuda_memory *m = d->memory;
@@ -336,7 +342,7 @@ static uint32_t find_page(const struct cuda_device *d)
 	for (uint32_t i = 0; i < n; i++) {
 		if (m->page_used[i])
 			continue;
-		if (blocks_has(&m->blocks, DEVICE_REGION_PAGES, i))
+		if (!blocks_lacks(&m->blocks, DEVICE_REGION_PAGES, i, m->counted))
 			return i;
 		if (first == NO_PAGE)
 			first = i;
@@ -344,20 +350,60 @@ static uint32_t find_page(const struct cuda_device *d)
 	return first;
 }
 
-int cuda_hold(struct device *base, uint32_t seq, uint32_t len, struct err *err)
+/* Pages for @seq up to @want of them: m->chosen. Blocks that it lacks with these and its state. */
+static uint32_t choose_pages(struct cuda_device *d, uint32_t seq, uint32_t want)
 {
-	struct cuda_device *d = cuda_of(base);
+	struct cuda_memory *m = d->memory;
+	const struct place *p = &m->places[seq];
+	uint32_t lacks = 0;
+
+	memset(m->counted, 0, m->blocks.n * sizeof(*m->counted));
+	if (d->n_delta && !p->state)
+		lacks = blocks_count(&m->blocks, DEVICE_REGION_STATES, seq, m->counted);
+	for (uint32_t i = p->n_pages; i < want; i++) {
+		m->chosen[i] = find_page(d);
+		m->page_used[m->chosen[i]] = true;
+		lacks += blocks_count(&m->blocks, DEVICE_REGION_PAGES, m->chosen[i], m->counted);
+	}
+	for (uint32_t i = p->n_pages; i < want; i++)
+		m->page_used[m->chosen[i]] = false;
+	return lacks;
+}
+
+/* What it has beyond @n_pages pages, and its state if @state, goes. */
+static void give_back(struct cuda_device *d, uint32_t seq, uint32_t n_pages, bool state)
+{
 	struct cuda_memory *m = d->memory;
 	struct place *p = &m->places[seq];
-	const uint32_t want = d->n_attention ? (uint32_t)div_ceil(len, CUDA_KV_PAGE) : 0;
+	const uint64_t now = now_ns();
+
+	if (state && p->state) {
+		blocks_let(&m->blocks, DEVICE_REGION_STATES, seq, now);
+		p->state = false;
+	}
+	while (p->n_pages > n_pages) {
+		const uint32_t page = m->pages[seq * d->pages + --p->n_pages] / d->n_attention;
+
+		m->page_used[page] = false;
+		blocks_let(&m->blocks, DEVICE_REGION_PAGES, page, now);
+	}
+}
+
+/* Pages that are chosen, and a state. What is refused on the way leaves all as it was. */
+static int take_items(struct cuda_device *d, uint32_t seq, uint32_t want, struct err *err)
+{
+	struct cuda_memory *m = d->memory;
+	struct place *p = &m->places[seq];
+	const uint32_t had = p->n_pages;
+	const bool new_state = d->n_delta && !p->state;
 	int rc = 0;
 
-	if (d->n_delta && !p->state) {
+	if (new_state) {
 		rc = blocks_hold(&m->blocks, DEVICE_REGION_STATES, seq, err);
 		p->state = !rc;
 	}
 	while (!rc && p->n_pages < want) {
-		const uint32_t page = find_page(d);
+		const uint32_t page = m->chosen[p->n_pages];
 
 		rc = blocks_hold(&m->blocks, DEVICE_REGION_PAGES, page, err);
 		if (rc)
@@ -366,44 +412,65 @@ int cuda_hold(struct device *base, uint32_t seq, uint32_t len, struct err *err)
 		m->pages[seq * d->pages + p->n_pages++] = page * d->n_attention;
 		m->pages_changed = true;
 	}
+	if (rc)
+		give_back(d, seq, had, new_state);
 	return rc;
+}
+
+int cuda_hold(struct device *base, uint32_t seq, uint32_t len, struct err *err)
+{
+	struct cuda_device *d = cuda_of(base);
+	const struct cuda_memory *m = d->memory;
+	const struct place *p = &m->places[seq];
+	const uint32_t want = d->n_attention ? (uint32_t)div_ceil(len, CUDA_KV_PAGE) : 0;
+	uint32_t lacks;
+
+	if (p->n_pages >= want && (p->state || !d->n_delta))
+		return 0;
+	lacks = choose_pages(d, seq, want);
+	if (lacks > blocks_left(&m->blocks))
+		return -EAGAIN;
+	if (lacks > blocks_room(&m->blocks))
+		return -ENOSPC;
+	return take_items(d, seq, want, err);
 }
 
 void cuda_let(struct device *base, uint32_t seq)
 {
 	struct cuda_device *d = cuda_of(base);
-	struct cuda_memory *m = d->memory;
-	struct place *p = &m->places[seq];
-	const uint64_t now = now_ns();
 
-	if (p->state)
-		blocks_let(&m->blocks, DEVICE_REGION_STATES, seq, now);
-	p->state = false;
-	while (p->n_pages) {
-		const uint32_t page = m->pages[seq * d->pages + --p->n_pages] / d->n_attention;
-
-		m->page_used[page] = false;
-		blocks_let(&m->blocks, DEVICE_REGION_PAGES, page, now);
-	}
+	give_back(d, seq, 0, true);
 	d->lengths[seq] = 0;
 }
 
 /* Items of one among several may lie across blocks. */
-static uint64_t blocks_of(const struct cuda_device *d, uint32_t len)
+bool cuda_could_hold(const struct device *base, uint32_t len)
 {
+	const struct cuda_device *d = cuda_of(base);
 	const struct device_plan *p = &d->base.plan;
 	const uint32_t pages = (uint32_t)div_ceil(len, CUDA_KV_PAGE);
+	const uint64_t all = blocks_for(p->block_bytes, p->page_bytes, pages) +
+			     blocks_for(p->block_bytes, p->one_state, 1) +
+			     (d->base.c.n_seq > 1 ? 2 : 0);
 
-	return blocks_for(p->block_bytes, p->page_bytes, pages) +
-	       blocks_for(p->block_bytes, p->one_state, 1) + (d->base.c.n_seq > 1 ? 2 : 0);
+	return all <= blocks_left(&d->memory->blocks);
 }
 
-bool cuda_could_hold(const struct device *base, uint32_t len, bool alone)
+/* Alone it has the first pages, which lie side by side. */
+uint32_t cuda_most_positions(const struct device *base, uint32_t seq)
 {
 	const struct cuda_device *d = cuda_of(base);
 	const struct blocks *b = &d->memory->blocks;
+	const uint32_t state = blocks_take(b, DEVICE_REGION_STATES, seq);
+	const uint32_t left = blocks_most(b) > state ? blocks_most(b) - state : 0;
+	const uint64_t page = d->base.plan.page_bytes;
 
-	return blocks_of(d, len) <= (alone ? blocks_most(b) : blocks_room(b) + blocks_of_slots(b));
+	if (blocks_most(b) < state)
+		return 0;
+	if (!page)
+		return d->base.c.n_ctx;
+	return (uint32_t)u64_min(d->base.c.n_ctx,
+				 left * b->block_bytes / page * (uint64_t)CUDA_KV_PAGE);
 }
 
 int cuda_send_pages(struct cuda_device *d, struct err *err)

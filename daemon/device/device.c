@@ -361,9 +361,14 @@ void device_let(struct device *d, uint32_t seq)
 		d->ops->let(d, seq);
 }
 
-bool device_could_hold(const struct device *d, uint32_t len, bool alone)
+bool device_could_hold(const struct device *d, uint32_t len)
 {
-	return !d->ops->could_hold || d->ops->could_hold(d, len, alone);
+	return !d->ops->could_hold || d->ops->could_hold(d, len);
+}
+
+uint32_t device_most_positions(const struct device *d, uint32_t seq)
+{
+	return d->ops->most_positions ? d->ops->most_positions(d, seq) : d->c.n_ctx;
 }
 
 uint32_t device_victim(const struct device *d, uint32_t *ret_slots)

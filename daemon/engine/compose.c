@@ -168,7 +168,7 @@ void compose_step(struct engine *e, struct batch *b)
 	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
 		struct active *a = &e->active[i];
 
-		if (a->request && !a->paused && engine_decoding(a))
+		if (a->request && !a->paused && !a->waits && engine_decoding(a))
 			add_run(e, b, i, 1);
 	}
 	e->n_decoding = b->n_runs;

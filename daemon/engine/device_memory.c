@@ -18,7 +18,10 @@ static bool has_memory(const struct engine *e)
 	return e->device_dense && !e->device_lost && !device_is_lost(e->device);
 }
 
-/* A block of slots becomes spare. 0; -ENOSPC: slots have none; -EIO and a sentence: the device does not let go. */
+/*
+ * A block of slots becomes spare. 0; -ENOSPC: slots have none; -EBUSY: fills of them end first; -EIO and a
+ * sentence: they do not end, or the device does not let go.
+ */
 static int take_from_slots(struct engine *e, struct err *err)
 {
 	uint32_t slots = 0, cls = device_victim(e->device, &slots);
@@ -27,10 +30,11 @@ static int take_from_slots(struct engine *e, struct err *err)
 	if (!e->vram || cls == DEVICE_NO_CLASS)
 		return -ENOSPC;
 	rc = vram_withdraw(e->vram, cls, slots);
+	if (rc == -EIO)
+		return err_set(err, rc, "the device's memory: fills of its slots do not end");
 	if (rc)
-		rc = err_set(err, -EIO, "the device's memory: fills of its slots do not end");
-	else
-		rc = device_shrink(e->device, cls, err);
+		return rc;
+	rc = device_shrink(e->device, cls, err);
 	if (rc)
 		vram_grew(e->vram, cls); /* as before */
 	return rc;
@@ -38,58 +42,85 @@ static int take_from_slots(struct engine *e, struct err *err)
 
 bool engine_device_alone(const struct engine *e, const struct active *a)
 {
-	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
-		const struct active *o = &e->active[i];
-
-		if (o != a && o->request && seq_len(o->seq))
+	for (uint32_t i = 0; i < e->config.n_parallel; i++)
+		if (&e->active[i] != a && e->active[i].request && e->active[i].on_device)
 			return false;
-	}
 	return has_memory(e);
 }
 
-bool engine_device_hold(struct engine *e, struct active *a, uint32_t n)
+/* @a ends before the next step, for what @err says or, with -ENOSPC, for want of memory for @len positions. */
+static enum device_memory end(struct engine *e, struct active *a, uint32_t len, int rc,
+			      const struct err *err)
 {
-	const uint32_t len = seq_len(a->seq) + n;
+	const uint32_t most = device_most_positions(e->device, seq_number(a->seq));
+
+	a->device_short = e->is_short = true;
+	if (e->memory_failed)
+		return DEVICE_ENDS; /* one sentence a step: the driver's first */
+	e->short_error = rc;
+	e->memory_failed = rc != -ENOSPC;
+	if (rc != -ENOSPC)
+		e->short_note = *err;
+	else if (len > most)
+		err_set(&e->short_note, rc,
+			"the device's memory does not hold %u positions of a sequence, but %u at the "
+			"most: raise --device-budget, end what others have of it, or ask for less",
+			len, most);
+	else
+		err_set(&e->short_note, rc,
+			"the device's memory does not hold %u positions of a sequence as it lies: "
+			"raise --device-budget, or end what others have of it",
+			len);
+	return DEVICE_ENDS;
+}
+
+enum device_memory engine_device_hold(struct engine *e, struct active *a, uint32_t n)
+{
+	const uint32_t seq = seq_number(a->seq), len = seq_len(a->seq) + n;
 	struct err err = { { 0 } };
 	int rc, slots_rc = 0;
 
 	if (!has_memory(e))
-		return true;
+		return DEVICE_HAS;
+	/* nobody reads the beginning of what has no room for its end */
+	if (!seq_len(a->seq) && a->n_ids > device_most_positions(e->device, seq))
+		return end(e, a, a->n_ids, -ENOSPC, NULL);
 	do {
-		rc = device_hold(e->device, seq_number(a->seq), len, &err);
+		rc = device_hold(e->device, seq, len, &err);
 		slots_rc = rc == -ENOSPC ? take_from_slots(e, &err) : 0;
 	} while (rc == -ENOSPC && !slots_rc);
-	if (!rc)
-		return true;
-	/* it waits for others, or begins anew where what it has lies badly */
-	if (rc == -ENOSPC && device_could_hold(e->device, len, true) &&
-	    (seq_len(a->seq) || !engine_device_alone(e, a)))
-		return false;
-	rc = slots_rc ? slots_rc : rc;
-	a->device_short = e->is_short = true;
-	if (e->memory_failed)
-		return false; /* one sentence a step: the driver's first */
-	e->short_error = rc;
-	e->memory_failed = rc != -ENOSPC;
-	if (rc == -ENOSPC)
-		err_set(&e->short_note, rc,
-			"the device's memory does not hold %u positions of a sequence: others have "
-			"taken it, or --device-budget was lowered",
-			len);
-	else
-		e->short_note = err;
-	return false;
+	if (!rc) {
+		a->on_device = true;
+		a->anew = a->anew && engine_device_alone(e, a);
+		return DEVICE_HAS;
+	}
+	if (slots_rc == -EBUSY)
+		return DEVICE_WAITS;
+	if (rc != -ENOSPC && rc != -EAGAIN)
+		return end(e, a, len, rc, &err);
+	if (len > device_most_positions(e->device, seq))
+		return end(e, a, len, -ENOSPC, NULL);
+	if (!engine_device_alone(e, a))
+		return DEVICE_LACKS;
+	if (slots_rc == -EIO)
+		return end(e, a, len, slots_rc, &err);
+	/* what it has lies badly among what others had: from the beginning, where it has not just been there */
+	if (!seq_len(a->seq) || a->anew)
+		return end(e, a, len, -ENOSPC, NULL);
+	a->anew = true;
+	return DEVICE_LACKS;
 }
 
-void engine_device_let(struct engine *e, const struct active *a)
+void engine_device_let(struct engine *e, struct active *a)
 {
+	a->on_device = false;
 	if (has_memory(e))
 		device_let(e->device, seq_number(a->seq));
 }
 
 bool engine_device_could_seat(const struct engine *e, uint32_t n)
 {
-	return !has_memory(e) || device_could_hold(e->device, n, false);
+	return !has_memory(e) || device_could_hold(e->device, n);
 }
 
 void engine_set_device_budget(struct engine *e, uint64_t bytes)

@@ -70,6 +70,9 @@ struct active {
 	struct speculation spec;
 	struct token_logprobs logprobs[DRAFT_MAX + 1]; /* of what was picked, where wanted */
 	bool device_short;			       /* the device has no memory for it */
+	bool on_device;				       /* it has memory there */
+	bool anew; /* ... and had, alone, but where nothing could be added: it begins once more */
+	bool waits; /* it decodes, and is not in the step: fills of slots that it is to have end first */
 	bool no_number;	   /* a row of logits was not finite, or nothing could be picked */
 	uint32_t n_broken; /* with no_number: how many logits of that row are not finite */
 	uint64_t timed_ns; /* start of the timed part */
@@ -229,13 +232,19 @@ int engine_lose_device(struct engine *e);
 void engine_get_device(const struct engine *e, struct engine_device *ret);
 
 /*
- * device_memory.c: memory of the device for the next @n tokens of @a, if need be from slots. False: @a is not in
- * this step; where there can never be enough, or the driver fails (e->memory_failed), a->device_short says so, and
- * e->short_note why. Without a device that computes sequences there always is. Before a step.
+ * device_memory.c: memory of the device for the next @n tokens of @a, if need be from slots; all of it, or @a has
+ * what it had before. Without a device that computes sequences there always is. Before a step.
  */
-bool engine_device_hold(struct engine *e, struct active *a, uint32_t n);
+enum device_memory {
+	DEVICE_HAS,
+	DEVICE_WAITS, /* not in this step: what it is to have is being filled, and soon is not */
+	DEVICE_LACKS, /* others have too much; where nobody else has any, @a is to begin once more */
+	/* there can never be enough, or the driver fails (e->memory_failed): a->device_short, e->short_note why */
+	DEVICE_ENDS
+};
+enum device_memory engine_device_hold(struct engine *e, struct active *a, uint32_t n);
 /* @a has nothing on the device any more. */
-void engine_device_let(struct engine *e, const struct active *a);
+void engine_device_let(struct engine *e, struct active *a);
 /* Has nobody but @a anything on the device that computes sequences? */
 bool engine_device_alone(const struct engine *e, const struct active *a);
 /* Is there memory for one more sequence of @n tokens, slots given up for it? */

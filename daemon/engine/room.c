@@ -41,19 +41,34 @@ static struct active *last_to_come(struct engine *e)
 	return last;
 }
 
+/* Pages and memory of a device for @n tokens of @a, as far as they are there. */
+static enum device_memory take(struct engine *e, struct active *a, uint32_t n)
+{
+	enum device_memory got;
+
+	if (!n || !reuse_make_free(e, seq_lacks(a->seq, n)))
+		return DEVICE_LACKS;
+	got = engine_device_hold(e, a, n);
+	return got == DEVICE_HAS && seq_reserve(a->seq, n) ? DEVICE_LACKS : got;
+}
+
 bool room_make(struct engine *e, struct active *a, uint32_t n)
 {
+	enum device_memory got;
 	struct active *last;
 
-	while (!reuse_make_free(e, seq_lacks(a->seq, n)) || !engine_device_hold(e, a, n) ||
-	       seq_reserve(a->seq, n)) {
-		last = a->device_short ? NULL : last_to_come(e); /* who ends takes from nobody */
+	while ((got = take(e, a, n)) != DEVICE_HAS) {
+		a->waits = got == DEVICE_WAITS;
+		if (a->waits)
+			return false;
+		last = got == DEVICE_ENDS ? NULL : last_to_come(e); /* who ends takes from nobody */
 		if (!last || last->request->came < a->request->came)
 			last = a;
 		give_way(e, last);
 		if (last == a)
 			return false;
 	}
+	a->waits = false;
 	return true;
 }
 
@@ -70,23 +85,27 @@ static uint32_t fits(struct engine *e, const struct active *a, uint32_t n)
 
 uint32_t room_for(struct engine *e, struct active *a, uint32_t n)
 {
+	enum device_memory got;
 	struct active *last;
 	uint32_t some;
 
 	for (;;) {
 		some = fits(e, a, n);
-		if (some && engine_device_hold(e, a, some) && !seq_reserve(a->seq, some))
-			return some;
-		if (a->device_short)
-			return 0;
+		got = take(e, a, some);
+		if (got != DEVICE_LACKS)
+			break;
 		last = last_to_come(e);
-		if (!last || last->request->came <= a->request->came) {
-			if (engine_device_alone(e, a))
-				give_way(e, a);
-			return 0;
-		}
+		if (!last || last->request->came <= a->request->came)
+			break;
 		give_way(e, last);
 	}
+	if (got == DEVICE_HAS)
+		return some;
+	if (got == DEVICE_LACKS && engine_device_alone(e, a))
+		give_way(e, a);
+	else if (!seq_len(a->seq)) /* whoever has not begun keeps nothing from others */
+		engine_device_let(e, a);
+	return 0;
 }
 
 static uint32_t blocks_of(uint32_t n)
@@ -131,7 +150,8 @@ void room_resume(struct engine *e)
 				first = a;
 		}
 		/* with some pages to spare, so that it is not paused again at once */
-		if (!first || (others && !reuse_make_free(e, blocks_of(first->n_ids) + 2)))
+		if (!first || (others && (!reuse_make_free(e, blocks_of(first->n_ids) + 2) ||
+					  !engine_device_could_seat(e, first->n_ids + 1))))
 			return;
 		first->paused = false;
 		reuse_resume(e, first);

@@ -49,6 +49,7 @@ struct vram {
 	uint64_t most_fills; /* chosen and not done */
 	bool failed;	     /* a fill of the device's did: nothing more is begun */
 	uint64_t stuck;	     /* this fill, from 1, was waited for in vain */
+	bool holds_back; /* slots are to be withdrawn when their fills have ended: none is begun before */
 
 	struct vram_counters counters;
 };
@@ -313,20 +314,22 @@ static uint64_t bytes_of(const struct vram *v, const struct fill *f)
 	return v->c.model->layers[layer_of(v, f->id)].experts.bytes;
 }
 
-static void book_done(struct vram *v)
+/* 0, or the device's -errno: what is under way may never end. */
+static int book_done(struct vram *v)
 {
 	uint64_t n = 0;
 	int rc = 0;
 
 	if (v->done == v->issued)
-		return;
+		return 0;
 	rc = device_fills_done(v->c.device, &n, NULL);
-	if (rc) { /* what is under way may never end: nobody waits for it, and nothing more is begun */
+	if (rc) { /* nobody waits for it, and nothing more is begun */
 		v->failed = true;
-		return;
+		return rc;
 	}
 	for (; v->done < v->issued && v->done < n; v->done++)
 		book(v, fill_at(v, v->done), 0);
+	return 0;
 }
 
 void vram_pieces(const struct layer *l, const struct node_split *split,
@@ -430,8 +433,9 @@ int vram_boundary(struct vram *v, uint32_t n_tokens, uint64_t now_ns, struct err
 	if (promoter_step(&v->promoter, n_tokens, now_ns))
 		fill_control_prompt(&v->control);
 	ask_control(v, n_tokens);
-	while (choose(v, n_tokens == 0))
+	while (!v->holds_back && choose(v, n_tokens == 0))
 		;
+	v->holds_back = false; /* who still wants them says so again before the next step */
 	if (v->changed)
 		rc = device_publish(v->c.device, err);
 	v->changed = v->changed && rc;
@@ -515,29 +519,59 @@ void vram_grew(struct vram *v, uint32_t cls)
 	fill_control_prompt(&v->control);
 }
 
-#define WITHDRAW_NS 1000000000 /* how long fills are waited for */
+/* Are there fills of the slots from @n on? */
+static bool fills_from(struct vram *v, uint32_t cls, uint32_t n)
+{
+	for (uint64_t i = v->done; i < v->chosen; i++) {
+		const struct fill *f = fill_at(v, i);
+
+		if (v->plan->class_of_layer[layer_of(v, f->id)] == cls && f->slot >= n)
+			return true;
+	}
+	return false;
+}
+
+#define STUCK_NS 1000000000 /* a fill that takes longer is not waited for again */
+#define PATIENCE_NS \
+	20000000 /* ... and this long where fills do end, which others' steps wait for */
+
+/* Until no fill of these slots is under way. 0, -EBUSY: not yet, or -EIO: they do not end. */
+static int wait_for_slots(struct vram *v, uint32_t cls, uint32_t n)
+{
+	const struct timespec nap = { .tv_nsec = 200000 };
+	const uint64_t began = now_ns(), had = v->done;
+
+	if (fills_from(v, cls, n))
+		vram_issue_all(v);
+	while (fills_from(v, cls, n)) {
+		const uint64_t waited = now_ns() - began;
+
+		if (book_done(v))
+			return -EIO;
+		if (v->done > had && waited > PATIENCE_NS)
+			break;
+		if (v->done == had && (waited > STUCK_NS || v->stuck == had + 1)) {
+			v->stuck = had + 1;
+			return -EIO;
+		}
+		nanosleep(&nap, NULL);
+	}
+	v->holds_back = fills_from(v, cls, n);
+	return v->holds_back ? -EBUSY : 0;
+}
 
 int vram_withdraw(struct vram *v, uint32_t cls, uint32_t n)
 {
 	const uint32_t n_expert = v->c.model->n_expert;
-	bool under_way = false;
+	const int rc = wait_for_slots(v, cls, n);
 
-	for (uint64_t i = v->done; i < v->chosen; i++) {
-		const struct fill *f = fill_at(v, i);
-
-		under_way = under_way ||
-			    (v->plan->class_of_layer[layer_of(v, f->id)] == cls && f->slot >= n);
-	}
-	/* what did not end in its time is looked at, not waited for again */
-	if (under_way && !vram_drain(v, v->stuck == v->done + 1 ? 0 : WITHDRAW_NS)) {
-		v->stuck = v->done + 1;
-		return -EBUSY;
-	}
+	if (rc)
+		return rc;
 	residency_settle(v->c.residency);
 	for (uint32_t id = 0; id < v->c.model->n_layers * n_expert; id++)
 		if (v->plan->class_of_layer[layer_of(v, id)] == cls &&
 		    residency_state(v->c.residency, TIER_DEVICE, id) == COPY_PRESENT &&
 		    slot_of(v, id) >= n)
 			leave(v, id);
-	return set_slots(v, cls, n);
+	return set_slots(v, cls, n) ? -EIO : 0;
 }

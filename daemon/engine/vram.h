@@ -72,9 +72,9 @@ void vram_issue_all(struct vram *v);
  */
 void vram_grew(struct vram *v, uint32_t cls);
 /*
- * Between steps: class @cls is to have @n slots, fewer than before: experts in the others leave, fills that are
- * under way to them are waited for, for a second and only once, and the device may take the slots away. 0, or
- * -EBUSY: they do not end.
+ * Between steps: class @cls is to have @n slots, fewer than before: experts in the others leave, and the device
+ * may take the slots away. 0; -EBUSY: fills of these slots are under way and do end: to be asked again before the
+ * next step, in which no more begin; -EIO: they do not end, which a second was waited for, once.
  */
 int vram_withdraw(struct vram *v, uint32_t cls, uint32_t n);
 

@@ -171,13 +171,13 @@ static void test_sequences(void **state)
 	assert_int_equal(blocks_hold(&b, STATES, 1, NULL), -ENOSPC); /* it shares one, lacks two */
 	give(&b, &m);
 	assert_int_equal(blocks_hold(&b, STATES, 1, NULL), 0);
-	assert_true(blocks_has(&b, STATES, 1) && !blocks_has(&b, STATES, 2));
+	assert_true(!blocks_lacks(&b, STATES, 1, NULL) && blocks_lacks(&b, STATES, 2, NULL));
 	assert_int_equal(blocks_of_slots(&b), slots - 2);
 	check(&b, &m);
 
 	/* back, after a rest; what is shared stays as long as one of both */
 	blocks_let(&b, STATES, 0, 10 * SEC);
-	assert_true(blocks_has(&b, STATES, 1));
+	assert_true(!blocks_lacks(&b, STATES, 1, NULL));
 	blocks_let(&b, STATES, 1, 10 * SEC);
 	assert_int_equal(blocks_grow(&b, 10 * SEC), BLOCKS_NONE);
 	assert_int_equal(blocks_grow(&b, 11 * SEC - 1), BLOCKS_NONE);
@@ -185,7 +185,7 @@ static void test_sequences(void **state)
 		check(&b, &m);
 	assert_int_equal(blocks_of_slots(&b), slots);
 	blocks_let(&b, PAGES, 0, 12 * SEC);
-	assert_true(blocks_has(&b, PAGES, 1));
+	assert_true(!blocks_lacks(&b, PAGES, 1, NULL));
 	blocks_let(&b, PAGES, 1, 12 * SEC);
 	check(&b, &m);
 	blocks_fini(&b);
@@ -310,7 +310,7 @@ static void test_by_lot(void **state)
 
 		now += (uint64_t)rand() % (SEC / 2);
 		if (held[item]) {
-			assert_true(blocks_has(&b, r, item));
+			assert_true(!blocks_lacks(&b, r, item, NULL));
 			blocks_let(&b, r, item, now);
 			held[item] = false;
 		} else {
@@ -328,7 +328,7 @@ static void test_by_lot(void **state)
 		blocks_grow(&b, now);
 		check(&b, &m);
 		for (uint32_t k = 0; k < 100; k++)
-			assert_true(!pages[k] || blocks_has(&b, PAGES, k));
+			assert_true(!pages[k] || !blocks_lacks(&b, PAGES, k, NULL));
 	}
 	blocks_fini(&b);
 }
