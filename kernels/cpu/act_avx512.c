@@ -110,8 +110,7 @@ static void quantize_k(const float *x, struct act_k *a)
 		return;
 	}
 
-	memset(a->pad, 0, sizeof(a->pad));
-	memset(a->pad2, 0, sizeof(a->pad2));
+	a->pad = 0;
 
 	const __m512 scale = _mm512_set1_ps(inv);
 	__m128i q[16]; /* pieces of 16 in natural order: sub-block i / 2, half a or b */
@@ -135,6 +134,10 @@ static void quantize_k(const float *x, struct act_k *a)
 	sixteen = times(sixteen, -16);
 	_mm512_store_si512(a->by16, sixteen);
 	_mm256_store_si256((void *)a->sum16, _mm512_cvtepi32_epi16(sixteen));
+	/* both halves of the register are the same eight */
+	a->by1 = -_mm512_reduce_add_epi32(thirtytwo) / 2;
+	a->by124 = 124 * a->by1;
+	_mm256_store_si256((void *)a->by128, _mm512_castsi512_si256(times(thirtytwo, -128)));
 	thirtytwo = times(thirtytwo, 8);
 	_mm_store_si128((void *)a->sum32, _mm256_castsi256_si128(_mm512_cvtepi32_epi16(thirtytwo)));
 	_mm256_store_si256((void *)a->by32, _mm512_castsi512_si256(times(thirtytwo, -1)));

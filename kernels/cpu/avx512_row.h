@@ -115,4 +115,13 @@ static inline void store_lane_sums(int32_t *to, __m512i s)
 	ROW_K_COLS(name, group, bytes, 4) \
 	const row_fn avx512_row_##name[ROW_COLS] = { name##_1, name##_2, name##_3, name##_4 };
 
+/* For one column, or two, alone: more are faster by few_k_avx512.h. */
+#define ROW_K_ONE(name, group, bytes)     \
+	ROW_K_COLS(name, group, bytes, 1) \
+	const row_fn avx512_row_##name[ROW_COLS] = { name##_1 };
+#define ROW_K_TWO(name, group, bytes)     \
+	ROW_K_COLS(name, group, bytes, 1) \
+	ROW_K_COLS(name, group, bytes, 2) \
+	const row_fn avx512_row_##name[ROW_COLS] = { name##_1, name##_2 };
+
 #endif

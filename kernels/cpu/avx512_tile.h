@@ -44,11 +44,12 @@ struct act_k {
 	int32_t by32[8];  /* -8 * sums of 32 */
 	int16_t sum32[8]; /* 8 * sums of 32 */
 	float d;
-	float pad[3];
+	int32_t by1, by124; /* -1, -124 * the sum of all */
+	float pad;
 	int32_t by16[16];  /* -16 * sums of 16 */
 	int16_t sum16[16]; /* the same */
-	int16_t pad2[16];
-	int32_t by8[32]; /* -32 * sums of 8 */
+	int32_t by128[8];  /* -128 * sums of 32 */
+	int32_t by8[32];   /* -32 * sums of 8 */
 	int8_t q6[256];
 };
 
@@ -122,6 +123,9 @@ typedef void (*row_fn)(const uint8_t *w, const void *const *x, size_t blocks,
 /* Activations of @blocks super-blocks as a format's row functions want them, to a call's scratch. */
 typedef void (*pack_fn)(const void *x, size_t blocks, void *to);
 
+/* A super-block of sixteen rows times a few columns, rows in the lanes; see few_k_avx512.h. */
+typedef void (*few_k_fn)(const uint8_t *w, size_t stride, const struct act_k *const *x, __m512 *y);
+
 struct tile_format {
 	uint32_t type;
 	uint16_t block, bytes; /* as in quant.h */
@@ -134,6 +138,7 @@ struct tile_format {
 	bool min;		 /* 32-blocks: Q4_1, Q5_1 */
 	float factor;		 /* super-blocks: a power of two that goes to d */
 	const struct few_b *few; /* 32-blocks: for columns that row has no function for */
+	const few_k_fn *few_k;	 /* super-blocks: [cols - 1]; NULL: rows in file order */
 };
 
 /* tile products: kernels_k_avx512.c, kernels_b_avx512.c; [cols - 1] */
@@ -195,6 +200,12 @@ extern const row_fn avx512_row_mxfp4[ROW_COLS];
 extern const struct few_b avx512_few_q4_0, avx512_few_q4_1, avx512_few_q5_0, avx512_few_q5_1,
 	avx512_few_q8_0, avx512_few_iq4_nl, avx512_few_mxfp4;
 void avx512_matmul_few_b(const struct tile_format *f, const struct matmul *m);
+
+/* few_k_avx512.c, few_k2_avx512.c: the same of super-blocks; [cols - 1] */
+extern const few_k_fn avx512_few_q4_k[ROW_COLS], avx512_few_q5_k[ROW_COLS];
+extern const few_k_fn avx512_few_q2_k[ROW_COLS], avx512_few_q3_k[ROW_COLS];
+extern const few_k_fn avx512_few_iq4_xs[ROW_COLS], avx512_few_tq2_0[ROW_COLS];
+void avx512_matmul_few_k(const struct tile_format *f, const struct matmul *m);
 
 /* act_avx512.c: see struct cpu_ops */
 size_t avx512_act_bytes(enum act_kind kind, size_t n);

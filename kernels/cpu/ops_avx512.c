@@ -22,36 +22,37 @@ struct scratch {
 };
 
 static const struct tile_format formats[] = {
-#define K(T, t, min)                                                                        \
+#define K(T, t, min, few)                                                                   \
 	{                                                                                   \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t, \
-			avx512_kernel_##t, avx512_row_##t, NULL, min, false, 1, NULL        \
+			avx512_kernel_##t, avx512_row_##t, NULL, min, false, 1, NULL, few   \
 	}
-#define B(T, t, kernel, min)                                                                     \
-	{                                                                                        \
-		QUANT_##T, 32, QUANT_##T##_BYTES, sizeof(struct act_b), avx512_unpack_##t,       \
-			avx512_kernel_##kernel, avx512_row_##t, NULL, 0, min, 1, &avx512_few_##t \
+#define B(T, t, kernel, min)                                                                      \
+	{                                                                                         \
+		QUANT_##T, 32, QUANT_##T##_BYTES, sizeof(struct act_b), avx512_unpack_##t,        \
+			avx512_kernel_##kernel, avx512_row_##t, NULL, 0, min, 1, &avx512_few_##t, \
+			NULL                                                                      \
 	}
-	K(Q4_K, q4_k, AVX512_MIN_8),
-	K(Q6_K, q6_k, 0),
-	K(Q5_K, q5_k, AVX512_MIN_8),
-	K(Q2_K, q2_k, AVX512_MIN_16),
-	K(Q3_K, q3_k, 0),
-	K(IQ4_XS, iq4_xs, 0),
-#define IQ(T, t, pack, factor)                                                              \
+	K(Q4_K, q4_k, AVX512_MIN_8, avx512_few_q4_k),
+	K(Q6_K, q6_k, 0, NULL),
+	K(Q5_K, q5_k, AVX512_MIN_8, avx512_few_q5_k),
+	K(Q2_K, q2_k, AVX512_MIN_16, avx512_few_q2_k),
+	K(Q3_K, q3_k, 0, avx512_few_q3_k),
+	K(IQ4_XS, iq4_xs, 0, avx512_few_iq4_xs),
+#define IQ(T, t, pack, factor, few)                                                         \
 	{                                                                                   \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t, \
-			avx512_kernel_iq, avx512_row_##t, pack, 0, false, factor, NULL      \
+			avx512_kernel_iq, avx512_row_##t, pack, 0, false, factor, NULL, few \
 	}
-	IQ(IQ2_XXS, iq2_xxs, avx512_pack_iq, 0.125f),
-	IQ(IQ2_XS, iq2_xs, avx512_pack_iq, 0.125f),
-	IQ(IQ2_S, iq2_s, avx512_pack_iq, 0.125f),
-	IQ(IQ3_XXS, iq3_xxs, avx512_pack_iq, 0.25f),
-	IQ(IQ3_S, iq3_s, avx512_pack_iq, 1),
-	IQ(IQ1_S, iq1_s, NULL, 0.125f),
-	IQ(IQ1_M, iq1_m, NULL, 0.125f),
-	IQ(TQ1_0, tq1_0, avx512_pack_tq, 1),
-	IQ(TQ2_0, tq2_0, NULL, 1),
+	IQ(IQ2_XXS, iq2_xxs, avx512_pack_iq, 0.125f, NULL),
+	IQ(IQ2_XS, iq2_xs, avx512_pack_iq, 0.125f, NULL),
+	IQ(IQ2_S, iq2_s, avx512_pack_iq, 0.125f, NULL),
+	IQ(IQ3_XXS, iq3_xxs, avx512_pack_iq, 0.25f, NULL),
+	IQ(IQ3_S, iq3_s, avx512_pack_iq, 1, NULL),
+	IQ(IQ1_S, iq1_s, NULL, 0.125f, NULL),
+	IQ(IQ1_M, iq1_m, NULL, 0.125f, NULL),
+	IQ(TQ1_0, tq1_0, avx512_pack_tq, 1, NULL),
+	IQ(TQ2_0, tq2_0, NULL, 1, avx512_few_tq2_0),
 	B(Q8_0, q8_0, block, false),
 	B(Q4_0, q4_0, block, false),
 	B(Q4_1, q4_1, block_min, true),
@@ -184,6 +185,10 @@ static void matmul(const struct matmul *m)
 
 	if (!m->cols)
 		return;
+	if (m->cols <= ROW_COLS && f->few_k && f->few_k[m->cols - 1]) {
+		avx512_matmul_few_k(f, m);
+		return;
+	}
 	if (m->cols <= ROW_COLS && f->row[m->cols - 1]) {
 		avx512_matmul_rows(f, m);
 		return;

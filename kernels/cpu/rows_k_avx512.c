@@ -226,6 +226,6 @@ static inline __attribute__((always_inline)) void group_iq4_xs(const uint8_t *w,
 		store_sums(out[c].sum + at - count, s[c]);
 }
 
-ROW_K(q4_k, group_q4_k, QUANT_Q4_K_BYTES)
-ROW_K(q5_k, group_q5_k, QUANT_Q5_K_BYTES)
-ROW_K(iq4_xs, group_iq4_xs, QUANT_IQ4_XS_BYTES)
+ROW_K_ONE(q4_k, group_q4_k, QUANT_Q4_K_BYTES)
+ROW_K_ONE(q5_k, group_q5_k, QUANT_Q5_K_BYTES)
+ROW_K_ONE(iq4_xs, group_iq4_xs, QUANT_IQ4_XS_BYTES)

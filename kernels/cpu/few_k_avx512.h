@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/few_k_avx512.h: what the products of two to eight columns of super-blocks share at the
+ * AVX-512 level (few_k_avx512.c, few_k2_avx512.c). Any thread.
+ *
+ * As in few_b_avx512.c sixteen rows are read side by side and a register holds four weights of each,
+ * so that a column costs one vpdpbusd for four weights of sixteen rows, its activations broadcast by
+ * that instruction's load, and one operation for each sub-block's scale; nothing is added across
+ * lanes and the floats of a super-block are three operations, five with minima, for all rows.
+ */
+#ifndef SLUICE_KERNELS_CPU_FEW_K_AVX512_H
+#define SLUICE_KERNELS_CPU_FEW_K_AVX512_H
+
+#include "kernels/cpu/avx512_row.h"
+
+#define FEW_ROWS 16
+
+/* four activations, word @word of sub-block @j, to every row */
+FORCE_INLINE __m512i few_four(const struct act_k *x, int j, int word)
+{
+	int32_t four;
+
+	memcpy(&four, x->q + ACT_K_WORD(j, word), 4);
+	return _mm512_set1_epi32(four);
+}
+
+/* sub-block @j times that of every column, added to @s */
+FORCE_INLINE void few_dots(int cols, const __m512i q[8], const struct act_k *const *x, int j,
+			   __m512i *s)
+{
+	/* the second half of few columns in sums of their own: no sum waits for the one before */
+	__m512i more[ROW_COLS];
+	const int single = cols > 3 ? 8 : 4;
+
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++)
+		more[c] = _mm512_setzero_si512();
+#pragma GCC unroll 8
+	for (int k = 0; k < 8; k++) {
+#pragma GCC unroll 8
+		for (int c = 0; c < cols; c++) {
+			const __m512i a = few_four(x[c], j, k);
+
+			if (k < single)
+				s[c] = _mm512_dpbusd_epi32(s[c], q[k], a);
+			else
+				more[c] = _mm512_dpbusd_epi32(more[c], q[k], a);
+		}
+	}
+#pragma GCC unroll 8
+	for (int c = 0; c < cols && single < 8; c++)
+		s[c] = _mm512_add_epi32(s[c], more[c]);
+}
+
+/* two int16 sums of neighbouring sub-blocks, to every row */
+FORCE_INLINE __m512i few_pair(const int16_t *sums, int i)
+{
+	int32_t two;
+
+	memcpy(&two, sums + 2 * i, 4);
+	return _mm512_set1_epi32(two);
+}
+
+/* byte @j of every word as (int16, 0) */
+FORCE_INLINE __m512i few_byte(__m512i bytes, int j)
+{
+	const __m128i first =
+		_mm_setr_epi8(0, -1, -1, -1, 4, -1, -1, -1, 8, -1, -1, -1, 12, -1, -1, -1);
+	const __m128i add = _mm_set1_epi32(j); /* low bytes alone */
+
+	return _mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(_mm_add_epi8(first, add)));
+}
+
+/* bytes 2i and 2i + 1 of every word as a pair of int16; @i: 0 or 1 */
+FORCE_INLINE __m512i few_two_bytes(__m512i bytes, int i)
+{
+	const __m128i first =
+		_mm_setr_epi8(0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13, -1);
+	const __m128i add = _mm_set1_epi32(i ? 0x00020002 : 0);
+
+	return _mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(_mm_add_epi8(first, add)));
+}
+
+#define FEW_K_COLS(name, cols)                                                                   \
+	static void name##_##cols(const uint8_t *w, size_t stride, const struct act_k *const *x, \
+				  __m512 *y)                                                     \
+	{                                                                                        \
+		name(cols, w, stride, x, y);                                                     \
+	}
+/* five and seven columns are multiplied as six and eight; @two: what two take, NULL: rows in file order */
+#define FEW_K(name, two)                                                                       \
+	FEW_K_COLS(name, 3)                                                                    \
+	FEW_K_COLS(name, 4)                                                                    \
+	FEW_K_COLS(name, 6)                                                                    \
+	FEW_K_COLS(name, 8)                                                                    \
+	const few_k_fn avx512_few_##name[ROW_COLS] = { NULL,	 two,	   name##_3, name##_4, \
+						       name##_6, name##_6, name##_8, name##_8 };
+#define FEW_K_TWO(name)     \
+	FEW_K_COLS(name, 2) \
+	FEW_K(name, name##_2)
+
+#endif
