@@ -167,6 +167,14 @@ void avx2_few_q8_0(const struct matmul *m, size_t row, size_t rows, size_t col, 
 void avx2_few_iq4_nl(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_few_mxfp4(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 
+/* side_b_avx2.c: the same, at most AVX2_ALONE columns */
+void avx2_side_q4_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_side_q4_1(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_side_q5_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_side_q5_1(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_side_iq4_nl(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_side_mxfp4(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+
 /* few_avx2.c: columns [col, col + cols) of a product to its scratch */
 void avx2_pack_super(const struct matmul *m, size_t col, int cols);
 

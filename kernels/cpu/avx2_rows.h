@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/avx2_rows.h: up to four columns at the AVX2 level: rows are streamed, and multiplied as they
- * are unpacked; more columns: avx2_few.h, of 32-blocks few_b_avx2.c. Included by the files that have the formats,
- * matmul_k_avx2.c, matmul_b_avx2.c and matmul_iq_avx2.c.
+ * kernels/cpu/avx2_rows.h: up to four columns of super-blocks at the AVX2 level: rows are streamed, and
+ * multiplied as they are unpacked; more columns: avx2_few.h. Blocks of 32: side_b_avx2.c, few_b_avx2.c.
+ * Included by the files that have the formats, matmul_k_avx2.c, matmul_b_avx2.c and matmul_iq_avx2.c.
  *
  * A row's floats are added block by block, and each addition waits for the one before; so several
  * rows' are added together, rows in lanes. Super-blocks are many instructions each: rows are read one
- * after the other, the whole numbers of eight rows kept, the floats added behind. Blocks of 32 are
- * few: four rows are read side by side, and added up while the next blocks are multiplied. Either way
- * memory is asked for in file order.
+ * after the other, the whole numbers of eight rows kept, the floats added behind. Memory is asked for in
+ * file order.
  */
 #ifndef SLUICE_KERNELS_CPU_AVX2_ROWS_H
 #define SLUICE_KERNELS_CPU_AVX2_ROWS_H
@@ -188,7 +187,11 @@ FORCE_INLINE void super_rows(const struct matmul *m, size_t row, size_t rows, si
 	}
 }
 
-#define SIDE 4 /* rows of 32-blocks read side by side: their sums wait for each other less */
+/*
+ * Blocks of 32 whose weights are bytes, up to three columns: four rows are read side by side, so that their
+ * sums wait for each other less. Formats that are unpacked first are faster turned (side_b_avx2.c).
+ */
+#define SIDE 4
 
 /* Eight blocks of them: sums by column, scales and minima; lanes are blocks. */
 struct side {
@@ -355,7 +358,7 @@ FORCE_INLINE void group_rows(const struct matmul *m, size_t row, size_t rows, si
 
 /*
  * A format's functions for one, two, and more columns: constants all but the matrix. @side: up to so many
- * columns of 32-blocks have four rows side by side, more are multiplied by few_b_avx2.c.
+ * columns of 32-blocks are multiplied by side_b_avx2.c, more by few_b_avx2.c.
  */
 #define SUPER_ROWS(t, unpack, form, each, factor, bytes)                                  \
 	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
@@ -376,15 +379,24 @@ FORCE_INLINE void group_rows(const struct matmul *m, size_t row, size_t rows, si
 		else                                                                      \
 			few_super_rows(m, row, rows, col, cols, 8, unpack, k);            \
 	}
-#define GROUP_ROWS(t, side, ...)                                                          \
+#define TURNED_ROWS(t, side, ...)                                                         \
+	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
+			     int cols)                                                    \
+	{                                                                                 \
+		if (cols <= (side))                                                       \
+			avx2_side_##t(m, row, rows, col, cols);                           \
+		else                                                                      \
+			avx2_few_##t(m, row, rows, col, cols);                            \
+	}
+#define BYTES_ROWS(t, side, ...)                                                          \
 	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
 			     int cols)                                                    \
 	{                                                                                 \
 		if (cols == 1)                                                            \
 			group_rows(m, row, rows, col, 1, __VA_ARGS__);                    \
-		else if (cols == 2 && (side) >= 2)                                        \
+		else if (cols == 2)                                                       \
 			group_rows(m, row, rows, col, 2, __VA_ARGS__);                    \
-		else if (cols == 3 && (side) >= 3)                                        \
+		else if (cols == 3)                                                       \
 			group_rows(m, row, rows, col, 3, __VA_ARGS__);                    \
 		else                                                                      \
 			avx2_few_##t(m, row, rows, col, cols);                            \
@@ -404,9 +416,9 @@ FORCE_INLINE void group_rows(const struct matmul *m, size_t row, size_t rows, si
 	const struct avx2_format avx2_##t = { QUANT_##T, 256,		QUANT_##T##_BYTES, \
 					      rows_##t,	 unpack_to_##t, super_##form };
 
-/* The same from values_@t, scales_@t; @side as above. */
-#define GROUP_FORMAT(T, t, form, side)                                                   \
-	GROUP_ROWS(t, side, values_##t, scales_##t, form, QUANT_##T##_BYTES)             \
+/* The same from values_@t, scales_@t; @ROWS: TURNED_ROWS or BYTES_ROWS; @side as above. */
+#define GROUP_FORMAT(T, t, form, ROWS, side)                                             \
+	ROWS(t, side, values_##t, scales_##t, form, QUANT_##T##_BYTES)                   \
 	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to) \
 	{                                                                                \
 		struct group *g = &to->group;                                            \

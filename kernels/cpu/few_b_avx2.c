@@ -13,36 +13,7 @@
  * Sums of two products are at most 2 * 15 * 127 (four bits), 2 * 31 * 127 (five; MXFP4 is below 25): eight,
  * or four, of them fit 16 bits. Signed weights to 127 leave no room for two.
  */
-#include "kernels/cpu/avx2_level.h"
-
-#define FEW_ROWS AVX2_ROWS
-#include "kernels/cpu/few_b.h"
-
-#define PIECE 272 /* bytes of a row in a step, at most: Q8_0 */
-
-/* what the formats differ in; constants after inlining */
-struct b_format {
-	enum b_form form;
-	enum group_form group;
-	size_t bytes, qs; /* of a block, and where its values begin */
-	size_t head;	  /* bytes at its front that are collected: 2, 4 or 8 */
-	bool fp4;	  /* the scale is that of MXFP4 */
-	int8_t table[16]; /* FORM_TABLE */
-};
-
-/* scales, minima and fifth bits (bit i: weight i) of a block of every row */
-struct front {
-	__m256 d, min;
-	__m256i high;
-};
-
-FORCE_INLINE __m256i words_of(__m256i a, __m256i b, bool odd)
-{
-	const __m256 v = _mm256_castsi256_ps(a), w = _mm256_castsi256_ps(b);
-	const __m256 mixed = odd ? _mm256_shuffle_ps(v, w, 0xdd) : _mm256_shuffle_ps(v, w, 0x88);
-
-	return _mm256_permute4x64_epi64(_mm256_castps_si256(mixed), 0xd8);
-}
+#include "kernels/cpu/avx2_b.h"
 
 FORCE_INLINE struct front front(const struct b_format *f, const union heads *h, unsigned j)
 {
@@ -68,76 +39,6 @@ FORCE_INLINE struct front front(const struct b_format *f, const union heads *h, 
 	}
 	two_halves(word, &t.d, &t.min);
 	return t;
-}
-
-/* 16 to those of the 32 weights of every row whose bit is set */
-FORCE_INLINE void add_fifth(__m256i q[8], __m256i high)
-{
-	const __m256i low = _mm256_set1_epi32(0x08040201), up = _mm256_set1_epi32((int)0x80402010u);
-	const __m256i first = _mm256_broadcastsi128_si256(
-		_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12));
-	const __m256i sixteen = _mm256_set1_epi8(16);
-
-#pragma GCC unroll 4
-	for (int p = 0; p < 4; p++) {
-		const __m256i t = _mm256_shuffle_epi8(
-			high, _mm256_add_epi8(first, _mm256_set1_epi8((char)p)));
-		const __m256i a = _mm256_cmpeq_epi8(_mm256_and_si256(t, low), low);
-		const __m256i b = _mm256_cmpeq_epi8(_mm256_and_si256(t, up), up);
-
-		q[2 * p] = _mm256_or_si256(q[2 * p], _mm256_and_si256(a, sixteen));
-		q[2 * p + 1] = _mm256_or_si256(q[2 * p + 1], _mm256_and_si256(b, sixteen));
-	}
-}
-
-/* 16 bytes of each of eight rows -> t[k]: word k of every row */
-FORCE_INLINE void turn16(const uint8_t *w, size_t stride, __m256i t[4])
-{
-	__m256i v[4], a, b, c, d;
-
-#pragma GCC unroll 4
-	for (size_t i = 0; i < 4; i++)
-		v[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(load16(w + i * stride)),
-					       load16(w + (i + 4) * stride), 1);
-	a = _mm256_unpacklo_epi32(v[0], v[1]);
-	b = _mm256_unpackhi_epi32(v[0], v[1]);
-	c = _mm256_unpacklo_epi32(v[2], v[3]);
-	d = _mm256_unpackhi_epi32(v[2], v[3]);
-	t[0] = _mm256_unpacklo_epi64(a, c);
-	t[1] = _mm256_unpackhi_epi64(a, c);
-	t[2] = _mm256_unpacklo_epi64(b, d);
-	t[3] = _mm256_unpackhi_epi64(b, d);
-}
-
-/* q[k]: weights 4k..4k+3 of a block at @w of every row */
-FORCE_INLINE void values(const struct b_format *f, const uint8_t *w, size_t stride, __m256i high,
-			 __m256i q[8])
-{
-	const __m256i low4 = _mm256_set1_epi8(15);
-	__m256i t[4];
-
-	turn16(w + f->qs, stride, t);
-	if (f->form == FORM_EIGHT) {
-#pragma GCC unroll 4
-		for (int k = 0; k < 4; k++)
-			q[k] = t[k];
-		turn16(w + f->qs + 16, stride, q + 4);
-		return;
-	}
-#pragma GCC unroll 4
-	for (int k = 0; k < 4; k++) {
-		q[k] = _mm256_and_si256(t[k], low4);
-		q[k + 4] = _mm256_and_si256(_mm256_srli_epi16(t[k], 4), low4);
-	}
-	if (f->form == FORM_FIVE)
-		add_fifth(q, high);
-	if (f->form == FORM_TABLE) {
-		const __m256i table = _mm256_broadcastsi128_si256(load16(f->table));
-
-#pragma GCC unroll 8
-		for (int k = 0; k < 8; k++)
-			q[k] = _mm256_shuffle_epi8(table, q[k]);
-	}
 }
 
 FORCE_INLINE __m256i four_of(const int8_t *v, int k)
@@ -185,9 +86,10 @@ FORCE_INLINE void step(const struct b_format *f, const struct place *p, const un
 #pragma GCC unroll 1
 	for (unsigned j = 0; j < p->blocks; j++, w += f->bytes) {
 		const struct front t = front(f, h, j);
-		__m256i q[8], size[8];
+		__m256i turned[8], q[8], size[8];
 
-		values(f, w, p->stride, t.high, q);
+		turn_values(f, w, p->stride, turned);
+		values(f, turned, t.high, q);
 #pragma GCC unroll 8
 		for (int k = 0; k < 8; k++)
 			size[k] = f->group == GROUP_SIGNED ? _mm256_abs_epi8(q[k]) : q[k];
@@ -272,14 +174,4 @@ FORCE_INLINE void few(const struct b_format *f, const struct matmul *m, size_t r
 		few(&f, m, row, rows, col, cols);                                         \
 	}
 
-FEW(q4_0, .form = FORM_NIBBLE, .group = GROUP_8, .bytes = QUANT_Q4_0_BYTES, .qs = 2, .head = 2)
-FEW(q4_1, .form = FORM_NIBBLE, .group = GROUP_MIN, .bytes = QUANT_Q4_1_BYTES, .qs = 4, .head = 4)
-FEW(q5_0, .form = FORM_FIVE, .group = GROUP_16, .bytes = QUANT_Q5_0_BYTES, .qs = 6, .head = 8)
-FEW(q5_1, .form = FORM_FIVE, .group = GROUP_MIN, .bytes = QUANT_Q5_1_BYTES, .qs = 8, .head = 8)
-FEW(q8_0, .form = FORM_EIGHT, .group = GROUP_SIGNED, .bytes = QUANT_Q8_0_BYTES, .qs = 2, .head = 2)
-FEW(iq4_nl, .form = FORM_TABLE, .group = GROUP_SIGNED, .bytes = QUANT_IQ4_NL_BYTES, .qs = 2,
-    .head = 2,
-    .table = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 })
-/* twice the value, so that all are integers, plus 12; the scale is halved for it */
-FEW(mxfp4, .form = FORM_TABLE, .group = GROUP_12, .bytes = QUANT_MXFP4_BYTES, .qs = 1, .head = 2,
-    .fp4 = true, .table = { 12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0 })
+B_FORMATS(FEW)

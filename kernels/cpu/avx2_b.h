@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/avx2_b.h: eight blocks of 32 weights turned in registers, for the AVX2 level: a register then
+ * holds four weights of each. Included by few_b_avx2.c, where the blocks are of eight rows, and by
+ * side_b_avx2.c, where they are eight of one row. Reads exactly the bytes of the blocks; any thread.
+ */
+#ifndef SLUICE_KERNELS_CPU_AVX2_B_H
+#define SLUICE_KERNELS_CPU_AVX2_B_H
+
+#include "kernels/cpu/avx2_level.h"
+
+#define FEW_ROWS AVX2_ROWS
+#include "kernels/cpu/few_b.h"
+
+#define PIECE 272 /* bytes of a row in a step, at most: Q8_0 */
+
+/* what the formats differ in; constants after inlining */
+struct b_format {
+	enum b_form form;
+	enum group_form group;
+	size_t bytes, qs; /* of a block, and where its values begin */
+	size_t head;	  /* bytes at its front that are collected: 2, 4 or 8 */
+	bool fp4;	  /* the scale is that of MXFP4 */
+	int8_t table[16]; /* FORM_TABLE */
+};
+
+/* scales, minima and fifth bits (bit i: weight i) of eight blocks */
+struct front {
+	__m256 d, min;
+	__m256i high;
+};
+
+FORCE_INLINE __m256i words_of(__m256i a, __m256i b, bool odd)
+{
+	const __m256 v = _mm256_castsi256_ps(a), w = _mm256_castsi256_ps(b);
+	const __m256 mixed = odd ? _mm256_shuffle_ps(v, w, 0xdd) : _mm256_shuffle_ps(v, w, 0x88);
+
+	return _mm256_permute4x64_epi64(_mm256_castps_si256(mixed), 0xd8);
+}
+
+/* 16 to those of the 32 weights of every block whose bit is set */
+FORCE_INLINE void add_fifth(__m256i q[8], __m256i high)
+{
+	const __m256i bit = _mm256_set1_epi32((int)0x80402010u), sixteen = _mm256_set1_epi8(16);
+	const __m256i first = _mm256_broadcastsi128_si256(
+		_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12));
+
+#pragma GCC unroll 4
+	for (int p = 0; p < 4; p++) {
+		const __m256i b = _mm256_shuffle_epi8(
+			high, _mm256_add_epi8(first, _mm256_set1_epi8((char)p)));
+		const __m256i a = _mm256_slli_epi16(b, 4);
+
+		q[2 * p] = _mm256_or_si256(q[2 * p],
+					   _mm256_min_epu8(_mm256_and_si256(a, bit), sixteen));
+		q[2 * p + 1] = _mm256_or_si256(q[2 * p + 1],
+					       _mm256_min_epu8(_mm256_and_si256(b, bit), sixteen));
+	}
+}
+
+/* 16 bytes of each of eight blocks -> t[k]: word k of each */
+FORCE_INLINE void turn16(const uint8_t *w, size_t stride, __m256i t[4])
+{
+	__m256i v[4], a, b, c, d;
+
+#pragma GCC unroll 4
+	for (size_t i = 0; i < 4; i++)
+		v[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(load16(w + i * stride)),
+					       load16(w + (i + 4) * stride), 1);
+	a = _mm256_unpacklo_epi32(v[0], v[1]);
+	b = _mm256_unpackhi_epi32(v[0], v[1]);
+	c = _mm256_unpacklo_epi32(v[2], v[3]);
+	d = _mm256_unpackhi_epi32(v[2], v[3]);
+	t[0] = _mm256_unpacklo_epi64(a, c);
+	t[1] = _mm256_unpackhi_epi64(a, c);
+	t[2] = _mm256_unpacklo_epi64(b, d);
+	t[3] = _mm256_unpackhi_epi64(b, d);
+}
+
+/* what is read of eight blocks' values, @stride apart: words of 16 bytes, of 32 where weights are bytes */
+FORCE_INLINE void turn_values(const struct b_format *f, const uint8_t *w, size_t stride,
+			      __m256i t[8])
+{
+	turn16(w + f->qs, stride, t);
+	if (f->form == FORM_EIGHT)
+		turn16(w + f->qs + 16, stride, t + 4);
+}
+
+/* q[k]: weights 4k..4k+3 of eight blocks */
+FORCE_INLINE void values(const struct b_format *f, const __m256i t[8], __m256i high, __m256i q[8])
+{
+	const __m256i low4 = _mm256_set1_epi8(15);
+
+	if (f->form == FORM_EIGHT) {
+#pragma GCC unroll 8
+		for (int k = 0; k < 8; k++)
+			q[k] = t[k];
+		return;
+	}
+#pragma GCC unroll 4
+	for (int k = 0; k < 4; k++) {
+		q[k] = _mm256_and_si256(t[k], low4);
+		q[k + 4] = _mm256_and_si256(_mm256_srli_epi16(t[k], 4), low4);
+	}
+	if (f->form == FORM_FIVE)
+		add_fifth(q, high);
+	if (f->form == FORM_TABLE) {
+		const __m256i table = _mm256_broadcastsi128_si256(load16(f->table));
+
+#pragma GCC unroll 8
+		for (int k = 0; k < 8; k++)
+			q[k] = _mm256_shuffle_epi8(table, q[k]);
+	}
+}
+
+/* Formats, once: X(name, what struct b_format holds). TURNED: those of side_b_avx2.c. */
+#define B_TURNED(X)                                                                                \
+	X(q4_0, .form = FORM_NIBBLE, .group = GROUP_8, .bytes = QUANT_Q4_0_BYTES, .qs = 2,         \
+	  .head = 2)                                                                               \
+	X(q4_1, .form = FORM_NIBBLE, .group = GROUP_MIN, .bytes = QUANT_Q4_1_BYTES, .qs = 4,       \
+	  .head = 4)                                                                               \
+	X(q5_0, .form = FORM_FIVE, .group = GROUP_16, .bytes = QUANT_Q5_0_BYTES, .qs = 6,          \
+	  .head = 8)                                                                               \
+	X(q5_1, .form = FORM_FIVE, .group = GROUP_MIN, .bytes = QUANT_Q5_1_BYTES, .qs = 8,         \
+	  .head = 8)                                                                               \
+	X(iq4_nl, .form = FORM_TABLE, .group = GROUP_SIGNED, .bytes = QUANT_IQ4_NL_BYTES, .qs = 2, \
+	  .head = 2,                                                                               \
+	  .table = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 })   \
+	/* twice the value, so that all are integers, plus 12; the scale is halved for it */       \
+	X(mxfp4, .form = FORM_TABLE, .group = GROUP_12, .bytes = QUANT_MXFP4_BYTES, .qs = 1,       \
+	  .head = 2, .fp4 = true,                                                                  \
+	  .table = { 12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0 })
+#define B_FORMATS(X)                                                                           \
+	B_TURNED(X)                                                                            \
+	X(q8_0, .form = FORM_EIGHT, .group = GROUP_SIGNED, .bytes = QUANT_Q8_0_BYTES, .qs = 2, \
+	  .head = 2)
+
+#endif
