@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/float_attend.h: attention over one block of the KV cache, for the vector levels.
+ * kernels/cpu/float_attend.h: attention over one block of the KV cache by floats, for AVX2
+ * (attend_avx512.h has whole numbers). Included by float_avx2.c after float_vec_avx2.h, in the names
+ * given there.
  *
- * Included once by each float_avx*.c after its float_vec_*.h; written in the names given there.
  * Both products are small matrix products with a register tile of rows x vectors: every (row,
  * position) score is one chain of multiply-adds over the dimensions, every (row, dimension) of acc
  * one chain over the positions. The tile's shape changes nothing in a chain, so a row's bits do
@@ -12,16 +13,12 @@
 #ifndef SLUICE_KERNELS_CPU_FLOAT_ATTEND_H
 #define SLUICE_KERNELS_CPU_FLOAT_ATTEND_H
 
-#include <math.h>
-#include <stdbool.h>
-
 #include "kernels/cpu/float_impl.h"
+#include "kernels/cpu/float_soften.h"
 
-#define ALWAYS	     static inline __attribute__((always_inline))
-#define PER_TILE     (KV_TILE / VL) /* vectors in 16 lanes */
-#define MAX_ROWS     8
-#define MAX_VECTORS  4
-#define BLOCK_VECTOR (KV_BLOCK / VL)
+#define PER_TILE    (KV_TILE / VL) /* vectors in 16 lanes */
+#define MAX_ROWS    8
+#define MAX_VECTORS 4
 
 /*
  * Memory to fetch while a tile is computed, so that a cold cache streams at the speed of memory: V
@@ -99,50 +96,6 @@ ALWAYS void score_tile(const struct attend_args *a, const enum kv_type type, con
 	for (unsigned r = 0; r < n_rows; r++)
 		for (unsigned v = 0; v < n_vectors; v++)
 			vf_store(s[r] + tile * KV_TILE + v * VL, sum[r][v]);
-}
-
-/*
- * Scores -> exp(score - m) in place, with m and l brought up to date; correction[r] is the factor
- * for what acc held. Positions before first and from n_valid on, computed or not, become 0.
- */
-static void soften(const struct attend_args *a, unsigned n_rows, size_t row, float (*s)[KV_BLOCK],
-		   float *correction)
-{
-	float *m = a->m + row, *l = a->l + row;
-	const bool whole = a->n_valid == KV_BLOCK;
-
-	for (unsigned r = 0; r < n_rows; r++) {
-		vf high = vf_set1(-INFINITY);
-		float highest;
-
-		for (unsigned j = 0; j < a->first; j++)
-			s[r][j] = -INFINITY;
-		for (unsigned v = 0; whole && v < BLOCK_VECTOR; v++)
-			high = vf_max(high, vf_load(s[r] + v * VL));
-		for (unsigned v = 0; !whole && v < BLOCK_VECTOR; v++) {
-			size_t left = a->n_valid > v * VL ? a->n_valid - v * VL : 0;
-			vf x = vf_keep_n(vf_load(s[r] + v * VL), left, -INFINITY);
-
-			high = vf_max(high, x);
-			vf_store(s[r] + v * VL, x);
-		}
-		highest = vf_highest(high);
-		highest = highest > m[r] ? highest : m[r];
-		correction[r] = m[r] - highest;
-		m[r] = highest;
-	}
-	vf_store_n(correction, vf_exp(vf_load_n(correction, n_rows)), n_rows);
-	for (unsigned r = 0; r < n_rows; r++) {
-		vf sum = vf_zero(), highest = vf_set1(m[r]);
-
-		for (unsigned v = 0; v < BLOCK_VECTOR; v++) {
-			vf p = vf_exp(vf_sub(vf_load(s[r] + v * VL), highest));
-
-			sum = vf_add(sum, p);
-			vf_store(s[r] + v * VL, p);
-		}
-		l[r] = l[r] * correction[r] + vf_sum(sum);
-	}
 }
 
 /* acc = acc * correction + sum of p * value, for the 16-dimension tiles [tile, tile + n_tiles). */
@@ -233,11 +186,7 @@ struct shape {
 			value_one_##type##_##rows                          \
 	}
 
-#if VL == 16
-#define SHAPES(X, type) X(type, 8, 2) X(type, 4, 4) X(type, 2, 4) X(type, 1, 4)
-#else
-#define SHAPES(X, type) X(type, 4, 1) X(type, 2, 2) X(type, 1, 2)
-#endif
+#define SHAPES(X, type)		       X(type, 4, 1) X(type, 2, 2) X(type, 1, 2)
 #define SHAPE_ENTRY(type, rows, tiles) SHAPE_ROW(type, rows, tiles),
 
 SHAPES(SHAPE, KV_F16)
@@ -284,25 +233,6 @@ static void attend(const struct attend_args *a)
 	for (const struct shape *shape; row < a->rows; row += shape->n_rows) {
 		shape = shape_of(a->type, a->rows - row);
 		attend_rows(a, shape, row);
-	}
-}
-
-static void attend_merge(float *m, float *l, float *acc, float m2, float l2, const float *acc2,
-			 size_t head_dim)
-{
-	float highest = m2 > *m ? m2 : *m, factor[2] = { *m - highest, m2 - highest };
-	vf first, second;
-
-	vf_store_n(factor, vf_exp(vf_load_n(factor, 2)), 2);
-	first = vf_set1(factor[0]);
-	second = vf_set1(factor[1]);
-	*m = highest;
-	*l = *l * factor[0] + l2 * factor[1];
-	for (size_t i = 0; i < head_dim; i += VL) {
-		vf v = vf_mul(vf_load_n(acc + i, head_dim - i), first);
-
-		v = vf_fma(vf_load_n(acc2 + i, head_dim - i), second, v);
-		vf_store_n(acc + i, v, head_dim - i);
 	}
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/float_attend_wide.h: attention of many rows over one block of the KV cache, for the
- * vector levels: the block is widened to floats once, in parts that stay in the cache, and every row
+ * kernels/cpu/float_attend_wide.h: attention of many rows over one block of a q8_0 KV cache, for
+ * AVX2: the block is widened to floats once, in parts that stay in the cache, and every row
  * multiplies them. Part of float_attend.h, which includes it and whose chains it goes through: the
  * same multiply-adds in the same order, so the same bits as the form for few rows, which widens on
  * the way into every tile of rows. That costs a multiply-add's slot for each vector widened, an
@@ -16,20 +16,15 @@
 #define WIDE_DIMS    256 /* of keys, widened together */
 #define WIDE_ROWS    128 /* rows that go through a widened part together, at most */
 
-/* Where it pays; with eight lanes halves are widened beside the multiply-adds. */
+/* Where it pays: halves are widened beside the multiply-adds, without a slot of theirs. */
 static inline bool goes_wide(enum kv_type type, size_t rows)
 {
-	return type == KV_F16 ? VL == 16 && rows >= 32 : rows >= 16;
+	return type == KV_Q8_0 && rows >= 16;
 }
 
 /* rows of a tile, as many as registers allow */
-#if VL == 16
-#define WIDE_ROWS_MAX  8
-#define WIDE_SHAPES(X) X(8) X(4) X(2) X(1)
-#else
 #define WIDE_ROWS_MAX  6
 #define WIDE_SHAPES(X) X(6) X(4) X(2) X(1)
-#endif
 
 /*
  * A part of the block, widened, and what is brought into the second cache while rows pass over it: the part
@@ -60,9 +55,7 @@ static void widen_keys(const struct attend_args *a, size_t tile, size_t d, size_
 		const size_t lane = v % PER_TILE * VL;
 		float *to = out + v * VL;
 
-		for (size_t i = d; a->type == KV_F16 && i < end; i++, to += WIDE_LANES)
-			vf_store(to, vf_load_half(k + (i * KV_TILE + lane) * 2));
-		for (size_t g = d; a->type == KV_Q8_0 && g < end; g += KV_Q8) {
+		for (size_t g = d; g < end; g += KV_Q8) {
 			const uint8_t *group = k + g / KV_Q8 * KV_Q8_K_BYTES;
 			const vf scale = vf_load_half(group + lane * 2);
 
@@ -83,12 +76,6 @@ static void widen_values(const struct attend_args *a, size_t tile, float *out)
 		const uint8_t *at = a->v;
 		float scale[KV_BLOCK], *to = out + v * VL;
 
-		if (a->type == KV_F16) {
-			at += (t * KV_BLOCK * KV_TILE + lane) * 2;
-			for (unsigned j = a->first; j < a->n_valid; j++)
-				vf_store(to + j * WIDE_LANES, vf_load_half(at + j * KV_TILE * 2));
-			continue;
-		}
 		at += t / half * KV_Q8_V_BYTES;
 		for (unsigned j = 0; j < BLOCK_VECTOR; j++)
 			vf_store(scale + j * VL, vf_load_half(at + j * VL * 2));

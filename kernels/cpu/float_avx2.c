@@ -145,6 +145,7 @@ const struct float_ops float_ops_avx2 = {
 	.kv_store = kv_store,
 	.kv_store_k = kv_store_k,
 	.kv_store_v = kv_store_v,
+	.attend_query = attend_query_as_it_is,
 	.attend = attend,
 	.attend_merge = attend_merge,
 	.delta = delta,

@@ -128,7 +128,8 @@ static void softmax(float *x, size_t n)
 }
 
 #include "kernels/cpu/float_glu.h"
-#include "kernels/cpu/float_attend.h"
+#include "kernels/cpu/float_soften.h"
+#include "kernels/cpu/attend_avx512.h"
 #include "kernels/cpu/float_delta.h"
 
 const struct float_ops float_ops_avx512 = {
@@ -149,6 +150,7 @@ const struct float_ops float_ops_avx512 = {
 	.kv_store = kv_store,
 	.kv_store_k = kv_store_k,
 	.kv_store_v = kv_store_v,
+	.attend_query = attend_query,
 	.attend = attend,
 	.attend_merge = attend_merge,
 	.delta = delta,

@@ -42,6 +42,14 @@ static inline float law_exp(float x)
 	return ldexpf(p, isnan(n) ? 0 : (int)n);
 }
 
+/* attend_query() of levels that read floats */
+static inline void attend_query_as_it_is(float *q, size_t rows, size_t head_dim)
+{
+	(void)q;
+	(void)rows;
+	(void)head_dim;
+}
+
 #if defined(__x86_64__)
 extern const struct float_ops float_ops_avx2;
 extern const struct float_ops float_ops_avx512;

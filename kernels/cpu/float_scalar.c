@@ -339,6 +339,7 @@ static const struct float_ops table = {
 	.kv_store = kv_store,
 	.kv_store_k = kv_store_k,
 	.kv_store_v = kv_store_v,
+	.attend_query = attend_query_as_it_is,
 	.attend = attend,
 	.attend_merge = attend_merge,
 	.delta = delta,

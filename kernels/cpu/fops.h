@@ -46,7 +46,7 @@ struct attend_args {
 	unsigned first;	    /* < n_valid */
 	unsigned n_valid;   /* 1 .. KV_BLOCK */
 	size_t rows;
-	const float *q; /* [rows][head_dim], scaled */
+	const float *q; /* [rows][head_dim], scaled, as attend_query() left them */
 	float *m, *l;	/* [rows] */
 	float *acc;	/* [rows][value_dim] */
 };
@@ -123,6 +123,8 @@ struct float_ops {
 			   void *k_block);
 	void (*kv_store_v)(enum kv_type type, size_t dim, unsigned slot, const float *v,
 			   void *v_block);
+	/* Turns scaled queries, [rows][head_dim], into what attend() of this level reads, in their place. */
+	void (*attend_query)(float *q, size_t rows, size_t head_dim);
 	void (*attend)(const struct attend_args *a);
 	/* (m, l, acc) <- the state of the positions of both; acc has head_dim values */
 	void (*attend_merge)(float *m, float *l, float *acc, float m2, float l2, const float *acc2,

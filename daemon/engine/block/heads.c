@@ -98,6 +98,7 @@ static void prepare_query(const struct block_args *a, size_t column, uint32_t he
 
 	turn_head(a, b->q + (column * s->n_head + head) * stride, ROLE_Q_NORM, column, q);
 	a->fops->scale(s->scale, q, q, dims);
+	a->fops->attend_query(q, 1, dims);
 }
 
 /* Without WV the values are the keys before norm and rotation. */

@@ -153,6 +153,7 @@ static void make_queries(const struct block_args *a, unsigned tid)
 			       s->rope.n_rot * sizeof(*q));
 			heads_turn(a, t, q + c->kv_rank);
 			a->fops->scale(s->scale, q, q, s->head_dim);
+			a->fops->attend_query(q, 1, s->head_dim);
 		}
 	}
 }

@@ -257,6 +257,7 @@ static void attend(const struct float_ops *f, enum kv_type type, unsigned n_vali
 		a->l[r] = 0;
 	}
 	memset(a->acc, 0, sizeof(a->acc));
+	f->attend_query(a->q, ROWS, DIMS);
 	f->attend(&args);
 }
 
