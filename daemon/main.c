@@ -107,6 +107,14 @@ static uint32_t bandwidth_now(void *arg, struct bandwidth_node *ret, uint32_t ma
 	return plan_nodes(r->snapshot, ret, max);
 }
 
+static bool link_now(void *arg, const char *bdf, double *ret_capacity, double *ret_in_use)
+{
+	struct rooms *r = arg;
+
+	return !telemetry_sampler_get(r->sampler, r->snapshot) &&
+	       plan_link(r->snapshot, bdf, ret_capacity, ret_in_use);
+}
+
 /* Memory that outlives us, and what the service manager kept of a process before. */
 static struct engine_keep keep_of(const struct options *o)
 {
@@ -190,6 +198,7 @@ static int create_engine(const struct options *o, const struct cpu_ops *ops, str
 		.device_fill_rate = o->device_fill_rate,
 		.bandwidth = r->sampler ? bandwidth_now : NULL,
 		.bandwidth_arg = r,
+		.link = r->sampler ? link_now : NULL,
 		.limits = &limits,
 		.keep = &keep,
 	};

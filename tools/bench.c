@@ -175,8 +175,11 @@ static int on_token(void *arg, const struct sluice_piece *piece)
 	return 0;
 }
 
-/* What was read ahead since b->before: the daemon has nobody else to serve, or it is theirs too. */
-static int add_ahead(struct bench *b, struct bench_row *row, struct sluice_fault *fault)
+/*
+ * What was read ahead since b->before, and what the device did: the daemon has nobody else to serve, or it is
+ * theirs too.
+ */
+static int add_status(struct bench *b, struct bench_row *row, struct sluice_fault *fault)
 {
 	struct sluice_status_info now = { .struct_size = sizeof(now) };
 	const struct sluice_predict_counts *was = &b->before.predict, *is = &now.predict;
@@ -194,6 +197,7 @@ static int add_ahead(struct bench *b, struct bench_row *row, struct sluice_fault
 	row->ahead.late += is->late - was->late;
 	row->ahead.wasted += is->wasted - was->wasted;
 	row->ahead.wasted_bytes += is->wasted_bytes - was->wasted_bytes;
+	device_seen_add(&row->device, &b->before, &now);
 	return 0;
 }
 
@@ -248,7 +252,7 @@ static int run_once(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t
 	row->stall_ns += d.stall_ns;
 	row->span_ns += d.span_ns;
 	drafts_add(&row->spec, &d.spec);
-	return add_ahead(b, row, fault);
+	return add_status(b, row, fault);
 }
 
 static struct bench_row *new_row(struct bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t depth,

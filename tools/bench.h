@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "tools/device_shown.h"
 #include "uapi/sluice.h"
 
 #define BENCH_MAX_REPS 1000
@@ -27,6 +28,7 @@ struct bench_row {
 	const struct bench_columns *columns; /* measured for it; NULL: not */
 	struct sluice_spec_counts spec;
 	struct sluice_predict_counts ahead; /* sums over the repetitions; mode as it was last */
+	struct device_seen device;	    /* the same */
 };
 
 /* What the formula for the most that drafts can give is made of, by columns of a step; [n - 1]. */

@@ -172,6 +172,12 @@ static double reached(const struct bench_row *r)
 	return n % 2 ? ratios[n / 2] : (ratios[n / 2 - 1] + ratios[n / 2]) / 2;
 }
 
+/* As llama-bench names it: a device that launches kernels computes all but some experts. */
+static const char *backend(const struct bench_row *r)
+{
+	return r->device.device.launches ? "CUDA" : "CPU";
+}
+
 /* ---- markdown ---- */
 
 static void test_label(const struct bench_row *r, char *buf, size_t len)
@@ -218,7 +224,7 @@ static void print_md_row(const struct bench_report *b, const struct bench_row *r
 			 drafts_gain(&r->spec));
 	printf("| %-30s | %10s | %10s | %-8s | %7u | %15s | %21s | %6.2f %% | %10.3f | %8.2f | %14s "
 	       "| %14s |%s\n",
-	       model, bytes, params, "CPU", b->status.threads, test, rate, 100 * hit_ratio(r),
+	       model, bytes, params, backend(r), b->status.threads, test, rate, 100 * hit_ratio(r),
 	       miss_bytes(r) / 1e6, (double)r->stall_ns / 1e9, disk, r->n_gen ? memory : "",
 	       drafts);
 }
@@ -293,6 +299,17 @@ static void print_ahead(const struct bench_report *b)
 	}
 }
 
+/* Of whole requests: tokens before the timed ones count too. */
+static void print_device(const struct bench_report *b)
+{
+	for (unsigned i = 0; i < b->n_rows; i++) {
+		char test[48];
+
+		test_label(b->rows[i], test, sizeof(test));
+		device_seen_print(test, &b->rows[i]->device);
+	}
+}
+
 static void print_md(const struct bench_report *b)
 {
 	static const struct {
@@ -331,6 +348,7 @@ static void print_md(const struct bench_report *b)
 	       b->status.experts_total);
 	print_products(b);
 	print_ahead(b);
+	print_device(b);
 	print_oracle(b);
 }
 
@@ -422,6 +440,40 @@ static void put_ahead(json_t *o, const struct bench_row *r)
 				    : json_null());
 }
 
+static void put_known(json_t *o, const char *name, double value)
+{
+	json_object_set_new(o, name, value >= 0 ? json_real(value) : json_null());
+}
+
+/* In every row; null where there is no device, or nothing to tell. */
+static void put_device(json_t *o, const struct device_seen *d)
+{
+	const struct sluice_status_device *v = &d->device;
+	const struct {
+		const char *name;
+		uint64_t value;
+	} counts[] = {
+		{ "device_vram_bytes", v->vram_bytes },	 { "device_slots", v->slots },
+		{ "device_resident", v->resident },	 { "device_hits", v->hits },
+		{ "device_misses", v->misses },		 { "device_fills", v->fills },
+		{ "device_fill_bytes", v->fill_bytes },	 { "device_launches", v->launches },
+		{ "device_fill_stops", d->fills.stops },
+	};
+
+	json_object_set_new(o, "device",
+			    v->name[0] ? input_json_text(v->name, strlen(v->name)) : json_null());
+	json_object_set_new(o, "device_state",
+			    v->name[0] ? input_json_text(v->state, strlen(v->state)) : json_null());
+	for (unsigned i = 0; i < ARRAY_LEN(counts); i++)
+		json_object_set_new(o, counts[i].name,
+				    v->name[0] ? json_integer((json_int_t)counts[i].value)
+					       : json_null());
+	put_known(o, "device_hit_rate", device_seen_hit_rate(d));
+	put_known(o, "device_link_gbs", device_seen_link_gbs(d));
+	put_known(o, "device_handoff_us", device_seen_handoff_us(d));
+	put_known(o, "device_overlap", device_seen_overlap(d));
+}
+
 static json_t *row_json(const struct bench_report *b, const struct bench_row *r)
 {
 	json_t *o = json_object();
@@ -430,7 +482,7 @@ static json_t *row_json(const struct bench_report *b, const struct bench_row *r)
 	snprintf(type, sizeof(type), "%s %s", b->model.arch, file_type_name(b->model.file_type));
 	put_text(o, "build_commit", b->status.version);
 	put_text(o, "cpu_info", b->cpu);
-	put_text(o, "backends", "CPU");
+	put_text(o, "backends", backend(r));
 	put_text(o, "model_filename", b->path);
 	put_text(o, "model_type", type);
 	put_int(o, "model_size", b->model.dense_bytes + b->model.expert_bytes_total);
@@ -468,6 +520,7 @@ static json_t *row_json(const struct bench_report *b, const struct bench_row *r)
 	put_share(o, "memory_share_of_peak", memory_gbs(b, r), r->n_gen ? b->peaks.memory_gbs : 0);
 	put_spec(o, r);
 	put_ahead(o, r);
+	put_device(o, &r->device);
 	return o;
 }
 

@@ -312,6 +312,16 @@ static void print_fit(const struct fit *fit)
 		       size_format(a, sizeof(a), p->budget_all_bytes),
 		       size_format(b, sizeof(b), p->budget_least_bytes),
 		       size_format(c, sizeof(c), p->budget_bytes), fit->plan.experts_share * 100);
+	if (fit->plan.has_device)
+		printf("  device   %s of a GPU's memory: %s of weights and buffers, slots for %s of "
+		       "experts\n",
+		       size_format(a, sizeof(a), fit->plan.tiers[PLAN_DEVICE].bytes),
+		       size_format(b, sizeof(b),
+				   fit->plan.tiers[PLAN_DEVICE].bytes -
+					   fit->plan.device.slots_bytes),
+		       size_format(c, sizeof(c), fit->plan.device.slots_bytes));
+	else if (fit->plan.device_note.text[0])
+		printf("  device   none: %s\n", fit->plan.device_note.text);
 	if (fit->plan.tokens_per_s > 0)
 		printf("  speed    memory and disk allow at most %.1f tok/s with evenly used experts"
 		       "\n",
@@ -397,6 +407,7 @@ static json_t *fit_json(const struct fit *fit)
 	put_int(o, "least_bytes", fit->plan.memory.budget_least_bytes);
 	put_int(o, "active_bytes_per_token", fit->active_bytes);
 	json_object_set_new(o, "experts_share", json_real(fit->plan.experts_share));
+	json_object_set_new(o, "device", plan_device_json(&fit->plan));
 	if (fit->plan.tokens_per_s > 0)
 		json_object_set_new(o, "bound_tokens_per_second",
 				    json_real(fit->plan.tokens_per_s));

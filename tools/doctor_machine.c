@@ -13,6 +13,8 @@
 #include "base/num.h"
 #include "base/size.h"
 #include "plan/plan.h"
+#include "tools/device_shown.h"
+#include "tools/input.h"
 #include "tools/memread.h"
 
 #define LOCAL_ENOUGH	 0.9 /* share of a node's rows that should lie there */
@@ -245,12 +247,36 @@ static void print_link(const struct telemetry_pci *p)
 	printf("%s\n", verdict[p->degraded % ARRAY_LEN(verdict)]);
 }
 
+static void print_gpu(const struct telemetry_gpu *g)
+{
+	char a[32], b[32];
+
+	printf("gpu        %s %s", g->bdf, g->name);
+	if (g->memory_total_bytes != TELEMETRY_UNKNOWN && g->memory_free_bytes != TELEMETRY_UNKNOWN)
+		printf(", %s of %s free", size_format(a, sizeof(a), g->memory_free_bytes),
+		       size_format(b, sizeof(b), g->memory_total_bytes));
+	if (g->max_link_gen != TELEMETRY_UNKNOWN && g->max_link_width != TELEMETRY_UNKNOWN)
+		printf(", link up to gen %" PRIu64 " x%" PRIu64, g->max_link_gen,
+		       g->max_link_width);
+	putchar('\n');
+}
+
+static void print_device(const struct machine *m)
+{
+	struct device_seen d;
+
+	device_seen_take(&m->daemon, &d);
+	device_seen_print("device", &d);
+}
+
 void machine_print(const struct machine *m)
 {
 	for (uint32_t i = 0; i < m->now.n_nodes; i++)
 		print_node(m, i);
 	for (uint32_t i = 0; i < m->now.n_pci; i++)
 		print_link(&m->now.pci[i]);
+	for (uint32_t i = 0; i < m->now.n_gpus; i++)
+		print_gpu(&m->now.gpus[i]);
 	printf("telemetry ");
 	for (int g = 0; g < TELEMETRY_GROUP_NR; g++)
 		printf(" %s %s%s", telemetry_group_name(g),
@@ -268,11 +294,40 @@ void machine_print(const struct machine *m)
 	}
 	if (m->daemon_asked && !m->daemon.n_nodes)
 		printf("placement  experts are not cut by node, arena %s\n", m->daemon.arena);
+	if (m->daemon_asked)
+		print_device(m);
 }
 
 static json_t *number_or_null(uint64_t value)
 {
 	return value == TELEMETRY_UNKNOWN ? json_null() : json_integer((json_int_t)value);
+}
+
+static json_t *gpus_json(const struct machine *m)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < m->now.n_gpus; i++) {
+		const struct telemetry_gpu *g = &m->now.gpus[i];
+
+		json_array_append_new(
+			list, json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "bdf", g->bdf, "name",
+					input_json_text(g->name, strlen(g->name)), "memory_bytes",
+					number_or_null(g->memory_total_bytes), "memory_free_bytes",
+					number_or_null(g->memory_free_bytes), "max_link_gen",
+					number_or_null(g->max_link_gen), "max_link_width",
+					number_or_null(g->max_link_width)));
+	}
+	return list;
+}
+
+/* Of the daemon that was asked: as its status has it. */
+static json_t *daemon_device_json(const struct machine *m)
+{
+	struct device_seen d;
+
+	device_seen_take(&m->daemon, &d);
+	return device_seen_json(&d);
 }
 
 void machine_json(const struct machine *m, json_t *o)
@@ -311,6 +366,9 @@ void machine_json(const struct machine *m, json_t *o)
 	json_object_set_new(o, "nodes", nodes);
 	json_object_set_new(o, "pci", links);
 	json_object_set_new(o, "telemetry_notes", notes);
+	json_object_set_new(o, "gpus", gpus_json(m));
+	if (m->daemon_asked)
+		json_object_set_new(o, "device", daemon_device_json(m));
 	if (m->daemon_asked)
 		json_object_set_new(o, "arena_local_share",
 				    m->daemon.local_bytes + m->daemon.remote_bytes

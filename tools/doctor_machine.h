@@ -44,7 +44,7 @@ void machine_advise(const struct machine *m, uint64_t want_bytes, machine_advise
 
 void machine_print(const struct machine *m);
 
-/* Adds "nodes", "pci", "telemetry" and, of a daemon, "placement" to @o. */
+/* Adds "nodes", "pci", "gpus", telemetry's notes and, of a daemon, its device and placement to @o. */
 void machine_json(const struct machine *m, json_t *o);
 
 #endif

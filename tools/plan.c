@@ -138,22 +138,6 @@ static json_t *nodes_json(const struct node_split *s)
 	return all;
 }
 
-/* null without a GPU, or where it cannot compute the model: then device_note says why. */
-static json_t *device_json(const struct plan *p)
-{
-	const struct device_plan *d = &p->device;
-
-	if (!p->has_device)
-		return json_null();
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "bytes",
-			 (json_int_t)p->tiers[PLAN_DEVICE].bytes, "dense_bytes",
-			 (json_int_t)d->dense_bytes, "kv_bytes", (json_int_t)d->kv_bytes,
-			 "state_bytes", (json_int_t)d->state_bytes, "scratch_bytes",
-			 (json_int_t)d->scratch_bytes, "slots_bytes", (json_int_t)d->slots_bytes,
-			 "pinned_bytes", (json_int_t)d->pinned_bytes, "slots",
-			 plan_slots_json(d->classes, d->n_classes, true));
-}
-
 static json_t *to_json(const struct model *m, const struct plan *p,
 		       const struct plan_machine *machine)
 {
@@ -173,7 +157,7 @@ static json_t *to_json(const struct model *m, const struct plan *p,
 	json_object_set_new(o, "read_align_bytes", number(machine->align));
 	json_object_set_new(o, "nodes", nodes_json(&p->memory.split));
 	json_object_set_new(o, "tiers", tiers_json(p));
-	json_object_set_new(o, "device", device_json(p));
+	json_object_set_new(o, "device", plan_device_json(p));
 	if (p->device_note.text[0])
 		json_object_set_new(
 			o, "device_note",

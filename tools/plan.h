@@ -16,6 +16,9 @@ void plan_put_memory(json_t *o, const struct memory_plan *p);
 /* The size classes; @with_slots: their numbers of slots too, which depend on the budget. */
 json_t *plan_slots_json(const struct slot_share *shares, uint32_t n, bool with_slots);
 
+/* What lies in a GPU's memory; null without one, or where it cannot compute the model. */
+json_t *plan_device_json(const struct plan *p);
+
 /* The level named @name; its sizes alone are asked for, so this CPU need not run it. 0 or -EINVAL. */
 int plan_cpu_level(const char *name, const struct cpu_ops **ret_ops);
 

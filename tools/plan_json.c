@@ -50,3 +50,18 @@ void plan_put_memory(json_t *o, const struct memory_plan *p)
 				      input_json_text(p->reasons[i], strlen(p->reasons[i])));
 	json_object_set_new(o, "reasons", reasons);
 }
+
+json_t *plan_device_json(const struct plan *p)
+{
+	const struct device_plan *d = &p->device;
+
+	if (!p->has_device)
+		return json_null();
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "bytes",
+			 (json_int_t)p->tiers[PLAN_DEVICE].bytes, "dense_bytes",
+			 (json_int_t)d->dense_bytes, "kv_bytes", (json_int_t)d->kv_bytes,
+			 "state_bytes", (json_int_t)d->state_bytes, "scratch_bytes",
+			 (json_int_t)d->scratch_bytes, "slots_bytes", (json_int_t)d->slots_bytes,
+			 "pinned_bytes", (json_int_t)d->pinned_bytes, "slots",
+			 plan_slots_json(d->classes, d->n_classes, true));
+}

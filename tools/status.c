@@ -13,6 +13,7 @@
 #include "base/num.h"
 #include "base/size.h"
 #include "tools/client.h"
+#include "tools/device_shown.h"
 #include "tools/input.h"
 #include "tools/drafts.h"
 #include "tools/verbs.h"
@@ -180,36 +181,12 @@ static json_t *prediction_json(const struct sluice_predict_counts *p)
 			 p->gain_ppm ? json_real((double)p->gain_ppm / 1e6) : json_null());
 }
 
-static double device_hit_rate(const struct sluice_status_device *d)
+static json_t *device_json(const struct sluice_status_info *s)
 {
-	const uint64_t uses = d->hits + d->misses;
+	struct device_seen d;
 
-	return uses ? (double)d->hits / (double)uses : 0.0;
-}
-
-/* 1e9 bytes a second of fills while the link was busy with some. */
-static double link_gbs(const struct sluice_status_device_fills *f)
-{
-	return f->link_ns ? (double)f->link_bytes / (double)f->link_ns : 0.0;
-}
-
-/* null without one. */
-static json_t *device_json(const struct sluice_status_device *d,
-			   const struct sluice_status_device_fills *f)
-{
-	if (!d->name[0])
-		return json_null();
-	return json_pack(
-		"{s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:f}",
-		"name", input_json_text(d->name, strlen(d->name)), "state",
-		input_json_text(d->state, strlen(d->state)), "vram_bytes",
-		(json_int_t)d->vram_bytes, "slots", (json_int_t)d->slots, "resident",
-		(json_int_t)d->resident, "hits", (json_int_t)d->hits, "misses",
-		(json_int_t)d->misses, "fills", (json_int_t)d->fills, "fill_bytes",
-		(json_int_t)d->fill_bytes, "launches", (json_int_t)d->launches, "handoff_us",
-		d->layers ? (double)d->handoff_ns / 1e3 / (double)d->layers : 0.0, "hit_rate",
-		device_hit_rate(d), "link_gbs", link_gbs(f), "fill_stops", (json_int_t)f->stops,
-		"fill_gain", (double)f->gain_ppm / 1e6);
+	device_seen_take(s, &d);
+	return device_seen_json(&d);
 }
 
 static json_t *warm_json(const struct sluice_status_warm *w)
@@ -291,7 +268,7 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 	json_object_set_new(o, "slots", slots_json(s));
 	json_object_set_new(o, "reasons", lines_json(s->reasons));
 	json_object_set_new(o, "nodes", nodes_json(s));
-	json_object_set_new(o, "device", device_json(&s->device, &s->device_fills));
+	json_object_set_new(o, "device", device_json(s));
 	json_object_set_new(o, "warm", warm_json(&s->warm));
 	json_object_set_new(o, "forms", forms_json(&s->forms));
 	json_object_set_new(o, "telemetry",
@@ -343,24 +320,12 @@ static void print_experts(const struct sluice_status_info *s)
 	       size_format(c, sizeof(c), s->bytes_read), (double)s->stall_ns / 1e9);
 }
 
-static void print_device(const struct sluice_status_device *d,
-			 const struct sluice_status_device_fills *f)
+static void print_device(const struct sluice_status_info *s)
 {
-	const uint64_t uses = d->hits + d->misses;
-	char a[32], b[32];
+	struct device_seen d;
 
-	if (!d->name[0])
-		return;
-	printf("device     %s, %s: %s taken, %" PRIu64 " of %" PRIu64 " slots with experts\n",
-	       d->name, d->state, size_format(a, sizeof(a), d->vram_bytes), d->resident, d->slots);
-	printf("           %" PRIu64 " uses, hit rate %.2f %%, %" PRIu64 " fills of %s, %" PRIu64
-	       " launches, %.1f us a hand-off\n",
-	       uses, uses ? 100.0 * (double)d->hits / (double)uses : 0.0, d->fills,
-	       size_format(b, sizeof(b), d->fill_bytes), d->launches,
-	       d->layers ? (double)d->handoff_ns / 1e3 / (double)d->layers : 0.0);
-	printf("           fills at %.2f GB/s, stopped %" PRIu64
-	       " times for not paying (%+.1f %% of a layer's time when last judged)\n",
-	       link_gbs(f), f->stops, (double)f->gain_ppm / 1e4);
+	device_seen_take(s, &d);
+	device_seen_print("device", &d);
 }
 
 static void print_limits(const struct sluice_status_info *s)
@@ -434,7 +399,7 @@ static void print_text(const struct sluice_status_info *s, const char *fallbacks
 			       ? 100.0 * (double)s->predict.foreseen / (double)s->predict.uses
 			       : 0.0,
 		       s->predict.gain_ppm ? (double)s->predict.gain_ppm / 1e6 : 1.0);
-	print_device(&s->device, &s->device_fills);
+	print_device(s);
 	print_warm(&s->warm);
 	print_limits(s);
 	for (uint32_t i = 0; i < s->n_nodes && i < SLUICE_STATUS_NODES; i++)

@@ -533,6 +533,16 @@ struct sluice_status_device_fills {
 };
 SLUICE_LAYOUT(sizeof(struct sluice_status_device_fills) == 32, "wire");
 
+/* How much of a device is used; zeros without one. */
+struct sluice_status_device_use {
+	/* of layers that were looked at, of a device that computes: hits there and misses on the CPUs ran at the
+	 * same time, and either did */
+	uint64_t both_ns, either_ns;
+	uint64_t
+		link_free; /* bytes a second that the link carries beside others' use of it; 0: not known yet */
+};
+SLUICE_LAYOUT(sizeof(struct sluice_status_device_use) == 24, "wire");
+
 /* Counters only grow while the daemon runs. Payload: fallbacks, one sentence a line. */
 struct sluice_status_info {
 	uint32_t struct_size;
@@ -602,11 +612,12 @@ struct sluice_status_info {
 	struct sluice_status_warm warm;
 	struct sluice_status_forms forms;
 	struct sluice_status_device_fills device_fills;
+	struct sluice_status_device_use device_use;
 };
 SLUICE_LAYOUT(sizeof(struct sluice_status_info) ==
 		      40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256 + 24 + 512 + 48 + 32 * 24 +
 			      2048 + 24 + 104 + 4 * 152 + 40 + 16 + 8 * 32 + 80 + 16 + 8 + 8 + 8 +
-			      2 * 152 + 224 + 304 + 48 + 32,
+			      2 * 152 + 224 + 304 + 48 + 32 + 24,
 	      "wire");
 
 /* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */

@@ -181,8 +181,12 @@ static int open_device(struct cuda_device *d, struct err *err)
 		rc = err_set(err, -ENODEV, "there is no GPU %d here, %d in all", d->number, count);
 	rc = rc ? rc : cuda_said(cudaSetDevice(d->number), "the GPU", err);
 	rc = rc ? rc : cuda_said(cudaGetDeviceProperties(&p, d->number), "the GPU", err);
-	if (!rc)
+	if (!rc) {
 		snprintf(d->name, sizeof(d->name), "%.127s", p.name);
+		snprintf(d->bdf, sizeof(d->bdf), "%04x:%02x:%02x.0",
+			 (unsigned)p.pciDomainID & 0xffff, (unsigned)p.pciBusID & 0xff,
+			 (unsigned)p.pciDeviceID & 0x1f);
+	}
 	rc = rc ? rc
 		: cuda_said(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking),
 			    "a stream", err);
@@ -235,12 +239,15 @@ static void cuda_get_info(const struct device *base, struct device_info *ret)
 
 	memset(ret, 0, sizeof(*ret));
 	memcpy(ret->name, d->name, sizeof(ret->name));
+	memcpy(ret->bdf, d->bdf, sizeof(ret->bdf));
 	ret->memory_bytes = d->memory_bytes + cuda_blocks_bytes(d);
 	ret->dense_bytes = d->dense_bytes;
 	ret->steps = atomic_load_explicit(&d->steps, memory_order_relaxed);
 	ret->launches = atomic_load_explicit(&d->launches, memory_order_relaxed);
 	ret->layers = atomic_load_explicit(&d->layers_done, memory_order_relaxed);
 	ret->handoff_ns = atomic_load_explicit(&d->handoff_ns, memory_order_relaxed);
+	ret->both_ns = atomic_load_explicit(&d->watch.both_ns, memory_order_relaxed);
+	ret->either_ns = atomic_load_explicit(&d->watch.either_ns, memory_order_relaxed);
 }
 
 static int cuda_load(struct device *base, uint32_t layer, enum role role,

@@ -61,6 +61,18 @@ struct cuda_mapped {
 	void *host, *device;
 };
 
+/*
+ * cuda_step.c: one layer of each step of decode is looked at, each in its turn: events around its launch say how
+ * long the device was at it, the clock how long the host then was at misses.
+ */
+struct cuda_watch {
+	cudaEvent_t begun, done; /* NULL: nothing is looked at */
+	uint32_t turn, layer;	 /* layer: of the step that runs; DEVICE_NO_LAYER: none */
+	uint64_t word_ns;	 /* when its word was seen; 0: not yet */
+	uint64_t handoff_ns, misses_ns;
+	_Atomic uint64_t both_ns, either_ns;
+};
+
 /* How fills reach the device. */
 enum cuda_way {
 	CUDA_REGISTERED, /* from where the host keeps the experts */
@@ -101,7 +113,7 @@ struct cuda_group_args {
 struct cuda_device {
 	struct device base;
 	int number;
-	char name[128];
+	char name[128], bdf[16];
 	cudaStream_t stream, fill_stream;
 	void **owned; /* every piece of device memory */
 	size_t n_owned, room_owned;
@@ -163,6 +175,7 @@ struct cuda_device {
 	uint32_t tick;	   /* layer i of the step writes tick + i + 1 as its word */
 	uint32_t launched; /* the layer launched last */
 	uint64_t launched_ns;
+	struct cuda_watch watch;
 
 	bool lost;   /* every call fails since one did, or: */
 	bool silent; /* it does not answer, and calls that wait for it never return */

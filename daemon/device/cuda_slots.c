@@ -50,6 +50,8 @@ int cuda_take_slots(struct cuda_device *d, struct err *err)
 		rc = cuda_said(cudaEventCreate(&d->fill_begun[i]), "an event", err);
 		rc = rc ? rc : cuda_said(cudaEventCreate(&d->fill_done[i]), "an event", err);
 	}
+	rc = rc ? rc : cuda_said(cudaEventCreate(&d->watch.begun), "an event", err);
+	rc = rc ? rc : cuda_said(cudaEventCreate(&d->watch.done), "an event", err);
 	rc = rc ? rc : cuda_take(d, &d->slot_table, z.slot_table, "the table of slots", err);
 	d->base.fills = 1;
 	d->way = CUDA_WAITING;
@@ -66,6 +68,10 @@ void cuda_free_slots(struct cuda_device *d)
 		if (d->fill_done[i])
 			cudaEventDestroy(d->fill_done[i]);
 	}
+	if (d->watch.begun)
+		cudaEventDestroy(d->watch.begun);
+	if (d->watch.done)
+		cudaEventDestroy(d->watch.done);
 	for (uint64_t at = 0; d->way == CUDA_REGISTERED && at < d->host_bytes; at += REGISTER_PIECE)
 		cudaHostUnregister((void *)(uintptr_t)(d->host_base + at));
 	cudaFreeHost(d->ring);

@@ -29,6 +29,58 @@ static int copy(struct cuda_device *d, void *to, const void *from, size_t bytes,
 	return cuda_said(cudaMemcpyAsync(to, from, bytes, kind, d->stream), "a copy", err);
 }
 
+/* ---- how much hits and misses run at the same time ---- */
+
+static void watch_begin(struct cuda_device *d)
+{
+	struct cuda_watch *w = &d->watch;
+
+	w->layer = w->done && d->n_tokens <= CUDA_FEW ? w->turn++ % d->base.c.model->n_layers
+						      : DEVICE_NO_LAYER;
+	w->word_ns = w->misses_ns = 0;
+}
+
+/* Into the stream, around the layer's launch. What cannot be had is not looked at: no error. */
+static void watch_mark(struct cuda_device *d, cudaEvent_t event)
+{
+	if (d->watch.layer != d->launched || !cudaEventRecord(event, d->stream))
+		return;
+	cudaGetLastError();
+	d->watch.layer = DEVICE_NO_LAYER;
+}
+
+/* The host is through with the layer launched last. */
+static void watch_misses(struct cuda_device *d)
+{
+	struct cuda_watch *w = &d->watch;
+
+	if (w->word_ns && !w->misses_ns)
+		w->misses_ns = now_ns() - w->word_ns;
+}
+
+/*
+ * The step is over, and its events have come: what of the device's time lay behind the word are hits and the shared
+ * expert.
+ */
+static void watch_end(struct cuda_device *d)
+{
+	struct cuda_watch *w = &d->watch;
+	uint64_t ns;
+	float ms = 0;
+
+	if (w->layer == DEVICE_NO_LAYER || !w->misses_ns)
+		return;
+	w->layer = DEVICE_NO_LAYER;
+	if (cudaEventElapsedTime(&ms, w->begun, w->done)) {
+		cudaGetLastError();
+		return;
+	}
+	ns = (uint64_t)((double)ms * 1e6);
+	ns = ns > w->handoff_ns ? ns - w->handoff_ns : 0;
+	atomic_fetch_add_explicit(&w->both_ns, u64_min(ns, w->misses_ns), memory_order_relaxed);
+	atomic_fetch_add_explicit(&w->either_ns, u64_max(ns, w->misses_ns), memory_order_relaxed);
+}
+
 float *cuda_input(struct device *base)
 {
 	return cuda_of(base)->in_x;
@@ -76,6 +128,7 @@ int cuda_step_begin(struct device *base, const struct device_run *runs, uint32_t
 	d->n_tokens = n_tokens;
 	d->n_runs = n_runs;
 	d->normed = d->prompt.open = false;
+	watch_begin(d);
 	d->between = (struct cuda_between){ .routed = DEVICE_NO_LAYER };
 	d->tick +=
 		base->c.model->n_layers + 1; /* no word of another step is taken for this one's */
@@ -138,11 +191,18 @@ int cuda_launch(struct device *base, uint32_t layer, struct err *err)
 {
 	struct cuda_device *d = cuda_of(base);
 
-	const int rc = cuda_prompt_end(d, err);
+	int rc;
 
+	watch_misses(d);
+	rc = cuda_prompt_end(d, err);
 	d->launched_ns = now_ns();
 	d->launched = layer;
-	return rc ? rc : cuda_launch_layer(d, layer, err);
+	if (rc)
+		return rc;
+	watch_mark(d, d->watch.begun);
+	rc = cuda_launch_layer(d, layer, err);
+	watch_mark(d, d->watch.done);
+	return rc;
 }
 
 /*
@@ -222,6 +282,7 @@ static int wait_stream(struct cuda_device *d, struct err *err)
 int cuda_route(struct device *base, struct device_route *ret, struct err *err)
 {
 	struct cuda_device *d = cuda_of(base);
+	uint64_t now;
 	int rc;
 
 	*ret = (struct device_route){ 0 };
@@ -241,7 +302,12 @@ int cuda_route(struct device *base, struct device_route *ret, struct err *err)
 	if (ret->multiplies)
 		cuda_prompt_begin(d);
 	atomic_fetch_add_explicit(&d->layers_done, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&d->handoff_ns, now_ns() - d->launched_ns, memory_order_relaxed);
+	now = now_ns();
+	atomic_fetch_add_explicit(&d->handoff_ns, now - d->launched_ns, memory_order_relaxed);
+	if (d->watch.layer == d->launched) {
+		d->watch.word_ns = now;
+		d->watch.handoff_ns = now - d->launched_ns;
+	}
 	return 0;
 }
 
@@ -252,6 +318,7 @@ int cuda_step_end(struct device *base, const uint32_t *rows, uint32_t n, const f
 	const size_t e = d->base.c.model->n_embd, vocab = d->base.c.model->n_vocab;
 	int rc = 0;
 
+	watch_misses(d);
 	if (!d->normed && n)
 		rc = cuda_prompt_end(d, err);
 	if (!rc && !d->normed && n)
@@ -270,6 +337,7 @@ int cuda_step_end(struct device *base, const uint32_t *rows, uint32_t n, const f
 	rc = rc ? rc : wait_stream(d, err);
 	if (rc)
 		return rc;
+	watch_end(d);
 	if (n)
 		*ret_logits = d->logits;
 	else

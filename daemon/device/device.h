@@ -132,6 +132,7 @@ uint64_t device_default_room(uint64_t free_bytes);
 
 struct device_info {
 	char name[128];
+	char bdf[16];	       /* its PCI address; "": none */
 	uint64_t memory_bytes; /* taken of the device */
 	uint64_t dense_bytes;  /* of it the weights loaded so far */
 	uint64_t steps, launches;
@@ -140,6 +141,9 @@ struct device_info {
 		handoff_ns; /* that the engine spent in all launching these and waiting for their routes */
 	/* of fills: bytes and the time of the copies themselves; bytes per second of the best of late, 0: none yet */
 	uint64_t link_bytes, link_ns, link_rate;
+	/* of one layer of each step of decode: how long the host was at misses while the device was at hits and
+	 * the shared expert, and how long either was; "cuda" alone */
+	uint64_t both_ns, either_ns;
 };
 
 /*

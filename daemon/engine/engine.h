@@ -127,6 +127,9 @@ struct engine_config {
 	 * returns their number, 0: nothing. Must not block. NULL: libnuma's sizes alone. */
 	uint32_t (*bandwidth)(void *arg, struct bandwidth_node *ret, uint32_t max);
 	void *bandwidth_arg;
+	/* The same of the link to the GPU at the PCI address @bdf: what it can carry there, and what it carries now,
+	 * bytes per second, 0: unknown. False: nothing is known. */
+	bool (*link)(void *arg, const char *bdf, double *ret_capacity, double *ret_in_use);
 	const struct reader_ops *reader_ops; /* NULL, or a test's disk instead of io */
 	void *reader_ops_arg;
 	const struct limits *limits;	/* what this process may use; copied. NULL: read now */
@@ -239,6 +242,8 @@ struct engine_status {
 		uint64_t launches, layers, handoff_ns; /* layers: with experts; their hand-offs */
 		uint64_t link_ns, link_bytes, stops;   /* see device_info, vram_counters */
 		int64_t gain_ppm;
+		uint64_t both_ns, either_ns; /* see device_info */
+		uint64_t link_free; /* bytes a second of the link that others leave; 0: unknown */
 	} device;
 	struct engine_warm {
 		bool kept;   /* memory outlives this process where somebody holds it */

@@ -110,11 +110,12 @@ struct engine {
 	_Atomic bool device_lost;   /* the CPU computes alone */
 	uint32_t device_failures;   /* steps that failed in a row */
 	struct device_look {	    /* at what the device took: see on_device.c */
-		uint64_t at_ns, layers, handoff_ns, misses, routed_ns;
+		uint64_t at_ns, layers, handoff_ns, misses, routed_ns, link_bytes;
 	} device_look, device_took; /* when the step began; by steps that decode, of late */
 	uint32_t device_steps;	    /* of those */
 	bool device_decodes;	    /* the step that began last */
 	double device_expert_bytes; /* mean */
+	_Atomic uint64_t device_link_free;
 	_Atomic uint64_t
 		device_budget; /* of engine_set_device_budget(); config has what is gone by */
 	struct err short_note; /* why a sequence has no memory there */

@@ -207,12 +207,32 @@ static double memory_left(struct engine *e, double ours)
 	return others < 0.9 * peak ? peak - others : 0.1 * peak;
 }
 
+/*
+ * What the link to the device carries beside others' use of it. Ours: fills, and rows that the device reads of the
+ * host's memory.
+ */
+static double link_left(struct engine *e, const struct device_info *info)
+{
+	const struct device_look *took = &e->device_took;
+	const double rows = (double)took->misses * e->model->n_embd * sizeof(float);
+	double capacity = 0, in_use = 0, ours = 0;
+
+	if (took->at_ns)
+		ours = ((double)took->link_bytes + rows) / (double)took->at_ns * 1e9;
+	if (!e->config.link || !info->bdf[0] ||
+	    !e->config.link(e->config.bandwidth_arg, info->bdf, &capacity, &in_use))
+		return (double)info->link_rate;
+	return layer_link_left((double)info->link_rate, capacity, in_use, ours);
+}
+
 /* What the layers of steps that decode took since the last time, for the model of their time. */
-static void tell_rates(struct engine *e, double link)
+static void tell_rates(struct engine *e, const struct device_info *info)
 {
 	const struct device_look *took = &e->device_took;
 	const double bytes = (double)took->misses * e->device_expert_bytes;
-	struct layer_rates r = { .link = link };
+	struct layer_rates r = { .link = link_left(e, info) };
+
+	atomic_store(&e->device_link_free, (uint64_t)r.link);
 
 	if (took->layers)
 		r.fixed_ns = (double)took->handoff_ns / (double)took->layers;
@@ -236,12 +256,14 @@ static void look_at_rates(struct engine *e, uint32_t n_tokens)
 
 	device_get_info(e->device, &info);
 	now.layers = info.layers;
+	now.link_bytes = info.link_bytes;
 	now.handoff_ns = info.handoff_ns;
 	now.misses = atomic_load(&supply_counters(e->supply)->device_misses);
 	decoder_get_routed(e->decoder, &now.routed_ns, &experts);
 	if (e->device_decodes) {
 		took->at_ns += now.at_ns - was->at_ns;
 		took->layers += now.layers - was->layers;
+		took->link_bytes += now.link_bytes - was->link_bytes;
 		took->handoff_ns += now.handoff_ns - was->handoff_ns;
 		took->misses += now.misses - was->misses;
 		took->routed_ns += now.routed_ns - was->routed_ns;
@@ -251,7 +273,7 @@ static void look_at_rates(struct engine *e, uint32_t n_tokens)
 	e->device_decodes = n_tokens && n_tokens <= POLICY_DECODE_TOKENS;
 	if (e->device_steps < RATES_STEPS)
 		return;
-	tell_rates(e, (double)info.link_rate);
+	tell_rates(e, &info);
 	memset(took, 0, sizeof(*took));
 	e->device_steps = 0;
 }
@@ -332,6 +354,9 @@ void engine_get_device(const struct engine *e, struct engine_device *ret)
 	ret->launches = info.launches;
 	ret->layers = info.layers;
 	ret->handoff_ns = info.handoff_ns;
+	ret->both_ns = info.both_ns;
+	ret->either_ns = info.either_ns;
+	ret->link_free = atomic_load(&e->device_link_free);
 	ret->policy = e->config.device_policy ? e->config.device_policy : "vram";
 	for (uint32_t k = 0; k < p->n_classes && e->vram; k++)
 		ret->slots += device_slots(e->device, k);

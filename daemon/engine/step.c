@@ -52,6 +52,7 @@ struct decoder {
 	struct device_route route;
 	int device_rc;
 	struct err device_err;
+	uint64_t handoff_ns; /* of a layer of late, from its launch to its routes */
 };
 
 /* The longest vector that any product takes: scratch is sized for it. */
@@ -434,6 +435,10 @@ static void run_step(void *arg, unsigned tid)
 
 /* ---- the same with a device: it computes all but the experts ---- */
 
+/* How long threads spin while the first waits for a layer: some four times what it takes, within these. */
+#define EXPECT_LEAST 200000
+#define EXPECT_MOST  2000000
+
 static int device_begin(struct decoder *d)
 {
 	for (uint32_t i = 0; i < d->batch->n_runs; i++) {
@@ -452,12 +457,14 @@ static int device_begin(struct decoder *d)
 static int device_layer(struct decoder *d, uint32_t i)
 {
 	const size_t n = (size_t)d->batch->n_tokens * d->c.model->n_expert_used;
+	const uint64_t began = now_ns();
 	int rc = device_launch(d->c.device, i, &d->device_err);
 
 	if (!rc && d->c.on_launch)
 		d->c.on_launch(d->c.arg);
 	rc = rc ? rc : device_route(d->c.device, &d->route, &d->device_err);
-
+	if (!rc && d->route.ids)
+		d->handoff_ns += (int64_t)(now_ns() - began - d->handoff_ns) / 8;
 	for (size_t k = 0; k < n && !rc && d->route.ids; k++)
 		if (d->route.ids[k] >= d->c.model->n_expert)
 			rc = err_set(&d->device_err, -EIO,
@@ -581,6 +588,9 @@ int decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
 	d->device_rc = d->c.on_begin ? d->c.on_begin(d->c.arg, batch->n_tokens, &d->device_err) : 0;
 	d->ahead = d->c.ahead && ahead_begin(d->c.ahead, batch) ? d->c.ahead : NULL;
 	began = now_ns();
+	team_expect(d->c.team,
+		    d->c.device ? u64_max(EXPECT_LEAST, u64_min(4 * d->handoff_ns, EXPECT_MOST))
+				: 0);
 	team_run(d->c.team, d->c.device ? run_step_device : run_step, d);
 	if (d->c.ahead)
 		ahead_end(d->c.ahead, batch, now_ns() - began, d->given_up);

@@ -245,6 +245,11 @@ bool team_has_nodes(const struct team *t)
 	return team_node(t, 0) != team_node(t, t->n - 1);
 }
 
+void team_expect(struct team *t, uint64_t ns)
+{
+	t->expect_ns = ns;
+}
+
 void team_wait_for_all(struct team *t)
 {
 	t->wait_for_all = true;

@@ -57,6 +57,13 @@ void team_pin_caller(struct team *t);
  */
 void team_wait_for_all(struct team *t);
 
+/*
+ * In the jobs that follow threads other than tid 0 spin at a barrier for @ns before they sleep, whether spinning has
+ * been worth it or not: tid 0 waits for something that takes about that long in every phase, and a wake-up each
+ * time would cost more. 0: as ever. Engine thread, between jobs.
+ */
+void team_expect(struct team *t, uint64_t ns);
+
 /* Engine thread only: runs fn(arg, tid) on every thread, tid 0 on the caller; returns when all is done. */
 void team_run(struct team *t, void (*fn)(void *arg, unsigned tid), void *arg);
 

@@ -202,7 +202,13 @@ static void wait_long(struct team *t, struct worker *w, enum await what)
 static void wait(struct team *t, struct worker *w, enum await what)
 {
 	unsigned *misses = &w->misses[what];
+	const bool expects = t->expect_ns && t->may_spin && what == AWAIT_TURN && w->tid;
 
+	if (expects) {
+		if (!spin(t, w, what, t->expect_ns) && !hand_over(t, w, what))
+			wait_long(t, w, what);
+		return;
+	}
 	if (spin(t, w, what, t->may_spin ? SPIN_NS >> *misses : 0)) {
 		*misses -= *misses > 0;
 		return;

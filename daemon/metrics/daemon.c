@@ -132,6 +132,19 @@ static const struct metric device_series[] = {
 	ROW("sluice_device_fill_stops_total", METRIC_COUNTER,
 	    "Times that fills were stopped for not paying", stops, 1),
 #undef ROW
+#define ROW(name, type, help, field, factor)                                               \
+	{                                                                                  \
+		name, type, help, offsetof(struct sluice_status_info, device_use.field),   \
+			sizeof(((struct sluice_status_info *)0)->device_use.field), factor \
+	}
+	ROW("sluice_device_overlap_seconds_total", METRIC_COUNTER,
+	    "Time in which the device was at hits and the host at misses, of one layer a step",
+	    both_ns, 1e-9),
+	ROW("sluice_device_experts_seconds_total", METRIC_COUNTER,
+	    "Time in which either was, of the same layers", either_ns, 1e-9),
+	ROW("sluice_device_link_free_bytes_per_second", METRIC_GAUGE,
+	    "What the link carries beside others' use of it; 0: not known yet", link_free, 1),
+#undef ROW
 };
 
 void metrics_print_up(FILE *out, bool up)

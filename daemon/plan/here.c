@@ -69,6 +69,25 @@ uint32_t plan_nodes(const struct telemetry_snapshot *now, struct bandwidth_node 
 	return n;
 }
 
+bool plan_link(const struct telemetry_snapshot *now, const char *bdf, double *ret_capacity,
+	       double *ret_in_use)
+{
+	bool known = false;
+
+	*ret_capacity = *ret_in_use = 0;
+	for (uint32_t i = 0; i < now->n_gpus; i++)
+		if (!strcmp(now->gpus[i].bdf, bdf) &&
+		    now->gpus[i].rx_bytes_per_s != TELEMETRY_UNKNOWN) {
+			*ret_in_use = (double)now->gpus[i].rx_bytes_per_s;
+			known = true;
+		}
+	for (uint32_t i = 0; i < now->n_pci && known; i++)
+		if (!strcmp(now->pci[i].bdf, bdf) &&
+		    now->pci[i].bandwidth_bytes_per_s != TELEMETRY_UNKNOWN)
+			*ret_capacity = (double)now->pci[i].bandwidth_bytes_per_s;
+	return known;
+}
+
 void plan_machine_nodes(const struct telemetry_snapshot *now, struct plan_machine *ret)
 {
 	ret->n_nodes = 0;
@@ -80,5 +99,5 @@ void plan_machine_nodes(const struct telemetry_snapshot *now, struct plan_machin
 	ret->vram_bytes = 0;
 	for (uint32_t i = 0; i < now->n_gpus; i++)
 		if (now->gpus[i].memory_total_bytes != TELEMETRY_UNKNOWN)
-			ret->vram_bytes += now->gpus[i].memory_total_bytes;
+			ret->vram_bytes = u64_max(ret->vram_bytes, now->gpus[i].memory_total_bytes);
 }

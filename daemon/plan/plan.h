@@ -52,7 +52,7 @@ struct plan_machine {
 	uint64_t assume_bytes; /* to go by then; 0: LIMITS_ASSUME_MOST */
 	unsigned cores;	       /* physical, that may be used; 0: unknown, one */
 	uint32_t align;	       /* of direct reads from the disk with the model */
-	uint64_t vram_bytes;   /* of GPUs, 0: none */
+	uint64_t vram_bytes;   /* of the GPU that has most, 0: none */
 	uint64_t vram_piece;   /* the least that their driver gives; 0: PLAN_VRAM_PIECE */
 	uint32_t n_nodes;      /* with memory */
 	struct plan_node nodes[NODES_KNOWN];
@@ -110,6 +110,13 @@ void plan_machine_here(const char *root, const struct model *m, struct plan_mach
 /* What a node could give to experts: free pages and cached file pages, or free huge pages where those
  * are more. UINT64_MAX: unknown. */
 uint64_t plan_room_on(const struct telemetry_node *n);
+
+/*
+ * The link to the GPU at the PCI address @bdf, towards it: what it can carry and what it carries, bytes per second;
+ * 0: unknown. False: nothing is known of such a GPU.
+ */
+bool plan_link(const struct telemetry_snapshot *now, const char *bdf, double *ret_capacity,
+	       double *ret_in_use);
 
 /* The nodes' memory as a snapshot tells of it; at most @max, workers left 0. Returns their number. */
 uint32_t plan_nodes(const struct telemetry_snapshot *now, struct bandwidth_node *ret, uint32_t max);

@@ -9,6 +9,14 @@ static double takes_ns(double bytes, double rate)
 	return rate > 0 ? bytes / rate * 1e9 : 0;
 }
 
+double layer_link_left(double rate, double capacity, double in_use, double ours)
+{
+	const double others = fmax(0, in_use - fmax(0, ours)), full = fmax(rate, capacity);
+
+	rate = rate > 0 ? rate : capacity;
+	return rate > 0 ? fmax(0.1 * rate, fmin(rate, full - others)) : 0;
+}
+
 double layer_free_fills(const struct layer_rates *r)
 {
 	const double rate = r->memory > 0 ? fmin(r->link, r->memory) : r->link;

@@ -32,6 +32,13 @@ struct layer_load { /* bytes of a layer in a step */
 
 double layer_time_ns(const struct layer_rates *r, const struct layer_load *l);
 
+/*
+ * Of a link: what is left for our fills of @rate, which is measured on them, and of @capacity, which it is said to
+ * carry, where it carries @in_use and @ours of that is ours; <= 0: unknown. Never less than a tenth, so that it goes
+ * on being measured. What others took while @rate was measured is not counted twice.
+ */
+double layer_link_left(double rate, double capacity, double in_use, double ours);
+
 /* Bytes of fills that a layer carries for nothing: while link and memory are idle. 0: link unknown. */
 double layer_free_fills(const struct layer_rates *r);
 

@@ -324,6 +324,9 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 								 .link_bytes = e.device.link_bytes,
 								 .stops = e.device.stops,
 								 .gain_ppm = e.device.gain_ppm };
+	ret->device_use = (struct sluice_status_device_use){ .both_ns = e.device.both_ns,
+							     .either_ns = e.device.either_ns,
+							     .link_free = e.device.link_free };
 	put_warm(&e.warm, &ret->warm);
 	put_forms(s->forms, &ret->forms);
 	put_columns(&e, ret);

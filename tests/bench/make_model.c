@@ -2,7 +2,7 @@
 /*
  * tests/bench/make_model.c: writes a GGUF file shaped like a published model, with random weights.
  *
- *	make_model --shape qwen3-30b-a3b --layers 8 --vocab 32768 --out FILE [--seed N]
+ *	make_model --shape qwen3-30b-a3b --layers 8 --vocab 32768 --out FILE [--seed N] [--routing TRACE]
  *	make_model --list
  *
  * For measuring speed where the real files cannot be had: architecture, sizes, the Q4_K_M mixture
@@ -10,7 +10,8 @@
  * any program that reads such files runs it; only the text it writes is noise. The weights are
  * scaled so that activations neither grow nor vanish, and the routers' rows differ in length, so
  * that some experts are chosen more often than others, as in trained models.
- * The same arguments give the same bytes. Streams; several GB take seconds.
+ * --routing: as many experts as the trace has, chosen as it says: greedy decoding goes through its tokens
+ * (tests/bench/routing.h). The same arguments give the same bytes. Streams; several GB take seconds.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,50 +24,25 @@
 #include <unistd.h>
 
 #include "base/num.h"
+#include "tests/bench/routing.h"
+#include "tests/bench/shapes.h"
 
 #define ALIGNMENT   32
 #define MAX_TENSORS 4096
 #define BUFFER	    (4u << 20)
-#define N_SYMBOLS   95 /* that merges are made of: the space and 94 printable characters */
 #define N_SPECIAL   3
 
-enum arch { QWEN3MOE, QWEN35MOE, QWEN35, QWEN3NEXT };
 enum type { F32 = 0, Q4_K = 12, Q6_K = 14 };
-enum fill { FILL_MATRIX, FILL_NORM, FILL_ROUTER, FILL_CONV, FILL_DT, FILL_A };
-
-struct shape {
-	const char *name;
-	enum arch arch;
-	uint32_t layers, d, heads, kv_heads, head_dim, experts, used, ff, ff_shared;
-	uint32_t k_heads, v_heads; /* of the gated DeltaNet, 128 wide */
-	uint32_t vocab, n_rot;
-	float rope_base;
-	uint32_t context;
-	bool tied;
-};
-
-static const char *const arch_names[] = { "qwen3moe", "qwen35moe", "qwen35", "qwen3next" };
-
-/* docs/models.md section 3; ff is an expert's, or the FFN's where there are no experts */
-static const struct shape shapes[] = {
-	{ "qwen3-30b-a3b", QWEN3MOE, 48, 2048, 32, 4, 128, 128, 8, 768, 0, 0, 0, 151936, 128, 1e6f,
-	  40960, false },
-	{ "qwen3-235b-a22b", QWEN3MOE, 94, 4096, 64, 4, 128, 128, 8, 1536, 0, 0, 0, 151936, 128,
-	  1e6f, 40960, false },
-	{ "qwen3.5-35b-a3b", QWEN35MOE, 40, 2048, 16, 2, 256, 256, 8, 512, 512, 16, 32, 248320, 64,
-	  1e7f, 262144, false },
-	{ "qwen3.5-122b-a10b", QWEN35MOE, 48, 3072, 32, 2, 256, 256, 8, 1024, 1024, 16, 64, 248320,
-	  64, 1e7f, 262144, false },
-	{ "qwen3.5-397b-a17b", QWEN35MOE, 60, 4096, 32, 2, 256, 512, 10, 1024, 1024, 16, 64, 248320,
-	  64, 1e7f, 262144, false },
-	{ "qwen3-next-80b-a3b", QWEN3NEXT, 48, 2048, 16, 2, 256, 512, 10, 512, 512, 16, 32, 151936,
-	  64, 1e7f, 262144, false },
-	{ "qwen3.5-27b", QWEN35, 64, 5120, 24, 4, 256, 0, 0, 17408, 0, 16, 48, 248320, 64, 1e7f,
-	  262144, false },
-	{ "qwen3.5-9b", QWEN35, 32, 4096, 16, 4, 256, 0, 0, 12288, 0, 16, 32, 248320, 64, 1e7f,
-	  262144, false },
-	{ "qwen3.5-4b", QWEN35, 32, 2560, 16, 4, 256, 0, 0, 9216, 0, 16, 32, 248320, 64, 1e7f,
-	  262144, true },
+enum fill {
+	FILL_MATRIX,
+	FILL_NORM,
+	FILL_ROUTER,
+	FILL_CONV,
+	FILL_DT,
+	FILL_A,
+	FILL_ONE,
+	FILL_CODES,
+	FILL_NEXT
 };
 
 struct tensor {
@@ -88,6 +64,8 @@ struct writer {
 	uint64_t random;
 	struct tensor *tensors;
 	uint32_t n_tensors;
+	const struct routing *routing; /* NULL: random routers */
+	uint32_t layers;
 };
 
 static void die(const char *what, const char *which)
@@ -225,6 +203,36 @@ static void block_q6_k(struct writer *w, uint8_t *p, float sigma)
 	memcpy(p + 208, &d, 2);
 }
 
+/* A code a row: the embedding's is that of its own token, the output's that of the token before. */
+static void write_codes(struct writer *w, const struct tensor *t)
+{
+	const uint32_t n = w->routing->tokens;
+
+	for (uint64_t row = 0; row < t->ne[1]; row++)
+		for (uint64_t at = 0; at < t->ne[0]; at += 256)
+			if (t->type == Q4_K)
+				routing_q4_k(reserve(w, 144), (uint32_t)(row % n), at);
+			else
+				routing_q6_k(reserve(w, 210),
+					     (uint32_t)(t->fill == FILL_NEXT ? (row + n - 1) % n
+									     : row % n),
+					     at, t->fill == FILL_NEXT && row >= n);
+}
+
+static void write_routers(struct writer *w, const struct tensor *t)
+{
+	float *row = malloc(t->ne[0] * sizeof(*row));
+	const uint32_t layer = (uint32_t)strtoul(t->name + 4, NULL, 10); /* blk.N. */
+
+	for (uint32_t e = 0; e < t->ne[1] && row; e++) {
+		routing_router(w->routing, layer, w->layers, e, t->ne[0], row);
+		put(w, row, t->ne[0] * sizeof(*row));
+	}
+	if (!row)
+		die("out of memory", NULL);
+	free(row);
+}
+
 static void write_matrix(struct writer *w, const struct tensor *t)
 {
 	size_t block = t->type == Q4_K ? 144 : 210;
@@ -251,6 +259,8 @@ static float vector_value(struct writer *w, enum fill fill)
 		return -4 + 2 * uniform(w);
 	case FILL_A:
 		return -(0.5f + 3.5f * uniform(w));
+	case FILL_ONE:
+		return 1;
 	default:
 		return 0;
 	}
@@ -372,6 +382,25 @@ static void add_ffn(struct writer *w, const struct shape *s, uint32_t l, uint32_
 	add_in_layer(w, l, down, FILL_MATRIX, s->ff_shared, s->d, 0, "ffn_down_shexp.weight");
 }
 
+/* The tensors of a model whose routers follow a trace: codes, norms of 1, and blocks that add little. */
+static void follow_trace(struct writer *w, bool tied)
+{
+	for (uint32_t i = 0; i < w->n_tensors; i++) {
+		struct tensor *t = &w->tensors[i];
+		const bool embedding = !strcmp(t->name, "token_embd.weight");
+
+		if (embedding || !strcmp(t->name, "output.weight"))
+			t->fill = embedding ? FILL_CODES : FILL_NEXT;
+		else if (strstr(t->name, "attn_output.") || strstr(t->name, "ssm_out.") ||
+			 strstr(t->name, "ffn_down"))
+			t->gain = 0.02f;
+		else if (t->fill == FILL_NORM && !strstr(t->name, "ssm_"))
+			t->fill = FILL_ONE;
+	}
+	if (tied)
+		die("--routing wants a shape with an output matrix", NULL);
+}
+
 static void add_tensors(struct writer *w, const struct shape *s, uint32_t layers, uint32_t vocab)
 {
 	add(w, s->tied ? Q6_K : Q4_K, FILL_MATRIX, s->d, vocab, 0, "token_embd.weight")->gain =
@@ -447,61 +476,7 @@ static bool meta_array(struct meta *m, const char *name, enum value type, uint64
 	return true;
 }
 
-/* ---- tokenizer: 256 bytes, then tokens made by merges, then the special ones ---- */
-
-/* GPT-2's letter for a byte, as UTF-8. */
-static const char *byte_letter(unsigned byte, char out[4])
-{
-	unsigned code = byte, low = 0;
-
-	if (!((byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174)) {
-		for (unsigned b = 0; b < byte; b++)
-			low += !((b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174);
-		code = 256 + low;
-	}
-	if (code < 128) {
-		out[0] = (char)code;
-		out[1] = '\0';
-	} else {
-		out[0] = (char)(0xc0 | code >> 6);
-		out[1] = (char)(0x80 | (code & 63));
-		out[2] = '\0';
-	}
-	return out;
-}
-
-/* Symbols of merges in this order: the common ones first, so that short vocabularies have them. */
-static unsigned symbol_byte(unsigned i)
-{
-	static const char first[] = " etaoinshrdlucmfwygpbvkxqjz";
-	unsigned n = sizeof(first) - 1;
-
-	if (i < n)
-		return (unsigned char)first[i];
-	for (unsigned b = '!'; b <= '~'; b++) {
-		if (memchr(first, (int)b, sizeof(first) - 1))
-			continue;
-		if (n++ == i)
-			return b;
-	}
-	return 0;
-}
-
-/* Merge @i: first every pair of symbols, then every pair and one more symbol. */
-static void merge_parts(uint32_t i, char left[8], char right[4])
-{
-	char a[4], b[4];
-
-	if (i < N_SYMBOLS * N_SYMBOLS) {
-		strcpy(left, byte_letter(symbol_byte(i / N_SYMBOLS), a));
-	} else {
-		uint32_t pair = i / N_SYMBOLS - N_SYMBOLS;
-
-		snprintf(left, 8, "%s%s", byte_letter(symbol_byte(pair / N_SYMBOLS), a),
-			 byte_letter(symbol_byte(pair % N_SYMBOLS), b));
-	}
-	byte_letter(symbol_byte(i % N_SYMBOLS), right);
-}
+/* ---- tokenizer: 256 bytes, then tokens made by merges (shapes.h), then the special ones ---- */
 
 static void write_tokenizer(struct meta *m, const struct shape *s, uint32_t vocab)
 {
@@ -591,6 +566,8 @@ static void write_model(struct writer *w, const struct shape *s, uint32_t layers
 
 	write_metadata(&count, s, layers, vocab);
 	add_tensors(w, s, layers, vocab);
+	if (w->routing)
+		follow_trace(w, s->tied);
 	put(w, "GGUF", 4);
 	put_u32(w, 3);
 	put_u64(w, w->n_tensors);
@@ -611,7 +588,11 @@ static void write_model(struct writer *w, const struct shape *s, uint32_t layers
 		const struct tensor *t = &w->tensors[i];
 
 		w->random = (seed * 0x9e3779b97f4a7c15u ^ (i + 1) * 0xbf58476d1ce4e5b9u) | 1;
-		if (t->type == F32)
+		if (t->fill == FILL_CODES || t->fill == FILL_NEXT)
+			write_codes(w, t);
+		else if (w->routing && t->fill == FILL_ROUTER && t->ne[1])
+			write_routers(w, t);
+		else if (t->type == F32)
 			write_floats(w, t);
 		else
 			write_matrix(w, t);
@@ -641,10 +622,29 @@ static int list(void)
 	return 0;
 }
 
+/* @s with the experts of the trace @path, into @ret. */
+static const struct shape *shape_of_trace(const struct shape *s, const char *path,
+					  struct routing *routing, struct shape *ret)
+{
+	const char *wrong = routing_read(path, routing);
+
+	if (wrong)
+		die(path, wrong);
+	if (!s->experts || s->d & (s->d - 1) || s->d <= routing->tokens)
+		die("--routing wants experts and an embedding of a power of two", s->name);
+	*ret = *s;
+	ret->experts = routing->experts;
+	ret->used = routing->used;
+	return ret;
+}
+
 int main(int argc, char **argv)
 {
 	struct writer w = { 0 };
 	const struct shape *s = NULL;
+	struct shape shaped;
+	struct routing routing;
+	const char *trace = NULL;
 	uint64_t layers = 0, vocab = 32768, seed = 1;
 
 	for (int i = 1; i < argc; i += 2) {
@@ -664,6 +664,8 @@ int main(int argc, char **argv)
 			vocab = number(argv[i], value, 1024, 400000);
 		} else if (strcmp(argv[i], "--seed") == 0) {
 			seed = number(argv[i], value, 0, UINT64_MAX);
+		} else if (strcmp(argv[i], "--routing") == 0) {
+			trace = value ? value : "";
 		} else if (strcmp(argv[i], "--out") == 0) {
 			w.path = value;
 		} else {
@@ -671,8 +673,14 @@ int main(int argc, char **argv)
 		}
 	}
 	if (!s || !w.path)
-		die("usage: make_model --shape NAME --out FILE [--layers N] [--vocab N] [--seed N]",
+		die("usage: make_model --shape NAME --out FILE [--layers N] [--vocab N] [--seed N] "
+		    "[--routing TRACE]",
 		    NULL);
+	if (trace) {
+		s = shape_of_trace(s, trace, &routing, &shaped);
+		w.routing = &routing;
+	}
+	w.layers = layers ? (uint32_t)layers : s->layers;
 	w.buffer = malloc(BUFFER);
 	w.tensors = calloc(MAX_TENSORS, sizeof(*w.tensors));
 	w.fd = open(w.path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
@@ -680,7 +688,7 @@ int main(int argc, char **argv)
 		die("out of memory", NULL);
 	if (w.fd < 0)
 		die(w.path, strerror(errno));
-	write_model(&w, s, layers ? (uint32_t)layers : s->layers, (uint32_t)vocab, seed);
+	write_model(&w, s, w.layers, (uint32_t)vocab, seed);
 	if (close(w.fd))
 		die(w.path, strerror(errno));
 	printf("%s: %u tensors, %llu bytes\n", w.path, w.n_tensors, (unsigned long long)w.written);

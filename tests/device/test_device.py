@@ -84,6 +84,36 @@ def test_company(one_run):
                 assert (logits == one_run[:n]).all(), f"{n} tokens in company"
 
 
+def test_company_of_nine(one_run):
+    """Up to nine sequences at once: more than decode's kernels have columns for."""
+    ids, sizes = moe_tokens(20), [3, 6, 2, 5, 4, 3, 2, 5, 4]
+    with device(DEMO, "--host-budget", "100%", "--parallel", "9", "--batch", "16") as d:
+        for company in (1, 2, 5, 8, 9):
+            with concurrent.futures.ThreadPoolExecutor(company) as pool:
+                for n, logits in zip(sizes, pool.map(lambda n: eval_alone(d, ids[:n]), sizes[:company])):
+                    assert (logits == one_run[:n]).all(), f"{n} tokens in company of {company}"
+
+
+def test_link_of_others(tmp_path):
+    """Fills keep to what NVML says that others leave of the link, while it changes."""
+    nvml, rx = tmp_path / "nvml.so", tmp_path / "rx"
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", faults.ROOT / "tests" / "unit" / "telemetry" / "fake_nvml.c", "-o", nvml],
+                   check=True)
+    model = random_model.write(tmp_path / "model.gguf", DEMO, width=64)
+    rx.write_text("0")
+    left = []
+    with Daemon(model, "--device", "cuda", "--ctx", "256", "--batch", "1", "--parallel", "1", "--threads", "2", "--device-budget", "300M",
+                program=EMU, env={"SLUICE_NVML": str(nvml), "FAKE_NVML_RX": str(rx), "SLUICE_EMU_SEED": "1"}) as d:
+        for kib in (0, 4000000000):
+            rx.write_text(str(kib))
+            time.sleep(1)
+            for _ in range(4):  # rates are looked at after 32 steps
+                d.generate_ids([1, 2, 3], "--max-tokens", "12", "--ignore-eog")
+            left.append(of_device(d)["link_free_gbs"])
+    print(left)
+    assert left[0] > 0 and 0 < left[1] < left[0] / 3, left
+
+
 def eval_alone(d, ids):
     """Daemon.eval_ids() with files of its own, for calls at once."""
     where = pathlib.Path(d.dir) / f"{time.monotonic_ns()}-{len(ids)}"
@@ -298,6 +328,7 @@ def test_residency(one_run, percent):
         assert uses and after["fills"] == before["fills"], after
         assert (after["hits"] == 0) == (percent == 0) and (after["misses"] == 0) == (percent == 100), after
         assert after["handoff_us"] > 0 and after["launches"] > 0 and after["state"] == "ok"
+        assert 0 <= after["overlap"] <= 1, after
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("DEVICE_SEEDS", "4"))))

@@ -42,6 +42,30 @@ def test_slots():
         assert now["hits"] > 0 and now["misses"] > 0 and now["resident"] <= now["slots"], now
 
 
+def test_shown():
+    """status, bench and metrics count the same; what a device without kernels has not is null."""
+    with Daemon(DEMO, "--threads", "2", "--ctx", "256", "--device", "emu:vram=900M,link=100M", "--host-budget", "100%") as d:
+        before = of_device(d)
+        rows = json.loads(sluice("bench", "--socket", d.socket, "-p", "0", "-n", "48", "-r", "2", "--no-warmup", "--json").stdout)
+        now, row = of_device(d), rows[0]
+        assert list(now)[:11] == ["name", "state", "vram_bytes", "slots", "resident", "hits", "misses", "fills", "fill_bytes",
+                                  "launches", "handoff_us"]
+        assert row["device"] == now["name"] and row["device_state"] == now["state"] and row["device_slots"] == now["slots"]
+        for name in ("hits", "misses"):
+            assert row["device_" + name] == now[name] - before[name], (name, row, now)
+        assert 0 < row["device_hit_rate"] < 1 and row["device_link_gbs"] > 0
+        assert row["device_overlap"] is None and now["overlap"] is None and row["backends"] == "CPU"
+        assert now["link_free_gbs"] == pytest.approx(0.1, rel=0.1)  # nobody else uses it
+        text = sluice("bench", "--socket", d.socket, "-p", "0", "-n", "4", "-r", "1", "--no-warmup").stdout
+        assert "\ntg4        emulated" in text, text
+        metrics = dict(line.rsplit(" ", 1) for line in sluice("metrics", "--socket", d.socket).stdout.splitlines())
+        assert float(metrics["sluice_device_overlap_seconds_total"]) == 0
+        assert float(metrics["sluice_device_link_free_bytes_per_second"]) == pytest.approx(1e8, rel=0.1)
+    with Daemon(DEMO, "--threads", "2", "--ctx", "256") as d:
+        row = json.loads(sluice("bench", "--socket", d.socket, "-p", "0", "-n", "4", "-r", "1", "--no-warmup", "--json").stdout)[0]
+        assert row["device"] is None and row["device_hits"] is None and row["device_hit_rate"] is None
+
+
 @pytest.mark.parametrize("name,word", [("emu:vram=1G,speed=2", "no device"), ("gpu", "no device"), ("emu:link=1G", "no device")])
 def test_names(name, word):
     p = subprocess.run([str(BUILD / "sluiced"), "--model", str(DEMO), "--socket", "/nonexistent/s", "--device", name],

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from cgroup import Group
-from daemon import BUILD, DEMO, ROOT, sluice
+from daemon import BUILD, DEMO, ROOT, Daemon, sluice
 
 GIB = 1 << 30
 
@@ -127,6 +127,38 @@ def test_gpu_driver(tmp_path):
         j = doctor("--root", root)
         assert j["gpu_driver"] == version
         assert any("r580 or newer" in a["problem"] for a in j["advice"]) == old, j["advice"]
+
+
+@pytest.fixture(scope="module")
+def nvml(tmp_path_factory):
+    """A driver's library with a GPU of 24 GiB."""
+    out = tmp_path_factory.mktemp("nvml") / "nvml.so"
+    subprocess.run([*os.environ.get("CC", "gcc").split(), "-O1", "-shared", "-fPIC",
+                    str(ROOT / "tests" / "unit" / "telemetry" / "fake_nvml.c"), "-o", str(out)], check=True)
+    return {**os.environ, "SLUICE_NVML": str(out)}
+
+
+def test_gpus(nvml):
+    """The GPUs that the driver tells of, and what of a model would lie in their memory."""
+    j = doctor("--model", DEMO, "--seconds", "0.1", env=nvml)
+    gpu = j["gpus"][0]
+    assert gpu["bdf"] == "0000:81:00.0" and gpu["memory_bytes"] == j["vram_bytes"] == 24 * GIB
+    assert gpu["max_link_gen"] == 4 and gpu["max_link_width"] == 16
+    there = j["model"]["device"]
+    assert there["slots_bytes"] >= sum(c["slots"] * c["slot_bytes"] for c in there["slots"]) > 0  # whole blocks
+    assert there["slots"][0]["slots"] == there["slots"][0]["experts"]  # all of them
+    assert doctor()["gpus"] == []
+
+
+def test_device_of_a_daemon():
+    """A daemon that is asked tells of its device as its status does."""
+    with Daemon(DEMO, "--threads", "2", "--ctx", "256", "--device", "emu:vram=900M,link=1G", "--device-policy", "hit") as d:
+        j, status = doctor("--socket", d.socket), d.status()["device"]
+        assert {k: j["device"][k] for k in ("name", "state", "vram_bytes", "slots")} == {
+            k: status[k] for k in ("name", "state", "vram_bytes", "slots")}
+        assert "\ndevice     emulated" in sluice("doctor", "--no-memory", "--socket", d.socket).stdout
+    with Daemon(DEMO, "--threads", "2", "--ctx", "256") as d:
+        assert doctor("--socket", d.socket)["device"] is None
 
 
 def test_unknown_memory(tmp_path):

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Routing traces: `sluice trace` on the published ones, and what `sluiced --trace` records."""
 import json
+import random
 import subprocess
 import sys
 
 import pytest
 
-from daemon import BUILD, DEMO, Daemon, need_shared, sluice
+from daemon import BUILD, DEMO, ROOT, Daemon, need_shared, sluice
 
 TRACES = {  # layers, experts, used, prompt tokens, generated tokens, uses, frequencies
     "qwen.route.csv": (48, 128, 6, 28, 128, 44766, 0),
@@ -173,3 +174,35 @@ def test_device_time():
         assert p.returncode == 2 and "microseconds" in p.stderr, (wrong, p.stderr)
     p = sluice("trace", "sim", trace, "--device-time", "160,1G,1G", check=None)
     assert p.returncode == 2 and "--device-fills" in p.stderr, p.stderr
+
+
+def rows_of(path):
+    """[layer][token]: its experts in order."""
+    rows = {}
+    for line in path.read_text().splitlines():
+        word = line.split()
+        if word and word[0] in ("p", "d"):
+            rows.setdefault(int(word[1]), []).append([int(use.split(":")[0]) for use in word[4:]])
+    return rows
+
+
+def test_a_model_of_a_trace(tmp_path):
+    """make_model --routing: a model that routes as a trace says, expert by expert and in the router's order."""
+    make = BUILD / "bench" / "make_model"
+    subprocess.run(["make", "-s", f"O={BUILD}", str(make)], cwd=ROOT, check=True)
+    lots, wanted, said, model = random.Random(7), tmp_path / "wanted", tmp_path / "said", tmp_path / "model.gguf"
+    with open(wanted, "w") as f:
+        f.write("route_trace v1\ngeometry 2 8 3\norder rank\ndata\n")
+        for token in range(30):
+            f.write(f"step {token + 1}\n" + "".join(
+                f"d {layer} 0 {token} " + " ".join(map(str, lots.sample(range(8), 3))) + "\n" for layer in range(2)))
+    args = [make, "--shape", "qwen3-30b-a3b", "--layers", "2", "--vocab", "1024", "--out", model]
+    subprocess.run([*args, "--routing", wanted], check=True, capture_output=True)
+    with Daemon(model, "--ctx", "256", "--parallel", "1", "--threads", "2", "--spec", "off", "--trace", said) as d:
+        assert d.generate_ids([7], "--max-tokens", "40", "--ignore-eog")["tokens"] == [(8 + i) % 30 for i in range(40)]
+    want, got = rows_of(wanted), rows_of(said)
+    for layer in range(2):
+        assert got[layer] == [want[layer][(7 + i) % 30] for i in range(len(got[layer]))] and len(got[layer]) >= 40
+    wanted.write_text("route_trace v1\ngeometry 2 8 3\ndata\nd 0 0 0 9\n")
+    p = subprocess.run([*args, "--routing", wanted], capture_output=True, text=True)
+    assert p.returncode == 1 and "a row is none of its geometry" in p.stderr

@@ -9,14 +9,16 @@
 #   b            between device and host: graph launch, doorbell, reads of the host's rows, hand-off of a layer,
 #                litmus of release and launch order, copies from the registered arena
 #   c            times of operations and layers as shares of what this GPU reads
-#   model, d     8 layers of the 397B shape (29 GiB, made by "model") through the daemon: experts in slots of 14
-#                and 22 GB (scaled by layers) against all experts on the CPU, in the order A-B-B-A
+#   model, d     8 layers of the 397B shape (made by "model") through the daemon: experts in slots of 14 and 22 GB
+#                (scaled by layers and experts) against all experts on the CPU, in the order A-B-B-A. The model routes
+#                as the trace that "prepare" packed (TRACE, by default one of SHARED/traces: 256 experts, 15 GiB);
+#                without one its routers are random (512 experts, 29 GiB)
 # SHARED names the fixtures (without it: tests/data), JOBS how many tests run at once, WORK where d's file lies.
 # The last line of a part says how it ended; exit 1 if it did not pass.
 set -u
 LIMIT_MIB=64
 PART_SECONDS=${PART_SECONDS:-570}
-LAYERS=8 ALL_LAYERS=60
+LAYERS=8 ALL_LAYERS=60 ALL_EXPERTS=512
 
 say() { printf '%s\n' "$*"; }
 die() { say "hardware.sh: $*" >&2; exit 1; }
@@ -44,6 +46,14 @@ prepare() {
 		cp -L "$lib" "$stage/lib/"
 	done
 	strip --strip-unneeded "$stage"/run/* "$stage"/bin/* "$stage"/lib/*
+	trace=${TRACE:-${SHARED:-../shared}/traces/kimi-linear.jsonl}
+	if [ -e "$trace" ]; then
+		"$obj/sluice" trace convert "$trace" "$stage/routing.trace" || die "$trace is no trace"
+		chmod 644 "$stage/routing.trace"
+		basename "$trace" > "$stage/routing.name"
+	else
+		say "no routing is replayed in part d: there is no $trace"
+	fi
 	say "$arch" > "$stage/arch"
 	tar -C "$stage" -cf - . | xz -9e -T1 > "$dir/carried.tar.xz" || die "no archive"
 	bytes=$(wc -c < "$dir/carried.tar.xz")
@@ -171,11 +181,18 @@ part_c() {
 
 # ---- the daemon
 
+# The trace that the model routes by, and its experts in a layer.
+routing() { [ -s "$programs/routing.trace" ] && printf '%s/routing.trace' "$programs"; }
+experts() {
+	if routing > /dev/null; then awk '/^geometry / { print $3; exit }' "$programs/routing.trace"; else say $ALL_EXPERTS; fi
+}
+
 model_file() { printf '%s/397b-%s.gguf' "${WORK:-${TMPDIR:-/tmp}}" "$LAYERS"; }
 
 part_model() {
+	trace=$(routing)
 	timeout "$PART_SECONDS" "$programs/bin/make_model" --shape "${SHAPE:-qwen3.5-397b-a17b}" --layers "$LAYERS" \
-		--vocab "${VOCAB:-32768}" --out "$(model_file)" || { say "model: failed"; return 1; }
+		--vocab "${VOCAB:-32768}" --out "$(model_file)" ${trace:+--routing "$trace"} || { say "model: failed"; return 1; }
 	say "model: passed, $(wc -c < "$(model_file)") bytes"
 }
 
@@ -199,7 +216,7 @@ one_run() {
 	daemon=$!
 	rc=1
 	if wait_for 240 "$programs/bin/sluice" status --socket "$sock"; then
-		"$programs/bin/sluice" bench --socket "$sock" -p 0 -n "${TOKENS:-64}" -r "${REPEATS:-3}" -o json \
+		"$programs/bin/sluice" bench --socket "$sock" -p 0 -n "${TOKENS:-256}" -r "${REPEATS:-3}" -o json \
 			> "$out/$1.json" 2> "$out/$1.err" &&
 			"$programs/bin/sluice" status --socket "$sock" --json > "$out/$1.status" && rc=0
 	fi
@@ -222,7 +239,8 @@ part_d() {
 	one_run base 0 cpu || { say "d: failed"; return 1; }
 	base=$(of_device "$out/base.status" vram_bytes)
 	for cache in ${CACHES:-14 22}; do
-		budget=$(awk -v b="$base" -v c="$cache" -v l=$LAYERS -v n=$ALL_LAYERS 'BEGIN { printf "%.0f", b + c * 1e9 * l / n }')
+		budget=$(awk -v b="$base" -v c="$cache" -v l=$LAYERS -v n=$ALL_LAYERS -v e="$(experts)" -v all=$ALL_EXPERTS \
+			'BEGIN { printf "%.0f", b + c * 1e9 * l / n * e / all }')
 		for run in a1:cpu b1:vram b2:vram a2:cpu; do
 			one_run "$cache-${run%:*}" "$budget" "${run#*:}" || { say "d: failed"; return 1; }
 		done
@@ -241,7 +259,11 @@ part_d() {
 				exit model / tb < 0.85
 			}' "$out/$cache.speeds" || ok=1
 	done
-	say "d: the routing is the model's own (random routers whose rows differ in length), not a trace's"
+	if routing > /dev/null; then
+		say "d: the routing is that of $(cat "$programs/routing.name"), $(experts) experts a layer"
+	else
+		say "d: the routing is the model's own (random routers whose rows differ in length), not a trace's"
+	fi
 	verdict
 }
 

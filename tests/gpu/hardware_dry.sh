@@ -63,11 +63,25 @@ status) printf '{"hits":1,"device":{"vram_bytes": 1000,\n"hits":500,"misses":500
 esac
 END
 chmod +x "$work/bin/sluiced" "$work/bin/sluice"
+cat > "$work/bin/make_model" << 'END'
+#!/bin/sh
+echo "$*"
+while [ $# -gt 0 ]; do [ "$1" = --out ] && : > "$2"; shift; done
+END
+chmod +x "$work/bin/make_model"
 export WORK="$work" LAYER_US=10 HANDOFF_US=5
 part d
 expect 'd without its file' 1 'run the part "model" first'
-: > "$work/397b-8.gguf"
+part model
+expect model 0 '397b-8.gguf$'
 part d
+expect d 0 "the routing is the model's own"
+printf 'route_trace v1\ngeometry 2 256 8\ndata\n' > "$work/routing.trace"
+echo some.jsonl > "$work/routing.name"
+part model
+expect 'model of a trace' 0 "397b-8.gguf --routing $work/routing.trace$"
+part d
+expect 'd of a trace' 0 'the routing is that of some.jsonl, 256 experts a layer'
 expect d 0 'd: passed'
 expect d 0 '14 GB: all on the CPU 1000.00 tok/s, in slots 1800.00 tok/s, hit rate 0.500, layer 69.4 us, time model 70.0 us'
 FAST=1200 CACHES=14 part d

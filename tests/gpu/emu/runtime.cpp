@@ -380,7 +380,8 @@ cudaError_t cudaSetDevice(int device)
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 {
 	ENTER("cudaGetDeviceProperties");
-	*p = cudaDeviceProp{ "the shim (no GPU)", 8, 0, 1, 0, 232448 };
+	/* at the PCI address where tests/unit/telemetry/fake_nvml.c has a GPU */
+	*p = cudaDeviceProp{ "the shim (no GPU)", 8, 0, 1, 0, 232448, 0, 0x81, 0 };
 	p->totalGlobalMem = emu_memory_all();
 	return device ? remember(cudaErrorInvalidDevice) : cudaSuccess;
 }

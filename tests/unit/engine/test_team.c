@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -155,6 +156,66 @@ static void test_waits_for_all(void **state)
 	for (unsigned i = 0; i < 3; i++)
 		assert_int_equal(visits[i], 20);
 	team_destroy(t);
+}
+
+/* ---- tid 0 waits for something in every phase, longer than a spin is worth ---- */
+
+#define WAITS	 200
+#define WAITS_NS 150000 /* a mixer on a device */
+
+struct waits {
+	struct team *team;
+	long slept; /* how often tid 1 gave its core up, in the second half */
+};
+
+static long sleeps(void)
+{
+	struct rusage u;
+
+	assert_int_equal(getrusage(RUSAGE_THREAD, &u), 0);
+	return u.ru_nvcsw;
+}
+
+static void wait_often(void *arg, unsigned tid)
+{
+	struct waits *w = arg;
+	long before = 0;
+
+	for (int i = 0; i < WAITS; i++) {
+		const uint64_t until = now_ns() + WAITS_NS;
+
+		if (i == WAITS / 2)
+			before = sleeps();
+		while (tid == 0 && now_ns() < until)
+			;
+		team_barrier(w->team, tid);
+	}
+	if (tid)
+		w->slept = sleeps() - before;
+}
+
+static void test_expects(void **state)
+{
+	struct waits w = { 0 };
+	cpu_set_t set;
+
+	(void)state;
+	assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
+	if (CPU_COUNT(&set) < 2) {
+		print_message("one CPU: nobody spins\n");
+		skip();
+	}
+	assert_int_equal(team_create(2, true, &w.team, NULL), 0);
+	team_wait_for_all(w.team);
+	team_run(w.team, wait_often, &w);
+	assert_true(w.slept > 10);
+	team_expect(w.team, 2000000000); /* more than a loaded machine takes a core away for */
+	team_run(w.team, wait_often, &w);
+	assert_int_equal(w.slept, 0);
+	team_expect(w.team, 0);
+	team_run(w.team, wait_often, &w);
+	assert_true(w.slept > 10);
+	team_destroy(w.team);
 }
 
 /* ---- a thread that does not come ---- */
@@ -425,10 +486,11 @@ static void test_shares(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_barriers),      cmocka_unit_test(test_kinds_of_units),
-		cmocka_unit_test(test_waits_for_all), cmocka_unit_test(test_goes_on_without),
-		cmocka_unit_test(test_catches_up),    cmocka_unit_test(test_gives_its_core),
-		cmocka_unit_test(test_refuses_none),  cmocka_unit_test(test_shares),
+		cmocka_unit_test(test_barriers),	cmocka_unit_test(test_kinds_of_units),
+		cmocka_unit_test(test_waits_for_all),	cmocka_unit_test(test_expects),
+		cmocka_unit_test(test_goes_on_without), cmocka_unit_test(test_catches_up),
+		cmocka_unit_test(test_gives_its_core),	cmocka_unit_test(test_refuses_none),
+		cmocka_unit_test(test_shares),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -289,6 +289,37 @@ static void check_scratch(const char *path, unsigned threads, uint32_t n_batch, 
 	model_destroy(own);
 }
 
+/* A GPU's memory and link out of a snapshot: the largest one's, and that of the one that is asked for. */
+static void test_gpus(void **state)
+{
+	static struct telemetry_sample s;
+	struct plan_machine machine;
+	double capacity, in_use;
+	struct telemetry_gpu *g;
+	struct telemetry_pci *p;
+
+	(void)state;
+	telemetry_sample_init(&s);
+	assert_false(plan_link(&s.state, "0000:01:00.0", &capacity, &in_use));
+	for (unsigned i = 0; i < 2; i++) {
+		g = telemetry_gpu_add(&s.state);
+		snprintf(g->bdf, sizeof(g->bdf), "0000:0%u:00.0", i + 1);
+		g->memory_total_bytes = (uint64_t)(24 + 8 * i) << 30;
+	}
+	assert_false(
+		plan_link(&s.state, "0000:01:00.0", &capacity, &in_use)); /* what goes over it? */
+	s.state.gpus[0].rx_bytes_per_s = 5000000000;
+	assert_true(plan_link(&s.state, "0000:01:00.0", &capacity, &in_use));
+	assert_true(in_use == 5e9 && capacity == 0);
+	p = telemetry_pci_at(&s.state, "0000:01:00.0");
+	p->bandwidth_bytes_per_s = 31500000000;
+	assert_true(plan_link(&s.state, "0000:01:00.0", &capacity, &in_use));
+	assert_true(in_use == 5e9 && capacity == 31.5e9);
+	assert_false(plan_link(&s.state, "0000:02:00.0", &capacity, &in_use));
+	plan_machine_nodes(&s.state, &machine);
+	assert_int_equal(machine.vram_bytes, (uint64_t)32 << 30);
+}
+
 static void test_scratch(void **state)
 {
 	static const char *const families[] = { "qwen3moe/qwen3moe-q2_k.gguf",
@@ -312,7 +343,7 @@ int main(void)
 		cmocka_unit_test(test_huge),	cmocka_unit_test(test_any_size),
 		cmocka_unit_test(test_unknown), cmocka_unit_test(test_largest_context),
 		cmocka_unit_test(test_budgets), cmocka_unit_test(test_nodes),
-		cmocka_unit_test(test_scratch),
+		cmocka_unit_test(test_gpus),	cmocka_unit_test(test_scratch),
 	};
 
 	return cmocka_run_group_tests(tests, open_model, close_model);

@@ -57,6 +57,22 @@ static bool resident(void *ctx, uint32_t id)
 	return inside[id];
 }
 
+static void test_link(void **state)
+{
+	assert_true(layer_link_left(0, 0, 5e9, 0) == 0); /* nothing is known */
+	assert_true(layer_link_left(20e9, 0, 0, 0) == 20e9);
+	assert_true(layer_link_left(0, 25e9, 0, 0) == 25e9);
+	/* what goes over it is our own */
+	assert_true(layer_link_left(20e9, 25e9, 6e9, 6e9) == 20e9);
+	assert_true(layer_link_left(20e9, 25e9, 6e9, 7e9) == 20e9);
+	/* others fit beside what was measured, then no more, then they have it all */
+	assert_true(layer_link_left(20e9, 25e9, 10e9, 6e9) == 20e9);
+	assert_true(layer_link_left(20e9, 25e9, 16e9, 6e9) == 15e9);
+	assert_true(layer_link_left(20e9, 25e9, 40e9, 6e9) == 2e9);
+	/* without a capacity it is what was measured */
+	assert_true(layer_link_left(20e9, 0, 10e9, 6e9) == 16e9);
+}
+
 /* @n tokens that each use expert @id, one layer; @fill bytes come before each. Returns tokens with fills on. */
 static uint32_t decode(struct fill_control *c, uint32_t n, uint32_t id, uint64_t fill,
 		       const struct layer_rates *r)
@@ -129,7 +145,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_box),   cmocka_unit_test(test_unknown),
 		cmocka_unit_test(test_pays),  cmocka_unit_test(test_stops),
-		cmocka_unit_test(test_costs),
+		cmocka_unit_test(test_costs), cmocka_unit_test(test_link),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

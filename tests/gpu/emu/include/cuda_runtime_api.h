@@ -58,6 +58,7 @@ struct cudaDeviceProp {
 	char name[256];
 	int major, minor, multiProcessorCount;
 	size_t totalGlobalMem, sharedMemPerBlockOptin;
+	int pciDomainID, pciBusID, pciDeviceID;
 };
 
 const char *cudaGetErrorString(cudaError_t e);
