@@ -245,15 +245,19 @@ part_d() {
 			one_run "$cache-${run%:*}" "$budget" "${run#*:}" || { say "d: failed"; return 1; }
 		done
 		for r in a1 b1 b2 a2; do number_at "$out/$cache-$r.json" avg_ts; done > "$out/$cache.speeds"
-		hits=$(of_device "$out/$cache-b2.status" hits) misses=$(of_device "$out/$cache-b2.status" misses)
-		# what the device and the hand-off take of a layer (parts b and c), the rest of A is the CPU's misses
-		awk -v h="${hits:-0}" -v m="${misses:-0}" -v layers=$LAYERS -v dense="${LAYER_US:-100}" -v hand="${HANDOFF_US:-25}" -v cache="$cache" '
+		rate=$(number_at "$out/$cache-b2.json" device_hit_rate)
+		# of a layer, without its experts: from its launch to its routes, as the daemon measured it
+		fixed=${LAYER_US:-$(of_device "$out/$cache-b2.status" handoff_us)}
+		say "$cache GB: hand-off with the layer's dense part $(number_at "$out/$cache-b2.json" device_handoff_us) us," \
+			"link $(number_at "$out/$cache-b2.json" device_link_gbs) GB/s, overlap $(number_at "$out/$cache-b2.json" device_overlap)"
+		# all on the CPU: that and all experts; in slots: that and the misses
+		awk -v rate="${rate:-0}" -v layers=$LAYERS -v fixed="${fixed:-0}" -v cache="$cache" '
 			{ v[NR] = $1 }
 			END {
 				a = (v[1] + v[4]) / 2; b = (v[2] + v[3]) / 2
-				if (a <= 0 || b <= 0 || h + m == 0) { print "no figures"; exit 1 }
-				rate = h / (h + m); ta = 1e6 / a / layers; tb = 1e6 / b / layers
-				model = dense + hand + (1 - rate) * (ta - dense - hand)
+				if (a <= 0 || b <= 0 || rate <= 0 || fixed <= 0) { print "no figures"; exit 1 }
+				ta = 1e6 / a / layers; tb = 1e6 / b / layers
+				model = fixed + (1 - rate) * (ta - fixed)
 				printf "%s GB: all on the CPU %.2f tok/s, in slots %.2f tok/s, hit rate %.3f, layer %.1f us, time model %.1f us, reached %.3f\n", \
 					cache, a, b, rate, tb, model, model / tb
 				exit model / tb < 0.85

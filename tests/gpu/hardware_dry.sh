@@ -58,8 +58,8 @@ cat > "$work/bin/sluice" << 'END'
 policy=$(cat "${0%/*}/policy") || exit 1
 case $policy in vram) speed=${FAST:-1800} ;; *) speed=1000 ;; esac
 case $1 in
-bench) printf '[{"avg_ts":%s}]\n' "$speed" ;;
-status) printf '{"hits":1,"device":{"vram_bytes": 1000,\n"hits":500,"misses":500}}\n' ;;
+bench) printf '[{"avg_ts":%s, "device_hit_rate":0.5, "device_link_gbs": 20.5, "device_overlap": 0.75}]\n' "$speed" ;;
+status) printf '{"hits":1,"device":{"vram_bytes": 1000,\n"handoff_us":15.0, "hits":500}}\n' ;;
 esac
 END
 chmod +x "$work/bin/sluiced" "$work/bin/sluice"
@@ -69,7 +69,7 @@ echo "$*"
 while [ $# -gt 0 ]; do [ "$1" = --out ] && : > "$2"; shift; done
 END
 chmod +x "$work/bin/make_model"
-export WORK="$work" LAYER_US=10 HANDOFF_US=5
+export WORK="$work"
 part d
 expect 'd without its file' 1 'run the part "model" first'
 part model
@@ -84,8 +84,11 @@ part d
 expect 'd of a trace' 0 'the routing is that of some.jsonl, 256 experts a layer'
 expect d 0 'd: passed'
 expect d 0 '14 GB: all on the CPU 1000.00 tok/s, in slots 1800.00 tok/s, hit rate 0.500, layer 69.4 us, time model 70.0 us'
+expect d 0 'link 20.5 GB/s, overlap 0.75'
 FAST=1200 CACHES=14 part d
 expect 'd too slow' 1 'd: failed'
+LAYER_US=40 CACHES=14 part d
+expect 'd with another layer' 0 'time model 82.5 us'
 rc=$("$here/hardware.sh" x "$work" "$work/out" > "$work/said" 2>&1; echo $?)
 expect 'of no part' 1 'is no part'
 [ $bad -eq 0 ] && echo "hardware.sh runs, counts and judges"
