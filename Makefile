@@ -64,7 +64,7 @@ SRC_tools := $(wildcard tools/*.c)
 SRC_lib := $(wildcard uapi/*.c)
 
 ifneq ($(shell $(CC) -dumpmachine 2>/dev/null | grep -c x86_64),1)
-SRC_kernels := $(filter-out %_avx2.c %_avx512.c,$(SRC_kernels))
+SRC_kernels := $(filter-out %_avx2.c %_avx512.c %_vbmi.c,$(SRC_kernels))
 endif
 
 obj = $(patsubst %.c,$(O)/obj/%.o,$(1))
@@ -105,7 +105,9 @@ $(O)/obj/daemon/serve/http_page.o: $(wildcard daemon/serve/page/*)
 # as long and a minute of compiling a file; what lies outside an object is AddressSanitizer's to find there. Shifts and overflows stay checked.
 ISA_SAN := $(if $(findstring undefined,$(SAN)),-fno-sanitize=null$(comma)alignment$(comma)object-size$(comma)pointer-overflow)
 $(O)/obj/%_avx2.o: ISA := -mavx2 -mfma -mf16c -mbmi2 $(ISA_SAN)
-$(O)/obj/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c -mbmi2 $(ISA_SAN)
+ISA_512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c -mbmi2 $(ISA_SAN)
+$(O)/obj/%_avx512.o: ISA := $(ISA_512)
+$(O)/obj/%_vbmi.o: ISA := $(ISA_512) -mavx512vbmi
 
 define room_rule
 $(call lib,$(1)): $(call obj,$(SRC_$(1)))

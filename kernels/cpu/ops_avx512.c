@@ -12,6 +12,7 @@
 #include <assert.h>
 
 #include "base/num.h"
+#include "kernels/cpu/vbmi.h"
 
 #define UNPACK_LINES 10
 
@@ -65,8 +66,27 @@ static const struct tile_format formats[] = {
 #undef B
 };
 
+/* where the CPU has VBMI, in place of those above */
+static const struct tile_format vbmi_formats[] = {
+#define IQ(T, t, factor)                                                                       \
+	{                                                                                      \
+		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,    \
+			avx512_kernel_iq, vbmi_row_##t, vbmi_pack_##t, 0, false, factor, NULL, \
+			NULL                                                                   \
+	}
+	IQ(IQ1_S, iq1_s, 0.125f),
+	IQ(IQ1_M, iq1_m, 0.125f),
+#undef IQ
+};
+
+bool cpu_avx512_without_vbmi;
+
 static const struct tile_format *tile_format(uint32_t type)
 {
+	if (!cpu_avx512_without_vbmi && __builtin_cpu_supports("avx512vbmi"))
+		for (size_t i = 0; i < ARRAY_LEN(vbmi_formats); i++)
+			if (vbmi_formats[i].type == type)
+				return &vbmi_formats[i];
 	for (size_t i = 0; i < ARRAY_LEN(formats); i++)
 		if (formats[i].type == type)
 			return &formats[i];

@@ -24,7 +24,7 @@ static inline size_t pitch_of(size_t blocks)
 size_t avx512_rows_scratch_bytes(size_t n)
 {
 	return (1 + 2 * ROW_COLS) * 16 * pitch_of(div_ceil(n, 32)) * sizeof(int32_t) +
-	       ROW_COLS * AVX512_PACKED_BYTES * div_ceil(n, 256);
+	       ROW_COLS * AVX512_PACKED_BYTES * align_up(div_ceil(n, 256), 2);
 }
 
 /* blocks b..b+3 of sixteen rows */
@@ -106,7 +106,7 @@ void avx512_matmul_rows(const struct tile_format *f, const struct matmul *m)
 		if (f->pack) {
 			f->pack(x[c], blocks, packed);
 			x[c] = packed;
-			packed += AVX512_PACKED_BYTES * blocks;
+			packed += AVX512_PACKED_BYTES * align_up(blocks, 2);
 		}
 	}
 	for (size_t row = m->row0; row < m->row1; row += 16) {

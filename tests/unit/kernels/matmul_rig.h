@@ -216,6 +216,11 @@ static const size_t *lengths(const struct format *f)
 	static const size_t one[] = { 1, 7, 33, 256, 531, 0 };
 	static const size_t by32[] = { 32, 96, 256, 288, 1248, 0 };
 	static const size_t by256[] = { 256, 512, 1280, 0 };
+	/* read by fours and pairs */
+	static const size_t by1024[] = { 256, 512, 768, 1280, 0 };
+
+	if (f->type == QUANT_IQ1_S || f->type == QUANT_IQ1_M)
+		return by1024;
 
 	switch (quant_format(f->type)->block) {
 	case 1:

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "kernels/cpu/vbmi.h"
 #include "tests/unit/kernels/matmul_rig.h"
 
 static struct result want, got;
@@ -262,10 +263,30 @@ static void check_law(const struct cpu_ops *ops, const struct format *f, size_t 
 	product_fini(&p);
 }
 
+/* The formats that the AVX-512 level multiplies otherwise on a CPU with VBMI: as without it. */
+static void each_without_vbmi(void (*test)(const struct cpu_ops *ops, const struct format *f,
+					   size_t n))
+{
+#if defined(__x86_64__)
+	const struct cpu_ops *ops = cpu_ops_get(CPU_AVX512);
+
+	cpu_avx512_without_vbmi = true;
+	for (size_t k = 0; ops && k < ARRAY_LEN(formats); k++)
+		if (formats[k].type == QUANT_IQ1_S || formats[k].type == QUANT_IQ1_M)
+			for (const size_t *n = lengths(&formats[k]); *n; n++)
+				test(ops, &formats[k], *n);
+	cpu_avx512_without_vbmi = false;
+#else
+	(void)test;
+#endif
+}
+
 static void test_law(void **state)
 {
 	(void)state;
 	each_product(check_law);
+	each_without_vbmi(check_law);
+	each_without_vbmi(check_fences);
 }
 
 int main(void)

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/vbmi.h: what the AVX-512 level has besides for CPUs with VBMI (Ice Lake, Zen 4), for
+ * ops_avx512.c, and how tests do without it. Any thread.
+ */
+#ifndef SLUICE_KERNELS_CPU_VBMI_H
+#define SLUICE_KERNELS_CPU_VBMI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct row_sums;
+
+/* For tests: multiply as on a CPU without VBMI (the bits are the same). Set while no product runs. */
+extern bool cpu_avx512_without_vbmi;
+
+/* iq1_rows_vbmi.c: as avx512_row_*, avx512_pack_*; room for an even number of super-blocks is packed */
+typedef void (*vbmi_row_fn)(const uint8_t *w, const void *const *x, size_t blocks,
+			    const struct row_sums *out);
+extern const vbmi_row_fn vbmi_row_iq1_s[8], vbmi_row_iq1_m[8];
+void vbmi_pack_iq1_s(const void *x, size_t blocks, void *to);
+void vbmi_pack_iq1_m(const void *x, size_t blocks, void *to);
+
+/*
+ * IQ1 for vpermi2b (iq1_rows_vbmi.c): two bits a value, less one; values 0 to 3 of each entry, and values 4
+ * to 7 of sixteen neighbours: @first for @count of them, @last for the rest.
+ */
+extern const uint8_t packed_iq1_low[2048];
+struct uppers_iq1 {
+	uint8_t first[128], last[128], count[128];
+};
+extern const struct uppers_iq1 packed_iq1_high;
+
+#endif
