@@ -247,7 +247,7 @@ bool team_has_nodes(const struct team *t)
 
 void team_expect(struct team *t, uint64_t ns)
 {
-	t->expect_ns = ns;
+	atomic_store_explicit(&t->expect_ns, ns, memory_order_relaxed);
 }
 
 void team_wait_for_all(struct team *t)

@@ -90,7 +90,7 @@ struct worker {
 struct team {
 	unsigned n;
 	bool may_spin, wait_for_all;
-	uint64_t expect_ns; /* team_expect(); written between jobs */
+	_Atomic uint64_t expect_ns; /* team_expect(); who is late may look at it between jobs */
 	/* of the open job */
 	void (*fn)(void *arg, unsigned tid);
 	void *arg;

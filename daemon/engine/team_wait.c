@@ -202,10 +202,12 @@ static void wait_long(struct team *t, struct worker *w, enum await what)
 static void wait(struct team *t, struct worker *w, enum await what)
 {
 	unsigned *misses = &w->misses[what];
-	const bool expects = t->expect_ns && t->may_spin && what == AWAIT_TURN && w->tid;
+	const uint64_t expect = what == AWAIT_TURN && w->tid && t->may_spin
+					? atomic_load_explicit(&t->expect_ns, memory_order_relaxed)
+					: 0;
 
-	if (expects) {
-		if (!spin(t, w, what, t->expect_ns) && !hand_over(t, w, what))
+	if (expect) {
+		if (!spin(t, w, what, expect) && !hand_over(t, w, what))
 			wait_long(t, w, what);
 		return;
 	}

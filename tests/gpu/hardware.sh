@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# usage: hardware.sh prepare DIR [ARCH]      here: builds everything for one architecture (90) into DIR/carried.tar.xz
+# usage: hardware.sh prepare DIR [ARCH...]   here: builds everything for these architectures (90) into DIR/carried.tar.xz
 #        hardware.sh PART DIR OUT            there: one part, from the root of a checkout; results in OUT
 # What only a GPU can show, in parts that each take less than ten minutes. The machine needs the NVIDIA driver,
 # xz and this checkout with DIR beside it: no compiler, no toolkit.
@@ -32,11 +32,15 @@ carried_libs() {
 }
 
 prepare() {
-	dir=$1 arch=${2:-90}
-	obj=$dir/obj stage=$dir/stage
-	code="-gencode=arch=compute_$arch,code=sm_$arch"
+	dir=$1
+	shift
+	[ $# -gt 0 ] || set -- 90
+	arch=$* obj=$dir/obj stage=$dir/stage code=
+	for a; do code="$code -gencode=arch=compute_$a,code=sm_$a"; done
+	[ "$(cat "$obj/arch" 2> /dev/null)" = "$arch" ] || rm -rf "$obj"
 	rm -rf "$stage" "$dir/carried.tar.xz"
 	mkdir -p "$obj" "$stage/run" "$stage/bin" "$stage/lib" || exit 1
+	say "$arch" > "$obj/arch"
 	make --no-print-directory "O=$obj" "CUDA_CODE=$code" gpu-programs || die "the programs do not build"
 	make --no-print-directory "O=$obj" "CUDA_CODE=$code" DEVICE_CUDA=1 \
 		"$obj/sluiced" "$obj/sluice" "$obj/bench/make_model" || die "the daemon does not build"
@@ -58,7 +62,7 @@ prepare() {
 	tar -C "$stage" -cf - . | xz -9e -T1 > "$dir/carried.tar.xz" || die "no archive"
 	bytes=$(wc -c < "$dir/carried.tar.xz")
 	[ "$bytes" -le $((LIMIT_MIB << 20)) ] || die "the archive has $bytes bytes, more than $LIMIT_MIB MiB"
-	say "$dir/carried.tar.xz: $bytes bytes, $(find "$stage/run" -name 'test_*' | wc -l) tests, sm_$arch"
+	say "$dir/carried.tar.xz: $bytes bytes, $(find "$stage/run" -name 'test_*' | wc -l) tests, sm_$(say "$arch" | sed 's/ / sm_/g')"
 }
 
 # ---- there
@@ -271,10 +275,11 @@ part_d() {
 	verdict
 }
 
-[ $# -ge 2 ] || die "usage: hardware.sh prepare DIR [ARCH] | hardware.sh a|sanitizer|b|c|model|d DIR OUT"
+[ $# -ge 2 ] || die "usage: hardware.sh prepare DIR [ARCH...] | hardware.sh a|sanitizer|b|c|model|d DIR OUT"
 part=$1 dir=$2
 if [ "$part" = prepare ]; then
-	prepare "$dir" "${3:-90}"
+	shift
+	prepare "$@"
 	exit
 fi
 [ $# -eq 3 ] || die "$part: DIR and OUT are wanted"
