@@ -4,17 +4,24 @@
 
 #include <math.h>
 
-#define PLAIN_WEIGHT 0.2  /* of the newest plain step in the average */
-#define PACE_WEIGHT  0.3  /* of the newest bite, in all sizes */
-#define BITE_WEIGHT  0.15 /* ... and in its own beside, the more the longer it was not seen: */
-#define BITE_AGE     64	  /* all of it after so many bites */
+#define PLAIN_WEIGHT 0.2  /* of the newest plain step in the average, ... */
+#define PLAIN_CHANGE 1.5  /* ... which counts as so many of it at most */
+#define DOWN_WEIGHT  0.3  /* of the newest in what is no disturbance, where it is shorter, ... */
+#define UP_WEIGHT    0.05 /* ... and longer */
 #define MOST_CHANGE  3.0  /* of what was expected, that one measurement counts as */
 #define NOISE	     1.5  /* by which measurements may contradict each other */
-#define OLD	     256 /* bites after which it is not known any more what smaller ones cost, ... */
-#define SURE	     0.9  /* ... and what larger ones do is looked at, ... */
-#define VERY_OLD     1024 /* or only after so many, where they can hardly be better */
-#define RISE	     0.58 /* of the logarithm, beyond what is known: 1.5 for twice the tokens */
-#define CHEAP	     0.45 /* of what a token costs in the largest bites: good enough */
+#define SEEN	     3	  /* measurements before it is sure that a bite costs too much, ... */
+#define FAR	     0.1  /* ... or one where a token costs more than ten times as much */
+#define STALE	     48	  /* bites after which it has to be measured anew */
+#define SOON	     8	  /* bites between the first looks at larger ones, ... */
+#define OLD	     128  /* bites after which it is looked what larger ones cost, ... */
+#define SURE	     0.9  /* ... or only after VERY_OLD, where they can hardly be better */
+#define VERY_OLD     1024 /* bites after which what was measured is forgotten */
+#define LARGER	     4	  /* times the bite in use are looked at */
+#define RISE	     0.58 /* of the logarithm, where one size is known: 1.5 for twice the tokens */
+#define HOPE	     0.2 /* ... less than between the largest two that are known, where there are two */
+#define GOOD	     0.8  /* of what a token costs in the largest bites: nothing more is wanted */
+#define CHEAP	     0.45 /* ... and what it may be at least */
 #define BEST	     0.85 /* ... where the target cannot be kept in each step */
 #define PREFILL	     64	 /* tokens from which a step where nobody decodes tells what a bite costs */
 #define LEAST_SHARE  0.2 /* of the time is for prompts, whatever the target */
@@ -63,6 +70,14 @@ static double plain_of(const struct pace *p, uint32_t n)
 	return 0;
 }
 
+/* The same, but for what other programs do: what a bite comes on top of. */
+static double quiet_of(const struct pace *p, uint32_t n)
+{
+	unsigned size = size_of(n);
+
+	return p->quiet_ns[size] > 0 ? p->quiet_ns[size] : plain_of(p, n);
+}
+
 /* What steps should take in the mean. */
 static double target_of(const struct pace *p, uint32_t n_decoding, uint32_t n_all)
 {
@@ -73,39 +88,53 @@ static double target_of(const struct pace *p, uint32_t n_decoding, uint32_t n_al
 	return target > least ? target : least;
 }
 
-static unsigned largest_known(const struct pace *p)
+static bool known(const struct pace *p, unsigned bite)
 {
-	unsigned i = PACE_BITES;
+	return p->bites[bite].n > 0;
+}
 
-	while (i && !(p->bite_ns[i - 1] > 0))
-		i--;
-	return i;
+/* The largest size below @end that is known, plus one; 0: none. */
+static unsigned last_known(const struct pace *p, unsigned end)
+{
+	while (end && !known(p, end - 1))
+		end--;
+	return end;
+}
+
+/* Of the logarithm of a bite's cost by that of its tokens, beyond the largest size that is known. */
+static double rise(const struct pace *p, unsigned end)
+{
+	unsigned below = last_known(p, end - 1);
+	double e;
+
+	if (!below)
+		return RISE;
+	e = log2(p->bites[end - 1].ns / p->bites[below - 1].ns) / (end - below) - HOPE;
+	return fmax(fmin(e, 1), 0);
 }
 
 /*
  * Between two sizes that are known a power of the tokens; below the smallest in proportion to them, so
- * that small bites are tried; above the largest by RISE, so that large ones are.
+ * that small bites are tried; above the largest somewhat less than so far, so that large ones are.
  */
 double pace_cost(const struct pace *p, double n)
 {
-	unsigned above = 0, below, end = largest_known(p);
+	unsigned above = 0, below, end = last_known(p, PACE_BITES);
 	double a, b;
 
 	if (!end)
 		return 0;
-	while (above < end && !(p->bite_ns[above] > 0 && tokens_of(above) >= n))
+	while (above < end && !(known(p, above) && tokens_of(above) >= n))
 		above++;
 	if (above == end)
-		return p->bite_ns[end - 1] * pow(n / tokens_of(end - 1), RISE);
-	below = above;
-	while (below && !(p->bite_ns[below - 1] > 0))
-		below--;
+		return p->bites[end - 1].ns * pow(n / tokens_of(end - 1), rise(p, end));
+	below = last_known(p, above);
 	if (!below)
-		return p->bite_ns[above] * n / tokens_of(above);
+		return p->bites[above].ns * n / tokens_of(above);
 	a = tokens_of(below - 1);
 	b = tokens_of(above);
-	return p->bite_ns[below - 1] *
-	       pow(p->bite_ns[above] / p->bite_ns[below - 1], log(n / a) / log(b / a));
+	return p->bites[below - 1].ns *
+	       pow(p->bites[above].ns / p->bites[below - 1].ns, log(n / a) / log(b / a));
 }
 
 /* The numbers of tokens that are considered, from few to many. */
@@ -136,31 +165,50 @@ static double worth(const struct pace *p, double n, double best)
 	return cost > 0 ? pace_cost(p, best) / best / cost : 1;
 }
 
-/* As many as take a step to @ns, or, where a token costs too much then, 0. */
-static double small_bite(const struct pace *p, double ns, double most, double largest)
+/* Was no bite seen for long, or often enough, that is much larger than one of @n? */
+static bool look_larger(const struct pace *p, double n, double most)
 {
-	double n = fit(p, ns, most), as_good = worth(p, n, most);
+	uint32_t age = UINT32_MAX;
+	unsigned seen = 0;
 
-	if (p->age[bite_of(largest)] > (as_good < SURE ? OLD : VERY_OLD))
-		return largest;
-	return as_good < CHEAP ? 0 : n;
+	for (unsigned i = bite_of(LARGER / 2 * n); i < PACE_BITES; i++) {
+		age = p->bites[i].age < age ? p->bites[i].age : age;
+		seen = p->bites[i].times > seen ? p->bites[i].times : seen;
+	}
+	if (seen < SEEN)
+		return age > SOON;
+	return age > (worth(p, n, most) < SURE ? OLD : VERY_OLD);
+}
+
+/* Do tokens cost too much in a bite of @n, as far as that is known by now? */
+static bool is_dear(const struct pace *p, double n, double most)
+{
+	const struct pace_size *s = &p->bites[bite_of(n)];
+	double as_good = worth(p, n, most);
+
+	return as_good < CHEAP && s->n >= (as_good < FAR ? 1 : SEEN) && s->age <= STALE;
 }
 
 static struct pace_bite choose(const struct pace *p, double plain, double target, double most)
 {
-	double longest = PACE_LONGEST * plain, largest, n;
-	unsigned end = largest_known(p);
+	double longest = fmax(PACE_LONGEST * plain, PACE_LONGEST_NS), largest, n, end;
+	unsigned last = last_known(p, PACE_BITES);
 
-	if (!end)
+	if (!last)
 		return (struct pace_bite){ .most = PACE_FIRST };
-	longest = longest > PACE_LONGEST_NS ? longest : PACE_LONGEST_NS;
+	most = fit(p, longest, most);
 	/* what has not been seen is tried step by step */
-	largest = fit(p, longest, fmin(most, 2 * tokens_of(end - 1)));
-	n = small_bite(p, target - plain, most, largest);
-	if (!(n > 0))
-		n = small_bite(p, PACE_OVER * target - plain, most, largest);
-	if (n > 0)
+	largest = fmin(most, 2 * tokens_of(last - 1));
+	n = fit(p, target - plain, most);
+	end = fit(p, PACE_OVER * target - plain, most);
+	while (n < end && worth(p, n, most) < GOOD)
+		n = next_number(n);
+	n = fmin(n, end);
+	if (!is_dear(p, n, most)) {
+		if (look_larger(p, n, most))
+			n = fmax(n, fmin(largest, LARGER * n));
 		return (struct pace_bite){ .most = (uint32_t)n };
+	}
 	n = PACE_LEAST;
 	while (n < largest && worth(p, n, most) < BEST)
 		n = next_number(n);
@@ -176,55 +224,89 @@ struct pace_bite pace_next(const struct pace *p, uint32_t n_decoding, uint32_t n
 		return (struct pace_bite){ .most = UINT32_MAX };
 	if (!(p->plain_ns[size_of(n_decoding)] > 0) || p->n_mixed >= PACE_MIXED)
 		return (struct pace_bite){ .plain = true };
-	plain = plain_of(p, n_decoding);
+	plain = quiet_of(p, n_decoding);
 	target = target_of(p, n_decoding, n_all);
 	if (p->debt_ns > SLACK * target)
 		return (struct pace_bite){ .plain = p->n_tails >= PACE_MIXED };
 	return choose(p, plain, target, most);
 }
 
-/* What is old goes where something larger was seen, or @bite for the first time for as long. */
-static void forget(struct pace *p, unsigned bite)
+static void scale_size(struct pace_size *s, double by)
 {
-	for (unsigned i = 0; i < PACE_BITES; i++)
-		if (++p->age[i] > OLD && i != bite && (i < bite || p->age[bite] >= OLD))
-			p->bite_ns[i] = 0;
+	for (unsigned k = 0; k < s->n; k++)
+		s->recent[k] *= by;
+	s->ns *= by;
 }
 
-/* More tokens do not cost less, and no more than in proportion to their number; but for noise. */
+/* What is very old goes, sooner where it was hardly seen. */
+static void forget(struct pace *p, unsigned bite)
+{
+	for (unsigned i = 0; i < PACE_BITES; i++) {
+		struct pace_size *s = &p->bites[i];
+
+		if (++s->age > (s->n < SEEN ? 2 * OLD : VERY_OLD) && i != bite)
+			s->n = s->times = 0;
+	}
+}
+
+/*
+ * More tokens do not cost less, and no more than in proportion to their number; but for noise. What is
+ * known less well than @bite gives way.
+ */
 static void hold_together(struct pace *p, unsigned bite)
 {
-	double ns = p->bite_ns[bite];
+	const struct pace_size *sure = &p->bites[bite];
 
 	for (unsigned i = 0; i < PACE_BITES; i++) {
-		double share = ns * tokens_of(i) / tokens_of(bite);
-		double least = fmin(ns, share) / NOISE, most = fmax(ns, share) * NOISE;
+		struct pace_size *s = &p->bites[i];
+		double share = sure->ns * tokens_of(i) / tokens_of(bite);
+		double least = fmin(sure->ns, share) / NOISE, most = fmax(sure->ns, share) * NOISE;
 
-		if (p->bite_ns[i] > 0 && i != bite)
-			p->bite_ns[i] = fmax(fmin(p->bite_ns[i], most), least);
+		if (i != bite && s->n && (s->n < sure->n || s->age > STALE))
+			scale_size(s, fmax(fmin(s->ns, most), least) / s->ns);
 	}
+}
+
+/* A low one of the recent measurements: other programs make steps longer, and nothing makes them shorter. */
+static double typical(const struct pace_size *s)
+{
+	double sorted[PACE_RECENT];
+
+	for (unsigned k = 0, i; k < s->n; k++) {
+		for (i = k; i && sorted[i - 1] > s->recent[k]; i--)
+			sorted[i] = sorted[i - 1];
+		sorted[i] = s->recent[k];
+	}
+	return sorted[(s->n - 1) / 3];
 }
 
 /* @n prompt tokens took @ns more. */
 static void learn_bite(struct pace *p, double n, double ns)
 {
 	unsigned bite = bite_of(n);
-	double known, scale, change, weight;
+	struct pace_size *s = &p->bites[bite];
+	double expected, was = 0;
 
 	forget(p, bite);
-	known = pace_cost(p, n);
-	scale = known > 0 ? pace_cost(p, tokens_of(bite)) / known : tokens_of(bite) / n;
-	if (!(p->bite_ns[bite] > 0)) {
-		p->bite_ns[bite] = (known > 0 ? fmin(ns, MOST_CHANGE * known) : ns) * scale;
-	} else {
-		weight = fmin(p->age[bite], BITE_AGE) / BITE_AGE;
-		weight = BITE_WEIGHT + (1 - PACE_WEIGHT - BITE_WEIGHT) * weight;
-		change = fmin(ns / known, MOST_CHANGE) - 1;
-		for (unsigned i = 0; i < PACE_BITES; i++)
-			p->bite_ns[i] *= 1 + PACE_WEIGHT * change;
-		p->bite_ns[bite] *= 1 + weight * change;
-	}
-	p->age[bite] = 0;
+	expected = pace_cost(p, n);
+	if (expected > 0) /* as if there had been as many tokens as the size has */
+		ns = fmin(ns, MOST_CHANGE * expected) * pace_cost(p, tokens_of(bite)) / expected;
+	else
+		ns *= tokens_of(bite) / n;
+	if (s->age > STALE)
+		s->n = 0;
+	if (s->n == PACE_RECENT)
+		was = s->ns;
+	s->at = s->n < PACE_RECENT ? s->n : (s->at + 1) % PACE_RECENT;
+	s->n += s->n < PACE_RECENT;
+	s->recent[s->at] = ns;
+	s->ns = typical(s);
+	s->age = 0;
+	s->times++;
+	/* what slows down one size does so to all: a longer context, other work on the machine */
+	for (unsigned i = 0; i < PACE_BITES && was > 0; i++)
+		if (i != bite && known(p, i))
+			scale_size(&p->bites[i], s->ns / was);
 	hold_together(p, bite);
 }
 
@@ -245,7 +327,8 @@ static void book(struct pace *p, const struct pace_step *s)
 /* A step that had prompt tokens beside those that decode. */
 static void learn_mixed(struct pace *p, const struct pace_step *s)
 {
-	double *plain = &p->plain_ns[size_of(s->n_decoding)], ns = (double)s->ns, more;
+	unsigned size = size_of(s->n_decoding);
+	double *plain = &p->plain_ns[size], *quiet = &p->quiet_ns[size], ns = (double)s->ns, more;
 
 	if (*plain > NOISE * ns) /* a plain one takes no longer */
 		*plain = ns;
@@ -257,13 +340,32 @@ static void learn_mixed(struct pace *p, const struct pace_step *s)
 	if (!(plain_of(p, s->n_decoding) > 0))
 		return;
 	p->n_mixed++;
-	more = ns - plain_of(p, s->n_decoding);
+	if (*quiet > ns) { /* what it took more is not known: a plain one comes next */
+		*quiet = ns;
+		p->n_mixed = PACE_MIXED;
+		return;
+	}
+	more = ns - quiet_of(p, s->n_decoding);
 	learn_bite(p, s->n_prompt, more > ns / 16 ? more : ns / 16);
+}
+
+static void learn_plain(struct pace *p, unsigned size, double ns)
+{
+	double *plain = &p->plain_ns[size], *quiet = &p->quiet_ns[size];
+
+	if (!(*plain > 0)) {
+		*plain = *quiet = ns;
+		return;
+	}
+	*plain += PLAIN_WEIGHT * (fmin(ns, PLAIN_CHANGE * *plain) - *plain);
+	*quiet += (ns < *quiet ? DOWN_WEIGHT : UP_WEIGHT) *
+		  (fmin(ns, PLAIN_CHANGE * *quiet) - *quiet);
+	*quiet = fmin(*quiet, *plain);
 }
 
 void pace_learn(struct pace *p, const struct pace_step *s)
 {
-	double *plain = &p->plain_ns[size_of(s->n_decoding)], ns = (double)s->ns;
+	double ns = (double)s->ns;
 
 	if (!s->ns)
 		return;
@@ -271,7 +373,7 @@ void pace_learn(struct pace *p, const struct pace_step *s)
 		if (s->n_prompt >= PREFILL)
 			learn_bite(p, s->n_prompt, ns);
 	} else if (!s->n_prompt) {
-		*plain += *plain > 0 ? PLAIN_WEIGHT * (ns - *plain) : ns;
+		learn_plain(p, size_of(s->n_decoding), ns);
 		p->n_mixed = 0;
 	} else {
 		learn_mixed(p, s);

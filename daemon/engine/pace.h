@@ -8,22 +8,23 @@
  * disk. So the time of such steps, less that of a plain one (only decoding), is measured by the number
  * of prompt tokens, and a step's share of them (a bite) is chosen by what a token costs in it:
  *
- * - as many as take a step to the target, in every step, where a token then costs little more than in
- *   the largest bites (the share is in pace.c);
- * - or as many as take it to PACE_OVER targets, where that is so of them;
- * - else so many that a token costs hardly more than in the largest, but none that takes longer than
- *   PACE_LONGEST_NS or PACE_LONGEST plain steps: prompts in few large bites.
+ * - as many as take a step to the target, and more, up to PACE_OVER targets, where that makes a token
+ *   cheaper (the shares are in pace.c); so gaps stay below twice the target;
+ * - where a token costs far too much then, and that was measured more than once: so many that it costs
+ *   hardly more than in the largest, but none that takes longer than PACE_LONGEST_NS or PACE_LONGEST plain
+ *   steps: prompts in few large bites.
  *
- * The mean holds in all three: what a step was longer than the target is a debt, which plain steps pay
+ * The mean holds in both: what a step was longer than the target is a debt, which plain steps pay
  * off before the next bite. By default the target is twice the plain step of all the sequences that are
  * there, those that read too, since that is what everybody gets once they decode. The last few tokens
  * of a prompt (a model with recurrent state stops before them, to keep a copy) wait for no bite, but for
  * a step in which nothing is to be read so that its time can be measured, and where a longer prompt has
  * waited for so many of them that what they took has to be paid off for it.
  *
- * Nothing is drawn from few measurements for ever: what slows down one number of tokens slows down the
- * others (other work on the machine, a longer context), small ones that have not been seen for long are
- * tried again, and so is a large one, less often where it can hardly be better than those in use.
+ * A size is known by a low one of its last measurements, since other programs only make steps longer, and
+ * one that took long by chance must not look dear for ever: small bites that are not in use are measured
+ * anew now and then, and so is one LARGER (pace.c) than those in use, less often where it can hardly be
+ * better. What slows down the size in use slows down the others: a context that grows, other work.
  */
 #ifndef SLUICE_ENGINE_PACE_H
 #define SLUICE_ENGINE_PACE_H
@@ -31,28 +32,35 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PACE_SIZES 7  /* numbers of decoding sequences: 1, 2, 3-4, 5-8, ... more than 32 */
-#define PACE_BITES 14 /* numbers of prompt tokens: PACE_LEAST << i */
-#define PACE_LEAST 8  /* prompt tokens of a bite at least: somebody waits for them */
-#define PACE_TAIL  8  /* so few that a prompt ends with are in the next step, whatever the debt */
-#define PACE_FIRST 64 /* before anything is known */
+#define PACE_SIZES  7  /* numbers of decoding sequences: 1, 2, 3-4, 5-8, ... more than 32 */
+#define PACE_BITES  15 /* numbers of prompt tokens: PACE_LEAST << i */
+#define PACE_LEAST  4  /* prompt tokens of a bite at least: somebody waits for them */
+#define PACE_TAIL   8  /* so few that a prompt ends with are in the next step, whatever the debt */
+#define PACE_FIRST  16 /* before anything is known */
+#define PACE_RECENT 5  /* measurements that are kept of a number of tokens */
 /* steps with bites in a row before a plain one is measured again; with ends of prompts, before they wait for
  * another prompt that does */
-#define PACE_MIXED 64
+#define PACE_MIXED  64
 
-#define PACE_OVER	1.75 /* targets that a bite may take the step to, where few tokens cost much */
+#define PACE_OVER	1.6 /* targets that a bite may take the step to, where few tokens cost much */
 #define PACE_LONGEST	16  /* plain steps that one may take ... */
 #define PACE_LONGEST_NS 2e9 /* ... or so long, whichever is more */
 
 struct pace {
 	uint64_t target_ns;	     /* 0: twice the plain step */
 	uint32_t most;		     /* prompt tokens that a step has room for */
-	double plain_ns[PACE_SIZES]; /* 0: not measured yet */
-	double bite_ns[PACE_BITES]; /* what PACE_LEAST << i prompt tokens take more; 0: not known */
-	uint32_t age[PACE_BITES];   /* bites since that was measured */
-	double debt_ns;		    /* how much longer than the target the steps took so far */
-	uint32_t n_mixed;	    /* bites since the last plain step */
-	uint32_t n_tails;	    /* steps with ends of prompts since one that waits had a bite */
+	double plain_ns[PACE_SIZES]; /* mean; 0: not measured yet */
+	double quiet_ns[PACE_SIZES]; /* what of it is no disturbance: a low one */
+	struct pace_size {
+		double ns; /* what PACE_LEAST << i prompt tokens take more; n > 0 */
+		double recent[PACE_RECENT];
+		unsigned n, at; /* of these; 0: not known */
+		uint32_t age;	/* bites since the newest */
+		unsigned times; /* that it was measured, until it was forgotten */
+	} bites[PACE_BITES];
+	double debt_ns;	  /* how much longer than the target the steps took so far */
+	uint32_t n_mixed; /* bites since the last plain step */
+	uint32_t n_tails; /* steps with ends of prompts since one that waits had a bite */
 };
 
 void pace_init(struct pace *p, uint64_t target_ns, uint32_t most);

@@ -26,10 +26,15 @@ struct machine {
 	double depth;		 /* factor of a token's cost at the end of the run */
 };
 
-/* All in memory; a few tokens touch most experts; half of the experts on a disk, 35B shape. */
+/*
+ * All in memory; a few tokens touch most experts; half of the experts on a disk, 35B shape; the bundled
+ * model and a 35B one whole in memory, as measured, over a context of 32k tokens.
+ */
 static const struct machine plain_machine = { 10, 0.5, 0, 1, 0.2, 0, 1 };
 static const struct machine few_machine = { 6, 0.5, 9, 4, 0.2, 0, 1 };
 static const struct machine disk_machine = { 10, 15, 1000, 60, 2, 0, 1 };
+static const struct machine bundled_machine = { 0.5, 0.26, 0.8, 6, 0.15, 0, 2.8 };
+static const struct machine memory_machine = { 12, 2.5, 60, 20, 7, 0, 1.6 };
 
 static double plain_ms(const struct machine *m, uint32_t n)
 {
@@ -115,9 +120,9 @@ static void test_small_bites(void **unused)
 		alone(&p, &plain_machine, 512);
 		s = run(&p, &plain_machine, 4, 1000, 50);
 		assert_in_range(s.mean, target * 0.8, target * 1.02);
-		assert_in_range(s.p99, target * 0.8, target * 1.2);
-		assert_true(s.longest < 2 * target);
-		assert_in_range(s.n_plain, 10, 150);
+		assert_in_range(s.p99, target * 0.8, target * 1.2 * PACE_OVER);
+		assert_true(s.longest < 4.5 * target); /* one in a hundred looks at larger ones */
+		assert_in_range(s.n_plain, 10, 400);
 	}
 }
 
@@ -213,13 +218,84 @@ static void test_changes(void **unused)
 	alone(&p, &deep, 512);
 	s = run(&p, &deep, 7, 4000, 50);
 	assert_in_range(s.mean, target * 0.8, target * 1.05);
-	assert_true(s.p99 < 1.5 * target);
-	busy.noise = 0.4;
+	assert_true(s.p99 < 1.2 * PACE_OVER * target);
+	busy.noise = 0.25;
 	pace_init(&p, 0, 512);
 	alone(&p, &busy, 512);
 	s = run(&p, &busy, 7, 4000, 50);
 	assert_in_range(s.mean, target * 0.7, target * 1.1);
-	assert_true(s.p99 < 2 * target);
+	assert_true(s.p99 < 1.4 * PACE_OVER * target); /* what disturbs it included */
+}
+
+/* What other programs take of a step of @ms: little of many, in busy times much of some. */
+static double disturbed(double ms, double plain, unsigned busy)
+{
+	static const double often[] = { 0, 0, 0.02, 0.05 }, by[] = { 0, 0, 4, 12 };
+	double x = ms;
+
+	if (1.0 * rand() / RAND_MAX < 1 - exp(-ms / plain * often[busy]))
+		x -= by[busy] * plain * log((rand() + 1.0) / (RAND_MAX + 1.0));
+	return busy ? x * (1 + 0.3 * rand() / RAND_MAX) : x;
+}
+
+/*
+ * 7 that decode, and a prompt of 32k tokens comes. The 99th of a hundred steps, without what other programs
+ * took of it, in targets; @known: what was measured where nobody decoded, in parts of what is so beside others.
+ */
+static double long_prompt(const struct machine *m, unsigned busy, double known, double *ret_mean)
+{
+	enum { N = 7, TOKENS = 32000, STEPS = 60000, ALONE = 448 };
+	double *ms = calloc(STEPS, sizeof(*ms)), sum = 0, plain = plain_ms(m, N), p99;
+	struct pace p;
+	uint32_t n = 0, k;
+
+	pace_init(&p, 0, 505);
+	if (known > 0)
+		pace_learn(&p, &(struct pace_step){
+				       0, N, ALONE, 0,
+				       (uint64_t)(known * (bite_ms(m, ALONE, 0) + plain) * MS),
+				       false });
+	for (unsigned i = 0; i < 200; i++)
+		pace_learn(&p, &(struct pace_step){ N, N, 0, 0,
+						    (uint64_t)(disturbed(plain, plain, busy) * MS),
+						    false });
+	for (uint32_t at = 0; at < TOKENS; at += k) {
+		k = pace_next(&p, N, N + 1).most;
+		k = k > p.most ? p.most : k;
+		assert_true(n < STEPS);
+		ms[n] = plain + (k ? bite_ms(m, k, (double)at / TOKENS) : 0);
+		sum += ms[n];
+		pace_learn(&p, &(struct pace_step){ N, N + 1, k, 0,
+						    (uint64_t)(disturbed(ms[n], plain, busy) * MS),
+						    false });
+		n++;
+	}
+	qsort(ms, n, sizeof(*ms), by_size);
+	p99 = ms[n * 99 / 100];
+	*ret_mean = sum / n / 2 / plain;
+	free(ms);
+	return p99 / 2 / plain;
+}
+
+/*
+ * In memory a long prompt makes the gaps of others no longer than twice the target, whatever the depth,
+ * what was measured before they came and what other programs do; and it gets its share.
+ */
+static void test_long_prompt(void **unused)
+{
+	static const struct machine *const machines[] = { &bundled_machine, &memory_machine };
+	static const double known[] = { 0, 0.4, 1, 4 };
+
+	for (unsigned i = 0; i < 2 * 4 * 4 * 2; i++) {
+		unsigned busy = i / 2 % 4;
+		double mean, p99;
+
+		srand(i);
+		p99 = long_prompt(machines[i % 2], busy, known[i / 8 % 4], &mean);
+		assert_true(p99 <= 2);
+		assert_true(mean <= 1.02);
+		assert_true(mean > (busy == 3 ? 0.55 : 0.75));
+	}
 }
 
 /* Those who read too count for the default target: who decodes alone waits longer for many. */
@@ -308,17 +384,12 @@ static void test_ends_do_not_starve(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_small_bites),
-		cmocka_unit_test(test_no_target_to_keep),
-		cmocka_unit_test(test_few_cost_much),
-		cmocka_unit_test(test_large_bites),
-		cmocka_unit_test(test_wrong_at_first),
-		cmocka_unit_test(test_no_bite_too_long),
-		cmocka_unit_test(test_changes),
-		cmocka_unit_test(test_target_of_all),
-		cmocka_unit_test(test_tails),
-		cmocka_unit_test(test_cold_start),
-		cmocka_unit_test(test_ends_do_not_starve),
+		cmocka_unit_test(test_small_bites),    cmocka_unit_test(test_no_target_to_keep),
+		cmocka_unit_test(test_few_cost_much),  cmocka_unit_test(test_large_bites),
+		cmocka_unit_test(test_wrong_at_first), cmocka_unit_test(test_no_bite_too_long),
+		cmocka_unit_test(test_changes),	       cmocka_unit_test(test_long_prompt),
+		cmocka_unit_test(test_target_of_all),  cmocka_unit_test(test_tails),
+		cmocka_unit_test(test_cold_start),     cmocka_unit_test(test_ends_do_not_starve),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
