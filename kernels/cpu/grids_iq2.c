@@ -20,6 +20,7 @@
  *   OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
  */
 #include "kernels/cpu/grids.h"
+#include "kernels/cpu/vbmi.h"
 
 /* value of two bits: 8, 25, 43 */
 #define V(x, i) ((uint64_t)(8 + 17 * ((x) >> 2 * (i)&3) + ((x) >> (2 * (i) + 1) & 1)) << 8 * (i))
@@ -33,6 +34,12 @@
 	((uint16_t)(((x) >> 2 * (i)&3) << (to) | ((x) >> (2 * (i) + 2) & 3) << (8 + (to))))
 #define P(x) (B(x, 0, 0) | B(x, 2, 4) | B(x, 4, 2) | B(x, 6, 6))
 #define Q(x) (B(x, 0, 2) | B(x, 2, 0) | B(x, 4, 6) | B(x, 6, 4))
+
+/* the same, the low bytes, the high bytes */
+#define P0(x) (P(x) & 255)
+#define P1(x) (P(x) >> 8)
+#define Q0(x) (Q(x) & 255)
+#define Q1(x) (Q(x) >> 8)
 
 /* clang-format off */
 #define LIST_IQ2_XXS(G) \
@@ -67,6 +74,7 @@
 /* clang-format on */
 const uint64_t grid_iq2_xxs[256] = { LIST_IQ2_XXS(G) };
 const uint16_t packed_iq2_xxs[256] = { LIST_IQ2_XXS(P) };
+const uint8_t bytes_iq2_xxs[2][256] = { { LIST_IQ2_XXS(P0) }, { LIST_IQ2_XXS(P1) } };
 
 /* clang-format off */
 #define LIST_IQ2_XS(G) \
@@ -128,6 +136,7 @@ const uint16_t packed_iq2_xxs[256] = { LIST_IQ2_XXS(P) };
 /* clang-format on */
 const uint64_t grid_iq2_xs[512] = { LIST_IQ2_XS(G) };
 const uint16_t packed_iq2_xs[512] = { LIST_IQ2_XS(P) };
+const uint8_t bytes_iq2_xs[2][512] = { { LIST_IQ2_XS(P0) }, { LIST_IQ2_XS(P1) } };
 
 /* clang-format off */
 #define LIST_IQ2_S(G) \
@@ -246,3 +255,4 @@ const uint16_t packed_iq2_xs[512] = { LIST_IQ2_XS(P) };
 /* clang-format on */
 const uint64_t grid_iq2_s[1024] = { LIST_IQ2_S(G) };
 const uint16_t packed_iq2_s[1024] = { LIST_IQ2_S(Q) };
+const uint8_t bytes_iq2_s[2][1024] = { { LIST_IQ2_S(Q0) }, { LIST_IQ2_S(Q1) } };

@@ -22,6 +22,10 @@ extern const vbmi_row_fn vbmi_row_iq1_s[8], vbmi_row_iq1_m[8];
 void vbmi_pack_iq1_s(const void *x, size_t blocks, void *to);
 void vbmi_pack_iq1_m(const void *x, size_t blocks, void *to);
 
+/* iq2_rows_vbmi.c; IQ2_XS and IQ2_S take what avx512_pack_iq() packs */
+extern const vbmi_row_fn vbmi_row_iq2_xxs[8], vbmi_row_iq2_xs[8], vbmi_row_iq2_s[8];
+void vbmi_pack_iq2_xxs(const void *x, size_t blocks, void *to);
+
 /*
  * IQ1 for vpermi2b (iq1_rows_vbmi.c): two bits a value, less one; values 0 to 3 of each entry, and values 4
  * to 7 of sixteen neighbours: @first for @count of them, @last for the rest.
@@ -31,5 +35,8 @@ struct uppers_iq1 {
 	uint8_t first[128], last[128], count[128];
 };
 extern const struct uppers_iq1 packed_iq1_high;
+
+/* packed_iq2_* of grids.h: low bytes, high bytes (iq2_rows_vbmi.c) */
+extern const uint8_t bytes_iq2_xxs[2][256], bytes_iq2_xs[2][512], bytes_iq2_s[2][1024];
 
 #endif

@@ -219,7 +219,7 @@ static const size_t *lengths(const struct format *f)
 	/* read by fours and pairs */
 	static const size_t by1024[] = { 256, 512, 768, 1280, 0 };
 
-	if (f->type == QUANT_IQ1_S || f->type == QUANT_IQ1_M)
+	if (f->type == QUANT_IQ1_S || f->type == QUANT_IQ1_M || f->type == QUANT_IQ2_XXS)
 		return by1024;
 
 	switch (quant_format(f->type)->block) {

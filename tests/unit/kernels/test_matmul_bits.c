@@ -263,6 +263,12 @@ static void check_law(const struct cpu_ops *ops, const struct format *f, size_t 
 	product_fini(&p);
 }
 
+static bool has_vbmi_form(uint32_t type)
+{
+	return type == QUANT_IQ1_S || type == QUANT_IQ1_M || type == QUANT_IQ2_XXS ||
+	       type == QUANT_IQ2_XS || type == QUANT_IQ2_S;
+}
+
 /* The formats that the AVX-512 level multiplies otherwise on a CPU with VBMI: as without it. */
 static void each_without_vbmi(void (*test)(const struct cpu_ops *ops, const struct format *f,
 					   size_t n))
@@ -272,7 +278,7 @@ static void each_without_vbmi(void (*test)(const struct cpu_ops *ops, const stru
 
 	cpu_avx512_without_vbmi = true;
 	for (size_t k = 0; ops && k < ARRAY_LEN(formats); k++)
-		if (formats[k].type == QUANT_IQ1_S || formats[k].type == QUANT_IQ1_M)
+		if (has_vbmi_form(formats[k].type))
 			for (const size_t *n = lengths(&formats[k]); *n; n++)
 				test(ops, &formats[k], *n);
 	cpu_avx512_without_vbmi = false;

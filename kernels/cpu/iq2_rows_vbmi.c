@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernels/cpu/iq2_rows_vbmi.c: rows of IQ2 in file order at the AVX-512 level where the CPU has VBMI, up to
+ * eight columns (whole numbers only, see avx512_tile.h). Layouts: scalar_iq.c. Any thread; reads exactly
+ * the bytes of the blocks.
+ *
+ * As iq_rows_avx512.c, but the indices of two super-blocks are looked up together, 64 bytes: eight of the
+ * first and eight of the second in each lane. vpermi2b gives a byte of each from 128, the low and the high
+ * bytes of the packed entries by themselves, and leaves an index as it is where a mask says so, for the
+ * next 128. IQ2_XXS has one scale for 32 weights and multiplies the bytes as they come, four indices in a
+ * word; of IQ2_XS and IQ2_S, with a scale for 16, low and high bytes are put together again.
+ */
+#include "kernels/cpu/grids.h"
+#include "kernels/cpu/iq_rows.h"
+#include "kernels/cpu/vbmi.h"
+
+/* Activations of two super-blocks for IQ2_XXS: value k of each index, in the order of the indices. */
+struct act_iq2 {
+	int8_t q[8][64];
+	int32_t offset[16]; /* -IQ_OFFSET * sums of 32 */
+};
+
+_Static_assert(sizeof(struct act_iq2) <= 2 * AVX512_PACKED_BYTES, "room in scratch");
+
+/* of sub-blocks i, i + 4: values 2l, 2l + 1 of the first, then of the second, to lane l */
+#define FOUR(v) (v), (v) + 8, (v) + 16, (v) + 24
+#define LANE(l) FOUR(2 * (l)), FOUR(2 * (l) + 1), FOUR(2 * (l) + 32), FOUR(2 * (l) + 33)
+
+static const uint8_t by_value[64]
+	__attribute__((aligned(64))) = { LANE(0), LANE(1), LANE(2), LANE(3) };
+
+static void pack_half(const struct act_k *x, int half, struct act_iq2 *a)
+{
+	static const int place[4] = { 0, 2, 1, 3 };
+	uint64_t eight[4][8] __attribute__((aligned(64)));
+	__m512i t[4];
+
+	for (int i = 0; i < 4; i++)
+		t[i] = _mm512_permutexvar_epi8(_mm512_load_si512(by_value),
+					       _mm512_load_si512(x->q6 + 64 * i));
+	/* sub-blocks 0 1, 4 5, 2 3, 6 7 */
+	for (int i = 0; i < 4; i += 2) {
+		_mm512_store_si512(eight[i], _mm512_unpacklo_epi32(t[i], t[i + 1]));
+		_mm512_store_si512(eight[i + 1], _mm512_unpackhi_epi32(t[i], t[i + 1]));
+	}
+	for (int i = 0; i < 4; i++)
+		for (int k = 0; k < 8; k++)
+			memcpy(a->q[k] + 16 * place[i] + 8 * half, &eight[i][k], 8);
+	for (int s = 0; s < 8; s++)
+		a->offset[s / 2 * 4 + 2 * half + s % 2] = x->by32[s] * (IQ_OFFSET / 8);
+}
+
+void vbmi_pack_iq2_xxs(const void *from, size_t blocks, void *to)
+{
+	const struct act_k *x = from;
+	struct act_iq2 *a = to;
+
+	for (size_t b = 0; b < blocks; b += 2, a++) {
+		memset(a, 0, sizeof(*a));
+		for (size_t i = 0; i < 2 && b + i < blocks; i++)
+			pack_half(x + b + i, (int)i, a);
+	}
+}
+
+/* 64 indices: bits 0 to 7, and masks of further ones */
+struct indices {
+	__m512i low;
+	__mmask64 b7, not7, b8, b9;
+};
+
+/* bytes of two tables of as many entries for the same indices: of 256, 512 or 1024 */
+FORCE_INLINE __m512i of_256(const uint8_t *t, const struct indices *at)
+{
+	__m512i r = _mm512_mask2_permutex2var_epi8(_mm512_loadu_si512(t), at->low, at->not7,
+						   _mm512_loadu_si512(t + 64));
+
+	return _mm512_mask2_permutex2var_epi8(_mm512_loadu_si512(t + 128), r, at->b7,
+					      _mm512_loadu_si512(t + 192));
+}
+
+FORCE_INLINE __m512i of_512(const uint8_t *t, const struct indices *at)
+{
+	return _mm512_mask_blend_epi8(at->b8, of_256(t, at), of_256(t + 256, at));
+}
+
+FORCE_INLINE __m512i of_1024(const uint8_t *t, const struct indices *at)
+{
+	return _mm512_mask_blend_epi8(at->b9, of_512(t, at), of_512(t + 512, at));
+}
+
+FORCE_INLINE void eighth_bit(struct indices *at)
+{
+	at->b7 = _mm512_movepi8_mask(at->low);
+	at->not7 = _knot_mask64(at->b7);
+}
+
+/* sevens of iq_rows_avx512.c, the low bytes, the high bytes */
+#define S0(n)	   (SIGNS(n) & 255)
+#define S1(n)	   (SIGNS(n) >> 8)
+#define TO4(F, n)  F(n), F((n) + 1), F((n) + 2), F((n) + 3)
+#define TO16(F, n) TO4(F, n), TO4(F, (n) + 4), TO4(F, (n) + 8), TO4(F, (n) + 12)
+#define TO64(F, n) TO16(F, n), TO16(F, (n) + 16), TO16(F, (n) + 32), TO16(F, (n) + 48)
+#define TO128(F)                        \
+	{                               \
+		TO64(F, 0), TO64(F, 64) \
+	}
+
+static const uint8_t sevens[2][128] __attribute__((aligned(64))) = { TO128(S0), TO128(S1) };
+
+FORCE_INLINE __m512i signs_of(int half, __m512i seven)
+{
+	return _mm512_permutex2var_epi8(_mm512_load_si512(sevens[half]), seven,
+					_mm512_load_si512(sevens[half] + 64));
+}
+
+/* Two super-blocks: IQ2_XXS: weights plus IQ_OFFSET in the order of act_iq2.q, one scale for both. */
+struct pair {
+	__m512i q[8], scale[2];
+};
+
+FORCE_INLINE void read_xxs(const uint8_t *w, const uint8_t *v, struct pair *p)
+{
+	const __m512i sevens_at = _mm512_set1_epi64(0x352e2720150e0700);
+	const __m512i two = _mm512_set1_epi8(0x33);
+	const __m512 a = _mm512_loadu_ps(w + 2), b = _mm512_loadu_ps(v + 2);
+	const __m512i rest = _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0xdd));
+	const __m512i seven = _mm512_multishift_epi64_epi8(sevens_at, rest);
+	struct indices at = { .low = _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0x88)) };
+
+	eighth_bit(&at);
+#pragma GCC unroll 2
+	for (int i = 0; i < 2; i++) {
+		const __m512i r = of_256(bytes_iq2_xxs[i], &at), s = signs_of(i, seven);
+
+		by_nibbles(select_bits(two, r, s), iq2_sign3(), &p->q[i], &p->q[2 + i]);
+		by_nibbles(select_bits(two, _mm512_srli_epi16(r, 2), s), iq2_sign2(), &p->q[4 + i],
+			   &p->q[6 + i]);
+	}
+	p->scale[0] = odd_scales(_mm512_srli_epi32(rest, 27));
+}
+
+/* IQ2_XS, IQ2_S: each super-block by itself, in the order of act_iq.q; @t: low bytes, high bytes */
+FORCE_INLINE void put_together(const __m512i t[2], __m512i table, __m512i *low, __m512i *high)
+{
+	by_nibbles(_mm512_unpacklo_epi8(t[0], t[1]), table, &low[0], &high[0]);
+	by_nibbles(_mm512_unpackhi_epi8(t[0], t[1]), table, &low[4], &high[4]);
+}
+
+FORCE_INLINE void read_xs(const uint8_t *w, const uint8_t *v, struct pair *p)
+{
+	const __m512i apart = _mm512_broadcast_i32x4(
+		_mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+	const __m512i two = _mm512_set1_epi8(0x33);
+	const __m512i a = _mm512_shuffle_epi8(_mm512_loadu_si512(w + 2), apart);
+	const __m512i b = _mm512_shuffle_epi8(_mm512_loadu_si512(v + 2), apart);
+	const __m512i rest = _mm512_unpackhi_epi64(a, b), seven = _mm512_srli_epi16(rest, 1);
+	const uint8_t(*table)[512] = bytes_iq2_xs;
+	struct indices at = { .low = _mm512_unpacklo_epi64(a, b) };
+	__m512i t[2], u[2];
+
+	/* or the compiler loads all before the row, and keeps most of it on the stack */
+	__asm__("" : "+r"(table));
+	eighth_bit(&at);
+	at.b8 = _mm512_test_epi8_mask(rest, _mm512_set1_epi8(1));
+#pragma GCC unroll 2
+	for (int i = 0; i < 2; i++) {
+		const __m512i r = of_512(table[i], &at), s = signs_of(i, seven);
+
+		t[i] = select_bits(two, r, s);
+		u[i] = select_bits(two, _mm512_srli_epi16(r, 2), s);
+	}
+	put_together(t, iq2_sign3(), &p->q[0], &p->q[1]);
+	put_together(u, iq2_sign2(), &p->q[2], &p->q[3]);
+	p->scale[0] = nibble_scales(w + 66);
+	p->scale[1] = nibble_scales(v + 66);
+}
+
+/* 32 bytes of each, by eights */
+FORCE_INLINE __m512i by_eights(const uint8_t *w, const uint8_t *v)
+{
+	const __m512i turn = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+	const __m256i a = _mm256_loadu_si256((const void *)w);
+	const __m256i b = _mm256_loadu_si256((const void *)v);
+
+	return _mm512_permutex2var_epi64(_mm512_castsi256_si512(a), turn,
+					 _mm512_castsi256_si512(b));
+}
+
+FORCE_INLINE void read_s(const uint8_t *w, const uint8_t *v, struct pair *p)
+{
+	/* two bits each of 16 in a lane, to bits 4 and 5 */
+	const __m512i from = _mm512_setr_epi64(
+		0x0a08060402003e3c, 0x0a08060402003e3c, 0x1a18161412100e0c, 0x1a18161412100e0c,
+		0x2a28262422201e1c, 0x2a28262422201e1c, 0x3a38363432302e2c, 0x3a38363432302e2c);
+	const __m512i two = _mm512_set1_epi8(0x33);
+	const __m512i high = _mm512_multishift_epi64_epi8(
+		from, _mm512_broadcast_i32x4(
+			      _mm_unpacklo_epi64(_mm_loadl_epi64((const void *)(w + 66)),
+						 _mm_loadl_epi64((const void *)(v + 66)))));
+	const __m512i s = by_eights(w + 34, v + 34);
+	const uint8_t(*table)[1024] = bytes_iq2_s;
+	struct indices at = { .low = by_eights(w + 2, v + 2) };
+	__m512i t[2], u[2], r;
+
+	__asm__("" : "+r"(table));
+	eighth_bit(&at);
+	at.b8 = _mm512_test_epi8_mask(high, _mm512_set1_epi8(16));
+	at.b9 = _mm512_test_epi8_mask(high, _mm512_set1_epi8(32));
+	r = of_1024(table[0], &at);
+	t[0] = select_bits(two, r, s);
+	u[0] = select_bits(two, _mm512_srli_epi16(r, 2), _mm512_slli_epi16(s, 2));
+	r = of_1024(table[1], &at);
+	t[1] = select_bits(two, r, _mm512_srli_epi16(s, 1));
+	u[1] = select_bits(two, _mm512_srli_epi16(r, 2), _mm512_slli_epi16(s, 1));
+	put_together(t, iq2_sign2(), &p->q[1], &p->q[3]);
+	put_together(u, iq2_sign2(), &p->q[0], &p->q[2]);
+	p->scale[0] = nibble_scales(w + 74);
+	p->scale[1] = nibble_scales(v + 74);
+}
+
+/* sums of 16 words, or of 32, times their scales */
+FORCE_INLINE __m512i multiply(const __m512i *q, int n, __m512i scale, const int8_t (*x)[64],
+			      const int32_t *offset)
+{
+	__m512i y = _mm512_load_si512(offset), z = _mm512_setzero_si512();
+
+#pragma GCC unroll 8
+	for (int k = 0; k < n; k += 2) {
+		y = _mm512_dpbusd_epi32(y, q[k], _mm512_load_si512(x[k]));
+		z = _mm512_dpbusd_epi32(z, q[k + 1], _mm512_load_si512(x[k + 1]));
+	}
+	return _mm512_mullo_epi32(_mm512_add_epi32(y, z), scale);
+}
+
+/* sums of words 0, 1 and of words 2, 3 of all lanes of @s, of @r */
+FORCE_INLINE void store_pairs(int32_t *to, __m512i s, __m512i r)
+{
+	const __m512i a = _mm512_unpacklo_epi32(s, r), b = _mm512_unpackhi_epi32(s, r);
+	const __m512i both =
+		_mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+
+	/* of blocks 0, 2, 1, 3 */
+	_mm_storeu_si128((void *)to, _mm_shuffle_epi32(add_lanes(both), 0xd8));
+}
+
+typedef void (*read_fn)(const uint8_t *w, const uint8_t *v, struct pair *p);
+
+/* A row times @cols columns; @cols, @xxs, @read and @bytes are constants here. */
+FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t blocks,
+		      const struct row_sums *out, bool xxs, read_fn read, size_t bytes)
+{
+	__m512i s[ROW_COLS][4];
+
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++)
+		s[c][1] = s[c][2] = s[c][3] = _mm512_setzero_si512();
+	for (size_t at = 0; at < blocks; at += 4) {
+		const size_t count = blocks - at < 4 ? blocks - at : 4;
+
+		prefetch_ahead(w, 4 * bytes);
+#pragma GCC unroll 1
+		for (size_t i = 0; i < count; i += 2, w += 2 * bytes) {
+			/* one that is not there: the first, for activations that are zero or for nobody */
+			const size_t second = i + 1 < count;
+			struct pair p;
+			uint16_t d[2];
+
+			memcpy(&d[0], w, sizeof(d[0]));
+			memcpy(&d[1], w + second * bytes, sizeof(d[1]));
+			out->d[at + i] = d[0];
+			out->d[at + i + 1] = d[1];
+			read(w, w + second * bytes, &p);
+#pragma GCC unroll 8
+			for (int c = 0; c < cols; c++) {
+				const struct act_iq2 *a2 =
+					(const struct act_iq2 *)x[c] + (at + i) / 2;
+				const struct act_iq *a = (const struct act_iq *)x[c] + at + i;
+
+				if (xxs) {
+					s[c][i / 2] =
+						multiply(p.q, 8, p.scale[0], a2->q, a2->offset);
+					continue;
+				}
+				s[c][i] = multiply(p.q, 4, p.scale[0], a->q, a->offset);
+				a += second;
+				s[c][i + 1] = multiply(p.q + 4, 4, p.scale[1], a->q, a->offset);
+			}
+		}
+#pragma GCC unroll 8
+		for (int c = 0; c < cols; c++) {
+			if (xxs)
+				store_pairs(out[c].sum + at, s[c][0], s[c][1]);
+			else
+				store_sums(out[c].sum + at, s[c]);
+		}
+	}
+}
+
+#define ROW(t, xxs, read, bytes, cols)                                                \
+	static void t##_##cols(const uint8_t *w, const void *const *x, size_t blocks, \
+			       const struct row_sums *out)                            \
+	{                                                                             \
+		row(w, x, cols, blocks, out, xxs, read, bytes);                       \
+	}
+#define ROWS(T, t, xxs, read)                   \
+	ROW(t, xxs, read, QUANT_##T##_BYTES, 1) \
+	ROW(t, xxs, read, QUANT_##T##_BYTES, 2) \
+	ROW(t, xxs, read, QUANT_##T##_BYTES, 3) \
+	ROW(t, xxs, read, QUANT_##T##_BYTES, 4) \
+	ROW(t, xxs, read, QUANT_##T##_BYTES, 6) \
+	ROW(t, xxs, read, QUANT_##T##_BYTES, 8) \
+	const row_fn vbmi_row_##t[ROW_COLS] = ROW_FUNCTIONS(t);
+
+ROWS(IQ2_XXS, iq2_xxs, true, read_xxs)
+ROWS(IQ2_XS, iq2_xs, false, read_xs)
+ROWS(IQ2_S, iq2_s, false, read_s)
