@@ -175,6 +175,14 @@ void avx2_side_q5_1(const struct matmul *m, size_t row, size_t rows, size_t col,
 void avx2_side_iq4_nl(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_side_mxfp4(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 
+/* rows_iq_avx2.c, rows_iq1_avx2.c: the same, at most AVX2_ALONE columns */
+void avx2_rows_iq2_xxs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_rows_iq2_xs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_rows_iq2_s(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_rows_iq3_s(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_rows_iq1_s(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_rows_iq1_m(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+
 /* few_avx2.c: columns [col, col + cols) of a product to its scratch */
 void avx2_pack_super(const struct matmul *m, size_t col, int cols);
 

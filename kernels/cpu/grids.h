@@ -26,6 +26,8 @@ extern const uint64_t grid_iq1[2048];
  */
 extern const uint16_t packed_iq2_xxs[256], packed_iq2_xs[512], packed_iq2_s[1024];
 extern const uint16_t packed_iq3_xxs[256], packed_iq3_s[512];
+/* IQ1: eight times two bits, 0, 1, 2 for -8, 0, 8; the first value lowest; a word more may be read */
+extern const uint16_t words_iq1[2048 + 1];
 
 /* Seven signs and the eighth, which makes the number of negative ones even. */
 static inline uint32_t grid_signs(uint32_t seven)

@@ -39,6 +39,8 @@
 #define LOW(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)                                \
 	(a) & 255, (b)&255, (c)&255, (d)&255, (e)&255, (f)&255, (g)&255, (h)&255, (i)&255, \
 		(j)&255, (k)&255, (l)&255, (m)&255, (n)&255, (o)&255, (p)&255,
+#define WORDS(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p) \
+	a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p,
 #define FIRST(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p) UPPER(a),
 #define LAST(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)  UPPER(p),
 #define COUNT(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p) \
@@ -303,6 +305,7 @@
 /* clang-format on */
 
 const uint64_t grid_iq1[2048] = { LIST_IQ1(WHOLE) };
+const uint16_t words_iq1[2048 + 1] = { LIST_IQ1(WORDS) };
 const uint8_t packed_iq1_low[2048] = { LIST_IQ1(LOW) };
 const struct uppers_iq1 packed_iq1_high = {
 	{ LIST_IQ1(FIRST) },

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/iq_avx.h: super-blocks of IQ1, IQ2, IQ3 and the ternary formats -> bytes in the order of
- * the row, for both vector levels. Layouts: scalar_iq.c. Included by matmul_iq_avx2.c and
- * iq_avx512.c; reads exactly the bytes of the block.
+ * the row, for both vector levels. Layouts: scalar_iq.c. Included by matmul_iq_avx2.c,
+ * rows_iq_avx2.c and iq_avx512.c; reads exactly the bytes of the block.
  *
  * Values come from tables by index, eight or four at a time; indices of more than eight bits are put
  * together for a whole super-block at once. Signs are bits: 32 of them become bytes of 1 and -1.
@@ -257,22 +257,28 @@ IQ_INLINE __m256i iq_one_bit(const uint8_t *p)
 	return _mm256_and_si256(_mm256_cmpeq_epi16(v, bit), _mm256_set1_epi16(256));
 }
 
-IQ_INLINE void iq3_s_values(const uint8_t *w, struct iq *v)
+/* 2s + 1 for eight nibbles, low ones first, each twice */
+IQ_INLINE __m256i iq3_s_scales(const uint8_t *p)
 {
 	const __m128i spread = _mm_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
 	const __m128i high = _mm_setr_epi8(0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1, 0, 0, -1, -1);
-	uint16_t index[64];
 	int32_t u;
 
-	memcpy(&u, w + 106, sizeof(u));
+	memcpy(&u, p, sizeof(u));
 
 	/* nibble g / 2 of the four bytes, for groups of 16 */
 	__m128i s = _mm_shuffle_epi8(_mm_set1_epi32(u), spread);
 
 	s = _mm_blendv_epi8(s, _mm_srli_epi16(s, 4), high);
 	s = _mm_and_si128(s, _mm_set1_epi8(15));
-	v->scale = _mm256_slli_epi16(_mm256_cvtepu8_epi16(s), 1);
-	v->scale = _mm256_or_si256(v->scale, _mm256_set1_epi16(1));
+	return _mm256_or_si256(_mm256_slli_epi16(_mm256_cvtepu8_epi16(s), 1), _mm256_set1_epi16(1));
+}
+
+IQ_INLINE void iq3_s_values(const uint8_t *w, struct iq *v)
+{
+	uint16_t index[64];
+
+	v->scale = iq3_s_scales(w + 106);
 	v->d = iq_half(w);
 #pragma GCC unroll 4
 	for (int k = 0; k < 4; k++)

@@ -54,13 +54,32 @@ FORCE_INLINE void to_super(const struct iq *v, enum iq_form form, float factor, 
 	IQ_UNPACK(T, t, form)                         \
 	IQ_ROWS(T, t, unpack_##t, streamed, stored, each)
 
-IQ_FORMAT(IQ2_XXS, iq2_xxs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 32)
-IQ_FORMAT(IQ2_XS, iq2_xs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 16)
-IQ_FORMAT(IQ2_S, iq2_s, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 16)
+/* up to four columns as rows_iq_avx2.c or rows_iq1_avx2.c has them */
+#define OWN_FORMAT(T, t, form, streamed, stored, each)                                     \
+	IQ_UNPACK(T, t, form)                                                              \
+	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col,  \
+			     int cols)                                                     \
+	{                                                                                  \
+		const struct super_kind k = { streamed, each, iq_factor(QUANT_##T),        \
+					      QUANT_##T##_BYTES };                         \
+                                                                                           \
+		if (cols <= AVX2_ALONE)                                                    \
+			avx2_rows_##t(m, row, rows, col, cols);                            \
+		else if (cols <= 6)                                                        \
+			few_super_rows(m, row, rows, col, cols, 6, unpack_##t, k);         \
+		else                                                                       \
+			few_super_rows(m, row, rows, col, cols, 8, unpack_##t, k);         \
+	}                                                                                  \
+	const struct avx2_format avx2_##t = { QUANT_##T, 256,		QUANT_##T##_BYTES, \
+					      rows_##t,	 unpack_to_##t, super_##stored };
+
+OWN_FORMAT(IQ2_XXS, iq2_xxs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 32)
+OWN_FORMAT(IQ2_XS, iq2_xs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 16)
+OWN_FORMAT(IQ2_S, iq2_s, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 16)
+OWN_FORMAT(IQ3_S, iq3_s, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 32)
 IQ_FORMAT(IQ3_XXS, iq3_xxs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 32)
-IQ_FORMAT(IQ3_S, iq3_s, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 32)
-IQ_FORMAT(IQ1_S, iq1_s, IQ_MOVED, SUPER_OFFSET, SUPER_OFFSET, 32)
-IQ_FORMAT(IQ1_M, iq1_m, IQ_MOVED, SUPER_OFFSET, SUPER_OFFSET, 16)
+OWN_FORMAT(IQ1_S, iq1_s, IQ_MOVED, SUPER_OFFSET, SUPER_OFFSET, 32)
+OWN_FORMAT(IQ1_M, iq1_m, IQ_MOVED, SUPER_OFFSET, SUPER_OFFSET, 16)
 IQ_FORMAT(TQ2_0, tq2_0, IQ_TERNARY, SUPER_OFFSET, SUPER_OFFSET, 32)
 
 /*
