@@ -306,8 +306,9 @@
 
 const uint64_t grid_iq1[2048] = { LIST_IQ1(WHOLE) };
 const uint16_t words_iq1[2048 + 1] = { LIST_IQ1(WORDS) };
-const uint8_t packed_iq1_low[2048] = { LIST_IQ1(LOW) };
-const struct uppers_iq1 packed_iq1_high = {
+/* whole lines of the cache, as they are loaded */
+const uint8_t packed_iq1_low[2048] __attribute__((aligned(64))) = { LIST_IQ1(LOW) };
+const struct uppers_iq1 packed_iq1_high __attribute__((aligned(64))) = {
 	{ LIST_IQ1(FIRST) },
 	{ LIST_IQ1(LAST) },
 	{ LIST_IQ1(COUNT) },

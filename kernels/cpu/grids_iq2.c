@@ -73,8 +73,9 @@
 	G(0xa418),G(0xa850),G(0xa904)
 /* clang-format on */
 const uint64_t grid_iq2_xxs[256] = { LIST_IQ2_XXS(G) };
-const uint16_t packed_iq2_xxs[256] = { LIST_IQ2_XXS(P) };
-const uint8_t bytes_iq2_xxs[2][256] = { { LIST_IQ2_XXS(P0) }, { LIST_IQ2_XXS(P1) } };
+const uint16_t packed_iq2_xxs[256] __attribute__((aligned(64))) = { LIST_IQ2_XXS(P) };
+const uint8_t bytes_iq2_xxs[2][256]
+	__attribute__((aligned(64))) = { { LIST_IQ2_XXS(P0) }, { LIST_IQ2_XXS(P1) } };
 
 /* clang-format off */
 #define LIST_IQ2_XS(G) \
@@ -135,8 +136,9 @@ const uint8_t bytes_iq2_xxs[2][256] = { { LIST_IQ2_XXS(P0) }, { LIST_IQ2_XXS(P1)
 	G(0xa8a0),G(0xa8a8),G(0xa904),G(0xa984),G(0xa986),G(0xaa28),G(0xaa2a),G(0xaa91),G(0xaaaa)
 /* clang-format on */
 const uint64_t grid_iq2_xs[512] = { LIST_IQ2_XS(G) };
-const uint16_t packed_iq2_xs[512] = { LIST_IQ2_XS(P) };
-const uint8_t bytes_iq2_xs[2][512] = { { LIST_IQ2_XS(P0) }, { LIST_IQ2_XS(P1) } };
+const uint16_t packed_iq2_xs[512] __attribute__((aligned(64))) = { LIST_IQ2_XS(P) };
+const uint8_t bytes_iq2_xs[2][512]
+	__attribute__((aligned(64))) = { { LIST_IQ2_XS(P0) }, { LIST_IQ2_XS(P1) } };
 
 /* clang-format off */
 #define LIST_IQ2_S(G) \
@@ -254,5 +256,6 @@ const uint8_t bytes_iq2_xs[2][512] = { { LIST_IQ2_XS(P0) }, { LIST_IQ2_XS(P1) } 
 	G(0xaaaa)
 /* clang-format on */
 const uint64_t grid_iq2_s[1024] = { LIST_IQ2_S(G) };
-const uint16_t packed_iq2_s[1024] = { LIST_IQ2_S(Q) };
-const uint8_t bytes_iq2_s[2][1024] = { { LIST_IQ2_S(Q0) }, { LIST_IQ2_S(Q1) } };
+const uint16_t packed_iq2_s[1024] __attribute__((aligned(64))) = { LIST_IQ2_S(Q) };
+const uint8_t bytes_iq2_s[2][1024]
+	__attribute__((aligned(64))) = { { LIST_IQ2_S(Q0) }, { LIST_IQ2_S(Q1) } };

@@ -63,7 +63,7 @@
 	G(0x7360),G(0x7421),G(0x7441),G(0x7500),G(0x7502),G(0x7524),G(0x7630)
 /* clang-format on */
 const uint32_t grid_iq3_xxs[256] = { LIST_IQ3_XXS(G) };
-const uint16_t packed_iq3_xxs[256] = { LIST_IQ3_XXS(P) };
+const uint16_t packed_iq3_xxs[256] __attribute__((aligned(64))) = { LIST_IQ3_XXS(P) };
 
 /* clang-format off */
 #define LIST_IQ3_S(G) \
@@ -125,4 +125,4 @@ const uint16_t packed_iq3_xxs[256] = { LIST_IQ3_XXS(P) };
 	G(0x7542),G(0x7602),G(0x7631),G(0x7700)
 /* clang-format on */
 const uint32_t grid_iq3_s[512] = { LIST_IQ3_S(S) };
-const uint16_t packed_iq3_s[512] = { LIST_IQ3_S(P) };
+const uint16_t packed_iq3_s[512] __attribute__((aligned(64))) = { LIST_IQ3_S(P) };

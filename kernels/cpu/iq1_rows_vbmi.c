@@ -83,12 +83,21 @@ void vbmi_pack_iq1_m(const void *from, size_t blocks, void *to)
 			_mm512_store_si512(a->q[k], _mm512_unpacklo_epi8(v, w));
 			_mm512_store_si512(a->q[4 + k], _mm512_unpackhi_epi8(v, w));
 		}
-		for (size_t i = 0; i < 64 && b + i / 32 < blocks; i++) {
-			const int32_t sum = x[i / 32].by8[i % 32] / -32;
-			const size_t half = i / 8 % 2, word = i / 16 * 8 + i % 8;
+		for (size_t i = 0; i < 4 && b + i / 2 < blocks; i++) {
+			const __m512i v = _mm512_load_si512(x[i / 2].by8 + 16 * (i % 2));
+			const __m256i eights = _mm512_cvtepi32_epi16(
+				_mm512_sub_epi32(_mm512_setzero_si512(), _mm512_srai_epi32(v, 5)));
 
-			a->sum8[half][word] = (int16_t)sum;
-			a->sum[half][word / 2] += sum * 65536;
+			_mm_store_si128((void *)(a->sum8[0] + 8 * i),
+					_mm256_castsi256_si128(eights));
+			_mm_store_si128((void *)(a->sum8[1] + 8 * i),
+					_mm256_extracti128_si256(eights, 1));
+		}
+		for (int i = 0; i < 2; i++) {
+			const __m512i both = _mm512_madd_epi16(_mm512_load_si512(a->sum8[i]),
+							       _mm512_set1_epi16(1));
+
+			_mm512_store_si512(a->sum[i], _mm512_slli_epi32(both, 16));
 		}
 	}
 }
@@ -101,6 +110,7 @@ struct indices {
 /* 64 entries: the lower four, the upper four values */
 struct entries {
 	__m512i low, high;
+	__m512i factor; /* IQ1_S: of a word each, for vpmaddwd: products, sums of activations */
 };
 
 FORCE_INLINE __m512i table(const uint8_t *from, int i)
@@ -164,10 +174,10 @@ FORCE_INLINE void look_up(const struct indices *at, int n, struct entries *to)
 	}
 }
 
-/* What a format makes of two super-blocks: words for vpdpwssd and vpmaddwd. */
+/* What IQ1_M makes of two super-blocks when it multiplies them: words for vpdpwssd. */
 struct factors {
 	__m512i first[2];  /* for products and the sums of their activations */
-	__m512i eights[2]; /* IQ1_M: for sums of eights */
+	__m512i eights[2]; /* for sums of eights */
 };
 
 FORCE_INLINE __m256i both(const uint8_t *w, const uint8_t *v)
@@ -189,42 +199,53 @@ FORCE_INLINE __m256i both(const uint8_t *w, const uint8_t *v)
 static const int32_t factors[16] __attribute__((aligned(64))) = SIXTEEN(FACTOR);
 static const int32_t twice[16] __attribute__((aligned(64))) = SIXTEEN(TWICE_S);
 
-FORCE_INLINE void begin_s(const uint8_t *w, const uint8_t *v, struct indices *at, struct factors *f)
+FORCE_INLINE void indices_s(const uint8_t *w, const uint8_t *v, struct indices *at, __m512i *factor)
 {
 	/* three bits from 0, 3, 6, 9, 16, .. on to bits 4 to 6 */
 	const __m512i from = _mm512_set1_epi64(0x15120f0c05023f3c);
 	const __m512i top = _mm512_set1_epi64(0x0000001c0000000c);
-	const __m512i v4 = _mm512_cvtepu32_epi64(both(w + 34, v + 34));
+	const __m512i four = _mm512_cvtepu32_epi64(both(w + 34, v + 34));
 
 	at->low = load_halves(w + 2, v + 2);
-	at->high = _mm512_multishift_epi64_epi8(from, v4);
-	f->first[0] = _mm512_permutexvar_epi32(_mm512_multishift_epi64_epi8(top, v4),
-					       _mm512_load_si512(factors));
+	at->high = _mm512_multishift_epi64_epi8(from, four);
+	*factor = _mm512_permutexvar_epi32(_mm512_multishift_epi64_epi8(top, four),
+					   _mm512_load_si512(factors));
 }
 
-FORCE_INLINE void begin_m(const uint8_t *w, const uint8_t *v, struct indices *at, struct factors *f)
+/* nibbles to bits 4 to 7 */
+FORCE_INLINE __m512i nibbles(const uint8_t *w, const uint8_t *v)
 {
-	/* nibbles to bits 4 to 7 */
 	const __m512i from = _mm512_set1_epi64(0x1814100c0804003c);
+
+	return _mm512_multishift_epi64_epi8(from, _mm512_cvtepu32_epi64(both(w + 32, v + 32)));
+}
+
+FORCE_INLINE void indices_m(const uint8_t *w, const uint8_t *v, struct indices *at)
+{
+	at->low = load_halves(w, v);
+	at->high = nibbles(w, v);
+}
+
+FORCE_INLINE void factors_m(const uint8_t *w, const uint8_t *v, struct factors *f)
+{
 	const __m512i each = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
 	const __m512i by = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 3, 6, 9));
 	const __m512i eight = _mm512_set1_epi32((int)0xfff80008);
 	const __m128i s = _mm_unpacklo_epi64(_mm_loadl_epi64((const void *)(w + 48)),
 					     _mm_loadl_epi64((const void *)(v + 48)));
 	const __m512i scales = _mm512_permutexvar_epi32(each, _mm512_castsi128_si512(s));
+	const __m512i high = nibbles(w, v);
 
-	at->low = load_halves(w, v);
-	at->high = _mm512_multishift_epi64_epi8(from, _mm512_cvtepu32_epi64(both(w + 32, v + 32)));
 #pragma GCC unroll 2
 	for (int i = 0; i < 2; i++) {
 		const __m512i which =
 			_mm512_srlv_epi32(scales, _mm512_add_epi32(by, _mm512_set1_epi32(16 * i)));
 		const __m512i m = _mm512_permutexvar_epi32(which, _mm512_load_si512(twice));
-		const __m512i nibbles = i ? _mm512_unpackhi_epi8(at->high, at->high)
-					  : _mm512_unpacklo_epi8(at->high, at->high);
+		const __m512i top = i ? _mm512_unpackhi_epi8(high, high)
+				      : _mm512_unpacklo_epi8(high, high);
 
 		f->first[i] = _mm512_mullo_epi16(m, eight);
-		f->eights[i] = _mm512_mask_sub_epi16(m, _mm512_movepi16_mask(nibbles),
+		f->eights[i] = _mm512_mask_sub_epi16(m, _mm512_movepi16_mask(top),
 						     _mm512_setzero_si512(), m);
 	}
 }
@@ -236,8 +257,7 @@ FORCE_INLINE __m512i with_sum(__m512i s, const int32_t *sum)
 			       _mm512_load_si512(sum));
 }
 
-FORCE_INLINE __m512i multiply_s(const struct entries *e, const struct factors *f,
-				const struct act_iq1 *x)
+FORCE_INLINE __m512i multiply_s(const struct entries *e, const struct act_iq1 *x)
 {
 	const __m512i one = _mm512_set1_epi8(3), four = _mm512_set1_epi8(12);
 	const __m512i v[4] = { e->low, _mm512_srli_epi16(e->low, 4), e->high,
@@ -252,7 +272,7 @@ FORCE_INLINE __m512i multiply_s(const struct entries *e, const struct factors *f
 					_mm512_load_si512(x->q[2 * k + 1]));
 	}
 	a = _mm512_add_epi32(a, _mm512_srai_epi32(b, 2));
-	return _mm512_madd_epi16(with_sum(a, x->sum[0]), f->first[0]);
+	return _mm512_madd_epi16(with_sum(a, x->sum[0]), e->factor);
 }
 
 FORCE_INLINE __m512i multiply_m(const struct entries *e, const struct factors *f,
@@ -311,68 +331,87 @@ FORCE_INLINE uint16_t scale_at(const uint8_t *w, bool m)
 	return d;
 }
 
-/* Four super-blocks. */
-struct four {
-	struct factors f[2];
-	struct entries e[2];
+/* Where the super-blocks of two pairs are, of which @left are there: the first of a pair for one that is not. */
+struct places {
+	const uint8_t *w[2], *v[2];
 };
 
-/* From @w on, of which @left are there; the first of a pair stands for one that is not. */
-FORCE_INLINE void read_four(const uint8_t *w, size_t left, struct four *to, bool m, size_t bytes)
+FORCE_INLINE struct places places(const uint8_t *w, size_t left, size_t bytes)
+{
+	struct places p;
+
+#pragma GCC unroll 2
+	for (size_t i = 0; i < 2; i++) {
+		p.w[i] = 2 * i < left ? w + 2 * i * bytes : w;
+		p.v[i] = 2 * i + 1 < left ? p.w[i] + bytes : p.w[i];
+	}
+	return p;
+}
+
+FORCE_INLINE void read_four(struct places p, size_t left, struct entries to[2], bool m)
 {
 	struct indices at[2];
 
 #pragma GCC unroll 2
 	for (size_t i = 0; i < 2; i++) {
-		const uint8_t *first = 2 * i < left ? w + 2 * i * bytes : w;
-		const uint8_t *second = 2 * i + 1 < left ? first + bytes : first;
-
 		if (m)
-			begin_m(first, second, &at[i], &to->f[i]);
+			indices_m(p.w[i], p.v[i], &at[i]);
 		else
-			begin_s(first, second, &at[i], &to->f[i]);
+			indices_s(p.w[i], p.v[i], &at[i], &to[i].factor);
 	}
 	if (left > 2)
-		look_up(at, 2, to->e);
+		look_up(at, 2, to);
 	else
-		look_up(at, 1, to->e);
+		look_up(at, 1, to);
 }
 
 /* Four super-blocks, or one or two in one pair. */
-FORCE_INLINE void multiply_four(const struct four *v, const struct act_iq1 *x, size_t pairs,
-				int32_t *sum, bool m)
+FORCE_INLINE void multiply_four(struct places p, const struct entries e[2], size_t left,
+				const void *const *x, int cols, size_t at,
+				const struct row_sums *out, bool m)
 {
-	__m512i s[2];
+	struct factors f[2];
 
-	s[0] = m ? multiply_m(&v->e[0], &v->f[0], x) : multiply_s(&v->e[0], &v->f[0], x);
-	s[1] = s[0];
-	if (pairs > 1) {
-		x++;
-		s[1] = m ? multiply_m(&v->e[1], &v->f[1], x) : multiply_s(&v->e[1], &v->f[1], x);
+#pragma GCC unroll 2
+	for (int i = 0; i < 2; i++)
+		if (m)
+			factors_m(p.w[i], p.v[i], &f[i]);
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++) {
+		const struct act_iq1 *a = (const struct act_iq1 *)x[c] + at / 2;
+		__m512i s[2];
+
+		s[0] = m ? multiply_m(&e[0], &f[0], a) : multiply_s(&e[0], a);
+		s[1] = s[0];
+		if (left > 2) {
+			a++;
+			s[1] = m ? multiply_m(&e[1], &f[1], a) : multiply_s(&e[1], a);
+		}
+		store_halves(out[c].sum + at, s[0], s[1]);
 	}
-	store_halves(sum, s[0], s[1]);
 }
 
 /* A row times @cols columns; @cols, @m and @bytes are constants here. */
 FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t blocks,
 		      const struct row_sums *out, bool m, size_t bytes)
 {
-	struct four next = { 0 }, v;
+	struct entries next[2] = { 0 }, e[2];
+	struct places p = { 0 };
 
 	for (size_t at = 0; at < blocks + 4; at += 4, w += 4 * bytes) {
-		v = next;
+		const struct places before = p;
+
+		e[0] = next[0];
+		e[1] = next[1];
 		if (at < blocks) {
+			p = places(w, blocks - at, bytes);
 			prefetch_ahead(w, 4 * bytes);
 			for (size_t i = 0; i < 4 && at + i < blocks; i++)
 				out->d[at + i] = scale_at(w + i * bytes, m);
-			read_four(w, blocks - at, &next, m, bytes);
+			read_four(p, blocks - at, next, m);
 		}
-		if (!at)
-			continue;
-#pragma GCC unroll 8
-		for (int c = 0; c < cols; c++)
-			multiply_four(&v, (const struct act_iq1 *)x[c] + (at - 4) / 2,
-				      blocks - (at - 4) > 2 ? 2 : 1, out[c].sum + (at - 4), m);
+		if (at)
+			multiply_four(before, e, blocks - at + 4, x, cols, at - 4, out, m);
 	}
 }
 
