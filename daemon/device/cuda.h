@@ -144,8 +144,7 @@ struct cuda_device {
 	void *scratch;
 	size_t pages; /* of a sequence */
 	struct cuda_memory *memory;
-	float *conv; /* windows of all sequences */
-	size_t conv_bytes;
+	size_t state_floats;	       /* from one layer's states to the next's */
 	uint32_t n_attention, n_delta; /* layers */
 
 	/* experts: the list of hits, where each (token, rank) has its row, and the rows of the device */

@@ -306,7 +306,8 @@ int cuda_deltanet(struct cuda_device *d, uint32_t layer, struct err *err)
 						.tokens = d->n_tokens,
 						.max_run = d->max_run,
 						.start = d->index + cuda_start_at(d),
-						.slot = d->index + cuda_slot_at(d) };
+						.slot = d->index + cuda_slot_at(d),
+						.stride = d->state_floats };
 	const struct cuda_delta step = { .shape = *s,
 					 .batch = batch,
 					 .qkv = d->b,

@@ -192,38 +192,31 @@ static void set_addresses(struct cuda_device *d)
 		(uint8_t *)(uintptr_t)(m->range + blocks_at(&m->blocks, DEVICE_REGION_PAGES, 0));
 	uint8_t *state =
 		(uint8_t *)(uintptr_t)(m->range + blocks_at(&m->blocks, DEVICE_REGION_STATES, 0));
-	uint8_t *window = (uint8_t *)d->conv;
 
 	for (uint32_t i = 0; i < d->base.c.model->n_layers; i++) {
 		const size_t kv = device_page_bytes(&d->base.c, i);
 		struct cuda_layer *l = &d->layers[i];
-		size_t conv, bytes;
+		size_t window, bytes = device_state_bytes(&d->base.c, i, &window);
 
-		device_state_bytes(&d->base.c, i, &conv, &bytes);
 		l->pool = kv ? page : NULL;
-		l->state = bytes ? (float *)state : NULL;
-		l->conv = bytes ? (float *)window : NULL;
+		l->conv = bytes ? (float *)state : NULL;
+		l->state = bytes ? (float *)(state + window) : NULL;
 		page += kv;
 		state += bytes;
-		window += conv;
 	}
 }
 
-/* Layers of each kind, and the windows of all sequences. */
-static int count_layers(struct cuda_device *d, struct err *err)
+/* Layers of each kind. */
+static void count_layers(struct cuda_device *d)
 {
 	for (uint32_t i = 0; i < d->base.c.model->n_layers; i++) {
-		size_t conv, state;
+		size_t window, bytes = device_state_bytes(&d->base.c, i, &window);
 
-		device_state_bytes(&d->base.c, i, &conv, &state);
 		d->n_attention += device_page_bytes(&d->base.c, i) > 0;
-		d->n_delta += state > 0;
-		d->conv_bytes += conv;
+		d->n_delta += bytes > 0;
+		if (bytes)
+			d->state_floats = bytes / sizeof(float);
 	}
-	if (!d->conv_bytes)
-		return 0;
-	return cuda_take(d, &d->conv, align_up(d->base.c.n_seq * d->conv_bytes, 256),
-			 "windows of convolutions", err);
 }
 
 static int take_books(struct cuda_device *d, struct err *err)
@@ -262,9 +255,10 @@ int cuda_take_memory(struct cuda_device *d, struct err *err)
 {
 	const struct device_plan *p = &d->base.plan;
 	struct cuda_memory *m = d->memory;
-	int rc = count_layers(d, err);
+	int rc;
 
-	rc = rc ? rc : take_books(d, err);
+	count_layers(d);
+	rc = take_books(d, err);
 	if (rc)
 		return rc;
 	if (m->blocks.n)
@@ -273,8 +267,7 @@ int cuda_take_memory(struct cuda_device *d, struct err *err)
 	if (rc)
 		return rc;
 	set_addresses(d);
-	m->fixed_bytes =
-		p->dense_bytes + p->scratch_bytes + align_up(d->base.c.n_seq * d->conv_bytes, 256);
+	m->fixed_bytes = p->dense_bytes + p->scratch_bytes;
 	m->first_blocks = p->n_blocks;
 	blocks_limit(&m->blocks, p->n_blocks);
 	while (blocks_grow(&m->blocks, 0) != BLOCKS_NONE)
@@ -491,15 +484,9 @@ int cuda_send_pages(struct cuda_device *d, struct err *err)
 int cuda_reset_state(struct cuda_device *d, uint32_t seq, struct err *err)
 {
 	const struct cuda_memory *m = d->memory;
-	int rc;
 
 	if (!d->n_delta)
 		return 0;
-	rc = cuda_said(cudaMemsetAsync((uint8_t *)d->conv + seq * d->conv_bytes, 0, d->conv_bytes,
-				       d->stream),
-		       "a state", err);
-	if (rc)
-		return rc;
 	return cuda_said(cudaMemsetAsync((void *)(uintptr_t)(m->range +
 							     blocks_at(&m->blocks,
 								       DEVICE_REGION_STATES, seq)),

@@ -102,18 +102,18 @@ uint32_t device_most_tokens(const struct model *m);
 struct device_plan {
 	uint64_t dense_bytes;	/* its copy of the dense weights */
 	uint64_t kv_bytes;	/* kept for keys and values */
-	uint64_t state_bytes;	/* kept for a recurrent state, and the windows of all sequences */
+	uint64_t state_bytes;	/* kept for a recurrent state */
 	uint64_t scratch_bytes; /* activations, logits, tables */
 	uint64_t slots_bytes;	/* of experts */
 	uint64_t block_bytes;	/* of memory that is given and taken; 0: slots are all there is */
 	uint64_t page_bytes;	/* CUDA_KV_PAGE positions of a sequence, all layers; 0: no cache */
-	uint64_t one_state;	/* of a sequence, all layers, but for its windows; 0: none */
-	uint32_t n_pages;	/* of a sequence with the whole context */
-	uint32_t n_blocks;	/* that the room holds */
-	uint32_t kept_blocks;	/* of them for a sequence that begins */
-	uint64_t ring_slot;	/* of each slot of the ring for prompts; in scratch_bytes */
-	uint64_t pinned_bytes;	/* of the host's memory, beside all these */
-	uint32_t n_classes;	/* slots of one size each */
+	uint64_t one_state;    /* of a sequence, all layers, windows of convolutions too; 0: none */
+	uint32_t n_pages;      /* of a sequence with the whole context */
+	uint32_t n_blocks;     /* that the room holds */
+	uint32_t kept_blocks;  /* of them for a sequence that begins */
+	uint64_t ring_slot;    /* of each slot of the ring for prompts; in scratch_bytes */
+	uint64_t pinned_bytes; /* of the host's memory, beside all these */
+	uint32_t n_classes;    /* slots of one size each */
 	struct slot_share *classes;
 	uint32_t *class_of_layer; /* >= n_classes: a layer without experts */
 };

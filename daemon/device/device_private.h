@@ -93,19 +93,17 @@ struct device_sizes {
 	size_t logits, index, pages, rope, attend;
 	size_t partial, group_hidden, list, place, slot_table, rows;
 	size_t prompt_rows, prompt_floats, prompt_args; /* of cuda_prompt.c */
-	size_t conv;					/* windows of all sequences and layers */
-	size_t scratch;					/* the sum of all but that */
+	size_t scratch;					/* the sum of these */
 	size_t pinned;					/* of the host's memory */
 };
 void device_sizes(const struct device_config *c, bool slots, struct device_sizes *ret);
 
 /*
- * Of one layer and sequence: a page of keys and values, or the two parts of the recurrent state; 0 where it has
- * none. All layers that have one have the same (device_supports()).
+ * Of one layer and sequence: a page of keys and values, or the recurrent state: @ret_window bytes of the
+ * convolution's window, then S; 0 where it has none. All layers that have one have the same (device_supports()).
  */
 size_t device_page_bytes(const struct device_config *c, uint32_t layer);
-void device_state_bytes(const struct device_config *c, uint32_t layer, size_t *ret_conv,
-			size_t *ret_state);
+size_t device_state_bytes(const struct device_config *c, uint32_t layer, size_t *ret_window);
 /* Tokens times parts of their contexts that one launch of attention takes. */
 size_t device_attend_pairs(const struct device_config *c);
 

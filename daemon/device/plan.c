@@ -52,16 +52,16 @@ static size_t delta_channels(const struct model *m)
 	return (2 * (size_t)m->ssm_k_heads + m->ssm_v_heads) * m->ssm_head_dim;
 }
 
-void device_state_bytes(const struct device_config *c, uint32_t layer, size_t *ret_conv,
-			size_t *ret_state)
+size_t device_state_bytes(const struct device_config *c, uint32_t layer, size_t *ret_window)
 {
 	const struct model *m = c->model;
 
-	*ret_conv = *ret_state = 0;
+	*ret_window = 0;
 	if (!layer_has(&m->layers[layer], BLOCK_DELTANET))
-		return;
-	*ret_conv = 3 * delta_channels(m) * sizeof(float);
-	*ret_state = (size_t)m->ssm_v_heads * m->ssm_head_dim * m->ssm_head_dim * sizeof(float);
+		return 0;
+	*ret_window = align_up(3 * delta_channels(m) * sizeof(float), SLOT_ALIGN);
+	return *ret_window +
+	       (size_t)m->ssm_v_heads * m->ssm_head_dim * m->ssm_head_dim * sizeof(float);
 }
 
 /* Of decode all tokens over whole contexts; of prompts as many as keep a device busy. */
@@ -156,13 +156,6 @@ void device_sizes(const struct device_config *c, bool slots, struct device_sizes
 		    z.attend + 2 * z.prompt_floats + z.prompt_args +
 		    device_rows_bytes(z.prompt_rows, m->n_ff_expert) + z.partial + z.group_hidden +
 		    (z.list ? z.list + SLOT_ALIGN : 0) + z.place + z.slot_table;
-	for (uint32_t i = 0; i < m->n_layers; i++) {
-		size_t conv, state;
-
-		device_state_bytes(c, i, &conv, &state);
-		z.conv += c->n_seq * conv;
-	}
-	z.conv = align_up(z.conv, SLOT_ALIGN);
 	z.pinned = 2 * z.stream + z.router_weights + z.router_ids + z.index + z.logits + z.rows +
 		   z.slot_table + (z.prompt_args ? z.prompt_args + z.place : 0);
 	*ret = z;
@@ -248,10 +241,9 @@ static int refuse(const struct device_plan *p, uint64_t room, uint64_t fixed, ui
 static void find_items(const struct device_config *c, struct device_plan *p)
 {
 	for (uint32_t i = 0; i < c->model->n_layers; i++) {
-		size_t conv, state;
+		size_t window;
 
-		device_state_bytes(c, i, &conv, &state);
-		p->one_state += state;
+		p->one_state += device_state_bytes(c, i, &window);
 		p->page_bytes += device_page_bytes(c, i);
 	}
 	p->n_pages = (uint32_t)div_ceil(c->n_ctx, CUDA_KV_PAGE);
@@ -354,7 +346,7 @@ static int plan_blocks(const struct device_config *c, struct device_plan *p, uin
 	p->n_blocks = (uint32_t)u64_min(left / block, UINT32_MAX / 2);
 	p->kept_blocks = (uint32_t)(pages + states);
 	p->kv_bytes = pages * block;
-	p->state_bytes += states * block;
+	p->state_bytes = states * block;
 	rc = count_slots(c, p);
 	return rc == -EOVERFLOW
 		       ? err_set(err, -ENOTSUP,
@@ -383,7 +375,6 @@ int device_plan_make(const struct device_config *config, uint64_t room, struct d
 			       config->max_tokens, device_ranks(m), device_most_tokens(m));
 	device_sizes(config, !config->no_slots && m->n_expert, &z);
 	p.dense_bytes = dense_bytes(m);
-	p.state_bytes = z.conv;
 	p.scratch_bytes = z.scratch;
 	p.pinned_bytes = z.pinned;
 	find_items(config, &p);
@@ -392,7 +383,7 @@ int device_plan_make(const struct device_config *config, uint64_t room, struct d
 	for (uint32_t k = 0; k < p.n_classes; k++)
 		p.ring_slot = u64_max(p.ring_slot, p.classes[k].slot_bytes);
 	p.scratch_bytes += DEVICE_RING * p.ring_slot;
-	fixed = p.dense_bytes + p.state_bytes + p.scratch_bytes;
+	fixed = p.dense_bytes + p.scratch_bytes;
 	if (!rc && room < fixed)
 		rc = refuse(&p, room, fixed, p.n_pages * p.page_bytes + p.one_state, err);
 	rc = rc ? rc : plan_blocks(config, &p, room - fixed, fixed, err);

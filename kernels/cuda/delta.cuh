@@ -50,4 +50,18 @@ static inline int delta_check_batch(const struct cuda_delta_batch *b)
 	return b->start && b->slot ? 0 : -EINVAL;
 }
 
+/* Floats from a row of states of @own floats to the next; 0: the batch's stride does not hold them. */
+static inline size_t delta_stride(const struct cuda_delta_batch *b, size_t own)
+{
+	if (b->stride == 0)
+		return own;
+	return b->stride >= own && b->stride % 4 == 0 ? b->stride : 0;
+}
+
+/* ... of S. */
+static inline size_t delta_state_stride(const struct cuda_delta *d)
+{
+	return delta_stride(&d->batch, d->shape.v_heads * d->shape.dim * d->shape.dim);
+}
+
 #endif

@@ -341,8 +341,8 @@ static __global__ void __launch_bounds__(RUN_THREADS) chunk_run_kernel(struct cu
 	struct run_work w = { chunk_at(a.batch, blockIdx.z, 0), blockIdx.y,
 			      delta_key_head(a.shape, blockIdx.y), blockIdx.x * RUN_COLUMNS,
 			      delta_channels(a.shape) };
-	const size_t head = (size_t)a.batch.slot[blockIdx.z] * a.shape.v_heads + w.v_head;
-	float *state = a.state + head * dim * dim + w.column + run_tx();
+	float *state = a.state + a.batch.slot[blockIdx.z] * a.batch.stride +
+		       (size_t)w.v_head * dim * dim + w.column + run_tx();
 
 	if (w.p.n == 0)
 		return;
@@ -369,6 +369,7 @@ size_t cuda_delta_chunk_scratch(const struct cuda_delta_shape *s, size_t sequenc
 
 int cuda_delta_chunk(cuda_stream stream, const struct cuda_delta *d)
 {
+	struct cuda_delta a;
 	int ret;
 
 	if (!d || delta_check_shape(&d->shape) || delta_check_batch(&d->batch))
@@ -377,7 +378,9 @@ int cuda_delta_chunk(cuda_stream stream, const struct cuda_delta *d)
 		return 0;
 	if (!d->qkv || !d->decay || !d->beta || !d->state || !d->out || !d->scratch)
 		return -EINVAL;
-	if (!aligned16(d->qkv) || !aligned16(d->state) || !aligned16(d->out) ||
+	a = *d;
+	a.batch.stride = delta_state_stride(d);
+	if (!a.batch.stride || !aligned16(d->qkv) || !aligned16(d->state) || !aligned16(d->out) ||
 	    !aligned16(d->scratch))
 		return -EINVAL;
 
@@ -389,9 +392,9 @@ int cuda_delta_chunk(cuda_stream stream, const struct cuda_delta *d)
 		return ret;
 	if (d->shape.dim == 64)
 		CUDA_LAUNCH(chunk_run_kernel<64>, grid, RUN_THREADS, sizeof(struct run_shared<64>),
-			    stream, *d);
+			    stream, a);
 	else
 		CUDA_LAUNCH(chunk_run_kernel<128>, grid, RUN_THREADS,
-			    sizeof(struct run_shared<128>), stream, *d);
+			    sizeof(struct run_shared<128>), stream, a);
 	return CUDA_LAUNCHED();
 }

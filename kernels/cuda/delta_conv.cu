@@ -22,7 +22,7 @@ struct conv_args {
 	const uint32_t *start, *slot;
 	const float *x, *w;
 	float *state, *out;
-	size_t channels;
+	size_t channels, stride;
 };
 
 template <bool wide> static __device__ __forceinline__ float4 conv_taps(const float *w)
@@ -49,7 +49,7 @@ static __global__ void __launch_bounds__(CONV_THREADS) conv_kernel(struct conv_a
 	const uint32_t end = from + CONV_PIECE < run ? from + CONV_PIECE : run;
 	const float *__restrict__ x = a.x + first * a.channels + c;
 	float *__restrict__ out = a.out + first * a.channels + c;
-	float *window = a.state + (size_t)a.slot[blockIdx.z] * 3 * a.channels + c;
+	float *window = a.state + a.slot[blockIdx.z] * a.stride + c;
 	float p0, p1, p2, l0, l1, l2;
 	float4 w;
 
@@ -86,7 +86,7 @@ int cuda_delta_conv(cuda_stream stream, const struct cuda_delta_shape *s,
 		    const struct cuda_delta_batch *b, const float *x, const float *w, float *state,
 		    float *out)
 {
-	struct conv_args a = { NULL, NULL, x, w, state, out, 0 };
+	struct conv_args a = { NULL, NULL, x, w, state, out, 0, 0 };
 	size_t blocks, pieces;
 
 	if (delta_check_shape(s) || delta_check_batch(b))
@@ -96,9 +96,10 @@ int cuda_delta_conv(cuda_stream stream, const struct cuda_delta_shape *s,
 	a.start = b->start;
 	a.slot = b->slot;
 	a.channels = delta_channels(*s);
+	a.stride = delta_stride(b, 3 * a.channels);
 	blocks = (a.channels + CONV_THREADS - 1) / CONV_THREADS;
 	pieces = (b->max_run + CONV_PIECE - 1) / CONV_PIECE;
-	if (!x || !w || !state || !out || x == out || pieces > DELTA_HEADS_MAX ||
+	if (!x || !w || !state || !out || x == out || !a.stride || pieces > DELTA_HEADS_MAX ||
 	    blocks > INT32_MAX)
 		return -EINVAL;
 

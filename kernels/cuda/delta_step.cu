@@ -217,8 +217,8 @@ static __global__ void __launch_bounds__(STEP_THREADS) step_kernel(struct cuda_d
 	CUDA_SHARED(struct step_sums, sums, 2);
 	const int rows = dim / 16;
 	const unsigned column = blockIdx.x * STEP_COLUMNS, v_head = blockIdx.y;
-	const size_t head = (size_t)a.batch.slot[blockIdx.z] * a.shape.v_heads + v_head;
-	float *state = a.state + (head * dim + threadIdx.x / 8 * rows) * dim + column +
+	float *state = a.state + a.batch.slot[blockIdx.z] * a.batch.stride +
+		       ((size_t)v_head * dim + threadIdx.x / 8 * rows) * dim + column +
 		       threadIdx.x % 8 * 4;
 	float4 s[rows];
 
@@ -235,21 +235,25 @@ static __global__ void __launch_bounds__(STEP_THREADS) step_kernel(struct cuda_d
 
 int cuda_delta_step(cuda_stream stream, const struct cuda_delta *d)
 {
+	struct cuda_delta a;
+
 	if (!d || delta_check_shape(&d->shape) || delta_check_batch(&d->batch))
 		return -EINVAL;
 	if (d->batch.tokens == 0)
 		return 0;
 	if (!d->qkv || !d->decay || !d->beta || !d->state || !d->out)
 		return -EINVAL;
-	if (!aligned16(d->state) || !aligned16(d->out))
+	a = *d;
+	a.batch.stride = delta_state_stride(d);
+	if (!aligned16(d->state) || !aligned16(d->out) || !a.batch.stride)
 		return -EINVAL;
 
 	const dim3 grid((unsigned)(d->shape.dim / STEP_COLUMNS), (unsigned)d->shape.v_heads,
 			(unsigned)d->batch.sequences);
 
 	if (d->shape.dim == 64)
-		CUDA_LAUNCH(step_kernel<64>, grid, STEP_THREADS, 0, stream, *d);
+		CUDA_LAUNCH(step_kernel<64>, grid, STEP_THREADS, 0, stream, a);
 	else
-		CUDA_LAUNCH(step_kernel<128>, grid, STEP_THREADS, 0, stream, *d);
+		CUDA_LAUNCH(step_kernel<128>, grid, STEP_THREADS, 0, stream, a);
 	return CUDA_LAUNCHED();
 }

@@ -439,7 +439,8 @@ int cuda_embed(cuda_stream stream, uint32_t type, const void *table, size_t row_
  * Shapes of one layer: channels = 2 * k_heads * dim + v_heads * dim (q, k, v rows). Value head v
  * reads key head v % k_heads, or v / (v_heads / k_heads) where @grouped (qwen3next).
  * Per sequence: conv state float [3][channels] (oldest first, inputs before the convolution) and
- * S float [v_heads][dim key][dim value]. Sequence s of a launch is row slot[s] of the state arrays.
+ * S float [v_heads][dim key][dim value]. Sequence s of a launch is row slot[s] of the state arrays, which lie
+ * side by side, or @stride floats (a multiple of 4) apart where the batch has one: both kinds of state then alike.
  */
 struct cuda_delta_shape {
 	size_t k_heads, v_heads, dim; /* dim is 64 or 128 */
@@ -453,6 +454,7 @@ struct cuda_delta_shape {
 struct cuda_delta_batch {
 	size_t sequences, tokens, max_run; /* max_run: the longest run, known to the host */
 	const uint32_t *start, *slot;
+	size_t stride; /* 0: each kind's own size */
 };
 
 /*

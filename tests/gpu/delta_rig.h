@@ -82,7 +82,7 @@ enum rig_gates { RIG_USUAL, RIG_OPEN, RIG_SHUT, RIG_MIXED };
 struct delta_rig {
 	struct cuda_delta_shape shape;
 	std::vector<uint32_t> start, slot;
-	size_t max_run = 0, slots = 0;
+	size_t max_run = 0, slots = 0, stride = 0;
 	std::vector<float> qkv, decay, beta, state, out;
 
 	/* @runs tokens of each sequence; slots are given from the top down, with one left free */
@@ -139,6 +139,7 @@ struct delta_rig {
 		d.batch.max_run = max_run;
 		d.batch.start = from.at;
 		d.batch.slot = where.at;
+		d.batch.stride = stride;
 		d.qkv = x.at;
 		d.decay = g.at;
 		d.beta = b.at;
@@ -173,5 +174,28 @@ struct delta_rig {
 						  : r->in(0.0f, 1.0f));
 	}
 };
+
+/* States with @more floats between them, as a batch's stride says: the same bits, and nothing between is touched. */
+static inline void rig_apart(const delta_rig &rig, size_t more, bool chunked)
+{
+	const size_t own = rig.shape.v_heads * rig.shape.dim * rig.shape.dim;
+	delta_rig near = rig, far = rig;
+
+	far.stride = own + more;
+	far.state.assign(far.slots * far.stride, 7.0f);
+	for (size_t i = 0; i < far.slots; i++)
+		std::copy(&near.state[i * own], &near.state[i * own] + own,
+			  &far.state[i * far.stride]);
+	MUST(near.run(chunked) == 0 && far.run(chunked) == 0);
+	MUST(far.out == near.out);
+	for (size_t i = 0; i < far.state.size(); i++)
+		MUST(far.state[i] == (i % far.stride < own
+					      ? near.state[i / far.stride * own + i % far.stride]
+					      : 7.0f));
+	far.stride = own - 4;
+	MUST(far.run(chunked) == -EINVAL);
+	far.stride = own + 2; /* not 16-aligned */
+	MUST(far.run(chunked) == -EINVAL);
+}
 
 #endif

@@ -169,6 +169,7 @@ int main(int argc, char **argv)
 	bits({ 1, 2, 64, false });
 	after_shut();
 	nothing_written();
+	rig_apart(delta_rig({ 1, 2, 64, false }, { 66, 3 }, RIG_USUAL, 7), 384, true);
 	refusals();
 	if (all) { /* 397B, qwen3next */
 		values({ 16, 64, 128, false }, { 100 }, RIG_USUAL);

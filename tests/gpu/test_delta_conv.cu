@@ -13,7 +13,7 @@ struct conv_case {
 	struct cuda_delta_shape shape;
 	std::vector<uint32_t> start, slot;
 	std::vector<float> x, w, state, out;
-	size_t channels, max_run = 0;
+	size_t channels, max_run = 0, stride = 0;
 
 	conv_case(struct cuda_delta_shape s, const std::vector<uint32_t> &runs, uint64_t seed)
 	    : shape(s), start(1, 0u), channels((2 * s.k_heads + s.v_heads) * s.dim)
@@ -37,8 +37,8 @@ struct conv_case {
 		shifted.insert(shifted.end(), w.begin(), w.end());
 		on_device<float> dx(x), dw(shifted), ds(state), dout(out);
 		on_device<uint32_t> from(start), where(slot);
-		const struct cuda_delta_batch b = { slot.size(), start.back(), max_run, from.at,
-						    where.at };
+		const struct cuda_delta_batch b = { slot.size(), start.back(), max_run,
+						    from.at,	 where.at,     stride };
 		const int ret =
 			cuda_delta_conv(NULL, &shape, &b, dx.at, dw.at + skew, ds.at, dout.at);
 
@@ -77,6 +77,28 @@ static void compare(const conv_case &before, const conv_case &after, size_t s, s
 	for (size_t m = 0; m < 3; m++)
 		MUST(after.state[(before.slot[s] * 3 + m) * before.channels + channel] ==
 		     input(before, s, run + m, channel));
+}
+
+/* The same with a state's row wherever the batch says: nothing between them is touched. */
+static void apart(struct cuda_delta_shape shape, std::vector<uint32_t> runs, size_t more)
+{
+	conv_case near(shape, runs, runs.size()), far = near;
+	const size_t own = 3 * near.channels, stride = own + more;
+	std::vector<float> spread((runs.size() + 1) * stride, 7.0f);
+
+	for (size_t i = 0; i <= runs.size(); i++)
+		std::copy(&near.state[i * own], &near.state[i * own] + own, &spread[i * stride]);
+	far.state = spread;
+	far.stride = stride;
+	MUST(near.run() == 0 && far.run() == 0);
+	MUST(far.out == near.out);
+	for (size_t i = 0; i < spread.size(); i++)
+		MUST(far.state[i] ==
+		     (i % stride < own ? near.state[i / stride * own + i % stride] : 7.0f));
+	far.stride = own - 4;
+	MUST(far.run() == -EINVAL);
+	far.stride = own + 2;
+	MUST(far.run() == -EINVAL);
 }
 
 static void values(struct cuda_delta_shape shape, std::vector<uint32_t> runs)
@@ -134,6 +156,7 @@ int main(int argc, char **argv)
 	values({ 1, 1, 64, false }, { 1 });
 	values({ 1, 2, 64, false }, { 1, 2, 3, 0, 4, 33 });
 	values({ 1, 1, 128, true }, { 100, 1 });
+	apart({ 1, 2, 64, false }, { 1, 2, 3, 0, 4, 33 }, 4096);
 	cut(10, 1);
 	cut(10, 2);
 	cut(10, 3);

@@ -74,7 +74,7 @@ static void run_inputs(const struct delta_fixture &f, const float *convolved, st
 		dt(copy(f.dt, f.v_heads)), decay(std::vector<float>(gates, NAN));
 	on_device<uint32_t> start(std::vector<uint32_t>{ 0, (uint32_t)f.tokens }),
 		slot(std::vector<uint32_t>{ 0 });
-	const struct cuda_delta_batch b = { 1, f.tokens, f.tokens, start.at, slot.at };
+	const struct cuda_delta_batch b = { 1, f.tokens, f.tokens, start.at, slot.at, 0 };
 
 	MUST(cuda_delta_conv(NULL, &shape, &b, u.at, w.at, window.at, c.at) == 0);
 	g->convolved = c.back();

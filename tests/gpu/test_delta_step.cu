@@ -138,6 +138,7 @@ int main(int argc, char **argv)
 	cuts({ 1, 2, 64, false });
 	cuts({ 1, 1, 128, true });
 	company({ 1, 2, 64, false });
+	rig_apart(delta_rig({ 1, 2, 64, false }, { 2, 1 }, RIG_USUAL, 7), 384, false);
 	refusals();
 	if (all) { /* 397B, 35B, qwen3next */
 		values({ 16, 64, 128, false }, { 1, 2 }, RIG_USUAL);

@@ -88,7 +88,7 @@ struct layer {
 	void deltanet()
 	{
 		const struct cuda_delta_shape s = { HEADS, HEADS, DIM, false };
-		const struct cuda_delta_batch batch = { 1, 1, 1, start.p, slot.p };
+		const struct cuda_delta_batch batch = { 1, 1, 1, start.p, slot.p, 0 };
 		const struct cuda_delta step = {
 			s, batch, b.p, alpha.p, beta.p, state.p, o.p, NULL
 		};

@@ -128,7 +128,7 @@ int layer_rig::mixer_delta(cuda_stream s, int i)
 {
 	const uint8_t *w = weights_ + i * layer_bytes;
 	const struct cuda_delta_shape shape = { m.k_heads, m.v_heads, DELTA_DIM, false };
-	const struct cuda_delta_batch batch = { 1, 1, 1, start, zero };
+	const struct cuda_delta_batch batch = { 1, 1, 1, start, zero, 0 };
 	const struct cuda_delta step = { shape, batch, b, alpha, beta, state, o, NULL };
 	const struct cuda_product p[] = {
 		product(QUANT_Q4_K, w, m.d, channels, super, a),

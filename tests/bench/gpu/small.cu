@@ -138,8 +138,8 @@ static void delta(const struct model &m, size_t sequences, size_t run)
 		start.push_back((uint32_t)(i * run));
 	for (size_t i = 0; i < sequences; i++)
 		slot.push_back((uint32_t)i);
-	struct cuda_delta_batch b = { sequences, tokens, run, device_copy(start),
-				      device_copy(slot) };
+	struct cuda_delta_batch b = { sequences,	 tokens, run, device_copy(start),
+				      device_copy(slot), 0 };
 	float *x = random_floats(tokens * channels), *w = random_floats(channels * 4);
 	float *conv = random_floats(3 * channels * sequences);
 	float *qkv = (float *)device_bytes(tokens * channels * 4);

@@ -276,7 +276,7 @@ struct rig {
 		device_array<uint8_t> scratch(cuda_delta_chunk_scratch(&shape, 1, tokens));
 		device_array<uint32_t> start(ends);
 		struct rig_rows gated(tokens, width);
-		const struct cuda_delta_batch batch = { 1, tokens, tokens, start.p, zero->p };
+		const struct cuda_delta_batch batch = { 1, tokens, tokens, start.p, zero->p, 0 };
 		struct cuda_delta d = { shape,	batch,	    c.p, alpha.p,
 					beta.p, l.state->p, o.p, scratch.p };
 

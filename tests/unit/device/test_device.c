@@ -109,6 +109,41 @@ static int count_map(void *ctx, uint32_t at, struct err *err)
 	return 0;
 }
 
+/* A state has its layers' windows of convolutions with it, so places that nobody has take no memory for either. */
+static void test_states(void **state)
+{
+	struct model *m = NULL;
+	struct device_config c = {
+		.name = "cuda", .n_seq = 1, .n_ctx = 512, .max_tokens = 16, .max_logits = 16
+	};
+	struct device_plan one, many;
+	size_t window, bytes;
+	uint64_t sum = 0;
+
+	assert_int_equal(model_open("models/demo-moe-q4_k_m.gguf", &m, NULL), 0);
+	c.model = m;
+	for (uint32_t i = 0; i < m->n_layers; i++) {
+		bytes = device_state_bytes(&c, i, &window);
+		if (bytes)
+			assert_true(window >= 3u * (2 * m->ssm_k_heads + m->ssm_v_heads) *
+						      m->ssm_head_dim * sizeof(float));
+		assert_int_equal(bytes - window, bytes ? (size_t)m->ssm_v_heads * m->ssm_head_dim *
+								 m->ssm_head_dim * sizeof(float)
+						       : 0);
+		sum += bytes;
+	}
+	assert_int_equal(device_plan_make(&c, 64 << 20, &one, NULL), 0);
+	c.n_seq = 64;
+	assert_int_equal(device_plan_make(&c, 64 << 20, &many, NULL), 0);
+	assert_true(sum && one.one_state == sum && many.one_state == sum);
+	/* its blocks, and one more where it lies across them */
+	assert_in_range(one.state_bytes, sum, sum + one.block_bytes);
+	assert_in_range(many.state_bytes, sum, sum + 2 * many.block_bytes);
+	device_plan_fini(&one);
+	device_plan_fini(&many);
+	model_destroy(m);
+}
+
 /* Whoever is alone takes nothing from slots: whichever place it has, and whatever blocks its state lies across. */
 static void test_alone(void **state)
 {
@@ -166,9 +201,9 @@ static void test_without_kernels(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_names),		cmocka_unit_test(test_models),
-		cmocka_unit_test(test_sizes),		cmocka_unit_test(test_alone),
-		cmocka_unit_test(test_without_kernels),
+		cmocka_unit_test(test_names), cmocka_unit_test(test_models),
+		cmocka_unit_test(test_sizes), cmocka_unit_test(test_states),
+		cmocka_unit_test(test_alone), cmocka_unit_test(test_without_kernels),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
