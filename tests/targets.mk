@@ -411,9 +411,24 @@ $(O)/emu/sluiced:
 endif
 test-device: $(O)/emu/sluiced $(O)/sluice $(O)/libsluice.so
 	@BUILD=$(O) SHARED=$(SHARED) $(PYTEST) tests/device $(PYTEST_ARGS)
-# The same with a hundred orders of streams, each with fills and evictions by lot in every step.
-.PHONY: test-device-long
+# What takes hours, or builds of its own: a hundred orders of streams, each with fills and evictions by lot in every step; steps of 2048 tokens;
+# the same device and kernels under ASan and UBSan, and under TSan, which is told of the switches of fibers.
+.PHONY: test-device-long test-device-seeds test-device-sanitized test-device-races
 test-device-long:
-	@DEVICE_SEEDS=100 $(MAKE) --no-print-directory test-device PYTEST_ARGS='-k shuffled'
+	@$(MAKE) --no-print-directory test-device-seeds
+	@$(MAKE) --no-print-directory test-device-sanitized
+	@$(MAKE) --no-print-directory test-device-races
+test-device-seeds:
+	@DEVICE_SEEDS=100 $(MAKE) --no-print-directory test-device PYTEST_ARGS="-k 'shuffled or steps_of_2048' $(PYTEST_ARGS)"
+# All but what stops the clock (a hundred starts that fail alike) and faults that are put into the plain build; SANITIZED_DEVICE='company': less.
+SANITIZED_DEVICE ?= not (test_calls or seeded or 2048 or known)
+# Threads meet in decode and prompts, fills, memory that goes to and fro, cancelled requests and lost devices.
+RACES_DEVICE ?= company or test_prompts or shuffled or launches or cancel or to_and_fro or reloaded or lost or fills_fail
+test-device-sanitized: $(O)/sluice $(O)/libsluice.so
+	@$(MAKE) --no-print-directory O=$(O)-address-undefined SAN=address,undefined $(O)-address-undefined/emu/sluiced
+	@DEVICE_PROGRAM=$(abspath $(O)-address-undefined/emu/sluiced) BUILD=$(O) SHARED=$(SHARED) $(PYTEST) tests/device -k '$(SANITIZED_DEVICE)' $(PYTEST_ARGS)
+test-device-races: $(O)/sluice $(O)/libsluice.so
+	@$(MAKE) --no-print-directory O=$(O)-thread SAN=thread $(O)-thread/emu/sluiced
+	@DEVICE_PROGRAM=$(abspath $(O)-thread/emu/sluiced) BUILD=$(O) SHARED=$(SHARED) $(PYTEST) tests/device -k '$(RACES_DEVICE)' $(PYTEST_ARGS)
 test-gpu-emu:
 	@TEST_TIMEOUT=7200 $(MAKE) --no-print-directory EMU_ARGS=--all test-gpu-emu-short

@@ -24,7 +24,7 @@ import random_model  # noqa: E402
 from daemon import BUILD, DEMO, Daemon, fixture, reference, sluice  # noqa: E402
 from test_fixtures import kl  # noqa: E402
 
-EMU = BUILD / "emu" / "sluiced"
+EMU = pathlib.Path(os.environ.get("DEVICE_PROGRAM") or BUILD / "emu" / "sluiced")  # another: made with sanitizers
 DEFAULTS = ["--device", "cuda", "--ctx", "512", "--parallel", "4", "--threads", "2"]
 
 
@@ -123,6 +123,11 @@ def eval_alone(d, ids):
     return numpy.load(where / "out.npy")
 
 
+def counts_of(path):
+    """What the runtime has counted when its process ended."""
+    return {name: int(n) for name, n in (line.rsplit(" ", 1) for line in path.read_text().splitlines())}
+
+
 def test_launches(one_run, tmp_path):
     """A token of decode takes a graph a layer, of 15 kernels at the most, counted by the runtime; with slots and without."""
     for policy in ("cpu", "hit"):
@@ -131,7 +136,7 @@ def test_launches(one_run, tmp_path):
                     env={"SLUICE_EMU_COUNT": str(where)}) as d:
             assert (d.eval_ids(moe_tokens(4))[1] == one_run[:4]).all()
             said = of_device(d)["launches"]
-        counts = {name: int(n) for name, n in (line.split() for line in where.read_text().splitlines())}
+        counts = counts_of(where)
         print(policy, counts, said)
         assert counts["graphs"] and counts["graphs"] % 4 == 0, counts
         assert counts["most_of_a_graph"] <= 15 and counts["in_graphs"] <= 15 * counts["graphs"], counts
@@ -170,7 +175,7 @@ def test_no_memory(args, vram, words):
 @pytest.fixture(scope="module")
 def cpu_run():
     """What the CPU alone makes of them: the bits after a device was lost."""
-    return run(DEMO, moe_tokens(9), "--device", "none", "--host-budget", "100%")
+    return run(DEMO, moe_tokens(20), "--device", "none", "--host-budget", "100%")
 
 
 def ask(d, ids):
@@ -226,17 +231,124 @@ def test_lost_in_prompt(one_run, cpu_run, call):
 CALLS = ["cudaDriverGetVersion", "cudaGetDeviceCount", "cudaSetDevice", "cudaGetDeviceProperties", "cudaStreamCreateWithFlags",
          "cudaMemGetInfo", "cudaMalloc", "cudaMallocHost", "cudaHostAlloc", "cudaHostGetDevicePointer", "cudaHostRegister",
          "cudaEventCreateWithFlags", "cudaMemcpy", "cudaMemcpyAsync", "cudaMemsetAsync", "cudaLaunchKernelExC", "cudaStreamQuery",
-         "cudaEventRecord", "cudaEventQuery", "cudaStreamWaitEvent", "cudaStreamBeginCapture", "cudaStreamEndCapture",
-         "cudaGraphInstantiate", "cudaGraphLaunch", "cudaGraphDestroy", "cudaGraphExecDestroy", "cudaHostUnregister",
-         "cudaStreamDestroy", "cudaEventDestroy", "cudaFree", "cudaFreeHost", "cudaGetDriverEntryPointByVersion",
-         "cuMemGetAllocationGranularity", "cuMemAddressReserve", "cuMemCreate", "cuMemMap", "cuMemSetAccess", "cuMemUnmap", "cuMemRelease"]
+         "cudaEventRecord", "cudaEventQuery", "cudaEventElapsedTime", "cudaStreamWaitEvent", "cudaStreamBeginCapture",
+         "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphLaunch", "cudaGraphDestroy", "cudaGraphExecDestroy",
+         "cudaHostUnregister", "cudaStreamDestroy", "cudaEventDestroy", "cudaFree", "cudaFreeHost", "cudaGetDriverEntryPointByVersion",
+         "cuMemGetAllocationGranularity", "cuMemAddressReserve", "cuMemAddressFree", "cuMemCreate", "cuMemMap", "cuMemSetAccess",
+         "cuMemUnmap", "cuMemRelease"]
+# What the first step calls, every one, what memory that comes and goes needs, and the end
+IN_FIRST = {"decode": ["cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphDestroy",
+                       "cudaLaunchKernelExC"],
+            "prompt": ["cudaSetDevice"]}
+IN_STEPS = {"decode": ["cudaMemcpyAsync", "cudaMemsetAsync", "cudaStreamQuery", "cudaEventRecord", "cudaEventQuery",
+                       "cudaEventElapsedTime", "cudaLaunchKernelExC", "cudaGraphLaunch"],
+            "prompt": ["cudaMemcpyAsync", "cudaMemsetAsync", "cudaStreamQuery", "cudaEventRecord", "cudaEventQuery",
+                       "cudaEventElapsedTime", "cudaLaunchKernelExC", "cudaStreamWaitEvent"]}
+AT_END = ["cudaGraphExecDestroy", "cudaHostUnregister", "cudaStreamDestroy", "cudaEventDestroy", "cudaFree", "cudaFreeHost",
+          "cuMemAddressFree"]
+OF_MEMORY = ["cudaMemGetInfo", "cuMemCreate", "cuMemMap", "cuMemSetAccess", "cuMemUnmap", "cuMemRelease"]
+PHASES = {"decode": (2, "1", "random:1"), "prompt": (11, "20", "fetch")}  # tokens, --batch, --device-policy
+UNMEASURED = 5  # seconds of a request, where no other was measured
+
+
+class Faulty:
+    """A daemon that decodes or reads prompts, whose runtime's calls can be made to fail from now on."""
+
+    def __init__(self, phase, tmp_path, one_run, cpu_run):
+        n, batch, policy = PHASES[phase]
+        self.ids, self.good, self.alone = moe_tokens(n), one_run[:n], cpu_run[:n]
+        self.wishes, self.counts, self.plain = tmp_path / "wishes", tmp_path / "counts", 0
+        self.daemon = device(DEMO, "--host-budget", "100%", "--device-policy", policy, "--device-budget", budget_bytes(40, batch),
+                             *alone(batch), env={"SLUICE_EMU_FAIL": f"@{self.wishes}", "SLUICE_EMU_COUNT": str(self.counts)})
+
+    def wish(self, fault):
+        new = self.wishes.with_suffix(".new")
+        new.write_text(fault)
+        new.rename(self.wishes)
+
+    def ask(self, what):
+        """Whether a request had its answer: with the device's bits or the CPU's, else it ended by name. Nobody waits for long: a
+        second, and what a few requests without faults take just then.
+        """
+        began = time.monotonic()
+        got, said = ask(self.daemon, self.ids)
+        took = time.monotonic() - began
+        print(f"{what or 'none'}: {took:.2f} s, {said[:90].strip() or 'answered'}", flush=True)
+        if not what:
+            self.plain = max(took, 0.9 * self.plain)
+        assert took < 1 + 4 * (self.plain or UNMEASURED), (what, took, self.plain)
+        assert "the device" in said if got is None else (got == self.good).all() or (got == self.alone).all(), (what, said)
+        return got is not None
+
+
+def test_calls_known(one_run, tmp_path):
+    """The lists of calls are what the runtime has seen of daemons that start, decode, read prompts and end."""
+    called, late = set(), set()
+    for policy in ("random:1", "fetch"):
+        args = ["--host-budget", "100%", "--device-policy", policy, "--device-budget", budget_bytes(40, "20"), *alone("20")]
+        wishes, counts = tmp_path / f"wishes-{policy}", tmp_path / policy
+        with device(DEMO, *args, env={"SLUICE_EMU_FAIL": f"@{wishes}", "SLUICE_EMU_COUNT": str(counts)}) as d:
+            wishes.write_text("none")  # what is called from now on is late
+            assert (d.eval_ids(moe_tokens(13))[1] == one_run[:13]).all()
+            d.generate_ids(moe_tokens(3), "--max-tokens", "3")
+        called |= {name.split()[1] for name in counts_of(counts) if name.startswith("called ")}
+        late |= {name.split()[1] for name in counts_of(counts) if name.startswith("late ")}
+    assert called == set(CALLS), (called - set(CALLS), set(CALLS) - called)
+    known = {*OF_MEMORY, *AT_END}.union(*IN_FIRST.values(), *IN_STEPS.values())
+    assert late <= known and late >= known - set(OF_MEMORY), (late - known, known - late)
+
+
+@pytest.mark.parametrize("phase,name", [(p, n) for p in PHASES for n in IN_STEPS[p]] + [("decode", n) for n in OF_MEMORY])
+def test_calls_in_steps(one_run, cpu_run, tmp_path, phase, name):
+    """A call fails once within a request: that one ends by name or has its bits, the next has them from the device. It fails for
+    good: requests end by name until the device is lost, or have their bits.
+    """
+    f = Faulty(phase, tmp_path, one_run, cpu_run)
+    with f.daemon as d:
+        assert f.ask("")
+        f.wish(f"{name}:1")
+        f.ask(name)
+        f.wish("none")
+        assert f.ask("") and of_device(d)["state"] == "ok"
+    assert name in OF_MEMORY or counts_of(f.counts).get(f"failed {name}")
+    f = Faulty(phase, tmp_path, one_run, cpu_run)
+    f.wish("none")
+    with f.daemon:
+        assert f.ask("")
+        f.wish(f"{name}:2+")
+        answers = [f.ask(name), f.ask(name)]  # two failed steps make a device that is lost
+        assert answers[1] or f.ask(name)
+
+
+@pytest.mark.parametrize("phase,name", [(p, n) for p in PHASES for n in IN_FIRST[p]])
+def test_first_step(one_run, cpu_run, tmp_path, phase, name):
+    """A call of a layer's recording fails, once and for good, and one that the first prompt makes."""
+    for how in (":1", ":2+"):
+        f = Faulty(phase, tmp_path, one_run, cpu_run)
+        f.wish(name + how)
+        with f.daemon as d:
+            answers = [f.ask(name) for _ in range(3)]
+            assert answers[2] and (how != ":1" or (answers[1] and of_device(d)["state"] == "ok")), (how, answers)
+        assert counts_of(f.counts).get(f"failed {name}") or name == "cudaSetDevice", how  # its second may never come
+
+
+def test_load_fails(tmp_path):
+    """The last call that gives weights their memory, or carries them there, fails: the start ends by name."""
+    with device(DEMO, env={"SLUICE_EMU_COUNT": str(tmp_path / "counts")}):
+        pass
+    counts = counts_of(tmp_path / "counts")
+    for name in ("cudaMalloc", "cudaMemcpy", "cudaSetDevice"):
+        p = subprocess.run([str(EMU), "--model", str(DEMO), "--socket", str(tmp_path / "s"), *DEFAULTS], capture_output=True, text=True,
+                           timeout=60, env={**os.environ, "SLUICE_EMU_FAIL": f"{name}:{counts[f'called {name}']}"})
+        assert p.returncode == 1 and "--device cuda" in p.stderr, (name, p.stderr)
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_calls(one_run, cpu_run, name):
-    """Each call fails once, and from there on for good: a start ends by name, requests fail by name or have the bits of the
-    device or, once that is lost, of the CPU; nobody hangs, and the daemon ends as told."""
-    for how in (":1", ":1+", ":7+"):
+    """Each call fails the first time, and from there on for good: a start ends by name, requests fail by name or have the bits of
+    the device or, once that is lost, of the CPU; nobody hangs, and the daemon ends as told.
+    """
+    for how in (":1", ":1+"):
         try:
             d = device(DEMO, "--host-budget", "100%", "--device-policy", "fetch", "--batch", "20",
                        env={"SLUICE_EMU_FAIL": name + how}).__enter__()
@@ -244,8 +356,8 @@ def test_calls(one_run, cpu_run, name):
             assert "--device cuda" in str(e) or "weights" in str(e), (how, str(e))
             continue
         try:
-            for i, n in enumerate((9, 4, 4, 4, 4, 4)):  # two failed steps make a device that is lost
-                if i > 3 and got is not None:
+            for i, n in enumerate((9, 4, 4, 4)):  # two failed steps make a device that is lost
+                if i > 1 and got is not None:
                     break
                 got, said = ask(d, moe_tokens(n))
                 if got is None:

@@ -449,14 +449,34 @@ static struct emu_worker *worker_new(void)
 	return w;
 }
 
+/* With the thread: threads of a program come and go. */
+struct emu_mine {
+	struct emu_worker *w = NULL;
+
+	~emu_mine()
+	{
+		if (!w)
+			return;
+#if defined(SLUICE_EMU_TSAN)
+		for (struct emu_fiber &f : w->fiber)
+			if (f.fake)
+				__tsan_destroy_fiber(f.fake);
+#endif
+		munmap(w->stacks, (size_t)EMU_THREADS * STACK);
+		free(w->arena);
+		delete w;
+	}
+};
+
 static void work(const struct emu_launch_args *launch, std::atomic<uint64_t> *next)
 {
-	static thread_local struct emu_worker *mine;
+	static thread_local struct emu_mine own;
+	struct emu_worker *mine = own.w;
 	const struct dim3 g = launch->grid;
 	const uint64_t blocks = (uint64_t)g.x * g.y * g.z;
 
 	if (!mine)
-		mine = worker_new();
+		mine = own.w = worker_new();
 	mine->launch = launch;
 	mine->threads = launch->block.x * launch->block.y * launch->block.z;
 	emu_worker = mine;

@@ -11,12 +11,7 @@
  * without waiting, or overwrites a source too early, gets other bits. The NULL stream runs at once and
  * does not wait for others (tests of single kernels use it); the program's streams are non-blocking.
  *
- * SLUICE_EMU_VRAM=BYTES bounds cudaMalloc and cuMemCreate; SLUICE_EMU_TAKEN=FILE holds the number of bytes of it
- * that another process has, and is read again whenever that matters. SLUICE_EMU_FAIL=CALL:N fails the Nth call
- * of that name (a launch is cudaLaunchKernelExC), CALL:N+ that and all later ones, CALL:N! leaves a sticky error
- * behind: every call after it fails until the process ends; hang:N stops the device for good before the Nth
- * operation of its streams: what waits for it waits for ever; several of them with commas between.
- * SLUICE_EMU_COUNT=FILE: what was launched is written there when the process ends, a name and a number a line.
+ * Memory is vmm.cpp's, faults that are wished for and what is counted are faults.cpp's.
  * One lock; any thread.
  */
 #include "runtime.h"
@@ -67,37 +62,14 @@ static uint64_t random_state;
 
 /* ---- what the environment asks for ---- */
 
-static void write_counts(void);
-
-struct emu_fault {
-	std::string call;
-	uint64_t at = 0, calls = 0;
-	char how = 0; /* 0, '+' or '!' */
-};
-
 struct emu_wish {
 	uint64_t seed = 0;
-	std::vector<struct emu_fault> faults;
 
 	emu_wish()
 	{
-		const char *seed_text = getenv("SLUICE_EMU_SEED"), *at;
-		const char *fail = getenv("SLUICE_EMU_FAIL");
+		const char *text = getenv("SLUICE_EMU_SEED");
 
-		seed = seed_text ? strtoull(seed_text, NULL, 10) : 0;
-		for (; fail && (at = strchr(fail, ':')); fail = strchr(at, ',')) {
-			struct emu_fault f;
-			char *end;
-
-			fail += *fail == ',';
-			f.call = std::string(fail, (size_t)(at - fail));
-			f.at = strtoull(at + 1, &end, 10);
-			f.how = *end == ',' ? 0 : *end;
-			faults.push_back(f);
-		}
-		random_state = seed;
-		if (getenv("SLUICE_EMU_COUNT"))
-			atexit(write_counts);
+		random_state = seed = text ? strtoull(text, NULL, 10) : 0;
 	}
 };
 
@@ -132,45 +104,17 @@ static cudaError_t remember(cudaError_t e)
 	return e;
 }
 
-static cudaError_t fail(const struct emu_fault &f)
-{
-	if (f.how == '!')
-		return remember(sticky = cudaErrorIllegalAddress);
-	return remember(f.call == "cudaMalloc" || f.call == "cuMemCreate"
-				? cudaErrorMemoryAllocation
-				: cudaErrorUnknown);
-}
-
 cudaError_t emu_runtime_enter(const char *name)
 {
+	bool stays = false;
+	cudaError_t e;
+
 	if (sticky != cudaSuccess)
 		return remember(sticky);
-	for (struct emu_fault &f : wish().faults) {
-		if (f.call != name)
-			continue;
-		f.calls++;
-		if (f.calls == f.at || (f.how == '+' && f.calls > f.at))
-			return fail(f);
-	}
-	return cudaSuccess;
-}
-
-/* ---- what was launched ---- */
-
-static struct {
-	uint64_t alone, graphs, in_graphs, most; /* kernels but for graphs; most: of one graph */
-} launched;
-
-static void write_counts(void)
-{
-	FILE *f = fopen(getenv("SLUICE_EMU_COUNT"), "w");
-
-	if (!f)
-		return;
-	fprintf(f, "alone %llu\ngraphs %llu\nin_graphs %llu\nmost_of_a_graph %llu\n",
-		(unsigned long long)launched.alone, (unsigned long long)launched.graphs,
-		(unsigned long long)launched.in_graphs, (unsigned long long)launched.most);
-	fclose(f);
+	e = emu_fault(name, &stays);
+	if (stays)
+		sticky = e;
+	return remember(e);
 }
 
 static void count_graph(const std::vector<struct emu_op> &ops)
@@ -179,9 +123,10 @@ static void count_graph(const std::vector<struct emu_op> &ops)
 
 	for (const struct emu_op &op : ops)
 		n += op.kernel;
-	launched.graphs++;
-	launched.in_graphs += n;
-	launched.most = n > launched.most ? n : launched.most;
+	emu_launched.graphs++;
+	emu_launched.in_graphs += n;
+	if (n > emu_launched.most)
+		emu_launched.most = n;
 }
 
 #define ENTER(name)                                                          \
@@ -207,17 +152,6 @@ static void begin_first(struct CUstream_st *s)
 	}
 }
 
-/* The device has stopped: nothing of its streams runs any more. */
-static bool hangs(void)
-{
-	static uint64_t done;
-
-	for (const struct emu_fault &f : wish().faults)
-		if (f.call == "hang")
-			return done + 1 >= f.at || !++done;
-	return false;
-}
-
 static void run_first(struct CUstream_st *s)
 {
 	struct emu_op op = std::move(s->queue.front());
@@ -240,7 +174,7 @@ static bool run_one(struct CUstream_st *wanted)
 {
 	std::vector<struct CUstream_st *> ready;
 
-	if (hangs())
+	if (emu_hangs(true))
 		return false;
 	for (struct CUstream_st *s : streams)
 		if (can_run(s))
@@ -257,7 +191,7 @@ static bool run_one(struct CUstream_st *wanted)
 /* A wait that nothing can end: of a device that hangs for ever, else a fault of the program's. */
 static void stand_still(void)
 {
-	while (hangs())
+	while (emu_hangs(false))
 		sleep(1);
 	emu_fail("stream", "waits for an event that nobody records");
 }
@@ -303,7 +237,7 @@ int emu_enqueue(void *stream, std::function<void()> run, bool launch)
 
 	op.run = std::move(run);
 	op.kernel = launch;
-	launched.alone += launch && !((struct CUstream_st *)stream)->capture;
+	emu_launched.alone += launch && !((struct CUstream_st *)stream)->capture;
 	put((struct CUstream_st *)stream, std::move(op));
 	return cudaSuccess;
 }
@@ -654,7 +588,14 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode)
 
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *ret)
 {
-	ENTER("cudaStreamEndCapture");
+	const std::lock_guard<std::recursive_mutex> guard(emu_runtime_lock);
+	const cudaError_t entered = emu_runtime_enter("cudaStreamEndCapture");
+
+	if (entered != cudaSuccess) {
+		if (s)
+			s->capture.reset(); /* it ends, also where it cannot be had */
+		return entered;
+	}
 	if (!s || !s->capture)
 		return remember(cudaErrorInvalidValue);
 	*ret = s->capture.release();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tests/gpu/emu/runtime.h: what the files of the fake runtime share: faults that are wished for, and how much
- * memory the device has. Nobody else includes it. Any thread.
+ * tests/gpu/emu/runtime.h: what the files of the fake runtime share: the lock, faults and counts, and how much memory
+ * the device has. Nobody else includes it. Any thread.
  */
 #ifndef SLUICE_TESTS_GPU_EMU_RUNTIME_H
 #define SLUICE_TESTS_GPU_EMU_RUNTIME_H
@@ -13,6 +13,19 @@
 
 /* The one lock of the runtime. */
 extern std::recursive_mutex emu_runtime_lock;
+
+/* ---- faults.cpp: what is wished for, and what is counted; with the lock ---- */
+
+/* The fault that call @name is to have now; *ret_stays: every call has it from now on. cudaSuccess: none. */
+cudaError_t emu_fault(const char *name, bool *ret_stays);
+/* The device has stopped for good: nothing of its streams runs any more. @next: one more operation is to. */
+bool emu_hangs(bool next);
+
+extern struct emu_counts {
+	uint64_t alone, graphs, in_graphs, most; /* kernels but for graphs; most: of one graph */
+} emu_launched;
+
+/* ---- runtime.cpp ---- */
 
 /* What call @name returns before it does anything: cudaSuccess unless a fault is wished or stays. */
 cudaError_t emu_runtime_enter(const char *name);

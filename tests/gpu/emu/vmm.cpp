@@ -7,8 +7,9 @@
  * A piece is a file in memory; a range is address space that nobody may touch. So who uses a piece after
  * cuMemUnmap, or before cuMemSetAccess, gets a fault of the processor at once, which is told by kernel, address
  * and what lies there ("unmapped memory"), and a piece keeps its bytes when it is mapped elsewhere. New pieces
- * hold NaN bytes. Pieces count as memory of the device (SLUICE_EMU_VRAM)
- * until they are released and unmapped. Sizes that are not multiples of the granularity, pieces mapped over
+ * hold NaN bytes. Pieces count as memory of the device until they are released and unmapped, like what cudaMalloc
+ * gives. SLUICE_EMU_VRAM=BYTES bounds both; SLUICE_EMU_TAKEN=FILE holds the number of bytes of it that another
+ * process has, and is read again whenever that matters. Sizes that are not multiples of the granularity, pieces mapped over
  * others, ranges freed while something is mapped, and unmapping of a part are CUDA_ERROR_INVALID_VALUE.
  * SLUICE_EMU_FAIL knows the names. One lock, the runtime's; any thread.
  */
