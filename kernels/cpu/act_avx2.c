@@ -106,6 +106,7 @@ static void quantize_super(const float *x, struct act_super *a)
 	}
 	a->d = 1.0f / inverse;
 	memset(a->pad, 0, sizeof(a->pad));
+	a->total = 0;
 	for (int j = 0; j < 8; j++) {
 		__m256i w[4];
 
@@ -120,6 +121,7 @@ static void quantize_super(const float *x, struct act_super *a)
 		a->sum[2 * j] = (int16_t)add_words(_mm256_add_epi32(w[0], w[1]));
 		a->sum[2 * j + 1] = (int16_t)add_words(_mm256_add_epi32(w[2], w[3]));
 		a->sum32[j] = (int16_t)(a->sum[2 * j] + a->sum[2 * j + 1]);
+		a->total += a->sum32[j];
 	}
 }
 

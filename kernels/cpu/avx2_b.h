@@ -58,25 +58,6 @@ FORCE_INLINE void add_fifth(__m256i q[8], __m256i high)
 	}
 }
 
-/* 16 bytes of each of eight blocks -> t[k]: word k of each */
-FORCE_INLINE void turn16(const uint8_t *w, size_t stride, __m256i t[4])
-{
-	__m256i v[4], a, b, c, d;
-
-#pragma GCC unroll 4
-	for (size_t i = 0; i < 4; i++)
-		v[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(load16(w + i * stride)),
-					       load16(w + (i + 4) * stride), 1);
-	a = _mm256_unpacklo_epi32(v[0], v[1]);
-	b = _mm256_unpackhi_epi32(v[0], v[1]);
-	c = _mm256_unpacklo_epi32(v[2], v[3]);
-	d = _mm256_unpackhi_epi32(v[2], v[3]);
-	t[0] = _mm256_unpacklo_epi64(a, c);
-	t[1] = _mm256_unpackhi_epi64(a, c);
-	t[2] = _mm256_unpacklo_epi64(b, d);
-	t[3] = _mm256_unpackhi_epi64(b, d);
-}
-
 /* what is read of eight blocks' values, @stride apart: words of 16 bytes, of 32 where weights are bytes */
 FORCE_INLINE void turn_values(const struct b_format *f, const uint8_t *w, size_t stride,
 			      __m256i t[8])

@@ -36,7 +36,8 @@ struct act_super {
 	int16_t sum[16];
 	int16_t sum32[8]; /* the same per 32 */
 	float d;
-	float pad[3];
+	int32_t total; /* the sum of all */
+	float pad[2];
 };
 
 /* ACT_Q8_0: one per eight blocks; a vector's last one may be partly used, the rest is zero. */
@@ -183,6 +184,13 @@ void avx2_rows_iq3_s(const struct matmul *m, size_t row, size_t rows, size_t col
 void avx2_rows_iq1_s(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_rows_iq1_m(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 
+/* few_k_avx2.c: the same of super-blocks */
+void avx2_few_q2_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_few_q3_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_few_q4_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_few_q5_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_few_tq2_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+
 /* few_avx2.c: columns [col, col + cols) of a product to its scratch */
 void avx2_pack_super(const struct matmul *m, size_t col, int cols);
 
@@ -299,6 +307,25 @@ FORCE_INLINE __m256 fp4_scales(__m256i word)
 FORCE_INLINE __m128i load16(const void *p)
 {
 	return _mm_loadu_si128((const __m128i *)p);
+}
+
+/* 16 bytes of each of eight rows -> t[k]: word k of every row */
+FORCE_INLINE void turn16(const uint8_t *w, size_t stride, __m256i t[4])
+{
+	__m256i v[4], a, b, c, d;
+
+#pragma GCC unroll 4
+	for (size_t i = 0; i < 4; i++)
+		v[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(load16(w + i * stride)),
+					       load16(w + (i + 4) * stride), 1);
+	a = _mm256_unpacklo_epi32(v[0], v[1]);
+	b = _mm256_unpackhi_epi32(v[0], v[1]);
+	c = _mm256_unpacklo_epi32(v[2], v[3]);
+	d = _mm256_unpackhi_epi32(v[2], v[3]);
+	t[0] = _mm256_unpacklo_epi64(a, c);
+	t[1] = _mm256_unpackhi_epi64(a, c);
+	t[2] = _mm256_unpacklo_epi64(b, d);
+	t[3] = _mm256_unpackhi_epi64(b, d);
 }
 
 FORCE_INLINE void prefetch_ahead(const uint8_t *w, size_t bytes)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/avx2_rows.h: up to four columns of super-blocks at the AVX2 level: rows are streamed, and
- * multiplied as they are unpacked; more columns: avx2_few.h. Blocks of 32: side_b_avx2.c, few_b_avx2.c.
+ * multiplied as they are unpacked; more: avx2_few.h, few_k_avx2.c. Blocks of 32: side_b_avx2.c, few_b_avx2.c.
  * Included by the files that have the formats, matmul_k_avx2.c, matmul_b_avx2.c and matmul_iq_avx2.c.
  *
  * A row's floats are added block by block, and each addition waits for the one before; so several
@@ -379,6 +379,24 @@ FORCE_INLINE void group_rows(const struct matmul *m, size_t row, size_t rows, si
 		else                                                                      \
 			few_super_rows(m, row, rows, col, cols, 8, unpack, k);            \
 	}
+/* more columns than @alone, 1 to 4, by few_k_avx2.c */
+#define SUPER_ROWS_FEW(t, unpack, form, each, alone, factor, bytes)                       \
+	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
+			     int cols)                                                    \
+	{                                                                                 \
+		const struct super_kind k = { form, each, factor, bytes };                \
+                                                                                          \
+		if (cols == 1)                                                            \
+			super_rows(m, row, rows, col, 1, unpack, k);                      \
+		else if (cols == 2 && (alone) >= 2)                                       \
+			super_rows(m, row, rows, col, 2, unpack, k);                      \
+		else if (cols == 3 && (alone) >= 3)                                       \
+			super_rows(m, row, rows, col, 3, unpack, k);                      \
+		else if (cols == 4 && (alone) >= 4)                                       \
+			super_rows(m, row, rows, col, 4, unpack, k);                      \
+		else                                                                      \
+			avx2_few_##t(m, row, rows, col, cols);                            \
+	}
 #define TURNED_ROWS(t, side, ...)                                                         \
 	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
 			     int cols)                                                    \
@@ -402,19 +420,27 @@ FORCE_INLINE void group_rows(const struct matmul *m, size_t row, size_t rows, si
 			avx2_few_##t(m, row, rows, col, cols);                            \
 	}
 
-/* The table row of format @t from its inline unpack_@t. */
-#define SUPER_FORMAT(T, t, form, each)                                                     \
-	FORCE_INLINE void unsigned_##t(const uint8_t *w, struct super *s, __m256i *sign)   \
-	{                                                                                  \
-		unpack_##t(w, s);                                                          \
-	}                                                                                  \
-	SUPER_ROWS(t, unsigned_##t, form, each, 1, QUANT_##T##_BYTES)                      \
+/* The table row of format @t from its inline unpack_@t; SUPER_FORMAT_FEW: @alone as above. */
+#define SUPER_UNSIGNED(t)                                                                \
+	FORCE_INLINE void unsigned_##t(const uint8_t *w, struct super *s, __m256i *sign) \
+	{                                                                                \
+		unpack_##t(w, s);                                                        \
+	}
+#define SUPER_TABLE(T, t, form)                                                            \
 	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to)   \
 	{                                                                                  \
 		unpack_##t(w, &to->super);                                                 \
 	}                                                                                  \
 	const struct avx2_format avx2_##t = { QUANT_##T, 256,		QUANT_##T##_BYTES, \
 					      rows_##t,	 unpack_to_##t, super_##form };
+#define SUPER_FORMAT(T, t, form, each)                                \
+	SUPER_UNSIGNED(t)                                             \
+	SUPER_ROWS(t, unsigned_##t, form, each, 1, QUANT_##T##_BYTES) \
+	SUPER_TABLE(T, t, form)
+#define SUPER_FORMAT_FEW(T, t, form, each, alone)                                \
+	SUPER_UNSIGNED(t)                                                        \
+	SUPER_ROWS_FEW(t, unsigned_##t, form, each, alone, 1, QUANT_##T##_BYTES) \
+	SUPER_TABLE(T, t, form)
 
 /* The same from values_@t, scales_@t; @ROWS: TURNED_ROWS or BYTES_ROWS; @side as above. */
 #define GROUP_FORMAT(T, t, form, ROWS, side)                                             \

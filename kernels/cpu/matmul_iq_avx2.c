@@ -46,32 +46,33 @@ FORCE_INLINE void to_super(const struct iq *v, enum iq_form form, float factor, 
 		for (int i = 0; i < 8 && form == IQ_SIGNS; i++)                          \
 			to->super.q[i] = _mm256_sign_epi8(to->super.q[i], sign[i]);      \
 	}
-#define IQ_ROWS(T, t, unpack, streamed, stored, each)                                      \
-	SUPER_ROWS(t, unpack, streamed, each, iq_factor(QUANT_##T), QUANT_##T##_BYTES)     \
+#define IQ_TABLE(T, t, stored)                                                             \
 	const struct avx2_format avx2_##t = { QUANT_##T, 256,		QUANT_##T##_BYTES, \
 					      rows_##t,	 unpack_to_##t, super_##stored };
+#define IQ_ROWS(T, t, unpack, streamed, stored, each)                                  \
+	SUPER_ROWS(t, unpack, streamed, each, iq_factor(QUANT_##T), QUANT_##T##_BYTES) \
+	IQ_TABLE(T, t, stored)
 #define IQ_FORMAT(T, t, form, streamed, stored, each) \
 	IQ_UNPACK(T, t, form)                         \
 	IQ_ROWS(T, t, unpack_##t, streamed, stored, each)
 
 /* up to four columns as rows_iq_avx2.c or rows_iq1_avx2.c has them */
-#define OWN_FORMAT(T, t, form, streamed, stored, each)                                     \
-	IQ_UNPACK(T, t, form)                                                              \
-	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col,  \
-			     int cols)                                                     \
-	{                                                                                  \
-		const struct super_kind k = { streamed, each, iq_factor(QUANT_##T),        \
-					      QUANT_##T##_BYTES };                         \
-                                                                                           \
-		if (cols <= AVX2_ALONE)                                                    \
-			avx2_rows_##t(m, row, rows, col, cols);                            \
-		else if (cols <= 6)                                                        \
-			few_super_rows(m, row, rows, col, cols, 6, unpack_##t, k);         \
-		else                                                                       \
-			few_super_rows(m, row, rows, col, cols, 8, unpack_##t, k);         \
-	}                                                                                  \
-	const struct avx2_format avx2_##t = { QUANT_##T, 256,		QUANT_##T##_BYTES, \
-					      rows_##t,	 unpack_to_##t, super_##stored };
+#define OWN_FORMAT(T, t, form, streamed, stored, each)                                    \
+	IQ_UNPACK(T, t, form)                                                             \
+	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
+			     int cols)                                                    \
+	{                                                                                 \
+		const struct super_kind k = { streamed, each, iq_factor(QUANT_##T),       \
+					      QUANT_##T##_BYTES };                        \
+                                                                                          \
+		if (cols <= AVX2_ALONE)                                                   \
+			avx2_rows_##t(m, row, rows, col, cols);                           \
+		else if (cols <= 6)                                                       \
+			few_super_rows(m, row, rows, col, cols, 6, unpack_##t, k);        \
+		else                                                                      \
+			few_super_rows(m, row, rows, col, cols, 8, unpack_##t, k);        \
+	}                                                                                 \
+	IQ_TABLE(T, t, stored)
 
 OWN_FORMAT(IQ2_XXS, iq2_xxs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 32)
 OWN_FORMAT(IQ2_XS, iq2_xs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 16)
@@ -80,7 +81,10 @@ OWN_FORMAT(IQ3_S, iq3_s, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 32)
 IQ_FORMAT(IQ3_XXS, iq3_xxs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 32)
 OWN_FORMAT(IQ1_S, iq1_s, IQ_MOVED, SUPER_OFFSET, SUPER_OFFSET, 32)
 OWN_FORMAT(IQ1_M, iq1_m, IQ_MOVED, SUPER_OFFSET, SUPER_OFFSET, 16)
-IQ_FORMAT(TQ2_0, tq2_0, IQ_TERNARY, SUPER_OFFSET, SUPER_OFFSET, 32)
+
+IQ_UNPACK(TQ2_0, tq2_0, IQ_TERNARY)
+SUPER_ROWS_FEW(tq2_0, unpack_tq2_0, SUPER_OFFSET, 32, 2, 1, QUANT_TQ2_0_BYTES)
+IQ_TABLE(TQ2_0, tq2_0, SUPER_OFFSET)
 
 /*
  * A byte less 128 is s: its digit less one is above 0 where s is above 42, below where it is below -42, and
