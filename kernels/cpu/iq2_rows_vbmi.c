@@ -83,11 +83,6 @@ FORCE_INLINE __m512i of_512(const uint8_t *t, const struct indices *at)
 	return _mm512_mask_blend_epi8(at->b8, of_256(t, at), of_256(t + 256, at));
 }
 
-FORCE_INLINE __m512i of_1024(const uint8_t *t, const struct indices *at)
-{
-	return _mm512_mask_blend_epi8(at->b9, of_512(t, at), of_512(t + 512, at));
-}
-
 FORCE_INLINE void eighth_bit(struct indices *at)
 {
 	at->b7 = _mm512_movepi8_mask(at->low);
@@ -186,36 +181,84 @@ FORCE_INLINE __m512i by_eights(const uint8_t *w, const uint8_t *v)
 					 _mm512_castsi256_si512(b));
 }
 
-FORCE_INLINE void read_s(const uint8_t *w, const uint8_t *v, struct pair *p)
+/* indices and signs of two super-blocks of IQ2_S */
+struct begun {
+	struct indices at;
+	__m512i signs;
+};
+
+FORCE_INLINE struct begun begin_s(const uint8_t *w, const uint8_t *v)
 {
 	/* two bits each of 16 in a lane, to bits 4 and 5 */
 	const __m512i from = _mm512_setr_epi64(
 		0x0a08060402003e3c, 0x0a08060402003e3c, 0x1a18161412100e0c, 0x1a18161412100e0c,
 		0x2a28262422201e1c, 0x2a28262422201e1c, 0x3a38363432302e2c, 0x3a38363432302e2c);
-	const __m512i two = _mm512_set1_epi8(0x33);
 	const __m512i high = _mm512_multishift_epi64_epi8(
 		from, _mm512_broadcast_i32x4(
 			      _mm_unpacklo_epi64(_mm_loadl_epi64((const void *)(w + 66)),
 						 _mm_loadl_epi64((const void *)(v + 66)))));
-	const __m512i s = by_eights(w + 34, v + 34);
-	const uint8_t(*table)[1024] = bytes_iq2_s;
-	struct indices at = { .low = by_eights(w + 2, v + 2) };
-	__m512i t[2], u[2], r;
+	struct begun b = { .at.low = by_eights(w + 2, v + 2), .signs = by_eights(w + 34, v + 34) };
 
-	__asm__("" : "+r"(table));
-	eighth_bit(&at);
-	at.b8 = _mm512_test_epi8_mask(high, _mm512_set1_epi8(16));
-	at.b9 = _mm512_test_epi8_mask(high, _mm512_set1_epi8(32));
-	r = of_1024(table[0], &at);
-	t[0] = select_bits(two, r, s);
-	u[0] = select_bits(two, _mm512_srli_epi16(r, 2), _mm512_slli_epi16(s, 2));
-	r = of_1024(table[1], &at);
-	t[1] = select_bits(two, r, _mm512_srli_epi16(s, 1));
-	u[1] = select_bits(two, _mm512_srli_epi16(r, 2), _mm512_slli_epi16(s, 1));
-	put_together(t, iq2_sign2(), &p->q[1], &p->q[3]);
-	put_together(u, iq2_sign2(), &p->q[0], &p->q[2]);
-	p->scale[0] = nibble_scales(w + 74);
-	p->scale[1] = nibble_scales(v + 74);
+	eighth_bit(&b.at);
+	b.at.b8 = _mm512_test_epi8_mask(high, _mm512_set1_epi8(16));
+	b.at.b9 = _mm512_test_epi8_mask(high, _mm512_set1_epi8(32));
+	return b;
+}
+
+/* bytes of @n times 64 entries: a table is loaded once for all */
+FORCE_INLINE void of_1024(const uint8_t *t, const struct begun *b, int n, __m512i r[2])
+{
+	__m512i part[2][4];
+
+	/* or the compiler loads all before the row, and keeps most of it on the stack */
+	__asm__("" : "+r"(t));
+#pragma GCC unroll 4
+	for (int g = 0; g < 4; g++, t += 256) {
+		const __m512i v[4] = { _mm512_loadu_si512(t), _mm512_loadu_si512(t + 64),
+				       _mm512_loadu_si512(t + 128), _mm512_loadu_si512(t + 192) };
+
+#pragma GCC unroll 2
+		for (int i = 0; i < n; i++) {
+			part[i][g] = _mm512_mask2_permutex2var_epi8(v[0], b[i].at.low, b[i].at.not7,
+								    v[1]);
+			part[i][g] =
+				_mm512_mask2_permutex2var_epi8(v[2], part[i][g], b[i].at.b7, v[3]);
+		}
+	}
+#pragma GCC unroll 2
+	for (int i = 0; i < n; i++)
+		r[i] = _mm512_mask_blend_epi8(
+			b[i].at.b9, _mm512_mask_blend_epi8(b[i].at.b8, part[i][0], part[i][1]),
+			_mm512_mask_blend_epi8(b[i].at.b8, part[i][2], part[i][3]));
+}
+
+/* @n pairs, one behind the other; w[i], v[i] */
+FORCE_INLINE void read_s(const uint8_t *const *w, const uint8_t *const *v, int n, struct pair *p)
+{
+	const __m512i two = _mm512_set1_epi8(0x33);
+	struct begun b[2];
+	__m512i r[2][2];
+
+#pragma GCC unroll 2
+	for (int i = 0; i < n; i++)
+		b[i] = begin_s(w[i], v[i]);
+	of_1024(bytes_iq2_s[0], b, n, r[0]);
+	of_1024(bytes_iq2_s[1], b, n, r[1]);
+#pragma GCC unroll 2
+	for (int i = 0; i < n; i++) {
+		const __m512i low = r[0][i], high = r[1][i], s = b[i].signs;
+		const __m512i t[2] = { select_bits(two, low, s),
+				       select_bits(two, high, _mm512_srli_epi16(s, 1)) };
+		const __m512i u[2] = {
+			select_bits(two, _mm512_srli_epi16(low, 2), _mm512_slli_epi16(s, 2)),
+			select_bits(two, _mm512_srli_epi16(high, 2), _mm512_slli_epi16(s, 1))
+		};
+
+		put_together(t, iq2_sign2(), &p[i].q[1], &p[i].q[3]);
+		put_together(u, iq2_sign2(), &p[i].q[0], &p[i].q[2]);
+		p[i].scale[0] = nibble_scales(w[i] + 74);
+		p[i].scale[1] = nibble_scales(v[i] + 74);
+	}
 }
 
 /* sums of 16 words, or of 32, times their scales */
@@ -296,6 +339,60 @@ FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t b
 	}
 }
 
+/* @n pairs of super-blocks of IQ2_S, @count in all, times @cols columns; @n and @cols are constants here. */
+FORCE_INLINE void pairs_s(const uint8_t *w, int n, size_t count, const void *const *x, int cols,
+			  size_t at, const struct row_sums *out)
+{
+	const size_t bytes = QUANT_IQ2_S_BYTES;
+	const uint8_t *first[2], *second[2];
+	struct pair p[2];
+
+#pragma GCC unroll 2
+	for (int i = 0; i < n; i++) {
+		first[i] = w + 2 * (size_t)i * bytes;
+		second[i] = 2 * (size_t)i + 1 < count ? first[i] + bytes : first[i];
+	}
+	read_s(first, second, n, p);
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++) {
+		const struct act_iq *a = (const struct act_iq *)x[c] + at;
+		__m512i s[4] = { 0 };
+
+		/* what comes of one that is not there nobody reads */
+#pragma GCC unroll 4
+		for (int i = 0; i < 2 * n; i++) {
+			const struct act_iq *b = (size_t)i < count ? a + i : a;
+
+			s[i] = multiply(p[i / 2].q + i % 2 * 4, 4, p[i / 2].scale[i % 2], b->q,
+					b->offset);
+		}
+		store_sums(out[c].sum + at, s);
+	}
+}
+
+/* A row of IQ2_S: two pairs together, for the sake of its tables. */
+FORCE_INLINE void row_s(const uint8_t *w, const void *const *x, int cols, size_t blocks,
+			const struct row_sums *out)
+{
+	const size_t bytes = QUANT_IQ2_S_BYTES;
+
+	for (size_t at = 0; at < blocks; at += 4, w += 4 * bytes) {
+		const size_t count = blocks - at < 4 ? blocks - at : 4;
+
+		prefetch_ahead(w, 4 * bytes);
+		for (size_t i = 0; i < count; i++) {
+			uint16_t d;
+
+			memcpy(&d, w + i * bytes, sizeof(d));
+			out->d[at + i] = d;
+		}
+		if (count > 2)
+			pairs_s(w, 2, count, x, cols, at, out);
+		else
+			pairs_s(w, 1, count, x, cols, at, out);
+	}
+}
+
 #define ROW(t, xxs, read, bytes, cols)                                                \
 	static void t##_##cols(const uint8_t *w, const void *const *x, size_t blocks, \
 			       const struct row_sums *out)                            \
@@ -313,4 +410,17 @@ FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t b
 
 ROWS(IQ2_XXS, iq2_xxs, true, read_xxs)
 ROWS(IQ2_XS, iq2_xs, false, read_xs)
-ROWS(IQ2_S, iq2_s, false, read_s)
+#define ROW_S(cols)                                                                     \
+	static void iq2_s_##cols(const uint8_t *w, const void *const *x, size_t blocks, \
+				 const struct row_sums *out)                            \
+	{                                                                               \
+		row_s(w, x, cols, blocks, out);                                         \
+	}
+
+ROW_S(1)
+ROW_S(2)
+ROW_S(3)
+ROW_S(4)
+ROW_S(6)
+ROW_S(8)
+const row_fn vbmi_row_iq2_s[ROW_COLS] = ROW_FUNCTIONS(iq2_s);
