@@ -304,9 +304,10 @@ static void print_fit(const struct fit *fit)
 	       size_format(b, sizeof(b), fit->active_bytes));
 	if (p->scratch_bytes)
 		printf("  beside   %s of cache and state for %u sequences of %u tokens, %s of "
-		       "buffers\n",
+		       "buffers (%s for forms of answers)\n",
 		       size_format(a, sizeof(a), p->kv_bytes + p->state_bytes), p->n_parallel,
-		       p->n_ctx, size_format(b, sizeof(b), p->scratch_bytes));
+		       p->n_ctx, size_format(b, sizeof(b), p->scratch_bytes),
+		       size_format(c, sizeof(c), p->form_bytes));
 	if (p->budget_all_bytes)
 		printf("  experts  %s in all, at least %s; memory is left for %s, %.0f %%\n",
 		       size_format(a, sizeof(a), p->budget_all_bytes),

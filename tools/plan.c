@@ -188,6 +188,8 @@ static void print_memory(const struct plan *p)
 	for (unsigned i = 0; i < ARRAY_LEN(rows); i++)
 		printf("%-10s %20" PRIu64 "  %12s  %s\n", rows[i].name, rows[i].bytes,
 		       size_format(a, sizeof(a), rows[i].bytes), rows[i].what);
+	printf("  forms    %" PRIu64 " of scratch (%s) keep forms of answers compiled\n",
+	       m->form_bytes, size_format(a, sizeof(a), m->form_bytes));
 	for (uint32_t i = 0; i < m->n_classes; i++)
 		printf("  slots    %" PRIu64 " of %" PRIu64 " bytes (%s) for %" PRIu64 " experts\n",
 		       m->classes[i].slots, m->classes[i].slot_bytes,

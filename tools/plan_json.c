@@ -36,6 +36,7 @@ void plan_put_memory(json_t *o, const struct memory_plan *p)
 		{ "prefix_bytes", p->prefix_bytes },
 		{ "state_bytes", p->state_bytes },
 		{ "scratch_bytes", p->scratch_bytes },
+		{ "form_bytes", p->form_bytes },
 		{ "budget_bytes", p->budget_bytes },
 		{ "budget_least_bytes", p->budget_least_bytes },
 		{ "budget_all_bytes", p->budget_all_bytes },

@@ -244,6 +244,7 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 		{ "dense_memory_bytes", s->dense_memory_bytes },
 		{ "state_bytes", s->state_bytes },
 		{ "scratch_bytes", s->scratch_bytes },
+		{ "form_bytes", s->form_bytes },
 		{ "budget_least_bytes", s->budget_least_bytes },
 		{ "budget_all_bytes", s->budget_all_bytes },
 		{ "experts_total", s->experts_total },

@@ -613,11 +613,12 @@ struct sluice_status_info {
 	struct sluice_status_forms forms;
 	struct sluice_status_device_fills device_fills;
 	struct sluice_status_device_use device_use;
+	uint64_t form_bytes; /* of scratch_bytes: for forms of answers that are kept compiled */
 };
 SLUICE_LAYOUT(sizeof(struct sluice_status_info) ==
 		      40 + 17 * 8 + 192 + 128 + 256 + 32 + 192 + 256 + 24 + 512 + 48 + 32 * 24 +
 			      2048 + 24 + 104 + 4 * 152 + 40 + 16 + 8 * 32 + 80 + 16 + 8 + 8 + 8 +
-			      2 * 152 + 224 + 304 + 48 + 32 + 24,
+			      2 * 152 + 224 + 304 + 48 + 32 + 24 + 8,
 	      "wire");
 
 /* id: of the request refused, or 0 where the connection itself is meant. Payload: a sentence. */

@@ -547,6 +547,7 @@ void engine_get_status(const struct engine *e, struct engine_status *s)
 	s->dense_memory_bytes = e->plan.dense_memory_bytes;
 	s->state_bytes = e->plan.state_bytes;
 	s->scratch_bytes = e->plan.scratch_bytes;
+	s->form_bytes = e->plan.form_bytes;
 	s->budget_least_bytes = e->plan.budget_least_bytes;
 	s->budget_all_bytes = e->plan.budget_all_bytes;
 	s->n_reasons = e->plan.n_reasons;

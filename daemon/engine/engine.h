@@ -205,7 +205,7 @@ struct engine_status {
 	struct spec_counts spec;
 	struct column_cost columns[ENGINE_COLUMNS]; /* [n - 1]: of n columns */
 	enum spec_mode spec_mode;		    /* of requests that do not say */
-	uint64_t spec_bytes;			    /* part of scratch_bytes */
+	uint64_t spec_bytes, form_bytes;	    /* parts of scratch_bytes */
 	uint64_t dropped; /* uses of experts by drafts alone that did not stay: in no other count */
 	/* reads ahead of layers; mode OFF and zeros without experts or with a device */
 	struct ahead_counts ahead;

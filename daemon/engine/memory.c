@@ -28,6 +28,9 @@
 /* by default so many states may be kept, in one part in so many of the memory at most */
 #define PREFIX_STATES 8
 #define PREFIX_PART   32
+/* as much for forms of answers that are kept, and no more than one part in so many of the memory */
+#define MOST_FORMS    (64ull << 20)
+#define FORMS_PART    64
 
 static uint32_t max_logits(const struct model *m, uint32_t n_batch, uint32_t n_parallel)
 {
@@ -91,6 +94,15 @@ static uint64_t prefix_pages(const struct memory_ask *ask, const struct kv_shape
 		bytes = u64_min(s->state_bytes * PREFIX_STATES, room / PREFIX_PART);
 	}
 	return u64_min(bytes / page, PAGE_NONE / 4);
+}
+
+/* For forms of answers that are kept compiled, and their masks: whole MiB, since what is free changes a little. */
+static uint64_t form_bytes(const struct memory_ask *ask)
+{
+	uint64_t room = ask->limits->room_bytes;
+
+	room = room == LIMITS_UNKNOWN ? ask->assume_bytes : room;
+	return u64_min(MOST_FORMS, room / FORMS_PART >> 20 << 20);
 }
 
 /* Keys, values, states and tokens of all sequences, their drafts, and what may be reused. */
@@ -233,7 +245,8 @@ static int settle(const struct memory_ask *ask, const struct budget *b, struct m
 	p->n_ctx = b->n_ctx;
 	p->n_parallel = b->n_parallel;
 	p->max_logits = max_logits(ask->model, p->n_batch, p->n_parallel);
-	p->scratch_bytes = scratch_bytes(ask, p);
+	p->form_bytes = form_bytes(ask);
+	p->scratch_bytes = scratch_bytes(ask, p) + p->form_bytes;
 	p->spec_bytes = spec_bytes(ask, p->threads, p->n_parallel, p->n_ctx);
 	p->scratch_bytes += p->spec_bytes; /* the budget had it with the caches */
 	p->expert_bytes = b->expert_bytes;
@@ -277,7 +290,8 @@ static int prepare(const struct memory_ask *ask, struct memory_plan *p, struct e
 	rc = cut_experts(ask, p, err);
 	if (rc)
 		return rc;
-	p->scratch_bytes = scratch_bytes(ask, p);
+	p->form_bytes = form_bytes(ask);
+	p->scratch_bytes = scratch_bytes(ask, p) + p->form_bytes;
 	return 0;
 }
 

@@ -61,6 +61,8 @@ struct memory_plan {
 	uint64_t
 		scratch_bytes; /* activations, logits, samplers, tokens, drafts, stacks of threads */
 	uint64_t spec_bytes;   /* of these: sources of drafts, and what drafts leave behind */
+	uint64_t
+		form_bytes; /* of these: forms of answers that are kept compiled (grammar/form_cache.h) */
 	uint64_t expert_bytes; /* that experts may take; not all of it divides into slots */
 	uint64_t budget_bytes; /* of their slots */
 	uint64_t budget_least_bytes, budget_all_bytes;

@@ -23,7 +23,6 @@
 
 #define JSON_DEPTH 1000
 #define MAX_BYTES  (64u << 20) /* of forms that wait or are being compiled */
-#define KEPT_BYTES (64u << 20) /* of forms that have been, and of their idle matchers */
 
 struct form_task {
 	struct form_task *next;
@@ -51,11 +50,11 @@ struct forms {
 	struct form_task *now;
 };
 
-int forms_create(struct serve *s, struct forms **ret)
+int forms_create(struct serve *s, size_t kept_bytes, struct forms **ret)
 {
 	struct forms *f = calloc(1, sizeof(*f));
 
-	if (!f || form_cache_create(KEPT_BYTES, &f->cache)) {
+	if (!f || form_cache_create(kept_bytes, &f->cache)) {
 		free(f);
 		return -ENOMEM;
 	}

@@ -26,8 +26,8 @@ struct matcher;
 struct serve;
 struct vocab;
 
-/* The thread starts with the first task. 0 or -ENOMEM. */
-int forms_create(struct serve *s, struct forms **ret);
+/* @kept_bytes: for forms that have been, as planned. The thread starts with the first task. 0 or -ENOMEM. */
+int forms_create(struct serve *s, size_t kept_bytes, struct forms **ret);
 void forms_destroy(struct forms *f); /* NULL is fine; its tasks are gone by then */
 
 /*

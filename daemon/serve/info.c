@@ -109,6 +109,7 @@ static void put_plan(const struct engine_status *e, struct sluice_status_info *r
 	ret->dense_memory_bytes = e->dense_memory_bytes;
 	ret->state_bytes = e->state_bytes;
 	ret->scratch_bytes = e->scratch_bytes;
+	ret->form_bytes = e->form_bytes;
 	ret->budget_least_bytes = e->budget_least_bytes;
 	ret->budget_all_bytes = e->budget_all_bytes;
 	ret->n_slots = e->n_classes;

@@ -116,6 +116,7 @@ static int open_loop(struct serve *s, struct err *err)
 int serve_create(const struct serve_config *config, struct serve **ret, struct err *err)
 {
 	struct serve *s = calloc(1, sizeof(*s));
+	struct engine_status status;
 	int rc = -ENOMEM;
 
 	if (!s)
@@ -140,7 +141,8 @@ int serve_create(const struct serve_config *config, struct serve **ret, struct e
 		goto out;
 	}
 	rc = open_loop(s, err);
-	if (!rc && forms_create(s, &s->forms))
+	engine_get_status(config->engine, &status);
+	if (!rc && forms_create(s, status.form_bytes, &s->forms))
 		rc = err_set(err, -ENOMEM, "out of memory");
 	if (!rc)
 		rc = listen_open(s, err);

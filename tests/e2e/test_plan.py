@@ -13,7 +13,7 @@ from daemon import BUILD, DATA, DEMO, FIXTURES, Daemon, sluice
 
 GIB = 1 << 30
 SIZES = ("dense_bytes", "dense_memory_bytes", "budget_least_bytes", "budget_all_bytes")
-SAME = SIZES + ("kv_bytes", "prefix_bytes", "state_bytes", "scratch_bytes", "budget_bytes", "slots", "reasons")
+SAME = SIZES + ("kv_bytes", "prefix_bytes", "state_bytes", "scratch_bytes", "form_bytes", "budget_bytes", "slots", "reasons")
 CHOSEN = ("threads", "ctx", "parallel", "batch")
 
 

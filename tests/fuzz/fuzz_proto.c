@@ -49,7 +49,7 @@ static struct serve *make_serve(void)
 	s->packet = malloc(SLUICE_MSG_MAX);
 	s->built = malloc(SLUICE_MSG_MAX);
 	s->text = malloc(s->text_room);
-	if (forms_create(s, &s->forms))
+	if (forms_create(s, 1 << 20, &s->forms))
 		abort();
 	return s;
 }

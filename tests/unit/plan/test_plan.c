@@ -274,7 +274,9 @@ static void check_scratch(const char *path, unsigned threads, uint32_t n_batch, 
 		assert_non_null(ids[i]);
 	}
 	taken = allocated() - before;
-	planned = p.memory.scratch_bytes - p.memory.spec_bytes - threads * (2 * MIB);
+	assert_int_equal(p.memory.form_bytes, 64 * MIB);
+	planned = p.memory.scratch_bytes - p.memory.spec_bytes - p.memory.form_bytes -
+		  threads * (2 * MIB);
 	/* beside the buffers: their alignment, the allocator's pages and the structs that point there */
 	if (OWN_ALLOCATOR && (taken < planned || taken > planned + (64 << 10)))
 		fail_msg("%s: %llu bytes are taken, planned are %llu", path,

@@ -505,7 +505,7 @@ static void forms_that_wait(void **state)
 	struct constraint *c;
 	struct err err = { 0 };
 
-	assert_int_equal(forms_create(serve, &serve->forms), 0);
+	assert_int_equal(forms_create(serve, 1 << 20, &serve->forms), 0);
 	for (unsigned round = 0; round < 2; round++) {
 		for (unsigned i = 0; i < 16; i++)
 			assert_int_equal(forms_begin(serve->forms, &what, &all[i], &err), 0);
@@ -537,7 +537,7 @@ static void schemas_as_text(void **state)
 		{ "{'type': 'null'}", "no JSON" },
 	};
 
-	assert_int_equal(forms_create(serve, &serve->forms), 0);
+	assert_int_equal(forms_create(serve, 1 << 20, &serve->forms), 0);
 	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
 		const struct form_text what = { .form = FORM_SCHEMA,
 						.text = all[i].text,
@@ -566,7 +566,7 @@ static int stop_with_a_form(void **state)
 	ask.form = FORM_REGEX;
 	ask.form_text = (const uint8_t *)"a|b";
 	ask.form_bytes = 3;
-	if (forms_create(serve, &serve->forms) || session_ask(&c->session, &ask, &e))
+	if (forms_create(serve, 1 << 20, &serve->forms) || session_ask(&c->session, &ask, &e))
 		return -1;
 	for (int i = 0; i < 20000 && !atomic_load(&serve->wake_pending); i++)
 		nap(500);
