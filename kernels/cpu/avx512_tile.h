@@ -2,13 +2,15 @@
 /*
  * kernels/cpu/avx512_tile.h: what the AVX-512 level's files share; nothing outside includes it.
  *
- * Two forms, one result. Many columns (prefill): 256 weights of 32 rows are unpacked to a tile in
+ * Three forms, one result. Many columns (prefill): 256 weights of 32 rows are unpacked to a tile in
  * which a row is a 32-bit lane, and every column multiplies the tile with vpdpbusd, four
  * activation bytes broadcast to all rows. Up to eight columns (decode): rows are read in file
- * order, as fast as memory gives them, and what a lane holds is a piece of a row. Both compute the
- * same whole numbers, which no order of additions can change: per super-block the sum of scale
- * times product and the sum of minimum times activation, per 32-block the sum of products. From
- * there on a row is a lane in both, and floats are added block by block in the order of the row.
+ * order, as fast as memory gives them, and what a lane holds is a piece of a row; in most formats that
+ * is for one column or two, and more have rows in the lanes without a tile (few_b_avx512.c,
+ * few_k_avx512.h). All compute the same whole numbers, which no order of additions can change: per
+ * super-block the sum of scale times product and the sum of minimum times activation, per 32-block the
+ * sum of products. From there on a row is a lane in all, and floats are added block by block in the order
+ * of the row.
  *
  * vpdpbusd multiplies unsigned with signed bytes, so signed weights carry an offset, which the
  * activation vector's sums take away again.
