@@ -22,7 +22,8 @@ e2e: all
 SANITIZED ?= http or prefix_chats or slots or forms or chat or batch
 .PHONY: e2e-sanitized
 e2e-sanitized:
-	@$(MAKE) SAN=$(if $(SAN),$(SAN),address,undefined) PYTEST_ARGS="-k '$(SANITIZED)' $(PYTEST_ARGS)" e2e
+	@LSAN_OPTIONS=suppressions=$(CURDIR)/tests/e2e/lsan.supp \
+		$(MAKE) SAN=$(if $(SAN),$(SAN),address,undefined) PYTEST_ARGS="-k '$(SANITIZED)' $(PYTEST_ARGS)" e2e
 
 # Published frontends and agents, each in an environment of its own from PyPI: minutes, and what they need of the network
 .PHONY: test-clients
