@@ -325,8 +325,9 @@ def test_first_step(one_run, cpu_run, tmp_path, phase, name):
     """A call of a layer's recording fails, once and for good, and one that the first prompt makes."""
     for how in (":1", ":2+"):
         f = Faulty(phase, tmp_path, one_run, cpu_run)
-        f.wish(name + how)
+        f.wish("none")
         with f.daemon as d:
+            f.wish(name + how)
             answers = [f.ask(name) for _ in range(3)]
             assert answers[2] and (how != ":1" or (answers[1] and of_device(d)["state"] == "ok")), (how, answers)
         assert counts_of(f.counts).get(f"failed {name}") or name == "cudaSetDevice", how  # its second may never come
