@@ -145,7 +145,6 @@ FORCE_INLINE void multiply(const struct parts *v, values_fn values,
 			a = _mm256_madd_epi16(_mm256_maddubs_epi16(q, a), scale);
 			sum[c] = s ? _mm256_add_epi32(sum[c], a) : a;
 		}
-		/* or the compiler looks everything up first and has no registers for it */
 	}
 }
 

@@ -135,7 +135,7 @@ struct side {
 };
 
 /* The same by row: of each column what is to be added to the rows' floats, block j in place_of_block(j). */
-struct chain {
+struct __attribute__((aligned(32))) chain { /* by_row() stores two at once */
 	__m128 scale[AVX2_ALONE][8], sum[AVX2_ALONE][8], min[AVX2_ALONE][8];
 };
 

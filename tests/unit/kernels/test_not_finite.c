@@ -217,16 +217,19 @@ static void test_overflow(void **state)
 	each_level(check_overflow);
 }
 
-enum { DIMS = 64, POSITIONS = 41, BAD_AT = 23, ROWS = 5 };
+enum { DIMS = 64, POSITIONS = 41, BAD_AT = 23, ROWS = 5, BAD_ROW = 2 };
 
 struct attention {
 	uint8_t k[KV_BLOCK * DIMS * 2], v[KV_BLOCK * DIMS * 2];
 	float q[ROWS * DIMS], m[ROWS], l[ROWS], acc[ROWS * DIMS];
 };
 
-/* Attends to the first @n_valid positions; position BAD_AT has @kind in dimension @at of K or V. */
-static void attend(const struct float_ops *f, enum kv_type type, unsigned n_valid, float kind,
-		   int bad_k, int bad_v, struct attention *a)
+/*
+ * Attends to the first @n_valid positions; position BAD_AT has @kind in dimension @bad_k of K and @bad_v of V, row
+ * BAD_ROW in dimension @bad_q of its query; -1: nowhere.
+ */
+static void attend_with(const struct float_ops *f, enum kv_type type, unsigned n_valid, float kind,
+			int bad_k, int bad_v, int bad_q, struct attention *a)
 {
 	struct attend_args args = { .type = type,
 				    .head_dim = DIMS,
@@ -243,6 +246,8 @@ static void attend(const struct float_ops *f, enum kv_type type, unsigned n_vali
 	random_state = 77;
 	memset(a, 0x7e, sizeof(*a));
 	numbers(a->q, ROWS * DIMS);
+	if (bad_q >= 0)
+		a->q[BAD_ROW * DIMS + bad_q] = kind;
 	for (unsigned j = 0; j < POSITIONS; j++) {
 		numbers(k, DIMS);
 		numbers(v, DIMS);
@@ -259,6 +264,12 @@ static void attend(const struct float_ops *f, enum kv_type type, unsigned n_vali
 	memset(a->acc, 0, sizeof(a->acc));
 	f->attend_query(a->q, ROWS, DIMS);
 	f->attend(&args);
+}
+
+static void attend(const struct float_ops *f, enum kv_type type, unsigned n_valid, float kind,
+		   int bad_k, int bad_v, struct attention *a)
+{
+	attend_with(f, type, n_valid, kind, bad_k, bad_v, -1, a);
 }
 
 static void check_cache(const struct float_ops *f)
@@ -281,6 +292,31 @@ static void check_cache(const struct float_ops *f)
 			for (unsigned r = 0; r < ROWS; r++)
 				assert_false(isfinite(bad.acc[r * DIMS + (unsigned)at]));
 		}
+}
+
+/* A query that is no number shows in its row, and in no other. */
+static void check_query(const struct float_ops *f)
+{
+	static struct attention good, bad;
+	const size_t before = BAD_ROW * DIMS, behind = (BAD_ROW + 1) * DIMS;
+
+	for (int type = KV_F16; type <= KV_Q8_0; type++)
+		for (unsigned i = 0; i < 4 * DIMS; i++) {
+			attend(f, (enum kv_type)type, POSITIONS, 0, -1, -1, &good);
+			attend_with(f, (enum kv_type)type, POSITIONS, kinds[i / DIMS], -1, -1,
+				    (int)(i % DIMS), &bad);
+			none(bad.acc + before, DIMS);
+			none(bad.l + BAD_ROW, 1);
+			assert_memory_equal(bad.acc, good.acc, before * sizeof(float));
+			assert_memory_equal(bad.acc + behind, good.acc + behind,
+					    (ROWS * DIMS - behind) * sizeof(float));
+		}
+}
+
+static void test_query(void **state)
+{
+	(void)state;
+	each_level(check_query);
 }
 
 static void test_cache(void **state)
@@ -360,10 +396,10 @@ static void test_delta(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_columns),	 cmocka_unit_test(test_rows),
-		cmocka_unit_test(test_elements), cmocka_unit_test(test_overflow),
-		cmocka_unit_test(test_cache),	 cmocka_unit_test(test_cache_bytes),
-		cmocka_unit_test(test_delta),
+		cmocka_unit_test(test_columns),	    cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_elements),    cmocka_unit_test(test_overflow),
+		cmocka_unit_test(test_query),	    cmocka_unit_test(test_cache),
+		cmocka_unit_test(test_cache_bytes), cmocka_unit_test(test_delta),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
