@@ -77,7 +77,7 @@ json_t *device_seen_json(const struct device_seen *d)
 	if (!v->name[0])
 		return json_null();
 	return json_pack(
-		"{s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:o, s:I, "
+		"{s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:o, s:o, s:I, "
 		"s:f}",
 		"name", input_json_text(v->name, strlen(v->name)), "state",
 		input_json_text(v->state, strlen(v->state)), "vram_bytes",
@@ -87,8 +87,8 @@ json_t *device_seen_json(const struct device_seen *d)
 		(json_int_t)v->fill_bytes, "launches", (json_int_t)v->launches, "handoff_us",
 		or_zero(device_seen_handoff_us(d)), "hit_rate", or_zero(device_seen_hit_rate(d)),
 		"link_gbs", or_zero(device_seen_link_gbs(d)), "link_free_gbs",
-		(double)d->use.link_free / 1e9, "overlap",
-		overlap < 0 ? json_null() : json_real(overlap), "fill_stops",
+		d->use.link_free ? json_real((double)d->use.link_free / 1e9) : json_null(),
+		"overlap", overlap < 0 ? json_null() : json_real(overlap), "fill_stops",
 		(json_int_t)d->fills.stops, "fill_gain", (double)d->fills.gain_ppm / 1e6);
 }
 
@@ -106,10 +106,12 @@ void device_seen_print(const char *label, const struct device_seen *d)
 	       v->hits + v->misses, 100 * or_zero(device_seen_hit_rate(d)), v->fills,
 	       size_format(b, sizeof(b), v->fill_bytes), v->launches,
 	       or_zero(device_seen_handoff_us(d)));
-	printf("           fills at %.2f GB/s of %.2f that others leave, stopped %" PRIu64
+	printf("           fills at %.2f GB/s", or_zero(device_seen_link_gbs(d)));
+	if (d->use.link_free)
+		printf(" of %.2f that others leave", (double)d->use.link_free / 1e9);
+	printf(", stopped %" PRIu64
 	       " times for not paying (%+.1f %% of a layer's time when last judged)",
-	       or_zero(device_seen_link_gbs(d)), (double)d->use.link_free / 1e9, d->fills.stops,
-	       (double)d->fills.gain_ppm / 1e4);
+	       d->fills.stops, (double)d->fills.gain_ppm / 1e4);
 	if (device_seen_overlap(d) >= 0)
 		printf("; hits and misses run together for %.1f %% of their time",
 		       100 * device_seen_overlap(d));

@@ -57,7 +57,8 @@ static const struct opt options[] = {
 	  .help = "The GGUF file, of a split model the first part; or FILE without this option." },
 	{ "--machine", NULL, OPT_TEXT, AT(machine), "FILE",
 	  .help = "Plan for the machine of this file, as sluice doctor --json wrote it; also "
-		  "written by hand: memory_bytes, vram_bytes, cores, mem_read_gbs, disk_read_gbs. "
+		  "written by hand: memory_bytes, vram_bytes, vram_piece_bytes, cores, "
+		  "mem_read_gbs, disk_read_gbs. "
 		  "Default: this machine." },
 	{ "--host-budget", NULL, OPT_CUSTOM, AT(host_budget), "SIZE|PERCENT%",
 	  .parse = parse_budget, .help = "As of sluiced, like those that follow." },

@@ -313,14 +313,17 @@ static void learn_bite(struct pace *p, double n, double ns)
 /* What the step was longer than it should have been is owed; nothing is saved up. */
 static void book(struct pace *p, const struct pace_step *s)
 {
-	double plain = plain_of(p, s->n_decoding), most = PACE_LONGEST * plain;
+	double plain = plain_of(p, s->n_decoding), most = PACE_LONGEST * plain, ns = (double)s->ns;
 
 	if (!s->n_decoding || !(plain > 0)) {
 		p->debt_ns = 0;
 		return;
 	}
 	most = most > PACE_LONGEST_NS ? most : PACE_LONGEST_NS;
-	p->debt_ns += (double)s->ns - target_of(p, s->n_decoding, s->n_all);
+	/* a plain step owes what it counts in the mean, or prompts never come where some take long by themselves */
+	if (!s->n_prompt)
+		ns = fmin(ns, PLAIN_CHANGE * plain);
+	p->debt_ns += ns - target_of(p, s->n_decoding, s->n_all);
 	p->debt_ns = p->debt_ns < 0 ? 0 : p->debt_ns > most ? most : p->debt_ns;
 }
 

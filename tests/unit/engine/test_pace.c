@@ -298,6 +298,41 @@ static void test_long_prompt(void **unused)
 	}
 }
 
+/*
+ * Some plain steps take long by themselves, as where an expert comes from a slow disk: what they take is
+ * not owed by the prompt, which gets in whatever the target.
+ */
+static void test_slow_steps(void **unused)
+{
+	/* the target in ms; how many in a hundred are slow, and what they take */
+	static const double cases[][3] = {
+		{ 5, 2, 200 }, { 5, 5, 100 }, { 0, 10, 200 }, { 0, 50, 100 }
+	};
+
+	srand(1);
+	for (unsigned i = 0; i < 4; i++) {
+		unsigned since = 0, longest = 0;
+		double all = 0, of_prompt = 0;
+		struct pace p;
+
+		pace_init(&p, (uint64_t)(cases[i][0] * MS), 512);
+		for (unsigned step = 0; step < 5000; step++) {
+			uint32_t k = pace_next(&p, 1, 2).most;
+			double ms = 100.0 * rand() / RAND_MAX < cases[i][1] ? cases[i][2] : 10;
+
+			k = k > 512 ? 512 : k;
+			of_prompt += k ? 10 + k : 0;
+			ms += k ? 10 + k : 0;
+			all += ms;
+			pace_learn(&p, &(struct pace_step){ 1, 2, k, 0, (uint64_t)(ms * MS), !k });
+			since = k ? 0 : since + 1;
+			longest = since > longest ? since : longest;
+		}
+		assert_true(of_prompt > 0.1 * all);
+		assert_in_range(longest, 1, 400);
+	}
+}
+
 /* Those who read too count for the default target: who decodes alone waits longer for many. */
 static void test_target_of_all(void **unused)
 {
@@ -384,12 +419,19 @@ static void test_ends_do_not_starve(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_small_bites),    cmocka_unit_test(test_no_target_to_keep),
-		cmocka_unit_test(test_few_cost_much),  cmocka_unit_test(test_large_bites),
-		cmocka_unit_test(test_wrong_at_first), cmocka_unit_test(test_no_bite_too_long),
-		cmocka_unit_test(test_changes),	       cmocka_unit_test(test_long_prompt),
-		cmocka_unit_test(test_target_of_all),  cmocka_unit_test(test_tails),
-		cmocka_unit_test(test_cold_start),     cmocka_unit_test(test_ends_do_not_starve),
+		cmocka_unit_test(test_small_bites),
+		cmocka_unit_test(test_no_target_to_keep),
+		cmocka_unit_test(test_few_cost_much),
+		cmocka_unit_test(test_large_bites),
+		cmocka_unit_test(test_wrong_at_first),
+		cmocka_unit_test(test_no_bite_too_long),
+		cmocka_unit_test(test_changes),
+		cmocka_unit_test(test_long_prompt),
+		cmocka_unit_test(test_slow_steps),
+		cmocka_unit_test(test_target_of_all),
+		cmocka_unit_test(test_tails),
+		cmocka_unit_test(test_cold_start),
+		cmocka_unit_test(test_ends_do_not_starve),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
