@@ -316,8 +316,8 @@ def test_calls_in_steps(one_run, cpu_run, tmp_path, phase, name):
     with f.daemon:
         assert f.ask("")
         f.wish(f"{name}:2+")
-        answers = [f.ask(name), f.ask(name)]  # two failed steps make a device that is lost
-        assert answers[1] or f.ask(name)
+        answers = [f.ask(name) for _ in range(4)]  # two failed steps make a device that is lost; the first may call it but once
+        assert any(answers[:3]) and any(answers[1:]), answers
 
 
 @pytest.mark.parametrize("phase,name", [(p, n) for p in PHASES for n in IN_FIRST[p]])
