@@ -145,6 +145,18 @@ static bool somebody_reads(const struct engine *e, struct pace_bite bite)
 	return false;
 }
 
+/* Does somebody who decodes wait for what fills of slots still use? */
+static bool somebody_waits(const struct engine *e)
+{
+	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
+		const struct active *a = &e->active[i];
+
+		if (a->request && !a->paused && a->waits && engine_decoding(a))
+			return true;
+	}
+	return false;
+}
+
 void compose_step(struct engine *e, struct batch *b)
 {
 	struct pace_bite bite;
@@ -172,7 +184,7 @@ void compose_step(struct engine *e, struct batch *b)
 			add_run(e, b, i, 1);
 	}
 	e->n_decoding = b->n_runs;
-	if (!e->n_decoding) /* they gave way for others */
+	if (!e->n_decoding && !somebody_waits(e)) /* they gave way for others */
 		bite = (struct pace_bite){ .most = UINT32_MAX };
 	add_readers(e, b, bite);
 }

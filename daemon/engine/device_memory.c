@@ -55,19 +55,20 @@ static enum device_memory end(struct engine *e, struct active *a, uint32_t len, 
 	const uint32_t most = device_most_positions(e->device, seq_number(a->seq));
 
 	a->device_short = e->is_short = true;
-	if (e->memory_failed)
-		return DEVICE_ENDS; /* one sentence a step: the driver's first */
-	e->short_error = rc;
-	e->memory_failed = rc != -ENOSPC;
-	if (rc != -ENOSPC)
+	if (rc != -ENOSPC && !e->memory_failed) {
 		e->short_note = *err;
+		e->memory_failed = true;
+	}
+	a->short_error = e->memory_failed ? -EIO : rc;
+	if (e->memory_failed) /* one sentence a step: the driver's first */
+		a->short_note = e->short_note;
 	else if (len > most)
-		err_set(&e->short_note, rc,
+		err_set(&a->short_note, rc,
 			"the device's memory does not hold %u positions of a sequence, but %u at the "
 			"most: raise --device-budget, end what others have of it, or ask for less",
 			len, most);
 	else
-		err_set(&e->short_note, rc,
+		err_set(&a->short_note, rc,
 			"the device's memory does not hold %u positions of a sequence as it lies: "
 			"raise --device-budget, or end what others have of it",
 			len);
@@ -144,6 +145,8 @@ void engine_device_memory(struct engine *e)
 	}
 	while (device_trim(e->device, now) && !take_from_slots(e, NULL))
 		;
-	while (e->vram && (cls = device_grow(e->device, now)) != DEVICE_NO_CLASS)
+	if (!e->vram || vram_holds_back(e->vram)) /* what they gave up waits for the rest of it */
+		return;
+	while ((cls = device_grow(e->device, now)) != DEVICE_NO_CLASS)
 		vram_grew(e->vram, cls);
 }

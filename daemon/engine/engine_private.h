@@ -70,6 +70,8 @@ struct active {
 	struct speculation spec;
 	struct token_logprobs logprobs[DRAFT_MAX + 1]; /* of what was picked, where wanted */
 	bool device_short;			       /* the device has no memory for it */
+	struct err short_note;			       /* ... and why */
+	int short_error;			       /* ... as -errno */
 	bool on_device;				       /* it has memory there */
 	bool anew; /* ... and had, alone, but where nothing could be added: it begins once more */
 	bool waits; /* it decodes, and is not in the step: fills of slots that it is to have end first */
@@ -118,10 +120,9 @@ struct engine {
 	_Atomic uint64_t device_link_free;
 	_Atomic uint64_t
 		device_budget; /* of engine_set_device_budget(); config has what is gone by */
-	struct err short_note; /* why a sequence has no memory there */
-	int short_error;       /* ... as -errno */
-	bool is_short;	       /* one is to end for that before the next step */
-	bool memory_failed;    /* ... because the driver failed: counts as a failed step */
+	bool is_short;	    /* a sequence that has no memory there is to end before the next step */
+	bool memory_failed; /* ... because the driver failed: counts as a failed step */
+	struct err short_note; /* ... and what it said */
 	bool device_dense;     /* it computes all but experts; else it has slots alone */
 	struct vram *vram;     /* what lies in its slots; NULL: it has none */
 	struct err device_note, slots_note, auto_note, lost_note;
@@ -240,7 +241,7 @@ enum device_memory {
 	DEVICE_HAS,
 	DEVICE_WAITS, /* not in this step: what it is to have is being filled, and soon is not */
 	DEVICE_LACKS, /* others have too much; where nobody else has any, @a is to begin once more */
-	/* there can never be enough, or the driver fails (e->memory_failed): a->device_short, e->short_note why */
+	/* there can never be enough, or the driver fails (e->memory_failed): a->device_short, a->short_note why */
 	DEVICE_ENDS
 };
 enum device_memory engine_device_hold(struct engine *e, struct active *a, uint32_t n);

@@ -230,7 +230,7 @@ static void drop_cancelled(struct engine *e)
 		else if (a->request && is_over_time(a->request, now))
 			end_over_time(e, a);
 		else if (a->request && a->device_short)
-			finish(e, a, STOP_ERROR, e->short_error, e->short_note.text);
+			finish(e, a, STOP_ERROR, a->short_error, a->short_note.text);
 	}
 	drop_waiting(e, now);
 }

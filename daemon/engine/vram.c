@@ -560,6 +560,11 @@ static int wait_for_slots(struct vram *v, uint32_t cls, uint32_t n)
 	return v->holds_back ? -EBUSY : 0;
 }
 
+bool vram_holds_back(const struct vram *v)
+{
+	return v->holds_back;
+}
+
 int vram_withdraw(struct vram *v, uint32_t cls, uint32_t n)
 {
 	const uint32_t n_expert = v->c.model->n_expert;

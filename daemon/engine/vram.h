@@ -77,6 +77,8 @@ void vram_grew(struct vram *v, uint32_t cls);
  * next step, in which no more begin; -EIO: they do not end, which a second was waited for, once.
  */
 int vram_withdraw(struct vram *v, uint32_t cls, uint32_t n);
+/* Was that -EBUSY since the last boundary? What was withdrawn before is then not to become slots again. */
+bool vram_holds_back(const struct vram *v);
 
 /* The device is lost: nothing lies in its slots any more, and no fill ends. */
 void vram_forget(struct vram *v);

@@ -24,8 +24,8 @@ static struct {
 	struct device base;
 	uint32_t blocks, held[PLACES], of_slots;
 	uint32_t shrunk;
-	bool lies_badly; /* whoever has something finds nothing more */
-	uint64_t asked, done, each;
+	bool lies_badly;		     /* whoever has something finds nothing more */
+	uint64_t asked, done, each, may_end; /* fills; so many of them and no more end */
 	bool looks_fail;
 } script;
 
@@ -85,6 +85,14 @@ static int script_shrink(struct device *d, uint32_t cls, struct err *err)
 	return 0;
 }
 
+static uint32_t script_grow(struct device *d, uint64_t now)
+{
+	if (of_sequences() + script.of_slots >= script.blocks)
+		return DEVICE_NO_CLASS;
+	script.of_slots++;
+	return 0;
+}
+
 static int script_fill(struct device *d, const struct device_fill *fill, struct err *err)
 {
 	script.asked++;
@@ -95,7 +103,7 @@ static int script_fills_done(struct device *d, uint64_t *ret_n, struct err *err)
 {
 	if (script.looks_fail)
 		return -EIO;
-	script.done = u64_min(script.asked, script.done + script.each);
+	script.done = u64_min(u64_min(script.asked, script.may_end), script.done + script.each);
 	*ret_n = script.done;
 	return 0;
 }
@@ -112,6 +120,7 @@ static const struct device_ops script_ops = { .hold = script_hold,
 					      .slots = script_slots,
 					      .victim = script_victim,
 					      .shrink = script_shrink,
+					      .grow = script_grow,
 					      .fill = script_fill,
 					      .fills_done = script_fills_done,
 					      .publish = script_publish };
@@ -122,7 +131,7 @@ static struct engine_rig all; /* model and disk */
 static struct supply_rig host;
 static struct engine e;
 static struct request requests[PLACES];
-static uint64_t no_spec[64]; /* as much of a struct spec as is read: no head */
+static uint64_t no_spec[512]; /* as much of a struct spec as is read: no head */
 
 static int setup(void **state)
 {
@@ -168,6 +177,7 @@ static void begin(uint32_t blocks, uint32_t of_slots)
 	memset(&e, 0, sizeof(e));
 	supply_open(&host, all.model, &all.disk, 1, 4, NULL);
 	script.blocks = blocks;
+	script.may_end = UINT64_MAX;
 	open_slots(of_slots);
 	e.device = &script.base;
 	e.device_dense = true;
@@ -182,6 +192,7 @@ static void end(void)
 {
 	script.looks_fail = false;
 	script.each = DEVICE_FILLS;
+	script.may_end = UINT64_MAX;
 	if (e.vram)
 		assert_true(vram_drain(e.vram, 0));
 	vram_destroy(e.vram);
@@ -269,6 +280,21 @@ static void test_same_turn(void **state)
 	}
 }
 
+/* Two end in one turn: each is told what it was itself that did not fit. */
+static void test_own_words(void **state)
+{
+	struct active *both[2];
+
+	begin(6, 1);
+	for (uint32_t i = 0; i < 2; i++) {
+		both[i] = seat(i, 400 + i);
+		assert_int_equal(room_for(&e, both[i], 10), 0);
+	}
+	assert_non_null(strstr(both[0]->short_note.text, "does not hold 400 positions"));
+	assert_non_null(strstr(both[1]->short_note.text, "does not hold 401 positions"));
+	end();
+}
+
 /* Who is longer than all that there is ends by name, at once, and nobody gives way for it. */
 static void test_never_fits(void **state)
 {
@@ -280,10 +306,10 @@ static void test_never_fits(void **state)
 	b = seat(0, 400);
 	assert_int_equal(room_for(&e, b, 10), 0); /* its first tokens would fit */
 	assert_true(b->device_short && e.is_short);
-	assert_non_null(strstr(e.short_note.text, "does not hold 400 positions"));
-	assert_non_null(strstr(e.short_note.text, "320 at the most"));
-	assert_non_null(strstr(e.short_note.text, "--device-budget"));
-	assert_int_equal(e.short_error, -ENOSPC);
+	assert_non_null(strstr(b->short_note.text, "does not hold 400 positions"));
+	assert_non_null(strstr(b->short_note.text, "320 at the most"));
+	assert_non_null(strstr(b->short_note.text, "--device-budget"));
+	assert_int_equal(b->short_error, -ENOSPC);
 	assert_false(a->paused || e.memory_failed);
 	assert_int_equal(script.shrunk, 0);
 	assert_int_equal(script.held[seq_number(b->seq)], 0);
@@ -315,7 +341,7 @@ static void test_begins_once_more(void **state)
 	read_some(a, 64);
 	assert_int_equal(room_for(&e, a, 64), 0);
 	assert_true(a->device_short && !a->paused);
-	assert_non_null(strstr(e.short_note.text, "as it lies"));
+	assert_non_null(strstr(a->short_note.text, "as it lies"));
 	/* not where others had some in between */
 	a->device_short = false;
 	script.lies_badly = false;
@@ -391,15 +417,104 @@ static void test_slow_fills(void **state)
 	a = seat(0, 300);
 	read_some(a, 64); /* of what is spare */
 	script.each = 1;
+	script.may_end = script.done + 1;
 	while (!room_for(&e, a, 64) && n++ < 10) {
 		assert_false(a->paused || a->device_short || e.is_short);
 		assert_int_equal(vram_boundary(e.vram, 0, now_ns(), NULL), 0);
 		assert_int_equal(script.asked, 6 * OF_BLOCK);
+		script.may_end++;
 	}
-	assert_true(n < 10);
+	assert_int_equal(n, 2);
 	assert_int_equal(script.done, script.asked);
 	assert_int_equal(script.shrunk, 1);
 	assert_int_equal(seq_len(a->seq), 64);
+	end();
+}
+
+/* It has read its prompt and computed one token. */
+static void let_decode(struct active *a)
+{
+	a->n_done = a->n_prompt;
+	a->n_ids = a->n_prompt + 1;
+	assert_true(engine_decoding(a));
+}
+
+/* One who decodes is not in the step meanwhile, and a prompt beside it has its bite and no more. */
+static void test_decoder_waits(void **state)
+{
+	uint32_t ids[PLACES][CTX + 1] = { { 0 } }, tokens[CTX], token_run[CTX], owners[PLACES];
+	bool taken[PLACES], want[CTX];
+	struct batch_run runs[PLACES];
+	struct active *a, *reader;
+	struct batch b;
+
+	begin(8, 4);
+	fill_slots(4, 3);
+	a = seat(0, 64);
+	read_some(a, 64);
+	let_decode(a);
+	reader = seat(1, 60);
+	read_some(reader, 20); /* one page is enough for all of it */
+	a->ids = ids[0];
+	reader->ids = ids[1];
+	reader->timed_ns = 1;
+	e.tokens = tokens;
+	e.token_run = token_run;
+	e.run_owner = owners;
+	e.runs = runs;
+	e.taken = taken;
+	e.want = want;
+	e.config.n_batch = CTX;
+	pace_init(&e.pace, 0, CTX);
+	pace_learn(&e.pace, &(struct pace_step){ .n_decoding = 1, .n_all = 1, .ns = 1000000 });
+	script.each = 1;
+	script.may_end = script.done + 1;
+	compose_step(&e, &b);
+	assert_true(a->waits && !a->paused);
+	assert_int_equal(e.n_decoding, 0);
+	assert_int_equal(b.n_runs, 1);
+	assert_int_equal(owners[0], 1);
+	assert_int_equal(b.n_tokens, PACE_FIRST); /* of the 40 that it has left */
+	step(reader, PACE_FIRST);
+	script.may_end++;
+	assert_false(room_make(&e, a, 1));
+	assert_true(a->waits && !a->paused);
+	script.may_end++;
+	assert_true(room_make(&e, a, 1));
+	assert_false(a->waits || a->paused);
+	compose_step(&e, &b);
+	assert_int_equal(e.n_decoding, 1);
+	assert_int_equal(owners[0], 0);
+	end();
+}
+
+/* Who waits for several blocks: those that are there already do not become slots again meanwhile. */
+static void test_keeps_what_came(void **state)
+{
+	struct active *a;
+
+	begin(8, 5);
+	fill_slots(5, 3);
+	a = seat(0, 300);
+	read_some(a, 64);
+	script.of_slots++; /* and no fill of them is under way yet */
+	vram_grew(e.vram, 0);
+	script.each = 1;
+	script.may_end = script.done + 1;
+	assert_int_equal(room_for(&e, a, 128), 0); /* two blocks */
+	assert_int_equal(script.of_slots, 5);
+	for (int i = 0; i < 2; i++) {
+		engine_device_memory(&e);
+		assert_int_equal(vram_boundary(e.vram, 0, now_ns(), NULL), 0);
+		assert_int_equal(script.of_slots, 5);
+		script.may_end++;
+		assert_int_equal(room_for(&e, a, 128), i ? 128 : 0);
+	}
+	assert_int_equal(script.of_slots, 4);
+	assert_int_equal(script.shrunk, 2);
+	engine_device_let(&e, a); /* nobody waits: they are slots again */
+	engine_device_memory(&e);
+	assert_int_equal(script.of_slots, 8);
 	end();
 }
 
@@ -443,8 +558,8 @@ static void test_stuck_fills(void **state)
 		assert_int_equal(room_for(&e, a, 64), 0);
 		assert_true(now_ns() - began < 500000000);
 		assert_true(a->device_short && e.memory_failed && !a->paused);
-		assert_int_equal(e.short_error, -EIO);
-		assert_non_null(strstr(e.short_note.text, "fills of its slots do not end"));
+		assert_int_equal(a->short_error, -EIO);
+		assert_non_null(strstr(a->short_note.text, "fills of its slots do not end"));
 		assert_int_equal(script.shrunk, 0);
 		end();
 	}
@@ -454,10 +569,13 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_takes_nothing_in_vain),
 					    cmocka_unit_test(test_same_turn),
+					    cmocka_unit_test(test_own_words),
 					    cmocka_unit_test(test_never_fits),
 					    cmocka_unit_test(test_begins_once_more),
 					    cmocka_unit_test(test_resume),
 					    cmocka_unit_test(test_slow_fills),
+					    cmocka_unit_test(test_decoder_waits),
+					    cmocka_unit_test(test_keeps_what_came),
 					    cmocka_unit_test(test_others_fills),
 					    cmocka_unit_test(test_stuck_fills) };
 
