@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from test_device import DEMO, alone, ask, budget_bytes, cpu_run, device, eval_alone, moe_tokens, of_device, one_run, plan, settled  # noqa: F401
+from test_device import DEMO, alone, ask, budget_bytes, counts_of, cpu_run, device, eval_alone, moe_tokens, of_device, one_run, plan, settled  # noqa: F401
 
 
 def until(d, holds, seconds=40):
@@ -176,12 +176,12 @@ def test_waits(one_run, sizes):  # noqa: F811
 
 @pytest.mark.parametrize("fail,most,state", [("cuMemCreate:40", 0, "ok"), ("cuMemCreate:40+", 0, "ok"), ("cuMemUnmap:1", 1, "ok"),
                                              ("cuMemUnmap:1+", 6, None), ("cuMemMap:70", 1, "ok"), ("cuMemSetAccess:70+", 5, "lost")])
-def test_calls_fail(one_run, cpu_run, fail, most, state):  # noqa: F811
+def test_calls_fail(one_run, cpu_run, tmp_path, fail, most, state):  # noqa: F811
     """What the driver refuses while sequences come and go costs slots, or a request by name and no more requests than it refused
     calls; all others are answered, by the CPU alone where sequences get nothing any more."""
     ids, ended = moe_tokens(9), []
     with device(DEMO, "--host-budget", "100%", "--device-policy", "hit", "--device-budget", budget_bytes(50, "16"), "--batch", "16",
-                env={"SLUICE_EMU_FAIL": fail}) as d:
+                env={"SLUICE_EMU_FAIL": fail, "SLUICE_EMU_COUNT": str(tmp_path / "counts")}) as d:
         before = of_device(d)
         for _ in range(3):
             with concurrent.futures.ThreadPoolExecutor(3) as pool:
@@ -203,3 +203,5 @@ def test_calls_fail(one_run, cpu_run, fail, most, state):  # noqa: F811
         assert (got == (cpu_run if of_device(d)["state"] == "lost" else one_run)[:6]).all()
         if fail == "cuMemCreate:40":  # others had the rest for a moment
             until(d, lambda now: now["slots"] >= 58)
+    failed = counts_of(tmp_path / "counts").get(f"failed {fail.split(':')[0]}", 0)
+    assert failed >= 1 if fail.endswith("+") else failed == 1, failed
