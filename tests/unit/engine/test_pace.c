@@ -27,8 +27,9 @@ struct machine {
 };
 
 /*
- * All in memory; a few tokens touch most experts; half of the experts on a disk, 35B shape; the bundled
- * model and a 35B one whole in memory, as measured, over a context of 32k tokens.
+ * All in memory; a few tokens touch most experts; half of the experts on a disk, 35B shape: by the
+ * order of what was seen (docs/performance.md). Over a context of 32k tokens: the bundled model, near
+ * what was measured there, and a 35B one whole in memory: that curve was not measured, it is assumed.
  */
 static const struct machine plain_machine = { 10, 0.5, 0, 1, 0.2, 0, 1 };
 static const struct machine few_machine = { 6, 0.5, 9, 4, 0.2, 0, 1 };
@@ -278,8 +279,9 @@ static double long_prompt(const struct machine *m, unsigned busy, double known, 
 }
 
 /*
- * In memory a long prompt makes the gaps of others no longer than twice the target, whatever the depth,
- * what was measured before they came and what other programs do; and it gets its share.
+ * On these two curves, of which the second is assumed, a long prompt makes the gaps of others no longer
+ * than twice the target, whatever the depth, what was measured before they came and what other programs
+ * do; and it gets its share.
  */
 static void test_long_prompt(void **unused)
 {
