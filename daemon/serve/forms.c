@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 
 #include "base/jsonc.h"
+#include "base/turns.h"
 #include "chat/calls.h"
 #include "chat/template.h"
 #include "grammar/form_cache.h"
@@ -216,6 +217,7 @@ static void *run(void *arg)
 
 	/* the loop, which it was started from, may come before those that compute; this need not */
 	setpriority(PRIO_PROCESS, 0, f->serve->nice);
+	turns_short(false);
 	pthread_mutex_lock(&f->lock);
 	for (;;) {
 		struct form_task *t;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "base/turns.h"
 #include "grammar/constraint.h"
 #include "grammar/grammar.h"
 #include "grammar/stop.h"
@@ -202,8 +203,10 @@ bool form_build(struct http_call *c, bool go_on)
 	/* may take long: here this thread does not come before those that compute */
 	was = getpriority(PRIO_PROCESS, 0);
 	setpriority(PRIO_PROCESS, 0, c->http->serve->nice);
+	turns_short(false);
 	rc = forms_compile(c->http->serve->forms, c->tenant, &ask, &g->ask.constraint, &err);
 	setpriority(PRIO_PROCESS, 0, was);
+	turns_short(true);
 	grammar_say(rc, &err);
 	tools = ask.form == FORM_CALLS || ask.form == FORM_FREE;
 	return say(c, rc, tools ? "tools" : w->param, &err);

@@ -71,7 +71,8 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 void serve_wake(struct serve *s);
 /*
  * The thread that calls is run before those that compute, and before other programs, where this process
- * may ask for that (CAP_SYS_NICE, RLIMIT_NICE): it has little to do, and all clients wait for it.
+ * may ask for that (CAP_SYS_NICE, RLIMIT_NICE), and has early turns for short slices (base/turns.h), for
+ * which nobody need be asked: it has little to do, and all clients wait for it.
  */
 void serve_come_first(void);
 /* A notice about a client, at most ten in ten seconds. */

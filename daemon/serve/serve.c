@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "base/turns.h"
 #include "serve/forms.h"
 #include "serve/private.h"
 
@@ -337,6 +338,8 @@ void serve_come_first(void)
 	errno = 0;
 	if (setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) - COME_FIRST))
 		log_line(LOG_DBG, "the loop has no priority", "cause=\"%s\"", strerror(errno));
+	/* without it who computes is let finish its slice, however high we are */
+	turns_short(true);
 }
 
 int serve_run(struct serve *s, struct err *err)

@@ -15,17 +15,16 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/futex.h"
 #include "base/num.h"
+#include "base/turns.h"
 #include "store/reader_backend.h"
 
 #define BUFFER_BYTES  (1ull << 30) /* most that one registered buffer may have */
 #define WAKE_TAG      UINT64_MAX
 #define IO_NICE	      (-10)
-#define SLICE_NS      100000 /* the least that the kernel takes */
 #define FREE_REFUSALS 16
 #define PAUSE_US      100
 
@@ -239,26 +238,14 @@ static void take_completions(struct uring *u)
 
 /*
  * The compute threads fill every core, and each completion has to be answered with the next read.
- * A higher priority where it is permitted; and for anyone, on kernels that know of it, a short time
- * slice, which the scheduler rewards with an earlier turn.
+ * A higher priority where it is permitted, and an early turn for anyone.
  */
 static void raise_priority(void)
 {
-	struct {
-		uint32_t size, policy;
-		uint64_t flags;
-		int32_t nice;
-		uint32_t priority;
-		uint64_t runtime, deadline, period;
-	} attr = { .size = sizeof(attr), .policy = SCHED_OTHER, .runtime = SLICE_NS };
-
 	if (sched_getscheduler(0) != SCHED_OTHER)
 		return;			       /* somebody has chosen */
 	setpriority(PRIO_PROCESS, 0, IO_NICE); /* 0: this thread alone; refused: as it was */
-	errno = 0;
-	attr.nice = getpriority(PRIO_PROCESS, 0);
-	if (!errno)
-		syscall(SYS_sched_setattr, 0, &attr, 0);
+	turns_short(true);
 }
 
 /* Is there a reason not to sleep? Else submitters are told to wake us, and only then. */

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
 """HTTP: what is answered, how it is worded, and what is refused. docs/http.md says the same in words."""
 import concurrent.futures
+import ctypes
 import json
 import os
 import pathlib
+import platform
 import re
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -59,6 +62,23 @@ def test_the_loop_comes_first(d):
     if may or 20 - int(limit.group(1)) <= own - 10:
         assert nice["sluiced"] == max(-20, own - 10)
     assert nice["sluice-engine"] == own
+
+
+def slice_ns(tid):
+    """The time slice of a thread, as sched_getattr(2) tells it on x86-64 from Linux 6.12 on; else 0."""
+    attr = ctypes.create_string_buffer(48)
+    if platform.machine() != "x86_64" or ctypes.CDLL(None).syscall(315, tid, attr, len(attr), 0):
+        return 0
+    return struct.unpack_from("=Q", attr, 24)[0]
+
+
+def test_the_loop_has_short_slices(d):
+    """No permission is needed for that: who sleeps most of the time has its turn before those that compute."""
+    tasks = pathlib.Path(f"/proc/{d.process.pid}/task")
+    engine = next(int(t.name) for t in tasks.iterdir() if (t / "comm").read_text().strip() == "sluice-engine")
+    if not slice_ns(engine):
+        pytest.skip("this kernel tells no time slices")
+    assert slice_ns(d.process.pid) == 100000 < slice_ns(engine)
 
 
 def test_uses_of_experts(d):
