@@ -415,7 +415,7 @@ def plan(*args, piece=4096):
 def budget_bytes(percent, batch="512"):
     """Bytes of the device's memory that leave slots for so many of the demo's experts."""
     d = plan(*alone(batch), "--device-budget", "1G")
-    slots = sum(c["slots"] * c["slot_bytes"] for c in d["slots"])
+    slots = sum(c["slots"] * c["slot_bytes"] for c in d["slots"]) if percent else d["slots_bytes"]  # what a block has over would be one
     return str(d["bytes"] - slots * (100 - percent) // 100)
 
 
