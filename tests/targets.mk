@@ -425,11 +425,13 @@ test-device-seeds:
 SANITIZED_DEVICE ?= not (test_calls or seeded or 2048 or known)
 # Threads meet in decode and prompts, fills, memory that goes to and fro, cancelled requests and lost devices.
 RACES_DEVICE ?= company or test_prompts or shuffled or launches or cancel or to_and_fro or reloaded or lost or fills_fail
+# so many times as long may daemons take to start, answer and stop (tests/e2e/daemon.py)
+PATIENCE ?= 8
 test-device-sanitized: $(O)/sluice $(O)/libsluice.so
 	@$(MAKE) --no-print-directory O=$(O)-address-undefined SAN=address,undefined $(O)-address-undefined/emu/sluiced
-	@DEVICE_PROGRAM=$(abspath $(O)-address-undefined/emu/sluiced) BUILD=$(O) SHARED=$(SHARED) $(PYTEST) tests/device -k '$(SANITIZED_DEVICE)' $(PYTEST_ARGS)
+	@PATIENCE=$(PATIENCE) DEVICE_PROGRAM=$(abspath $(O)-address-undefined/emu/sluiced) BUILD=$(O) SHARED=$(SHARED) $(PYTEST) tests/device -k '$(SANITIZED_DEVICE)' $(PYTEST_ARGS)
 test-device-races: $(O)/sluice $(O)/libsluice.so
 	@$(MAKE) --no-print-directory O=$(O)-thread SAN=thread $(O)-thread/emu/sluiced
-	@DEVICE_PROGRAM=$(abspath $(O)-thread/emu/sluiced) BUILD=$(O) SHARED=$(SHARED) $(PYTEST) tests/device -k '$(RACES_DEVICE)' $(PYTEST_ARGS)
+	@PATIENCE=$(PATIENCE) DEVICE_PROGRAM=$(abspath $(O)-thread/emu/sluiced) BUILD=$(O) SHARED=$(SHARED) $(PYTEST) tests/device -k '$(RACES_DEVICE)' $(PYTEST_ARGS)
 test-gpu-emu:
 	@TEST_TIMEOUT=7200 $(MAKE) --no-print-directory EMU_ARGS=--all test-gpu-emu-short

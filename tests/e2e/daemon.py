@@ -29,6 +29,8 @@ DEMO = ROOT / "models" / "demo-moe-q4_k_m.gguf"
 
 
 DATA = ROOT / "tests" / "data"
+# How many times as long daemons may take to start, to answer and to stop: programs made with sanitizers, a busy machine
+PATIENCE = float(os.environ.get("PATIENCE") or 1)
 
 
 def need_shared(name="fixtures"):
@@ -81,7 +83,7 @@ def cpu_levels():
 def sluice(*args, check=0, timeout=120, **kw):
     """Runs build/sluice; returns the CompletedProcess. check: the exit status it must have (None: any)."""
     p = subprocess.run([str(BUILD / "sluice"), *map(str, args)], capture_output=True, text=True,
-                       timeout=timeout, **kw)
+                       timeout=timeout * PATIENCE, **kw)
     assert check is None or p.returncode == check, f"sluice {args}: exit {p.returncode}\n{p.stdout}\n{p.stderr}"
     return p
 
@@ -102,7 +104,7 @@ class Daemon:
         self.log = os.path.join(self.dir, "log")
         self.args = [*prefix, str(program or BUILD / "sluiced"), "--model", str(model), "--socket", self.socket, *map(str, args)]
         self.env = {**os.environ, **(env or {})}
-        self.wait = wait
+        self.wait = wait * PATIENCE
 
     def __enter__(self):
         self.process = subprocess.Popen(self.args, stderr=open(self.log, "w"), stdout=subprocess.DEVNULL,
@@ -122,11 +124,11 @@ class Daemon:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(20)
+                self.process.wait(20 * PATIENCE)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-                raise AssertionError("sluiced did not stop within 20 s of SIGTERM:\n" + self.text())
+                raise AssertionError(f"sluiced did not stop within {20 * PATIENCE:g} s of SIGTERM:\n" + self.text())
             code, log = self.process.returncode, self.text()
             shutil.rmtree(self.dir, ignore_errors=True)
             assert exc[0] or code == 0, f"sluiced ended with {code}:\n{log}"

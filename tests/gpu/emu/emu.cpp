@@ -98,6 +98,27 @@ static uint8_t *stack_of(struct emu_worker *w, unsigned i)
 	return w->stacks + (size_t)i * STACK;
 }
 
+#if defined(SLUICE_EMU_TSAN)
+/*
+ * A block is one fiber of ThreadSanitizer's, its first: threads of a block take turns, so nothing between them could be a
+ * race, and to tell of each turn costs a clock with an entry for each of a thousand threads, which is most of the time. Stacks
+ * of kernels in its reports have frames of other threads among their own for that; SLUICE_EMU_FIBERS=1 tells of each turn.
+ */
+static void tell_tsan(struct emu_worker *w, const struct emu_fiber *from, struct emu_fiber *to)
+{
+	static const bool each = getenv("SLUICE_EMU_FIBERS") != NULL;
+	struct emu_fiber *const seen = each || !to ? to : &w->fiber[0];
+
+	if (from && to && !each)
+		return;
+	if (seen && !seen->fake)
+		seen->fake = __tsan_create_fiber(0);
+	if (!from)
+		w->fake = __tsan_get_current_fiber();
+	__tsan_switch_to_fiber(seen ? seen->fake : w->fake, 0);
+}
+#endif
+
 /* From the fiber that runs (NULL: the worker itself) to another. */
 static void go(struct emu_worker *w, struct emu_fiber *from, struct emu_fiber *to, bool last)
 {
@@ -116,11 +137,7 @@ static void go(struct emu_worker *w, struct emu_fiber *from, struct emu_fiber *t
 	__sanitizer_finish_switch_fiber(from ? from->fake : w->fake, NULL, NULL);
 #elif defined(SLUICE_EMU_TSAN)
 	(void)last;
-	if (to && !to->fake)
-		to->fake = __tsan_create_fiber(0);
-	if (!from)
-		w->fake = __tsan_get_current_fiber();
-	__tsan_switch_to_fiber(to ? to->fake : w->fake, 0);
+	tell_tsan(w, from, to);
 	emu_switch(save, target);
 #else
 	(void)last;
