@@ -25,6 +25,17 @@ e2e-sanitized:
 	@LSAN_OPTIONS=suppressions=$(CURDIR)/tests/e2e/lsan.supp \
 		$(MAKE) SAN=$(if $(SAN),$(SAN),address,undefined) PYTEST_ARGS="-k '$(SANITIZED)' $(PYTEST_ARGS)" e2e
 
+# The same under ThreadSanitizer, for what threads meet in. A report of any program fails the target, that of one which
+# was killed or whose exit status nobody looked at too. RACES='test_batch': less.
+RACES ?= test_http.py or test_http_abuse or test_http_chat or prefix_chats or test_batch or cancel
+RACES_SEEN = $(abspath $(O)-thread/races)
+.PHONY: e2e-races
+e2e-races:
+	@rm -rf $(RACES_SEEN) && mkdir -p $(RACES_SEEN)
+	@TSAN_OPTIONS="suppressions=$(CURDIR)/tests/e2e/tsan.supp log_path=$(RACES_SEEN)/report $$TSAN_OPTIONS" \
+		$(MAKE) --no-print-directory O=$(O)-thread SAN=thread PYTEST_ARGS="-k '$(RACES)' $(PYTEST_ARGS)" e2e; rc=$$?; \
+		for f in $(RACES_SEEN)/*; do test ! -e "$$f" || { cat "$$f"; rc=1; }; done; exit $$rc
+
 # Published frontends and agents, each in an environment of its own from PyPI: minutes, and what they need of the network
 .PHONY: test-clients
 test-clients: all
