@@ -11,11 +11,12 @@ import time
 import pytest
 
 from test_device import DEMO, alone, ask, budget_bytes, counts_of, cpu_run, device, eval_alone, moe_tokens, of_device, one_run, plan, settled  # noqa: F401
+from daemon import PATIENCE  # noqa: E402, on the path since then
 
 
 def until(d, holds, seconds=40):
     """The device's part of the status once @holds is true of it."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * PATIENCE
     while not holds(of_device(d)):
         assert time.monotonic() < end, of_device(d)
         time.sleep(0.05)
