@@ -309,6 +309,21 @@ FORCE_INLINE __m128i load16(const void *p)
 	return _mm_loadu_si128((const __m128i *)p);
 }
 
+/* a[i] word k <-> a[k] word i, inside each half */
+FORCE_INLINE void transpose4(__m256 a[4])
+{
+	__m256 t[4];
+
+	t[0] = _mm256_unpacklo_ps(a[0], a[1]);
+	t[1] = _mm256_unpacklo_ps(a[2], a[3]);
+	t[2] = _mm256_unpackhi_ps(a[0], a[1]);
+	t[3] = _mm256_unpackhi_ps(a[2], a[3]);
+	a[0] = _mm256_shuffle_ps(t[0], t[1], 0x44);
+	a[1] = _mm256_shuffle_ps(t[0], t[1], 0xee);
+	a[2] = _mm256_shuffle_ps(t[2], t[3], 0x44);
+	a[3] = _mm256_shuffle_ps(t[2], t[3], 0xee);
+}
+
 /* 16 bytes of each of eight rows -> t[k]: word k of every row */
 FORCE_INLINE void turn16(const uint8_t *w, size_t stride, __m256i t[4])
 {

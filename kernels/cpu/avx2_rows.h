@@ -198,21 +198,6 @@ struct side {
 	__m256 sum[AVX2_ALONE][SIDE], d[SIDE], min[SIDE];
 };
 
-/* a[i] word k <-> a[k] word i, inside each half */
-FORCE_INLINE void transpose4(__m256 a[SIDE])
-{
-	__m256 t[4];
-
-	t[0] = _mm256_unpacklo_ps(a[0], a[1]);
-	t[1] = _mm256_unpacklo_ps(a[2], a[3]);
-	t[2] = _mm256_unpackhi_ps(a[0], a[1]);
-	t[3] = _mm256_unpackhi_ps(a[2], a[3]);
-	a[0] = _mm256_shuffle_ps(t[0], t[1], 0x44);
-	a[1] = _mm256_shuffle_ps(t[0], t[1], 0xee);
-	a[2] = _mm256_shuffle_ps(t[2], t[3], 0x44);
-	a[3] = _mm256_shuffle_ps(t[2], t[3], 0xee);
-}
-
 FORCE_INLINE __m128 half_of(__m256 v, int half)
 {
 	return half ? _mm256_extractf128_ps(v, 1) : _mm256_castps256_ps128(v);

@@ -13,21 +13,6 @@
 
 #define SIDE 4 /* rows that are read side by side */
 
-/* a[i] word k <-> a[k] word i, inside each half */
-FORCE_INLINE void transpose4(__m256 a[SIDE])
-{
-	__m256 t[4];
-
-	t[0] = _mm256_unpacklo_ps(a[0], a[1]);
-	t[1] = _mm256_unpacklo_ps(a[2], a[3]);
-	t[2] = _mm256_unpackhi_ps(a[0], a[1]);
-	t[3] = _mm256_unpackhi_ps(a[2], a[3]);
-	a[0] = _mm256_shuffle_ps(t[0], t[1], 0x44);
-	a[1] = _mm256_shuffle_ps(t[0], t[1], 0xee);
-	a[2] = _mm256_shuffle_ps(t[2], t[3], 0x44);
-	a[3] = _mm256_shuffle_ps(t[2], t[3], 0xee);
-}
-
 /* 256 activations: vector k, word j: values 4k .. 4k+3 of block j */
 struct side_act {
 	int8_t q[8][32];
