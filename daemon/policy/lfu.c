@@ -2,15 +2,18 @@
 /*
  * daemon/policy/lfu.c: decayed frequency with admission; the default.
  *
- * An expert is worth the number of its uses, each halved for every HALF_LIFE tokens since. Instead
- * of decaying 30,000 numbers at every step, later uses weigh more: the order is the same at any
- * time, and only when the weights grow large are all of them scaled back.
+ * An expert is worth the number of its uses, each halved for every HALF_LIFE steps since: of a sequence
+ * that decodes a step is a token, and what the others do at the same time makes none of its uses older. So
+ * a part of a prompt, however long, wipes out nothing that those beside it use. Instead of decaying 30,000
+ * numbers at every step, later uses weigh more: the order is the same at any time, and only when the
+ * weights grow large are all of them scaled back.
  *
  * Admission: a miss must take a slot, because it is computed from there, but it is worth only what
  * its own history says. One that is worth less than everybody else is the next victim, so a rarely
  * used expert passes through a single slot and pushes out nothing that is used more.
  *
- * A step of many tokens (a prompt) ages by its tokens, its uses taken as evenly spread over them.
+ * The uses of a step of many tokens weigh together what they would one token after the other, in whatever
+ * order.
  * See policy.h for the calls; the engine's thread.
  */
 #include <errno.h>
@@ -20,13 +23,13 @@
 #include "policy/policies.h"
 #include "policy/ranking.h"
 
-#define HALF_LIFE   12.0  /* tokens; docs/trace.md has the figures behind it */
+#define HALF_LIFE   12.0  /* steps; docs/trace.md has the figures behind it */
 #define LARGEST_AGE 400.0 /* half-lives: weights up to 2^400 leave room for sums */
 
 struct policy {
 	struct ranking *ranking; /* first, see policies.h */
 	uint32_t n_used;
-	double half_life; /* tokens */
+	double half_life; /* steps */
 	uint64_t step;
 	double age;    /* of the weights, in half-lives since they were last scaled back */
 	double weight; /* of one use in the current step */
@@ -69,12 +72,12 @@ static void new_step(struct policy *p, uint64_t step, const uint32_t *counts, ui
 		uses += counts[i];
 	tokens = fmax(1, uses / p->n_used);
 	p->step = step;
-	p->age += tokens / p->half_life;
+	p->age += 1 / p->half_life;
 	if (p->age > LARGEST_AGE) {
 		ranking_scale(p->ranking, exp2(-p->age));
 		p->age = 0;
 	}
-	/* the mean weight of the step's tokens, the last of which weighs 2^age */
+	/* the mean of tokens one after the other, the last of which weighs 2^age */
 	p->weight = exp2(p->age) * (1 - pow(decay, tokens)) / (tokens * (1 - decay));
 }
 

@@ -124,7 +124,7 @@ static void test_lfu_decay(void **state)
 	close_policy();
 }
 
-/* A prompt of 512 tokens ages by 512 tokens: a share of it is worth what it would be one by one. */
+/* A prompt's uses are worth what they would be one token after the other. */
 static void test_lfu_prompt(void **state)
 {
 	uint32_t ids[3] = { 0, 1, 2 }, counts[3] = { 512, 400, 112 };
@@ -141,6 +141,26 @@ static void test_lfu_prompt(void **state)
 	assert_int_equal(evict(), 1);
 	assert_int_equal(evict(), 0);
 	assert_int_equal(evict(), 3);
+	close_policy();
+}
+
+/* Prompts that come beside those that decode make none of their uses older than a token of theirs does. */
+static void test_lfu_company(void **state)
+{
+	uint32_t ids[2] = { 2, 3 }, counts[2] = { 512, 512 };
+
+	open_policy("lfu");
+	for (uint32_t i = 0; i < 12; i++)
+		use(0, 1);
+	for (uint32_t i = 0; i < 8; i++)
+		ops->used(policy, ++step, 0, ids, counts, 2);
+	use(4, 5);
+	for (uint32_t id = 0; id < 6; id++)
+		ops->inserted(policy, id);
+	assert_int_equal(evict(), 5); /* used once, and late */
+	assert_int_equal(evict(), 4);
+	assert_int_equal(evict(), 1);
+	assert_int_equal(evict(), 0);
 	close_policy();
 }
 
@@ -346,19 +366,13 @@ static void test_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_lru),
-		cmocka_unit_test(test_lfu_keeps_the_frequent),
-		cmocka_unit_test(test_lfu_admission),
-		cmocka_unit_test(test_lfu_decay),
-		cmocka_unit_test(test_lfu_prompt),
-		cmocka_unit_test(test_lfu_fill),
-		cmocka_unit_test(test_admit),
-		cmocka_unit_test(test_names),
-		cmocka_unit_test(test_vram_promotes),
-		cmocka_unit_test(test_random_draws),
-		cmocka_unit_test(test_vram_foretells),
-		cmocka_unit_test(test_vram_repin),
-		cmocka_unit_test(test_vram_long),
+		cmocka_unit_test(test_lru),	      cmocka_unit_test(test_lfu_keeps_the_frequent),
+		cmocka_unit_test(test_lfu_admission), cmocka_unit_test(test_lfu_decay),
+		cmocka_unit_test(test_lfu_prompt),    cmocka_unit_test(test_lfu_company),
+		cmocka_unit_test(test_lfu_fill),      cmocka_unit_test(test_admit),
+		cmocka_unit_test(test_names),	      cmocka_unit_test(test_vram_promotes),
+		cmocka_unit_test(test_random_draws),  cmocka_unit_test(test_vram_foretells),
+		cmocka_unit_test(test_vram_repin),    cmocka_unit_test(test_vram_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
