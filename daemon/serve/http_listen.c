@@ -6,8 +6,8 @@
  * are bounded in all and for each client (address, or user of a Unix socket); where a bound is met
  * the longest idle connection gives way, so that those who hold many open keep nobody out. Each
  * connection is watched for its end on our own epoll set, because the library does not look while it
- * has one suspended; it is ended by shutting the socket down, which the library then sees. Main
- * thread.
+ * has one suspended; it is ended by shutting the socket down, which the library then sees, and by a
+ * timeout where it does not. Main thread.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,6 +30,7 @@
 
 #define BACKLOG		256
 #define ACCEPTS_AT_ONCE 64
+#define PUT_AWAY_S	1u /* the library ends what is shut down and still there */
 
 /* ---- peers ---- */
 
@@ -289,6 +290,22 @@ int http_peers_timeout_ms(const struct http *h)
 	return next <= now ? 0 : (int)((next - now) / 1000000u) + 1;
 }
 
+/*
+ * Where the reader of an answer gives up, or an answer without chunks ends, the library marks the
+ * connection as closed and leaves it: of those without a timeout MHD_epoll() looks at the oldest alone
+ * (0.9.75 and 1.0.1), so an older connection, however quiet, would keep the descriptors of all who
+ * vanished. Those with a timeout of their own it looks at in every turn.
+ */
+static void put_away(struct peer *p)
+{
+	if (p->request && p->request->suspended) /* 1.0.1 would not listen */
+		return;
+	MHD_set_connection_option(p->c, MHD_CONNECTION_OPTION_TIMEOUT, PUT_AWAY_S);
+	if (!p->put_away)
+		p->http->resumed = true; /* that turn comes now */
+	p->put_away = true;
+}
+
 void http_peers_expire(struct http *h)
 {
 	uint64_t now = now_ns();
@@ -296,8 +313,10 @@ void http_peers_expire(struct http *h)
 	for (struct peer *p = h->peers; p; p = p->next) {
 		uint64_t t = deadline_ns(p);
 
-		if (t && t <= now)
-			http_peer_drop(p);
+		if (p->vanished)
+			put_away(p);
+		else if (t && t <= now)
+			http_peer_drop(p); /* put away a turn later */
 	}
 }
 

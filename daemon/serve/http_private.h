@@ -90,6 +90,7 @@ struct peer {			 /* a connection */
 	bool served;		      /* had a request */
 	uint64_t half_ns;	      /* closed its sending side; 0: has not */
 	bool vanished;		      /* or thrown out: the socket is shut down */
+	bool put_away;		      /* the library was told to look at it */
 };
 
 struct http_listener {
