@@ -413,12 +413,10 @@ static int build(const struct options *o, struct rooms *r, struct err *err)
 				      .reload = reload,
 				      .reload_arg = r };
 	const struct cpu_ops *ops;
-	int rc = cpu_ops_parse(o->cpu, &ops);
+	int rc = cpu_ops_parse(o->cpu, &ops); /* options_parse() took it */
 
 	if (rc)
-		return err_set(err, rc, "--cpu %s: %s", o->cpu,
-			       rc == -ENOTSUP ? "this processor cannot run it"
-					      : "not one of auto, scalar, avx2, avx512");
+		return err_set(err, rc, "--cpu %s: %s", o->cpu, strerror(-rc));
 	rc = create_sampler(o, r, err);
 	if (!rc)
 		rc = model_open(o->model, &r->model, err);
@@ -509,6 +507,10 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (options_parse(argc, argv, &o, &err)) {
+		options_free(&o);
+		return refuse(err.text);
+	}
+	if (o.check_config && !o.help && !o.version && options_check_files(&o, &err)) {
 		options_free(&o);
 		return refuse(err.text);
 	}

@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "serve/handed.h"
+#include "serve/http_address.h"
 #include "serve/http_private.h"
 
 #define BACKLOG		256
@@ -386,9 +387,8 @@ static int open_unix(struct http *h, const char *text, const char *path, struct 
 	struct stat st;
 	int fd, rc;
 
-	if (!*path || strlen(path) >= sizeof(addr.sun_path))
-		return err_set(err, -EINVAL, "--http %s: a socket path has 1 to %zu bytes", text,
-			       sizeof(addr.sun_path) - 1);
+	if (strlen(path) >= sizeof(addr.sun_path)) /* options_parse() has said so */
+		return err_set(err, -EINVAL, "--http %s: too long", text);
 	memcpy(addr.sun_path, path, strlen(path) + 1);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
@@ -425,26 +425,16 @@ static int open_one(struct http *h, const char *text, const struct addrinfo *a, 
 	return start_listening(h, fd, text, err);
 }
 
-/* "HOST:PORT", "[::1]:PORT", "*:PORT" */
 static int open_tcp(struct http *h, const char *text, struct err *err)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *all;
-	const char *colon = strrchr(text, ':'), *from = text;
-	char host[256], *end;
-	unsigned long port = colon ? strtoul(colon + 1, &end, 10) : 0;
-	size_t len = colon ? (size_t)(colon - text) : 0;
+	struct http_address at;
 	int rc, opened = 0;
 
-	if (!len || !colon[1] || *end || port > 65535 || len >= sizeof(host))
-		return err_set(err, -EINVAL,
-			       "--http %s: an address is HOST:PORT, unix:PATH or systemd", text);
-	if (*text == '[' && colon[-1] == ']') {
-		from++;
-		len -= 2;
-	}
-	memcpy(host, from, len);
-	host[len] = '\0';
-	rc = getaddrinfo(!strcmp(host, "*") ? NULL : host, colon + 1, &hints, &all);
+	rc = http_address_parse(text, &at, err);
+	if (rc)
+		return err_prefix(err, rc, "--http");
+	rc = getaddrinfo(at.any ? NULL : at.host, at.port, &hints, &all);
 	if (rc)
 		return err_set(err, -EINVAL, "--http %s: %s", text, gai_strerror(rc));
 	rc = -EADDRNOTAVAIL;
@@ -499,18 +489,11 @@ bool http_loopback_only(const struct http *h)
 	for (unsigned i = 0; i < h->n_listeners; i++) {
 		struct sockaddr_storage addr = { 0 };
 		socklen_t len = sizeof(addr);
-		const struct sockaddr_in *v4 = (const struct sockaddr_in *)&addr;
-		const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&addr;
 
 		if (getsockname(h->listeners[i].fd, (struct sockaddr *)&addr, &len))
 			return false;
-		if (addr.ss_family == AF_UNIX)
-			continue;
-		if (addr.ss_family == AF_INET && ntohl(v4->sin_addr.s_addr) >> 24 == 127)
-			continue;
-		if (addr.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr))
-			continue;
-		return false;
+		if (addr.ss_family != AF_UNIX && !http_address_loopback((struct sockaddr *)&addr))
+			return false;
 	}
 	return true;
 }
@@ -531,9 +514,7 @@ int http_listen_open(struct http *h, struct err *err)
 			return rc;
 	}
 	if (!http_loopback_only(h) && !h->keys.n && !h->config.no_auth)
-		return err_set(err, -EINVAL,
-			       "--http: other machines can reach this address: give --api-key-file "
-			       "FILE, or --no-auth where that is meant");
+		return http_address_open(err);
 	say_listening(h);
 	return 0;
 }

@@ -17,6 +17,9 @@
 #include "engine/engine.h"
 #include "engine/memory.h"
 #include "engine/numa.h"
+#include "kernels/cpu/cpu.h"
+#include "policy/policy.h"
+#include "serve/http_address.h"
 
 #define AT(field) offsetof(struct options, field)
 
@@ -37,6 +40,30 @@ static int parse_http(const char *text, void *field, struct err *err)
 	if (a->n == HTTP_ADDRESSES)
 		return err_set(err, -EINVAL, "at most %d addresses", HTTP_ADDRESSES);
 	a->text[a->n++] = text;
+	return http_address_parse(text, NULL, err);
+}
+
+static int parse_policy(const char *text, void *field, struct err *err)
+{
+	const struct policy_ops *ops;
+	const char *argument;
+	int rc = policy_find(text, &ops, &argument, err);
+
+	if (!rc)
+		*(const char **)field = text;
+	return rc;
+}
+
+static int parse_cpu(const char *text, void *field, struct err *err)
+{
+	const struct cpu_ops *ops;
+	int rc = cpu_ops_parse(text, &ops);
+
+	if (rc)
+		return err_set(err, rc, "%s is %s", text,
+			       rc == -ENOTSUP ? "nothing that this processor can run"
+					      : "not one of auto|scalar|avx2|avx512");
+	*(const char **)field = text;
 	return 0;
 }
 
@@ -134,8 +161,8 @@ static const struct opt table[] = {
 	  .help = "Reads in flight; 0: 32." },
 	{ "--io-request", NULL, OPT_SIZE, AT(io_request), "SIZE", 0, 268435456, .def = "0",
 	  .help = "Bytes of one read; 0: 1 MiB." },
-	{ "--cpu", NULL, OPT_TEXT, AT(cpu), "auto|scalar|avx2|avx512", .def = "auto",
-	  .help = "Instruction set. One that is named and not there is an error." },
+	{ "--cpu", NULL, OPT_CUSTOM, AT(cpu), "auto|scalar|avx2|avx512", .parse = parse_cpu,
+	  .def = "auto", .help = "Instruction set. One that is named and not there is an error." },
 	{ "--numa", NULL, OPT_CUSTOM, AT(numa), "auto|off|split:N", .parse = parse_numa,
 	  .def = "auto",
 	  .help = "On several NUMA nodes: each expert's rows to all nodes and read by their own "
@@ -159,8 +186,10 @@ static const struct opt table[] = {
 		  "expert a layer for a token." },
 	{ "--peaks", NULL, OPT_TEXT, AT(peaks), "FILE",
 	  .help = "The nodes' read rates as sluice doctor measured them here: its JSON output." },
-	{ "--policy", NULL, OPT_TEXT, AT(policy), "lru|lfu|static:FILE", .def = "lfu",
-	  .help = "Which experts stay in memory." },
+	{ "--policy", NULL, OPT_CUSTOM, AT(policy), "NAME[:ARGUMENT]", .parse = parse_policy,
+	  .def = "lfu",
+	  .help = "Which experts stay in memory: lfu, lru, lfu-plain, static:FILE; for studies also "
+		  "vram, random[:SEED], belady:FILE." },
 	{ "--no-fill", NULL, OPT_FLAG, AT(no_fill),
 	  .help = "Do not bring experts in before they are asked for." },
 	{ "--fill-rate", NULL, OPT_SIZE, AT(fill_rate), "SIZE", 0, 0, .excludes = "--no-fill",

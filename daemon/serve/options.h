@@ -64,6 +64,12 @@ struct options {
 int options_parse(int argc, char **argv, struct options *ret, struct err *err);
 void options_free(struct options *o);
 
+/*
+ * What `--check-config` looks at beside: whether the files that are named can be read, and whether addresses that
+ * other machines reach have keys. Nothing is loaded. 0, or -errno and a sentence that begins with the option.
+ */
+int options_check_files(const struct options *o, struct err *err);
+
 /* An option whose value in the configuration is another than the running one. */
 struct options_change {
 	const char *name, *from, *to; /* "--queue", and both values as written, "" for none */

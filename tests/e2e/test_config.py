@@ -49,7 +49,7 @@ def test_order(tmp_path):
 
 def test_dump_is_read_again(tmp_path):
     """Every option stands in the dump, and what is written there means the same."""
-    first = sluiced("--model", "m.gguf", "--queue", 7, "--no-fill", "--chat-template-kwargs", '{"a": "b;c"}', "--dump-config").stdout
+    first = sluiced("--model", DEMO, "--queue", 7, "--no-fill", "--chat-template-kwargs", '{"a": "b;c"}', "--dump-config").stdout
     rows = sluiced("--list-options").stdout.splitlines()
     names = {row.split("\t")[1][2:] for row in rows if row.startswith("option")}
     assert names - set(re.findall(r"^#?([a-z-]+) = ", first, re.M)) == {"help", "version", "config", "check-config", "dump-config"}
@@ -79,10 +79,27 @@ def test_manual_names_what_is_reloaded():
     ("threads = 2\n", "--model FILE is missing"),
     ("model = m\nhttp = 127.0.0.1:1\n" * 9, "sluiced.conf:18: --http: at most 8"),
     ("model = m\n" * 1025, "sluiced.conf:1025: too many settings"),
+    ("model = m\nhttp = 8080\n", "sluiced.conf:2: --http: 8080 is a port alone: 127.0.0.1:8080"),
+    ("model = m\nhttp = here\n", "sluiced.conf:2: --http: here is not HOST:PORT, unix:PATH or systemd"),
+    ("model = m\nhttp = unix:/" + "x" * 120 + "\n", "sluiced.conf:2: --http: "),
+    ("model = m\npolicy = best\n", "sluiced.conf:2: --policy: no policy is called 'best'"),
+    ("model = m\ncpu = avx9\n", "sluiced.conf:2: --cpu: avx9 is not one of"),
+    ("model = /none/m.gguf\n", "--model /none/m.gguf: No such file"),
+    (f"model = {DEMO}\nchat-template = /none\n", "--chat-template /none: No such file"),
+    (f"model = {DEMO}\nslot-save-path = {DEMO}\n", "Not a directory"),
+    (f"model = {DEMO}\nhttp = 0.0.0.0:1\n", "other machines can reach this address"),
+    (f"model = {DEMO}\nhttp = *:1\n", "other machines can reach this address"),
+    (f"model = {DEMO}\nhttp = [::]:1\n", "other machines can reach this address"),
 ])
 def test_refused(tmp_path, text, why):
     p = sluiced("--config", write(tmp_path, text), "--check-config", check=2)
     assert why in p.stderr and not p.stdout
+
+
+def test_no_fault_in_what_may_be(tmp_path):
+    for text in ("http = 0.0.0.0:1\nno-auth = yes\n", "http = [::1]:1\nhttp = 127.1.2.3:1\nhttp = systemd\nhttp = unix:x\n",
+                 "policy = random:7\ncpu = scalar\n"):
+        assert "no fault" in sluiced("--config", write(tmp_path, f"model = {DEMO}\n{text}"), "--check-config").stdout
 
 
 def test_missing_files(tmp_path):
