@@ -21,11 +21,13 @@
 #define RISE	     0.58 /* of the logarithm, where one size is known: 1.5 for twice the tokens */
 #define HOPE	     0.2 /* ... less than between the largest two that are known, where there are two */
 #define GOOD	     0.8  /* of what a token costs in the largest bites: nothing more is wanted */
-#define CHEAP	     0.45 /* ... and what it may be at least */
+#define HOPED	     0.5  /* below this larger ones are looked at, up to the largest, ... */
+#define CHEAP	     0.33 /* ... and what it may be at least */
 #define BEST	     0.85 /* ... where the target cannot be kept in each step */
 #define PREFILL	     64	 /* tokens from which a step where nobody decodes tells what a bite costs */
 #define LEAST_SHARE  0.2 /* of the time is for prompts, whatever the target */
-#define SLACK	     0.25 /* of a target may be owed */
+#define SLACK	     0.25 /* of a target may be owed, ... */
+#define SAVED	     0.5  /* ... and so much of it saved: less than a plain step leaves */
 
 static unsigned size_of(uint32_t n_decoding)
 {
@@ -189,6 +191,14 @@ static bool is_dear(const struct pace *p, double n, double most)
 	return as_good < CHEAP && s->n >= (as_good < FAR ? 1 : SEEN) && s->age <= STALE;
 }
 
+/* How many tokens such a look has: beyond those that are known where a token may cost far less there. */
+static double larger(const struct pace *p, double n, double most, double largest)
+{
+	double known = tokens_of(last_known(p, PACE_BITES) - 1);
+
+	return fmax(n, fmin(largest, LARGER * (worth(p, n, most) < HOPED ? fmax(n, known) : n)));
+}
+
 static struct pace_bite choose(const struct pace *p, double plain, double target, double most)
 {
 	double longest = fmax(PACE_LONGEST * plain, PACE_LONGEST_NS), largest, n, end;
@@ -206,7 +216,7 @@ static struct pace_bite choose(const struct pace *p, double plain, double target
 	n = fmin(n, end);
 	if (!is_dear(p, n, most)) {
 		if (look_larger(p, n, most))
-			n = fmax(n, fmin(largest, LARGER * n));
+			n = larger(p, n, most, largest);
 		return (struct pace_bite){ .most = (uint32_t)n };
 	}
 	n = PACE_LEAST;
@@ -238,13 +248,16 @@ static void scale_size(struct pace_size *s, double by)
 	s->ns *= by;
 }
 
-/* What is very old goes, sooner where it was hardly seen. */
+/*
+ * What is very old goes, sooner where nobody decoded beside it: it may be of a machine that had just begun. What
+ * was seen beside others stays, or by long steps it would have to be found out again and again.
+ */
 static void forget(struct pace *p, unsigned bite)
 {
 	for (unsigned i = 0; i < PACE_BITES; i++) {
 		struct pace_size *s = &p->bites[i];
 
-		if (++s->age > (s->n < SEEN ? 2 * OLD : VERY_OLD) && i != bite)
+		if (++s->age > (s->beside ? VERY_OLD : 2 * OLD) && i != bite)
 			s->n = s->times = 0;
 	}
 }
@@ -280,8 +293,8 @@ static double typical(const struct pace_size *s)
 	return sorted[(s->n - 1) / 3];
 }
 
-/* @n prompt tokens took @ns more. */
-static void learn_bite(struct pace *p, double n, double ns)
+/* @n prompt tokens took @ns more, @beside others that decode or not. */
+static void learn_bite(struct pace *p, double n, double ns, bool beside)
 {
 	unsigned bite = bite_of(n);
 	struct pace_size *s = &p->bites[bite];
@@ -302,6 +315,7 @@ static void learn_bite(struct pace *p, double n, double ns)
 	s->recent[s->at] = ns;
 	s->ns = typical(s);
 	s->age = 0;
+	s->beside = beside;
 	s->times++;
 	/* what slows down one size does so to all: a longer context, other work on the machine */
 	for (unsigned i = 0; i < PACE_BITES && was > 0; i++)
@@ -310,10 +324,14 @@ static void learn_bite(struct pace *p, double n, double ns)
 	hold_together(p, bite);
 }
 
-/* What the step was longer than it should have been is owed; nothing is saved up. */
+/*
+ * What the step was longer than it should have been is owed. What it was shorter is saved for the next bite, up to
+ * what one plain step leaves: else part of what such a step paid off would be lost.
+ */
 static void book(struct pace *p, const struct pace_step *s)
 {
 	double plain = plain_of(p, s->n_decoding), most = PACE_LONGEST * plain, ns = (double)s->ns;
+	double target = target_of(p, s->n_decoding, s->n_all);
 
 	if (!s->n_decoding || !(plain > 0)) {
 		p->debt_ns = 0;
@@ -323,8 +341,7 @@ static void book(struct pace *p, const struct pace_step *s)
 	/* a plain step owes what it counts in the mean, or prompts never come where some take long by themselves */
 	if (!s->n_prompt)
 		ns = fmin(ns, PLAIN_CHANGE * plain);
-	p->debt_ns += ns - target_of(p, s->n_decoding, s->n_all);
-	p->debt_ns = p->debt_ns < 0 ? 0 : p->debt_ns > most ? most : p->debt_ns;
+	p->debt_ns = fmax(fmin(p->debt_ns + ns - target, most), -SAVED * target);
 }
 
 /* A step that had prompt tokens beside those that decode. */
@@ -349,7 +366,7 @@ static void learn_mixed(struct pace *p, const struct pace_step *s)
 		return;
 	}
 	more = ns - quiet_of(p, s->n_decoding);
-	learn_bite(p, s->n_prompt, more > ns / 16 ? more : ns / 16);
+	learn_bite(p, s->n_prompt, more > ns / 16 ? more : ns / 16, true);
 }
 
 static void learn_plain(struct pace *p, unsigned size, double ns)
@@ -374,7 +391,7 @@ void pace_learn(struct pace *p, const struct pace_step *s)
 		return;
 	if (!s->n_decoding) {
 		if (s->n_prompt >= PREFILL)
-			learn_bite(p, s->n_prompt, ns);
+			learn_bite(p, s->n_prompt, ns, false);
 	} else if (!s->n_prompt) {
 		learn_plain(p, size_of(s->n_decoding), ns);
 		p->n_mixed = 0;

@@ -15,7 +15,8 @@
  *   steps: prompts in few large bites.
  *
  * The mean holds in both: what a step was longer than the target is a debt, which plain steps pay
- * off before the next bite. By default the target is twice the plain step of all the sequences that are
+ * off before the next bite, and what the last of these was too short is left for it. By default the
+ * target is twice the plain step of all the sequences that are
  * there, those that read too, since that is what everybody gets once they decode. The last few tokens
  * of a prompt (a model with recurrent state stops before them, to keep a copy) wait for no bite, but for
  * a step in which nothing is to be read so that its time can be measured, and where a longer prompt has
@@ -42,7 +43,7 @@
  * another prompt that does */
 #define PACE_MIXED  64
 
-#define PACE_OVER	1.6 /* targets that a bite may take the step to, where few tokens cost much */
+#define PACE_OVER	1.3 /* targets that a bite may take the step to, where few tokens cost much */
 #define PACE_LONGEST	16  /* plain steps that one may take ... */
 #define PACE_LONGEST_NS 2e9 /* ... or so long, whichever is more */
 
@@ -57,8 +58,9 @@ struct pace {
 		unsigned n, at; /* of these; 0: not known */
 		uint32_t age;	/* bites since the newest */
 		unsigned times; /* that it was measured, until it was forgotten */
+		bool beside;	/* others that decoded, the newest */
 	} bites[PACE_BITES];
-	double debt_ns;	  /* how much longer than the target the steps took so far */
+	double debt_ns;	  /* how much longer than the target the steps took so far; < 0: shorter */
 	uint32_t n_mixed; /* bites since the last plain step */
 	uint32_t n_tails; /* steps with ends of prompts since one that waits had a bite */
 };

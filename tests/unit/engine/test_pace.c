@@ -24,18 +24,20 @@ struct machine {
 	double first, of, token; /* prompts: what the first ones bring in, by how many, and each */
 	double noise;		 /* the part by which a step may be slower or faster */
 	double depth;		 /* factor of a token's cost at the end of the run */
+	double deep;  /* what a bite takes there beside its tokens: the context is gone through */
+	double later; /* factor of decoding there, others' contexts grow too; 0: 1 */
 };
 
 /*
  * All in memory; a few tokens touch most experts; half of the experts on a disk, 35B shape: by the
- * order of what was seen (docs/performance.md). Over a context of 32k tokens: the bundled model, near
- * what was measured there, and a 35B one whole in memory: that curve was not measured, it is assumed.
+ * order of what was seen (docs/performance.md). Over a context of 28k tokens: the bundled model, as
+ * measured there, and a 35B one whole in memory: that curve was not measured, it is assumed.
  */
-static const struct machine plain_machine = { 10, 0.5, 0, 1, 0.2, 0, 1 };
-static const struct machine few_machine = { 6, 0.5, 9, 4, 0.2, 0, 1 };
-static const struct machine disk_machine = { 10, 15, 1000, 60, 2, 0, 1 };
-static const struct machine bundled_machine = { 0.5, 0.26, 0.8, 6, 0.15, 0, 2.8 };
-static const struct machine memory_machine = { 12, 2.5, 60, 20, 7, 0, 1.6 };
+static const struct machine plain_machine = { 10, 0.5, 0, 1, 0.2, 0, 1, 0, 0 };
+static const struct machine few_machine = { 6, 0.5, 9, 4, 0.2, 0, 1, 0, 0 };
+static const struct machine disk_machine = { 10, 15, 1000, 60, 2, 0, 1, 0, 0 };
+static const struct machine bundled_machine = { 0.5, 0.26, 0.6, 3, 0.125, 0, 2.6, 2.8, 1.5 };
+static const struct machine memory_machine = { 12, 2.5, 60, 20, 7, 0, 1.6, 0, 0 };
 
 static double plain_ms(const struct machine *m, uint32_t n)
 {
@@ -44,7 +46,8 @@ static double plain_ms(const struct machine *m, uint32_t n)
 
 static double bite_ms(const struct machine *m, uint32_t n, double at)
 {
-	return m->first * (1 - exp(-(double)n / m->of)) + n * m->token * (1 + (m->depth - 1) * at);
+	return m->first * (1 - exp(-(double)n / m->of)) + n * m->token * (1 + (m->depth - 1) * at) +
+	       m->deep * at;
 }
 
 struct seen {
@@ -195,7 +198,7 @@ static void test_wrong_at_first(void **unused)
 /* One that would take half a minute is not taken, however little its tokens cost. */
 static void test_no_bite_too_long(void **unused)
 {
-	static const struct machine slow = { 10, 15, 10000, 60, 40, 0, 1 };
+	static const struct machine slow = { 10, 15, 10000, 60, 40, 0, 1, 0, 0 };
 	struct pace p;
 	struct seen s;
 
@@ -239,14 +242,21 @@ static double disturbed(double ms, double plain, unsigned busy)
 	return busy ? x * (1 + 0.3 * rand() / RAND_MAX) : x;
 }
 
+struct long_prompt {
+	double p99, mean; /* steps, in targets */
+	double rate;	  /* prompt tokens a ms */
+};
+
 /*
- * 7 that decode, and a prompt of 32k tokens comes. The 99th of a hundred steps, without what other programs
- * took of it, in targets; @known: what was measured where nobody decoded, in parts of what is so beside others.
+ * 7 that decode, and a prompt of 28k tokens comes. The 99th of a hundred steps, without what other programs
+ * took of it; @known: what was measured where nobody decoded, in parts of what is so beside others.
  */
-static double long_prompt(const struct machine *m, unsigned busy, double known, double *ret_mean)
+static struct long_prompt long_prompt(const struct machine *m, unsigned busy, double known)
 {
-	enum { N = 7, TOKENS = 32000, STEPS = 60000, ALONE = 448 };
-	double *ms = calloc(STEPS, sizeof(*ms)), sum = 0, plain = plain_ms(m, N), p99;
+	enum { N = 7, TOKENS = 28000, STEPS = 60000, ALONE = 448 };
+	double *part = calloc(STEPS, sizeof(*part)), sum = 0, ns = 0;
+	const double before = plain_ms(m, N);
+	struct long_prompt got;
 	struct pace p;
 	uint32_t n = 0, k;
 
@@ -254,34 +264,37 @@ static double long_prompt(const struct machine *m, unsigned busy, double known, 
 	if (known > 0)
 		pace_learn(&p, &(struct pace_step){
 				       0, N, ALONE, 0,
-				       (uint64_t)(known * (bite_ms(m, ALONE, 0) + plain) * MS),
+				       (uint64_t)(known * (bite_ms(m, ALONE, 0) + before) * MS),
 				       false });
 	for (unsigned i = 0; i < 200; i++)
-		pace_learn(&p, &(struct pace_step){ N, N, 0, 0,
-						    (uint64_t)(disturbed(plain, plain, busy) * MS),
-						    false });
-	for (uint32_t at = 0; at < TOKENS; at += k) {
+		pace_learn(&p, &(struct pace_step){
+				       N, N, 0, 0, (uint64_t)(disturbed(before, before, busy) * MS),
+				       false });
+	for (uint32_t to = 0; to < TOKENS; to += k) {
+		double at = (double)to / TOKENS, ms;
+		double plain = before * (m->later > 0 ? 1 + (m->later - 1) * at : 1);
+
 		k = pace_next(&p, N, N + 1).most;
 		k = k > p.most ? p.most : k;
 		assert_true(n < STEPS);
-		ms[n] = plain + (k ? bite_ms(m, k, (double)at / TOKENS) : 0);
-		sum += ms[n];
+		ms = plain + (k ? bite_ms(m, k, at) : 0);
+		part[n] = ms / 2 / plain;
+		sum += part[n++];
+		ns += ms;
 		pace_learn(&p, &(struct pace_step){ N, N + 1, k, 0,
-						    (uint64_t)(disturbed(ms[n], plain, busy) * MS),
+						    (uint64_t)(disturbed(ms, plain, busy) * MS),
 						    false });
-		n++;
 	}
-	qsort(ms, n, sizeof(*ms), by_size);
-	p99 = ms[n * 99 / 100];
-	*ret_mean = sum / n / 2 / plain;
-	free(ms);
-	return p99 / 2 / plain;
+	qsort(part, n, sizeof(*part), by_size);
+	got = (struct long_prompt){ part[n * 99 / 100], sum / n, TOKENS / ns };
+	free(part);
+	return got;
 }
 
 /*
  * On these two curves, of which the second is assumed, a long prompt makes the gaps of others no longer
  * than twice the target, whatever the depth, what was measured before they came and what other programs
- * do; and it gets its share.
+ * do; and it gets its share. On the one that was measured they stay far below where nothing disturbs.
  */
 static void test_long_prompt(void **unused)
 {
@@ -290,13 +303,17 @@ static void test_long_prompt(void **unused)
 
 	for (unsigned i = 0; i < 2 * 4 * 4 * 2; i++) {
 		unsigned busy = i / 2 % 4;
-		double mean, p99;
+		struct long_prompt got;
 
 		srand(i);
-		p99 = long_prompt(machines[i % 2], busy, known[i / 8 % 4], &mean);
-		assert_true(p99 <= 2);
-		assert_true(mean <= 1.02);
-		assert_true(mean > (busy == 3 ? 0.55 : 0.75));
+		got = long_prompt(machines[i % 2], busy, known[i / 8 % 4]);
+		assert_true(got.p99 <= 1.8);
+		assert_true(got.mean <= 1.05);
+		assert_true(got.mean > (busy == 3 ? 0.55 : 0.75));
+		if (i % 2 || busy)
+			continue;
+		assert_true(got.p99 <= 1.2 * PACE_OVER);
+		assert_true(got.rate >= 1.1);
 	}
 }
 
