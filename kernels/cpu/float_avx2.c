@@ -11,6 +11,7 @@
 
 #include "kernels/cpu/float_impl.h"
 #include "kernels/cpu/float_vec_avx2.h"
+#include "kernels/cpu/whole_avx2.h"
 
 static float dot(const float *a, const float *b, size_t n)
 {
@@ -124,7 +125,7 @@ static void softmax(float *x, size_t n)
 }
 
 #include "kernels/cpu/float_glu.h"
-#include "kernels/cpu/float_attend.h"
+#include "kernels/cpu/attend_whole.h"
 #include "kernels/cpu/float_delta.h"
 
 const struct float_ops float_ops_avx2 = {
@@ -145,7 +146,7 @@ const struct float_ops float_ops_avx2 = {
 	.kv_store = kv_store,
 	.kv_store_k = kv_store_k,
 	.kv_store_v = kv_store_v,
-	.attend_query = attend_query_as_it_is,
+	.attend_query = attend_query,
 	.attend = attend,
 	.attend_merge = attend_merge,
 	.delta = delta,

@@ -11,6 +11,7 @@
 
 #include "kernels/cpu/float_impl.h"
 #include "kernels/cpu/float_vec_avx512.h"
+#include "kernels/cpu/whole_avx512.h"
 
 /* The mask of the elements that are left, at most a vector of them. */
 static inline __mmask16 head(size_t left)
@@ -128,8 +129,7 @@ static void softmax(float *x, size_t n)
 }
 
 #include "kernels/cpu/float_glu.h"
-#include "kernels/cpu/float_soften.h"
-#include "kernels/cpu/attend_avx512.h"
+#include "kernels/cpu/attend_whole.h"
 #include "kernels/cpu/float_delta.h"
 
 const struct float_ops float_ops_avx512 = {

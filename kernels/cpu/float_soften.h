@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/float_soften.h: the softmax of attention as it goes from block to block of the KV cache,
- * for the vector levels. Included by float_avx2.c (by way of float_attend.h) and float_avx512.c after their
- * float_vec_*.h, in whose names it is written. Rows do not depend on each other.
+ * for the vector levels. Included by attend_numbers.h, written in the names of float_vec_*.h. Rows do not depend on each other.
  */
 #ifndef SLUICE_KERNELS_CPU_FLOAT_SOFTEN_H
 #define SLUICE_KERNELS_CPU_FLOAT_SOFTEN_H
@@ -15,6 +14,8 @@
 #define ALWAYS	     static inline __attribute__((always_inline))
 #define BLOCK_VECTOR (KV_BLOCK / VL)
 #define SOFTEN_ROWS  8 /* rows of a call, at most */
+#define SUMS \
+	(KV_TILE / VL) /* of a row's exponentials: 16 lanes on either level, so the same bits */
 
 /*
  * Scores -> exp(score - m) in place, with m and l brought up to date; correction[r] is the factor
@@ -48,15 +49,19 @@ static void soften(const struct attend_args *a, unsigned n_rows, size_t row, flo
 	}
 	vf_store_n(correction, vf_exp(vf_load_n(correction, n_rows)), n_rows);
 	for (unsigned r = 0; r < n_rows; r++) {
-		vf sum = vf_zero(), highest = vf_set1(m[r]);
+		vf sum[SUMS], highest = vf_set1(m[r]);
 
+		for (unsigned i = 0; i < SUMS; i++)
+			sum[i] = vf_zero();
 		for (unsigned v = 0; v < BLOCK_VECTOR; v++) {
 			vf p = vf_exp(vf_sub(vf_load(s[r] + v * VL), highest));
 
-			sum = vf_add(sum, p);
+			sum[v % SUMS] = vf_add(sum[v % SUMS], p);
 			vf_store(s[r] + v * VL, p);
 		}
-		l[r] = l[r] * correction[r] + vf_sum(sum);
+		for (unsigned i = 1; i < SUMS; i++)
+			sum[0] = vf_add(sum[0], sum[i]);
+		l[r] = l[r] * correction[r] + vf_sum(sum[0]);
 	}
 }
 

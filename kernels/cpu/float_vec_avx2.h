@@ -81,7 +81,7 @@ static inline __m256i vhead(size_t n)
 	return _mm256_cmpgt_epi32(_mm256_set1_epi32(n < 8 ? (int)n : 8), lane);
 }
 
-/* The names that float_attend.h and float_delta.h are written in. */
+/* The names that float_soften.h and float_delta.h are written in. */
 typedef __m256 vf;
 #define VL 8 /* lanes */
 

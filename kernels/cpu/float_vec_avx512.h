@@ -54,7 +54,7 @@ static inline __mmask16 vhead(size_t n)
 	return (__mmask16)((1u << n) - 1);
 }
 
-/* The names that float_attend.h and float_delta.h are written in. */
+/* The names that float_soften.h and float_delta.h are written in. */
 typedef __m512 vf;
 #define VL 16 /* lanes */
 

@@ -324,7 +324,7 @@ static void compare_row(const struct float_ops *f, const struct cache c[2],
 			const struct window w[2], const struct rows *r, size_t row)
 {
 	/* numbers of 14 bits are as near to keys and values as the cache's halves */
-	const double near = f->level == CPU_AVX512 ? 4e-4 : 2e-5;
+	const double near = f->level != CPU_SCALAR ? 4e-4 : 2e-5;
 	double p[2 * KV_BLOCK], max = -INFINITY, sum = 0;
 
 	for (unsigned j = 0; j < ARRAY_LEN(p); j++) {
