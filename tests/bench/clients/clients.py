@@ -10,6 +10,7 @@ shared     8 clients whose prompts begin with the same 2000 tokens
 agent      20 turns of one conversation behind 12k tokens of system text and tools
 long       7 that decode, and one prompt of 32k tokens that comes beside them
 cancelled  8 clients of which 30 % go away in the middle
+answers    /health, /props, /slots and /metrics, asked in turn, each on a new connection, while a prompt of 32k tokens is read
 
 Texts are this project's own documents. `both` runs A-B-B-A. Figures are those of `vllm bench serve` (load.py); each run says how
 much of the processors others used meanwhile. It reports and judges nothing: docs/performance.md has what was seen.
@@ -21,6 +22,7 @@ import json
 import pathlib
 import random
 import sys
+import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
@@ -153,6 +155,40 @@ class Bench:
         self.rows.append(row)
         print(json.dumps(row), file=sys.stderr)
 
+    def answers(self):
+        """How soon questions about the server are answered meanwhile: from before connect() to the last byte."""
+        host, port, paths = self.server.host, self.server.port, ("/health", "/props", "/slots", "/metrics")
+        took, reading = {path: [] for path in paths}, True
+
+        def question():
+            while reading:
+                for path in paths:
+                    start = time.perf_counter()
+                    status, _ = self.server.ask("GET", path)
+                    took[path].append((time.perf_counter() - start, status))
+
+        async def prompts():
+            return [await load.one(host, port, self.ask(tokens=self.args.long, n=1)) for _ in range(self.args.prompts)]
+
+        with machine.Foreign(self.server.process.pid) as f:
+            asker = threading.Thread(target=question)
+            asker.start()
+            try:
+                got = asyncio.run(prompts())
+            finally:
+                reading = False
+                asker.join()
+        row = {"server": self.server.name, "what": f"answers beside {self.args.long} tokens", "others": round(f.share, 2),
+               "errors": sorted({g.error for g in got if g.error}), "n_prompt": [g.n_prompt for g in got],
+               "reader_ttft_s": [round(g.ttft, 2) for g in got], "bad_status": sum(s != 200 for v in took.values() for _, s in v)}
+        for path, seen in [*took.items(), ("all", [x for v in took.values() for x in v])]:
+            seconds = [x for x, _ in seen]
+            row[path] = {"n": len(seconds), "within_50_ms": round(sum(x <= 0.05 for x in seconds) / max(1, len(seconds)), 5),
+                         **{k + "_ms": round(1000 * load.percentile(seconds, p), 2)
+                            for k, p in (("p50", 50), ("p99", 99), ("max", 100))}}
+        self.rows.append(row)
+        print(json.dumps(row), file=sys.stderr)
+
     def cancelled(self):
         rng = random.Random(self.args.seed)
         asks = [self.ask(cancel_after=rng.randrange(1, self.args.generate) if rng.random() < 0.3 else 0) for _ in range(24)]
@@ -189,6 +225,7 @@ def parse():
     p.add_argument("--generate", type=int, default=64, help="tokens")
     p.add_argument("--system", type=int, default=12000, help="tokens before an agent's first turn")
     p.add_argument("--long", type=int, default=32000, help="tokens of the long prompt")
+    p.add_argument("--prompts", type=int, default=3, help="how many of them, one after the other, in the run answers")
     p.add_argument("--alone", type=float, default=10, help="seconds before it comes")
     p.add_argument("--no-cache", action="store_true", help="cache_prompt false in every request")
     p.add_argument("--goodput", default="ttft:5000,tpot:250", help="bounds in ms")
