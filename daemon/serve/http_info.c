@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/limits.h"
 #include "base/version.h"
 #include "chat/template.h"
 #include "metrics/metrics.h"
@@ -182,19 +181,19 @@ void info_metrics(struct http_request *r)
 	const struct serve *s = r->http->serve;
 	struct sluice_status_info *status = malloc(sizeof(*status));
 	struct telemetry_snapshot *machine = malloc(sizeof(*machine));
-	char *text = NULL, notes[64];
+	char *text = NULL;
 	size_t n = 0;
 	FILE *out = open_memstream(&text, &n);
 	struct buf b = { 0 };
 	struct limits limits;
 
 	if (status && machine && out) {
-		info_status(s, status, notes, sizeof(notes));
+		info_status(s, status, NULL, 0);
 		metrics_print_daemon(out, status);
 		print_http(out, r->http);
 		loop_time_print(out, &s->loop_time);
-		limits_read(NULL, &limits);
-		if (s->config.sampler && !telemetry_sampler_get(s->config.sampler, machine))
+		if (s->config.sampler && !telemetry_sampler_get(s->config.sampler, machine) &&
+		    !telemetry_sampler_limits(s->config.sampler, &limits))
 			metrics_print_machine(out, machine, &limits);
 	}
 	if (out && !fclose(out))

@@ -332,6 +332,8 @@ void info_status(const struct serve *s, struct sluice_status_info *ret, char *no
 	put_forms(s->forms, &ret->forms);
 	put_columns(&e, ret);
 	put_predict(&e, ret);
+	if (!notes)
+		return;
 	notes[0] = '\0';
 	for (unsigned i = 0; i < ENGINE_FALLBACKS && e.fallbacks[i]; i++)
 		add_line(notes, room, e.fallbacks[i]);

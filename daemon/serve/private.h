@@ -62,9 +62,9 @@ void listen_close(struct serve *s);
 
 /* info.c */
 void info_model(const struct serve *s, struct sluice_model_info *ret);
-/* @notes: what could not be had, one sentence a line. */
 /* What a request, or all, made of speculation. */
 struct sluice_spec_counts info_spec(const struct spec_counts *c);
+/* @notes: what could not be had, one sentence a line; the model's files are looked at for it. NULL: not wanted. */
 void info_status(const struct serve *s, struct sluice_status_info *ret, char *notes, size_t room);
 
 /* serve.c: any thread: makes the loop look at the jobs. */

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,8 +21,18 @@
 
 #define TRIES 100
 
+#define LIMITS_EVERY 10 /* samples */
+
+struct published {
+	struct telemetry_snapshot snapshot;
+	struct limits limits;
+};
+
+#define WORDS_OF(what) (sizeof(what) / sizeof(uint64_t))
+#define WORDS	       WORDS_OF(struct published)
 _Static_assert(sizeof(struct telemetry_snapshot) % sizeof(uint64_t) == 0, "copied by words");
-#define WORDS (sizeof(struct telemetry_snapshot) / sizeof(uint64_t))
+_Static_assert(sizeof(struct limits) % sizeof(uint64_t) == 0, "copied by words");
+_Static_assert(sizeof(struct published) == WORDS * sizeof(uint64_t), "copied by words");
 
 struct buffer {
 	_Atomic uint32_t seq;
@@ -29,10 +40,11 @@ struct buffer {
 };
 
 struct telemetry_sampler {
-	struct telemetry *telemetry;	 /* sampler thread */
-	struct telemetry_snapshot taken; /* sampler thread */
-	struct buffer buffers[2];	 /* the latest: published % 2 */
-	_Atomic uint64_t published;	 /* release: its buffer is whole */
+	struct telemetry *telemetry; /* sampler thread */
+	struct published taken;	     /* sampler thread */
+	const char *root;
+	struct buffer buffers[2];   /* the latest: published % 2 */
+	_Atomic uint64_t published; /* release: its buffer is whole */
 	char notes[TELEMETRY_MAX_NOTES][sizeof(((struct err *)0)->text)];
 	_Atomic unsigned n_notes; /* release: notes below it do not change */
 	uint32_t period_ms;
@@ -75,12 +87,16 @@ static void copy_notes(struct telemetry_sampler *s)
 void telemetry_sampler_step(struct telemetry_sampler *s)
 {
 	/* A machine where nothing can be read is a snapshot of unknown values. */
-	telemetry_read(s->telemetry, &s->taken);
+	telemetry_read(s->telemetry, &s->taken.snapshot);
+	/* some dozens of small files, which change slowly: seldom, and by who keeps nobody waiting */
+	if (atomic_load_explicit(&s->published, memory_order_relaxed) % LIMITS_EVERY == 0)
+		limits_read(s->root, &s->taken.limits);
 	copy_notes(s);
 	publish(s);
 }
 
-int telemetry_sampler_get(const struct telemetry_sampler *s, struct telemetry_snapshot *ret)
+/* @n words of the latest from word @first on. */
+static int copy(const struct telemetry_sampler *s, size_t first, size_t n_words, char *ret)
 {
 	for (unsigned tries = 0; tries < TRIES; tries++) {
 		uint64_t n = atomic_load_explicit(&s->published, memory_order_acquire);
@@ -89,16 +105,28 @@ int telemetry_sampler_get(const struct telemetry_sampler *s, struct telemetry_sn
 
 		if (seq & 1)
 			continue;
-		for (size_t i = 0; i < WORDS; i++) {
+		for (size_t i = 0; i < n_words; i++) {
 			/* acquire: the second look at the number stays behind it */
-			uint64_t word = atomic_load_explicit(&b->words[i], memory_order_acquire);
+			uint64_t word =
+				atomic_load_explicit(&b->words[first + i], memory_order_acquire);
 
-			memcpy((char *)ret + i * sizeof(word), &word, sizeof(word));
+			memcpy(ret + i * sizeof(word), &word, sizeof(word));
 		}
 		if (atomic_load_explicit(&b->seq, memory_order_relaxed) == seq)
 			return 0;
 	}
 	return -EAGAIN;
+}
+
+int telemetry_sampler_get(const struct telemetry_sampler *s, struct telemetry_snapshot *ret)
+{
+	return copy(s, 0, WORDS_OF(*ret), (char *)ret);
+}
+
+int telemetry_sampler_limits(const struct telemetry_sampler *s, struct limits *ret)
+{
+	return copy(s, offsetof(struct published, limits) / sizeof(uint64_t), WORDS_OF(*ret),
+		    (char *)ret);
 }
 
 uint64_t telemetry_sampler_count(const struct telemetry_sampler *s)
@@ -164,6 +192,7 @@ int telemetry_sampler_create(const struct telemetry_sampler_config *config,
 	if (!s)
 		return err_set(err, -ENOMEM, "no memory for telemetry");
 	s->period_ms = config->period_ms;
+	s->root = config->telemetry.root;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/telemetry/sampler.h: one thread that takes a snapshot ten times a second and publishes it.
+ * daemon/telemetry/sampler.h: one thread that takes a snapshot ten times a second, and this process's
+ * limits (base/limits.h) once a second, and publishes them.
  *
  * Owns the struct telemetry. Readers (serve, metrics, the engine's policy input) take a whole
  * snapshot at any time from any thread: they neither lock nor wait for a sample, and a slow file in
@@ -9,6 +10,7 @@
 #ifndef SLUICE_TELEMETRY_SAMPLER_H
 #define SLUICE_TELEMETRY_SAMPLER_H
 
+#include "base/limits.h"
 #include "telemetry/telemetry.h"
 
 #define SAMPLER_PERIOD_MS 100
@@ -34,6 +36,9 @@ void telemetry_sampler_step(struct telemetry_sampler *s);
 /* The latest snapshot, whole. 0, or -EAGAIN in the improbable case that it was replaced twice while
  * being copied, several times over. About 60 KiB are copied. Any thread, no lock, no system call. */
 int telemetry_sampler_get(const struct telemetry_sampler *s, struct telemetry_snapshot *ret);
+
+/* This process's limits as of a second ago at most, by the same rules: about 1 KiB. CPUs are the sampler's. */
+int telemetry_sampler_limits(const struct telemetry_sampler *s, struct limits *ret);
 
 /* Samples published so far: a reader that has seen this number need not copy again. Any thread. */
 uint64_t telemetry_sampler_count(const struct telemetry_sampler *s);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Description: the sampler: first sample at once, ten a second by its thread, whole snapshots for
- * readers in other threads, notes, an end without delay; without a thread, steps by a test's clock.
+ * readers in other threads, limits beside them, notes, an end without delay; without a thread, steps by a test's clock.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -20,6 +20,7 @@ static void test_steps(void **state)
 	struct telemetry_sampler *s;
 	struct err err = { { 0 } };
 	uint64_t first = test_clock_ns;
+	struct limits limits, own;
 
 	assert_int_equal(telemetry_sampler_create(&config, &s, &err), 0);
 	assert_int_equal(telemetry_sampler_count(s), 1);
@@ -27,6 +28,11 @@ static void test_steps(void **state)
 	assert_int_equal(snap.updated_ns, first);
 	assert_int_equal(snap.nodes[0].total_bytes, 24684096ull * 1024);
 	assert_int_equal(snap.interval_ns, UNKNOWN);
+	assert_int_equal(telemetry_sampler_limits(s, &limits), 0);
+	limits_read(tree.root, &own);
+	assert_int_equal(limits.machine_bytes, own.machine_bytes);
+	assert_int_equal(limits.room_bytes, own.room_bytes);
+	assert_string_equal(limits.memory_from, own.memory_from);
 	test_clock_ns += 100 * MS;
 	assert_int_equal(telemetry_sampler_get(s, &snap), 0);
 	assert_int_equal(snap.updated_ns, first); /* nothing new yet */
