@@ -82,6 +82,15 @@ static bool fits(const struct sizes *s, uint64_t experts, uint64_t cache_bytes, 
 	return add(taken, experts) <= s->room;
 }
 
+uint64_t budget_sure_room(uint64_t room)
+{
+	if (room == LIMITS_UNKNOWN)
+		return room;
+	/* up to whole MiB, so that it never is less than was said */
+	return left(room,
+		    u64_max(BUDGET_SLACK_LEAST, align_up(room / BUDGET_SLACK_PART, 1ull << 20)));
+}
+
 /* ---- sentences ---- */
 
 static void tell_room(char *buf, size_t len, const struct sizes *s)
@@ -126,7 +135,8 @@ static int refuse_model(const struct sizes *s, struct err *err)
 static int refuse_budget(const struct sizes *s, const struct budget *b, struct err *err)
 {
 	uint64_t fixed = add(s->own, cache(s->ask, b->n_parallel, b->n_ctx));
-	uint64_t most = u64_max(left(s->room, fixed), limits_huge_bytes(s->ask->limits));
+	uint64_t most =
+		u64_max(left(budget_sure_room(s->room), fixed), limits_huge_bytes(s->ask->limits));
 	char size[32], rest[32], room[256], least[32], advice[64];
 
 	tell_room(room, sizeof(room), s);

@@ -16,6 +16,9 @@
 #include "base/err.h"
 #include "base/limits.h"
 
+#define BUDGET_SLACK_LEAST (4ull << 20)
+#define BUDGET_SLACK_PART  100
+
 struct budget_ask {
 	const struct limits *limits;
 	uint64_t assume_bytes; /* to go by where limits know no memory; 0: LIMITS_ASSUME_MOST */
@@ -41,6 +44,15 @@ struct budget {
 	char why[384];	       /* the experts' budget in a sentence */
 	char note[384];	       /* what was assumed or lowered, else empty */
 };
+
+/*
+ * What advice counts on of a room of @room bytes: all but a slack, whole MiB of it. What a group or
+ * the machine has already counted moves between two starts of the same daemon (its program, page
+ * tables, memory of the kernel, other processes), so a number that fills the room to the byte would
+ * be refused a moment later. The slack: BUDGET_SLACK_LEAST, or one part in BUDGET_SLACK_PART where
+ * that is more. LIMITS_UNKNOWN stays what it is. Pure; any thread.
+ */
+uint64_t budget_sure_room(uint64_t room);
 
 /* 0, or -ENOSPC and a sentence. *ret is set on success only. */
 int budget_choose(const struct budget_ask *ask, struct budget *ret, struct err *err);

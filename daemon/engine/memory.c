@@ -335,11 +335,14 @@ void memory_plan_fini(struct memory_plan *p)
 
 uint32_t memory_largest_ctx(const struct memory_ask *ask, uint32_t n_parallel, uint32_t most)
 {
+	struct limits sure = *ask->limits;
 	struct memory_ask asked = *ask;
 	uint32_t low = 0,
 		 high = most / KV_BLOCK; /* in blocks: low fits, above high is not looked at */
 	struct memory_plan p;
 
+	sure.room_bytes = budget_sure_room(sure.room_bytes);
+	asked.limits = &sure;
 	asked.n_parallel = n_parallel;
 	asked.n_ctx = KV_BLOCK;
 	if (prepare(&asked, &p, NULL)) {

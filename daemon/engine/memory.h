@@ -92,8 +92,9 @@ int prefix_cache_parse(const char *text, uint64_t *ret, struct err *err);
 
 /*
  * The largest context in tokens, a multiple of KV_BLOCK, that @n_parallel sequences can be asked for
- * with everything else of @ask as it is: an automatic budget then shrinks to the least. 0: not even
- * one block fits. What the memory does not bound ends at @most.
+ * with everything else of @ask as it is: an automatic budget then shrinks to the least, and the slack
+ * of budget_sure_room() stays free, so that the next start takes it too. 0: not even one block fits.
+ * What the memory does not bound ends at @most.
  */
 uint32_t memory_largest_ctx(const struct memory_ask *ask, uint32_t n_parallel, uint32_t most);
 

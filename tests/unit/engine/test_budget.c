@@ -169,11 +169,21 @@ static void test_budget_is_refused(void **state)
 	ask.n_ctx = 2048;
 	ask.n_parallel = 1;
 	ask.percent = 100;
-	REFUSED(&ask, "--host-budget", "700.00 MiB", "600.00 MiB", "at most --host-budget 462M");
+	REFUSED(&ask, "--host-budget", "700.00 MiB", "600.00 MiB", "at most --host-budget 456M");
 	ask.percent = 0;
 	ask.host_budget = 500 * MIB;
-	REFUSED(&ask, "--host-budget", "500.00 MiB", "600.00 MiB", "at most --host-budget 462M");
-	ask.host_budget = 462 * MIB; /* and what the sentence says works */
+	REFUSED(&ask, "--host-budget", "500.00 MiB", "600.00 MiB", "at most --host-budget 456M");
+	ask.host_budget = 456 * MIB; /* and what the sentence says works, with less room too */
+	assert_int_equal(choose(&ask).expert_bytes, 456 * MIB);
+	limits.room_bytes -= 6 * MIB;
+	assert_int_equal(choose(&ask).expert_bytes, 456 * MIB);
+	limits.room_bytes--;
+	REFUSED(&ask, "--host-budget", "at most --host-budget 449M");
+	/* the slack is for advice alone: what fits to the byte is taken */
+	ask = in_room(600 * MIB);
+	ask.n_ctx = 2048;
+	ask.n_parallel = 1;
+	ask.host_budget = 462 * MIB;
 	assert_int_equal(choose(&ask).expert_bytes, 462 * MIB);
 	/* more than all experts is all experts */
 	ask.host_budget = 1ull << 50;
@@ -186,6 +196,22 @@ static void test_budget_is_refused(void **state)
 	REFUSED(&ask, "need at least 20971520 bytes", "--host-budget");
 	ask.host_budget = 1;
 	REFUSED(&ask, "the expert budget of 1 bytes");
+}
+
+/* Advice leaves 4 MiB or a hundredth, in whole MiB. */
+static void test_sure_room(void **state)
+{
+	(void)state;
+	assert_int_equal(budget_sure_room(0), 0);
+	assert_int_equal(budget_sure_room(4 * MIB), 0);
+	assert_int_equal(budget_sure_room(4 * MIB + 1), 1);
+	assert_int_equal(budget_sure_room(400 * MIB), 396 * MIB);
+	assert_int_equal(budget_sure_room(400 * MIB + 100), 395 * MIB + 100);
+	assert_int_equal(budget_sure_room(600 * MIB), 594 * MIB);
+	assert_int_equal(budget_sure_room(650 * MIB), 643 * MIB);
+	assert_int_equal(budget_sure_room(100 * GIB), 99 * GIB);
+	assert_int_equal(budget_sure_room(LIMITS_UNKNOWN), LIMITS_UNKNOWN);
+	assert_true(budget_sure_room(LIMITS_UNKNOWN - 1) < LIMITS_UNKNOWN - 1);
 }
 
 /* An explicit size above what there is, although the model's experts would fit. */
@@ -282,6 +308,7 @@ int main(void)
 		cmocka_unit_test(test_defaults_are_lowered),
 		cmocka_unit_test(test_cache_is_refused),
 		cmocka_unit_test(test_budget_is_refused),
+		cmocka_unit_test(test_sure_room),
 		cmocka_unit_test(test_excess_is_refused),
 		cmocka_unit_test(test_model_is_refused),
 		cmocka_unit_test(test_unknown),

@@ -146,10 +146,10 @@ static void test_unknown(void **state)
 	plan_fini(&p);
 }
 
-/* The largest context is accepted, one block more is not. */
+/* The largest context is accepted, with the slack of advice gone as well; one block more then is not. */
 static void test_largest_context(void **state)
 {
-	struct plan_machine m = of_room(128 * MIB);
+	struct plan_machine m = of_room(128 * MIB), less = of_room(124 * MIB);
 	struct plan_options o = defaults();
 	struct err err = { { 0 } };
 	struct plan p = make(&o, &m), q;
@@ -162,8 +162,11 @@ static void test_largest_context(void **state)
 		q = make(&o, &m);
 		assert_int_equal(q.memory.n_ctx, o.n_ctx);
 		plan_fini(&q);
+		q = make(&o, &less);
+		assert_int_equal(q.memory.n_ctx, o.n_ctx);
+		plan_fini(&q);
 		o.n_ctx += KV_BLOCK;
-		assert_int_equal(plan_make(model, &o, &m, &q, &err), -ENOSPC);
+		assert_int_equal(plan_make(model, &o, &less, &q, &err), -ENOSPC);
 	}
 	plan_fini(&p);
 }
