@@ -248,7 +248,7 @@ uint64_t cuda_blocks_bytes(const struct cuda_device *d);
 uint32_t cuda_slots(const struct device *d, uint32_t cls);
 int cuda_hold(struct device *d, uint32_t seq, uint32_t len, struct err *err);
 void cuda_let(struct device *d, uint32_t seq);
-bool cuda_could_hold(const struct device *d, uint32_t len);
+bool cuda_could_hold(const struct device *d, uint32_t len, uint32_t n, uint64_t positions);
 uint32_t cuda_most_positions(const struct device *d, uint32_t seq);
 uint32_t cuda_victim(const struct device *d, uint32_t *ret_slots);
 int cuda_shrink(struct device *d, uint32_t cls, struct err *err);

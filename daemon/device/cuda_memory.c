@@ -436,17 +436,23 @@ void cuda_let(struct device *base, uint32_t seq)
 	d->lengths[seq] = 0;
 }
 
-/* Items of one among several may lie across blocks. */
-bool cuda_could_hold(const struct device *base, uint32_t len)
+/* Blocks of @n sequences with @positions together. Items of one among several may lie across blocks. */
+static uint64_t blocks_wanted(const struct cuda_device *d, uint32_t n, uint64_t positions)
+{
+	const struct device_plan *p = &d->base.plan;
+	const uint64_t pages = div_ceil(positions, CUDA_KV_PAGE) + n - 1;
+
+	return blocks_for(p->block_bytes, p->page_bytes, pages) +
+	       blocks_for(p->block_bytes, p->one_state, n) + (d->base.c.n_seq > 1 ? 2 : 0);
+}
+
+bool cuda_could_hold(const struct device *base, uint32_t len, uint32_t n, uint64_t positions)
 {
 	const struct cuda_device *d = cuda_of(base);
-	const struct device_plan *p = &d->base.plan;
-	const uint32_t pages = (uint32_t)div_ceil(len, CUDA_KV_PAGE);
-	const uint64_t all = blocks_for(p->block_bytes, p->page_bytes, pages) +
-			     blocks_for(p->block_bytes, p->one_state, 1) +
-			     (d->base.c.n_seq > 1 ? 2 : 0);
+	const struct blocks *b = &d->memory->blocks;
 
-	return all <= blocks_left(&d->memory->blocks);
+	return blocks_wanted(d, 1, len) <= blocks_left(b) &&
+	       blocks_wanted(d, n + 1, positions + len) <= blocks_most(b);
 }
 
 /* Alone it has the first pages, which lie side by side. */

@@ -361,9 +361,9 @@ void device_let(struct device *d, uint32_t seq)
 		d->ops->let(d, seq);
 }
 
-bool device_could_hold(const struct device *d, uint32_t len)
+bool device_could_hold(const struct device *d, uint32_t len, uint32_t n, uint64_t positions)
 {
-	return !d->ops->could_hold || d->ops->could_hold(d, len);
+	return !d->ops->could_hold || d->ops->could_hold(d, len, n, positions);
 }
 
 uint32_t device_most_positions(const struct device *d, uint32_t seq)

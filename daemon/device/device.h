@@ -194,13 +194,14 @@ uint32_t device_slots(const struct device *d, uint32_t cls);
  * Memory that goes to and fro between slots and sequences ("cuda" alone; elsewhere all is fixed), between
  * two steps. hold: memory for the first @len positions of sequence @seq and its state, until device_let(), all
  * that it lacks or nothing: 0; -ENOSPC: not without blocks of the slots', which have enough; -EAGAIN: other
- * sequences hold too much, whatever slots give; or -EIO and a sentence. could: whether that many positions of
- * one more sequence would fit with blocks of the slots'. most: positions that @seq could have if it had the memory
+ * sequences hold too much, whatever slots give; or -EIO and a sentence. could: whether @len positions of one more
+ * sequence would fit with blocks of the slots', beside what is held now and beside @n others that will have
+ * @positions together. most: positions that @seq could have if it had the memory
  * for itself, the whole context at most.
  */
 int device_hold(struct device *d, uint32_t seq, uint32_t len, struct err *err);
 void device_let(struct device *d, uint32_t seq);
-bool device_could_hold(const struct device *d, uint32_t len);
+bool device_could_hold(const struct device *d, uint32_t len, uint32_t n, uint64_t positions);
 uint32_t device_most_positions(const struct device *d, uint32_t seq);
 /* The class that misses its last slots least, and how many it keeps without; DEVICE_NO_CLASS: none has any. */
 uint32_t device_victim(const struct device *d, uint32_t *ret_slots);

@@ -38,7 +38,7 @@ struct device_ops {
 	uint32_t (*slots)(const struct device *d, uint32_t cls);
 	int (*hold)(struct device *d, uint32_t seq, uint32_t len, struct err *err);
 	void (*let)(struct device *d, uint32_t seq);
-	bool (*could_hold)(const struct device *d, uint32_t len);
+	bool (*could_hold)(const struct device *d, uint32_t len, uint32_t n, uint64_t positions);
 	uint32_t (*most_positions)(const struct device *d, uint32_t seq);
 	uint32_t (*victim)(const struct device *d, uint32_t *ret_slots);
 	int (*shrink)(struct device *d, uint32_t cls, struct err *err);

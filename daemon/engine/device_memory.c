@@ -119,9 +119,23 @@ void engine_device_let(struct engine *e, struct active *a)
 		device_let(e->device, seq_number(a->seq));
 }
 
+/* Who runs will have all of its prompt: two that each fit now but not to their ends would read much twice. */
 bool engine_device_could_seat(const struct engine *e, uint32_t n)
 {
-	return !has_memory(e) || device_could_hold(e->device, n);
+	uint64_t positions = 0;
+	uint32_t n_others = 0;
+
+	if (!has_memory(e))
+		return true;
+	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
+		const struct active *a = &e->active[i];
+
+		if (!a->request || a->paused)
+			continue;
+		positions += a->n_ids + 1;
+		n_others++;
+	}
+	return device_could_hold(e->device, n, n_others, positions);
 }
 
 void engine_set_device_budget(struct engine *e, uint64_t bytes)

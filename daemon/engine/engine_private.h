@@ -249,7 +249,7 @@ enum device_memory engine_device_hold(struct engine *e, struct active *a, uint32
 void engine_device_let(struct engine *e, struct active *a);
 /* Has nobody but @a anything on the device that computes sequences? */
 bool engine_device_alone(const struct engine *e, const struct active *a);
-/* Is there memory for one more sequence of @n tokens, slots given up for it? */
+/* Is there memory for one more sequence of @n tokens beside all that those which run will have, slots given up for it? */
 bool engine_device_could_seat(const struct engine *e, uint32_t n);
 /* Between two steps: a budget that changed, what others want, slots that may be had again. */
 void engine_device_memory(struct engine *e);

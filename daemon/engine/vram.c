@@ -556,8 +556,7 @@ static int wait_for_slots(struct vram *v, uint32_t cls, uint32_t n)
 		}
 		nanosleep(&nap, NULL);
 	}
-	v->holds_back = fills_from(v, cls, n);
-	return v->holds_back ? -EBUSY : 0;
+	return fills_from(v, cls, n) ? -EBUSY : 0;
 }
 
 bool vram_holds_back(const struct vram *v)
@@ -570,6 +569,9 @@ int vram_withdraw(struct vram *v, uint32_t cls, uint32_t n)
 	const uint32_t n_expert = v->c.model->n_expert;
 	const int rc = wait_for_slots(v, cls, n);
 
+	if (rc == -EIO)
+		return rc;
+	v->holds_back = rc == -EBUSY;
 	if (rc)
 		return rc;
 	residency_settle(v->c.residency);

@@ -150,8 +150,8 @@ def least_budget(*args):
 
 @pytest.mark.parametrize("sizes", [(9, 11, 5), (5, 11, 9)], ids=str)
 def test_waits(one_run, sizes):  # noqa: F811
-    """Room for one sequence of this length, and three come while one runs: nobody is let in beside it; in the turn when it ends
-    all are, into one step, and who finds no memory then waits for the others. Everybody is answered, with the same bits."""
+    """Room for one sequence, and three come while one runs: nobody is let in beside another, where it would be paused and
+    read twice, and everybody is answered, with the same bits."""
     ids, args = moe_tokens(20), ("--batch", "16", "--parallel", "4")
     budget, seen = least_budget(*args), []
     with device(DEMO, "--host-budget", "100%", "--device-budget", str(budget), *args) as d:
@@ -171,7 +171,8 @@ def test_waits(one_run, sizes):  # noqa: F811
         now = d.status()
         print(budget, sorted(set(seen)), now["pauses"], now["device"])
         assert (1, 3) in seen, sorted(set(seen))
-        assert (3, 0) in seen, sorted(set(seen))
+        assert all(active <= 1 for active, _ in seen), sorted(set(seen))
+        assert not now["pauses"], now
         assert now["device"]["state"] == "ok" and now["device"]["vram_bytes"] <= budget
 
 

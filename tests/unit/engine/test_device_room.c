@@ -24,6 +24,7 @@ static struct {
 	struct device base;
 	uint32_t blocks, held[PLACES], of_slots;
 	uint32_t shrunk;
+	uint64_t promised;		     /* positions of others, when it was asked last */
 	bool lies_badly;		     /* whoever has something finds nothing more */
 	uint64_t asked, done, each, may_end; /* fills; so many of them and no more end */
 	bool looks_fail;
@@ -57,9 +58,11 @@ static void script_let(struct device *d, uint32_t seq)
 	script.held[seq] = 0;
 }
 
-static bool script_could_hold(const struct device *d, uint32_t len)
+static bool script_could_hold(const struct device *d, uint32_t len, uint32_t n, uint64_t positions)
 {
-	return 1 + div_ceil(len, PAGE) + of_sequences() <= script.blocks;
+	script.promised = positions;
+	return 1 + div_ceil(len, PAGE) + of_sequences() <= script.blocks &&
+	       n + div_ceil(positions, PAGE) + div_ceil(len, PAGE) + 1 <= script.blocks;
 }
 
 static uint32_t script_most_positions(const struct device *d, uint32_t seq)
@@ -376,6 +379,33 @@ static void test_resume(void **state)
 	end();
 }
 
+/* Who comes is let in beside what others will have, not beside what they hold so far. */
+static void test_seats_by_promises(void **state)
+{
+	struct active *a, *b;
+
+	begin(8, 2);
+	assert_true(room_to_seat(&e, 300)); /* alone */
+	a = seat(0, 200);
+	assert_true(room_to_seat(&e, 100)); /* 4 and 2 pages' blocks, with states 8 */
+	assert_int_equal(script.promised, 201);
+	assert_false(room_to_seat(&e, 200)); /* though nothing is held yet */
+	b = seat(1, 100);
+	b->paused = true; /* is promised nothing: it waits for its turn */
+	engine_device_could_seat(&e, 100);
+	assert_int_equal(script.promised, 201);
+	read_some(a, 64);
+	room_resume(&e);
+	assert_false(b->paused);
+	engine_device_could_seat(&e, 100);
+	assert_int_equal(script.promised, 302);
+	b->paused = true;
+	a->n_ids = 300;
+	room_resume(&e);
+	assert_true(b->paused);
+	end();
+}
+
 /* ---- fills of the slots that are wanted ---- */
 
 static void load_host(void)
@@ -573,6 +603,7 @@ int main(void)
 					    cmocka_unit_test(test_never_fits),
 					    cmocka_unit_test(test_begins_once_more),
 					    cmocka_unit_test(test_resume),
+					    cmocka_unit_test(test_seats_by_promises),
 					    cmocka_unit_test(test_slow_fills),
 					    cmocka_unit_test(test_decoder_waits),
 					    cmocka_unit_test(test_keeps_what_came),
