@@ -462,30 +462,55 @@ int weights_load(struct weights *w, const struct model *m, struct reader *reader
 	return rc;
 }
 
-static uint64_t drop(struct weights *w, const struct wmat *roles)
+/* Bytes [from, to) of the arena. */
+struct span {
+	uint64_t from, to;
+};
+
+static uint64_t release(struct weights *w, const struct span *s)
+{
+	return arena_release(w->arena, s->from, s->to - s->from);
+}
+
+#define NEIGHBOUR 8192 /* what a read's alignment leaves between two matrices, at the most */
+
+/*
+ * Matrices of @roles go with what waits in @s where that lies right before: what is released is rounded inwards to
+ * pages, and of huge ones single matrices have few.
+ */
+static uint64_t drop(struct weights *w, const struct wmat *roles, struct span *s)
 {
 	const uint8_t *base = arena_base(w->arena), *end = (const uint8_t *)w->vectors;
 	const struct wmat *kept = &w->model.w[ROLE_TOKEN_EMBD];
 	uint64_t bytes = 0;
 
-	for (unsigned role = 0; role < ROLE_NR; role++)
-		if (roles[role].data >= base && roles[role].data < end &&
-		    roles[role].data != kept->data)
-			bytes += arena_release(w->arena, (uint64_t)(roles[role].data - base),
-					       roles[role].row_bytes * roles[role].n_out);
+	for (unsigned role = 0; role < ROLE_NR; role++) {
+		const struct wmat *m = &roles[role];
+		uint64_t from, to;
+
+		if (m->data < base || m->data >= end)
+			continue;
+		from = (uint64_t)(m->data - base);
+		to = from + m->row_bytes * m->n_out;
+		if (m->data == kept->data || from < s->to || from - s->to > NEIGHBOUR) {
+			bytes += release(w, s);
+			s->from = m->data == kept->data ? to : from;
+		}
+		s->to = to;
+	}
 	return bytes;
 }
 
 uint64_t weights_drop(struct weights *w, const struct model *m)
 {
+	struct span s = { 0 };
 	uint64_t bytes;
 
 	for (uint32_t i = 0; w->warm && i < w->n_parts; i++)
 		warm_set_part(w->warm, i, false);
 	arena_prefault_wait(w->arena);
-	bytes = drop(w, w->model.w);
-
+	bytes = drop(w, w->model.w, &s);
 	for (uint32_t i = 0; i < m->n_layers; i++)
-		bytes += drop(w, w->layers[i].w);
-	return bytes;
+		bytes += drop(w, w->layers[i].w, &s);
+	return bytes + release(w, &s);
 }

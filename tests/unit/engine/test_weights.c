@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Description: dense weights arrive with the file's bytes, a read that fails is a sentence, and a load
- * that nobody wants any more ends although the disk does not answer.
+ * Description: dense weights arrive with the file's bytes, what a device has is let go and can be read again, a read
+ * that fails is a sentence, and a load that nobody wants any more ends although the disk does not answer.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,7 +22,7 @@ static struct weights *weights;
 static _Atomic bool cancel;
 static struct err err;
 
-static int setup(void **state)
+static int setup_in(struct arena *arena)
 {
 	struct reader_config rc = { .ops = &reader_memory, .ops_arg = &rig.disk, .depth = 3 };
 
@@ -30,7 +30,22 @@ static int setup(void **state)
 	atomic_store(&cancel, false);
 	err_clear(&err);
 	assert_int_equal(reader_create(rig.model->gguf, &rc, &reader, NULL), 0);
-	return weights_create(rig.model, reader_align(reader), NULL, false, NULL, &weights, NULL);
+	return weights_create(rig.model, reader_align(reader), NULL, false, arena, &weights, NULL);
+}
+
+static int setup(void **state)
+{
+	return setup_in(NULL);
+}
+
+/* Memory in small pages: the weights of the rig are not many huge ones. */
+static int setup_small(void **state)
+{
+	const struct arena_config c = { .bytes = 8 << 20, .best = ARENA_4K };
+	struct arena *arena;
+
+	assert_int_equal(arena_create(&c, &arena, NULL), 0);
+	return setup_in(arena);
 }
 
 static int teardown(void **state)
@@ -79,6 +94,55 @@ static void test_load(void **state)
 	for (uint32_t i = 0; i < rig.model->n_layers; i++)
 		n += check_matrices(rig.model->layers[i].w, &weights->layers[i]);
 	assert_true(n > 2 * rig.model->n_layers);
+}
+
+/* Bytes of the whole pages that single matrices of @loaded have, which a device has and the host has let go. */
+static uint64_t let_go(const struct layer_weights *loaded)
+{
+	const uint64_t page = arena_page_bytes(weights->arena);
+	uint64_t bytes = 0;
+
+	for (unsigned role = 0; role < ROLE_NR; role++) {
+		const struct wmat *w = &loaded->w[role];
+		const uintptr_t at = (uintptr_t)w->data,
+				end = (at + w->row_bytes * w->n_out) / page * page;
+		const uintptr_t first = align_up(at, page);
+
+		if (!at || role_info[role].kind != ROLE_MATRIX ||
+		    w->data == weights->model.w[ROLE_TOKEN_EMBD].data || end <= first)
+			continue;
+		bytes += end - first;
+		for (uintptr_t i = first; i < end; i += 8)
+			assert_int_equal(*(const uint64_t *)i, 0);
+	}
+	return bytes;
+}
+
+static void test_drop(void **state)
+{
+	const struct weight *embd = &rig.model->w[ROLE_TOKEN_EMBD];
+	uint64_t bytes, alone = 0;
+
+	assert_int_equal(load(), 0);
+	bytes = weights_drop(weights, rig.model);
+	for (uint32_t i = 0; i < rig.model->n_layers; i++)
+		alone += let_go(&weights->layers[i]);
+	alone += let_go(&weights->model);
+	print_message("%llu of %llu bytes let go, of single matrices %llu\n",
+		      (unsigned long long)bytes, (unsigned long long)weights->bytes_total,
+		      (unsigned long long)alone);
+	assert_true(alone > weights->bytes_total / 4);
+	assert_true(bytes > alone &&
+		    bytes < weights->bytes_total); /* pages that neighbours share too */
+	/* rows of the embedding are read on the host */
+	assert_memory_equal(weights->model.w[ROLE_TOKEN_EMBD].data,
+			    rig.content + embd->runs[0].offset,
+			    embd->runs[0].rows * embd->row_bytes);
+	/* a device that is lost has nothing more: all of it from the file once more */
+	assert_int_equal(load(), 0);
+	check_matrices(rig.model->w, &weights->model);
+	for (uint32_t i = 0; i < rig.model->n_layers; i++)
+		check_matrices(rig.model->layers[i].w, &weights->layers[i]);
 }
 
 /* A read of @run fails: the sentence names its file, its offset and the tensor. */
@@ -137,6 +201,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_load, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_drop, setup_small, teardown),
 		cmocka_unit_test_setup_teardown(test_failed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_vector, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancelled, setup, teardown),
