@@ -27,7 +27,7 @@ CFLAGS += -std=gnu11 $(WARN) $(if $(WERROR),-Werror) $(OPT) -ffp-contract=off -f
 LDFLAGS += -pthread $(if $(SAN),-fsanitize=$(SAN))
 CUDA_HOME ?= /usr/local/cuda
 ifeq ($(DEVICE_CUDA),emu)
-CFLAGS += -DSLUICE_CUDA -Itests/gpu/emu/include
+CFLAGS += -DSLUICE_CUDA -Itests/gpu/emu/include -DREGISTER_PIECE='(1ull << 20)'
 EMU_FLAVOUR := $(if $(findstring thread,$(SAN)),tsan,$(if $(SAN),san,fast))
 DEVICE_NEEDS := $(O)/gpu/$(EMU_FLAVOUR)/kernels.a $(O)/gpu/$(EMU_FLAVOUR)/shim.a
 DEVICE_LIBS := $(O)/gpu/$(EMU_FLAVOUR)/kernels.a -Wl,--whole-archive $(O)/gpu/$(EMU_FLAVOUR)/shim.a -Wl,--no-whole-archive -lstdc++

@@ -127,8 +127,45 @@ static void check_faults(void)
 	values_cuda(cudaStreamSynchronize(t.a), "sync");
 	t.all("waited", 5.0f);
 }
+
+/* Memory of the host that is registered in two pieces: a copy takes some of one. */
+static void check_registered(void)
+{
+	struct two_streams t;
+	device_array<float> x(N);
+	float *own = (float *)malloc(N * 4);
+	const size_t half = N / 2 * 4;
+
+	values_cuda(cudaHostRegister(own, half, 0), "register");
+	check_equal("registered twice", 0, cudaHostRegister(own + 1, half, 0),
+		    cudaErrorHostMemoryAlreadyRegistered);
+	values_cuda(cudaHostRegister(own + N / 2, half, 0), "register");
+	check_equal("across pieces", 0,
+		    cudaMemcpyAsync(x.p, own, 2 * half, cudaMemcpyHostToDevice, t.a),
+		    cudaErrorInvalidValue);
+	for (int i = 0; i < 2; i++)
+		values_cuda(cudaMemcpyAsync(x.p + i * (N / 2), own + i * (N / 2), half,
+					    cudaMemcpyHostToDevice, t.a),
+			    "copy");
+	values_cuda(cudaStreamSynchronize(t.a), "sync");
+	values_cuda(cudaHostUnregister(own), "unregister");
+	check_equal("unregistered twice", 0, cudaHostUnregister(own),
+		    cudaErrorHostMemoryNotRegistered);
+	check_equal("half of it registered", 0,
+		    cudaMemcpyAsync(x.p, own, 2 * half, cudaMemcpyHostToDevice, t.a),
+		    cudaErrorInvalidValue);
+	values_cuda(cudaHostUnregister(own + N / 2), "unregister");
+	values_cuda(cudaMemcpyAsync(x.p, own, 2 * half, cudaMemcpyHostToDevice, t.a), "copy");
+	values_cuda(cudaStreamSynchronize(t.a), "sync");
+	cudaGetLastError();
+	free(own);
+}
 #else
 static void check_faults(void)
+{
+}
+
+static void check_registered(void)
 {
 }
 #endif
@@ -138,6 +175,7 @@ int main(void)
 	check_order();
 	check_graph();
 	check_faults();
+	check_registered();
 	check_equal("count", 0, cuda_launches() >= 42, 1);
 	return values_report("runtime");
 }

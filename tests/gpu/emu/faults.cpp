@@ -7,7 +7,7 @@
  * the device for good before the Nth operation of its streams: what waits for it waits for ever; several of them
  * with commas between. SLUICE_EMU_FAIL=@FILE: they are in FILE, which is read again whenever it is another one
  * (rename() a new one over it), and calls are counted from then on: a test says so between two requests what is to
- * fail in the next. SLUICE_EMU_COUNT=FILE: what was launched and called (late: with the wishes that hold at last), and what failed
+ * fail in the next. SLUICE_EMU_COUNT=FILE: whether kernels would all be loaded at the first call (eager), what was launched and called (late: with the wishes that hold at last), and what failed
  * by wish, is written there when the process ends, words and a number a line. The runtime's lock is held.
  */
 #include "runtime.h"
@@ -33,6 +33,7 @@ static std::vector<struct emu_fault_wish> wishes;
 static std::map<std::string, uint64_t> called, late, failed; /* late: since the wishes are these */
 static uint64_t operations; /* of streams, since the wishes are these */
 static const char *file;    /* of wishes */
+static bool eager;	    /* the first call would load all kernels */
 static struct stat read_last;
 
 static void write_counts(void)
@@ -41,6 +42,7 @@ static void write_counts(void)
 
 	if (!f)
 		return;
+	fprintf(f, "eager %d\n", eager);
 	fprintf(f, "alone %llu\ngraphs %llu\nin_graphs %llu\nmost_of_a_graph %llu\n",
 		(unsigned long long)emu_launched.alone, (unsigned long long)emu_launched.graphs,
 		(unsigned long long)emu_launched.in_graphs, (unsigned long long)emu_launched.most);
@@ -99,6 +101,9 @@ static void look(void)
 	const char *text = getenv("SLUICE_EMU_FAIL");
 
 	if (!looked) {
+		const char *loading = getenv("CUDA_MODULE_LOADING");
+
+		eager = loading && !strcmp(loading, "EAGER");
 		if (getenv("SLUICE_EMU_COUNT"))
 			atexit(write_counts);
 		if (text && *text == '@')

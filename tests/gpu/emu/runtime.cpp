@@ -57,6 +57,7 @@ struct CUstream_st {
 std::recursive_mutex emu_runtime_lock;
 static std::vector<struct CUstream_st *> streams;
 static std::map<void *, size_t> device_memory;
+static std::map<uintptr_t, size_t> registered; /* memory of the host, by cudaHostRegister() */
 static cudaError_t sticky, last_error;
 static bool hung; /* nothing runs any more: emu_hangs() has said so */
 static uint64_t random_state;
@@ -116,6 +117,26 @@ cudaError_t emu_runtime_enter(const char *name)
 	if (stays)
 		sticky = e;
 	return remember(e);
+}
+
+/* The first registered piece that has some of these bytes. */
+static std::map<uintptr_t, size_t>::const_iterator piece_at(const void *p, size_t n)
+{
+	const uintptr_t at = (uintptr_t)p;
+	auto i = registered.upper_bound(at);
+
+	if (i != registered.begin() && std::prev(i)->first + std::prev(i)->second > at)
+		return std::prev(i);
+	return i != registered.end() && i->first < at + n ? i : registered.end();
+}
+
+/* A copy takes memory of one piece, or of none. */
+static bool is_cut(const void *p, size_t n)
+{
+	const auto i = piece_at(p, n);
+
+	return i != registered.end() &&
+	       ((uintptr_t)p < i->first || (uintptr_t)p + n > i->first + i->second);
 }
 
 static void count_graph(const std::vector<struct emu_op> &ops)
@@ -407,16 +428,22 @@ cudaError_t cudaHostGetDevicePointer(void **ret, void *host, unsigned)
 	return cudaSuccess;
 }
 
-cudaError_t cudaHostRegister(void *, size_t, unsigned)
+cudaError_t cudaHostRegister(void *p, size_t n, unsigned)
 {
 	ENTER("cudaHostRegister");
+	if (!p || !n)
+		return remember(cudaErrorInvalidValue);
+	if (piece_at(p, n) != registered.end())
+		return remember(cudaErrorHostMemoryAlreadyRegistered);
+	registered[(uintptr_t)p] = n;
 	return cudaSuccess;
 }
 
-cudaError_t cudaHostUnregister(void *)
+cudaError_t cudaHostUnregister(void *p)
 {
 	ENTER("cudaHostUnregister");
-	return cudaSuccess;
+	return registered.erase((uintptr_t)p) ? cudaSuccess
+					      : remember(cudaErrorHostMemoryNotRegistered);
 }
 
 /* ---- copies ---- */
@@ -439,6 +466,8 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, enum cudaMemcp
 
 	if (!n)
 		return cudaSuccess;
+	if (is_cut(kind == cudaMemcpyHostToDevice ? from : to, n))
+		return remember(cudaErrorInvalidValue);
 	op.early = [=] { memset(to, 0xff, n); };
 	op.run = [=] { memcpy(to, from, n); };
 	put(s, std::move(op));

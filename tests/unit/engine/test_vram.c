@@ -396,6 +396,53 @@ static void test_back(void **state)
 	route_trace_destroy(t);
 }
 
+/* Of an expert whose rows several nodes share a piece for each, a slot's every row from the node that has it. */
+static void test_pieces(void **state)
+{
+	static uint8_t nodes[NODES_SPLIT]; /* only where they are counts */
+	const struct layer *l = &all.model->layers[0];
+	struct device_slot slot;
+	uint32_t most = 0;
+
+	device_slot_layout(l, &slot);
+	for (uint32_t n = 1; n <= NODES_SPLIT; n++) {
+		struct node_split split = { .n = n };
+		struct device_fill fill = { .n = 0 };
+		struct expert_view view;
+		uint64_t bytes = 0;
+		uint32_t at = 0;
+
+		for (uint32_t i = 0; i < n; i++)
+			split.share[i] = NODES_SHARE / n;
+		split.share[n - 1] += NODES_SHARE % n;
+		/* as far from each other as they like: an address says which node and row it is */
+		for (int k = 0; k < EXPERT_MATRIX_NR; k++)
+			for (uint32_t i = 0; i < n; i++)
+				view.at[k][i] = nodes + i;
+		vram_pieces(l, &split, &view, &fill);
+		for (int k = 0; k < EXPERT_MATRIX_NR; k++) {
+			const uint64_t row = l->experts.matrix[k].row_bytes;
+			const uint64_t whole = l->experts.matrix[k].n_out * row;
+			uint64_t done = 0;
+
+			for (; at < fill.n && done < whole; at++) {
+				const ptrdiff_t off = (const uint8_t *)fill.piece[at].from - nodes;
+
+				/* the same row there as here, of one node */
+				assert_int_equal(fill.piece[at].at, slot.at[k] + done);
+				assert_true((uint64_t)off - done < n);
+				done += fill.piece[at].bytes;
+			}
+			assert_int_equal(done, whole);
+			bytes += done;
+		}
+		assert_int_equal(at, fill.n);
+		assert_int_equal(bytes, l->experts.bytes);
+		most = fill.n > most ? fill.n : most;
+	}
+	assert_true(most > 2 * EXPERT_MATRIX_NR && most <= DEVICE_PIECES);
+}
+
 /* What was measured does not stop the measuring. */
 static void test_floor(void **state)
 {
@@ -412,6 +459,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_exact),
 					    cmocka_unit_test(test_back),
+					    cmocka_unit_test(test_pieces),
 					    cmocka_unit_test(test_floor) };
 
 	return cmocka_run_group_tests(tests, setup, teardown);

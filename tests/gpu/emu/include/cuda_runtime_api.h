@@ -24,6 +24,7 @@ typedef enum cudaError {
 	cudaErrorNotReady = 600,
 	cudaErrorIllegalAddress = 700,
 	cudaErrorHostMemoryAlreadyRegistered = 712,
+	cudaErrorHostMemoryNotRegistered = 713,
 	cudaErrorNotSupported = 801,
 	cudaErrorStreamCaptureInvalidated = 901,
 	cudaErrorUnknown = 999,
