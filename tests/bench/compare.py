@@ -5,6 +5,8 @@
     tests/bench/compare.py --build build --peer build/peer/bin [--peer build/ik/bin] --model FILE [--only memory,half]
 
 Each --peer is a folder with a llama-bench; options for it may stand behind it: --peer "build/ik/bin -rtr 1".
+--level avx2 holds ours to that CPU level; the peer is then one that was built for it (PEER_LEVEL, peer/build.sh).
+The cores' multiply-adds stay those of the machine's best level.
 
 memory  the whole model in memory: prompt (pp512) and generation (tg64), A-B-B-A in every round
 depths  the same behind each of --depths tokens, where one is asked for: a run of each side, --depth-rounds times,
@@ -168,7 +170,8 @@ def our_run(args, runs, tests, reps, ctx):
     """A daemon for each run: nothing of ours is in memory while the peer runs."""
     machine.wait_quiet(args.quiet)
     peaks = prepared(args)
-    with Daemon(args.build, args.model, "--threads", args.threads, "--host-budget", "100%", "--spec", "off", *ctx) as d:
+    with Daemon(args.build, args.model, "--threads", args.threads, "--cpu", args.level, "--host-budget", "100%", "--spec", "off",
+                *ctx) as d:
         status = d.filled()
         runs.ours(d, [*tests, "--peaks", args.peaks], reps)["peaks"] = peaks
     return status
@@ -276,8 +279,8 @@ def half(args):
     def ours():
         machine.drop_file(args.model)
         with machine.MemoryLimit(limit_bytes) as limit, Daemon(
-                args.build, args.model, "--threads", args.threads, "--host-budget", budget, "--ctx", 2048,
-                "--parallel", 1, limit=limit) as d:
+                args.build, args.model, "--threads", args.threads, "--cpu", args.level, "--host-budget", budget,
+                "--ctx", 2048, "--parallel", 1, limit=limit) as d:
             status = d.filled()
             before = machine.fio_rate(args.model, request, args.depth)
             start = d.ask("status")
@@ -302,9 +305,13 @@ def half(args):
             "result": compare(runs.log, [f"tg{args.half_generate}"])}
 
 
+def level_of(report):
+    return report["parts"][0]["status"]["cpu"] if report["parts"] else "no CPU level"
+
+
 def markdown(report, args):
     m = report["machine"]
-    lines = [f"{os.path.basename(args.model)}, {args.threads} threads, {m['cpu']}, {m['memory_gib']} GiB, "
+    lines = [f"{os.path.basename(args.model)}, {args.threads} threads, {level_of(report)}, {m['cpu']}, {m['memory_gib']} GiB, "
              f"Linux {m['kernel']}", "", "| | test | sluice t/s | beside it | t/s | ratio | of each pair |",
              "|---|---|---|---|---|---|---|"]
     for part in report["parts"]:
@@ -339,6 +346,7 @@ def arguments():
     peers.add_option(p)
     p.add_argument("--model", required=True)
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--level", default="auto", help="CPU level of ours: auto, avx512, avx2")
     p.add_argument("--only", default="memory,depths,half")
     p.add_argument("--rounds", type=int, default=2)
     p.add_argument("--reps", type=int, default=3)

@@ -10,6 +10,11 @@
 #
 #	PEER=build/ik PEER_SOURCE=DIR tests/bench/peer/build.sh llama-bench
 #
+# PEER_LEVEL=avx2: as for a machine without AVX-512, for compare.py --level avx2; in a folder of its own, from a
+# source that is there already:
+#
+#	PEER=build/peer-avx2 PEER_SOURCE=build/peer/src PEER_LEVEL=avx2 tests/bench/peer/build.sh llama-bench
+#
 #	tests/bench/peer/build.sh [TARGET ...]		default: llama-bench llama-perplexity; tests/bench/clients wants llama-server
 #
 # Prints the path of the folder with the programs. A second call finds them and builds nothing.
@@ -83,8 +88,18 @@ fi
 examples=OFF
 [ -d "$SOURCE/tools/llama-bench" ] || examples=ON
 
-# One native build for the machine that it runs on, as its README advises; no GPU, no network.
-nice -n 19 cmake -S "$SOURCE" -B "$PEER/cmake" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
+# One native build for the machine that it runs on, as its README advises, or for AVX2; no GPU, no network.
+case ${PEER_LEVEL:-native} in
+native) level="-DGGML_NATIVE=ON" ;;
+avx2) level="-DGGML_NATIVE=OFF -DGGML_SSE42=ON -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON
+	-DGGML_AVX512=OFF -DGGML_AVX_VNNI=OFF" ;;
+*)
+	say "PEER_LEVEL is native or avx2"
+	exit 1
+	;;
+esac
+# shellcheck disable=SC2086 # options, one a word
+nice -n 19 cmake -S "$SOURCE" -B "$PEER/cmake" -DCMAKE_BUILD_TYPE=Release $level \
 	-DBUILD_SHARED_LIBS=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF \
 	-DLLAMA_BUILD_EXAMPLES=$examples -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_TOOLS=ON \
 	>"$PEER/cmake.log" 2>&1 || {
