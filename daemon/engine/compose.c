@@ -129,6 +129,7 @@ static struct pace_bite most_to_read(struct engine *e)
 		e->n_decoding += a->request && !a->paused && engine_decoding(a);
 	}
 	e->pace.target_ns = e->itl_target_ns;
+	e->pace.reads = e->supply && supply_lacks(e->supply);
 	return pace_next(&e->pace, e->n_decoding, e->n_seated);
 }
 

@@ -23,6 +23,7 @@
 #define GOOD	     0.8  /* of what a token costs in the largest bites: nothing more is wanted */
 #define HOPED	     0.5  /* below this larger ones are looked at, up to the largest, ... */
 #define CHEAP	     0.33 /* ... and what it may be at least */
+#define CHEAP_READ   0.45 /* ... where experts are missing */
 #define BEST	     0.85 /* ... where the target cannot be kept in each step */
 #define PREFILL	     64	 /* tokens from which a step where nobody decodes tells what a bite costs */
 #define LEAST_SHARE  0.2 /* of the time is for prompts, whatever the target */
@@ -188,7 +189,8 @@ static bool is_dear(const struct pace *p, double n, double most)
 	const struct pace_size *s = &p->bites[bite_of(n)];
 	double as_good = worth(p, n, most);
 
-	return as_good < CHEAP && s->n >= (as_good < FAR ? 1 : SEEN) && s->age <= STALE;
+	return as_good < (p->reads ? CHEAP_READ : CHEAP) && s->n >= (as_good < FAR ? 1 : SEEN) &&
+	       s->age <= STALE;
 }
 
 /* How many tokens such a look has: beyond those that are known where a token may cost far less there. */

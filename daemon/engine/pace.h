@@ -14,6 +14,10 @@
  *   hardly more than in the largest, but none that takes longer than PACE_LONGEST_NS or PACE_LONGEST plain
  *   steps: prompts in few large bites.
  *
+ * What is far too much depends: where experts are missing (reads), what few tokens cost are mostly reads, which
+ * more tokens would share, and all that is read wears out what those who decode have in memory; so larger bites
+ * are taken sooner there.
+ *
  * The mean holds in both: what a step was longer than the target is a debt, which plain steps pay
  * off before the next bite, and what the last of these was too short is left for it. By default the
  * target is twice the plain step of all the sequences that are
@@ -50,6 +54,7 @@
 struct pace {
 	uint64_t target_ns;	     /* 0: twice the plain step */
 	uint32_t most;		     /* prompt tokens that a step has room for */
+	bool reads;		     /* experts are missing: see below. Its owner's to set */
 	double plain_ns[PACE_SIZES]; /* mean; 0: not measured yet */
 	double quiet_ns[PACE_SIZES]; /* what of it is no disturbance: a low one */
 	struct pace_size {

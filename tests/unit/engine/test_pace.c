@@ -30,12 +30,13 @@ struct machine {
 
 /*
  * All in memory; a few tokens touch most experts; half of the experts on a disk, 35B shape: by the
- * order of what was seen (docs/performance.md). Over a context of 28k tokens: the bundled model, as
+ * order of what was seen (docs/performance.md), on a busy machine and on an idle one. Over a context of 28k tokens: the bundled model, as
  * measured there, and a 35B one whole in memory: that curve was not measured, it is assumed.
  */
 static const struct machine plain_machine = { 10, 0.5, 0, 1, 0.2, 0, 1, 0, 0 };
 static const struct machine few_machine = { 6, 0.5, 9, 4, 0.2, 0, 1, 0, 0 };
 static const struct machine disk_machine = { 10, 15, 1000, 60, 2, 0, 1, 0, 0 };
+static const struct machine half_machine = { 14, 10, 300, 45, 2.85, 0, 1, 0, 0 };
 static const struct machine bundled_machine = { 0.5, 0.26, 0.6, 3, 0.125, 0, 2.6, 2.8, 1.5 };
 static const struct machine memory_machine = { 12, 2.5, 60, 20, 7, 0, 1.6, 0, 0 };
 
@@ -179,6 +180,27 @@ static void test_large_bites(void **unused)
 		/* 8 tokens each would take 17 ms, the largest bites 4 */
 		assert_true(s.prompt_ms < 1.25 * bite_ms(&disk_machine, 512, 0) / 512);
 		assert_true(s.longest < plain_ms(&disk_machine, 8) + 1.2 * PACE_LONGEST_NS / MS);
+	}
+}
+
+/* Where experts are missing a bite need not cost as much more for a larger one to be taken. */
+static void test_missing_experts(void **unused)
+{
+	double least = bite_ms(&half_machine, 512, 0) / 512;
+
+	for (unsigned reads = 0; reads < 2; reads++) {
+		struct pace p;
+		struct seen s;
+
+		pace_init(&p, 0, 512);
+		p.reads = reads;
+		s = run(&p, &half_machine, 8, 1000, 200);
+		if (reads)
+			assert_true(s.prompt_ms < 1.25 * least);
+		else
+			assert_true(s.prompt_ms > 1.5 * least &&
+				    s.p99 < 4 * plain_ms(&half_machine, 8));
+		assert_true(s.mean < 2 * plain_ms(&half_machine, 8) * 1.05);
 	}
 }
 
@@ -438,19 +460,13 @@ static void test_ends_do_not_starve(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_small_bites),
-		cmocka_unit_test(test_no_target_to_keep),
-		cmocka_unit_test(test_few_cost_much),
-		cmocka_unit_test(test_large_bites),
-		cmocka_unit_test(test_wrong_at_first),
-		cmocka_unit_test(test_no_bite_too_long),
-		cmocka_unit_test(test_changes),
-		cmocka_unit_test(test_long_prompt),
-		cmocka_unit_test(test_slow_steps),
-		cmocka_unit_test(test_target_of_all),
-		cmocka_unit_test(test_tails),
-		cmocka_unit_test(test_cold_start),
-		cmocka_unit_test(test_ends_do_not_starve),
+		cmocka_unit_test(test_small_bites),	 cmocka_unit_test(test_no_target_to_keep),
+		cmocka_unit_test(test_few_cost_much),	 cmocka_unit_test(test_large_bites),
+		cmocka_unit_test(test_missing_experts),	 cmocka_unit_test(test_wrong_at_first),
+		cmocka_unit_test(test_no_bite_too_long), cmocka_unit_test(test_changes),
+		cmocka_unit_test(test_long_prompt),	 cmocka_unit_test(test_slow_steps),
+		cmocka_unit_test(test_target_of_all),	 cmocka_unit_test(test_tails),
+		cmocka_unit_test(test_cold_start),	 cmocka_unit_test(test_ends_do_not_starve),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
