@@ -15,8 +15,7 @@
 #define STALE	     48	  /* bites after which it has to be measured anew */
 #define SOON	     8	  /* bites between the first looks at larger ones, ... */
 #define OLD	     128  /* bites after which it is looked what larger ones cost, ... */
-#define SURE	     0.9  /* ... or only after VERY_OLD, where they can hardly be better */
-#define VERY_OLD     1024 /* bites after which what was measured is forgotten */
+#define VERY_OLD     1024 /* ... or less hopefully; after which what was measured is forgotten */
 #define LARGER	     4	  /* times the bite in use are looked at */
 #define RISE	     0.58 /* of the logarithm, where one size is known: 1.5 for twice the tokens */
 #define HOPE	     0.2 /* ... less than between the largest two that are known, where there are two */
@@ -180,7 +179,7 @@ static bool look_larger(const struct pace *p, double n, double most)
 	}
 	if (seen < SEEN)
 		return age > SOON;
-	return age > (worth(p, n, most) < SURE ? OLD : VERY_OLD);
+	return age > (worth(p, n, most) < HOPED ? OLD : VERY_OLD);
 }
 
 /* Do tokens cost too much in a bite of @n, as far as that is known by now? */
@@ -193,12 +192,16 @@ static bool is_dear(const struct pace *p, double n, double most)
 	       s->age <= STALE;
 }
 
-/* How many tokens such a look has: beyond those that are known where a token may cost far less there. */
-static double larger(const struct pace *p, double n, double most, double largest)
+/*
+ * How many tokens such a look has: beyond those that are known where a token may cost far less there, but of @longest
+ * at most.
+ */
+static double larger(const struct pace *p, double n, double most, double largest, double longest)
 {
 	double known = tokens_of(last_known(p, PACE_BITES) - 1);
+	double look = LARGER * (worth(p, n, most) < HOPED ? fmax(n, known) : n);
 
-	return fmax(n, fmin(largest, LARGER * (worth(p, n, most) < HOPED ? fmax(n, known) : n)));
+	return fmax(n, fmin(fit(p, longest, largest), look));
 }
 
 static struct pace_bite choose(const struct pace *p, double plain, double target, double most)
@@ -218,7 +221,7 @@ static struct pace_bite choose(const struct pace *p, double plain, double target
 	n = fmin(n, end);
 	if (!is_dear(p, n, most)) {
 		if (look_larger(p, n, most))
-			n = larger(p, n, most, largest);
+			n = larger(p, n, most, largest, PACE_LONGEST * plain);
 		return (struct pace_bite){ .most = (uint32_t)n };
 	}
 	n = PACE_LEAST;
