@@ -30,8 +30,8 @@ struct machine {
 
 /*
  * All in memory; a few tokens touch most experts; half of the experts on a disk, 35B shape: by the
- * order of what was seen (docs/performance.md), on a busy machine and on an idle one. Over a context of 28k tokens: the bundled model, as
- * measured there, and a 35B one whole in memory: that curve was not measured, it is assumed.
+ * order of what was seen (docs/performance.md), on a busy machine and on an idle one. Over a context of
+ * 28k tokens: the bundled model, as measured there, and a 35B one whole in memory: that curve was not measured, it is assumed.
  */
 static const struct machine plain_machine = { 10, 0.5, 0, 1, 0.2, 0, 1, 0, 0 };
 static const struct machine few_machine = { 6, 0.5, 9, 4, 0.2, 0, 1, 0, 0 };
@@ -73,6 +73,7 @@ static struct seen run(struct pace *p, const struct machine *m, uint32_t n, unsi
 	double *ns = calloc(steps, sizeof(*ns)), sum = 0, more = 0, tokens = 0;
 	struct seen s = { 0 };
 
+	srand(1); /* what other tests took of it does not matter */
 	for (unsigned i = 0; i < steps; i++) {
 		uint32_t k = pace_next(p, n, n).most;
 		double ms = plain_ms(m, n), x;
@@ -250,7 +251,7 @@ static void test_changes(void **unused)
 	alone(&p, &busy, 512);
 	s = run(&p, &busy, 7, 4000, 50);
 	assert_in_range(s.mean, target * 0.7, target * 1.1);
-	assert_true(s.p99 < 1.4 * PACE_OVER * target); /* what disturbs it included */
+	assert_true(s.p99 < 1.6 * PACE_OVER * target); /* what disturbs it included */
 }
 
 /* What other programs take of a step of @ms: little of many, in busy times much of some. */
