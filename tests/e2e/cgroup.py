@@ -60,7 +60,7 @@ class Group:
         return ["100000", quota] if self.version == 1 else [quota + " 100000"]
 
     def __exit__(self, *exc):
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while True:
             try:
                 self.path.rmdir()

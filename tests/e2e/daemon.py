@@ -98,7 +98,7 @@ def short_dir():
 class Daemon:
     """with Daemon(model, "--threads", "1") as d: d.generate(...)"""
 
-    def __init__(self, model, *args, env=None, prefix=(), wait=60, program=None):
+    def __init__(self, model, *args, env=None, prefix=(), wait=120, program=None):
         self.dir = short_dir()
         self.socket = os.path.join(self.dir, "s")
         self.log = os.path.join(self.dir, "log")
@@ -124,11 +124,11 @@ class Daemon:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(20 * PATIENCE)
+                self.process.wait(60 * PATIENCE)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-                raise AssertionError(f"sluiced did not stop within {20 * PATIENCE:g} s of SIGTERM:\n" + self.text())
+                raise AssertionError(f"sluiced did not stop within {60 * PATIENCE:g} s of SIGTERM:\n" + self.text())
             code, log = self.process.returncode, self.text()
             shutil.rmtree(self.dir, ignore_errors=True)
             assert exc[0] or code == 0, f"sluiced ended with {code}:\n{log}"
@@ -139,7 +139,7 @@ class Daemon:
     def status(self):
         return json.loads(sluice("status", "--socket", self.socket, "--json").stdout)
 
-    def filled(self, timeout=60):
+    def filled(self, timeout=120):
         """Waits for the background fill to end; returns the status."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:

@@ -18,10 +18,10 @@ class HttpDaemon(Daemon):
     def port(self):
         return int(re.search(r'msg="http" address="[^"]*:(\d+)"', self.text()).group(1))
 
-    def connect(self, timeout=60):
+    def connect(self, timeout=300):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
-    def ask(self, method, path, body=None, headers=None, timeout=60):
+    def ask(self, method, path, body=None, headers=None, timeout=300):
         """(status, headers, body) of one request; JSON is decoded."""
         c = self.connect(timeout)
         headers = dict(headers or {})
@@ -56,7 +56,7 @@ class HttpDaemon(Daemon):
         c.close()
         return events
 
-    def raw(self, data, timeout=20):
+    def raw(self, data, timeout=60):
         """All that comes back for these bytes on a connection of its own."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as s:
             s.sendall(data)

@@ -19,7 +19,7 @@ def end_of(fixed, text):
 
 
 class Client:
-    def __init__(self, path, timeout=30):
+    def __init__(self, path, timeout=120):
         self.s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.s.settimeout(timeout)
         self.s.connect(path)

@@ -168,7 +168,7 @@ def test_interrupted(daemon, tmp_path):
     p = start(daemon, asked)
     until(out, 2, p)
     p.send_signal(signal.SIGINT)
-    _, err = p.communicate(timeout=20)
+    _, err = p.communicate(timeout=60)
     assert p.returncode == 130 and "of 40 lines are in" in err and "the same command goes on" in err
     done = out.read_text()
     assert done.endswith("\n") and 2 <= done.count("\n") < 40

@@ -88,7 +88,7 @@ class Terminal:
     def type(self, text):
         os.write(self.fd, text.encode())
 
-    def until(self, word, timeout=30):
+    def until(self, word, timeout=60):
         """All that came up to this word, which is taken away."""
         end = time.monotonic() + timeout
         while word not in self.text:
@@ -101,7 +101,7 @@ class Terminal:
 
     def prompt(self):
         """Until a line is edited: libedit shows the prompt, and then sets the terminal for it."""
-        came, end = self.until("\033[?2004h") + self.until("> "), time.monotonic() + 30
+        came, end = self.until("\033[?2004h") + self.until("> "), time.monotonic() + 60
         while termios.tcgetattr(self.child)[3] & termios.ICANON:
             assert time.monotonic() < end
             time.sleep(0.002)
@@ -112,7 +112,7 @@ class Terminal:
             while self.process.poll() is None or select.select([self.fd], [], [], 0)[0]:
                 if select.select([self.fd], [], [], 0.1)[0]:
                     self.text += os.read(self.fd, 65536).decode()
-        assert self.process.wait(20) == status, self.text
+        assert self.process.wait(60) == status, self.text
         assert termios.tcgetattr(self.child) == self.before
 
 
@@ -222,7 +222,7 @@ def test_an_answer_is_cancelled(tmp_path):
             t.until("on and on and")
             t.type("\x03\x03")
             t.until("cancelled")
-            end = time.monotonic() + 20
+            end = time.monotonic() + 60
             while len(s.gone) < n:
                 assert time.monotonic() < end
                 time.sleep(0.01)

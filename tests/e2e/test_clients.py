@@ -105,14 +105,14 @@ def test_a_prompt_of_several_steps(d):
 
 
 def test_ctrl_c_keeps_what_came(d):
+    before = d.status()["tokens_generated"]
     p = subprocess.Popen([BUILD / "sluice", "generate", "--socket", d.socket, "--prompt", "It was", "--ignore-eog",
                           "--max-tokens", "30000", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    end = time.monotonic() + 20
-    while d.status()["active"] == 0 and time.monotonic() < end:
+    end = time.monotonic() + 60
+    while d.status()["tokens_generated"] == before and time.monotonic() < end:
         time.sleep(0.02)
-    time.sleep(0.3)
     p.send_signal(signal.SIGINT)
-    out, err = p.communicate(timeout=20)
+    out, err = p.communicate(timeout=60)
     assert p.returncode == 130, err
     j = json.loads(out)
     assert j["stop_reason"] == "cancelled" and 0 < len(j["tokens"]) < 30000
@@ -268,7 +268,7 @@ def test_doctor(tmp_path):
 # ---- the daemon as a program ----
 
 def run_daemon(*args):
-    return subprocess.run([BUILD / "sluiced", *map(str, args)], capture_output=True, text=True, timeout=30)
+    return subprocess.run([BUILD / "sluiced", *map(str, args)], capture_output=True, text=True, timeout=60)
 
 
 def test_daemon_usage(tmp_path):
@@ -311,11 +311,11 @@ def test_a_client_may_come_before_the_daemon(tmp_path):
     time.sleep(0.3)
     daemon = subprocess.Popen([BUILD / "sluiced", "--model", DEMO, "--socket", path], stderr=subprocess.DEVNULL)
     try:
-        assert "Paris" in client.communicate(timeout=30)[0]
+        assert "Paris" in client.communicate(timeout=60)[0]
         assert client.returncode == 0
     finally:
         daemon.send_signal(signal.SIGINT)
-        assert daemon.wait(20) == 0
+        assert daemon.wait(60) == 0
 
 
 def test_a_daemon_that_does_not_answer():
@@ -337,17 +337,17 @@ def test_sigterm_ends_open_requests():
     with Daemon(DEMO) as d:
         p = subprocess.Popen([BUILD / "sluice", "generate", "--socket", d.socket, "--prompt", "It was", "--ignore-eog",
                               "--max-tokens", "15000", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while d.status()["active"] == 0 and time.monotonic() < end:
             time.sleep(0.02)
         d.process.terminate()
-        assert d.process.wait(20) == 0
-        out, _ = p.communicate(timeout=20)
+        assert d.process.wait(60) == 0
+        out, _ = p.communicate(timeout=60)
         assert json.loads(out)["stop_reason"] == "error" and p.returncode == 1
 
 
 def test_example_client(d):
     subprocess.run(["make", f"O={BUILD}", f"{BUILD}/example_generate"], cwd=ROOT, check=True, timeout=120)
     p = subprocess.run([BUILD / "example_generate", d.socket, "What is the capital of France?"], capture_output=True,
-                       text=True, timeout=30)
+                       text=True, timeout=60)
     assert p.returncode == 0 and p.stdout.startswith("The capital of France is Paris.\n("), p.stderr

@@ -117,7 +117,7 @@ def get(port, path, key=None):
 
 
 def until(d, text):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while text not in d.text():
         assert time.monotonic() < end, f"no {text!r} in\n{d.text()}"
         time.sleep(0.02)

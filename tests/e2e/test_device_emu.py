@@ -33,10 +33,10 @@ def test_slots():
         start, before = time.monotonic(), of_device(d)
         assert before["name"].startswith("emulated") and before["slots"] > 0
         assert (d.eval_ids(ids)[1] == want).all()
-        while of_device(d)["fills"] < 3 and time.monotonic() < start + 30:
+        while of_device(d)["fills"] < 3 and time.monotonic() < start + 60:
             time.sleep(0.05)
         now, seconds = of_device(d), time.monotonic() - start
-        assert now["fills"] >= 3 and now["fill_bytes"] <= 4e6 * 1.1 * (seconds + 2), (now, seconds)
+        assert now["fills"] >= 3 and now["fill_bytes"] - before["fill_bytes"] <= 4e6 * 1.1 * (seconds + 2), (now, seconds)
         assert (d.eval_ids(ids)[1] == want).all()
         now = of_device(d)
         assert now["hits"] > 0 and now["misses"] > 0 and now["resident"] <= now["slots"], now
@@ -69,7 +69,7 @@ def test_shown():
 @pytest.mark.parametrize("name,word", [("emu:vram=1G,speed=2", "no device"), ("gpu", "no device"), ("emu:link=1G", "no device")])
 def test_names(name, word):
     p = subprocess.run([str(BUILD / "sluiced"), "--model", str(DEMO), "--socket", "/nonexistent/s", "--device", name],
-                       capture_output=True, text=True, timeout=30)
+                       capture_output=True, text=True, timeout=60)
     assert p.returncode and word in p.stderr, p.stderr
 
 
@@ -101,7 +101,7 @@ def test_simulator(tmp_path):
     has chosen its first experts before the trace begins: so the trace is long enough for that to be no point of it."""
     trace = tmp_path / "trace"
     with Daemon(DEMO, *ONE, "--host-budget", "100%", "--trace", trace, "--device", f"emu:vram={memory(25)},link=100G") as d:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while of_device(d)["resident"] < of_device(d)["slots"] and time.monotonic() < end:
             time.sleep(0.05)
         d.generate_ids(tokens(24), "--max-tokens", "1500", "--temperature", "1.2", "--seed", "3")

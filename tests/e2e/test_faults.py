@@ -49,14 +49,14 @@ def faulty(helpers, tmp_path):
     mount.mkdir()
     rules.write_text("")
     process = subprocess.Popen([helpers / "faultfs", DEMO, rules, mount, "-f"])
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not (mount / "model.gguf").exists():
         assert process.poll() is None and time.monotonic() < end, "the FUSE file system did not mount"
         time.sleep(0.02)
     yield mount / "model.gguf", rules.write_text
     subprocess.run(["fusermount3", "-u", "-z", mount], check=False)
     process.terminate()
-    process.wait(10)
+    process.wait(60)
 
 
 def expert_range():
@@ -184,13 +184,13 @@ def test_io_uring_refused(helpers):
         assert any("io_uring" in f for f in s["fallbacks"])
         assert d.generate(*PROMPT)["text"] == good
     p = subprocess.run([*prefix, str(BUILD / "sluiced"), "--model", DEMO, "--socket", "/tmp/none", "--io", "uring"],
-                       capture_output=True, text=True, timeout=30)
+                       capture_output=True, text=True, timeout=60)
     assert p.returncode == 1 and "io_uring" in p.stderr
 
 
-def endless(d):
+def endless(d, n=3000):
     """A client that keeps a stream open for a long time."""
-    return subprocess.Popen([str(BUILD / "sluice"), "bench", "--socket", d.socket, "-p", "0", "-n", "3000", "-r", "50",
+    return subprocess.Popen([str(BUILD / "sluice"), "bench", "--socket", d.socket, "-p", "0", "-n", str(n), "-r", "50",
                              "--json"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -204,12 +204,14 @@ def wait_for(what, seconds):
 
 
 def test_client_killed_in_a_stream():
-    with Daemon(DEMO, "--ctx", "4096") as d:
-        client = endless(d)
-        assert wait_for(lambda: d.status()["active"] == 1, 20)
+    with Daemon(DEMO, "--ctx", "32768", "--parallel", "1") as d:
+        client = endless(d, 32000)
+        assert wait_for(lambda: d.status()["active"] == 1, 60)
         client.send_signal(signal.SIGKILL)
         client.wait()
-        assert wait_for(lambda: d.status()["active"] == 0, 2), "its request went on after the client was gone"
+        assert wait_for(lambda: d.status()["active"] == 0, 60)
+        ends = sluice("metrics", "--socket", d.socket).stdout
+        assert 'sluice_requests_total{reason="cancelled"} 1\n' in ends, "its request went on after the client was gone"
         assert "Paris" in d.generate(*PROMPT)["text"]
 
 
@@ -217,10 +219,10 @@ def test_client_stopped_in_a_stream():
     with Daemon(DEMO, "--ctx", "4096", "--parallel", "2") as d:
         client = endless(d)
         try:
-            assert wait_for(lambda: d.status()["active"] == 1, 20)
+            assert wait_for(lambda: d.status()["active"] == 1, 60)
             client.send_signal(signal.SIGSTOP)
             with concurrent.futures.ThreadPoolExecutor(1) as pool:  # others are served meanwhile
-                assert "Paris" in pool.submit(d.generate, *PROMPT).result(30)["text"]
+                assert "Paris" in pool.submit(d.generate, *PROMPT).result(60)["text"]
             assert wait_for(lambda: d.status()["active"] == 0, 40), "a client that does not read keeps its place"
         finally:
             client.kill()
@@ -239,7 +241,7 @@ def stuck(faulty):
         rules(f"slow {SLOW_MS}\n")
         c.generate(1, [(i * 37 + 11) % 1900 for i in range(512)], 8)
         c.until(native.ACCEPTED, 1)
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while not d.status()["misses"]:
             assert time.monotonic() < end
             time.sleep(0.01)

@@ -60,7 +60,7 @@ def good(d):
 
 
 def connect(d, source="127.0.0.1"):
-    return socket.create_connection(("127.0.0.1", d.port), timeout=20, source_address=(source, 0))
+    return socket.create_connection(("127.0.0.1", d.port), timeout=60, source_address=(source, 0))
 
 
 def is_closed(s, timeout=5):
@@ -184,10 +184,12 @@ def test_an_end_that_is_seen_before_the_request_cancels_it(d):
     """All bytes and the end at once: the daemon may see the end first."""
     body = json.dumps({"prompt": "Once upon a time", "max_tokens": 1900, "ignore_eos": True}).encode()
     whole = post_bytes("/v1/completions", body, JSON, f"Content-Length: {len(body)}")
+    began = d.status()["tokens_generated"]
     for _ in range(30):
         with connect(d) as s:
             s.sendall(whole)
-    back_to(lambda: d.status()["active"] + d.status()["waiting"], 0, 6)
+    back_to(lambda: d.status()["active"] + d.status()["waiting"], 0)
+    assert d.status()["tokens_generated"] - began < 30 * 1900 / 2  # a second of them at the most, unless the machine stalls
 
 
 def test_a_reader_that_does_not_read_harms_nobody():
@@ -264,6 +266,7 @@ def test_descriptors_run_out():
     """A daemon that may have 150 of them: it neither turns about its listener nor keeps a good client out."""
     with HttpDaemon("--ctx", "512", prefix=["/bin/bash", "-c", 'ulimit -n 150; exec "$@"', "bash"]) as d:
         good(d)
+        d.filled()
         before, held = descriptors(d), []
         for i in range(400):
             s = connect(d)
@@ -274,7 +277,7 @@ def test_descriptors_run_out():
         time.sleep(1)
         spent = sum(map(int, open(f"/proc/{d.process.pid}/stat").read().rsplit(")", 1)[1].split()[11:13])) - ticks
         assert spent < os.sysconf("SC_CLK_TCK") // 2, f"{spent} ticks in a second of doing nothing"
-        end = time.monotonic() + 10  # the first to come may be sent away: somebody idle gave way for the next
+        end = time.monotonic() + 60  # the first to come may be sent away: somebody idle gave way for the next
         while True:
             try:
                 good(d)

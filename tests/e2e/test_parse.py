@@ -15,7 +15,7 @@ TOOLS = [{"type": "function", "function": {"name": "lookup", "parameters": {"typ
 
 
 def parse(*args, **given):
-    return subprocess.run([SLUICE, "parse", *args, "--input", "-"], input=json.dumps(given), capture_output=True, text=True, timeout=20)
+    return subprocess.run([SLUICE, "parse", *args, "--input", "-"], input=json.dumps(given), capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda r: f"{r['format']}-{len(r['text'])}")

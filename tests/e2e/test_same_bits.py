@@ -23,7 +23,7 @@ def run(*args):
 def least_budget():
     """What the daemon says when it is given too little."""
     p = subprocess.run([str(BUILD / "sluiced"), "--model", str(DEMO), "--socket", "/nonexistent/s",
-                        "--host-budget", "1"], capture_output=True, text=True, timeout=30)
+                        "--host-budget", "1"], capture_output=True, text=True, timeout=60)
     assert p.returncode == 1, p.stderr
     return int(re.search(r"need at least (\d+) bytes", p.stderr)[1])
 
@@ -78,7 +78,7 @@ def test_least_budget(one_run):
     got = run("--cpu", level, "--host-budget", need)
     assert (got == expected).all()
     p = subprocess.run([str(BUILD / "sluiced"), "--model", str(DEMO), "--socket", "/nonexistent/s",
-                        "--host-budget", str(need - 1)], capture_output=True, text=True, timeout=30)
+                        "--host-budget", str(need - 1)], capture_output=True, text=True, timeout=60)
     assert p.returncode == 1 and f"need at least {need} bytes" in p.stderr
 
 

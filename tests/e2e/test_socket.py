@@ -134,15 +134,16 @@ def test_who_works_waits(args, tmp_path):
     path = tmp_path / "s"
     client = subprocess.Popen([BUILD / "sluice", *[str(text) if a == "TEXT" else a for a in args], "--socket", path],
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(0.3)
+    said = client.stderr.readline()  # it has looked and found nobody
     daemon = subprocess.Popen([BUILD / "sluiced", "-m", DEMO, "-s", path, "-c512"], stderr=subprocess.DEVNULL)
     try:
         out, err = client.communicate(timeout=60)
+        err = said + err
         assert client.returncode == 0 and out, err
         assert f"{path}: cannot connect" in err and "up to 30 s" in err and err.count("waiting up to") == 1
     finally:
         daemon.terminate()
-        assert daemon.wait(30) == 0
+        assert daemon.wait(60) == 0
 
 
 @pytest.mark.parametrize("args, seconds", [
@@ -152,7 +153,7 @@ def test_waiting_has_an_end(args, seconds, tmp_path):
     begin = time.monotonic()
     p = sluice(*args, "--socket", tmp_path / "none", check=3)
     took = time.monotonic() - begin
-    assert seconds <= took < seconds + 5
+    assert seconds <= took < seconds + 20  # without --wait: up to 30 s
     assert ("waiting up to" in p.stderr) == (seconds > 0)
 
 
@@ -174,7 +175,7 @@ def test_http_connections_of_one_client():
             s.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
             assert s.recv(4096).startswith(b"HTTP/1.1 200")
         taken.pop().close()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         kind = ERROR
         while kind == ERROR and time.monotonic() < end:
             time.sleep(0.05)

@@ -188,7 +188,7 @@ def test_watch_ends_by_a_signal():
     assert json.loads(p.stdout.readline())["nodes"]
     p.send_signal(signal.SIGINT)
     p.stdout.read()
-    assert p.wait(10) == 0
+    assert p.wait(60) == 0
 
 
 def test_text():

@@ -32,7 +32,7 @@ def test_in_a_pipe(daemon):
     w = work(daemon, 2000)
     text = sluice("top", "--socket", daemon.socket, "-n", 4, "-i", 0.3).stdout
     w.terminate()
-    w.wait(20)
+    w.wait(60)
     blocks = text.rstrip().split("\n\n")
     assert len(blocks) == 4 and "\033" not in text
     assert all(len(line) <= 80 for line in text.splitlines())
@@ -55,7 +55,7 @@ class Terminal:
                                         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
         self.text = ""
 
-    def until(self, word, timeout=20):
+    def until(self, word, timeout=60):
         end = time.monotonic() + timeout
         while word not in self.text:
             assert time.monotonic() < end, self.text
@@ -71,7 +71,7 @@ def test_on_a_terminal(daemon, key):
     assert t.text.startswith("\033[H\033[J") and "state     ready" in t.text
     assert max(len(line) for line in t.text.replace("\033[H\033[J", "").splitlines()) <= 80
     os.write(t.fd, b"q" if key == "q" else b"\x03")
-    assert t.process.wait(20) == 0
+    assert t.process.wait(60) == 0
     assert termios.tcgetattr(t.child) == t.before
 
 
@@ -81,6 +81,6 @@ def test_daemon_that_goes(daemon):
                              stderr=subprocess.PIPE, text=True)
         assert p.stdout.readline()
         d.process.send_signal(signal.SIGTERM)
-        out, err = p.communicate(timeout=20)
+        out, err = p.communicate(timeout=60)
         assert p.returncode in (1, 3) and err.startswith("sluice top: "), err
     sluice("top", "--socket", d.socket, check=3)

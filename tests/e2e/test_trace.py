@@ -113,10 +113,10 @@ def test_reading_ahead_by_an_oracle(tmp_path):
     for bad in ("router", "oracle:2", f"oracle:1:{out}"):
         assert "--predict" in sluice("trace", "sim", out, "--predict", bad, check=2).stderr
     for bad in ("oracle:1", "oracle:1:", "sometimes"):
-        p = subprocess.run([BUILD / "sluiced", "--model", DEMO, "--predict", bad], capture_output=True, text=True, timeout=30)
+        p = subprocess.run([BUILD / "sluiced", "--model", DEMO, "--predict", bad], capture_output=True, text=True, timeout=60)
         assert p.returncode == 2 and "--predict" in p.stderr
     p = subprocess.run([BUILD / "sluiced", "--model", DEMO, "--socket", tmp_path / "s", "--predict", f"oracle:1:{DEMO}"],
-                       capture_output=True, text=True, timeout=30)
+                       capture_output=True, text=True, timeout=60)
     assert p.returncode == 1 and "--predict" in p.stderr
 
 
@@ -127,17 +127,17 @@ def test_a_trace_is_not_written_over_by_chance(tmp_path):
         d.generate("--prompt", "Once", "--max-tokens", "3")
         socket = d.socket
         p = subprocess.run([BUILD / "sluiced", "--model", DEMO, "--socket", socket, "--trace", tmp_path / "other"],
-                           capture_output=True, text=True, timeout=30)
+                           capture_output=True, text=True, timeout=60)
         assert p.returncode == 1 and "another process listens" in p.stderr
         assert not (tmp_path / "other").exists()  # no trace of a daemon that never ran
     before = out.read_bytes()
     assert stats(out)["uses"] > 0
     start = [BUILD / "sluiced", "--model", DEMO, "--socket", tmp_path / "s", "--trace", out]
-    p = subprocess.run(start, capture_output=True, text=True, timeout=30)
+    p = subprocess.run(start, capture_output=True, text=True, timeout=60)
     assert p.returncode == 1 and str(out) in p.stderr and "--overwrite" in p.stderr
     assert out.read_bytes() == before
     p = subprocess.run([*start[:3], "--socket", tmp_path / "no" / "s", "--trace", out, "--overwrite"],
-                       capture_output=True, text=True, timeout=30)
+                       capture_output=True, text=True, timeout=60)
     assert p.returncode == 1 and out.read_bytes() == before
     with Daemon(DEMO, "--threads", "1", "--trace", out, "--overwrite") as d:
         d.generate("--prompt", "Twice", "--max-tokens", "9")

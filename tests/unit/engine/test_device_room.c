@@ -582,11 +582,11 @@ static void test_stuck_fills(void **state)
 		began = now_ns();
 		assert_int_equal(room_for(&e, b, 64), 0); /* it waits for a, not for them */
 		assert_false(b->paused || b->device_short || e.memory_failed);
-		assert_true(broken ? now_ns() - began < 500000000 : now_ns() - began > 900000000);
+		assert_true(broken ? now_ns() - began < 900000000 : now_ns() - began > 900000000);
 		b->request = NULL;
 		began = now_ns();
 		assert_int_equal(room_for(&e, a, 64), 0);
-		assert_true(now_ns() - began < 500000000);
+		assert_true(now_ns() - began < 900000000);
 		assert_true(a->device_short && e.memory_failed && !a->paused);
 		assert_int_equal(a->short_error, -EIO);
 		assert_non_null(strstr(a->short_note.text, "fills of its slots do not end"));
