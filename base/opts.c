@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/near.h"
 #include "base/size.h"
 
 #define HELP_COLUMN 34
@@ -138,6 +139,25 @@ static const struct opt *find(const struct opt *table, size_t n, const char *wor
 	return NULL;
 }
 
+/* -EINVAL and a sentence; @skip: bytes of each name that @word has not, the dashes of a configuration's. */
+static int unknown(const struct opt *table, size_t n, const char *word, size_t len, size_t skip,
+		   struct err *err)
+{
+	unsigned best = NEAR_NOT, distance;
+	const char *name = NULL;
+
+	for (size_t i = 0; i < n; i++) {
+		distance = near_distance(word, len, table[i].name + skip);
+		if (distance < best && !(skip && table[i].only_argument)) {
+			best = distance;
+			name = table[i].name + skip;
+		}
+	}
+	return name ? err_set(err, -EINVAL, "unknown option %.*s; there is %s", (int)len, word,
+			      name)
+		    : err_set(err, -EINVAL, "unknown option %.*s", (int)len, word);
+}
+
 /* argv[*i] while it is parsed: which option it is and where its value starts. */
 struct hit {
 	const struct opt *o;
@@ -186,7 +206,7 @@ static int parse_one(const struct opt *table, size_t n, int argc, char **argv, i
 	int rc;
 
 	if (!h.o)
-		return err_set(err, -EINVAL, "unknown option %.*s", (int)h.len, word);
+		return unknown(table, n, word, h.len, 0, err);
 	if (h.o->type == OPT_FLAG && h.value)
 		return err_set(err, -EINVAL, "%s takes no value", h.o->name);
 	if (h.o->type != OPT_FLAG && !h.value) {
@@ -335,7 +355,7 @@ int opts_settings(const struct opt *table, size_t n, const struct opts_setting *
 		int rc = 0;
 
 		if (!o)
-			rc = err_set(err, -EINVAL, "unknown option %s", s->name);
+			rc = unknown(table, n, s->name, strlen(s->name), 2, err);
 		else if (said[o - table].by != SAID_ARGUMENT && *s->value &&
 			 !taken_back(settings, n_settings, i))
 			rc = take_setting(o, s, dst, &said[o - table], err);

@@ -488,7 +488,10 @@ static int refuse(const char *why)
 	if (log_in_journal())
 		log_line(LOG_ERROR, why, NULL);
 	else
-		fprintf(stderr, "sluiced: %s\nsluiced --help lists the options\n", why);
+		fprintf(stderr, "sluiced: %s\nsluiced --help lists the options%s\n", why,
+			strstr(why, "unknown option")
+				? "; docs/from-llama-server.md has those of llama-server"
+				: "");
 	return 2;
 }
 

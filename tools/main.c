@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/near.h"
 #include "base/num.h"
 #include "base/opts.h"
 #include "base/stdfd.h"
@@ -49,10 +50,25 @@ static const struct verb verbs[] = {
 
 static const struct verb *find(const char *name)
 {
+	const char *meant = NULL;
+	unsigned best = NEAR_NOT;
+
 	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
 		if (!strcmp(name, verbs[i].name))
 			return &verbs[i];
-	fprintf(stderr, "sluice: there is no verb %s; sluice help lists them\n", name);
+	for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
+		unsigned distance = near_distance(name, strlen(name), verbs[i].name);
+
+		if (distance < best) {
+			best = distance;
+			meant = verbs[i].name;
+		}
+	}
+	if (meant)
+		fprintf(stderr, "sluice: there is no verb %s, but %s; sluice help lists them\n",
+			name, meant);
+	else
+		fprintf(stderr, "sluice: there is no verb %s; sluice help lists them\n", name);
 	return NULL;
 }
 

@@ -117,6 +117,30 @@ static void attached_values(void **state)
 	assert_string_equal(err.text, "unknown option -f1");
 }
 
+/* The option that was meant is named, and none where none is near. */
+static void unknown(void **state)
+{
+	static const char *const all[][2] = {
+		{ "--coutn 3", "--coutn; there is --count" },
+		{ "--chioce red", "--chioce; there is --choice" },
+		{ "--count-all=3", "--count-all; there is --count" },
+		{ "--cho red", "--cho; there is --choice" },
+		{ "--flags", "--flags; there is --flag" },
+		{ "--lrage 3", "--lrage; there is --large" },
+		{ "--port 3", "--port" },
+		{ "--no", "--no" },
+		{ "-x", "-x" },
+		{ "--aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+		  "--aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		assert_int_equal(parse(false, all[i][0]), -EINVAL);
+		assert_true(!strncmp(err.text, "unknown option ", 15));
+		assert_string_equal(err.text + 15, all[i][1]);
+	}
+}
+
 /* What would do nothing is refused; a default is not given by anybody. */
 static void pairs(void **state)
 {
@@ -230,7 +254,7 @@ static void settings_faults(void **state)
 		struct opts_setting s;
 		const char *why;
 	} all[] = {
-		{ { "smal", "4", "a.conf", 7 }, "a.conf:7: unknown option smal" },
+		{ { "smal", "4", "a.conf", 7 }, "a.conf:7: unknown option smal; there is small" },
 		{ { "s", "4", "a.conf", 7 }, "a.conf:7: unknown option s" },
 		{ { "small", "10", "a.conf", 7 }, "a.conf:7: --small: 10 is not" },
 		{ { "flag", "maybe", "a.conf", 7 }, "a.conf:7: flag: maybe is neither yes nor no" },
@@ -267,11 +291,17 @@ static void dump(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(settings_order),  cmocka_unit_test(settings_taken_back),
-		cmocka_unit_test(settings_faults), cmocka_unit_test(dump),
-		cmocka_unit_test(every_type),	   cmocka_unit_test(words),
-		cmocka_unit_test(attached_values), cmocka_unit_test(pairs),
-		cmocka_unit_test(refusals),	   cmocka_unit_test(help),
+		cmocka_unit_test(settings_order),
+		cmocka_unit_test(settings_taken_back),
+		cmocka_unit_test(settings_faults),
+		cmocka_unit_test(dump),
+		cmocka_unit_test(every_type),
+		cmocka_unit_test(words),
+		cmocka_unit_test(unknown),
+		cmocka_unit_test(attached_values),
+		cmocka_unit_test(pairs),
+		cmocka_unit_test(refusals),
+		cmocka_unit_test(help),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
