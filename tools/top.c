@@ -5,7 +5,9 @@
  */
 #include "tools/top.h"
 
+#include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,54 +60,107 @@ static void prepare_terminal(void)
 	atexit(restore_terminal);
 }
 
-static unsigned columns_of(int fd)
+/* That the window has another size is noticed while we wait for keys, and only there. */
+static void on_resize(int sig)
 {
-	struct winsize size;
-
-	if (ioctl(fd, TIOCGWINSZ, &size) || size.ws_col < 40)
-		return 80;
-	return size.ws_col;
 }
 
-/* Waits; true where the user wants to end. */
-static bool wait_or_quit(double seconds)
+static void watch_size(sigset_t *ret_waiting)
 {
-	uint64_t end = now_ns() + (uint64_t)(seconds * 1e9);
+	struct sigaction action = { .sa_handler = on_resize };
+	sigset_t resize;
+
+	sigemptyset(&resize);
+	sigaddset(&resize, SIGWINCH);
+	sigprocmask(SIG_BLOCK, &resize, ret_waiting);
+	sigaction(SIGWINCH, &action, NULL);
+	sigdelset(ret_waiting, SIGWINCH);
+}
+
+enum waited { WAITED, RESIZED, QUIT };
+
+/* Waits until @end, for a key, or for another size of the window. */
+static enum waited wait_or_quit(uint64_t end, const sigset_t *waiting)
+{
 	struct pollfd keys = { .fd = is_saved ? STDIN_FILENO : -1, .events = POLLIN };
 
 	while (!client_interrupted()) {
 		uint64_t now = now_ns();
+		struct timespec left = { 0 };
 		char key;
+		int n;
 
 		if (now >= end)
-			return false;
-		if (poll(&keys, 1, (int)((end - now) / 1000000) + 1) > 0 &&
-		    (read(STDIN_FILENO, &key, 1) < 1 || key == 'q' || key == 'Q'))
-			return true;
+			return WAITED;
+		left.tv_sec = (time_t)((end - now) / 1000000000);
+		left.tv_nsec = (long)((end - now) % 1000000000);
+		n = ppoll(&keys, 1, &left, waiting);
+		if (n < 0 && !client_interrupted())
+			return errno == EINTR ? RESIZED : QUIT;
+		if (n > 0 && (read(STDIN_FILENO, &key, 1) < 1 || key == 'q' || key == 'Q'))
+			return QUIT;
 	}
-	return true;
+	return QUIT;
+}
+
+/* The first lines of @text that a window of @rows takes; all of them where there is room for the hint too. */
+static void put_screen(const char *text, unsigned rows)
+{
+	const char *end = text;
+	unsigned lines = 0;
+
+	for (const char *c = text; *c; c++)
+		lines += *c == '\n';
+	fputs("\033[H\033[J", stdout);
+	if (!rows || lines + 2 < rows) {
+		printf("%s\nq ends\n", text);
+		return;
+	}
+	for (unsigned n = rows < lines ? rows : lines; n; n--)
+		end = strchr(end, '\n') + 1;
+	printf("%.*s", (int)(end - text) - 1, text); /* a line end below would move all of it up */
 }
 
 /* One screen in one write, so that it does not flicker. */
 static int show(const struct top *t, bool terminal)
 {
+	struct winsize size = { 0 };
 	char *text;
-	size_t size;
-	FILE *out = open_memstream(&text, &size);
+	size_t n;
+	FILE *out = open_memstream(&text, &n);
 	int rc = EXIT_OK;
 
 	if (!out)
 		return EXIT_FAILED;
-	if (terminal)
-		fputs("\033[H\033[J", out);
-	top_draw(t, columns_of(STDOUT_FILENO), out);
-	fputs(terminal ? "\nq ends\n" : "\n", out);
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) || !size.ws_col)
+		size.ws_col = 80;
+	top_draw(t, size.ws_col, out);
 	fclose(out);
-	fwrite(text, 1, size, stdout);
+	if (terminal)
+		put_screen(text, size.ws_row);
+	else
+		printf("%s\n", text);
 	if (input_flush())
 		rc = EXIT_FAILED;
 	free(text);
 	return rc;
+}
+
+/* Shows @t, again where the window changes, until the next look is due. True: the user ends it. */
+static bool show_and_wait(const struct top *t, bool last, double seconds, const sigset_t *waiting,
+			  int *ret)
+{
+	bool terminal = isatty(STDOUT_FILENO);
+	uint64_t end = now_ns() + (uint64_t)(seconds * 1e9);
+	enum waited w;
+
+	do {
+		*ret = show(t, terminal);
+		if (*ret || last)
+			return true;
+		w = wait_or_quit(end, waiting);
+	} while (w == RESIZED && terminal);
+	return w == QUIT;
 }
 
 static int run(const struct args *args, struct sluice *s)
@@ -114,26 +169,25 @@ static int run(const struct args *args, struct sluice *s)
 	struct sluice_status_info status = { .struct_size = sizeof(status) };
 	char fallbacks[4096];
 	struct sluice_fault fault = { 0 };
-	bool terminal = isatty(STDOUT_FILENO);
+	sigset_t waiting;
 	int rc = 0;
 
-	for (uint32_t n = 0; !rc; n++) {
+	watch_size(&waiting);
+	for (uint32_t n = 1;; n++) {
 		if (sluice_get_status(s, &status, fallbacks, sizeof(fallbacks), &fault))
 			return client_fail("top", &fault);
 		top_take(&top, &status, fallbacks, now_ns());
-		rc = show(&top, terminal);
-		if (rc || (args->count && n + 1 == args->count) ||
-		    wait_or_quit((double)args->interval))
-			break;
+		if (show_and_wait(&top, n == args->count, (double)args->interval, &waiting, &rc))
+			return rc;
 	}
-	return rc;
 }
 
 int verb_top(int argc, char **argv)
 {
 	struct args args = { 0 };
 	struct sluice *s;
-	int rc = input_args("", options, ARRAY_LEN(options), argc, argv, &args, &args.help, NULL);
+	int rc = input_args("[options]", options, ARRAY_LEN(options), argc, argv, &args, &args.help,
+			    NULL);
 
 	if (rc >= 0)
 		return rc;

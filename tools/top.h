@@ -29,7 +29,7 @@ struct top {
 void top_take(struct top *t, const struct sluice_status_info *status, const char *fallbacks,
 	      uint64_t ns);
 
-/* The screen in lines of at most @columns characters (at least 40) that end with "\n". */
+/* The screen in lines of at most @columns characters that end with "\n". */
 void top_draw(const struct top *t, unsigned columns, FILE *out);
 
 /*

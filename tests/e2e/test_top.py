@@ -75,6 +75,23 @@ def test_on_a_terminal(daemon, key):
     assert termios.tcgetattr(t.child) == t.before
 
 
+def test_in_a_small_window(daemon):
+    """What a window has no room for is left out at the end and at the right; another size is drawn at once, not at the next look."""
+    t = Terminal(daemon, "-i", 1000)
+    t.until("q ends")
+    t.text = ""
+    fcntl.ioctl(t.child, termios.TIOCSWINSZ, struct.pack("HHHH", 4, 20, 0, 0))
+    t.until("prompts")
+    os.write(t.fd, b"q")
+    assert t.process.wait(20) == 0
+    while select.select([t.fd], [], [], 0)[0]:
+        t.text += os.read(t.fd, 65536).decode()
+    screen = t.text.rpartition("\033[H\033[J")[2]
+    lines = screen.splitlines()
+    assert [line.split()[0] for line in lines] == ["Sluice", "state", "decode", "prompts"], t.text
+    assert not screen.endswith("\n") and max(map(len, lines)) <= 20
+
+
 def test_daemon_that_goes(daemon):
     with Daemon(DEMO, "--threads", 1) as d:
         p = subprocess.Popen([str(BUILD / "sluice"), "top", "--socket", d.socket, "-i", "0.1"], stdout=subprocess.PIPE,
