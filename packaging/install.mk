@@ -34,7 +34,9 @@ SONAME := libsluice.so.0
 SO_FILE := libsluice.so.$(RELEASE)
 HEADERS := sluice.h sluice_proto.h sluice_telemetry.h
 PAGES := $(patsubst man/%.scd,%,$(wildcard man/*.scd))
-DOCS := README.md CHANGELOG.md LICENSE $(addprefix docs/,operation.md service.md protocol.md trace.md telemetry.md)
+# Pages lie in docs/ there as here: README's links and what programs say of docs/NAME.md hold.
+DOCS := README.md CHANGELOG.md LICENSE
+DOC_PAGES := $(wildcard docs/*.md docs/*.png)
 EXAMPLES := $(wildcard examples/*.c)
 PROGRAMS := sluice sluiced
 UNITS := $(notdir $(wildcard packaging/systemd/*.service packaging/systemd/*.socket))
@@ -100,7 +102,7 @@ D = $(DESTDIR)
 DIR_LIST = $(DOCDIR)/directories
 .PHONY: install-files
 install-files:
-	@packaging/dirs.sh make '$(D)' '$(DIR_LIST)' $(DOCDIR)/examples $(BINDIR) $(LIBDIR)/pkgconfig \
+	@packaging/dirs.sh make '$(D)' '$(DIR_LIST)' $(DOCDIR)/examples $(DOCDIR)/docs $(BINDIR) $(LIBDIR)/pkgconfig \
 		$(INCLUDEDIR)/sluice $(BASHDIR) $(ZSHDIR) $(UNITDIR) $(SYSUSERSDIR) $(TMPFILESDIR) \
 		$(LIBEXECDIR) $(CONFDIR)/conf.d $(DATADIR)/grafana $(foreach p,$(PAGES),$(MANDIR)/man$(call section,$(p)))
 	@install -m 755 $(PROGRAMS:%=$(O)/%) $(D)$(BINDIR)/
@@ -118,6 +120,7 @@ install-files:
 	@install -m 644 packaging/sysusers.conf $(D)$(SYSUSERSDIR)/sluice.conf
 	@install -m 644 packaging/tmpfiles.conf $(D)$(TMPFILESDIR)/sluice.conf
 	@install -m 644 $(DOCS) $(O)/sluiced.conf $(D)$(DOCDIR)/
+	@install -m 644 $(DOC_PAGES) $(D)$(DOCDIR)/docs/
 	@[ -e $(D)$(CONFDIR)/sluiced.conf ] || install -m 644 $(O)/sluiced.conf $(D)$(CONFDIR)/
 	@install -m 644 $(EXAMPLES) $(D)$(DOCDIR)/examples/
 	@install -m 644 packaging/grafana/sluice.json $(D)$(DATADIR)/grafana/
@@ -138,7 +141,7 @@ uninstall:
 		$(UNITS:%=$(D)$(UNITDIR)/%) $(D)$(LIBEXECDIR)/reserve-hugepages $(D)$(SYSUSERSDIR)/sluice.conf \
 		$(D)$(TMPFILESDIR)/sluice.conf $(D)$(DOCDIR)/sluiced.conf \
 		$(D)$(DATADIR)/grafana/sluice.json \
-		$(addprefix $(D)$(DOCDIR)/,$(notdir $(DOCS)) $(EXAMPLES))
+		$(addprefix $(D)$(DOCDIR)/,$(DOCS) $(DOC_PAGES) $(EXAMPLES))
 	@packaging/dirs.sh remove '$(D)' '$(DIR_LIST)'
 	@packaging/ld-cache.sh '$(DESTDIR)' '$(LIBDIR)'
 

@@ -84,6 +84,15 @@ def test_the_library_exports_what_the_header_says_and_nothing_else(root, at):
     assert [f for f in sorted(declared) if f not in page] == []
 
 
+def test_pages_that_are_named_are_there(at):
+    """What programs, manual pages and README say of docs/NAME.md lies beside README in docs/."""
+    named = set(re.findall(r"docs/[\w-]+\.\w+", (at / "share/doc/sluice/README.md").read_text()))
+    for name in ("sluice", "sluiced"):
+        named |= {m.decode() for m in re.findall(rb"docs/[\w-]+\.md", (at / "bin" / name).read_bytes())}
+    assert {"docs/http.md", "docs/gpu.md", "docs/from-llama-server.md"} <= named
+    assert [n for n in sorted(named) if not (at / "share/doc/sluice" / n).is_file()] == []
+
+
 def test_links_of_the_library(at):
     release = (ROOT / "VERSION").read_text().strip()
     assert os.readlink(at / "lib/libsluice.so") == "libsluice.so.0"
