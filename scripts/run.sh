@@ -4,6 +4,13 @@
 # the numbers, stops it. usage: run.sh BUILD_DIR MODEL PROMPT [chat|raw]
 set -eu
 build=$1 model=$2 prompt=$3 form=${4:-chat}
+case $form in
+chat | raw) ;;
+*)
+	echo "FORM=$form: chat or raw is needed" >&2
+	exit 2
+	;;
+esac
 dir=$(mktemp -d)
 export SLUICE_SOCKET="$dir/sluice.sock" # where the daemon listens and the command looks
 cleanup() {

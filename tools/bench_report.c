@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/size.h"
 #include "tools/bench.h"
 #include "tools/input.h"
 #include "tools/drafts.h"
@@ -278,8 +279,8 @@ static void print_products(const struct bench_report *b)
 		if (b->peaks.gmadds > 0)
 			snprintf(of, sizeof(of), ", %.0f %% of %.0f",
 				 100 * share(gmadds(b, r), b->peaks.gmadds), b->peaks.gmadds);
-		printf("%s: %.1f 10^9 multiply-adds with weights a second%s\n", test, gmadds(b, r),
-		       of);
+		printf("%s: %.1f billion multiply-adds with weights a second%s\n", test,
+		       gmadds(b, r), of);
 	}
 }
 
@@ -312,6 +313,7 @@ static void print_device(const struct bench_report *b)
 
 static void print_md(const struct bench_report *b)
 {
+	char budget[32];
 	static const struct {
 		const char *name;
 		int width;
@@ -340,12 +342,12 @@ static void print_md(const struct bench_report *b)
 	puts("|");
 	for (unsigned i = 0; i < b->n_rows; i++)
 		print_md_row(b, b->rows[i]);
-	printf("\nbuild: %s; %s tokens; cpu %s, io %s, arena %s, kv %s, policy %s; budget %.2f GiB, "
+	printf("\nbuild: %s; %s tokens; cpu %s, io %s, arena %s, kv %s, policy %s; budget %s, "
 	       "%" PRIu64 " of %" PRIu64 " experts in memory\n",
 	       b->status.version, b->text ? "text" : "random", b->status.cpu, b->status.io,
 	       b->status.arena, b->status.kv, b->status.policy,
-	       (double)b->status.budget_bytes / (1 << 30), b->status.experts_resident,
-	       b->status.experts_total);
+	       size_format(budget, sizeof(budget), b->status.budget_bytes),
+	       b->status.experts_resident, b->status.experts_total);
 	print_products(b);
 	print_ahead(b);
 	print_device(b);

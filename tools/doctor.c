@@ -342,9 +342,9 @@ static void print_text(const struct facts *f)
 	printf("kernel     %s\n", f->kernel);
 	printf("cpu        %s, %u cores, level %s%s%s\n", f->cpu, f->n_cores, f->level,
 	       f->governor[0] ? ", governor " : "", f->governor);
-	printf("memory     %s, %s free, NUMA nodes %s\n",
-	       tell_bytes(a, sizeof(a), l->machine_bytes),
-	       tell_bytes(b, sizeof(b), l->available_bytes), f->nodes[0] ? f->nodes : "0");
+	printf("memory     %s, %s free, %s %s\n", tell_bytes(a, sizeof(a), l->machine_bytes),
+	       tell_bytes(b, sizeof(b), l->available_bytes),
+	       strpbrk(f->nodes, ",-") ? "NUMA nodes" : "NUMA node", f->nodes[0] ? f->nodes : "0");
 	printf("limits     a process here may take %s more of %s (%s), %u CPUs (%s)\n",
 	       tell_bytes(a, sizeof(a), l->room_bytes), tell_bytes(b, sizeof(b), l->limit_bytes),
 	       l->memory_from, l->cpus, l->cpus_from);
@@ -357,8 +357,8 @@ static void print_text(const struct facts *f)
 	printf("io_uring   %s\n", f->io_uring);
 	machine_print(&f->machine);
 	if (f->mem_gbs > 0)
-		printf("reads      memory %.1f GB/s on %u cores; %.0f 10^9 multiply-adds of bytes a "
-		       "second\n",
+		printf("reads      memory %.1f GB/s on %u cores; %.0f billion multiply-adds of bytes "
+		       "a second\n",
 		       f->mem_gbs, f->n_cores, f->gmadds);
 	if (f->disk_measured)
 		printf("reads      disk %.2f GB/s (%s, random 1 MiB, %s read)\n", f->disk.gbs,

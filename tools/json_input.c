@@ -12,6 +12,7 @@ int input_json_object(const char *text, size_t n, struct json_object **ret, stru
 	struct json_tokener *t = json_tokener_new_ex(DEPTH);
 	struct json_object *o;
 	enum json_tokener_error e;
+	size_t at;
 
 	if (!t || n >= INT32_MAX) {
 		if (t)
@@ -21,12 +22,15 @@ int input_json_object(const char *text, size_t n, struct json_object **ret, stru
 	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
 	o = json_tokener_parse_ex(t, text, (int)n + 1);
 	e = json_tokener_get_error(t);
+	at = json_tokener_get_parse_end(t);
 	json_tokener_free(t);
 	if (json_object_is_type(o, json_type_object)) {
 		*ret = o;
 		return 0;
 	}
 	json_object_put(o);
-	return err_set(err, -EINVAL, "%s",
-		       e == json_tokener_success ? "no JSON object" : json_tokener_error_desc(e));
+	if (e == json_tokener_success)
+		return err_set(err, -EINVAL, "no JSON object");
+	return err_set(err, -EINVAL, "no valid JSON: %s, near byte %zu", json_tokener_error_desc(e),
+		       at);
 }

@@ -13,6 +13,7 @@
 #include "base/num.h"
 #include "base/version.h"
 #include "engine/engine_private.h"
+#include "engine/reuse.h"
 #include "model/identity.h"
 
 #define ASKS_MAX 16 /* that have not ended: each may hold pages and lists as long as the context */
@@ -312,13 +313,25 @@ static bool find_kept(struct engine *e, const struct saved_ask *a, struct prefix
 	return ret->n > 0;
 }
 
+/* Says why nothing is kept of a place that requests may have used. */
+static void fail_kept(struct engine *e, struct saved_ask *a)
+{
+	const struct active *place = &e->active[a->place];
+
+	if (place->n_ids && place->tenant == tenant_of(e, a) && place->n_ids < REUSE_LEAST)
+		err_set(&a->err, -ENOENT,
+			"this slot's sequence has %u tokens: fewer than %d are not kept",
+			place->n_ids, REUSE_LEAST);
+	fail(e, a, -ENOENT, "nothing is kept of this slot's sequence");
+}
+
 static void save(struct engine *e, struct saved_ask *a)
 {
 	struct prefix_on_way way[SAVED_POINTS_MAX];
 	struct prefix_match m;
 
 	if (!find_kept(e, a, &m)) {
-		fail(e, a, -ENOENT, "nothing is kept of this slot's sequence");
+		fail_kept(e, a);
 		return;
 	}
 	a->text.n_points = m.point ? prefix_points(&m, way, SAVED_POINTS_MAX) : 0;

@@ -91,7 +91,7 @@ static void find_route(struct http_request *r, const char *url, const char *meth
 	if (allow) {
 		fault_set(&r->fault, 405, "%.20s is not how this path is asked: use %s", method,
 			  allow);
-		snprintf(r->fault.param, sizeof(r->fault.param), "%s", allow);
+		r->fault.allow = allow;
 		return;
 	}
 	fault_set(&r->fault, 404, "there is no %.20s %.200s here (docs/http.md lists the paths)",
@@ -477,6 +477,7 @@ static int start_library(struct http *h, struct err *err)
 	const union MHD_DaemonInfo *info;
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = &h->mhd_source };
 
+	errno = 0;
 	h->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
 					  MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
 				  0, NULL, NULL, on_access, h, MHD_OPTION_EXTERNAL_LOGGER, on_log,
@@ -486,7 +487,8 @@ static int start_library(struct http *h, struct err *err)
 				  MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
 				  MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
 	if (!h->mhd)
-		return err_set(err, -EIO, "libmicrohttpd does not start");
+		return err_set(err, -EIO, "libmicrohttpd does not start%s%s", errno ? ": " : "",
+			       errno ? strerror(errno) : "");
 	info = MHD_get_daemon_info(h->mhd, MHD_DAEMON_INFO_EPOLL_FD);
 	h->mhd_source = (struct source_fd){ SOURCE_OTHER, mhd_event };
 	if (!info || epoll_ctl(h->serve->epoll_fd, EPOLL_CTL_ADD, info->epoll_fd, &ev))

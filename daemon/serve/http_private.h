@@ -62,6 +62,7 @@ struct fault {
 	int status;
 	const char *type, *code; /* constant texts; code NULL: null */
 	char param[64];
+	const char *allow; /* of a 405: the header's value, a constant text */
 	struct err err;
 	uint32_t n_prompt_tokens, n_ctx; /* where the prompt is too long */
 };

@@ -213,7 +213,7 @@ static enum MHD_Result send_text(struct http_request *r, int status, const char 
 	if (f && f->status == 401)
 		add(m, "WWW-Authenticate", "Bearer");
 	if (f && f->status == 405)
-		add(m, "Allow", f->param);
+		add(m, "Allow", f->allow);
 	if (strstr(type, "json"))
 		add(m, "Cache-Control", "no-store");
 	return send_off(r, status, m);

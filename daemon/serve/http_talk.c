@@ -65,7 +65,8 @@ static bool check_parts(struct http_call *c, struct json_object *parts)
 static bool check_messages(struct http_call *c, struct json_object *messages)
 {
 	if (!json_object_is_type(messages, json_type_array) || !json_object_array_length(messages))
-		return fault_param(&c->fault, "messages", "messages must be a list of messages");
+		return fault_param(&c->fault, "messages",
+				   "messages must be a list of at least one message");
 	for (size_t i = 0; i < json_object_array_length(messages); i++) {
 		struct json_object *m = json_object_array_get_idx(messages, i), *content;
 

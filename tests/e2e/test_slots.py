@@ -58,6 +58,8 @@ def test_saved_and_restored(tmp_path):
         status, _, answer = d.ask("POST", "/slots/1?action=erase")
         assert status == 200 and 0 < answer["n_erased"] <= kept
         assert slot(d, 1, "save", "other", check=404)["error"]["message"]
+        d.post("/completion", {"prompt": "word " * 20, "n_predict": 3, "id_slot": 3})
+        assert "tokens: fewer than 64 are not kept" in slot(d, 3, "save", "short", check=404)["error"]["message"]
     with HttpDaemon(*args) as d:
         done = slot(d, 3, "restore", "sea.bin")
         assert done["n_restored"] == kept and done["n_read"] == (tmp_path / "sea.bin").stat().st_size
