@@ -22,6 +22,14 @@ static inline __attribute__((always_inline)) void prefetch_ahead(const uint8_t *
 		_mm_prefetch((const char *)w + ROW_AHEAD + i, _MM_HINT_T1);
 }
 
+FORCE_INLINE uint32_t word_at(const uint8_t *w)
+{
+	uint32_t u;
+
+	memcpy(&u, w, sizeof(u));
+	return u;
+}
+
 /* 16 bytes at each of @count <= 4 places @step bytes apart, a lane each; lanes beyond are zero */
 static inline __attribute__((always_inline)) __m512i load_some(const void *from, size_t step,
 							       int count)

@@ -8,8 +8,8 @@
  * with four activations of a column, broadcast. So a block's sums come out with rows in the lanes,
  * nothing is added across lanes, and one multiplication of scales and one fma join sixteen rows'
  * block to their floats, in the order that quant.h demands. What a block starts with (scale,
- * minimum, fifth bits) is collected eight blocks ahead by plain loads, which also brings the bytes
- * into the first cache level; memory is asked for in file order.
+ * minimum, fifth bits) is put together from loads that insert: collected by stores ahead it took a
+ * clock a block and row, more than the products of a column. Memory is asked for in file order.
  *
  * Signed formats are multiplied as q + offset, which the sum of the activations takes away.
  */
@@ -22,25 +22,59 @@
 struct b_format {
 	enum b_form form;
 	size_t bytes, qs; /* of a block, and where its values begin */
-	size_t head;	  /* bytes at its front that are collected: 2, 4 or 8 */
+	size_t head;	  /* bytes at its front that are read: 2, 4 or 8 */
 	bool min;	  /* w = d q + min; else d (q - offset) */
 	unsigned shift;	  /* offset = 128 >> shift */
 	bool fp4;	  /* the scale is that of MXFP4 */
 	__m512i (*table)(void);
 };
 
-typedef void (*collect_fn)(const struct place *p, union heads *to);
-typedef void (*step_fn)(const struct place *p, const union heads *h, const struct act_b *const *x,
-			__m512 *y);
+typedef void (*step_fn)(const struct place *p, const struct act_b *const *x, __m512 *y);
 
-/* scales, minima and fifth bits (bit i: weight i) of block @j of every row */
+/* scales, minima and fifth bits (bit i: weight i) of a block of every row */
 struct front {
 	__m512 d, min;
 	__m512i high;
 };
 
-static inline __attribute__((always_inline)) struct front front(const struct b_format *f,
-								const union heads *h, unsigned j)
+/* the two bytes at @w of each of eight rows */
+FORCE_INLINE __m128i two_bytes(const uint8_t *w, size_t stride)
+{
+	__m128i v = _mm_setzero_si128();
+	uint16_t two;
+
+#define INSERT(i)                                  \
+	memcpy(&two, w + (i)*stride, sizeof(two)); \
+	v = _mm_insert_epi16(v, two, i)
+	INSERT(0);
+	INSERT(1);
+	INSERT(2);
+	INSERT(3);
+	INSERT(4);
+	INSERT(5);
+	INSERT(6);
+	INSERT(7);
+#undef INSERT
+	return v;
+}
+
+/* the four bytes at @w of each of four rows; @at: which of four times four */
+FORCE_INLINE __m128i four_bytes(const uint8_t *w, size_t stride, size_t at)
+{
+	w += 4 * at * stride;
+	return _mm_setr_epi32((int)word_at(w), (int)word_at(w + stride),
+			      (int)word_at(w + 2 * stride), (int)word_at(w + 3 * stride));
+}
+
+/* the eight bytes at @w of each of two rows; @at: which of four times two */
+FORCE_INLINE __m128i eight_bytes(const uint8_t *w, size_t stride, size_t at)
+{
+	const __m128i first = _mm_loadl_epi64((const void *)(w += 2 * at * stride));
+
+	return _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(first), (const void *)(w + stride)));
+}
+
+FORCE_INLINE struct front front(const struct b_format *f, const uint8_t *w, size_t stride)
 {
 	const __m512i even =
 		_mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
@@ -48,16 +82,21 @@ static inline __attribute__((always_inline)) struct front front(const struct b_f
 	__m512i word;
 
 	if (f->head == 2) {
-		const __m256i half = _mm256_loadu_si256((const void *)h->two[j]);
+		const __m256i half =
+			_mm256_set_m128i(two_bytes(w + 8 * stride, stride), two_bytes(w, stride));
 
 		t.d = f->fp4 ? fp4_scale(_mm512_cvtepu16_epi32(half)) : _mm512_cvtph_ps(half);
 		return t;
 	}
 	if (f->head == 4) {
-		word = _mm512_loadu_si512(h->four[j]);
+		word = join_lanes(four_bytes(w, stride, 0), four_bytes(w, stride, 1),
+				  four_bytes(w, stride, 2), four_bytes(w, stride, 3));
 	} else {
-		const __m512i a = _mm512_loadu_si512(h->eight[j]);
-		const __m512i b = _mm512_loadu_si512(h->eight[j] + 8);
+		const uint8_t *v = w + 8 * stride;
+		const __m512i a = join_lanes(eight_bytes(w, stride, 0), eight_bytes(w, stride, 1),
+					     eight_bytes(w, stride, 2), eight_bytes(w, stride, 3));
+		const __m512i b = join_lanes(eight_bytes(v, stride, 0), eight_bytes(v, stride, 1),
+					     eight_bytes(v, stride, 2), eight_bytes(v, stride, 3));
 		const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
 
 		word = _mm512_permutex2var_epi32(a, even, b);
@@ -73,7 +112,7 @@ static inline __attribute__((always_inline)) struct front front(const struct b_f
 }
 
 /* 16 to those of the 32 weights of every row whose bit is set */
-static inline __attribute__((always_inline)) void add_fifth(__m512i q[8], __m512i high)
+FORCE_INLINE void add_fifth(__m512i q[8], __m512i high)
 {
 	const __m512i low = _mm512_set1_epi32(0x08040201), up = _mm512_set1_epi32((int)0x80402010u);
 	const __m512i first = _mm512_broadcast_i32x4(
@@ -93,8 +132,8 @@ static inline __attribute__((always_inline)) void add_fifth(__m512i q[8], __m512
 }
 
 /* q[k]: weights 4k..4k+3 of a block at @w of every row, unsigned */
-static inline __attribute__((always_inline)) void values(const struct b_format *f, const uint8_t *w,
-							 size_t stride, __m512i high, __m512i q[8])
+FORCE_INLINE void values(const struct b_format *f, const uint8_t *w, size_t stride, __m512i high,
+			 __m512i q[8])
 {
 	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f);
 	__m512i t[4];
@@ -131,8 +170,8 @@ static inline __m512i four_of(const int8_t *v, int k)
 }
 
 /* block @j of every row times that of a column: whole numbers */
-static inline __attribute__((always_inline)) __m512i
-dot(const struct b_format *f, const __m512i q[8], const struct act_b *x, unsigned j)
+FORCE_INLINE __m512i dot(const struct b_format *f, const __m512i q[8], const struct act_b *x,
+			 unsigned j)
 {
 	const int8_t *v = x->q + 128 * (j / 4) + 16 * (j % 4);
 	__m512i a = _mm512_setzero_si512(), b = _mm512_setzero_si512();
@@ -150,9 +189,8 @@ dot(const struct b_format *f, const __m512i q[8], const struct act_b *x, unsigne
 }
 
 /* y[c] += up to eight blocks of every row times column c */
-static inline __attribute__((always_inline)) void step(const struct b_format *f, int cols,
-						       const struct place *p, const union heads *h,
-						       const struct act_b *const *x, __m512 *y)
+FORCE_INLINE void step(const struct b_format *f, int cols, const struct place *p,
+		       const struct act_b *const *x, __m512 *y)
 {
 	const uint8_t *w = p->w;
 	__m512 sum[ROW_COLS];
@@ -162,7 +200,7 @@ static inline __attribute__((always_inline)) void step(const struct b_format *f,
 		sum[c] = y[c];
 #pragma GCC unroll 1
 	for (unsigned j = 0; j < p->blocks; j++, w += f->bytes) {
-		const struct front t = front(f, h, j);
+		const struct front t = front(f, w, p->stride);
 		__m512i q[8];
 
 		values(f, w, p->stride, t.high, q);
@@ -199,63 +237,43 @@ static inline void ask_ahead(const struct walk *k, size_t s)
 }
 
 /* y[c]: sixteen rows times column c */
-static void walk(const struct walk *k, collect_fn gather, step_fn multiply,
-		 const struct act_b *const *x, size_t cols, __m512 *y)
+static void walk(const struct walk *k, step_fn multiply, const struct act_b *const *x, size_t cols,
+		 __m512 *y)
 {
 	const size_t steps = div_ceil(k->rows.blocks, STEP);
-	union heads heads[2];
-	struct place p = place_of(&k->rows, 0, k->bytes);
 
-	gather(&p, &heads[0]);
 	for (size_t s = 0; s < steps; s++) {
+		const struct place p = place_of(&k->rows, s, k->bytes);
 		const struct act_b *at[ROW_COLS];
 
 		ask_ahead(k, s);
 		for (size_t c = 0; c < cols; c++)
 			at[c] = x[c] + s;
-		if (s + 1 < steps && k->rows.n == FEW_ROWS) {
-			const struct place next = place_of(&k->rows, s + 1, k->bytes);
-
-			gather(&next, &heads[(s + 1) % 2]);
-			multiply(&p, &heads[s % 2], at, y);
-			p = next;
-		} else {
-			multiply(&p, &heads[s % 2], at, y);
-			if (s + 1 == steps)
-				break;
-			p = place_of(&k->rows, s + 1, k->bytes);
-			gather(&p, &heads[(s + 1) % 2]);
-		}
+		multiply(&p, at, y);
 	}
 }
 
 struct few_b {
-	collect_fn collect;
 	step_fn step[ROW_COLS]; /* [cols - 1] */
 };
 
-#define STEP_COLS(name, cols)                                                  \
-	static void name##_##cols(const struct place *p, const union heads *h, \
-				  const struct act_b *const *x, __m512 *y)     \
-	{                                                                      \
-		step(&name##_format, cols, p, h, x, y);                        \
+#define STEP_COLS(name, cols)                                                                     \
+	static void name##_##cols(const struct place *p, const struct act_b *const *x, __m512 *y) \
+	{                                                                                         \
+		step(&name##_format, cols, p, x, y);                                              \
 	}
 #define FEW_FUNCTIONS(name)                                                                \
 	{                                                                                  \
 		NULL, name##_2, name##_3, name##_4, name##_6, name##_6, name##_8, name##_8 \
 	}
-#define FEW_B(name, ...)                                                   \
-	static const struct b_format name##_format = { __VA_ARGS__ };      \
-	static void name##_collect(const struct place *p, union heads *to) \
-	{                                                                  \
-		collect(name##_format.head, name##_format.bytes, p, to);   \
-	}                                                                  \
-	STEP_COLS(name, 2)                                                 \
-	STEP_COLS(name, 3)                                                 \
-	STEP_COLS(name, 4)                                                 \
-	STEP_COLS(name, 6)                                                 \
-	STEP_COLS(name, 8)                                                 \
-	const struct few_b avx512_few_##name = { name##_collect, FEW_FUNCTIONS(name) };
+#define FEW_B(name, ...)                                              \
+	static const struct b_format name##_format = { __VA_ARGS__ }; \
+	STEP_COLS(name, 2)                                            \
+	STEP_COLS(name, 3)                                            \
+	STEP_COLS(name, 4)                                            \
+	STEP_COLS(name, 6)                                            \
+	STEP_COLS(name, 8)                                            \
+	const struct few_b avx512_few_##name = { FEW_FUNCTIONS(name) };
 
 FEW_B(q4_0, .form = FORM_NIBBLE, .bytes = QUANT_Q4_0_BYTES, .qs = 2, .head = 2, .shift = 4)
 FEW_B(q4_1, .form = FORM_NIBBLE, .bytes = QUANT_Q4_1_BYTES, .qs = 4, .head = 4, .min = true)
@@ -290,7 +308,7 @@ void avx512_matmul_few_b(const struct tile_format *f, const struct matmul *m)
 		k.rows.n = u64_min(FEW_ROWS, m->row1 - row);
 		for (size_t c = 0; c < width; c++)
 			y[c] = _mm512_setzero_ps();
-		walk(&k, few->collect, few->step[cols - 1], x, width, y);
+		walk(&k, few->step[cols - 1], x, width, y);
 		for (size_t c = 0; c < cols; c++)
 			_mm512_mask_storeu_ps(m->y[c] + row, (__mmask16)((1u << k.rows.n) - 1),
 					      y[c]);

@@ -20,6 +20,7 @@
  *   OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
  */
 #include "kernels/cpu/grids.h"
+#include "kernels/cpu/vbmi.h"
 
 /* value of three bits in a nibble: 4, 12, .. 52, 62; 1, 3, .. 15 */
 #define V(x, i) ((uint32_t)(4 + 8 * ((x) >> 4 * (i)&7) + 2 * (((x) >> 4 * (i)&7) == 7)) << 8 * (i))
@@ -30,6 +31,8 @@
 /* The three bits as they are, packed as grids.h says. */
 #define B(x, i, to) ((uint16_t)(((x) >> 4 * (i)&7) << (to)))
 #define P(x)	    (B(x, 0, 0) | B(x, 1, 8) | B(x, 2, 4) | B(x, 3, 12))
+#define P0(x)	    (P(x) & 255)
+#define P1(x)	    (P(x) >> 8)
 
 /* clang-format off */
 #define LIST_IQ3_XXS(G) \
@@ -64,6 +67,8 @@
 /* clang-format on */
 const uint32_t grid_iq3_xxs[256] = { LIST_IQ3_XXS(G) };
 const uint16_t packed_iq3_xxs[256] __attribute__((aligned(64))) = { LIST_IQ3_XXS(P) };
+const uint8_t bytes_iq3_xxs[2][256]
+	__attribute__((aligned(64))) = { { LIST_IQ3_XXS(P0) }, { LIST_IQ3_XXS(P1) } };
 
 /* clang-format off */
 #define LIST_IQ3_S(G) \
@@ -126,3 +131,5 @@ const uint16_t packed_iq3_xxs[256] __attribute__((aligned(64))) = { LIST_IQ3_XXS
 /* clang-format on */
 const uint32_t grid_iq3_s[512] = { LIST_IQ3_S(S) };
 const uint16_t packed_iq3_s[512] __attribute__((aligned(64))) = { LIST_IQ3_S(P) };
+const uint8_t bytes_iq3_s[2][512]
+	__attribute__((aligned(64))) = { { LIST_IQ3_S(P0) }, { LIST_IQ3_S(P1) } };

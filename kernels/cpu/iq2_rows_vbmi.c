@@ -10,9 +10,9 @@
  * next 128. IQ2_XXS has one scale for 32 weights and multiplies the bytes as they come, four indices in a
  * word; of IQ2_XS and IQ2_S, with a scale for 16, low and high bytes are put together again.
  */
-#include "kernels/cpu/grids.h"
 #include "kernels/cpu/iq_rows.h"
 #include "kernels/cpu/vbmi.h"
+#include "kernels/cpu/vbmi_rows.h"
 
 /* Activations of two super-blocks for IQ2_XXS: value k of each index, in the order of the indices. */
 struct act_iq2 {
@@ -60,52 +60,6 @@ void vbmi_pack_iq2_xxs(const void *from, size_t blocks, void *to)
 		for (size_t i = 0; i < 2 && b + i < blocks; i++)
 			pack_half(x + b + i, (int)i, a);
 	}
-}
-
-/* 64 indices: bits 0 to 7, and masks of further ones */
-struct indices {
-	__m512i low;
-	__mmask64 b7, not7, b8, b9;
-};
-
-/* bytes of two tables of as many entries for the same indices: of 256, 512 or 1024 */
-FORCE_INLINE __m512i of_256(const uint8_t *t, const struct indices *at)
-{
-	__m512i r = _mm512_mask2_permutex2var_epi8(_mm512_loadu_si512(t), at->low, at->not7,
-						   _mm512_loadu_si512(t + 64));
-
-	return _mm512_mask2_permutex2var_epi8(_mm512_loadu_si512(t + 128), r, at->b7,
-					      _mm512_loadu_si512(t + 192));
-}
-
-FORCE_INLINE __m512i of_512(const uint8_t *t, const struct indices *at)
-{
-	return _mm512_mask_blend_epi8(at->b8, of_256(t, at), of_256(t + 256, at));
-}
-
-FORCE_INLINE void eighth_bit(struct indices *at)
-{
-	at->b7 = _mm512_movepi8_mask(at->low);
-	at->not7 = _knot_mask64(at->b7);
-}
-
-/* sevens of iq_rows_avx512.c, the low bytes, the high bytes */
-#define S0(n)	   (SIGNS(n) & 255)
-#define S1(n)	   (SIGNS(n) >> 8)
-#define TO4(F, n)  F(n), F((n) + 1), F((n) + 2), F((n) + 3)
-#define TO16(F, n) TO4(F, n), TO4(F, (n) + 4), TO4(F, (n) + 8), TO4(F, (n) + 12)
-#define TO64(F, n) TO16(F, n), TO16(F, (n) + 16), TO16(F, (n) + 32), TO16(F, (n) + 48)
-#define TO128(F)                        \
-	{                               \
-		TO64(F, 0), TO64(F, 64) \
-	}
-
-static const uint8_t sevens[2][128] __attribute__((aligned(64))) = { TO128(S0), TO128(S1) };
-
-FORCE_INLINE __m512i signs_of(int half, __m512i seven)
-{
-	return _mm512_permutex2var_epi8(_mm512_load_si512(sevens[half]), seven,
-					_mm512_load_si512(sevens[half] + 64));
 }
 
 /* Two super-blocks: IQ2_XXS: weights plus IQ_OFFSET in the order of act_iq2.q, one scale for both. */

@@ -66,14 +66,6 @@ FORCE_INLINE __m512i iq2_sign3(void)
 		MINUS(43), 0, MINUS(8), MINUS(25), MINUS(43), 0));
 }
 
-FORCE_INLINE uint32_t word_at(const uint8_t *w)
-{
-	uint32_t u;
-
-	memcpy(&u, w, sizeof(u));
-	return u;
-}
-
 /* 2s + 1 for 16 nibbles, low ones first, a lane each */
 FORCE_INLINE __m512i nibble_scales(const uint8_t *w)
 {

@@ -68,14 +68,18 @@ static const struct tile_format formats[] = {
 
 /* where the CPU has VBMI, in place of those above */
 static const struct tile_format vbmi_formats[] = {
-#define IQ(T, t, pack)                                                                      \
+#define IQ(T, t, pack, factor)                                                              \
 	{                                                                                   \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t, \
-			avx512_kernel_iq, vbmi_row_##t, pack, 0, false, 0.125f, NULL, NULL  \
+			avx512_kernel_iq, vbmi_row_##t, pack, 0, false, factor, NULL, NULL  \
 	}
-	IQ(IQ1_S, iq1_s, vbmi_pack_iq1_s),	 IQ(IQ1_M, iq1_m, vbmi_pack_iq1_m),
-	IQ(IQ2_XXS, iq2_xxs, vbmi_pack_iq2_xxs), IQ(IQ2_XS, iq2_xs, avx512_pack_iq),
-	IQ(IQ2_S, iq2_s, avx512_pack_iq),
+	IQ(IQ1_S, iq1_s, vbmi_pack_iq1_s, 0.125f),
+	IQ(IQ1_M, iq1_m, vbmi_pack_iq1_m, 0.125f),
+	IQ(IQ2_XXS, iq2_xxs, vbmi_pack_iq2_xxs, 0.125f),
+	IQ(IQ2_XS, iq2_xs, avx512_pack_iq, 0.125f),
+	IQ(IQ2_S, iq2_s, avx512_pack_iq, 0.125f),
+	IQ(IQ3_XXS, iq3_xxs, vbmi_pack_iq3, 0.25f),
+	IQ(IQ3_S, iq3_s, vbmi_pack_iq3, 1),
 #undef IQ
 };
 

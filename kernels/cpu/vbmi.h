@@ -26,6 +26,10 @@ void vbmi_pack_iq1_m(const void *x, size_t blocks, void *to);
 extern const vbmi_row_fn vbmi_row_iq2_xxs[8], vbmi_row_iq2_xs[8], vbmi_row_iq2_s[8];
 void vbmi_pack_iq2_xxs(const void *x, size_t blocks, void *to);
 
+/* iq3_rows_vbmi.c */
+extern const vbmi_row_fn vbmi_row_iq3_xxs[8], vbmi_row_iq3_s[8];
+void vbmi_pack_iq3(const void *x, size_t blocks, void *to);
+
 /*
  * IQ1 for vpermi2b (iq1_rows_vbmi.c): two bits a value, less one; values 0 to 3 of each entry, and values 4
  * to 7 of sixteen neighbours: @first for @count of them, @last for the rest.
@@ -36,7 +40,8 @@ struct uppers_iq1 {
 };
 extern const struct uppers_iq1 packed_iq1_high;
 
-/* packed_iq2_* of grids.h: low bytes, high bytes (iq2_rows_vbmi.c) */
+/* packed_iq2_*, packed_iq3_* of grids.h: low bytes, high bytes (iq2_rows_vbmi.c, iq3_rows_vbmi.c) */
 extern const uint8_t bytes_iq2_xxs[2][256], bytes_iq2_xs[2][512], bytes_iq2_s[2][1024];
+extern const uint8_t bytes_iq3_xxs[2][256], bytes_iq3_s[2][512];
 
 #endif

@@ -266,7 +266,8 @@ static void check_law(const struct cpu_ops *ops, const struct format *f, size_t 
 static bool has_vbmi_form(uint32_t type)
 {
 	return type == QUANT_IQ1_S || type == QUANT_IQ1_M || type == QUANT_IQ2_XXS ||
-	       type == QUANT_IQ2_XS || type == QUANT_IQ2_S;
+	       type == QUANT_IQ2_XS || type == QUANT_IQ2_S || type == QUANT_IQ3_XXS ||
+	       type == QUANT_IQ3_S;
 }
 
 /* The formats that the AVX-512 level multiplies otherwise on a CPU with VBMI: as without it. */
