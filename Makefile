@@ -110,8 +110,8 @@ SCHED := $(shell $(CC) -fschedule-insns -fsched-pressure -Werror -S -o /dev/null
 $(addprefix $(O)/obj/kernels/cpu/,side_b_avx2.o few_b_avx2.o rows_iq1_avx2.o matmul_tq_avx2.o): ISA += $(SCHED)
 ISA_512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c -mbmi2 $(ISA_SAN)
 $(O)/obj/%_avx512.o: ISA := $(ISA_512)
-$(O)/obj/kernels/cpu/few_b_avx512.o: ISA += $(SCHED)
 $(O)/obj/%_vbmi.o: ISA := $(ISA_512) -mavx512vbmi
+$(addprefix $(O)/obj/kernels/cpu/,few_b_avx512.o tq_rows_avx512.o iq2_rows_vbmi.o): ISA += $(SCHED)
 
 define room_rule
 $(call lib,$(1)): $(call obj,$(SRC_$(1)))

@@ -8,9 +8,9 @@
  * register of bytes. vpermi2b takes 64 bytes by index at once from 128, and leaves an index as it is where a
  * mask says so, for the next 128: that makes the lower bytes of the entries with sixteen of them. The upper
  * ones ascend with the index, and three are enough (struct uppers_iq1). Four super-blocks are looked up
- * while the four before are multiplied, for both are long chains. Two bits at four places of each byte are
- * the weights plus one; the second place's products are brought to the first's by a shift, and the third
- * and fourth are had by shifting the bytes.
+ * while the four before are multiplied, a part after each table: both are long chains, and want different
+ * units of a core. Two bits at four places of each byte are the weights plus one; the second place's
+ * products are brought to the first's by a shift, and the third and fourth are had by shifting the bytes.
  */
 #include "kernels/cpu/avx512_row.h"
 #include "kernels/cpu/grids.h"
@@ -118,66 +118,10 @@ FORCE_INLINE __m512i table(const uint8_t *from, int i)
 	return _mm512_loadu_si512(from + 64 * i);
 }
 
-/* @n times 64 entries: a table is loaded once for all */
-FORCE_INLINE void look_up(const struct indices *at, int n, struct entries *to)
-{
-	const uint8_t *t = packed_iq1_low;
-	const struct uppers_iq1 *u = &packed_iq1_high;
-	const __m512i fifteen = _mm512_set1_epi8(15);
-	__mmask64 b7[2], not7[2], b8[2];
-	__m512i r[2][4], sixteen[2];
-
-	/* or the compiler loads them all before the row, and keeps most of them on the stack */
-	__asm__("" : "+r"(t), "+r"(u));
-#pragma GCC unroll 2
-	for (int i = 0; i < n; i++) {
-		b7[i] = _mm512_movepi8_mask(at[i].low);
-		not7[i] = _knot_mask64(b7[i]);
-		b8[i] = _mm512_test_epi8_mask(at[i].high, _mm512_set1_epi8(16));
-	}
-#pragma GCC unroll 8
-	for (int g = 0; g < 4; g++, t += 512) {
-		const __m512i v[8] = { table(t, 0), table(t, 1), table(t, 2), table(t, 3),
-				       table(t, 4), table(t, 5), table(t, 6), table(t, 7) };
-
-#pragma GCC unroll 2
-		for (int i = 0; i < n; i++) {
-			__m512i a = _mm512_mask2_permutex2var_epi8(v[0], at[i].low, not7[i], v[1]);
-			__m512i b = _mm512_mask2_permutex2var_epi8(v[4], at[i].low, not7[i], v[5]);
-
-			a = _mm512_mask2_permutex2var_epi8(v[2], a, b7[i], v[3]);
-			b = _mm512_mask2_permutex2var_epi8(v[6], b, b7[i], v[7]);
-			r[i][g] = _mm512_mask_blend_epi8(b8[i], a, b);
-		}
-	}
-#pragma GCC unroll 2
-	for (int i = 0; i < n; i++) {
-		const __mmask64 b9 = _mm512_test_epi8_mask(at[i].high, _mm512_set1_epi8(32));
-		const __mmask64 b10 = _mm512_test_epi8_mask(at[i].high, _mm512_set1_epi8(64));
-
-		to[i].low = _mm512_mask_blend_epi8(b10,
-						   _mm512_mask_blend_epi8(b9, r[i][0], r[i][1]),
-						   _mm512_mask_blend_epi8(b9, r[i][2], r[i][3]));
-		sixteen[i] = select_bits(fifteen, _mm512_srli_epi16(at[i].low, 4), at[i].high);
-	}
-	const __m512i v[6] = { table(u->first, 0), table(u->first, 1), table(u->last, 0),
-			       table(u->last, 1),  table(u->count, 0), table(u->count, 1) };
-#pragma GCC unroll 2
-	for (int i = 0; i < n; i++) {
-		const __m512i count = _mm512_permutex2var_epi8(v[4], sixteen[i], v[5]);
-		const __mmask64 last =
-			_mm512_cmpge_epu8_mask(_mm512_and_si512(at[i].low, fifteen), count);
-
-		to[i].high = _mm512_mask_blend_epi8(
-			last, _mm512_permutex2var_epi8(v[0], sixteen[i], v[1]),
-			_mm512_permutex2var_epi8(v[2], sixteen[i], v[3]));
-	}
-}
-
 /* What IQ1_M makes of two super-blocks when it multiplies them: words for vpdpwssd. */
 struct factors {
-	__m512i first[2];  /* for products and the sums of their activations */
-	__m512i eights[2]; /* for sums of eights */
+	__m512i first;	/* for products and the sums of their activations */
+	__m512i eights; /* for sums of eights */
 };
 
 FORCE_INLINE __m256i both(const uint8_t *w, const uint8_t *v)
@@ -226,7 +170,8 @@ FORCE_INLINE void indices_m(const uint8_t *w, const uint8_t *v, struct indices *
 	at->high = nibbles(w, v);
 }
 
-FORCE_INLINE void factors_m(const uint8_t *w, const uint8_t *v, struct factors *f)
+/* of the lanes' first (@i: 0) or second eights */
+FORCE_INLINE struct factors factors_m(const uint8_t *w, const uint8_t *v, int i)
 {
 	const __m512i each = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
 	const __m512i by = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 3, 6, 9));
@@ -235,19 +180,14 @@ FORCE_INLINE void factors_m(const uint8_t *w, const uint8_t *v, struct factors *
 					     _mm_loadl_epi64((const void *)(v + 48)));
 	const __m512i scales = _mm512_permutexvar_epi32(each, _mm512_castsi128_si512(s));
 	const __m512i high = nibbles(w, v);
+	const __m512i which =
+		_mm512_srlv_epi32(scales, _mm512_add_epi32(by, _mm512_set1_epi32(16 * i)));
+	const __m512i m = _mm512_permutexvar_epi32(which, _mm512_load_si512(twice));
+	const __m512i top = i ? _mm512_unpackhi_epi8(high, high) : _mm512_unpacklo_epi8(high, high);
 
-#pragma GCC unroll 2
-	for (int i = 0; i < 2; i++) {
-		const __m512i which =
-			_mm512_srlv_epi32(scales, _mm512_add_epi32(by, _mm512_set1_epi32(16 * i)));
-		const __m512i m = _mm512_permutexvar_epi32(which, _mm512_load_si512(twice));
-		const __m512i top = i ? _mm512_unpackhi_epi8(high, high)
-				      : _mm512_unpacklo_epi8(high, high);
-
-		f->first[i] = _mm512_mullo_epi16(m, eight);
-		f->eights[i] = _mm512_mask_sub_epi16(m, _mm512_movepi16_mask(top),
-						     _mm512_setzero_si512(), m);
-	}
+	return (struct factors){ _mm512_mullo_epi16(m, eight),
+				 _mm512_mask_sub_epi16(m, _mm512_movepi16_mask(top),
+						       _mm512_setzero_si512(), m) };
 }
 
 /* the lower halves of words as they are, above them @sum */
@@ -257,50 +197,16 @@ FORCE_INLINE __m512i with_sum(__m512i s, const int32_t *sum)
 			       _mm512_load_si512(sum));
 }
 
-FORCE_INLINE __m512i multiply_s(const struct entries *e, const struct act_iq1 *x)
+/* four values of each entry times activations: of the second place four times as much, to b */
+FORCE_INLINE void dots(__m512i v, const int8_t (*x)[64], __m512i *a, __m512i *b)
 {
 	const __m512i one = _mm512_set1_epi8(3), four = _mm512_set1_epi8(12);
-	const __m512i v[4] = { e->low, _mm512_srli_epi16(e->low, 4), e->high,
-			       _mm512_srli_epi16(e->high, 4) };
-	__m512i a = _mm512_setzero_si512(), b = a;
+	const __m512i w = _mm512_srli_epi16(v, 4);
 
-#pragma GCC unroll 4
-	for (int k = 0; k < 4; k++) {
-		a = _mm512_dpbusd_epi32(a, _mm512_and_si512(v[k], one),
-					_mm512_load_si512(x->q[2 * k]));
-		b = _mm512_dpbusd_epi32(b, _mm512_and_si512(v[k], four),
-					_mm512_load_si512(x->q[2 * k + 1]));
-	}
-	a = _mm512_add_epi32(a, _mm512_srai_epi32(b, 2));
-	return _mm512_madd_epi16(with_sum(a, x->sum[0]), e->factor);
-}
-
-FORCE_INLINE __m512i multiply_m(const struct entries *e, const struct factors *f,
-				const struct act_iq1 *x)
-{
-	const __m512i one = _mm512_set1_epi8(3), four = _mm512_set1_epi8(12);
-	const __m512i v[2] = { _mm512_unpacklo_epi8(e->low, e->high),
-			       _mm512_unpackhi_epi8(e->low, e->high) };
-	__m512i sum = _mm512_setzero_si512();
-
-#pragma GCC unroll 2
-	for (int i = 0; i < 2; i++) {
-		const __m512i w = _mm512_srli_epi16(v[i], 4);
-		__m512i a = _mm512_setzero_si512(), b = a;
-
-		a = _mm512_dpbusd_epi32(a, _mm512_and_si512(v[i], one),
-					_mm512_load_si512(x->q[4 * i]));
-		b = _mm512_dpbusd_epi32(b, _mm512_and_si512(v[i], four),
-					_mm512_load_si512(x->q[4 * i + 1]));
-		a = _mm512_dpbusd_epi32(a, _mm512_and_si512(w, one),
-					_mm512_load_si512(x->q[4 * i + 2]));
-		b = _mm512_dpbusd_epi32(b, _mm512_and_si512(w, four),
-					_mm512_load_si512(x->q[4 * i + 3]));
-		a = _mm512_add_epi32(a, _mm512_srai_epi32(b, 2));
-		sum = _mm512_dpwssd_epi32(sum, with_sum(a, x->sum[i]), f->first[i]);
-		sum = _mm512_dpwssd_epi32(sum, _mm512_load_si512(x->sum8[i]), f->eights[i]);
-	}
-	return sum;
+	*a = _mm512_dpbusd_epi32(*a, _mm512_and_si512(v, one), _mm512_load_si512(x[0]));
+	*b = _mm512_dpbusd_epi32(*b, _mm512_and_si512(v, four), _mm512_load_si512(x[1]));
+	*a = _mm512_dpbusd_epi32(*a, _mm512_and_si512(w, one), _mm512_load_si512(x[2]));
+	*b = _mm512_dpbusd_epi32(*b, _mm512_and_si512(w, four), _mm512_load_si512(x[3]));
 }
 
 /* sums of the halves of @s, of @r */
@@ -348,71 +254,174 @@ FORCE_INLINE struct places places(const uint8_t *w, size_t left, size_t bytes)
 	return p;
 }
 
-FORCE_INLINE void read_four(struct places p, size_t left, struct entries to[2], bool m)
-{
-	struct indices at[2];
+/* Up to four super-blocks that have been looked up; @cols and @m are constants. */
+struct work {
+	struct places p;
+	struct entries e[2];
+	const void *const *x;
+	size_t at;
+	int cols;
+	bool m;
+	__m512i a[ROW_COLS], b[ROW_COLS]; /* IQ1_S: products of a pair; IQ1_M: a: sums */
+	__m512i sum[ROW_COLS][2];
+};
 
-#pragma GCC unroll 2
-	for (size_t i = 0; i < 2; i++) {
-		if (m)
-			indices_m(p.w[i], p.v[i], &at[i]);
-		else
-			indices_s(p.w[i], p.v[i], &at[i], &to[i].factor);
+/* Part 0, 1: the first pair's lower, upper values (IQ1_M: its lanes' first, second eights); 2, 3: the second's */
+FORCE_INLINE void work_on(struct work *k, int part)
+{
+	const int i = part / 2, half = part % 2;
+	const __m512i zero = _mm512_setzero_si512(), low = k->e[i].low, high = k->e[i].high;
+	struct factors f = { zero, zero };
+	__m512i v = half ? high : low;
+
+	if (k->m) {
+		f = factors_m(k->p.w[i], k->p.v[i], half);
+		v = half ? _mm512_unpackhi_epi8(low, high) : _mm512_unpacklo_epi8(low, high);
 	}
-	if (left > 2)
-		look_up(at, 2, to);
-	else
-		look_up(at, 1, to);
+#pragma GCC unroll 8
+	for (int c = 0; c < k->cols; c++) {
+		const struct act_iq1 *x = (const struct act_iq1 *)k->x[c] + k->at / 2 + i;
+		__m512i a = half && !k->m ? k->a[c] : zero, b = half && !k->m ? k->b[c] : zero;
+
+		dots(v, x->q + 4 * half, &a, &b);
+		if (!k->m && !half) {
+			k->a[c] = a;
+			k->b[c] = b;
+			continue;
+		}
+		a = _mm512_add_epi32(a, _mm512_srai_epi32(b, 2));
+		if (k->m) {
+			__m512i s = half ? k->a[c] : zero;
+
+			s = _mm512_dpwssd_epi32(s, with_sum(a, x->sum[half]), f.first);
+			s = _mm512_dpwssd_epi32(s, _mm512_load_si512(x->sum8[half]), f.eights);
+			k->a[c] = k->sum[c][i] = s;
+		} else {
+			k->sum[c][i] = _mm512_madd_epi16(with_sum(a, x->sum[0]), k->e[i].factor);
+		}
+	}
 }
 
-/* Four super-blocks, or one or two in one pair. */
-FORCE_INLINE void multiply_four(struct places p, const struct entries e[2], size_t left,
-				const void *const *x, int cols, size_t at,
-				const struct row_sums *out, bool m)
+FORCE_INLINE void work_ends(const struct work *k, const struct row_sums *out)
 {
-	struct factors f[2];
-
-#pragma GCC unroll 2
-	for (int i = 0; i < 2; i++)
-		if (m)
-			factors_m(p.w[i], p.v[i], &f[i]);
 #pragma GCC unroll 8
-	for (int c = 0; c < cols; c++) {
-		const struct act_iq1 *a = (const struct act_iq1 *)x[c] + at / 2;
-		__m512i s[2];
+	for (int c = 0; c < k->cols; c++)
+		store_halves(out[c].sum + k->at, k->sum[c][0], k->sum[c][1]);
+}
 
-		s[0] = m ? multiply_m(&e[0], &f[0], a) : multiply_s(&e[0], a);
-		s[1] = s[0];
-		if (left > 2) {
-			a++;
-			s[1] = m ? multiply_m(&e[1], &f[1], a) : multiply_s(&e[1], a);
-		}
-		store_halves(out[c].sum + at, s[0], s[1]);
+/* Two times 64 entries: a table is loaded once for both; @k: worked on in between, NULL: nothing */
+FORCE_INLINE void look_up(const struct indices *at, struct entries *to, struct work *k)
+{
+	const uint8_t *t = packed_iq1_low;
+	const struct uppers_iq1 *u = &packed_iq1_high;
+	const __m512i fifteen = _mm512_set1_epi8(15);
+	__mmask64 b7[2], not7[2], b8[2];
+	__m512i r[2][4], sixteen[2];
+
+	/* or the compiler loads them all before the row, and keeps most of them on the stack */
+	__asm__("" : "+r"(t), "+r"(u));
+#pragma GCC unroll 2
+	for (int i = 0; i < 2; i++) {
+		b7[i] = _mm512_movepi8_mask(at[i].low);
+		not7[i] = _knot_mask64(b7[i]);
+		b8[i] = _mm512_test_epi8_mask(at[i].high, _mm512_set1_epi8(16));
 	}
+#pragma GCC unroll 8
+	for (int g = 0; g < 4; g++, t += 512) {
+		__m512i v[8] = { table(t, 0), table(t, 1), table(t, 2), table(t, 3),
+				 table(t, 4), table(t, 5), table(t, 6), table(t, 7) };
+
+		/* or some are loaded for each of the two */
+		__asm__("" : "+v"(v[0]), "+v"(v[1]), "+v"(v[2]), "+v"(v[3]));
+		__asm__("" : "+v"(v[4]), "+v"(v[5]), "+v"(v[6]), "+v"(v[7]));
+#pragma GCC unroll 2
+		for (int i = 0; i < 2; i++) {
+			__m512i a = _mm512_mask2_permutex2var_epi8(v[0], at[i].low, not7[i], v[1]);
+			__m512i b = _mm512_mask2_permutex2var_epi8(v[4], at[i].low, not7[i], v[5]);
+
+			a = _mm512_mask2_permutex2var_epi8(v[2], a, b7[i], v[3]);
+			b = _mm512_mask2_permutex2var_epi8(v[6], b, b7[i], v[7]);
+			r[i][g] = _mm512_mask_blend_epi8(b8[i], a, b);
+		}
+		if (k)
+			work_on(k, g);
+	}
+#pragma GCC unroll 2
+	for (int i = 0; i < 2; i++) {
+		const __mmask64 b9 = _mm512_test_epi8_mask(at[i].high, _mm512_set1_epi8(32));
+		const __mmask64 b10 = _mm512_test_epi8_mask(at[i].high, _mm512_set1_epi8(64));
+
+		to[i].low = _mm512_mask_blend_epi8(b10,
+						   _mm512_mask_blend_epi8(b9, r[i][0], r[i][1]),
+						   _mm512_mask_blend_epi8(b9, r[i][2], r[i][3]));
+		sixteen[i] = select_bits(fifteen, _mm512_srli_epi16(at[i].low, 4), at[i].high);
+	}
+	const __m512i v[6] = { table(u->first, 0), table(u->first, 1), table(u->last, 0),
+			       table(u->last, 1),  table(u->count, 0), table(u->count, 1) };
+#pragma GCC unroll 2
+	for (int i = 0; i < 2; i++) {
+		const __m512i count = _mm512_permutex2var_epi8(v[4], sixteen[i], v[5]);
+		const __mmask64 last =
+			_mm512_cmpge_epu8_mask(_mm512_and_si512(at[i].low, fifteen), count);
+
+		to[i].high = _mm512_mask_blend_epi8(
+			last, _mm512_permutex2var_epi8(v[0], sixteen[i], v[1]),
+			_mm512_permutex2var_epi8(v[2], sixteen[i], v[3]));
+	}
+}
+
+/* Scales and entries of up to four super-blocks, @left >= 1, from block @at on. */
+FORCE_INLINE void read_four(const uint8_t *w, size_t left, size_t at, size_t bytes, bool m,
+			    const struct row_sums *out, struct places *p, struct entries to[2],
+			    struct work *k)
+{
+	struct indices i[2];
+
+	*p = places(w, left, bytes);
+	prefetch_ahead(w, 4 * bytes);
+	out->d[at] = scale_at(p->w[0], m);
+	out->d[at + 1] = scale_at(p->v[0], m);
+	out->d[at + 2] = scale_at(p->w[1], m);
+	out->d[at + 3] = scale_at(p->v[1], m);
+#pragma GCC unroll 2
+	for (int n = 0; n < 2; n++) {
+		if (m)
+			indices_m(p->w[n], p->v[n], &i[n]);
+		else
+			indices_s(p->w[n], p->v[n], &i[n], &to[n].factor);
+	}
+	look_up(i, to, k);
 }
 
 /* A row times @cols columns; @cols, @m and @bytes are constants here. */
 FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t blocks,
 		      const struct row_sums *out, bool m, size_t bytes)
 {
-	struct entries next[2] = { 0 }, e[2];
-	struct places p = { 0 };
+	struct work k = { .x = x, .cols = cols, .m = m };
 
-	for (size_t at = 0; at < blocks + 4; at += 4, w += 4 * bytes) {
-		const struct places before = p;
+	read_four(w, blocks, 0, bytes, m, out, &k.p, k.e, NULL);
+	for (; k.at + 4 < blocks; k.at += 4) {
+		struct entries next[2];
+		struct places p;
 
-		e[0] = next[0];
-		e[1] = next[1];
-		if (at < blocks) {
-			p = places(w, blocks - at, bytes);
-			prefetch_ahead(w, 4 * bytes);
-			for (size_t i = 0; i < 4 && at + i < blocks; i++)
-				out->d[at + i] = scale_at(w + i * bytes, m);
-			read_four(p, blocks - at, next, m);
-		}
-		if (at)
-			multiply_four(before, e, blocks - at + 4, x, cols, at - 4, out, m);
+		w += 4 * bytes;
+		read_four(w, blocks - k.at - 4, k.at + 4, bytes, m, out, &p, next, &k);
+		work_ends(&k, out);
+		k.p = p;
+		k.e[0] = next[0];
+		k.e[1] = next[1];
 	}
+	work_on(&k, 0);
+	work_on(&k, 1);
+	if (blocks - k.at > 2) {
+		work_on(&k, 2);
+		work_on(&k, 3);
+	} else {
+#pragma GCC unroll 8
+		for (int c = 0; c < cols; c++)
+			k.sum[c][1] = k.sum[c][0];
+	}
+	work_ends(&k, out);
 }
 
 #define ROW(t, m, bytes, cols)                                                        \

@@ -81,9 +81,9 @@ FORCE_INLINE void read_xxs(const uint8_t *w, const uint8_t *v, struct pair *p)
 	for (int i = 0; i < 2; i++) {
 		const __m512i r = of_256(bytes_iq2_xxs[i], &at), s = signs_of(i, seven);
 
-		by_nibbles(select_bits(two, r, s), iq2_sign3(), &p->q[i], &p->q[2 + i]);
-		by_nibbles(select_bits(two, _mm512_srli_epi16(r, 2), s), iq2_sign2(), &p->q[4 + i],
-			   &p->q[6 + i]);
+		permute_nibbles(select_bits(two, r, s), iq2_sign3(), &p->q[i], &p->q[2 + i]);
+		permute_nibbles(select_bits(two, _mm512_srli_epi16(r, 2), s), iq2_sign2(),
+				&p->q[4 + i], &p->q[6 + i]);
 	}
 	p->scale[0] = odd_scales(_mm512_srli_epi32(rest, 27));
 }
@@ -91,8 +91,8 @@ FORCE_INLINE void read_xxs(const uint8_t *w, const uint8_t *v, struct pair *p)
 /* IQ2_XS, IQ2_S: each super-block by itself, in the order of act_iq.q; @t: low bytes, high bytes */
 FORCE_INLINE void put_together(const __m512i t[2], __m512i table, __m512i *low, __m512i *high)
 {
-	by_nibbles(_mm512_unpacklo_epi8(t[0], t[1]), table, &low[0], &high[0]);
-	by_nibbles(_mm512_unpackhi_epi8(t[0], t[1]), table, &low[4], &high[4]);
+	permute_nibbles(_mm512_unpacklo_epi8(t[0], t[1]), table, &low[0], &high[0]);
+	permute_nibbles(_mm512_unpackhi_epi8(t[0], t[1]), table, &low[4], &high[4]);
 }
 
 FORCE_INLINE void read_xs(const uint8_t *w, const uint8_t *v, struct pair *p)
@@ -120,8 +120,8 @@ FORCE_INLINE void read_xs(const uint8_t *w, const uint8_t *v, struct pair *p)
 	}
 	put_together(t, iq2_sign3(), &p->q[0], &p->q[1]);
 	put_together(u, iq2_sign2(), &p->q[2], &p->q[3]);
-	p->scale[0] = nibble_scales(w + 66);
-	p->scale[1] = nibble_scales(v + 66);
+	p->scale[0] = shifted_scales(w + 66);
+	p->scale[1] = shifted_scales(v + 66);
 }
 
 /* 32 bytes of each, by eights */
@@ -168,9 +168,11 @@ FORCE_INLINE void of_1024(const uint8_t *t, const struct begun *b, int n, __m512
 	__asm__("" : "+r"(t));
 #pragma GCC unroll 4
 	for (int g = 0; g < 4; g++, t += 256) {
-		const __m512i v[4] = { _mm512_loadu_si512(t), _mm512_loadu_si512(t + 64),
-				       _mm512_loadu_si512(t + 128), _mm512_loadu_si512(t + 192) };
+		__m512i v[4] = { _mm512_loadu_si512(t), _mm512_loadu_si512(t + 64),
+				 _mm512_loadu_si512(t + 128), _mm512_loadu_si512(t + 192) };
 
+		/* or some are loaded for each of the two */
+		__asm__("" : "+v"(v[0]), "+v"(v[1]), "+v"(v[2]), "+v"(v[3]));
 #pragma GCC unroll 2
 		for (int i = 0; i < n; i++) {
 			part[i][g] = _mm512_mask2_permutex2var_epi8(v[0], b[i].at.low, b[i].at.not7,
@@ -210,8 +212,8 @@ FORCE_INLINE void read_s(const uint8_t *const *w, const uint8_t *const *v, int n
 
 		put_together(t, iq2_sign2(), &p[i].q[1], &p[i].q[3]);
 		put_together(u, iq2_sign2(), &p[i].q[0], &p[i].q[2]);
-		p[i].scale[0] = nibble_scales(w[i] + 74);
-		p[i].scale[1] = nibble_scales(v[i] + 74);
+		p[i].scale[0] = shifted_scales(w[i] + 74);
+		p[i].scale[1] = shifted_scales(v[i] + 74);
 	}
 }
 
@@ -242,46 +244,56 @@ FORCE_INLINE void store_pairs(int32_t *to, __m512i s, __m512i r)
 
 typedef void (*read_fn)(const uint8_t *w, const uint8_t *v, struct pair *p);
 
+/* Super-blocks @i and, if @second, i + 1 of four from @at on; @cols, @xxs, @read, @bytes are constants here. */
+FORCE_INLINE void two(const uint8_t *w, const void *const *x, int cols, size_t at, size_t i,
+		      size_t second, const struct row_sums *out, __m512i s[][4], bool xxs,
+		      read_fn read, size_t bytes)
+{
+	/* one that is not there: the first, for activations that are zero or for nobody */
+	const uint8_t *v = w + second * bytes;
+	uint16_t d[2];
+	struct pair p;
+
+	memcpy(&d[0], w, sizeof(d[0]));
+	memcpy(&d[1], v, sizeof(d[1]));
+	out->d[at + i] = d[0];
+	out->d[at + i + 1] = d[1];
+	read(w, v, &p);
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++) {
+		const struct act_iq2 *a2 = (const struct act_iq2 *)x[c] + (at + i) / 2;
+		const struct act_iq *a = (const struct act_iq *)x[c] + at + i;
+
+		if (xxs) {
+			s[c][i / 2] = multiply(p.q, 8, p.scale[0], a2->q, a2->offset);
+			continue;
+		}
+		s[c][i] = multiply(p.q, 4, p.scale[0], a->q, a->offset);
+		a += second;
+		s[c][i + 1] = multiply(p.q + 4, 4, p.scale[1], a->q, a->offset);
+	}
+}
+
 /* A row times @cols columns; @cols, @xxs, @read and @bytes are constants here. */
 FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t blocks,
 		      const struct row_sums *out, bool xxs, read_fn read, size_t bytes)
 {
-	__m512i s[ROW_COLS][4];
-
-#pragma GCC unroll 8
-	for (int c = 0; c < cols; c++)
-		s[c][1] = s[c][2] = s[c][3] = _mm512_setzero_si512();
-	for (size_t at = 0; at < blocks; at += 4) {
-		const size_t count = blocks - at < 4 ? blocks - at : 4;
+	for (size_t at = 0; at < blocks; at += 4, w += 4 * bytes) {
+		const size_t count = blocks - at;
+		__m512i s[ROW_COLS][4];
 
 		prefetch_ahead(w, 4 * bytes);
-#pragma GCC unroll 1
-		for (size_t i = 0; i < count; i += 2, w += 2 * bytes) {
-			/* one that is not there: the first, for activations that are zero or for nobody */
-			const size_t second = i + 1 < count;
-			struct pair p;
-			uint16_t d[2];
-
-			memcpy(&d[0], w, sizeof(d[0]));
-			memcpy(&d[1], w + second * bytes, sizeof(d[1]));
-			out->d[at + i] = d[0];
-			out->d[at + i + 1] = d[1];
-			read(w, w + second * bytes, &p);
+		if (count >= 4) {
+			two(w, x, cols, at, 0, 1, out, s, xxs, read, bytes);
+			two(w + 2 * bytes, x, cols, at, 2, 1, out, s, xxs, read, bytes);
+		} else {
 #pragma GCC unroll 8
-			for (int c = 0; c < cols; c++) {
-				const struct act_iq2 *a2 =
-					(const struct act_iq2 *)x[c] + (at + i) / 2;
-				const struct act_iq *a = (const struct act_iq *)x[c] + at + i;
-
-				if (xxs) {
-					s[c][i / 2] =
-						multiply(p.q, 8, p.scale[0], a2->q, a2->offset);
-					continue;
-				}
-				s[c][i] = multiply(p.q, 4, p.scale[0], a->q, a->offset);
-				a += second;
-				s[c][i + 1] = multiply(p.q + 4, 4, p.scale[1], a->q, a->offset);
-			}
+			for (int c = 0; c < cols; c++)
+				s[c][1] = s[c][2] = s[c][3] = _mm512_setzero_si512();
+#pragma GCC unroll 1
+			for (size_t i = 0; i < count; i += 2)
+				two(w + i * bytes, x, cols, at, i, i + 1 < count, out, s, xxs, read,
+				    bytes);
 		}
 #pragma GCC unroll 8
 		for (int c = 0; c < cols; c++) {

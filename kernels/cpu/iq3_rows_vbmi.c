@@ -70,13 +70,33 @@ FORCE_INLINE void xxs_block(const uint8_t *w, struct iq *v)
 		__m512i s = signs_of(i, seven);
 
 		s = _mm512_mask_add_epi8(s, odd, s, s);
-		by_nibbles(or_bits(of_256(bytes_iq3_xxs[i], &at), s, _mm512_set1_epi8((char)0x88)),
-			   table, &v->q[2 * i], &v->q[2 * i + 1]);
+		permute_nibbles(
+			or_bits(of_256(bytes_iq3_xxs[i], &at), s, _mm512_set1_epi8((char)0x88)),
+			table, &v->q[2 * i], &v->q[2 * i + 1]);
 	}
 	v->scale = odd_scales(_mm512_srli_epi32(_mm512_shuffle_epi32(rest, _MM_PERM_CCAA), 27));
 }
 
-FORCE_INLINE void s_block(const uint8_t *w, struct iq *v)
+FORCE_INLINE struct indices s_indices(const uint8_t *w)
+{
+	struct indices at = { .low = _mm512_loadu_si512(w + 2) };
+
+	eighth_bit(&at);
+	at.b8 = _load_mask64((void *)(uintptr_t)(w + 66));
+	return at;
+}
+
+/* signs of each index at bits 0 to 3 */
+FORCE_INLINE __m512i s_signs(const uint8_t *w)
+{
+	const __m512i fours_at = _mm512_set1_epi64(0x1c1814100c080400);
+
+	return _mm512_multishift_epi64_epi8(
+		fours_at, _mm512_cvtepu32_epi64(_mm256_loadu_si256((const void *)(w + 74))));
+}
+
+/* @n super-blocks at w[..]: a table is loaded once for two */
+FORCE_INLINE void s_blocks(const uint8_t *const *w, int n, struct iq *v)
 {
 	const __m512i table = _mm512_broadcast_i32x4(_mm_setr_epi8(
 		PLUS(1), PLUS(3), PLUS(5), PLUS(7), PLUS(9), PLUS(11), PLUS(13), PLUS(15), MINUS(1),
@@ -88,71 +108,116 @@ FORCE_INLINE void s_block(const uint8_t *w, struct iq *v)
 		_mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 8, 8, 0, 0, 8, 8, -128, -128, -120, -120,
 						     -128, -128, -120, -120)),
 	};
-	const __m512i fours_at = _mm512_set1_epi64(0x1c1814100c080400);
-	const __m512i signs = _mm512_and_si512(
-		_mm512_multishift_epi64_epi8(fours_at, _mm512_cvtepu32_epi64(_mm256_loadu_si256(
-							       (const void *)(w + 74)))),
-		_mm512_set1_epi8(15));
-	struct indices at = { .low = _mm512_loadu_si512(w + 2) };
+	struct indices at[2];
+	__m512i signs[2];
+	const uint8_t *t = bytes_iq3_s[0];
 
-	eighth_bit(&at);
-	at.b8 = _load_mask64((void *)(uintptr_t)(w + 66));
+	/* or the compiler loads all before the row, and keeps most of it on the stack */
+	__asm__("" : "+r"(t));
 #pragma GCC unroll 2
-	for (int i = 0; i < 2; i++)
-		by_nibbles(_mm512_or_si512(of_512(bytes_iq3_s[i], &at),
-					   _mm512_shuffle_epi8(spread[i], signs)),
-			   table, &v->q[2 * i], &v->q[2 * i + 1]);
+	for (int i = 0; i < n; i++) {
+		at[i] = s_indices(w[i]);
+		signs[i] = s_signs(w[i]);
+	}
+#pragma GCC unroll 2
+	for (int k = 0; k < 2; k++, t += 512) {
+		__m512i r[2][2];
+
+#pragma GCC unroll 2
+		for (int g = 0; g < 2; g++) {
+			__m512i u[4] = { _mm512_loadu_si512(t + 256 * g),
+					 _mm512_loadu_si512(t + 256 * g + 64),
+					 _mm512_loadu_si512(t + 256 * g + 128),
+					 _mm512_loadu_si512(t + 256 * g + 192) };
+
+			__asm__("" : "+v"(u[0]), "+v"(u[1]), "+v"(u[2]), "+v"(u[3]));
+#pragma GCC unroll 2
+			for (int i = 0; i < n; i++) {
+				r[i][g] = _mm512_mask2_permutex2var_epi8(u[0], at[i].low,
+									 at[i].not7, u[1]);
+				r[i][g] = _mm512_mask2_permutex2var_epi8(u[2], r[i][g], at[i].b7,
+									 u[3]);
+			}
+		}
+#pragma GCC unroll 2
+		for (int i = 0; i < n; i++)
+			permute_nibbles(
+				_mm512_or_si512(_mm512_mask_blend_epi8(at[i].b8, r[i][0], r[i][1]),
+						_mm512_permutexvar_epi8(signs[i], spread[k])),
+				table, &v[i].q[2 * k], &v[i].q[2 * k + 1]);
+	}
 	/* a nibble for two lanes */
-	v->scale = odd_scales(_mm512_rolv_epi32(
-		_mm512_set1_epi32((int)word_at(w + 106)),
-		_mm512_setr_epi32(1, 1, 29, 29, 25, 25, 21, 21, 17, 17, 13, 13, 9, 9, 5, 5)));
+#pragma GCC unroll 2
+	for (int i = 0; i < n; i++)
+		v[i].scale = odd_scales(
+			_mm512_rolv_epi32(_mm512_set1_epi32((int)word_at(w[i] + 106)),
+					  _mm512_setr_epi32(1, 1, 29, 29, 25, 25, 21, 21, 17, 17,
+							    13, 13, 9, 9, 5, 5)));
 }
 
-typedef void (*block_fn)(const uint8_t *w, struct iq *v);
-
-/* @count super-blocks, at most four, times @cols columns; @cols, @block and @bytes are constants here. */
-FORCE_INLINE void one(const uint8_t *w, const void *const *x, int cols, size_t at, size_t i,
-		      const struct row_sums *out, block_fn block, __m512i s[][4])
+FORCE_INLINE void xxs_blocks(const uint8_t *const *w, int n, struct iq *v)
 {
-	uint16_t d;
-	struct iq v;
+#pragma GCC unroll 2
+	for (int i = 0; i < n; i++)
+		xxs_block(w[i], &v[i]);
+}
 
-	block(w, &v);
-	memcpy(&d, w, sizeof(d));
-	out->d[at + i] = d;
+typedef void (*blocks_fn)(const uint8_t *const *w, int n, struct iq *v);
+
+/* @n super-blocks from the @i'th of four on times @cols columns; @n, @cols, @blocks, @bytes are constants here */
+FORCE_INLINE void some(const uint8_t *w, int n, const void *const *x, int cols, size_t at, size_t i,
+		       const struct row_sums *out, blocks_fn blocks, size_t bytes, __m512i s[][4])
+{
+	const uint8_t *each[2];
+	struct iq v[2];
+
+#pragma GCC unroll 2
+	for (int k = 0; k < n; k++) {
+		uint16_t d;
+
+		each[k] = w + (i + (size_t)k) * bytes;
+		memcpy(&d, each[k], sizeof(d));
+		out->d[at + i + (size_t)k] = d;
+	}
+	blocks(each, n, v);
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++) {
 		const struct act_iq3 *a = (const struct act_iq3 *)x[c] + at + i;
-		__m512i y = _mm512_load_si512(a->offset), z = _mm512_setzero_si512();
 
 #pragma GCC unroll 2
-		for (int k = 0; k < 4; k += 2) {
-			y = _mm512_dpbusd_epi32(y, v.q[k], _mm512_load_si512(a->q[k]));
-			z = _mm512_dpbusd_epi32(z, v.q[k + 1], _mm512_load_si512(a->q[k + 1]));
+		for (int k = 0; k < n; k++, a++) {
+			__m512i y = _mm512_load_si512(a->offset), z = _mm512_setzero_si512();
+
+#pragma GCC unroll 2
+			for (int j = 0; j < 4; j += 2) {
+				y = _mm512_dpbusd_epi32(y, v[k].q[j], _mm512_load_si512(a->q[j]));
+				z = _mm512_dpbusd_epi32(z, v[k].q[j + 1],
+							_mm512_load_si512(a->q[j + 1]));
+			}
+			s[c][i + (size_t)k] =
+				_mm512_mullo_epi32(_mm512_add_epi32(y, z), v[k].scale);
 		}
-		s[c][i] = _mm512_mullo_epi32(_mm512_add_epi32(y, z), v.scale);
 	}
 }
 
-/* A row times @cols columns; @cols, @block and @bytes are constants here. */
+/* A row times @cols columns; @cols, @read and @bytes are constants here. */
 FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t blocks,
-		      const struct row_sums *out, block_fn block, size_t bytes)
+		      const struct row_sums *out, blocks_fn read, size_t bytes)
 {
 	for (size_t at = 0; at < blocks; at += 4, w += 4 * bytes) {
 		__m512i s[ROW_COLS][4];
 
 		prefetch_ahead(w, 4 * bytes);
 		if (blocks - at >= 4) {
-#pragma GCC unroll 4
-			for (size_t i = 0; i < 4; i++)
-				one(w + i * bytes, x, cols, at, i, out, block, s);
+			some(w, 2, x, cols, at, 0, out, read, bytes, s);
+			some(w, 2, x, cols, at, 2, out, read, bytes, s);
 		} else {
 #pragma GCC unroll 8
 			for (int c = 0; c < cols; c++)
 				s[c][1] = s[c][2] = s[c][3] = _mm512_setzero_si512();
 #pragma GCC unroll 1
 			for (size_t i = 0; i < blocks - at; i++)
-				one(w + i * bytes, x, cols, at, i, out, block, s);
+				some(w, 1, x, cols, at, i, out, read, bytes, s);
 		}
 #pragma GCC unroll 8
 		for (int c = 0; c < cols; c++)
@@ -175,5 +240,5 @@ FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t b
 	ROW(t, block, QUANT_##T##_BYTES, 8) \
 	const row_fn vbmi_row_##t[ROW_COLS] = ROW_FUNCTIONS(t);
 
-ROWS(IQ3_XXS, iq3_xxs, xxs_block)
-ROWS(IQ3_S, iq3_s, s_block)
+ROWS(IQ3_XXS, iq3_xxs, xxs_blocks)
+ROWS(IQ3_S, iq3_s, s_blocks)

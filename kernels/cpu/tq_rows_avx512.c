@@ -81,39 +81,49 @@ FORCE_INLINE __m512i from_digits(const __m512i d[DIGITS], const struct act_tq *x
 	return s;
 }
 
+/* Super-block @i of four from @at on times @cols columns, constant here. */
+FORCE_INLINE void one(const uint8_t *w, const void *const *x, int cols, size_t at, size_t i,
+		      const struct row_sums *out, __m512i s[][4])
+{
+	__m512i v = _mm512_maskz_loadu_epi8((UINT64_C(1) << BYTES) - 1, w);
+	__m512i d[DIGITS];
+	uint16_t half;
+
+	memcpy(&half, w + BYTES, sizeof(half));
+	out->d[at + i] = half;
+	if (cols == 1) {
+		s[0][i] = from_bytes(v, (const struct act_tq *)x[0] + at + i);
+		return;
+	}
+#pragma GCC unroll 5
+	for (int n = 0; n < DIGITS; n++, v = thrice(v))
+		d[n] = digits_of(v);
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++)
+		s[c][i] = from_digits(d, (const struct act_tq *)x[c] + at + i);
+}
+
 /* A row times @cols columns, constant here. */
 FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t blocks,
 		      const struct row_sums *out)
 {
-	const struct act_tq *a[ROW_COLS];
-	__m512i s[ROW_COLS][4];
+	const size_t bytes = QUANT_TQ1_0_BYTES;
 
-	for (int c = 0; c < cols; c++) {
-		a[c] = x[c];
-		s[c][1] = s[c][2] = s[c][3] = _mm512_setzero_si512();
-	}
-	for (size_t at = 0; at < blocks; at += 4) {
-		const size_t count = blocks - at < 4 ? blocks - at : 4;
+	for (size_t at = 0; at < blocks; at += 4, w += 4 * bytes) {
+		__m512i s[ROW_COLS][4];
 
-		prefetch_ahead(w, 4 * QUANT_TQ1_0_BYTES);
-#pragma GCC unroll 1
-		for (size_t i = 0; i < count; i++, w += QUANT_TQ1_0_BYTES) {
-			__m512i v = _mm512_maskz_loadu_epi8((UINT64_C(1) << BYTES) - 1, w);
-			__m512i d[DIGITS];
-			uint16_t half;
-
-			memcpy(&half, w + BYTES, sizeof(half));
-			out->d[at + i] = half;
-			if (cols == 1) {
-				s[0][i] = from_bytes(v, a[0] + at + i);
-				continue;
-			}
-#pragma GCC unroll 5
-			for (int n = 0; n < DIGITS; n++, v = thrice(v))
-				d[n] = digits_of(v);
+		prefetch_ahead(w, 4 * bytes);
+		if (blocks - at >= 4) {
+#pragma GCC unroll 4
+			for (size_t i = 0; i < 4; i++)
+				one(w + i * bytes, x, cols, at, i, out, s);
+		} else {
 #pragma GCC unroll 8
 			for (int c = 0; c < cols; c++)
-				s[c][i] = from_digits(d, a[c] + at + i);
+				s[c][1] = s[c][2] = s[c][3] = _mm512_setzero_si512();
+#pragma GCC unroll 1
+			for (size_t i = 0; i < blocks - at; i++)
+				one(w + i * bytes, x, cols, at, i, out, s);
 		}
 #pragma GCC unroll 8
 		for (int c = 0; c < cols; c++) {

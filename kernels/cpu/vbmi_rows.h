@@ -38,6 +38,25 @@ FORCE_INLINE void eighth_bit(struct indices *at)
 	at->not7 = _knot_mask64(at->b7);
 }
 
+/* by_nibbles() of a table that is the same in all lanes: vpermb does not look at two bits, which choose one */
+FORCE_INLINE void permute_nibbles(__m512i t, __m512i table, __m512i *low, __m512i *high)
+{
+	*low = _mm512_permutexvar_epi8(t, table);
+	*high = _mm512_permutexvar_epi8(_mm512_srli_epi16(t, 4), table);
+}
+
+/* nibble_scales() */
+FORCE_INLINE __m512i shifted_scales(const uint8_t *w)
+{
+	/* bits 4l - 1 on to word l */
+	const __m512i from =
+		_mm512_setr_epi32(63, 3, 7, 11, 15, 19, 23, 27, 31, 35, 39, 43, 47, 51, 55, 59);
+	long long eight;
+
+	memcpy(&eight, w, sizeof(eight));
+	return odd_scales(_mm512_multishift_epi64_epi8(from, _mm512_set1_epi64(eight)));
+}
+
 /* SIGNS(), the low bytes, the high bytes */
 #define S0(n)	   (SIGNS(n) & 255)
 #define S1(n)	   (SIGNS(n) >> 8)
