@@ -58,7 +58,7 @@ carry_sanitizer() {
 		return
 	fi
 	(cd "$1" && python3 -m pip download -q --no-deps --no-cache-dir "$SANITIZER_WHEEL" && unzip -q ./*.whl &&
-		mv nvidia/*/bin/* nvidia/*/lib/*.so . && rm -rf nvidia ./*.dist-info ./*.whl) > "$1.log" 2>&1 || {
+		mv nvidia/*/lib/*.so . && mv nvidia/*/bin/* . && rm -rf nvidia ./*.dist-info ./*.whl) > "$1.log" 2>&1 || {
 		say "compute-sanitizer is not packed: neither the toolkit nor $SANITIZER_WHEEL is to be had"
 		rm -rf "$1"
 	}
@@ -132,9 +132,11 @@ unpack() {
 	fi
 	# for programs of the archive alone: tools of the machine have libraries of their own
 	ours="env LD_LIBRARY_PATH=$programs/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+	around=$ours inside='' # of compute-sanitizer, which runs with any C library
 	[ -d "$programs/libc" ] || return 0
 	$ours "$programs/bin/sluice" --version > "$out/loader" 2>&1 && return
 	ours="$programs/libc/ld.so --library-path $programs/libc:$programs/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+	around='' inside=$ours
 	say "the C library is too old, the archive's is taken: $(tail -n 1 "$out/loader")"
 	$ours "$programs/bin/sluice" --version > "$out/loader" 2>&1 ||
 		die "programs of the archive do not start: $(tail -n 1 "$out/loader")"
@@ -216,7 +218,7 @@ part_sanitizer() {
 	}
 	for tool in ${TOOLS:-memcheck synccheck initcheck racecheck}; do # the slowest last
 		for t in $(tests_of); do
-			say "$tool-$(basename "$t") timeout --foreground ${TEST_TIMEOUT:-300} $ours $sanitizer --tool $tool --error-exitcode 9 $t"
+			say "$tool-$(basename "$t") timeout --foreground ${TEST_TIMEOUT:-300} $around $sanitizer --tool $tool --error-exitcode 9 $inside $t"
 		done
 	done > "$out/list"
 	run_list "$out/list"
