@@ -9,7 +9,7 @@
 
 #include "kernels/cpu/avx2_level.h"
 
-#define FEW_ROWS AVX2_ROWS
+#define FEW_ROWS (2 * AVX2_ROWS) /* at most */
 #include "kernels/cpu/few_b.h"
 
 #define PIECE 272 /* bytes of a row in a step, at most: Q8_0 */

@@ -85,6 +85,7 @@ FORCE_INLINE struct given few_super_block(const uint8_t *w, super_unpack_fn unpa
 	for (int j = 0; j < 8; j++) {
 		const bool is_signed = k->form == SUPER_SIGNED;
 		const __m256i q = is_signed ? _mm256_abs_epi8(s.q[j]) : s.q[j];
+		const __m256i below = _mm256_cmpgt_epi8(_mm256_setzero_si256(), s.q[j]);
 		const __m256i scale = scale_at(half, j);
 
 #pragma GCC unroll 8
@@ -97,7 +98,7 @@ FORCE_INLINE struct given few_super_block(const uint8_t *w, super_unpack_fn unpa
 				continue;
 			}
 			if (is_signed)
-				a = _mm256_sign_epi8(a, s.q[j]);
+				a = _mm256_sub_epi8(_mm256_xor_si256(a, below), below);
 			a = _mm256_madd_epi16(_mm256_maddubs_epi16(q, a), scale);
 			sum[c] = j ? add_here(sum[c], a) : a;
 		}

@@ -436,13 +436,17 @@ FORCE_INLINE void super_sums(const struct super *s, const __m256i *sign, enum su
 	for (int j = 0; j < 8; j++) {
 		const __m256i scale = scale_at(half, j);
 		__m256i q = form == SUPER_SIGNED ? _mm256_abs_epi8(s->q[j]) : s->q[j];
+		const __m256i below = _mm256_cmpgt_epi8(_mm256_setzero_si256(), s->q[j]);
 
 #pragma GCC unroll 4
 		for (int c = 0; c < cols; c++) {
 			__m256i a = load32(x[c][b].q + 32 * j);
 
-			if (form == SUPER_SIGNED)
+			/* for more columns than one by the ports that do not multiply */
+			if (form == SUPER_SIGNED && cols == 1)
 				a = _mm256_sign_epi8(a, s->q[j]);
+			else if (form == SUPER_SIGNED)
+				a = _mm256_sub_epi8(_mm256_xor_si256(a, below), below);
 			if (form == SUPER_SIGNS)
 				a = _mm256_sign_epi8(a, sign[j]);
 			a = _mm256_madd_epi16(_mm256_maddubs_epi16(q, a), scale);

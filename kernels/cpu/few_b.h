@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/few_b.h: what few_b_avx2.c and few_b_avx512.c share: how the rows of formats with blocks of 32
- * are walked side by side, FEW_ROWS of them (each level says how many before it includes this). Any thread.
+ * are walked side by side, FEW_ROWS of them at most (each level says how many before it includes this). Any
+ * thread.
  */
 #ifndef SLUICE_KERNELS_CPU_FEW_B_H
 #define SLUICE_KERNELS_CPU_FEW_B_H
@@ -29,6 +30,7 @@ struct place {
 	const uint8_t *w;
 	size_t stride;
 	unsigned blocks;
+	size_t rows; /* that are walked together */
 };
 
 FORCE_INLINE void collect_block(size_t head, const uint8_t *w, unsigned j, size_t r,
@@ -48,7 +50,7 @@ FORCE_INLINE void collect(size_t head, size_t bytes, const struct place *p, unio
 	const uint8_t *w = p->w;
 
 #pragma GCC unroll 1
-	for (size_t r = 0; r < FEW_ROWS; r++, w += p->stride) {
+	for (size_t r = 0; r < p->rows; r++, w += p->stride) {
 		if (p->blocks == STEP) {
 #pragma GCC unroll 8
 			for (unsigned j = 0; j < STEP; j++)
@@ -64,19 +66,19 @@ FORCE_INLINE void collect(size_t head, size_t bytes, const struct place *p, unio
 /* Rows that are walked together. */
 struct rows {
 	const uint8_t *w;
-	size_t row_bytes, n, blocks; /* n <= FEW_ROWS */
-	uint8_t *spare;		     /* FEW_ROWS times spare_bytes, for fewer rows */
-	size_t spare_bytes;	     /* a step of a row, at least */
+	size_t row_bytes, n, most, blocks; /* n <= most <= FEW_ROWS */
+	uint8_t *spare;			   /* FEW_ROWS times spare_bytes, for fewer rows */
+	size_t spare_bytes;		   /* a step of a row, at least */
 };
 
-/* Where step @s lies: of fewer than FEW_ROWS rows in a copy, the last of them again in place of the rest. */
+/* Where step @s lies: of fewer rows than @most in a copy, the last of them again in place of the rest. */
 FORCE_INLINE struct place place_of(const struct rows *k, size_t s, size_t bytes)
 {
 	struct place p = { k->w + s * STEP * bytes, k->row_bytes,
-			   (unsigned)u64_min(STEP, k->blocks - s * STEP) };
+			   (unsigned)u64_min(STEP, k->blocks - s * STEP), k->most };
 
-	if (k->n < FEW_ROWS) {
-		for (size_t r = 0; r < FEW_ROWS; r++)
+	if (k->n < k->most) {
+		for (size_t r = 0; r < k->most; r++)
 			memcpy(k->spare + r * k->spare_bytes,
 			       p.w + u64_min(r, k->n - 1) * k->row_bytes, p.blocks * bytes);
 		p.w = k->spare;

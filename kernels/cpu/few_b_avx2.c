@@ -11,25 +11,27 @@
  * also brings the bytes into the first cache level; memory is asked for in file order.
  *
  * Sums of two products are at most 2 * 15 * 127 (four bits), 2 * 31 * 127 (five; MXFP4 is below 25): eight,
- * or four, of them fit 16 bits. Signed weights to 127 leave no room for two.
+ * or four, of them fit 16 bits. Signed weights to 127 leave no room for two. Columns pass over half a block at a
+ * time, so that its weights stay in registers.
  */
 #include "kernels/cpu/avx2_b.h"
 
-FORCE_INLINE struct front front(const struct b_format *f, const union heads *h, unsigned j)
+FORCE_INLINE struct front front(const struct b_format *f, const union heads *h, unsigned j, int set)
 {
 	struct front t = { .min = _mm256_setzero_ps(), .high = _mm256_setzero_si256() };
 	__m256i word;
 
 	if (f->head == 2) {
-		const __m128i half = load16(h->two[j]);
+		const __m128i half = load16(h->two[j] + 8 * set);
 
 		t.d = f->fp4 ? fp4_scales(_mm256_cvtepu16_epi32(half)) : _mm256_cvtph_ps(half);
 		return t;
 	}
 	if (f->head == 4) {
-		word = load32(h->four[j]);
+		word = load32(h->four[j] + 8 * set);
 	} else {
-		const __m256i a = load32(h->eight[j]), b = load32(h->eight[j] + 4);
+		const __m256i a = load32(h->eight[j] + 8 * set),
+			      b = load32(h->eight[j] + 8 * set + 4);
 
 		word = words_of(a, b, false);
 		t.high = words_of(a, b, true);
@@ -49,73 +51,219 @@ FORCE_INLINE __m256i four_of(const int8_t *v, int k)
 	return _mm256_set1_epi32(four);
 }
 
-/* a block of every row times that of a column, whole numbers; @size: |q| */
-FORCE_INLINE __m256i dot(enum group_form form, const __m256i q[8], const __m256i size[8],
-			 const int8_t *v)
+/*
+ * Of unsigned weights up to SETS times eight rows are walked together, so that what is read of a column serves
+ * more than one product. Of signed ones eight: those of tables stand, with 128 more, in two parts of four bits,
+ * whose products need no signs and add up in 16 bits; bytes as they are, and as magnitudes.
+ */
+#define SETS 2
+
+/* 32 weights of rows, by set (see above); k: weights 4k .. 4k+3 of eight rows */
+struct block {
+	__m256i q[SETS][8];
+};
+
+FORCE_INLINE bool in_parts(const struct b_format *f)
+{
+	return f->form == FORM_TABLE && f->group == GROUP_SIGNED;
+}
+
+/* What a block's products wait for: its scales and minima, its sums by column (of half a block, as they come). */
+struct waiting {
+	__m256 d[SETS], min[SETS];
+	__m256i sum[AVX2_FEW][SETS];
+};
+
+/* y += the block's sum with a column, whose scale and sum of activations are @dx, @ax */
+FORCE_INLINE __m256 add_block(const struct b_format *f, __m256 d, __m256 min, __m256i whole,
+			      float dx, float ax, __m256 y)
+{
+	const float offset = in_parts(f) ? 128 : (float)f->group;
+	const __m256 sums = _mm256_set1_ps(ax);
+	__m256 sum = _mm256_cvtepi32_ps(whole);
+
+	/* below 2^24 all of it: exact */
+	if (offset >= GROUP_8)
+		sum = _mm256_fnmadd_ps(_mm256_set1_ps(offset), sums, sum);
+	y = add_scaled(y, d, dx, sum);
+	if (f->group == GROUP_MIN)
+		y = _mm256_fmadd_ps(_mm256_mul_ps(min, _mm256_set1_ps(dx)), sums, y);
+	return y;
+}
+
+/* weights 4k .. of eight rows times a column's, four k, in 16 bits */
+FORCE_INLINE __m256i four_words(const __m256i q[4], const __m256i four[4])
+{
+	__m256i s = _mm256_maddubs_epi16(q[0], four[0]);
+
+#pragma GCC unroll 3
+	for (int i = 1; i < 4; i++)
+		s = _mm256_add_epi16(s, _mm256_maddubs_epi16(q[i], four[i]));
+	return s;
+}
+
+/* the same of bytes, in 32 bits */
+FORCE_INLINE __m256i four_bytes(const __m256i q[4], const __m256i size[4], const __m256i four[4])
 {
 	const __m256i ones = _mm256_set1_epi16(1);
-	/* 16-bit sums that are added before they become 32 bits */
-	const int most = form == GROUP_SIGNED ? 1 : form == GROUP_8 ? 8 : 4;
-	__m256i sum = _mm256_setzero_si256();
+	__m256i s = _mm256_setzero_si256();
 
-#pragma GCC unroll 8
-	for (int k = 0; k < 8; k += most) {
-		__m256i s = _mm256_setzero_si256();
+#pragma GCC unroll 4
+	for (int i = 0; i < 4; i++) {
+		__m256i a = _mm256_maddubs_epi16(size[i], _mm256_sign_epi8(four[i], q[i]));
 
-#pragma GCC unroll 8
-		for (int i = k; i < k + most; i++) {
-			__m256i a = four_of(v, i);
-
-			if (form == GROUP_SIGNED)
-				a = _mm256_sign_epi8(a, q[i]);
-			a = _mm256_maddubs_epi16(size[i], a);
-			s = i == k ? a : _mm256_add_epi16(s, a);
-		}
-		s = _mm256_madd_epi16(s, ones);
-		sum = k ? _mm256_add_epi32(sum, s) : s;
+		a = _mm256_madd_epi16(a, ones);
+		s = i ? _mm256_add_epi32(s, a) : a;
 	}
-	return sum;
+	return s;
+}
+
+/*
+ * Half a block of @sets sets times a column to @sum, half 1 with what half 0 left there. Eight products of
+ * weights below 16 fit 16 bits, four of those below 32.
+ */
+FORCE_INLINE void multiply_half(const struct b_format *f, __m256i (*q)[4], int sets, int half,
+				const __m256i four[4], __m256i *sum)
+{
+	const __m256i ones = _mm256_set1_epi16(1), sixteen = _mm256_set1_epi16(16);
+	const bool parts = in_parts(f), narrow = parts || f->group == GROUP_8;
+	const int some = parts ? SETS : sets;
+	__m256i s[SETS];
+
+	if (f->form == FORM_EIGHT) {
+		s[0] = four_bytes(q[0], q[1], four);
+		sum[0] = half ? _mm256_add_epi32(s[0], sum[0]) : s[0];
+		return;
+	}
+#pragma GCC unroll 2
+	for (int r = 0; r < some; r++) {
+		s[r] = four_words(q[r], four);
+		if (half && narrow)
+			s[r] = _mm256_add_epi16(s[r], sum[r]);
+		if (half || !narrow)
+			s[r] = _mm256_madd_epi16(s[r], parts && r ? sixteen : ones);
+		if (half && !narrow)
+			s[r] = _mm256_add_epi32(s[r], sum[r]);
+	}
+	sum[0] = half && parts ? _mm256_add_epi32(s[0], s[1]) : s[0];
+	if (sets == 2 || (parts && !half))
+		sum[1] = s[1];
+}
+
+/*
+ * Half a block times all columns to @k; @before: what stands there of the block before is added to the rows
+ * first. (Floats wait long for each other; so they are mixed with what does not.)
+ */
+FORCE_INLINE void half_block(const struct b_format *f, const struct block *v, int sets, int half,
+			     bool before, const struct act_group *const *x, unsigned j, int cols,
+			     struct waiting *k, __m256 (*y)[SETS])
+{
+	const int some = f->group == GROUP_SIGNED ? SETS : sets;
+	__m256i q[SETS][4];
+
+#pragma GCC unroll 2
+	for (int r = 0; r < some; r++)
+#pragma GCC unroll 4
+		for (int i = 0; i < 4; i++)
+			q[r][i] = v->q[r][4 * half + i];
+#pragma GCC unroll 1
+	for (int c = 0; c < cols; c++) {
+		const struct act_group *a = x[c];
+		__m256i four[4];
+
+		if (before) {
+#pragma GCC unroll 2
+			for (int r = 0; r < sets; r++)
+				y[c][r] = add_block(f, k->d[r], k->min[r], k->sum[c][r],
+						    a->d[j - 1], a->sum[j - 1], y[c][r]);
+		}
+#pragma GCC unroll 4
+		for (int i = 0; i < 4; i++)
+			four[i] = four_of(a->q[j], 4 * half + i);
+		multiply_half(f, q, sets, half, four, k->sum[c]);
+	}
+}
+
+/* a block's weights of set @r to @v */
+FORCE_INLINE void set_values(const struct b_format *f, const __m256i turned[8], __m256i high, int r,
+			     struct block *v)
+{
+	const __m256i low4 = _mm256_set1_epi8(15), top = _mm256_set1_epi8(-128);
+	const __m256i table = _mm256_xor_si256(_mm256_broadcastsi128_si256(load16(f->table)), top);
+	const __m256i low = _mm256_and_si256(table, low4);
+	const __m256i up = _mm256_and_si256(_mm256_srli_epi16(table, 4), low4);
+
+	if (!in_parts(f))
+		values(f, turned, high, v->q[r]);
+#pragma GCC unroll 8
+	for (int i = 0; i < 8; i++) {
+		if (in_parts(f)) {
+			__m256i n = i < 4 ? turned[i] : _mm256_srli_epi16(turned[i - 4], 4);
+
+			n = _mm256_and_si256(n, low4);
+			v->q[0][i] = _mm256_shuffle_epi8(low, n);
+			v->q[1][i] = _mm256_shuffle_epi8(up, n);
+		} else if (f->form == FORM_EIGHT) {
+			v->q[1][i] = _mm256_abs_epi8(v->q[0][i]);
+		}
+	}
 }
 
 /* y[c] += up to eight blocks of every row times group @b of column c */
 FORCE_INLINE void step(const struct b_format *f, const struct place *p, const union heads *h,
-		       const struct act_group *const *x, size_t b, int cols, __m256 *y)
+		       int sets, const struct act_group *const *x, size_t b, int cols,
+		       __m256 (*y)[SETS])
 {
+	const struct act_group *at[AVX2_FEW];
 	const uint8_t *w = p->w;
+	struct waiting k;
 
+	for (int c = 0; c < cols; c++)
+		at[c] = x[c] + b;
+	for (int r = 0; r < sets; r++)
+		k.d[r] = k.min[r] = _mm256_setzero_ps();
 #pragma GCC unroll 1
 	for (unsigned j = 0; j < p->blocks; j++, w += f->bytes) {
-		const struct front t = front(f, h, j);
-		__m256i turned[8], q[8], size[8];
+		__m256 d[SETS], min[SETS];
+		struct block v;
+#pragma GCC unroll 2
+		for (int r = 0; r < sets; r++) {
+			const struct front t = front(f, h, j, r);
+			__m256i turned[8];
 
-		turn_values(f, w, p->stride, turned);
-		values(f, turned, t.high, q);
-#pragma GCC unroll 8
-		for (int k = 0; k < 8; k++)
-			size[k] = f->group == GROUP_SIGNED ? _mm256_abs_epi8(q[k]) : q[k];
-#pragma GCC unroll 1
-		for (int c = 0; c < cols; c++) {
-			const struct act_group *a = x[c] + b;
-			const __m256 sums = _mm256_broadcast_ss(&a->sum[j]);
-			__m256 sum = _mm256_cvtepi32_ps(dot(f->group, q, size, a->q[j]));
-
-			/* below 2^24 all of it: exact */
-			if (f->group >= GROUP_8)
-				sum = _mm256_fnmadd_ps(_mm256_set1_ps((float)f->group), sums, sum);
-			y[c] = add_scaled(y[c], t.d, a->d[j], sum);
-			if (f->group == GROUP_MIN)
-				y[c] = _mm256_fmadd_ps(
-					_mm256_mul_ps(t.min, _mm256_broadcast_ss(&a->d[j])), sums,
-					y[c]);
+			d[r] = t.d;
+			min[r] = t.min;
+			turn_values(f, w + (size_t)r * 8 * p->stride, p->stride, turned);
+			set_values(f, turned, t.high, r, &v);
 		}
+		if (!j)
+			half_block(f, &v, sets, 0, false, at, j, cols, &k, y);
+		else
+			half_block(f, &v, sets, 0, true, at, j, cols, &k, y);
+		half_block(f, &v, sets, 1, false, at, j, cols, &k, y);
+#pragma GCC unroll 2
+		for (int r = 0; r < sets; r++) {
+			k.d[r] = d[r];
+			k.min[r] = min[r];
+		}
+	}
+#pragma GCC unroll 1
+	for (int c = 0; c < cols; c++) {
+		const unsigned j = p->blocks - 1;
+
+#pragma GCC unroll 2
+		for (int r = 0; r < sets; r++)
+			y[c][r] = add_block(f, k.d[r], k.min[r], k.sum[c][r], at[c]->d[j],
+					    at[c]->sum[j], y[c][r]);
 	}
 }
 
 /* y[c]: the rows times column c; @ahead: what comes after them */
-FORCE_INLINE void walk(const struct b_format *f, const struct rows *k, const uint8_t *ahead,
-		       const struct act_group *const *x, int cols, __m256 *y)
+FORCE_INLINE void walk(const struct b_format *f, const struct rows *k, int sets,
+		       const uint8_t *ahead, const struct act_group *const *x, int cols,
+		       __m256 (*y)[SETS])
 {
-	const size_t steps = div_ceil(k->blocks, STEP), bytes = AVX2_ROWS * STEP * f->bytes;
+	const size_t steps = div_ceil(k->blocks, STEP), bytes = k->most * STEP * f->bytes;
 	union heads heads[2];
 
 #pragma GCC unroll 1
@@ -125,44 +273,60 @@ FORCE_INLINE void walk(const struct b_format *f, const struct rows *k, const uin
 			const struct place p = place_of(k, s, f->bytes);
 
 			collect(f->head, f->bytes, &p, &heads[s % 2]);
-			if (k->n < AVX2_ROWS)
-				step(f, &p, &heads[s % 2], x, s, cols, y);
+			if (k->n < k->most)
+				step(f, &p, &heads[s % 2], sets, x, s, cols, y);
 		}
-		if (!s || k->n < AVX2_ROWS)
+		if (!s || k->n < k->most)
 			continue;
 		for (size_t i = 0; i < bytes; i += 64)
 			_mm_prefetch((const char *)ahead + (s - 1) * bytes + i, _MM_HINT_T1);
 
 		const struct place p = place_of(k, s - 1, f->bytes);
 
-		step(f, &p, &heads[(s - 1) % 2], x, s - 1, cols, y);
+		step(f, &p, &heads[(s - 1) % 2], sets, x, s - 1, cols, y);
 	}
+}
+
+/* @n <= 8 times @sets rows from @row on */
+FORCE_INLINE void few_rows(const struct b_format *f, const struct matmul *m, size_t row, size_t n,
+			   int sets, const struct act_group *const *x, size_t col, int cols)
+{
+	const size_t most = (size_t)sets * AVX2_ROWS;
+	__m256 y[AVX2_FEW][SETS];
+	uint8_t spare[SETS * AVX2_ROWS][PIECE];
+	const struct rows k = { .w = (const uint8_t *)m->w + row * m->row_bytes,
+				.row_bytes = m->row_bytes,
+				.n = n,
+				.most = most,
+				.blocks = m->n / 32,
+				.spare = spare[0],
+				.spare_bytes = PIECE };
+
+	for (int c = 0; c < cols; c++)
+		for (int r = 0; r < sets; r++)
+			y[c][r] = _mm256_setzero_ps();
+	walk(f, &k, sets, k.w + u64_max(most * m->row_bytes, PREFETCH_AHEAD), x, cols, y);
+	for (int c = 0; c < cols; c++)
+		for (size_t r = 0; r < (size_t)sets; r++)
+			if (n > 8 * r)
+				store_rows(m->y[col + (size_t)c] + row + 8 * r, y[c][r], n - 8 * r);
 }
 
 FORCE_INLINE void few(const struct b_format *f, const struct matmul *m, size_t row, size_t rows,
 		      size_t col, int cols)
 {
-	const size_t end = row + rows, group = AVX2_ROWS * m->row_bytes;
 	const struct act_group *x[AVX2_FEW] = { NULL };
-	uint8_t spare[AVX2_ROWS][PIECE];
-	struct rows k = { .row_bytes = m->row_bytes,
-			  .blocks = m->n / 32,
-			  .spare = spare[0],
-			  .spare_bytes = PIECE };
+	const size_t end = row + rows;
 
 	for (int c = 0; c < cols; c++)
 		x[c] = m->x[col + (size_t)c];
-	for (; row < end; row += AVX2_ROWS) {
-		__m256 y[AVX2_FEW];
-
-		k.w = (const uint8_t *)m->w + row * m->row_bytes;
-		k.n = u64_min(AVX2_ROWS, end - row);
-		for (int c = 0; c < cols; c++)
-			y[c] = _mm256_setzero_ps();
-		walk(f, &k, k.w + u64_max(group, PREFETCH_AHEAD), x, cols, y);
-		for (int c = 0; c < cols; c++)
-			store_rows(m->y[col + (size_t)c] + row, y[c], k.n);
+	if (f->group != GROUP_SIGNED) {
+		for (; row + AVX2_ROWS < end; row += SETS * AVX2_ROWS)
+			few_rows(f, m, row, u64_min(SETS * AVX2_ROWS, end - row), SETS, x, col,
+				 cols);
 	}
+	for (; row < end; row += AVX2_ROWS)
+		few_rows(f, m, row, u64_min(AVX2_ROWS, end - row), 1, x, col, cols);
 }
 
 #define FEW(name, ...)                                                                    \

@@ -306,6 +306,7 @@ void avx512_matmul_few_b(const struct tile_format *f, const struct matmul *m)
 		k.rows.w = (const uint8_t *)m->w + row * m->row_bytes;
 		k.ahead = k.rows.w + u64_max(group, ROW_AHEAD);
 		k.rows.n = u64_min(FEW_ROWS, m->row1 - row);
+		k.rows.most = FEW_ROWS;
 		for (size_t c = 0; c < width; c++)
 			y[c] = _mm512_setzero_ps();
 		walk(&k, few->step[cols - 1], x, width, y);
