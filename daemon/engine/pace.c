@@ -215,7 +215,7 @@ static struct pace_bite choose(const struct pace *p, double plain, double target
 	/* what has not been seen is tried step by step */
 	largest = fmin(most, 2 * tokens_of(last - 1));
 	n = fit(p, target - plain, most);
-	end = fit(p, PACE_OVER * target - plain, most);
+	end = fit(p, (p->reads ? PACE_OVER_READ : PACE_OVER) * target - plain, most);
 	while (n < end && worth(p, n, most) < GOOD)
 		n = next_number(n);
 	n = fmin(n, end);

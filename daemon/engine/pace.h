@@ -16,7 +16,7 @@
  *
  * What is far too much depends: where experts are missing (reads), what few tokens cost are mostly reads, which
  * more tokens would share, and all that is read wears out what those who decode have in memory; so larger bites
- * are taken sooner there.
+ * are taken sooner there, and steps with them go to PACE_OVER_READ targets.
  *
  * The mean holds in both: what a step was longer than the target is a debt, which plain steps pay
  * off before the next bite, and what the last of these was too short is left for it. By default the
@@ -48,6 +48,7 @@
 #define PACE_MIXED  64
 
 #define PACE_OVER	1.3 /* targets that a bite may take the step to, where few tokens cost much */
+#define PACE_OVER_READ	1.6 /* ... where experts are missing */
 #define PACE_LONGEST	16  /* plain steps that one may take ... */
 #define PACE_LONGEST_NS 2e9 /* ... or so long, whichever is more */
 
