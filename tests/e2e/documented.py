@@ -89,5 +89,6 @@ OTHER_OPTIONS = {
     "--cols": "tests/bench/kernels.c",
     "--level": "tests/bench/kernels.c",
     "--markdown": "tests/bench/kernels.c",
+    "--mib": "tests/bench/kernels.c",
     "--only": "tests/bench/compare.py",
 }
