@@ -275,7 +275,7 @@ class Faulty:
         before = of_device(self.daemon)["vram_bytes"]
         self.config.write_text(f"device-budget = {budget_bytes(percent, self.batch)}\n")
         self.daemon.process.send_signal(signal.SIGHUP)
-        end = time.monotonic() + 5
+        end = time.monotonic() + 5 * PATIENCE
         while of_device(self.daemon)["vram_bytes"] == before:
             assert time.monotonic() < end, before
             time.sleep(0.02)
@@ -290,7 +290,7 @@ class Faulty:
         print(f"{what or 'none'}: {took:.2f} s, {said[:90].strip() or 'answered'}", flush=True)
         if not what:
             self.plain = max(took, 0.9 * self.plain)
-        assert took < 1 + 4 * (self.plain or UNMEASURED), (what, took, self.plain)
+        assert took < PATIENCE * (1 + 4 * (self.plain or UNMEASURED)), (what, took, self.plain)
         assert "the device" in said if got is None else (got == self.good).all() or (got == self.alone).all(), (what, said)
         return got is not None
 
@@ -394,7 +394,7 @@ def of_device(d):
 
 def settled(d, seconds=60):
     """The device's part of the status when every slot is filled, or after so long."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * PATIENCE
     while of_device(d)["resident"] < of_device(d)["slots"] and time.monotonic() < end:
         time.sleep(0.1)
     return of_device(d)

@@ -134,11 +134,12 @@ unpack() {
 	ours="env LD_LIBRARY_PATH=$programs/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 	around=$ours inside='' # of compute-sanitizer, which runs with any C library
 	[ -d "$programs/libc" ] || return 0
-	$ours "$programs/bin/sluice" --version > "$out/loader" 2>&1 && return
+	# the daemon has all libraries, that of C++ too, which asks for the newest
+	$ours "$programs/bin/sluiced" --version > "$out/loader" 2>&1 && return
 	ours="$programs/libc/ld.so --library-path $programs/libc:$programs/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 	around='' inside=$ours
 	say "the C library is too old, the archive's is taken: $(tail -n 1 "$out/loader")"
-	$ours "$programs/bin/sluice" --version > "$out/loader" 2>&1 ||
+	$ours "$programs/bin/sluiced" --version > "$out/loader" 2>&1 ||
 		die "programs of the archive do not start: $(tail -n 1 "$out/loader")"
 }
 

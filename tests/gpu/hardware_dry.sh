@@ -77,8 +77,8 @@ mkdir "$work/tools" "$work/libc"
 printf '#!/bin/sh\ncase $1 in *compute_cap*) echo 8.9 ;; *) echo something ;; esac\n' > "$work/tools/nvidia-smi"
 printf '#!/bin/sh\nshift 2\nexec "$@"\n' > "$work/libc/ld.so"
 # shellcheck disable=SC2016
-printf '#!/bin/sh\n[ -z "$LD_LIBRARY_PATH" ] || { echo GLIBC_9; exit 1; }\n' > "$work/bin/sluice"
-chmod +x "$work/tools/nvidia-smi" "$work/libc/ld.so" "$work/bin/sluice"
+printf '#!/bin/sh\n[ -z "$LD_LIBRARY_PATH" ] || { echo GLIBC_9; exit 1; }\n' > "$work/bin/sluiced"
+chmod +x "$work/tools/nvidia-smi" "$work/libc/ld.so" "$work/bin/sluiced"
 echo '90 120' > "$work/arch"
 PATH=$work/tools:$PATH part a
 expect 'another GPU' 1 'this GPU is sm_89, the archive is for sm_90 sm_120: '
