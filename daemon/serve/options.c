@@ -186,10 +186,10 @@ static const struct opt table[] = {
 		  "expert a layer for a token." },
 	{ "--peaks", NULL, OPT_TEXT, AT(peaks), "FILE",
 	  .help = "The nodes' read rates as sluice doctor measured them here: its JSON output." },
-	{ "--policy", NULL, OPT_CUSTOM, AT(policy), "NAME[:ARGUMENT]", .parse = parse_policy,
+	{ "--policy", NULL, OPT_CUSTOM, AT(policy),
+	  "lfu|lru|lfu-plain|static:FILE|vram|random|belady:FILE", .parse = parse_policy,
 	  .def = "lfu",
-	  .help = "Which experts stay in memory: lfu, lru, lfu-plain, static:FILE; for studies also "
-		  "vram, random[:SEED], belady:FILE." },
+	  .help = "Which experts stay in memory; those behind static are for studies." },
 	{ "--no-fill", NULL, OPT_FLAG, AT(no_fill),
 	  .help = "Do not bring experts in before they are asked for." },
 	{ "--fill-rate", NULL, OPT_SIZE, AT(fill_rate), "SIZE", 0, 0, .excludes = "--no-fill",
