@@ -11,7 +11,7 @@
 #ifndef SLUICE_KERNELS_CPU_AVX2_FEW_H
 #define SLUICE_KERNELS_CPU_AVX2_FEW_H
 
-#include "kernels/cpu/avx2_level.h"
+#include "kernels/cpu/avx2_sums.h"
 
 /* The lanes of @v to row @row of each of @cols columns. */
 FORCE_INLINE void store_columns(const struct matmul *m, size_t row, size_t col, int cols, __m256 v)

@@ -2,7 +2,7 @@
 /*
  * kernels/cpu/matmul_b_avx2.c: the formats with 32 weights per block (Q4_0 .. Q8_0, IQ4_NL, MXFP4)
  * at the AVX2 level: how eight blocks are unpacked. What is done with the result is in
- * avx2_level.h. Layouts: docs/models.md 1.4. Exactly the bytes of the blocks that exist are
+ * avx2_sums.h. Layouts: docs/models.md 1.4. Exactly the bytes of the blocks that exist are
  * read. Called through the table of ops_avx2.c, any thread.
  */
 #include "kernels/cpu/avx2_rows.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/matmul_iq_avx2.c: IQ1, IQ2 and IQ3 at the AVX2 level: their values (iq_avx.h) as
- * super-blocks. What is done with the result is in avx2_level.h. Called through the
+ * super-blocks. What is done with the result is in avx2_sums.h. Called through the
  * table of ops_avx2.c, any thread.
  */
 #include "kernels/cpu/avx2_iq.h"

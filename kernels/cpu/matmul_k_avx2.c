@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/matmul_k_avx2.c: the formats with 256 weights per block (Q2_K .. Q6_K, IQ4_XS) at
- * the AVX2 level: how each is unpacked. What is done with the result is in avx2_level.h.
+ * the AVX2 level: how each is unpacked. What is done with the result is in avx2_sums.h.
  * Layouts: docs/models.md 1.4; the order of a row's weights is kept, so activations need none
  * of their own. Called through the table of ops_avx2.c, any thread.
  */

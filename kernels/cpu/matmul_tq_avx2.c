@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/matmul_tq_avx2.c: the ternary formats at the AVX2 level. What is done with their values is in
- * avx2_level.h. Called through the table of ops_avx2.c, any thread.
+ * avx2_sums.h. Called through the table of ops_avx2.c, any thread.
  */
 #include "kernels/cpu/avx2_iq.h"
 
