@@ -182,9 +182,12 @@ static bool add_peer(struct http *h, struct peer *p, const struct sockaddr *addr
 	/* takes the descriptor over in any case; the notification finds our struct by its number */
 	if (MHD_add_connection(h->mhd, p->fd, addr, len) == MHD_YES)
 		return true;
-	h->peers = p->next;
-	h->n_peers--;
-	free(p);
+	/* where it failed after it had begun, on_connection() has freed ours already */
+	if (h->peers == p) {
+		h->peers = p->next;
+		h->n_peers--;
+		free(p);
+	}
 	return false;
 }
 

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -17,6 +18,7 @@ import pytest
 import gguf_file
 import native
 from daemon import BUILD, DEMO, ROOT, Daemon, need, sluice
+from http_client import HttpDaemon, read_all
 
 LEAST = ["--host-budget", "25%", "--no-fill"]
 PROMPT = ["--chat", "--prompt", "What is the capital of France?", "--max-tokens", "24"]
@@ -29,6 +31,8 @@ def helpers(tmp_path_factory):
     source = ROOT / "tests" / "e2e" / "helpers"
     flags = subprocess.run(["pkg-config", "--cflags", "--libs", "fuse3"], capture_output=True, text=True, check=True)
     subprocess.run(["gcc", "-O1", "-D_GNU_SOURCE", "-o", out / "no_uring", source / "no_uring.c"], check=True)
+    subprocess.run(["gcc", "-O1", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", out / "no_watch.so", source / "no_watch.c"],
+                   check=True)
     subprocess.run(["gcc", "-O1", "-D_GNU_SOURCE", "-o", out / "faultfs", source / "faultfs.c",
                     *flags.stdout.split()], check=True)
     return out
@@ -216,18 +220,37 @@ def test_client_killed_in_a_stream():
 
 
 def test_client_stopped_in_a_stream():
-    with Daemon(DEMO, "--ctx", "4096", "--parallel", "2") as d:
-        client = endless(d)
+    with Daemon(DEMO, "--ctx", "32768", "--parallel", "2") as d:
+        client = endless(d, 32000)
         try:
             assert wait_for(lambda: d.status()["active"] == 1, 60)
             client.send_signal(signal.SIGSTOP)
             with concurrent.futures.ThreadPoolExecutor(1) as pool:  # others are served meanwhile
                 assert "Paris" in pool.submit(d.generate, *PROMPT).result(60)["text"]
-            assert wait_for(lambda: d.status()["active"] == 0, 40), "a client that does not read keeps its place"
+            # its request may have come to its own end before, its connection never
+            assert wait_for(lambda: "client dropped" in d.text(), 60), "a client that does not read keeps its place"
+            assert wait_for(lambda: d.status()["active"] == 0, 60)
         finally:
             client.kill()
             client.wait()
         assert "Paris" in d.generate(*PROMPT)["text"]
+
+
+def test_connections_that_the_kernel_does_not_watch(helpers, tmp_path):
+    """Each is ended, and the next are served where it watches again."""
+    full = tmp_path / "full"
+    env = {"LD_PRELOAD": str(helpers / "no_watch.so"), "NO_WATCH": str(full),
+           "ASAN_OPTIONS": os.environ["ASAN_OPTIONS"] + ":verify_asan_link_order=0"}
+    with HttpDaemon(env=env) as d:
+        assert d.get("/health")[0] == 200
+        full.touch()
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", d.port), timeout=60) as s:
+                assert read_all(s) == b""
+        full.unlink()
+        assert d.get("/health")[0] == 200
+        # the one that asks is left; those before are put away within moments
+        assert wait_for(lambda: b"\nsluice_http_connections 1\n" in d.get("/metrics")[2], 60)
 
 
 SLOW_MS = 4000  # of one read: what ends sooner has not waited for one
