@@ -65,8 +65,8 @@ int options_parse(int argc, char **argv, struct options *ret, struct err *err);
 void options_free(struct options *o);
 
 /*
- * What `--check-config` looks at beside: whether the files that are named can be read, and whether addresses that
- * other machines reach have keys. Nothing is loaded. 0, or -errno and a sentence that begins with the option.
+ * What `--check-config` looks at beside: whether model, draft model, chat template, keys and peaks can be read by this
+ * process's user, and whether addresses that other machines reach have keys. Nothing is loaded. 0, or -errno and a sentence that begins with the option.
  */
 int options_check_files(const struct options *o, struct err *err);
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/serve/options_check.c: what `sluiced --check-config` looks at beyond the table of options: whether the
- * files that are named can be read, and whether addresses that other machines reach have keys. Nothing is loaded,
- * bound or resolved: a start may still refuse for memory, for an address that is taken, and for what stands in
- * those files. Main thread.
+ * daemon/serve/options_check.c: what `sluiced --check-config` looks at beyond the table of options: whether model,
+ * draft model, chat template, keys and peaks can be read by this process's user, whether slots have a directory, and
+ * whether addresses that other machines reach have keys. Nothing is loaded, bound or resolved: a start may still
+ * refuse for memory, for an address that is taken, for files of policies, oracles and traces, and for what stands in
+ * all of these. Main thread.
  */
 #include <errno.h>
 #include <string.h>
