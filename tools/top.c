@@ -71,9 +71,11 @@ static void watch_size(sigset_t *ret_waiting)
 	sigset_t resize;
 
 	sigemptyset(&resize);
-	sigaddset(&resize, SIGWINCH);
+	if (isatty(STDOUT_FILENO)) { /* elsewhere no size matters, and no wait ends early */
+		sigaddset(&resize, SIGWINCH);
+		sigaction(SIGWINCH, &action, NULL);
+	}
 	sigprocmask(SIG_BLOCK, &resize, ret_waiting);
-	sigaction(SIGWINCH, &action, NULL);
 	sigdelset(ret_waiting, SIGWINCH);
 }
 
@@ -165,6 +167,7 @@ static bool show_and_wait(const struct top *t, bool last, double seconds, const 
 
 static int run(const struct args *args, struct sluice *s)
 {
+	static char screen[65536]; /* or a terminal has each line in a write of its own */
 	static struct top top;
 	struct sluice_status_info status = { .struct_size = sizeof(status) };
 	char fallbacks[4096];
@@ -172,6 +175,7 @@ static int run(const struct args *args, struct sluice *s)
 	sigset_t waiting;
 	int rc = 0;
 
+	setvbuf(stdout, screen, _IOFBF, sizeof(screen));
 	watch_size(&waiting);
 	for (uint32_t n = 1;; n++) {
 		if (sluice_get_status(s, &status, fallbacks, sizeof(fallbacks), &fault))

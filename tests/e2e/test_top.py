@@ -42,6 +42,19 @@ def test_in_a_pipe(daemon):
     assert "experts   128 of 128 in memory, hit rate 100.0 %" in text or "filling" in text
 
 
+def test_a_window_changes_nothing_in_a_pipe(daemon):
+    """A look comes when it is due, not when the terminal beside has another size."""
+    p = subprocess.Popen([str(BUILD / "sluice"), "top", "--socket", daemon.socket, "-n", "2", "-i", "1000"], stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE)
+    text = b""
+    while not text.endswith(b"\n\n"):
+        text += os.read(p.stdout.fileno(), 65536)
+    p.send_signal(signal.SIGWINCH)
+    assert not select.select([p.stdout], [], [], 0.5)[0], os.read(p.stdout.fileno(), 65536)
+    p.terminate()
+    p.communicate(timeout=60)
+
+
 class Terminal:
     """sluice top on a terminal of its own."""
 
@@ -83,7 +96,7 @@ def test_in_a_small_window(daemon):
     fcntl.ioctl(t.child, termios.TIOCSWINSZ, struct.pack("HHHH", 4, 20, 0, 0))
     t.until("prompts")
     os.write(t.fd, b"q")
-    assert t.process.wait(20) == 0
+    assert t.process.wait(60) == 0
     while select.select([t.fd], [], [], 0)[0]:
         t.text += os.read(t.fd, 65536).decode()
     screen = t.text.rpartition("\033[H\033[J")[2]
