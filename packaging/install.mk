@@ -37,6 +37,8 @@ PAGES := $(patsubst man/%.scd,%,$(wildcard man/*.scd))
 # Pages lie in docs/ there as here: README's links and what programs say of docs/NAME.md hold.
 DOCS := README.md CHANGELOG.md LICENSE
 DOC_PAGES := $(wildcard docs/*.md docs/*.png)
+# What lay beside README before; gone with the rest.
+OLD_DOCS := $(addsuffix .md,operation service protocol trace telemetry)
 EXAMPLES := $(wildcard examples/*.c)
 PROGRAMS := sluice sluiced
 UNITS := $(notdir $(wildcard packaging/systemd/*.service packaging/systemd/*.socket))
@@ -141,7 +143,7 @@ uninstall:
 		$(UNITS:%=$(D)$(UNITDIR)/%) $(D)$(LIBEXECDIR)/reserve-hugepages $(D)$(SYSUSERSDIR)/sluice.conf \
 		$(D)$(TMPFILESDIR)/sluice.conf $(D)$(DOCDIR)/sluiced.conf \
 		$(D)$(DATADIR)/grafana/sluice.json \
-		$(addprefix $(D)$(DOCDIR)/,$(DOCS) $(DOC_PAGES) $(EXAMPLES))
+		$(addprefix $(D)$(DOCDIR)/,$(DOCS) $(OLD_DOCS) $(DOC_PAGES) $(EXAMPLES))
 	@packaging/dirs.sh remove '$(D)' '$(DIR_LIST)'
 	@packaging/ld-cache.sh '$(DESTDIR)' '$(LIBDIR)'
 
