@@ -476,7 +476,9 @@ static uint64_t release(struct weights *w, const struct span *s)
 
 /*
  * Matrices of @roles go with what waits in @s where that lies right before: what is released is rounded inwards to
- * pages, and of huge ones single matrices have few.
+ * pages, and of huge ones single matrices have few. Between two that are neighbours lies padding alone: this is the
+ * order in which walk_model() placed them, and the one that is kept, however small, is met between its neighbours
+ * and ends the run.
  */
 static uint64_t drop(struct weights *w, const struct wmat *roles, struct span *s)
 {
