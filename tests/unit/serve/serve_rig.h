@@ -227,7 +227,7 @@ static inline uint64_t wait_idle(unsigned limit_ms)
 
 static inline void wait_open(uint32_t n)
 {
-	for (int i = 0; i < 3000 && atomic_load(&engine->open) < n; i++)
+	for (int i = 0; i < 60000 && atomic_load(&engine->open) < n; i++)
 		nap(1000);
 	assert_true(atomic_load(&engine->open) >= n);
 }
