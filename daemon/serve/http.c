@@ -86,6 +86,8 @@ static void find_route(struct http_request *r, const char *url, const char *meth
 		r->route = http_route_find(method, url + n, &allow);
 	if (r->route && r->route->bare)
 		http_slots_path(url + n, &r->slot);
+	if (r->route && r->route->named)
+		info_model_is(r->http, url + n + strlen(r->route->path), &r->fault);
 	if (r->route || !strcmp(method, "OPTIONS"))
 		return;
 	if (allow) {

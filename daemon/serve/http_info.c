@@ -31,21 +31,48 @@ void info_health(struct http_request *r)
 	}
 }
 
-void info_models(struct http_request *r)
+static void put_model(struct buf *b, const struct http *h)
 {
-	const struct model *m = r->http->serve->config.model;
-	uint32_t n_ctx = engine_n_ctx(r->http->serve->config.engine);
-	struct buf b = { 0 };
+	const struct model *m = h->serve->config.model;
+	uint32_t n_ctx = engine_n_ctx(h->serve->config.engine);
 
-	buf_text(&b, "{\"object\":\"list\",\"data\":[{\"id\":");
-	buf_json_text(&b, r->http->model);
-	buf_fmt(&b,
+	buf_text(b, "{\"id\":");
+	buf_json_text(b, h->model);
+	buf_fmt(b,
 		",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"sluice\","
 		"\"max_model_len\":%u,\"meta\":{\"n_ctx\":%u,\"n_ctx_train\":%u,\"n_vocab\":%u,"
-		"\"n_embd\":%u,\"n_params\":%llu,\"size\":%llu}}]}",
-		(long long)r->http->started, n_ctx, n_ctx, m->n_ctx_train, m->n_vocab, m->n_embd,
+		"\"n_embd\":%u,\"n_params\":%llu,\"size\":%llu}}",
+		(long long)h->started, n_ctx, n_ctx, m->n_ctx_train, m->n_vocab, m->n_embd,
 		(unsigned long long)m->n_params, (unsigned long long)m->file_bytes);
+}
+
+void info_models(struct http_request *r)
+{
+	struct buf b = { 0 };
+
+	buf_text(&b, "{\"object\":\"list\",\"data\":[");
+	put_model(&b, r->http);
+	buf_text(&b, "]}");
 	http_reply_json(r, &b);
+}
+
+void info_one_model(struct http_request *r)
+{
+	struct buf b = { 0 };
+
+	put_model(&b, r->http);
+	http_reply_json(r, &b);
+}
+
+bool info_model_is(const struct http *h, const char *id, struct fault *f)
+{
+	if (!strcmp(id, h->model))
+		return true;
+	fault_set(f, 404, "there is no model %.100s here, only %.100s", id, h->model);
+	f->type = "invalid_request_error"; /* as OpenAI words it */
+	f->code = "model_not_found";
+	snprintf(f->param, sizeof(f->param), "model");
+	return false;
 }
 
 static void put_caps(struct buf *b, const struct chat_template *t)

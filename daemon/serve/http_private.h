@@ -311,8 +311,9 @@ struct http_route {
 	void (*answer)(struct http_request *r); /* GET: at once */
 	bool (*work)(struct http_call *c);	/* POST: on the worker; false: c->fault */
 	const struct http_form *form;
-	bool open; /* needs no key */
-	bool bare; /* POST may come without a body */
+	bool open;  /* needs no key */
+	bool bare;  /* POST may come without a body */
+	bool named; /* of every path that begins so and goes on: with a model's name */
 	enum http_envelope envelope;
 };
 
@@ -438,6 +439,9 @@ bool native_work(struct http_call *c);
 void page_answer(struct http_request *r);
 void info_health(struct http_request *r);
 void info_models(struct http_request *r);
+void info_one_model(struct http_request *r); /* the one that info_model_is() knows */
+/* Whether @id, without its percent-encoding, is what we call the model; false: a 404 that names it. */
+bool info_model_is(const struct http *h, const char *id, struct fault *f);
 void info_props(struct http_request *r);
 void info_slots(struct http_request *r);
 void info_experts(struct http_request *r);

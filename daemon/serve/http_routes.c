@@ -13,6 +13,10 @@
 	{                                                                 \
 		.method = "GET", .path = url, .answer = how, .open = true \
 	}
+#define NAMED(url, how)                                                    \
+	{                                                                  \
+		.method = "GET", .path = url, .answer = how, .named = true \
+	}
 #define POST(url, how, words)                                             \
 	{                                                                 \
 		.method = "POST", .path = url, .work = how, .form = words \
@@ -32,6 +36,8 @@ static const struct http_route routes[] = {
 	OPEN("/v1/health", info_health),
 	GET("/v1/models", info_models),
 	GET("/models", info_models),
+	NAMED("/v1/models/", info_one_model),
+	NAMED("/models/", info_one_model),
 	GET("/props", info_props),
 	GET("/slots", info_slots),
 	GET("/experts", info_experts),
@@ -58,6 +64,15 @@ static const struct http_route routes[] = {
 	POST("/reranking", absent_work, NULL),
 };
 
+static bool is_at(const struct http_route *route, const char *path)
+{
+	size_t n = strlen(route->path);
+
+	if (route->named) /* names have slashes, too */
+		return !strncmp(route->path, path, n) && path[n];
+	return !strcmp(route->path, path);
+}
+
 const struct http_route *http_route_find(const char *method, const char *path,
 					 const char **ret_allow)
 {
@@ -68,7 +83,7 @@ const struct http_route *http_route_find(const char *method, const char *path,
 	else if (!strcmp(path, "/slots/"))
 		return NULL;
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
-		if (strcmp(routes[i].path, path))
+		if (!is_at(&routes[i], path))
 			continue;
 		if (!strcmp(routes[i].method, method))
 			return &routes[i];

@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import time
+import urllib.parse
 
 import pytest
 
@@ -50,6 +51,24 @@ def test_health_and_models(d):
     assert params["dry_base"] == 1.75 and params["dry_allowed_length"] == 2 and params["dry_penalty_last_n"] == -1
     assert params["dry_sequence_breakers"] == ["\n", ":", '"', "*"]
     assert [s["id"] for s in d.get("/slots")[2]] == [0, 1, 2, 3]
+
+
+def test_a_model_by_its_name(d):
+    (model,) = d.get("/v1/models")[2]["data"]
+    assert d.get("/v1/models/demo")[::2] == d.get("/models/d%65mo")[::2] == (200, model)
+    status, headers, body = d.ask("HEAD", "/v1/models/demo")
+    assert status == 200 and body == b"" and int(headers["content-length"]) > 0
+    for name in ("other", "demo/", "Demo", "x/demo", "a%22b"):
+        status, _, answer = d.get("/v1/models/" + name)
+        error = error_of(answer)
+        assert status == 404 and urllib.parse.unquote(name) in error["message"] and "demo" in error["message"]
+        assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "model_not_found", "model")
+    assert d.ask("HEAD", "/v1/models/other")[::2] == (404, b"")
+    assert error_of(d.get("/v1/models/")[2])["code"] is None and d.get("/v1/modelsdemo")[0] == 404
+    for method in ("DELETE", "PUT"):
+        assert d.ask(method, "/v1/models/demo")[1]["allow"] == "GET"
+    status, headers, _ = d.ask("POST", "/v1/models/demo", {"x": 1})
+    assert status == 405 and headers["allow"] == "GET"
 
 
 def test_the_loop_comes_first(d):
@@ -372,16 +391,21 @@ def test_slow_headers_are_cut_off(d):
 def test_keys_and_prefix(tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("# ours\nalpha-key\n\nbeta-key\n")
-    with HttpDaemon("--ctx", "512", "--api-key-file", keys, "--api-prefix", "/llm", "--cors-origin",
+    with HttpDaemon("--ctx", "512", "--api-key-file", keys, "--api-prefix", "/llm", "--alias", "org/a b", "--cors-origin",
                     "https://chat.example.org", "--allow-host", "box.lan", address="0.0.0.0:0") as d:
         assert d.get("/llm/health")[0] == 200 and d.get("/health")[0] == 404
         assert d.get("/llm/health", Host="box.lan:80")[0] == 200 and d.get("/llm/health", Host="box")[0] == 403
         for headers in ({}, {"Authorization": "Bearer alpha"}, {"x-api-key": "alpha-key2"}, {"Authorization": "alpha-key"}):
             status, got, answer = d.get("/llm/v1/models", **headers)
             assert status == 401 and error_of(answer)["code"] == "invalid_api_key" and "www-authenticate" in got
+            for name in ("org/a%20b", "other"):
+                assert d.get("/llm/v1/models/" + name, **headers)[0] == 401
             assert d.ask("POST", "/llm/v1/completions", FRANCE, headers)[0] == 401
         for headers in ({"Authorization": "Bearer alpha-key"}, {"x-api-key": "beta-key"}):
             assert d.get("/llm/v1/models", **headers)[0] == 200
+            for name in ("org/a%20b", "org%2Fa%20b", "org%2fa%20b"):
+                assert d.get("/llm/v1/models/" + name, **headers)[2]["id"] == "org/a b"
+            assert d.get("/llm/v1/models/org", **headers)[0] == d.get("/v1/models/org/a%20b", **headers)[0] == 404
         status, got, _ = d.ask("OPTIONS", "/llm/v1/completions", headers={"Origin": "https://chat.example.org"})
         assert status == 204 and got["access-control-allow-origin"] == "https://chat.example.org"
         assert "authorization" in got["access-control-allow-headers"].lower()

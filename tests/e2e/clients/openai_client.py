@@ -13,7 +13,12 @@ TOOLS = [{"type": "function", "function": {"name": "get_weather", "description":
 
 def models():
     (model,) = client.models.list().data
-    assert model.id == "demo"
+    assert model.id == "demo" and client.models.retrieve("demo") == model
+    try:
+        client.models.retrieve("org/other")
+        raise SystemExit("a model that is not there")
+    except openai.NotFoundError as e:
+        assert e.code == "model_not_found" and "org/other" in e.message
 
 
 def chat():
