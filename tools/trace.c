@@ -226,6 +226,12 @@ static int check_options(const struct trace_args *args, const char *what, struct
 	return 0;
 }
 
+static int refuse(const char *why)
+{
+	fprintf(stderr, "sluice trace: %s\nsluice help trace lists the options\n", why);
+	return EXIT_USAGE;
+}
+
 int verb_trace(int argc, char **argv)
 {
 	struct trace_args args = { 0 };
@@ -234,23 +240,16 @@ int verb_trace(int argc, char **argv)
 	const char *what, *path;
 	int n_words, status;
 
-	if (opts_parse(options, ARRAY_LEN(options), argc, argv, &args, &n_words, &err)) {
-		fprintf(stderr, "sluice trace: %s\n", err.text);
-		return EXIT_USAGE;
-	}
+	if (opts_parse(options, ARRAY_LEN(options), argc, argv, &args, &n_words, &err))
+		return refuse(err.text);
 	if (args.help)
 		return usage();
 	what = n_words > 0 ? argv[1] : "";
 	if (n_words != (strcmp(what, "convert") == 0 || strcmp(what, "list") == 0 ? 3 : 2) ||
-	    opts_choice("convert|list|stats|sim", what) < 0) {
-		fprintf(stderr, "sluice trace: convert IN OUT, list IN OUT, stats FILE or sim FILE "
-				"is needed\nsluice help trace lists the options\n");
-		return EXIT_USAGE;
-	}
-	if (check_options(&args, what, &err)) {
-		fprintf(stderr, "sluice trace: %s\n", err.text);
-		return EXIT_USAGE;
-	}
+	    opts_choice("convert|list|stats|sim", what) < 0)
+		return refuse("convert IN OUT, list IN OUT, stats FILE or sim FILE is needed");
+	if (check_options(&args, what, &err))
+		return refuse(err.text);
 	path = strcmp(argv[2], "-") ? argv[2] : TRACE_STDIN;
 	if (trace_read(path, &t, &err)) {
 		fprintf(stderr, "sluice trace: %s\n", err.text);

@@ -230,10 +230,13 @@ def test_help_of_a_verb():
     (("trace", "stats", "TRACE", "x"), "stats FILE"),
     (("trace", "list", "TRACE", "-", "--fill"), "no effect on list"),
     (("trace", "stats", "TRACE", "--policy", "lru"), "no effect on stats"),
+    (("trace", "--nope"), "unknown option --nope"),
 ])
 def test_options_without_effect_are_refused(args, why, trace):
     p = sluice(*[trace if a == "TRACE" else a for a in args], check=2)
     assert why in p.stderr and p.stdout == ""
+    if args[0] == "trace":
+        assert p.stderr.endswith("\nsluice help trace lists the options\n")
 
 
 def test_options_of_experts_say_that_a_model_has_none():
