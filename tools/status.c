@@ -385,11 +385,12 @@ static void print_text(const struct sluice_status_info *s, const char *fallbacks
 		       spec_name(s->spec_mode), drafts_accepted(&s->spec), drafts_drafted(&s->spec),
 		       s->spec.steps ? (double)s->spec.columns / (double)s->spec.steps : 1,
 		       drafts_gain(&s->spec));
-	printf("requests   %u active, %u waiting, %u connections\n", s->active, s->waiting,
-	       s->connections);
-	printf("context    %u tokens each of %u sequences\n", s->n_ctx, s->n_parallel);
-	printf("machine    %u threads, cpu %s, io %s, arena %s, policy %s\n", s->threads, s->cpu,
-	       s->io, s->arena, s->policy);
+	printf("requests   %u active, %u waiting, %u connection%s\n", s->active, s->waiting,
+	       s->connections, s->connections == 1 ? "" : "s");
+	printf("context    %u tokens each of %u sequence%s\n", s->n_ctx, s->n_parallel,
+	       s->n_parallel == 1 ? "" : "s");
+	printf("machine    %u thread%s, cpu %s, io %s, arena %s, policy %s\n", s->threads,
+	       s->threads == 1 ? "" : "s", s->cpu, s->io, s->arena, s->policy);
 	if (s->predict.reads)
 		printf("ahead      %s%s: %" PRIu64
 		       " experts read before they were asked for, %" PRIu64 " in time, %" PRIu64

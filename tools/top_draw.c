@@ -145,9 +145,10 @@ static void draw_head(const struct sluice_status_info *s, unsigned columns, FILE
 	else if (s->state == SLUICE_STATE_FAILED)
 		line(out, columns, LABEL "failed: %s", "state", s->failure);
 	else
-		line(out, columns, LABEL "%s%s, %u threads, cpu %s, io %s", "state",
+		line(out, columns, LABEL "%s%s, %u thread%s, cpu %s, io %s", "state",
 		     s->state < ARRAY_LEN(names) ? names[s->state] : "unknown",
-		     s->filling ? ", filling" : "", s->threads, s->cpu, s->io);
+		     s->filling ? ", filling" : "", s->threads, s->threads == 1 ? "" : "s", s->cpu,
+		     s->io);
 }
 
 static void draw_speed(const struct top *t, double seconds, unsigned columns, FILE *out)
@@ -161,8 +162,9 @@ static void draw_speed(const struct top *t, double seconds, unsigned columns, FI
 	     curve(t, room < TOP_HISTORY ? room : TOP_HISTORY, text));
 	line(out, columns, LABEL "%.1f tok/s, %" PRIu64 " tokens of prompts were known", "prompts",
 	     (double)(s->tokens_prefilled - b->tokens_prefilled) / seconds, s->tokens_reused);
-	line(out, columns, LABEL "%u active, %u waiting, %u sequences, %u connections", "requests",
-	     s->active, s->waiting, s->n_parallel, s->connections);
+	line(out, columns, LABEL "%u active, %u waiting, %u sequence%s, %u connection%s",
+	     "requests", s->active, s->waiting, s->n_parallel, s->n_parallel == 1 ? "" : "s",
+	     s->connections, s->connections == 1 ? "" : "s");
 }
 
 /* Over the time between the looks; where nothing happened in it, since the daemon started. */

@@ -208,6 +208,9 @@ def test_status_has_what_the_interface_says(d):
     assert isinstance(s["filling"], bool) and isinstance(s["fallbacks"], list)
     text = ask(d, "status").stdout
     assert "qwen35moe" in text and "128 of 128" in text
+    for word in ("connection", "sequence", "thread"):
+        (number, plural), = re.findall(rf"(?:^| )(\d+) {word}(s?)\b", text, re.M)
+        assert plural == ("" if number == "1" else "s"), word
 
 
 def test_bench_rows(d):
