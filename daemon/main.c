@@ -220,11 +220,8 @@ static void say_notes(const struct rooms *r, const struct engine_status *e)
 	if (r->model->head_note[0])
 		log_line(LOG_WARN, "draft", "note=\"%s\"", r->model->head_note);
 	if (e->n_ctx > r->model->n_ctx_train)
-		log_line(
-			LOG_WARN, "context",
-			"ctx=%u trained=%u note=\"--ctx is more than the model was trained for; what "
-			"it writes beyond that is likely to be poor\"",
-			e->n_ctx, r->model->n_ctx_train);
+		log_line(LOG_WARN, "context", "ctx=%u trained=%u note=\"" PLAN_BEYOND_TRAINING "\"",
+			 e->n_ctx, r->model->n_ctx_train);
 }
 
 /* Options of experts that were given for a model without any. */

@@ -148,6 +148,7 @@ static json_t *to_json(const struct model *m, const struct plan *p,
 	json_object_set_new(o, "arch", input_json_text(m->arch_name, strlen(m->arch_name)));
 	json_object_set_new(o, "threads", number(p->memory.threads));
 	json_object_set_new(o, "ctx", number(p->memory.n_ctx));
+	json_object_set_new(o, "ctx_trained", number(m->n_ctx_train));
 	json_object_set_new(o, "parallel", number(p->memory.n_parallel));
 	json_object_set_new(o, "batch", number(p->memory.n_batch));
 	plan_put_memory(o, &p->memory);
@@ -256,6 +257,8 @@ static void print_text(const struct model *m, const struct plan *p)
 	printf("model      %s (%s)\n", m->name, m->arch_name);
 	printf("options    --ctx %u --parallel %u --batch %u --threads %u\n", p->memory.n_ctx,
 	       p->memory.n_parallel, p->memory.n_batch, p->memory.threads);
+	if (p->memory.n_ctx > m->n_ctx_train)
+		printf("warning    %s (%u tokens)\n", PLAN_BEYOND_TRAINING, m->n_ctx_train);
 	print_memory(p);
 	print_device(p);
 	print_tiers(p);

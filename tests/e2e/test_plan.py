@@ -224,6 +224,14 @@ def test_refusals(tmp_path, text, sentence):
     assert sentence in sluice("plan", DEMO, "--machine", f, check=1).stderr
 
 
+def test_a_context_beyond_the_training():
+    """One line then and none else; the daemon warns by the same comparison."""
+    trained = plan(DEMO)["ctx_trained"]
+    for ctx, lines in ((trained, 0), (trained + 1, 1)):
+        said = [x for x in sluice("plan", DEMO, "--parallel", 1, "--ctx", ctx).stdout.splitlines() if "more than the model was trained for" in x]
+        assert len(said) == lines and all(x.startswith("warning ") and f"({trained} tokens)" in x for x in said)
+
+
 def test_usage(tmp_path):
     for args in ([], [DEMO, DEMO], [DEMO, "--numa", "most"], [DEMO, "--host-budget", "0%"], [DEMO, "--model", DEMO]):
         sluice("plan", *args, check=2)
