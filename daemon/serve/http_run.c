@@ -59,6 +59,17 @@ static uint64_t client_number(const struct http_request *r)
 	return hash;
 }
 
+/* The engine's sentence; of what it looks at, only the slot is a field that was not checked before. */
+static void refuse(struct http_request *r, const struct ask *ask, const struct event *refused)
+{
+	struct engine_status e;
+
+	fault_of_code(&r->fault, refused->u.refused.code, refused->u.refused.why.text);
+	engine_get_status(r->http->serve->config.engine, &e);
+	if (refused->u.refused.code == SLUICE_E_INVALID && ask->place > e.n_parallel)
+		snprintf(r->fault.param, sizeof(r->fault.param), "id_slot");
+}
+
 static bool submit(struct http_request *r, unsigned i)
 {
 	struct generation *g = &r->call->gen;
@@ -81,7 +92,7 @@ static bool submit(struct http_request *r, unsigned i)
 	if (!session_ask(&r->session, &ask, &e))
 		return fault_set(&r->fault, 500, "no answer");
 	if (e.kind == EVENT_REFUSED)
-		fault_of_code(&r->fault, e.u.refused.code, e.u.refused.why.text);
+		refuse(r, &ask, &e);
 	event_fini(&e);
 	return !r->fault.status;
 }

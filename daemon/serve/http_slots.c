@@ -118,6 +118,8 @@ void http_slots_start(struct http_request *r)
 	if (rc) {
 		free(s);
 		fault_of(&r->fault, rc, err.text[0] ? err.text : "out of memory");
+		if (rc == -EINVAL) /* slots_work() has looked at the name */
+			snprintf(r->fault.param, sizeof(r->fault.param), "id_slot");
 		http_run_ready(r);
 		return;
 	}

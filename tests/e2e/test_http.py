@@ -214,6 +214,8 @@ def test_length_and_seed(d):
     ({"prompt": "x", "stream_options": 1}, "stream_options"),
     ({"prompt": "x", "response_format": {"type": "xml"}}, "response_format"),
     ({"prompt": "x", "suffix": "y"}, "suffix"),
+    ({"prompt": "x", "id_slot": -2}, "id_slot"),
+    ({"prompt": "x", "id_slot": "1"}, "id_slot"),
 ])
 def test_bad_fields_are_named(d, body, param):
     error = error_of(d.post("/v1/completions", body, check=400))

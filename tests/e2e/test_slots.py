@@ -39,7 +39,7 @@ def test_a_slot_of_ones_own(tmp_path):
         assert s[2]["n_prompt_tokens"] == answer["tokens_evaluated"] and s[2]["next_token"][0]["n_decoded"] == 3
         assert s[0]["id_task"] == s[1]["id_task"] == -1 and "word" not in str(s)
         error = d.post("/completion", {"prompt": "x", "id_slot": 4}, check=400)["error"]
-        assert "no slot 4" in error["message"]
+        assert "no slot 4" in error["message"] and error["param"] == "id_slot"
         assert slot(d, 2, "save", "x", check=501)["error"]["type"] == "not_supported_error"
 
 
@@ -90,7 +90,9 @@ def test_refusals(tmp_path):
             assert slot(d, 0, "restore", name or " ", check=400, **one)["error"]["param"] == "filename"
         for action in ("nothing", ""):
             assert slot(d, 0, action, "a", check=400, **one)["error"]["param"] == "action"
-        assert "no slot 99" in slot(d, 99, "save", "a", check=400, **one)["error"]["message"]
+        for error in (slot(d, 99, "save", "a", check=400, **one), d.post(CHAT, {**SEA, "id_slot": 99}, check=400, **one),
+                      slot(d, 4, "erase", "a", check=400, **one)):
+            assert "there is no slot" in error["error"]["message"] and error["error"]["param"] == "id_slot"
         assert slot(d, 0, "restore", "none", check=404, **one)
         os.symlink("/etc/passwd", saved / "link")
         assert slot(d, 0, "restore", "link", check=400, **one)
