@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/num.h"
+#include "base/ranges.h"
 #include "base/write_all.h"
 #include "tools/chat.h"
 #include "tools/input.h"
@@ -18,26 +19,18 @@
 
 static const char *const thinking_names[] = { "auto", "on", "off" };
 
-/* What docs/http.md has that is a number. */
+/* What docs/http.md has that is a number, within the daemon's own ranges. */
 static const struct {
 	const char *name;
 	bool whole;
-} params[] = {
-	{ "temperature", false },
-	{ "top_k", true },
-	{ "top_p", false },
-	{ "min_p", false },
-	{ "seed", true },
-	{ "max_tokens", true },
-	{ "repeat_penalty", false },
-	{ "repeat_last_n", true },
-	{ "frequency_penalty", false },
-	{ "presence_penalty", false },
-	{ "typical_p", false },
-	{ "top_n_sigma", false },
-	{ "xtc_probability", false },
-	{ "xtc_threshold", false },
-	{ "dry_multiplier", false },
+	double min, max; /* alike: any */
+} params[] = { { "top_k", true, RANGE_COUNT_MIN, RANGE_COUNT_MAX },
+	       { "max_tokens", true, RANGE_COUNT_MIN, RANGE_COUNT_MAX },
+	       { "repeat_last_n", true, RANGE_COUNT_MIN, RANGE_COUNT_MAX },
+	       { "seed", true, 0, 0 },
+#define ROW(name, min, max) { #name, false, min, max },
+	       RANGES_FLOAT(ROW)
+#undef ROW
 };
 
 #define PARAM_NAMES                                                                           \
@@ -138,6 +131,11 @@ int talk_set_param(struct talk *t, const char *text, struct err *err)
 	if (!number || (params[i].whole && (*end || errno))) {
 		json_object_put(number);
 		return bad_param(text, "that is no whole number", err);
+	}
+	if (params[i].min < params[i].max && !(x >= params[i].min && x <= params[i].max)) {
+		json_object_put(number);
+		return err_set(err, -EINVAL, "%.80s: it must lie between %.10g and %.10g", text,
+			       params[i].min, params[i].max);
 	}
 	json_object_object_add(t->params, params[i].name, number);
 	return 0;
@@ -271,17 +269,17 @@ static int take_message(struct talk *t, struct json_object *m)
 	return 0;
 }
 
-static int take_param(struct talk *t, const char *name, struct json_object *value)
+static int take_param(struct talk *t, const char *name, struct json_object *value, struct err *err)
 {
 	char text[128];
 
 	if (snprintf(text, sizeof(text), "%s=%s", name, json_object_to_json_string(value)) >=
 	    (int)sizeof(text))
 		return -EINVAL;
-	return talk_set_param(t, text, NULL);
+	return talk_set_param(t, text, err);
 }
 
-static int take_saved(struct talk *t, struct json_object *o)
+static int take_saved(struct talk *t, struct json_object *o, struct err *err)
 {
 	struct json_object *messages = jsonc_member(o, "messages"),
 			   *saved = jsonc_member(o, "params");
@@ -296,7 +294,7 @@ static int take_saved(struct talk *t, struct json_object *o)
 		json_object_object_foreach(saved, name, value)
 		{
 			if (!rc)
-				rc = take_param(t, name, value);
+				rc = take_param(t, name, value, err);
 		}
 	}
 	for (unsigned i = 0; thinking && i < ARRAY_LEN(thinking_names); i++)
@@ -309,6 +307,7 @@ int talk_load(struct talk *t, const char *path, struct err *err)
 {
 	struct json_object *o = NULL;
 	struct talk loaded;
+	struct err why = { 0 };
 	char *text = NULL;
 	size_t n = 0;
 	int rc = input_file(path, &text, &n, err);
@@ -319,7 +318,7 @@ int talk_load(struct talk *t, const char *path, struct err *err)
 	if (!rc)
 		rc = talk_init(&loaded);
 	if (!rc) {
-		rc = take_saved(&loaded, o);
+		rc = take_saved(&loaded, o, &why);
 		if (rc) {
 			talk_done(&loaded);
 		} else {
@@ -331,6 +330,6 @@ int talk_load(struct talk *t, const char *path, struct err *err)
 	free(text);
 	if (!rc)
 		return 0;
-	err_set(err, rc, "this is no conversation that /save wrote");
+	err_set(err, rc, "%s", why.text[0] ? why.text : "this is no conversation that /save wrote");
 	return err_prefix(err, rc, "%s", path);
 }

@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "base/num.h"
+#include "base/ranges.h"
 #include "serve/http_private.h"
 #include "serve/prompt.h"
 
@@ -266,7 +267,7 @@ static bool read_length(struct http_call *c)
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
 		int64_t one = -1;
 
-		if (!read_int(c->json, names[i], -1, INT32_MAX, &one, &c->fault))
+		if (!read_int(c->json, names[i], RANGE_COUNT_MIN, RANGE_COUNT_MAX, &one, &c->fault))
 			return false;
 		if (one >= 0 && (n < 0 || one < n))
 			n = one;

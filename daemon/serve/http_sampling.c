@@ -11,6 +11,7 @@
 #include <sys/random.h>
 
 #include "base/num.h"
+#include "base/ranges.h"
 #include "model/gguf.h"
 #include "serve/http_private.h"
 #include "serve/prompt.h"
@@ -249,20 +250,11 @@ static bool read_floats(struct http_call *c)
 		const char *name;
 		double min, max;
 		float *field;
-	} all[] = {
-		{ "temperature", 0, 100, &s->temperature },
-		{ "top_p", 0, 1, &s->top_p },
-		{ "min_p", 0, 1, &s->min_p },
-		{ "repetition_penalty", 0, 100, &s->repeat_penalty }, /* vLLM's name */
-		{ "repeat_penalty", 0, 100, &s->repeat_penalty },
-		{ "frequency_penalty", -100, 100, &s->frequency_penalty },
-		{ "presence_penalty", -100, 100, &s->presence_penalty },
-		{ "typical_p", 0, 1, &s->typical_p },
-		{ "top_n_sigma", -1, 1000, &s->top_n_sigma },
-		{ "xtc_probability", 0, 1, &s->xtc_probability },
-		{ "xtc_threshold", 0, 1, &s->xtc_threshold },
-		{ "dry_multiplier", 0, 100, &s->dry_multiplier },
-		{ "dry_base", 0, 100, &s->dry_base },
+	} all[] = { { "dry_base", 0, 100, &s->dry_base },
+		    { "repetition_penalty", 0, 100, &s->repeat_penalty }, /* vLLM's name */
+#define ROW(name, min, max) { #name, min, max, &s->name },
+		    RANGES_FLOAT(ROW)
+#undef ROW
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(all); i++)
@@ -284,8 +276,8 @@ bool read_sampling(struct http_call *c)
 	last_n = s->penalty_last_n;
 	dry_last = s->dry_last_n;
 	dry_allowed = s->dry_allowed_length;
-	if (!read_floats(c) || !read_int(o, "top_k", -1, INT32_MAX, &top_k, f) ||
-	    !read_int(o, "repeat_last_n", -1, INT32_MAX, &last_n, f) ||
+	if (!read_floats(c) || !read_int(o, "top_k", RANGE_COUNT_MIN, RANGE_COUNT_MAX, &top_k, f) ||
+	    !read_int(o, "repeat_last_n", RANGE_COUNT_MIN, RANGE_COUNT_MAX, &last_n, f) ||
 	    !read_int(o, "dry_penalty_last_n", -1, INT32_MAX, &dry_last, f) ||
 	    !read_int(o, "dry_allowed_length", 0, INT32_MAX, &dry_allowed, f) ||
 	    !read_int(o, "min_tokens", 0, INT32_MAX, &min_tokens, f))

@@ -214,10 +214,10 @@ static void commands(void **state)
 	assert_request(&t, "\"temperature\":0.50,\"seed\":7");
 	assert_request(&t, "\"enable_thinking\":false");
 	assert_non_null(strstr(said(&t, "/params", COMMAND_DONE), "seed=7\n"));
-	said(&t, "/params temperature=.5 top_p=+1 min_p=-.25 typical_p=1.e-1", COMMAND_DONE);
-	assert_request(&t, "\"temperature\":0.5,\"seed\":7,\"top_p\":1.0,\"min_p\":-0.25,"
+	said(&t, "/params temperature=.5 top_p=+1 top_n_sigma=-.25 typical_p=1.e-1", COMMAND_DONE);
+	assert_request(&t, "\"temperature\":0.5,\"seed\":7,\"top_p\":1.0,\"top_n_sigma\":-0.25,"
 			   "\"typical_p\":0.1");
-	said(&t, "/params top_p= min_p= typical_p=", COMMAND_DONE);
+	said(&t, "/params top_p= top_n_sigma= typical_p=", COMMAND_DONE);
 	said(&t, "/params temperature=0.50 seed=+7 xtc_threshold=1e-1", COMMAND_DONE);
 	assert_request(&t, "\"temperature\":0.50,\"seed\":7,\"xtc_threshold\":1e-1");
 	assert_non_null(strstr(said(&t, "/params heat=1", COMMAND_DONE),
@@ -225,6 +225,15 @@ static void commands(void **state)
 	assert_non_null(strstr(said(&t, "/params seed=x", COMMAND_DONE), "no number"));
 	assert_non_null(strstr(said(&t, "/params seed=1.5", COMMAND_DONE), "no whole number"));
 	assert_non_null(strstr(said(&t, "/params top_p=nan", COMMAND_DONE), "no number"));
+	/* what the daemon would refuse is not taken: the value before stays */
+	assert_non_null(strstr(said(&t, "/params temperature=9999", COMMAND_DONE),
+			       "temperature=9999: it must lie between 0 and 100"));
+	assert_non_null(strstr(said(&t, "/params temperature=-0.1", COMMAND_DONE), "between"));
+	assert_non_null(
+		strstr(said(&t, "/params top_k=-2", COMMAND_DONE), "between -1 and 2147483647"));
+	said(&t, "/params top_k=2147483647 temperature=100 temperature=0.50", COMMAND_DONE);
+	assert_non_null(strstr(said(&t, "/params top_k=", COMMAND_DONE), "temperature=0.50\n"));
+	said(&t, "/params seed=-9223372036854775808", COMMAND_DONE);
 	assert_non_null(strstr(said(&t, "/params seed=", COMMAND_DONE), "temperature=0.50\n"));
 	assert_non_null(strstr(said(&t, "/nothing", COMMAND_DONE), "there is no /nothing"));
 	assert_non_null(strstr(said(&t, "/", COMMAND_DONE), "there is no /"));
@@ -282,6 +291,7 @@ static void files_of_others(void **state)
 		"{\"messages\":[{\"role\":\"user\",\"content\":[]}]}",
 		"{\"messages\":[],\"params\":{\"heat\":1}}",
 		"{\"messages\":[],\"params\":{\"seed\":\"x\"}}",
+		"{\"messages\":[],\"params\":{\"temperature\":101}}",
 	};
 	struct talk t;
 
