@@ -534,32 +534,60 @@ def test_prompts(one_run, policy, budget, host, seed):
 LONG = int(os.environ.get("DEVICE_SEEDS", "4")) > 4
 
 
-def most_launches(n, batch):
-    """Of a prompt of @n tokens: 48 for each step, whatever its size (experts arrive in more groups or fewer), and of the one layer
-    with attention as many more as 1024 pairs of a token and a part of 256 positions at a time ask for.
+def steps_of(n, batch):
+    """Positions [first, end) of each step of a prompt of @n tokens."""
+    return [(first, min(first + batch, n)) for first in range(0, n, batch)]
+
+
+def ran_of_steps(n, batch, ctx, groups):
+    """Which kernels run, and how often, for a prompt of @n tokens in steps of up to @batch, of more than 8 each, of random_model's one layer, whose
+    weights are floats (no forms of activations are made); its experts are multiplied in @groups groups in all.
     """
-    most = 0
-    for first in range(0, n, batch):
-        end = min(first + batch, n)
-        most += 48 + -(-(end - first) // (1024 // -(-end // 256))) - 1
-    return most
+    steps = len(steps_of(n, batch))
+    # pairs of a token and a part of 256 positions that the scratch of attention has room for (device_attend_pairs)
+    parts = -(-ctx // 256)
+    pairs = max(min(8, batch) * parts, min(batch * parts, 1024))
+    # so many tokens a launch, of a step that ends at position end (attend_some)
+    attention = sum(-(-(end - first) // max(1, pairs // -(-end // 256))) for first, end in steps_of(n, batch))
+    return {"(rmsnorm_kernel<true, experts>)": 3 * steps,  # before attention, before experts, before the output: the last adds the experts up
+            "(matvec_kernel<QUANT_F32, 2, ROWS, COLS>)": 5 * steps,  # Q, K, V, O, and the output's for all tokens: 64 MiB hold their logits
+            "qkv_kernel<64>": steps,
+            "(decode_kernel<q8, dim>)": attention, "join_kernel<dim>": attention,  # the parts, and their join
+            "(logits_kernel<4, MANY_TOKENS>)": steps, "choose_kernel": steps,  # the router
+            "publish_kernel": steps,  # its word to the host
+            "expert_kernel<QUANT_F32>": 3 * groups, "glu_kernel": groups}  # gate, up, down
+
+
+def most_groups(n, batch):
+    """A group has up to as many pairs of a token and an expert as a step has tokens, or 512; an expert that does not fit begins the next one, so two
+    groups that follow each other have more than that together. No more groups than the four experts, each of which is sent whole.
+    """
+    room = max(batch, 512)
+    return sum(min(random_model.EXPERTS, 1 + 2 * (random_model.USED * (end - first) // (room + 1))) for first, end in steps_of(n, batch))
 
 
 def test_steps_of_2048(tmp_path):
-    """By default a step of a prompt has up to 2048 tokens, and takes no more launches for them; any cut has the same bits."""
+    """By default a step of a prompt has up to 2048 tokens, and takes no more launches for them but for attention, whose scratch holds 1024 pairs, and for
+    experts, which are multiplied in up to three groups: each kernel runs as often as is known beforehand. Any cut has the same bits.
+    """
     model = random_model.write(tmp_path / "model.gguf", DEMO, width=64)
-    n = 2048 if LONG else 600
+    n, ctx = 2048 if LONG else 600, 2048
     ids = numpy.random.default_rng(5).integers(0, 900, n).tolist()
     got = {}
     for batch in (None, "512", "100"):
-        args = ["--batch", batch] if batch else []
-        with Daemon(model, "--device", "cuda", "--ctx", "2048", "--parallel", "1", "--threads", "2", "--device-budget", "300M", *args,
-                    program=EMU) as d:
-            assert d.status()["batch"] == int(batch or 2048)
-            before = of_device(d)["launches"]
-            got[batch] = d.eval_ids(ids)[1]
-            launches = of_device(d)["launches"] - before
-        assert launches <= most_launches(n, int(batch or 2048)), (batch, launches)
+        args, tokens, counts = ["--batch", batch] if batch else [], int(batch or 2048), tmp_path / f"counts-{batch}"
+        with Daemon(model, "--device", "cuda", "--ctx", str(ctx), "--parallel", "1", "--threads", "2", "--device-budget", "300M", *args,
+                    program=EMU, env={"SLUICE_EMU_COUNT": str(counts)}) as d:
+            assert d.status()["batch"] == tokens
+            got[batch] = d.eval_ids(ids, timeout=3600 if LONG else 120)[1]
+            launches = of_device(d)["launches"]
+        ran = {name.removeprefix("ran "): k for name, k in counts_of(counts).items() if name.startswith("ran ")}
+        groups = ran.get("glu_kernel", 0)
+        print(batch, launches, ran)
+        # experts may be left to the host: of few tokens, or while none was sent
+        assert ran == {name: k for name, k in ran_of_steps(n, tokens, ctx, groups).items() if k}, batch
+        assert groups <= most_groups(n, tokens), batch
+        assert launches == sum(ran.values()), (batch, launches)
         assert (got[batch] == got[None]).all(), f"{batch}: {(got[batch] != got[None]).sum()} logits differ"
 
 

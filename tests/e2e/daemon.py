@@ -155,11 +155,11 @@ class Daemon:
     def generate_ids(self, ids, *args):
         return self.generate("--prompt-tokens", json.dumps(list(ids)), *args)
 
-    def eval_ids(self, ids, *args):
-        """(json, logits) of scoring the ids."""
+    def eval_ids(self, ids, *args, **kw):
+        """(json, logits) of scoring the ids; @kw: as sluice()."""
         import numpy
         tokens, out = os.path.join(self.dir, "tokens.json"), os.path.join(self.dir, "logits.npy")
         json.dump(list(map(int, ids)), open(tokens, "w"))
         p = sluice("eval", "--socket", self.socket, "--tokens", tokens, "--perplexity", "--dump-logits", out,
-                   "--json", *args)
+                   "--json", *args, **kw)
         return json.loads(p.stdout), numpy.load(out)

@@ -7,6 +7,7 @@
  * end: what they wait for tells which rule was broken. x86-64 only (one switch of stacks).
  */
 #include "block.h"
+#include "runtime.h"
 
 #include <atomic>
 #include <condition_variable>
@@ -580,6 +581,7 @@ void emu_run(const char *kernel, struct dim3 grid, struct dim3 block, size_t sha
 
 	if (emu_now)
 		emu_fail("launch", "of %s out of a kernel", kernel);
+	emu_ran(kernel);
 	if (worker_count() > 1 && (uint64_t)grid.x * grid.y * grid.z > 1) {
 		/* never freed: its thread may still hold it when the process ends */
 		static struct emu_helper *const helper = new struct emu_helper();

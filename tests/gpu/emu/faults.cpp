@@ -7,8 +7,10 @@
  * the device for good before the Nth operation of its streams: what waits for it waits for ever; several of them
  * with commas between. SLUICE_EMU_FAIL=@FILE: they are in FILE, which is read again whenever it is another one
  * (rename() a new one over it), and calls are counted from then on: a test says so between two requests what is to
- * fail in the next. SLUICE_EMU_COUNT=FILE: whether kernels would all be loaded at the first call (eager), what was launched and called (late: with the wishes that hold at last), and what failed
- * by wish, is written there when the process ends, words and a number a line. The runtime's lock is held.
+ * fail in the next. SLUICE_EMU_COUNT=FILE: whether kernels would all be loaded at the first call (eager), what was
+ * launched and called (late: with the wishes that hold at last), which kernels ran (in graphs too) and what failed by
+ * wish, is written there when the process ends, words and a number a line. The runtime's lock is held, but for
+ * emu_ran(), which has one of its own.
  */
 #include "runtime.h"
 
@@ -18,6 +20,7 @@
 #include <sys/stat.h>
 
 #include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -31,6 +34,8 @@ struct emu_counts emu_launched;
 
 static std::vector<struct emu_fault_wish> wishes;
 static std::map<std::string, uint64_t> called, late, failed; /* late: since the wishes are these */
+static std::map<std::string, uint64_t> ran; /* kernels, by the name in CUDA_LAUNCH */
+static std::mutex ran_lock;
 static uint64_t operations; /* of streams, since the wishes are these */
 static const char *file;    /* of wishes */
 static bool eager;	    /* the first call would load all kernels */
@@ -50,6 +55,9 @@ static void write_counts(void)
 		fprintf(f, "called %s %llu\n", c.first.c_str(), (unsigned long long)c.second);
 	for (const auto &c : late)
 		fprintf(f, "late %s %llu\n", c.first.c_str(), (unsigned long long)c.second);
+	const std::lock_guard<std::mutex> guard(ran_lock);
+	for (const auto &c : ran)
+		fprintf(f, "ran %s %llu\n", c.first.c_str(), (unsigned long long)c.second);
 	for (const auto &c : failed)
 		fprintf(f, "failed %s %llu\n", c.first.c_str(), (unsigned long long)c.second);
 	fclose(f);
@@ -113,6 +121,16 @@ static void look(void)
 		looked = true;
 	}
 	look_at_file();
+}
+
+void emu_ran(const char *kernel)
+{
+	static const bool counts = getenv("SLUICE_EMU_COUNT");
+
+	if (!counts)
+		return;
+	const std::lock_guard<std::mutex> guard(ran_lock);
+	ran[kernel]++;
 }
 
 cudaError_t emu_fault(const char *name, bool *ret_stays)

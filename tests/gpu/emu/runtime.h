@@ -25,6 +25,9 @@ extern struct emu_counts {
 	uint64_t alone, graphs, in_graphs, most; /* kernels but for graphs; most: of one graph */
 } emu_launched;
 
+/* One of a kernel's launches begins to run, @kernel by its name in CUDA_LAUNCH. With the lock or without it. */
+void emu_ran(const char *kernel);
+
 /* ---- runtime.cpp ---- */
 
 /* What call @name returns before it does anything: cudaSuccess unless a fault is wished or stays. */
