@@ -216,12 +216,20 @@ static const size_t *lengths(const struct format *f)
 	static const size_t one[] = { 1, 7, 33, 256, 531, 0 };
 	static const size_t by32[] = { 32, 96, 256, 288, 1248, 0 };
 	static const size_t by256[] = { 256, 512, 1280, 0 };
-	/* read by fours and pairs */
+	/* read by fours and pairs: three is a pair and one */
 	static const size_t by1024[] = { 256, 512, 768, 1280, 0 };
 
-	if (f->type == QUANT_IQ1_S || f->type == QUANT_IQ1_M || f->type == QUANT_IQ2_XXS)
+	switch (f->type) {
+	case QUANT_IQ1_S:
+	case QUANT_IQ1_M:
+	case QUANT_IQ2_XXS:
+	case QUANT_IQ2_XS:
+	case QUANT_IQ2_S:
+	case QUANT_IQ3_XXS:
+	case QUANT_IQ3_S:
+	case QUANT_TQ1_0:
 		return by1024;
-
+	}
 	switch (quant_format(f->type)->block) {
 	case 1:
 		return one;
