@@ -185,7 +185,12 @@ run_list() {
 	one='name=$1; shift; log=$OUT_DIR/$name.log
 "$@" > "$log" 2>&1; rc=$?
 [ $rc -eq 0 ] && echo "ok $name: $(tail -n 1 "$log")" || echo "FAILED $name (exit $rc): $(tail -n 1 "$log")"'
-	OUT_DIR=$out timeout -k 5 "$(left)" xargs -a "$1" -P "${JOBS:-8}" -L 1 sh -c "$one" sh > "$out/results"
+	# a group of its own, which this one's end does not reach
+	OUT_DIR=$out timeout -k 5 "$(left)" xargs -a "$1" -P "${JOBS:-8}" -L 1 sh -c "$one" sh > "$out/results" &
+	tests=$!
+	trap 'kill "$tests" 2> /dev/null; exit 1' INT TERM
+	wait "$tests"
+	trap - INT TERM
 	sort "$out/results"
 	while read -r name _; do
 		grep -q "^[a-zA-Z]* ${name}[: ]" "$out/results" || say "MISSING $name: it was not done in time"
@@ -432,10 +437,12 @@ limited() {
 	began=$(now)
 	HARDWARE_DEADLINE=$((began + PART_SECONDS)) timeout -k 10 "$PART_SECONDS" "$0" "$part" "$dir" "$1" > "$out/said" 2>&1 &
 	inner=$!
-	trap 'kill "$inner" 2> /dev/null; exit 1' INT TERM
-	tail -n +1 -f -s 0.2 --pid="$inner" "$out/said"
+	trap 'kill "$inner" 2> /dev/null; exit 1' INT TERM # at once: a shell lets only its "wait" be interrupted
+	tail -n +1 -f -s 0.2 --pid="$inner" "$out/said" &
+	shown=$!
 	wait "$inner"
 	rc=$?
+	wait "$shown"
 	case $rc in 124 | 137) say "$part: failed: it was not done after $PART_SECONDS s" | tee -a "$out/said" ;; esac
 	result $rc $(($(now) - began))
 	[ $rc -eq 0 ]
