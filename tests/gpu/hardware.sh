@@ -168,7 +168,8 @@ suits() {
 	[ -n "$cap" ] && [ -s "$programs/arch" ] || return 0
 	# shellcheck disable=SC2013 # words
 	for a in $(cat "$programs/arch"); do
-		[ $((a / 10)) -eq $((cap / 10)) ] && [ "$a" -le "$cap" ] && return
+		n=${a%[a-z]} # 90a is 90 with what no other has
+		[ $((n / 10)) -eq $((cap / 10)) ] && [ "$n" -le "$cap" ] && return
 	done
 	die "this GPU is sm_$cap, the archive is for sm_$(sed 's/ / sm_/g' "$programs/arch"): hardware.sh prepare DIR $cap"
 }

@@ -83,7 +83,7 @@ echo '90 120' > "$work/arch"
 PATH=$work/tools:$PATH part a
 expect 'another GPU' 1 'this GPU is sm_89, the archive is for sm_90 sm_120: '
 result a 'not r["passed"] and "compute_cap: 8.9" in r["machine"]'
-echo '86 90' > "$work/arch"
+echo '90a 86' > "$work/arch"
 PATH=$work/tools:$PATH part a
 expect 'an older code of its generation' 0 'a: 1 of 1 passed'
 expect 'an old C library' 0 'the C library is too old, .*: GLIBC_9'
