@@ -87,7 +87,7 @@ prepare() {
 	}
 	spills "$obj/ptxas.log" > "$obj/spills"
 	cat "$obj/spills"
-	grep gate_up "$obj/spills" && die "the experts' gate and up spill registers"
+	grep gate_up "$obj/spills" && die "the experts' gate and up spill registers (ptxas.log keeps what is mended, too: remove $obj then)"
 	make --no-print-directory "O=$obj" "CUDA_CODE=$code" DEVICE_CUDA=1 \
 		"$obj/sluiced" "$obj/sluice" "$obj/bench/make_model" || die "the daemon does not build"
 	find "$obj/gpu/run" -type f ! -name '*.d' -exec cp {} "$stage/run/" \;
