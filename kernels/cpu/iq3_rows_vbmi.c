@@ -45,12 +45,6 @@ void vbmi_pack_iq3(const void *from, size_t blocks, void *to)
 	}
 }
 
-/* a | (b & mask) */
-FORCE_INLINE __m512i or_bits(__m512i a, __m512i b, __m512i mask)
-{
-	return _mm512_ternarylogic_epi32(a, b, mask, 0xf8);
-}
-
 FORCE_INLINE void xxs_block(const uint8_t *w, struct iq *v)
 {
 	const __m512i table = _mm512_broadcast_i32x4(

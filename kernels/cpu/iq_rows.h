@@ -33,6 +33,12 @@ struct iq {
 #define SIGNS4(n)  SIGNS(n), SIGNS((n) + 1), SIGNS((n) + 2), SIGNS((n) + 3)
 #define SIGNS16(n) SIGNS4(n), SIGNS4((n) + 4), SIGNS4((n) + 8), SIGNS4((n) + 12)
 
+/* a | (b & mask) */
+FORCE_INLINE __m512i or_bits(__m512i a, __m512i b, __m512i mask)
+{
+	return _mm512_ternarylogic_epi32(a, b, mask, 0xf8);
+}
+
 /* bytes of two nibbles -> q[low], q[high] */
 FORCE_INLINE void by_nibbles(__m512i t, __m512i table, __m512i *low, __m512i *high)
 {

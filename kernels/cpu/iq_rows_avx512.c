@@ -163,12 +163,6 @@ FORCE_INLINE void iq2_s_block(const uint8_t *w, struct iq *v)
 		   &v->q[0], &v->q[2]);
 }
 
-/* a | (b & mask) */
-FORCE_INLINE __m512i or_bits(__m512i a, __m512i b, __m512i mask)
-{
-	return _mm512_ternarylogic_epi32(a, b, mask, 0xf8);
-}
-
 FORCE_INLINE void iq3_xxs_block(const uint8_t *w, struct iq *v)
 {
 	const __m512i table = _mm512_broadcast_i32x4(
