@@ -182,8 +182,7 @@ void avx512_unpack_tq1_0(struct tile *, int half, const uint8_t *w, size_t strid
 void avx512_unpack_tq2_0(struct tile *, int half, const uint8_t *w, size_t stride, unsigned blocks);
 extern const row_fn avx512_row_iq2_xxs[ROW_COLS], avx512_row_iq2_xs[ROW_COLS],
 	avx512_row_iq2_s[ROW_COLS], avx512_row_iq3_xxs[ROW_COLS], avx512_row_iq3_s[ROW_COLS],
-	avx512_row_iq1_s[ROW_COLS], avx512_row_iq1_m[ROW_COLS], avx512_row_tq1_0[ROW_COLS],
-	avx512_row_tq2_0[ROW_COLS];
+	avx512_row_iq1_s[ROW_COLS], avx512_row_iq1_m[ROW_COLS], avx512_row_tq1_0[ROW_COLS];
 
 /* iq_rows_avx512.c, tq_rows_avx512.c */
 void avx512_pack_iq(const void *x, size_t blocks, void *to);

@@ -217,6 +217,6 @@ FORCE_INLINE void tq2_0(int cols, const uint8_t *w, size_t stride, const struct 
 				  _mm512_add_epi32(s[0][c], _mm512_srai_epi32(s[1][c], 2)));
 }
 
-FEW_K_TWO(q2_k)
-FEW_K(q3_k, NULL)
-FEW_K_TWO(tq2_0)
+FEW_K_ONE(q2_k)
+FEW_K(q3_k, NULL, NULL)
+FEW_K_ONE(tq2_0)

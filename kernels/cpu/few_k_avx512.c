@@ -198,9 +198,9 @@ FORCE_INLINE void iq4_xs(int cols, const uint8_t *w, size_t stride, const struct
 		y[c] = add_scaled(y[c], d, _mm512_set1_ps(x[c]->d), s[c]);
 }
 
-FEW_K_TWO(q4_k)
-FEW_K_TWO(q5_k)
-FEW_K_TWO(iq4_xs)
+FEW_K_ONE(q4_k)
+FEW_K_ONE(q5_k)
+FEW_K_ONE(iq4_xs)
 
 /* Rows that are walked together. */
 struct walk {

@@ -88,15 +88,19 @@ FORCE_INLINE __m512i few_two_bytes(__m512i bytes, int i)
 		name(cols, w, stride, x, y);                                                     \
 	}
 /* five and seven columns are multiplied as six and eight; @two: what two take, NULL: rows in file order */
-#define FEW_K(name, two)                                                                       \
+#define FEW_K(name, one, two)                                                                  \
 	FEW_K_COLS(name, 3)                                                                    \
 	FEW_K_COLS(name, 4)                                                                    \
 	FEW_K_COLS(name, 6)                                                                    \
 	FEW_K_COLS(name, 8)                                                                    \
-	const few_k_fn avx512_few_##name[ROW_COLS] = { NULL,	 two,	   name##_3, name##_4, \
+	const few_k_fn avx512_few_##name[ROW_COLS] = { one,	 two,	   name##_3, name##_4, \
 						       name##_6, name##_6, name##_8, name##_8 };
 #define FEW_K_TWO(name)     \
 	FEW_K_COLS(name, 2) \
-	FEW_K(name, name##_2)
+	FEW_K(name, NULL, name##_2)
+#define FEW_K_ONE(name)     \
+	FEW_K_COLS(name, 1) \
+	FEW_K_COLS(name, 2) \
+	FEW_K(name, name##_1, name##_2)
 
 #endif

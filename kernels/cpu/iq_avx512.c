@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/iq_avx512.c: IQ1, IQ2, IQ3 and the ternary formats at the AVX-512 level: half tiles, and
- * rows of IQ1 and TQ2_0 in file order (whole numbers only, see avx512_tile.h), both from the
- * values of iq_avx.h; rows of IQ2, IQ3 and TQ1_0: iq_rows_avx512.c, tq_rows_avx512.c. Any thread.
+ * rows of IQ1 in file order (whole numbers only, see avx512_tile.h), both from the values of iq_avx.h;
+ * rows of IQ2, IQ3 and TQ1_0: iq_rows_avx512.c, tq_rows_avx512.c; TQ2_0: few_k2_avx512.c. Any thread.
  *
  * Rows: as in rows_k2_avx512.c; four products of values below 64 fit 16 bits, with an offset, which the
  * sums of 16 activations take away. Tiles hold signed values plus 64.
@@ -19,22 +19,22 @@ static inline __m512i both(__m256i a, __m256i b)
 }
 
 /* what an offset takes away: scale * -(offset * sums of 16), pairs added */
-static inline __m256i start(enum iq_form form, __m256i scale, const struct act_k *x)
+static inline __m256i start(__m256i scale, const struct act_k *x)
 {
 	__m256i s = _mm256_setzero_si256();
 
 	/* sum16 is a multiple of 16 */
 	s = _mm256_dpwssd_epi32(s, scale, _mm256_load_si256((const void *)x->sum16));
 	s = _mm256_srai_epi32(s, 4);
-	return form == IQ_TERNARY ? s : _mm256_add_epi32(_mm256_slli_epi32(s, 3), s);
+	return _mm256_add_epi32(_mm256_slli_epi32(s, 3), s);
 }
 
-static inline __attribute__((always_inline)) __m512i multiply(const struct iq *v, enum iq_form form,
+static inline __attribute__((always_inline)) __m512i multiply(const struct iq *v,
 							      const struct act_k *x)
 {
 	const __m512i each = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 8, 8, 8, 8, 9, 9, 9, 9);
 	const __m512i scales = _mm512_cvtepu16_epi32(v->scale), zero = _mm512_setzero_si512();
-	__m512i s = _mm512_zextsi256_si512(start(form, v->scale, x));
+	__m512i s = _mm512_zextsi256_si512(start(v->scale, x));
 
 #pragma GCC unroll 4
 	for (int i = 0; i < 4; i++) {
@@ -50,7 +50,7 @@ typedef void (*values_fn)(const uint8_t *w, struct iq *v);
 
 static inline __attribute__((always_inline)) void
 group(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int count,
-      const struct row_sums *out, values_fn values, enum iq_form form, size_t bytes)
+      const struct row_sums *out, values_fn values, size_t bytes)
 {
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i s[ROW_COLS][4];
@@ -67,7 +67,7 @@ group(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int c
 		out->d[at] = v.d;
 #pragma GCC unroll 8
 		for (int c = 0; c < cols; c++)
-			s[c][i] = multiply(&v, form, x[c] + at);
+			s[c][i] = multiply(&v, x[c] + at);
 	}
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
@@ -128,21 +128,21 @@ static void fill_half(struct tile *t, int half, const struct unpacked_row rows[1
 				   &rows[r]);                                                      \
 		fill_half(tile, half, rows);                                                       \
 	}
-#define IQ_FORMAT(T, t, form, rows)                                                             \
+#define IQ1(T, t)                                                                               \
 	static inline __attribute__((always_inline)) void group_##t(                            \
 		const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int count, \
 		const struct row_sums *out)                                                     \
 	{                                                                                       \
-		group(w, x, cols, at, count, out, t##_values, form, QUANT_##T##_BYTES);         \
+		group(w, x, cols, at, count, out, t##_values, QUANT_##T##_BYTES);               \
 	}                                                                                       \
-	rows(t, group_##t, QUANT_##T##_BYTES) IQ_UNPACK(T, t, form)
+	ROW_K_FOUR(t, group_##t, QUANT_##T##_BYTES) IQ_UNPACK(T, t, IQ_MOVED)
 
 IQ_UNPACK(IQ2_XXS, iq2_xxs, IQ_SIGNS)
 IQ_UNPACK(IQ2_XS, iq2_xs, IQ_SIGNS)
 IQ_UNPACK(IQ2_S, iq2_s, IQ_SIGNS)
 IQ_UNPACK(IQ3_XXS, iq3_xxs, IQ_SIGNS)
 IQ_UNPACK(IQ3_S, iq3_s, IQ_SIGNS)
-IQ_FORMAT(IQ1_S, iq1_s, IQ_MOVED, ROW_K_FOUR)
-IQ_FORMAT(IQ1_M, iq1_m, IQ_MOVED, ROW_K_FOUR)
+IQ1(IQ1_S, iq1_s)
+IQ1(IQ1_M, iq1_m)
 IQ_UNPACK(TQ1_0, tq1_0, IQ_TERNARY)
-IQ_FORMAT(TQ2_0, tq2_0, IQ_TERNARY, ROW_K_ONE)
+IQ_UNPACK(TQ2_0, tq2_0, IQ_TERNARY)

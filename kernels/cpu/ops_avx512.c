@@ -22,6 +22,12 @@ struct scratch {
 	uint8_t rows[16][ROW_BYTES_MAX];
 };
 
+/* One column of rows so short goes side by side, too: with fewer than four super-blocks, file order adds up
+ * mostly empty registers, and sixteen rows are a few KiB in one piece (docs/tried.md). */
+#define SHORT_ROW 512
+
+static const row_fn no_rows[ROW_COLS];
+
 static const struct tile_format formats[] = {
 #define K(T, t, min, few)                                                                   \
 	{                                                                                   \
@@ -40,20 +46,21 @@ static const struct tile_format formats[] = {
 	K(Q2_K, q2_k, AVX512_MIN_16, avx512_few_q2_k),
 	K(Q3_K, q3_k, 0, avx512_few_q3_k),
 	K(IQ4_XS, iq4_xs, 0, avx512_few_iq4_xs),
-#define IQ(T, t, pack, factor, few)                                                         \
-	{                                                                                   \
-		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t, \
-			avx512_kernel_iq, avx512_row_##t, pack, 0, false, factor, NULL, few \
+#define IQ(T, t, pack, factor)                                                               \
+	{                                                                                    \
+		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,  \
+			avx512_kernel_iq, avx512_row_##t, pack, 0, false, factor, NULL, NULL \
 	}
-	IQ(IQ2_XXS, iq2_xxs, avx512_pack_iq, 0.125f, NULL),
-	IQ(IQ2_XS, iq2_xs, avx512_pack_iq, 0.125f, NULL),
-	IQ(IQ2_S, iq2_s, avx512_pack_iq, 0.125f, NULL),
-	IQ(IQ3_XXS, iq3_xxs, avx512_pack_iq, 0.25f, NULL),
-	IQ(IQ3_S, iq3_s, avx512_pack_iq, 1, NULL),
-	IQ(IQ1_S, iq1_s, NULL, 0.125f, NULL),
-	IQ(IQ1_M, iq1_m, NULL, 0.125f, NULL),
-	IQ(TQ1_0, tq1_0, avx512_pack_tq, 1, NULL),
-	IQ(TQ2_0, tq2_0, NULL, 1, avx512_few_tq2_0),
+	IQ(IQ2_XXS, iq2_xxs, avx512_pack_iq, 0.125f),
+	IQ(IQ2_XS, iq2_xs, avx512_pack_iq, 0.125f),
+	IQ(IQ2_S, iq2_s, avx512_pack_iq, 0.125f),
+	IQ(IQ3_XXS, iq3_xxs, avx512_pack_iq, 0.25f),
+	IQ(IQ3_S, iq3_s, avx512_pack_iq, 1),
+	IQ(IQ1_S, iq1_s, NULL, 0.125f),
+	IQ(IQ1_M, iq1_m, NULL, 0.125f),
+	IQ(TQ1_0, tq1_0, avx512_pack_tq, 1),
+	{ QUANT_TQ2_0, 256, QUANT_TQ2_0_BYTES, sizeof(struct act_k), avx512_unpack_tq2_0,
+	  avx512_kernel_iq, no_rows, NULL, 0, false, 1, NULL, avx512_few_tq2_0 },
 	B(Q8_0, q8_0, block, false),
 	B(Q4_0, q4_0, block, false),
 	B(Q4_1, q4_1, block_min, true),
@@ -198,6 +205,13 @@ static size_t columns_together(size_t act_bytes)
 	return cols < 32 ? 32 : cols > BLOCK_COLS ? BLOCK_COLS : cols;
 }
 
+/* whether sixteen rows are multiplied side by side */
+static bool side_by_side(const struct tile_format *f, const struct matmul *m)
+{
+	return m->cols <= ROW_COLS && f->few_k && f->few_k[m->cols - 1] &&
+	       (m->cols > 1 || m->n <= SHORT_ROW || !f->row[0]);
+}
+
 static void matmul(const struct matmul *m)
 {
 	const struct tile_format *f = tile_format(m->type);
@@ -209,7 +223,7 @@ static void matmul(const struct matmul *m)
 
 	if (!m->cols)
 		return;
-	if (m->cols <= ROW_COLS && f->few_k && f->few_k[m->cols - 1]) {
+	if (side_by_side(f, m)) {
 		avx512_matmul_few_k(f, m);
 		return;
 	}
