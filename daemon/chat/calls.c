@@ -523,11 +523,6 @@ int calls_finish(struct calls *c, const struct calls_delta **ret, size_t *ret_n)
 	return go(c, true, ret, ret_n);
 }
 
-unsigned calls_count(const struct calls *c)
-{
-	return c->n_calls;
-}
-
 int calls_create(const struct calls_options *o, struct calls **ret, struct err *err)
 {
 	struct calls *c = calloc(1, sizeof(*c));

@@ -115,7 +115,4 @@ int calls_feed(struct calls *c, const char *text, size_t n, const struct calls_d
 /* The text ends here: the rest. Once; nothing is fed after it. */
 int calls_finish(struct calls *c, const struct calls_delta **ret, size_t *ret_n);
 
-/* How many calls there were so far: finish_reason tool_calls where it is not 0. */
-unsigned calls_count(const struct calls *c);
-
 #endif

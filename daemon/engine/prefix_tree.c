@@ -459,12 +459,3 @@ void prefix_count(const struct prefix_tree *t, uint32_t *ret_nodes, uint32_t *re
 	*ret_nodes = t->n_nodes;
 	*ret_points = t->n_points;
 }
-
-void prefix_get_figures(const struct prefix_tree *t, struct prefix_figures *ret)
-{
-	*ret = (struct prefix_figures){ .n_points = t->n_points,
-					.n_nodes = t->n_nodes,
-					.n_pages = t->n_points * t->c.state_pages };
-	for (const struct prefix_node *n = t->nodes; n; n = n->list_next)
-		ret->n_pages += n->page != PAGE_NONE && page_holders(t->c.pages, n->page) == 1;
-}

@@ -124,12 +124,7 @@ bool prefix_make_free(struct prefix_tree *t, uint32_t want, enum prefix_need nee
 /* Pages that nobody else holds: the most that PREFIX_FOR_LIFE can free. */
 uint32_t prefix_can_free(const struct prefix_tree *t);
 
-/* For the status: pages that only the tree holds, points and nodes. */
-struct prefix_figures {
-	uint32_t n_pages, n_points, n_nodes;
-};
-void prefix_get_figures(const struct prefix_tree *t, struct prefix_figures *ret);
-/* Nodes and points alone, which are counted: at no cost. */
+/* For the status: nodes and points, which are counted as they come and go. */
 void prefix_count(const struct prefix_tree *t, uint32_t *ret_nodes, uint32_t *ret_points);
 
 #endif

@@ -342,21 +342,6 @@ bool ir_set_invert(struct ir_chars_set *s)
 	return ok;
 }
 
-bool ir_set_cut(const struct ir_chars_set *s, uint32_t lo, uint32_t hi, struct ir_chars_set *ret)
-{
-	bool ok = true;
-
-	ret->n = 0;
-	for (size_t i = 0; i < s->n && ok; i++) {
-		uint32_t a = s->ranges[i].lo > lo ? s->ranges[i].lo : lo;
-		uint32_t b = s->ranges[i].hi < hi ? s->ranges[i].hi : hi;
-
-		if (a <= b)
-			ok = ir_set_add(ret, a, b);
-	}
-	return ok;
-}
-
 bool ir_set_has(const struct ir_chars_set *s, uint32_t c)
 {
 	for (size_t i = 0; i < s->n; i++)

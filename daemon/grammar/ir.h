@@ -144,8 +144,6 @@ bool ir_set_add(struct ir_chars_set *s, uint32_t lo, uint32_t hi);
 void ir_set_sort(struct ir_chars_set *s);
 /* All code points that are not in the sorted @s. */
 bool ir_set_invert(struct ir_chars_set *s);
-/* Those of the sorted @s within [lo, hi], into @ret (which is emptied first). */
-bool ir_set_cut(const struct ir_chars_set *s, uint32_t lo, uint32_t hi, struct ir_chars_set *ret);
 bool ir_set_has(const struct ir_chars_set *s, uint32_t c);
 void ir_set_done(struct ir_chars_set *s);
 

@@ -2,7 +2,6 @@
 /* daemon/serve/buf.c: see buf.h. */
 #include "serve/buf.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -136,14 +135,6 @@ void buf_json_text(struct buf *b, const char *text)
 {
 	if (text)
 		buf_json(b, text, strlen(text));
-	else
-		buf_text(b, "null");
-}
-
-void buf_number(struct buf *b, double value, int digits)
-{
-	if (isfinite(value))
-		buf_fmt(b, "%.*f", digits, value);
 	else
 		buf_text(b, "null");
 }

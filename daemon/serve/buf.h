@@ -23,7 +23,5 @@ void buf_fmt(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 
 /* A JSON string in quotes. Bytes that are not UTF-8 become U+FFFD. */
 void buf_json(struct buf *b, const char *text, size_t n);
 void buf_json_text(struct buf *b, const char *text); /* NULL: null */
-/* A JSON number with @digits behind the point; what is not finite: null. */
-void buf_number(struct buf *b, double value, int digits);
 
 #endif

@@ -238,7 +238,7 @@ struct choice {
 	unsigned index;
 	uint32_t n_prompt, n_tokens, n_read;
 	uint32_t n_reasoning; /* of n_tokens: those that thoughts came with */
-	bool progressed, begun, done;
+	bool begun, done;
 	enum finish finish;
 	bool eog;
 	const char *stop_string; /* NULL: none met */

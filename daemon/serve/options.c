@@ -25,7 +25,9 @@
 
 static int parse_budget(const char *text, void *field, struct err *err)
 {
-	return options_budget(text, field, err);
+	struct budget_option *b = field;
+
+	return size_parse_share(text, &b->bytes, &b->percent, err);
 }
 
 static int parse_numa(const char *text, void *field, struct err *err)
@@ -259,11 +261,6 @@ static const struct opt table[] = {
 	{ "--help", "-h", OPT_FLAG, AT(help), .only_argument = true, .help = "This text." },
 	{ "--version", NULL, OPT_FLAG, AT(version), .only_argument = true, .help = "The version." },
 };
-
-int options_budget(const char *text, struct budget_option *ret, struct err *err)
-{
-	return size_parse_share(text, &ret->bytes, &ret->percent, err);
-}
 
 /* What the table cannot say. */
 static int check(const struct options *o, struct err *err)

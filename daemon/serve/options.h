@@ -90,7 +90,4 @@ void options_dump(FILE *out, const struct options *o);
 
 void options_help(FILE *out);
 
-/* "8G" or "50%" -> *ret; 0 or -EINVAL and a sentence. */
-int options_budget(const char *text, struct budget_option *ret, struct err *err);
-
 #endif

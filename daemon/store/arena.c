@@ -420,11 +420,6 @@ uint64_t arena_page_bytes(const struct arena *a)
 	return a->page_bytes;
 }
 
-uint32_t arena_nodes(const struct arena *a)
-{
-	return a->n_nodes;
-}
-
 const char *arena_fallback(const struct arena *a)
 {
 	return a->fallback;

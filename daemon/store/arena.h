@@ -68,7 +68,6 @@ uint64_t arena_bytes(const struct arena *a);
 enum arena_pages arena_pages(const struct arena *a);
 const char *arena_pages_name(enum arena_pages pages); /* "hugetlb", "thp", "4k" */
 uint64_t arena_page_bytes(const struct arena *a);
-uint32_t arena_nodes(const struct arena *a); /* NUMA nodes it is interleaved over; 1: not */
 
 /*
  * The pages of [offset, offset + bytes) that are not there yet are to come from @node while it has

@@ -91,16 +91,6 @@ int tap_done(void)
 	return failures || !points;
 }
 
-void tap_skip_all(const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	say("1..0 # SKIP ", format, args);
-	va_end(args);
-	exit(77);
-}
-
 void tap_bail(const char *format, ...)
 {
 	va_list args;

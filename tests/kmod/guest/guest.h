@@ -32,9 +32,6 @@ void tap_skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Prints the plan. Returns the program's exit status: 0, 1, or 77 when every point was skipped. */
 int tap_done(void);
 
-/* Nothing can be tested here: prints why and ends the program with 77. */
-void tap_skip_all(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
-
 /* A step that must work for the rest to make sense failed: prints it and ends the program with 1. */
 void tap_bail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
