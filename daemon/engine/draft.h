@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/engine.h"
+#include "engine/request.h"
 
 struct draft_config {
 	uint32_t n_ctx; /* most tokens of a sequence */

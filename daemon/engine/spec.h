@@ -19,7 +19,9 @@
 #include "engine/draft.h"
 #include "engine/memory.h"
 #include "engine/spec_control.h"
+#include "engine/status.h"
 
+struct engine;
 struct active;
 struct spec;
 
