@@ -61,6 +61,11 @@ static void set_numbers(json_t *o, const struct number *numbers, size_t n)
 		json_object_set_new(o, numbers[i].name, json_integer((json_int_t)numbers[i].value));
 }
 
+static void set_text(json_t *o, const char *name, const char *text)
+{
+	json_object_set_new(o, name, input_json_text(text, strlen(text)));
+}
+
 /* "memory=sysfs disks=none" -> {"memory": "sysfs", "disks": null} */
 static json_t *sources_json(const char *text)
 {
@@ -198,7 +203,7 @@ static json_t *warm_json(const struct sluice_status_warm *w)
 	json_object_set_new(o, "expert_bytes", json_integer((json_int_t)w->expert_bytes));
 	json_object_set_new(o, "dense_bytes", json_integer((json_int_t)w->dense_bytes));
 	json_object_set_new(o, "starts", json_integer((json_int_t)w->starts));
-	json_object_set_new(o, "why", input_json_text(w->why, strlen(w->why)));
+	set_text(o, "why", w->why);
 	return o;
 }
 
@@ -216,7 +221,8 @@ static json_t *forms_json(const struct sluice_status_forms *f)
 	return o;
 }
 
-json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks, const char *path)
+/* What is one number each: settings, bytes, counters. */
+static void set_counts(json_t *o, const struct sluice_status_info *s)
 {
 	const struct number numbers[] = {
 		{ "threads", s->threads },
@@ -256,11 +262,19 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 		{ "tokens_prefilled", s->tokens_prefilled },
 		{ "steps", s->steps },
 	};
-	json_t *o = json_pack("{s:s, s:b, s:o, s:o, s:s}", "state", state_name(s->state), "filling",
-			      (int)s->filling, "model", input_json_text(s->model, strlen(s->model)),
-			      "model_path", input_json_text(path, strlen(path)), "arch", s->arch);
 
 	set_numbers(o, numbers, ARRAY_LEN(numbers));
+}
+
+json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks, const char *path)
+{
+	json_t *o =
+		json_pack("{s:s, s:b}", "state", state_name(s->state), "filling", (int)s->filling);
+
+	set_text(o, "model", s->model);
+	set_text(o, "model_path", path);
+	set_text(o, "arch", s->arch);
+	set_counts(o, s);
 	json_object_set_new(o, "stall_seconds", json_real((double)s->stall_ns / 1e9));
 	json_object_set_new(o, "read_busy_seconds", json_real((double)s->read_busy_ns / 1e9));
 	json_object_set_new(o, "speculation", speculation_json(s));
@@ -277,15 +291,15 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 	json_object_set_new(o, "local_bytes", json_integer((json_int_t)s->local_bytes));
 	json_object_set_new(o, "remote_bytes", json_integer((json_int_t)s->remote_bytes));
 	json_object_set_new(o, "uptime_seconds", json_real((double)s->uptime_ns / 1e9));
-	json_object_set_new(o, "cpu", json_string(s->cpu));
-	json_object_set_new(o, "io", json_string(s->io));
-	json_object_set_new(o, "arena", json_string(s->arena));
-	json_object_set_new(o, "kv_type", json_string(s->kv));
-	json_object_set_new(o, "policy", input_json_text(s->policy, strlen(s->policy)));
-	json_object_set_new(o, "version", json_string(s->version));
+	set_text(o, "cpu", s->cpu);
+	set_text(o, "io", s->io);
+	set_text(o, "arena", s->arena);
+	set_text(o, "kv_type", s->kv);
+	set_text(o, "policy", s->policy);
+	set_text(o, "version", s->version);
 	json_object_set_new(o, "fallbacks", lines_json(fallbacks));
 	if (s->state == SLUICE_STATE_FAILED)
-		json_object_set_new(o, "failure", input_json_text(s->failure, strlen(s->failure)));
+		set_text(o, "failure", s->failure);
 	return o;
 }
 

@@ -106,6 +106,10 @@ static void put_plan(const struct engine_status *e, struct sluice_status_info *r
 {
 	size_t used = 0;
 
+	ret->dense_bytes = e->dense_bytes;
+	ret->kv_bytes = e->kv_bytes;
+	ret->prefix_bytes = e->prefix_bytes;
+	ret->spec_bytes = e->spec_bytes;
 	ret->dense_memory_bytes = e->dense_memory_bytes;
 	ret->state_bytes = e->state_bytes;
 	ret->scratch_bytes = e->scratch_bytes;
@@ -128,6 +132,7 @@ static void put_plan(const struct engine_status *e, struct sluice_status_info *r
 
 static void put_nodes(const struct engine_status *e, struct sluice_status_info *ret)
 {
+	ret->n_nodes = e->n_nodes;
 	for (uint32_t i = 0; i < e->n_nodes && i < SLUICE_STATUS_NODES; i++)
 		ret->nodes[i] = (struct sluice_status_node){
 			.node = e->nodes[i].node,
@@ -208,20 +213,27 @@ static void put_predict(const struct engine_status *e, struct sluice_status_info
 	};
 }
 
-static void put_device(const struct engine_device *d, struct sluice_status_device *ret)
+static void put_device(const struct engine_device *d, struct sluice_status_info *ret)
 {
-	*ret = (struct sluice_status_device){ .vram_bytes = d->vram_bytes,
-					      .slots = d->slots,
-					      .resident = d->resident,
-					      .hits = d->hits,
-					      .misses = d->misses,
-					      .fills = d->fills,
-					      .fill_bytes = d->fill_bytes,
-					      .launches = d->launches,
-					      .layers = d->layers,
-					      .handoff_ns = d->handoff_ns };
-	PUT(ret->name, d->name);
-	PUT(ret->state, d->state);
+	ret->device = (struct sluice_status_device){ .vram_bytes = d->vram_bytes,
+						     .slots = d->slots,
+						     .resident = d->resident,
+						     .hits = d->hits,
+						     .misses = d->misses,
+						     .fills = d->fills,
+						     .fill_bytes = d->fill_bytes,
+						     .launches = d->launches,
+						     .layers = d->layers,
+						     .handoff_ns = d->handoff_ns };
+	PUT(ret->device.name, d->name);
+	PUT(ret->device.state, d->state);
+	ret->device_fills = (struct sluice_status_device_fills){ .link_ns = d->link_ns,
+								 .link_bytes = d->link_bytes,
+								 .stops = d->stops,
+								 .gain_ppm = d->gain_ppm };
+	ret->device_use = (struct sluice_status_device_use){ .both_ns = d->both_ns,
+							     .either_ns = d->either_ns,
+							     .link_free = d->link_free };
 }
 
 static void put_warm(const struct engine_warm *w, struct sluice_status_warm *ret)
@@ -251,93 +263,103 @@ static void put_forms(struct forms *f, struct sluice_status_forms *ret)
 					     .matchers = c.matchers };
 }
 
-void info_status(const struct serve *s, struct sluice_status_info *ret, char *notes, size_t room)
+/* What happens now, and what happened since the start. */
+static void put_work(const struct engine_status *e, struct sluice_status_info *ret)
 {
-	const struct model *m = s->config.model;
-	struct err changed = { 0 };
-	struct engine_status e;
+	ret->state = (uint32_t)e->state;
+	ret->filling = e->filling;
+	ret->active = e->active;
+	ret->waiting = e->waiting;
+	ret->load_bytes = e->load_bytes;
+	ret->load_bytes_total = e->load_bytes_total;
+	ret->tokens_generated = e->tokens_generated;
+	ret->tokens_prefilled = e->tokens_prefilled;
+	ret->steps = e->steps;
+	ret->tokens_reused = e->tokens_reused;
+	ret->prefix_lookups = e->prefix_lookups;
+	ret->prefix_found = e->prefix_found;
+	ret->prefix_pages = e->prefix_pages;
+	ret->prefix_points = e->prefix_points;
+	ret->spec = info_spec(&e->spec);
+	ret->dropped_uses = e->dropped;
+	PUT(ret->failure, e->failure);
+}
 
-	engine_get_status(s->config.engine, &e);
-	*ret = (struct sluice_status_info){
-		.struct_size = sizeof(*ret),
-		.state = (uint32_t)e.state,
-		.filling = e.filling,
-		.threads = e.threads,
-		.n_ctx = e.n_ctx,
-		.n_parallel = e.n_parallel,
-		.n_batch = e.n_batch,
-		.active = e.active,
-		.waiting = e.waiting,
-		.connections = count_conns(s),
-		.load_bytes = e.load_bytes,
-		.load_bytes_total = e.load_bytes_total,
-		.budget_bytes = e.budget_bytes,
-		.resident_bytes = e.resident_bytes,
-		.dense_bytes = e.dense_bytes,
-		.kv_bytes = e.kv_bytes,
-		.prefix_bytes = e.prefix_bytes,
-		.tokens_reused = e.tokens_reused,
-		.prefix_lookups = e.prefix_lookups,
-		.prefix_found = e.prefix_found,
-		.prefix_pages = e.prefix_pages,
-		.prefix_points = e.prefix_points,
-		.fills = e.fills,
-		.reads_in_flight = e.reads_in_flight,
-		.experts_total = e.experts_total,
-		.experts_resident = e.experts_resident,
-		.hits = e.hits,
-		.misses = e.misses,
-		.bytes_read = e.bytes_read,
-		.stall_ns = e.stall_ns,
-		.tokens_generated = e.tokens_generated,
-		.tokens_prefilled = e.tokens_prefilled,
-		.steps = e.steps,
-		.uptime_ns = now_ns() - s->started_ns,
-		.read_busy_ns = e.read_busy_ns,
-		.local_bytes = e.local_bytes,
-		.remote_bytes = e.remote_bytes,
-		.n_nodes = e.n_nodes,
-		.memory_limit_bytes = e.memory_limit_bytes,
-		.memory_room_bytes = e.memory_room_bytes,
-		.cpus = e.cpus,
-		.spec_mode = (uint32_t)e.spec_mode,
-		.spec_bytes = e.spec_bytes,
-		.dropped_uses = e.dropped,
-		.spec = info_spec(&e.spec),
-	};
-	PUT(ret->arch, m->arch_name);
-	PUT(ret->model, m->name);
-	PUT(ret->cpu, e.cpu);
-	PUT(ret->io, e.io);
-	PUT(ret->arena, e.arena);
-	PUT(ret->kv, e.kv);
-	PUT(ret->policy, e.policy);
-	PUT(ret->version, sluice_version);
-	PUT(ret->failure, e.failure);
-	PUT(ret->memory_from, e.memory_from);
-	PUT(ret->cpus_from, e.cpus_from);
-	put_plan(&e, ret);
-	put_telemetry(ret->telemetry, sizeof(ret->telemetry), s->config.sampler);
-	put_nodes(&e, ret);
-	put_latency(&e, ret);
-	put_device(&e.device, &ret->device);
-	ret->device_fills = (struct sluice_status_device_fills){ .link_ns = e.device.link_ns,
-								 .link_bytes = e.device.link_bytes,
-								 .stops = e.device.stops,
-								 .gain_ppm = e.device.gain_ppm };
-	ret->device_use = (struct sluice_status_device_use){ .both_ns = e.device.both_ns,
-							     .either_ns = e.device.either_ns,
-							     .link_free = e.device.link_free };
-	put_warm(&e.warm, &ret->warm);
-	put_forms(s->forms, &ret->forms);
-	put_columns(&e, ret);
-	put_predict(&e, ret);
-	if (!notes)
-		return;
+/* Experts and where they come from. */
+static void put_experts(const struct engine_status *e, struct sluice_status_info *ret)
+{
+	ret->budget_bytes = e->budget_bytes;
+	ret->resident_bytes = e->resident_bytes;
+	ret->experts_total = e->experts_total;
+	ret->experts_resident = e->experts_resident;
+	ret->hits = e->hits;
+	ret->misses = e->misses;
+	ret->fills = e->fills;
+	ret->reads_in_flight = e->reads_in_flight;
+	ret->bytes_read = e->bytes_read;
+	ret->read_busy_ns = e->read_busy_ns;
+	ret->stall_ns = e->stall_ns;
+	ret->local_bytes = e->local_bytes;
+	ret->remote_bytes = e->remote_bytes;
+}
+
+/* What options, machine and model came to. */
+static void put_choices(const struct engine_status *e, struct sluice_status_info *ret)
+{
+	ret->threads = e->threads;
+	ret->n_ctx = e->n_ctx;
+	ret->n_parallel = e->n_parallel;
+	ret->n_batch = e->n_batch;
+	ret->spec_mode = (uint32_t)e->spec_mode;
+	ret->memory_limit_bytes = e->memory_limit_bytes;
+	ret->memory_room_bytes = e->memory_room_bytes;
+	ret->cpus = e->cpus;
+	PUT(ret->memory_from, e->memory_from);
+	PUT(ret->cpus_from, e->cpus_from);
+	PUT(ret->cpu, e->cpu);
+	PUT(ret->io, e->io);
+	PUT(ret->arena, e->arena);
+	PUT(ret->kv, e->kv);
+	PUT(ret->policy, e->policy);
+}
+
+/* What the daemon has to say in sentences. */
+static void put_notes(const struct serve *s, const struct engine_status *e, char *notes,
+		      size_t room)
+{
+	struct err changed = { 0 };
+
 	notes[0] = '\0';
-	for (unsigned i = 0; i < ENGINE_FALLBACKS && e.fallbacks[i]; i++)
-		add_line(notes, room, e.fallbacks[i]);
+	for (unsigned i = 0; i < ENGINE_FALLBACKS && e->fallbacks[i]; i++)
+		add_line(notes, room, e->fallbacks[i]);
 	engine_check_files(s->config.engine, &changed);
 	if (changed.text[0])
 		add_line(notes, room, changed.text);
+}
+
+void info_status(const struct serve *s, struct sluice_status_info *ret, char *notes, size_t room)
+{
+	struct engine_status e;
+
+	engine_get_status(s->config.engine, &e);
+	*ret = (struct sluice_status_info){ .struct_size = sizeof(*ret),
+					    .connections = count_conns(s),
+					    .uptime_ns = now_ns() - s->started_ns };
+	PUT(ret->arch, s->config.model->arch_name);
+	PUT(ret->model, s->config.model->name);
+	PUT(ret->version, sluice_version);
+	put_work(&e, ret);
+	put_experts(&e, ret);
+	put_choices(&e, ret);
+	put_plan(&e, ret);
+	put_nodes(&e, ret);
+	put_latency(&e, ret);
+	put_columns(&e, ret);
+	put_predict(&e, ret);
+	put_device(&e.device, ret);
+	put_warm(&e.warm, &ret->warm);
+	put_forms(s->forms, &ret->forms);
+	put_telemetry(ret->telemetry, sizeof(ret->telemetry), s->config.sampler);
+	if (notes)
+		put_notes(s, &e, notes, room);
 }
