@@ -182,6 +182,19 @@ static inline void ask_submit(struct ask *a, struct engine_rig *rig)
 		fail_msg("%s", err.text);
 }
 
+/* Until a step waits for the disk, which is held: reads were begun, and no more come. */
+static inline void rig_wait_for_disk(const struct engine_rig *rig)
+{
+	struct engine_status s;
+
+	for (uint64_t before = 0;; usleep(2000)) {
+		engine_get_status(rig->engine, &s);
+		if (s.reads_in_flight && s.misses && s.misses == before)
+			return;
+		before = s.misses;
+	}
+}
+
 /* Until @a has ended; a test that hangs is ended by its runner. */
 static inline void ask_wait(struct ask *a)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * tests/unit/engine/mixer_rig.h: a one-layer model with random weights, and running its mixer over
- * several sequences in any cut. Shared by test_attention.c and test_deltanet.c.
+ * several sequences in any cut. Shared by test_attention.c, test_deltanet.c and test_latent.c.
  */
 #ifndef SLUICE_TESTS_MIXER_RIG_H
 #define SLUICE_TESTS_MIXER_RIG_H
@@ -256,6 +256,34 @@ static inline void rig_sequence(struct rig *r, const float *x, float *y, uint32_
 	seq_put(r->pool, s);
 	if (other)
 		seq_put(r->pool, other);
+}
+
+/*
+ * The same bits for @n tokens at @x however they are cut, with one to three threads, alone and beside
+ * @company (8 tokens), as with one thread and uncut. The rig has its weights and is not started.
+ */
+static inline void rig_same_bits(struct rig *r, const struct cpu_ops *ops, enum kv_type type,
+				 const float *x, const float *company, uint32_t n,
+				 const uint32_t (*cuts)[8], unsigned n_cuts)
+{
+	static const uint32_t whole[] = { UINT32_MAX, 0 };
+	size_t bytes = n * r->model.n_embd * sizeof(float);
+	float *want = malloc(bytes), *got = malloc(bytes);
+
+	rig_start(r, ops, 1, n + 8, 2 * n, type);
+	rig_sequence(r, x, want, n, whole, NULL);
+	rig_stop(r);
+	for (unsigned threads = 1; threads <= 3; threads++) {
+		rig_start(r, ops, threads, n + 8, 4 * n, type);
+		for (unsigned c = 0; c < n_cuts; c++) {
+			memset(got, 0, bytes);
+			rig_sequence(r, x, got, n, cuts[c], c % 2 ? company : NULL);
+			assert_memory_equal(got, want, bytes);
+		}
+		rig_stop(r);
+	}
+	free(want);
+	free(got);
 }
 
 /* y = W x in double. */

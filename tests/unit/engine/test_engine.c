@@ -103,19 +103,6 @@ static void test_company(void **state)
 	free(alone.logits);
 }
 
-/* Reads that were begun, and no more: the disk holds them. */
-static void wait_for_disk(void)
-{
-	struct engine_status s;
-
-	for (uint64_t before = 0;; usleep(2000)) {
-		engine_get_status(rig.engine, &s);
-		if (s.misses && s.misses == before)
-			return;
-		before = s.misses;
-	}
-}
-
 /*
  * A cold prompt of 512 tokens whose disk does not answer: cancel ends the request while every read
  * is still held, and the engine goes on with others once the disk does.
@@ -129,7 +116,7 @@ static void test_cancel_while_reading(void **state)
 	reader_memory_hold(&rig.disk);
 	ask_prompt(&a, &rig, 512, 8, 9);
 	ask_submit(&a, &rig);
-	wait_for_disk();
+	rig_wait_for_disk(&rig);
 	atomic_store(&a.request.cancel, true);
 	ask_wait(&a);
 	assert_int_equal(a.result.stop, STOP_CANCELLED);
@@ -153,7 +140,7 @@ static void test_cancel_one_of_two(void **state)
 	ask_prompt(&b, &rig, PROMPT, ANSWER, 4);
 	ask_submit(&a, &rig);
 	ask_submit(&b, &rig);
-	wait_for_disk();
+	rig_wait_for_disk(&rig);
 	atomic_store(&a.request.cancel, true);
 	usleep(30000); /* several looks */
 	reader_memory_release(&rig.disk);
@@ -184,7 +171,7 @@ static void test_stop_while_reading(void **state)
 	reads = atomic_load(&rig.disk.reads);
 	ask_prompt(&a, &rig, 512, 8, 9);
 	ask_submit(&a, &rig);
-	wait_for_disk();
+	rig_wait_for_disk(&rig);
 	assert_int_equal(pthread_create(&t, NULL, destroy, NULL), 0);
 	ask_wait(&a);
 	assert_int_equal(a.result.stop, STOP_ERROR);

@@ -50,7 +50,7 @@ static void come_together(unsigned n)
 	reader_memory_hold(&rig.disk);
 	for (unsigned i = 0; i < n; i++)
 		ask_submit(&asks[i], &rig);
-	usleep(50000);
+	rig_wait_for_disk(&rig);
 	reader_memory_release(&rig.disk);
 	for (unsigned i = 0; i < n; i++)
 		ask_wait(&asks[i]);
@@ -135,7 +135,7 @@ static void test_first_ends(void **state)
 		reader_memory_hold(&rig.disk);
 		ask_submit(&asks[1], &rig);
 		ask_submit(&asks[2], &rig);
-		usleep(50000);
+		rig_wait_for_disk(&rig);
 		if (way == 0) {
 			atomic_store(&asks[0].request.cancel, true);
 		} else {
@@ -163,7 +163,7 @@ static void test_other_ends(void **state)
 	reader_memory_hold(&rig.disk);
 	for (unsigned i = 0; i < 3; i++)
 		ask_submit(&asks[i], &rig);
-	usleep(50000);
+	rig_wait_for_disk(&rig);
 	atomic_store(&asks[1].request.cancel, true);
 	reader_memory_release(&rig.disk);
 	for (unsigned i = 0; i < 3; i++)

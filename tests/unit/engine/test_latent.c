@@ -178,26 +178,15 @@ static void check_same_bits(const struct cpu_ops *ops)
 	static const uint32_t cuts[][8] = {
 		{ 64, 0 }, { 1, 63, 7, 0 }, { 200, 1, 1, 0 }, { 1, 0 }
 	};
-	static float want[n * EMBD], got[n * EMBD];
 	struct rig r;
 	float *x, *company;
 
 	make_rig(&r, QUANT_Q8_0, true);
 	x = make_input(n);
 	company = make_input(8);
-	rig_start(&r, ops, 1, n + 8, 2 * n, KV_F16);
-	rig_sequence(&r, x, want, n, whole, NULL);
-	rig_stop(&r);
-	for (unsigned threads = 1; threads <= 3; threads++) {
-		rig_start(&r, ops, threads, n + 8, 4 * n, KV_F16);
-		/* the scalar level is slow, and two of its cuts show the rest */
-		for (unsigned c = 0; c < (ops->level == CPU_SCALAR ? 2 : ARRAY_LEN(cuts)); c++) {
-			memset(got, 0, sizeof(got));
-			rig_sequence(&r, x, got, n, cuts[c], c % 2 ? company : NULL);
-			assert_memory_equal(got, want, sizeof(want));
-		}
-		rig_stop(&r);
-	}
+	/* the scalar level is slow, and two of its cuts show the rest */
+	rig_same_bits(&r, ops, KV_F16, x, company, n, cuts,
+		      ops->level == CPU_SCALAR ? 2 : ARRAY_LEN(cuts));
 	rig_free(&r);
 	free(x);
 	free(company);

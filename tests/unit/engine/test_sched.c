@@ -32,18 +32,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* Until the disk, which is held, has something to do: a step waits for it. */
-static void wait_for_disk(void)
-{
-	struct engine_status s;
-
-	do {
-		usleep(1000);
-		engine_get_status(rig.engine, &s);
-	} while (!s.misses);
-	usleep(5000);
-}
-
 /* One place, the others wait: the cancelled leave the queue wherever they stand, the rest keep their order. */
 static void test_cancelled_in_the_queue(void **state)
 {
@@ -59,7 +47,7 @@ static void test_cancelled_in_the_queue(void **state)
 		a[i].clock = &clock;
 		ask_submit(&a[i], &rig);
 	}
-	wait_for_disk();
+	rig_wait_for_disk(&rig);
 	atomic_store(&a[1].request.cancel, true);
 	atomic_store(&a[4].request.cancel, true);
 	atomic_store(&a[5].request.cancel, true);
@@ -103,7 +91,7 @@ static void test_next_takes_the_place(void **state)
 		ask_submit(&first, &rig);
 		if (way == 0) {
 			ask_submit(&second, &rig);
-			usleep(20000);
+			rig_wait_for_disk(&rig);
 			atomic_store(&first.request.cancel, true);
 			ask_wait(&first); /* while the disk is held */
 			assert_int_equal(atomic_load(&second.ended), 0);
@@ -140,7 +128,7 @@ static void test_stop(void **state)
 		ask_prompt(&a[i], &rig, 30, 4, i);
 		ask_submit(&a[i], &rig);
 	}
-	wait_for_disk();
+	rig_wait_for_disk(&rig);
 	atomic_store(&a[3].request.cancel, true);
 	assert_int_equal(pthread_create(&t, NULL, destroy, NULL), 0);
 	for (unsigned i = 0; i < 5; i++)
