@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/chat/jinja.h: what the files of the template interpreter share.
+ * daemon/chat/jinja.h: one compilation or rendering, its memory, and values: what all files of the
+ * template interpreter share. Syntax is in jinja_syntax.h, what runs it in jinja_run.h.
  *
  * One struct jinja is one compilation or one rendering: an arena that holds everything it makes, the
  * counts of steps, depth and bytes, and the place to jump to when something fails. Values are never
  * freed one by one; lists and dicts do not change once they are made, as the sandbox forbids it.
- * Functions below return on success only: a failure is jinja_fail(), which jumps to the entry
- * (template.c). So nothing here may hold memory or descriptors of its own across a call.
+ *
+ * For all three headers: a function that takes a struct jinja returns on success only, a failure is
+ * jinja_fail(), which jumps to the entry (template.c); so nothing may hold memory or descriptors of
+ * its own across a call. What such a function returns lies in the arena and lives as long as it.
+ * Functions without one cannot fail. One thread per struct jinja.
  *
  * Semantics are Python's and Jinja2's (3.1, ImmutableSandboxedEnvironment); docs/templates.md lists
- * what is refused. One thread per struct jinja.
+ * what is refused.
  */
 #ifndef SLUICE_CHAT_JINJA_H
 #define SLUICE_CHAT_JINJA_H
@@ -21,6 +25,10 @@
 #include <string.h>
 
 #include "chat/template.h"
+
+struct jinja;
+struct jnode;
+struct jscope;
 
 typedef __int128 jint;
 
@@ -135,168 +143,6 @@ struct jargs {
 	size_t n_kw;
 };
 
-/* A path as filters take it: "a.0.b". */
-struct jpath {
-	struct jv *part;
-	size_t n;
-};
-
-struct jinja;
-
-struct jiter {
-	bool (*next)(struct jinja *j, struct jiter *it, struct jv *ret);
-	const char *name; /* as Python shows it */
-	struct jcursor from;
-	struct jargs args;
-	struct jpath path;
-	struct jv value, fallback;
-	struct jlist *list;
-	struct jdict *seen;
-	size_t n, m;
-	bool started, wants, by_path;
-	const struct jnode *node; /* filtering loops */
-	struct jscope *scope;
-};
-
-struct jmethod {
-	struct jv self;
-	const struct jmethod_row *row;
-};
-
-struct jglobal {
-	const char *name;
-	struct jv (*call)(struct jinja *j, const struct jargs *a);
-};
-
-struct jmacro {
-	const struct jnode *node; /* N_MACRO or N_CALL */
-	struct jscope *scope;
-};
-
-struct jcycler {
-	struct jlist *items;
-	size_t at;
-};
-
-struct jjoiner {
-	struct jv sep;
-	bool used;
-};
-
-struct jloop {
-	struct jcursor from;
-	struct jv source;
-	struct jv after, current, before, changed;
-	const struct jnode *recurse; /* the loop, where it is recursive */
-	struct jscope *scope;	     /* around the loop */
-	struct jlist *rest;	     /* what was read ahead to know the length */
-	int64_t index0;
-	int64_t length; /* -1: not known */
-	unsigned depth0;
-};
-
-/* ---- syntax ---- */
-
-enum jop {
-	/* statements */
-	N_BODY,
-	N_DATA,	 /* value */
-	N_PRINT, /* expressions */
-	N_IF,	 /* test, body, test, body, ...; flag: the last is an else body */
-	N_FOR,	 /* target, iterable, test or NULL, body, else or NULL; flag: recursive */
-	N_BREAK,
-	N_CONTINUE,
-	N_SET,		/* target, expression */
-	N_SET_BLOCK,	/* target, filter or NULL, body */
-	N_WITH,		/* body, target, value, ... */
-	N_MACRO,	/* body, then parameters: N_PARAM */
-	N_CALL,		/* call, body, then parameters */
-	N_FILTER_BLOCK, /* filter, body */
-	N_BLOCK,	/* body */
-	N_SCOPE,	/* body: {% generation %} */
-	/* targets */
-	N_NSREF, /* name, value: attribute */
-	N_PARAM, /* name; default or NULL */
-	/* expressions */
-	N_CONST,
-	N_NAME,
-	N_LIST,
-	N_TUPLE,
-	N_DICT, /* key, value, ... */
-	N_COND, /* test, then, else or NULL */
-	N_OR,
-	N_AND,
-	N_NOT,
-	N_NEG,
-	N_POS,
-	N_COMPARE, /* first, then N_OPERANDs */
-	N_OPERAND, /* kid; code: enum jcmp */
-	N_BINARY,  /* left, right; code: the operator's character; 'f' for // and 'p' for ** */
-	N_CONCAT,
-	N_ATTR,	  /* kid, name */
-	N_ITEM,	  /* kid, index */
-	N_SLICE,  /* start, stop, step, each or NULL */
-	N_INVOKE, /* callee, arguments */
-	N_FILTER, /* kid or NULL (the text of a block), name, arguments */
-	N_TEST,	  /* kid, name, arguments */
-	/* arguments */
-	N_KEYWORD,   /* name, kid */
-	N_STAR,	     /* kid */
-	N_STAR_STAR, /* kid */
-};
-
-enum jcmp { CMP_EQ, CMP_NE, CMP_LT, CMP_LE, CMP_GT, CMP_GE, CMP_IN, CMP_NOT_IN };
-
-struct jnode {
-	uint8_t op;
-	uint8_t code;
-	bool flag;
-	bool wants_caller, wants_args, wants_kwargs; /* macros: the body names them */
-	unsigned line;
-	unsigned n, cap;
-	struct jnode **kid;
-	const struct jstr *name; /* interned: equal names are one pointer */
-	struct jv value;
-	/* names that are undefined when the scope of the node's body begins, up to NULL; or NULL */
-	const struct jstr **hidden, **hidden_else;
-	const struct jfilter *filter; /* N_FILTER: NULL where there is none of that name */
-	const struct jtest *test;
-};
-
-enum jtoken_type {
-	T_EOF,
-	T_DATA,
-	T_PRINT_BEGIN,
-	T_PRINT_END,
-	T_BLOCK_BEGIN,
-	T_BLOCK_END,
-	T_NAME,
-	T_STRING,
-	T_INT,
-	T_FLOAT,
-	T_OP, /* code: its character; 'f' //, 'p' **, 'e' ==, 'n' !=, 'l' <=, 'g' >= */
-};
-
-struct jtoken {
-	uint8_t type, code;
-	unsigned line;
-	const struct jstr *name; /* T_NAME */
-	struct jv value;	 /* T_DATA, T_STRING, T_INT, T_FLOAT */
-};
-
-/* ---- one compilation or rendering ---- */
-
-struct jvar {
-	const struct jstr *name;
-	struct jv value;
-	struct jvar *next;
-};
-
-struct jscope {
-	struct jscope *parent;
-	struct jvar *vars;
-};
-
 struct jbuf {
 	struct jinja *j;
 	char *p;
@@ -336,33 +182,37 @@ struct jinja {
 
 /* ---- jinja_mem.c: memory, failures, text ---- */
 
+/* @limits NULL, or 0 in it: the defaults of template.h. Then on_fail is to be set, before anything else. */
 void jinja_init(struct jinja *j, const struct template_limits *limits);
-void jinja_fini(struct jinja *j);
+void jinja_fini(struct jinja *j); /* frees all that was made with it */
+/* Jumps to on_fail with @code (-errno) and a sentence, which names the line that is evaluated. */
 void jinja_fail(struct jinja *j, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4), noreturn));
 /* Counts @n units of work; fails where there are too many. */
 void jinja_charge(struct jinja *j, size_t n);
 void jinja_enter(struct jinja *j);	      /* one level deeper; leave is j->depth-- */
-void *jinja_alloc(struct jinja *j, size_t n); /* zeroed */
+void *jinja_alloc(struct jinja *j, size_t n); /* zeroed, aligned to 16 bytes */
 /* The block @p of @n bytes, now of @more; moved where it cannot grow. */
 void *jinja_grow(struct jinja *j, void *p, size_t n, size_t more);
 
 struct jstr *jstr_new(struct jinja *j, const char *p, size_t n, bool trusted); /* shares @p */
+/* A copy with a NUL behind it. */
 struct jstr *jstr_copy(struct jinja *j, const char *p, size_t n, bool trusted);
 struct jstr *jstr_slice(struct jinja *j, const struct jstr *s, size_t from, size_t to); /* bytes */
-size_t jstr_chars(struct jstr *s);
+size_t jstr_chars(struct jstr *s); /* counted once */
 /* The byte at which code point @i begins (i <= chars). */
 size_t jstr_offset(struct jstr *s, size_t i);
 bool jstr_is(const struct jstr *s, const char *text);
-bool jstr_same(const struct jstr *a, const struct jstr *b);
+bool jstr_same(const struct jstr *a, const struct jstr *b); /* the same bytes; origins may differ */
 
+/* A text that is being written, in the arena; each piece keeps where it is from. */
 void jbuf_init(struct jbuf *b, struct jinja *j);
 void jbuf_add(struct jbuf *b, const char *p, size_t n, bool trusted);
 void jbuf_text(struct jbuf *b, const char *text); /* trusted, to its NUL */
 void jbuf_str(struct jbuf *b, const struct jstr *s);
 void jbuf_bytes(struct jbuf *b, const struct jstr *s, size_t from, size_t to);
 void jbuf_char(struct jbuf *b, uint32_t cp, bool trusted);
-struct jstr *jbuf_done(struct jbuf *b);
+struct jstr *jbuf_done(struct jbuf *b); /* nothing is written behind it */
 bool jstr_trusted_at(const struct jstr *s, size_t i);
 
 #define JV_NONE	   ((struct jv){ .type = J_NONE })
@@ -401,56 +251,65 @@ struct jv jv_text(struct jinja *j, const char *text); /* a literal of this progr
 /* ---- jinja_value.c: what values are to each other ---- */
 
 const char *jv_type_name(const struct jv *v); /* Python's */
+/* Fails with the sentence that Jinja2 has for this value, of J_UNDEF. */
 void jv_fail_undefined(struct jinja *j, const struct jv *v) __attribute__((noreturn));
 bool jv_truth(struct jinja *j, const struct jv *v);
+enum jcmp { CMP_EQ, CMP_NE, CMP_LT, CMP_LE, CMP_GT, CMP_GE, CMP_IN, CMP_NOT_IN };
+
+/* Python's ==, <, in and the comparison @op; what Python cannot order fails. */
 bool jv_equal(struct jinja *j, const struct jv *a, const struct jv *b);
 bool jv_same(const struct jv *a, const struct jv *b); /* Python's is */
 bool jv_less(struct jinja *j, const struct jv *a, const struct jv *b, bool or_equal);
 bool jv_compare(struct jinja *j, enum jcmp op, const struct jv *a, const struct jv *b);
 bool jv_contains(struct jinja *j, const struct jv *all, const struct jv *item);
-bool jv_hashable(const struct jv *v);
+bool jv_hashable(const struct jv *v);  /* may it be a key? */
 bool jv_is_number(const struct jv *v); /* bools too */
 jint jv_as_int(const struct jv *v);    /* of a bool or an int */
 double jv_as_float(const struct jv *v);
 
+/* Lists and dicts that are being made: nobody else has them yet. A key that is there keeps its place. */
 struct jlist *jlist_new(struct jinja *j, size_t cap);
 void jlist_add(struct jinja *j, struct jlist *l, struct jv v);
 struct jdict *jdict_new(struct jinja *j);
 void jdict_set(struct jinja *j, struct jdict *d, struct jv key, struct jv value);
 struct jv *jdict_get(struct jinja *j, const struct jdict *d, const struct jv *key); /* or NULL */
-struct jv *jdict_text(struct jinja *j, const struct jdict *d, const char *key);
+struct jv *jdict_text(struct jinja *j, const struct jdict *d, const char *key);	    /* or NULL */
 
 /* @v must be something that can be walked over, else a failure. */
 void jcursor_init(struct jinja *j, struct jcursor *c, const struct jv *v);
+/* False: the end. */
 bool jcursor_next(struct jinja *j, struct jcursor *c, struct jv *ret);
 bool jv_iterable(const struct jv *v);
-struct jlist *jv_to_list(struct jinja *j, const struct jv *v);
+struct jlist *jv_to_list(struct jinja *j, const struct jv *v);	    /* a new one */
 bool jv_sized(const struct jv *v, struct jinja *j, size_t *ret);    /* what len() takes */
 struct jv jv_index(struct jinja *j, const struct jlist *l, jint i); /* UNDEF where out of range */
+/* In place and stable, by keys[i] of items->v[i]; NULL: by the items. */
 void jv_sort(struct jinja *j, struct jlist *items, struct jv *keys, bool reverse);
 
 /* ---- jinja_text.c: values as text ---- */
 
-void jv_write(struct jinja *j, struct jbuf *b, const struct jv *v); /* str() */
-void jv_write_repr(struct jinja *j, struct jbuf *b, const struct jv *v);
+void jv_write(struct jinja *j, struct jbuf *b, const struct jv *v);	 /* str() */
+void jv_write_repr(struct jinja *j, struct jbuf *b, const struct jv *v); /* repr() */
 struct jstr *jv_to_str(struct jinja *j, const struct jv *v); /* str(): a str is itself */
-size_t jint_text(jint i, char out[48]);			     /* decimal */
-size_t jfloat_text(double f, char out[40]);		     /* repr() */
-/* int() and float() of a text. */
+/* Return the length; a NUL stands behind it. */
+size_t jint_text(jint i, char out[48]);	    /* decimal */
+size_t jfloat_text(double f, char out[40]); /* repr() */
+/* int() and float() of a text; false: it is none. */
 bool jint_parse(struct jinja *j, const struct jstr *s, unsigned base, jint *ret);
 bool jfloat_parse(const struct jstr *s, double *ret);
 struct jstr *jstr_escape(struct jinja *j, const struct jstr *s); /* HTML; safe */
 
 /* ---- jinja_json.c ---- */
 
+/* @o is borrowed and copied; its texts are @trusted or not. */
 struct jv jv_from_json(struct jinja *j, struct json_object *o, bool trusted);
-struct jv filter_tojson(struct jinja *j, struct jv v, const struct jargs *a);
 
 /* ---- jinja_number.c ---- */
 
+/* @op as of N_BINARY. Numbers beyond 128 bits fail. */
 struct jv jv_binary(struct jinja *j, uint8_t op, const struct jv *a, const struct jv *b);
 struct jv jv_negate(struct jinja *j, const struct jv *v, bool minus);
-double jfloat_round(double f, int digits);
+double jfloat_round(double f, int digits); /* Python's round() */
 
 /* ---- jinja_unicode.c ---- */
 
@@ -475,103 +334,8 @@ unsigned unicode_case(uint32_t cp, enum jcase to, uint32_t out[3]);
 /* The code point at s[at..n) and its bytes in *ret_n; texts are valid UTF-8. */
 uint32_t unicode_at(const char *s, size_t at, size_t n, unsigned *ret_n);
 struct jstr *jstr_case(struct jinja *j, const struct jstr *s, enum jcase to);
+/* Without the characters in @chars at its ends, NULL: white space. */
 struct jstr *jstr_strip(struct jinja *j, const struct jstr *s, const struct jstr *chars, bool left,
 			bool right);
-
-/* ---- jinja_lex.c, jinja_parse.c, jinja_expr.c, jinja_scope.c ---- */
-
-void jinja_lex(struct jinja *j, const char *source, size_t len);
-struct jnode *jinja_parse(struct jinja *j);
-void jinja_scopes(struct jinja *j, struct jnode *root); /* sets hidden everywhere */
-struct jnode *node_new(struct jinja *j, enum jop op);
-void node_add(struct jinja *j, struct jnode *n, struct jnode *kid);
-const struct jstr *jinja_intern(struct jinja *j, const char *p, size_t n);
-
-bool token_is(const struct jinja *j, size_t ahead, enum jtoken_type type, char code);
-bool token_name(const struct jinja *j, size_t ahead, const char *name);
-bool token_skip_op(struct jinja *j, char code);
-bool token_skip_name(struct jinja *j, const char *name);
-void token_expect(struct jinja *j, enum jtoken_type type, char code, const char *what);
-const struct jstr *token_take_name(struct jinja *j);
-void token_fail(struct jinja *j, const char *wanted) __attribute__((noreturn));
-
-struct jnode *parse_expression(struct jinja *j, bool with_condition);
-struct jnode *parse_primary(struct jinja *j, bool with_namespace);
-/* What ends a tuple beside the end of a tag: @end_name, or NULL. */
-struct jnode *parse_tuple(struct jinja *j, bool simple, bool with_condition, const char *end_name,
-			  bool in_parentheses, bool with_namespace);
-struct jnode *parse_filters(struct jinja *j, struct jnode *on, bool at_once);
-
-/* ---- jinja_eval.c, jinja_exec.c ---- */
-
-struct jv jinja_eval(struct jinja *j, const struct jnode *n, struct jscope *scope);
-struct jv jinja_call(struct jinja *j, const struct jv *f, const struct jargs *a);
-void jinja_args(struct jinja *j, const struct jnode *n, unsigned from, struct jscope *scope,
-		struct jargs *ret);
-enum jflow { FLOW_NEXT, FLOW_BREAK, FLOW_CONTINUE };
-enum jflow jinja_exec(struct jinja *j, const struct jnode *n, struct jscope *scope);
-void jinja_assign(struct jinja *j, const struct jnode *target, struct jv v, struct jscope *scope);
-/* With @hidden (or NULL) undefined in it. */
-struct jscope *scope_new(struct jinja *j, struct jscope *parent, const struct jstr **hidden);
-void scope_set(struct jinja *j, struct jscope *s, const struct jstr *name, struct jv v);
-struct jv jmacro_call(struct jinja *j, const struct jmacro *m, const struct jargs *a);
-struct jv jloop_call(struct jinja *j, struct jloop *l, const struct jargs *a);
-struct jv jblock_call(struct jinja *j, const struct jnode *block);
-struct jv jloop_attr(struct jinja *j, struct jloop *l, const struct jstr *name);
-const struct jnode *jinja_find_block(const struct jnode *n, const struct jstr *name);
-
-/* ---- jinja_attr.c: what stands behind a dot or in brackets; methods ---- */
-
-struct jmethod_row {
-	const char *name;
-	struct jv (*call)(struct jinja *j, struct jv self, const struct jargs *a);
-	bool changes; /* the sandbox refuses it */
-};
-
-struct jv jv_attr(struct jinja *j, const struct jv *v, const struct jstr *name);
-struct jv jv_item(struct jinja *j, const struct jv *v, const struct jv *key);
-struct jv jv_path(struct jinja *j, struct jv v, const struct jpath *path,
-		  const struct jv *fallback);
-const struct jmethod_row *jstr_method(const struct jstr *name);
-const struct jmethod_row *jstr_question(const struct jstr *name); /* those that ask */
-struct jv jstr_subscript(struct jinja *j, struct jstr *s, const struct jv *key);
-/* Where a slice begins, its step, and how many items it takes of @n. */
-size_t jslice_resolve(struct jinja *j, const struct jslice *s, size_t n, jint *ret_start,
-		      jint *ret_step);
-
-/* ---- jinja_call.c: arguments, functions that every template has ---- */
-
-/*
- * Sorts arguments into @out by @spec, names with commas, those after '/' optional, as in "a,b/c,d":
- * what was not given is J_MISSING. Fails where one is missing, unknown or given twice.
- */
-void jargs_bind(struct jinja *j, const struct jargs *a, const char *what, const char *spec,
-		struct jv *out);
-const struct jglobal *jinja_global(const struct jstr *name);
-/* An argument as what it must be, else a failure. */
-struct jstr *jarg_str(struct jinja *j, const struct jv *v, const char *what);
-jint jarg_int(struct jinja *j, const struct jv *v, const char *what);
-
-/* ---- jinja_filter.c, jinja_filter_list.c, jinja_test.c, jinja_format.c ---- */
-
-struct jfilter {
-	const char *name;
-	struct jv (*call)(struct jinja *j, struct jv v, const struct jargs *a);
-};
-struct jtest {
-	const char *name;
-	bool (*call)(struct jinja *j, struct jv v, const struct jargs *a);
-};
-const struct jfilter *jinja_filter(const struct jstr *name);
-const struct jtest *jinja_test(const struct jstr *name);
-const struct jfilter *jinja_filter_list(const struct jstr *name); /* those on sequences */
-struct jv jinja_apply_filter(struct jinja *j, const struct jstr *name, struct jv v,
-			     const struct jargs *a);
-bool jinja_apply_test(struct jinja *j, const struct jstr *name, struct jv v, const struct jargs *a);
-struct jpath jinja_path(struct jinja *j, const struct jv *v);
-
-struct jstr *jstr_percent(struct jinja *j, const struct jstr *format, const struct jv *args);
-struct jstr *jstr_format(struct jinja *j, const struct jstr *format, const struct jargs *a);
-/* JSON numbers and texts, ours and Python's: the length of a text in code points is its width. */
 
 #endif

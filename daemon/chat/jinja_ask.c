@@ -5,7 +5,7 @@
  */
 #include <errno.h>
 
-#include "chat/jinja.h"
+#include "chat/jinja_run.h"
 
 #define METHOD(name) \
 	static struct jv method_##name(struct jinja *j, struct jv self, const struct jargs *a)

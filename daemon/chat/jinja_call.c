@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "chat/jinja.h"
+#include "chat/jinja_run.h"
 
 #define MAX_RANGE 100000 /* Jinja2's sandbox */
 

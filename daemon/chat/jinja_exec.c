@@ -7,7 +7,7 @@
  */
 #include <errno.h>
 
-#include "chat/jinja.h"
+#include "chat/jinja_run.h"
 
 struct jscope *scope_new(struct jinja *j, struct jscope *parent, const struct jstr **hidden)
 {

@@ -2,7 +2,7 @@
 /* daemon/chat/jinja_expr.c: tokens to expressions, by Jinja2's precedence. See jinja_parse.c. */
 #include <errno.h>
 
-#include "chat/jinja.h"
+#include "chat/jinja_run.h"
 
 static struct jnode *parse_or(struct jinja *j);
 static struct jnode *parse_unary(struct jinja *j, bool with_filter);

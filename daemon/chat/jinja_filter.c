@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "chat/jinja.h"
+#include "chat/jinja_run.h"
 
 #define FILTER(name) \
 	static struct jv filter_##name(struct jinja *j, struct jv v, const struct jargs *a)

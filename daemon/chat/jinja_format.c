@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "chat/jinja.h"
+#include "chat/jinja_run.h"
 
 #define MAX_WIDTH 10000
 

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 #include "base/jsonc.h"
-#include "chat/jinja.h"
+#include "chat/jinja_run.h"
 #include "model/tokenizer_utf8.h"
 
 static bool is_utf8(const char *p, size_t n)

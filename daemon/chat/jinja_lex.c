@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "chat/jinja.h"
+#include "chat/jinja_syntax.h"
 #include "model/tokenizer_utf8.h"
 
 struct lexer {

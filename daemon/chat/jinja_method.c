@@ -5,7 +5,7 @@
  */
 #include <errno.h>
 
-#include "chat/jinja.h"
+#include "chat/jinja_run.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define METHOD(name) \

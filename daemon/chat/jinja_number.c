@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "chat/jinja.h"
+#include "chat/jinja_run.h"
 
 #define INT_MAX127 ((jint)(~(unsigned __int128)0 >> 1))
 

@@ -6,7 +6,7 @@
  */
 #include <errno.h>
 
-#include "chat/jinja.h"
+#include "chat/jinja_syntax.h"
 
 /* ---- tokens ---- */
 

@@ -8,7 +8,7 @@
  * name. Lookup at run time (jinja_eval.c) gives everything else of those rules; the names found here
  * are put into the scope, undefined, when it begins. Called once, after parsing. See jinja.h.
  */
-#include "chat/jinja.h"
+#include "chat/jinja_syntax.h"
 
 enum origin { NOT_KNOWN, HERE, OUTSIDE }; /* HERE: undefined until it is set */
 

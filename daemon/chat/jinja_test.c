@@ -2,7 +2,7 @@
 /* daemon/chat/jinja_test.c: tests, what stands behind 'is'. All of Jinja2's. See jinja.h. */
 #include <errno.h>
 
-#include "chat/jinja.h"
+#include "chat/jinja_run.h"
 
 #define TEST(name) static bool test_##name(struct jinja *j, struct jv v, const struct jargs *a)
 /* A test that takes nothing. */

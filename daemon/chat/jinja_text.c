@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "chat/jinja.h"
+#include "chat/jinja_run.h"
 
 size_t jint_text(jint i, char out[48])
 {

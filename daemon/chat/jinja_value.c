@@ -5,7 +5,7 @@
  */
 #include <errno.h>
 
-#include "chat/jinja.h"
+#include "chat/jinja_run.h"
 
 const char *jv_type_name(const struct jv *v)
 {

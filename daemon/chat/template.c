@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "base/jsonc.h"
-#include "chat/jinja.h"
+#include "chat/jinja_run.h"
 #include "model/tokenizer_utf8.h"
 
 #define MAX_SOURCE (4u << 20)
