@@ -29,20 +29,11 @@ static struct json_object *hold(struct json_object *o)
 	return json_object_get(o);
 }
 
-static struct json_object *new_message(struct json_object *list, const char *role)
-{
-	struct json_object *m = json_object_new_object();
-
-	put(m, "role", json_object_new_string(role));
-	json_object_array_add(list, m);
-	return m;
-}
-
 /* A part of a user's turn: joins those before it, unless something came between. */
 static void add_part(struct json_object *list, struct json_object **user, struct json_object *part)
 {
 	if (!*user) {
-		*user = new_message(list, "user");
+		*user = talk_message(list, "user");
 		put(*user, "content", json_object_new_array());
 	}
 	json_object_array_add(get(*user, "content"), hold(part));
@@ -59,7 +50,7 @@ static void add_user(struct json_object *list, struct json_object *blocks)
 			add_part(list, &user, b);
 			continue;
 		}
-		m = new_message(list, "tool");
+		m = talk_message(list, "tool");
 		put(m, "tool_call_id", hold(get(b, "tool_use_id")));
 		put(m, "content", hold(get(b, "content")));
 		user = NULL;
@@ -80,7 +71,7 @@ static struct json_object *call_of(struct json_object *b)
 
 static void add_assistant(struct json_object *list, struct json_object *blocks)
 {
-	struct json_object *m = new_message(list, "assistant"), *calls = NULL;
+	struct json_object *m = talk_message(list, "assistant"), *calls = NULL;
 	struct json_object *content = json_object_new_array();
 
 	put(m, "content", content);
@@ -119,13 +110,13 @@ static bool convert_messages(struct http_call *c, struct json_object *from, stru
 					   i);
 		name = json_object_get_string(role);
 		if (!json_object_is_type(content, json_type_array))
-			put(new_message(to, name), "content", hold(content));
+			put(talk_message(to, name), "content", hold(content));
 		else if (!strcmp(name, "assistant"))
 			add_assistant(to, content);
 		else if (!strcmp(name, "user"))
 			add_user(to, content);
 		else
-			put(new_message(to, name), "content", hold(content));
+			put(talk_message(to, name), "content", hold(content));
 	}
 	return true;
 }
@@ -139,7 +130,7 @@ static struct json_object *convert_tools(struct json_object *from)
 		return NULL;
 	to = json_object_new_array();
 	for (size_t i = 0; i < json_object_array_length(from); i++) {
-		struct json_object *t = json_object_array_get_idx(from, i), *f, *tool;
+		struct json_object *t = json_object_array_get_idx(from, i), *f;
 
 		if (!json_object_is_type(t, json_type_object) || !get(t, "input_schema"))
 			continue;
@@ -148,15 +139,9 @@ static struct json_object *convert_tools(struct json_object *from)
 		if (get(t, "description"))
 			put(f, "description", hold(get(t, "description")));
 		put(f, "parameters", hold(get(t, "input_schema")));
-		tool = json_object_new_object();
-		put(tool, "type", json_object_new_string("function"));
-		put(tool, "function", f);
-		json_object_array_add(to, tool);
+		talk_add_tool(to, f);
 	}
-	if (json_object_array_length(to))
-		return to;
-	json_object_put(to);
-	return NULL;
+	return talk_some(to);
 }
 
 static bool read_choice(struct http_call *c, struct talk *t)
@@ -221,7 +206,7 @@ static bool read_talk(struct http_call *c)
 	bool ok;
 
 	if (system)
-		put(new_message(messages, "system"), "content", hold(system));
+		put(talk_message(messages, "system"), "content", hold(system));
 	t.tools = convert_tools(get(c->json, "tools"));
 	t.request = kwargs_of(c);
 	ok = read_choice(c, &t) && convert_messages(c, get(c->json, "messages"), messages);

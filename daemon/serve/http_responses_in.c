@@ -32,10 +32,8 @@ struct reading {
 
 static struct json_object *new_message(struct reading *w, const char *role)
 {
-	struct json_object *m = json_object_new_object();
+	struct json_object *m = talk_message(w->messages, role);
 
-	put(m, "role", json_object_new_string(role));
-	json_object_array_add(w->messages, m);
 	w->answer = strcmp(role, "assistant") ? NULL : m;
 	return m;
 }
@@ -151,7 +149,7 @@ static struct json_object *read_tools(struct json_object *from)
 	for (size_t i = 0;
 	     json_object_is_type(from, json_type_array) && i < json_object_array_length(from);
 	     i++) {
-		struct json_object *t = json_object_array_get_idx(from, i), *f, *tool;
+		struct json_object *t = json_object_array_get_idx(from, i), *f;
 
 		if (strcmp(text_of(t, "type"), "function"))
 			continue;
@@ -159,15 +157,9 @@ static struct json_object *read_tools(struct json_object *from)
 		for (size_t k = 0; k < sizeof(fields) / sizeof(fields[0]); k++)
 			if (get(t, fields[k]))
 				put(f, fields[k], hold(get(t, fields[k])));
-		tool = json_object_new_object();
-		put(tool, "type", json_object_new_string("function"));
-		put(tool, "function", f);
-		json_object_array_add(to, tool);
+		talk_add_tool(to, f);
 	}
-	if (json_object_array_length(to))
-		return to;
-	json_object_put(to);
-	return NULL;
+	return talk_some(to);
 }
 
 /* What chat_kwargs() reads. */

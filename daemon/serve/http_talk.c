@@ -98,6 +98,34 @@ static bool check_tools(struct http_call *c, struct json_object *tools)
 	return true;
 }
 
+/* ---- for those whose API has other shapes ---- */
+
+struct json_object *talk_message(struct json_object *messages, const char *role)
+{
+	struct json_object *m = json_object_new_object();
+
+	json_object_object_add(m, "role", json_object_new_string(role));
+	json_object_array_add(messages, m);
+	return m;
+}
+
+void talk_add_tool(struct json_object *tools, struct json_object *function)
+{
+	struct json_object *tool = json_object_new_object();
+
+	json_object_object_add(tool, "type", json_object_new_string("function"));
+	json_object_object_add(tool, "function", function);
+	json_object_array_add(tools, tool);
+}
+
+struct json_object *talk_some(struct json_object *list)
+{
+	if (json_object_array_length(list))
+		return list;
+	json_object_put(list);
+	return NULL;
+}
+
 /* ---- rendering ---- */
 
 static bool render_fault(struct http_call *c, int rc, const struct template_error *e)
