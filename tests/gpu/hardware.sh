@@ -438,7 +438,7 @@ limited() {
 	began=$(now)
 	HARDWARE_DEADLINE=$((began + PART_SECONDS)) timeout -k 10 "$PART_SECONDS" "$0" "$part" "$dir" "$1" > "$out/said" 2>&1 &
 	inner=$!
-	trap 'kill "$inner" 2> /dev/null; exit 1' INT TERM # at once: a shell lets only its "wait" be interrupted
+	trap 'kill "$inner" 2> /dev/null; wait "$inner"; exit 1' INT TERM # at once: a shell lets only its "wait" be interrupted
 	tail -n +1 -f -s 0.2 --pid="$inner" "$out/said" &
 	shown=$!
 	wait "$inner"
@@ -460,9 +460,12 @@ fi
 case $part in
 a | sanitizer | b | c | model | d) ;;
 all)
-	failed=
+	failed='' running=''
+	trap 'kill "$running" 2> /dev/null; wait "$running"; exit 1' INT TERM # it ends what it runs, then this ends
 	for p in ${PARTS:-a sanitizer b c model d}; do
-		"$0" "$p" "$dir" "$3" || failed="$failed $p"
+		"$0" "$p" "$dir" "$3" &
+		running=$!
+		wait "$running" || failed="$failed $p"
 	done
 	[ -z "$failed" ] || die "all: failed:$failed"
 	say "all: passed"

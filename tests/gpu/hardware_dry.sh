@@ -55,6 +55,26 @@ chmod +x "$work/run/test_hangs"
 PART_SECONDS=8 RESERVE=6 part a
 expect 'a that hangs' 1 'MISSING test_hangs\|not done after 8 s'
 result a 'not r["passed"]'
+# a signal to "all" reaches what the part runs; no other part begins
+cat > "$work/run/test_hangs" << 'END'
+#!/bin/sh
+echo $$ > "${0%/run/*}/hanging"
+exec sleep 120
+END
+PARTS='a model' "$here/hardware.sh" all "$work" "$work/out" > "$work/said" 2>&1 &
+all=$!
+turns=600
+until [ -s "$work/hanging" ] || [ $turns -eq 0 ]; do
+	sleep 0.1
+	turns=$((turns - 1))
+done
+kill "$all"
+wait "$all"
+rc=$?
+if [ $rc -ne 1 ] || kill -0 "$(cat "$work/hanging")" 2> /dev/null || [ -e "$work/out/model" ]; then
+	echo "hardware.sh all, ended by a signal: status $rc, $(ps -o args= -p "$(cat "$work/hanging")")"
+	bad=1
+fi
 # the packed compute-sanitizer, in place of which a few lines run the program
 cat > "$work/sanitizer/compute-sanitizer" << 'END'
 #!/bin/sh
