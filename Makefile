@@ -39,9 +39,6 @@ endif
 LIBS := -luring -lnuma -lpcre2-8 -ljansson -ljson-c -lm
 LIBS_serve := -lmicrohttpd -linih
 LIBS_tools := -ledit
-ifneq ($(wildcard /usr/include/systemd/sd-daemon.h),)
-LIBS += -lsystemd
-endif
 
 # Rooms in layer order: a room may use those to its left (docs/architecture.md; make check-layers holds it).
 ROOMS := base kernels model chat grammar device telemetry metrics store policy trace engine plan serve

@@ -8,60 +8,18 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
+#include "base/num.h"
 #include "base/size.h"
 #include "engine/engine.h"
+#include "serve/manager.h"
 #include "serve/notify.h"
 #include "serve/private.h"
 
-#if defined(__has_include) && __has_include(<systemd/sd-daemon.h>)
-#include <systemd/sd-daemon.h>
-
-void notify_manager(const char *state)
-{
-	sd_notify(0, state); /* no manager is no fault */
-}
-
-static uint64_t watchdog_us(void)
-{
-	uint64_t us = 0;
-
-	return sd_watchdog_enabled(0, &us) > 0 ? us : 0;
-}
-
-static int store(const char *state, int fd)
-{
-	int rc = sd_pid_notify_with_fds(0, 0, state, &fd, 1);
-
-	return rc < 0 ? rc : 0;
-}
-
-#define BARRIER_US 10000000 /* the manager is busy where it takes longer */
-
-static void wait_for_manager(void)
-{
-	sd_notify_barrier(0, BARRIER_US); /* one that does not know it is not waited for */
-}
-#else
-void notify_manager(const char *state)
-{
-}
-
-static uint64_t watchdog_us(void)
-{
-	return 0;
-}
-
-static int store(const char *state, int fd)
-{
-	return -ENOTSUP;
-}
-
-static void wait_for_manager(void)
-{
-}
-#endif
+#define MANAGER_MS 10000 /* before we serve: the manager is busy where it takes longer */
 
 bool notify_store_offered(void)
 {
@@ -73,13 +31,18 @@ bool notify_store_offered(void)
 void notify_forget(void *arg)
 {
 	char state[96];
+	int rc = 0;
 
-	for (int m = 0; m < WARM_NR; m++) {
+	for (int m = 0; m < WARM_NR && !rc; m++) {
 		snprintf(state, sizeof(state), "FDSTOREREMOVE=1\nFDNAME=%s",
 			 warm_name((enum warm_memory)m));
-		notify_manager(state);
+		rc = manager_send(state, -1, MANAGER_MS);
 	}
-	wait_for_manager();
+	if (!rc) /* one that does not know barriers is not waited for: it closes what it does not know */
+		rc = manager_barrier(MANAGER_MS);
+	if (rc && rc != -ENOTCONN)
+		log_line(LOG_WARN, "what the service manager keeps",
+			 "cause=\"it was not let go of: %s\" note=ignoring", strerror(-rc));
 }
 
 int notify_keep(const int fd[WARM_NR])
@@ -87,14 +50,12 @@ int notify_keep(const int fd[WARM_NR])
 	char state[96];
 	int rc = 0;
 
-	if (!getenv("NOTIFY_SOCKET"))
-		return -ENOTCONN;
 	for (int m = 0; m < WARM_NR && !rc; m++) {
 		if (fd[m] < 0)
 			continue;
 		snprintf(state, sizeof(state), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s",
 			 warm_name((enum warm_memory)m));
-		rc = store(state, fd[m]);
+		rc = manager_send(state, fd[m], MANAGER_MS);
 	}
 	return rc;
 }
@@ -102,14 +63,58 @@ int notify_keep(const int fd[WARM_NR])
 #define LOADING_NS ((uint64_t)5 * 1000000000) /* between reports while loading */
 #define EXTEND_US  "60000000"		      /* what each of them asks for */
 
+#define LATE_NS ((uint64_t)200 * 1000000) /* between tries of what was not taken */
+
+static uint64_t watchdog_us(void)
+{
+	const char *us = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+
+	if (!us || (pid && strtoll(pid, NULL, 10) != getpid()))
+		return 0;
+	return strtoull(us, NULL, 10);
+}
+
 void liveness_init(struct liveness *l, uint64_t now)
 {
 	l->watchdog_ns = watchdog_us() * 1000;
 	l->moved_ns = l->next_ns = now;
 }
 
+/* False: the manager does not read. Whatever else is wrong will not be better later. */
+static bool say(struct liveness *l, const char *state)
+{
+	bool deaf = manager_send(state, -1, 0) == -EAGAIN;
+
+	if (deaf && !l->deaf)
+		log_line(LOG_WARN, "the service manager does not read",
+			 "note=\"dropping notices but those of our state, ignoring\"");
+	l->deaf = deaf;
+	return !deaf;
+}
+
+/* What the manager did not take before, in order. */
+static void say_late(struct liveness *l)
+{
+	while (l->n_late && say(l, l->late[0])) {
+		l->n_late--;
+		memmove(l->late[0], l->late[1], l->n_late * sizeof(l->late[0]));
+	}
+}
+
+void liveness_tell(struct liveness *l, const char *state)
+{
+	say_late(l);
+	if (!l->n_late && say(l, state))
+		return;
+	if (l->n_late == LIVENESS_LATE) { /* the oldest: what we are now counts */
+		l->n_late--;
+		memmove(l->late[0], l->late[1], l->n_late * sizeof(l->late[0]));
+	}
+	snprintf(l->late[l->n_late++], sizeof(l->late[0]), "%s", state);
+}
+
 /* Only loading that gets on with it asks for more time. */
-static void report_loading(const struct engine_status *e, bool moved)
+static void report_loading(struct liveness *l, const struct engine_status *e, bool moved)
 {
 	char state[160], done[32], all[32];
 
@@ -117,7 +122,7 @@ static void report_loading(const struct engine_status *e, bool moved)
 		 size_format(done, sizeof(done), e->load_bytes),
 		 size_format(all, sizeof(all), e->load_bytes_total),
 		 moved ? "EXTEND_TIMEOUT_USEC=" EXTEND_US : "");
-	notify_manager(state);
+	say(l, state);
 }
 
 void liveness_look(struct liveness *l, const struct engine *engine, uint64_t now)
@@ -126,6 +131,10 @@ void liveness_look(struct liveness *l, const struct engine *engine, uint64_t now
 	uint64_t progress;
 	bool loading, moved;
 
+	if (l->n_late && now >= l->late_ns) {
+		say_late(l);
+		l->late_ns = now + LATE_NS;
+	}
 	if (now < l->next_ns)
 		return;
 	engine_get_status(engine, &e);
@@ -136,9 +145,9 @@ void liveness_look(struct liveness *l, const struct engine *engine, uint64_t now
 	if (moved || (!loading && !e.active))
 		l->moved_ns = now;
 	if (loading)
-		report_loading(&e, moved);
+		report_loading(l, &e, moved);
 	if (l->watchdog_ns && now - l->moved_ns < l->watchdog_ns)
-		notify_manager("WATCHDOG=1");
+		say(l, "WATCHDOG=1");
 	l->next_ns = now + (loading && (!l->watchdog_ns || l->watchdog_ns > 2 * LOADING_NS)
 				    ? LOADING_NS
 			    : l->watchdog_ns ? l->watchdog_ns / 3
@@ -147,7 +156,9 @@ void liveness_look(struct liveness *l, const struct engine *engine, uint64_t now
 
 int liveness_deadline_ms(const struct liveness *l, uint64_t now)
 {
-	if (l->next_ns == UINT64_MAX)
+	uint64_t next = l->n_late ? u64_min(l->next_ns, l->late_ns) : l->next_ns;
+
+	if (next == UINT64_MAX)
 		return -1;
-	return l->next_ns <= now ? 0 : (int)((l->next_ns - now) / 1000000 + 1);
+	return next <= now ? 0 : (int)((next - now) / 1000000 + 1);
 }

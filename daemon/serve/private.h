@@ -16,11 +16,17 @@
 #include "serve/loop_time.h"
 #include "serve/serve.h"
 
+enum { LIVENESS_LATE = 4 };
+
 /* What the service manager is told without being asked (notify.c). */
 struct liveness {
 	uint64_t watchdog_ns; /* 0: the unit has no watchdog */
 	uint64_t next_ns;     /* the next look */
 	uint64_t progress, moved_ns;
+	bool deaf;		      /* the manager's queue was full */
+	char late[LIVENESS_LATE][80]; /* what we are, while it does not take that; oldest first */
+	unsigned n_late;
+	uint64_t late_ns; /* the next try */
 };
 
 struct serve {
@@ -78,9 +84,10 @@ void serve_come_first(void);
 /* A notice about a client, at most ten in ten seconds. */
 void serve_notice(struct serve *s, const char *msg, const struct conn *c, const char *cause);
 
-/* notify.c: sd_notify(3), or nothing where it was not there to build with. */
-void notify_manager(const char *state);
+/* notify.c; none of it waits for the manager. */
 void liveness_init(struct liveness *l, uint64_t now);
+/* A state of ours, see sd_notify(3), which the manager hears later if it does not read now; at most 79 bytes. */
+void liveness_tell(struct liveness *l, const char *state);
 /* Where it is time: reports, and feeds the watchdog unless the engine has work and stands still. */
 void liveness_look(struct liveness *l, const struct engine *engine, uint64_t now);
 int liveness_deadline_ms(const struct liveness *l, uint64_t now); /* -1: none */

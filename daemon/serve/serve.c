@@ -194,7 +194,7 @@ static int take_state(struct serve *s, struct err *err)
 		log_line(LOG_NOTICE, "ready", "socket=%s load_seconds=%.2f dense_bytes=%llu",
 			 s->config.socket_path, (double)(now_ns() - s->started_ns) / 1e9,
 			 (unsigned long long)e.dense_bytes);
-		notify_manager("READY=1\nSTATUS=ready");
+		liveness_tell(&s->liveness, "READY=1\nSTATUS=ready");
 	}
 	return 0;
 }
@@ -210,9 +210,9 @@ static void reload(struct serve *s)
 	}
 	snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%llu",
 		 (unsigned long long)now_ns() / 1000);
-	notify_manager(state);
+	liveness_tell(&s->liveness, state);
 	s->config.reload(s->config.reload_arg);
-	notify_manager("READY=1");
+	liveness_tell(&s->liveness, "READY=1");
 }
 
 void serve_set_limits(struct serve *s, uint32_t request_tokens, uint64_t request_ns)
@@ -356,7 +356,7 @@ int serve_run(struct serve *s, struct err *err)
 		if (atomic_load_explicit(&s->stop, memory_order_acquire))
 			s->stopping = true;
 	}
-	notify_manager("STOPPING=1");
+	liveness_tell(&s->liveness, "STOPPING=1");
 	listen_close(s); /* reads in flight may take a while: newcomers shall not wait for that */
 	rc = drain(s, err);
 	return rc ? rc : linger(s, err);

@@ -15,7 +15,7 @@ import urllib.request
 
 import pytest
 
-from daemon import BUILD, DEMO, ROOT, need, short_dir, sluice
+from daemon import BUILD, DEMO, PATIENCE, ROOT, need, short_dir, sluice
 
 UNITS = ROOT / "packaging" / "systemd"
 
@@ -56,7 +56,7 @@ class Manager:
         return self.said
 
     def ended(self, timeout=60):
-        """Waits for the daemon's end; its status. Notices are read meanwhile: the kernel keeps ten, then the daemon would wait."""
+        """Waits for the daemon's end; its status. Notices are read meanwhile: the kernel keeps ten of them."""
         end = time.monotonic() + timeout
         self.notify.settimeout(0.1)
         while self.process.poll() is None:
@@ -139,6 +139,37 @@ def test_watchdog():
     m.until("WATCHDOG=1")
     m.process.terminate()
     assert m.ended() == 0, m.text()
+
+
+def test_a_manager_that_does_not_read():
+    """The daemon waits for nobody: it serves, reloads and ends; its states come in order when the manager reads again."""
+    d = short_dir()
+    m = Manager(watchdog_us=300000)
+    filler = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    filler.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            filler.sendto(b"FILLER=1", f"{m.dir}/n")
+    m.start("--socket", f"{d}/s")
+    end = time.monotonic() + 60 * PATIENCE
+    while 'msg="ready"' not in m.text():
+        assert time.monotonic() < end and m.process.poll() is None, m.text()
+        time.sleep(0.05)
+    sluice("generate", "--socket", f"{d}/s", "-n", 3, "--prompt", "A")
+    m.process.send_signal(signal.SIGHUP)
+    time.sleep(1)  # several times the watchdog's pace: each of them would be a line
+    sluice("generate", "--socket", f"{d}/s", "-n", 3, "--prompt", "A")
+    assert m.text().count("the service manager does not read") == 1, m.text()
+    said = list(m.until("RELOADING=1"))
+    m.said.clear()
+    said += m.until("READY=1")
+    states = [s.split("\n")[0] for s in said if "FILLER" not in s and "WATCHDOG" not in s and "loading" not in s]
+    assert states == ["READY=1", "RELOADING=1", "READY=1"], said
+    with pytest.raises(BlockingIOError):
+        while True:
+            filler.sendto(b"FILLER=1", f"{m.dir}/n")
+    m.process.terminate()
+    assert m.process.wait(60 * PATIENCE) == 0, m.text()
 
 
 def test_reload_is_told():
