@@ -2,7 +2,8 @@
 /*
  * daemon/serve/http_private.h: the insides of the HTTP server, shared by its files.
  *
- *	http_listen.c	sockets, peers: who may connect, deadlines, who vanished
+ *	http_listen.c	sockets
+ *	http_peers.c	connections: who may have one, deadlines, who vanished
  *	http.c		the server in the loop; libmicrohttpd's side of a request
  *	http_guard.c	what is refused before a body is read: Host, Origin, key, length
  *	http_reply.c	answers and errors, with their headers
@@ -20,6 +21,7 @@
 
 #include <microhttpd.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 
 #include "base/jsonc.h"
 #include "chat/calls.h"
@@ -31,11 +33,12 @@
 enum {
 	HTTP_MAX_PEERS = 1024,
 	HTTP_MAX_PEERS_PER_CLIENT = 256, /* the longest idle one gives way */
-	HTTP_POOL_BYTES = 48 << 10,	 /* of libmicrohttpd, for one connection's headers */
-	HTTP_MAX_HEADERS = 24 << 10,	 /* 431 beyond */
-	HTTP_MAX_BODY = 32 << 20,	 /* 413 beyond */
-	HTTP_ALL_BODIES = 256 << 20,	 /* of all requests: the largest unfinished one goes */
-	HTTP_MAX_VALUES = 1 << 20,	 /* of a body's JSON, which takes some 100 bytes for each */
+	HTTP_ACCEPTS_AT_ONCE = 64,
+	HTTP_POOL_BYTES = 48 << 10,  /* of libmicrohttpd, for one connection's headers */
+	HTTP_MAX_HEADERS = 24 << 10, /* 431 beyond */
+	HTTP_MAX_BODY = 32 << 20,    /* 413 beyond */
+	HTTP_ALL_BODIES = 256 << 20, /* of all requests: the largest unfinished one goes */
+	HTTP_MAX_VALUES = 1 << 20,   /* of a body's JSON, which takes some 100 bytes for each */
 	HTTP_MAX_CHOICES = SERVE_MAX_REQUESTS,
 	HTTP_HEADER_MS = 10000, /* from connect to the end of the first headers */
 	HTTP_BODY_MS = 60000,	/* for the body */
@@ -324,12 +327,18 @@ const struct http_route *http_route_find(const char *method, const char *path,
 /* http_listen.c */
 int http_listen_open(struct http *h, struct err *err);
 void http_listen_close(struct http *h);
+bool http_loopback_only(const struct http *h);
+
+/* http_peers.c */
+/* A connection that came in from @addr; @fd is taken over. */
+void http_peer_accept(struct http *h, int fd, const struct sockaddr_storage *addr, socklen_t len);
 /* struct attachment's adopt() */
 int http_adopt(struct attachment *a, int fd, uid_t uid, struct err *err);
 void http_peer_drop(struct peer *p); /* the library sees its end next */
+void http_peers_yield(
+	struct http *h); /* one of whoever is missed least is dropped, if anybody may go */
 int http_peers_timeout_ms(const struct http *h);
 void http_peers_expire(struct http *h);
-bool http_loopback_only(const struct http *h);
 
 /* http_guard.c: false: r->fault says why. */
 int http_keys_load(struct http *h, struct err *err);
