@@ -12,33 +12,33 @@
 
 static bool read_talk(struct http_call *c, struct talk *t)
 {
-	bool add = true;
+	bool add = true, parallel = true;
 
 	*t = (struct talk){ .messages = get(c->json, "messages"),
 			    .tools = get(c->json, "tools"),
 			    .request = c->json };
-	if (!read_bool(c->json, "continue_final_message", &t->continue_final, &c->fault) ||
+	if (!talk_tools(c, t->tools) ||
+	    !talk_choice(c, get(c->json, "tool_choice"), &t->no_calls) ||
+	    !read_bool(c->json, "parallel_tool_calls", &parallel, &c->fault) ||
+	    !read_bool(c->json, "continue_final_message", &t->continue_final, &c->fault) ||
 	    !read_bool(c->json, "add_generation_prompt", &add, &c->fault))
 		return false;
+	c->gen.one_call = !parallel;
 	t->no_prompt = !add;
-	if (t->tools && json_object_is_type(t->tools, json_type_array) &&
-	    !json_object_array_length(t->tools))
+	if (t->tools && !json_object_array_length(t->tools))
 		t->tools = NULL;
-	return talk_choice(c, get(c->json, "tool_choice"), &t->no_calls);
+	return true;
 }
 
 bool chat_work(struct http_call *c)
 {
-	bool parallel = true;
 	struct talk t;
 
-	if (!read_generation(c) || !read_talk(c, &t) ||
-	    !read_bool(c->json, "parallel_tool_calls", &parallel, &c->fault))
+	if (!read_generation(c) || !read_talk(c, &t))
 		return false;
 	if (get(c->json, "functions") || get(c->json, "function_call"))
 		return fault_param(&c->fault, "functions",
 				   "functions are not supported: use tools");
-	c->gen.one_call = !parallel;
 	return talk_render(c, &t);
 }
 

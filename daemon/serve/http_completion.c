@@ -27,15 +27,20 @@ static bool keep_prompt(struct http_call *c)
 	return true;
 }
 
-bool completion_work(struct http_call *c)
+static bool check_suffix(struct http_call *c)
 {
 	struct json_object *suffix = get(c->json, "suffix");
 
-	if (suffix &&
-	    !(json_object_is_type(suffix, json_type_string) && !json_object_get_string_len(suffix)))
-		return fault_param(&c->fault, "suffix", "suffix is not supported");
+	return !suffix ||
+	       (json_object_is_type(suffix, json_type_string) &&
+		!json_object_get_string_len(suffix)) ||
+	       fault_param(&c->fault, "suffix", "suffix is not supported");
+}
+
+bool completion_work(struct http_call *c)
+{
 	return read_generation(c) && read_bool(c->json, "echo", &c->gen.echo, &c->fault) &&
-	       read_prompts(c) && keep_prompt(c) && form_build(c, true);
+	       check_suffix(c) && read_prompts(c) && keep_prompt(c) && form_build(c, true);
 }
 
 bool native_work(struct http_call *c)

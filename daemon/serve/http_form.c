@@ -88,8 +88,8 @@ bool form_read(struct http_call *c)
 	struct json_object *schema = get(c->json, "json_schema");
 
 	return form_read_format(c, get(c->json, "response_format"), "response_format") &&
-	       want_text(c, "grammar", FORM_GBNF) && want_text(c, "regex", FORM_REGEX) &&
-	       (!schema || want_schema(c, schema, "json_schema"));
+	       (!schema || want_schema(c, schema, "json_schema")) &&
+	       want_text(c, "grammar", FORM_GBNF) && want_text(c, "regex", FORM_REGEX);
 }
 
 /* ---- tools ---- */

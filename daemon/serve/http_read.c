@@ -260,7 +260,7 @@ static bool read_stops(struct http_call *c)
 /* The least of the names that say how long the answer may be; -1: as long as there is room. */
 static bool read_length(struct http_call *c)
 {
-	static const char *const names[] = { "max_completion_tokens", "max_tokens",
+	static const char *const names[] = { "max_tokens", "max_completion_tokens",
 					     "max_output_tokens", "n_predict" };
 	int64_t n = -1;
 
@@ -325,29 +325,38 @@ static void log_unknown(struct http_call *c)
 	}
 }
 
+static bool read_stream(struct http_call *c)
+{
+	struct json_object *options = get(c->json, "stream_options");
+
+	if (!read_bool(c->json, "stream", &c->gen.stream, &c->fault))
+		return false;
+	if (options && (!json_object_is_type(options, json_type_object) ||
+			!read_bool(options, "include_usage", &c->gen.include_usage, &c->fault)))
+		return fault_param(&c->fault, "stream_options",
+				   "stream_options must be an object with include_usage");
+	return true;
+}
+
+/* In the order of docs/http.md: of several bad fields the first one there is named. */
 bool read_generation(struct http_call *c)
 {
 	struct generation *g = &c->gen;
-	struct json_object *o = c->json, *options = get(o, "stream_options");
+	struct json_object *o = c->json;
 	struct fault *f = &c->fault;
 	int64_t n = 1, ms = 0, slot = -1;
 	bool reuse = true;
 
 	log_unknown(c);
-	if (!read_length(c) || !read_sampling(c) || !read_logprobs(c) || !read_stops(c) ||
-	    !form_read(c) || !read_spec(c) || !read_bool(o, "stream", &g->stream, f) ||
-	    !read_int(o, "n", 1, HTTP_MAX_CHOICES, &n, f) ||
+	if (!read_length(c) || !read_int(o, "n", 1, HTTP_MAX_CHOICES, &n, f) || !read_sampling(c) ||
+	    !read_logprobs(c) || !read_stops(c) || !read_stream(c) ||
 	    !read_bool(o, "ignore_eos", &g->ask.ignore_eog, f) ||
 	    !read_bool(o, "timings_per_token", &g->timings_per_token, f) ||
 	    !read_bool(o, "return_progress", &g->return_progress, f) ||
+	    !read_int(o, "t_max_predict_ms", 0, INT32_MAX, &ms, f) || !read_spec(c) ||
 	    !read_bool(o, "cache_prompt", &reuse, f) ||
-	    !read_int(o, "id_slot", -1, INT32_MAX, &slot, f) ||
-	    !read_int(o, "t_max_predict_ms", 0, INT32_MAX, &ms, f))
+	    !read_int(o, "id_slot", -1, INT32_MAX, &slot, f) || !form_read(c))
 		return false;
-	if (options && (!json_object_is_type(options, json_type_object) ||
-			!read_bool(options, "include_usage", &g->include_usage, f)))
-		return fault_param(f, "stream_options",
-				   "stream_options must be an object with include_usage");
 	g->n = (unsigned)n;
 	g->ask.no_reuse = !reuse;
 	g->ask.place = (uint32_t)(slot + 1);

@@ -182,13 +182,13 @@ static bool check_absent(struct http_call *c)
 	struct json_object *text = get(c->json, "text");
 	bool background = false;
 
+	if (json_object_is_type(text, json_type_object) &&
+	    !form_read_format(c, get(text, "format"), "text"))
+		return false;
 	if (get(c->json, "previous_response_id"))
 		return fault_param(&c->fault, "previous_response_id",
 				   "previous_response_id: nothing is stored here; send the whole "
 				   "conversation as input");
-	if (json_object_is_type(text, json_type_object) &&
-	    !form_read_format(c, get(text, "format"), "text"))
-		return false;
 	if (!read_bool(c->json, "background", &background, &c->fault))
 		return false;
 	return !background ||
@@ -201,18 +201,18 @@ bool responses_work(struct http_call *c)
 	struct talk t = { .messages = w.messages };
 	bool parallel = true, ok;
 
-	ok = read_generation(c) && check_absent(c) && read_input(c, &w) &&
-	     read_bool(c->json, "parallel_tool_calls", &parallel, &c->fault) &&
-	     talk_choice(c, get(c->json, "tool_choice"), &t.no_calls);
+	t.tools = read_tools(get(c->json, "tools"));
+	t.request = kwargs_of(c);
+	ok = read_generation(c) && check_absent(c) && talk_tools(c, t.tools) &&
+	     talk_choice(c, get(c->json, "tool_choice"), &t.no_calls) &&
+	     read_bool(c->json, "parallel_tool_calls", &parallel, &c->fault) && read_input(c, &w);
 	if (ok) {
 		c->gen.n = 1;
 		c->gen.one_call = !parallel;
-		t.tools = read_tools(get(c->json, "tools"));
-		t.request = kwargs_of(c);
 		ok = talk_render(c, &t);
-		json_object_put(t.tools);
-		json_object_put(t.request);
 	}
+	json_object_put(t.tools);
+	json_object_put(t.request);
 	json_object_put(w.messages);
 	return ok;
 }

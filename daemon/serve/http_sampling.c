@@ -241,56 +241,111 @@ static bool read_breakers(struct http_call *c)
 	return mark_breakers(c, texts, n);
 }
 
-/* ---- numbers ---- */
+/* ---- all of them ---- */
 
-static bool read_floats(struct http_call *c)
-{
-	struct sampling *s = &c->gen.ask.sampling;
-	const struct {
-		const char *name;
-		double min, max;
-		float *field;
-	} all[] = { { "dry_base", 0, 100, &s->dry_base },
-		    { "repetition_penalty", 0, 100, &s->repeat_penalty }, /* vLLM's name */
-#define ROW(name, min, max) { #name, min, max, &s->name },
-		    RANGES_FLOAT(ROW)
+/* A number: a float or a whole one, by which of the two it has a place for. */
+struct number {
+	const char *name;
+	double min, max;
+	float *real;
+	int64_t *whole;
+};
+
+#define ROW(name, min, max) static const double range_##name[] = { min, max };
+RANGES_FLOAT(ROW)
 #undef ROW
-	};
 
-	for (size_t i = 0; i < ARRAY_LEN(all); i++)
-		if (!read_float(c->json, all[i].name, all[i].min, all[i].max, all[i].field,
-				&c->fault))
+static bool read_numbers(struct http_call *c, const struct number *all, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct number *v = &all[i];
+
+		if (v->real ? !read_float(c->json, v->name, v->min, v->max, v->real, &c->fault)
+			    : !read_int(c->json, v->name, (int64_t)v->min, (int64_t)v->max,
+					v->whole, &c->fault))
 			return false;
+	}
 	return true;
 }
 
-bool read_sampling(struct http_call *c)
+#define REAL(name)                                                      \
+	{                                                               \
+#name, range_##name[0], range_##name[1], &s->name, NULL \
+	}
+#define WHOLE(name, min, max, ret)         \
+	{                                  \
+#name, min, max, NULL, ret \
+	}
+
+/* temperature, top_k, ... */
+static bool read_usual(struct http_call *c)
 {
 	struct sampling *s = &c->gen.ask.sampling;
-	struct json_object *o = c->json;
-	struct fault *f = &c->fault;
-	int64_t top_k, last_n, dry_last, dry_allowed, min_tokens = 0;
+	int64_t top_k = s->top_k;
+	const struct number all[] = { REAL(temperature),
+				      WHOLE(top_k, RANGE_COUNT_MIN, RANGE_COUNT_MAX, &top_k),
+				      REAL(top_p), REAL(min_p) };
 
-	*s = c->http->defaults;
-	top_k = s->top_k;
-	last_n = s->penalty_last_n;
-	dry_last = s->dry_last_n;
-	dry_allowed = s->dry_allowed_length;
-	if (!read_floats(c) || !read_int(o, "top_k", RANGE_COUNT_MIN, RANGE_COUNT_MAX, &top_k, f) ||
-	    !read_int(o, "repeat_last_n", RANGE_COUNT_MIN, RANGE_COUNT_MAX, &last_n, f) ||
-	    !read_int(o, "dry_penalty_last_n", -1, INT32_MAX, &dry_last, f) ||
-	    !read_int(o, "dry_allowed_length", 0, INT32_MAX, &dry_allowed, f) ||
-	    !read_int(o, "min_tokens", 0, INT32_MAX, &min_tokens, f))
+	if (!read_numbers(c, all, ARRAY_LEN(all)))
 		return false;
 	s->top_k = top_k < 0 ? 0 : (uint32_t)top_k;
+	return read_seed(c);
+}
+
+static bool read_penalties(struct http_call *c)
+{
+	struct sampling *s = &c->gen.ask.sampling;
+	float other = s->repeat_penalty; /* under vLLM's name */
+	int64_t last_n = s->penalty_last_n;
+	const struct number all[] = { REAL(repeat_penalty),
+				      { "repetition_penalty", range_repeat_penalty[0],
+					range_repeat_penalty[1], &other, NULL },
+				      WHOLE(repeat_last_n, RANGE_COUNT_MIN, RANGE_COUNT_MAX,
+					    &last_n),
+				      REAL(frequency_penalty),
+				      REAL(presence_penalty) };
+
+	if (!read_numbers(c, all, ARRAY_LEN(all)))
+		return false;
+	if (!get(c->json, "repeat_penalty"))
+		s->repeat_penalty = other;
 	if (last_n) {
 		s->penalty_last_n = (int32_t)last_n;
 	} else { /* no tokens are looked at */
 		s->repeat_penalty = 1;
 		s->frequency_penalty = s->presence_penalty = 0;
 	}
-	s->dry_last_n = (int32_t)dry_last;
-	s->dry_allowed_length = (uint32_t)dry_allowed;
-	s->min_tokens = (uint32_t)min_tokens;
-	return read_seed(c) && read_bias(c) && read_breakers(c);
+	return true;
+}
+
+static bool read_rare(struct http_call *c)
+{
+	struct sampling *s = &c->gen.ask.sampling;
+	int64_t last = s->dry_last_n, allowed = s->dry_allowed_length;
+	const struct number all[] = { REAL(typical_p),
+				      REAL(top_n_sigma),
+				      REAL(xtc_probability),
+				      REAL(xtc_threshold),
+				      REAL(dry_multiplier),
+				      { "dry_base", 0, 100, &s->dry_base, NULL },
+				      WHOLE(dry_allowed_length, 0, INT32_MAX, &allowed),
+				      WHOLE(dry_penalty_last_n, -1, INT32_MAX, &last) };
+
+	if (!read_numbers(c, all, ARRAY_LEN(all)))
+		return false;
+	s->dry_last_n = (int32_t)last;
+	s->dry_allowed_length = (uint32_t)allowed;
+	return read_breakers(c);
+}
+
+bool read_sampling(struct http_call *c)
+{
+	int64_t min_tokens = 0;
+
+	c->gen.ask.sampling = c->http->defaults;
+	if (!read_usual(c) || !read_penalties(c) || !read_bias(c) ||
+	    !read_int(c->json, "min_tokens", 0, INT32_MAX, &min_tokens, &c->fault))
+		return false;
+	c->gen.ask.sampling.min_tokens = (uint32_t)min_tokens;
+	return read_rare(c);
 }

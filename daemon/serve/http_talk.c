@@ -80,9 +80,12 @@ static bool check_messages(struct http_call *c, struct json_object *messages)
 	return true;
 }
 
-/* Functions have names: what is looked for in an answer. */
-static bool check_tools(struct http_call *c, struct json_object *tools)
+bool talk_tools(struct http_call *c, struct json_object *tools)
 {
+	if (!tools)
+		return true;
+	if (!json_object_is_type(tools, json_type_array))
+		return fault_param(&c->fault, "tools", "tools must be a list");
 	for (size_t i = 0; i < json_object_array_length(tools); i++) {
 		struct json_object *o = json_object_array_get_idx(tools, i);
 		struct json_object *function =
@@ -236,14 +239,12 @@ bool talk_render(struct http_call *c, const struct talk *t)
 		return fault_set(&c->fault, 400, "no chats with this model: %s",
 				 s->chat_why && *s->chat_why ? s->chat_why
 							     : "its file has no chat template");
-	if (!check_messages(c, t->messages))
-		return false;
-	if (t->tools && !json_object_is_type(t->tools, json_type_array))
-		return fault_param(&c->fault, "tools", "tools must be a list");
-	if (t->tools && !check_tools(c, t->tools))
-		return false;
 	if (chat_kwargs(s->chat_kwargs, t->request, &kwargs, &err))
 		return fault_param(&c->fault, "chat_template_kwargs", "%s", err.text);
+	if (!check_messages(c, t->messages)) {
+		json_object_put(kwargs);
+		return false;
+	}
 	c->gen.chat = true;
 	c->gen.ask.raw = c->gen.ask.hide_eog = true;
 	if (t->tools && !t->no_calls && json_object_array_length(t->tools))

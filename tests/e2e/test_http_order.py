@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""Description: of several bad fields of a request the first one is named, in the order of docs/http.md, by every API that generates."""
+import re
+
+import pytest
+
+from daemon import ROOT
+from http_client import HttpDaemon
+
+# What is wrong for each field of the two tables; None: nothing is, when it is read.
+BAD = {
+    "max_tokens": 1.5, "max_completion_tokens": "x", "max_output_tokens": "x", "n_predict": -2, "n": 0,
+    "temperature": "hot", "top_k": 1.5, "top_p": 2, "min_p": -1, "seed": "x",
+    "repeat_penalty": "x", "repetition_penalty": -1, "repeat_last_n": 0.5, "frequency_penalty": 1000, "presence_penalty": "x",
+    "logit_bias": 3, "min_tokens": -1,
+    "typical_p": 2, "top_n_sigma": "x", "xtc_probability": 2, "xtc_threshold": -1, "dry_multiplier": -1, "dry_base": "x",
+    "dry_allowed_length": -1, "dry_penalty_last_n": -2, "dry_sequence_breakers": [3],
+    "logprobs": "x", "top_logprobs": 99, "n_probs": -1, "stop": 3, "stream": "yes", "stream_options": 1,
+    "ignore_eos": "x", "timings_per_token": 1, "return_progress": 1, "t_max_predict_ms": -1,
+    "spec": "often", "cache_prompt": "x", "id_slot": -2, "user": None,
+    "response_format": 1, "json_schema": None, "grammar": 3, "regex": 3, "echo": "x", "return_tokens": 1, "suffix": "y",
+    "tools": [{"type": "function"}], "tool_choice": 3, "parallel_tool_calls": "x", "continue_final_message": "x",
+    "add_generation_prompt": 1, "functions": [], "function_call": None, "chat_template_kwargs": {"messages": []},
+    "reasoning_content": None, "reasoning": None, "prompt": {}, "messages": "hello",
+}
+# What must be there for a field behind it to be looked at
+GOOD = {"dry_multiplier": 1, "max_tokens": 3}
+COMPLETION = ("echo", "return_tokens", "suffix")
+CHAT = ("tools", "tool_choice", "parallel_tool_calls", "continue_final_message", "add_generation_prompt", "functions", "chat_template_kwargs")
+APIS = {  # path: (fields of the tables that it does not have, others with what is wrong, the last one)
+    "/v1/chat/completions": (COMPLETION, {}, "messages"),
+    "/v1/completions": (("return_tokens", *CHAT), {}, "prompt"),
+    "/completion": (("echo", "suffix", *CHAT), {}, "prompt"),
+    "/v1/responses": ((*COMPLETION, "continue_final_message", "add_generation_prompt", "functions", "chat_template_kwargs"),
+                      {"text": {"format": 1}, "previous_response_id": "r", "background": True}, "input"),
+    "/v1/messages": ((*COMPLETION, "parallel_tool_calls", "continue_final_message", "add_generation_prompt", "functions", "chat_template_kwargs"),
+                     {}, "messages"),
+}
+
+
+def documented():
+    """The fields of the tables of docs/http.md that begin with `prompt` and with `messages`, in order."""
+    text, names = (ROOT / "docs" / "http.md").read_text(), []
+    for first in ("prompt", "messages"):
+        table = text[text.index(f"| `{first}` |"):].split("\n\n")[0]
+        for row in table.splitlines():
+            # fields only: what is within brackets is a value or a part of one, but for another name of the same field
+            cell = re.sub(r"\((?!`repetition_penalty`\)|`include_usage`\))[^)]*\)", "", row.split("|")[1])
+            names += [n for n in re.findall(r"`([\w.]+)`", cell) if n not in ("include_usage", "auto")]
+    return names
+
+
+@pytest.fixture(scope="module")
+def d():
+    with HttpDaemon("--ctx", "512") as daemon:
+        yield daemon
+
+
+def test_every_documented_field_has_a_fault():
+    assert set(documented()) == set(BAD) and len(documented()) == len(BAD)
+
+
+@pytest.mark.parametrize("path", APIS)
+def test_the_first_bad_field_is_named(d, path):
+    without, more, last = APIS[path]
+    bad = {name: BAD[name] for name in documented() if BAD[name] is not None and name not in (*without, "prompt", "messages")}
+    at = list(bad).index("tools") if "tools" in bad else len(bad)
+    order = [*list(bad)[:at], *more, *list(bad)[at:], last]
+    bad.update(more)
+    bad[last] = 3
+    if path == "/v1/messages":
+        bad["tools"] = [{"input_schema": {}}]
+    for i, name in enumerate(order):
+        body = {n: GOOD[n] for n in order[:i] if n in GOOD}
+        body.update({n: bad[n] for n in reversed(order[i:])})  # the request's own order is no matter
+        status, _, answer = d.ask("POST", path, body)
+        if path != "/v1/messages":
+            assert (status, answer["error"]["param"]) == (400, name), answer
+        else:  # Anthropic's envelope has no param
+            assert status == 400 and re.search(rf"\b{name}\b", answer["error"]["message"]), (name, answer)
