@@ -69,6 +69,22 @@ static inline unsigned utf8_decode(const uint8_t *s, size_t len, uint32_t *ret_c
 	return n;
 }
 
+/* How many bytes of @s lie before the first that is no UTF-8; @n: none is. */
+static inline size_t utf8_valid(const char *s, size_t n)
+{
+	const uint8_t *p = (const uint8_t *)s;
+	uint32_t cp;
+
+	for (size_t at = 0; at < n;) {
+		unsigned one = utf8_decode(p + at, n - at, &cp);
+
+		if (!one)
+			return at;
+		at += one;
+	}
+	return n;
+}
+
 /* Writes a code point (no surrogate, at most U+10FFFF) and returns its 1 to 4 bytes. */
 static inline unsigned utf8_encode(uint32_t cp, uint8_t out[4])
 {

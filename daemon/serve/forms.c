@@ -20,6 +20,7 @@
 #include "grammar/grammar.h"
 #include "grammar/stop.h"
 #include "grammar/vocab.h"
+#include "model/tokenizer_utf8.h"
 #include "serve/private.h"
 
 #define JSON_DEPTH 1000
@@ -172,13 +173,18 @@ enum before forms_before(const struct chat_template *chat, const char *prompt, s
 
 static int parse_schema(struct form_task *t, struct json_object **ret)
 {
-	struct json_tokener *tok = json_tokener_new_ex(JSON_DEPTH);
+	struct json_tokener *tok;
 	enum json_tokener_error e;
+	size_t valid = utf8_valid(t->text, t->what.n);
 	int rc = 0;
 
+	if (valid < t->what.n)
+		return err_set(&t->err, -EINVAL, "the schema is not valid UTF-8, at byte %zu",
+			       valid);
+	tok = json_tokener_new_ex(JSON_DEPTH);
 	if (!tok)
 		return -ENOMEM;
-	json_tokener_set_flags(tok, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	json_tokener_set_flags(tok, JSON_TOKENER_STRICT);
 	*ret = json_tokener_parse_ex(tok, t->text, (int)t->what.n + 1);
 	e = json_tokener_get_error(tok);
 	if (e != json_tokener_success)

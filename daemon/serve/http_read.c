@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "base/ranges.h"
+#include "model/tokenizer_utf8.h"
 #include "serve/http_private.h"
 #include "serve/prompt.h"
 
@@ -132,8 +133,12 @@ static size_t count_values(const char *text, size_t n)
 bool read_json(struct http_call *c)
 {
 	enum json_tokener_error e = json_tokener_error_parse_eof;
+	size_t valid = utf8_valid(c->body.data, c->body.n);
 	struct json_tokener *t;
 
+	/* json-c lets surrogates, overlong forms and what lies above U+10FFFF pass */
+	if (valid < c->body.n)
+		return fault_set(&c->fault, 400, "the body is not valid UTF-8, at byte %zu", valid);
 	if (count_values(c->body.data, c->body.n) > HTTP_MAX_VALUES)
 		return fault_set(&c->fault, 413, "the body's JSON may have %d values",
 				 HTTP_MAX_VALUES);
@@ -145,7 +150,7 @@ bool read_json(struct http_call *c)
 		c->json = json_object_new_object();
 		return c->json || fault_set(&c->fault, 500, "out of memory");
 	}
-	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	json_tokener_set_flags(t, JSON_TOKENER_STRICT);
 	if (c->body.n) {
 		c->json = json_tokener_parse_ex(t, c->body.data, (int)c->body.n + 1);
 		e = json_tokener_get_error(t);
