@@ -132,10 +132,12 @@ def fio_rate(path, request_bytes, depth, seconds=3):
                 f"--bs={request_bytes}", "--blockalign=4096", "--direct=1", "--ioengine=io_uring", "--fixedbufs",
                 "--registerfiles", f"--iodepth={depth}", f"--runtime={seconds}", "--time_based",
                 "--randrepeat=0", "--output-format=json"]
-        if huge:
-            args += ["--iomem=mmaphuge", "--hugepage-size=2m"]
+        pages = ["--iomem=mmaphuge", "--hugepage-size=2m"]
         try:
-            p = subprocess.run(args, capture_output=True, text=True, timeout=seconds + 60)
+            p = subprocess.run(args + (pages if huge else []), capture_output=True, text=True, timeout=seconds + 60)
+            if huge and p.returncode:  # somebody else took them meanwhile
+                huge = False
+                p = subprocess.run(args, capture_output=True, text=True, timeout=seconds + 60)
         except FileNotFoundError:
             return None, None
     if p.returncode:

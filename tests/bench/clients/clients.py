@@ -14,6 +14,8 @@ answers    /health, /props, /slots and /metrics, asked in turn, each on a new co
 
 Texts are this project's own documents. `both` runs A-B-B-A. Figures are those of `vllm bench serve` (load.py); each run says how
 much of the processors others used meanwhile. It reports and judges nothing: docs/performance.md has what was seen.
+With closed, 1 among --clients and a --budget below 100 % the most that several clients could have had stands beside what they
+had: bounds.py says how that is counted. The disk's rate is fio's, once before and once after, and the greater counts.
 The peer: tests/bench/peer/build.sh llama-server.
 """
 import argparse
@@ -26,6 +28,7 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import bounds  # noqa: E402
 import load  # noqa: E402
 import servers  # noqa: E402
 from servers import machine  # noqa: E402
@@ -61,10 +64,13 @@ class Bench:
         return load.Ask(prompt or self.texts.of(tokens or a.prompt), n or a.generate, extra=self.extra, **kw)
 
     def measured(self, what, coroutine, **more):
+        before = self.server.counters()
         with machine.Foreign(self.server.process.pid) as f:
             start = time.perf_counter()
             got = asyncio.run(coroutine)
             seconds = time.perf_counter() - start
+        if before:
+            more["spent"] = bounds.spent(before, self.server.counters(), seconds)
         row = {"server": self.server.name, "what": what, **load.summary(got, seconds, self.args.bounds),
                "others": round(f.share, 2), "rss_gib": round(machine.process_memory(self.server.process.pid) / (1 << 30), 2),
                **more}
@@ -73,10 +79,27 @@ class Bench:
         return row, got
 
     def closed(self):
+        bounded = self.server.counters() and self.args.budget != "100%" and 1 in self.args.clients
+        rates = [self.disk_rate()] if bounded else []
         for clients in self.args.clients:
             n = max(self.args.least, self.args.each * clients)
             self.measured(f"closed {clients}", load.closed_loop(self.server.host, self.server.port,
                                                                 [self.ask() for _ in range(n)], clients))
+        if bounded:
+            self.possible([*rates, self.disk_rate()])
+
+    def disk_rate(self):
+        """Bytes per second of reads like the daemon's since its start, while it reads nothing; None: no fio."""
+        rate, _ = machine.fio_rate(self.args.model, bounds.request_bytes(self.server.counters()), self.server.io_depth())
+        return rate and rate * 1e9
+
+    def possible(self, rates):
+        runs = {n: bounds.together([r["spent"] for r in self.rows if r["what"] == f"closed {n}"]) for n in self.args.clients}
+        rate = max(rates) if None not in rates else None
+        for n in sorted(set(self.args.clients) - {1}):
+            self.rows.append({"server": self.server.name, "what": f"{n} over one", "disk_rates": rates,
+                              **bounds.compare(runs[1], runs[n], rate)})
+            print("  " + bounds.sentence(n, runs[1], runs[n], rate), file=sys.stderr)
 
     def capacity(self):
         rates = [r["request_throughput"] for r in self.rows if r["what"].startswith("closed")]

@@ -12,6 +12,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import bounds  # noqa: E402
 import machine  # noqa: E402
 
 
@@ -64,6 +65,10 @@ class Server:
         c.close()
         return r.status, data
 
+    def counters(self):
+        """What the server has counted since its start (bounds.COUNTERS); None: it does not say."""
+        return None
+
     def count(self, text):
         """How many tokens the server makes of a text."""
         return len(json.loads(self.ask("POST", "/tokenize", {"content": text})[1])["tokens"])
@@ -81,6 +86,14 @@ class Sluice(Server):
         return [pathlib.Path(a.build) / "sluiced", "--model", a.model, "--socket", self.dir / "s", "--http", "127.0.0.1:0",
                 "--threads", a.threads, "--ctx", a.ctx, "--parallel", a.parallel, "--host-budget", a.budget,
                 "--queue", "1000", *a.sluice_args.split()]
+
+    def counters(self):
+        return bounds.counters(self.ask("GET", "/metrics")[1].decode())
+
+    def io_depth(self):
+        """Reads in flight at most; 0 and none: the reader's own."""
+        m = re.search(r"--io-depth[ =](\d+)", self.args.sluice_args)
+        return int(m.group(1)) if m and int(m.group(1)) else 32
 
     def find_port(self):
         m = re.search(r'msg="http" address="[^"]*:(\d+)"', self.text())
