@@ -29,30 +29,32 @@ FORCE_INLINE void to_super(const struct iq *v, enum iq_form form, float factor, 
 	}
 }
 
-#define IQ_UNPACK(T, t, form)                                                            \
-	FORCE_INLINE void unpack_##t(const uint8_t *w, struct super *s, __m256i *sign)   \
-	{                                                                                \
-		struct iq v;                                                             \
-                                                                                         \
-		t##_values(w, &v);                                                       \
-		to_super(&v, form, iq_factor(QUANT_##T), s, sign);                       \
-	}                                                                                \
-	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to) \
-	{                                                                                \
-		__m256i sign[8];                                                         \
-                                                                                         \
-		unpack_##t(w, &to->super, sign);                                         \
-		for (int i = 0; i < 8 && form == IQ_SIGNS; i++)                          \
-			to->super.q[i] = _mm256_sign_epi8(to->super.q[i], sign[i]);      \
+#define IQ_UNPACK(T, t, form)                                                          \
+	FORCE_INLINE void unpack_##t(const uint8_t *w, struct super *s, __m256i *sign) \
+	{                                                                              \
+		struct iq v;                                                           \
+                                                                                       \
+		t##_values(w, &v);                                                     \
+		to_super(&v, form, iq_factor(QUANT_##T), s, sign);                     \
 	}
-#define IQ_TABLE(T, t, stored)                                                             \
-	const struct avx2_format avx2_##t = { QUANT_##T, 256,		QUANT_##T##_BYTES, \
-					      rows_##t,	 unpack_to_##t, super_##stored };
-#define IQ_ROWS(T, t, unpack, streamed, stored, each)                                  \
-	SUPER_ROWS(t, unpack, streamed, each, iq_factor(QUANT_##T), QUANT_##T##_BYTES) \
-	IQ_TABLE(T, t, stored)
-#define IQ_FORMAT(T, t, form, streamed, stored, each) \
-	IQ_UNPACK(T, t, form)                         \
-	IQ_ROWS(T, t, unpack_##t, streamed, stored, each)
+/* many columns: signs go into an offset */
+#define IQ_TABLE(T, t, form)                                                         \
+	static void unpack_to_##t(const uint8_t *w, struct super *to)                \
+	{                                                                            \
+		__m256i sign[8];                                                     \
+                                                                                     \
+		unpack_##t(w, to, sign);                                             \
+		if (form == IQ_SIGNS)                                                \
+			super_unsign(to, sign);                                      \
+	}                                                                            \
+	const struct avx2_format avx2_##t = { QUANT_##T,                             \
+					      QUANT_##T##_BYTES,                     \
+					      rows_##t,                              \
+					      unpack_to_##t,                         \
+					      form == IQ_SIGNS ? avx2_many_offset127 \
+							       : avx2_many_offset31, \
+					      16 };
+#define IQ_ROWS(T, t, unpack, streamed, each) \
+	SUPER_ROWS(t, unpack, streamed, each, iq_factor(QUANT_##T), QUANT_##T##_BYTES)
 
 #endif

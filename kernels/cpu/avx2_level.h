@@ -18,10 +18,11 @@
 
 #include "kernels/cpu/cpu.h"
 
-#define AVX2_COLS      4     /* columns that one pass over unpacked rows multiplies, at most */
+#define AVX2_COLS      4     /* columns that one pass over turned rows multiplies, at most */
 #define AVX2_FEW       8     /* columns that one pass over streamed rows multiplies, at most */
 #define AVX2_ALONE     4     /* up to so many columns may have rows in the lanes */
 #define AVX2_ROWS      8     /* rows that stand in lanes */
+#define MANY_VECTORS   2     /* of AVX2_ROWS rows, that many columns pass over together */
 #define PREFETCH_AHEAD 12288 /* bytes before use; running past the weights is harmless */
 
 /* ACT_Q8_K: one per 256 values, in their order; sums of the int8 values per 16. */
@@ -78,40 +79,27 @@ struct super_kind {
  */
 enum group_form { GROUP_SIGNED, GROUP_MIN, GROUP_8 = 8, GROUP_12 = 12, GROUP_16 = 16 };
 
-struct group {
-	__m256i q[8];
-	__m256 d, min;
-};
-
-union unpacked {
-	struct super super;
-	struct group group;
-};
-
 typedef void (*super_unpack_fn)(const uint8_t *w, struct super *s, __m256i *sign);
 
 /* Of 32-blocks: the integers of one; scales, and minima where there are, of up to eight. */
 typedef __m256i (*block_values_fn)(const uint8_t *w);
 typedef void (*block_scales_fn)(const uint8_t *w, unsigned blocks, __m256 *d, __m256 *min);
 
-/* 256 weights of AVX2_ROWS rows, unpacked; what is missing of rows and blocks is zero. */
-struct piece {
-	union unpacked w[AVX2_ROWS];
-	__m256 d[8], min[8]; /* of each block (super-block: [0]); rows in lanes */
-};
+struct lanes; /* avx2_many.h */
 
 /*
- * One format. rows: @rows rows from @row on times columns [col, col + cols), cols at
- * most AVX2_FEW, streamed. unpack: @blocks blocks (super-blocks: one) of one row. dot: acc[c] +=
- * the pieces of step @step times column c; lanes are rows.
+ * One format. rows: @rows rows from @row on times columns [col, col + cols), cols at most AVX2_FEW, streamed.
+ * More columns: unpack, of one super-block, and many (avx2_many.h), where each @min_each weights have a
+ * minimum; NULL: streamed as well.
  */
 struct avx2_format {
 	uint32_t type;
-	uint16_t block, bytes; /* as in quant.h */
+	uint16_t bytes; /* of a block or super-block */
 	void (*rows)(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
-	void (*unpack)(const uint8_t *w, unsigned blocks, union unpacked *to);
-	void (*dot)(const struct piece *p, unsigned blocks, const void *const *x, int cols,
-		    size_t step, __m256 *acc);
+	void (*unpack)(const uint8_t *w, struct super *to);
+	void (*many)(const struct lanes *t, const struct act_super *const *x, int cols, size_t b,
+		     __m256 (*acc)[MANY_VECTORS]);
+	int min_each;
 };
 
 extern const struct avx2_format avx2_q4_k, avx2_q5_k, avx2_q6_k, avx2_q2_k, avx2_q3_k, avx2_iq4_xs;

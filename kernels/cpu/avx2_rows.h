@@ -13,6 +13,7 @@
 #define SLUICE_KERNELS_CPU_AVX2_ROWS_H
 
 #include "kernels/cpu/avx2_few.h"
+#include "kernels/cpu/avx2_many.h"
 
 /*
  * What super-blocks of up to eight rows add up to, in file order: rows one after the other. In a
@@ -382,7 +383,36 @@ FORCE_INLINE void group_rows(const struct matmul *m, size_t row, size_t rows, si
 		else                                                                      \
 			avx2_few_##t(m, row, rows, col, cols);                            \
 	}
-#define TURNED_ROWS(t, side, ...)                                                         \
+/* The table row of format @t from its inline unpack_@t; @alone as above, @many: see avx2_many.h. */
+#define SUPER_UNSIGNED(t)                                                                \
+	FORCE_INLINE void unsigned_##t(const uint8_t *w, struct super *s, __m256i *sign) \
+	{                                                                                \
+		unpack_##t(w, s);                                                        \
+	}
+#define SUPER_TABLE(T, t, each, many)                                                     \
+	static void unpack_to_##t(const uint8_t *w, struct super *to)                     \
+	{                                                                                 \
+		unpack_##t(w, to);                                                        \
+	}                                                                                 \
+	const struct avx2_format avx2_##t = { QUANT_##T,     QUANT_##T##_BYTES, rows_##t, \
+					      unpack_to_##t, avx2_many_##many,	each };
+#define SUPER_FORMAT(T, t, form, each, many)                          \
+	SUPER_UNSIGNED(t)                                             \
+	SUPER_ROWS(t, unsigned_##t, form, each, 1, QUANT_##T##_BYTES) \
+	SUPER_TABLE(T, t, each, many)
+#define SUPER_FORMAT_FEW(T, t, form, each, alone, many)                          \
+	SUPER_UNSIGNED(t)                                                        \
+	SUPER_ROWS_FEW(t, unsigned_##t, form, each, alone, 1, QUANT_##T##_BYTES) \
+	SUPER_TABLE(T, t, each, many)
+
+/* A format whose rows are streamed for all columns. */
+#define STREAMED(T, t)                                                \
+	const struct avx2_format avx2_##t = {                         \
+		QUANT_##T, QUANT_##T##_BYTES, rows_##t, NULL, NULL, 0 \
+	};
+
+/* 32-blocks: up to @side columns by side_b_avx2.c; Q8_0: up to three here */
+#define GROUP_TURNED(T, t, side)                                                          \
 	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
 			     int cols)                                                    \
 	{                                                                                 \
@@ -390,57 +420,23 @@ FORCE_INLINE void group_rows(const struct matmul *m, size_t row, size_t rows, si
 			avx2_side_##t(m, row, rows, col, cols);                           \
 		else                                                                      \
 			avx2_few_##t(m, row, rows, col, cols);                            \
-	}
-#define BYTES_ROWS(t, side, ...)                                                          \
+	}                                                                                 \
+	STREAMED(T, t)
+#define GROUP_ROWS(T, t, cols) \
+	group_rows(m, row, rows, col, cols, values_##t, scales_##t, GROUP_SIGNED, QUANT_##T##_BYTES)
+#define GROUP_BYTES(T, t)                                                                 \
 	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
 			     int cols)                                                    \
 	{                                                                                 \
 		if (cols == 1)                                                            \
-			group_rows(m, row, rows, col, 1, __VA_ARGS__);                    \
+			GROUP_ROWS(T, t, 1);                                              \
 		else if (cols == 2)                                                       \
-			group_rows(m, row, rows, col, 2, __VA_ARGS__);                    \
+			GROUP_ROWS(T, t, 2);                                              \
 		else if (cols == 3)                                                       \
-			group_rows(m, row, rows, col, 3, __VA_ARGS__);                    \
+			GROUP_ROWS(T, t, 3);                                              \
 		else                                                                      \
 			avx2_few_##t(m, row, rows, col, cols);                            \
-	}
-
-/* The table row of format @t from its inline unpack_@t; SUPER_FORMAT_FEW: @alone as above. */
-#define SUPER_UNSIGNED(t)                                                                \
-	FORCE_INLINE void unsigned_##t(const uint8_t *w, struct super *s, __m256i *sign) \
-	{                                                                                \
-		unpack_##t(w, s);                                                        \
-	}
-#define SUPER_TABLE(T, t, form)                                                            \
-	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to)   \
-	{                                                                                  \
-		unpack_##t(w, &to->super);                                                 \
-	}                                                                                  \
-	const struct avx2_format avx2_##t = { QUANT_##T, 256,		QUANT_##T##_BYTES, \
-					      rows_##t,	 unpack_to_##t, super_##form };
-#define SUPER_FORMAT(T, t, form, each)                                \
-	SUPER_UNSIGNED(t)                                             \
-	SUPER_ROWS(t, unsigned_##t, form, each, 1, QUANT_##T##_BYTES) \
-	SUPER_TABLE(T, t, form)
-#define SUPER_FORMAT_FEW(T, t, form, each, alone)                                \
-	SUPER_UNSIGNED(t)                                                        \
-	SUPER_ROWS_FEW(t, unsigned_##t, form, each, alone, 1, QUANT_##T##_BYTES) \
-	SUPER_TABLE(T, t, form)
-
-/* The same from values_@t, scales_@t; @ROWS: TURNED_ROWS or BYTES_ROWS; @side as above. */
-#define GROUP_FORMAT(T, t, form, ROWS, side)                                             \
-	ROWS(t, side, values_##t, scales_##t, form, QUANT_##T##_BYTES)                   \
-	static void unpack_to_##t(const uint8_t *w, unsigned blocks, union unpacked *to) \
-	{                                                                                \
-		struct group *g = &to->group;                                            \
-                                                                                         \
-		for (unsigned i = 0; i < 8; i++)                                         \
-			g->q[i] = i < blocks ? values_##t(w + i * QUANT_##T##_BYTES)     \
-					     : _mm256_setzero_si256();                   \
-		scales_##t(w, blocks, &g->d, &g->min);                                   \
-	}                                                                                \
-	const struct avx2_format avx2_##t = { QUANT_##T,	 32,                     \
-					      QUANT_##T##_BYTES, rows_##t,               \
-					      unpack_to_##t,	 group_##form };
+	}                                                                                 \
+	STREAMED(T, t)
 
 #endif

@@ -6,11 +6,8 @@
  */
 #include "kernels/cpu/avx2_iq.h"
 
-DOT(super, SUPER_SIGNED)
-DOT(super, SUPER_OFFSET)
-
 /* up to four columns as rows_iq_avx2.c or rows_iq1_avx2.c has them */
-#define OWN_FORMAT(T, t, form, streamed, stored, each)                                    \
+#define OWN_FORMAT(T, t, form, streamed, each)                                            \
 	IQ_UNPACK(T, t, form)                                                             \
 	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
 			     int cols)                                                    \
@@ -25,12 +22,14 @@ DOT(super, SUPER_OFFSET)
 		else                                                                      \
 			few_super_rows(m, row, rows, col, cols, 8, unpack_##t, k);        \
 	}                                                                                 \
-	IQ_TABLE(T, t, stored)
+	IQ_TABLE(T, t, form)
 
-OWN_FORMAT(IQ2_XXS, iq2_xxs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 32)
-OWN_FORMAT(IQ2_XS, iq2_xs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 16)
-OWN_FORMAT(IQ2_S, iq2_s, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 16)
-OWN_FORMAT(IQ3_S, iq3_s, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 32)
-IQ_FORMAT(IQ3_XXS, iq3_xxs, IQ_SIGNS, SUPER_SIGNS, SUPER_SIGNED, 32)
-OWN_FORMAT(IQ1_S, iq1_s, IQ_MOVED, SUPER_OFFSET, SUPER_OFFSET, 32)
-OWN_FORMAT(IQ1_M, iq1_m, IQ_MOVED, SUPER_OFFSET, SUPER_OFFSET, 16)
+OWN_FORMAT(IQ2_XXS, iq2_xxs, IQ_SIGNS, SUPER_SIGNS, 32)
+OWN_FORMAT(IQ2_XS, iq2_xs, IQ_SIGNS, SUPER_SIGNS, 16)
+OWN_FORMAT(IQ2_S, iq2_s, IQ_SIGNS, SUPER_SIGNS, 16)
+OWN_FORMAT(IQ3_S, iq3_s, IQ_SIGNS, SUPER_SIGNS, 32)
+IQ_UNPACK(IQ3_XXS, iq3_xxs, IQ_SIGNS)
+IQ_ROWS(IQ3_XXS, iq3_xxs, unpack_iq3_xxs, SUPER_SIGNS, 32)
+IQ_TABLE(IQ3_XXS, iq3_xxs, IQ_SIGNS)
+OWN_FORMAT(IQ1_S, iq1_s, IQ_MOVED, SUPER_OFFSET, 32)
+OWN_FORMAT(IQ1_M, iq1_m, IQ_MOVED, SUPER_OFFSET, 16)

@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/matmul_k_avx2.c: the formats with 256 weights per block (Q2_K .. Q6_K, IQ4_XS) at
- * the AVX2 level: how each is unpacked. What is done with the result is in avx2_sums.h.
+ * the AVX2 level: how each is unpacked. What is done with the result is in avx2_sums.h and many_k_avx2.c.
  * Layouts: docs/models.md 1.4; the order of a row's weights is kept, so activations need none
  * of their own. Called through the table of ops_avx2.c, any thread.
  */
 #include "kernels/cpu/avx2_rows.h"
-
-DOT(super, SUPER_MIN)
-DOT(super, SUPER_OFFSET)
-DOT(super, SUPER_SIGNED)
 
 FORCE_INLINE uint32_t word_at(const uint8_t *p)
 {
@@ -187,9 +183,11 @@ FORCE_INLINE void unpack_iq4_xs(const uint8_t *w, struct super *s)
 		s->q[i] = _mm256_shuffle_epi8(iq4_values(), nibbles(w + 8 + 16 * i));
 }
 
-SUPER_FORMAT_FEW(Q4_K, q4_k, SUPER_MIN, 32, 2)
-SUPER_FORMAT_FEW(Q5_K, q5_k, SUPER_MIN, 32, 3)
-SUPER_FORMAT(Q6_K, q6_k, SUPER_OFFSET, 16)
-SUPER_FORMAT_FEW(Q2_K, q2_k, SUPER_MIN, 16, 2)
-SUPER_FORMAT_FEW(Q3_K, q3_k, SUPER_OFFSET, 16, 4)
-SUPER_FORMAT(IQ4_XS, iq4_xs, SUPER_SIGNED, 32)
+SUPER_FORMAT_FEW(Q4_K, q4_k, SUPER_MIN, 32, 2, min15)
+SUPER_FORMAT_FEW(Q5_K, q5_k, SUPER_MIN, 32, 3, min31)
+SUPER_FORMAT(Q6_K, q6_k, SUPER_OFFSET, 16, offset63)
+SUPER_FORMAT_FEW(Q2_K, q2_k, SUPER_MIN, 16, 2, min3)
+SUPER_FORMAT_FEW(Q3_K, q3_k, SUPER_OFFSET, 16, 4, offset31)
+SUPER_UNSIGNED(iq4_xs)
+SUPER_ROWS(iq4_xs, unsigned_iq4_xs, SUPER_SIGNED, 32, 1, QUANT_IQ4_XS_BYTES)
+STREAMED(IQ4_XS, iq4_xs)

@@ -5,11 +5,9 @@
  */
 #include "kernels/cpu/avx2_iq.h"
 
-DOT(super, SUPER_OFFSET)
-
 IQ_UNPACK(TQ2_0, tq2_0, IQ_TERNARY)
 SUPER_ROWS_FEW(tq2_0, unpack_tq2_0, SUPER_OFFSET, 32, 2, 1, QUANT_TQ2_0_BYTES)
-IQ_TABLE(TQ2_0, tq2_0, SUPER_OFFSET)
+STREAMED(TQ2_0, tq2_0)
 
 /*
  * A byte less 128 is s: its digit less one is above 0 where s is above 42, below where it is below -42, and
@@ -37,4 +35,5 @@ FORCE_INLINE void turns_tq1_0(const uint8_t *w, struct super *s, __m256i *sign)
 }
 
 IQ_UNPACK(TQ1_0, tq1_0, IQ_TERNARY)
-IQ_ROWS(TQ1_0, tq1_0, turns_tq1_0, SUPER_TURNS, SUPER_OFFSET, 32)
+IQ_ROWS(TQ1_0, tq1_0, turns_tq1_0, SUPER_TURNS, 32)
+IQ_TABLE(TQ1_0, tq1_0, IQ_TERNARY)

@@ -3,26 +3,27 @@
  * kernels/cpu/ops_avx2.c: the AVX2 level's table (AVX2, FMA, F16C) and the walk over a product.
  *
  * Few columns: rows are streamed and multiplied as they are unpacked, eight columns at a time
- * (avx2_rows.h, avx2_few.h); what these share comes from the cache. Many columns: tiles of eight rows are unpacked
- * to scratch, a depth at a time, and all columns pass over them; memory of the next tile is asked for
- * along the way. Either way a row is a lane, and its floats are added block by block. Called by
- * engine workers, each with its own scratch.
+ * (avx2_rows.h, avx2_few.h); what these share comes from the cache. Many columns of super-blocks: tiles of
+ * sixteen rows are unpacked to scratch, a super-block at a time, and all columns pass over them
+ * (avx2_many.h); memory of the next tile is asked for along the way. Either way a row is a lane, and its
+ * floats are added block by block. Called by engine workers, each with its own scratch.
  */
 #include <assert.h>
 #include <string.h>
 
 #include "base/num.h"
-#include "kernels/cpu/avx2_level.h"
+#include "kernels/cpu/avx2_many.h"
 #include "kernels/cpu/scalar.h"
 
-#define FEW_COLS   16
 #define NEAR_BYTES (256 << 10)
-#define TILE_STEPS 4  /* times 256 weights: a tile and four columns fit the first cache level */
 #define TILE_COLS  64 /* columns that share one unpacking */
 
+#define MANY_ROWS (MANY_VECTORS * AVX2_ROWS)
+
 struct scratch {
-	struct piece piece[TILE_STEPS];
-	__m256 acc[TILE_COLS]; /* rows in lanes */
+	struct super row[AVX2_ROWS];
+	struct lanes lanes[MANY_VECTORS];
+	__m256 acc[TILE_COLS][MANY_VECTORS]; /* rows in lanes */
 };
 
 static const struct avx2_format *const formats[] = {
@@ -46,77 +47,58 @@ struct tile {
 	const char *next, *end; /* memory of the tile after this one, still to be fetched */
 };
 
-/* The scales of a piece's rows, block by block. */
-static void piece_scales(struct piece *p, const struct avx2_format *f)
-{
-	float d[AVX2_ROWS], min[AVX2_ROWS];
-
-	if (f->block == 256) {
-		for (size_t r = 0; r < AVX2_ROWS; r++) {
-			d[r] = p->w[r].super.d;
-			min[r] = p->w[r].super.dmin;
-		}
-		p->d[0] = _mm256_loadu_ps(d);
-		p->min[0] = _mm256_loadu_ps(min);
-		return;
-	}
-	for (size_t r = 0; r < AVX2_ROWS; r++) {
-		p->d[r] = p->w[r].group.d;
-		p->min[r] = p->w[r].group.min;
-	}
-	transpose8((__m256i *)p->d);
-	transpose8((__m256i *)p->min);
-}
-
-/* Step @step of the tile's rows into @p; returns its blocks. */
-static unsigned unpack_piece(const struct avx2_format *f, const struct matmul *m,
-			     const struct tile *t, size_t step, struct piece *p)
-{
-	const size_t per_step = 256 / f->block, b = step * per_step;
-	const unsigned blocks = (unsigned)u64_min(per_step, m->n / f->block - b);
-
-	for (size_t r = 0; r < t->rows; r++)
-		f->unpack((const uint8_t *)m->w + (t->row + r) * m->row_bytes + b * f->bytes,
-			  blocks, &p->w[r]);
-	if (t->rows < AVX2_ROWS)
-		memset(p->w + t->rows, 0, (AVX2_ROWS - t->rows) * sizeof(p->w[0]));
-	piece_scales(p, f);
-	return blocks;
-}
-
 static void fetch(struct tile *t, size_t lines)
 {
 	for (; lines && t->next < t->end; lines--, t->next += 64)
 		_mm_prefetch(t->next, _MM_HINT_T1);
 }
 
+/* The next super-block of @t's rows, turned into the lanes. */
+static void turn_rows(const struct avx2_format *f, const struct matmul *m, const struct tile *t,
+		      size_t b, struct scratch *s)
+{
+	const size_t bytes = f->bytes;
+
+	for (size_t h = 0; h < MANY_VECTORS; h++) {
+		for (size_t r = 0; r < AVX2_ROWS; r++) {
+			/* the last of fewer rows stands for those that are not there */
+			const size_t row = t->row + u64_min(h * AVX2_ROWS + r, t->rows - 1);
+
+			f->unpack((const uint8_t *)m->w + row * m->row_bytes + b * bytes,
+				  &s->row[r]);
+		}
+		avx2_many_turn(s->row, f->min_each, &s->lanes[h]);
+	}
+}
+
+/* A tile of up to MANY_ROWS rows with rows in the lanes. */
 static void multiply_tile(const struct avx2_format *f, const struct matmul *m, struct tile *t)
 {
 	struct scratch *s = m->scratch;
-	const size_t all = div_ceil(m->n, 256);
-	const size_t calls = all * div_ceil(t->cols, AVX2_COLS);
+	const size_t blocks = m->n / 256, calls = blocks * div_ceil(t->cols, AVX2_COLS);
 	const size_t lines = (size_t)(t->end - t->next) / 64 / calls + 1;
 
 	for (size_t c = 0; c < t->cols; c++)
-		s->acc[c] = _mm256_setzero_ps();
-	for (size_t first = 0; first < all; first += TILE_STEPS) {
-		const size_t steps = u64_min(TILE_STEPS, all - first);
-		unsigned blocks[TILE_STEPS];
-
-		for (size_t i = 0; i < steps; i++)
-			blocks[i] = unpack_piece(f, m, t, first + i, &s->piece[i]);
+		s->acc[c][0] = s->acc[c][1] = _mm256_setzero_ps();
+	for (size_t b = 0; b < blocks; b++) {
+		turn_rows(f, m, t, b, s);
 		for (size_t c = 0; c < t->cols; c += AVX2_COLS) {
 			const int cols = (int)u64_min(AVX2_COLS, t->cols - c);
+			const struct act_super *x[AVX2_COLS] = { NULL };
 
-			for (size_t i = 0; i < steps; i++) {
-				fetch(t, lines);
-				f->dot(&s->piece[i], blocks[i], m->x + t->col + c, cols, first + i,
-				       &s->acc[c]);
-			}
+			for (int i = 0; i < cols; i++)
+				x[i] = m->x[t->col + c + (size_t)i];
+			fetch(t, lines);
+			f->many(s->lanes, x, cols, b, &s->acc[c]);
 		}
 	}
-	for (size_t c = 0; c < t->cols; c++)
-		store_rows(m->y[t->col + c] + t->row, s->acc[c], t->rows);
+	for (size_t c = 0; c < t->cols; c++) {
+		float *y = m->y[t->col + c] + t->row;
+
+		store_rows(y, s->acc[c][0], u64_min(t->rows, AVX2_ROWS));
+		if (t->rows > AVX2_ROWS)
+			store_rows(y + AVX2_ROWS, s->acc[c][1], t->rows - AVX2_ROWS);
+	}
 }
 
 /* More columns than one pass multiplies: rows that stay in the second cache level meanwhile. */
@@ -141,14 +123,14 @@ static void matmul(const struct matmul *m)
 		avx2_matmul_float(m);
 		return;
 	}
-	if (m->cols <= FEW_COLS) {
+	if (m->cols <= AVX2_FEW || !f->many) {
 		stream(f, m);
 		return;
 	}
 	for (size_t c = 0; c < m->cols; c += TILE_COLS) {
-		for (size_t r = m->row0; r < m->row1; r += AVX2_ROWS) {
+		for (size_t r = m->row0; r < m->row1; r += MANY_ROWS) {
 			struct tile t = { .row = r,
-					  .rows = u64_min(AVX2_ROWS, m->row1 - r),
+					  .rows = u64_min(MANY_ROWS, m->row1 - r),
 					  .col = c,
 					  .cols = u64_min(TILE_COLS, m->cols - c) };
 
@@ -177,5 +159,5 @@ const struct cpu_ops cpu_ops_avx2 = {
 	.act_quantize_part = avx2_act_quantize_part,
 	.matmul = matmul,
 	.matmul_scratch_bytes = matmul_scratch_bytes,
-	.row_tile = AVX2_ROWS,
+	.row_tile = MANY_ROWS,
 };
