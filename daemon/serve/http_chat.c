@@ -42,6 +42,17 @@ bool chat_work(struct http_call *c)
 	return talk_render(c, &t);
 }
 
+bool count_chat_work(struct http_call *c)
+{
+	struct talk t;
+
+	c->gen.counting = true;
+	if (!read_talk(c, &t) || !talk_render(c, &t))
+		return false;
+	put_input_tokens(c);
+	return true;
+}
+
 bool apply_template_work(struct http_call *c)
 {
 	struct talk t;

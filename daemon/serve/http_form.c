@@ -77,7 +77,9 @@ bool form_read_format(struct http_call *c, struct json_object *v, const char *pa
 		return get(v, "schema") ? want_schema(c, get(v, "schema"), param)
 					: want(c, FORM_OBJECT, param);
 	if (!strcmp(type, "json_schema"))
-		return want_named(c, flat ? v : get(v, "json_schema"), param);
+		/* OpenAI puts schema and name into json_schema; llama.cpp's server takes schema alone */
+		return want_named(c, flat || !get(v, "json_schema") ? v : get(v, "json_schema"),
+				  param);
 	return fault_param(&c->fault, param,
 			   "%s %.40s is not supported: text, json_object or json_schema", param,
 			   type);

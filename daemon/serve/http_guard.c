@@ -278,9 +278,13 @@ static bool check_lengths(struct http_request *r)
 
 static bool check_type(struct http_request *r)
 {
-	const char *type = header(r, "Content-Type");
+	const char *type = header(r, "Content-Type"), *packed = header(r, "Content-Encoding");
 	size_t n = type ? strcspn(type, "; ") : 0;
 
+	if (packed && *packed && strcasecmp(packed, "identity") != 0)
+		return fault_set(&r->fault, 415,
+				 "bodies are read as they are: no Content-Encoding (%.30s)",
+				 packed);
 	if (!type && r->route->bare && !r->drop)
 		return true;
 	if (n == 16 && !strncasecmp(type, "application/json", 16))

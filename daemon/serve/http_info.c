@@ -40,7 +40,8 @@ static void put_model(struct buf *b, const struct http *h)
 	buf_json_text(b, h->model);
 	buf_fmt(b,
 		",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"sluice\","
-		"\"max_model_len\":%u,\"meta\":{\"n_ctx\":%u,\"n_ctx_train\":%u,\"n_vocab\":%u,"
+		"\"max_model_len\":%u,\"architecture\":{\"input_modalities\":[\"text\"],"
+		"\"output_modalities\":[\"text\"]},\"meta\":{\"n_ctx\":%u,\"n_ctx_train\":%u,\"n_vocab\":%u,"
 		"\"n_embd\":%u,\"n_params\":%llu,\"size\":%llu}}",
 		(long long)h->started, n_ctx, n_ctx, m->n_ctx_train, m->n_vocab, m->n_embd,
 		(unsigned long long)m->n_params, (unsigned long long)m->file_bytes);
@@ -130,12 +131,27 @@ static const char *word(bool is)
 	return is ? "true" : "false";
 }
 
+/* ?fail_on_no_slot=1, by which balancers ask: with every place taken the status is 503. */
+static bool slots_suffice(struct http_request *r, bool any_free)
+{
+	const char *ask =
+		MHD_lookup_connection_value(r->c, MHD_GET_ARGUMENT_KIND, "fail_on_no_slot");
+	struct fault f;
+
+	if (any_free || !ask || !*ask || !strcmp(ask, "0"))
+		return true;
+	fault_set(&f, 503, "no slot available");
+	http_reply_fault(r, &f);
+	return false;
+}
+
 /* Places for sequences and how far they are, without what is in them. */
 void info_slots(struct http_request *r)
 {
 	const struct engine *engine = r->http->serve->config.engine;
 	struct engine_status e;
 	struct buf b = { 0 };
+	bool any_free = false;
 
 	engine_get_status(engine, &e);
 	buf_text(&b, "[");
@@ -143,6 +159,7 @@ void info_slots(struct http_request *r)
 		struct engine_place p;
 
 		engine_get_place(engine, i, &p);
+		any_free |= !p.busy;
 		buf_fmt(&b,
 			"%s{\"id\":%u,\"id_task\":%d,\"n_ctx\":%u,\"speculative\":%s,"
 			"\"is_processing\":%s,\"is_paused\":%s,\"n_prompt_tokens\":%u,"
@@ -157,7 +174,10 @@ void info_slots(struct http_request *r)
 			p.n_generated);
 	}
 	buf_text(&b, "]");
-	http_reply_json(r, &b);
+	if (slots_suffice(r, any_free))
+		http_reply_json(r, &b);
+	else
+		buf_done(&b);
 }
 
 /* How often each expert was used, by layer: what the page draws. */

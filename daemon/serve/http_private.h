@@ -450,6 +450,10 @@ bool detokenize_work(struct http_call *c);
 bool messages_work(struct http_call *c);
 bool count_tokens_work(struct http_call *c);
 bool responses_work(struct http_call *c);
+/* The tokens of such a request's prompt, which may be longer than the context; nothing is generated. */
+bool count_chat_work(struct http_call *c);
+bool count_responses_work(struct http_call *c);
+void put_input_tokens(struct http_call *c); /* the answer to both */
 bool completion_work(struct http_call *c);
 bool native_work(struct http_call *c);
 void page_answer(struct http_request *r);

@@ -305,7 +305,7 @@ static void log_unknown(struct http_call *c)
 {
 	static const char known[] =
 		" model messages prompt stream stream_options max_tokens max_completion_tokens "
-		"n_predict max_output_tokens n stop stop_sequences temperature top_k top_p min_p seed "
+		"n_predict max_output_tokens n n_cmpl stop stop_sequences temperature top_k top_p min_p seed "
 		"logprobs top_logprobs n_probs ignore_eos response_format grammar regex json_schema tools "
 		"tool_choice parallel_tool_calls chat_template_kwargs enable_thinking "
 		"preserve_thinking reasoning_effort reasoning thinking continue_final_message "
@@ -353,7 +353,8 @@ bool read_generation(struct http_call *c)
 	bool reuse = true;
 
 	log_unknown(c);
-	if (!read_length(c) || !read_int(o, "n", 1, HTTP_MAX_CHOICES, &n, f) || !read_sampling(c) ||
+	if (!read_length(c) || !read_int(o, "n_cmpl", 1, HTTP_MAX_CHOICES, &n, f) ||
+	    !read_int(o, "n", 1, HTTP_MAX_CHOICES, &n, f) || !read_sampling(c) ||
 	    !read_logprobs(c) || !read_stops(c) || !read_stream(c) ||
 	    !read_bool(o, "ignore_eos", &g->ask.ignore_eog, f) ||
 	    !read_bool(o, "timings_per_token", &g->timings_per_token, f) ||

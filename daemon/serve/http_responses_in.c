@@ -195,7 +195,8 @@ static bool check_absent(struct http_call *c)
 	       fault_param(&c->fault, "background", "background responses are not supported");
 }
 
-bool responses_work(struct http_call *c)
+/* What comes before the answer, as a prompt. */
+static bool read_conversation(struct http_call *c)
 {
 	struct reading w = { .messages = json_object_new_array() };
 	struct talk t = { .messages = w.messages };
@@ -203,7 +204,7 @@ bool responses_work(struct http_call *c)
 
 	t.tools = read_tools(get(c->json, "tools"));
 	t.request = kwargs_of(c);
-	ok = read_generation(c) && check_absent(c) && talk_tools(c, t.tools) &&
+	ok = check_absent(c) && talk_tools(c, t.tools) &&
 	     talk_choice(c, get(c->json, "tool_choice"), &t.no_calls) &&
 	     read_bool(c->json, "parallel_tool_calls", &parallel, &c->fault) && read_input(c, &w);
 	if (ok) {
@@ -215,4 +216,24 @@ bool responses_work(struct http_call *c)
 	json_object_put(t.request);
 	json_object_put(w.messages);
 	return ok;
+}
+
+bool responses_work(struct http_call *c)
+{
+	return read_generation(c) && read_conversation(c);
+}
+
+void put_input_tokens(struct http_call *c)
+{
+	buf_fmt(&c->answer, "{\"object\":\"response.input_tokens\",\"input_tokens\":%u}",
+		c->gen.prompts[0].n);
+}
+
+bool count_responses_work(struct http_call *c)
+{
+	c->gen.counting = true;
+	if (!read_conversation(c))
+		return false;
+	put_input_tokens(c);
+	return true;
 }

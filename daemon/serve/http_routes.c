@@ -47,6 +47,8 @@ static const struct http_route routes[] = {
 	POST("/chat/completions", chat_work, &chat_form),
 	POST("/v1/responses", responses_work, &responses_form),
 	POST("/responses", responses_work, &responses_form),
+	POST("/v1/chat/completions/input_tokens", count_chat_work, NULL),
+	POST("/v1/responses/input_tokens", count_responses_work, NULL),
 	ANTHROPIC("/v1/messages", messages_work, &messages_form),
 	ANTHROPIC("/v1/messages/count_tokens", count_tokens_work, NULL),
 	POST("/apply-template", apply_template_work, NULL),
@@ -62,6 +64,7 @@ static const struct http_route routes[] = {
 	POST("/rerank", absent_work, NULL),
 	POST("/v1/rerank", absent_work, NULL),
 	POST("/reranking", absent_work, NULL),
+	POST("/v1/reranking", absent_work, NULL),
 };
 
 static bool is_at(const struct http_route *route, const char *path)

@@ -133,11 +133,11 @@ static bool add_bias(struct http_call *c, int64_t id, float value, size_t room)
 }
 
 /* The tokens of a text, each with the value. */
-static bool add_bias_text(struct http_call *c, struct json_object *text, float value, size_t room)
+static bool add_bias_text(struct http_call *c, const char *text, size_t bytes, float value,
+			  size_t room)
 {
 	uint32_t *ids;
-	ssize_t n = tokenizer_encode(c->http->serve->config.tokenizer, json_object_get_string(text),
-				     (size_t)json_object_get_string_len(text), true, &ids);
+	ssize_t n = tokenizer_encode(c->http->serve->config.tokenizer, text, bytes, true, &ids);
 	bool ok = n >= 0;
 
 	for (ssize_t i = 0; ok && i < n; i++)
@@ -157,7 +157,8 @@ static bool add_bias_pair(struct http_call *c, struct json_object *pair, size_t 
 		return false;
 	key = json_object_array_get_idx(pair, 0);
 	if (json_object_is_type(key, json_type_string))
-		return add_bias_text(c, key, value, room);
+		return add_bias_text(c, json_object_get_string(key),
+				     (size_t)json_object_get_string_len(key), value, room);
 	return json_object_is_type(key, json_type_int) &&
 	       add_bias(c, json_object_get_int64(key), value, room);
 }
@@ -170,7 +171,10 @@ static bool read_bias_map(struct http_call *c, struct json_object *map, size_t r
 		long long id = strtoll(key, &end, 10);
 		float value;
 
-		if (!*key || *end || !bias_value(item, &value) || !add_bias(c, id, value, room))
+		if (!*key || !bias_value(item, &value))
+			return false;
+		if (*end ? !add_bias_text(c, key, strlen(key), value, room)
+			 : !add_bias(c, id, value, room))
 			return false;
 	}
 	return true;
@@ -199,7 +203,7 @@ static bool read_bias(struct http_call *c)
 	return ok ||
 	       fault_param(
 		       &c->fault, "logit_bias",
-		       "logit_bias must be {\"ID\": BIAS} or [[ID or text, BIAS]], ids below %u, "
+		       "logit_bias must be {\"ID or text\": BIAS} or [[ID or text, BIAS]], ids below %u, "
 		       "biases of -1000 to 1000 or false, at most %zu tokens",
 		       c->http->serve->config.model->n_vocab, room);
 }

@@ -62,19 +62,31 @@ static bool check_parts(struct http_call *c, struct json_object *parts)
 	return true;
 }
 
+/* An answer may be its calls alone; of all others a missing content is a slip that no template tells. */
+static bool check_content(struct http_call *c, struct json_object *m, size_t i)
+{
+	struct json_object *content = NULL, *role = get(m, "role");
+
+	if (json_object_object_get_ex(m, "content", &content))
+		return !json_object_is_type(content, json_type_array) || check_parts(c, content);
+	if (!json_object_is_type(role, json_type_string) ||
+	    !strcmp(json_object_get_string(role), "assistant"))
+		return true;
+	return fault_param(&c->fault, "messages", "messages[%zu]: content is missing", i);
+}
+
 static bool check_messages(struct http_call *c, struct json_object *messages)
 {
 	if (!json_object_is_type(messages, json_type_array) || !json_object_array_length(messages))
 		return fault_param(&c->fault, "messages",
 				   "messages must be a list of at least one message");
 	for (size_t i = 0; i < json_object_array_length(messages); i++) {
-		struct json_object *m = json_object_array_get_idx(messages, i), *content;
+		struct json_object *m = json_object_array_get_idx(messages, i);
 
 		if (!json_object_is_type(m, json_type_object))
 			return fault_param(&c->fault, "messages", "messages[%zu] must be an object",
 					   i);
-		content = get(m, "content");
-		if (json_object_is_type(content, json_type_array) && !check_parts(c, content))
+		if (!check_content(c, m, i))
 			return false;
 	}
 	return true;

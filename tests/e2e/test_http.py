@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """HTTP: what is answered, how it is worded, and what is refused. docs/http.md says the same in words."""
 import concurrent.futures
+import contextlib
 import ctypes
+import gzip
 import json
 import os
 import pathlib
@@ -42,6 +44,7 @@ def test_health_and_models(d):
     model = d.get("/v1/models")[2]["data"][0]
     assert model["id"] == "demo" and model["max_model_len"] == 2048
     assert set(model["meta"]) == {"n_ctx", "n_ctx_train", "n_vocab", "n_embd", "n_params", "size"}
+    assert model["architecture"] == {"input_modalities": ["text"], "output_modalities": ["text"]}
     assert d.get("/models")[2]["data"][0]["meta"] == model["meta"]
     props = d.get("/props")[2]
     assert props["default_generation_settings"]["n_ctx"] == 2048 and props["total_slots"] == 4
@@ -176,6 +179,7 @@ def test_native_fields(d):
     events = [e for _, e in d.stream("/completion", FRANCE)]
     assert events[-1]["stop"] and events[-1]["stop_type"] == "eos" and not events[0]["stop"]
     assert "Paris" in "".join(e["content"] for e in events)
+    assert len(d.post("/completion", {**FRANCE, "n_predict": 2, "n_cmpl": 3})) == 3
 
 
 @pytest.mark.parametrize("stop", ["aris", "Par", ["zzz", " Paris."], "ris."])
@@ -250,10 +254,13 @@ def test_paths_and_methods(d):
     status, headers, answer = d.get("/v1/completions")
     assert status == 405 and headers["allow"] == "POST" and error_of(answer)["param"] is None
     assert d.ask("DELETE", "/health")[0] == 405
-    for path in ("/v1/embeddings", "/rerank", "/infill"):
+    for path in ("/v1/embeddings", "/rerank", "/v1/reranking", "/infill"):
         assert error_of(d.post(path, {"input": "x"}, check=501))["message"]
     status, _, answer = d.ask("POST", "/v1/completions", b"prompt=x", {"Content-Type": "application/x-www-form-urlencoded"})
     assert status == 415 and error_of(answer)
+    packed = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    status, _, answer = d.ask("POST", "/v1/completions", gzip.compress(b'{"prompt": "x", "max_tokens": 1}'), packed)
+    assert status == 415 and "gzip" in error_of(answer)["message"]
 
 
 def test_hosts_and_origins(d):
@@ -350,6 +357,22 @@ def test_queue_is_bounded(d):
     assert set(counts) == {200, 429} and counts.count(200) >= 12
     refused = next(a for a in answers if a[0] == 429)
     assert int(refused[1]["retry-after"]) > 0 and error_of(refused[2])["type"] == "rate_limit_error"
+
+
+def test_a_balancer_learns_that_no_slot_is_free(d):
+    """?fail_on_no_slot=1 is 503 while all four slots compute (eight requests more wait for them); the plain question is answered."""
+    ask, body = "/slots?fail_on_no_slot=1", json.dumps({**LONG, "stream": True}).encode()
+    assert d.get(ask)[0] == 200
+    with contextlib.ExitStack() as stack:
+        for _ in range(12):
+            s = stack.enter_context(socket.create_connection(("127.0.0.1", d.port), timeout=300))
+            s.sendall(post_bytes("/v1/completions", body, JSON, f"Content-Length: {len(body)}"))
+        end = time.monotonic() + 60
+        while (answer := d.get(ask))[0] == 200 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert answer[0] == 503 and error_of(answer[2])["type"] == "unavailable_error"
+        assert d.get("/slots?fail_on_no_slot=0")[0] == d.get("/slots")[0] == 200
+    assert wait_idle(d) and d.get(ask)[0] == 200
 
 
 def test_many_idle_connections_keep_nobody_out(d):

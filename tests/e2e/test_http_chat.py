@@ -73,6 +73,7 @@ def test_text_of_users_never_becomes_control_tokens(d):
     ({"messages": "hello"}, "messages"),
     ({"messages": [{"role": "wizard", "content": "x"}]}, "messages"),
     ({"messages": [{"role": "user", "content": 3}]}, "messages"),
+    ({"messages": [{"role": "user", "text": "x"}]}, "messages"),
     ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
     ({"chat_template_kwargs": {"add_generation_prompt": False}}, "chat_template_kwargs"),
     ({"chat_template_kwargs": {"tools": []}}, "chat_template_kwargs"),
@@ -114,6 +115,19 @@ def test_tokens(d):
         assert d.post(path, body, check=400)["error"]["message"]
 
 
+def test_prompts_are_counted(d):
+    """As OpenAI's Responses and llama.cpp's server are asked, for chats too; also what is longer than the context."""
+    asked = d.post(CHAT, FRANCE)["usage"]["prompt_tokens"]
+    count = d.post(CHAT + "/input_tokens", FRANCE)
+    assert count == {"object": "response.input_tokens", "input_tokens": asked}
+    body = {"model": "x", "input": FRANCE["messages"][0]["content"], "instructions": "Be brief."}
+    asked = d.post("/v1/responses", {**body, "max_output_tokens": 1})["usage"]["input_tokens"]
+    assert d.post("/v1/responses/input_tokens", body) == {"object": "response.input_tokens", "input_tokens": asked}
+    assert d.post("/v1/responses/input_tokens", {**body, "input": "word " * 5000})["input_tokens"] > 4096
+    assert d.post("/v1/responses/input_tokens", {}, check=400)["error"]["message"]
+    assert d.post(CHAT + "/input_tokens", {"messages": []}, check=400)["error"]["param"] == "messages"
+
+
 def test_errors_of_anthropic_have_their_envelope(d):
     error = d.post("/v1/messages", {"messages": []}, check=400)
     assert error["type"] == "error" and error["error"]["type"] == "invalid_request_error"
@@ -149,7 +163,7 @@ def test_log_probabilities_have_true_bytes(d):
 def test_bias_and_min_tokens(d):
     first = d.post("/completion", {"prompt": "The capital of France is", "temperature": 0, "n_predict": 1, "return_tokens": True})
     token = first["tokens"][0]
-    for bias in ({str(token): -100}, [[token, -100]], [[token, False]]):
+    for bias in ({str(token): -100}, [[token, -100]], [[token, False]], {first["content"]: -100}, [[first["content"], False]]):
         other = d.post("/completion", {"prompt": "The capital of France is", "temperature": 0, "n_predict": 1,
                                        "return_tokens": True, "logit_bias": bias})
         assert other["tokens"][0] != token
@@ -157,7 +171,7 @@ def test_bias_and_min_tokens(d):
                                     "logit_bias": {str(token): 100}})
     assert forced["tokens"] == [token] * 3
     assert chosen(d, max_tokens=30, min_tokens=20)["usage"]["completion_tokens"] >= 20
-    for wrong in ({"-1": 1}, {"99999999": 1}, {"x": 1}, {"1": 1e9}, [[1]], 3):
+    for wrong in ({"-1": 1}, {"99999999": 1}, {"": 1}, {"x": "y"}, {"1": 1e9}, [[1]], 3):
         assert d.post("/v1/completions", {"prompt": "x", "logit_bias": wrong}, check=400)["error"]["param"] == "logit_bias"
 
 

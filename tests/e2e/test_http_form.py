@@ -49,6 +49,7 @@ def content(answer):
 @pytest.mark.parametrize("more", [
     {"response_format": {"type": "json_schema", "json_schema": {"name": "place", "schema": PLACE, "strict": True}}},
     {"response_format": {"type": "json_object", "schema": PLACE}}, {"json_schema": PLACE},
+    {"response_format": {"type": "json_schema", "schema": PLACE}},
 ])
 def test_schemas(d, more):
     for seed in range(5):
