@@ -214,16 +214,22 @@ struct http_call {
 	enum { SLOT_NOTHING, SLOT_SAVE, SLOT_RESTORE, SLOT_ERASE } slot_action;
 };
 
+/*
+ * read_...(), form_..., talk_... and ..._work(), of a call: the worker's thread. False: c->fault says why, or
+ * there is no memory where its status is 0. What they keep of the body lives as long as the call. All
+ * that has a request, put_...() included: main thread.
+ */
+
 /* http_sampling.c */
-void sampling_defaults(const struct gguf *g, struct sampling *ret);
-bool read_sampling(struct http_call *c);
+void sampling_defaults(const struct gguf *g, struct sampling *ret);  /* of the file; at start */
+bool read_sampling(struct http_call *c);			     /* -> gen.ask.sampling */
 void put_sampling(struct buf *b, const struct sampling *s);	     /* members, without braces */
 void put_sampling_defaults(struct buf *b, const struct sampling *s); /* ... of who says nothing */
 
 /* http_logprobs.c: what a request wants, and a token's as the form of its API has them. */
-bool read_logprobs(struct http_call *c);
+bool read_logprobs(struct http_call *c); /* -> gen.ask.n_logprobs */
 void take_logprobs(struct http_request *r, struct choice *c, const struct event *e);
-void put_logprobs(struct http_request *r, struct choice *c);
+void put_logprobs(struct http_request *r, struct choice *c); /* those that were not sent yet */
 
 void http_call_destroy(struct http_call *c); /* NULL is fine */
 
@@ -324,9 +330,9 @@ struct http_route {
 const struct http_route *http_route_find(const char *method, const char *path,
 					 const char **ret_allow);
 
-/* http_listen.c */
+/* http_listen.c. Opens what --http names, and takes what the service manager handed over: 0, or -errno and a sentence. */
 int http_listen_open(struct http *h, struct err *err);
-void http_listen_close(struct http *h);
+void http_listen_close(struct http *h); /* nobody new; who is connected stays */
 bool http_loopback_only(const struct http *h);
 
 /* http_peers.c */
@@ -337,15 +343,16 @@ int http_adopt(struct attachment *a, int fd, uid_t uid, struct err *err);
 void http_peer_drop(struct peer *p); /* the library sees its end next */
 void http_peers_yield(
 	struct http *h); /* one of whoever is missed least is dropped, if anybody may go */
-int http_peers_timeout_ms(const struct http *h);
-void http_peers_expire(struct http *h);
+int http_peers_timeout_ms(const struct http *h); /* until the next deadline; -1: there is none */
+void http_peers_expire(struct http *h);		 /* drops those whose deadline has come */
 
-/* http_guard.c: false: r->fault says why. */
+/* http_guard.c. The keys' file into h->keys, at start and on a reload: 0, or -errno, a sentence and the keys of before. */
 int http_keys_load(struct http *h, struct err *err);
+/* Before a body is read. False: r->fault says why; or there is no route, of which the caller tells. */
 bool http_guard(struct http_request *r, const char *method);
 bool http_origin_allowed(const struct http *h, const char *origin);
 
-/* http_reply.c */
+/* http_reply.c: answers go to the library, which sends them; state becomes HTTP_STREAM. @body is taken over. */
 enum MHD_Result http_reply(struct http_request *r, int status, const char *type, struct buf *body);
 enum MHD_Result http_reply_json(struct http_request *r, struct buf *body);
 enum MHD_Result http_reply_fault(struct http_request *r, const struct fault *f);
@@ -354,14 +361,14 @@ enum MHD_Result http_reply_options(struct http_request *r);
 void http_fault_body(struct buf *b, const struct fault *f, enum http_envelope envelope);
 
 /* http.c */
-void http_resume(struct http_request *r);
-void http_request_name(struct http_request *r, const char *prefix);
+void http_resume(struct http_request *r); /* nothing where it is not suspended */
+void http_request_name(struct http_request *r, const char *prefix); /* a new r->name */
 
-/* http_work.c */
+/* http_work.c: a call is the worker's from put() until take() has it in its list, done, NULL: none. Main thread. */
 int http_work_start(struct http *h, struct err *err);
-void http_work_stop(struct http *h);
+void http_work_stop(struct http *h); /* frees the calls that it has */
 void http_work_put(struct http *h, struct http_call *c);
-struct http_call *http_work_take(struct http *h); /* a list; NULL: none */
+struct http_call *http_work_take(struct http *h);
 
 /* http_read.c: fields of the object @o; absent and null leave *ret. False: fault. */
 bool read_bool(struct json_object *o, const char *key, bool *ret, struct fault *f);
@@ -381,13 +388,14 @@ bool read_prompt_text(struct http_call *c, const char *text, size_t n, bool spec
 
 /* http_run.c */
 void http_run_start(struct http_request *r); /* call is there: state becomes RUN, STREAM or READY */
-void http_run_pump(struct http_request *r);
+void http_run_pump(struct http_request *r); /* what its session has to tell, as far as it is read */
 void http_run_ready(struct http_request *r); /* its answer, or its fault, can be given now */
-void http_run_end(struct http_request *r);
-enum MHD_Result http_run_answer(struct http_request *r);
+void http_run_end(struct http_request *r);   /* frees its choices */
+enum MHD_Result http_run_answer(struct http_request *r); /* of one that is HTTP_READY */
+/* Members of a JSON object, without braces. */
 void put_timings(struct buf *b, const struct choice *c);
 void put_progress(struct buf *b, const struct http_request *r, const struct choice *c);
-uint32_t choice_cached(const struct choice *c);
+uint32_t choice_cached(const struct choice *c); /* tokens of its prompt that were known */
 /* "data: ...\n\n" around what is written between; @event NULL: none. */
 void sse_open(struct http_request *r, const char *event);
 void sse_close(struct http_request *r);
@@ -424,10 +432,11 @@ bool form_read_format(struct http_call *c, struct json_object *format, const cha
 bool form_build(struct http_call *c, bool go_on);
 
 /* http_sink.c: text -> the choice's blocks, and a stream's form. Main thread. */
-bool sink_start(struct http_request *r, struct choice *c);
+bool sink_start(struct http_request *r, struct choice *c); /* false: no memory */
+/* The next @n bytes; then that no more come. No memory: r->fault. */
 void sink_piece(struct http_request *r, struct choice *c, const char *text, size_t n);
 void sink_finish(struct http_request *r, struct choice *c);
-void sink_done(struct choice *c);
+void sink_done(struct choice *c); /* frees */
 /* The texts of all blocks of a kind, one after the other. */
 void sink_join(const struct choice *c, enum calls_kind kind, struct buf *ret);
 
@@ -440,7 +449,7 @@ void http_slots_pump(struct http *h);	       /* what has ended */
 void http_slots_leave(struct http_request *r); /* it ends */
 bool slots_work(struct http_call *c);
 
-/* http_info.c, http_completion.c, ... */
+/* What routes name: http_info.c answers at once, the others are work for a form, or for an answer of their own. */
 extern const struct http_form completion_form, native_form, chat_form, messages_form,
 	responses_form;
 bool chat_work(struct http_call *c);
