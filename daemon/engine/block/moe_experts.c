@@ -107,20 +107,16 @@ static void gather_inputs(const struct block_args *a, const struct expert_work *
 		x[i] = in->x[f->entries[w->first + i].token];
 }
 
-/* One run in chunks; *taken counts chunks over the whole list. */
-static void share_rows(const struct block_args *a, const struct run *r, const void *const *x,
-		       float *const *y, uint32_t cols, uint32_t base, uint32_t *taken,
-		       _Atomic uint32_t *cursor, unsigned tid)
+/* A thread on its way through a list of runs whose chunks, numbered over all of it, are shared by a counter. */
+struct walk {
+	_Atomic uint32_t *next; /* chunk that nobody has taken */
+	uint32_t taken;		/* the one that is this thread's */
+	uint32_t base;		/* the first one of the run that it stands at */
+};
+
+static void walk_take(struct walk *k)
 {
-	size_t rows = chunk_rows(a, r->w);
-	uint32_t n = (uint32_t)div_ceil(r->end - r->first, rows);
-
-	while (*taken < base + n) {
-		size_t row0 = r->first + (*taken - base) * rows;
-
-		product(a, r, x, y, cols, row0, u64_min(row0 + rows, r->end), tid);
-		*taken = atomic_fetch_add_explicit(cursor, 1, memory_order_relaxed);
-	}
+	k->taken = atomic_fetch_add_explicit(k->next, 1, memory_order_relaxed);
 }
 
 static uint32_t n_chunks(const struct block_args *a, const struct run *r)
@@ -128,14 +124,28 @@ static uint32_t n_chunks(const struct block_args *a, const struct run *r)
 	return (uint32_t)div_ceil(r->end - r->first, chunk_rows(a, r->w));
 }
 
+/* The chunks of the run at hand that come to this thread: those of lane->x and lane->y, @cols of each. */
+static void share_rows(const struct block_args *a, const struct run *r, uint32_t cols,
+		       struct walk *k, unsigned tid)
+{
+	const struct lane *lane = &a->lanes[tid];
+	size_t rows = chunk_rows(a, r->w);
+	uint32_t n = n_chunks(a, r);
+
+	for (; k->taken < k->base + n; walk_take(k)) {
+		size_t row0 = r->first + (k->taken - k->base) * rows;
+
+		product(a, r, lane->x, lane->y, cols, row0, u64_min(row0 + rows, r->end), tid);
+	}
+}
+
 static void rows_gate_up(const struct block_args *a, uint32_t node, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	struct lane *lane = &a->lanes[tid];
-	_Atomic uint32_t *cursor = &f->cursor[0][node].next;
-	uint32_t taken = atomic_fetch_add_explicit(cursor, 1, memory_order_relaxed);
-	uint32_t base = 0;
+	struct walk walk = { .next = &f->cursor[0][node].next };
 
+	walk_take(&walk);
 	for (uint32_t i = 0; i < f->n_ready; i++) {
 		const struct expert_work *w = &f->work[f->ready[i]];
 
@@ -146,14 +156,13 @@ static void rows_gate_up(const struct block_args *a, uint32_t node, unsigned tid
 			float *hidden = which == EXPERT_UP ? f->hidden_up : f->hidden_gate;
 			uint32_t n = n_chunks(a, &r);
 
-			if (taken < base + n) {
+			if (walk.taken < walk.base + n) {
 				gather_inputs(a, w, r.w->act, lane->x);
 				for (uint32_t k = 0; k < w->count; k++)
 					lane->y[k] = hidden + (f->slot[i] + k) * f->max_ff;
-				share_rows(a, &r, lane->x, lane->y, w->count, base, &taken, cursor,
-					   tid);
+				share_rows(a, &r, w->count, &walk, tid);
 			}
-			base += n;
+			walk.base += n;
 		}
 	}
 }
@@ -190,10 +199,9 @@ static void rows_down(const struct block_args *a, uint32_t node, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	struct lane *lane = &a->lanes[tid];
-	_Atomic uint32_t *cursor = &f->cursor[1][node].next;
-	uint32_t taken = atomic_fetch_add_explicit(cursor, 1, memory_order_relaxed);
-	uint32_t base = 0;
+	struct walk walk = { .next = &f->cursor[1][node].next };
 
+	walk_take(&walk);
 	for (uint32_t i = 0; i < f->n_ready; i++) {
 		const struct expert_work *w = &f->work[f->ready[i]];
 		const struct wmat *down = &w->m[EXPERT_DOWN];
@@ -207,14 +215,14 @@ static void rows_down(const struct block_args *a, uint32_t node, unsigned tid)
 		stride = a->ops->act_bytes(down->act, down->n_in);
 		r = run_of(a, w, EXPERT_DOWN, node);
 		n = n_chunks(a, &r);
-		if (taken < base + n) {
+		if (walk.taken < walk.base + n) {
 			for (uint32_t k = 0; k < w->count; k++) {
 				lane->x[k] = act->data + (f->slot[i] + k) * stride;
 				lane->y[k] = entry_partial(f, &f->entries[w->first + k]);
 			}
-			share_rows(a, &r, lane->x, lane->y, w->count, base, &taken, cursor, tid);
+			share_rows(a, &r, w->count, &walk, tid);
 		}
-		base += n;
+		walk.base += n;
 	}
 }
 
