@@ -4,6 +4,7 @@
  * server, OpenAI and vLLM. What it does not say is the file's own default (keys general.sampling.* of
  * GGUF), else that of llama.cpp's server. On the worker's thread; sampling_defaults() at the start.
  */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,8 @@
 #include "serve/prompt.h"
 
 #define BREAKERS_MAX 64
+#define BIASES_MAX   1024
+#define TEXT_MAX     256 /* bytes of a breaker or a bias's text: a thread reads all clients' bodies */
 
 /* Texts that end a repetition where a request names none. */
 static const char *const usual_breakers[] = { "\n", ":", "\"", "*" };
@@ -114,7 +117,7 @@ static bool bias_value(struct json_object *v, float *ret)
 }
 
 /* One entry; the last of a token counts. */
-static bool add_bias(struct http_call *c, int64_t id, float value, size_t room)
+static bool add_bias(struct http_call *c, int64_t id, float value)
 {
 	struct sampling *s = &c->gen.ask.sampling;
 	struct logit_bias *bias = c->gen.bias;
@@ -126,28 +129,29 @@ static bool add_bias(struct http_call *c, int64_t id, float value, size_t room)
 			bias[i].bias = value;
 			return true;
 		}
-	if (s->n_bias == room)
+	if (s->n_bias == BIASES_MAX)
 		return false;
 	bias[s->n_bias++] = (struct logit_bias){ (uint32_t)id, value };
 	return true;
 }
 
 /* The tokens of a text, each with the value. */
-static bool add_bias_text(struct http_call *c, const char *text, size_t bytes, float value,
-			  size_t room)
+static bool add_bias_text(struct http_call *c, const char *text, size_t bytes, float value)
 {
 	uint32_t *ids;
-	ssize_t n = tokenizer_encode(c->http->serve->config.tokenizer, text, bytes, true, &ids);
+	ssize_t n = bytes <= TEXT_MAX ? tokenizer_encode(c->http->serve->config.tokenizer, text,
+							 bytes, true, &ids)
+				      : -E2BIG;
 	bool ok = n >= 0;
 
 	for (ssize_t i = 0; ok && i < n; i++)
-		ok = add_bias(c, ids[i], value, room);
+		ok = add_bias(c, ids[i], value);
 	if (n >= 0)
 		free(ids);
 	return ok;
 }
 
-static bool add_bias_pair(struct http_call *c, struct json_object *pair, size_t room)
+static bool add_bias_pair(struct http_call *c, struct json_object *pair)
 {
 	struct json_object *key;
 	float value;
@@ -158,12 +162,12 @@ static bool add_bias_pair(struct http_call *c, struct json_object *pair, size_t 
 	key = json_object_array_get_idx(pair, 0);
 	if (json_object_is_type(key, json_type_string))
 		return add_bias_text(c, json_object_get_string(key),
-				     (size_t)json_object_get_string_len(key), value, room);
+				     (size_t)json_object_get_string_len(key), value);
 	return json_object_is_type(key, json_type_int) &&
-	       add_bias(c, json_object_get_int64(key), value, room);
+	       add_bias(c, json_object_get_int64(key), value);
 }
 
-static bool read_bias_map(struct http_call *c, struct json_object *map, size_t room)
+static bool read_bias_map(struct http_call *c, struct json_object *map)
 {
 	json_object_object_foreach(map, key, item)
 	{
@@ -173,8 +177,7 @@ static bool read_bias_map(struct http_call *c, struct json_object *map, size_t r
 
 		if (!*key || !bias_value(item, &value))
 			return false;
-		if (*end ? !add_bias_text(c, key, strlen(key), value, room)
-			 : !add_bias(c, id, value, room))
+		if (*end ? !add_bias_text(c, key, strlen(key), value) : !add_bias(c, id, value))
 			return false;
 	}
 	return true;
@@ -183,29 +186,29 @@ static bool read_bias_map(struct http_call *c, struct json_object *map, size_t r
 static bool read_bias(struct http_call *c)
 {
 	struct json_object *v = get(c->json, "logit_bias");
-	size_t n, room = 1024;
-	bool ok = true;
+	bool map = json_object_is_type(v, json_type_object);
+	bool list = json_object_is_type(v, json_type_array);
+	size_t n = map	  ? (size_t)json_object_object_length(v)
+		   : list ? json_object_array_length(v)
+			  : 0;
+	bool ok = (map || list) && n <= BIASES_MAX;
 
 	if (!v)
 		return true;
-	c->gen.bias = malloc(room * sizeof(*c->gen.bias));
+	c->gen.bias = malloc(BIASES_MAX * sizeof(*c->gen.bias));
 	if (!c->gen.bias)
 		return fault_set(&c->fault, 500, "out of memory");
 	c->gen.ask.sampling.bias = c->gen.bias;
-	if (json_object_is_type(v, json_type_object)) {
-		ok = read_bias_map(c, v, room);
-	} else {
-		n = json_object_is_type(v, json_type_array) ? json_object_array_length(v) : 0;
-		ok = json_object_is_type(v, json_type_array);
-		for (size_t i = 0; ok && i < n; i++)
-			ok = add_bias_pair(c, json_object_array_get_idx(v, i), room);
-	}
+	if (ok && map)
+		ok = read_bias_map(c, v);
+	for (size_t i = 0; ok && list && i < n; i++)
+		ok = add_bias_pair(c, json_object_array_get_idx(v, i));
 	return ok ||
-	       fault_param(
-		       &c->fault, "logit_bias",
-		       "logit_bias must be {\"ID or text\": BIAS} or [[ID or text, BIAS]], ids below %u, "
-		       "biases of -1000 to 1000 or false, at most %zu tokens",
-		       c->http->serve->config.model->n_vocab, room);
+	       fault_param(&c->fault, "logit_bias",
+			   "logit_bias must be {\"ID or text\": BIAS} or [[ID or text, BIAS]], ids "
+			   "below %u, texts of at most %d bytes, biases of -1000 to 1000 or false, "
+			   "at most %d of them, and of tokens",
+			   c->http->serve->config.model->n_vocab, TEXT_MAX, BIASES_MAX);
 }
 
 /* ---- DRY ---- */
@@ -216,6 +219,15 @@ static bool mark_breakers(struct http_call *c, const char *const *texts, size_t 
 		return fault_set(&c->fault, 500, "out of memory");
 	c->gen.ask.sampling.dry_breaks = c->gen.dry_breaks;
 	return true;
+}
+
+/* They are looked for in tokens up to their first zero byte. */
+static bool is_breaker(struct json_object *o)
+{
+	size_t n = json_object_is_type(o, json_type_string) ? (size_t)json_object_get_string_len(o)
+							    : 0;
+
+	return n && n <= TEXT_MAX && strlen(json_object_get_string(o)) == n;
 }
 
 static bool read_breakers(struct http_call *c)
@@ -233,15 +245,16 @@ static bool read_breakers(struct http_call *c)
 	for (size_t i = 0; i < n && n <= BREAKERS_MAX; i++) {
 		struct json_object *one = json_object_array_get_idx(v, i);
 
-		if (!json_object_is_type(one, json_type_string) || !json_object_get_string_len(one))
+		if (!is_breaker(one))
 			n = BREAKERS_MAX + 1;
 		else
 			texts[i] = json_object_get_string(one);
 	}
 	if (n > BREAKERS_MAX)
 		return fault_param(&c->fault, "dry_sequence_breakers",
-				   "dry_sequence_breakers must be a list of at most %d texts",
-				   BREAKERS_MAX);
+				   "dry_sequence_breakers must be a list of at most %d texts of 1 "
+				   "to %d bytes, none of them zero",
+				   BREAKERS_MAX, TEXT_MAX);
 	return mark_breakers(c, texts, n);
 }
 

@@ -124,13 +124,16 @@ int prompt_breaks(const struct serve *s, const char *const *texts, size_t n, uin
 
 	if (!map)
 		return SLUICE_E_NO_MEMORY;
-	for (uint32_t id = 0; id < n_tokens && id < s->config.model->n_vocab; id++) {
-		const char *piece;
-		size_t len = tokenizer_piece(s->config.tokenizer, id, true, &piece);
+	for (size_t i = 0; i < n; i++) {
+		const size_t bytes = strlen(texts[i]);
 
-		for (size_t i = 0; i < n; i++)
-			if (memmem(piece, len, texts[i], strlen(texts[i])))
+		for (uint32_t id = 0; id < n_tokens && id < s->config.model->n_vocab; id++) {
+			const char *piece;
+			size_t len = tokenizer_piece(s->config.tokenizer, id, true, &piece);
+
+			if (memmem(piece, len, texts[i], bytes))
 				map[id / 8] |= (uint8_t)(1u << id % 8);
+		}
 	}
 	*ret = map;
 	return 0;

@@ -632,7 +632,9 @@ def test_cancel(one_run, batch):
     with device(DEMO, "--batch", batch, "--device-policy", "fetch") as d:
         p = subprocess.Popen([str(BUILD / "sluice"), "generate", "--socket", d.socket, "--prompt-tokens", json.dumps(ids * 4),
                               "--max-tokens", "4"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(0.5)
+        end = time.monotonic() + 60 * PATIENCE
+        while not d.status()["active"] and p.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
         p.kill()
         p.wait()
         assert (d.eval_ids(ids[:13])[1] == one_run[:13]).all()

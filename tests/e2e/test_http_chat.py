@@ -171,7 +171,10 @@ def test_bias_and_min_tokens(d):
                                     "logit_bias": {str(token): 100}})
     assert forced["tokens"] == [token] * 3
     assert chosen(d, max_tokens=30, min_tokens=20)["usage"]["completion_tokens"] >= 20
-    for wrong in ({"-1": 1}, {"99999999": 1}, {"": 1}, {"x": "y"}, {"1": 1e9}, [[1]], 3):
+    assert d.post("/v1/completions", {"prompt": "x", "logit_bias": [["x" * 256, 1]] + [[1, 1]] * 1023})
+    # one thread reads the bodies of all clients: what would hold it is refused
+    too_many = ([["x" * 257, 1]], {"x" * 257: 1}, [[1, 1]] * 1025, {"0" * n + "1": 1 for n in range(1025)})
+    for wrong in ({"-1": 1}, {"99999999": 1}, {"": 1}, {"x": "y"}, {"1": 1e9}, [[1]], 3, *too_many):
         assert d.post("/v1/completions", {"prompt": "x", "logit_bias": wrong}, check=400)["error"]["param"] == "logit_bias"
 
 
@@ -182,7 +185,9 @@ def test_all_samplers_are_taken(d):
             "dry_penalty_last_n": -1, "dry_sequence_breakers": ["\n"]}
     answers = {d.post("/v1/completions", body)["choices"][0]["text"] for _ in range(2)}
     assert len(answers) == 1
-    assert d.post("/v1/completions", {**body, "dry_sequence_breakers": [3]}, check=400)["error"]["param"]
+    assert d.post("/v1/completions", {**body, "dry_sequence_breakers": ["x" * 256]})
+    for wrong in ([3], [""], ["x" * 257], ["\0"], ["\n"] * 65, 3):
+        assert "dry_sequence_breakers" == d.post("/v1/completions", {**body, "dry_sequence_breakers": wrong}, check=400)["error"]["param"], wrong
     settings = d.post("/completion", {**body, "n_predict": 1})["generation_settings"]
     assert settings["repeat_penalty"] == 1.3 and settings["seed"] == 3
     assert {"temperature", "top_k", "top_p", "min_p"} <= set(d.get("/props")[2]["default_generation_settings"]["params"])
