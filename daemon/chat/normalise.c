@@ -17,8 +17,16 @@
 /* What is put before a system message that does not lead the conversation. */
 #define LATE_SYSTEM "[system message]\n"
 
+struct text {
+	char *p;
+	size_t n, cap;
+	bool failed;
+};
+
 struct work {
 	struct json_object *out; /* messages so far */
+	struct text lead; /* system texts before the first other message, which may be many */
+	bool leads;	  /* there are such, and no message has them yet */
 	struct err *err;
 	size_t at; /* the message worked on, for sentences */
 };
@@ -49,12 +57,6 @@ static int put(struct work *w, struct json_object *o, const char *key, struct js
 }
 
 /* ---- text that grows ---- */
-
-struct text {
-	char *p;
-	size_t n, cap;
-	bool failed;
-};
 
 static void add(struct text *t, const char *p, size_t n)
 {
@@ -188,29 +190,29 @@ static int steady_mark(struct work *w, struct json_object **content)
 
 /* ---- system messages ---- */
 
-/* One more leading system text: into the message that is there, or a new one. */
-static int lead_system(struct work *w, struct json_object *content)
+/* One more leading system text, which is let go of. */
+static void lead_system(struct work *w, struct json_object *content)
 {
-	struct json_object *first = json_object_array_get_idx(w->out, 0), *before, *m;
-	struct text t = { 0 };
+	if (w->leads)
+		add(&w->lead, "\n\n", 2);
+	add(&w->lead, json_object_get_string(content), (size_t)json_object_get_string_len(content));
+	w->leads = true;
+	json_object_put(content);
+}
+
+/* All of them as the first message. */
+static int put_lead(struct work *w)
+{
+	struct json_object *m;
 	int rc;
 
-	if (first) {
-		before = jsonc_member(first, "content");
-		add(&t, json_object_get_string(before), (size_t)json_object_get_string_len(before));
-		add(&t, "\n\n", 2);
-		add(&t, json_object_get_string(content),
-		    (size_t)json_object_get_string_len(content));
-		json_object_put(content);
-		return put(w, first, "content", take(&t));
-	}
+	if (!w->leads)
+		return 0;
+	w->leads = false;
 	m = json_object_new_object();
 	rc = m ? put(w, m, "role", json_object_new_string("system")) : no_memory(w);
-	if (rc) {
-		json_object_put(content);
-	} else {
-		rc = put(w, m, "content", content);
-	}
+	if (!rc)
+		rc = put(w, m, "content", take(&w->lead));
 	if (!rc && !json_object_array_add(w->out, m))
 		return 0;
 	json_object_put(m);
@@ -415,8 +417,12 @@ static int take_message(struct work *w, struct json_object *message, bool *leadi
 		return rc;
 	if (system)
 		rc = steady_mark(w, &content);
-	if (!rc && system && *leading)
-		return lead_system(w, content);
+	if (!rc && system && *leading) {
+		lead_system(w, content);
+		return 0;
+	}
+	if (!rc)
+		rc = put_lead(w);
 	*leading = false;
 	if (!rc && system) {
 		rc = mark_system(w, &content);
@@ -442,7 +448,7 @@ static int take_messages(struct work *w, struct json_object *messages)
 		return err_set(w->err, -EINVAL, "messages: an empty list");
 	for (w->at = 0; w->at < n && !rc; w->at++)
 		rc = take_message(w, json_object_array_get_idx(messages, w->at), &leading);
-	return rc;
+	return rc ? rc : put_lead(w);
 }
 
 /* ---- tools ---- */
@@ -516,6 +522,7 @@ int chat_normalise(struct json_object *messages, struct json_object *tools,
 
 	if (!rc)
 		rc = take_tools(&w, tools, ret_tools);
+	free(w.lead.p);
 	if (rc)
 		json_object_put(w.out);
 	else

@@ -381,6 +381,8 @@ bool read_json(struct http_call *c);	   /* body -> json, an object */
 bool read_generation(struct http_call *c); /* what all APIs that generate have in common */
 struct json_object *get(struct json_object *o, const char *key); /* NULL: absent or null */
 bool read_prompts(struct http_call *c);				 /* the field prompt */
+/* Refuses a prompt of @n tokens as longer than the context. */
+bool read_too_long(struct http_call *c, uint32_t n);
 /* Ids (malloc'd, taken over) as prompt. */
 bool read_prompt_ids(struct http_call *c, uint32_t *ids, uint32_t n);
 /* Text to prompt @c->gen.n_prompts++. */

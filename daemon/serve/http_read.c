@@ -171,8 +171,10 @@ bool read_json(struct http_call *c)
 
 /* ---- prompts ---- */
 
-static bool too_long(struct http_call *c, uint32_t n, uint32_t n_ctx)
+bool read_too_long(struct http_call *c, uint32_t n)
 {
+	uint32_t n_ctx = engine_n_ctx(c->http->serve->config.engine);
+
 	fault_set(&c->fault, 400,
 		  "the request (%u tokens) exceeds the available context size (%u tokens): this "
 		  "model's maximum context length is %u tokens",
@@ -198,7 +200,7 @@ bool read_prompt_ids(struct http_call *c, uint32_t *ids, uint32_t n)
 	if (!n)
 		return fault_param(&c->fault, "prompt", "the prompt is empty");
 	if (!g->counting && n + (g->ask.max_tokens ? 1 : 0) > n_ctx)
-		return too_long(c, n, n_ctx);
+		return read_too_long(c, n);
 	return true;
 }
 
@@ -212,8 +214,7 @@ static bool encode(struct http_call *c, const struct ask *ask, uint32_t **ids, u
 	if (!code)
 		return true;
 	if (code == SLUICE_E_TOO_LONG)
-		return too_long(c, engine_n_ctx(s->config.engine) + 1, /* at least */
-				engine_n_ctx(s->config.engine));
+		return read_too_long(c, engine_n_ctx(s->config.engine) + 1); /* at least */
 	fault_of_code(&c->fault, code, err.text);
 	return false;
 }

@@ -157,13 +157,13 @@ static bool take_rendered(struct http_call *c, const struct talk *t, struct rend
 {
 	struct generation *g = &c->gen;
 	uint32_t *ids = NULL;
-	uint64_t most = (uint64_t)engine_n_ctx(c->http->serve->config.engine) *
-			detok_bound(c->http->serve->config.tokenizer);
-	ssize_t n = -E2BIG;
+	uint32_t n_ctx = engine_n_ctx(c->http->serve->config.engine);
+	ssize_t n;
 
-	if (r->n <= most || g->counting)
-		n = tokenizer_encode_spans(c->http->serve->config.tokenizer, r->text, r->n,
-					   r->trusted, r->n_trusted, &ids);
+	if (r->n > (uint64_t)n_ctx * detok_bound(c->http->serve->config.tokenizer) && !g->counting)
+		return read_too_long(c, n_ctx + 1); /* at least */
+	n = tokenizer_encode_spans(c->http->serve->config.tokenizer, r->text, r->n, r->trusted,
+				   r->n_trusted, &ids);
 	if (n == -ENOMEM)
 		return fault_set(&c->fault, 500, "out of memory");
 	if (n < 0)

@@ -368,6 +368,15 @@ def test_broken_bodies_at_every_path(d, path):
     good(d)
 
 
+def test_chats_beyond_any_context_are_read_and_called_too_long(d):
+    """Many system messages become one text: in a time that grows with them alone, or the worker's deadline comes."""
+    many = {"messages": [{"role": "system", "content": "You help."}] * 300000 + [{"role": "user", "content": "Hi"}]}
+    for body in (many, {"messages": [{"role": "user", "content": "a " * 4000000}]}):
+        error = d.post("/v1/chat/completions", {**body, "max_tokens": 1}, check=400)["error"]
+        assert error["type"] == "exceed_context_size_error" and error["code"] == "context_length_exceeded", error
+    good(d)
+
+
 def test_text_that_is_all_values_does_not_become_gigabytes(d):
     for inside in (b"0," * (15 << 20), b"[]," * (10 << 20), b'{"a":1},' * (3 << 20)):
         with peak_of(d) as most:
