@@ -209,10 +209,13 @@ FORCE_INLINE void set_values(const struct b_format *f, const __m256i turned[8], 
 	}
 }
 
-/* y[c] += up to eight blocks of every row times group @b of column c */
+/*
+ * y[c] += up to eight blocks of every row times group @b of column c. As many bytes from @ahead on are asked
+ * for, a block's with each block: a core holds so few of such requests that those of a step wait for each other.
+ */
 FORCE_INLINE void step(const struct b_format *f, const struct place *p, const union heads *h,
-		       int sets, const struct act_group *const *x, size_t b, int cols,
-		       __m256 (*y)[SETS])
+		       int sets, const uint8_t *ahead, const struct act_group *const *x, size_t b,
+		       int cols, __m256 (*y)[SETS])
 {
 	const struct act_group *at[AVX2_FEW];
 	const uint8_t *w = p->w;
@@ -226,6 +229,10 @@ FORCE_INLINE void step(const struct b_format *f, const struct place *p, const un
 	for (unsigned j = 0; j < p->blocks; j++, w += f->bytes) {
 		__m256 d[SETS], min[SETS];
 		struct block v;
+
+		for (size_t i = 0; i < p->rows * f->bytes; i += 64)
+			_mm_prefetch((const char *)ahead + i, _MM_HINT_T1);
+		ahead += p->rows * f->bytes;
 #pragma GCC unroll 2
 		for (int r = 0; r < sets; r++) {
 			const struct front t = front(f, h, j, r);
@@ -274,16 +281,14 @@ FORCE_INLINE void walk(const struct b_format *f, const struct rows *k, int sets,
 
 			collect(f->head, f->bytes, &p, &heads[s % 2]);
 			if (k->n < k->most)
-				step(f, &p, &heads[s % 2], sets, x, s, cols, y);
+				step(f, &p, &heads[s % 2], sets, p.w, x, s, cols, y);
 		}
 		if (!s || k->n < k->most)
 			continue;
-		for (size_t i = 0; i < bytes; i += 64)
-			_mm_prefetch((const char *)ahead + (s - 1) * bytes + i, _MM_HINT_T1);
 
 		const struct place p = place_of(k, s - 1, f->bytes);
 
-		step(f, &p, &heads[(s - 1) % 2], sets, x, s - 1, cols, y);
+		step(f, &p, &heads[(s - 1) % 2], sets, ahead + (s - 1) * bytes, x, s - 1, cols, y);
 	}
 }
 
