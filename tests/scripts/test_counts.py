@@ -45,6 +45,26 @@ def test_programs(tmp_path):
     assert run(tmp_path, PLAIN_SKIPS, ALLOW_SKIP="p0")[:2] == (0, "0 passed, 0 failed, 1 skipped")
 
 
+def test_side_by_side(tmp_path):
+    """Each of two waits for the other; one that is to be alone comes after both, and is told of no other."""
+    meets = "cd {}; touch $$.here; until [ $(ls *.here | wc -l) = 2 ]; do sleep 0.02; done; sleep 0.1; touch $$.gone".format(tmp_path)
+    alone = "test $(ls {}/*.gone | wc -l) = 2".format(tmp_path)
+    code, last, results = run(tmp_path, alone, meets, meets, TEST_JOBS="2", TEST_ALONE="x p0", TEST_TIMEOUT="60")
+    assert (code, last, results) == (0, "3 passed, 0 failed, 0 skipped", "count\t3\t0\t0\n")
+    texts = [PASSES, SKIPS, FAILS, PLAIN, DIES, SILENT, PLAIN_FAILS, LEAKS]
+    one, three = (run(tmp_path, *texts, TEST_JOBS=n) for n in "13")
+    assert one[:2] == three[:2] == (1, "8 passed, 5 failed, 1 skipped")
+    named = [sorted(r[2].splitlines()[-6:]) for r in (one, three)]
+    assert named[0] == named[1] and len(set(named[0])) == 6
+
+
+def test_a_program_without_a_result_failed(tmp_path):
+    """Whatever takes the script away that waits for it."""
+    kills = "kill -9 $(awk '{ print $4 }' /proc/$PPID/stat)"
+    code, last, results = run(tmp_path, PASSES, kills)
+    assert (code, last) == (1, "2 passed, 1 failed, 0 skipped") and "fail\t1 of 2 programs have no result\n" in results
+
+
 def stages(tmp_path, text):
     """all.sh with a make that does what @text says; its arguments are $*."""
     make = script(tmp_path, "make", text)
