@@ -297,6 +297,17 @@ static int read_kwargs(const char *text, struct json_object **ret, struct err *e
 	return rc ? err_prefix(err, rc, "--chat-template-kwargs") : 0;
 }
 
+/* llama-server's option of this name takes names, too. */
+static int read_template(const char *path, char **ret, size_t *ret_n, struct err *err)
+{
+	struct err why = { 0 };
+	int rc = chat_template_read(path, ret, ret_n, &why);
+
+	return rc ? err_set(err, rc, "--chat-template %s%s", why.text,
+			    rc == -ENOENT ? ": a file is meant; built-in names are not there" : "")
+		  : 0;
+}
+
 /*
  * The template of --chat-template must be right; one of the model's that is not is said, and chats
  * then have the fixed form of the model's family.
@@ -310,7 +321,7 @@ static int load_template(const struct options *o, struct rooms *r, struct err *e
 	if (o->chat_template_kwargs)
 		rc = read_kwargs(o->chat_template_kwargs, &r->chat_kwargs, err);
 	if (!rc && o->chat_template)
-		rc = chat_template_read(o->chat_template, &text, &n, err);
+		rc = read_template(o->chat_template, &text, &n, err);
 	if (rc)
 		return rc;
 	rc = chat_template_load(r->model->gguf, r->tokenizer, text, n, &r->chat, &r->chat_why);
@@ -488,6 +499,8 @@ static int refuse(const char *why)
 		fprintf(stderr, "sluiced: %s\nsluiced --help lists the options%s\n", why,
 			strstr(why, "unknown option")
 				? "; docs/from-llama-server.md has those of llama-server"
+			: strstr(why, "unexpected argument")
+				? "; a model is given with --model FILE"
 				: "");
 	return 2;
 }

@@ -69,6 +69,29 @@ static int refuse_mtp_file(const struct build *b)
 	return 0;
 }
 
+/* Files that lie beside models and end in .gguf too, by general.type or, from before it, the architecture. */
+static int refuse_companion(struct build *b, struct gguf_str kind, const char *key)
+{
+	static const struct {
+		const char *kind, *what;
+	} known[] = {
+		{ "adapter", "an adapter (LoRA), not a model: Sluice has no adapters; merge it "
+			     "into its model and open that" },
+		{ "mmproj", "a projector of images or sound (mmproj), not a model: Sluice reads "
+			    "text alone; open the model's own file" },
+		{ "clip", "a projector of images or sound (mmproj), not a model: Sluice reads "
+			  "text alone; open the model's own file" },
+		{ "imatrix", "a file of statistics for quantising (imatrix), not a model" },
+		{ "controlvector", "a control vector, not a model: Sluice has none" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(known); i++)
+		if (equals(kind, known[i].kind))
+			return err_set(b->err, -EINVAL, "%s: key %s: this is %s",
+				       gguf_label(b->g, 0), key, known[i].what);
+	return 0;
+}
+
 static int find_arch(struct build *b)
 {
 	struct gguf_str arch = { "", 0 }, type;
@@ -79,10 +102,16 @@ static int find_arch(struct build *b)
 	if (rc)
 		return err_set(b->err, -EINVAL, "%s: key general.architecture: it is missing",
 			       file);
-	if (!gguf_str(b->g, "general.type", &type, NULL) && !equals(type, "model"))
-		return err_set(b->err, -EINVAL, "%s: key general.type: \"%.*s\" is not a model",
-			       file, (int)(type.len < 32 ? type.len : 32), type.data);
+	if (!gguf_str(b->g, "general.type", &type, NULL) && !equals(type, "model")) {
+		rc = refuse_companion(b, type, "general.type");
+		return rc ? rc
+			  : err_set(b->err, -EINVAL,
+				    "%s: key general.type: \"%.*s\" is not a model", file,
+				    (int)(type.len < 32 ? type.len : 32), type.data);
+	}
 	b->arch = arch_find(arch);
+	if (!b->arch && refuse_companion(b, arch, "general.architecture"))
+		return -EINVAL;
 	if (!b->arch)
 		return err_set(b->err, -EINVAL,
 			       "%s: key general.architecture: \"%.*s\" is not supported (%s are)",

@@ -22,6 +22,11 @@ int http_address_parse(const char *text, struct http_address *ret, struct err *e
 			       ? 0
 			       : err_set(err, -EINVAL, "%s: a socket path has 1 to %zu bytes", text,
 					 path_max);
+	if (strstr(text, "://"))
+		return err_set(err, -EINVAL,
+			       "%s is a URL: HOST:PORT alone is meant, such as "
+			       "127.0.0.1:8080",
+			       text);
 	if (*text && strspn(text, "0123456789") == strlen(text))
 		return err_set(err, -EINVAL, "%s is a port alone: 127.0.0.1:%s", text, text);
 	if (!len || !colon[1] || strspn(colon + 1, "0123456789") != strlen(colon + 1) ||

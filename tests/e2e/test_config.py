@@ -80,6 +80,7 @@ def test_manual_names_what_is_reloaded():
     ("model = m\nhttp = 127.0.0.1:1\n" * 9, "sluiced.conf:18: --http: at most 8"),
     ("model = m\n" * 1025, "sluiced.conf:1025: too many settings"),
     ("model = m\nhttp = 8080\n", "sluiced.conf:2: --http: 8080 is a port alone: 127.0.0.1:8080"),
+    ("model = m\nhttp = http://localhost:8080\n", "sluiced.conf:2: --http: http://localhost:8080 is a URL: HOST:PORT alone is meant, such as 127.0.0.1:8080"),
     ("model = m\nhttp = here\n", "sluiced.conf:2: --http: here is not HOST:PORT, unix:PATH or systemd"),
     ("model = m\nhttp = unix:/" + "x" * 120 + "\n", "sluiced.conf:2: --http: "),
     ("model = m\npolicy = best\n", "sluiced.conf:2: --policy: no policy is called 'best'"),
@@ -100,6 +101,11 @@ def test_no_fault_in_what_may_be(tmp_path):
     for text in ("http = 0.0.0.0:1\nno-auth = yes\n", "http = [::1]:1\nhttp = 127.1.2.3:1\nhttp = systemd\nhttp = unix:x\n",
                  "policy = random:7\ncpu = scalar\n"):
         assert "no fault" in sluiced("--config", write(tmp_path, f"model = {DEMO}\n{text}"), "--check-config").stdout
+
+
+def test_a_model_without_its_option():
+    assert "a model is given with --model FILE" in sluiced(DEMO, check=2).stderr
+    assert "a model is" not in sluiced("--modle", DEMO, check=2).stderr
 
 
 def test_missing_files(tmp_path):

@@ -66,7 +66,7 @@ def test_daemon(tmp_path, jinja):
 
 
 @pytest.mark.parametrize("args, sentence", [
-    (["--chat-template", "/nowhere"], "/nowhere: No such file"),
+    (["--chat-template", "/nowhere"], "--chat-template /nowhere: No such file or directory: a file is meant"),
     (["--chat-template-kwargs", "[]"], "--chat-template-kwargs: no JSON object"),
     (["--chat-template-kwargs", '{"messages": []}'], "'messages' cannot be set"),
 ])
