@@ -4,9 +4,9 @@
  * at the AVX-512 level: Q2_K, Q3_K and TQ2_0. Any thread. The form is drawn in few_k_avx512.h.
  *
  * A weight of Q2_K times its sub-block's scale is 0..45, one of Q3_K -124..128: with an offset a byte. So
- * the scales are multiplied in once, not for each column, by a look-up: a lane of 128 bits holds four
- * rows, whose four products each are the sixteen bytes that vpshufb chooses from. The offset is taken
- * away by the sum of all activations.
+ * the scales are multiplied in once, not for each column (of Q2_K from five columns on), by a look-up: a
+ * lane of 128 bits holds four rows, whose four products each are the sixteen bytes that vpshufb chooses
+ * from. The offset is taken away by the sum of all activations.
  *
  * Bytes hold four weights, 32 apart. Two of them are looked at where they are (bits 0, 1 and 2, 3), the
  * others moved down by four together; where the row stands in the index and where the weight differs.
@@ -57,23 +57,105 @@ FORCE_INLINE void tables(const __m512i sc[4], uint32_t offset, __m512i table[16]
 	}
 }
 
-FORCE_INLINE void q2_k(int cols, const uint8_t *w, size_t stride, const struct act_k *const *x,
-		       __m512 *y)
+/* what Q2_K has at both ends: @sc[i]: scales 4i.. as bytes, @min[i]: minima 2i, 2i + 1 as int16 */
+struct ends2 {
+	__m512i d; /* and dmin, as they are stored */
+	__m512i sc[4], min[8];
+};
+
+FORCE_INLINE void ends2(const uint8_t *w, size_t stride, struct ends2 *t)
 {
 	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f);
-	__m512i s[ROW_COLS], h[4], ends[4], sc[4], table[16], min[8];
+	__m512i h[4], end[4];
 
 	transpose16(w, stride, h);
-	transpose16(w + 68, stride, ends); /* of which the last four bytes are d and dmin */
+	transpose16(w + 68, stride, end); /* of which the last four bytes are d and dmin */
+	t->d = end[3];
 #pragma GCC unroll 4
 	for (int i = 0; i < 4; i++) {
 		const __m512i m = _mm512_and_si512(_mm512_srli_epi32(h[i], 4), low4);
 
-		sc[i] = _mm512_and_si512(h[i], low4);
-		min[2 * i] = few_two_bytes(m, 0);
-		min[2 * i + 1] = few_two_bytes(m, 1);
+		t->sc[i] = _mm512_and_si512(h[i], low4);
+		t->min[2 * i] = few_two_bytes(m, 0);
+		t->min[2 * i + 1] = few_two_bytes(m, 1);
 	}
-	tables(sc, 0, table);
+}
+
+/* the floats of a super-block whose sums are @s; minima are multiplied here */
+FORCE_INLINE void finish2(int cols, const struct ends2 *t, const struct act_k *const *x,
+			  const __m512i *s, __m512 *y)
+{
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++) {
+		const __m512 dx = _mm512_set1_ps(x[c]->d);
+		__m512i m = _mm512_setzero_si512();
+
+#pragma GCC unroll 8
+		for (int i = 0; i < 8; i++)
+			m = few_add_pair(m, t->min[i], x[c]->sum16, i);
+		y[c] = take_minima(add_scaled(y[c], half_low(t->d), dx, s[c]), half_high(t->d), dx,
+				   m, AVX512_MIN_16);
+	}
+}
+
+/*
+ * Up to four columns: multiplying each sub-block's sum by its scale costs less there than the look-ups.
+ * Weights at bits 2, 3 stay where they are, four times as much: 4 * 3 * 127 * 16 are still 16 bits.
+ */
+FORCE_INLINE void q2_k_scaled(int cols, const uint8_t *w, size_t stride,
+			      const struct act_k *const *x, __m512 *y)
+{
+	__m512i s[2][ROW_COLS];
+	struct ends2 t;
+
+	ends2(w, stride, &t);
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++)
+		s[0][c] = s[1][c] = _mm512_setzero_si512();
+#pragma GCC unroll 1
+	for (int n = 0; n < 2; n++) {
+		__m512i q[8];
+
+		transpose32(w + 16 + 32 * n, stride, q);
+#pragma GCC unroll 8
+		for (int g = 0; g < 8; g++) {
+			const int i = g / 2;
+			const __m512i bits = _mm512_set1_epi32(i % 2 ? 0x0c0c0c0c : 0x03030303);
+			const __m512i scale = few_byte(t.sc[2 * n + g / 4], g % 4);
+			__m512i dot[ROW_COLS];
+
+#pragma GCC unroll 8
+			for (int c = 0; c < cols; c++)
+				dot[c] = _mm512_setzero_si512();
+#pragma GCC unroll 4
+			for (int k = 4 * (g % 2); k < 4 * (g % 2) + 4; k++) {
+				const __m512i v = _mm512_and_si512(
+					i < 2 ? q[k] : _mm512_srli_epi32(q[k], 4), bits);
+
+#pragma GCC unroll 8
+				for (int c = 0; c < cols; c++)
+					dot[c] = few_add(dot[c], v, x[c], 4 * n + i, k);
+			}
+#pragma GCC unroll 8
+			for (int c = 0; c < cols; c++)
+				s[i % 2][c] = _mm512_dpwssd_epi32(s[i % 2][c], dot[c], scale);
+		}
+	}
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++)
+		s[0][c] = _mm512_add_epi32(s[0][c], _mm512_srai_epi32(s[1][c], 2));
+	finish2(cols, &t, x, s[0], y);
+}
+
+/* the same by look-ups */
+FORCE_INLINE void q2_k_looked_up(int cols, const uint8_t *w, size_t stride,
+				 const struct act_k *const *x, __m512 *y)
+{
+	__m512i s[ROW_COLS], table[16];
+	struct ends2 t;
+
+	ends2(w, stride, &t);
+	tables(t.sc, 0, table);
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		s[c] = _mm512_setzero_si512();
@@ -92,17 +174,16 @@ FORCE_INLINE void q2_k(int cols, const uint8_t *w, size_t stride, const struct a
 			few_dots(cols, v, x, 4 * n + i, s);
 		}
 	}
-#pragma GCC unroll 8
-	for (int c = 0; c < cols; c++) {
-		const __m512 dx = _mm512_set1_ps(x[c]->d);
-		__m512i m = _mm512_setzero_si512();
+	finish2(cols, &t, x, s, y);
+}
 
-#pragma GCC unroll 8
-		for (int i = 0; i < 8; i++)
-			m = _mm512_dpwssd_epi32(m, min[i], few_pair(x[c]->sum16, i));
-		y[c] = take_minima(add_scaled(y[c], half_low(ends[3]), dx, s[c]),
-				   half_high(ends[3]), dx, m, AVX512_MIN_16);
-	}
+FORCE_INLINE void q2_k(int cols, const uint8_t *w, size_t stride, const struct act_k *const *x,
+		       __m512 *y)
+{
+	if (cols <= 4)
+		q2_k_scaled(cols, w, stride, x, y);
+	else
+		q2_k_looked_up(cols, w, stride, x, y);
 }
 
 /* sixteen 6-bit scales, four to a register, from the three words they are packed in */
@@ -218,5 +299,5 @@ FORCE_INLINE void tq2_0(int cols, const uint8_t *w, size_t stride, const struct 
 }
 
 FEW_K_ONE(q2_k)
-FEW_K(q3_k, NULL, NULL)
+FEW_K(q3_k, NULL)
 FEW_K_ONE(tq2_0)

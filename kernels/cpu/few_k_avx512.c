@@ -50,7 +50,7 @@ FORCE_INLINE void finish45(int cols, const struct head45 *t, const struct act_k 
 
 #pragma GCC unroll 4
 		for (int i = 0; i < 4; i++)
-			m = _mm512_dpwssd_epi32(m, t->min[i], few_pair(x[c]->sum32, i));
+			m = few_add_pair(m, t->min[i], x[c]->sum32, i);
 		y[c] = take_minima(add_scaled(y[c], t->d, dx, s[c]), t->dmin, dx, m, AVX512_MIN_8);
 	}
 }

@@ -15,13 +15,26 @@
 
 #define FEW_ROWS 16
 
-/* four activations, word @word of sub-block @j, to every row */
-FORCE_INLINE __m512i few_four(const struct act_k *x, int j, int word)
+/*
+ * @s and the products of four weights of every row with word @word of a column's sub-block @j. The
+ * instruction spreads the four activations itself; the compiler (gcc 12) would load them to a register
+ * first, twice as many instructions, and keep sums on the stack for want of one.
+ */
+FORCE_INLINE __m512i few_add(__m512i s, __m512i q, const struct act_k *x, int j, int word)
 {
-	int32_t four;
+	const int8_t(*four)[4] = (const void *)(x->q + ACT_K_WORD(j, word));
 
-	memcpy(&four, x->q + ACT_K_WORD(j, word), 4);
-	return _mm512_set1_epi32(four);
+	__asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(s) : "v"(q), "m"(*four));
+	return s;
+}
+
+/* @s and the products of pairs of every row with two int16 sums of neighbouring sub-blocks */
+FORCE_INLINE __m512i few_add_pair(__m512i s, __m512i pair, const int16_t *sums, int i)
+{
+	const int16_t(*two)[2] = (const void *)(sums + 2 * i);
+
+	__asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(s) : "v"(pair), "m"(*two));
+	return s;
 }
 
 /* sub-block @j times that of every column, added to @s */
@@ -39,26 +52,15 @@ FORCE_INLINE void few_dots(int cols, const __m512i q[8], const struct act_k *con
 	for (int k = 0; k < 8; k++) {
 #pragma GCC unroll 8
 		for (int c = 0; c < cols; c++) {
-			const __m512i a = few_four(x[c], j, k);
-
 			if (k < single)
-				s[c] = _mm512_dpbusd_epi32(s[c], q[k], a);
+				s[c] = few_add(s[c], q[k], x[c], j, k);
 			else
-				more[c] = _mm512_dpbusd_epi32(more[c], q[k], a);
+				more[c] = few_add(more[c], q[k], x[c], j, k);
 		}
 	}
 #pragma GCC unroll 8
 	for (int c = 0; c < cols && single < 8; c++)
 		s[c] = _mm512_add_epi32(s[c], more[c]);
-}
-
-/* two int16 sums of neighbouring sub-blocks, to every row */
-FORCE_INLINE __m512i few_pair(const int16_t *sums, int i)
-{
-	int32_t two;
-
-	memcpy(&two, sums + 2 * i, 4);
-	return _mm512_set1_epi32(two);
 }
 
 /* byte @j of every word as (int16, 0) */
@@ -87,20 +89,17 @@ FORCE_INLINE __m512i few_two_bytes(__m512i bytes, int i)
 	{                                                                                        \
 		name(cols, w, stride, x, y);                                                     \
 	}
-/* five and seven columns are multiplied as six and eight; @two: what two take, NULL: rows in file order */
-#define FEW_K(name, one, two)                                                                  \
+/* five and seven columns are multiplied as six and eight; @one: what one takes of short rows, or NULL */
+#define FEW_K(name, one)                                                                       \
+	FEW_K_COLS(name, 2)                                                                    \
 	FEW_K_COLS(name, 3)                                                                    \
 	FEW_K_COLS(name, 4)                                                                    \
 	FEW_K_COLS(name, 6)                                                                    \
 	FEW_K_COLS(name, 8)                                                                    \
-	const few_k_fn avx512_few_##name[ROW_COLS] = { one,	 two,	   name##_3, name##_4, \
+	const few_k_fn avx512_few_##name[ROW_COLS] = { one,	 name##_2, name##_3, name##_4, \
 						       name##_6, name##_6, name##_8, name##_8 };
-#define FEW_K_TWO(name)     \
-	FEW_K_COLS(name, 2) \
-	FEW_K(name, NULL, name##_2)
 #define FEW_K_ONE(name)     \
 	FEW_K_COLS(name, 1) \
-	FEW_K_COLS(name, 2) \
-	FEW_K(name, name##_1, name##_2)
+	FEW_K(name, name##_1)
 
 #endif
