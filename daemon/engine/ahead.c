@@ -33,6 +33,11 @@ struct ahead {
 	uint32_t n_looked; /* tokens; 0: nothing */
 	bool *used;	   /* [n_expert] */
 
+	/* steps of many tokens */
+	struct predict_crowd crowd;
+	float crowd_share; /* of experts that the step uses; 0: it is no such step */
+	bool *absent;	   /* [n_expert] of the layer that comes, when that was looked at */
+
 	/* the step */
 	const struct batch *batch;	   /* NULL: no guesses are made in it */
 	uint64_t stall_ns, posted, useful; /* the supply's when it began */
@@ -112,13 +117,15 @@ int ahead_create(const struct model *m, struct supply *supply, const struct pred
 	a->layer = UINT32_MAX;
 	a->n_ranks = predict_ranks_of(m->n_expert_used, n);
 	predict_control_init(&a->control);
+	predict_crowd_init(&a->crowd);
 	a->ranks = calloc(m->n_layers, sizeof(*a->ranks));
 	a->guess = calloc(n, sizeof(*a->guess));
 	a->place = calloc(n, sizeof(*a->place));
 	a->used = calloc(n, sizeof(*a->used));
+	a->absent = calloc(n, sizeof(*a->absent));
 	a->moe = calloc(m->n_layers, sizeof(*a->moe));
 	a->looked = calloc((size_t)PREDICT_TOKENS * a->n_ranks, sizeof(*a->looked));
-	if (!a->ranks || !a->guess || !a->place || !a->used || !a->looked || !a->moe)
+	if (!a->ranks || !a->guess || !a->place || !a->used || !a->absent || !a->looked || !a->moe)
 		rc = -ENOMEM;
 	for (uint32_t i = 0; !rc && i < m->n_layers; i++) {
 		predict_ranks_init(&a->ranks[i], m->n_expert_used);
@@ -145,6 +152,7 @@ void ahead_destroy(struct ahead *a)
 	free(a->guess);
 	free(a->place);
 	free(a->used);
+	free(a->absent);
 	free(a->moe);
 	free(a->looked);
 	free(a);
@@ -233,7 +241,7 @@ static void tell_oracle(struct ahead *a, uint32_t at)
 		if (next_step && !alone)
 			return;
 		ask_oracle(a, a->moe[i % a->n_moe], next_step);
-		supply_predict(a->supply, a->layer, a->guess, a->n_guess);
+		supply_predict(a->supply, a->layer, a->guess, a->n_guess, 0);
 	}
 }
 
@@ -241,16 +249,28 @@ static void tell_oracle(struct ahead *a, uint32_t at)
 
 static bool is_on(struct ahead *a, const struct batch *b)
 {
-	if (a->choice.mode == PREDICT_OFF || b->n_tokens > PREDICT_TOKENS ||
-	    !supply_lacks(a->supply))
+	if (a->choice.mode == PREDICT_OFF || !supply_lacks(a->supply))
 		return false;
+	if (b->n_tokens > PREDICT_TOKENS)
+		return a->crowd_share > 0;
 	return a->choice.mode != PREDICT_AUTO || predict_control_on(&a->control);
+}
+
+/* Of the step's experts, where it is a crowd; an oracle knows without. */
+static float crowd_share(const struct ahead *a, const struct batch *b)
+{
+	float share = predict_crowd_share(b->n_tokens, a->model->n_expert_used, a->model->n_expert);
+
+	return a->choice.mode != PREDICT_ORACLE && predict_is_crowd(b->n_tokens, share) ? share : 0;
 }
 
 bool ahead_begin(struct ahead *a, const struct batch *b)
 {
 	const struct supply_counters *c = supply_counters(a->supply);
-	bool on = is_on(a, b);
+	bool on;
+
+	a->crowd_share = crowd_share(a, b);
+	on = is_on(a, b);
 
 	a->stall_ns = atomic_load_explicit(&c->stall_ns, memory_order_relaxed);
 	a->posted = atomic_load_explicit(&c->predicted, memory_order_relaxed);
@@ -287,7 +307,44 @@ void ahead_end(struct ahead *a, const struct batch *b, uint64_t ns, bool given_u
 
 uint32_t ahead_ranks(const struct ahead *a)
 {
-	return a->choice.mode == PREDICT_ORACLE ? 0 : a->n_ranks;
+	return a->choice.mode == PREDICT_ORACLE || a->crowd_share > 0 ? 0 : a->n_ranks;
+}
+
+/* The layer with experts behind this one in the step; UINT32_MAX: none. */
+static uint32_t next_layer(const struct ahead *a, uint32_t layer)
+{
+	for (uint32_t i = 0; i + 1 < a->n_moe; i++)
+		if (a->moe[i] == layer)
+			return a->moe[i + 1];
+	return UINT32_MAX;
+}
+
+void ahead_joined(struct ahead *a, uint32_t layer)
+{
+	uint32_t next = a->crowd_share > 0 ? next_layer(a, layer) : UINT32_MAX;
+	float chance = predict_crowd_chance(&a->crowd, a->crowd_share);
+
+	if (next == UINT32_MAX)
+		return;
+	forget(a, next);
+	for (uint32_t e = 0; e < a->model->n_expert; e++) {
+		a->absent[e] = supply_absent(a->supply, next, e);
+		expect(a, next, e, chance); /* those that are there too, so that they stay */
+	}
+	if (chance > 0)
+		supply_predict(a->supply, next, a->guess, a->n_guess, PREDICT_CROWD_BYTES);
+}
+
+/* What the layer used of those that it had not. */
+static void learn_crowd(struct ahead *a, const uint32_t *experts, uint32_t n)
+{
+	uint32_t absent = 0, used = 0;
+
+	for (uint32_t e = 0; e < a->model->n_expert; e++)
+		absent += a->absent[e];
+	for (uint32_t i = 0; i < n; i++)
+		used += a->absent[experts[i]];
+	predict_crowd_learn(&a->crowd, a->crowd_share, absent, used);
 }
 
 void ahead_layer(struct ahead *a, const struct batch *b, uint32_t layer, const uint32_t *ids)
@@ -304,7 +361,7 @@ void ahead_layer(struct ahead *a, const struct batch *b, uint32_t layer, const u
 			a->looked[t * a->n_ranks + r] = (struct look){ e, absent };
 			expect(a, layer, e, ranks->share[absent][r]);
 		}
-	supply_predict(a->supply, layer, a->guess, a->n_guess);
+	supply_predict(a->supply, layer, a->guess, a->n_guess, 0);
 }
 
 /* Of the guesses at hand: how many were right, and at which places of the look. */
@@ -336,7 +393,9 @@ void ahead_used(struct ahead *a, uint32_t layer, const uint32_t *experts, uint32
 
 	if (a->choice.mode == PREDICT_ORACLE)
 		ask_oracle(a, layer, false);
-	if (layer == a->layer)
+	if (layer == a->layer && a->crowd_share > 0)
+		learn_crowd(a, experts, n);
+	else if (layer == a->layer)
 		learn(a, experts, n);
 	a->layer = UINT32_MAX;
 	if (a->choice.mode != PREDICT_ORACLE)

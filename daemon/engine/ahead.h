@@ -54,6 +54,12 @@ void ahead_layer(struct ahead *a, const struct batch *b, uint32_t layer, const u
 /* Layer @layer has routed and uses these. A trace then tells of those that come. */
 void ahead_used(struct ahead *a, uint32_t layer, const uint32_t *experts, uint32_t n);
 
+/*
+ * All that layer @layer wanted has been handed out. In a step of many tokens the absent experts of the next
+ * one are then read while its mixer runs.
+ */
+void ahead_joined(struct ahead *a, uint32_t layer);
+
 /* Any thread. */
 void ahead_get_counts(const struct ahead *a, struct ahead_counts *ret);
 

@@ -129,7 +129,8 @@ static bool all_posted(const struct supply *s)
 	return true;
 }
 
-void supply_predict(struct supply *s, uint32_t layer, struct predict_guess *guess, uint32_t n)
+void supply_predict(struct supply *s, uint32_t layer, struct predict_guess *guess, uint32_t n,
+		    uint64_t most)
 {
 	uint32_t cls = residency_class_of(s->residency, layer);
 	uint64_t bytes = residency_load_bytes(s->residency, layer);
@@ -138,7 +139,7 @@ void supply_predict(struct supply *s, uint32_t layer, struct predict_guess *gues
 		.policy = s->tier[TIER_HOST].policy,
 		.cls = cls,
 		.held_most = predict_held_most(residency_class_slots(s->residency, cls), s->n_used),
-		.most = predict_bytes_most(bytes, s->n_used),
+		.most = most ? most : predict_bytes_most(bytes, s->n_used),
 		.expert_bytes = bytes,
 		.evictable = gives_way,
 		.ctx = s,

@@ -3,6 +3,7 @@
 #include "policy/predict.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,7 @@
 #define LEAST_CHANCE 0.45f /* of a guess that is read */
 #define RANK_NEW     0.02f /* weight of the newest guess in a place's share */
 #define LEAST_BYTES  (16ull << 20)
+#define CROWD_LEAST  0.8f /* a wrong one costs what a right one gains, and a slot */
 
 #define STALL_NEW   0.1f  /* weight of the newest step in the share of waits */
 #define STALL_LEAST 0.04f /* below it there is little to be gained */
@@ -128,6 +130,36 @@ void predict_ranks_learn(struct predict_ranks *r, bool absent, uint32_t rank, bo
 uint32_t predict_ranks_of(uint32_t n_used, uint32_t n_expert)
 {
 	return (uint32_t)u64_min(u64_min(n_used + (n_used + 1) / 2, n_expert), PREDICT_RANKS);
+}
+
+/* ---- a crowd ---- */
+
+void predict_crowd_init(struct predict_crowd *c)
+{
+	c->right = 1;
+}
+
+float predict_crowd_share(uint32_t n_tokens, uint32_t n_used, uint32_t n_expert)
+{
+	return 1 - powf(1 - (float)n_used / (float)n_expert, (float)n_tokens);
+}
+
+bool predict_is_crowd(uint32_t n_tokens, float share)
+{
+	return n_tokens > PREDICT_TOKENS && share >= CROWD_LEAST;
+}
+
+float predict_crowd_chance(const struct predict_crowd *c, float share)
+{
+	float chance = share * c->right;
+
+	return chance < CROWD_LEAST ? 0 : chance < 1 ? chance : 1;
+}
+
+void predict_crowd_learn(struct predict_crowd *c, float share, uint32_t absent, uint32_t used)
+{
+	if (absent)
+		c->right += RIGHT_NEW * ((float)used / (float)absent / share - c->right);
 }
 
 /* ---- does it pay ---- */

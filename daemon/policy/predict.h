@@ -35,7 +35,7 @@ struct predict_choice {
 /* "auto", "off", "router", "oracle:R" or "oracle:R:FILE". 0, or -EINVAL and a sentence. */
 int predict_parse(const char *text, struct predict_choice *ret, struct err *err);
 
-/* Steps of more tokens use most experts anyway: nothing is guessed for them. */
+/* Steps of more tokens are a crowd, below: no router is asked early for them. */
 #define PREDICT_TOKENS 16
 
 /* So many layers with experts ahead an oracle tells what they will use, the next step's first ones too. */
@@ -95,6 +95,25 @@ void predict_ranks_learn(struct predict_ranks *r, bool absent, uint32_t rank, bo
 
 /* How many places of a layer's router are looked at for a token. */
 uint32_t predict_ranks_of(uint32_t n_used, uint32_t n_expert);
+
+/* ---- steps of many tokens, which use most experts: whichever are absent are wanted ---- */
+
+/* Bytes that are in flight from one layer's end to the next one's beginning, in which a mixer has all of those tokens. */
+#define PREDICT_CROWD_BYTES (256ull << 20)
+
+struct predict_crowd {
+	float right; /* of the absent, how many were used, over what would be if all were alike; lately */
+};
+
+void predict_crowd_init(struct predict_crowd *c);
+/* The share of experts that so many tokens use where they choose without favourites. */
+float predict_crowd_share(uint32_t n_tokens, uint32_t n_used, uint32_t n_expert);
+/* Is a step a crowd, by that share? */
+bool predict_is_crowd(uint32_t n_tokens, float share);
+/* How likely an absent one is used then; below what is worth a read: 0. */
+float predict_crowd_chance(const struct predict_crowd *c, float share);
+/* Of @absent ones so many were used. */
+void predict_crowd_learn(struct predict_crowd *c, float share, uint32_t absent, uint32_t used);
 
 /* ---- does it pay ---- */
 

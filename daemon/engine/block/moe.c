@@ -227,6 +227,8 @@ static void ask_supply(const struct block_args *a, unsigned tid)
 		await_sent(a);
 		n = supply_next(f->c.supply, f->handed, f->failed);
 		team_rests(a->team, tid, false);
+		if (!n && a->ahead)
+			ahead_joined(a->ahead, a->layer_index);
 		f->n_handed = 0;
 		for (int32_t i = 0; i < n; i++) /* given up: the step ends before the next layer */
 			if (!hand_over(a, f->handed[i]) &&

@@ -105,6 +105,38 @@ static void test_same_tokens(void **state)
 	}
 }
 
+/* A prompt of many tokens: absent experts of the next layer are read while its mixer runs, whoever is to guess. */
+static void test_many_tokens(void **state)
+{
+	static const unsigned percents[] = { 60, 30, 0 };
+	static const enum predict_mode modes[] = { PREDICT_AUTO, PREDICT_ROUTER, PREDICT_OFF };
+	static struct ask plain, other;
+	struct engine_status s;
+
+	for (unsigned i = 0; i < 1 + ARRAY_LEN(percents) * ARRAY_LEN(modes); i++) {
+		enum predict_mode mode = i ? modes[(i - 1) % ARRAY_LEN(modes)] : PREDICT_OFF;
+		unsigned percent = i ? percents[(i - 1) / ARRAY_LEN(modes)] : 100;
+		struct ask *a = i ? &other : &plain;
+
+		start(mode, 0, percent);
+		ask_prompt(a, &rig, 300, 1,
+			   7); /* no step that decodes: all guesses are the prompt's */
+		a->request.no_reuse = true;
+		ask_submit(a, &rig);
+		ask_wait(a);
+		engine_get_status(rig.engine, &s);
+		print_message("%u %%, mode %d: %d reads ahead, %d useful, %d late, %d wasted\n",
+			      percent, mode, (int)s.predicted, (int)s.predicted_useful,
+			      (int)s.predicted_late, (int)s.predicted_wasted);
+		assert_int_equal(a->result.stop, plain.result.stop);
+		assert_memory_equal(plain.tokens, a->tokens, plain.n_tokens * sizeof(uint32_t));
+		assert_int_equal(s.predicted > 0, mode != PREDICT_OFF && percent && percent < 100);
+		if (s.predicted) /* a crowd wants nearly all */
+			assert_true(s.predicted_useful + s.predicted_late > 2 * s.predicted_wasted);
+		rig_stop(&rig);
+	}
+}
+
 /* Beside the engine's: hits there, and what was under way, are the simulator's hits. */
 static void check_simulator(const struct engine_status *s, double share)
 {
@@ -206,6 +238,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_same_tokens, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_many_tokens, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_oracle, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_reads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),

@@ -374,7 +374,7 @@ static void predict(uint32_t layer, const uint32_t *experts, uint32_t n)
 
 	for (uint32_t i = 0; i < n; i++)
 		guess[i] = (struct predict_guess){ layer * all.model->n_expert + experts[i], 1 };
-	supply_predict(s.supply, layer, guess, n);
+	supply_predict(s.supply, layer, guess, n, 0);
 }
 
 /* Guessed, read and there when asked for; what was not asked for is let go. */

@@ -320,13 +320,42 @@ static void test_wrong_guesses(void **unused)
 	assert_int_equal(w.c.phase, PREDICT_TRIAL);
 }
 
+/* Steps of many tokens: most experts are used, until it turns out that there are favourites. */
+static void test_crowd(void **unused)
+{
+	struct predict_crowd c;
+	float few = predict_crowd_share(17, 8, 256), many = predict_crowd_share(256, 8, 256);
+
+	assert_true(predict_crowd_share(1, 8, 256) > 0.03f &&
+		    predict_crowd_share(1, 8, 256) < 0.032f);
+	assert_true(few > 0.4f && few < 0.45f && many > 0.999f && many <= 1);
+	assert_false(predict_is_crowd(17, few));
+	assert_true(predict_is_crowd(256, many));
+	assert_false(predict_is_crowd(PREDICT_TOKENS, 1)); /* the router is asked for so few */
+	predict_crowd_init(&c);
+	assert_true(predict_crowd_chance(&c, many) > 0.99f);
+	assert_true(predict_crowd_chance(&c, few) == 0);
+	for (unsigned i = 0; i < 200; i++)
+		predict_crowd_learn(&c, many, 100, 30);
+	assert_true(predict_crowd_chance(&c, many) == 0); /* most reads would be for nothing */
+	predict_crowd_learn(&c, many, 0, 0);		  /* says nothing */
+	assert_true(c.right > 0.29f && c.right < 0.31f);
+	for (unsigned i = 0; i < 200; i++)
+		predict_crowd_learn(&c, many, 100, 100);
+	assert_true(predict_crowd_chance(&c, many) > 0.99f); /* and again */
+	for (unsigned i = 0; i < 200; i++)
+		predict_crowd_learn(&c, 0.8f, 10, 10);
+	assert_true(predict_crowd_chance(&c, many) <= 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse),	cmocka_unit_test(test_slot),
-		cmocka_unit_test(test_fuzzed),	cmocka_unit_test(test_sort_and_coin),
-		cmocka_unit_test(test_ranks),	cmocka_unit_test(test_control),
-		cmocka_unit_test(test_changes), cmocka_unit_test(test_wrong_guesses),
+		cmocka_unit_test(test_parse),	      cmocka_unit_test(test_slot),
+		cmocka_unit_test(test_fuzzed),	      cmocka_unit_test(test_sort_and_coin),
+		cmocka_unit_test(test_ranks),	      cmocka_unit_test(test_control),
+		cmocka_unit_test(test_crowd),	      cmocka_unit_test(test_changes),
+		cmocka_unit_test(test_wrong_guesses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
