@@ -1,13 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # A virtual environment with published clients, for tests. usage: venv.sh DIR REQUIREMENTS [uv|alone]
-# Made anew only when REQUIREMENTS changed. Exit status 1 and a line where the registry cannot be reached. With uv the package of
+# Made anew only when REQUIREMENTS changed, by one caller at a time. Exit status 1 and a line where the registry cannot be reached. With uv the package of
 # that name installs (beside DIR, from the same registry): programs with hundreds of packages take seconds instead of many minutes.
 set -eu
 dir=$1 list=$2 with=${3:-pip}
-if [ -f "$dir/made" ] && cmp -s "$list" "$dir/made"; then
-	exit 0
-fi
+is_made() {
+	[ -f "$dir/made" ] && cmp -s "$list" "$dir/made"
+}
+is_made && exit 0
 fail() {
 	echo "the Python package registry cannot be reached or lacks a package: $(tail -n 1 "$dir.log")"
 	exit 1
@@ -25,6 +26,10 @@ pip_install() { # DIR ARGS...
 	timeout 240 "$venv/bin/pip" install --quiet --disable-pip-version-check --retries 2 "$@" >>"$dir.log" 2>&1 || fail
 }
 mkdir -p "$(dirname "$dir")"
+# two tests may ask for it at once: the second waits, and finds it made
+exec 9>"$dir.lock"
+flock 9
+is_made && exit 0
 if [ "$with" = uv ]; then
 	uv=$(dirname "$dir")/uv
 	if [ ! -x "$uv/bin/uv" ]; then

@@ -15,8 +15,20 @@ check-format:
 check-scripts:
 	@$(PYTEST) tests/scripts
 
-e2e: all
-	@BUILD=$(O) SHARED=$(SHARED) $(PYTEST) tests/e2e $(PYTEST_ARGS)
+# With E2E_JOBS=2, as make test does it, files of tests go side by side, each to one process (package python3-pytest-xdist), and then, one
+# after the other, those that measure, that watch or change what all processes of a machine share, or that install from $(O).
+E2E_JOBS ?= 1
+E2E_ALONE := $(addprefix tests/e2e/test_,device_emu.py doctor.py faults.py http_abuse.py install.py limits.py manager.py native_form.py \
+	telemetry.py)
+E2E = BUILD=$(O) SHARED=$(SHARED) $(PYTEST)
+# what tests ask make for: two at once would both build it
+e2e: all $(O)/example_generate $(O)/bench/make_model
+ifeq ($(E2E_JOBS),1)
+	@$(E2E) tests/e2e $(PYTEST_ARGS)
+else
+	@$(E2E) -n $(E2E_JOBS) --dist loadfile tests/e2e $(E2E_ALONE:%=--ignore=%) $(PYTEST_ARGS); rc=$$?; \
+		$(E2E) $(E2E_ALONE) $(PYTEST_ARGS) && exit $$rc
+endif
 
 # What serves clients, end to end on daemons and commands made with sanitizers: many minutes. SAN=thread for the other kind.
 SANITIZED ?= http or prefix_chats or slots or forms or chat or batch

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Description: tests/run.sh and tests/all.sh count what passed, failed and was skipped, and fail where anything failed."""
 import os
+import shutil
 import subprocess
+import sys
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..')
 
@@ -63,6 +65,21 @@ def test_a_program_without_a_result_failed(tmp_path):
     kills = "kill -9 $(awk '{ print $4 }' /proc/$PPID/stat)"
     code, last, results = run(tmp_path, PASSES, kills)
     assert (code, last) == (1, "2 passed, 1 failed, 0 skipped") and "fail\t1 of 2 programs have no result\n" in results
+
+
+def test_python_side_by_side(tmp_path):
+    """Tests that processes share are counted once."""
+    for name in "ab":
+        (tmp_path / f"test_{name}.py").write_text(
+            "import pytest\ndef test_passes(): pass\ndef test_fails(): assert 0\ndef test_skips(): pytest.skip('why')\n")
+    shutil.copy(os.path.join(ROOT, "tests/conftest.py"), tmp_path)
+    for n in ([], ["-n", "2", "--dist", "loadfile"]):
+        results = tmp_path / f"results{len(n)}"
+        p = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *n, "."], cwd=tmp_path, stdout=subprocess.DEVNULL,
+                           env={**os.environ, "TEST_RESULTS": str(results)})
+        lines = results.read_text().splitlines()
+        assert p.returncode == 1 and lines[0] == "count\t2\t2\t2" and sorted(lines[1:]) == [
+            "fail\ttest_a.py::test_fails", "fail\ttest_b.py::test_fails", "skip\ttest_a.py::test_skips\twhy", "skip\ttest_b.py::test_skips\twhy"]
 
 
 def stages(tmp_path, text):
