@@ -29,6 +29,24 @@ struct json_object *jsonc_hold(struct json_object *o)
 	return ((hold_fn *)hold)(o);
 }
 
+size_t jsonc_values(const char *text, size_t n)
+{
+	bool string = false;
+	size_t count = 1;
+
+	for (size_t i = 0; i < n; i++) {
+		char c = text[i];
+
+		if (string && c == '\\')
+			i++;
+		else if (c == '"')
+			string = !string;
+		else if (!string)
+			count += c == ',' || c == '[' || c == '{';
+	}
+	return count;
+}
+
 struct json_object *jsonc_member(struct json_object *o, const char *key)
 {
 	struct json_object *v = NULL;

@@ -23,6 +23,10 @@ struct json_object *jsonc_member(struct json_object *o, const char *key);
  */
 struct json_object *jsonc_follow(struct json_object *root, const char *fragment);
 
+/* At most so many values the JSON @text (@n bytes) has: what stands between them, outside of strings. json-c takes
+ * some 100 bytes for each. */
+size_t jsonc_values(const char *text, size_t n);
+
 /* @o as text without white space, slashes as they are: malloc'd; NULL: out of memory. Lets go of @o. */
 char *jsonc_take_text(struct json_object *o);
 

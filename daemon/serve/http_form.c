@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * daemon/serve/http_form.c: the form that a request wants its answer in: response_format (text.format
- * of Responses), grammar, json_schema, regex, forced calls, strict tools. Read with the other fields, and
- * compiled when the prompt is known, as what may come before the form depends on it. On the worker's
- * thread; what comes in is untrusted.
+ * of Responses), grammar, json_schema, regex, vLLM's structured_outputs and guided_..., forced calls,
+ * strict tools. Read with the other fields, and compiled when the prompt is known, as what may come before
+ * the form depends on it. On the worker's thread; what comes in is untrusted.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -30,18 +31,17 @@ static bool want(struct http_call *c, enum form form, const char *param)
 	return true;
 }
 
-static bool want_text(struct http_call *c, const char *key, enum form form)
+static bool want_text(struct http_call *c, struct json_object *v, enum form form, const char *param)
 {
-	struct json_object *v = get(c->json, key);
 	struct form_wish *w = &c->gen.wish;
 
 	if (!v || (json_object_is_type(v, json_type_string) && !json_object_get_string_len(v)))
 		return true;
 	if (!json_object_is_type(v, json_type_string))
-		return fault_param(&c->fault, key, "%s must be a string", key);
+		return fault_param(&c->fault, param, "%s must be a string", param);
 	w->text = json_object_get_string(v);
 	w->n = (size_t)json_object_get_string_len(v);
-	return want(c, form, key);
+	return want(c, form, param);
 }
 
 static bool want_schema(struct http_call *c, struct json_object *schema, const char *param)
@@ -85,13 +85,109 @@ bool form_read_format(struct http_call *c, struct json_object *v, const char *pa
 			   type);
 }
 
+/* ---- vLLM's fields; what is made of them takes their place in the body, which owns it ---- */
+
+/* A schema, or the text of one. */
+static bool want_json(struct http_call *c, struct json_object *o, const char *key,
+		      const char *param)
+{
+	struct json_object *v = get(o, key), *schema = NULL;
+	bool ok;
+
+	if (!v || !json_object_is_type(v, json_type_string))
+		return !v || want_schema(c, v, param);
+	ok = read_json_text(c, json_object_get_string(v), (size_t)json_object_get_string_len(v),
+			    param, &schema);
+	json_object_object_add(o, key, schema); /* lets go of @v */
+	if (!ok)
+		snprintf(c->fault.param, sizeof(c->fault.param), "%s", param);
+	return ok && want_schema(c, schema, param);
+}
+
+/* An expression that matches @text and nothing else. */
+static void put_literal(struct buf *b, const char *text, size_t n)
+{
+	static const char marks[] = "\\^$.|?*+()[]{}/-";
+
+	for (size_t i = 0; i < n; i++) {
+		if (text[i] && strchr(marks, text[i]))
+			buf_put(b, "\\", 1);
+		buf_put(b, text + i, 1);
+	}
+}
+
+/* One of several texts, as an expression. */
+static bool want_choice(struct http_call *c, struct json_object *o, const char *key,
+			const char *param)
+{
+	struct json_object *list = get(o, key), *expression;
+	size_t n = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+	struct buf b = { 0 };
+	bool ok = n;
+
+	if (!list)
+		return true;
+	for (size_t i = 0; ok && i < n; i++) {
+		struct json_object *v = json_object_array_get_idx(list, i);
+
+		ok = json_object_is_type(v, json_type_string) && json_object_get_string_len(v);
+		if (ok && i)
+			buf_text(&b, "|");
+		if (ok)
+			put_literal(&b, json_object_get_string(v),
+				    (size_t)json_object_get_string_len(v));
+	}
+	expression = ok && !b.failed ? json_object_new_string_len(b.data, (int)b.n) : NULL;
+	buf_done(&b);
+	if (!ok)
+		return fault_param(&c->fault, param,
+				   "%s: choices must be a list of texts that are not empty", param);
+	if (!expression)
+		return fault_set(&c->fault, 500, "out of memory");
+	json_object_object_add(o, key, expression);
+	return want_text(c, expression, FORM_REGEX, param);
+}
+
+/* Until its version 0.12. */
+static bool read_guided(struct http_call *c)
+{
+	struct json_object *o = c->json;
+
+	return want_json(c, o, "guided_json", "guided_json") &&
+	       want_text(c, get(o, "guided_regex"), FORM_REGEX, "guided_regex") &&
+	       want_choice(c, o, "guided_choice", "guided_choice") &&
+	       want_text(c, get(o, "guided_grammar"), FORM_GBNF, "guided_grammar");
+}
+
+static bool read_structured(struct http_call *c)
+{
+	static const char name[] = "structured_outputs";
+	struct json_object *o = get(c->json, name);
+	bool object = false;
+
+	if (!o)
+		return true;
+	if (!json_object_is_type(o, json_type_object) || get(o, "structural_tag"))
+		return fault_param(
+			&c->fault, name,
+			"%s must be an object with json, json_object, regex, choice or grammar",
+			name);
+	return want_json(c, o, "json", name) && read_bool(o, "json_object", &object, &c->fault) &&
+	       (!object || want(c, FORM_OBJECT, name)) &&
+	       want_text(c, get(o, "regex"), FORM_REGEX, name) &&
+	       want_choice(c, o, "choice", name) &&
+	       want_text(c, get(o, "grammar"), FORM_GBNF, name);
+}
+
 bool form_read(struct http_call *c)
 {
 	struct json_object *schema = get(c->json, "json_schema");
 
 	return form_read_format(c, get(c->json, "response_format"), "response_format") &&
 	       (!schema || want_schema(c, schema, "json_schema")) &&
-	       want_text(c, "grammar", FORM_GBNF) && want_text(c, "regex", FORM_REGEX);
+	       want_text(c, get(c->json, "grammar"), FORM_GBNF, "grammar") &&
+	       want_text(c, get(c->json, "regex"), FORM_REGEX, "regex") && read_guided(c) &&
+	       read_structured(c);
 }
 
 /* ---- tools ---- */

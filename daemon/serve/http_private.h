@@ -377,7 +377,10 @@ bool read_int(struct json_object *o, const char *key, int64_t min, int64_t max, 
 bool read_float(struct json_object *o, const char *key, double min, double max, float *ret,
 		struct fault *f);
 bool read_text(struct json_object *o, const char *key, const char **ret, struct fault *f);
-bool read_json(struct http_call *c);	   /* body -> json, an object */
+bool read_json(struct http_call *c); /* body -> json, an object */
+/* The @n bytes of @text, behind which is a zero, to an object, the caller's whatever comes of it; faults call it @what. */
+bool read_json_text(struct http_call *c, const char *text, size_t n, const char *what,
+		    struct json_object **ret);
 bool read_generation(struct http_call *c); /* what all APIs that generate have in common */
 struct json_object *get(struct json_object *o, const char *key); /* NULL: absent or null */
 bool read_prompts(struct http_call *c);				 /* the field prompt */

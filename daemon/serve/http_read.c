@@ -111,62 +111,49 @@ static bool is_finite(struct json_object *v)
 	return true;
 }
 
-/* At most so many values a JSON text has: what stands between them, outside of strings. */
-static size_t count_values(const char *text, size_t n)
-{
-	bool string = false;
-	size_t count = 1;
-
-	for (size_t i = 0; i < n; i++) {
-		char c = text[i];
-
-		if (string && c == '\\')
-			i++;
-		else if (c == '"')
-			string = !string;
-		else if (!string)
-			count += c == ',' || c == '[' || c == '{';
-	}
-	return count;
-}
-
-bool read_json(struct http_call *c)
+bool read_json_text(struct http_call *c, const char *text, size_t n, const char *what,
+		    struct json_object **ret)
 {
 	enum json_tokener_error e = json_tokener_error_parse_eof;
-	size_t valid = utf8_valid(c->body.data, c->body.n);
 	struct json_tokener *t;
 
-	/* json-c lets surrogates, overlong forms and what lies above U+10FFFF pass */
-	if (valid < c->body.n)
-		return fault_set(&c->fault, 400, "the body is not valid UTF-8, at byte %zu", valid);
-	if (count_values(c->body.data, c->body.n) > HTTP_MAX_VALUES)
-		return fault_set(&c->fault, 413, "the body's JSON may have %d values",
+	if (jsonc_values(text, n) > HTTP_MAX_VALUES)
+		return fault_set(&c->fault, 413, "%s: the JSON may have %d values", what,
 				 HTTP_MAX_VALUES);
 	t = json_tokener_new_ex(DEPTH);
 	if (!t)
 		return fault_set(&c->fault, 500, "out of memory");
-	if (!c->body.n && c->route->bare) {
-		json_tokener_free(t);
-		c->json = json_object_new_object();
-		return c->json || fault_set(&c->fault, 500, "out of memory");
-	}
 	json_tokener_set_flags(t, JSON_TOKENER_STRICT);
-	if (c->body.n) {
-		c->json = json_tokener_parse_ex(t, c->body.data, (int)c->body.n + 1);
+	if (n) {
+		*ret = json_tokener_parse_ex(t, text, (int)n + 1);
 		e = json_tokener_get_error(t);
 	}
 	if (e != json_tokener_success)
-		fault_set(&c->fault, 400, "the body is not valid JSON: %s, near byte %zu",
+		fault_set(&c->fault, 400, "%s is not valid JSON: %s, near byte %zu", what,
 			  json_tokener_error_desc(e), json_tokener_get_parse_end(t));
-	else if (json_tokener_get_parse_end(t) < c->body.n)
-		fault_set(&c->fault, 400, "the body goes on behind its JSON, at byte %zu",
+	else if (json_tokener_get_parse_end(t) < n)
+		fault_set(&c->fault, 400, "%s goes on behind its JSON, at byte %zu", what,
 			  json_tokener_get_parse_end(t));
-	else if (!json_object_is_type(c->json, json_type_object))
-		fault_set(&c->fault, 400, "the body must be a JSON object");
-	else if (!is_finite(c->json))
-		fault_set(&c->fault, 400, "the body has a number that is not finite");
+	else if (!json_object_is_type(*ret, json_type_object))
+		fault_set(&c->fault, 400, "%s must be a JSON object", what);
+	else if (!is_finite(*ret))
+		fault_set(&c->fault, 400, "%s has a number that is not finite", what);
 	json_tokener_free(t);
 	return !c->fault.status;
+}
+
+bool read_json(struct http_call *c)
+{
+	size_t valid = utf8_valid(c->body.data, c->body.n);
+
+	/* json-c lets surrogates, overlong forms and what lies above U+10FFFF pass */
+	if (valid < c->body.n)
+		return fault_set(&c->fault, 400, "the body is not valid UTF-8, at byte %zu", valid);
+	if (!c->body.n && c->route->bare) {
+		c->json = json_object_new_object();
+		return c->json || fault_set(&c->fault, 500, "out of memory");
+	}
+	return read_json_text(c, c->body.data, c->body.n, "the body", &c->json);
 }
 
 /* ---- prompts ---- */
@@ -315,7 +302,7 @@ static void log_unknown(struct http_call *c)
 		"frequency_penalty presence_penalty repeat_penalty repeat_last_n logit_bias min_tokens "
 		"typical_p top_n_sigma xtc_probability xtc_threshold dry_multiplier dry_base "
 		"dry_allowed_length dry_penalty_last_n dry_sequence_breakers t_max_predict_ms "
-		"spec "
+		"spec guided_json guided_regex guided_choice guided_grammar structured_outputs "
 		"previous_response_id include text truncation ";
 	char name[70];
 

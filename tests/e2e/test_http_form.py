@@ -50,6 +50,7 @@ def content(answer):
     {"response_format": {"type": "json_schema", "json_schema": {"name": "place", "schema": PLACE, "strict": True}}},
     {"response_format": {"type": "json_object", "schema": PLACE}}, {"json_schema": PLACE},
     {"response_format": {"type": "json_schema", "schema": PLACE}},
+    {"guided_json": PLACE}, {"guided_json": json.dumps(PLACE)}, {"structured_outputs": {"json": PLACE}},
 ])
 def test_schemas(d, more):
     for seed in range(5):
@@ -165,12 +166,45 @@ def test_a_thought_is_free(tmp_path):
     ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format", "schema"),
     ({"response_format": {"type": "xml"}}, "response_format", "xml"), ({"grammar": "root ::= x"}, "grammar", "no rule x"),
     ({"regex": "(?=a)"}, "regex", "look-around"), ({"grammar": 'root ::= "a"', "regex": "a"}, "regex", "one form"),
+    ({"guided_json": "{"}, "guided_json", "not valid JSON"), ({"guided_json": "[]"}, "guided_json", "must be a JSON object"),
+    ({"guided_choice": "a"}, "guided_choice", "list"), ({"guided_choice": ["a", ""]}, "guided_choice", "not empty"),
+    ({"guided_regex": "(?=a)"}, "guided_regex", "look-around"), ({"guided_choice": ["a"], "guided_regex": "a"}, "guided_choice", "one form"),
+    ({"structured_outputs": {"structural_tag": {}}}, "structured_outputs", "choice"),
+    ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs", "one form"),
+    ({"structured_outputs": {"json": PLACE}, "regex": "a"}, "structured_outputs", "one form"),
     ({"tool_choice": "required"}, "tool_choice", "no tools"), ({"tool_choice": "maybe", "tools": TOOLS}, "tool_choice", "maybe"),
     ({"tool_choice": {"type": "function", "function": {"name": "nobody"}}, "tools": TOOLS}, "tool_choice", "nobody"),
 ])
 def test_refused_with_the_field(d, more, param, said):
     error = d.post(CHAT, {**ASK, **more}, check=400)["error"]
     assert error["param"] == param and said in error["message"]
+
+
+CHOICES = ["a.c", "[x]{2}", "(y|z)*", "^q$", "\\d+", "one\ntwo\t", "/-?", "\u00e4\u4f60 \U0001f600"]
+
+
+@pytest.mark.parametrize("more", [{"guided_choice": CHOICES}, {"structured_outputs": {"choice": CHOICES}}])
+def test_choices(d, more):
+    """One of the texts, letter by letter, whatever an expression would make of them."""
+    got = {content(d.post(CHAT, {**ASK, **more, "seed": seed, "temperature": 50, "top_k": 0, "min_p": 0, "top_p": 1})) for seed in range(24)}
+    assert got <= set(CHOICES) and len(got) > 3
+    for one in CHOICES:
+        assert content(d.post(CHAT, {**ASK, "guided_choice": [one]})) == one
+
+
+@pytest.mark.parametrize("more, match", [
+    ({"guided_regex": "ab?"}, "ab?"), ({"structured_outputs": {"regex": "ab?"}}, "ab?"), ({"guided_grammar": 'root ::= "x" | "yy"'}, "x|yy"),
+    ({"structured_outputs": {"grammar": 'root ::= "x" | "yy"'}}, "x|yy"), ({"structured_outputs": {"json_object": True}}, r"(?s)\{.*"),
+])
+def test_the_same_under_other_names(d, more, match):
+    assert re.fullmatch(match, content(d.post(CHAT, {**ASK, **more})))
+
+
+def test_values_of_texts_count(d):
+    """A schema as a text of JSON has no more values than a body may have: json-c takes 100 bytes for each."""
+    many = '{"a": [' + "1," * (1 << 20) + "1]}"
+    error = d.post(CHAT, {**ASK, "guided_json": many}, check=413)["error"]
+    assert error["param"] == "guided_json" and "1048576 values" in error["message"]
 
 
 def test_not_strict_leaves_out_what_cannot_be_held(d):
