@@ -14,6 +14,8 @@
 #include "base/jsonc.h"
 #include "chat/template.h"
 
+#define VALUES_MAX ((size_t)1 << 20) /* a text of JSON becomes some 50 times as many bytes */
+
 /* What is put before a system message that does not lead the conversation. */
 #define LATE_SYSTEM "[system message]\n"
 
@@ -28,7 +30,8 @@ struct work {
 	struct text lead; /* system texts before the first other message, which may be many */
 	bool leads;	  /* there are such, and no message has them yet */
 	struct err *err;
-	size_t at; /* the message worked on, for sentences */
+	size_t at;     /* the message worked on, for sentences */
+	size_t values; /* of all calls' arguments that came as texts */
 };
 
 static const char *text_of(struct json_object *o)
@@ -265,6 +268,20 @@ static struct json_object *parsed_arguments(struct json_object *given)
 	return o;
 }
 
+/* What a body's own values are counted for, texts within it are too. */
+static int count_values(struct work *w, struct json_object *arguments)
+{
+	if (text_of(arguments))
+		w->values += jsonc_values(text_of(arguments),
+					  (size_t)json_object_get_string_len(arguments));
+	return w->values <= VALUES_MAX
+		       ? 0
+		       : err_set(w->err, -EINVAL,
+				 "messages[%zu].tool_calls: the arguments of all calls may have %zu "
+				 "values",
+				 w->at, VALUES_MAX);
+}
+
 /* A copy of @o without the members that are null. */
 static struct json_object *copy_of(struct json_object *o)
 {
@@ -296,6 +313,8 @@ static int one_call(struct work *w, struct json_object *call, size_t i, struct j
 	copy = function ? copy_of(call) : json_object_new_object();
 	if (!inner || !copy)
 		rc = no_memory(w);
+	if (!rc)
+		rc = count_values(w, jsonc_member(inner, "arguments"));
 	if (!rc)
 		rc = put(w, inner, "arguments", parsed_arguments(jsonc_member(inner, "arguments")));
 	if (!rc && !function) {

@@ -116,6 +116,36 @@ static void tools(void **state)
 	json_object_put(m);
 }
 
+/* Arguments that come as texts of JSON: 2 bytes of a text become 100 of json-c's, so all together are counted. */
+static void arguments_of_many_values(void **state)
+{
+	enum { EACH = 1 << 18 };
+	char *text = malloc(2 * EACH + 16);
+	struct json_object *m = json_tokener_parse(
+		"[{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"assistant\"}]");
+	struct json_object *calls = json_object_new_array(), *out, *tools;
+	size_t n = (size_t)sprintf(text, "{\"a\": [");
+	struct err err = { 0 };
+
+	for (size_t i = 0; i < EACH; i++, n += 2)
+		memcpy(text + n, "1,", 2);
+	n += (size_t)sprintf(text + n, "1]}");
+	json_object_object_add(json_object_array_get_idx(m, 1), "tool_calls", calls);
+	for (unsigned i = 1; i <= 4; i++) {
+		struct json_object *call = json_object_new_object();
+
+		json_object_object_add(call, "name", json_object_new_string("f"));
+		json_object_object_add(call, "arguments", json_object_new_string_len(text, (int)n));
+		json_object_array_add(calls, call);
+		out = tools = NULL;
+		assert_int_equal(chat_normalise(m, NULL, &out, &tools, &err), i < 4 ? 0 : -EINVAL);
+		json_object_put(out);
+	}
+	assert_non_null(strstr(err.text, "messages[1].tool_calls: the arguments of all calls"));
+	json_object_put(m);
+	free(text);
+}
+
 static void kwargs(void **state)
 {
 	static const struct {
@@ -315,7 +345,7 @@ int main(void)
 		cmocka_unit_test(normalised), cmocka_unit_test(tools),
 		cmocka_unit_test(kwargs),     cmocka_unit_test(caps),
 		cmocka_unit_test(continued),  cmocka_unit_test(of_a_model),
-		cmocka_unit_test(marks),
+		cmocka_unit_test(marks),      cmocka_unit_test(arguments_of_many_values),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
