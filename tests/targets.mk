@@ -151,7 +151,7 @@ bench-warm: all bench-model
 
 # ---- fuzzing: the native protocol
 # make O=... $(O)/fuzz/fuzz_proto, then: $(O)/fuzz/fuzz_proto -max_len=8192 WORK_DIR tests/fuzz/seeds/proto
-FUZZ_PROTO_SRC := tests/fuzz/fuzz_proto.c $(filter-out daemon/serve/options.c daemon/serve/options_check.c daemon/serve/settings.c daemon/serve/http%,$(wildcard daemon/serve/*.c)) \
+FUZZ_PROTO_SRC := tests/fuzz/fuzz_proto.c $(filter-out daemon/serve/options% daemon/serve/settings.c daemon/serve/http%,$(wildcard daemon/serve/*.c)) \
 	daemon/store/warm_name.c base/err.c base/log.c base/logfmt.c base/turns.c
 $(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) $(VERSION_OBJ) tests/unit/serve/fake_rooms.c $(wildcard daemon/serve/*.h) $(call archives,metrics)
 	@mkdir -p $(@D)

@@ -287,6 +287,8 @@ int options_parse(int argc, char **argv, struct options *ret, struct err *err)
 
 	memset(ret, 0, sizeof(*ret));
 	rc = opts_arguments(table, ARRAY_LEN(table), argc, argv, ret, ret->said, NULL, err);
+	if (rc)
+		options_other(argc, argv, err);
 	if (rc || ret->help || ret->version)
 		return rc;
 	if (!ret->config && !ret->model && !access(SETTINGS_FILE, F_OK))

@@ -64,6 +64,9 @@ struct options {
 int options_parse(int argc, char **argv, struct options *ret, struct err *err);
 void options_free(struct options *o);
 
+/* For arguments that were refused: where an option of llama-server is among them, @err is about the first of these. */
+void options_other(int argc, char **argv, struct err *err);
+
 /*
  * What `--check-config` looks at beside: whether model, draft model, chat template, keys and peaks can be read by this
  * process's user, and whether addresses that other machines reach have keys. Nothing is loaded. 0, or -errno and a sentence that begins with the option.
