@@ -278,6 +278,83 @@ static void check_law(const struct cpu_ops *ops, const struct format *f, size_t 
 	product_fini(&p);
 }
 
+/*
+ * Row @r: below 32 all bytes alike, each with all bytes of scales alike; the others have any weights, and
+ * scales at an end or any.
+ */
+static void row_at_ends(const struct format *f, uint8_t *row, size_t n, size_t r)
+{
+	static const uint8_t bytes[] = { 0x00, 0xff, 0x80, 0x7f, 0xf0, 0x0f, 0x77, 0x88 };
+	static const uint8_t scales[] = { 0x00, 0xff, 0x7f, 0x80 };
+	static const float d[] = { 1, -1, 60000, -60000, 0x1p-24f };
+	const struct quant_format *q = quant_format(f->type);
+
+	for (size_t i = 0; i < n; i += q->block, row += q->bytes) {
+		for (size_t k = 0; k < q->bytes; k++)
+			row[k] = r < 32 ? bytes[r / 4] : (uint8_t)random_u32();
+		if (r < 32 || r % 2)
+			memset(row + f->scales, scales[r % 4], f->n_scales);
+		set_scales(f, row, d[(r + i / q->block) % 5], d[(r / 2 + i / q->block) % 5]);
+		if (f->type == QUANT_MXFP4 && r >= 40) /* any exponent */
+			row[0] = (uint8_t)random_u32();
+	}
+}
+
+/* Every value -127 or 127, but for each eighth column. */
+static void column_at_ends(float *x, size_t n, size_t c)
+{
+	static const size_t alike[] = { 1, 2, 16, 32 };
+	const float size = c / 8 % 2 ? 1e20f : 1;
+
+	for (size_t i = 0; i < n; i++) {
+		bool negative = c % 8 == 1;
+
+		if (c % 8 >= 2 && c % 8 < 6)
+			negative = i / alike[c % 8 - 2] % 2;
+		if (c % 8 == 6)
+			negative = random_u32() & 1;
+		x[i] = c % 8 == 7 ? size * random_float() : negative ? -size : size;
+	}
+}
+
+static void set_to_ends(struct product *p)
+{
+	random_state = 5;
+	for (size_t r = 0; r < p->rows; r++)
+		row_at_ends(p->f, p->w + r * p->row_bytes, p->n, r);
+	for (size_t c = 0; c < p->cols; c++) {
+		column_at_ends(p->x[c], p->n, c);
+		quantize_column(p, c);
+	}
+}
+
+/*
+ * Weights, scales and activations at the ends of their ranges, where sums in 16 bits are the largest, for
+ * every number of columns: as the scalar level, whose sums have 32.
+ */
+static void check_ends(const struct cpu_ops *ops, const struct format *f, size_t n)
+{
+	const uint32_t block = quant_format(f->type)->block;
+	struct product scalar, p;
+
+	if (block == 1 || n != (block == 32 ? 288 : 512) || ops->level == CPU_SCALAR)
+		return;
+	product_init(&scalar, cpu_ops_get(CPU_SCALAR), f, n, 45, 64);
+	product_init(&p, ops, f, n, 45, 64);
+	set_to_ends(&scalar);
+	set_to_ends(&p);
+	assert_memory_equal(scalar.w, p.w, p.rows * p.row_bytes);
+	multiply_singly(&scalar, &want);
+	for (size_t cols = 1; cols <= 64; cols++) {
+		result_clear(&got);
+		for (size_t c = 0; c < 64; c += cols)
+			multiply(&p, p.w, p.row_bytes, 0, p.rows, c, u64_min(cols, 64 - c), &got);
+		compare(&p, "ends of ranges, columns at once:", cols, 0);
+	}
+	product_fini(&scalar);
+	product_fini(&p);
+}
+
 static bool has_vbmi_form(uint32_t type)
 {
 	return type == QUANT_IQ1_S || type == QUANT_IQ1_M || type == QUANT_IQ2_XXS ||
@@ -303,6 +380,13 @@ static void each_without_vbmi(void (*test)(const struct cpu_ops *ops, const stru
 #endif
 }
 
+static void test_ends(void **state)
+{
+	(void)state;
+	each_product(check_ends);
+	each_without_vbmi(check_ends);
+}
+
 static void test_law(void **state)
 {
 	(void)state;
@@ -316,7 +400,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_law),    cmocka_unit_test(test_columns),
 		cmocka_unit_test(test_rows),   cmocka_unit_test(test_alignment),
-		cmocka_unit_test(test_fences),
+		cmocka_unit_test(test_fences), cmocka_unit_test(test_ends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
