@@ -14,6 +14,14 @@
 
 #define PIECE 272 /* bytes of a row in a step, at most: Q8_0 */
 
+/*
+ * What the weights of 32-blocks are:
+ *   GROUP_SIGNED        w = d * q, q signed
+ *   GROUP_MIN           w = d * q + min, q unsigned
+ *   GROUP_8, _16, _12   w = d * (q - 8), d * (q - 16), d * (q - 12), q unsigned
+ */
+enum group_form { GROUP_SIGNED, GROUP_MIN, GROUP_8 = 8, GROUP_12 = 12, GROUP_16 = 16 };
+
 /* what the formats differ in; constants after inlining */
 struct b_format {
 	enum b_form form;

@@ -2,10 +2,10 @@
 /*
  * kernels/cpu/avx2_level.h: what the AVX2 level's files share; nothing outside includes it.
  *
- * Every format is brought into one of two forms, 256 weights at a time and in the order of the
- * row: struct super (256-formats) or struct group (eight 32-blocks), which avx2_sums.h multiplies. Eight
- * vectors of partial sums become one vector of eight sums (eight_sums); then rows stand in the
- * lanes, and each takes its blocks one after the other as the law in quant.h says.
+ * Super-blocks are unpacked to struct super, in the order of the row, and multiplied one at a time
+ * (avx2_rows.h, avx2_few.h) or turned first, so that rows stand in the lanes (avx2_many.h); some formats have
+ * files of their own for a few columns, as blocks of 32 do for all. What all share are the activations. Each
+ * row takes its blocks one after the other as the law in quant.h says.
  */
 #ifndef SLUICE_KERNELS_CPU_AVX2_LEVEL_H
 #define SLUICE_KERNELS_CPU_AVX2_LEVEL_H
@@ -71,19 +71,7 @@ struct super_kind {
 	size_t bytes;
 };
 
-/*
- * Eight 32-blocks:
- *   GROUP_SIGNED        w = d * q, q signed
- *   GROUP_MIN           w = d * q + min, q unsigned
- *   GROUP_8, _16, _12   w = d * (q - 8), d * (q - 16), d * (q - 12), q unsigned
- */
-enum group_form { GROUP_SIGNED, GROUP_MIN, GROUP_8 = 8, GROUP_12 = 12, GROUP_16 = 16 };
-
 typedef void (*super_unpack_fn)(const uint8_t *w, struct super *s, __m256i *sign);
-
-/* Of 32-blocks: the integers of one; scales, and minima where there are, of up to eight. */
-typedef __m256i (*block_values_fn)(const uint8_t *w);
-typedef void (*block_scales_fn)(const uint8_t *w, unsigned blocks, __m256 *d, __m256 *min);
 
 struct lanes; /* avx2_many.h */
 
@@ -101,6 +89,12 @@ struct avx2_format {
 		     __m256 (*acc)[MANY_VECTORS]);
 	int min_each;
 };
+
+/* The table row of a format whose rows are streamed for all columns. */
+#define STREAMED(T, t)                                                \
+	const struct avx2_format avx2_##t = {                         \
+		QUANT_##T, QUANT_##T##_BYTES, rows_##t, NULL, NULL, 0 \
+	};
 
 extern const struct avx2_format avx2_q4_k, avx2_q5_k, avx2_q6_k, avx2_q2_k, avx2_q3_k, avx2_iq4_xs;
 extern const struct avx2_format avx2_q4_0, avx2_q4_1, avx2_q5_0, avx2_q5_1, avx2_q8_0, avx2_iq4_nl,

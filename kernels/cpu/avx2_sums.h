@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/avx2_sums.h: what the whole numbers of unpacked weights times columns are, at the AVX2 level:
- * where a row is streamed. Included through avx2_few.h; any thread.
+ * kernels/cpu/avx2_sums.h: the whole numbers of an unpacked super-block times up to four columns, at the AVX2
+ * level, where rows are streamed. Included through avx2_few.h; any thread.
  *
- * Inside a super-block and a block everything is whole numbers and exact. vpmaddubsw adds two
- * products in 16 bits: unsigned weights are below 64 and |activations| at most 127, signed ones are
- * multiplied as |w| * (sign of w times a), so no pair exceeds 128 * 127 * 2 and nothing saturates.
+ * Inside a super-block everything is whole numbers and exact. vpmaddubsw adds two products in 16 bits: unsigned
+ * weights are below 64 (below 128 where signs became an offset) and |activations| at most 127, signed ones are
+ * multiplied as |w| * (sign of w times a), so no pair exceeds 127 * 127 * 2 and nothing saturates.
  */
 #ifndef SLUICE_KERNELS_CPU_AVX2_SUMS_H
 #define SLUICE_KERNELS_CPU_AVX2_SUMS_H
@@ -77,50 +77,6 @@ FORCE_INLINE void super_sums(const struct super *s, const __m256i *sign, enum su
 		if (form == SUPER_OFFSET)
 			sum[c] = _mm256_sub_epi32(sum[c], mins[c]);
 	}
-}
-
-/* 16-bit sums of two products each: block @q times @a */
-FORCE_INLINE __m256i pair_sums(__m256i q, __m256i a, enum group_form form)
-{
-	if (form == GROUP_SIGNED)
-		return _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(a, q));
-	return _mm256_maddubs_epi16(q, a);
-}
-
-/*
- * Two blocks, then two of those: in each half the 32-bit sums of four blocks. Where weights are below
- * 32, four 16-bit sums of two products each still fit 16 bits, and one vpmaddwd does for four blocks.
- */
-FORCE_INLINE __m256i two_blocks(__m256i a, __m256i b, enum group_form form)
-{
-	const __m256i ones = _mm256_set1_epi16(1);
-
-	if (form == GROUP_SIGNED)
-		return sum_pair(_mm256_madd_epi16(a, ones), _mm256_madd_epi16(b, ones));
-	return _mm256_add_epi16(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-}
-
-FORCE_INLINE __m256i four_blocks(__m256i ab, __m256i cd, enum group_form form)
-{
-	const __m256i ones = _mm256_set1_epi16(1);
-
-	if (form == GROUP_SIGNED)
-		return sum_four(ab, cd);
-	return _mm256_madd_epi16(
-		_mm256_add_epi16(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd)),
-		ones);
-}
-
-/* eight blocks' sums, four in each of @half, as floats: whole numbers */
-FORCE_INLINE __m256 eight_blocks(const __m256i half[2], enum group_form form,
-				 const struct act_group *x)
-{
-	const __m256 sum = _mm256_cvtepi32_ps(sum_halves(half[0], half[1]));
-
-	/* below 2^24 all of it: exact */
-	if (form < GROUP_8)
-		return sum;
-	return _mm256_fnmadd_ps(_mm256_set1_ps((float)form), _mm256_loadu_ps(x->sum), sum);
 }
 
 #endif

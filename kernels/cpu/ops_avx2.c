@@ -8,9 +8,6 @@
  * (avx2_many.h); memory of the next tile is asked for along the way. Either way a row is a lane, and its
  * floats are added block by block. Called by engine workers, each with its own scratch.
  */
-#include <assert.h>
-#include <string.h>
-
 #include "base/num.h"
 #include "kernels/cpu/avx2_many.h"
 #include "kernels/cpu/scalar.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/side_b_avx2.c: one column (and a few) of formats with blocks of 32 at the AVX2 level. Called
- * through the formats' row functions (GROUP_ROWS in avx2_rows.h), any thread.
+ * through the formats' row functions (matmul_b_avx2.c), any thread.
  *
  * Eight blocks of a row are turned in registers until a register holds four weights of each, and
  * multiplied with activations that a call lays out alike in its scratch: the sums of eight blocks come out
