@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/few_k_avx512.c: two to eight columns of super-blocks at the AVX-512 level: the walk over
- * rows, and Q4_K, Q5_K and IQ4_XS. Called by ops_avx512.c through avx512_matmul_few_k(), any thread.
+ * kernels/cpu/few_k_avx512.c: two to eight columns of super-blocks, and one of short rows, at the AVX-512
+ * level: the walk over rows, and Q4_K, Q5_K and IQ4_XS. Called by ops_avx512.c through avx512_matmul_few_k(), any thread.
  * The form is drawn in few_k_avx512.h. Sums of 32 products of Q5_K and IQ4_XS have 18 and 20 bits, so
  * scales are multiplied by vpmulld, which is no slower here than vpdpwssd.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/few_k_avx512.h: what the products of two to eight columns of super-blocks share at the
- * AVX-512 level (few_k_avx512.c, few_k2_avx512.c). Any thread.
+ * kernels/cpu/few_k_avx512.h: what the products of two to eight columns of super-blocks (of TQ2_0, and of
+ * short rows, one too) share at the AVX-512 level (few_k_avx512.c, few_k2_avx512.c). Any thread.
  *
  * As in few_b_avx512.c sixteen rows are read side by side and a register holds four weights of each,
  * so that a column costs one vpdpbusd for four weights of sixteen rows, its activations broadcast by

@@ -149,8 +149,9 @@ FORCE_INLINE void multiply(const struct lanes *t, int most, enum super_form form
 	}
 }
 
-/* @most: so many words' sums of two products each fit 16 bits, in one sub-block */
-#define MANY(name, most, form, each)                                                             \
+/* @most: so many words' sums of two products each with weights to @weight fit 16 bits, in one sub-block */
+#define MANY(name, weight, most, form, each)                                                     \
+	_Static_assert((most)*2 * (weight)*127 <= INT16_MAX, "sums fit 16 bits");                \
 	void avx2_many_##name(const struct lanes *t, const struct act_super *const *x, int cols, \
 			      size_t b, __m256(*acc)[MANY_VECTORS])                              \
 	{                                                                                        \
@@ -164,9 +165,9 @@ FORCE_INLINE void multiply(const struct lanes *t, int most, enum super_form form
 			multiply(t, most, form, each, x, 1, b, acc);                             \
 	}
 
-MANY(min3, 4, SUPER_MIN, 16)
-MANY(min15, 8, SUPER_MIN, 32)
-MANY(min31, 4, SUPER_MIN, 32)
-MANY(offset31, 4, SUPER_OFFSET, 16)
-MANY(offset63, 2, SUPER_OFFSET, 16)
-MANY(offset127, 1, SUPER_OFFSET, 16)
+MANY(min3, 3, 4, SUPER_MIN, 16)
+MANY(min15, 15, 8, SUPER_MIN, 32)
+MANY(min31, 31, 4, SUPER_MIN, 32)
+MANY(offset31, 31, 4, SUPER_OFFSET, 16)
+MANY(offset63, 63, 2, SUPER_OFFSET, 16)
+MANY(offset127, 127, 1, SUPER_OFFSET, 16)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/matmul_iq_avx2.c: IQ1, IQ2 and IQ3 at the AVX2 level: their values (iq_avx.h) as
- * super-blocks. What is done with the result is in avx2_sums.h. Called through the
- * table of ops_avx2.c, any thread.
+ * super-blocks. What is done with the result is in avx2_few.h and many_k_avx2.c; up to four columns of most
+ * are by rows_iq_avx2.c and rows_iq1_avx2.c. Called through the table of ops_avx2.c, any thread.
  */
 #include "kernels/cpu/avx2_iq.h"
 

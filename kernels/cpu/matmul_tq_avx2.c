@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/matmul_tq_avx2.c: the ternary formats at the AVX2 level. What is done with their values is in
- * avx2_sums.h. Called through the table of ops_avx2.c, any thread.
+ * avx2_sums.h, avx2_few.h, few_k_avx2.c (TQ2_0) and many_k_avx2.c (TQ1_0). Called through the table of
+ * ops_avx2.c, any thread.
  */
 #include "kernels/cpu/avx2_iq.h"
 

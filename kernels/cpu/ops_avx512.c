@@ -22,8 +22,10 @@ struct scratch {
 	uint8_t rows[16][ROW_BYTES_MAX];
 };
 
-/* One column of rows so short goes side by side, too: with fewer than four super-blocks, file order adds up
- * mostly empty registers, and sixteen rows are a few KiB in one piece (docs/tried.md). */
+/*
+ * One column of rows so short goes side by side, too: with fewer than four super-blocks, file order adds up
+ * mostly empty registers, and sixteen rows are a few KiB in one piece (docs/kernels.md).
+ */
 #define SHORT_ROW 512
 
 static const row_fn no_rows[ROW_COLS];
