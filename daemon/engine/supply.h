@@ -87,8 +87,9 @@ int32_t supply_next(struct supply *s, uint32_t *ret_indices, int *ret_failed);
 /*
  * A layer that comes later, of this step or the next, is likely to use these experts (ids as policies
  * number them, of that layer): reads of those that are absent are posted behind all demand, as far as
- * policy, free slots and bytes in flight (@most; 0: what is usual) allow (policy/predict.h). Sorts @guess. They keep their slots
- * until that layer begins; whatever was said of it before is forgotten, but for what is read already.
+ * policy, free slots and bytes in flight (@most; 0: what is usual) allow (policy/predict.h). Sorts @guess.
+ * They keep their slots until that layer begins; whatever was said of it before is forgotten, but for what is
+ * read already.
  * Between layers or after supply_begin(); nothing is done where that could not post all.
  */
 void supply_predict(struct supply *s, uint32_t layer, struct predict_guess *guess, uint32_t n,

@@ -98,7 +98,7 @@ uint32_t predict_ranks_of(uint32_t n_used, uint32_t n_expert);
 
 /* ---- steps of many tokens, which use most experts: whichever are absent are wanted ---- */
 
-/* Bytes that are in flight from one layer's end to the next one's beginning, in which a mixer has all of those tokens. */
+/* Bytes in flight at most from one layer's end to the next one's beginning: a mixer has all of those tokens then. */
 #define PREDICT_CROWD_BYTES (256ull << 20)
 
 struct predict_crowd {
