@@ -157,11 +157,12 @@ $(O)/tests/%: tests/unit/%.c $$(call archives,$$(firstword $$(subst /, ,$$*))) |
 	@echo "  TEST    $@"
 	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(VERSION_OBJ) $(call group,$(filter %.a,$^)) -lcmocka $(LIBS)
 
-# One test program on each processor; what a test of threads that spin counts is disturbed by others (tests/run.sh).
+# One test program on each processor; not so what changes the pool of huge pages, nor what
+# counts how threads spin (tests/run.sh).
 TEST_JOBS ?= $(shell nproc)
 .PHONY: unit
 unit: $(UNIT)
-	@SHARED=$(SHARED) TEST_JOBS=$(TEST_JOBS) TEST_ALONE=test_team tests/run.sh $(UNIT)
+	@SHARED=$(SHARED) TEST_JOBS=$(TEST_JOBS) TEST_ALONE="test_arena test_team" tests/run.sh $(UNIT)
 
 # tests/bench/*.c: programs that measure; each says what at its top.
 BENCH := $(patsubst tests/bench/%.c,$(O)/bench/%,$(wildcard tests/bench/*.c))

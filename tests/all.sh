@@ -68,7 +68,7 @@ check unit unit
 build "unit programs, sanitized" SAN=address,undefined "$jobs" unit-programs
 check "unit, sanitized" SAN=address,undefined unit
 build "build, sanitized" SAN=address,undefined "$jobs" all
-check e2e E2E_JOBS=2 e2e
+check e2e E2E_JOBS="${E2E_JOBS:-2}" e2e
 check "templates beside Jinja2" WERROR=1 diff-jinja
 check "fuzzers on their seeds" "$jobs" fuzz-seeds
 build "CUDA programs on the CPU" WERROR=1 "$jobs" emu-programs

@@ -4,6 +4,22 @@
 A command in a document that no table names is run as it stands. So a new command needs an entry only if it names a file
 that is not there, does not end by itself, or cannot run here.
 """
+import os
+import socket
+
+
+def free_port():
+    """Below those that the kernel gives away, and another for each process: two trees may be tested at once."""
+    for port in range(10000 + os.getpid() % 20000, 32768):
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise RuntimeError("no port is free")
+
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/*.md", "man/*.scd", "tests/gpu/README.md", "tests/data/README.md"]
 
@@ -55,7 +71,7 @@ SUBSTITUTIONS = [
     (r" +\[[A-Z_]+=[^]]*\]", "", "what may be left out is left out"),
     (r"^make (un)?install\b", r"make \1install DESTDIR=$PWD/root", "this machine stays as it is"),
     (r"^make\b", 'make -C "$ROOT" O="$BUILD"', "the folder of the project"),
-    (r"127\.0\.0\.1:8080\b", "127.0.0.1:18473", "8080 may be in use here"),
+    (r"127\.0\.0\.1:8080\b", f"127.0.0.1:{free_port()}", "8080 may be in use here"),
     (r"--host-budget 12G\b", "--host-budget 12M", "the bundled model is a thousandth"),
     (r"-p 512 -n 128 -d 0,4096\b", "-p 64 -n 8 -d 0,256 -r 1", "the time that a benchmark takes"),
     (r"\bsluice chat$", "sluice chat </dev/null", "nobody types there"),

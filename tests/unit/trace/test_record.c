@@ -34,7 +34,7 @@ static const struct model model = {
 	.w[ROLE_TOKEN_EMBD] = { .n_out = 20, .row_bytes = 64 },
 	.w[ROLE_OUTPUT] = { .n_out = 1, .row_bytes = 500 },
 };
-static char path[] = "/tmp/sluice-test-trace";
+static char path[48]; /* this process's own: tests of two trees may run at once */
 
 static struct trace *open_trace(void)
 {
@@ -264,5 +264,6 @@ int main(void)
 		cmocka_unit_test(test_existing), cmocka_unit_test(test_old_header),
 	};
 
+	snprintf(path, sizeof(path), "/tmp/sluice-test-trace-%d", (int)getpid());
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
