@@ -15,7 +15,7 @@ import urllib.request
 
 import pytest
 
-from daemon import BUILD, DEMO, PATIENCE, ROOT, need, short_dir, sluice
+from daemon import BUILD, DEMO, PATIENCE, ROOT, Daemon, need, short_dir, sluice
 
 UNITS = ROOT / "packaging" / "systemd"
 
@@ -23,12 +23,12 @@ UNITS = ROOT / "packaging" / "systemd"
 class Manager:
     """NOTIFY_SOCKET and handed descriptors, as systemd(1) gives them."""
 
-    def __init__(self, sockets=(), watchdog_us=0):
+    def __init__(self, sockets=(), watchdog_us=0, named=False):
         self.dir = short_dir()
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.notify.bind(f"{self.dir}/n")
+        self.notify.bind(f"\0{self.dir}" if named else f"{self.dir}/n")
         self.said, self.sockets = [], sockets
-        self.env = {"NOTIFY_SOCKET": f"{self.dir}/n"}
+        self.env = {"NOTIFY_SOCKET": f"@{self.dir}" if named else f"{self.dir}/n"}
         if watchdog_us:
             self.env["WATCHDOG_USEC"] = str(watchdog_us)
 
@@ -172,9 +172,11 @@ def test_a_manager_that_does_not_read():
     assert m.process.wait(60 * PATIENCE) == 0, m.text()
 
 
-def test_reload_is_told():
+@pytest.mark.parametrize("named", [False, True], ids=["path", "name"])
+def test_reload_is_told(named):
+    """At an address that is a path, and at a name, which containers' managers have."""
     d = short_dir()
-    m = Manager()
+    m = Manager(named=named)
     m.start("--socket", f"{d}/s")
     m.until("READY=1")
     m.said.clear()
@@ -183,6 +185,14 @@ def test_reload_is_told():
     assert re.search(r"RELOADING=1\nMONOTONIC_USEC=\d+$", m.said[0]), m.said
     m.process.terminate()
     assert m.ended() == 0
+
+
+@pytest.mark.parametrize("address", ["", "@", "relative", "vsock:2:1234", "/none/there", "/" + "x" * 107, "@" + "x" * 107], ids=lambda a: a[:9])
+def test_no_manager_there(address):
+    """An address of no use, or where nobody listens, is no reason not to serve."""
+    with Daemon(DEMO, "--ctx", "512", env={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "300000"}) as d:
+        d.process.send_signal(signal.SIGHUP)
+        assert d.status()["state"] == "ready" and "does not read" not in d.text()
 
 
 def test_faults_for_the_journal(tmp_path):
