@@ -167,7 +167,9 @@ static bool read_structured(struct http_call *c)
 
 	if (!o)
 		return true;
-	if (!json_object_is_type(o, json_type_object) || get(o, "structural_tag"))
+	if (!json_object_is_type(o, json_type_object) ||
+	    !(get(o, "json") || get(o, "json_object") || get(o, "regex") || get(o, "choice") ||
+	      get(o, "grammar")))
 		return fault_param(
 			&c->fault, name,
 			"%s must be an object with json, json_object, regex, choice or grammar",

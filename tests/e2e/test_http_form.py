@@ -170,6 +170,7 @@ def test_a_thought_is_free(tmp_path):
     ({"guided_choice": "a"}, "guided_choice", "list"), ({"guided_choice": ["a", ""]}, "guided_choice", "not empty"),
     ({"guided_regex": "(?=a)"}, "guided_regex", "look-around"), ({"guided_choice": ["a"], "guided_regex": "a"}, "guided_choice", "one form"),
     ({"structured_outputs": {"structural_tag": {}}}, "structured_outputs", "choice"),
+    ({"structured_outputs": {}}, "structured_outputs", "choice"), ({"structured_outputs": {"schema": PLACE}}, "structured_outputs", "choice"),
     ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs", "one form"),
     ({"structured_outputs": {"json": PLACE}, "regex": "a"}, "structured_outputs", "one form"),
     ({"tool_choice": "required"}, "tool_choice", "no tools"), ({"tool_choice": "maybe", "tools": TOOLS}, "tool_choice", "maybe"),
