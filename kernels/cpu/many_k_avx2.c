@@ -113,6 +113,7 @@ FORCE_INLINE void multiply(const struct lanes *t, int most, enum super_form form
 {
 	__m256i s[AVX2_COLS][MANY_VECTORS];
 	const int8_t *v[AVX2_COLS];
+	const int pairs = 128 / each; /* of minima */
 
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++) {
@@ -135,7 +136,7 @@ FORCE_INLINE void multiply(const struct lanes *t, int most, enum super_form form
 			__m256i m = _mm256_setzero_si256();
 
 #pragma GCC unroll 8
-			for (int i = 0; i < 128 / each; i++)
+			for (int i = 0; i < pairs; i++)
 				m = _mm256_add_epi32(
 					m, _mm256_madd_epi16(t[h].min[i], two_of(sums + 2 * i)));
 			if (form == SUPER_OFFSET)
