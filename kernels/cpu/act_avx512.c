@@ -133,6 +133,7 @@ static void quantize_k(const float *x, struct act_k *a)
 	_mm512_store_si512(a->by8 + 16, times(eight[1], -32));
 	sixteen = times(sixteen, -16);
 	_mm512_store_si512(a->by16, sixteen);
+	_mm512_store_si512(a->twice16, _mm512_add_epi32(sixteen, sixteen));
 	_mm256_store_si256((void *)a->sum16, _mm512_cvtepi32_epi16(sixteen));
 	/* both halves of the register are the same eight */
 	a->by1 = -_mm512_reduce_add_epi32(thirtytwo) / 2;

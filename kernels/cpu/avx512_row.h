@@ -127,7 +127,7 @@ static inline void store_lane_sums(int32_t *to, __m512i s)
 	ROW_K_COLS(name, group, bytes, 8) \
 	const row_fn avx512_row_##name[ROW_COLS] = ROW_FUNCTIONS(name);
 
-/* For up to four columns alone: more are faster in tiles. */
+/* For up to four columns alone: more are faster in tiles, or by few_k6_avx512.c. */
 #define ROW_K_FOUR(name, group, bytes)    \
 	ROW_K_COLS(name, group, bytes, 1) \
 	ROW_K_COLS(name, group, bytes, 2) \

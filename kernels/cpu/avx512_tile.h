@@ -53,6 +53,7 @@ struct act_k {
 	int32_t by128[8];  /* -128 * sums of 32 */
 	int32_t by8[32];   /* -32 * sums of 8 */
 	int8_t q6[256];
+	int32_t twice16[16]; /* -32 * sums of 16 */
 };
 
 /*
@@ -125,8 +126,9 @@ typedef void (*row_fn)(const uint8_t *w, const void *const *x, size_t blocks,
 /* Activations of @blocks super-blocks as a format's row functions want them, to a call's scratch. */
 typedef void (*pack_fn)(const void *x, size_t blocks, void *to);
 
-/* A super-block of sixteen rows times a few columns, rows in the lanes; see few_k_avx512.h. */
-typedef void (*few_k_fn)(const uint8_t *w, size_t stride, const struct act_k *const *x, __m512 *y);
+/* A super-block of sixteen rows times a few columns, rows in the lanes; memory at @ahead is asked for. See few_k_avx512.h. */
+typedef void (*few_k_fn)(const uint8_t *w, size_t stride, const struct act_k *const *x, __m512 *y,
+			 const char *ahead);
 
 struct tile_format {
 	uint32_t type;
@@ -202,10 +204,11 @@ extern const struct few_b avx512_few_q4_0, avx512_few_q4_1, avx512_few_q5_0, avx
 	avx512_few_q8_0, avx512_few_iq4_nl, avx512_few_mxfp4;
 void avx512_matmul_few_b(const struct tile_format *f, const struct matmul *m);
 
-/* few_k_avx512.c, few_k2_avx512.c: the same of super-blocks; [cols - 1] */
+/* few_k_avx512.c, few_k2_avx512.c, few_k6_avx512.c: the same of super-blocks; [cols - 1] */
 extern const few_k_fn avx512_few_q4_k[ROW_COLS], avx512_few_q5_k[ROW_COLS];
 extern const few_k_fn avx512_few_q2_k[ROW_COLS], avx512_few_q3_k[ROW_COLS];
 extern const few_k_fn avx512_few_iq4_xs[ROW_COLS], avx512_few_tq2_0[ROW_COLS];
+extern const few_k_fn avx512_few_q6_k[ROW_COLS];
 void avx512_matmul_few_k(const struct tile_format *f, const struct matmul *m);
 
 /* act_avx512.c: see struct cpu_ops */

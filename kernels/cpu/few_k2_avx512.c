@@ -103,7 +103,7 @@ FORCE_INLINE void finish2(int cols, const struct ends2 *t, const struct act_k *c
  * Weights at bits 2, 3 stay where they are, four times as much: 4 * 3 * 127 * 16 are still 16 bits.
  */
 FORCE_INLINE void q2_k_scaled(int cols, const uint8_t *w, size_t stride,
-			      const struct act_k *const *x, __m512 *y)
+			      const struct act_k *const *x, __m512 *y, const char *ahead)
 {
 	__m512i s[2][ROW_COLS];
 	struct ends2 t;
@@ -124,6 +124,8 @@ FORCE_INLINE void q2_k_scaled(int cols, const uint8_t *w, size_t stride,
 			const __m512i scale = few_byte(t.sc[2 * n + g / 4], g % 4);
 			__m512i dot[ROW_COLS];
 
+			if (g % 2 == 0)
+				few_ask(ahead, QUANT_Q2_K_BYTES, (size_t)(4 * n + i), 8);
 #pragma GCC unroll 8
 			for (int c = 0; c < cols; c++)
 				dot[c] = _mm512_setzero_si512();
@@ -149,7 +151,7 @@ FORCE_INLINE void q2_k_scaled(int cols, const uint8_t *w, size_t stride,
 
 /* the same by look-ups */
 FORCE_INLINE void q2_k_looked_up(int cols, const uint8_t *w, size_t stride,
-				 const struct act_k *const *x, __m512 *y)
+				 const struct act_k *const *x, __m512 *y, const char *ahead)
 {
 	__m512i s[ROW_COLS], table[16];
 	struct ends2 t;
@@ -168,6 +170,7 @@ FORCE_INLINE void q2_k_looked_up(int cols, const uint8_t *w, size_t stride,
 		for (int i = 0; i < 4; i++) {
 			__m512i v[8];
 
+			few_ask(ahead, QUANT_Q2_K_BYTES, (size_t)(4 * n + i), 8);
 #pragma GCC unroll 8
 			for (int k = 0; k < 8; k++)
 				v[k] = looked_up(table[8 * n + 2 * i + k / 4], q[k], i);
@@ -178,12 +181,12 @@ FORCE_INLINE void q2_k_looked_up(int cols, const uint8_t *w, size_t stride,
 }
 
 FORCE_INLINE void q2_k(int cols, const uint8_t *w, size_t stride, const struct act_k *const *x,
-		       __m512 *y)
+		       __m512 *y, const char *ahead)
 {
 	if (cols <= 4)
-		q2_k_scaled(cols, w, stride, x, y);
+		q2_k_scaled(cols, w, stride, x, y, ahead);
 	else
-		q2_k_looked_up(cols, w, stride, x, y);
+		q2_k_looked_up(cols, w, stride, x, y, ahead);
 }
 
 /* sixteen 6-bit scales, four to a register, from the three words they are packed in */
@@ -212,7 +215,7 @@ FORCE_INLINE __m512i q3_less(__m512i sc, int j)
 }
 
 FORCE_INLINE void q3_k(int cols, const uint8_t *w, size_t stride, const struct act_k *const *x,
-		       __m512 *y)
+		       __m512 *y, const char *ahead)
 {
 	__m512i s[ROW_COLS], h[4], high[8], sc[4], table[16], less[16];
 
@@ -244,6 +247,7 @@ FORCE_INLINE void q3_k(int cols, const uint8_t *w, size_t stride, const struct a
 			const __m512i bit = _mm512_set1_epi8((char)(1 << i));
 			__m512i v[8];
 
+			few_ask(ahead, QUANT_Q3_K_BYTES, (size_t)(4 * n + i), 8);
 #pragma GCC unroll 8
 			for (int k = 0; k < 8; k++) {
 				const int g = 8 * n + 2 * i + k / 4;
@@ -264,7 +268,7 @@ FORCE_INLINE void q3_k(int cols, const uint8_t *w, size_t stride, const struct a
 }
 
 FORCE_INLINE void tq2_0(int cols, const uint8_t *w, size_t stride, const struct act_k *const *x,
-			__m512 *y)
+			__m512 *y, const char *ahead)
 {
 	/* of weights at bits 0, 1 and 2, 3: these four times as much */
 	__m512i s[2][ROW_COLS], ends[4];
@@ -285,6 +289,7 @@ FORCE_INLINE void tq2_0(int cols, const uint8_t *w, size_t stride, const struct 
 			const __m512i bits = _mm512_set1_epi32(i % 2 ? 0x0c0c0c0c : 0x03030303);
 			__m512i v[8];
 
+			few_ask(ahead, QUANT_TQ2_0_BYTES, (size_t)(4 * n + i), 8);
 #pragma GCC unroll 8
 			for (int k = 0; k < 8; k++)
 				v[k] = _mm512_and_si512(i < 2 ? q[k] : _mm512_srli_epi32(q[k], 4),

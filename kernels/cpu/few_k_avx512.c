@@ -71,7 +71,7 @@ FORCE_INLINE void scaled(int cols, const __m512i q[8], const struct act_k *const
 }
 
 FORCE_INLINE void q4_k(int cols, const uint8_t *w, size_t stride, const struct act_k *const *x,
-		       __m512 *y)
+		       __m512 *y, const char *ahead)
 {
 	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f);
 	__m512i s[ROW_COLS];
@@ -85,6 +85,7 @@ FORCE_INLINE void q4_k(int cols, const uint8_t *w, size_t stride, const struct a
 	for (int chunk = 0; chunk < 4; chunk++) {
 		__m512i q[8], v[8];
 
+		few_ask(ahead, QUANT_Q4_K_BYTES, (size_t)chunk, 4);
 		transpose32(w + 16 + 32 * chunk, stride, q);
 #pragma GCC unroll 2
 		for (unsigned half = 0; half < 2; half++) {
@@ -100,7 +101,7 @@ FORCE_INLINE void q4_k(int cols, const uint8_t *w, size_t stride, const struct a
 }
 
 FORCE_INLINE void q5_k(int cols, const uint8_t *w, size_t stride, const struct act_k *const *x,
-		       __m512 *y)
+		       __m512 *y, const char *ahead)
 {
 	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f), low5 = _mm512_set1_epi32(0x1f1f1f1f);
 	__m512i s[ROW_COLS], high[8];
@@ -119,6 +120,7 @@ FORCE_INLINE void q5_k(int cols, const uint8_t *w, size_t stride, const struct a
 	for (int chunk = 0; chunk < 4; chunk++) {
 		__m512i q[8], v[8];
 
+		few_ask(ahead, QUANT_Q5_K_BYTES, (size_t)chunk, 4);
 		transpose32(w + 48 + 32 * chunk, stride, q);
 #pragma GCC unroll 8
 		for (int k = 0; k < 8; k++)
@@ -157,7 +159,7 @@ FORCE_INLINE __m512 head_iq4(const uint8_t *w, size_t stride, __m512i scale[8])
 }
 
 FORCE_INLINE void iq4_xs(int cols, const uint8_t *w, size_t stride, const struct act_k *const *x,
-			 __m512 *y)
+			 __m512 *y, const char *ahead)
 {
 	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f), values = avx512_iq4_values();
 	__m512i s[ROW_COLS], scale[8];
@@ -170,6 +172,7 @@ FORCE_INLINE void iq4_xs(int cols, const uint8_t *w, size_t stride, const struct
 	for (int chunk = 0; chunk < 4; chunk++) {
 		__m512i q[8], v[8];
 
+		few_ask(ahead, QUANT_IQ4_XS_BYTES, (size_t)chunk, 4);
 		transpose32(w + 8 + 32 * chunk, stride, q);
 #pragma GCC unroll 2
 		for (int half = 0; half < 2; half++) {
@@ -210,13 +213,11 @@ struct walk {
 };
 
 /* what lies as far behind in the file as a super-block of all rows */
-static inline void ask_ahead(const struct walk *k, size_t b)
+static inline const char *ahead_of(const struct walk *k, size_t b)
 {
 	const size_t far = u64_max(FEW_ROWS * k->row_bytes, ROW_AHEAD);
-	const char *at = (const char *)k->w + far + b * FEW_ROWS * k->bytes;
 
-	for (size_t i = 0; i < FEW_ROWS * k->bytes; i += 64)
-		_mm_prefetch(at + i, _MM_HINT_T1);
+	return (const char *)k->w + far + b * FEW_ROWS * k->bytes;
 }
 
 /* y[c]: sixteen rows times column c */
@@ -229,16 +230,15 @@ static void walk(const struct walk *k, few_k_fn multiply, const void *const *x, 
 
 		for (size_t c = 0; c < cols; c++)
 			at[c] = (const struct act_k *)x[c] + b;
-		ask_ahead(k, b);
 		if (k->n == FEW_ROWS) {
-			multiply(w, k->row_bytes, at, y);
+			multiply(w, k->row_bytes, at, y, ahead_of(k, b));
 			continue;
 		}
 		/* the last of fewer rows stands for those that are not there */
 		for (size_t r = 0; r < FEW_ROWS; r++)
 			memcpy(k->spare + r * ROW_BYTES_MAX,
 			       w + u64_min(r, k->n - 1) * k->row_bytes, k->bytes);
-		multiply(k->spare, ROW_BYTES_MAX, at, y);
+		multiply(k->spare, ROW_BYTES_MAX, at, y, ahead_of(k, b));
 	}
 }
 

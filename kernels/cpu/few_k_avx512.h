@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/few_k_avx512.h: what the products of two to eight columns of super-blocks (of TQ2_0, and of
- * short rows, one too) share at the AVX-512 level (few_k_avx512.c, few_k2_avx512.c). Any thread.
+ * short rows, one too) share at the AVX-512 level (few_k_avx512.c, few_k2_avx512.c, few_k6_avx512.c). Any thread.
  *
  * As in few_b_avx512.c sixteen rows are read side by side and a register holds four weights of each,
  * so that a column costs one vpdpbusd for four weights of sixteen rows, its activations broadcast by
@@ -35,6 +35,12 @@ FORCE_INLINE __m512i few_add_pair(__m512i s, __m512i pair, const int16_t *sums, 
 
 	__asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(s) : "v"(pair), "m"(*two));
 	return s;
+}
+
+/* @s is computed here: gcc 12 would store sums of many columns and scale two sub-blocks' together */
+FORCE_INLINE void few_now(__m512i *s)
+{
+	__asm__ volatile("" : "+v"(*s));
 }
 
 /* sub-block @j times that of every column, added to @s */
@@ -83,11 +89,24 @@ FORCE_INLINE __m512i few_two_bytes(__m512i bytes, int i)
 	return _mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(_mm_add_epi8(first, add)));
 }
 
+/*
+ * Part @i of @n of what is asked for at @ahead while a super-block of all rows is multiplied, @bytes of each:
+ * asked for at once, it would fill what a core has for misses, and the loads of this super-block would wait.
+ */
+FORCE_INLINE void few_ask(const char *ahead, size_t bytes, size_t i, size_t n)
+{
+	const size_t lines = (FEW_ROWS * bytes + 64 * n - 1) / (64 * n);
+
+#pragma GCC unroll 16
+	for (size_t k = 0; k < lines; k++)
+		_mm_prefetch(ahead + 64 * (i * lines + k), _MM_HINT_T1);
+}
+
 #define FEW_K_COLS(name, cols)                                                                   \
 	static void name##_##cols(const uint8_t *w, size_t stride, const struct act_k *const *x, \
-				  __m512 *y)                                                     \
+				  __m512 *y, const char *ahead)                                  \
 	{                                                                                        \
-		name(cols, w, stride, x, y);                                                     \
+		name(cols, w, stride, x, y, ahead);                                              \
 	}
 /* five and seven columns are multiplied as six and eight; @one: what one takes of short rows, or NULL */
 #define FEW_K(name, one)                                                                       \

@@ -43,7 +43,7 @@ static const struct tile_format formats[] = {
 			NULL                                                                      \
 	}
 	K(Q4_K, q4_k, AVX512_MIN_8, avx512_few_q4_k),
-	K(Q6_K, q6_k, 0, NULL),
+	K(Q6_K, q6_k, 0, avx512_few_q6_k),
 	K(Q5_K, q5_k, AVX512_MIN_8, avx512_few_q5_k),
 	K(Q2_K, q2_k, AVX512_MIN_16, avx512_few_q2_k),
 	K(Q3_K, q3_k, 0, avx512_few_q3_k),

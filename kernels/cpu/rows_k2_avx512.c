@@ -299,6 +299,6 @@ static inline __attribute__((always_inline)) void group_q3_k(const uint8_t *w,
 				 _mm_srai_epi32(add_lanes(add_words(s[c])), 8));
 }
 
-ROW_K(q6_k, group_q6_k, QUANT_Q6_K_BYTES)
+ROW_K_FOUR(q6_k, group_q6_k, QUANT_Q6_K_BYTES)
 ROW_K_ONE(q2_k, group_q2_k, QUANT_Q2_K_BYTES)
 ROW_K_ONE(q3_k, group_q3_k, QUANT_Q3_K_BYTES)
