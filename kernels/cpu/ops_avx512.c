@@ -48,19 +48,19 @@ static const struct tile_format formats[] = {
 	K(Q2_K, q2_k, AVX512_MIN_16, avx512_few_q2_k),
 	K(Q3_K, q3_k, 0, avx512_few_q3_k),
 	K(IQ4_XS, iq4_xs, 0, avx512_few_iq4_xs),
-#define IQ(T, t, pack, factor)                                                               \
-	{                                                                                    \
-		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,  \
-			avx512_kernel_iq, avx512_row_##t, pack, 0, false, factor, NULL, NULL \
+#define IQ(T, t, rows, pack, factor)                                                        \
+	{                                                                                   \
+		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t, \
+			avx512_kernel_iq, rows##_##t, pack, 0, false, factor, NULL, NULL    \
 	}
-	IQ(IQ2_XXS, iq2_xxs, avx512_pack_iq, 0.125f),
-	IQ(IQ2_XS, iq2_xs, avx512_pack_iq, 0.125f),
-	IQ(IQ2_S, iq2_s, avx512_pack_iq, 0.125f),
-	IQ(IQ3_XXS, iq3_xxs, avx512_pack_iq, 0.25f),
-	IQ(IQ3_S, iq3_s, avx512_pack_iq, 1),
-	IQ(IQ1_S, iq1_s, NULL, 0.125f),
-	IQ(IQ1_M, iq1_m, NULL, 0.125f),
-	IQ(TQ1_0, tq1_0, avx512_pack_tq, 1),
+	IQ(IQ2_XXS, iq2_xxs, avx512_row, avx512_pack_iq, 0.125f),
+	IQ(IQ2_XS, iq2_xs, avx512_row, avx512_pack_iq, 0.125f),
+	IQ(IQ2_S, iq2_s, avx512_row, avx512_pack_iq, 0.125f),
+	IQ(IQ3_XXS, iq3_xxs, avx512_row, avx512_pack_iq, 0.25f),
+	IQ(IQ3_S, iq3_s, avx512_row, avx512_pack_iq, 1),
+	IQ(IQ1_S, iq1_s, avx512_row, NULL, 0.125f),
+	IQ(IQ1_M, iq1_m, avx512_row, NULL, 0.125f),
+	IQ(TQ1_0, tq1_0, avx512_row, avx512_pack_tq, 1),
 	{ QUANT_TQ2_0, 256, QUANT_TQ2_0_BYTES, sizeof(struct act_k), avx512_unpack_tq2_0,
 	  avx512_kernel_iq, no_rows, NULL, 0, false, 1, NULL, avx512_few_tq2_0 },
 	B(Q8_0, q8_0, block, false),
@@ -71,24 +71,18 @@ static const struct tile_format formats[] = {
 	B(IQ4_NL, iq4_nl, block, false),
 	B(MXFP4, mxfp4, block, false),
 #undef K
-#undef IQ
 #undef B
 };
 
 /* where the CPU has VBMI, in place of those above */
 static const struct tile_format vbmi_formats[] = {
-#define IQ(T, t, pack, factor)                                                              \
-	{                                                                                   \
-		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t, \
-			avx512_kernel_iq, vbmi_row_##t, pack, 0, false, factor, NULL, NULL  \
-	}
-	IQ(IQ1_S, iq1_s, vbmi_pack_iq1_s, 0.125f),
-	IQ(IQ1_M, iq1_m, vbmi_pack_iq1_m, 0.125f),
-	IQ(IQ2_XXS, iq2_xxs, vbmi_pack_iq2_xxs, 0.125f),
-	IQ(IQ2_XS, iq2_xs, avx512_pack_iq, 0.125f),
-	IQ(IQ2_S, iq2_s, avx512_pack_iq, 0.125f),
-	IQ(IQ3_XXS, iq3_xxs, vbmi_pack_iq3, 0.25f),
-	IQ(IQ3_S, iq3_s, vbmi_pack_iq3, 1),
+	IQ(IQ1_S, iq1_s, vbmi_row, vbmi_pack_iq1_s, 0.125f),
+	IQ(IQ1_M, iq1_m, vbmi_row, vbmi_pack_iq1_m, 0.125f),
+	IQ(IQ2_XXS, iq2_xxs, vbmi_row, vbmi_pack_iq2_xxs, 0.125f),
+	IQ(IQ2_XS, iq2_xs, vbmi_row, avx512_pack_iq, 0.125f),
+	IQ(IQ2_S, iq2_s, vbmi_row, avx512_pack_iq, 0.125f),
+	IQ(IQ3_XXS, iq3_xxs, vbmi_row, vbmi_pack_iq3, 0.25f),
+	IQ(IQ3_S, iq3_s, vbmi_row, vbmi_pack_iq3, 1),
 #undef IQ
 };
 
