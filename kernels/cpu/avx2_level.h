@@ -319,6 +319,24 @@ FORCE_INLINE void turn16(const uint8_t *w, size_t stride, __m256i t[4])
 	t[3] = _mm256_unpackhi_epi64(b, d);
 }
 
+/* activations 4k to 4k + 3 of @v to every row in the lanes */
+FORCE_INLINE __m256i four_of(const int8_t *v, int k)
+{
+	int32_t four;
+
+	memcpy(&four, v + 4 * k, 4);
+	return _mm256_set1_epi32(four);
+}
+
+/* @sums 2i and 2i + 1 of activations to every row in the lanes */
+FORCE_INLINE __m256i two_of(const int16_t *sums, int i)
+{
+	int32_t two;
+
+	memcpy(&two, sums + 2 * i, 4);
+	return _mm256_set1_epi32(two);
+}
+
 FORCE_INLINE void prefetch_ahead(const uint8_t *w, size_t bytes)
 {
 #pragma GCC unroll 8

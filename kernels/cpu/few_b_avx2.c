@@ -43,14 +43,6 @@ FORCE_INLINE struct front front(const struct b_format *f, const union heads *h, 
 	return t;
 }
 
-FORCE_INLINE __m256i four_of(const int8_t *v, int k)
-{
-	int32_t four;
-
-	memcpy(&four, v + 4 * k, 4);
-	return _mm256_set1_epi32(four);
-}
-
 /*
  * Of unsigned weights up to SETS times eight rows are walked together, so that what is read of a column serves
  * more than one product. Of signed ones eight: those of tables stand, with 128 more, in two parts of four bits,

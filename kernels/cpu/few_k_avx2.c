@@ -25,14 +25,6 @@ FORCE_INLINE void turn32(const uint8_t *w, size_t stride, __m256i t[8])
 	turn16(w + 16, stride, t + 4);
 }
 
-FORCE_INLINE __m256i four_of(const int8_t *v, int k)
-{
-	int32_t four;
-
-	memcpy(&four, v + 4 * k, 4);
-	return _mm256_set1_epi32(four);
-}
-
 /* words k.. of a sub-block times a column's, @most of them, in 16 bits */
 FORCE_INLINE __m256i pairs(const __m256i q[8], int k, int most, const int8_t *v)
 {
@@ -86,12 +78,8 @@ FORCE_INLINE __m256i minima(const __m256i *pair, int count, const int16_t *sums)
 	__m256i m = _mm256_setzero_si256();
 
 #pragma GCC unroll 8
-	for (int i = 0; i < count; i++) {
-		int32_t two;
-
-		memcpy(&two, sums + 2 * i, 4);
-		m = _mm256_add_epi32(m, _mm256_madd_epi16(pair[i], _mm256_set1_epi32(two)));
-	}
+	for (int i = 0; i < count; i++)
+		m = _mm256_add_epi32(m, _mm256_madd_epi16(pair[i], two_of(sums, i)));
 	return m;
 }
 

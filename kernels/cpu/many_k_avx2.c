@@ -57,24 +57,6 @@ void avx2_many_turn(const struct super *rows, int each, struct lanes *to)
 	to->dmin = _mm256_loadu_ps(dmin);
 }
 
-/* four activations to every row */
-FORCE_INLINE __m256i four_of(const int8_t *v)
-{
-	int32_t four;
-
-	memcpy(&four, v, sizeof(four));
-	return _mm256_set1_epi32(four);
-}
-
-/* two int16 sums of activations to every row */
-FORCE_INLINE __m256i two_of(const int16_t *v)
-{
-	int32_t two;
-
-	memcpy(&two, v, sizeof(two));
-	return _mm256_set1_epi32(two);
-}
-
 /* s[c] += words [k, k + @most) of a super-block times column c's, and their scale */
 FORCE_INLINE void dots(const struct lanes *t, int most, int k, const int8_t *const *v, int cols,
 		       __m256i (*s)[MANY_VECTORS])
@@ -85,7 +67,7 @@ FORCE_INLINE void dots(const struct lanes *t, int most, int k, const int8_t *con
 	for (int i = 0; i < most; i++) {
 #pragma GCC unroll 4
 		for (int c = 0; c < cols; c++) {
-			const __m256i a = four_of(v[c] + 4 * (k + i));
+			const __m256i a = four_of(v[c], k + i);
 
 #pragma GCC unroll 2
 			for (int h = 0; h < MANY_VECTORS; h++) {
@@ -138,7 +120,7 @@ FORCE_INLINE void multiply(const struct lanes *t, int most, enum super_form form
 #pragma GCC unroll 8
 			for (int i = 0; i < pairs; i++)
 				m = _mm256_add_epi32(
-					m, _mm256_madd_epi16(t[h].min[i], two_of(sums + 2 * i)));
+					m, _mm256_madd_epi16(t[h].min[i], two_of(sums, i)));
 			if (form == SUPER_OFFSET)
 				s[c][h] = _mm256_sub_epi32(s[c][h], m);
 			acc[c][h] =
