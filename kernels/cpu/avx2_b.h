@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/avx2_b.h: eight blocks of 32 weights turned in registers, for the AVX2 level: a register then
- * holds four weights of each. Included by few_b_avx2.c, where the blocks are of eight rows, and by
- * side_b_avx2.c, where they are eight of one row. Reads exactly the bytes of the blocks; any thread.
+ * holds four weights of each. Included by few_b_avx2.c and pair_b_avx2.c, where the blocks are
+ * of eight rows, and by side_b_avx2.c, where they are eight of one row. Reads exactly the bytes of the blocks; any thread.
  */
 #ifndef SLUICE_KERNELS_CPU_AVX2_B_H
 #define SLUICE_KERNELS_CPU_AVX2_B_H

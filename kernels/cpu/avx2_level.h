@@ -144,15 +144,23 @@ void avx2_few_q8_0(const struct matmul *m, size_t row, size_t rows, size_t col, 
 void avx2_few_iq4_nl(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_few_mxfp4(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 
-/* side_b_avx2.c: the same, at most AVX2_ALONE columns */
-void avx2_side_q4_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
-void avx2_side_q4_1(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
-void avx2_side_q5_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
-void avx2_side_q5_1(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
-void avx2_side_iq4_nl(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
-void avx2_side_mxfp4(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+/* pair_b_avx2.c: the same, two to four columns */
+void avx2_pair_q4_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_pair_q4_1(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_pair_q5_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_pair_q5_1(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_pair_iq4_nl(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_pair_mxfp4(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 
-/* rows_iq_avx2.c, rows_iq1_avx2.c: the same, at most AVX2_ALONE columns */
+/* side_b_avx2.c: column @col alone */
+void avx2_side_q4_0(const struct matmul *m, size_t row, size_t rows, size_t col);
+void avx2_side_q4_1(const struct matmul *m, size_t row, size_t rows, size_t col);
+void avx2_side_q5_0(const struct matmul *m, size_t row, size_t rows, size_t col);
+void avx2_side_q5_1(const struct matmul *m, size_t row, size_t rows, size_t col);
+void avx2_side_iq4_nl(const struct matmul *m, size_t row, size_t rows, size_t col);
+void avx2_side_mxfp4(const struct matmul *m, size_t row, size_t rows, size_t col);
+
+/* rows_iq_avx2.c, rows_iq1_avx2.c: columns [col, col + cols), at most AVX2_ALONE */
 void avx2_rows_iq2_xxs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_rows_iq2_xs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_rows_iq2_s(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/few_b_avx2.c: two to eight columns of formats with blocks of 32 at the AVX2 level. Called
- * through the formats' row functions (matmul_b_avx2.c), any thread.
+ * kernels/cpu/few_b_avx2.c: five to eight columns (Q8_0: four to eight) of formats with blocks of 32 at the
+ * AVX2 level. Called through the formats' row functions (matmul_b_avx2.c), any thread.
  *
  * Eight rows are read side by side, a block of each at a time, and turned in registers until a register
  * holds four weights of every row; every column multiplies it with four of its activations, broadcast.

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/matmul_b_avx2.c: the formats with 32 weights per block (Q4_0 .. Q8_0, IQ4_NL, MXFP4) at the AVX2
- * level: which functions have which columns, and up to three columns of Q8_0. The others' first columns are by
- * side_b_avx2.c, more by few_b_avx2.c. Layouts: docs/models.md 1.4. Exactly the bytes of the blocks that
- * exist are read. Called through the table of ops_avx2.c, any thread.
+ * level: which functions have which columns, and up to three columns of Q8_0. The others' first column is by
+ * side_b_avx2.c, two to four are by pair_b_avx2.c, more by few_b_avx2.c. Layouts: docs/models.md 1.4. Exactly
+ * the bytes of the blocks that exist are read. Called through the table of ops_avx2.c, any thread.
  *
  * Weights of Q8_0 are bytes as they lie: four rows are read side by side, so that their sums wait for each
  * other less, and lanes are added up at the end. Formats that are unpacked first are faster turned. vpmaddubsw
@@ -178,21 +178,23 @@ static void rows_q8_0(const struct matmul *m, size_t row, size_t rows, size_t co
 
 STREAMED(Q8_0, q8_0)
 
-/* up to @side columns by side_b_avx2.c, more by few_b_avx2.c */
-#define TURNED(T, t, side)                                                                \
+/* one column by side_b_avx2.c, up to four by pair_b_avx2.c, more by few_b_avx2.c */
+#define TURNED(T, t)                                                                      \
 	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
 			     int cols)                                                    \
 	{                                                                                 \
-		if (cols <= (side))                                                       \
-			avx2_side_##t(m, row, rows, col, cols);                           \
+		if (cols == 1)                                                            \
+			avx2_side_##t(m, row, rows, col);                                 \
+		else if (cols <= 4)                                                       \
+			avx2_pair_##t(m, row, rows, col, cols);                           \
 		else                                                                      \
 			avx2_few_##t(m, row, rows, col, cols);                            \
 	}                                                                                 \
 	STREAMED(T, t)
 
-TURNED(Q4_0, q4_0, 2)
-TURNED(Q4_1, q4_1, 2)
-TURNED(Q5_0, q5_0, 3)
-TURNED(Q5_1, q5_1, 2)
-TURNED(IQ4_NL, iq4_nl, 3)
-TURNED(MXFP4, mxfp4, 2)
+TURNED(Q4_0, q4_0)
+TURNED(Q4_1, q4_1)
+TURNED(Q5_0, q5_0)
+TURNED(Q5_1, q5_1)
+TURNED(IQ4_NL, iq4_nl)
+TURNED(MXFP4, mxfp4)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/side_b_avx2.c: one column (and a few) of formats with blocks of 32 at the AVX2 level. Called
- * through the formats' row functions (matmul_b_avx2.c), any thread.
+ * kernels/cpu/side_b_avx2.c: one column of formats with blocks of 32 at the AVX2 level. Called through the
+ * formats' row functions (matmul_b_avx2.c), any thread.
  *
  * Eight blocks of a row are turned in registers until a register holds four weights of each, and
  * multiplied with activations that a call lays out alike in its scratch: the sums of eight blocks come out
@@ -82,7 +82,7 @@ FORCE_INLINE struct front front(const struct b_format *f, const uint8_t *w)
 	return t;
 }
 
-/* eight blocks' whole sums with a column; GROUP_8: two to a lane, still to be added */
+/* eight blocks' whole sums with the column; GROUP_8: two to a lane, still to be added */
 FORCE_INLINE __m256i dot(enum group_form form, const __m256i q[8], const struct side_act *x)
 {
 	const __m256i ones = _mm256_set1_epi16(1);
@@ -115,13 +115,13 @@ FORCE_INLINE __m256i dot(enum group_form form, const __m256i q[8], const struct 
 
 /* Eight blocks of SIDE rows, as the rows' turns leave them. */
 struct side {
-	__m256i sum[AVX2_ALONE][SIDE]; /* lanes: blocks */
+	__m256i sum[SIDE]; /* lanes: blocks */
 	__m256 d[SIDE], min[SIDE];
 };
 
-/* The same by row: of each column what is to be added to the rows' floats, block j in place_of_block(j). */
+/* The same by row: what is to be added to the rows' floats, block j in place_of_block(j). */
 struct __attribute__((aligned(32))) chain { /* by_row() stores two at once */
-	__m128 scale[AVX2_ALONE][8], sum[AVX2_ALONE][8], min[AVX2_ALONE][8];
+	__m128 scale[8], sum[8], min[8];
 };
 
 /* what is read of eight blocks of a row */
@@ -140,17 +140,14 @@ FORCE_INLINE void turn_row(const struct b_format *f, const uint8_t *w, struct tu
 
 /* eight blocks of one row */
 FORCE_INLINE void multiply_row(const struct b_format *f, const struct turned *row,
-			       const struct side_act *const *t, int cols, size_t b, struct side *s,
-			       int r)
+			       const struct side_act *x, struct side *s, int r)
 {
 	__m256i q[8];
 
 	s->d[r] = row->front.d;
 	s->min[r] = row->front.min;
 	values(f, row->t, row->front.high, q);
-#pragma GCC unroll 8
-	for (int c = 0; c < cols; c++)
-		s->sum[c][r] = dot(f->group, q, &t[c][b]);
+	s->sum[r] = dot(f->group, q, x);
 }
 
 /* the four rows of each block together: what was by block */
@@ -169,14 +166,14 @@ FORCE_INLINE int place_of_block(int j)
 }
 
 FORCE_INLINE void link_rows(const struct b_format *f, const struct side *s,
-			    const struct act_group *x, int c, struct chain *to)
+			    const struct act_group *x, struct chain *to)
 {
 	const __m256 dx = _mm256_load_ps(x->d);
 	__m256 sum[SIDE], v[SIDE];
 
 #pragma GCC unroll 4
 	for (int r = 0; r < SIDE; r++) {
-		__m256i whole = s->sum[c][r];
+		__m256i whole = s->sum[r];
 
 		if (f->group == GROUP_8)
 			whole = _mm256_madd_epi16(whole, _mm256_set1_epi16(1));
@@ -186,43 +183,41 @@ FORCE_INLINE void link_rows(const struct b_format *f, const struct side *s,
 			sum[r] = _mm256_fnmadd_ps(_mm256_set1_ps((float)f->group),
 						  _mm256_load_ps(x->sum), sum[r]);
 	}
-	by_row(sum, to->sum[c]);
+	by_row(sum, to->sum);
 #pragma GCC unroll 4
 	for (int r = 0; r < SIDE; r++)
 		v[r] = _mm256_mul_ps(s->d[r], dx);
-	by_row(v, to->scale[c]);
+	by_row(v, to->scale);
 	if (f->group != GROUP_MIN)
 		return;
 #pragma GCC unroll 4
 	for (int r = 0; r < SIDE; r++)
 		v[r] = _mm256_mul_ps(s->min[r], dx);
-	by_row(v, to->min[c]);
+	by_row(v, to->min);
 }
 
-/* y[c] += blocks 2r and 2r + 1 */
-FORCE_INLINE void add_two(const struct b_format *f, const struct chain *k,
-			  const struct act_group *const *x, int cols, size_t b, int r, __m128 *y)
+/* y += blocks 2r and 2r + 1 */
+FORCE_INLINE __m128 add_two(const struct b_format *f, const struct chain *k,
+			    const struct act_group *x, int r, __m128 y)
 {
-#pragma GCC unroll 4
-	for (int c = 0; c < cols; c++)
 #pragma GCC unroll 2
-		for (int j = 2 * r; j < 2 * r + 2; j++) {
-			const int at = place_of_block(j);
+	for (int j = 2 * r; j < 2 * r + 2; j++) {
+		const int at = place_of_block(j);
 
-			y[c] = _mm_fmadd_ps(k->scale[c][at], k->sum[c][at], y[c]);
-			if (f->group == GROUP_MIN)
-				y[c] = _mm_fmadd_ps(k->min[c][at], _mm_set1_ps(x[c][b].sum[j]),
-						    y[c]);
-		}
+		y = _mm_fmadd_ps(k->scale[at], k->sum[at], y);
+		if (f->group == GROUP_MIN)
+			y = _mm_fmadd_ps(k->min[at], _mm_set1_ps(x->sum[j]), y);
+	}
+	return y;
 }
 
 /*
  * Eight blocks of SIDE rows to @k. The blocks before, which are there already, are added to the rows in
  * between: each addition waits for the one before.
  */
-FORCE_INLINE void step(const struct b_format *f, const uint8_t *const *w, const uint8_t *ahead,
-		       const struct side_act *const *t, const struct act_group *const *x, int cols,
-		       size_t b, struct chain *k, __m128 *y)
+FORCE_INLINE __m128 step(const struct b_format *f, const uint8_t *const *w, const uint8_t *ahead,
+			 const struct side_act *t, const struct act_group *x, size_t b,
+			 struct chain *k, __m128 y)
 {
 	struct turned row[2];
 	struct side s;
@@ -235,14 +230,13 @@ FORCE_INLINE void step(const struct b_format *f, const uint8_t *const *w, const 
 			_mm_prefetch((const char *)ahead + i, _MM_HINT_T1);
 		if (r + 1 < SIDE)
 			turn_row(f, w[r + 1], &row[(r + 1) % 2]);
-		multiply_row(f, &row[r % 2], t, cols, b, &s, r);
+		multiply_row(f, &row[r % 2], &t[b], &s, r);
 		if (b)
-			add_two(f, k, x, cols, b - 1, r, y);
+			y = add_two(f, k, &x[b - 1], r, y);
 		__asm__ volatile("" ::: "memory");
 	}
-#pragma GCC unroll 4
-	for (int c = 0; c < cols; c++)
-		link_rows(f, &s, &x[c][b], c, k);
+	link_rows(f, &s, &x[b], k);
+	return y;
 }
 
 static void lay_out(const struct act_group *x, size_t groups, struct side_act *to)
@@ -259,35 +253,26 @@ static void lay_out(const struct act_group *x, size_t groups, struct side_act *t
 }
 
 FORCE_INLINE void side(const struct b_format *f, const struct matmul *m, size_t row, size_t rows,
-		       size_t col, int cols)
+		       size_t col)
 {
 	const size_t blocks = m->n / 32, whole = blocks / 8, end = row + rows;
-	const struct act_group *x[AVX2_ALONE] = { NULL };
-	const struct side_act *t[AVX2_ALONE] = { NULL };
+	const struct act_group *x = m->x[col];
+	struct side_act *t = m->scratch;
 
-	for (int c = 0; c < cols; c++) {
-		struct side_act *to =
-			(struct side_act *)m->scratch + (size_t)c * div_ceil(blocks, 8);
-
-		x[c] = m->x[col + (size_t)c];
-		lay_out(x[c], div_ceil(blocks, 8), to);
-		t[c] = to;
-	}
+	lay_out(x, div_ceil(blocks, 8), t);
 	for (; row < end; row += SIDE) {
 		const uint8_t *w[SIDE], *next = (const uint8_t *)m->w + row * m->row_bytes;
 		const size_t n = row + SIDE <= end ? SIDE : end - row;
-		__m128 y[AVX2_ALONE];
+		__m128 y = _mm_setzero_ps();
 		struct chain k;
 
 		/* in file order, as memory likes it best: the rows after these, or what comes later */
 		next += SIDE * m->row_bytes > PREFETCH_AHEAD ? SIDE * m->row_bytes : PREFETCH_AHEAD;
 		for (size_t r = 0; r < SIDE; r++)
 			w[r] = (const uint8_t *)m->w + (row + (r < n ? r : n - 1)) * m->row_bytes;
-		for (int c = 0; c < cols; c++)
-			y[c] = _mm_setzero_ps();
 #pragma GCC unroll 1
 		for (size_t b = 0; b < whole; b++) {
-			step(f, w, next, t, x, cols, b, &k, y);
+			y = step(f, w, next, t, x, b, &k, y);
 			next += SIDE * 8 * f->bytes;
 #pragma GCC unroll 4
 			for (size_t r = 0; r < SIDE; r++)
@@ -300,30 +285,21 @@ FORCE_INLINE void side(const struct b_format *f, const struct matmul *m, size_t 
 				memcpy(spare[r], w[r], blocks % 8 * f->bytes);
 				w[r] = spare[r];
 			}
-			step(f, w, next, t, x, cols, whole, &k, y);
+			y = step(f, w, next, t, x, whole, &k, y);
 		}
 #pragma GCC unroll 4
 		for (int r = 0; r < SIDE; r++)
-			add_two(f, &k, x, cols, div_ceil(blocks, 8) - 1, r, y);
-		for (int c = 0; c < cols; c++)
-			store_rows(m->y[col + (size_t)c] + row, _mm256_zextps128_ps256(y[c]), n);
+			y = add_two(f, &k, &x[div_ceil(blocks, 8) - 1], r, y);
+		store_rows(m->y[col] + row, _mm256_zextps128_ps256(y), n);
 	}
 }
 
 #define SIDE_B(name, ...)                                                                  \
-	void avx2_side_##name(const struct matmul *m, size_t row, size_t rows, size_t col, \
-			      int cols)                                                    \
+	void avx2_side_##name(const struct matmul *m, size_t row, size_t rows, size_t col) \
 	{                                                                                  \
 		static const struct b_format f = { __VA_ARGS__ };                          \
                                                                                            \
-		if (cols == 1)                                                             \
-			side(&f, m, row, rows, col, 1);                                    \
-		else if (cols == 2)                                                        \
-			side(&f, m, row, rows, col, 2);                                    \
-		else if (cols == 3)                                                        \
-			side(&f, m, row, rows, col, 3);                                    \
-		else                                                                       \
-			side(&f, m, row, rows, col, 4);                                    \
+		side(&f, m, row, rows, col);                                               \
 	}
 
 B_TURNED(SIDE_B)
