@@ -10,20 +10,29 @@
  */
 #include "kernels/cpu/avx512_row.h"
 
-/* sum over sub-blocks of scale * (product of 16); @start: what the offset takes away */
+/*
+ * sum over sub-blocks of scale * (product of 16); @start: what the offset takes away. Products are words:
+ * those of two registers go side by side, and one vpdpwssd multiplies both with their scales.
+ */
 static inline __m512i multiply(const __m512i q[4], const struct act_k *x, __m512i scales,
 			       __m256i start)
 {
-	const __m512i each = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 8, 8, 8, 8, 9, 9, 9, 9);
+	/* a lane has four words of sub-block 0, 1, 8 or 9 and four of the one two behind it */
+	const __m512i each = _mm512_setr_epi64(
+		0, 0x0002000200020002, 0x0001000100010001, 0x0003000300030003, 0x0008000800080008,
+		0x000a000a000a000a, 0x0009000900090009, 0x000b000b000b000b);
+	const __m512i zero = _mm512_setzero_si512();
 	__m512i s = _mm512_zextsi256_si512(start);
 
-#pragma GCC unroll 4
-	for (int v = 0; v < 4; v++) {
-		__m512i which = _mm512_add_epi32(each, _mm512_set1_epi32(2 * v));
-		__m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), q[v],
-						  _mm512_load_si512(x->q6 + 64 * v));
+#pragma GCC unroll 2
+	for (int v = 0; v < 4; v += 2) {
+		__m512i which = _mm512_add_epi16(each, _mm512_set1_epi16((short)(2 * v)));
+		__m512i a = _mm512_dpbusd_epi32(zero, q[v], _mm512_load_si512(x->q6 + 64 * v));
+		__m512i b =
+			_mm512_dpbusd_epi32(zero, q[v + 1], _mm512_load_si512(x->q6 + 64 * v + 64));
 
-		s = _mm512_dpwssd_epi32(s, dot, _mm512_permutexvar_epi32(which, scales));
+		s = _mm512_dpwssd_epi32(s, _mm512_packs_epi32(a, b),
+					_mm512_permutexvar_epi16(which, scales));
 	}
 	return s;
 }
@@ -76,7 +85,7 @@ static inline __attribute__((always_inline)) void group_q6_k(const uint8_t *w,
 			const __m256i sums = scaled_sums(scales, x[c] + at);
 
 			/* q - 32: twice -16 * sums */
-			s[c][i] = multiply(q, x[c] + at, _mm512_cvtepu16_epi32(scales),
+			s[c][i] = multiply(q, x[c] + at, _mm512_castsi256_si512(scales),
 					   _mm256_add_epi32(sums, sums));
 		}
 	}

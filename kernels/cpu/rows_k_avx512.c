@@ -10,15 +10,6 @@
  */
 #include "kernels/cpu/avx512_row.h"
 
-/* words i of @lane's four scales, each repeated through one lane */
-static inline __m512i spread(__m512i scales, int lane)
-{
-	const __m512i each = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-
-	return _mm512_permutexvar_epi32(_mm512_add_epi32(each, _mm512_set1_epi32(4 * lane)),
-					scales);
-}
-
 /* 16-byte headers of Q4_K and Q5_K -> per lane: eight scale bytes, eight minimum bytes */
 static inline __m512i unpack_headers(__m512i h)
 {
@@ -34,18 +25,19 @@ static inline __m512i unpack_headers(__m512i h)
 	return _mm512_and_si512(select_bits(keep, a, c), low6);
 }
 
-/* bytes @first, @first + 2, ... + 6 of every lane as words */
-static inline __m512i every_second(__m512i bytes, int first)
+/* words of @lane's eight scales: four of the even, four of the odd sub-block of each lane of multiply() */
+static inline __m512i spread(__m512i scales, int lane)
 {
-	const __m128i each = _mm_setr_epi8(0, -128, -128, -128, 2, -128, -128, -128, 4, -128, -128,
-					   -128, 6, -128, -128, -128);
+	const __m512i each = _mm512_setr_epi64(
+		0, 0x0001000100010001, 0x0002000200020002, 0x0003000300030003, 0x0004000400040004,
+		0x0005000500050005, 0x0006000600060006, 0x0007000700070007);
 
-	return _mm512_shuffle_epi8(
-		bytes, _mm512_broadcast_i32x4(_mm_add_epi8(each, _mm_set1_epi8((char)first))));
+	return _mm512_permutexvar_epi16(
+		_mm512_add_epi16(each, _mm512_set1_epi16((short)(8 * lane))), scales);
 }
 
-/* one super-block: @q in the order of act_k.q, scales (int16, 0) of even and odd sub-blocks */
-static inline __m512i multiply(const __m512i q[4], const struct act_k *x, __m512i even, __m512i odd)
+/* one super-block: @q in the order of act_k.q, @scales: see spread() */
+static inline __m512i multiply(const __m512i q[4], const struct act_k *x, __m512i scales)
 {
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i e = _mm512_dpbusd_epi32(zero, q[0], _mm512_load_si512(x->q));
@@ -53,12 +45,12 @@ static inline __m512i multiply(const __m512i q[4], const struct act_k *x, __m512
 
 	e = _mm512_dpbusd_epi32(e, q[1], _mm512_load_si512(x->q + 64));
 	o = _mm512_dpbusd_epi32(o, q[3], _mm512_load_si512(x->q + 192));
-	return _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(zero, e, even), o, odd);
+	return _mm512_dpwssd_epi32(zero, _mm512_packs_epi32(e, o), scales);
 }
 
 static inline void load_chunks(const uint8_t *w, __m512i q[2])
 {
-	const __m512i a = _mm512_loadu_si512(w), b = _mm512_loadu_si512(w + 64);
+	const __m512i a = load_once(w), b = load_once(w + 64);
 
 	q[0] = _mm512_shuffle_i64x2(a, b, _MM_SHUFFLE(2, 0, 2, 0));
 	q[1] = _mm512_shuffle_i64x2(a, b, _MM_SHUFFLE(3, 1, 3, 1));
@@ -101,7 +93,7 @@ group_q45(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, i
 {
 	const __m512i zero = _mm512_setzero_si512();
 	const __m512i bits = unpack_headers(load_some(w, bytes, count));
-	const __m512i even = every_second(bits, 0), odd = every_second(bits, 1);
+	const __m512i sc = _mm512_unpacklo_epi8(bits, zero);
 	const __m512i m = _mm512_unpackhi_epi8(bits, zero);
 	__m512i s[ROW_COLS][4];
 
@@ -124,7 +116,7 @@ group_q45(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, i
 			q5_values(w, q);
 #pragma GCC unroll 8
 		for (int c = 0; c < cols; c++)
-			s[c][i] = multiply(q, x[c] + at, spread(even, i), spread(odd, i));
+			s[c][i] = multiply(q, x[c] + at, spread(sc, i));
 	}
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
