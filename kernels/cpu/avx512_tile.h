@@ -209,6 +209,7 @@ extern const few_k_fn avx512_few_q4_k[ROW_COLS], avx512_few_q5_k[ROW_COLS];
 extern const few_k_fn avx512_few_q2_k[ROW_COLS], avx512_few_q3_k[ROW_COLS];
 extern const few_k_fn avx512_few_iq4_xs[ROW_COLS], avx512_few_tq2_0[ROW_COLS];
 extern const few_k_fn avx512_few_q6_k[ROW_COLS];
+extern const few_k_fn avx512_few_tq1_0[ROW_COLS]; /* few_tq_vbmi.c */
 void avx512_matmul_few_k(const struct tile_format *f, const struct matmul *m);
 
 /* act_avx512.c: see struct cpu_ops */

@@ -83,6 +83,8 @@ static const struct tile_format vbmi_formats[] = {
 	IQ(IQ2_S, iq2_s, vbmi_row, avx512_pack_iq, 0.125f),
 	IQ(IQ3_XXS, iq3_xxs, vbmi_row, vbmi_pack_iq3, 0.25f),
 	IQ(IQ3_S, iq3_s, vbmi_row, vbmi_pack_iq3, 1),
+	{ QUANT_TQ1_0, 256, QUANT_TQ1_0_BYTES, sizeof(struct act_k), avx512_unpack_tq1_0,
+	  avx512_kernel_iq, no_rows, NULL, 0, false, 1, NULL, avx512_few_tq1_0 },
 #undef IQ
 };
 
