@@ -143,6 +143,7 @@ struct tile_format {
 	float factor;		 /* super-blocks: a power of two that goes to d */
 	const struct few_b *few; /* 32-blocks: for columns that row has no function for */
 	const few_k_fn *few_k;	 /* super-blocks: [cols - 1]; NULL: rows in file order */
+	pack_fn few_pack;	 /* NULL: few_k reads the activations as they are */
 };
 
 /* tile products: kernels_k_avx512.c, kernels_b_avx512.c; [cols - 1] */
@@ -210,6 +211,17 @@ extern const few_k_fn avx512_few_q2_k[ROW_COLS], avx512_few_q3_k[ROW_COLS];
 extern const few_k_fn avx512_few_iq4_xs[ROW_COLS], avx512_few_tq2_0[ROW_COLS];
 extern const few_k_fn avx512_few_q6_k[ROW_COLS];
 extern const few_k_fn avx512_few_tq1_0[ROW_COLS]; /* few_tq_vbmi.c */
+/* few_iq1_vbmi.c, few_iq_vbmi.c */
+extern const few_k_fn avx512_few_iq1_s[ROW_COLS], avx512_few_iq1_m[ROW_COLS];
+extern const few_k_fn avx512_few_iq2_xxs[ROW_COLS], avx512_few_iq2_xs[ROW_COLS];
+extern const few_k_fn avx512_few_iq2_s[ROW_COLS], avx512_few_iq3_xxs[ROW_COLS];
+extern const few_k_fn avx512_few_iq3_s[ROW_COLS];
+void avx512_few_pack_iq1_s(const void *x, size_t blocks, void *to);
+void avx512_few_pack_iq1_m(const void *x, size_t blocks, void *to);
+void avx512_few_pack_iq2_xxs(const void *x, size_t blocks, void *to);
+void avx512_few_pack_iq2_xs(const void *x, size_t blocks, void *to);
+void avx512_few_pack_iq2_s(const void *x, size_t blocks, void *to);
+void avx512_few_pack_iq3(const void *x, size_t blocks, void *to);
 void avx512_matmul_few_k(const struct tile_format *f, const struct matmul *m);
 
 /* act_avx512.c: see struct cpu_ops */

@@ -209,6 +209,7 @@ FEW_K_ONE(iq4_xs)
 struct walk {
 	const uint8_t *w;
 	size_t row_bytes, bytes, n; /* n <= FEW_ROWS */
+	size_t act_bytes;	    /* of a super-block's activations */
 	uint8_t *spare;		    /* FEW_ROWS super-blocks, for fewer rows */
 };
 
@@ -229,7 +230,7 @@ static void walk(const struct walk *k, few_k_fn multiply, const void *const *x, 
 		const uint8_t *w = k->w + b * k->bytes;
 
 		for (size_t c = 0; c < cols; c++)
-			at[c] = (const struct act_k *)x[c] + b;
+			at[c] = (const void *)((const char *)x[c] + b * k->act_bytes);
 		if (k->n == FEW_ROWS) {
 			multiply(w, k->row_bytes, at, y, ahead_of(k, b));
 			continue;
@@ -246,11 +247,22 @@ void avx512_matmul_few_k(const struct tile_format *f, const struct matmul *m)
 {
 	/* five and seven columns are multiplied as six and eight: the last stands for the spare one */
 	const size_t cols = m->cols, width = cols > 4 ? (cols + 1) & ~(size_t)1 : cols;
-	struct walk k = { .row_bytes = m->row_bytes, .bytes = f->bytes, .spare = m->scratch };
+	struct walk k = { .row_bytes = m->row_bytes,
+			  .bytes = f->bytes,
+			  .act_bytes = f->few_pack ? AVX512_PACKED_BYTES : sizeof(struct act_k),
+			  .spare = m->scratch };
 	const void *x[ROW_COLS];
+	/* behind the spare rows */
+	uint8_t *packed = (uint8_t *)m->scratch + FEW_ROWS * ROW_BYTES_MAX;
 
-	for (size_t c = 0; c < width; c++)
-		x[c] = m->x[c < cols ? c : cols - 1];
+	for (size_t c = 0; c < width; c++) {
+		x[c] = c < cols ? m->x[c] : x[cols - 1];
+		if (f->few_pack && c < cols) {
+			f->few_pack(x[c], m->n / 256, packed);
+			x[c] = packed;
+			packed += AVX512_PACKED_BYTES * (m->n / 256);
+		}
+	}
 	for (size_t row = m->row0; row < m->row1; row += FEW_ROWS) {
 		__m512 y[ROW_COLS];
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/few_k_avx512.h: what the products of two to eight columns of super-blocks (of TQ2_0, and of
- * short rows, one too) share at the AVX-512 level (few_k_avx512.c, few_k2_avx512.c, few_k6_avx512.c). Any thread.
+ * short rows, one too) share at the AVX-512 level (few_k_avx512.c, few_k2_avx512.c, few_k6_avx512.c; with VBMI
+ * few_tq_vbmi.c, few_iq1_vbmi.c, few_iq_vbmi.c). Any thread.
  *
  * As in few_b_avx512.c sixteen rows are read side by side and a register holds four weights of each,
  * so that a column costs one vpdpbusd for four weights of sixteen rows, its activations broadcast by
@@ -16,16 +17,22 @@
 #define FEW_ROWS 16
 
 /*
- * @s and the products of four weights of every row with word @word of a column's sub-block @j. The
- * instruction spreads the four activations itself; the compiler (gcc 12) would load them to a register
- * first, twice as many instructions, and keep sums on the stack for want of one.
+ * @s and the products of four weights of every row with the four activations at @x. The instruction spreads
+ * them itself; the compiler (gcc 12) would load them to a register first, twice as many instructions, and keep
+ * sums on the stack for want of one.
  */
-FORCE_INLINE __m512i few_add(__m512i s, __m512i q, const struct act_k *x, int j, int word)
+FORCE_INLINE __m512i few_add_at(__m512i s, __m512i q, const int8_t *x)
 {
-	const int8_t(*four)[4] = (const void *)(x->q + ACT_K_WORD(j, word));
+	const int8_t(*four)[4] = (const void *)x;
 
 	__asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(s) : "v"(q), "m"(*four));
 	return s;
+}
+
+/* the same with word @word of a column's sub-block @j */
+FORCE_INLINE __m512i few_add(__m512i s, __m512i q, const struct act_k *x, int j, int word)
+{
+	return few_add_at(s, q, x->q + ACT_K_WORD(j, word));
 }
 
 /* @s and the products of pairs of every row with two int16 sums of neighbouring sub-blocks */

@@ -1,94 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/iq2_rows_vbmi.c: rows of IQ2 in file order at the AVX-512 level where the CPU has VBMI, up to
- * eight columns (whole numbers only, see avx512_tile.h). Layouts: scalar_iq.c. Any thread; reads exactly
- * the bytes of the blocks.
+ * kernels/cpu/iq2_rows_vbmi.c: rows of IQ2 in file order at the AVX-512 level where the CPU has VBMI, one
+ * column (whole numbers only, see avx512_tile.h; more: few_iq_vbmi.c). Layouts: scalar_iq.c. Any thread; reads
+ * exactly the bytes of the blocks.
  *
  * As iq_rows_avx512.c, but the indices of two super-blocks are looked up together, 64 bytes: eight of the
  * first and eight of the second in each lane. vpermi2b gives a byte of each from 128, the low and the high
  * bytes of the packed entries by themselves, and leaves an index as it is where a mask says so, for the
- * next 128. IQ2_XXS has one scale for 32 weights and multiplies the bytes as they come, four indices in a
- * word; of IQ2_XS and IQ2_S, with a scale for 16, low and high bytes are put together again.
+ * next 128. With a scale for 16 weights, low and high bytes are put together again.
  */
 #include "kernels/cpu/iq_rows.h"
 #include "kernels/cpu/vbmi.h"
 #include "kernels/cpu/vbmi_rows.h"
 
-/* Activations of two super-blocks for IQ2_XXS: value k of each index, in the order of the indices. */
-struct act_iq2 {
-	int8_t q[8][64];
-	int32_t offset[16]; /* -IQ_OFFSET * sums of 32 */
-};
-
-_Static_assert(sizeof(struct act_iq2) <= 2 * AVX512_PACKED_BYTES, "room in scratch");
-
-/* of sub-blocks i, i + 4: values 2l, 2l + 1 of the first, then of the second, to lane l */
-#define FOUR(v) (v), (v) + 8, (v) + 16, (v) + 24
-#define LANE(l) FOUR(2 * (l)), FOUR(2 * (l) + 1), FOUR(2 * (l) + 32), FOUR(2 * (l) + 33)
-
-static const uint8_t by_value[64]
-	__attribute__((aligned(64))) = { LANE(0), LANE(1), LANE(2), LANE(3) };
-
-static void pack_half(const struct act_k *x, int half, struct act_iq2 *a)
-{
-	static const int place[4] = { 0, 2, 1, 3 };
-	uint64_t eight[4][8] __attribute__((aligned(64)));
-	__m512i t[4];
-
-	for (int i = 0; i < 4; i++)
-		t[i] = _mm512_permutexvar_epi8(_mm512_load_si512(by_value),
-					       _mm512_load_si512(x->q6 + 64 * i));
-	/* sub-blocks 0 1, 4 5, 2 3, 6 7 */
-	for (int i = 0; i < 4; i += 2) {
-		_mm512_store_si512(eight[i], _mm512_unpacklo_epi32(t[i], t[i + 1]));
-		_mm512_store_si512(eight[i + 1], _mm512_unpackhi_epi32(t[i], t[i + 1]));
-	}
-	for (int i = 0; i < 4; i++)
-		for (int k = 0; k < 8; k++)
-			memcpy(a->q[k] + 16 * place[i] + 8 * half, &eight[i][k], 8);
-	for (int s = 0; s < 8; s++)
-		a->offset[s / 2 * 4 + 2 * half + s % 2] = x->by32[s] * (IQ_OFFSET / 8);
-}
-
-void vbmi_pack_iq2_xxs(const void *from, size_t blocks, void *to)
-{
-	const struct act_k *x = from;
-	struct act_iq2 *a = to;
-
-	for (size_t b = 0; b < blocks; b += 2, a++) {
-		memset(a, 0, sizeof(*a));
-		for (size_t i = 0; i < 2 && b + i < blocks; i++)
-			pack_half(x + b + i, (int)i, a);
-	}
-}
-
-/* Two super-blocks: IQ2_XXS: weights plus IQ_OFFSET in the order of act_iq2.q, one scale for both. */
+/* Two super-blocks: weights plus IQ_OFFSET in the order of act_iq.q, a scale per lane. */
 struct pair {
 	__m512i q[8], scale[2];
 };
 
-FORCE_INLINE void read_xxs(const uint8_t *w, const uint8_t *v, struct pair *p)
-{
-	const __m512i sevens_at = _mm512_set1_epi64(0x352e2720150e0700);
-	const __m512i two = _mm512_set1_epi8(0x33);
-	const __m512 a = _mm512_loadu_ps(w + 2), b = _mm512_loadu_ps(v + 2);
-	const __m512i rest = _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0xdd));
-	const __m512i seven = _mm512_multishift_epi64_epi8(sevens_at, rest);
-	struct indices at = { .low = _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0x88)) };
-
-	eighth_bit(&at);
-#pragma GCC unroll 2
-	for (int i = 0; i < 2; i++) {
-		const __m512i r = of_256(bytes_iq2_xxs[i], &at), s = signs_of(i, seven);
-
-		permute_nibbles(select_bits(two, r, s), iq2_sign3(), &p->q[i], &p->q[2 + i]);
-		permute_nibbles(select_bits(two, _mm512_srli_epi16(r, 2), s), iq2_sign2(),
-				&p->q[4 + i], &p->q[6 + i]);
-	}
-	p->scale[0] = odd_scales(_mm512_srli_epi32(rest, 27));
-}
-
-/* IQ2_XS, IQ2_S: each super-block by itself, in the order of act_iq.q; @t: low bytes, high bytes */
+/* each super-block by itself, in the order of act_iq.q; @t: low bytes, high bytes */
 FORCE_INLINE void put_together(const __m512i t[2], __m512i table, __m512i *low, __m512i *high)
 {
 	permute_nibbles(_mm512_unpacklo_epi8(t[0], t[1]), table, &low[0], &high[0]);
@@ -217,37 +147,26 @@ FORCE_INLINE void read_s(const uint8_t *const *w, const uint8_t *const *v, int n
 	}
 }
 
-/* sums of 16 words, or of 32, times their scales */
-FORCE_INLINE __m512i multiply(const __m512i *q, int n, __m512i scale, const int8_t (*x)[64],
+/* sums of 16 words times their scales */
+FORCE_INLINE __m512i multiply(const __m512i *q, __m512i scale, const int8_t (*x)[64],
 			      const int32_t *offset)
 {
 	__m512i y = _mm512_load_si512(offset), z = _mm512_setzero_si512();
 
-#pragma GCC unroll 8
-	for (int k = 0; k < n; k += 2) {
+#pragma GCC unroll 2
+	for (int k = 0; k < 4; k += 2) {
 		y = _mm512_dpbusd_epi32(y, q[k], _mm512_load_si512(x[k]));
 		z = _mm512_dpbusd_epi32(z, q[k + 1], _mm512_load_si512(x[k + 1]));
 	}
 	return _mm512_mullo_epi32(_mm512_add_epi32(y, z), scale);
 }
 
-/* sums of words 0, 1 and of words 2, 3 of all lanes of @s, of @r */
-FORCE_INLINE void store_pairs(int32_t *to, __m512i s, __m512i r)
-{
-	const __m512i a = _mm512_unpacklo_epi32(s, r), b = _mm512_unpackhi_epi32(s, r);
-	const __m512i both =
-		_mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-
-	/* of blocks 0, 2, 1, 3 */
-	_mm_storeu_si128((void *)to, _mm_shuffle_epi32(add_lanes(both), 0xd8));
-}
-
 typedef void (*read_fn)(const uint8_t *w, const uint8_t *v, struct pair *p);
 
-/* Super-blocks @i and, if @second, i + 1 of four from @at on; @cols, @xxs, @read, @bytes are constants here. */
+/* Super-blocks @i and, if @second, i + 1 of four from @at on; @cols, @read, @bytes are constants here. */
 FORCE_INLINE void two(const uint8_t *w, const void *const *x, int cols, size_t at, size_t i,
-		      size_t second, const struct row_sums *out, __m512i s[][4], bool xxs,
-		      read_fn read, size_t bytes)
+		      size_t second, const struct row_sums *out, __m512i s[][4], read_fn read,
+		      size_t bytes)
 {
 	/* one that is not there: the first, for activations that are zero or for nobody */
 	const uint8_t *v = w + second * bytes;
@@ -261,22 +180,17 @@ FORCE_INLINE void two(const uint8_t *w, const void *const *x, int cols, size_t a
 	read(w, v, &p);
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++) {
-		const struct act_iq2 *a2 = (const struct act_iq2 *)x[c] + (at + i) / 2;
 		const struct act_iq *a = (const struct act_iq *)x[c] + at + i;
 
-		if (xxs) {
-			s[c][i / 2] = multiply(p.q, 8, p.scale[0], a2->q, a2->offset);
-			continue;
-		}
-		s[c][i] = multiply(p.q, 4, p.scale[0], a->q, a->offset);
+		s[c][i] = multiply(p.q, p.scale[0], a->q, a->offset);
 		a += second;
-		s[c][i + 1] = multiply(p.q + 4, 4, p.scale[1], a->q, a->offset);
+		s[c][i + 1] = multiply(p.q + 4, p.scale[1], a->q, a->offset);
 	}
 }
 
-/* A row times @cols columns; @cols, @xxs, @read and @bytes are constants here. */
+/* A row times @cols columns; @cols, @read and @bytes are constants here. */
 FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t blocks,
-		      const struct row_sums *out, bool xxs, read_fn read, size_t bytes)
+		      const struct row_sums *out, read_fn read, size_t bytes)
 {
 	for (size_t at = 0; at < blocks; at += 4, w += 4 * bytes) {
 		const size_t count = blocks - at;
@@ -284,23 +198,20 @@ FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t b
 
 		prefetch_ahead(w, 4 * bytes);
 		if (count >= 4) {
-			two(w, x, cols, at, 0, 1, out, s, xxs, read, bytes);
-			two(w + 2 * bytes, x, cols, at, 2, 1, out, s, xxs, read, bytes);
+			two(w, x, cols, at, 0, 1, out, s, read, bytes);
+			two(w + 2 * bytes, x, cols, at, 2, 1, out, s, read, bytes);
 		} else {
 #pragma GCC unroll 8
 			for (int c = 0; c < cols; c++)
 				s[c][1] = s[c][2] = s[c][3] = _mm512_setzero_si512();
 #pragma GCC unroll 1
 			for (size_t i = 0; i < count; i += 2)
-				two(w + i * bytes, x, cols, at, i, i + 1 < count, out, s, xxs, read,
+				two(w + i * bytes, x, cols, at, i, i + 1 < count, out, s, read,
 				    bytes);
 		}
 #pragma GCC unroll 8
 		for (int c = 0; c < cols; c++) {
-			if (xxs)
-				store_pairs(out[c].sum + at, s[c][0], s[c][1]);
-			else
-				store_sums(out[c].sum + at, s[c]);
+			store_sums(out[c].sum + at, s[c]);
 		}
 	}
 }
@@ -329,7 +240,7 @@ FORCE_INLINE void pairs_s(const uint8_t *w, int n, size_t count, const void *con
 		for (int i = 0; i < 2 * n; i++) {
 			const struct act_iq *b = (size_t)i < count ? a + i : a;
 
-			s[i] = multiply(p[i / 2].q + i % 2 * 4, 4, p[i / 2].scale[i % 2], b->q,
+			s[i] = multiply(p[i / 2].q + i % 2 * 4, p[i / 2].scale[i % 2], b->q,
 					b->offset);
 		}
 		store_sums(out[c].sum + at, s);
@@ -359,23 +270,17 @@ FORCE_INLINE void row_s(const uint8_t *w, const void *const *x, int cols, size_t
 	}
 }
 
-#define ROW(t, xxs, read, bytes, cols)                                                \
+#define ROW(t, read, bytes, cols)                                                     \
 	static void t##_##cols(const uint8_t *w, const void *const *x, size_t blocks, \
 			       const struct row_sums *out)                            \
 	{                                                                             \
-		row(w, x, cols, blocks, out, xxs, read, bytes);                       \
+		row(w, x, cols, blocks, out, read, bytes);                            \
 	}
-#define ROWS(T, t, xxs, read)                   \
-	ROW(t, xxs, read, QUANT_##T##_BYTES, 1) \
-	ROW(t, xxs, read, QUANT_##T##_BYTES, 2) \
-	ROW(t, xxs, read, QUANT_##T##_BYTES, 3) \
-	ROW(t, xxs, read, QUANT_##T##_BYTES, 4) \
-	ROW(t, xxs, read, QUANT_##T##_BYTES, 6) \
-	ROW(t, xxs, read, QUANT_##T##_BYTES, 8) \
-	const row_fn vbmi_row_##t[ROW_COLS] = ROW_FUNCTIONS(t);
+#define ROWS(T, t, read)                   \
+	ROW(t, read, QUANT_##T##_BYTES, 1) \
+	const row_fn vbmi_row_##t[ROW_COLS] = { t##_1 };
 
-ROWS(IQ2_XXS, iq2_xxs, true, read_xxs)
-ROWS(IQ2_XS, iq2_xs, false, read_xs)
+ROWS(IQ2_XS, iq2_xs, read_xs)
 #define ROW_S(cols)                                                                     \
 	static void iq2_s_##cols(const uint8_t *w, const void *const *x, size_t blocks, \
 				 const struct row_sums *out)                            \
@@ -384,9 +289,4 @@ ROWS(IQ2_XS, iq2_xs, false, read_xs)
 	}
 
 ROW_S(1)
-ROW_S(2)
-ROW_S(3)
-ROW_S(4)
-ROW_S(6)
-ROW_S(8)
-const row_fn vbmi_row_iq2_s[ROW_COLS] = ROW_FUNCTIONS(iq2_s);
+const row_fn vbmi_row_iq2_s[ROW_COLS] = { iq2_s_1 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/iq3_rows_vbmi.c: rows of IQ3 in file order at the AVX-512 level where the CPU has VBMI, up to
- * eight columns (whole numbers only, see avx512_tile.h). Layouts: scalar_iq.c. Any thread; reads exactly
- * the bytes of the blocks.
+ * kernels/cpu/iq3_rows_vbmi.c: rows of IQ3 in file order at the AVX-512 level where the CPU has VBMI, one
+ * column (whole numbers only, see avx512_tile.h; more: few_iq_vbmi.c). Layouts: scalar_iq.c. Any thread; reads
+ * exactly the bytes of the blocks.
  *
  * The 64 indices of a super-block are a register of bytes, and an entry of the packed tables (grids.h) is
  * two, of two weights each: the low and the high ones are looked up by themselves (vbmi_rows.h). A sign
@@ -227,12 +227,7 @@ FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t b
 	}
 #define ROWS(T, t, block)                   \
 	ROW(t, block, QUANT_##T##_BYTES, 1) \
-	ROW(t, block, QUANT_##T##_BYTES, 2) \
-	ROW(t, block, QUANT_##T##_BYTES, 3) \
-	ROW(t, block, QUANT_##T##_BYTES, 4) \
-	ROW(t, block, QUANT_##T##_BYTES, 6) \
-	ROW(t, block, QUANT_##T##_BYTES, 8) \
-	const row_fn vbmi_row_##t[ROW_COLS] = ROW_FUNCTIONS(t);
+	const row_fn vbmi_row_##t[ROW_COLS] = { t##_1 };
 
 ROWS(IQ3_XXS, iq3_xxs, xxs_blocks)
 ROWS(IQ3_S, iq3_s, s_blocks)

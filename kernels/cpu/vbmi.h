@@ -15,23 +15,17 @@ struct row_sums;
 /* For tests: multiply as on a CPU without VBMI (the bits are the same). Set while no product runs. */
 extern bool cpu_avx512_without_vbmi;
 
-/* iq1_rows_vbmi.c: as avx512_row_*, avx512_pack_*; room for an even number of super-blocks is packed */
+/* iq2_rows_vbmi.c: as avx512_row_*; they take what avx512_pack_iq() packs */
 typedef void (*vbmi_row_fn)(const uint8_t *w, const void *const *x, size_t blocks,
 			    const struct row_sums *out);
-extern const vbmi_row_fn vbmi_row_iq1_s[8], vbmi_row_iq1_m[8];
-void vbmi_pack_iq1_s(const void *x, size_t blocks, void *to);
-void vbmi_pack_iq1_m(const void *x, size_t blocks, void *to);
-
-/* iq2_rows_vbmi.c; IQ2_XS and IQ2_S take what avx512_pack_iq() packs */
-extern const vbmi_row_fn vbmi_row_iq2_xxs[8], vbmi_row_iq2_xs[8], vbmi_row_iq2_s[8];
-void vbmi_pack_iq2_xxs(const void *x, size_t blocks, void *to);
+extern const vbmi_row_fn vbmi_row_iq2_xs[8], vbmi_row_iq2_s[8];
 
 /* iq3_rows_vbmi.c */
 extern const vbmi_row_fn vbmi_row_iq3_xxs[8], vbmi_row_iq3_s[8];
 void vbmi_pack_iq3(const void *x, size_t blocks, void *to);
 
 /*
- * IQ1 for vpermi2b (iq1_rows_vbmi.c): two bits a value, less one; values 0 to 3 of each entry, and values 4
+ * IQ1 for vpermi2b (few_iq1_vbmi.c): two bits a value, less one; values 0 to 3 of each entry, and values 4
  * to 7 of sixteen neighbours: @first for @count of them, @last for the rest.
  */
 extern const uint8_t packed_iq1_low[2048];
@@ -40,7 +34,7 @@ struct uppers_iq1 {
 };
 extern const struct uppers_iq1 packed_iq1_high;
 
-/* packed_iq2_*, packed_iq3_* of grids.h: low bytes, high bytes (iq2_rows_vbmi.c, iq3_rows_vbmi.c) */
+/* packed_iq2_*, packed_iq3_* of grids.h: low bytes, high bytes (iq2_rows_vbmi.c, iq3_rows_vbmi.c, few_iq_vbmi.c) */
 extern const uint8_t bytes_iq2_xxs[2][256], bytes_iq2_xs[2][512], bytes_iq2_s[2][1024];
 extern const uint8_t bytes_iq3_xxs[2][256], bytes_iq3_s[2][512];
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/vbmi_rows.h: what iq2_rows_vbmi.c and iq3_rows_vbmi.c share: bytes of tables for 64 indices at
+ * kernels/cpu/vbmi_rows.h: what iq2_rows_vbmi.c, iq3_rows_vbmi.c and few_iq_vbmi.c share: bytes of tables for 64 indices at
  * once, and signs. Any thread.
  *
  * vpermi2b gives a byte from 128 for each index, and leaves an index as it is where a mask says so, for the
