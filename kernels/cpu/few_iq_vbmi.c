@@ -44,6 +44,13 @@ FORCE_INLINE __m512i in_256(const struct bytes256 *b, __m512i v, __mmask64 b7)
 	return _mm512_mask2_permutex2var_epi8(b->v[2], r, b7, b->v[3]);
 }
 
+/* the same by a selection, which takes less where it is one of three: knotq takes a clock, a selection half of one */
+FORCE_INLINE __m512i select_256(const struct bytes256 *b, __m512i v, __mmask64 b7)
+{
+	return _mm512_mask_blend_epi8(b7, _mm512_permutex2var_epi8(b->v[0], v, b->v[1]),
+				      _mm512_permutex2var_epi8(b->v[2], v, b->v[3]));
+}
+
 /* seven signs and the eighth: SIGNS(), low bytes and high bytes */
 struct sign_tables {
 	__m512i v[2][2];
@@ -135,8 +142,8 @@ FORCE_INLINE void read_xs(const uint8_t *w, size_t stride, int chunk, const stru
 			const __mmask64 b7 = _mm512_movepi8_mask(at[i]);
 			const __mmask64 b8 = _mm512_test_epi8_mask(other[i], _mm512_set1_epi8(1));
 
-			r[i][h] = _mm512_mask_blend_epi8(b8, in_256(&a, at[i], b7),
-							 in_256(&b, at[i], b7));
+			r[i][h] = _mm512_mask_blend_epi8(b8, select_256(&a, at[i], b7),
+							 select_256(&b, at[i], b7));
 		}
 	}
 #pragma GCC unroll 4
@@ -168,33 +175,46 @@ FORCE_INLINE __m512i four_times(__m512i v, int i)
 		v, _mm512_broadcast_i32x4(_mm_add_epi8(each, _mm_set1_epi8((char)i))));
 }
 
-/*
- * Of 1024 entries, 128 at a time: where a mask says that they are an index's, the index gives way to the byte.
- * @which: of which 128, a bit.
- */
-FORCE_INLINE void in_1024(const __m512i at[4], const __m512i which[4], __m512i r[4][2])
+/* of 1024 entries, low or high bytes, those of two registers of indices: a table is loaded once for both */
+FORCE_INLINE void two_of_1024(const uint8_t *t, const __m512i *at, const __mmask64 b7[2],
+			      const __mmask64 b8[2], const __mmask64 b9[2], __m512i r[2])
 {
-	const uint8_t *t = bytes_iq2_s[0];
+	__m512i part[2][4];
 
 	/* or the compiler loads all before the row, and keeps most of it on the stack */
 	__asm__("" : "+r"(t));
 #pragma GCC unroll 4
-	for (int i = 0; i < 4; i++)
-		r[i][0] = r[i][1] = at[i];
-#pragma GCC unroll 8
-	for (int g = 0; g < 8; g++, t += 128) {
-		__m512i v[4] = { _mm512_loadu_si512(t), _mm512_loadu_si512(t + 64),
-				 _mm512_loadu_si512(t + 1024), _mm512_loadu_si512(t + 1088) };
+	for (int g = 0; g < 4; g++, t += 256) {
+		const struct bytes256 v = load_256(t);
 
-		__asm__("" : "+v"(v[0]), "+v"(v[1]), "+v"(v[2]), "+v"(v[3]));
-#pragma GCC unroll 4
-		for (int i = 0; i < 4; i++) {
-			const __mmask64 here =
-				_mm512_test_epi8_mask(which[i], _mm512_set1_epi8((char)(1 << g)));
+#pragma GCC unroll 2
+		for (int i = 0; i < 2; i++)
+			part[i][g] = select_256(&v, at[i], b7[i]);
+	}
+#pragma GCC unroll 2
+	for (int i = 0; i < 2; i++)
+		r[i] = _mm512_mask_blend_epi8(
+			b9[i], _mm512_mask_blend_epi8(b8[i], part[i][0], part[i][1]),
+			_mm512_mask_blend_epi8(b8[i], part[i][2], part[i][3]));
+}
 
-			r[i][0] = _mm512_mask2_permutex2var_epi8(v[0], r[i][0], here, v[1]);
-			r[i][1] = _mm512_mask2_permutex2var_epi8(v[2], r[i][1], here, v[3]);
+/* both of four registers; @high: bits 8 and 9 of index k of the i'th at bits 8i + 2k of every word */
+FORCE_INLINE void in_1024(const __m512i at[4], __m512i high, __m512i r[2][4])
+{
+#pragma GCC unroll 2
+	for (int n = 0; n < 4; n += 2) {
+		__mmask64 b7[2], b8[2], b9[2];
+
+#pragma GCC unroll 2
+		for (int i = 0; i < 2; i++) {
+			const __m512i h = four_times(high, n + i);
+
+			b7[i] = _mm512_movepi8_mask(at[n + i]);
+			b8[i] = _mm512_test_epi8_mask(h, _mm512_set1_epi32(0x40100401));
+			b9[i] = _mm512_test_epi8_mask(h, _mm512_set1_epi32((int)0x80200802));
 		}
+		two_of_1024(bytes_iq2_s[0], at + n, b7, b8, b9, r[0] + n);
+		two_of_1024(bytes_iq2_s[1], at + n, b7, b8, b9, r[1] + n);
 	}
 }
 
@@ -202,30 +222,14 @@ FORCE_INLINE void read_s(const uint8_t *w, size_t stride, int chunk, const struc
 			 struct four *f)
 {
 	const __m512i two = _mm512_set1_epi8(0x33);
-	/* 1 << i for bits 5 (bit 7 of an index), 0 and 1 (bits 8 and 9) of what is looked up */
-	const __m512i bit = _mm512_set1_epi64((long long)0x8040201008040201);
-	const __m512i high_at = _mm512_set1_epi64(0x2624222006040200);
-	__m512i at[4], sign[4], which[4], r[4][2];
+	__m512i at[4], sign[4], r[2][4];
 
 	transpose16(w + 2 + 16 * chunk, stride, at);
 	transpose16(w + 34 + 16 * chunk, stride, sign);
+	in_1024(at, rest->high[chunk], r);
 #pragma GCC unroll 4
 	for (int i = 0; i < 4; i++) {
-		/* bits 8 and 9 of index k at bit 8i + 2k of every word, to bits 1 and 2, bit 7 to bit 0 */
-		const __m512i h = _mm512_multishift_epi64_epi8(
-			high_at,
-			_mm512_srli_epi32(_mm512_slli_epi32(rest->high[chunk], 24 - 8 * i), 24));
-		const __m512i low =
-			_mm512_and_si512(_mm512_srli_epi16(at[i], 7), _mm512_set1_epi8(1));
-
-		which[i] = _mm512_shuffle_epi8(bit, _mm512_ternarylogic_epi32(_mm512_add_epi8(h, h),
-									      _mm512_set1_epi8(6),
-									      low, 0xea));
-	}
-	in_1024(at, which, r);
-#pragma GCC unroll 4
-	for (int i = 0; i < 4; i++) {
-		const __m512i low = r[i][0], high = r[i][1], s = sign[i];
+		const __m512i low = r[0][i], high = r[1][i], s = sign[i];
 		const __m512i twice = _mm512_add_epi8(s, s);
 		const __m512i t0 = select_bits(two, low, s);
 		const __m512i t1 = select_bits(two, high, _mm512_srli_epi16(s, 1));
@@ -299,8 +303,8 @@ FORCE_INLINE void read_3_s(const uint8_t *w, size_t stride, int chunk, const str
 			const __mmask64 b7 = _mm512_movepi8_mask(q[k]);
 			const __mmask64 b8 = _mm512_test_epi8_mask(
 				four_times(rest->high[chunk], k / 2), ninth[k % 2]);
-			const __m512i v = _mm512_mask_blend_epi8(b8, in_256(&a, q[k], b7),
-								 in_256(&b, q[k], b7));
+			const __m512i v = _mm512_mask_blend_epi8(b8, select_256(&a, q[k], b7),
+								 select_256(&b, q[k], b7));
 			const __m512i s =
 				_mm512_multishift_epi64_epi8(fours_at[k % 2], sign[k / 2]);
 

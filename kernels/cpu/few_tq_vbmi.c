@@ -3,10 +3,9 @@
  * kernels/cpu/few_tq_vbmi.c: one to eight columns of TQ1_0 at the AVX-512 level where the CPU has VBMI. Any
  * thread. The form is drawn in few_k_avx512.h, the layout in scalar_iq.c.
  *
- * The five digits to base three of a byte are looked up: vpermi2b takes a byte from 128 for each index, and
- * leaves an index as it is where a mask says so, for the next 128. Four digits make a byte like one of
- * TQ2_0, and are used like one (few_k2_avx512.c); the fifth has a table of its own. A word of every row is four
- * bytes, so twenty weights.
+ * The five digits to base three of a byte are looked up: vpermi2b takes a byte from 128 for each index,
+ * twice, and a mask chooses. Four digits make a byte like one of TQ2_0, and are used like one
+ * (few_k2_avx512.c); the fifth has a table of its own. A word of every row is four bytes, so twenty weights.
  */
 #include "kernels/cpu/few_k_avx512.h"
 #include "kernels/cpu/vbmi.h"
@@ -34,9 +33,8 @@ struct digits {
 
 FORCE_INLINE __m512i look_up(const __m512i t[4], __m512i v, __mmask64 high)
 {
-	const __m512i r = _mm512_mask2_permutex2var_epi8(t[0], v, _knot_mask64(high), t[1]);
-
-	return _mm512_mask2_permutex2var_epi8(t[2], r, high, t[3]);
+	return _mm512_mask_blend_epi8(high, _mm512_permutex2var_epi8(t[0], v, t[1]),
+				      _mm512_permutex2var_epi8(t[2], v, t[3]));
 }
 
 /*
