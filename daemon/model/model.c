@@ -314,24 +314,16 @@ static int build_head_file(struct build *b, const struct model *main)
 	struct model *m = b->m;
 	int rc = find_arch(b);
 
-	if (!rc && strcmp(m->arch_name, main->arch_name))
-		return err_set(b->err, -EINVAL, "%s: a prediction head of %s, the model is %s",
-			       gguf_label(b->g, 0), m->arch_name, main->arch_name);
+	if (!rc)
+		rc = build_head_family(b, main);
 	if (!rc)
 		rc = set_name(b);
 	if (!rc)
 		rc = build_hparams(b);
-	if (!rc && (m->n_embd != main->n_embd || m->n_layers != main->n_layers))
-		return err_set(b->err, -EINVAL,
-			       "%s: a prediction head for %u layers of width %u, the model has %u "
-			       "of %u",
-			       gguf_label(b->g, 0), m->n_layers, m->n_embd, main->n_layers,
-			       main->n_embd);
-	if (!rc && b->n_blocks == m->n_layers)
-		return err_set(b->err, -EINVAL,
-			       "%s: key nextn_predict_layers: it is missing or 0: no prediction "
-			       "head is in this file",
-			       gguf_label(b->g, 0));
+	if (!rc)
+		rc = build_head_sizes(b, main);
+	if (!rc)
+		rc = build_head_tokens(b, main);
 	if (!rc)
 		rc = build_schedule(b);
 	if (rc)

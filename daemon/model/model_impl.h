@@ -63,6 +63,13 @@ char *build_key(const struct build *b, char buf[BUILD_KEY_BYTES], const char *su
 /* head.c: the prediction head of the file's first block behind the main layers, if it is whole: else
  * m->head_note says what is missing. 0 or -ENOMEM. */
 int build_head(struct build *b);
+/*
+ * Of a file with a head alone: is it of @main's family, for layers and a width as it has them, and are its ids
+ * the same texts? 0, or -EINVAL and a sentence.
+ */
+int build_head_family(const struct build *b, const struct model *main);
+int build_head_sizes(const struct build *b, const struct model *main);
+int build_head_tokens(const struct build *b, const struct model *main);
 
 /* layers.c: the blocks and weights of layer @i; the weights outside the layers. */
 int build_layer(struct build *b, uint32_t i);
