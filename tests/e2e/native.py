@@ -10,6 +10,7 @@ WELCOME, ACCEPTED, TOKEN, DONE, LOGPROBS, PROGRESS, ERROR = 0x101, 0x102, 0x103,
 TOKENS_IN, IGNORE_EOG, LOGPROBS_OUT, PROGRESS_OUT = 0x01, 0x08, 0x40, 0x80
 STOPS = ["stop", "length", "cancelled", "error"]
 SHUTDOWN = 26
+NO_TOKEN = 0xffffffff  # the id of a TOKEN that only brings the rest of the text
 
 
 def end_of(fixed, text):
@@ -47,10 +48,24 @@ class Client:
         fixed = struct.unpack_from("<I", p, 16)[0]
         return kind, number, p[16:16 + fixed], p[16 + fixed:]
 
-    def generate(self, number, ids, max_tokens, flags=IGNORE_EOG):
-        body = struct.pack(f"<{len(ids)}I", *ids)
-        self.send(GENERATE, number, struct.pack("<IIQ2IfIffQII", 56, flags | TOKENS_IN, len(body), max_tokens, 0, 0, 0,
-                                                0, 0, 0, 0, 0), body)
+    def generate(self, number, ids, max_tokens, flags=IGNORE_EOG, draft=(), draft_length=0):
+        """@draft: of the whole answer; with it @draft_length of its tokens in every step, 0: as it pays."""
+        body = struct.pack(f"<{len(ids) + len(draft)}I", *ids, *draft)
+        self.send(GENERATE, number, struct.pack("<IIQ2IfIffQII4I", 72, flags | TOKENS_IN, len(body), max_tokens, 0, 0, 0,
+                                                0, 0, 0, 0, 0, 0, draft_length, len(draft), 0), body)
+
+    def answer(self, number, cancel_after=0):
+        """(tokens, what done() gives) of a request; it is cancelled after so many, 0: never."""
+        tokens = []
+        while True:
+            kind, of, fixed, payload = self.receive()
+            assert kind != ERROR, payload
+            if of == number and kind == TOKEN:
+                tokens.append(struct.unpack_from("<2I", fixed)[1])
+                if len(tokens) == cancel_after:
+                    self.cancel(number)
+            if of == number and kind == DONE:
+                return [t for t in tokens if t != NO_TOKEN], end_of(fixed, payload)
 
     def score(self, number, ids, flags=0):
         body = struct.pack(f"<{len(ids)}I", *ids)

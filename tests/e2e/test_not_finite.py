@@ -3,7 +3,7 @@
 
 The bundled model with a NaN or an infinity put into one kind of weight: generation and scoring exit 1 and say so, on
 every CPU level. A NaN that only one request meets ends that request; the others, in the same steps and afterwards in
-the same place, give the tokens of the unharmed model.
+the same place, give the tokens of the unharmed model. One that only a wrong draft meets ends nothing.
 """
 import concurrent.futures
 import json
@@ -15,6 +15,7 @@ import pytest
 
 import gguf_file as gf
 from daemon import DEMO, Daemon, cpu_levels, sluice
+from native import Client
 
 SENTENCE = re.compile(r"the model gave no finite logit( for \d+ of the \d+ tokens of its vocabulary)?: "
                       r"its weights or its state are broken")
@@ -119,6 +120,26 @@ def test_others_go_on(tmp_path, level, kv):
         # afterwards, in the places that the ended ones left
         assert [json.loads(generate(d, p).stdout)["tokens"] for p in prompts] == want
         assert d.status()["state"] == "ready"
+
+
+@pytest.mark.parametrize("level", cpu_levels())
+@pytest.mark.parametrize("kv", ["f16", "q8_0"])
+def test_wrong_draft(tmp_path, level, kv):
+    """Drafted tokens whose numbers are none, at positions that do not stay: the answer and its end are those without."""
+    ids = [int(t) for t in np.random.default_rng(6).integers(400, 1500, 20)]
+    with Daemon(DEMO, "--cpu", level, "--ctx", "256", "--kv-type", kv, "--spec", "off") as d, Client(d.socket) as c:
+        c.generate(1, ids, 40)
+        want, end = c.answer(1)
+    bad = next(t for t in range(300, 2000) if t not in want and t not in ids)
+    model = write(tmp_path / "m.gguf", lambda g: poison(g["token_embd.weight"], bad, float("nan")))
+    with Daemon(model, "--cpu", level, "--ctx", "256", "--kv-type", kv, "--threads", "2") as d, Client(d.socket) as c:
+        for length, every in ((1, 2), (3, 3), (7, 4), (7, 1), (5, 9)):
+            c.generate(length, ids, 40, draft=[bad if k % every == 0 else t for k, t in enumerate(want)], draft_length=length)
+            assert c.answer(length) == (want, end)
+        assert d.status()["speculation"]["by"]["given"]["drafted"] > 100
+        # what is drafted and right says what is broken, as it would without drafts
+        c.generate(9, [*ids, bad], 40, draft=[1] * 40, draft_length=7)
+        assert c.answer(9)[1][0] == "error"
 
 
 def test_every_format(tmp_path):

@@ -13,10 +13,14 @@ import pytest
 import gguf_file
 from daemon import DEMO, Daemon, fixture, need_shared, reference, sluice
 from http_client import HttpDaemon
+from native import Client
 
 FIXTURES = ["moe/moe-q4_k_m", "dense/dense-q4_k_m", "qwen3moe/qwen3moe-q2_k", "glm4moe/glm4moe-q4_k_m",
             "minimax-m2/minimax-m2-q4_k_m", "gpt-oss/gpt-oss-mxfp4", "gemma4/gemma4-q4_k_m", "deepseek2/deepseek2-q4_k_m"]
 DRAWN = ["--temperature", "1", "--top-k", "40", "--seed", "5"]
+PENALTIES = ["--temperature", "0.8", "--min-p", "0.02", "--repeat-penalty", "1.2", "--frequency-penalty", "0.1",
+             "--dry-multiplier", "0.8", "--seed", "6"]
+HELD = ["--temperature", "1", "--seed", "4", "--regex", "[a-z ]{4,30}(foo|bar)[0-9]{3}( foo [0-9]+)*"]
 
 
 def prompts(name):
@@ -31,8 +35,9 @@ def test_same_tokens(name):
     with Daemon(fixture(f"{name}.gguf"), "--threads", "2", "--parallel", "8", "--host-budget", "60%") as d:
         scored = reference(name, whole=False)[0]["tokens"][:48]
         logits = d.eval_ids(scored)[1]
-        for how in ([], DRAWN):
-            ask = [(p, ["--max-tokens", "32", "--ignore-eog", *how]) for p in prompts(name)]
+        for how in ([], DRAWN, PENALTIES, HELD):
+            end = [] if how == HELD else ["--ignore-eog"]
+            ask = [(p, ["--max-tokens", "32", *end, *how]) for p in prompts(name)]
             plain = [d.generate_ids(p, *args, "--spec", "off") for p, args in ask]
             assert not any(a["speculation"]["drafted"] for a in plain)
             plain = [a["tokens"] for a in plain]
@@ -47,6 +52,37 @@ def test_same_tokens(name):
                 assert [j.result()["tokens"] for j in jobs] == [plain[i % 3] for i in range(7)]
                 assert (score.result() == logits).all()
     assert drafted > 0, "no test: no answer repeated anything"
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_company(name):
+    """Drafts with the request, right, wrong and mixed, of every length, eight beside each other, some cancelled in the middle,
+    all to the context's end: the answers and their ends are those without."""
+    ids = reference(name, whole=False)[0]["tokens"]
+    asks = [ids[i:i + 10 + 3 * i] for i in range(8)]
+
+    def some(d, i, plain):
+        pick = random.Random(f"{name} {i}")
+        with Client(d.socket) as c:
+            for number in range(1, 7):
+                want, end = plain[i]
+                share, length = pick.choice([0, 0.5, 0.9, 1]), pick.randrange(8)
+                draft = [t if pick.random() < share else pick.randrange(2000) for t in want]
+                c.generate(number, asks[i], 200, draft=[*draft, 7, 7, 7], draft_length=length)
+                cut = number % 3 == 0 and pick.randrange(1, len(want))
+                tokens, got = c.answer(number, cancel_after=cut)
+                assert tokens == want[:len(tokens)] and (cut or (tokens, got) == (want, end)), f"{share} {length} {cut}"
+
+    with Daemon(fixture(f"{name}.gguf"), "--threads", "2", "--parallel", "8", "--ctx", "64", "--host-budget", "50%") as d:
+        with Client(d.socket) as c:
+            plain = []
+            for p in asks:
+                c.generate(1, p, 200)
+                plain.append(c.answer(1))
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda i: some(d, i, plain), range(8)))
+        given = d.status()["speculation"]["by"]["given"]
+        assert given["drafted"] > given["accepted"] > 0
 
 
 def test_bench_oracle():
@@ -228,6 +264,56 @@ def test_head_that_is_not_whole(tmp_path):
             with Daemon(mtp(), "--draft-model", head):
                 pass
         assert "--draft-model" in str(e.value) and why in str(e.value)
+
+
+def spoilt_heads():
+    """(name, what is done to a head's file, what the refusal says)"""
+    arch, tokens = "qwen35moe.", "tokenizer.ggml.tokens"
+
+    def key(name, value):
+        return lambda g: g.keys.__setitem__(name, (g.keys[name][0], value))
+
+    def texts(change):
+        return lambda g: g.keys.__setitem__(tokens, (g.keys[tokens][0], (g.keys[tokens][1][0], change(g.keys[tokens][1][1]))))
+
+    def embedding(rows):
+        def change(g):
+            t = next(t for t in gguf_file.read(mtp()).tensors if t.name == "token_embd.weight")
+            g.tensors.append(gguf_file.Tensor("blk.4.nextn.embed_tokens.weight", [t.ne[0], rows], t.type,
+                                              bytes(t.row_bytes() * rows)))
+        return change
+
+    return [("width", key(arch + "embedding_length", 512), f"key {arch}embedding_length: 512, the model's is 256"),
+            ("layers", key(arch + "block_count", 6), f"key {arch}block_count: 6 with 1"),
+            ("none", key(arch + "nextn_predict_layers", 0), f"key {arch}nextn_predict_layers"),
+            ("family", key("general.architecture", "qwen3moe"), "key general.architecture"),
+            ("experts", key(arch + "expert_count", 64), "tensor blk.4.ffn_gate_inp.weight"),
+            ("vocabulary", embedding(100), "tensor blk.4.nextn.embed_tokens.weight"),
+            ("fewer", texts(lambda t: t[:100]), f"key {tokens}: 100, the model has 2048"),
+            ("more", texts(lambda t: [*t, "one more"]), f"key {tokens}: 2049, the model has 2048"),
+            ("tokenizer", texts(lambda t: t[::-1]), f"key {tokens}: 2048 of 2048 are not the model's, number 0 the first"),
+            ("tokens", texts(lambda t: [*t[:500], *t[540:], *t[500:540]]), f"key {tokens}: ")]
+
+
+@pytest.mark.parametrize("change,why", [pytest.param(*how, id=name) for name, *how in spoilt_heads()])
+def test_head_of_another_model(tmp_path, change, why):
+    """A head's file that is not this model's is refused by its name and the key or tensor at fault."""
+    path = cut_head(tmp_path)
+    g = gguf_file.read(path)
+    change(g)
+    gguf_file.write(g, path)
+    said = sluice("plan", mtp(), "--draft-model", path, check=1).stderr
+    assert "--draft-model" in said and str(path) in said and why in said
+
+
+def test_head_with_few_other_names(tmp_path):
+    """Who converts a file names the tokens without use as he likes."""
+    path = cut_head(tmp_path)
+    g = gguf_file.read(path)
+    kind, (elem, items) = g.keys["tokenizer.ggml.tokens"]
+    g.keys["tokenizer.ggml.tokens"] = (kind, (elem, [*items[:-8], *(f"[PAD{i}]" for i in range(8))]))
+    gguf_file.write(g, path)
+    sluice("plan", mtp(), "--draft-model", path)
 
 
 def test_fuzzed_requests():
