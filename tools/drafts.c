@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* tools/drafts.c: see spec.h. */
+/* tools/drafts.c: see drafts.h. */
 #include "tools/drafts.h"
 
 #include "base/num.h"

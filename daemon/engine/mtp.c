@@ -8,16 +8,19 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/futex.h"
 #include "base/num.h"
 #include "engine/engine_private.h"
+#include "engine/mtp_budget.h"
 #include "kernels/cpu/fops.h"
 #include "trace/policy_input.h"
 
-#define BATCH	   64	 /* most columns of a step of the head */
+#define BATCH	   MTP_BATCH
 #define SURE	   0.4f	 /* guesses go on while all of them are right with this probability */
 #define VALUE_NEW  0.06f /* weight of the newest step in what the head is worth */
 #define FIRST_REST 64	 /* tokens */
 #define LAST_REST  4096
+#define FILLS	   16 /* of its experts at a time, before anybody is served */
 
 struct place {
 	struct seq *seq;
@@ -29,10 +32,12 @@ struct place {
 
 	/* the step that was: columns of it to be read, and the position of the first */
 	uint32_t column, left, pos;
-	bool guesses;  /* it goes on guessing */
-	uint32_t most; /* so many */
-	float sure;    /* of all guesses so far */
-	uint32_t row;  /* its column in the head's last step */
+	uint32_t
+		read_to; /* columns before this position were dealt with while the prompt was read */
+	bool guesses;	 /* it goes on guessing */
+	uint32_t most;	 /* so many */
+	float sure;	 /* of all guesses so far */
+	uint32_t row;	 /* its column in the head's last step */
 };
 
 struct mtp {
@@ -49,6 +54,7 @@ struct mtp {
 	uint64_t step;
 	uint32_t n;
 	struct place *places;
+	struct mtp_budget budget;
 
 	/* a step of the head */
 	struct batch batch;
@@ -239,6 +245,23 @@ static void borrow(struct mtp *m, const struct weights *main, enum role role)
 		own[role] = main->model.w[role];
 }
 
+/*
+ * All of its experts. Read when the head asks for them they would come while a token is waited for, which no
+ * draft makes up for. One that cannot be read is asked for again.
+ */
+static void load_experts(struct mtp *m, struct engine *e)
+{
+	_Atomic uint32_t *word = m->supply ? residency_event_word(m->residency) : NULL;
+
+	while (word && !given_up(e)) {
+		uint32_t seen = atomic_load_explicit(word, memory_order_acquire);
+
+		if (!supply_fill(m->supply, FILLS, now_ns()))
+			return;
+		futex_wait(word, seen, 100000000);
+	}
+}
+
 int mtp_load(struct mtp *m, struct engine *e, struct err *err)
 {
 	int rc = weights_load(m->weights, &m->model, m->reader, e->config.ops, &e->stop, err);
@@ -247,6 +270,8 @@ int mtp_load(struct mtp *m, struct engine *e, struct err *err)
 	borrow(m, e->weights, ROLE_OUTPUT);
 	borrow(m, e->weights, ROLE_OUTPUT_NORM);
 	m->weights->model.w[ROLE_OUTPUT].n_out = m->model.n_vocab;
+	if (!rc)
+		load_experts(m, e);
 	return rc;
 }
 
@@ -399,22 +424,65 @@ static bool may_cost(const struct active *a)
 	       spec_left(&a->spec.history) > 2 * (double)a->spec.source_cost;
 }
 
+/*
+ * The columns of a prompt's piece whose next token is known. The last ones of them are read, as many as may
+ * be; how many are given back.
+ */
+static uint32_t take_prompt(struct mtp *m, const struct active *a, uint32_t at,
+			    const struct batch_run *run, uint32_t most)
+{
+	struct place *p = &m->places[at];
+	uint32_t known = (uint32_t)u64_min(seq_len(a->seq), a->n_prompt - 1) - run->pos;
+	uint32_t n = a->request->draft_length ? known : (uint32_t)u64_min(known, most);
+
+	p->read_to = run->pos + known;
+	n = (uint32_t)u64_min(n, seq_ctx(p->seq) - seq_len(p->seq));
+	p->column = run->first + known - n;
+	p->pos = p->read_to - n;
+	p->left = n;
+	return a->request->draft_length ? 0 : n;
+}
+
+void mtp_read_prompts(struct mtp *m, struct engine *e, const struct batch *b, uint64_t step_ns)
+{
+	uint64_t start = now_ns();
+	uint32_t n = 0, most = UINT32_MAX;
+
+	for (uint32_t i = 0; i < m->n; i++)
+		m->places[i].left = m->places[i].most = m->places[i].read_to = 0;
+	for (uint32_t i = 0; i < b->n_runs; i++) {
+		struct active *a = &e->active[e->run_owner[i]];
+
+		if (a->n_done >= a->n_prompt || !spec_wants(a, DRAFT_MTP) ||
+		    seq_len(a->seq) <= b->runs[i].pos)
+			continue;
+		if (most == UINT32_MAX)
+			most = mtp_budget_columns(&m->budget, step_ns);
+		n += take_prompt(m, a, e->run_owner[i], &b->runs[i], most - n);
+	}
+	while (read_some(m, e))
+		;
+	mtp_budget_learn(&m->budget, n, now_ns() - start);
+}
+
 static bool take_up(struct mtp *m, struct engine *e, const struct batch *b)
 {
 	bool any = false;
 
+	for (uint32_t i = 0; i < m->n; i++)
+		m->places[i].left = 0;
 	for (uint32_t i = 0; i < b->n_runs; i++) {
 		uint32_t at = e->run_owner[i];
 		struct active *a = &e->active[at];
 		struct place *p = &m->places[at];
-		uint32_t pos = b->runs[i].pos;
+		uint32_t pos = (uint32_t)u64_max(b->runs[i].pos, p->read_to);
 
-		p->n = p->left = p->most = 0;
+		p->n = p->most = 0;
 		p->guesses = false;
 		if (!a->request || !spec_wants(a, DRAFT_MTP) || p->rest || seq_len(a->seq) <= pos ||
 		    !may_cost(a))
 			continue;
-		p->column = b->runs[i].first;
+		p->column = b->runs[i].first + (pos - b->runs[i].pos);
 		p->pos = pos;
 		p->left = (uint32_t)u64_min(seq_len(a->seq), a->n_ids - 1) - pos;
 		p->left = (uint32_t)u64_min(p->left, seq_ctx(p->seq) - seq_len(p->seq));

@@ -6,7 +6,7 @@
  * After each step the head reads what stayed of it: at a position the token that follows it and the
  * main model's hidden vector there, after its last norm. Its own cache holds these. From the last one
  * on it guesses, and goes on with its guess and its own hidden vector, while it is sure enough; these
- * positions are cut off again. Its logits are those of the first DRAFT_VOCAB tokens alone, the ones
+ * positions are cut off again. Of prompts it reads as much as takes a small share of their time (mtp_budget.h). Its logits are those of the first MTP_VOCAB tokens alone, the ones
  * that byte pair encodings merged first: no copy of the output matrix, and a fraction of its bytes. All of its experts
  * are kept in memory. A head that fails or does not pay is left out: no token depends on it. Engine
  * thread, which takes the team along.
@@ -33,7 +33,7 @@ int mtp_create(struct engine *e, const struct model *head, struct mtp **ret, str
 void mtp_destroy(struct mtp *m); /* no reads in flight: mtp_drain(); NULL is fine */
 void mtp_drain(struct mtp *m);
 
-/* Reads its weights, after the main model's. 0 or -errno and a sentence. */
+/* Reads its weights, all experts among them, after the main model's. 0 or -errno and a sentence. */
 int mtp_load(struct mtp *m, struct engine *e, struct err *err);
 
 /* The source of place @i (draft_mtp). */
@@ -41,6 +41,9 @@ void *mtp_source(struct mtp *m, uint32_t i);
 
 /* Place @i begins anew: its cache is empty. */
 void mtp_forget(struct mtp *m, uint32_t i);
+
+/* After a step that took so long, before its tokens: reads of pieces of prompts what may be. */
+void mtp_read_prompts(struct mtp *m, struct engine *e, const struct batch *b, uint64_t step_ns);
 
 /*
  * After a step and its tokens: reads what stayed of the runs whose places want it, and guesses for

@@ -438,11 +438,13 @@ static void hand_out_token(struct engine *e, struct active *a, uint32_t k, uint6
 		finish(e, a, STOP_LENGTH, 0, NULL);
 }
 
-static void after_step(struct engine *e, const struct batch *b)
+static void after_step(struct engine *e, const struct batch *b, uint64_t step_ns)
 {
-	uint64_t now = now_ns();
+	uint64_t now;
 
 	spec_after_step(e, b);
+	spec_read_prompts(e, b, step_ns);
+	now = now_ns();
 	for (uint32_t i = 0; i < b->n_runs; i++) {
 		struct active *a = &e->active[e->run_owner[i]];
 		int error = run_error(e, &b->runs[i]);
@@ -529,7 +531,7 @@ static int lose_device(struct engine *e)
 static int run(struct engine *e, const struct batch *b)
 {
 	uint32_t n_read = b->n_tokens - e->n_decoding - b->n_drafted;
-	uint64_t start = now_ns();
+	uint64_t start = now_ns(), ns;
 
 	e->batch = b;
 	if (decoder_step(e->decoder, b, ++e->step, on_logits, e, e->token_error)) {
@@ -537,13 +539,14 @@ static int run(struct engine *e, const struct batch *b)
 			e->active[e->run_owner[i]].spoilt = true;
 		return 0;
 	}
+	ns = now_ns() - start;
 	pace_learn(&e->pace, &(struct pace_step){ .n_decoding = e->n_decoding,
 						  .n_all = e->n_seated,
 						  .n_prompt = n_read,
 						  .n_tail = e->n_tail,
-						  .ns = now_ns() - start,
+						  .ns = ns,
 						  .waits = e->bite_waits });
-	after_step(e, b);
+	after_step(e, b, ns);
 	return engine_device_gone(e, decoder_device_error(e->decoder)[0] != '\0') ? lose_device(e)
 										  : 0;
 }

@@ -456,6 +456,12 @@ void spec_after_step(struct engine *e, const struct batch *b)
 		routed_commit(s->routed, b, e->step, s->kept, e->trace, e->supply);
 }
 
+void spec_read_prompts(struct engine *e, const struct batch *b, uint64_t step_ns)
+{
+	if (e->spec->mtp && b->n_tokens > e->n_decoding + b->n_drafted)
+		mtp_read_prompts(e->spec->mtp, e, b, step_ns);
+}
+
 void spec_guess(struct engine *e, const struct batch *b)
 {
 	struct spec *s = e->spec;

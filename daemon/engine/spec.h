@@ -95,6 +95,9 @@ void spec_row(struct engine *e, struct active *a, uint32_t k, const float *row, 
 /* After the step, before tokens are handed out: positions that stay, counters, costs. */
 void spec_after_step(struct engine *e, const struct batch *b);
 
+/* After a step that took so long, before its tokens are handed out: sources that have to compute read prompts. */
+void spec_read_prompts(struct engine *e, const struct batch *b, uint64_t step_ns);
+
 /* After the tokens were handed out: sources that have to compute guess for the next step. */
 void spec_guess(struct engine *e, const struct batch *b);
 

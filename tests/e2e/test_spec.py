@@ -219,6 +219,19 @@ def test_head_in_a_file_of_its_own(tmp_path):
         assert got["speculation"]["by"]["mtp"]["accepted"] > 0
 
 
+def test_head_is_read_at_the_start(tmp_path):
+    """Its experts too: what is read when the first token waits for it comes too late. So its file may go afterwards."""
+    args = ["--max-tokens", "40", "--ignore-eog", "--spec", "mtp", "--draft-length", "1"]
+    with Daemon(mtp(), "--threads", "2") as d:
+        want = d.generate_ids(head_asks()[0], *args)["speculation"]["by"]["mtp"]
+    head = cut_head(tmp_path)
+    with Daemon(mtp(), "--threads", "2", "--no-fill", "--draft-model", head) as d:
+        size = head.stat().st_size
+        with open(head, "r+b") as f:
+            f.write(bytes(size))
+        assert d.generate_ids(head_asks()[0], *args)["speculation"]["by"]["mtp"] == want
+
+
 def test_plan_of_a_head(tmp_path):
     """What a head takes is planned: in the model's file, in one of its own, and none where nothing would ask it."""
     head = cut_head(tmp_path)
