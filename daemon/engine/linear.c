@@ -13,6 +13,8 @@
 #define UNITS_MOST     2048	   /* of a product */
 #define FEW_COLUMNS    8	   /* up to these, rows cost what their bytes do */
 #define FEW_TILE       8	   /* rows that are multiplied side by side then */
+#define TAIL_TILE      16	   /* the same, of any level and format */
+#define TAIL_BYTES     (12 << 10)  /* what a kernel asks for ahead */
 
 void actbuf_carve(struct actbuf *a, struct carver *c, const struct cpu_ops *ops, size_t max_n,
 		  size_t max_cols)
@@ -87,8 +89,36 @@ static void multiply(const struct wmat *w, const float *bias, const struct actbu
 			m->y[c][r] += bias[r];
 }
 
+size_t linear_body(size_t row_bytes, size_t rows, size_t cols)
+{
+	size_t tail = align_up(div_ceil(TAIL_BYTES, row_bytes), TAIL_TILE);
+
+	return cols > FEW_COLUMNS || rows <= tail ? 0 : (rows - tail) / TAIL_TILE * TAIL_TILE;
+}
+
+/* What this thread is likely to read when it has done its last unit of a product: of @then, which comes next. */
+static const void *next_product(const struct wmat *then, const struct actbuf *a, size_t cols,
+				const struct team *team, unsigned tid)
+{
+	size_t rows, unit;
+
+	if (!then || !then->data)
+		return NULL;
+	rows = unit_rows(then, a, cols, team_size(team));
+	unit = team_given(team, tid);
+	return unit < div_ceil(then->n_out, rows) ? then->data + unit * rows * then->row_bytes
+						  : NULL;
+}
+
 void linear(const struct wmat *w, const float *bias, const struct actbuf *a, size_t cols, float *y,
 	    size_t ldy, struct team *team, unsigned tid, struct lane *lane)
+{
+	linear_then(w, NULL, bias, a, cols, y, ldy, team, tid, lane);
+}
+
+void linear_then(const struct wmat *w, const struct wmat *then, const float *bias,
+		 const struct actbuf *a, size_t cols, float *y, size_t ldy, struct team *team,
+		 unsigned tid, struct lane *lane)
 {
 	struct matmul m = {
 		.type = w->type,
@@ -100,7 +130,7 @@ void linear(const struct wmat *w, const float *bias, const struct actbuf *a, siz
 		.cols = cols,
 		.scratch = lane->scratch,
 	};
-	size_t rows;
+	size_t rows, unit;
 
 	for (size_t c = 0; c < cols; c++)
 		lane->y[c] = y + c * ldy;
@@ -111,9 +141,20 @@ void linear(const struct wmat *w, const float *bias, const struct actbuf *a, siz
 		return;
 	}
 	rows = unit_rows(w, a, cols, team_size(team));
-	for (size_t i; team_take(team, tid, div_ceil(w->n_out, rows), &i);) {
-		m.row0 = i * rows;
-		m.row1 = u64_min(m.row0 + rows, w->n_out);
+	for (bool taken = team_take(team, tid, div_ceil(w->n_out, rows), &unit); taken;) {
+		const size_t end = u64_min((unit + 1) * rows, w->n_out);
+
+		m.row0 = unit * rows;
+		m.row1 = m.row0 + linear_body(w->row_bytes, end - m.row0, cols);
+		m.next = NULL; /* in one piece with what comes next */
+		if (m.row0 < m.row1)
+			multiply(w, bias, a, &m);
+		/* the unit after this one is known before the last rows, and no earlier than it must be */
+		taken = team_take(team, tid, div_ceil(w->n_out, rows), &unit);
+		m.row0 = m.row1;
+		m.row1 = end;
+		m.next = taken ? w->data + unit * rows * w->row_bytes
+			       : next_product(then, a, cols, team, tid);
 		multiply(w, bias, a, &m);
 	}
 }

@@ -80,4 +80,15 @@ struct lane {
 void linear(const struct wmat *w, const float *bias, const struct actbuf *a, size_t cols, float *y,
 	    size_t ldy, struct team *team, unsigned tid, struct lane *lane);
 
+/* The same; @then: the product that comes next in this phase, whose memory is asked for at the end of this one. */
+void linear_then(const struct wmat *w, const struct wmat *then, const float *bias,
+		 const struct actbuf *a, size_t cols, float *y, size_t ldy, struct team *team,
+		 unsigned tid, struct lane *lane);
+
+/*
+ * Of @rows rows that a thread multiplies in one go the number of those before which it need not know what it
+ * does next: kernels ask for memory ahead, and behind the last rows lies what another thread reads. 0: none.
+ */
+size_t linear_body(size_t row_bytes, size_t rows, size_t cols);
+
 #endif

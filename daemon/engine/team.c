@@ -99,8 +99,15 @@ bool team_take(struct team *t, unsigned tid, size_t n, size_t *ret_unit)
 		return false;
 	}
 	*ret_unit = w->unit - w->base;
-	w->unit = UNIT_NONE; /* done when the next is asked for */
+	w->unit = UNIT_NONE;
 	return true;
+}
+
+size_t team_given(const struct team *t, unsigned tid)
+{
+	const struct worker *w = &t->workers[tid];
+
+	return team_in_time(t, tid) && w->unit != UNIT_NONE ? w->unit - w->base : SIZE_MAX;
 }
 
 bool team_take_range(struct team *t, unsigned tid, size_t n, size_t grain, size_t *ret_first,

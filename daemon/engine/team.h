@@ -80,11 +80,18 @@ void team_rests(struct team *t, unsigned tid, bool rests);
 
 /*
  * for (size_t i; team_take(t, tid, n, &i);): gives each of the units [0, n) to one thread. The loop
- * must run to its end. What was done by a unit is there for all after the next barrier.
+ * must run to its end. What was done by a unit is there for all after the next barrier; it may still be
+ * worked on when the next one is asked for.
  */
 bool team_take(struct team *t, unsigned tid, size_t n, size_t *ret_unit);
 
-/* The same with pieces [*ret_first, *ret_end) of [0, n), cut at multiples of @grain. */
+/*
+ * After a loop over units: which unit of the loop that comes next in this phase this thread has been given,
+ * should it have so many; SIZE_MAX: none. A hint of what it will do.
+ */
+size_t team_given(const struct team *t, unsigned tid);
+
+/* As team_take() with pieces [*ret_first, *ret_end) of [0, n), cut at multiples of @grain. */
 bool team_take_range(struct team *t, unsigned tid, size_t n, size_t grain, size_t *ret_first,
 		     size_t *ret_end);
 

@@ -345,11 +345,29 @@ FORCE_INLINE __m256i two_of(const int16_t *sums, int i)
 	return _mm256_set1_epi32(two);
 }
 
-FORCE_INLINE void prefetch_ahead(const uint8_t *w, size_t bytes)
+FORCE_INLINE void prefetch_from(const uint8_t *at, size_t bytes)
 {
 #pragma GCC unroll 8
 	for (size_t i = 0; i < bytes; i += 64)
-		_mm_prefetch((const char *)w + PREFETCH_AHEAD + i, _MM_HINT_T1);
+		_mm_prefetch((const char *)at + i, _MM_HINT_T1);
+}
+
+FORCE_INLINE void prefetch_ahead(const uint8_t *w, size_t bytes)
+{
+	prefetch_from(w + PREFETCH_AHEAD, bytes);
+}
+
+/*
+ * What is asked for while @rows rows of the product are read from @w on: what lies behind them, PREFETCH_AHEAD
+ * at least, and where that is past the last row, as far in what the caller reads next.
+ */
+FORCE_INLINE const uint8_t *rows_ahead(const struct matmul *m, const uint8_t *w, size_t rows)
+{
+	const size_t left = (size_t)((const uint8_t *)m->w + m->row1 * m->row_bytes - w);
+	const size_t bytes = rows * m->row_bytes;
+	const size_t far = bytes > PREFETCH_AHEAD ? bytes : PREFETCH_AHEAD;
+
+	return m->next && left <= far ? (const uint8_t *)m->next + (far - left) : w + far;
 }
 
 /* 16 bytes of nibbles -> their 16 low halves, then their 16 high halves */

@@ -122,9 +122,9 @@ FORCE_INLINE __m256 super_finish(const struct numbers *o, size_t blocks, size_t 
 	return y;
 }
 
-/* @rows rows from @w on: the numbers of their super-blocks */
-FORCE_INLINE void super_numbers(const uint8_t *w, size_t row_bytes, size_t rows, size_t blocks,
-				super_unpack_fn unpack, const struct super_kind *k,
+/* @rows rows of @m from @w on: the numbers of their super-blocks */
+FORCE_INLINE void super_numbers(const struct matmul *m, const uint8_t *w, size_t rows,
+				size_t blocks, super_unpack_fn unpack, const struct super_kind *k,
 				const struct act_super *const *x, int cols, struct pool *p,
 				const struct numbers *o)
 {
@@ -132,16 +132,16 @@ FORCE_INLINE void super_numbers(const uint8_t *w, size_t row_bytes, size_t rows,
 	size_t i = 0;
 
 #pragma GCC unroll 1
-	for (size_t r = 0; r < rows; r++, w += row_bytes) {
-		const uint8_t *at = w;
+	for (size_t r = 0; r < rows; r++, w += m->row_bytes) {
+		const uint8_t *at = w, *ahead = rows_ahead(m, w, 1);
 
 #pragma GCC unroll 1
-		for (size_t b = 0; b < blocks; b++, at += k->bytes) {
+		for (size_t b = 0; b < blocks; b++, at += k->bytes, ahead += k->bytes) {
 			__m256i sum[AVX2_ALONE], mins[AVX2_ALONE];
 			__m256i sign[8];
 			struct super s;
 
-			prefetch_ahead(at, k->bytes);
+			prefetch_from(ahead, k->bytes);
 			unpack(at, &s, sign);
 			super_sums(&s, sign, k->form, x, cols, b, sum, mins);
 			o->head[i] = s.head;
@@ -181,7 +181,7 @@ FORCE_INLINE void super_rows(const struct matmul *m, size_t row, size_t rows, si
 		const size_t n = end - row < AVX2_ROWS ? end - row : AVX2_ROWS;
 		const uint8_t *w = (const uint8_t *)m->w + row * m->row_bytes;
 
-		super_numbers(w, m->row_bytes, n, blocks, unpack, &k, x, cols, &p, &o);
+		super_numbers(m, w, n, blocks, unpack, &k, x, cols, &p, &o);
 		for (int c = 0; c < cols; c++)
 			store_rows(m->y[col + (size_t)c] + row,
 				   super_finish(&o, blocks, n, &k, x[c], c), n);

@@ -3,8 +3,8 @@
  * kernels/cpu/avx512_row.h: what the row products of the AVX-512 level share.
  *
  * A row is read once, front to back; memory is asked for ROW_AHEAD bytes before it is used, which
- * runs into the rows that follow (a prefetch never faults), and into the second cache level: asked for
- * in the first, Q8_0 from memory took 1.6 times as long on Zen 4, Q4_K and Q6_K 1.3 times. Four super-blocks, or sixteen
+ * runs into the rows that follow, behind the last ones into what the caller says comes next (a prefetch
+ * never faults), and into the second cache level: asked for in the first, Q8_0 from memory took 1.6 times as long on Zen 4, Q4_K and Q6_K 1.3 times. Four super-blocks, or sixteen
  * 32-blocks, are multiplied before their lanes are added up together: that costs a quarter of
  * doing it one by one.
  */
@@ -15,11 +15,27 @@
 
 #define ROW_AHEAD 12288
 
-static inline __attribute__((always_inline)) void prefetch_ahead(const uint8_t *w, size_t bytes)
+/*
+ * What is asked for while the rows at @w are read, the last of which end at @end: what lies @far behind them,
+ * and where that is past the end, as far in @next (NULL: past the end).
+ */
+static inline const char *asked_for(const uint8_t *w, size_t far, const uint8_t *end,
+				    const void *next)
 {
+	const size_t left = (size_t)(end - w);
+
+	return next && left <= far ? (const char *)next + (far - left) : (const char *)w + far;
+}
+
+/* @ahead: of the row, see struct row_sums */
+static inline __attribute__((always_inline)) void prefetch_ahead(const uint8_t *w, uintptr_t ahead,
+								 size_t bytes)
+{
+	const char *at = (const char *)((uintptr_t)w + ahead);
+
 #pragma GCC unroll 16
 	for (size_t i = 0; i < bytes; i += 64)
-		_mm_prefetch((const char *)w + ROW_AHEAD + i, _MM_HINT_T1);
+		_mm_prefetch(at + i, _MM_HINT_T1);
 }
 
 FORCE_INLINE uint32_t word_at(const uint8_t *w)

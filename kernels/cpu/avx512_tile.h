@@ -117,6 +117,8 @@ struct row_sums {
 	int32_t *min; /* super-blocks with minima only */
 	uint32_t *d;  /* the block's own scale as it is stored, the minimum's in the
                    high half; of 32-blocks as fronts() of rows_b_avx512.c has them */
+	uintptr_t
+		ahead; /* of the first column: memory so far behind this is asked for, modulo 2^64 */
 };
 
 /* One row of @blocks blocks at @w times a few columns; d is written for the first only. */

@@ -43,6 +43,11 @@ struct matmul {
 	float *const *y;
 	size_t cols;
 	void *scratch; /* one thread's own, matmul_scratch_bytes(n) bytes, 64-byte aligned */
+	/*
+	 * What this thread is likely to read after the last row, to be asked for in time; NULL: not known. Any
+	 * address, mapped or not. A hint for speed, for few columns.
+	 */
+	const void *next;
 };
 
 struct cpu_ops {

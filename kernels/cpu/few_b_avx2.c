@@ -302,7 +302,7 @@ FORCE_INLINE void few_rows(const struct b_format *f, const struct matmul *m, siz
 	for (int c = 0; c < cols; c++)
 		for (int r = 0; r < sets; r++)
 			y[c][r] = _mm256_setzero_ps();
-	walk(f, &k, sets, k.w + u64_max(most * m->row_bytes, PREFETCH_AHEAD), x, cols, y);
+	walk(f, &k, sets, rows_ahead(m, k.w, most), x, cols, y);
 	for (int c = 0; c < cols; c++)
 		for (size_t r = 0; r < (size_t)sets; r++)
 			if (n > 8 * r)

@@ -222,7 +222,7 @@ FORCE_INLINE void step(const struct b_format *f, int cols, const struct place *p
 /* The rows of a product that are walked together, and what comes after them. */
 struct walk {
 	struct rows rows;
-	const uint8_t *ahead;
+	const char *ahead;
 	size_t bytes;
 };
 
@@ -230,7 +230,7 @@ struct walk {
 static inline void ask_ahead(const struct walk *k, size_t s)
 {
 	const size_t bytes = FEW_ROWS * STEP * k->bytes;
-	const char *at = (const char *)k->ahead + s * bytes;
+	const char *at = k->ahead + s * bytes;
 
 	for (size_t i = 0; i < bytes; i += 64)
 		_mm_prefetch(at + i, _MM_HINT_T1);
@@ -290,7 +290,8 @@ void avx512_matmul_few_b(const struct tile_format *f, const struct matmul *m)
 	const struct few_b *few = f->few;
 	/* five and seven columns are multiplied as six and eight: the last stands for the spare one */
 	const size_t cols = m->cols, width = cols > 4 ? (cols + 1) & ~(size_t)1 : cols;
-	const size_t group = FEW_ROWS * m->row_bytes;
+	const uint8_t *end = (const uint8_t *)m->w + m->row1 * m->row_bytes;
+	const size_t far = u64_max(FEW_ROWS * m->row_bytes, ROW_AHEAD);
 	const struct act_b *x[ROW_COLS];
 	struct walk k = { .rows = { .row_bytes = m->row_bytes,
 				    .blocks = m->n / 32,
@@ -304,7 +305,7 @@ void avx512_matmul_few_b(const struct tile_format *f, const struct matmul *m)
 		__m512 y[ROW_COLS];
 
 		k.rows.w = (const uint8_t *)m->w + row * m->row_bytes;
-		k.ahead = k.rows.w + u64_max(group, ROW_AHEAD);
+		k.ahead = asked_for(k.rows.w, far, end, m->next);
 		k.rows.n = u64_min(FEW_ROWS, m->row1 - row);
 		k.rows.most = FEW_ROWS;
 		for (size_t c = 0; c < width; c++)

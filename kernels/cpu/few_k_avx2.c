@@ -9,8 +9,9 @@
  * four, of them fit 16 bits, and then vpmaddwd multiplies with the scale. Columns are a loop: unrolled, the
  * compiler keeps sums in memory that it could have added.
  */
-#include "base/num.h"
 #include "kernels/cpu/avx2_level.h"
+
+#include "base/num.h"
 
 #define PIECE 192 /* bytes of a super-block, at most */
 
@@ -336,7 +337,7 @@ static void walk(const struct matmul *m, const uint8_t *w, size_t n, super_fn mu
 		 size_t bytes, const struct act_super *const *x, int cols, __m256 *y)
 {
 	const size_t step = AVX2_ROWS * bytes;
-	const char *ahead = (const char *)w + u64_max(AVX2_ROWS * m->row_bytes, PREFETCH_AHEAD);
+	const char *ahead = (const char *)rows_ahead(m, w, AVX2_ROWS);
 	uint8_t spare[AVX2_ROWS][PIECE];
 
 	for (size_t b = 0; b < m->n / 256; b++, w += bytes, ahead += step) {

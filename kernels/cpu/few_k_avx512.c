@@ -211,15 +211,8 @@ struct walk {
 	size_t row_bytes, bytes, n; /* n <= FEW_ROWS */
 	size_t act_bytes;	    /* of a super-block's activations */
 	uint8_t *spare;		    /* FEW_ROWS super-blocks, for fewer rows */
+	const char *ahead;	    /* what is asked for meanwhile */
 };
-
-/* what lies as far behind in the file as a super-block of all rows */
-static inline const char *ahead_of(const struct walk *k, size_t b)
-{
-	const size_t far = u64_max(FEW_ROWS * k->row_bytes, ROW_AHEAD);
-
-	return (const char *)k->w + far + b * FEW_ROWS * k->bytes;
-}
 
 /* y[c]: sixteen rows times column c */
 static void walk(const struct walk *k, few_k_fn multiply, const void *const *x, size_t cols,
@@ -228,18 +221,20 @@ static void walk(const struct walk *k, few_k_fn multiply, const void *const *x, 
 	for (size_t b = 0; b < blocks; b++) {
 		const struct act_k *at[ROW_COLS];
 		const uint8_t *w = k->w + b * k->bytes;
+		/* as many bytes as a super-block of all rows has */
+		const char *ahead = k->ahead + b * FEW_ROWS * k->bytes;
 
 		for (size_t c = 0; c < cols; c++)
 			at[c] = (const void *)((const char *)x[c] + b * k->act_bytes);
 		if (k->n == FEW_ROWS) {
-			multiply(w, k->row_bytes, at, y, ahead_of(k, b));
+			multiply(w, k->row_bytes, at, y, ahead);
 			continue;
 		}
 		/* the last of fewer rows stands for those that are not there */
 		for (size_t r = 0; r < FEW_ROWS; r++)
 			memcpy(k->spare + r * ROW_BYTES_MAX,
 			       w + u64_min(r, k->n - 1) * k->row_bytes, k->bytes);
-		multiply(k->spare, ROW_BYTES_MAX, at, y, ahead_of(k, b));
+		multiply(k->spare, ROW_BYTES_MAX, at, y, ahead);
 	}
 }
 
@@ -251,6 +246,8 @@ void avx512_matmul_few_k(const struct tile_format *f, const struct matmul *m)
 			  .bytes = f->bytes,
 			  .act_bytes = f->few_pack ? AVX512_PACKED_BYTES : sizeof(struct act_k),
 			  .spare = m->scratch };
+	const uint8_t *end = (const uint8_t *)m->w + m->row1 * m->row_bytes;
+	const size_t far = u64_max(FEW_ROWS * m->row_bytes, ROW_AHEAD);
 	const void *x[ROW_COLS];
 	/* behind the spare rows */
 	uint8_t *packed = (uint8_t *)m->scratch + FEW_ROWS * ROW_BYTES_MAX;
@@ -268,6 +265,7 @@ void avx512_matmul_few_k(const struct tile_format *f, const struct matmul *m)
 
 		k.w = (const uint8_t *)m->w + row * m->row_bytes;
 		k.n = u64_min(FEW_ROWS, m->row1 - row);
+		k.ahead = asked_for(k.w, far, end, m->next);
 		for (size_t c = 0; c < width; c++)
 			y[c] = _mm512_setzero_ps();
 		walk(&k, f->few_k[cols - 1], x, width, m->n / 256, y);

@@ -196,7 +196,7 @@ FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t b
 		const size_t count = blocks - at;
 		__m512i s[ROW_COLS][4];
 
-		prefetch_ahead(w, 4 * bytes);
+		prefetch_ahead(w, out->ahead, 4 * bytes);
 		if (count >= 4) {
 			two(w, x, cols, at, 0, 1, out, s, read, bytes);
 			two(w + 2 * bytes, x, cols, at, 2, 1, out, s, read, bytes);
@@ -256,7 +256,7 @@ FORCE_INLINE void row_s(const uint8_t *w, const void *const *x, int cols, size_t
 	for (size_t at = 0; at < blocks; at += 4, w += 4 * bytes) {
 		const size_t count = blocks - at < 4 ? blocks - at : 4;
 
-		prefetch_ahead(w, 4 * bytes);
+		prefetch_ahead(w, out->ahead, 4 * bytes);
 		for (size_t i = 0; i < count; i++) {
 			uint16_t d;
 

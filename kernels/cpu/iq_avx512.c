@@ -58,7 +58,7 @@ group(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int c
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
-	prefetch_ahead(w, bytes * (size_t)count);
+	prefetch_ahead(w, out->ahead, bytes * (size_t)count);
 #pragma GCC unroll 4
 	for (int i = 0; i < count; i++, at++, w += bytes) {
 		struct iq v;

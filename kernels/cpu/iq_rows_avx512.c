@@ -231,7 +231,7 @@ FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t b
 	for (size_t at = 0; at < blocks; at += 4) {
 		const size_t count = blocks - at < 4 ? blocks - at : 4;
 
-		prefetch_ahead(w, 4 * bytes);
+		prefetch_ahead(w, out->ahead, 4 * bytes);
 #pragma GCC unroll 1
 		for (size_t i = 0; i < count; i++, w += bytes) {
 			uint16_t d;

@@ -148,7 +148,7 @@ FORCE_INLINE void bytes_rows(const struct matmul *m, size_t row, size_t rows, si
 		__m128 y[BYTES_COLS];
 
 		/* in file order, as memory likes it best: the rows after these, or what comes later */
-		next += SIDE * m->row_bytes > PREFETCH_AHEAD ? SIDE * m->row_bytes : PREFETCH_AHEAD;
+		next = rows_ahead(m, next, SIDE);
 		for (size_t r = 0; r < SIDE; r++)
 			w[r] = (const uint8_t *)m->w + (row + (r < n ? r : n - 1)) * m->row_bytes;
 		for (int c = 0; c < cols; c++)

@@ -5,7 +5,7 @@
  * block, in the order and with the operations of the tile kernels. Called by ops_avx512.c, any
  * thread.
  */
-#include "kernels/cpu/avx512_tile.h"
+#include "kernels/cpu/avx512_row.h"
 
 #include "base/num.h"
 
@@ -116,6 +116,7 @@ void avx512_matmul_rows(const struct tile_format *f, const struct matmul *m)
 	const row_fn multiply = f->row[cols - 1];
 	const void *x[ROW_COLS];
 	const uint8_t *w = (const uint8_t *)m->w + m->row0 * m->row_bytes;
+	const uint8_t *end = w + (m->row1 - m->row0) * m->row_bytes;
 	struct numbers a[ROW_COLS];
 	/* behind the numbers */
 	uint8_t *packed = (uint8_t *)m->scratch + 64 * pitch * (1 + 2 * ROW_COLS);
@@ -136,12 +137,14 @@ void avx512_matmul_rows(const struct tile_format *f, const struct matmul *m)
 
 		/* of rows that are not there the numbers are stale and the floats not stored */
 		for (size_t r = 0; r < rows; r++, w += m->row_bytes) {
+			const uintptr_t ahead =
+				(uintptr_t)asked_for(w, ROW_AHEAD, end, m->next) - (uintptr_t)w;
 			struct row_sums out[ROW_COLS];
 
 			for (size_t c = 0; c < width; c++)
 				out[c] = (struct row_sums){
 					a[c].sum + r * pitch, a[c].min + r * pitch,
-					a[c].d + (f->block == 32 ? 2 * r : r * pitch)
+					a[c].d + (f->block == 32 ? 2 * r : r * pitch), ahead
 				};
 			multiply(w, x, blocks, out);
 		}

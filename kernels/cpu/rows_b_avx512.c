@@ -153,7 +153,7 @@ static inline __attribute__((always_inline)) void sixteen(const struct b_format 
 		_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
 	__m512i s[ROW_COLS][4];
 
-	prefetch_ahead(w, 16 * f->bytes);
+	prefetch_ahead(w, out->ahead, 16 * f->bytes);
 	store_fronts(f, w, b, 16, out->d);
 #pragma GCC unroll 4
 	for (size_t i = 0; i < 4; i++) {
@@ -185,7 +185,7 @@ static inline __attribute__((always_inline)) void row(const struct b_format *f, 
 	for (; b < blocks; b += 4, w += 4 * f->bytes) {
 		__m512i q[2];
 
-		prefetch_ahead(w, 4 * f->bytes);
+		prefetch_ahead(w, out->ahead, 4 * f->bytes);
 		store_fronts(f, w, b, blocks - b < 4 ? (int)(blocks - b) : 4, out->d);
 		values(f, w, blocks - b < 4 ? (int)(blocks - b) : 4, q);
 		for (int c = 0; c < cols; c++)

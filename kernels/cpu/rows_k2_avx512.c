@@ -69,7 +69,7 @@ static inline __attribute__((always_inline)) void group_q6_k(const uint8_t *w,
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
-	prefetch_ahead(w, QUANT_Q6_K_BYTES * (size_t)count);
+	prefetch_ahead(w, out->ahead, QUANT_Q6_K_BYTES * (size_t)count);
 #pragma GCC unroll 4
 	for (int i = 0; i < count; i++, at++, w += QUANT_Q6_K_BYTES) {
 		const __m128i bytes = _mm_loadu_si128((const void *)(w + 192));
@@ -172,7 +172,7 @@ static inline __attribute__((always_inline)) void group_q2_k(const uint8_t *w,
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
 		m[c][0] = m[c][1] = m[c][2] = m[c][3] = _mm256_setzero_si256();
 	}
-	prefetch_ahead(w, QUANT_Q2_K_BYTES * (size_t)count);
+	prefetch_ahead(w, out->ahead, QUANT_Q2_K_BYTES * (size_t)count);
 	/* the longest chains first, of four super-blocks side by side */
 #pragma GCC unroll 4
 	for (int i = 0; i < count; i++) {
@@ -283,7 +283,7 @@ static inline __attribute__((always_inline)) void group_q3_k(const uint8_t *w,
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
-	prefetch_ahead(w, QUANT_Q3_K_BYTES * (size_t)count);
+	prefetch_ahead(w, out->ahead, QUANT_Q3_K_BYTES * (size_t)count);
 #pragma GCC unroll 4
 	for (int i = 0; i < count; i++, at++, w += QUANT_Q3_K_BYTES) {
 		const __m512i own = every_lane(scales, i);

@@ -104,7 +104,7 @@ group_q45(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, i
 		store_lane_sums(out[c].min + at, _mm512_dpwssd_epi32(zero, m, sums));
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
 	}
-	prefetch_ahead(w, bytes * (size_t)count);
+	prefetch_ahead(w, out->ahead, bytes * (size_t)count);
 #pragma GCC unroll 4
 	for (int i = 0; i < count; i++, at++, w += bytes) {
 		__m512i q[4];
@@ -201,7 +201,7 @@ static inline __attribute__((always_inline)) void group_iq4_xs(const uint8_t *w,
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
-	prefetch_ahead(w, QUANT_IQ4_XS_BYTES * (size_t)count);
+	prefetch_ahead(w, out->ahead, QUANT_IQ4_XS_BYTES * (size_t)count);
 #pragma GCC unroll 4
 	for (int i = 0; i < count; i++, at++, w += QUANT_IQ4_XS_BYTES) {
 		const __m256i sc = iq4_scales(w);

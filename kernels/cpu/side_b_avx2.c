@@ -267,7 +267,7 @@ FORCE_INLINE void side(const struct b_format *f, const struct matmul *m, size_t 
 		struct chain k;
 
 		/* in file order, as memory likes it best: the rows after these, or what comes later */
-		next += SIDE * m->row_bytes > PREFETCH_AHEAD ? SIDE * m->row_bytes : PREFETCH_AHEAD;
+		next = rows_ahead(m, next, SIDE);
 		for (size_t r = 0; r < SIDE; r++)
 			w[r] = (const uint8_t *)m->w + (row + (r < n ? r : n - 1)) * m->row_bytes;
 #pragma GCC unroll 1

@@ -112,7 +112,7 @@ FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t b
 	for (size_t at = 0; at < blocks; at += 4, w += 4 * bytes) {
 		__m512i s[ROW_COLS][4];
 
-		prefetch_ahead(w, 4 * bytes);
+		prefetch_ahead(w, out->ahead, 4 * bytes);
 		if (blocks - at >= 4) {
 #pragma GCC unroll 4
 			for (size_t i = 0; i < 4; i++)

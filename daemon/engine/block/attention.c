@@ -191,13 +191,14 @@ static float *finish_heads(const struct block_args *a, unsigned tid, size_t colu
 
 /* One of the three input projections; a weight that is not there has no result. */
 static void project(const struct block_args *a, unsigned tid, enum role role, enum role bias,
-		    float *y)
+		    enum role then, float *y)
 {
 	const struct wmat *w = &a->weights->w[role];
+	const struct wmat *next = then == ROLE_NONE ? NULL : &a->weights->w[then];
 
 	if (w->data)
-		linear(w, layer_floats(a->weights, bias), &a->in[w->act], a->batch->n_tokens, y,
-		       w->n_out, a->team, tid, &a->lanes[tid]);
+		linear_then(w, next, layer_floats(a->weights, bias), &a->in[w->act],
+			    a->batch->n_tokens, y, w->n_out, a->team, tid, &a->lanes[tid]);
 }
 
 static void forward(const struct block_args *a, unsigned tid)
@@ -213,9 +214,9 @@ static void forward(const struct block_args *a, unsigned tid)
 		block_input(a, tid, w[ROLE_WV].act, &done);
 	heads_angles(a, tid);
 	team_barrier(a->team, tid);
-	project(a, tid, ROLE_WQ, ROLE_WQ_BIAS, b->q);
-	project(a, tid, ROLE_WK, ROLE_WK_BIAS, b->k);
-	project(a, tid, ROLE_WV, ROLE_WV_BIAS, b->v);
+	project(a, tid, ROLE_WQ, ROLE_WQ_BIAS, ROLE_WK, b->q);
+	project(a, tid, ROLE_WK, ROLE_WK_BIAS, ROLE_WV, b->k);
+	project(a, tid, ROLE_WV, ROLE_WV_BIAS, ROLE_NONE, b->v);
 	team_barrier(a->team, tid);
 	if (a->layer->attention.qk_norm == QK_NORM_ROW) {
 		heads_norm_rows(a, tid);

@@ -411,12 +411,13 @@ static float *finish_heads(const struct block_args *a, unsigned tid, size_t colu
 	return o;
 }
 
-static void project(const struct block_args *a, unsigned tid, enum role role, float *y)
+static void project(const struct block_args *a, unsigned tid, enum role role, enum role then,
+		    float *y)
 {
 	const struct wmat *w = &a->weights->w[role];
 
-	linear(w, NULL, &a->in[w->act], a->batch->n_tokens, y, w->n_out, a->team, tid,
-	       &a->lanes[tid]);
+	linear_then(w, then == ROLE_NONE ? NULL : &a->weights->w[then], NULL, &a->in[w->act],
+		    a->batch->n_tokens, y, w->n_out, a->team, tid, &a->lanes[tid]);
 }
 
 static void forward(const struct block_args *a, unsigned tid)
@@ -431,10 +432,10 @@ static void forward(const struct block_args *a, unsigned tid)
 	block_input(a, tid, w[ROLE_SSM_BETA].act, &done);
 	block_input(a, tid, w[ROLE_SSM_ALPHA].act, &done);
 	team_barrier(a->team, tid);
-	project(a, tid, ROLE_SSM_QKV, b->u);
-	project(a, tid, ROLE_SSM_Z, b->z);
-	project(a, tid, ROLE_SSM_BETA, b->beta);
-	project(a, tid, ROLE_SSM_ALPHA, b->decay);
+	project(a, tid, ROLE_SSM_QKV, ROLE_SSM_Z, b->u);
+	project(a, tid, ROLE_SSM_Z, ROLE_SSM_BETA, b->z);
+	project(a, tid, ROLE_SSM_BETA, ROLE_SSM_ALPHA, b->beta);
+	project(a, tid, ROLE_SSM_ALPHA, ROLE_NONE, b->decay);
 	team_barrier(a->team, tid);
 	prepare_heads(a, tid);
 	team_barrier(a->team, tid);

@@ -29,7 +29,8 @@ void triple_run(const struct block_args *a, struct triple_buffers *t, enum role 
 	struct lane *lane = &a->lanes[tid];
 
 	if (g->data)
-		linear(g, NULL, &a->in[g->act], n_tokens, t->gate, n_ff, a->team, tid, lane);
+		linear_then(g, u, NULL, &a->in[g->act], n_tokens, t->gate, n_ff, a->team, tid,
+			    lane);
 	linear(u, NULL, &a->in[u->act], n_tokens, t->up, n_ff, a->team, tid, lane);
 	team_barrier(a->team, tid);
 	while (team_take_range(a->team, tid, n_tokens * n_ff, 256, &first, &end))

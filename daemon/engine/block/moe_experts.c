@@ -68,9 +68,10 @@ static void count_bytes(const struct block_args *a, const struct run *r, size_t 
 		memory_order_relaxed);
 }
 
-/* rows [row0, row1) of the run times the columns x, plus bias, into the columns y */
+/* rows [row0, row1) of the run times the columns x, plus bias, into the columns y; @next: see struct matmul */
 static void product(const struct block_args *a, const struct run *r, const void *const *x,
-		    float *const *y, uint32_t cols, size_t row0, size_t row1, unsigned tid)
+		    float *const *y, uint32_t cols, size_t row0, size_t row1, const void *next,
+		    unsigned tid)
 {
 	struct matmul m = { .type = r->w->type,
 			    .w = r->data,
@@ -81,7 +82,8 @@ static void product(const struct block_args *a, const struct run *r, const void 
 			    .x = x,
 			    .y = y,
 			    .cols = cols,
-			    .scratch = a->lanes[tid].scratch };
+			    .scratch = a->lanes[tid].scratch,
+			    .next = next };
 
 	a->ops->matmul(&m);
 	for (uint32_t c = 0; r->bias && c < cols; c++)
@@ -107,11 +109,19 @@ static void gather_inputs(const struct block_args *a, const struct expert_work *
 		x[i] = in->x[f->entries[w->first + i].token];
 }
 
-/* A thread on its way through a list of runs whose chunks, numbered over all of it, are shared by a counter. */
+/*
+ * A thread on its way through the runs of a phase (gate and up of everything, or down) on a node. Their
+ * chunks, numbered over all of it, are shared by a counter.
+ */
 struct walk {
 	_Atomic uint32_t *next; /* chunk that nobody has taken */
 	uint32_t taken;		/* the one that is this thread's */
 	uint32_t base;		/* the first one of the run that it stands at */
+	bool down;
+	uint32_t node, i; /* it stands at a matrix of the ready work i */
+	int matrix;
+	struct run run;
+	uint32_t n_chunks; /* of the run */
 };
 
 static void walk_take(struct walk *k)
@@ -119,23 +129,79 @@ static void walk_take(struct walk *k)
 	k->taken = atomic_fetch_add_explicit(k->next, 1, memory_order_relaxed);
 }
 
-static uint32_t n_chunks(const struct block_args *a, const struct run *r)
+/* Stands at the run that (i, matrix) says, or the first one behind it; false: there is none. */
+static bool walk_stand(const struct block_args *a, struct walk *k)
 {
-	return (uint32_t)div_ceil(r->end - r->first, chunk_rows(a, r->w));
+	const struct moe *f = moe_of(a);
+
+	while (k->i < f->n_ready && f->failed[f->ready[k->i]])
+		k->i++;
+	if (k->i == f->n_ready)
+		return false;
+	if (k->matrix < 0)
+		k->matrix = k->down ? EXPERT_DOWN : first_matrix(&f->work[f->ready[k->i]]);
+	k->run = run_of(a, &f->work[f->ready[k->i]], k->matrix, k->node);
+	k->n_chunks = (uint32_t)div_ceil(k->run.end - k->run.first, chunk_rows(a, k->run.w));
+	return true;
+}
+
+static bool walk_begin(const struct block_args *a, struct walk *k, bool down, uint32_t node)
+{
+	*k = (struct walk){ .next = &moe_of(a)->cursor[down][node].next,
+			    .down = down,
+			    .node = node,
+			    .matrix = -1 };
+	return walk_stand(a, k);
+}
+
+static bool walk_on(const struct block_args *a, struct walk *k)
+{
+	k->base += k->n_chunks;
+	if (k->matrix == EXPERT_GATE) {
+		k->matrix = EXPERT_UP;
+	} else {
+		k->i++;
+		k->matrix = -1;
+	}
+	return walk_stand(a, k);
+}
+
+static const struct expert_work *walk_work(const struct block_args *a, const struct walk *k)
+{
+	const struct moe *f = moe_of(a);
+
+	return &f->work[f->ready[k->i]];
+}
+
+/* Where the chunk that was taken begins; behind the last of gate and up, one of down that may come next. */
+static const void *taken_chunk(const struct block_args *a, struct walk k, unsigned tid)
+{
+	while (k.taken >= k.base + k.n_chunks)
+		if (!walk_on(a, &k)) {
+			if (k.down || !walk_begin(a, &k, true, k.node))
+				return NULL;
+			k.taken = tid;
+		}
+	return k.run.data +
+	       (k.run.first + (k.taken - k.base) * chunk_rows(a, k.run.w)) * k.run.w->row_bytes;
 }
 
 /* The chunks of the run at hand that come to this thread: those of lane->x and lane->y, @cols of each. */
-static void share_rows(const struct block_args *a, const struct run *r, uint32_t cols,
-		       struct walk *k, unsigned tid)
+static void share_rows(const struct block_args *a, uint32_t cols, struct walk *k, unsigned tid)
 {
 	const struct lane *lane = &a->lanes[tid];
+	const struct run *r = &k->run;
 	size_t rows = chunk_rows(a, r->w);
-	uint32_t n = n_chunks(a, r);
 
-	for (; k->taken < k->base + n; walk_take(k)) {
+	while (k->taken < k->base + k->n_chunks) {
 		size_t row0 = r->first + (k->taken - k->base) * rows;
+		size_t end = u64_min(row0 + rows, r->end);
+		size_t tail = row0 + linear_body(r->w->row_bytes, end - row0, cols);
 
-		product(a, r, lane->x, lane->y, cols, row0, u64_min(row0 + rows, r->end), tid);
+		if (row0 < tail)
+			product(a, r, lane->x, lane->y, cols, row0, tail, NULL, tid);
+		walk_take(k);
+		product(a, r, lane->x, lane->y, cols, tail, end, taken_chunk(a, *k, tid), tid);
 	}
 }
 
@@ -143,27 +209,19 @@ static void rows_gate_up(const struct block_args *a, uint32_t node, unsigned tid
 {
 	struct moe *f = moe_of(a);
 	struct lane *lane = &a->lanes[tid];
-	struct walk walk = { .next = &f->cursor[0][node].next };
+	struct walk walk;
+	bool more = walk_begin(a, &walk, false, node);
 
-	walk_take(&walk);
-	for (uint32_t i = 0; i < f->n_ready; i++) {
-		const struct expert_work *w = &f->work[f->ready[i]];
+	for (walk_take(&walk); more; more = walk_on(a, &walk)) {
+		const struct expert_work *w = walk_work(a, &walk);
+		float *hidden = walk.matrix == EXPERT_UP ? f->hidden_up : f->hidden_gate;
 
-		if (f->failed[f->ready[i]])
+		if (walk.taken >= walk.base + walk.n_chunks)
 			continue;
-		for (int which = first_matrix(w); which <= EXPERT_UP; which++) {
-			struct run r = run_of(a, w, which, node);
-			float *hidden = which == EXPERT_UP ? f->hidden_up : f->hidden_gate;
-			uint32_t n = n_chunks(a, &r);
-
-			if (walk.taken < walk.base + n) {
-				gather_inputs(a, w, r.w->act, lane->x);
-				for (uint32_t k = 0; k < w->count; k++)
-					lane->y[k] = hidden + (f->slot[i] + k) * f->max_ff;
-				share_rows(a, &r, w->count, &walk, tid);
-			}
-			walk.base += n;
-		}
+		gather_inputs(a, w, walk.run.w->act, lane->x);
+		for (uint32_t k = 0; k < w->count; k++)
+			lane->y[k] = hidden + (f->slot[walk.i] + k) * f->max_ff;
+		share_rows(a, w->count, &walk, tid);
 	}
 }
 
@@ -199,30 +257,22 @@ static void rows_down(const struct block_args *a, uint32_t node, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	struct lane *lane = &a->lanes[tid];
-	struct walk walk = { .next = &f->cursor[1][node].next };
+	struct walk walk;
+	bool more = walk_begin(a, &walk, true, node);
 
-	walk_take(&walk);
-	for (uint32_t i = 0; i < f->n_ready; i++) {
-		const struct expert_work *w = &f->work[f->ready[i]];
-		const struct wmat *down = &w->m[EXPERT_DOWN];
+	for (walk_take(&walk); more; more = walk_on(a, &walk)) {
+		const struct expert_work *w = walk_work(a, &walk);
+		const struct wmat *down = walk.run.w;
 		const struct actbuf *act = &f->hidden.form[down->act];
-		size_t stride;
-		struct run r;
-		uint32_t n;
+		size_t stride = a->ops->act_bytes(down->act, down->n_in);
 
-		if (f->failed[f->ready[i]])
+		if (walk.taken >= walk.base + walk.n_chunks)
 			continue;
-		stride = a->ops->act_bytes(down->act, down->n_in);
-		r = run_of(a, w, EXPERT_DOWN, node);
-		n = n_chunks(a, &r);
-		if (walk.taken < walk.base + n) {
-			for (uint32_t k = 0; k < w->count; k++) {
-				lane->x[k] = act->data + (f->slot[i] + k) * stride;
-				lane->y[k] = entry_partial(f, &f->entries[w->first + k]);
-			}
-			share_rows(a, &r, w->count, &walk, tid);
+		for (uint32_t k = 0; k < w->count; k++) {
+			lane->x[k] = act->data + (f->slot[walk.i] + k) * stride;
+			lane->y[k] = entry_partial(f, &f->entries[w->first + k]);
 		}
-		walk.base += n;
+		share_rows(a, w->count, &walk, tid);
 	}
 }
 
@@ -237,7 +287,7 @@ static void whole_matrix(const struct block_args *a, const struct expert_work *w
 		struct run r = run_of(a, w, matrix, i);
 
 		if (r.first < r.end)
-			product(a, &r, lane->x, lane->y, w->count, r.first, r.end, tid);
+			product(a, &r, lane->x, lane->y, w->count, r.first, r.end, NULL, tid);
 	}
 }
 
