@@ -44,11 +44,11 @@ def parts(args):
                     *(["--anyway"] if args.anyway else []),
                     *([] if args.short else ["--format", "all", "--cols", "1,2,4,8,16,512"])],
         "spec": [sys.executable, HERE / "spec.py", *model, "--anyway"],
-        "ahead": [sys.executable, HERE / "ahead.py", *model],
+        "ahead": [sys.executable, HERE / "ahead.py", *model, "--anyway"],
         "busy": [sys.executable, HERE / "busy.py", *model, *peer, "--anyway"],
     }
     if peer:
-        out["compare"] = [sys.executable, HERE / "compare.py", *model, *peer] + \
+        out["compare"] = [sys.executable, HERE / "compare.py", *model, *peer, "--anyway"] + \
                          ([] if args.short else ["--depths", args.depths])
     return {name: [*map(str, command), *(SHORT[name] if args.short else [])] for name, command in out.items()}
 

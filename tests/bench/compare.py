@@ -23,7 +23,8 @@ multiply-adds of floats attention made beside them, and which share of the memor
 and state included; `sluice doctor` measures both peaks just before.
 
 Prints Markdown; --json writes every sample. Ratios are of medians. Each figure stands beside the share of
-processors that other programs used meanwhile: above --disturbed a run is repeated, up to --tries times.
+processors that other programs used meanwhile: above --disturbed a run is repeated, up to --tries times, and a part with one
+that stayed disturbed has no ratios but with --anyway (exit status 3).
 Never a timed test: it judges nothing, it reports.
 """
 import argparse
@@ -309,6 +310,10 @@ def level_of(report):
     return report["parts"][0]["status"]["cpu"] if report["parts"] else "no CPU level"
 
 
+def quiet(part, args):
+    return args.anyway or all(run["foreign"] <= args.disturbed for run in part["runs"])
+
+
 def markdown(report, args):
     m = report["machine"]
     lines = [f"{os.path.basename(args.model)}, {args.threads} threads, {level_of(report)}, {m['cpu']}, {m['memory_gib']} GiB, "
@@ -316,12 +321,13 @@ def markdown(report, args):
              "|---|---|---|---|---|---|---|"]
     for part in report["parts"]:
         for r in part["result"]:
-            lines.append(f"| {part['what']} | {r['test']} | {r['sluice']:.1f} | {r['peer']} | {r['theirs']:.1f} | "
-                         f"{r['ratio']:.2f} | {', '.join(f'{p:.2f}' for p in r['pair_ratios'])} |")
+            ratios = f"{r['ratio']:.2f} | {', '.join(f'{p:.2f}' for p in r['pair_ratios'])}" if quiet(part, args) else \
+                "(disturbed) | "
+            lines.append(f"| {part['what']} | {r['test']} | {r['sluice']:.1f} | {r['peer']} | {r['theirs']:.1f} | {ratios} |")
     for part in report["parts"]:
-        depths = list(at_depth(part["result"]))
+        depths = list(at_depth(part["result"])) if quiet(part, args) else []
         lines += ["", *depths] if depths else []
-        peaks = list(peak_lines(part, report["info"]))
+        peaks = list(peak_lines(part, report["info"])) if quiet(part, args) else []
         lines += ["", *peaks] if peaks else []
         lines += ["", f"{part['what']}: others used at most "
                       f"{max(run['foreign'] for run in part['runs']):.2f} processors during a run; {part['seconds']} s"]
@@ -330,8 +336,9 @@ def markdown(report, args):
                 continue
             for key, what in (("busy_gbs", "while reading"), ("stalled_gbs", "bytes over stalled time")):
                 if key in d:
+                    share = f"{d[key] / d['fio_gbs']:.2f}" if quiet(part, args) else "(disturbed)"
                     lines.append(f"disk, {what}: sluice {d[key]:.2f} GB/s, fio {d['fio_gbs']:.2f} GB/s ({d['buffers']}, "
-                                 f"{part['request_bytes']} bytes, depth {part['depth']}): {d[key] / d['fio_gbs']:.2f}; "
+                                 f"{part['request_bytes']} bytes, depth {part['depth']}): {share}; "
                                  f"hit rate {100 * (d['hit_ratio'] or 0):.1f} %")
         if "limit_bytes" in part:
             most = max(run.get("process_bytes", 0) for run in part["runs"])
@@ -364,6 +371,7 @@ def arguments():
     p.add_argument("--quiet", type=int, default=0, help="seconds to wait for others to leave the processors")
     p.add_argument("--disturbed", type=float, default=0.1, help="processors used by others that spoil a run")
     p.add_argument("--tries", type=int, default=1)
+    p.add_argument("--anyway", action="store_true", help="print ratios of disturbed runs, too")
     p.add_argument("--json", help="where all samples go")
     return p.parse_args()
 
@@ -392,7 +400,7 @@ def main():
     if args.json:
         with open(args.json, "w") as f:
             json.dump(report, f, indent=1)
-    return 1 if failed else 0
+    return 1 if failed else 0 if all(quiet(part, args) for part in report["parts"]) else 3
 
 
 if __name__ == "__main__":
