@@ -116,8 +116,12 @@ void attention_carve(const struct block_config *c, enum block_kind kind,
 		if (kept->base)
 			b->slots[i] = p;
 	}
+	/*
+	 * Twice the room that a tile takes: a processor that walks over its rows fetches ahead of itself,
+	 * far behind the last, lines that the next thread would then have to take back to write them.
+	 */
 	for (unsigned i = 0; i < b->n_threads; i++) {
-		struct partial p = carve_partial(shared, tile_rows, tile_rows * z.dim);
+		struct partial p = carve_partial(shared, tile_rows, 2 * tile_rows * z.dim);
 
 		if (kept->base)
 			b->tiles[i] = p;
