@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/few_k_avx2.c: three (Q5_K four, Q3_K five) to eight columns of super-blocks at the AVX2 level:
+ * kernels/cpu/few_k_avx2.c: two (Q5_K four, Q3_K five) to eight columns of super-blocks at the AVX2 level:
  * Q2_K to Q5_K and TQ2_0. Called through the formats' row functions (SUPER_ROWS_FEW in avx2_rows.h), any thread.
  *
  * As in few_b_avx2.c eight rows are read side by side and a register holds four weights of each; a column
  * multiplies it with four of its activations, broadcast. Sums come out with rows in the lanes, nothing is
  * added across lanes. Sums of two products are at most 2 * 15 * 127 (Q4_K) or 2 * 31 * 127 (Q5_K): eight, or
- * four, of them fit 16 bits, and then vpmaddwd multiplies with the scale. Columns are a loop: unrolled, the
- * compiler keeps sums in memory that it could have added.
+ * four, of them fit 16 bits, and then vpmaddwd multiplies with the scale. Two to four columns of Q2_K, Q4_K and
+ * TQ2_0 are written out, more are a loop.
  */
 #include "kernels/cpu/avx2_level.h"
 
@@ -26,6 +26,14 @@ FORCE_INLINE void turn32(const uint8_t *w, size_t stride, __m256i t[8])
 	turn16(w + 16, stride, t + 4);
 }
 
+/* a + b in 16 bits, now: see add_here() */
+FORCE_INLINE __m256i add_pairs(__m256i a, __m256i b)
+{
+	a = _mm256_add_epi16(a, b);
+	__asm__("" : "+x"(a));
+	return a;
+}
+
 /* words k.. of a sub-block times a column's, @most of them, in 16 bits */
 FORCE_INLINE __m256i pairs(const __m256i q[8], int k, int most, const int8_t *v)
 {
@@ -33,7 +41,7 @@ FORCE_INLINE __m256i pairs(const __m256i q[8], int k, int most, const int8_t *v)
 
 #pragma GCC unroll 8
 	for (int i = k + 1; i < k + most; i++)
-		s = _mm256_add_epi16(s, _mm256_maddubs_epi16(q[i], four_of(v, i)));
+		s = add_pairs(s, _mm256_maddubs_epi16(q[i], four_of(v, i)));
 	return s;
 }
 
@@ -41,15 +49,20 @@ FORCE_INLINE __m256i pairs(const __m256i q[8], int k, int most, const int8_t *v)
 FORCE_INLINE void dots(const __m256i q[8], int most, const __m256i *scale, bool halves,
 		       const struct act_super *const *x, int j, int cols, __m256i *s)
 {
-#pragma GCC unroll 1
-	for (int c = 0; c < cols; c++) {
-		const int8_t *v = x[c]->q + 32 * j;
-		__m256i sum = _mm256_madd_epi16(pairs(q, 0, most, v), scale[0]);
+	/* columns written out meet half of the weights at a time: all do not fit the registers beside sums */
+	const int some = __builtin_constant_p(cols) ? most : 8;
 
-		if (most == 4)
-			sum = _mm256_add_epi32(
-				sum, _mm256_madd_epi16(pairs(q, 4, most, v), scale[halves]));
-		s[c] = _mm256_add_epi32(s[c], sum);
+#pragma GCC unroll 2
+	for (int k = 0; k < 8; k += some) {
+		for (int c = 0; c < cols; c++) {
+			const int8_t *v = x[c]->q + 32 * j;
+			__m256i sum = _mm256_madd_epi16(pairs(q, k, most, v), scale[halves && k]);
+
+			if (most < some)
+				sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs(q, 4, most, v),
+									      scale[halves]));
+			s[c] = add_here(s[c], sum);
+		}
 	}
 }
 
@@ -160,19 +173,18 @@ FORCE_INLINE void q45_k(const uint8_t *w, size_t stride, bool five,
 			     2 * chunk + half, cols, s);
 		}
 	}
-#pragma GCC unroll 1
 	for (int c = 0; c < cols; c++)
 		y[c] = finish(y[c], t.d, t.dmin, x[c]->d, s[c], minima(t.min, 4, x[c]->sum32));
 }
 
-static void q4_k(const uint8_t *w, size_t stride, const struct act_super *const *x, int cols,
-		 __m256 *y)
+FORCE_INLINE void q4_k(const uint8_t *w, size_t stride, const struct act_super *const *x, int cols,
+		       __m256 *y)
 {
 	q45_k(w, stride, false, x, cols, y);
 }
 
-static void q5_k(const uint8_t *w, size_t stride, const struct act_super *const *x, int cols,
-		 __m256 *y)
+FORCE_INLINE void q5_k(const uint8_t *w, size_t stride, const struct act_super *const *x, int cols,
+		       __m256 *y)
 {
 	q45_k(w, stride, true, x, cols, y);
 }
@@ -183,8 +195,8 @@ FORCE_INLINE __m256i two_bits(__m256i q, int i)
 	return _mm256_and_si256(_mm256_srli_epi16(q, 2 * i), _mm256_set1_epi8(3));
 }
 
-static void q2_k(const uint8_t *w, size_t stride, const struct act_super *const *x, int cols,
-		 __m256 *y)
+FORCE_INLINE void q2_k(const uint8_t *w, size_t stride, const struct act_super *const *x, int cols,
+		       __m256 *y)
 {
 	const __m256i low4 = _mm256_set1_epi8(15);
 	__m256i s[AVX2_FEW], h[4], ends[4], scale[16], min[8];
@@ -219,7 +231,6 @@ static void q2_k(const uint8_t *w, size_t stride, const struct act_super *const 
 			dots(v, 4, scale + 8 * n + 2 * i, true, x, 4 * n + i, cols, s);
 		}
 	}
-#pragma GCC unroll 1
 	for (int c = 0; c < cols; c++)
 		y[c] = finish(y[c], d, dmin, x[c]->d, s[c], minima(min, 8, x[c]->sum));
 }
@@ -239,8 +250,8 @@ FORCE_INLINE void scales_q3(const __m256i s[3], __m256i sc[4])
 	}
 }
 
-static void q3_k(const uint8_t *w, size_t stride, const struct act_super *const *x, int cols,
-		 __m256 *y)
+FORCE_INLINE void q3_k(const uint8_t *w, size_t stride, const struct act_super *const *x, int cols,
+		       __m256 *y)
 {
 	const __m256i four = _mm256_set1_epi8(4), half = _mm256_set1_epi16(32);
 	__m256i s[AVX2_FEW], h[4], high[8], sc[4], scale[16], min[8];
@@ -285,7 +296,6 @@ static void q3_k(const uint8_t *w, size_t stride, const struct act_super *const 
 		for (int k = 0; k < 8; k++)
 			high[k] = _mm256_srli_epi16(high[k], 4);
 	}
-#pragma GCC unroll 1
 	for (int c = 0; c < cols; c++) {
 		/* q - 4 */
 		const __m256i m = _mm256_slli_epi32(minima(min, 8, x[c]->sum), 2);
@@ -294,8 +304,8 @@ static void q3_k(const uint8_t *w, size_t stride, const struct act_super *const 
 	}
 }
 
-static void tq2_0(const uint8_t *w, size_t stride, const struct act_super *const *x, int cols,
-		  __m256 *y)
+FORCE_INLINE void tq2_0(const uint8_t *w, size_t stride, const struct act_super *const *x, int cols,
+			__m256 *y)
 {
 	const __m256i ones = _mm256_set1_epi16(1);
 	__m256i s[AVX2_FEW], ends[4];
@@ -315,26 +325,23 @@ static void tq2_0(const uint8_t *w, size_t stride, const struct act_super *const
 #pragma GCC unroll 8
 			for (int k = 0; k < 8; k++)
 				v[k] = two_bits(q[k], i);
-				/* 32 sums of two products of at most 2 * 3 * 127 fit 16 bits */
-#pragma GCC unroll 1
+			/* 32 sums of two products of at most 2 * 3 * 127 fit 16 bits */
 			for (int c = 0; c < cols; c++) {
 				const __m256i a = pairs(v, 0, 8, x[c]->q + 128 * n + 32 * i);
 
 				part[c] = i ? _mm256_add_epi16(part[c], a) : a;
 			}
 		}
-#pragma GCC unroll 1
 		for (int c = 0; c < cols; c++)
 			s[c] = _mm256_add_epi32(s[c], _mm256_madd_epi16(part[c], ones));
 	}
-#pragma GCC unroll 1
 	for (int c = 0; c < cols; c++)
 		y[c] = add_scaled(y[c], d, x[c]->d, _mm256_cvtepi32_ps(s[c]));
 }
 
 /* y[c]: @n <= AVX2_ROWS rows from @w on times column c */
-static void walk(const struct matmul *m, const uint8_t *w, size_t n, super_fn multiply,
-		 size_t bytes, const struct act_super *const *x, int cols, __m256 *y)
+FORCE_INLINE void walk(const struct matmul *m, const uint8_t *w, size_t n, super_fn multiply,
+		       size_t bytes, const struct act_super *const *x, int cols, __m256 *y)
 {
 	const size_t step = AVX2_ROWS * bytes;
 	const char *ahead = (const char *)rows_ahead(m, w, AVX2_ROWS);
@@ -359,8 +366,8 @@ static void walk(const struct matmul *m, const uint8_t *w, size_t n, super_fn mu
 	}
 }
 
-static void few(const struct matmul *m, size_t row, size_t rows, size_t col, int cols,
-		super_fn multiply, size_t bytes)
+FORCE_INLINE void few(const struct matmul *m, size_t row, size_t rows, size_t col, int cols,
+		      super_fn multiply, size_t bytes)
 {
 	const struct act_super *x[AVX2_FEW] = { NULL };
 	const size_t end = row + rows;
@@ -379,15 +386,44 @@ static void few(const struct matmul *m, size_t row, size_t rows, size_t col, int
 	}
 }
 
+/* any number of columns, as a function of its own: inside walk() the registers are fewer (Q2_K: 1.05) */
+#define FEW_LOOP(T, name)                                                                   \
+	static __attribute__((noinline)) void loop_##name(const uint8_t *w, size_t stride,  \
+							  const struct act_super *const *x, \
+							  int cols, __m256 *y)              \
+	{                                                                                   \
+		name(w, stride, x, cols, y);                                                \
+	}                                                                                   \
+	static void few_##name(const struct matmul *m, size_t row, size_t rows, size_t col, \
+			       int cols)                                                    \
+	{                                                                                   \
+		few(m, row, rows, col, cols, loop_##name, QUANT_##T##_BYTES);               \
+	}
 #define FEW(T, name)                                                                      \
+	FEW_LOOP(T, name)                                                                 \
 	void avx2_few_##name(const struct matmul *m, size_t row, size_t rows, size_t col, \
 			     int cols)                                                    \
 	{                                                                                 \
-		few(m, row, rows, col, cols, name, QUANT_##T##_BYTES);                    \
+		few_##name(m, row, rows, col, cols);                                      \
+	}
+/* up to four columns are constants, and loops over them are written out */
+#define FEW_OUT(T, name)                                                                  \
+	FEW_LOOP(T, name)                                                                 \
+	void avx2_few_##name(const struct matmul *m, size_t row, size_t rows, size_t col, \
+			     int cols)                                                    \
+	{                                                                                 \
+		if (cols == 2)                                                            \
+			few(m, row, rows, col, 2, name, QUANT_##T##_BYTES);               \
+		else if (cols == 3)                                                       \
+			few(m, row, rows, col, 3, name, QUANT_##T##_BYTES);               \
+		else if (cols == 4)                                                       \
+			few(m, row, rows, col, 4, name, QUANT_##T##_BYTES);               \
+		else                                                                      \
+			few_##name(m, row, rows, col, cols);                              \
 	}
 
-FEW(Q2_K, q2_k)
+FEW_OUT(Q2_K, q2_k)
 FEW(Q3_K, q3_k)
-FEW(Q4_K, q4_k)
+FEW_OUT(Q4_K, q4_k)
 FEW(Q5_K, q5_k)
-FEW(TQ2_0, tq2_0)
+FEW_OUT(TQ2_0, tq2_0)

@@ -183,10 +183,10 @@ FORCE_INLINE void unpack_iq4_xs(const uint8_t *w, struct super *s)
 		s->q[i] = _mm256_shuffle_epi8(iq4_values(), nibbles(w + 8 + 16 * i));
 }
 
-SUPER_FORMAT_FEW(Q4_K, q4_k, SUPER_MIN, 32, 2, min15)
+SUPER_FORMAT_FEW(Q4_K, q4_k, SUPER_MIN, 32, 1, min15)
 SUPER_FORMAT_FEW(Q5_K, q5_k, SUPER_MIN, 32, 3, min31)
 SUPER_FORMAT(Q6_K, q6_k, SUPER_OFFSET, 16, offset63)
-SUPER_FORMAT_FEW(Q2_K, q2_k, SUPER_MIN, 16, 2, min3)
+SUPER_FORMAT_FEW(Q2_K, q2_k, SUPER_MIN, 16, 1, min3)
 SUPER_FORMAT_FEW(Q3_K, q3_k, SUPER_OFFSET, 16, 4, offset31)
 SUPER_UNSIGNED(iq4_xs)
 SUPER_ROWS(iq4_xs, unsigned_iq4_xs, SUPER_SIGNED, 32, 1, QUANT_IQ4_XS_BYTES)

@@ -7,7 +7,7 @@
 #include "kernels/cpu/avx2_iq.h"
 
 IQ_UNPACK(TQ2_0, tq2_0, IQ_TERNARY)
-SUPER_ROWS_FEW(tq2_0, unpack_tq2_0, SUPER_OFFSET, 32, 2, 1, QUANT_TQ2_0_BYTES)
+SUPER_ROWS_FEW(tq2_0, unpack_tq2_0, SUPER_OFFSET, 32, 1, 1, QUANT_TQ2_0_BYTES)
 STREAMED(TQ2_0, tq2_0)
 
 /*
