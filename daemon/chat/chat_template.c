@@ -148,12 +148,40 @@ static bool is_space(char c)
 	return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
+static void turn_round(char *to, const char *from, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		to[i] = from[n - 1 - i];
+}
+
+/*
+ * Where @word stands last in @text: by memmem(), whose time grows with both, turned round. A template may
+ * show the last message otherwise and a client write it so that it matches everywhere but at its end.
+ * 0, -ENOMEM, -ENOENT.
+ */
+static int find_last(const char *text, size_t n, const char *word, size_t len, size_t *ret)
+{
+	char *back = malloc(n + len + 1);
+	const char *found;
+
+	if (!back)
+		return -ENOMEM;
+	turn_round(back, text, n);
+	turn_round(back + n, word, len);
+	found = memmem(back, n, back + n, len);
+	if (found)
+		*ret = n - len - (size_t)(found - back);
+	free(back);
+	return found ? 0 : -ENOENT;
+}
+
 /* Leaves @r open behind the last message's content, as transformers' continue_final_message does. */
 static int cut_behind_final(struct rendered *r, struct json_object *messages, struct err *err)
 {
 	size_t n = json_object_array_length(messages), len, from = 0, end;
 	struct json_object *content = NULL, *last = json_object_array_get_idx(messages, n - 1);
-	const char *text, *found = NULL;
+	const char *text;
+	int rc;
 
 	json_object_object_get_ex(last, "content", &content);
 	if (!json_object_is_type(content, json_type_string))
@@ -164,15 +192,14 @@ static int cut_behind_final(struct rendered *r, struct json_object *messages, st
 		from++;
 	for (end = len; end > from && is_space(text[end - 1]);)
 		end--;
-	for (size_t at = r->n - (end - from) + 1; end - from <= r->n && at-- > 0 && !found;)
-		if (!memcmp(r->text + at, text + from, end - from))
-			found = r->text + at;
-	if (!found)
+	rc = find_last(r->text, r->n, text + from, end - from, &n);
+	if (rc == -ENOMEM)
+		return err_set(err, rc, "out of memory for the text of a chat");
+	if (rc)
 		return err_set(err, -EINVAL,
 			       "the chat template does not show the last message as it is, so it "
 			       "cannot be gone on with");
-	n = (size_t)(found - r->text);
-	if (len - from <= r->n - n && !memcmp(found, text + from, len - from))
+	if (len - from <= r->n - n && !memcmp(r->text + n, text + from, len - from))
 		end = len; /* white space at its end is kept */
 	r->n = n + end - from;
 	r->text[r->n] = '\0';
@@ -203,7 +230,7 @@ static int render(const struct chat_template *c, const struct chat_input *in,
 		rc = cut_behind_final(ret, messages, &err->err);
 		if (rc) {
 			rendered_done(ret);
-			err->raised = true;
+			err->raised = rc == -EINVAL;
 		}
 	}
 	json_object_put(vars);

@@ -12,6 +12,9 @@
 #include "base/jsonc.h"
 #include "chat/template.h"
 
+#define MEMBERS_MAX \
+	1024 /* each rendering of a conversation looks them all up, and there are several */
+
 static int no_memory(struct err *err)
 {
 	return err_set(err, -ENOMEM, "out of memory for the variables of a chat");
@@ -31,6 +34,9 @@ static int merge(struct json_object *into, struct json_object *from, struct err 
 					       "chat_template" };
 	int rc = 0;
 
+	if (json_object_object_length(from) > MEMBERS_MAX)
+		return err_set(err, -EINVAL, "chat_template_kwargs: at most %d members",
+			       MEMBERS_MAX);
 	json_object_object_foreach(from, key, value)
 	{
 		for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)

@@ -88,24 +88,24 @@ static bool is_trusted(const struct template_options *o, const char *name)
 	return false;
 }
 
-static void take_vars(struct jinja *j, struct json_object *vars, const struct template_options *o)
-{
-	struct jv all = jv_dict(jdict_new(j));
-
-	j->vars = all.d;
-	if (!vars)
-		return;
-	json_object_object_foreach(vars, key, value)
-		jdict_set(j, j->vars, jv_str(jstr_new(j, key, strlen(key), false)),
-			  jv_from_json(j, value, is_trusted(o, key)));
-}
-
 /* A name as the program interned it. */
 static const struct jstr *known(struct jinja *j, const struct jinja *program, const char *name)
 {
 	struct jv *found = program->names ? jdict_text(j, program->names, name) : NULL;
 
 	return found ? found->s : NULL;
+}
+
+/* Those that the program mentions: no other can be asked for, and a client may send many and large ones. */
+static void take_vars(struct jinja *j, const struct jinja *program, struct json_object *vars,
+		      const struct template_options *o)
+{
+	j->vars = jdict_new(j);
+	if (!vars)
+		return;
+	json_object_object_foreach(vars, key, value) if (known(j, program, key))
+		jdict_set(j, j->vars, jv_str(jstr_new(j, key, strlen(key), false)),
+			  jv_from_json(j, value, is_trusted(o, key)));
 }
 
 /* The spans of trusted bytes of @s. 0 or -ENOMEM. */
@@ -155,7 +155,7 @@ static int take_text(struct jinja *j, const struct jstr *s, struct rendered *ret
 static void run(struct jinja *j, const struct template *t, struct json_object *vars,
 		const struct template_options *o, struct jbuf *out)
 {
-	take_vars(j, vars, o);
+	take_vars(j, &t->j, vars, o);
 	j->program = &t->j;
 	j->root = t->root;
 	j->loop = known(j, &t->j, "loop");

@@ -186,7 +186,7 @@ static void on_completed(void *arg, struct MHD_Connection *c, void **slot,
 		abandon(r);
 	http_run_end(r);
 	let_go(h, r->call);
-	http_call_destroy(r->call);
+	http_work_free(h, r->call);
 	h->body_bytes -= r->body.n;
 	buf_done(&r->body);
 	buf_done(&r->out);
@@ -379,7 +379,7 @@ static void take_work(struct http *h)
 		next = c->next;
 		if (!r) {
 			let_go(h, c);
-			http_call_destroy(c);
+			http_work_free(h, c);
 			continue;
 		}
 		r->working = NULL;
@@ -388,8 +388,7 @@ static void take_work(struct http *h)
 		if (c->route->form == &responses_form) /* repeats fields in its answer */
 			continue;
 		let_go(h, c);
-		json_object_put(c->json);
-		c->json = NULL;
+		http_work_free_json(h, c);
 	}
 }
 

@@ -38,6 +38,7 @@ enum {
 	HTTP_MAX_HEADERS = 24 << 10, /* 431 beyond */
 	HTTP_MAX_BODY = 32 << 20,    /* 413 beyond */
 	HTTP_ALL_BODIES = 256 << 20, /* of all requests: the largest unfinished one goes */
+	HTTP_FEW_VALUES = 1 << 16,   /* that take no time to speak of, whatever is done with them */
 	HTTP_MAX_VALUES = 1 << 20,   /* of a body's JSON, which takes some 100 bytes for each */
 	HTTP_MAX_CHOICES = SERVE_MAX_REQUESTS,
 	HTTP_HEADER_MS = 10000, /* from connect to the end of the first headers */
@@ -208,6 +209,8 @@ struct http_call {
 	struct fault fault;	  /* status 0: none */
 	struct buf answer;	  /* a whole answer; empty: @gen is to be run */
 	struct json_object *json; /* the body */
+	size_t values;		  /* of JSON that was read for it, at most */
+	bool over;		  /* nobody wants it any more: the worker frees it */
 	struct generation gen;
 	/* POST /slots/ID?action=... */
 	uint32_t slot;
@@ -369,6 +372,9 @@ int http_work_start(struct http *h, struct err *err);
 void http_work_stop(struct http *h); /* frees the calls that it has */
 void http_work_put(struct http *h, struct http_call *c);
 struct http_call *http_work_take(struct http *h);
+/* Frees @c (NULL is fine), or its JSON alone: on the worker where that takes long. Main thread. */
+void http_work_free(struct http *h, struct http_call *c);
+void http_work_free_json(struct http *h, struct http_call *c);
 
 /* http_read.c: fields of the object @o; absent and null leave *ret. False: fault. */
 bool read_bool(struct json_object *o, const char *key, bool *ret, struct fault *f);

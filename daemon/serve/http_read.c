@@ -115,11 +115,13 @@ bool read_json_text(struct http_call *c, const char *text, size_t n, const char 
 		    struct json_object **ret)
 {
 	enum json_tokener_error e = json_tokener_error_parse_eof;
+	size_t values = jsonc_values(text, n);
 	struct json_tokener *t;
 
-	if (jsonc_values(text, n) > HTTP_MAX_VALUES)
+	if (values > HTTP_MAX_VALUES)
 		return fault_set(&c->fault, 413, "%s: the JSON may have %d values", what,
 				 HTTP_MAX_VALUES);
+	c->values += values;
 	t = json_tokener_new_ex(DEPTH);
 	if (!t)
 		return fault_set(&c->fault, 500, "out of memory");
@@ -305,16 +307,20 @@ static void log_unknown(struct http_call *c)
 		"spec guided_json guided_regex guided_choice guided_grammar structured_outputs "
 		"previous_response_id include text truncation ";
 	char name[70];
+	unsigned left = 100;
 
 	json_object_object_foreach(c->json, key, value)
 	{
 		(void)value;
+		if (!left)
+			return;
 		if (strlen(key) < 64) {
 			snprintf(name, sizeof(name), " %s ", key);
 			if (strstr(known, name))
 				continue;
 		}
 		log_line(LOG_DBG, "http field ignored", "name=\"%.80s\"", key);
+		left--;
 	}
 }
 

@@ -213,7 +213,8 @@ static bool render(struct http_call *c, const struct talk *t, struct json_object
 	int rc = chat_render(c->http->serve->config.chat, &in, NULL, &r, &why);
 	bool ok = rc ? render_fault(c, rc, &why) : take_rendered(c, t, &r);
 
-	if (ok && !c->gen.counting && !c->gen.ask.no_reuse)
+	/* it renders four times more, with all that is in the body and not shown */
+	if (ok && !c->gen.counting && !c->gen.ask.no_reuse && c->values <= HTTP_FEW_VALUES)
 		mark(c, &in, &r);
 	if (!rc)
 		rendered_done(&r);

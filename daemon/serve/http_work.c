@@ -30,6 +30,37 @@ void http_call_destroy(struct http_call *c)
 	free(c);
 }
 
+/* Many values take the time of many tokens to be let go of. */
+static bool is_large(const struct http *h, const struct http_call *c)
+{
+	return c && h->work.running && c->values > HTTP_FEW_VALUES;
+}
+
+void http_work_free(struct http *h, struct http_call *c)
+{
+	if (!is_large(h, c)) {
+		http_call_destroy(c);
+		return;
+	}
+	c->over = true;
+	c->owner = NULL;
+	http_work_put(h, c);
+}
+
+void http_work_free_json(struct http *h, struct http_call *c)
+{
+	struct http_call *rest = is_large(h, c) ? calloc(1, sizeof(*rest)) : NULL;
+
+	if (rest) {
+		rest->json = c->json;
+		rest->values = c->values;
+		http_work_free(h, rest);
+	} else {
+		json_object_put(c->json);
+	}
+	c->json = NULL;
+}
+
 static void work(struct http_call *c)
 {
 	if (atomic_load_explicit(&c->unwanted, memory_order_relaxed))
@@ -61,6 +92,11 @@ static void *run(void *arg)
 		if (!w->first)
 			w->last = &w->first;
 		pthread_mutex_unlock(&w->lock);
+		if (c->over) {
+			http_call_destroy(c);
+			pthread_mutex_lock(&w->lock);
+			continue;
+		}
 		work(c);
 		pthread_mutex_lock(&w->lock);
 		c->next = w->done;

@@ -55,6 +55,18 @@ def back_to(value, most, timeout=60):
         time.sleep(0.1)
 
 
+HI = [{"role": "user", "content": "Hi"}]
+
+
+def watch(d, waits, done):
+    """How long /health takes, again and again."""
+    while not done.is_set():
+        start = time.monotonic()
+        d.get("/health")
+        waits.append(time.monotonic() - start)
+        time.sleep(0.05)
+
+
 def good(d):
     start = time.monotonic()
     assert "Paris" in d.post("/v1/completions", FRANCE)["choices"][0]["text"]
@@ -384,6 +396,22 @@ def test_text_that_is_all_values_does_not_become_gigabytes(d):
                                       {"Content-Type": "application/json"})
         assert status == 413 and "values" in answer["error"]["message"]
         assert most["bytes"] < mib(150)
+    good(d)
+
+
+def test_a_million_variables_are_refused_and_a_million_values_hold_nobody_up(d):
+    """Each rendering copied all of them; letting go of them was the loop's work."""
+    many = {f"key{i}": i for i in range(1000000)}
+    error = d.post("/v1/chat/completions", {"messages": HI, "max_tokens": 1, "chat_template_kwargs": many}, check=400)["error"]
+    assert error["param"] == "chat_template_kwargs" and error["message"].endswith("at most 1024 members"), error
+    for body in ({"messages": HI, "chat_template_kwargs": {"x": many}}, {"messages": [{**HI[0], "x": many}]}):
+        waits, done = [], threading.Event()
+        other = threading.Thread(target=lambda: watch(d, waits, done))
+        other.start()
+        assert d.post("/v1/chat/completions", {**body, "max_tokens": 1})["choices"]
+        done.set()
+        other.join()
+        assert sorted(waits)[len(waits) // 2] < 1, waits
     good(d)
 
 

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 
+#include "base/clock.h"
 #include "base/num.h"
 #include "model/gguf.h"
 #include "model/tokenizer.h"
@@ -190,6 +191,28 @@ static void kwargs(void **state)
 	}
 }
 
+/* A million of them held all clients' bodies up for seconds, as each rendering copies them. */
+static void many_kwargs(void **state)
+{
+	struct json_object *request = json_object_new_object(), *o = json_object_new_object(), *got;
+	struct err err = { 0 };
+
+	json_object_object_add(request, "chat_template_kwargs", o);
+	for (unsigned i = 0; i <= 1024; i++) {
+		char key[16];
+
+		snprintf(key, sizeof(key), "k%u", i);
+		if (i == 1024) {
+			assert_int_equal(chat_kwargs(NULL, request, &got, &err), 0);
+			json_object_put(got);
+		}
+		json_object_object_add(o, key, NULL);
+	}
+	assert_int_equal(chat_kwargs(NULL, request, &got, &err), -EINVAL);
+	assert_string_equal(err.text, "chat_template_kwargs: at most 1024 members");
+	json_object_put(request);
+}
+
 static struct chat_template *make(const char *source)
 {
 	struct chat_template *c = NULL;
@@ -252,6 +275,35 @@ static void continued(void **state)
 	assert_true(err.raised);
 	chat_template_destroy(c);
 	json_object_put(m);
+}
+
+/* A last message that matches a megabyte at every place of another, but for what the template leaves out. */
+static void continued_in_linear_time(void **state)
+{
+	enum { N = 1 << 20 };
+	struct chat_template *c = make("{% for m in messages %}{{ m.content | replace('b', '') }}"
+				       "{% endfor %}");
+	struct json_object *m = json_of("[" U("") "]"), *o = json_object_new_object();
+	struct chat_input in = { .messages = m, .continue_final = true };
+	struct template_error err = { 0 };
+	uint64_t began = now_ns();
+	char *text = malloc(2 * N);
+	struct rendered r;
+
+	memset(text, 'a', 2 * N);
+	json_object_object_add(json_object_array_get_idx(m, 0), "content",
+			       json_object_new_string_len(text, 2 * N));
+	text[N - 1] = 'b';
+	json_object_object_add(o, "role", json_object_new_string("assistant"));
+	json_object_object_add(o, "content", json_object_new_string_len(text, N));
+	json_object_array_add(m, o);
+	assert_int_equal(chat_render(c, &in, NULL, &r, &err), -EINVAL);
+	assert_non_null(strstr(err.err.text, "does not show the last message as it is"));
+	if (now_ns() - began > 10000000000u)
+		fail_msg("it takes too long");
+	free(text);
+	json_object_put(m);
+	chat_template_destroy(c);
 }
 
 /* The text up to each mark ends where the message does. */
@@ -342,10 +394,11 @@ static void of_a_model(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(normalised), cmocka_unit_test(tools),
-		cmocka_unit_test(kwargs),     cmocka_unit_test(caps),
-		cmocka_unit_test(continued),  cmocka_unit_test(of_a_model),
-		cmocka_unit_test(marks),      cmocka_unit_test(arguments_of_many_values),
+		cmocka_unit_test(normalised),  cmocka_unit_test(tools),
+		cmocka_unit_test(kwargs),      cmocka_unit_test(caps),
+		cmocka_unit_test(many_kwargs), cmocka_unit_test(continued_in_linear_time),
+		cmocka_unit_test(continued),   cmocka_unit_test(of_a_model),
+		cmocka_unit_test(marks),       cmocka_unit_test(arguments_of_many_values),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

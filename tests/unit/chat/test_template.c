@@ -223,6 +223,25 @@ static void limits(void **state)
 	rendered_done(&r);
 }
 
+/* What no word of the template can ask for takes no memory of the rendering. */
+static void variables_unmentioned(void **state)
+{
+	const struct template_options o = { .limits = { .bytes = 200000 } };
+	struct json_object *vars = json_object_new_object(), *list = json_object_new_array();
+	struct template_error err;
+	struct rendered r;
+
+	for (unsigned i = 0; i < 100000; i++)
+		json_object_array_add(list, json_object_new_int(1));
+	json_object_object_add(vars, "much", list);
+	json_object_object_add(vars, "a", json_object_new_int(7));
+	assert_int_equal(render_text("{{ a }}{{ b.much }}", vars, &o, &r, &err), -E2BIG);
+	assert_int_equal(render_text("{{ a }}{{ 'much' }}", vars, &o, &r, &err), 0);
+	assert_string_equal(r.text, "7much");
+	rendered_done(&r);
+	json_object_put(vars);
+}
+
 static void raised(void **state)
 {
 	struct template_error err;
@@ -329,10 +348,15 @@ static void threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bombs),   cmocka_unit_test(deep),
-		cmocka_unit_test(broken),  cmocka_unit_test(hostile_input),
-		cmocka_unit_test(limits),  cmocka_unit_test(raised),
-		cmocka_unit_test(origins), cmocka_unit_test(threads),
+		cmocka_unit_test(bombs),
+		cmocka_unit_test(deep),
+		cmocka_unit_test(broken),
+		cmocka_unit_test(hostile_input),
+		cmocka_unit_test(limits),
+		cmocka_unit_test(raised),
+		cmocka_unit_test(origins),
+		cmocka_unit_test(threads),
+		cmocka_unit_test(variables_unmentioned),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
