@@ -137,7 +137,7 @@ int calls_put_text(struct calls *c, enum calls_kind kind, const char *text, size
 {
 	int rc = 0;
 
-	if (!n)
+	if (!n || (kind == CALLS_CONTENT && c->calls_only))
 		return 0;
 	if (kind == CALLS_CONTENT && c->joint)
 		rc = put_text(c, kind, "\n", 1);
@@ -532,6 +532,7 @@ int calls_create(const struct calls_options *o, struct calls **ret, struct err *
 		return -ENOMEM;
 	c->format = o->format;
 	c->thinking_start = o->thinking_start;
+	c->calls_only = o->calls_only;
 	c->id_seed = o->id_seed;
 	rc = toolbox_make(o->tools, &c->tools, err);
 	/* without random numbers ids are still unique within an answer */

@@ -80,6 +80,11 @@ struct calls_options {
 	 * which types the values of the xml forms have. Borrowed during calls_create() only.
 	 */
 	struct json_object *tools;
+	/*
+	 * The answer is held to calls (tool_choice required or named): no content is in it, and what
+	 * its end cuts, were it the first byte of a marker, is of a call and left out.
+	 */
+	bool calls_only;
 	bool thinking_start; /* the prompt ended inside of <think> (harmony: of its analysis) */
 	uint64_t id_seed; /* ids of calls are made from it and their number; 0: of random numbers */
 };

@@ -13,6 +13,7 @@ bool sink_start(struct http_request *r, struct choice *c)
 	const struct generation *g = &r->call->gen;
 	const struct calls_options o = { .format = g->calls_format,
 					 .tools = g->tools,
+					 .calls_only = g->wish.force,
 					 .thinking_start = g->thinking_open };
 
 	return !calls_create(&o, &c->calls, NULL);

@@ -102,6 +102,31 @@ def test_forced_calls(d):
     assert use["content"][-1]["type"] == "tool_use" and use["stop_reason"] == "tool_use"
 
 
+@pytest.mark.parametrize("form", ["hermes", "xml"])
+def test_forced_calls_that_are_cut_have_no_content(tmp_path, form):
+    """By their length or a stop text, in each API, whole and as a stream: neither the begun tag nor what follows it."""
+    (tmp_path / "t.jinja").write_text(XML if form == "xml" else CALLS)
+    with HttpDaemon("--ctx", "1024", "--chat-template", tmp_path / "t.jinja") as d:
+        def streamed(body):
+            chunks = [e["choices"][0] for _, e in d.stream(CHAT, body) if e != "[DONE]"]
+            return "".join(c["delta"].get("content") or "" for c in chunks), [c for c in chunks if "tool_calls" in c["delta"]], chunks[-1]["finish_reason"]
+
+        ask = {"messages": ASK["messages"], "temperature": 1.5, "tools": [TOOLS[0]], "tool_choice": "required"}
+        for n in [*range(1, 9), 14]:
+            for seed in range(2):
+                body = {**ask, "max_tokens": n, "seed": seed}
+                choice = d.post(CHAT, body)["choices"][0]
+                assert choice["message"]["content"] == "" and choice["finish_reason"] == "length" and "tool_calls" not in choice["message"], choice
+                assert streamed(body) == ("", [], "length")
+            use = d.post("/v1/messages", {**ask, "max_tokens": n, "tools": [{"name": "f", "input_schema": {"type": "object"}}], "tool_choice": {"type": "any"}})
+            assert use["content"] == [] and use["stop_reason"] == "max_tokens", use
+            item = d.post("/v1/responses", {"input": "Tell me.", "max_output_tokens": n, "tool_choice": "required",
+                                            "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}]})
+            assert item["status"] == "incomplete" and all(not part["text"] for o in item["output"] for part in o.get("content", [])), item
+        stopped = d.post(CHAT, {**ask, "max_tokens": 200, "stop": ["call"]})["choices"][0]
+        assert not stopped["message"]["content"] and stopped["finish_reason"] == "stop", stopped
+
+
 def test_strict_tools(d):
     """A text without a call stays one; a call, once begun, is held (here it is begun in the prompt's stead by a form)."""
     answer = d.post(CHAT, {**ASK, "tools": [tool("stop", True)], "max_tokens": 30})["choices"][0]

@@ -420,6 +420,91 @@ static void streams(void **state)
 	calls_destroy(c);
 }
 
+/* A call of each form, and what begins one. */
+static const struct {
+	enum calls_format format;
+	const char *call, *start;
+} written[] = {
+	{ CALLS_HERMES,
+	  "<tool_call>\n{\"name\": \"lookup\", \"arguments\": {\"n\": 1}}\n</tool_call>",
+	  "<tool_call>" },
+	{ CALLS_QWEN3_XML,
+	  "<tool_call>\n<function=lookup>\n<parameter=n>\n1\n</parameter>\n</function>\n</tool_call>",
+	  "<tool_call>" },
+	{ CALLS_GLM,
+	  "<tool_call>lookup\n<arg_key>n</arg_key>\n<arg_value>1</arg_value>\n</tool_call>",
+	  "<tool_call>" },
+	{ CALLS_MINIMAX_M2,
+	  "<minimax:tool_call>\n<invoke name=\"lookup\">\n<parameter name=\"n\">1</parameter>\n"
+	  "</invoke>\n</minimax:tool_call>",
+	  "<minimax:tool_call>" },
+	{ CALLS_DEEPSEEK_V31,
+	  "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>lookup<｜tool▁sep｜>{\"n\": 1}<｜tool▁call▁end｜>"
+	  "<｜tool▁calls▁end｜>",
+	  "<｜tool▁calls▁begin｜>" },
+	{ CALLS_KIMI_K2,
+	  "<|tool_calls_section_begin|><|tool_call_begin|>functions.lookup:0"
+	  "<|tool_call_argument_begin|>{\"n\": 1}<|tool_call_end|><|tool_calls_section_end|>",
+	  "<|tool_calls_section_begin|>" },
+	{ CALLS_HARMONY,
+	  "<|channel|>commentary to=functions.lookup <|constrain|>json<|message|>{\"n\": 1}<|call|>",
+	  "" },
+};
+
+/* Held to calls and cut at any byte: the calls that are whole, and no content. */
+static void forced_and_cut(void **state)
+{
+	struct json_object *tools = json_of(TOOLS);
+
+	for (unsigned i = 0; i < ARRAY_LEN(written); i++) {
+		const struct calls_options o = { .format = written[i].format,
+						 .tools = tools,
+						 .calls_only = true,
+						 .id_seed = 1 };
+		char two[1024];
+		size_t one = strlen(written[i].call), n;
+
+		n = (size_t)snprintf(two, sizeof(two), "%s\n%s", written[i].call, written[i].call);
+		for (size_t len = 1; len <= n; len++)
+			for (size_t step = 1; step <= len; step = step * 3 + 1) {
+				struct found f = parse(&o, two, len, step, step);
+				size_t calls = json_object_array_length(f.calls);
+
+				if (f.n[1] || f.n[0] || calls > 2 || (len >= one && !calls))
+					fail_msg("%s: %.*s: content %s, %zu calls",
+						 calls_format_name(o.format), (int)len, two,
+						 f.text[1] ? f.text[1] : "", calls);
+				done(&f);
+			}
+	}
+	json_object_put(tools);
+}
+
+/* The beginning of a marker at the end of a free answer is text. */
+static void free_and_cut(void **state)
+{
+	struct json_object *tools = json_of(TOOLS);
+
+	for (unsigned i = 0; i < ARRAY_LEN(written); i++) {
+		const struct calls_options o = { .format = written[i].format, .tools = tools };
+
+		for (size_t len = 0; len <= strlen(written[i].start); len++)
+			for (size_t step = 1; step < 9; step++) {
+				char text[64];
+				size_t n = (size_t)snprintf(text, sizeof(text), "1 <2 %.*s",
+							    (int)len, written[i].start);
+				struct found f = parse(&o, text, n, step, step);
+
+				if (f.n[1] != n || memcmp(f.text[1], text, n))
+					fail_msg("%s: '%s' became '%s'",
+						 calls_format_name(o.format), text,
+						 f.text[1] ? f.text[1] : "");
+				done(&f);
+			}
+	}
+	json_object_put(tools);
+}
+
 static void wrong_tools(void **state)
 {
 	static const char *const all[] = { "{}", "[1]", "[{\"function\": {}}]",
@@ -443,6 +528,7 @@ int main(void)
 		cmocka_unit_test(forms),	   cmocka_unit_test(told_in_words),
 		cmocka_unit_test(long_texts),	   cmocka_unit_test(thought_of_calls),
 		cmocka_unit_test(streams),	   cmocka_unit_test(wrong_tools),
+		cmocka_unit_test(forced_and_cut),  cmocka_unit_test(free_and_cut),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
