@@ -37,11 +37,29 @@ static bool absent(int error)
 	return error == -ENOENT || error == -ECONNREFUSED || error == -ENOTDIR || error == -EPIPE;
 }
 
+/* Of llama.cpp's programs -s is the seed: a path that is a number was most likely meant as one. */
+static bool is_seed(const char *socket)
+{
+	return socket && *socket && !socket[strspn(socket, "0123456789")];
+}
+
+static bool has_seed(const char *verb)
+{
+	return !strcmp(verb, "generate") || !strcmp(verb, "bench");
+}
+
 static int fail_connect(const char *verb, const struct client_args *args,
 			const struct sluice_fault *fault)
 {
 	const char *advice = "";
 
+	if (absent(fault->error) && is_seed(args->socket)) {
+		fprintf(stderr, "sluice %s: no daemon: there is no socket %s", verb, args->socket);
+		if (has_seed(verb))
+			fprintf(stderr, "; did you mean --seed %s?", args->socket);
+		fprintf(stderr, " (-s is --socket)\n");
+		return EXIT_UNREACHABLE;
+	}
 	if (absent(fault->error))
 		advice = args->socket
 				 ? "; is it running? sluiced --model FILE --socket PATH starts it"
@@ -56,7 +74,8 @@ static int fail_connect(const char *verb, const struct client_args *args,
 
 int client_open(const char *verb, const struct client_args *args, struct sluice **ret)
 {
-	uint64_t end = now_ns() + args->wait_seconds * 1000000000ull;
+	uint32_t wait = is_seed(args->socket) && !args->wait_given ? 0 : args->wait_seconds;
+	uint64_t end = now_ns() + wait * 1000000000ull;
 	struct sluice_fault fault;
 	bool said = false;
 

@@ -307,6 +307,16 @@ def test_socket_is_kept_by_its_daemon_and_freed_by_a_dead_one():
     assert not os.path.exists(path)
 
 
+@pytest.mark.parametrize("args, meant", [(("generate", "-s", "42", "Hi"), True), (("bench", "-s", "7"), True), (("status", "-s", "42"), False)])
+def test_a_seed_for_a_socket(tmp_path, args, meant):
+    """-s is llama.cpp's --seed and our --socket: nobody waits for a socket that is a number, unless --wait says so."""
+    p = sluice(*args, check=3, cwd=tmp_path, timeout=20)
+    assert f"there is no socket {args[2]}" in p.stderr and (f"did you mean --seed {args[2]}?" in p.stderr) == meant
+    if meant:
+        p = sluice(*args, "--wait", "1", check=3, cwd=tmp_path, timeout=20)
+        assert "waiting up to 1 s" in p.stderr and "did you mean" in p.stderr
+
+
 def test_a_client_may_come_before_the_daemon(tmp_path):
     path = tmp_path / "s"
     client = subprocess.Popen([BUILD / "sluice", "generate", "--socket", path, "--wait", "30", *QUESTION],
