@@ -14,7 +14,7 @@ static void add_run(struct engine *e, struct batch *b, uint32_t i, uint32_t n)
 {
 	struct active *a = &e->active[i];
 	struct request *r = a->request;
-	bool all = r->want_logits || r->want_logprobs;
+	bool all = request_wants_rows(r);
 	uint32_t pos = seq_len(a->seq);
 
 	for (uint32_t k = 0; k < n; k++) {

@@ -259,6 +259,13 @@ void engine_device_memory(struct engine *e);
  * picked already; and its log-probabilities where they are wanted. As sampler_pick(). (pick.c)
  */
 int engine_pick(struct engine *e, struct active *a, const float *row, uint32_t *ret_id);
+/* How many of the likeliest tokens are told with each, where any are. */
+static inline uint32_t engine_n_likely(const struct request *r)
+{
+	uint32_t n = r->n_logprobs ? r->n_logprobs - 1 : 0;
+
+	return n < LOGPROBS_MAX ? n : LOGPROBS_MAX;
+}
 /* A token of @a was computed by @now, its first or not: latencies. (pick.c) */
 void engine_observe_token(struct engine *e, const struct active *a, uint64_t now);
 

@@ -61,8 +61,7 @@ int engine_pick(struct engine *e, struct active *a, const float *row, uint32_t *
 	if (!rc && r->form && matcher_token(r->form, *ret_id) < 0)
 		rc = -EDOM;
 	if (!rc && r->n_logprobs)
-		logits_logprobs(row, n_vocab, *ret_id,
-				r->n_logprobs - 1 < LOGPROBS_MAX ? r->n_logprobs - 1 : LOGPROBS_MAX,
+		logits_logprobs(row, n_vocab, *ret_id, engine_n_likely(r),
 				&a->logprobs[s->n_picked]);
 	return rc;
 }

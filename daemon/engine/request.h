@@ -132,6 +132,9 @@ struct request_ops {
 	/* Log-probability (natural) of prompt token i given those before, 1 <= i < n. Only where
 	 * want_logprobs. NULL otherwise. */
 	void (*logprob)(struct request *r, uint32_t i, double logprob);
+	/* The same with the likeliest in its place, as many as n_logprobs says. Only where
+	 * want_prompt_logprobs. NULL otherwise. */
+	void (*prompt_logprobs)(struct request *r, uint32_t i, const struct token_logprobs *l);
 	/* Last call for this request: the owner may free it after that. Never NULL. */
 	void (*done)(struct request *r, const struct request_result *result);
 };
@@ -156,7 +159,7 @@ struct request {
 	bool no_reuse;	/* read it all, and keep nothing of it */
 	uint32_t place; /* 0: any; else the place that it must have, counted from 1 */
 	struct sampling sampling;
-	bool ignore_eog, want_progress, want_logits, want_logprobs;
+	bool ignore_eog, want_progress, want_logits, want_logprobs, want_prompt_logprobs;
 	uint32_t n_logprobs; /* 0: none; else 1 + how many likeliest, up to LOGPROBS_MAX */
 	enum spec_mode spec;
 	uint32_t draft_length; /* 0: as it pays; else so many in every step (experiments, tests) */
@@ -172,5 +175,11 @@ struct request {
 	uint64_t submitted_ns, came;
 	uint32_t turn;
 };
+
+/* Does it want something of every position of its prompt? Then all of it is read. */
+static inline bool request_wants_rows(const struct request *r)
+{
+	return r->want_logits || r->want_logprobs || r->want_prompt_logprobs;
+}
 
 #endif

@@ -198,8 +198,7 @@ void reuse_begin(struct engine *e, struct active *a)
 	uint32_t most = r->n_tokens; /* what is timed is read, whatever is known of it */
 
 	a->reuse = (struct reuse){ 0 };
-	if (!e->prefixes || r->no_reuse || r->want_logits || r->want_logprobs ||
-	    (r->n_untimed && r->respell))
+	if (!e->prefixes || r->no_reuse || request_wants_rows(r) || (r->n_untimed && r->respell))
 		return;
 	if (r->n_untimed)
 		most = (uint32_t)u64_min(most, (uint64_t)r->n_untimed + 1);

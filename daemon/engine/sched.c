@@ -310,6 +310,19 @@ void engine_start_clock(struct engine *e, struct active *a)
 	read_counters(e, &a->hits, &a->misses, &a->bytes_read, &a->stall_ns);
 }
 
+/* Prompt token @i, by the row of the one before it. */
+static void score(struct engine *e, struct request *r, uint32_t i, const float *row)
+{
+	struct token_logprobs l;
+
+	if (r->want_logprobs && r->ops->logprob)
+		r->ops->logprob(r, i, log_softmax_at(row, e->model->n_vocab, r->tokens[i]));
+	if (r->want_prompt_logprobs && r->ops->prompt_logprobs) {
+		logits_logprobs(row, e->model->n_vocab, r->tokens[i], engine_n_likely(r), &l);
+		r->ops->prompt_logprobs(r, i, &l);
+	}
+}
+
 /*
  * One row of logits: scores the prompt token that follows, or chooses the next token. A row that
  * holds anything but numbers ends its request after the step; other requests go on.
@@ -336,9 +349,7 @@ static void use_row(struct engine *e, uint32_t column, const float *row)
 		return;
 	}
 	if (at + 1 < a->n_prompt) {
-		if (r->want_logprobs && r->ops->logprob)
-			r->ops->logprob(r, at + 1,
-					log_softmax_at(row, e->model->n_vocab, r->tokens[at + 1]));
+		score(e, r, at + 1, row);
 		return;
 	}
 	if (r->max_tokens) {

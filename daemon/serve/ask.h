@@ -78,6 +78,7 @@ struct ask {
 	unsigned n_stops;
 	struct sampling sampling; /* what it points to is copied */
 	uint32_t n_logprobs; /* with each token: 0: none, else 1 + how many likeliest beside it */
+	bool want_prompt_logprobs; /* of the prompt's tokens too; needs n_logprobs */
 	enum spec_mode spec;
 	uint32_t draft_length;
 	const uint8_t *draft; /* n_draft uint32_t ids (unaligned), borrowed as @data is */
@@ -105,6 +106,7 @@ enum event_kind {
 	EVENT_REFUSED,	/* instead of anything else: the ask was not taken */
 	EVENT_ACCEPTED, /* GENERATE, SCORE: others follow with the same id */
 	EVENT_PROGRESS,
+	EVENT_PROMPT_TOKEN, /* GENERATE with want_prompt_logprobs: each of the prompt's, before the answer's */
 	EVENT_TOKEN,
 	EVENT_LOGITS,
 	EVENT_LOGPROBS,
@@ -143,6 +145,12 @@ struct event {
 			const struct token_logprobs *logprobs; /* NULL: not asked for */
 			struct job_times times;
 		} token;
+		struct {
+			uint32_t token;
+			bool last;
+			const struct token_logprobs
+				*logprobs; /* NULL: of the first, which nothing is before */
+		} prompt_token;
 		struct {
 			uint32_t first, n_rows, n_vocab;
 			int fd; /* a sealed memfd with n_rows * n_vocab floats; -1: taken over */

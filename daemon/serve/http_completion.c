@@ -11,20 +11,38 @@
 
 /* ---- reading ---- */
 
-/* The text of the prompt, where the answer repeats it. */
-static bool keep_prompt(struct http_call *c)
+/* What OpenAI's legacy API and vLLM give of prompts: their tokens' log-probabilities too. */
+static bool check_echo(struct http_call *c)
+{
+	struct generation *g = &c->gen;
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < g->n_prompts; i++)
+		n += (uint64_t)g->prompts[i].n * g->ask.n_logprobs * g->n;
+	if (n > HTTP_MAX_ECHOED)
+		return fault_param(&c->fault, "logprobs",
+				   "echo with logprobs: %llu log-probabilities of prompts in one "
+				   "answer, at most %d",
+				   (unsigned long long)n, HTTP_MAX_ECHOED);
+	g->ask.want_prompt_logprobs = g->ask.n_logprobs;
+	return true;
+}
+
+/* The texts of the prompts, where the answer repeats them. */
+static bool keep_prompts(struct http_call *c)
 {
 	struct generation *g = &c->gen;
 
-	if (!g->native && !g->echo)
-		return true;
-	if (g->echo && (g->n_prompts > 1 || g->ask.n_logprobs))
-		return fault_param(&c->fault, "echo",
-				   "echo needs one prompt, and has no log-probabilities");
-	if (prompt_decode(c->http->serve, g->prompts[0].ids, g->prompts[0].n, true, &g->rendered,
-			  &g->rendered_bytes))
+	for (unsigned i = 0; g->echo && i < g->n_prompts; i++) {
+		struct http_prompt *p = &g->prompts[i];
+
+		if (prompt_decode(c->http->serve, p->ids, p->n, true, &p->text, &p->bytes))
+			return fault_set(&c->fault, 500, "out of memory");
+	}
+	if (g->native && prompt_decode(c->http->serve, g->prompts[0].ids, g->prompts[0].n, true,
+				       &g->rendered, &g->rendered_bytes))
 		return fault_set(&c->fault, 500, "out of memory");
-	return true;
+	return !g->echo || check_echo(c);
 }
 
 static bool check_suffix(struct http_call *c)
@@ -40,7 +58,7 @@ static bool check_suffix(struct http_call *c)
 bool completion_work(struct http_call *c)
 {
 	return read_generation(c) && read_bool(c->json, "echo", &c->gen.echo, &c->fault) &&
-	       check_suffix(c) && read_prompts(c) && keep_prompt(c) && form_build(c, true);
+	       check_suffix(c) && read_prompts(c) && keep_prompts(c) && form_build(c, true);
 }
 
 bool native_work(struct http_call *c)
@@ -48,7 +66,7 @@ bool native_work(struct http_call *c)
 	c->gen.native = true;
 	return read_generation(c) &&
 	       read_bool(c->json, "return_tokens", &c->gen.return_tokens, &c->fault) &&
-	       read_prompts(c) && keep_prompt(c) && form_build(c, true);
+	       read_prompts(c) && keep_prompts(c) && form_build(c, true);
 }
 
 /* ---- OpenAI ---- */
@@ -83,12 +101,22 @@ static void chunk(struct http_request *r, struct choice *c, const char *text, si
 	sse_close(r);
 }
 
+static const struct http_prompt *prompt_of(const struct http_request *r, const struct choice *c)
+{
+	return &r->call->gen.prompts[c->index / r->call->gen.n];
+}
+
+static void on_echo(struct http_request *r, struct choice *c)
+{
+	chunk(r, c, prompt_of(r, c)->text, prompt_of(r, c)->bytes);
+}
+
 static void on_begin(struct http_request *r)
 {
-	struct generation *g = &r->call->gen;
+	const struct generation *g = &r->call->gen;
 
-	for (unsigned i = 0; g->echo && i < r->n_choices; i++)
-		chunk(r, &r->choices[i], g->rendered, g->rendered_bytes);
+	for (unsigned i = 0; g->echo && !g->ask.want_prompt_logprobs && i < r->n_choices; i++)
+		on_echo(r, &r->choices[i]);
 }
 
 static void on_piece(struct http_request *r, struct choice *c, const char *text, size_t n,
@@ -128,7 +156,7 @@ static void on_end(struct http_request *r)
 		struct buf whole = { 0 };
 
 		if (g->echo)
-			buf_put(&whole, g->rendered, g->rendered_bytes);
+			buf_put(&whole, prompt_of(r, c)->text, prompt_of(r, c)->bytes);
 		buf_put(&whole, c->text.data, c->text.n);
 		buf_text(&r->out, i ? "," : "");
 		put_choice(r, c, whole.data, whole.n);
@@ -151,6 +179,7 @@ static void progress_chunk(struct http_request *r, struct choice *c)
 const struct http_form completion_form = {
 	.prefix = "cmpl-",
 	.begin = on_begin,
+	.echo = on_echo,
 	.progress = progress_chunk,
 	.piece = on_piece,
 	.finish = on_finish,

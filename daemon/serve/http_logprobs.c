@@ -71,7 +71,7 @@ static void take_usual(struct buf *b, const struct tokenizer *t, uint32_t id,
 	buf_text(b, "]}");
 }
 
-/* OpenAI's older form: four lists. */
+/* OpenAI's older form: four lists. @l NULL: nothing is before this token, so it has no probability. */
 static void take_legacy(struct choice *c, const struct tokenizer *t, uint32_t id,
 			const struct token_logprobs *l)
 {
@@ -81,9 +81,12 @@ static void take_legacy(struct choice *c, const struct tokenizer *t, uint32_t id
 	for (unsigned i = 0; i < 4; i++)
 		buf_text(&c->legacy[i], comma);
 	buf_json(&c->legacy[0], bytes, n);
-	buf_fmt(&c->legacy[1], "%.9g", value_of(l->logprob));
-	buf_text(&c->legacy[2], "{");
-	for (uint32_t i = 0; i < l->n; i++) {
+	if (l)
+		buf_fmt(&c->legacy[1], "%.9g", value_of(l->logprob));
+	else
+		buf_text(&c->legacy[1], "null");
+	buf_text(&c->legacy[2], l ? "{" : "null");
+	for (uint32_t i = 0; l && i < l->n; i++) {
 		const char *piece;
 		size_t len = tokenizer_piece(t, l->ids[i], true, &piece);
 
@@ -91,10 +94,16 @@ static void take_legacy(struct choice *c, const struct tokenizer *t, uint32_t id
 		buf_json(&c->legacy[2], piece, len);
 		buf_fmt(&c->legacy[2], ":%.9g", value_of(l->logprobs[i]));
 	}
-	buf_text(&c->legacy[2], "}");
+	buf_text(&c->legacy[2], l ? "}" : "");
 	buf_fmt(&c->legacy[3], "%zu", c->n_chars);
 	for (size_t i = 0; i < n; i++)
 		c->n_chars += ((uint8_t)bytes[i] & 0xc0) != 0x80;
+}
+
+void take_prompt_logprobs(struct http_request *r, struct choice *c, const struct event *e)
+{
+	take_legacy(c, r->http->serve->config.tokenizer, e->u.prompt_token.token,
+		    e->u.prompt_token.logprobs);
 }
 
 void take_logprobs(struct http_request *r, struct choice *c, const struct event *e)

@@ -40,6 +40,7 @@ enum {
 	HTTP_ALL_BODIES = 256 << 20, /* of all requests: the largest unfinished one goes */
 	HTTP_FEW_VALUES = 1 << 16,   /* that take no time to speak of, whatever is done with them */
 	HTTP_MAX_VALUES = 1 << 20,   /* of a body's JSON, which takes some 100 bytes for each */
+	HTTP_MAX_ECHOED = 1 << 20,   /* log-probabilities of an answer's prompts */
 	HTTP_MAX_CHOICES = SERVE_MAX_REQUESTS,
 	HTTP_HEADER_MS = 10000, /* from connect to the end of the first headers */
 	HTTP_BODY_MS = 60000,	/* for the body */
@@ -156,6 +157,8 @@ enum http_state {
 
 struct http_prompt {
 	uint32_t *ids, n;
+	char *text; /* where the answer repeats it (echo): @bytes of it */
+	size_t bytes;
 };
 
 /* The form that the answer is to have; texts and objects are the body's. */
@@ -232,6 +235,8 @@ void put_sampling_defaults(struct buf *b, const struct sampling *s); /* ... of w
 /* http_logprobs.c: what a request wants, and a token's as the form of its API has them. */
 bool read_logprobs(struct http_call *c); /* -> gen.ask.n_logprobs */
 void take_logprobs(struct http_request *r, struct choice *c, const struct event *e);
+void take_prompt_logprobs(struct http_request *r, struct choice *c,
+			  const struct event *e);	     /* echo */
 void put_logprobs(struct http_request *r, struct choice *c); /* those that were not sent yet */
 
 void http_call_destroy(struct http_call *c); /* NULL is fine */
@@ -304,6 +309,8 @@ struct http_form {
 	const char *prefix;		       /* of the answer's name */
 	void (*begin)(struct http_request *r); /* a stream: before anything else; NULL: nothing */
 	void (*progress)(struct http_request *r, struct choice *c); /* NULL: nothing */
+	void (*echo)(struct http_request *r,
+		     struct choice *c); /* a stream: log-probabilities of its prompt are there */
 	/* A piece of text (may be empty), with the token that brought it or EVENT_NO_TOKEN. */
 	void (*piece)(struct http_request *r, struct choice *c, const char *text, size_t n,
 		      uint32_t token);

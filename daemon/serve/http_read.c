@@ -185,7 +185,7 @@ bool read_prompt_ids(struct http_call *c, uint32_t *ids, uint32_t n)
 		return fault_param(&c->fault, "prompt", "at most %d prompts in one request",
 				   HTTP_MAX_CHOICES);
 	}
-	g->prompts[g->n_prompts++] = (struct http_prompt){ ids, n };
+	g->prompts[g->n_prompts++] = (struct http_prompt){ .ids = ids, .n = n };
 	if (!n)
 		return fault_param(&c->fault, "prompt", "the prompt is empty");
 	if (!g->counting && n + (g->ask.max_tokens ? 1 : 0) > n_ctx)

@@ -12,6 +12,8 @@
 #include "base/clock.h"
 #include "serve/http_private.h"
 
+#define EVENTS_IN_A_TURN 4096
+
 /* ---- start ---- */
 
 /* Requests of all clients that are open now. */
@@ -191,6 +193,11 @@ static void take_event(struct http_request *r, const struct event *e)
 		if (r->call->gen.stream && form->progress)
 			form->progress(r, c);
 		break;
+	case EVENT_PROMPT_TOKEN:
+		take_prompt_logprobs(r, c, e);
+		if (e->u.prompt_token.last && r->call->gen.stream)
+			form->echo(r, c);
+		break;
 	case EVENT_TOKEN:
 		c->times = e->u.token.times;
 		c->n_prompt = c->times.n_prompt;
@@ -228,12 +235,15 @@ static void break_off(struct http_request *r)
 
 static void render(struct http_request *r)
 {
+	unsigned left = EVENTS_IN_A_TURN;
 	struct event e;
 
-	while (r->out.n - r->out_at < HTTP_OUT_HIGH && !r->fault.status &&
+	while (r->out.n - r->out_at < HTTP_OUT_HIGH && !r->fault.status && left-- &&
 	       session_next(&r->session, &e)) {
 		take_event(r, &e);
 		event_fini(&e);
+		if (!left) /* of a long prompt's tokens: others come in between */
+			serve_wake(r->http->serve);
 	}
 	session_reap(&r->session);
 	if (r->fault.status) {

@@ -17,8 +17,10 @@ void http_call_destroy(struct http_call *c)
 {
 	if (!c)
 		return;
-	for (unsigned i = 0; i < c->gen.n_prompts; i++)
+	for (unsigned i = 0; i < c->gen.n_prompts; i++) {
 		free(c->gen.prompts[i].ids);
+		free(c->gen.prompts[i].text);
+	}
 	free(c->gen.rendered);
 	free(c->gen.bias);
 	free(c->gen.dry_breaks);

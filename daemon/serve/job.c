@@ -155,6 +155,7 @@ static const struct request_ops generate_ops = { .begun = on_begun,
 						 .progress = on_progress,
 						 .token = on_token,
 						 .token_logprobs = on_token_logprobs,
+						 .prompt_logprobs = job_prompt_take,
 						 .done = on_done };
 static const struct request_ops score_ops = {
 	.progress = on_progress, .logits = on_logits, .logprob = on_logprob, .done = on_done
@@ -203,6 +204,8 @@ static int take_buffers(struct job *j)
 		if (!j->token_logprobs)
 			return -ENOMEM;
 	}
+	if (r->want_prompt_logprobs && job_prompt_room(j))
+		return -ENOMEM;
 	if (r->want_logprobs) {
 		j->logprobs = calloc(r->n_tokens, sizeof(*j->logprobs));
 		if (!j->logprobs)
@@ -278,6 +281,7 @@ static void fill_request(struct job *j, const struct ask *ask, uint32_t n_ctx)
 	r->ignore_eog = ask->ignore_eog;
 	r->sampling = ask->sampling;
 	r->n_logprobs = ask->n_logprobs;
+	r->want_prompt_logprobs = ask->want_prompt_logprobs;
 	r->spec = ask->spec;
 	r->draft_length = ask->draft_length;
 	r->draft = j->draft;
@@ -525,7 +529,8 @@ bool job_next(struct job *j, struct event *ret)
 
 	memset(ret, 0, sizeof(*ret));
 	ret->id = j->id;
-	if (next_progress(j, ret) || next_token(j, ret) || next_logits(j, ret))
+	if (next_progress(j, ret) || job_prompt_next(j, done, ret) || next_token(j, ret) ||
+	    next_logits(j, ret))
 		return true;
 	if (!done || j->done_sent)
 		return false;
@@ -564,6 +569,7 @@ void job_destroy(struct job *j)
 	free(j->chunks);
 	free(j->logprobs);
 	free(j->token_logprobs);
+	free(j->prompt_logprobs);
 	free(j->bias);
 	free(j->dry_breaks);
 	free(j->out);

@@ -41,7 +41,8 @@ struct job {
 	uint32_t *out; /* max_tokens ids */
 	_Atomic uint32_t n_out;
 	struct token_logprobs *token_logprobs; /* max_tokens of them, NULL: not asked for */
-	struct logit_bias *bias;	       /* copies of what sampling points to */
+	uint32_t *prompt_logprobs; /* of the prompt's, packed (job_prompt.c); NULL: not asked for */
+	struct logit_bias *bias;   /* copies of what sampling points to */
 	uint8_t *dry_breaks;
 	struct constraint *constraint; /* held; req.form is of it. NULL: none */
 	double *logprobs;	       /* n_tokens - 1 */
@@ -59,7 +60,8 @@ struct job {
 	/* main thread: what has been sent */
 	struct detok detok;
 	struct stops *stops; /* NULL: none */
-	uint32_t n_sent, n_chunks_sent;
+	uint32_t n_sent, n_chunks_sent, n_prompt_sent;
+	struct token_logprobs unpacked;
 	uint64_t progress_sent;
 	unsigned n_flushed; /* steps of the end of its text */
 	bool logprobs_sent, done_sent, progress_begun;
@@ -71,6 +73,14 @@ struct job {
  */
 int job_create(struct serve *s, const struct ask *ask, uint32_t *prompt, uint32_t n_prompt,
 	       struct job **ret, struct err *err);
+
+/*
+ * job_prompt.c: log-probabilities of the prompt's tokens: room for them (0 or -ENOMEM), engine's callback, and
+ * the next of them where they are there. They are published by the first token, or by done.
+ */
+int job_prompt_room(struct job *j);
+void job_prompt_take(struct request *r, uint32_t i, const struct token_logprobs *l);
+bool job_prompt_next(struct job *j, bool done, struct event *ret);
 
 /* The next event for the client, or false: nothing (yet). Main thread. */
 bool job_next(struct job *j, struct event *ret);

@@ -66,6 +66,11 @@ def completions():
     text = "".join(c.choices[0].text for c in client.completions.create(
         model="any", prompt="The capital of France is", temperature=0, max_tokens=8, stream=True))
     assert text == answer.choices[0].text
+    scored = client.completions.create(model="any", prompt="The capital of France is Paris.", temperature=0, max_tokens=0, logprobs=1, echo=True)
+    scored, lists = scored.choices[0], scored.choices[0].logprobs
+    assert scored.text == "The capital of France is Paris." == "".join(lists.tokens) and scored.finish_reason == "length"
+    assert lists.token_logprobs[0] is None and all(p < 0 for p in lists.token_logprobs[1:]) and len(lists.top_logprobs) == len(lists.tokens)
+    assert [scored.text[at:].startswith(t) for at, t in zip(lists.text_offset, lists.tokens)] == [True] * len(lists.tokens)
     stopped = client.chat.completions.create(model="any", messages=FRANCE, temperature=0, stop=["Paris"])
     assert "Paris" not in stopped.choices[0].message.content
 
