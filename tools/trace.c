@@ -29,10 +29,15 @@
 static int parse_predict(const char *text, void *field, struct err *err)
 {
 	struct predict_choice *c = field;
-	int rc = predict_parse(text, c, err);
+	int rc;
 
+	if (!strcmp(text, "prompts")) { /* what auto does with many tokens */
+		*c = (struct predict_choice){ .mode = PREDICT_AUTO };
+		return 0;
+	}
+	rc = predict_parse(text, c, err);
 	if (!rc && c->mode != PREDICT_OFF && (c->mode != PREDICT_ORACLE || c->path))
-		return err_set(err, -EINVAL, "a trace knows no router: off, or oracle:R");
+		return err_set(err, -EINVAL, "a trace knows no router: off, prompts or oracle:R");
 	return rc;
 }
 
@@ -90,9 +95,10 @@ static const struct opt options[] = {
 		  "memory carry a second: fills take time, and stop where they do not pay" },
 	{ "--fill", NULL, OPT_FLAG, AT(fill),
 	  .help = "sim: slots are full before the first token, as after the daemon's background fill" },
-	{ "--predict", NULL, OPT_CUSTOM, AT(predict), "off|oracle:R", .parse = parse_predict,
-	  .def = "off", .given = AT(predict_given),
-	  .help = "sim: of a layer's experts the share R is read ahead of it" },
+	{ "--predict", NULL, OPT_CUSTOM, AT(predict), "off|prompts|oracle:R",
+	  .parse = parse_predict, .def = "off", .given = AT(predict_given),
+	  .help = "sim: of a layer's experts the share R is read ahead of it; prompts: in steps of many tokens "
+		  "those that are missing, as the daemon does it" },
 	{ "--json", NULL, OPT_FLAG, AT(json), .help = "stats, sim: one JSON object" },
 	{ "--help", "-h", OPT_FLAG, AT(help), .help = "this text" },
 };

@@ -98,16 +98,17 @@ static int take_policies(struct table *tab, const struct trace_args *args)
 
 static int run(struct table *tab, unsigned p, unsigned b, const struct trace_args *args)
 {
-	struct sim_options o = { .policy = tab->policies[p],
-				 .slots = tab->slots[b],
-				 .budget = tab->budgets[b],
-				 .fill = args->fill,
-				 .device_fills = (double)args->device_fills,
-				 .device = args->device,
-				 .device_control = args->time_given,
-				 .predict = args->predict.mode == PREDICT_ORACLE
-						    ? args->predict.share
-						    : 0 };
+	struct sim_options o = {
+		.policy = tab->policies[p],
+		.slots = tab->slots[b],
+		.budget = tab->budgets[b],
+		.fill = args->fill,
+		.device_fills = (double)args->device_fills,
+		.device = args->device,
+		.device_control = args->time_given,
+		.predict = args->predict.mode == PREDICT_ORACLE ? args->predict.share : 0,
+		.predict_prompts = args->predict_given && args->predict.mode == PREDICT_AUTO
+	};
 	struct err err = { 0 };
 	char *own = NULL;
 	int rc;

@@ -33,6 +33,12 @@ struct sim {
 	struct predict_guess *guess; /* n_expert */
 	bool *expected;		     /* per expert id */
 
+	/* ... and, in steps of many tokens, of the layer that comes (engine/ahead.c) */
+	struct predict_crowd crowd;
+	float crowd_share;  /* of the experts that the step uses; 0: it is no such step */
+	bool *absent;	    /* [n_expert] of that layer, when it was looked at */
+	uint32_t absent_of; /* that layer; UINT32_MAX: none */
+
 	bool on_device;
 	struct sim_device device;
 	uint64_t judged_from; /* as policies count steps */
@@ -57,6 +63,7 @@ static void sim_fini(struct sim *s)
 	free(s->ahead);
 	free(s->guess);
 	free(s->expected);
+	free(s->absent);
 }
 
 /*
@@ -213,9 +220,12 @@ static int sim_init(struct sim *s, const struct route_trace *t, const struct sim
 	s->ahead = calloc((size_t)PREDICT_LAYERS * t->n_expert, sizeof(*s->ahead));
 	s->guess = calloc(t->n_expert, sizeof(*s->guess));
 	s->expected = calloc((size_t)t->n_layers * t->n_expert, sizeof(*s->expected));
-	if (!s->ahead || !s->guess || !s->expected || !s->class_of_layer || !s->shares ||
-	    !s->class_slots || !s->free_slots || !s->present || !s->pinned || !s->ids ||
-	    !s->counts || !s->index)
+	s->absent = calloc(t->n_expert, sizeof(*s->absent));
+	s->absent_of = UINT32_MAX;
+	predict_crowd_init(&s->crowd);
+	if (!s->ahead || !s->guess || !s->expected || !s->absent || !s->class_of_layer ||
+	    !s->shares || !s->class_slots || !s->free_slots || !s->present || !s->pinned ||
+	    !s->ids || !s->counts || !s->index)
 		return -ENOMEM;
 	rc = divide_slots(s, o, err);
 	if (rc)
@@ -325,16 +335,17 @@ static uint32_t ask_oracle(struct sim *s, size_t at, bool next_step, double shar
 	return n;
 }
 
-static void predict(struct sim *s, size_t at, bool next_step, double share)
+/* The first @n guesses, all of @layer: those that are absent and worth it are read; @most bytes, 0: as usual. */
+static void read_guesses(struct sim *s, uint32_t layer, uint32_t n, uint64_t most)
 {
-	uint32_t layer = s->t->rows[at].layer, cls = s->class_of_layer[layer], n;
+	uint32_t cls = s->class_of_layer[layer];
 	uint64_t bytes = u64_max(1, s->t->layers[layer].expert_bytes);
 	struct predict_tier t = {
 		.ops = s->ops,
 		.policy = s->policy,
 		.cls = cls,
 		.held_most = predict_held_most(s->class_slots[cls], s->t->n_expert_used),
-		.most = predict_bytes_most(bytes, s->t->n_expert_used),
+		.most = most ? most : predict_bytes_most(bytes, s->t->n_expert_used),
 		.expert_bytes = bytes,
 		.evictable = gives_way,
 		.ctx = s,
@@ -342,7 +353,6 @@ static void predict(struct sim *s, size_t at, bool next_step, double share)
 
 	for (uint32_t i = 0; i < s->n_ahead; i++)
 		t.held += s->class_of_layer[s->ahead[i] / s->t->n_expert] == cls;
-	n = ask_oracle(s, at, next_step, share);
 	predict_sort(s->guess, n);
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t id = s->guess[i].id, victim;
@@ -382,8 +392,53 @@ static void look_ahead(struct sim *s, size_t at, uint64_t step, bool decode, dou
 
 		if (next_step && !decode)
 			return;
-		predict(s, at, next_step, share);
+		read_guesses(s, s->t->rows[at].layer, ask_oracle(s, at, next_step, share), 0);
 	}
+}
+
+/* ---- the same for steps of many tokens, as engine/ahead.c has it ---- */
+
+static void crowd_begin(struct sim *s, uint32_t n_tokens)
+{
+	float share = predict_crowd_share(n_tokens, s->t->n_expert_used, s->t->n_expert);
+
+	s->crowd_share = predict_is_crowd(n_tokens, share) ? share : 0;
+	s->absent_of = UINT32_MAX;
+}
+
+/* A layer of @step is through: what is absent of the next one, whose rows begin at @next, is read. */
+static void crowd_joined(struct sim *s, uint64_t step, size_t next)
+{
+	const struct trace_row *row = &s->t->rows[next];
+	float chance = predict_crowd_chance(&s->crowd, s->crowd_share);
+	uint32_t n = s->t->n_expert, base;
+
+	if (s->crowd_share <= 0 || next >= s->t->n_rows || row->step != step)
+		return;
+	s->absent_of = row->layer;
+	base = row->layer * n;
+	for (uint32_t e = 0; e < n; e++) {
+		s->absent[e] = !s->present[base + e];
+		s->guess[e] = (struct predict_guess){ .id = base + e, .chance = chance };
+		s->expected[base + e] |= chance > 0; /* those that are there stay */
+	}
+	if (chance > 0)
+		read_guesses(s, row->layer, n, PREDICT_CROWD_BYTES);
+}
+
+/* What the layer used of those that it had not. */
+static void crowd_learn(struct sim *s, uint32_t layer)
+{
+	uint32_t absent = 0, used = 0;
+
+	if (s->absent_of != layer)
+		return;
+	s->absent_of = UINT32_MAX;
+	for (uint32_t e = 0; e < s->t->n_expert; e++)
+		absent += s->absent[e];
+	for (uint32_t i = 0; i < s->n; i++)
+		used += s->absent[s->ids[i] % s->t->n_expert];
+	predict_crowd_learn(&s->crowd, s->crowd_share, absent, used);
 }
 
 /* The layer that they were read for has its experts in ids. */
@@ -414,9 +469,9 @@ static void add_counts(struct sim_counts *to, const struct sim_counts *c)
 	to->miss_bytes += c->miss_bytes;
 }
 
-/* @next: where the rows of the layer that comes next begin; n_rows: none is guessed at. */
+/* @next: where the rows of the layer that comes next begin. */
 static void run_layer(struct sim *s, uint64_t step, uint32_t layer, bool decode, size_t next,
-		      double share)
+		      const struct sim_options *o)
 {
 	struct sim_counts c = { 0 };
 	uint64_t waves = s->result.waves;
@@ -436,9 +491,11 @@ static void run_layer(struct sim *s, uint64_t step, uint32_t layer, bool decode,
 	if (s->on_device)
 		sim_device_layer(&s->device, layer, s->ids, s->n);
 	/* the daemon guesses nothing where a layer has to wait for slots itself */
-	if (next < s->t->n_rows && s->result.waves == waves)
-		look_ahead(s, next, step - 1, decode, share);
+	if (o->predict > 0 && next < s->t->n_rows && s->result.waves == waves)
+		look_ahead(s, next, step - 1, decode, o->predict);
 	unpin_layer(s);
+	crowd_learn(s, layer);
+	crowd_joined(s, step - 1, next);
 	add_counts(&s->result.all, &c);
 	if (decode)
 		add_counts(&s->result.decode, &c);
@@ -587,10 +644,11 @@ int sim_run(const struct route_trace *t, const struct sim_options *o, struct sim
 			look_ahead(&s, at, row->step, row->phase == TRACE_DECODE, o->predict);
 		if (s.on_device && (!any || row->step != last_step))
 			sim_device_boundary(&s.device, tokens_of(t, at));
+		if (o->predict_prompts && (!any || row->step != last_step))
+			crowd_begin(&s, tokens_of(t, at));
 		at = gather(&s, at, &decode);
 		/* policies count steps from 1 */
-		run_layer(&s, row->step + 1, row->layer, decode, o->predict > 0 ? at : t->n_rows,
-			  o->predict);
+		run_layer(&s, row->step + 1, row->layer, decode, at, o);
 		if (!any || row->step != last_step) {
 			s.result.all.steps++;
 			s.result.decode.steps += decode;

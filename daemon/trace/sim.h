@@ -4,8 +4,8 @@
  *
  * The order of calls is that of the engine's supply: used() for a layer of a step, the present ones
  * pinned, then for each missing one a free slot or a victim; where nothing may be evicted the layer
- * goes in waves. Reads ahead are decided by policy/predict.c as there, from an oracle's guesses, and land
- * at once. What it reports is what the daemon would have seen, without time: hits and bytes.
+ * goes in waves. Reads ahead are decided by policy/predict.c as there, from an oracle's guesses or, in steps
+ * of many tokens, of whatever is absent, and land at once; what a router would guess early is in no trace. What it reports is what the daemon would have seen, without time: hits and bytes.
  * For tools and tests. Any one thread.
  */
 #ifndef SLUICE_TRACE_SIM_H
@@ -27,6 +27,7 @@ struct sim_options {
 	uint64_t budget;    /* bytes as --host-budget; the trace must say slot_bytes */
 	bool fill;	    /* slots are filled by next() before the first step */
 	double predict; /* share of the next layer's experts that are read ahead of it; 0: none */
+	bool predict_prompts; /* in steps of many tokens what is absent of the next layer is read ahead */
 	/* > 0: the slots are a device's, into which so many experts a layer may come for each token; a
 	 * miss takes none (sim_device.h). With fill: its slots are full before the first step. */
 	double device_fills;

@@ -120,6 +120,25 @@ def test_reading_ahead_by_an_oracle(tmp_path):
     assert p.returncode == 1 and "--predict" in p.stderr
 
 
+@pytest.mark.parametrize("budget, batch", [("40%", 128), ("60%", 128), ("60%", 32)])
+def test_reading_ahead_in_prompts(tmp_path, budget, batch):
+    """The simulator reads the next layer's missing experts as the daemon does; there some are still under way when they are needed."""
+    out, text = tmp_path / "run.trace", " ".join((ROOT / "README.md").read_text().split())
+    with Daemon(DEMO, "--threads", "2", "--no-fill", "--host-budget", budget, "--batch", batch, "--spec", "off", "--prefix-cache", "off",
+                "--ctx", "2048", "--trace", out) as d:
+        for i in range(3):
+            d.generate("--prompt", text[i * 700:i * 700 + 1500], "--max-tokens", "1", "--ignore-eog")
+        s = d.status()
+    told = s["prediction"]
+    run = ("trace", "sim", out, "--budget", s["budget_bytes"], "--policy", "lfu", "--json", "--predict")
+    plain, sim = (json.loads(sluice(*run, way).stdout)[0] for way in ("off", "prompts"))
+    assert told["reads"] > 0 and plain["predicted"]["reads"] == 0
+    assert sim["all"]["hits"] + sim["all"]["misses"] == s["hits"] + s["misses"]
+    # 2.5 % apart on a free machine; where reads take long beside the computing (sanitizers), guesses hold slots for longer
+    assert sim["all"]["hits"] == pytest.approx(s["hits"] + told["late"], rel=0.12) and sim["all"]["hits"] > plain["all"]["hits"]
+    assert sim["predicted"]["reads"] == pytest.approx(told["reads"], rel=0.3)
+
+
 def test_a_trace_is_not_written_over_by_chance(tmp_path):
     """Not by a second start, not by one that fails for another reason; --overwrite is asked for."""
     out = tmp_path / "run.trace"

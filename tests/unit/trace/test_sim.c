@@ -237,6 +237,64 @@ static void test_static_list(void **state)
 	route_trace_destroy(t);
 }
 
+/* @steps of @tokens each over two layers; token after token takes the next four of the first @among experts. */
+static struct route_trace *prompts(unsigned steps, unsigned tokens, unsigned among)
+{
+	char path[] = "/tmp/sim-XXXXXX";
+	FILE *f = fdopen(mkstemp(path), "w");
+	struct route_trace *t;
+
+	fprintf(f, "route_trace v1\ngeometry 2 %d %d\ndata\n", MADE_EXPERTS, MADE_USED);
+	for (unsigned s = 0; s < steps; s++) {
+		fprintf(f, "step %u\n", s);
+		for (unsigned layer = 0; layer < 2; layer++)
+			for (unsigned i = 0; i < tokens; i++) {
+				fprintf(f, "p %u 0 %u", layer, s * tokens + i);
+				for (unsigned k = 0; k < MADE_USED; k++)
+					fprintf(f, " %u", (i * MADE_USED + k) % among);
+				fputc('\n', f);
+			}
+	}
+	fclose(f);
+	t = read_path(path);
+	unlink(path);
+	return t;
+}
+
+static struct sim_result ahead(const struct route_trace *t, bool predict)
+{
+	const struct sim_options o = { .policy = "lfu", .slots = 48, .predict_prompts = predict };
+	struct sim_result r;
+	struct err err = { 0 };
+
+	if (sim_run(t, &o, &r, &err))
+		fail_msg("%s", err.text);
+	return r;
+}
+
+/* Steps of many tokens read what is missing of the next layer, unless that is not what they use. */
+static void test_prompts_ahead(void **state)
+{
+	struct route_trace *t = prompts(20, 28, MADE_EXPERTS);
+	struct sim_result off = ahead(t, false), on = ahead(t, true);
+
+	assert_int_equal(off.predicted.reads, 0);
+	assert_true(on.predicted.reads >= 100);
+	assert_int_equal(on.predicted.useful, on.predicted.reads);
+	assert_true(on.all.hits >= off.all.hits + on.predicted.reads / 2);
+	assert_int_equal(on.all.hits + on.all.misses, off.all.hits + off.all.misses);
+	route_trace_destroy(t);
+	t = prompts(20, 28, MADE_USED); /* favourites: none of the others is used */
+	on = ahead(t, true);
+	assert_true(on.predicted.reads > 0 && on.predicted.reads < 100);
+	assert_int_equal(on.predicted.wasted, on.predicted.reads - on.predicted.useful);
+	assert_int_equal(on.all.misses, 2 * MADE_USED - on.predicted.useful);
+	route_trace_destroy(t);
+	t = prompts(20, 16, MADE_EXPERTS); /* no crowd */
+	assert_int_equal(ahead(t, true).predicted.reads, 0);
+	route_trace_destroy(t);
+}
+
 static void test_refused(void **state)
 {
 	struct sim_options o = { .policy = "lru", .slots = 11 };
@@ -413,8 +471,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_made),	    cmocka_unit_test(test_order),
 		cmocka_unit_test(test_all_slots),   cmocka_unit_test(test_least),
-		cmocka_unit_test(test_static_list), cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_device),	    cmocka_unit_test(test_stops),
+		cmocka_unit_test(test_static_list), cmocka_unit_test(test_prompts_ahead),
+		cmocka_unit_test(test_refused),	    cmocka_unit_test(test_device),
+		cmocka_unit_test(test_stops),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
