@@ -133,6 +133,11 @@ static void find_stops(const struct engine *e, struct active *a, const struct pr
 
 	if (!has_state(e))
 		return;
+	if (a->request->n_untimed) { /* a benchmark's: what is timed goes in the steps of depth 0 */
+		add_stop(&a->reuse, (uint32_t)u64_min(a->request->n_untimed, a->n_prompt - 1),
+			 PREFIX_PROMPT, least);
+		return;
+	}
 	if (a->request->n_marks)
 		stops_by_marks(a, moved, least);
 	else
