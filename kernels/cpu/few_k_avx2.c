@@ -6,14 +6,16 @@
  * As in few_b_avx2.c eight rows are read side by side and a register holds four weights of each; a column
  * multiplies it with four of its activations, broadcast. Sums come out with rows in the lanes, nothing is
  * added across lanes. Sums of two products are at most 2 * 15 * 127 (Q4_K) or 2 * 31 * 127 (Q5_K): eight, or
- * four, of them fit 16 bits, and then vpmaddwd multiplies with the scale. Two to four columns of Q2_K, Q4_K and
- * TQ2_0 are written out, more are a loop.
+ * four, of them fit 16 bits, and then vpmaddwd multiplies with the scale. Two to four and eight columns are
+ * written out where that gained, others are a loop.
  */
 #include "kernels/cpu/avx2_level.h"
 
 #include "base/num.h"
 
 #define PIECE 192 /* bytes of a super-block, at most */
+
+enum { TWO = 1, THREE = 2, FOUR = 4, EIGHT = 8 }; /* columns, sets of numbers of them */
 
 /* y[c] += a super-block of each of eight rows, @stride bytes apart, times that of column c */
 typedef void (*super_fn)(const uint8_t *w, size_t stride, const struct act_super *const *x,
@@ -45,6 +47,26 @@ FORCE_INLINE __m256i pairs(const __m256i q[8], int k, int most, const int8_t *v)
 	return s;
 }
 
+/* the same for four columns and one scale: a word meets all columns before the next one is unpacked */
+FORCE_INLINE void dots_of_four(const __m256i q[8], __m256i scale, const struct act_super *const *x,
+			       int j, __m256i *s)
+{
+	__m256i part[4];
+
+#pragma GCC unroll 8
+	for (int k = 0; k < 8; k++) {
+#pragma GCC unroll 4
+		for (int c = 0; c < 4; c++) {
+			const __m256i a = _mm256_maddubs_epi16(q[k], four_of(x[c]->q + 32 * j, k));
+
+			part[c] = k ? add_pairs(part[c], a) : a;
+		}
+	}
+#pragma GCC unroll 4
+	for (int c = 0; c < 4; c++)
+		s[c] = add_here(s[c], _mm256_madd_epi16(part[c], scale));
+}
+
 /* s[c] += sub-block @j times column c's and the scale, one or, @most is 4, one for each half */
 FORCE_INLINE void dots(const __m256i q[8], int most, const __m256i *scale, bool halves,
 		       const struct act_super *const *x, int j, int cols, __m256i *s)
@@ -52,6 +74,10 @@ FORCE_INLINE void dots(const __m256i q[8], int most, const __m256i *scale, bool 
 	/* columns written out meet half of the weights at a time: all do not fit the registers beside sums */
 	const int some = __builtin_constant_p(cols) ? most : 8;
 
+	if (__builtin_constant_p(cols) && cols == 4 && most == 8) {
+		dots_of_four(q, scale[0], x, j, s);
+		return;
+	}
 #pragma GCC unroll 2
 	for (int k = 0; k < 8; k += some) {
 		for (int c = 0; c < cols; c++) {
@@ -399,31 +425,27 @@ FORCE_INLINE void few(const struct matmul *m, size_t row, size_t rows, size_t co
 	{                                                                                   \
 		few(m, row, rows, col, cols, loop_##name, QUANT_##T##_BYTES);               \
 	}
-#define FEW(T, name)                                                                      \
+/* numbers of columns in the set @out (bits) are constants, and loops over them are written out */
+#define FEW(T, name, out)                                                                 \
 	FEW_LOOP(T, name)                                                                 \
 	void avx2_few_##name(const struct matmul *m, size_t row, size_t rows, size_t col, \
 			     int cols)                                                    \
 	{                                                                                 \
-		few_##name(m, row, rows, col, cols);                                      \
-	}
-/* up to four columns are constants, and loops over them are written out */
-#define FEW_OUT(T, name)                                                                  \
-	FEW_LOOP(T, name)                                                                 \
-	void avx2_few_##name(const struct matmul *m, size_t row, size_t rows, size_t col, \
-			     int cols)                                                    \
-	{                                                                                 \
-		if (cols == 2)                                                            \
+		if (((out)&TWO) && cols == 2)                                             \
 			few(m, row, rows, col, 2, name, QUANT_##T##_BYTES);               \
-		else if (cols == 3)                                                       \
+		else if (((out)&THREE) && cols == 3)                                      \
 			few(m, row, rows, col, 3, name, QUANT_##T##_BYTES);               \
-		else if (cols == 4)                                                       \
+		else if (((out)&FOUR) && cols == 4)                                       \
 			few(m, row, rows, col, 4, name, QUANT_##T##_BYTES);               \
+		else if (((out)&EIGHT) && cols == 8)                                      \
+			few(m, row, rows, col, 8, name, QUANT_##T##_BYTES);               \
 		else                                                                      \
 			few_##name(m, row, rows, col, cols);                              \
 	}
 
-FEW_OUT(Q2_K, q2_k)
-FEW(Q3_K, q3_k)
-FEW_OUT(Q4_K, q4_k)
-FEW(Q5_K, q5_k)
-FEW_OUT(TQ2_0, tq2_0)
+FEW(Q2_K, q2_k, TWO | THREE | FOUR | EIGHT)
+FEW(Q3_K, q3_k, EIGHT)
+/* eight are too much for gcc, which then unrolls none of the loops */
+FEW(Q4_K, q4_k, TWO | THREE | FOUR)
+FEW(Q5_K, q5_k, FOUR | EIGHT)
+FEW(TQ2_0, tq2_0, TWO | THREE | FOUR | EIGHT)
