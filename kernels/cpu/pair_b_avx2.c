@@ -240,7 +240,7 @@ FORCE_INLINE void pair_rows(const struct b_format *f, const struct matmul *m, si
 				.spare = spare[0],
 				.spare_bytes = PIECE };
 	/* in file order, as memory likes it best: the rows after these, or what comes later */
-	const uint8_t *ahead = k.w + u64_max(most * m->row_bytes, PREFETCH_AHEAD);
+	const uint8_t *ahead = rows_ahead(m, k.w, most);
 
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++)

@@ -191,7 +191,7 @@ FORCE_INLINE void multiply(const struct words *v, const struct act_words *const 
 
 typedef void (*words_fn)(const uint8_t *w, struct words *v);
 
-FORCE_INLINE void row_numbers(const uint8_t *w, size_t row_bytes, size_t rows, size_t blocks,
+FORCE_INLINE void row_numbers(const struct matmul *m, const uint8_t *w, size_t rows, size_t blocks,
 			      words_fn words, const struct super_kind *k,
 			      const struct act_words *const *x, int cols, struct pool *p,
 			      const struct numbers *o)
@@ -201,15 +201,17 @@ FORCE_INLINE void row_numbers(const uint8_t *w, size_t row_bytes, size_t rows, s
 	size_t i = 0;
 
 #pragma GCC unroll 1
-	for (size_t r = 0; r < rows; r++, w += row_bytes) {
+	for (size_t r = 0; r < rows; r++, w += m->row_bytes) {
+		const uint8_t *ahead = rows_ahead(m, w, 1);
+
 #pragma GCC unroll 1
 		for (size_t first = 0; first < blocks; first += AHEAD) {
 			const size_t some = blocks - first < AHEAD ? blocks - first : AHEAD;
 			const uint8_t *at = w + first * k->bytes;
 
 #pragma GCC unroll 1
-			for (size_t b = 0; b < some; b++, at += k->bytes) {
-				prefetch_ahead(at, k->bytes);
+			for (size_t b = 0; b < some; b++, at += k->bytes, ahead += k->bytes) {
+				prefetch_from(ahead, k->bytes);
 				words(at, &v[b]);
 			}
 #pragma GCC unroll 1
@@ -250,7 +252,7 @@ FORCE_INLINE void rows_of(const struct matmul *m, size_t row, size_t rows, size_
 		const size_t n = end - row < AVX2_ROWS ? end - row : AVX2_ROWS;
 		const uint8_t *w = (const uint8_t *)m->w + row * m->row_bytes;
 
-		row_numbers(w, m->row_bytes, n, blocks, words, &k, x, cols, &p, &o);
+		row_numbers(m, w, n, blocks, words, &k, x, cols, &p, &o);
 		for (int c = 0; c < cols; c++)
 			store_rows(m->y[col + (size_t)c] + row,
 				   super_finish(&o, blocks, n, &k, m->x[col + (size_t)c], c), n);
