@@ -168,11 +168,12 @@ void avx2_rows_iq3_s(const struct matmul *m, size_t row, size_t rows, size_t col
 void avx2_rows_iq1_s(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_rows_iq1_m(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 
-/* few_k_avx2.c: the same of super-blocks */
+/* few_k_avx2.c, few_xs_avx2.c: the same of super-blocks */
 void avx2_few_q2_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_few_q3_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_few_q4_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_few_q5_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_few_iq4_xs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_few_tq2_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 
 /* few_avx2.c: columns [col, col + cols) of a product to its scratch */

@@ -189,5 +189,18 @@ SUPER_FORMAT(Q6_K, q6_k, SUPER_OFFSET, 16, offset63)
 SUPER_FORMAT_FEW(Q2_K, q2_k, SUPER_MIN, 16, 1, min3)
 SUPER_FORMAT_FEW(Q3_K, q3_k, SUPER_OFFSET, 16, 4, offset31)
 SUPER_UNSIGNED(iq4_xs)
-SUPER_ROWS(iq4_xs, unsigned_iq4_xs, SUPER_SIGNED, 32, 1, QUANT_IQ4_XS_BYTES)
+
+/* eight columns gain nothing from rows in the lanes */
+static void rows_iq4_xs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols)
+{
+	const struct super_kind k = { SUPER_SIGNED, 32, 1, QUANT_IQ4_XS_BYTES };
+
+	if (cols == 1)
+		super_rows(m, row, rows, col, 1, unsigned_iq4_xs, k);
+	else if (cols < 8)
+		avx2_few_iq4_xs(m, row, rows, col, cols);
+	else
+		few_super_rows(m, row, rows, col, cols, 8, unsigned_iq4_xs, k);
+}
+
 STREAMED(IQ4_XS, iq4_xs)
