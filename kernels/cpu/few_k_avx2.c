@@ -298,8 +298,8 @@ FORCE_INLINE void tq2_0(const uint8_t *w, size_t stride, const struct act_super 
 		y[c] = add_scaled(y[c], d, x[c]->d, _mm256_cvtepi32_ps(s[c]));
 }
 
-FEW(Q2_K, q2_k, TWO | THREE | FOUR | EIGHT)
-FEW(Q3_K, q3_k, EIGHT)
+FEW(Q2_K, q2_k, TWO | THREE | FOUR)
+FEW(Q3_K, q3_k, 0)
 /* eight are too much for gcc, which then unrolls none of the loops */
 FEW(Q4_K, q4_k, TWO | THREE | FOUR)
 FEW(Q5_K, q5_k, FOUR | EIGHT)
