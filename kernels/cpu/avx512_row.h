@@ -4,9 +4,10 @@
  *
  * A row is read once, front to back; memory is asked for ROW_AHEAD bytes before it is used, which
  * runs into the rows that follow, behind the last ones into what the caller says comes next (a prefetch
- * never faults), and into the second cache level: asked for in the first, Q8_0 from memory took 1.6 times as long on Zen 4, Q4_K and Q6_K 1.3 times. Four super-blocks, or sixteen
- * 32-blocks, are multiplied before their lanes are added up together: that costs a quarter of
- * doing it one by one.
+ * never faults), and into the second cache level: asked for in the first, Q8_0 from memory took 1.6 times
+ * as long on Zen 4, Q4_K and Q6_K 1.3 times. Each super-block asks for its part: four at once cost 3 to 6 %
+ * from memory. Four super-blocks, or sixteen 32-blocks, are multiplied before their lanes are added up
+ * together: that costs a quarter of doing it one by one.
  */
 #ifndef SLUICE_KERNELS_CPU_AVX512_ROW_H
 #define SLUICE_KERNELS_CPU_AVX512_ROW_H
@@ -150,6 +151,32 @@ static inline void store_lane_sums(int32_t *to, __m512i s)
 	ROW_K_COLS(name, group, bytes, 3) \
 	ROW_K_COLS(name, group, bytes, 4) \
 	const row_fn avx512_row_##name[ROW_COLS] = { name##_1, name##_2, name##_3, name##_4 };
+
+/* Four rows of @period super-blocks by @group, see tile_format.rows. */
+#define ROWS_K_COLS(name, group, bytes, cols, period)                                       \
+	static void name##_rows##period##_##cols(const uint8_t *w, const void *const *x,    \
+						 size_t blocks, const struct row_sums *out) \
+	{                                                                                   \
+		const struct act_k *a[ROW_COLS] = { 0 };                                    \
+                                                                                            \
+		(void)blocks;                                                               \
+		for (int c = 0; c < (cols); c++)                                            \
+			a[c] = x[c];                                                        \
+		_Pragma("GCC unroll 3") for (size_t b = 0; b < 4 * (period); b += 4)        \
+			group(w + b * (bytes), a, cols, b, 4, out, period);                 \
+	}
+/* One column of three super-blocks alone: two are faster by few_k_avx512.h. */
+#define ROWS_K_ONE(name, group, bytes)        \
+	ROWS_K_COLS(name, group, bytes, 1, 3) \
+	const row_fn avx512_rows_##name[2][ROW_COLS] = { { NULL }, { name##_rows3_1 } };
+/* Up to four columns of two super-blocks. */
+#define ROWS_K_FOUR(name, group, bytes)                                                    \
+	ROWS_K_COLS(name, group, bytes, 1, 2)                                              \
+	ROWS_K_COLS(name, group, bytes, 2, 2)                                              \
+	ROWS_K_COLS(name, group, bytes, 3, 2)                                              \
+	ROWS_K_COLS(name, group, bytes, 4, 2)                                              \
+	const row_fn avx512_rows_##name[2][ROW_COLS] = { { name##_rows2_1, name##_rows2_2, \
+							   name##_rows2_3, name##_rows2_4 } };
 
 /* For one column alone: more are faster by few_k_avx512.h. */
 #define ROW_K_ONE(name, group, bytes)     \

@@ -31,27 +31,29 @@ struct scratch {
 static const row_fn no_rows[ROW_COLS];
 
 static const struct tile_format formats[] = {
-#define K(T, t, min, few)                                                                       \
-	{                                                                                       \
-		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,     \
-			avx512_kernel_##t, avx512_row_##t, NULL, min, false, 1, NULL, few, NULL \
+#define K(T, t, min, few, rows)                                                                  \
+	{                                                                                        \
+		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,      \
+			avx512_kernel_##t, avx512_row_##t, NULL, min, false, 1, NULL, few, NULL, \
+			rows                                                                     \
 	}
 #define B(T, t, kernel, min)                                                                      \
 	{                                                                                         \
 		QUANT_##T, 32, QUANT_##T##_BYTES, sizeof(struct act_b), avx512_unpack_##t,        \
 			avx512_kernel_##kernel, avx512_row_##t, NULL, 0, min, 1, &avx512_few_##t, \
-			NULL, NULL                                                                \
+			NULL, NULL, NULL                                                          \
 	}
-	K(Q4_K, q4_k, AVX512_MIN_8, avx512_few_q4_k),
-	K(Q6_K, q6_k, 0, avx512_few_q6_k),
-	K(Q5_K, q5_k, AVX512_MIN_8, avx512_few_q5_k),
-	K(Q2_K, q2_k, AVX512_MIN_16, avx512_few_q2_k),
-	K(Q3_K, q3_k, 0, avx512_few_q3_k),
-	K(IQ4_XS, iq4_xs, 0, avx512_few_iq4_xs),
-#define IQ(T, t, rows, pack, factor)                                                           \
-	{                                                                                      \
-		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,    \
-			avx512_kernel_iq, rows##_##t, pack, 0, false, factor, NULL, NULL, NULL \
+	K(Q4_K, q4_k, AVX512_MIN_8, avx512_few_q4_k, avx512_rows_q4_k),
+	K(Q6_K, q6_k, 0, avx512_few_q6_k, avx512_rows_q6_k),
+	K(Q5_K, q5_k, AVX512_MIN_8, avx512_few_q5_k, avx512_rows_q5_k),
+	K(Q2_K, q2_k, AVX512_MIN_16, avx512_few_q2_k, NULL),
+	K(Q3_K, q3_k, 0, avx512_few_q3_k, NULL),
+	K(IQ4_XS, iq4_xs, 0, avx512_few_iq4_xs, NULL),
+#define IQ(T, t, rows, pack, factor)                                                            \
+	{                                                                                       \
+		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,     \
+			avx512_kernel_iq, rows##_##t, pack, 0, false, factor, NULL, NULL, NULL, \
+			NULL                                                                    \
 	}
 	IQ(IQ2_XXS, iq2_xxs, avx512_row, avx512_pack_iq, 0.125f),
 	IQ(IQ2_XS, iq2_xs, avx512_row, avx512_pack_iq, 0.125f),
@@ -62,7 +64,7 @@ static const struct tile_format formats[] = {
 	IQ(IQ1_M, iq1_m, avx512_row, NULL, 0.125f),
 	IQ(TQ1_0, tq1_0, avx512_row, avx512_pack_tq, 1),
 	{ QUANT_TQ2_0, 256, QUANT_TQ2_0_BYTES, sizeof(struct act_k), avx512_unpack_tq2_0,
-	  avx512_kernel_iq, no_rows, NULL, 0, false, 1, NULL, avx512_few_tq2_0, NULL },
+	  avx512_kernel_iq, no_rows, NULL, 0, false, 1, NULL, avx512_few_tq2_0, NULL, NULL },
 	B(Q8_0, q8_0, block, false),
 	B(Q4_0, q4_0, block, false),
 	B(Q4_1, q4_1, block_min, true),
@@ -81,7 +83,7 @@ static const struct tile_format vbmi_formats[] = {
 	{                                                                                    \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,  \
 			avx512_kernel_iq, row, pack, 0, false, factor, NULL, avx512_few_##t, \
-			avx512_few_pack_##few_pack                                           \
+			avx512_few_pack_##few_pack, NULL                                     \
 	}
 	FEW(IQ1_S, iq1_s, no_rows, NULL, 0.125f, iq1_s),
 	FEW(IQ1_M, iq1_m, no_rows, NULL, 0.125f, iq1_m),
@@ -91,7 +93,7 @@ static const struct tile_format vbmi_formats[] = {
 	FEW(IQ3_XXS, iq3_xxs, vbmi_row_iq3_xxs, vbmi_pack_iq3, 0.25f, iq3),
 	FEW(IQ3_S, iq3_s, vbmi_row_iq3_s, vbmi_pack_iq3, 1, iq3),
 	{ QUANT_TQ1_0, 256, QUANT_TQ1_0_BYTES, sizeof(struct act_k), avx512_unpack_tq1_0,
-	  avx512_kernel_iq, no_rows, NULL, 0, false, 1, NULL, avx512_few_tq1_0, NULL },
+	  avx512_kernel_iq, no_rows, NULL, 0, false, 1, NULL, avx512_few_tq1_0, NULL, NULL },
 #undef FEW
 };
 

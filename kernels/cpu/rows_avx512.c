@@ -108,9 +108,21 @@ static __m512 finish_b(const struct tile_format *f, struct numbers a, size_t blo
 	return y;
 }
 
+/* what multiplies four rows at a time, if they are too short for a group of four super-blocks */
+static row_fn four_rows(const struct tile_format *f, const struct matmul *m)
+{
+	const size_t blocks = m->n / f->block;
+
+	if (!f->rows || blocks < 2 || blocks > 3 || m->row_bytes != blocks * f->bytes)
+		return NULL;
+	return f->rows[blocks - 2][m->cols - 1];
+}
+
 void avx512_matmul_rows(const struct tile_format *f, const struct matmul *m)
 {
-	const size_t blocks = m->n / f->block, pitch = pitch_of(blocks), cols = m->cols;
+	const size_t blocks = m->n / f->block, cols = m->cols;
+	const row_fn four = four_rows(f, m);
+	const size_t pitch = four ? blocks : pitch_of(blocks);
 	/* five and seven columns are multiplied as six and eight: the last stands for the spare one */
 	const size_t width = cols > 4 ? (cols + 1) & ~(size_t)1 : cols;
 	const row_fn multiply = f->row[cols - 1];
@@ -136,7 +148,7 @@ void avx512_matmul_rows(const struct tile_format *f, const struct matmul *m)
 		const size_t rows = u64_min(16, m->row1 - row);
 
 		/* of rows that are not there the numbers are stale and the floats not stored */
-		for (size_t r = 0; r < rows; r++, w += m->row_bytes) {
+		for (size_t r = 0, n; r < rows; r += n, w += n * m->row_bytes) {
 			const uintptr_t ahead =
 				(uintptr_t)asked_for(w, ROW_AHEAD, end, m->next) - (uintptr_t)w;
 			struct row_sums out[ROW_COLS];
@@ -146,7 +158,8 @@ void avx512_matmul_rows(const struct tile_format *f, const struct matmul *m)
 					a[c].sum + r * pitch, a[c].min + r * pitch,
 					a[c].d + (f->block == 32 ? 2 * r : r * pitch), ahead
 				};
-			multiply(w, x, blocks, out);
+			n = four && rows - r >= 4 ? 4 : 1;
+			(n == 4 ? four : multiply)(w, x, blocks, out);
 		}
 		for (size_t c = 0; c < cols; c++) {
 			__m512 y = f->block == 32 ? finish_b(f, a[c], blocks, m->x[c])

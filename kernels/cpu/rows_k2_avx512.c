@@ -58,10 +58,10 @@ static inline void q6_values(const uint8_t *w, __m512i q[4])
 		q[v] = _mm512_and_si512(q[v], low6);
 }
 
-static inline __attribute__((always_inline)) void group_q6_k(const uint8_t *w,
-							     const struct act_k *const *x, int cols,
-							     size_t at, int count,
-							     const struct row_sums *out)
+/* @period: super-blocks of a row, of which the group has more than one; 0: of one row */
+static inline __attribute__((always_inline)) void
+group_q6_k_of(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int count,
+	      const struct row_sums *out, size_t period)
 {
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i s[ROW_COLS][4];
@@ -69,29 +69,39 @@ static inline __attribute__((always_inline)) void group_q6_k(const uint8_t *w,
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
-	prefetch_ahead(w, out->ahead, QUANT_Q6_K_BYTES * (size_t)count);
 #pragma GCC unroll 4
 	for (int i = 0; i < count; i++, at++, w += QUANT_Q6_K_BYTES) {
 		const __m128i bytes = _mm_loadu_si128((const void *)(w + 192));
 		const __m256i scales = _mm256_cvtepi8_epi16(bytes);
+		const size_t in_row = period ? at % period : at;
 		__m512i q[4];
 		uint16_t d;
 
+		prefetch_ahead(w, out->ahead, QUANT_Q6_K_BYTES);
 		memcpy(&d, w + 208, 2);
 		out->d[at] = d;
 		q6_values(w, q);
 #pragma GCC unroll 8
 		for (int c = 0; c < cols; c++) {
-			const __m256i sums = scaled_sums(scales, x[c] + at);
+			const struct act_k *v = x[c] + in_row;
+			const __m256i sums = scaled_sums(scales, v);
 
 			/* q - 32: twice -16 * sums */
-			s[c][i] = multiply(q, x[c] + at, _mm512_castsi256_si512(scales),
+			s[c][i] = multiply(q, v, _mm512_castsi256_si512(scales),
 					   _mm256_add_epi32(sums, sums));
 		}
 	}
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		store_sums(out[c].sum + at - count, s[c]);
+}
+
+static inline __attribute__((always_inline)) void group_q6_k(const uint8_t *w,
+							     const struct act_k *const *x, int cols,
+							     size_t at, int count,
+							     const struct row_sums *out)
+{
+	group_q6_k_of(w, x, cols, at, count, out, 0);
 }
 
 /* sums of four registers of eight words */
@@ -172,7 +182,6 @@ static inline __attribute__((always_inline)) void group_q2_k(const uint8_t *w,
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
 		m[c][0] = m[c][1] = m[c][2] = m[c][3] = _mm256_setzero_si256();
 	}
-	prefetch_ahead(w, out->ahead, QUANT_Q2_K_BYTES * (size_t)count);
 	/* the longest chains first, of four super-blocks side by side */
 #pragma GCC unroll 4
 	for (int i = 0; i < count; i++) {
@@ -187,6 +196,7 @@ static inline __attribute__((always_inline)) void group_q2_k(const uint8_t *w,
 	for (int i = 0; i < count; i++, at++, w += QUANT_Q2_K_BYTES) {
 		__m512i q[4];
 
+		prefetch_ahead(w, out->ahead, QUANT_Q2_K_BYTES);
 		q2_values(w + 16, &t[i], q);
 #pragma GCC unroll 8
 		for (int c = 0; c < cols; c++) {
@@ -283,7 +293,6 @@ static inline __attribute__((always_inline)) void group_q3_k(const uint8_t *w,
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
-	prefetch_ahead(w, out->ahead, QUANT_Q3_K_BYTES * (size_t)count);
 #pragma GCC unroll 4
 	for (int i = 0; i < count; i++, at++, w += QUANT_Q3_K_BYTES) {
 		const __m512i own = every_lane(scales, i);
@@ -291,6 +300,7 @@ static inline __attribute__((always_inline)) void group_q3_k(const uint8_t *w,
 		__m512i q[4];
 		uint16_t d;
 
+		prefetch_ahead(w, out->ahead, QUANT_Q3_K_BYTES);
 		memcpy(&d, w + 108, 2);
 		out->d[at] = d;
 		q3_values(w, q);
@@ -309,5 +319,6 @@ static inline __attribute__((always_inline)) void group_q3_k(const uint8_t *w,
 }
 
 ROW_K_FOUR(q6_k, group_q6_k, QUANT_Q6_K_BYTES)
+ROWS_K_FOUR(q6_k, group_q6_k_of, QUANT_Q6_K_BYTES)
 ROW_K_ONE(q2_k, group_q2_k, QUANT_Q2_K_BYTES)
 ROW_K_ONE(q3_k, group_q3_k, QUANT_Q3_K_BYTES)

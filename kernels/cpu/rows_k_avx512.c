@@ -87,9 +87,19 @@ static inline void q5_values(const uint8_t *w, __m512i q[4])
 	}
 }
 
+/* the sums of 32 of the super-blocks from @at on of rows of @period, a lane each */
+static inline __m512i load_sums(const struct act_k *x, size_t at, size_t period)
+{
+	return join_lanes(_mm_load_si128((const void *)x[at % period].sum32),
+			  _mm_load_si128((const void *)x[(at + 1) % period].sum32),
+			  _mm_load_si128((const void *)x[(at + 2) % period].sum32),
+			  _mm_load_si128((const void *)x[(at + 3) % period].sum32));
+}
+
+/* @period: super-blocks of a row, of which the group has more than one; 0: of one row */
 static inline __attribute__((always_inline)) void
 group_q45(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int count,
-	  const struct row_sums *out, size_t bytes)
+	  const struct row_sums *out, size_t bytes, size_t period)
 {
 	const __m512i zero = _mm512_setzero_si512();
 	const __m512i bits = unpack_headers(load_some(w, bytes, count));
@@ -99,24 +109,26 @@ group_q45(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, i
 
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++) {
-		__m512i sums = load_some(x[c][at].sum32, sizeof(**x), count);
+		__m512i sums = period ? load_sums(x[c], at, period)
+				      : load_some(x[c][at].sum32, sizeof(**x), count);
 
 		store_lane_sums(out[c].min + at, _mm512_dpwssd_epi32(zero, m, sums));
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
 	}
-	prefetch_ahead(w, out->ahead, bytes * (size_t)count);
 #pragma GCC unroll 4
 	for (int i = 0; i < count; i++, at++, w += bytes) {
+		const size_t in_row = period ? at % period : at;
 		__m512i q[4];
 
 		memcpy(&out->d[at], w, 4);
+		prefetch_ahead(w, out->ahead, bytes);
 		if (bytes == QUANT_Q4_K_BYTES)
 			q4_nibbles(w, q);
 		else
 			q5_values(w, q);
 #pragma GCC unroll 8
 		for (int c = 0; c < cols; c++)
-			s[c][i] = multiply(q, x[c] + at, spread(sc, i));
+			s[c][i] = multiply(q, x[c] + in_row, spread(sc, i));
 	}
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
@@ -128,7 +140,14 @@ static inline __attribute__((always_inline)) void group_q4_k(const uint8_t *w,
 							     size_t at, int count,
 							     const struct row_sums *out)
 {
-	group_q45(w, x, cols, at, count, out, QUANT_Q4_K_BYTES);
+	group_q45(w, x, cols, at, count, out, QUANT_Q4_K_BYTES, 0);
+}
+
+static inline __attribute__((always_inline)) void
+group_q4_k_of(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int count,
+	      const struct row_sums *out, size_t period)
+{
+	group_q45(w, x, cols, at, count, out, QUANT_Q4_K_BYTES, period);
 }
 
 static inline __attribute__((always_inline)) void group_q5_k(const uint8_t *w,
@@ -136,7 +155,14 @@ static inline __attribute__((always_inline)) void group_q5_k(const uint8_t *w,
 							     size_t at, int count,
 							     const struct row_sums *out)
 {
-	group_q45(w, x, cols, at, count, out, QUANT_Q5_K_BYTES);
+	group_q45(w, x, cols, at, count, out, QUANT_Q5_K_BYTES, 0);
+}
+
+static inline __attribute__((always_inline)) void
+group_q5_k_of(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int count,
+	      const struct row_sums *out, size_t period)
+{
+	group_q45(w, x, cols, at, count, out, QUANT_Q5_K_BYTES, period);
 }
 
 /* eight 6-bit scales less 32 as words */
@@ -201,13 +227,13 @@ static inline __attribute__((always_inline)) void group_iq4_xs(const uint8_t *w,
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
 		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
-	prefetch_ahead(w, out->ahead, QUANT_IQ4_XS_BYTES * (size_t)count);
 #pragma GCC unroll 4
 	for (int i = 0; i < count; i++, at++, w += QUANT_IQ4_XS_BYTES) {
 		const __m256i sc = iq4_scales(w);
 		__m512i q[4];
 
 		memcpy(&out->d[at], w, 4);
+		prefetch_ahead(w, out->ahead, QUANT_IQ4_XS_BYTES);
 		iq4_values(w, q);
 #pragma GCC unroll 8
 		for (int c = 0; c < cols; c++)
@@ -219,5 +245,7 @@ static inline __attribute__((always_inline)) void group_iq4_xs(const uint8_t *w,
 }
 
 ROW_K_ONE(q4_k, group_q4_k, QUANT_Q4_K_BYTES)
+ROWS_K_ONE(q4_k, group_q4_k_of, QUANT_Q4_K_BYTES)
 ROW_K_ONE(q5_k, group_q5_k, QUANT_Q5_K_BYTES)
+ROWS_K_ONE(q5_k, group_q5_k_of, QUANT_Q5_K_BYTES)
 ROW_K_ONE(iq4_xs, group_iq4_xs, QUANT_IQ4_XS_BYTES)
