@@ -32,6 +32,29 @@ struct b_format {
 	int8_t table[16]; /* FORM_TABLE */
 };
 
+/* Are weights plus 128 multiplied in two parts of four bits, which need no signs? */
+FORCE_INLINE bool in_parts(const struct b_format *f)
+{
+	return f->form == FORM_TABLE && f->group == GROUP_SIGNED;
+}
+
+/* y += a block's sum @whole with a column, whose scale and sum of activations are @dx, @ax; rows in the lanes */
+FORCE_INLINE __m256 add_block(const struct b_format *f, __m256 d, __m256 min, __m256i whole,
+			      float dx, float ax, __m256 y)
+{
+	const float offset = in_parts(f) ? 128 : (float)f->group;
+	const __m256 sums = _mm256_set1_ps(ax);
+	__m256 sum = _mm256_cvtepi32_ps(whole);
+
+	/* below 2^24 all of it: exact */
+	if (offset >= GROUP_8)
+		sum = _mm256_fnmadd_ps(_mm256_set1_ps(offset), sums, sum);
+	y = add_scaled(y, d, dx, sum);
+	if (f->group == GROUP_MIN)
+		y = _mm256_fmadd_ps(_mm256_mul_ps(min, _mm256_set1_ps(dx)), sums, y);
+	return y;
+}
+
 /* scales, minima and fifth bits (bit i: weight i) of eight blocks */
 struct front {
 	__m256 d, min;

@@ -55,33 +55,11 @@ struct block {
 	__m256i q[SETS][8];
 };
 
-FORCE_INLINE bool in_parts(const struct b_format *f)
-{
-	return f->form == FORM_TABLE && f->group == GROUP_SIGNED;
-}
-
 /* What a block's products wait for: its scales and minima, its sums by column (of half a block, as they come). */
 struct waiting {
 	__m256 d[SETS], min[SETS];
 	__m256i sum[AVX2_FEW][SETS];
 };
-
-/* y += the block's sum with a column, whose scale and sum of activations are @dx, @ax */
-FORCE_INLINE __m256 add_block(const struct b_format *f, __m256 d, __m256 min, __m256i whole,
-			      float dx, float ax, __m256 y)
-{
-	const float offset = in_parts(f) ? 128 : (float)f->group;
-	const __m256 sums = _mm256_set1_ps(ax);
-	__m256 sum = _mm256_cvtepi32_ps(whole);
-
-	/* below 2^24 all of it: exact */
-	if (offset >= GROUP_8)
-		sum = _mm256_fnmadd_ps(_mm256_set1_ps(offset), sums, sum);
-	y = add_scaled(y, d, dx, sum);
-	if (f->group == GROUP_MIN)
-		y = _mm256_fmadd_ps(_mm256_mul_ps(min, _mm256_set1_ps(dx)), sums, y);
-	return y;
-}
 
 /* weights 4k .. of eight rows times a column's, four k, in 16 bits */
 FORCE_INLINE __m256i four_words(const __m256i q[4], const __m256i four[4])

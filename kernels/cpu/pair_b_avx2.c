@@ -58,11 +58,6 @@ FORCE_INLINE struct front front(const struct b_format *f, const uint8_t *w, size
 	return t;
 }
 
-FORCE_INLINE bool in_parts(const struct b_format *f)
-{
-	return f->form == FORM_TABLE && f->group == GROUP_SIGNED;
-}
-
 /* 16 to those of weights 4k .. 4k+3 whose bit in @high is set */
 FORCE_INLINE __m256i fifth(__m256i high, int k)
 {
@@ -141,23 +136,6 @@ FORCE_INLINE void multiply(const struct b_format *f, const __m256i q[2], const _
 	}
 }
 
-/* a block's sums with column c to its rows' floats */
-FORCE_INLINE __m256 add_block(const struct b_format *f, const struct front *h, __m256i whole,
-			      float dx, float ax, __m256 y)
-{
-	const float offset = in_parts(f) ? 128 : (float)f->group;
-	const __m256 sums = _mm256_set1_ps(ax);
-	__m256 sum = _mm256_cvtepi32_ps(whole);
-
-	/* below 2^24 all of it: exact */
-	if (offset >= GROUP_8)
-		sum = _mm256_fnmadd_ps(_mm256_set1_ps(offset), sums, sum);
-	y = add_scaled(y, h->d, dx, sum);
-	if (f->group == GROUP_MIN)
-		y = _mm256_fmadd_ps(_mm256_mul_ps(h->min, _mm256_set1_ps(dx)), sums, y);
-	return y;
-}
-
 /* y[c] += a block of @sets times eight rows times block @j of a group of column c */
 FORCE_INLINE void block(const struct b_format *f, const uint8_t *w, size_t stride, int sets,
 			const struct act_group *const *x, unsigned j, int cols, __m256 (*y)[SETS])
@@ -196,7 +174,8 @@ FORCE_INLINE void block(const struct b_format *f, const uint8_t *w, size_t strid
 			if (in_parts(f))
 				whole = _mm256_add_epi32(
 					whole, _mm256_madd_epi16(s.part[1][c][r], sixteen));
-			y[c][r] = add_block(f, &h[r], whole, x[c]->d[j], x[c]->sum[j], y[c][r]);
+			y[c][r] = add_block(f, h[r].d, h[r].min, whole, x[c]->d[j], x[c]->sum[j],
+					    y[c][r]);
 		}
 	}
 }
