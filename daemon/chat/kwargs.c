@@ -12,8 +12,8 @@
 #include "base/jsonc.h"
 #include "chat/template.h"
 
-#define MEMBERS_MAX \
-	1024 /* each rendering of a conversation looks them all up, and there are several */
+/* each rendering of a conversation looks them all up, and there are several */
+#define MEMBERS_MAX 1024
 
 static int no_memory(struct err *err)
 {

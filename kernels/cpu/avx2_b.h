@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/avx2_b.h: eight blocks of 32 weights turned in registers, for the AVX2 level: a register then
- * holds four weights of each. Included by few_b_avx2.c and pair_b_avx2.c, where the blocks are
- * of eight rows, and by side_b_avx2.c, where they are eight of one row. Reads exactly the bytes of the blocks; any thread.
+ * holds four weights of each. Included by few_b_avx2.c and pair_b_avx2.c, where the blocks are of eight rows,
+ * and by side_b_avx2.c, where they are eight of one row. Reads exactly the bytes of the blocks; any thread.
  */
 #ifndef SLUICE_KERNELS_CPU_AVX2_B_H
 #define SLUICE_KERNELS_CPU_AVX2_B_H
@@ -31,6 +31,19 @@ struct b_format {
 	bool fp4;	  /* the scale is that of MXFP4 */
 	int8_t table[16]; /* FORM_TABLE */
 };
+
+/* @n <= @most rows of @m from @row on; @spare: @most times PIECE bytes */
+FORCE_INLINE struct rows rows_from(const struct matmul *m, size_t row, size_t n, size_t most,
+				   uint8_t *spare)
+{
+	return (struct rows){ .w = (const uint8_t *)m->w + row * m->row_bytes,
+			      .row_bytes = m->row_bytes,
+			      .n = n,
+			      .most = most,
+			      .blocks = m->n / 32,
+			      .spare = spare,
+			      .spare_bytes = PIECE };
+}
 
 /* Are weights plus 128 multiplied in two parts of four bits, which need no signs? */
 FORCE_INLINE bool in_parts(const struct b_format *f)

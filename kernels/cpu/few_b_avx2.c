@@ -269,13 +269,7 @@ FORCE_INLINE void few_rows(const struct b_format *f, const struct matmul *m, siz
 	const size_t most = (size_t)sets * AVX2_ROWS;
 	__m256 y[AVX2_FEW][SETS];
 	uint8_t spare[SETS * AVX2_ROWS][PIECE];
-	const struct rows k = { .w = (const uint8_t *)m->w + row * m->row_bytes,
-				.row_bytes = m->row_bytes,
-				.n = n,
-				.most = most,
-				.blocks = m->n / 32,
-				.spare = spare[0],
-				.spare_bytes = PIECE };
+	const struct rows k = rows_from(m, row, n, most, spare[0]);
 
 	for (int c = 0; c < cols; c++)
 		for (int r = 0; r < sets; r++)

@@ -211,13 +211,7 @@ FORCE_INLINE void pair_rows(const struct b_format *f, const struct matmul *m, si
 	const size_t most = (size_t)sets * AVX2_ROWS, bytes = STEP * most * f->bytes;
 	__m256 y[PAIR_COLS][SETS];
 	uint8_t spare[SETS * AVX2_ROWS][PIECE];
-	const struct rows k = { .w = (const uint8_t *)m->w + row * m->row_bytes,
-				.row_bytes = m->row_bytes,
-				.n = n,
-				.most = most,
-				.blocks = m->n / 32,
-				.spare = spare[0],
-				.spare_bytes = PIECE };
+	const struct rows k = rows_from(m, row, n, most, spare[0]);
 	/* in file order, as memory likes it best: the rows after these, or what comes later */
 	const uint8_t *ahead = rows_ahead(m, k.w, most);
 
