@@ -14,7 +14,6 @@
 #define FEW_COLUMNS    8	   /* up to these, rows cost what their bytes do */
 #define FEW_TILE       8	   /* rows that are multiplied side by side then */
 #define TAIL_TILE      16	   /* the same, of any level and format */
-#define TAIL_BYTES     (12 << 10)  /* what a kernel asks for ahead */
 
 void actbuf_carve(struct actbuf *a, struct carver *c, const struct cpu_ops *ops, size_t max_n,
 		  size_t max_cols)
@@ -91,7 +90,7 @@ static void multiply(const struct wmat *w, const float *bias, const struct actbu
 
 size_t linear_body(size_t row_bytes, size_t rows, size_t cols)
 {
-	size_t tail = align_up(div_ceil(TAIL_BYTES, row_bytes), TAIL_TILE);
+	size_t tail = align_up(div_ceil(MATMUL_AHEAD, row_bytes), TAIL_TILE);
 
 	return cols > FEW_COLUMNS || rows <= tail ? 0 : (rows - tail) / TAIL_TILE * TAIL_TILE;
 }

@@ -18,12 +18,12 @@
 
 #include "kernels/cpu/cpu.h"
 
-#define AVX2_COLS      4     /* columns that one pass over turned rows multiplies, at most */
-#define AVX2_FEW       8     /* columns that one pass over streamed rows multiplies, at most */
-#define AVX2_ALONE     4     /* up to so many columns may have rows in the lanes */
-#define AVX2_ROWS      8     /* rows that stand in lanes */
-#define MANY_VECTORS   2     /* of AVX2_ROWS rows, that many columns pass over together */
-#define PREFETCH_AHEAD 12288 /* bytes before use; running past the weights is harmless */
+#define AVX2_COLS      4 /* columns that one pass over turned rows multiplies, at most */
+#define AVX2_FEW       8 /* columns that one pass over streamed rows multiplies, at most */
+#define AVX2_ALONE     4 /* up to so many columns may have rows in the lanes */
+#define AVX2_ROWS      8 /* rows that stand in lanes */
+#define MANY_VECTORS   2 /* of AVX2_ROWS rows, that many columns pass over together */
+#define PREFETCH_AHEAD MATMUL_AHEAD /* bytes before use; running past the weights is harmless */
 
 /* ACT_Q8_K: one per 256 values, in their order; sums of the int8 values per 16. */
 struct act_super {

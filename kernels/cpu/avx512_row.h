@@ -14,7 +14,7 @@
 
 #include "kernels/cpu/avx512_tile.h"
 
-#define ROW_AHEAD 12288
+#define ROW_AHEAD MATMUL_AHEAD
 
 /*
  * What is asked for while the rows at @w are read, the last of which end at @end: what lies @far behind them,

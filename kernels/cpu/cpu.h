@@ -50,6 +50,9 @@ struct matmul {
 	const void *next;
 };
 
+/* Bytes before their use that products ask the memory for weights, at every level that does. */
+#define MATMUL_AHEAD 12288
+
 struct cpu_ops {
 	enum cpu_level level;
 	const char *name; /* "scalar", "avx2", "avx512" */
