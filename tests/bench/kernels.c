@@ -18,7 +18,6 @@
  *
  * Exit status 0: measured; 1: cannot; 2: usage; 3: disturbed.
  */
-#include <dlfcn.h>
 #include <getopt.h>
 #include <sys/mman.h>
 
@@ -51,44 +50,6 @@ static double quantile(const double *values, unsigned n, double at)
 static double median(const double *v, unsigned n)
 {
 	return quantile(v, n, 0.5);
-}
-
-static void side_fini(struct side *s)
-{
-	for (size_t c = 0; c < COLS_MAX; c++) {
-		free((void *)(uintptr_t)s->x[c]);
-		free(s->y[c]);
-	}
-	for (unsigned i = 0; i < bench.threads; i++)
-		free(s->scratch[i]);
-	memset(s, 0, sizeof(*s));
-}
-
-static int side_init(struct side *s, const struct cpu_ops *ops, size_t cols)
-{
-	const enum act_kind kind = bench.format->act;
-	const size_t n = bench.shape.n, scratch = ops->matmul_scratch_bytes(n);
-	float *x = aligned_alloc(64, align_up(n * sizeof(*x), 64));
-	bool failed = !x;
-
-	s->ops = ops;
-	for (unsigned i = 0; i < bench.threads; i++) {
-		s->scratch[i] = aligned_alloc(64, align_up(scratch, 64));
-		failed |= !s->scratch[i];
-	}
-	for (size_t c = 0; c < cols && !failed; c++) {
-		void *act = aligned_alloc(64, ops->act_bytes(kind, n));
-
-		s->x[c] = act;
-		s->y[c] = aligned_alloc(64, align_up(bench.shape.rows * sizeof(float), 64));
-		failed = !act || !s->y[c];
-		for (size_t i = 0; i < n && !failed; i++)
-			x[i] = (float)((i * 2654435761u + c * 40503u) % 2001) * 1e-3f - 1;
-		if (!failed)
-			ops->act_quantize(kind, x, n, act);
-	}
-	free(x);
-	return failed ? -1 : 0;
 }
 
 /* What a number of columns took in each repetition: ratios within it. */
@@ -330,28 +291,22 @@ static void measure_many(size_t cols)
 	fflush(stdout);
 }
 
-/* Their table of the same level; NULL: none. */
-static const struct cpu_ops *their_ops(const struct cpu_ops *ops)
-{
-	char name[32];
-
-	snprintf(name, sizeof(name), "cpu_ops_%s", ops->name);
-	return args.against ? dlsym(args.against, name) : NULL;
-}
-
 static int measure_level(const struct cpu_ops *ops, bool few)
 {
 	static struct times t[LISTED_MAX];
-	const struct cpu_ops *other = few ? their_ops(ops) : NULL;
+	const struct cpu_ops *other = few ? ops_of_object(args.against, ops) : NULL;
 	size_t most = FEW_MAX;
 	double read[REPS_MAX];
 	int err = 0;
 
 	for (size_t k = 0; k < args.n_many && !few; k++)
 		most = u64_max(most, args.many[k]);
-	err = side_init(&ours, ops, most);
+	err = side_init(&ours, ops, bench.format, args.shape.n, args.shape.rows, most,
+			bench.threads);
 	if (!err && few && args.against)
-		err = other ? side_init(&theirs, other, most) : -1;
+		err = other ? side_init(&theirs, other, bench.format, args.shape.n, args.shape.rows,
+					most, bench.threads)
+			    : -1;
 	for (size_t k = 0; k < args.n_few; k++)
 		t[k].cols = args.few[k];
 	if (!err && few) {
@@ -379,7 +334,7 @@ static int measure_formats(bool few)
 		}
 		bench.format = f;
 		bench.shape = args.shape;
-		fill(f);
+		random_weights(f, bench.weights, bench.bytes);
 		for (size_t l = 0; l < args.levels; l++)
 			if (measure_level(args.level[l], few)) {
 				fprintf(stderr, "kernels: %s: no memory, or not in that object\n",

@@ -37,14 +37,8 @@ static bool parse_formats(const char *list)
 		return true;
 	for (char *copy = strdup(list), *save = NULL, *name = strtok_r(copy, ",", &save); name;
 	     name = strtok_r(NULL, ",", &save)) {
-		const struct quant_format *found = NULL;
+		const struct quant_format *found = format_named(name);
 
-		for (uint32_t id = 0; id < 64; id++) {
-			const struct quant_format *f = quant_format(id);
-
-			if (f && f->act != ACT_NONE && !strcmp(f->name, name))
-				found = f;
-		}
 		if (!found || args.formats == LISTED_MAX) {
 			fprintf(stderr, "kernels: unknown format %s\n", name);
 			return false;

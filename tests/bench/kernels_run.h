@@ -27,28 +27,17 @@
 
 #include "base/clock.h"
 #include "base/num.h"
-#include "kernels/cpu/cpu.h"
-#include "kernels/quant.h"
+#include "tests/bench/kernels_side.h"
 
-#define THREADS_MAX 64
-#define COLS_MAX    512
-#define TRIES	    20	 /* runs until one is undisturbed */
-#define SLICES	    8	 /* of the working set: a run takes one, the next run the next */
-#define LOST_SHARE  0.01 /* of a run's time that a thread may be without its processor */
+#define TRIES	   20	/* runs until one is undisturbed */
+#define SLICES	   8	/* of the working set: a run takes one, the next run the next */
+#define LOST_SHARE 0.01 /* of a run's time that a thread may be without its processor */
 
 struct shape {
 	size_t n, rows;
 };
 
 enum job { JOB_READ, JOB_PEAK, JOB_MULTIPLY, JOB_EXIT };
-
-/* A level's functions with the vectors in its form. */
-struct side {
-	const struct cpu_ops *ops;
-	const void *x[COLS_MAX];
-	float *y[COLS_MAX];
-	void *scratch[THREADS_MAX];
-};
 
 /* What a thread says of its part of a run. One cache line each. */
 struct part {
@@ -163,52 +152,6 @@ static uint64_t read_stream(const uint8_t *p, size_t bytes)
 static size_t read_bytes(void)
 {
 	return (bench.bytes / SLICES / bench.threads & ~(size_t)4095) * bench.threads;
-}
-
-/* Random weights with scales near one thousandth: no NaN, nothing subnormal. */
-static void fill(const struct quant_format *f)
-{
-	uint64_t r = 88172645463325252u;
-	const uint16_t one = 0x1400;
-
-	for (size_t i = 0; i + 8 <= bench.bytes; i += 8) {
-		r ^= r << 13, r ^= r >> 7, r ^= r << 17;
-		memcpy(bench.weights + i, &r, 8);
-	}
-	for (size_t i = 0; i + f->bytes <= bench.bytes; i += f->bytes) {
-		uint8_t *b = bench.weights + i;
-
-		switch (f->id) {
-		case QUANT_F32:
-			b[3] = 0x3c;
-			break;
-		case QUANT_F16:
-		case QUANT_BF16:
-			b[1] = 0x3c;
-			break;
-		case QUANT_MXFP4:
-			b[0] = 120;
-			break;
-		case QUANT_Q2_K:
-			memcpy(b + 80, &one, 2);
-			memcpy(b + 82, &one, 2);
-			break;
-		case QUANT_IQ1_M:
-			for (int k = 0; k < 4; k++)
-				b[49 + 2 * k] =
-					(uint8_t)((b[49 + 2 * k] & 15) | (one >> 4 * k & 15) << 4);
-			break;
-		case QUANT_Q3_K:
-		case QUANT_Q6_K:
-		case QUANT_TQ1_0:
-		case QUANT_TQ2_0:
-			memcpy(b + f->bytes - 2, &one, 2);
-			break;
-		default:
-			memcpy(b, &one, 2);
-			memcpy(b + 2, &one, 2);
-		}
-	}
 }
 
 /* this thread's rows of every matrix */

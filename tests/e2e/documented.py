@@ -102,6 +102,7 @@ OTHER_OPTIONS = {
     "--allow-downgrades": "tests/service/guest/lib.sh",
     "--anyway": "tests/bench/kernels.c",
     "--check": "tests/data/make/cut.py",
+    "--clock": "tests/bench/cycles.c",
     "--cols": "tests/bench/kernels.c",
     "--level": "tests/bench/kernels.c",
     "--markdown": "tests/bench/kernels.c",
