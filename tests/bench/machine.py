@@ -77,17 +77,17 @@ def _process_seconds(pid):
 class Foreign:
     """with Foreign(pid) as f: ...; f.share = processors that others used meanwhile (1.0 = one of them).
 
-    Ours are the children waited for inside, and @pid where a daemon does the work.
+    Ours are the children waited for inside, and @pids, daemons that do the work.
     """
 
-    def __init__(self, pid=None):
-        self.pid = pid
+    def __init__(self, *pids):
+        self.pids = [pid for pid in pids if pid]
 
     def _ours(self):
         r = resource.getrusage(resource.RUSAGE_CHILDREN)
         own = resource.getrusage(resource.RUSAGE_SELF)
         return (r.ru_utime + r.ru_stime + own.ru_utime + own.ru_stime +
-                (_process_seconds(self.pid) if self.pid else 0))
+                sum(map(_process_seconds, self.pids)))
 
     def __enter__(self):
         self.start = time.monotonic(), _busy_seconds(), self._ours()
