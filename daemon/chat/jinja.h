@@ -202,6 +202,11 @@ struct jstr *jstr_slice(struct jinja *j, const struct jstr *s, size_t from, size
 size_t jstr_chars(struct jstr *s); /* counted once */
 /* The byte at which code point @i begins (i <= chars). */
 size_t jstr_offset(struct jstr *s, size_t i);
+/* The start of the code point that ends at byte @at (> 0). */
+size_t jstr_char_before(const struct jstr *s, size_t at);
+/* The byte at which @sub begins in s[from..to), the first or the last one; SIZE_MAX: nowhere. */
+size_t jstr_find(struct jinja *j, const struct jstr *s, const struct jstr *sub, size_t from,
+		 size_t to, bool last);
 bool jstr_is(const struct jstr *s, const char *text);
 bool jstr_same(const struct jstr *a, const struct jstr *b); /* the same bytes; origins may differ */
 
@@ -262,15 +267,17 @@ bool jv_same(const struct jv *a, const struct jv *b); /* Python's is */
 bool jv_less(struct jinja *j, const struct jv *a, const struct jv *b, bool or_equal);
 bool jv_compare(struct jinja *j, enum jcmp op, const struct jv *a, const struct jv *b);
 bool jv_contains(struct jinja *j, const struct jv *all, const struct jv *item);
-bool jv_hashable(const struct jv *v);  /* may it be a key? */
 bool jv_is_number(const struct jv *v); /* bools too */
 jint jv_as_int(const struct jv *v);    /* of a bool or an int */
 double jv_as_float(const struct jv *v);
+
+/* ---- jinja_list.c: lists and dicts, walking over values ---- */
 
 /* Lists and dicts that are being made: nobody else has them yet. A key that is there keeps its place. */
 struct jlist *jlist_new(struct jinja *j, size_t cap);
 void jlist_add(struct jinja *j, struct jlist *l, struct jv v);
 struct jdict *jdict_new(struct jinja *j);
+bool jv_hashable(const struct jv *v); /* may it be a key? */
 void jdict_set(struct jinja *j, struct jdict *d, struct jv key, struct jv value);
 struct jv *jdict_get(struct jinja *j, const struct jdict *d, const struct jv *key); /* or NULL */
 struct jv *jdict_text(struct jinja *j, const struct jdict *d, const char *key);	    /* or NULL */

@@ -7,9 +7,6 @@
 
 #include "chat/jinja_run.h"
 
-#define METHOD(name) \
-	static struct jv method_##name(struct jinja *j, struct jv self, const struct jargs *a)
-
 static void no_args(struct jinja *j, const struct jargs *a, const char *what)
 {
 	jargs_bind(j, a, what, "", NULL);
@@ -124,31 +121,16 @@ METHOD(isidentifier)
 	return jv_bool(self.s->n != 0);
 }
 
-#define ROW(name)                           \
-	{                                   \
-#name, method_##name, false \
-	}
 const struct jmethod_row *jstr_question(const struct jstr *name)
 {
 	static const struct jmethod_row rows[] = {
-		ROW(isalpha), ROW(isdecimal), ROW(isdigit),	ROW(isnumeric),
-		ROW(isspace), ROW(isalnum),   ROW(isprintable), ROW(isascii),
-		ROW(isupper), ROW(islower),   ROW(istitle),	ROW(isidentifier),
+		METHOD_ROW(isalpha),	 METHOD_ROW(isdecimal), METHOD_ROW(isdigit),
+		METHOD_ROW(isnumeric),	 METHOD_ROW(isspace),	METHOD_ROW(isalnum),
+		METHOD_ROW(isprintable), METHOD_ROW(isascii),	METHOD_ROW(isupper),
+		METHOD_ROW(islower),	 METHOD_ROW(istitle),	METHOD_ROW(isidentifier),
 	};
 
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		if (jstr_is(name, rows[i].name))
-			return &rows[i];
-	return NULL;
-}
-
-/* The start of the code point that ends at @at. */
-static size_t char_before(const struct jstr *s, size_t at)
-{
-	do
-		at--;
-	while (at > 0 && ((uint8_t)s->p[at] & 0xc0) == 0x80);
-	return at;
+	return jmethod_named(rows, sizeof(rows) / sizeof(rows[0]), name);
 }
 
 struct jv jstr_subscript(struct jinja *j, struct jstr *s, const struct jv *key)
@@ -180,7 +162,7 @@ struct jv jstr_subscript(struct jinja *j, struct jstr *s, const struct jv *key)
 		for (i = 0; m + 1 < n && i < (step < 0 ? -step : step); i++) {
 			jinja_charge(j, (i & 15) == 0);
 			if (step < 0) {
-				at = char_before(s, at);
+				at = jstr_char_before(s, at);
 				continue;
 			}
 			unicode_at(s->p, at, s->n, &k);

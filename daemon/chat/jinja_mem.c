@@ -196,6 +196,39 @@ size_t jstr_offset(struct jstr *s, size_t i)
 	return at;
 }
 
+size_t jstr_char_before(const struct jstr *s, size_t at)
+{
+	do
+		at--;
+	while (at > 0 && ((uint8_t)s->p[at] & 0xc0) == 0x80);
+	return at;
+}
+
+size_t jstr_find(struct jinja *j, const struct jstr *s, const struct jstr *sub, size_t from,
+		 size_t to, bool last)
+{
+	const char *p;
+
+	jinja_charge(j, (to - from) / 64);
+	if (sub->n > to - from)
+		return SIZE_MAX;
+	if (!sub->n)
+		return last ? to : from;
+	if (!last) {
+		p = memmem(s->p + from, to - from, sub->p, sub->n);
+		return p ? (size_t)(p - s->p) : SIZE_MAX;
+	}
+	for (size_t at = to - sub->n + 1; at-- > from;) {
+		jinja_charge(j, (at & 63) == 0);
+		if (s->p[at] != sub->p[0])
+			continue;
+		jinja_charge(j, sub->n / 64);
+		if (!memcmp(s->p + at, sub->p, sub->n))
+			return at;
+	}
+	return SIZE_MAX;
+}
+
 bool jstr_is(const struct jstr *s, const char *text)
 {
 	return strlen(text) == s->n && !memcmp(s->p, text, s->n);

@@ -8,8 +8,6 @@
 #include "chat/jinja_run.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define METHOD(name) \
-	static struct jv method_##name(struct jinja *j, struct jv self, const struct jargs *a)
 
 static void no_args(struct jinja *j, const struct jargs *a, const char *what)
 {
@@ -157,32 +155,6 @@ METHOD(removesuffix)
 
 /* ---- finding ---- */
 
-/* The byte at which @sub begins in s[from..to), or SIZE_MAX. */
-static size_t find_bytes(struct jinja *j, const struct jstr *s, const struct jstr *sub, size_t from,
-			 size_t to, bool last)
-{
-	const char *p;
-
-	jinja_charge(j, (to - from) / 64);
-	if (sub->n > to - from)
-		return SIZE_MAX;
-	if (!sub->n)
-		return last ? to : from;
-	if (!last) {
-		p = memmem(s->p + from, to - from, sub->p, sub->n);
-		return p ? (size_t)(p - s->p) : SIZE_MAX;
-	}
-	for (size_t at = to - sub->n + 1; at-- > from;) {
-		jinja_charge(j, (at & 63) == 0);
-		if (s->p[at] != sub->p[0])
-			continue;
-		jinja_charge(j, sub->n / 64);
-		if (!memcmp(s->p + at, sub->p, sub->n))
-			return at;
-	}
-	return SIZE_MAX;
-}
-
 /* Bytes of the code points [start, stop) as methods take them; false: start lies behind the end. */
 static bool bounds(struct jinja *j, struct jstr *s, struct jv *arg, size_t *from, size_t *to)
 {
@@ -221,7 +193,7 @@ static struct jv find_in(struct jinja *j, struct jv self, const struct jargs *a,
 	jargs_bind(j, a, "find", "-/-,-", arg);
 	jarg_str(j, &arg[0], "what to find");
 	if (bounds(j, self.s, arg + 1, &from, &to))
-		at = find_bytes(j, self.s, arg[0].s, from, to, last);
+		at = jstr_find(j, self.s, arg[0].s, from, to, last);
 	if (at == SIZE_MAX && must)
 		jinja_fail(j, -EINVAL, "index(): the text is not there");
 	return jv_int(at == SIZE_MAX ? -1 : chars_before(self.s, at));
@@ -259,7 +231,7 @@ METHOD(count)
 		return jv_int(0);
 	if (!arg[0].s->n)
 		return jv_int(chars_before(self.s, to) - chars_before(self.s, from) + 1);
-	while ((at = find_bytes(j, self.s, arg[0].s, from, to, false)) != SIZE_MAX) {
+	while ((at = jstr_find(j, self.s, arg[0].s, from, to, false)) != SIZE_MAX) {
 		n++;
 		from = at + arg[0].s->n;
 	}
@@ -300,201 +272,6 @@ METHOD(endswith)
 	return matches(j, self, a, true);
 }
 
-/* ---- cutting ---- */
-
-static void add_part(struct jinja *j, struct jlist *l, const struct jstr *s, size_t from, size_t to)
-{
-	jlist_add(j, l, jv_str(jstr_slice(j, s, from, to)));
-}
-
-static bool is_space_at(const struct jstr *s, size_t at, unsigned *n)
-{
-	return unicode_is(unicode_at(s->p, at, s->n, n), CLASS_SPACE);
-}
-
-static void split_space(struct jinja *j, struct jlist *l, const struct jstr *s, jint most)
-{
-	size_t at = 0, from;
-	unsigned n;
-
-	for (;;) {
-		while (at < s->n && is_space_at(s, at, &n))
-			at += n;
-		if (at == s->n)
-			return;
-		if (!most--) {
-			add_part(j, l, s, at, s->n);
-			return;
-		}
-		from = at;
-		while (at < s->n && !is_space_at(s, at, &n))
-			at += n;
-		add_part(j, l, s, from, at);
-	}
-}
-
-static void reverse(struct jlist *l)
-{
-	for (size_t i = 0; i < l->n / 2; i++) {
-		struct jv v = l->v[i];
-
-		l->v[i] = l->v[l->n - 1 - i];
-		l->v[l->n - 1 - i] = v;
-	}
-}
-
-/* The start of the code point that ends at @at. */
-static size_t char_before(const struct jstr *s, size_t at)
-{
-	do
-		at--;
-	while (at > 0 && ((uint8_t)s->p[at] & 0xc0) == 0x80);
-	return at;
-}
-
-static void rsplit_space(struct jinja *j, struct jlist *l, const struct jstr *s, jint most)
-{
-	size_t at = s->n, end;
-	unsigned n;
-
-	for (;;) {
-		while (at > 0 && is_space_at(s, char_before(s, at), &n))
-			at = char_before(s, at);
-		if (!at)
-			break;
-		if (!most--) {
-			add_part(j, l, s, 0, at);
-			break;
-		}
-		end = at;
-		while (at > 0 && !is_space_at(s, char_before(s, at), &n))
-			at = char_before(s, at);
-		add_part(j, l, s, at, end);
-	}
-	reverse(l);
-}
-
-static void split_text(struct jinja *j, struct jlist *l, const struct jstr *s,
-		       const struct jstr *sep, jint most, bool right)
-{
-	size_t from = 0, to = s->n, at;
-
-	while (most-- && (at = find_bytes(j, s, sep, from, to, right)) != SIZE_MAX) {
-		if (right) {
-			add_part(j, l, s, at + sep->n, to);
-			to = at;
-		} else {
-			add_part(j, l, s, from, at);
-			from = at + sep->n;
-		}
-	}
-	add_part(j, l, s, from, to);
-	if (right)
-		reverse(l);
-}
-
-static struct jv split(struct jinja *j, struct jv self, const struct jargs *a, bool right)
-{
-	struct jlist *l = jlist_new(j, 0);
-	jint most = -1;
-	struct jv arg[2];
-
-	jargs_bind(j, a, "split", "/sep,maxsplit", arg);
-	if (arg[1].type != J_MISSING)
-		most = jarg_int(j, &arg[1], "maxsplit");
-	most = most < 0 ? -1 : most;
-	if (arg[0].type == J_MISSING || arg[0].type == J_NONE) {
-		if (right)
-			rsplit_space(j, l, self.s, most);
-		else
-			split_space(j, l, self.s, most);
-		return jv_list(l);
-	}
-	if (!jarg_str(j, &arg[0], "a separator")->n)
-		jinja_fail(j, -EINVAL, "split(): the separator is empty");
-	split_text(j, l, self.s, arg[0].s, most, right);
-	return jv_list(l);
-}
-
-METHOD(split)
-{
-	return split(j, self, a, false);
-}
-
-METHOD(rsplit)
-{
-	return split(j, self, a, true);
-}
-
-/* Length of the line end at @at, or 0. */
-static size_t line_end(const struct jstr *s, size_t at)
-{
-	unsigned n;
-	uint32_t cp = unicode_at(s->p, at, s->n, &n);
-
-	if (cp == '\r' && at + 1 < s->n && s->p[at + 1] == '\n')
-		return 2;
-	return (cp >= 10 && cp <= 13) || (cp >= 0x1c && cp <= 0x1e) || cp == 0x85 || cp == 0x2028 ||
-			       cp == 0x2029
-		       ? n
-		       : 0;
-}
-
-METHOD(splitlines)
-{
-	struct jlist *l = jlist_new(j, 0);
-	size_t from = 0, n;
-	struct jv keep;
-
-	jargs_bind(j, a, "splitlines", "/keepends", &keep);
-	for (size_t i = 0; i < self.s->n;) {
-		n = line_end(self.s, i);
-		if (!n) {
-			i++;
-			continue;
-		}
-		add_part(j, l, self.s, from, jv_truth(j, &keep) ? i + n : i);
-		i += n;
-		from = i;
-	}
-	if (from < self.s->n)
-		add_part(j, l, self.s, from, self.s->n);
-	return jv_list(l);
-}
-
-static struct jv partition(struct jinja *j, struct jv self, const struct jargs *a, bool right)
-{
-	struct jlist *l = jlist_new(j, 3);
-	struct jstr *s = self.s;
-	struct jv arg;
-	size_t at;
-
-	jargs_bind(j, a, "partition", "-", &arg);
-	if (!jarg_str(j, &arg, "a separator")->n)
-		jinja_fail(j, -EINVAL, "partition(): the separator is empty");
-	at = find_bytes(j, s, arg.s, 0, s->n, right);
-	if (at == SIZE_MAX) {
-		add_part(j, l, s, 0, right ? 0 : s->n);
-		add_part(j, l, s, 0, 0);
-		add_part(j, l, s, right ? 0 : s->n, s->n);
-		return jv_tuple(l);
-	}
-	add_part(j, l, s, 0, at);
-	add_part(j, l, s, at, at + arg.s->n);
-	add_part(j, l, s, at + arg.s->n, s->n);
-	return jv_tuple(l);
-}
-
-METHOD(partition)
-{
-	return partition(j, self, a, false);
-}
-
-METHOD(rpartition)
-{
-	return partition(j, self, a, true);
-}
-
 /* ---- making ---- */
 
 METHOD(replace)
@@ -512,7 +289,7 @@ METHOD(replace)
 	if (arg[2].type != J_MISSING)
 		most = jarg_int(j, &arg[2], "a count");
 	jbuf_init(&b, j);
-	while (most != 0 && (found = find_bytes(j, s, arg[0].s, at, s->n, false)) != SIZE_MAX) {
+	while (most != 0 && (found = jstr_find(j, s, arg[0].s, at, s->n, false)) != SIZE_MAX) {
 		jinja_charge(j, 1);
 		most--;
 		jbuf_bytes(&b, s, at, found);
@@ -648,52 +425,52 @@ METHOD(refused)
 	jinja_fail(j, -EINVAL, "encode, translate, maketrans and format_map are not supported");
 }
 
-#define ROW(name)                           \
-	{                                   \
-#name, method_##name, false \
-	}
 static const struct jmethod_row methods[] = {
-	ROW(upper),
-	ROW(lower),
-	ROW(casefold),
-	ROW(capitalize),
-	ROW(title),
-	ROW(swapcase),
-	ROW(strip),
-	ROW(lstrip),
-	ROW(rstrip),
-	ROW(removeprefix),
-	ROW(removesuffix),
-	ROW(find),
-	ROW(rfind),
-	ROW(index),
-	ROW(rindex),
-	ROW(count),
-	ROW(startswith),
-	ROW(endswith),
-	ROW(split),
-	ROW(rsplit),
-	ROW(splitlines),
-	ROW(partition),
-	ROW(rpartition),
-	ROW(replace),
-	ROW(join),
-	ROW(center),
-	ROW(ljust),
-	ROW(rjust),
-	ROW(zfill),
-	ROW(expandtabs),
-	ROW(format),
+	METHOD_ROW(upper),
+	METHOD_ROW(lower),
+	METHOD_ROW(casefold),
+	METHOD_ROW(capitalize),
+	METHOD_ROW(title),
+	METHOD_ROW(swapcase),
+	METHOD_ROW(strip),
+	METHOD_ROW(lstrip),
+	METHOD_ROW(rstrip),
+	METHOD_ROW(removeprefix),
+	METHOD_ROW(removesuffix),
+	METHOD_ROW(find),
+	METHOD_ROW(rfind),
+	METHOD_ROW(index),
+	METHOD_ROW(rindex),
+	METHOD_ROW(count),
+	METHOD_ROW(startswith),
+	METHOD_ROW(endswith),
+	METHOD_ROW(replace),
+	METHOD_ROW(join),
+	METHOD_ROW(center),
+	METHOD_ROW(ljust),
+	METHOD_ROW(rjust),
+	METHOD_ROW(zfill),
+	METHOD_ROW(expandtabs),
+	METHOD_ROW(format),
 	{ "encode", method_refused, false },
 	{ "translate", method_refused, false },
 	{ "maketrans", method_refused, false },
 	{ "format_map", method_refused, false },
 };
 
+const struct jmethod_row *jmethod_named(const struct jmethod_row *rows, size_t n,
+					const struct jstr *name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (jstr_is(name, rows[i].name))
+			return &rows[i];
+	return NULL;
+}
+
 const struct jmethod_row *jstr_method(const struct jstr *name)
 {
-	for (size_t i = 0; i < COUNT(methods); i++)
-		if (jstr_is(name, methods[i].name))
-			return &methods[i];
-	return jstr_question(name);
+	const struct jmethod_row *found = jmethod_named(methods, COUNT(methods), name);
+
+	found = found ? found : jstr_cutting(name);
+	return found ? found : jstr_question(name);
 }

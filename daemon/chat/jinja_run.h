@@ -109,13 +109,25 @@ struct jmethod_row {
 	bool changes; /* the sandbox refuses it */
 };
 
+#define METHOD(name) \
+	static struct jv method_##name(struct jinja *j, struct jv self, const struct jargs *a)
+/* of a table of methods: one that changes nothing */
+#define METHOD_ROW(name)                    \
+	{                                   \
+#name, method_##name, false \
+	}
+
 /* v.name, v[key] and a filter's path; UNDEF, or @fallback where it is given, for what is not there. */
 struct jv jv_attr(struct jinja *j, const struct jv *v, const struct jstr *name);
 struct jv jv_item(struct jinja *j, const struct jv *v, const struct jv *key);
 struct jv jv_path(struct jinja *j, struct jv v, const struct jpath *path,
 		  const struct jv *fallback);
+/* The row of that name; NULL: none. */
+const struct jmethod_row *jmethod_named(const struct jmethod_row *rows, size_t n,
+					const struct jstr *name);
 /* Methods of texts; NULL: none of that name. */
 const struct jmethod_row *jstr_method(const struct jstr *name);
+const struct jmethod_row *jstr_cutting(const struct jstr *name);  /* those that cut */
 const struct jmethod_row *jstr_question(const struct jstr *name); /* those that ask */
 struct jv jstr_subscript(struct jinja *j, struct jstr *s, const struct jv *key);
 /* Where a slice begins, its step, and how many items it takes of @n. */
