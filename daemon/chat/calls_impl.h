@@ -37,6 +37,19 @@ struct span {
 	size_t at, n;
 };
 
+/* Without the white space at both ends, as Python's strip() has it. */
+static inline struct span trimmed(const char *text, struct span s)
+{
+	while (s.n && (json_space(text[s.at]) || text[s.at] == '\f' || text[s.at] == '\v')) {
+		s.at++;
+		s.n--;
+	}
+	while (s.n && (json_space(text[s.at + s.n - 1]) || text[s.at + s.n - 1] == '\f' ||
+		       text[s.at + s.n - 1] == '\v'))
+		s.n--;
+	return s;
+}
+
 /*
  * Which places were tried and are known to lead to no call, as bits for each byte of the text. A
  * value ends at the first end tag that is followed rightly, so two attempts that are inside of the
@@ -97,6 +110,8 @@ void scan_done(struct scan *s);
 enum scan_result scan_run(struct scan *s, struct held *h, size_t n, bool final);
 /* Marks the values of the call at hand as dead. 0 or -ENOMEM. */
 int scan_mark(const struct scan *s, struct held *h);
+
+/* ---- what the call says (calls_said.c) ---- */
 
 /* The JSON of the call's arguments, appended. 0 or -ENOMEM. */
 int scan_arguments(const struct scan *s, const struct held *h, struct bytes *ret);
