@@ -125,7 +125,7 @@ FORCE_INLINE void q2_k_scaled(int cols, const uint8_t *w, size_t stride,
 			__m512i dot[ROW_COLS];
 
 			if (g % 2 == 0)
-				few_ask(ahead, QUANT_Q2_K_BYTES, (size_t)(4 * n + i), 8);
+				few_ask_twice(ahead, QUANT_Q2_K_BYTES, (size_t)(4 * n + i), 8);
 #pragma GCC unroll 8
 			for (int c = 0; c < cols; c++)
 				dot[c] = _mm512_setzero_si512();
@@ -170,7 +170,7 @@ FORCE_INLINE void q2_k_looked_up(int cols, const uint8_t *w, size_t stride,
 		for (int i = 0; i < 4; i++) {
 			__m512i v[8];
 
-			few_ask(ahead, QUANT_Q2_K_BYTES, (size_t)(4 * n + i), 8);
+			few_ask_twice(ahead, QUANT_Q2_K_BYTES, (size_t)(4 * n + i), 8);
 #pragma GCC unroll 8
 			for (int k = 0; k < 8; k++)
 				v[k] = looked_up(table[8 * n + 2 * i + k / 4], q[k], i);
@@ -247,7 +247,7 @@ FORCE_INLINE void q3_k(int cols, const uint8_t *w, size_t stride, const struct a
 			const __m512i bit = _mm512_set1_epi8((char)(1 << i));
 			__m512i v[8];
 
-			few_ask(ahead, QUANT_Q3_K_BYTES, (size_t)(4 * n + i), 8);
+			few_ask_twice(ahead, QUANT_Q3_K_BYTES, (size_t)(4 * n + i), 8);
 #pragma GCC unroll 8
 			for (int k = 0; k < 8; k++) {
 				const int g = 8 * n + 2 * i + k / 4;
@@ -289,7 +289,7 @@ FORCE_INLINE void tq2_0(int cols, const uint8_t *w, size_t stride, const struct 
 			const __m512i bits = _mm512_set1_epi32(i % 2 ? 0x0c0c0c0c : 0x03030303);
 			__m512i v[8];
 
-			few_ask(ahead, QUANT_TQ2_0_BYTES, (size_t)(4 * n + i), 8);
+			few_ask_twice(ahead, QUANT_TQ2_0_BYTES, (size_t)(4 * n + i), 8);
 #pragma GCC unroll 8
 			for (int k = 0; k < 8; k++)
 				v[k] = _mm512_and_si512(i < 2 ? q[k] : _mm512_srli_epi32(q[k], 4),

@@ -109,6 +109,16 @@ FORCE_INLINE void few_ask(const char *ahead, size_t bytes, size_t i, size_t n)
 		_mm_prefetch(ahead + 64 * (i * lines + k), _MM_HINT_T1);
 }
 
+/*
+ * The same twice. Zen 4 drops a few of the requests that Q2_K, Q3_K and TQ make in a hundred, more of them with
+ * more columns, and each costs all rows the way to memory; a second one right behind it brings the line.
+ */
+FORCE_INLINE void few_ask_twice(const char *ahead, size_t bytes, size_t i, size_t n)
+{
+	few_ask(ahead, bytes, i, n);
+	few_ask(ahead, bytes, i, n);
+}
+
 #define FEW_K_COLS(name, cols)                                                                   \
 	static void name##_##cols(const uint8_t *w, size_t stride, const struct act_k *const *x, \
 				  __m512 *y, const char *ahead)                                  \

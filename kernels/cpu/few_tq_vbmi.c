@@ -85,19 +85,19 @@ FORCE_INLINE void tq1_0(int cols, const uint8_t *w, size_t stride, const struct 
 	transpose32(w, stride, v);
 #pragma GCC unroll 8
 	for (int k = 0; k < 8; k++) {
-		few_ask(ahead, QUANT_TQ1_0_BYTES, (size_t)k, 14);
+		few_ask_twice(ahead, QUANT_TQ1_0_BYTES, (size_t)k, 14);
 		digits_of(cols, &t, v[k], k, x, s);
 	}
 	transpose16(w + 32, stride, v);
 #pragma GCC unroll 4
 	for (int k = 8; k < 12; k++) {
-		few_ask(ahead, QUANT_TQ1_0_BYTES, (size_t)k, 14);
+		few_ask_twice(ahead, QUANT_TQ1_0_BYTES, (size_t)k, 14);
 		digits_of(cols, &t, v[k - 8], k, x, s);
 	}
 	/* bytes 48 to 51 are in two words; d is behind them */
 	transpose16(w + 38, stride, end);
-	few_ask(ahead, QUANT_TQ1_0_BYTES, 12, 14);
-	few_ask(ahead, QUANT_TQ1_0_BYTES, 13, 14);
+	few_ask_twice(ahead, QUANT_TQ1_0_BYTES, 12, 14);
+	few_ask_twice(ahead, QUANT_TQ1_0_BYTES, 13, 14);
 	digits_of(cols, &t,
 		  _mm512_or_si512(_mm512_srli_epi32(end[2], 16), _mm512_slli_epi32(end[3], 16)), 12,
 		  x, s);
