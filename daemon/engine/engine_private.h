@@ -281,6 +281,24 @@ int engine_find_ends(struct engine *e);
 /* Does nobody want the step that runs any more? @arg: the engine. Engine thread, during a step. */
 bool engine_given_up(void *arg);
 
+/* waiting.c: the queue of requests that wait for a place. All by the engine thread. */
+bool request_is_cancelled(struct request *r);
+/* Has the request had all the time that it may take? */
+bool request_is_over_time(const struct request *r, uint64_t now);
+/* The last words to a request that has (or never had) a place. */
+void engine_finish_request(struct engine *e, struct request *r,
+			   const struct request_result *result);
+/* Moves what was submitted behind what waits, oldest first. */
+void waiting_take_inbox(struct engine *e);
+/* Whose turn it is among those that wait and may have place @i: where it is in the queue; NULL: nobody. */
+struct request **waiting_next(struct engine *e, uint32_t i);
+/* Takes the request out of the queue that is at @at in it. */
+struct request *waiting_take(struct engine *e, struct request **at);
+/* Ends all that wait: with an error, but for those that were cancelled before. */
+void waiting_end(struct engine *e, int error, const char *why);
+/* Requests that were cancelled, or took too long, leave the queue wherever they stand in it. */
+void waiting_drop(struct engine *e, uint64_t now);
+
 /* compose.c: the tokens and runs of the next step, none where there is nothing to compute. */
 void compose_step(struct engine *e, struct batch *b);
 /* The timed part of @a begins now. (sched.c) */

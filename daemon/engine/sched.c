@@ -41,13 +41,6 @@ static void read_counters(const struct engine *e, uint64_t *hits, uint64_t *miss
 	*bytes = r.bytes_read;
 }
 
-/* The last words to a request that has (or never had) a place. */
-static void finish_request(struct engine *e, struct request *r, const struct request_result *result)
-{
-	turns_leave(&e->turns, r->turn);
-	r->ops->done(r, result);
-}
-
 static void finish(struct engine *e, struct active *a, enum request_stop stop, int error,
 		   const char *why)
 {
@@ -86,77 +79,7 @@ static void finish(struct engine *e, struct active *a, enum request_stop stop, i
 	a->seq = NULL;
 	a->request = NULL;
 	atomic_fetch_sub(&e->n_active, 1);
-	finish_request(e, r, &result);
-}
-
-/* Moves what was submitted behind what waits, oldest first. */
-static void take_inbox(struct engine *e)
-{
-	struct request *r = atomic_exchange_explicit(&e->inbox, NULL, memory_order_acquire);
-	struct request *oldest = NULL;
-
-	while (r) {
-		struct request *next = r->next;
-
-		r->next = oldest;
-		oldest = r;
-		r = next;
-	}
-	*e->queue_tail = oldest;
-	for (; *e->queue_tail; e->queue_tail = &(*e->queue_tail)->next) {
-		(*e->queue_tail)->turn = turns_enter(&e->turns, (*e->queue_tail)->client);
-		(*e->queue_tail)->came = e->n_came++;
-	}
-}
-
-/* Takes the request out of the queue that is at @at in it. */
-static struct request *take_waiting(struct engine *e, struct request **at)
-{
-	struct request *r = *at;
-
-	*at = r->next;
-	if (!r->next)
-		e->queue_tail = at;
-	atomic_fetch_sub(&e->n_waiting, 1);
-	return r;
-}
-
-/* Whose turn it is among those that wait and may have place @i; NULL: nobody. */
-static struct request **next_waiting(struct engine *e, uint32_t i)
-{
-	struct request **best = NULL;
-
-	for (struct request **at = &e->queue_head; *at; at = &(*at)->next) {
-		if ((*at)->place && (*at)->place != i + 1)
-			continue;
-		if (!best ||
-		    turns_before(&e->turns, (*at)->turn, (*at)->came, (*best)->turn, (*best)->came))
-			best = at;
-	}
-	return best;
-}
-
-static bool is_cancelled(struct request *r)
-{
-	return atomic_load_explicit(&r->cancel, memory_order_relaxed);
-}
-
-/* Ends all that wait: with an error, but for those that were cancelled before. */
-static void end_waiting(struct engine *e, int error, const char *why)
-{
-	struct request *r;
-
-	take_inbox(e);
-	while (e->queue_head) {
-		struct request_result result = { .stop = STOP_CANCELLED };
-
-		r = take_waiting(e, &e->queue_head);
-		if (!is_cancelled(r)) {
-			result.stop = STOP_ERROR;
-			result.error = err_set(&result.err, error, "%s", why);
-		}
-		finish_request(e, r, &result);
-	}
+	engine_finish_request(e, r, &result);
 }
 
 /* The engine stops: nobody may take what has come so far for a whole answer. */
@@ -167,18 +90,12 @@ static void end_all(struct engine *e)
 	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
 		struct active *a = &e->active[i];
 
-		if (a->request && is_cancelled(a->request))
+		if (a->request && request_is_cancelled(a->request))
 			finish(e, a, STOP_CANCELLED, 0, NULL);
 		else if (a->request)
 			finish(e, a, STOP_ERROR, -ESHUTDOWN, why);
 	}
-	end_waiting(e, -ESHUTDOWN, why);
-}
-
-/* Has the request had all the time that it may take? */
-static bool is_over_time(const struct request *r, uint64_t now)
-{
-	return r->max_ns && now - r->submitted_ns > r->max_ns;
+	waiting_end(e, -ESHUTDOWN, why);
 }
 
 static void end_over_time(struct engine *e, struct active *a)
@@ -195,29 +112,6 @@ static void end_over_time(struct engine *e, struct active *a)
 	finish(e, a, STOP_ERROR, -ETIME, text);
 }
 
-/* Requests that were cancelled, or took too long, leave the queue wherever they stand in it. */
-static void drop_waiting(struct engine *e, uint64_t now)
-{
-	struct request **at = &e->queue_head;
-
-	while (*at) {
-		struct request_result result = { .stop = STOP_CANCELLED };
-
-		if (!is_cancelled(*at) && !is_over_time(*at, now)) {
-			at = &(*at)->next;
-			continue;
-		}
-		if (!is_cancelled(*at)) {
-			result.stop = STOP_ERROR;
-			result.error =
-				err_set(&result.err, -ETIME,
-					"the request was not begun in the %llu ms that it may take",
-					(unsigned long long)((*at)->max_ns / 1000000));
-		}
-		finish_request(e, take_waiting(e, at), &result);
-	}
-}
-
 static void drop_cancelled(struct engine *e)
 {
 	uint64_t now = now_ns();
@@ -225,14 +119,14 @@ static void drop_cancelled(struct engine *e)
 	for (uint32_t i = 0; i < e->config.n_parallel; i++) {
 		struct active *a = &e->active[i];
 
-		if (a->request && is_cancelled(a->request))
+		if (a->request && request_is_cancelled(a->request))
 			finish(e, a, STOP_CANCELLED, 0, NULL);
-		else if (a->request && is_over_time(a->request, now))
+		else if (a->request && request_is_over_time(a->request, now))
 			end_over_time(e, a);
 		else if (a->request && a->device_short)
 			finish(e, a, STOP_ERROR, a->short_error, a->short_note.text);
 	}
-	drop_waiting(e, now);
+	waiting_drop(e, now);
 }
 
 /* Given up: the engine stops, or every request of the step was cancelled. */
@@ -244,7 +138,7 @@ bool engine_given_up(void *arg)
 	if (atomic_load_explicit(&e->stop, memory_order_relaxed))
 		return true;
 	for (uint32_t i = 0; i < b->n_runs; i++)
-		if (!is_cancelled(e->active[e->run_owner[i]].request))
+		if (!request_is_cancelled(e->active[e->run_owner[i]].request))
 			return false;
 	return true;
 }
@@ -290,12 +184,12 @@ static void seat_waiting(struct engine *e)
 
 		if (e->active[i].request)
 			continue;
-		next = next_waiting(e, i);
+		next = waiting_next(e, i);
 		if (!next)
 			continue;
 		if (!room_to_seat(e, (*next)->n_tokens))
 			return;
-		seat(e, &e->active[i], take_waiting(e, next));
+		seat(e, &e->active[i], waiting_take(e, next));
 	}
 }
 
@@ -573,7 +467,7 @@ void *engine_main(void *arg)
 	if (!rc)
 		team_pin_caller(e->team);
 	while (!rc && !atomic_load(&e->stop)) {
-		take_inbox(e);
+		waiting_take_inbox(e);
 		drop_cancelled(e);
 		saved_turn(e);
 		follow_turn(e, begin);
@@ -593,7 +487,7 @@ void *engine_main(void *arg)
 		add(&e->n_steps, 1);
 	}
 	while (rc && !atomic_load(&e->stop)) { /* failed: refuse what still comes in */
-		end_waiting(e, rc, e->failure.text);
+		waiting_end(e, rc, e->failure.text);
 		usleep(20000);
 	}
 	end_all(e);
