@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/serve/native.c: see native.h. Three parts: packets in, what they ask, events out. The
+ * daemon/serve/native.c: see native.h. Packets in and what they ask; events out are in native_events.c. The
  * handshake is the wire's own business; all else goes to the session.
  */
 #include "serve/native.h"
@@ -17,8 +17,8 @@
 #include "base/num.h"
 #include "base/version.h"
 #include "engine/batch.h"
-#include "serve/buf.h"
 #include "serve/message.h"
+#include "serve/native_events.h"
 #include "serve/payload.h"
 #include "serve/prompt.h"
 #include "serve/private.h"
@@ -26,11 +26,6 @@
 #define BREAKERS_MAX 16 /* texts: each goes through the vocabulary on the main thread */
 #define MAX_FDS	     4	/* room in a control message: to see that there are too many */
 
-static_assert((int)SLUICE_STOP_EOG == (int)STOP_EOG, "uapi");
-static_assert((int)SLUICE_STOP_LENGTH == (int)STOP_LENGTH, "uapi");
-static_assert((int)SLUICE_STOP_CANCELLED == (int)STOP_CANCELLED, "uapi");
-static_assert((int)SLUICE_STOP_ERROR == (int)STOP_ERROR, "uapi");
-static_assert(EVENT_NO_TOKEN == SLUICE_NO_TOKEN, "uapi");
 static_assert((int)SLUICE_SPEC_MTP == (int)SPEC_MTP, "uapi");
 static_assert(SLUICE_DRAFT_LENGTH_MAX == DRAFT_MAX, "uapi");
 
@@ -42,190 +37,6 @@ struct native {
 static struct native *native_of(struct conn *c)
 {
 	return (struct native *)c;
-}
-
-/* ---- events out ---- */
-
-/* Sends or queues a message. Takes over @fd (-1: none); a long payload travels in a memfd. */
-static void send_message(struct conn *c, uint16_t type, uint64_t id, const void *fixed,
-			 const void *payload, uint64_t payload_bytes, int fd)
-{
-	struct serve *s = c->serve;
-	size_t len;
-
-	if (fd < 0 && payload_bytes > SLUICE_INLINE_MAX) {
-		fd = payload_make(payload, payload_bytes);
-		if (fd < 0) {
-			serve_notice(s, "client dropped", c, "no memory for a long reply");
-			conn_drop(c);
-			return;
-		}
-	}
-	len = message_build(s->built, SLUICE_MSG_MAX, type, id, fixed, payload, payload_bytes,
-			    fd >= 0);
-	conn_write(c, s->built, len, fd);
-}
-
-/* ERROR; the connection ends where the code says so. */
-static void fail(struct conn *c, uint64_t id, int code, const char *text)
-{
-	struct sluice_error e = { .struct_size = sizeof(e), .code = (uint32_t)code };
-
-	e.payload_bytes = strlen(text);
-	send_message(c, SLUICE_ERROR, id, &e, text, e.payload_bytes, -1);
-	if (!message_error_closes(code))
-		return;
-	serve_notice(c->serve, "client dropped", c, text);
-	conn_drop(c);
-}
-
-static void refused(struct conn *c, struct event *e)
-{
-	fail(c, e->id, e->u.refused.code, e->u.refused.why.text);
-}
-
-static void accepted(struct conn *c, struct event *e)
-{
-	const struct sluice_accepted a = { .struct_size = sizeof(a),
-					   .n_prompt = e->u.accepted.n_prompt,
-					   .max_tokens = e->u.accepted.max_tokens,
-					   .n_ctx = e->u.accepted.n_ctx };
-
-	send_message(c, SLUICE_ACCEPTED, e->id, &a, NULL, 0, -1);
-}
-
-static void progress(struct conn *c, struct event *e)
-{
-	const struct sluice_progress p = { .struct_size = sizeof(p),
-					   .n_read = e->u.progress.n_read,
-					   .n_prompt = e->u.progress.n_prompt,
-					   .done_ppm = e->u.progress.done_ppm };
-
-	send_message(c, SLUICE_PROGRESS, e->id, &p, NULL, 0, -1);
-}
-
-/* The text, and behind it the likeliest tokens where they were asked for. */
-static void token(struct conn *c, struct event *e)
-{
-	const struct token_logprobs *l = e->u.token.logprobs;
-	struct sluice_token t = { .struct_size = sizeof(t),
-				  .token = e->u.token.token,
-				  .index = e->u.token.index,
-				  .payload_bytes = e->u.token.bytes };
-	struct sluice_likely likely[LOGPROBS_MAX];
-	struct buf all = { 0 };
-
-	if (!l) {
-		send_message(c, SLUICE_TOKEN, e->id, &t, e->u.token.text, t.payload_bytes, -1);
-		return;
-	}
-	t.logprob = l->logprob;
-	t.n_likeliest = l->n;
-	for (uint32_t i = 0; i < l->n; i++)
-		likely[i] = (struct sluice_likely){ l->ids[i], l->logprobs[i] };
-	buf_put(&all, e->u.token.text, e->u.token.bytes);
-	buf_put(&all, likely, l->n * sizeof(likely[0]));
-	t.payload_bytes = all.n;
-	if (all.failed)
-		conn_drop(c);
-	else
-		send_message(c, SLUICE_TOKEN, e->id, &t, all.data, all.n, -1);
-	buf_done(&all);
-}
-
-static void logits(struct conn *c, struct event *e)
-{
-	const struct sluice_logits l = { .struct_size = sizeof(l),
-					 .first = e->u.logits.first,
-					 .n_rows = e->u.logits.n_rows,
-					 .n_vocab = e->u.logits.n_vocab,
-					 .payload_bytes = (uint64_t)e->u.logits.n_rows *
-							  e->u.logits.n_vocab * sizeof(float) };
-	int fd = e->u.logits.fd;
-
-	e->u.logits.fd = -1;
-	send_message(c, SLUICE_LOGITS, e->id, &l, NULL, l.payload_bytes, fd);
-}
-
-static void logprobs(struct conn *c, struct event *e)
-{
-	const struct sluice_logprobs l = { .struct_size = sizeof(l),
-					   .count = e->u.logprobs.n,
-					   .payload_bytes = e->u.logprobs.n * sizeof(double) };
-
-	send_message(c, SLUICE_LOGPROBS, e->id, &l, e->u.logprobs.values, l.payload_bytes, -1);
-}
-
-static void done(struct conn *c, struct event *e)
-{
-	const struct request_result *r = e->u.done.figures;
-	const struct sluice_done d = {
-		.struct_size = sizeof(d),
-		.stop = (uint32_t)e->u.done.stop,
-		.code = (uint32_t)e->u.done.code,
-		.n_prompt = r->n_prompt,
-		.n_cached = r->n_cached,
-		.n_generated = e->u.done.n_sent,
-		.prompt_ns = r->prompt_ns,
-		.predict_ns = r->predict_ns,
-		.ttft_ns = r->ttft_ns,
-		.hits = r->hits,
-		.misses = r->misses,
-		.bytes_read = r->bytes_read,
-		.stall_ns = r->stall_ns,
-		.span_ns = r->span_ns,
-		.payload_bytes = strlen(e->u.done.why),
-		.spec = info_spec(&r->spec),
-	};
-
-	send_message(c, SLUICE_DONE, e->id, &d, e->u.done.why, d.payload_bytes, -1);
-}
-
-static void model(struct conn *c, struct event *e)
-{
-	struct sluice_model_info info = *e->u.model.info;
-
-	info.payload_bytes = strlen(e->u.model.path);
-	send_message(c, SLUICE_MODEL, e->id, &info, e->u.model.path, info.payload_bytes, -1);
-}
-
-static void status(struct conn *c, struct event *e)
-{
-	struct sluice_status_info info = *e->u.status.info;
-
-	info.payload_bytes = strlen(e->u.status.notes);
-	send_message(c, SLUICE_STATUS_REPLY, e->id, &info, e->u.status.notes, info.payload_bytes,
-		     -1);
-}
-
-static void converted(struct conn *c, uint16_t type, uint64_t id, const void *data, uint64_t bytes)
-{
-	const struct sluice_converted r = { .struct_size = sizeof(r), .payload_bytes = bytes };
-
-	send_message(c, type, id, &r, data, bytes, -1);
-}
-
-static void ids(struct conn *c, struct event *e)
-{
-	converted(c, SLUICE_TOKENS, e->id, e->u.ids.values,
-		  (uint64_t)e->u.ids.n * sizeof(*e->u.ids.values));
-}
-
-static void text(struct conn *c, struct event *e)
-{
-	converted(c, SLUICE_TEXT, e->id, e->u.text.text, e->u.text.bytes);
-}
-
-static void render(struct conn *c, struct event *e)
-{
-	static void (*const renderers[])(struct conn * c, struct event * e) = {
-		[EVENT_REFUSED] = refused, [EVENT_ACCEPTED] = accepted, [EVENT_PROGRESS] = progress,
-		[EVENT_TOKEN] = token,	   [EVENT_LOGITS] = logits,	[EVENT_LOGPROBS] = logprobs,
-		[EVENT_DONE] = done,	   [EVENT_MODEL] = model,	[EVENT_STATUS] = status,
-		[EVENT_IDS] = ids,	   [EVENT_TEXT] = text,
-	};
-
-	renderers[e->kind](c, e);
 }
 
 /* ---- what a message asks ---- */
@@ -245,7 +56,7 @@ static void on_hello(struct conn *c, const struct message *m)
 	};
 
 	if (native_of(c)->greeted) {
-		fail(c, 0, SLUICE_E_MALFORMED, "HELLO came twice");
+		native_fail(c, 0, SLUICE_E_MALFORMED, "HELLO came twice");
 		return;
 	}
 	if (!version) {
@@ -254,12 +65,12 @@ static void on_hello(struct conn *c, const struct message *m)
 		err_set(&err, 0, "the client speaks protocol %u to %u, this daemon %u to %u",
 			m->u.hello.version_min, m->u.hello.version_max, SLUICE_PROTO_VERSION_MIN,
 			SLUICE_PROTO_VERSION);
-		fail(c, 0, SLUICE_E_VERSION, err.text);
+		native_fail(c, 0, SLUICE_E_VERSION, err.text);
 		return;
 	}
 	native_of(c)->greeted = true;
 	snprintf(w.server, sizeof(w.server), "sluiced %s", sluice_version);
-	send_message(c, SLUICE_WELCOME, 0, &w, NULL, 0, -1);
+	native_send(c, SLUICE_WELCOME, 0, &w, NULL, 0, -1);
 }
 
 static void take_flags(struct ask *ask, uint32_t flags)
@@ -463,7 +274,7 @@ static void on_message(struct conn *c, const struct message *m, int fd)
 	free(p.breaks);
 	if (!answered)
 		return;
-	render(c, &answer);
+	native_render(c, &answer);
 	if (answer.kind == EVENT_ACCEPTED)
 		conn_pump(c); /* the wake may have come before the request was in the list */
 	event_fini(&answer);
@@ -483,17 +294,17 @@ static void on_http(struct conn *c, uint64_t id)
 	size_t len;
 
 	if (!a) {
-		fail(c, id, SLUICE_E_UNSUPPORTED, "this daemon has no HTTP server");
+		native_fail(c, id, SLUICE_E_UNSUPPORTED, "this daemon has no HTTP server");
 		return;
 	}
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd)) {
-		fail(c, id, SLUICE_E_BUSY, "descriptors have run out");
+		native_fail(c, id, SLUICE_E_BUSY, "descriptors have run out");
 		return;
 	}
 	code = a->adopt(a, fd[0], c->uid, &err);
 	if (code) {
 		close(fd[1]);
-		fail(c, id, code, err.text);
+		native_fail(c, id, code, err.text);
 		return;
 	}
 	len = message_build(c->serve->built, SLUICE_MSG_MAX, SLUICE_HTTP_SOCKET, id, &q, NULL, 0,
@@ -536,7 +347,7 @@ static void take_packet(struct conn *c, size_t len, unsigned n_fds, int fd)
 	if (!code && !native_of(c)->greeted && m.type != SLUICE_HELLO)
 		code = err_set(&err, SLUICE_E_MALFORMED, "the first message must be HELLO");
 	if (code)
-		fail(c, m.id, code, err.text);
+		native_fail(c, m.id, code, err.text);
 	else if (m.type == SLUICE_HELLO)
 		on_hello(c, &m);
 	else if (m.type == SLUICE_HTTP)
@@ -568,7 +379,8 @@ static bool receive(struct conn *c)
 	}
 	n_fds = take_fds(&msg, &fd);
 	if (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
-		fail(c, 0, SLUICE_E_MALFORMED, "malformed message: larger than a message is");
+		native_fail(c, 0, SLUICE_E_MALFORMED,
+			    "malformed message: larger than a message is");
 	else
 		take_packet(c, (size_t)n, n_fds, fd);
 	if (fd >= 0)
@@ -583,7 +395,7 @@ static uint32_t patience_ms(const struct conn *c)
 
 static void expire(struct conn *c)
 {
-	fail(c, 0, SLUICE_E_SLOW, c->out ? "the client does not read" : "no HELLO came");
+	native_fail(c, 0, SLUICE_E_SLOW, c->out ? "the client does not read" : "no HELLO came");
 }
 
 /* What was to carry a descriptor is refused; of an open request nothing more comes. */
@@ -594,13 +406,13 @@ static void unsent(struct conn *c, const void *data, size_t len)
 	memcpy(&head, data, sizeof(head));
 	if (head.type == SLUICE_LOGITS || head.type == SLUICE_LOGPROBS || head.type == SLUICE_TOKEN)
 		session_abandon(&c->session, head.id);
-	fail(c, head.id, SLUICE_E_BUSY, "too many descriptors are on their way to clients");
+	native_fail(c, head.id, SLUICE_E_BUSY, "too many descriptors are on their way to clients");
 }
 
 const struct transport native_transport = {
 	.conn_bytes = sizeof(struct native),
 	.receive = receive,
-	.render = render,
+	.render = native_render,
 	.patience_ms = patience_ms,
 	.expire = expire,
 	.unsent = unsent,
