@@ -11,14 +11,6 @@
 
 #include "chat/jinja_run.h"
 
-#define FILTER(name) \
-	static struct jv filter_##name(struct jinja *j, struct jv v, const struct jargs *a)
-
-static bool given(const struct jv *v)
-{
-	return v->type != J_MISSING && v->type != J_NONE;
-}
-
 /* A text method on what str() makes of a value. */
 static struct jv method(struct jinja *j, const char *name, const struct jv *v,
 			const struct jargs *a)
@@ -42,7 +34,7 @@ FILTER(trim)
 	struct jv chars;
 
 	jargs_bind(j, a, "trim", "/chars", &chars);
-	return method(j, "strip", &v, &(struct jargs){ .v = &chars, .n = given(&chars) });
+	return method(j, "strip", &v, &(struct jargs){ .v = &chars, .n = jv_given(&chars) });
 }
 
 FILTER(center)
@@ -62,7 +54,8 @@ FILTER(replace)
 	jargs_bind(j, a, "replace", "old,new/count", arg);
 	arg[0] = jv_str(jv_to_str(j, &arg[0]));
 	arg[1] = jv_str(jv_to_str(j, &arg[1]));
-	return method(j, "replace", &v, &(struct jargs){ .v = arg, .n = given(&arg[2]) ? 3 : 2 });
+	return method(j, "replace", &v,
+		      &(struct jargs){ .v = arg, .n = jv_given(&arg[2]) ? 3 : 2 });
 }
 
 FILTER(string)
@@ -157,7 +150,7 @@ FILTER(truncate)
 	jargs_bind(j, a, "truncate", "/length,killwords,end,leeway", arg);
 	if (arg[0].type != J_MISSING)
 		length = jarg_int(j, &arg[0], "a length");
-	if (given(&arg[3]))
+	if (jv_given(&arg[3]))
 		leeway = jarg_int(j, &arg[3], "a leeway");
 	end = arg[2].type == J_MISSING ? jv_text(j, "...").s : jarg_str(j, &arg[2], "an end");
 	chars = (jint)jstr_chars(end);
@@ -508,51 +501,56 @@ FILTER(refused)
 	jinja_fail(j, -EINVAL, "random, urlize, wordwrap and striptags are not supported");
 }
 
-#define ROW(name)                    \
-	{                            \
-#name, filter_##name \
-	}
 static const struct jfilter filters[] = {
-	ROW(upper),
-	ROW(lower),
-	ROW(capitalize),
-	ROW(trim),
-	ROW(center),
-	ROW(replace),
-	ROW(string),
-	ROW(title),
-	ROW(indent),
-	ROW(truncate),
-	ROW(wordcount),
-	ROW(format),
-	ROW(escape),
+	FILTER_ROW(upper),
+	FILTER_ROW(lower),
+	FILTER_ROW(capitalize),
+	FILTER_ROW(trim),
+	FILTER_ROW(center),
+	FILTER_ROW(replace),
+	FILTER_ROW(string),
+	FILTER_ROW(title),
+	FILTER_ROW(indent),
+	FILTER_ROW(truncate),
+	FILTER_ROW(wordcount),
+	FILTER_ROW(format),
+	FILTER_ROW(escape),
 	{ "e", filter_escape },
-	ROW(forceescape),
-	ROW(safe),
-	ROW(urlencode),
-	ROW(xmlattr),
-	ROW(pprint),
-	ROW(abs),
-	ROW(int),
-	ROW(float),
-	ROW(round),
-	ROW(filesizeformat),
-	ROW(default),
+	FILTER_ROW(forceescape),
+	FILTER_ROW(safe),
+	FILTER_ROW(urlencode),
+	FILTER_ROW(xmlattr),
+	FILTER_ROW(pprint),
+	FILTER_ROW(abs),
+	FILTER_ROW(int),
+	FILTER_ROW(float),
+	FILTER_ROW(round),
+	FILTER_ROW(filesizeformat),
+	FILTER_ROW(default),
 	{ "d", filter_default },
-	ROW(attr),
-	ROW(tojson),
+	FILTER_ROW(attr),
+	FILTER_ROW(tojson),
 	{ "random", filter_refused },
 	{ "urlize", filter_refused },
 	{ "wordwrap", filter_refused },
 	{ "striptags", filter_refused },
 };
 
+const struct jfilter *jfilter_named(const struct jfilter *rows, size_t n, const struct jstr *name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (jstr_is(name, rows[i].name))
+			return &rows[i];
+	return NULL;
+}
+
 const struct jfilter *jinja_filter(const struct jstr *name)
 {
-	for (size_t i = 0; i < sizeof(filters) / sizeof(filters[0]); i++)
-		if (jstr_is(name, filters[i].name))
-			return &filters[i];
-	return jinja_filter_list(name);
+	const struct jfilter *found =
+		jfilter_named(filters, sizeof(filters) / sizeof(filters[0]), name);
+
+	found = found ? found : jinja_filter_list(name);
+	return found ? found : jinja_filter_lazy(name);
 }
 
 struct jv jinja_apply_filter(struct jinja *j, const struct jstr *name, struct jv v,

@@ -147,12 +147,20 @@ const struct jglobal *jinja_global(const struct jstr *name); /* NULL: none of th
 struct jstr *jarg_str(struct jinja *j, const struct jv *v, const char *what);
 jint jarg_int(struct jinja *j, const struct jv *v, const char *what);
 
-/* ---- jinja_filter.c, jinja_filter_list.c, jinja_test.c, jinja_format.c ---- */
+/* ---- jinja_filter.c, jinja_filter_list.c, jinja_filter_lazy.c, jinja_test.c, jinja_format.c ---- */
 
 struct jfilter {
 	const char *name;
 	struct jv (*call)(struct jinja *j, struct jv v, const struct jargs *a);
 };
+
+#define FILTER(name) \
+	static struct jv filter_##name(struct jinja *j, struct jv v, const struct jargs *a)
+#define FILTER_ROW(name)             \
+	{                            \
+#name, filter_##name \
+	}
+
 struct jtest {
 	const char *name;
 	bool (*call)(struct jinja *j, struct jv v, const struct jargs *a);
@@ -161,11 +169,21 @@ struct jtest {
 const struct jfilter *jinja_filter(const struct jstr *name);
 const struct jtest *jinja_test(const struct jstr *name);
 const struct jfilter *jinja_filter_list(const struct jstr *name); /* those on sequences */
+const struct jfilter *jinja_filter_lazy(const struct jstr *name); /* generators of them */
+const struct jfilter *jfilter_named(const struct jfilter *rows, size_t n, const struct jstr *name);
 /* By name, for map() and its like; an unknown one fails. */
 struct jv jinja_apply_filter(struct jinja *j, const struct jstr *name, struct jv v,
 			     const struct jargs *a);
 bool jinja_apply_test(struct jinja *j, const struct jstr *name, struct jv v, const struct jargs *a);
+/* "a.0.b": names, and numbers where a part is all digits. */
 struct jpath jinja_path(struct jinja *j, const struct jv *v);
+/* An argument that is there and not None. */
+static inline bool jv_given(const struct jv *v)
+{
+	return v->type != J_MISSING && v->type != J_NONE;
+}
+/* A text in lower case unless @sensitive; other values as they are. */
+struct jv jv_ignore_case(struct jinja *j, struct jv v, bool sensitive);
 
 /* A filter that has a file of its own (jinja_json.c). */
 struct jv filter_tojson(struct jinja *j, struct jv v, const struct jargs *a);
