@@ -44,6 +44,7 @@ FORCE_INLINE void last_ones(uint32_t type, const uint8_t *w, size_t k, size_t le
 FORCE_INLINE void float_row(uint32_t type, const struct matmul *m, size_t r, size_t col, int cols)
 {
 	const uint8_t *w = (const uint8_t *)m->w + r * m->row_bytes;
+	const uint8_t *ahead = rows_ahead(m, w, 1);
 	const size_t whole = m->n / 16 * 16;
 	const float *x[AVX2_COLS];
 	__m256 acc[AVX2_COLS][2];
@@ -54,7 +55,7 @@ FORCE_INLINE void float_row(uint32_t type, const struct matmul *m, size_t r, siz
 	}
 #pragma GCC unroll 2
 	for (size_t k = 0; k < whole; k += 16) {
-		prefetch_ahead(w + (type == QUANT_F32 ? 4 : 2) * k, 64);
+		prefetch_from(ahead + (type == QUANT_F32 ? 4 : 2) * k, 64);
 #pragma GCC unroll 2
 		for (size_t h = 0; h < 2; h++) {
 			__m256 v = weights(type, w, k + 8 * h);

@@ -7,9 +7,10 @@
  * multiply-add each, in ascending k; then one fixed tree over the lanes. How many rows and columns
  * are in flight, and that the lanes rest in memory between two pieces of a row, does not enter.
  * Eight rows by three columns fill the registers, and eight by one still keep the multipliers busy;
- * pieces of DEPTH keep their weights in the first cache level.
+ * pieces of DEPTH keep their weights in the first cache level. While eight rows are read, memory is asked
+ * for the eight behind them, place for place, behind the last ones for what the caller says comes next.
  */
-#include "kernels/cpu/avx512_tile.h"
+#include "kernels/cpu/avx512_row.h"
 
 #include "base/num.h"
 
@@ -26,6 +27,7 @@ struct piece {
 	size_t row_bytes;
 	const void *const *x;
 	size_t from, to;
+	uintptr_t ahead; /* memory so far behind each row is asked for, modulo 2^64 */
 };
 
 /* weights k..k+15; lanes outside @mask are not read */
@@ -48,6 +50,7 @@ static inline __attribute__((always_inline)) void step(uint32_t type, int rows, 
 						       const struct piece *p, size_t k,
 						       __mmask16 mask, __m512 s[][COLS])
 {
+	const size_t size = type == QUANT_F32 ? 4 : 2;
 	__m512 a[COLS];
 
 #pragma GCC unroll 4
@@ -55,8 +58,11 @@ static inline __attribute__((always_inline)) void step(uint32_t type, int rows, 
 		a[c] = _mm512_maskz_loadu_ps(mask, (const float *)p->x[c] + k);
 #pragma GCC unroll 8
 	for (int r = 0; r < rows; r++) {
-		const __m512 w = weights(type, p->w + (size_t)r * p->row_bytes, k, mask);
+		const uint8_t *row = p->w + (size_t)r * p->row_bytes;
+		const __m512 w = weights(type, row, k, mask);
 
+		if (size == 4 || k % 32 == 0)
+			prefetch_ahead(row + size * k, p->ahead, 64);
 #pragma GCC unroll 4
 		for (int c = 0; c < cols; c++)
 			s[r][c] = _mm512_fmadd_ps(w, a[c], s[r][c]);
@@ -89,7 +95,7 @@ static inline __attribute__((always_inline)) void block(uint32_t type, int rows,
 }
 
 /* the fixed tree: lanes i and i + 8, then i + 4, i + 2, i + 1 */
-static inline float add_lanes(const float *lanes)
+static inline float tree_sum(const float *lanes)
 {
 	const __m512 v = _mm512_load_ps(lanes);
 	const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
@@ -103,14 +109,18 @@ static inline float add_lanes(const float *lanes)
 static inline __attribute__((always_inline)) void
 group(uint32_t type, int rows, const struct matmul *m, size_t row, size_t first, size_t cols)
 {
+	const uint8_t *w = (const uint8_t *)m->w + row * m->row_bytes;
+	const uint8_t *end = (const uint8_t *)m->w + m->row1 * m->row_bytes;
+	const char *ahead = asked_for(w, (size_t)rows * m->row_bytes, end, m->next);
 	lanes_t *lanes = m->scratch;
 
 	memset(lanes, 0, cols * sizeof(*lanes));
 	for (size_t from = 0; from < m->n; from += DEPTH) {
-		struct piece p = { .w = (const uint8_t *)m->w + row * m->row_bytes,
+		struct piece p = { .w = w,
 				   .row_bytes = m->row_bytes,
 				   .from = from,
-				   .to = u64_min(from + DEPTH, m->n) };
+				   .to = u64_min(from + DEPTH, m->n),
+				   .ahead = (uintptr_t)ahead - (uintptr_t)w };
 		size_t c = 0;
 
 		for (; c + COLS <= cols; c += COLS) {
@@ -124,7 +134,7 @@ group(uint32_t type, int rows, const struct matmul *m, size_t row, size_t first,
 	}
 	for (size_t c = 0; c < cols; c++)
 		for (int r = 0; r < rows; r++)
-			m->y[first + c][row + (size_t)r] = add_lanes(lanes[c][r]);
+			m->y[first + c][row + (size_t)r] = tree_sum(lanes[c][r]);
 }
 
 static inline __attribute__((always_inline)) void product(uint32_t type, const struct matmul *m)
