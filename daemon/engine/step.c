@@ -4,7 +4,7 @@
  * reads the norm of the residual stream x and adds to it; logits = output RMS(x). One parallel region
  * per step; between blocks there are only barriers.
  */
-#include "engine/step.h"
+#include "engine/step_private.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -12,48 +12,7 @@
 
 #include "base/clock.h"
 #include "base/num.h"
-#include "device/device.h"
-#include "engine/ahead.h"
-#include "engine/block/block.h"
 #include "engine/router.h"
-
-struct decoder {
-	struct decoder_config c;
-	struct blocks *blocks;
-	struct lane *lanes;
-	unsigned n_lanes;
-	size_t n_embd, n_vocab;
-	float *x;		    /* [max_tokens][n_embd] residual stream */
-	float *norm;		    /* [max_tokens][n_embd] */
-	float *y[LAYER_MAX_BLOCKS]; /* [max_tokens][n_embd] results of blocks that wait to be added */
-	struct actbuf head;
-	float *hidden; /* [max_tokens][n_embd] after the last norm; NULL: not kept */
-	/* of a prediction head: [max_tokens][2 n_embd], and that in the form of its product */
-	float *pair;
-	struct actbuf pair_act;
-	float *logits;	   /* [max_logits][n_vocab] */
-	uint32_t *columns; /* tokens whose logits are wanted */
-	void *memory;	   /* of all these */
-
-	/* the step that runs */
-	const struct batch *batch;
-	uint64_t step;
-	decoder_logits_fn fn;
-	void *arg;
-	int *token_error;
-	uint32_t n_columns;
-	_Atomic bool given_up; /* set in a unit, read behind the barrier; once true it stays so */
-	struct ahead *ahead;   /* guesses are made in this step; NULL: not */
-	struct block_next
-		*next; /* [n_layers]: the layer with experts after each; weights NULL: none */
-
-	/* with a device: written by tid 0 before a barrier */
-	struct device_run *runs; /* [max_tokens] */
-	struct device_route route;
-	int device_rc;
-	struct err device_err;
-	uint64_t handoff_ns; /* of a layer of late, from its launch to its routes */
-};
 
 /* The longest vector that any product takes: scratch is sized for it. */
 static size_t longest_input(const struct model *m)
@@ -215,7 +174,7 @@ uint64_t decoder_scratch_bytes(const struct decoder_config *config, unsigned n_t
 	return c.used + blocks_scratch_bytes(&blocks);
 }
 
-static void embed(struct decoder *d, float *to, size_t first, size_t end)
+void step_embed(struct decoder *d, float *to, size_t first, size_t end)
 {
 	const struct wmat *w = &d->c.weights->model.w[ROLE_TOKEN_EMBD];
 	float scale = d->c.model->embd_scale;
@@ -415,7 +374,7 @@ static void run_step(void *arg, unsigned tid)
 	size_t first, end;
 
 	while (team_take_range(d->c.team, tid, d->batch->n_tokens, 1, &first, &end))
-		embed(d, d->x, first, end);
+		step_embed(d, d->x, first, end);
 	team_barrier(d->c.team, tid);
 	if (is_head(d))
 		mix(d, tid);
@@ -431,140 +390,6 @@ static void run_step(void *arg, unsigned tid)
 	team_barrier(d->c.team, tid);
 	if (!is_given_up(d))
 		run_head(d, tid);
-}
-
-/* ---- the same with a device: it computes all but the experts ---- */
-
-/* How long threads spin while the first waits for a layer: some four times what it takes, within these. */
-#define EXPECT_LEAST 200000
-#define EXPECT_MOST  2000000
-
-static int device_begin(struct decoder *d)
-{
-	for (uint32_t i = 0; i < d->batch->n_runs; i++) {
-		const struct batch_run *r = &d->batch->runs[i];
-
-		d->runs[i] = (struct device_run){ .seq = seq_number(r->seq),
-						  .first = r->first,
-						  .count = r->count,
-						  .pos = r->pos };
-	}
-	return device_step_begin(d->c.device, d->runs, d->batch->n_runs, d->batch->n_tokens,
-				 &d->device_err);
-}
-
-/* Layer @i up to its experts; ids index memory here, so a device that failed unseen must not choose. */
-static int device_layer(struct decoder *d, uint32_t i)
-{
-	const size_t n = (size_t)d->batch->n_tokens * d->c.model->n_expert_used;
-	const uint64_t began = now_ns();
-	int rc = device_launch(d->c.device, i, &d->device_err);
-
-	if (!rc && d->c.on_launch)
-		d->c.on_launch(d->c.arg);
-	rc = rc ? rc : device_route(d->c.device, &d->route, &d->device_err);
-	if (!rc && d->route.ids)
-		d->handoff_ns += (int64_t)(now_ns() - began - d->handoff_ns) / 8;
-	for (size_t k = 0; k < n && !rc && d->route.ids; k++)
-		if (d->route.ids[k] >= d->c.model->n_expert)
-			rc = err_set(&d->device_err, -EIO,
-				     "layer %u: the device chose expert %u of %u", i,
-				     d->route.ids[k], d->c.model->n_expert);
-	return rc;
-}
-
-/* SPMD. The experts that the device's router chose, but for those that it computes itself. */
-static void device_experts(struct decoder *d, uint32_t i, unsigned tid)
-{
-	const struct block_routes routes = { .ids = d->route.ids,
-					     .weights = d->route.weights,
-					     .ld = d->route.ld,
-					     .partial = d->route.partial,
-					     .ranks = d->route.ranks,
-					     .device = d->route.multiplies ? d->c.device : NULL,
-					     .send_from = d->route.send_from,
-					     .device_rc = &d->device_rc,
-					     .device_err = &d->device_err };
-	struct block_args args = { .layer_index = i,
-				   .layer = &d->c.model->layers[i],
-				   .weights = &d->c.weights->layers[i],
-				   .model_weights = &d->c.weights->model,
-				   .batch = d->batch,
-				   .x = d->route.x,
-				   .residual = d->route.x,
-				   .lanes = d->lanes,
-				   .step = d->step,
-				   .trace = d->c.trace,
-				   .routes = &routes,
-				   .token_error = d->token_error };
-
-	block_forward(d->blocks, BLOCK_MOE, &args, tid);
-	team_barrier(d->c.team, tid);
-}
-
-/* tid 0: logits of the wanted rows, a group at a time. */
-static int device_head(struct decoder *d)
-{
-	const float *logits = NULL;
-	int rc = 0;
-
-	for (uint32_t at = 0; at < d->n_columns && !rc; at += d->c.max_logits) {
-		uint32_t group = (uint32_t)u64_min(d->n_columns - at, d->c.max_logits);
-
-		rc = device_step_end(d->c.device, d->columns + at, group, &logits, &d->device_err);
-		if (!rc)
-			d->fn(d->arg, d->columns + at, group, logits, d->n_vocab);
-	}
-	return rc ? rc : device_step_end(d->c.device, NULL, 0, &logits, &d->device_err);
-}
-
-static void run_step_device(void *arg, unsigned tid)
-{
-	struct decoder *d = arg;
-	struct team *team = d->c.team;
-	size_t first, end;
-
-	while (team_take_range(team, tid, d->batch->n_tokens, 1, &first, &end))
-		embed(d, device_input(d->c.device), first, end);
-	team_barrier(team, tid);
-	if (tid == 0 && !d->device_rc)
-		d->device_rc = device_begin(d);
-	for (uint32_t i = 0; i < d->c.model->n_layers; i++) {
-		if (tid == 0) {
-			d->given_up = d->c.given_up && d->c.given_up(d->c.arg);
-			if (!d->given_up && !d->device_rc)
-				d->device_rc = device_layer(d, i);
-		}
-		team_barrier(team, tid);
-		if (d->given_up || d->device_rc)
-			break;
-		if (d->route.ids)
-			device_experts(d, i, tid);
-		else /* who is slow reads all this before tid 0 writes the next layer's */
-			team_barrier(team, tid);
-		if (tid == 0 && d->c.on_layer)
-			d->c.on_layer(d->c.arg, i + 1);
-	}
-	if (tid)
-		return;
-	d->given_up = d->given_up || (d->c.given_up && d->c.given_up(d->c.arg));
-	if (!d->device_rc && !d->given_up)
-		d->device_rc = device_head(d);
-	if (d->device_rc || d->given_up) /* what was begun goes by the memory of the next step */
-		device_step_drop(d->c.device);
-}
-
-const char *decoder_device_error(const struct decoder *d)
-{
-	return d->device_rc ? d->device_err.text : "";
-}
-
-void decoder_drop_device(struct decoder *d)
-{
-	d->c.device = NULL;
-	d->c.on_begin = NULL;
-	d->c.on_launch = NULL;
-	d->device_rc = 0;
 }
 
 int decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
@@ -588,10 +413,8 @@ int decoder_step(struct decoder *d, const struct batch *batch, uint64_t step,
 	d->device_rc = d->c.on_begin ? d->c.on_begin(d->c.arg, batch->n_tokens, &d->device_err) : 0;
 	d->ahead = d->c.ahead && ahead_begin(d->c.ahead, batch) ? d->c.ahead : NULL;
 	began = now_ns();
-	team_expect(d->c.team,
-		    d->c.device ? u64_max(EXPECT_LEAST, u64_min(4 * d->handoff_ns, EXPECT_MOST))
-				: 0);
-	team_run(d->c.team, d->c.device ? run_step_device : run_step, d);
+	team_expect(d->c.team, d->c.device ? step_device_wait(d) : 0);
+	team_run(d->c.team, d->c.device ? step_run_device : run_step, d);
 	if (d->c.ahead)
 		ahead_end(d->c.ahead, batch, now_ns() - began, d->given_up);
 	if (d->given_up)
