@@ -25,35 +25,6 @@ FORCE_INLINE void put_together(const __m512i t[2], __m512i table, __m512i *low, 
 	permute_nibbles(_mm512_unpackhi_epi8(t[0], t[1]), table, &low[4], &high[4]);
 }
 
-FORCE_INLINE void read_xs(const uint8_t *w, const uint8_t *v, struct pair *p)
-{
-	const __m512i apart = _mm512_broadcast_i32x4(
-		_mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
-	const __m512i two = _mm512_set1_epi8(0x33);
-	const __m512i a = _mm512_shuffle_epi8(_mm512_loadu_si512(w + 2), apart);
-	const __m512i b = _mm512_shuffle_epi8(_mm512_loadu_si512(v + 2), apart);
-	const __m512i rest = _mm512_unpackhi_epi64(a, b), seven = _mm512_srli_epi16(rest, 1);
-	const uint8_t(*table)[512] = bytes_iq2_xs;
-	struct indices at = { .low = _mm512_unpacklo_epi64(a, b) };
-	__m512i t[2], u[2];
-
-	/* or the compiler loads all before the row, and keeps most of it on the stack */
-	__asm__("" : "+r"(table));
-	eighth_bit(&at);
-	at.b8 = _mm512_test_epi8_mask(rest, _mm512_set1_epi8(1));
-#pragma GCC unroll 2
-	for (int i = 0; i < 2; i++) {
-		const __m512i r = of_512(table[i], &at), s = signs_of(i, seven);
-
-		t[i] = select_bits(two, r, s);
-		u[i] = select_bits(two, _mm512_srli_epi16(r, 2), s);
-	}
-	put_together(t, iq2_sign3(), &p->q[0], &p->q[1]);
-	put_together(u, iq2_sign2(), &p->q[2], &p->q[3]);
-	p->scale[0] = shifted_scales(w + 66);
-	p->scale[1] = shifted_scales(v + 66);
-}
-
 /* 32 bytes of each, by eights */
 FORCE_INLINE __m512i by_eights(const uint8_t *w, const uint8_t *v)
 {
@@ -65,11 +36,26 @@ FORCE_INLINE __m512i by_eights(const uint8_t *w, const uint8_t *v)
 					 _mm512_castsi256_si512(b));
 }
 
-/* indices and signs of two super-blocks of IQ2_S */
+/* indices of two super-blocks, and signs: of IQ2_XS seven bits for eight weights, of IQ2_S eight */
 struct begun {
 	struct indices at;
 	__m512i signs;
 };
+
+FORCE_INLINE struct begun begin_xs(const uint8_t *w, const uint8_t *v)
+{
+	const __m512i apart = _mm512_broadcast_i32x4(
+		_mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+	const __m512i a = _mm512_shuffle_epi8(_mm512_loadu_si512(w + 2), apart);
+	const __m512i b = _mm512_shuffle_epi8(_mm512_loadu_si512(v + 2), apart);
+	const __m512i rest = _mm512_unpackhi_epi64(a, b);
+	struct begun r = { .at.low = _mm512_unpacklo_epi64(a, b),
+			   .signs = _mm512_srli_epi16(rest, 1) };
+
+	eighth_bit(&r.at);
+	r.at.b8 = _mm512_test_epi8_mask(rest, _mm512_set1_epi8(1));
+	return r;
+}
 
 FORCE_INLINE struct begun begin_s(const uint8_t *w, const uint8_t *v)
 {
@@ -89,15 +75,15 @@ FORCE_INLINE struct begun begin_s(const uint8_t *w, const uint8_t *v)
 	return b;
 }
 
-/* bytes of @n times 64 entries: a table is loaded once for all */
-FORCE_INLINE void of_1024(const uint8_t *t, const struct begun *b, int n, __m512i r[2])
+/* of a table of 512 or 1024 bytes those of @n times 64 entries: it is loaded once for all */
+FORCE_INLINE void look_up(const uint8_t *t, int entries, const struct begun *b, int n, __m512i *r)
 {
 	__m512i part[2][4];
 
 	/* or the compiler loads all before the row, and keeps most of it on the stack */
 	__asm__("" : "+r"(t));
 #pragma GCC unroll 4
-	for (int g = 0; g < 4; g++, t += 256) {
+	for (int g = 0; g < entries / 256; g++, t += 256) {
 		__m512i v[4] = { _mm512_loadu_si512(t), _mm512_loadu_si512(t + 64),
 				 _mm512_loadu_si512(t + 128), _mm512_loadu_si512(t + 192) };
 
@@ -112,13 +98,45 @@ FORCE_INLINE void of_1024(const uint8_t *t, const struct begun *b, int n, __m512
 		}
 	}
 #pragma GCC unroll 2
-	for (int i = 0; i < n; i++)
-		r[i] = _mm512_mask_blend_epi8(
-			b[i].at.b9, _mm512_mask_blend_epi8(b[i].at.b8, part[i][0], part[i][1]),
-			_mm512_mask_blend_epi8(b[i].at.b8, part[i][2], part[i][3]));
+	for (int i = 0; i < n; i++) {
+		r[i] = _mm512_mask_blend_epi8(b[i].at.b8, part[i][0], part[i][1]);
+		if (entries > 512)
+			r[i] = _mm512_mask_blend_epi8(
+				b[i].at.b9, r[i],
+				_mm512_mask_blend_epi8(b[i].at.b8, part[i][2], part[i][3]));
+	}
 }
 
 /* @n pairs, one behind the other; w[i], v[i] */
+FORCE_INLINE void read_xs(const uint8_t *const *w, const uint8_t *const *v, int n, struct pair *p)
+{
+	const __m512i two = _mm512_set1_epi8(0x33);
+	struct begun b[2];
+	__m512i r[2][2];
+
+#pragma GCC unroll 2
+	for (int i = 0; i < n; i++)
+		b[i] = begin_xs(w[i], v[i]);
+	look_up(bytes_iq2_xs[0], 512, b, n, r[0]);
+	look_up(bytes_iq2_xs[1], 512, b, n, r[1]);
+#pragma GCC unroll 2
+	for (int i = 0; i < n; i++) {
+		__m512i t[2], u[2];
+
+#pragma GCC unroll 2
+		for (int k = 0; k < 2; k++) {
+			const __m512i s = signs_of(k, b[i].signs);
+
+			t[k] = select_bits(two, r[k][i], s);
+			u[k] = select_bits(two, _mm512_srli_epi16(r[k][i], 2), s);
+		}
+		put_together(t, iq2_sign3(), &p[i].q[0], &p[i].q[1]);
+		put_together(u, iq2_sign2(), &p[i].q[2], &p[i].q[3]);
+		p[i].scale[0] = shifted_scales(w[i] + 66);
+		p[i].scale[1] = shifted_scales(v[i] + 66);
+	}
+}
+
 FORCE_INLINE void read_s(const uint8_t *const *w, const uint8_t *const *v, int n, struct pair *p)
 {
 	const __m512i two = _mm512_set1_epi8(0x33);
@@ -128,8 +146,8 @@ FORCE_INLINE void read_s(const uint8_t *const *w, const uint8_t *const *v, int n
 #pragma GCC unroll 2
 	for (int i = 0; i < n; i++)
 		b[i] = begin_s(w[i], v[i]);
-	of_1024(bytes_iq2_s[0], b, n, r[0]);
-	of_1024(bytes_iq2_s[1], b, n, r[1]);
+	look_up(bytes_iq2_s[0], 1024, b, n, r[0]);
+	look_up(bytes_iq2_s[1], 1024, b, n, r[1]);
 #pragma GCC unroll 2
 	for (int i = 0; i < n; i++) {
 		const __m512i low = r[0][i], high = r[1][i], s = b[i].signs;
@@ -161,132 +179,68 @@ FORCE_INLINE __m512i multiply(const __m512i *q, __m512i scale, const int8_t (*x)
 	return _mm512_mullo_epi32(_mm512_add_epi32(y, z), scale);
 }
 
-typedef void (*read_fn)(const uint8_t *w, const uint8_t *v, struct pair *p);
-
-/* Super-blocks @i and, if @second, i + 1 of four from @at on; @cols, @read, @bytes are constants here. */
-FORCE_INLINE void two(const uint8_t *w, const void *const *x, int cols, size_t at, size_t i,
-		      size_t second, const struct row_sums *out, __m512i s[][4], read_fn read,
-		      size_t bytes)
+FORCE_INLINE uint16_t half_bits(const uint8_t *w)
 {
-	/* one that is not there: the first, for activations that are zero or for nobody */
-	const uint8_t *v = w + second * bytes;
-	uint16_t d[2];
-	struct pair p;
+	uint16_t d;
 
-	memcpy(&d[0], w, sizeof(d[0]));
-	memcpy(&d[1], v, sizeof(d[1]));
-	out->d[at + i] = d[0];
-	out->d[at + i + 1] = d[1];
-	read(w, v, &p);
-#pragma GCC unroll 8
-	for (int c = 0; c < cols; c++) {
-		const struct act_iq *a = (const struct act_iq *)x[c] + at + i;
-
-		s[c][i] = multiply(p.q, p.scale[0], a->q, a->offset);
-		a += second;
-		s[c][i + 1] = multiply(p.q + 4, p.scale[1], a->q, a->offset);
-	}
+	memcpy(&d, w, sizeof(d));
+	return d;
 }
 
-/* A row times @cols columns; @cols, @read and @bytes are constants here. */
-FORCE_INLINE void row(const uint8_t *w, const void *const *x, int cols, size_t blocks,
-		      const struct row_sums *out, read_fn read, size_t bytes)
-{
-	for (size_t at = 0; at < blocks; at += 4, w += 4 * bytes) {
-		const size_t count = blocks - at;
-		__m512i s[ROW_COLS][4];
+typedef void (*read_fn)(const uint8_t *const *w, const uint8_t *const *v, int n, struct pair *p);
 
-		prefetch_ahead(w, out->ahead, 4 * bytes);
-		if (count >= 4) {
-			two(w, x, cols, at, 0, 1, out, s, read, bytes);
-			two(w + 2 * bytes, x, cols, at, 2, 1, out, s, read, bytes);
-		} else {
-#pragma GCC unroll 8
-			for (int c = 0; c < cols; c++)
-				s[c][1] = s[c][2] = s[c][3] = _mm512_setzero_si512();
-#pragma GCC unroll 1
-			for (size_t i = 0; i < count; i += 2)
-				two(w + i * bytes, x, cols, at, i, i + 1 < count, out, s, read,
-				    bytes);
-		}
-#pragma GCC unroll 8
-		for (int c = 0; c < cols; c++) {
-			store_sums(out[c].sum + at, s[c]);
-		}
-	}
-}
-
-/* @n pairs of super-blocks of IQ2_S, @count in all, times @cols columns; @n and @cols are constants here. */
-FORCE_INLINE void pairs_s(const uint8_t *w, int n, size_t count, const void *const *x, int cols,
-			  size_t at, const struct row_sums *out)
+/* @n pairs of super-blocks, @count in all; @n, @read and @bytes are constants here */
+FORCE_INLINE void pairs(const uint8_t *w, int n, size_t count, const struct act_iq *x, size_t at,
+			const struct row_sums *out, read_fn read, size_t bytes)
 {
-	const size_t bytes = QUANT_IQ2_S_BYTES;
 	const uint8_t *first[2], *second[2];
 	struct pair p[2];
+	__m512i s[4] = { 0 };
 
 #pragma GCC unroll 2
 	for (int i = 0; i < n; i++) {
 		first[i] = w + 2 * (size_t)i * bytes;
 		second[i] = 2 * (size_t)i + 1 < count ? first[i] + bytes : first[i];
 	}
-	read_s(first, second, n, p);
-#pragma GCC unroll 8
-	for (int c = 0; c < cols; c++) {
-		const struct act_iq *a = (const struct act_iq *)x[c] + at;
-		__m512i s[4] = { 0 };
-
-		/* what comes of one that is not there nobody reads */
 #pragma GCC unroll 4
-		for (int i = 0; i < 2 * n; i++) {
-			const struct act_iq *b = (size_t)i < count ? a + i : a;
+	for (int i = 0; i < 2 * n; i++)
+		if ((size_t)i < count)
+			out->d[at + (size_t)i] = half_bits(w + (size_t)i * bytes);
+	read(first, second, n, p);
+	/* what comes of one that is not there nobody reads */
+#pragma GCC unroll 4
+	for (int i = 0; i < 2 * n; i++) {
+		const struct act_iq *a = x + at + ((size_t)i < count ? i : 0);
 
-			s[i] = multiply(p[i / 2].q + i % 2 * 4, p[i / 2].scale[i % 2], b->q,
-					b->offset);
-		}
-		store_sums(out[c].sum + at, s);
+		s[i] = multiply(p[i / 2].q + i % 2 * 4, p[i / 2].scale[i % 2], a->q, a->offset);
 	}
+	store_sums(out->sum + at, s);
 }
 
-/* A row of IQ2_S: two pairs together, for the sake of its tables. */
-FORCE_INLINE void row_s(const uint8_t *w, const void *const *x, int cols, size_t blocks,
-			const struct row_sums *out)
+/* A row: two pairs together, for the sake of the tables. @read and @bytes are constants here. */
+FORCE_INLINE void row(const uint8_t *w, const struct act_iq *x, size_t blocks,
+		      const struct row_sums *out, read_fn read, size_t bytes)
 {
-	const size_t bytes = QUANT_IQ2_S_BYTES;
-
 	for (size_t at = 0; at < blocks; at += 4, w += 4 * bytes) {
-		const size_t count = blocks - at < 4 ? blocks - at : 4;
+		const size_t count = blocks - at;
 
 		prefetch_ahead(w, out->ahead, 4 * bytes);
-		for (size_t i = 0; i < count; i++) {
-			uint16_t d;
-
-			memcpy(&d, w + i * bytes, sizeof(d));
-			out->d[at + i] = d;
-		}
-		if (count > 2)
-			pairs_s(w, 2, count, x, cols, at, out);
+		if (count >= 4)
+			pairs(w, 2, 4, x, at, out, read, bytes);
+		else if (count == 3)
+			pairs(w, 2, 3, x, at, out, read, bytes);
 		else
-			pairs_s(w, 1, count, x, cols, at, out);
+			pairs(w, 1, count, x, at, out, read, bytes);
 	}
 }
 
-#define ROW(t, read, bytes, cols)                                                     \
-	static void t##_##cols(const uint8_t *w, const void *const *x, size_t blocks, \
-			       const struct row_sums *out)                            \
-	{                                                                             \
-		row(w, x, cols, blocks, out, read, bytes);                            \
-	}
-#define ROWS(T, t, read)                   \
-	ROW(t, read, QUANT_##T##_BYTES, 1) \
+#define ROW(T, t, read)                                                          \
+	static void t##_1(const uint8_t *w, const void *const *x, size_t blocks, \
+			  const struct row_sums *out)                            \
+	{                                                                        \
+		row(w, x[0], blocks, out, read, QUANT_##T##_BYTES);              \
+	}                                                                        \
 	const row_fn vbmi_row_##t[ROW_COLS] = { t##_1 };
 
-ROWS(IQ2_XS, iq2_xs, read_xs)
-#define ROW_S(cols)                                                                     \
-	static void iq2_s_##cols(const uint8_t *w, const void *const *x, size_t blocks, \
-				 const struct row_sums *out)                            \
-	{                                                                               \
-		row_s(w, x, cols, blocks, out);                                         \
-	}
-
-ROW_S(1)
-const row_fn vbmi_row_iq2_s[ROW_COLS] = { iq2_s_1 };
+ROW(IQ2_XS, iq2_xs, read_xs)
+ROW(IQ2_S, iq2_s, read_s)
