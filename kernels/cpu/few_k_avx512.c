@@ -205,6 +205,12 @@ FEW_K_ONE(q4_k)
 FEW_K_ONE(q5_k)
 FEW_K_ONE(iq4_xs)
 
+/*
+ * All rows begin at once, but are asked for in file order: so much farther ahead than the next sixteen, or the
+ * last of them would be asked for right before their first super-blocks are read.
+ */
+#define FEW_AHEAD 6144
+
 /* Rows that are walked together. */
 struct walk {
 	const uint8_t *w;
@@ -247,7 +253,7 @@ void avx512_matmul_few_k(const struct tile_format *f, const struct matmul *m)
 			  .act_bytes = f->few_pack ? AVX512_PACKED_BYTES : sizeof(struct act_k),
 			  .spare = m->scratch };
 	const uint8_t *end = (const uint8_t *)m->w + m->row1 * m->row_bytes;
-	const size_t far = u64_max(FEW_ROWS * m->row_bytes, ROW_AHEAD);
+	const size_t far = u64_max(FEW_ROWS * m->row_bytes + FEW_AHEAD, ROW_AHEAD);
 	const void *x[ROW_COLS];
 	/* behind the spare rows */
 	uint8_t *packed = (uint8_t *)m->scratch + FEW_ROWS * ROW_BYTES_MAX;
