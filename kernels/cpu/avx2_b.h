@@ -16,20 +16,27 @@
 
 /*
  * What the weights of 32-blocks are:
- *   GROUP_SIGNED        w = d * q, q signed
- *   GROUP_MIN           w = d * q + min, q unsigned
- *   GROUP_8, _16, _12   w = d * (q - 8), d * (q - 16), d * (q - 12), q unsigned
+ *   GROUP_SIGNED       w = d * q, q signed
+ *   GROUP_MIN          w = d * q + min, q unsigned
+ *   GROUP_8 and so on  w = d * (q - 8) and so on, q unsigned: below 16, below 25 (GROUP_12), below 32, a whole byte
  */
-enum group_form { GROUP_SIGNED, GROUP_MIN, GROUP_8 = 8, GROUP_12 = 12, GROUP_16 = 16 };
+enum group_form {
+	GROUP_SIGNED,
+	GROUP_MIN,
+	GROUP_8 = 8,
+	GROUP_12 = 12,
+	GROUP_16 = 16,
+	GROUP_128 = 128
+};
 
 /* what the formats differ in; constants after inlining */
 struct b_format {
 	enum b_form form;
 	enum group_form group;
-	size_t bytes, qs; /* of a block, and where its values begin */
-	size_t head;	  /* bytes at its front that are collected: 2, 4 or 8 */
-	bool fp4;	  /* the scale is that of MXFP4 */
-	int8_t table[16]; /* FORM_TABLE */
+	size_t bytes, qs;  /* of a block, and where its values begin */
+	size_t head;	   /* bytes at its front that are collected: 2, 4 or 8 */
+	bool fp4;	   /* the scale is that of MXFP4 */
+	uint8_t table[16]; /* FORM_TABLE */
 };
 
 /* @n <= @most rows of @m from @row on; @spare: @most times PIECE bytes */
@@ -45,17 +52,17 @@ FORCE_INLINE struct rows rows_from(const struct matmul *m, size_t row, size_t n,
 			      .spare_bytes = PIECE };
 }
 
-/* Are weights plus 128 multiplied in two parts of four bits, which need no signs? */
+/* Weights are whole bytes: they, or a column's activations, are multiplied in two parts of four bits. */
 FORCE_INLINE bool in_parts(const struct b_format *f)
 {
-	return f->form == FORM_TABLE && f->group == GROUP_SIGNED;
+	return f->group == GROUP_128;
 }
 
 /* y += a block's sum @whole with a column, whose scale and sum of activations are @dx, @ax; rows in the lanes */
 FORCE_INLINE __m256 add_block(const struct b_format *f, __m256 d, __m256 min, __m256i whole,
 			      float dx, float ax, __m256 y)
 {
-	const float offset = in_parts(f) ? 128 : (float)f->group;
+	const float offset = (float)f->group;
 	const __m256 sums = _mm256_set1_ps(ax);
 	__m256 sum = _mm256_cvtepi32_ps(whole);
 
@@ -139,21 +146,21 @@ FORCE_INLINE void values(const struct b_format *f, const __m256i t[8], __m256i h
 }
 
 /* Formats, once: X(name, what struct b_format holds). TURNED: those of side_b_avx2.c. */
-#define B_TURNED(X)                                                                                \
-	X(q4_0, .form = FORM_NIBBLE, .group = GROUP_8, .bytes = QUANT_Q4_0_BYTES, .qs = 2,         \
-	  .head = 2)                                                                               \
-	X(q4_1, .form = FORM_NIBBLE, .group = GROUP_MIN, .bytes = QUANT_Q4_1_BYTES, .qs = 4,       \
-	  .head = 4)                                                                               \
-	X(q5_0, .form = FORM_FIVE, .group = GROUP_16, .bytes = QUANT_Q5_0_BYTES, .qs = 6,          \
-	  .head = 8)                                                                               \
-	X(q5_1, .form = FORM_FIVE, .group = GROUP_MIN, .bytes = QUANT_Q5_1_BYTES, .qs = 8,         \
-	  .head = 8)                                                                               \
-	X(iq4_nl, .form = FORM_TABLE, .group = GROUP_SIGNED, .bytes = QUANT_IQ4_NL_BYTES, .qs = 2, \
-	  .head = 2,                                                                               \
-	  .table = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 })   \
-	/* twice the value, so that all are integers, plus 12; the scale is halved for it */       \
-	X(mxfp4, .form = FORM_TABLE, .group = GROUP_12, .bytes = QUANT_MXFP4_BYTES, .qs = 1,       \
-	  .head = 2, .fp4 = true,                                                                  \
+#define B_TURNED(X)                                                                             \
+	X(q4_0, .form = FORM_NIBBLE, .group = GROUP_8, .bytes = QUANT_Q4_0_BYTES, .qs = 2,      \
+	  .head = 2)                                                                            \
+	X(q4_1, .form = FORM_NIBBLE, .group = GROUP_MIN, .bytes = QUANT_Q4_1_BYTES, .qs = 4,    \
+	  .head = 4)                                                                            \
+	X(q5_0, .form = FORM_FIVE, .group = GROUP_16, .bytes = QUANT_Q5_0_BYTES, .qs = 6,       \
+	  .head = 8)                                                                            \
+	X(q5_1, .form = FORM_FIVE, .group = GROUP_MIN, .bytes = QUANT_Q5_1_BYTES, .qs = 8,      \
+	  .head = 8)                                                                            \
+	X(iq4_nl, .form = FORM_TABLE, .group = GROUP_128, .bytes = QUANT_IQ4_NL_BYTES, .qs = 2, \
+	  .head = 2,                                                                            \
+	  .table = { 1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241 }) \
+	/* twice the value, so that all are integers, plus 12; the scale is halved for it */    \
+	X(mxfp4, .form = FORM_TABLE, .group = GROUP_12, .bytes = QUANT_MXFP4_BYTES, .qs = 1,    \
+	  .head = 2, .fp4 = true,                                                               \
 	  .table = { 12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0 })
 #define B_FORMATS(X)                                                                           \
 	B_TURNED(X)                                                                            \

@@ -44,9 +44,9 @@ FORCE_INLINE struct front front(const struct b_format *f, const union heads *h, 
 }
 
 /*
- * Of unsigned weights up to SETS times eight rows are walked together, so that what is read of a column serves
- * more than one product. Of signed ones eight: those of tables stand, with 128 more, in two parts of four bits,
- * whose products need no signs and add up in 16 bits; bytes as they are, and as magnitudes.
+ * Of weights below 32 up to SETS times eight rows are walked together, so that what is read of a column serves
+ * more than one product. Of whole bytes eight: unsigned ones stand in two parts of four bits, whose products add up
+ * in 16 bits; signed ones as they are, and as magnitudes.
  */
 #define SETS 2
 
@@ -128,7 +128,7 @@ FORCE_INLINE void half_block(const struct b_format *f, const struct block *v, in
 			     bool before, const struct act_group *const *x, unsigned j, int cols,
 			     struct waiting *k, __m256 (*y)[SETS])
 {
-	const int some = f->group == GROUP_SIGNED ? SETS : sets;
+	const int some = in_parts(f) || f->group == GROUP_SIGNED ? SETS : sets;
 	__m256i q[SETS][4];
 
 #pragma GCC unroll 2
@@ -158,8 +158,8 @@ FORCE_INLINE void half_block(const struct b_format *f, const struct block *v, in
 FORCE_INLINE void set_values(const struct b_format *f, const __m256i turned[8], __m256i high, int r,
 			     struct block *v)
 {
-	const __m256i low4 = _mm256_set1_epi8(15), top = _mm256_set1_epi8(-128);
-	const __m256i table = _mm256_xor_si256(_mm256_broadcastsi128_si256(load16(f->table)), top);
+	const __m256i low4 = _mm256_set1_epi8(15);
+	const __m256i table = _mm256_broadcastsi128_si256(load16(f->table));
 	const __m256i low = _mm256_and_si256(table, low4);
 	const __m256i up = _mm256_and_si256(_mm256_srli_epi16(table, 4), low4);
 
@@ -289,7 +289,7 @@ FORCE_INLINE void few(const struct b_format *f, const struct matmul *m, size_t r
 
 	for (int c = 0; c < cols; c++)
 		x[c] = m->x[col + (size_t)c];
-	if (f->group != GROUP_SIGNED) {
+	if (!in_parts(f) && f->group != GROUP_SIGNED) {
 		for (; row + AVX2_ROWS < end; row += SETS * AVX2_ROWS)
 			few_rows(f, m, row, u64_min(SETS * AVX2_ROWS, end - row), SETS, x, col,
 				 cols);

@@ -72,21 +72,20 @@ FORCE_INLINE __m256i fifth(__m256i high, int k)
 	return _mm256_min_epu8(_mm256_and_si256(b, bit), _mm256_set1_epi8(16));
 }
 
-/* weights 4k .. 4k+3 of eight rows; of a signed table, with 128 more, in parts of four bits */
+/* weights 4k .. 4k+3 of eight rows, whole bytes in parts of four bits */
 FORCE_INLINE void weights(const struct b_format *f, const __m256i t[4], __m256i high, int k,
 			  __m256i q[2])
 {
-	const __m256i low4 = _mm256_set1_epi8(15), top = _mm256_set1_epi8(-128);
+	const __m256i low4 = _mm256_set1_epi8(15);
 	const __m256i table = _mm256_broadcastsi128_si256(load16(f->table));
-	const __m256i moved = _mm256_xor_si256(table, top);
 
 	q[0] = _mm256_and_si256(k < 4 ? t[k] : _mm256_srli_epi16(t[k - 4], 4), low4);
 	if (f->form == FORM_FIVE)
 		q[0] = _mm256_or_si256(q[0], fifth(high, k));
 	if (in_parts(f)) {
-		q[1] = _mm256_shuffle_epi8(_mm256_and_si256(_mm256_srli_epi16(moved, 4), low4),
+		q[1] = _mm256_shuffle_epi8(_mm256_and_si256(_mm256_srli_epi16(table, 4), low4),
 					   q[0]);
-		q[0] = _mm256_shuffle_epi8(_mm256_and_si256(moved, low4), q[0]);
+		q[0] = _mm256_shuffle_epi8(_mm256_and_si256(table, low4), q[0]);
 	} else if (f->form == FORM_TABLE) {
 		q[0] = _mm256_shuffle_epi8(table, q[0]);
 	}

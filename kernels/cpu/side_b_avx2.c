@@ -13,7 +13,11 @@
 
 #define SIDE 4 /* rows that are read side by side */
 
-/* 256 activations: vector k, word j: values 4k .. 4k+3 of block j */
+/*
+ * 256 activations: vector k, word j: values 4k .. 4k+3 of block j. For weights of whole bytes two of these, a low and
+ * an upper part, of -8 to 7 and, sixteen times, -8 to 8: products with parts need no signs, and eight sums of two, of
+ * at most 2 * 255 * 8, fit 16 bits.
+ */
 struct side_act {
 	int8_t q[8][32];
 };
@@ -83,31 +87,26 @@ FORCE_INLINE struct front front(const struct b_format *f, const uint8_t *w)
 }
 
 /* eight blocks' whole sums with the column; GROUP_8: two to a lane, still to be added */
-FORCE_INLINE __m256i dot(enum group_form form, const __m256i q[8], const struct side_act *x)
+FORCE_INLINE __m256i dot(const struct b_format *f, const __m256i q[8], const struct side_act *x)
 {
-	const __m256i ones = _mm256_set1_epi16(1);
 	/* 16-bit sums that are added before they become 32 bits */
-	const int most = form == GROUP_SIGNED ? 1 : form == GROUP_8 ? 8 : 4;
+	const int most = f->group == GROUP_8 || in_parts(f) ? 8 : 4;
+	const int vectors = in_parts(f) ? 16 : 8;
 	__m256i sum = _mm256_setzero_si256();
 
-#pragma GCC unroll 8
-	for (int k = 0; k < 8; k += most) {
+#pragma GCC unroll 4
+	for (int k = 0; k < vectors; k += most) {
 		__m256i s = _mm256_setzero_si256();
 
 #pragma GCC unroll 8
 		for (int i = k; i < k + most; i++) {
-			__m256i a = load32(x->q[i]), size = q[i];
+			const __m256i a = _mm256_maddubs_epi16(q[i % 8], load32(x[i / 8].q[i % 8]));
 
-			if (form == GROUP_SIGNED) {
-				a = _mm256_sign_epi8(a, q[i]);
-				size = _mm256_abs_epi8(q[i]);
-			}
-			a = _mm256_maddubs_epi16(size, a);
 			s = i == k ? a : _mm256_add_epi16(s, a);
 		}
-		if (form == GROUP_8)
+		if (f->group == GROUP_8)
 			return s;
-		s = _mm256_madd_epi16(s, ones);
+		s = _mm256_madd_epi16(s, _mm256_set1_epi16(k < 8 ? 1 : 16));
 		sum = k ? _mm256_add_epi32(sum, s) : s;
 	}
 	return sum;
@@ -147,7 +146,7 @@ FORCE_INLINE void multiply_row(const struct b_format *f, const struct turned *ro
 	s->d[r] = row->front.d;
 	s->min[r] = row->front.min;
 	values(f, row->t, row->front.high, q);
-	s->sum[r] = dot(f->group, q, x);
+	s->sum[r] = dot(f, q, x);
 }
 
 /* the four rows of each block together: what was by block */
@@ -230,7 +229,7 @@ FORCE_INLINE __m128 step(const struct b_format *f, const uint8_t *const *w, cons
 			_mm_prefetch((const char *)ahead + i, _MM_HINT_T1);
 		if (r + 1 < SIDE)
 			turn_row(f, w[r + 1], &row[(r + 1) % 2]);
-		multiply_row(f, &row[r % 2], &t[b], &s, r);
+		multiply_row(f, &row[r % 2], &t[in_parts(f) ? 2 * b : b], &s, r);
 		if (b)
 			y = add_two(f, k, &x[b - 1], r, y);
 		__asm__ volatile("" ::: "memory");
@@ -239,7 +238,22 @@ FORCE_INLINE __m128 step(const struct b_format *f, const uint8_t *const *w, cons
 	return y;
 }
 
-static void lay_out(const struct act_group *x, size_t groups, struct side_act *to)
+/* @v in two parts to vector @k */
+FORCE_INLINE void split(__m256i v, int k, struct side_act *to)
+{
+	/* (v + 128 + 8) >> 4, in bytes */
+	const __m256i moved = _mm256_xor_si256(v, _mm256_set1_epi8(-128));
+	const __m256i half = _mm256_avg_epu8(moved, _mm256_set1_epi8(7));
+	const __m256i whole = _mm256_and_si256(_mm256_srli_epi16(half, 3), _mm256_set1_epi8(31));
+	const __m256i up = _mm256_sub_epi8(whole, _mm256_set1_epi8(8));
+	const __m256i taken = _mm256_and_si256(_mm256_slli_epi16(up, 4), _mm256_set1_epi8(-16));
+
+	_mm256_store_si256((__m256i *)to[0].q[k], _mm256_sub_epi8(v, taken));
+	_mm256_store_si256((__m256i *)to[1].q[k], up);
+}
+
+FORCE_INLINE void lay_out(const struct b_format *f, const struct act_group *x, size_t groups,
+			  struct side_act *to)
 {
 	for (size_t g = 0; g < groups; g++) {
 		__m256i v[8];
@@ -247,8 +261,12 @@ static void lay_out(const struct act_group *x, size_t groups, struct side_act *t
 		for (int j = 0; j < 8; j++)
 			v[j] = load32(x[g].q[j]);
 		transpose8(v);
-		for (int k = 0; k < 8; k++)
-			_mm256_store_si256((__m256i *)to[g].q[k], v[k]);
+		for (int k = 0; k < 8; k++) {
+			if (in_parts(f))
+				split(v[k], k, &to[2 * g]);
+			else
+				_mm256_store_si256((__m256i *)to[g].q[k], v[k]);
+		}
 	}
 }
 
@@ -259,7 +277,7 @@ FORCE_INLINE void side(const struct b_format *f, const struct matmul *m, size_t 
 	const struct act_group *x = m->x[col];
 	struct side_act *t = m->scratch;
 
-	lay_out(x, div_ceil(blocks, 8), t);
+	lay_out(f, x, div_ceil(blocks, 8), t);
 	for (; row < end; row += SIDE) {
 		const uint8_t *w[SIDE], *next = (const uint8_t *)m->w + row * m->row_bytes;
 		const size_t n = row + SIDE <= end ? SIDE : end - row;
