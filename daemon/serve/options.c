@@ -271,6 +271,11 @@ static int check(const struct options *o, struct err *err)
 		return rc;
 	if (!o->model && !o->dump_config)
 		return err_set(err, -EINVAL, "--model FILE is missing");
+	if (o->socket && *o->socket && !o->socket[strspn(o->socket, "0123456789")])
+		return err_set(err, -EINVAL,
+			       "--socket %s: a path is wanted (-s is the socket; the seed is a "
+			       "field of requests; a socket of that name is ./%s)",
+			       o->socket, o->socket);
 	if (o->http.api_prefix && (o->http.api_prefix[0] != '/' ||
 				   o->http.api_prefix[strlen(o->http.api_prefix) - 1] == '/'))
 		return err_set(err, -EINVAL, "--api-prefix begins with / and does not end with it");

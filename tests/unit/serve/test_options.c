@@ -127,6 +127,10 @@ static void refusals(void **state)
 	}
 	assert_int_equal(parse(BASE "--no-fill --fill-rate 5M"), -EINVAL);
 	assert_string_equal(err.text, "--fill-rate and --no-fill exclude each other");
+	assert_int_equal(parse(BASE "-s 42"), -EINVAL);
+	assert_non_null(strstr(err.text, "--socket 42: a path is wanted"));
+	assert_int_equal(parse(BASE "-s ./42"), 0);
+	assert_int_equal(parse(BASE "-s 42s"), 0);
 	assert_int_equal(parse(BASE "--threads 2000"), -EINVAL);
 	assert_string_equal(err.text, "--threads: 2000 is not a number from 0 to 1024");
 }
