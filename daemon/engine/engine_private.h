@@ -21,6 +21,7 @@
 #include "engine/supply.h"
 #include "engine/team.h"
 #include "engine/vram.h"
+#include "policy/fill_pace.h"
 #include "trace/record.h"
 #include "engine/weights.h"
 #include "store/arena.h"
@@ -170,6 +171,8 @@ struct engine {
 
 	unsigned fill_depth;	/* of background reads while nothing is decoded; looked at again */
 	uint64_t fill_depth_ns; /* from time to time, last at this one */
+	bool was_idle;		/* no step since the last look at what fills took */
+	struct fill_pace fill_pace;
 
 	_Atomic uint64_t n_generated, n_prefilled, n_steps, n_paused, n_reused;
 	_Atomic uint64_t n_lookups, n_found;

@@ -69,6 +69,7 @@ void engine_idle(struct engine *e)
 	uint32_t seen = atomic_load_explicit(word, memory_order_acquire);
 	uint64_t wait, budget;
 
+	e->was_idle = true;
 	register_memory(e);
 	fill(e, idle_fills(e));
 	engine_device_boundary(e, 0, NULL); /* what is wrong with the device says the next step */
@@ -97,5 +98,14 @@ void engine_idle(struct engine *e)
 
 void engine_fill(struct engine *e)
 {
-	fill(e, FILLS_BUSY);
+	uint64_t now = now_ns(), spent = reader_fill_cpu_ns(e->reader);
+
+	if (e->was_idle) {
+		e->was_idle = false;
+		fill_pace_begin(&e->fill_pace, now, spent);
+		if (e->supply)
+			supply_withdraw_fills(e->supply);
+	}
+	if (fill_pace_may(&e->fill_pace, now, spent))
+		fill(e, FILLS_BUSY);
 }

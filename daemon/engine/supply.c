@@ -169,6 +169,7 @@ static void settle_fills(struct supply *s)
 	for (unsigned i = 0; i < s->n_fills;) {
 		expert_id_t id = s->fills[i].id;
 		int landed = residency_landed(s->residency, id);
+		bool withdrawn = s->fills[i].fill && landed == -ECANCELED;
 
 		if (!landed) {
 			i++;
@@ -178,10 +179,10 @@ static void settle_fills(struct supply *s)
 			residency_unpin(s->residency, TIER_HOST, id);
 		} else {
 			/* a bad file: demand reads will say what is wrong */
-			s->fill_ended |= s->fills[i].fill && landed != -ECANCELED;
+			s->fill_ended |= s->fills[i].fill && !withdrawn;
 			supply_forget_failed(s, id);
 		}
-		supply_count(&s->counters.fills, !s->fills[i].guess);
+		supply_count(&s->counters.fills, !s->fills[i].guess && !withdrawn);
 		s->fills[i] = s->fills[--s->n_fills];
 	}
 }
@@ -466,6 +467,14 @@ bool supply_fill(struct supply *s, unsigned in_flight, uint64_t now_ns)
 			posted |= post_fill(s, c, now_ns);
 	}
 	return s->n_fills > 0 || posted || s->fill_waits;
+}
+
+void supply_withdraw_fills(struct supply *s)
+{
+	for (unsigned i = 0; i < s->n_fills; i++)
+		if (s->fills[i].fill)
+			residency_withdraw(s->residency, s->fills[i].id);
+	settle_fills(s);
 }
 
 uint64_t supply_fill_wait_ns(const struct supply *s, uint64_t now_ns)

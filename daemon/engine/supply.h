@@ -127,6 +127,9 @@ struct expert_view supply_view(const struct supply *s, uint32_t index);
  */
 bool supply_fill(struct supply *s, unsigned in_flight, uint64_t now_ns);
 
+/* Steps begin: fills that are not begun give way to what these need, and are to be posted anew. */
+void supply_withdraw_fills(struct supply *s);
+
 /* Nanoseconds until the byte budget lets another fill begin; 0: it does, or nothing is to fill. */
 uint64_t supply_fill_wait_ns(const struct supply *s, uint64_t now_ns);
 

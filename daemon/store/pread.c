@@ -30,6 +30,15 @@ static ssize_t read_piece(struct reader *r, struct read_piece *p)
 	return n < 0 ? -errno : n;
 }
 
+static ssize_t read_booked(struct reader *r, struct read_piece *p)
+{
+	uint64_t begin = reader_fill_begin(p);
+	ssize_t n = r->ops->read(r, p);
+
+	reader_fill_end(r, p, begin);
+	return n;
+}
+
 static void *pool_main(void *arg)
 {
 	struct pool *pool = arg;
@@ -43,7 +52,7 @@ static void *pool_main(void *arg)
 		if (atomic_load(&r->stop))
 			return NULL;
 		if (reader_take_piece(r, &p)) {
-			while (reader_book_piece(r, &p, r->ops->read(r, &p)))
+			while (reader_book_piece(r, &p, read_booked(r, &p)))
 				;
 			continue;
 		}

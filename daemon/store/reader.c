@@ -380,8 +380,8 @@ bool reader_take_piece(struct reader *r, struct read_piece *p)
 	p->dest = q->dest - lead + q->cut_done;
 	end = u64_min(p->offset + p->bytes, q->offset + q->bytes);
 	p->wanted = end - p->offset;
-	p->ahead = q->cls == READ_PREDICTED;
-	if (p->ahead)
+	p->cls = q->cls;
+	if (p->cls == READ_PREDICTED)
 		atomic_fetch_add(&r->ahead, 1);
 	q->cut_done += p->bytes;
 	if (q->cut_done >= room)
@@ -409,7 +409,7 @@ static void end_piece(struct reader *r, struct read_piece *p, int result)
 	struct reader_request *q = p->request;
 	int none = 0;
 
-	if (p->ahead)
+	if (p->cls == READ_PREDICTED)
 		atomic_fetch_sub(&r->ahead, 1);
 	/* acq_rel: sees the busy_since of whoever counted up from zero */
 	if (atomic_fetch_sub_explicit(&r->in_flight, 1, memory_order_acq_rel) == 1)
@@ -532,4 +532,9 @@ void reader_get_stats(const struct reader *r, struct reader_stats *s)
 	s->busy_ns = atomic_load(&r->busy_ns);
 	if (atomic_load(&r->in_flight))
 		s->busy_ns += busy_time(r);
+}
+
+uint64_t reader_fill_cpu_ns(const struct reader *r)
+{
+	return atomic_load_explicit(&r->fill_cpu_ns, memory_order_relaxed);
 }

@@ -150,6 +150,9 @@ int reader_read(struct reader *r, uint32_t file, uint64_t offset, uint64_t bytes
 
 void reader_get_stats(const struct reader *r, struct reader_stats *ret);
 
+/* Processor time that the reader's threads have had for READ_FILL. Only grows; any thread. */
+uint64_t reader_fill_cpu_ns(const struct reader *r);
+
 /*
  * Compares size, mtime and inode of the files with what gguf_open() saw and with the path: 0, or
  * -ESTALE and a sentence when the open file was truncated or written; a path that now names another

@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "model/gguf.h"
 #include "store/reader.h"
@@ -30,7 +31,7 @@ struct read_piece {
 	uint64_t seen;	 /* most that ever arrived, before rounding down */
 	uint8_t *dest;
 	bool direct; /* how it was issued last */
-	bool ahead;  /* begun as READ_PREDICTED */
+	uint8_t cls; /* enum read_class that it was begun in */
 	unsigned errors, interruptions;
 	uint64_t began_ns;
 };
@@ -88,6 +89,7 @@ struct reader {
 	_Atomic uint32_t ahead;	    /* of them, those of READ_PREDICTED */
 	_Atomic uint64_t busy_since;
 	_Atomic uint64_t bytes, requests, pieces, retries, short_reads, errors, busy_ns;
+	_Atomic uint64_t fill_cpu_ns;
 	struct histogram times; /* fine: of pieces */
 };
 
@@ -109,6 +111,22 @@ bool reader_book_piece(struct reader *r, struct read_piece *p, ssize_t result);
 
 /* Ends a piece without reading it (stop). */
 void reader_fail_piece(struct reader *r, struct read_piece *p, int result);
+
+/*
+ * Around what begins a piece, or reads it: what fills cost the thread is booked. It is mostly the pages that
+ * they land in, which the kernel clears where nobody has touched them before.
+ */
+static inline uint64_t reader_fill_begin(const struct read_piece *p)
+{
+	return p->cls == READ_FILL ? thread_cpu_ns() : 0;
+}
+
+static inline void reader_fill_end(struct reader *r, const struct read_piece *p, uint64_t begin_ns)
+{
+	if (p->cls == READ_FILL)
+		atomic_fetch_add_explicit(&r->fill_cpu_ns, thread_cpu_ns() - begin_ns,
+					  memory_order_relaxed);
+}
 
 /* The descriptor to issue a piece on, direct or buffered; the piece remembers which. */
 static inline int reader_piece_fd(const struct reader *r, struct read_piece *p)

@@ -204,12 +204,16 @@ static void take_pieces(struct uring *u)
 {
 	while (u->n_free) {
 		uint32_t i = u->free_list[u->n_free - 1];
+		struct read_piece *p = &u->pieces[i];
+		uint64_t begin;
 
-		if (!reader_take_piece(u->r, &u->pieces[i]))
+		if (!reader_take_piece(u->r, p))
 			return;
 		u->n_free--;
+		begin = reader_fill_begin(p);
 		prepare(u, i);
 		io_uring_submit(&u->ring); /* refused: it goes with the next call */
+		reader_fill_end(u->r, p, begin);
 	}
 }
 

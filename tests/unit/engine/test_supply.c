@@ -2,7 +2,7 @@
 /*
  * Description: supply alone, on the bundled model and a disk of memory: what is asked for comes once and
  * with its bytes, in waves where the slots are few; reads are posted before anything is waited for;
- * a failed read is one expert's; fills stand behind demand and keep to their budget; a layer that
+ * a failed read is one expert's; fills stand behind demand, keep to their budget and give way; a layer that
  * was given up leaves nothing pinned; reads ahead come behind demand, hold slots until their layer begins, and
  * their faults are nobody's.
  */
@@ -217,6 +217,35 @@ static void test_fill_hurries(void **state)
 	/* at most the fill that was being read already, and what landed since, came before it */
 	check_bytes(0, wanted, 0);
 	assert_int_equal(supply_next(s.supply, indices, failed), 0);
+}
+
+/* Steps begin: of many fills only what the one thread reads goes on, and what was withdrawn comes later. */
+static void test_fills_give_way(void **state)
+{
+	const struct model *m = all.model;
+	const struct supply_counters *counters;
+	uint32_t n_experts = m->n_layers * m->n_expert;
+	uint64_t reads = atomic_load(&all.disk.reads);
+	struct reader_stats stats;
+
+	open_supply(1, 1, 0);
+	counters = supply_counters(s.supply);
+	reader_memory_hold(&all.disk);
+	assert_true(supply_fill(s.supply, 16, 1));
+	do { /* until its first piece is in flight */
+		usleep(1000);
+		reader_get_stats(s.reader, &stats);
+	} while (!stats.pieces);
+	supply_withdraw_fills(s.supply);
+	reader_memory_release(&all.disk);
+	supply_drain(s.supply);
+	assert_int_equal(atomic_load(&all.disk.reads) - reads, 1);
+	for (uint32_t id = 0; id < n_experts; id++)
+		assert_false(residency_pinned(s.residency, TIER_HOST, id));
+	assert_int_equal(atomic_load(&counters->fills), 0);
+	while (supply_fill(s.supply, 16, 1))
+		supply_drain(s.supply);
+	assert_int_equal(atomic_load(&counters->fills), n_experts);
 }
 
 static void test_fill_budget(void **state)
@@ -559,6 +588,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_posted_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fill_hurries, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fills_give_way, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fill_budget, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_given_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wanted_again, setup, teardown),

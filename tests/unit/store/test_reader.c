@@ -64,6 +64,35 @@ static void test_backends(void **state)
 		}
 }
 
+/* What fills cost the threads that read is booked before they end, and of nothing but fills. */
+static void test_fills_booked(void **state)
+{
+	struct disk_file *f = *state;
+
+	for (int kind = READER_URING; kind <= READER_PREAD; kind++) {
+		struct reader_config c = { .kind = (enum reader_kind)kind };
+		struct reader *r = open_reader(f, &c);
+		uint64_t before = 0;
+
+		for (int cls = 0; cls < READ_CLASS_NR; cls++) {
+			struct tracked t;
+			struct reader_request *q = &t.request;
+
+			prepare_request(r, &t, 0, 4096, 1 << 20);
+			t.request.cls = (uint8_t)cls;
+			before = reader_fill_cpu_ns(r);
+			reader_submit(r, &q, 1);
+			wait_request(&t);
+			check_request(r, &t, f->content);
+			if (cls == READ_FILL)
+				assert_true(reader_fill_cpu_ns(r) > before);
+			else
+				assert_int_equal(reader_fill_cpu_ns(r), 0);
+		}
+		reader_destroy(r);
+	}
+}
+
 /* Offsets and lengths around every border of the alignment and of a piece. */
 static void test_every_misalignment(void **state)
 {
@@ -358,7 +387,7 @@ int main(void)
 		cmocka_unit_test(test_truncated_file),	  cmocka_unit_test(test_written_to),
 		cmocka_unit_test(test_renamed_over),	  cmocka_unit_test(test_without_uring),
 		cmocka_unit_test(test_little_memlock),	  cmocka_unit_test(test_bad_options),
-		cmocka_unit_test(test_from_gguf),
+		cmocka_unit_test(test_from_gguf),	  cmocka_unit_test(test_fills_booked),
 	};
 
 	return cmocka_run_group_tests(tests, disk_file_setup, disk_file_teardown);
