@@ -92,8 +92,8 @@ FORCE_INLINE struct given few_super_block(const uint8_t *w, super_unpack_fn unpa
 		for (int c = 0; c < cols; c++) {
 			__m256i a = load32(x->q[c] + 32 * j);
 
-			if (k->form == SUPER_TURNS) {
-				a = turned_pairs(q, a);
+			if (k->form == SUPER_TERNARY) {
+				a = _mm256_maddubs_epi16(q, a);
 				sum[c] = j ? _mm256_add_epi16(sum[c], a) : a;
 				continue;
 			}
@@ -105,13 +105,13 @@ FORCE_INLINE struct given few_super_block(const uint8_t *w, super_unpack_fn unpa
 	}
 	g.d = s.d;
 	g.dmin = s.dmin;
-	if (k->form == SUPER_TURNS) {
+	if (k->form == SUPER_TERNARY) {
 #pragma GCC unroll 8
 		for (int c = 0; c < cols; c++)
 			sum[c] = _mm256_madd_epi16(sum[c], _mm256_set1_epi16(1));
 	}
 	/* what is taken away with a scale per 32 stands there per 16 too, but for minima */
-	g.mins = k->form == SUPER_SIGNED || k->form == SUPER_TURNS
+	g.mins = k->form == SUPER_SIGNED || k->form == SUPER_TERNARY
 			 ? _mm256_setzero_si256()
 			 : min_columns(&s, k->form == SUPER_MIN ? k->each : 16, x);
 	return g;
@@ -123,6 +123,8 @@ FORCE_INLINE __m256 few_super_add(__m256 y, __m256i sum, const struct given *r,
 {
 	const __m256 dx = _mm256_loadu_ps(x->d);
 
+	if (form == SUPER_TERNARY)
+		sum = _mm256_sub_epi32(sum, load32(x->total));
 	if (form == SUPER_OFFSET || form == SUPER_SIGNS)
 		sum = _mm256_sub_epi32(sum, r->mins);
 	y = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_broadcast_ss(&r->d), dx), _mm256_cvtepi32_ps(sum),

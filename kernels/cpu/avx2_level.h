@@ -48,9 +48,9 @@ struct act_group {
  *   SUPER_OFFSET  w = d * (scale * q - min), q unsigned: min is the constant that makes q signed
  *   SUPER_SIGNED  w = d * scale * q, q signed
  *   SUPER_SIGNS   w = d * scale * sign * q, q unsigned: streamed only, signs of 1 and -1 apart
- *   SUPER_TURNS   w = d * (1, 0 or -1, as q is above 0, 0 or below): streamed only
+ *   SUPER_TERNARY w = d * (q - 1), q below 4: streamed only
  */
-enum super_form { SUPER_MIN, SUPER_OFFSET, SUPER_SIGNED, SUPER_SIGNS, SUPER_TURNS };
+enum super_form { SUPER_MIN, SUPER_OFFSET, SUPER_SIGNED, SUPER_SIGNS, SUPER_TERNARY };
 
 struct super {
 	__m256i q[8];
@@ -132,7 +132,7 @@ struct few_super {
 	int32_t pair[8][AVX2_FEW];   /* sums of 16, two int16 each */
 	int32_t pair32[4][AVX2_FEW]; /* sums of 32, two int16 each */
 	float d[AVX2_FEW];
-	float pad[8];
+	int32_t total[AVX2_FEW]; /* as in struct act_super */
 };
 
 /* few_b_avx2.c: @rows rows from @row on times columns [col, col + cols), at most AVX2_FEW */
@@ -174,7 +174,6 @@ void avx2_few_q3_k(const struct matmul *m, size_t row, size_t rows, size_t col, 
 void avx2_few_q4_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_few_q5_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_few_iq4_xs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
-void avx2_few_tq2_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 
 /* few_avx2.c: columns [col, col + cols) of a product to its scratch */
 void avx2_pack_super(const struct matmul *m, size_t col, int cols);

@@ -12,27 +12,26 @@
 
 #include "kernels/cpu/avx2_level.h"
 
-/* pairs of activations, turned by weights of SUPER_TURNS, in 16 bits: eight of these still fit */
-FORCE_INLINE __m256i turned_pairs(__m256i q, __m256i a)
-{
-	return _mm256_maddubs_epi16(_mm256_set1_epi8(1), _mm256_sign_epi8(a, q));
-}
-
-FORCE_INLINE void turned_sums(const struct super *s, const struct act_super *const *x, int cols,
-			      size_t b, __m256i *sum)
+/* what eight sums of two products of weights below 4 add up to still fits 16 bits; -1 to all weights */
+FORCE_INLINE void ternary_sums(const struct super *s, const struct act_super *const *x, int cols,
+			       size_t b, __m256i *sum)
 {
 #pragma GCC unroll 8
 	for (int j = 0; j < 8; j++) {
 #pragma GCC unroll 4
 		for (int c = 0; c < cols; c++) {
-			const __m256i a = turned_pairs(s->q[j], load32(x[c][b].q + 32 * j));
+			const __m256i a = _mm256_maddubs_epi16(s->q[j], load32(x[c][b].q + 32 * j));
 
 			sum[c] = j ? _mm256_add_epi16(sum[c], a) : a;
 		}
 	}
 #pragma GCC unroll 4
-	for (int c = 0; c < cols; c++)
-		sum[c] = _mm256_madd_epi16(sum[c], _mm256_set1_epi16(1));
+	for (int c = 0; c < cols; c++) {
+		const __m128i total = _mm_cvtsi32_si128(x[c][b].total);
+
+		sum[c] = _mm256_sub_epi32(_mm256_madd_epi16(sum[c], _mm256_set1_epi16(1)),
+					  _mm256_zextsi128_si256(total));
+	}
 }
 
 /* sum[c], mins[c]: partial sums of super-block @s times super-block @b of column c */
@@ -42,8 +41,8 @@ FORCE_INLINE void super_sums(const struct super *s, const __m256i *sign, enum su
 {
 	__m256i half[2];
 
-	if (form == SUPER_TURNS) {
-		turned_sums(s, x, cols, b, sum);
+	if (form == SUPER_TERNARY) {
+		ternary_sums(s, x, cols, b, sum);
 		return;
 	}
 	halves_twice(s->scale, half);

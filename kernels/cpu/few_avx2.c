@@ -40,6 +40,8 @@ void avx2_pack_super(const struct matmul *m, size_t col, int cols)
 	for (size_t b = 0; b < m->n / 256; b++, to++) {
 		for (int c = 0; c < AVX2_FEW; c++)
 			to->d[c] = c < cols ? x[c][b].d : 0;
+		for (int c = 0; c < AVX2_FEW; c++)
+			to->total[c] = c < cols ? x[c][b].total : 0;
 		for (int c = 0; c < AVX2_FEW; c++) {
 			if (c < cols)
 				memcpy(to->q[c], x[c][b].q, sizeof(to->q[c]));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/few_k_avx2.c: two (Q5_K four, Q3_K five) to eight columns of super-blocks at the AVX2 level:
- * Q2_K to Q5_K and TQ2_0. Called through the formats' row functions (SUPER_ROWS_FEW in avx2_rows.h), any thread.
+ * Q2_K to Q5_K. Called through the formats' row functions (SUPER_ROWS_FEW in avx2_rows.h), any thread.
  *
  * As in few_b_avx2.c eight rows are read side by side and a register holds four weights of each; a column
  * multiplies it with four of its activations, broadcast. Sums come out with rows in the lanes, nothing is
@@ -263,44 +263,8 @@ FORCE_INLINE void q3_k(const uint8_t *w, size_t stride, const struct act_super *
 	}
 }
 
-FORCE_INLINE void tq2_0(const uint8_t *w, size_t stride, const struct act_super *const *x, int cols,
-			__m256 *y)
-{
-	const __m256i ones = _mm256_set1_epi16(1);
-	__m256i s[AVX2_FEW], ends[4];
-	__m256 d, none;
-
-	turn16(w + 50, stride, ends); /* the last two bytes are d */
-	two_halves(ends[3], &none, &d);
-	for (int c = 0; c < cols; c++)
-		s[c] = _mm256_set1_epi32(-x[c]->total);
-#pragma GCC unroll 1
-	for (int n = 0; n < 2; n++) {
-		__m256i q[8], v[8], part[AVX2_FEW];
-
-		turn32(w + 32 * n, stride, q);
-#pragma GCC unroll 4
-		for (int i = 0; i < 4; i++) {
-#pragma GCC unroll 8
-			for (int k = 0; k < 8; k++)
-				v[k] = two_bits(q[k], i);
-			/* 32 sums of two products of at most 2 * 3 * 127 fit 16 bits */
-			for (int c = 0; c < cols; c++) {
-				const __m256i a = pairs(v, 0, 8, x[c]->q + 128 * n + 32 * i);
-
-				part[c] = i ? _mm256_add_epi16(part[c], a) : a;
-			}
-		}
-		for (int c = 0; c < cols; c++)
-			s[c] = _mm256_add_epi32(s[c], _mm256_madd_epi16(part[c], ones));
-	}
-	for (int c = 0; c < cols; c++)
-		y[c] = add_scaled(y[c], d, x[c]->d, _mm256_cvtepi32_ps(s[c]));
-}
-
 FEW(Q2_K, q2_k, TWO | THREE | FOUR)
 FEW(Q3_K, q3_k, 0)
 /* eight are too much for gcc, which then unrolls none of the loops */
 FEW(Q4_K, q4_k, TWO | THREE | FOUR)
 FEW(Q5_K, q5_k, FOUR | EIGHT)
-FEW(TQ2_0, tq2_0, TWO | THREE | FOUR | EIGHT)
