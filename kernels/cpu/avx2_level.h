@@ -135,6 +135,9 @@ struct few_super {
 	int32_t total[AVX2_FEW]; /* as in struct act_super */
 };
 
+/* Bytes of 256 activations that a format lays out its own way for one column (avx2_laid.h), at most. */
+#define AVX2_LAID 544
+
 /* few_b_avx2.c: @rows rows from @row on times columns [col, col + cols), at most AVX2_FEW */
 void avx2_few_q4_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_few_q4_1(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
@@ -159,6 +162,8 @@ void avx2_side_q5_0(const struct matmul *m, size_t row, size_t rows, size_t col)
 void avx2_side_q5_1(const struct matmul *m, size_t row, size_t rows, size_t col);
 void avx2_side_iq4_nl(const struct matmul *m, size_t row, size_t rows, size_t col);
 void avx2_side_mxfp4(const struct matmul *m, size_t row, size_t rows, size_t col);
+/* side_xs_avx2.c: the same */
+void avx2_side_iq4_xs(const struct matmul *m, size_t row, size_t rows, size_t col);
 
 /* rows_iq_avx2.c, rows_iq1_avx2.c: columns [col, col + cols), at most AVX2_ALONE */
 void avx2_rows_iq2_xxs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
@@ -368,6 +373,23 @@ FORCE_INLINE const uint8_t *rows_ahead(const struct matmul *m, const uint8_t *w,
 	const size_t far = bytes > PREFETCH_AHEAD ? bytes : PREFETCH_AHEAD;
 
 	return m->next && left <= far ? (const uint8_t *)m->next + (far - left) : w + far;
+}
+
+/*
+ * Activations as 16 * up + low, of -8 to 8 and -8 to 7. Products of unsigned bytes with such parts need no signs, and
+ * eight sums of two, of at most 2 * 255 * 8, fit 16 bits.
+ */
+FORCE_INLINE void two_parts(__m256i v, int8_t *low, int8_t *up)
+{
+	/* (v + 128 + 8) >> 4, in bytes */
+	const __m256i moved = _mm256_xor_si256(v, _mm256_set1_epi8(-128));
+	const __m256i half = _mm256_avg_epu8(moved, _mm256_set1_epi8(7));
+	const __m256i whole = _mm256_and_si256(_mm256_srli_epi16(half, 3), _mm256_set1_epi8(31));
+	const __m256i u = _mm256_sub_epi8(whole, _mm256_set1_epi8(8));
+	const __m256i taken = _mm256_and_si256(_mm256_slli_epi16(u, 4), _mm256_set1_epi8(-16));
+
+	_mm256_store_si256((__m256i *)low, _mm256_sub_epi8(v, taken));
+	_mm256_store_si256((__m256i *)up, u);
 }
 
 /* 16 bytes of nibbles -> their 16 low halves, then their 16 high halves */

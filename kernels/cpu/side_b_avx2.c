@@ -13,11 +13,7 @@
 
 #define SIDE 4 /* rows that are read side by side */
 
-/*
- * 256 activations: vector k, word j: values 4k .. 4k+3 of block j. For weights of whole bytes two of these, a low and
- * an upper part, of -8 to 7 and, sixteen times, -8 to 8: products with parts need no signs, and eight sums of two, of
- * at most 2 * 255 * 8, fit 16 bits.
- */
+/* 256 activations: vector k, word j: values 4k .. 4k+3 of block j; of those in_parts() two, low and upper ones */
 struct side_act {
 	int8_t q[8][32];
 };
@@ -238,20 +234,6 @@ FORCE_INLINE __m128 step(const struct b_format *f, const uint8_t *const *w, cons
 	return y;
 }
 
-/* @v in two parts to vector @k */
-FORCE_INLINE void split(__m256i v, int k, struct side_act *to)
-{
-	/* (v + 128 + 8) >> 4, in bytes */
-	const __m256i moved = _mm256_xor_si256(v, _mm256_set1_epi8(-128));
-	const __m256i half = _mm256_avg_epu8(moved, _mm256_set1_epi8(7));
-	const __m256i whole = _mm256_and_si256(_mm256_srli_epi16(half, 3), _mm256_set1_epi8(31));
-	const __m256i up = _mm256_sub_epi8(whole, _mm256_set1_epi8(8));
-	const __m256i taken = _mm256_and_si256(_mm256_slli_epi16(up, 4), _mm256_set1_epi8(-16));
-
-	_mm256_store_si256((__m256i *)to[0].q[k], _mm256_sub_epi8(v, taken));
-	_mm256_store_si256((__m256i *)to[1].q[k], up);
-}
-
 FORCE_INLINE void lay_out(const struct b_format *f, const struct act_group *x, size_t groups,
 			  struct side_act *to)
 {
@@ -263,7 +245,7 @@ FORCE_INLINE void lay_out(const struct b_format *f, const struct act_group *x, s
 		transpose8(v);
 		for (int k = 0; k < 8; k++) {
 			if (in_parts(f))
-				split(v[k], k, &to[2 * g]);
+				two_parts(v[k], to[2 * g].q[k], to[2 * g + 1].q[k]);
 			else
 				_mm256_store_si256((__m256i *)to[g].q[k], v[k]);
 		}
