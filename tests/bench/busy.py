@@ -7,8 +7,8 @@
 In every round, and for each kind of company: alone, with it, with it, alone (A-B-B-A), ours and each --peer's (llama.cpp,
 ik_llama.cpp: a folder with llama-bench). The ratio is of medians. Kinds of company: one endless loop of equal weight that may run anywhere, and one
 bound to the first or to the last core that may be used. Then the fill: a daemon that has just begun to fill its slots is
-asked for the same tokens twice (the first time brings their experts), and again when it is full; the second answer's speed
-over the last's. Says how much of the processors neither side nor the loop used; above --disturbed no ratio is printed but
+asked for the same tokens again and again (the first time brings their experts), in turn with one that is full; the
+one's speed over the other's. Says how much of the processors neither side nor the loop used; above --disturbed no ratio is printed but
 with --anyway. It judges nothing, it reports.
 """
 import argparse
@@ -80,21 +80,31 @@ def series(args, name, fn, pid, kinds):
     return out
 
 
+def cold(args):
+    return Daemon(args.build, args.model, "--threads", args.threads, "--host-budget", "100%", "--spec", "off")
+
+
 def while_filling(args):
-    """A cold daemon is asked at once, so that the fill still runs."""
+    """Two daemons in turns, since memory has fast and slow minutes: one that is full, and a cold one that has just begun to fill. That one is
+    stopped while the other is asked, or it would fill at full speed beside it."""
     request = ("bench", "-p", 0, "-n", args.tokens, "-r", 1, "--no-warmup")
     machine.drop_file(args.model)
-    with Daemon(args.build, args.model, "--threads", args.threads, "--host-budget", "100%", "--spec", "off") as d:
-        while not os.path.exists(d.socket) or d.ask("status")["state"] != "ready":
-            time.sleep(0.05)
-        d.ask(*request)
-        with machine.Foreign(d.process.pid) as f:
-            filling = [d.ask(*request)[0] for _ in range(args.repetitions)]
-        still = d.ask("status")["filling"]
-        d.filled()
-        full = [d.ask(*request)[0] for _ in range(args.repetitions)]
-    return {"filling": [r["avg_ts"] for r in filling], "full": [r["avg_ts"] for r in full], "others": f.share,
-            "still_filling": still, "hit_ratio": min(r["hit_ratio"] for r in filling)}
+    rows = {"filling": [], "full": []}
+    with cold(args) as full:
+        full.filled()
+        full.ask(*request)
+        with cold(args) as d:
+            while not os.path.exists(d.socket) or d.ask("status")["state"] != "ready":
+                time.sleep(0.05)
+            d.ask(*request)
+            with machine.Foreign(d.process.pid, full.process.pid) as f:
+                for side in (["filling", "full", "full", "filling"] * args.repetitions)[:2 * args.repetitions]:
+                    d.process.send_signal(signal.SIGSTOP if side == "full" else signal.SIGCONT)
+                    rows[side].append((d if side == "filling" else full).ask(*request)[0])
+            d.process.send_signal(signal.SIGCONT)
+            still = d.ask("status")["filling"]
+    return {**{side: [r["avg_ts"] for r in runs] for side, runs in rows.items()}, "others": f.share, "still_filling": still,
+            "hit_ratio": min(r["hit_ratio"] for r in rows["filling"])}
 
 
 def ratio(run):
