@@ -137,6 +137,11 @@ int calls_put_text(struct calls *c, enum calls_kind kind, const char *text, size
 {
 	int rc = 0;
 
+	if (kind == CALLS_CONTENT && c->json_or_calls && !c->any[kind]) {
+		size_t at = skip_space(text, n, 0);
+
+		c->calls_only |= at < n && text[at] == '<';
+	}
 	if (!n || (kind == CALLS_CONTENT && c->calls_only))
 		return 0;
 	if (kind == CALLS_CONTENT && c->joint)
@@ -533,6 +538,7 @@ int calls_create(const struct calls_options *o, struct calls **ret, struct err *
 	c->format = o->format;
 	c->thinking_start = o->thinking_start;
 	c->calls_only = o->calls_only;
+	c->json_or_calls = o->json_or_calls;
 	c->id_seed = o->id_seed;
 	rc = toolbox_make(o->tools, &c->tools, err);
 	/* without random numbers ids are still unique within an answer */

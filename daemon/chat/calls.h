@@ -85,6 +85,8 @@ struct calls_options {
 	 * its end cuts, were it the first byte of a marker, is of a call and left out.
 	 */
 	bool calls_only;
+	/* It is one JSON text or calls: what begins as a call does and is cut is left out, as above. */
+	bool json_or_calls;
 	bool thinking_start; /* the prompt ended inside of <think> (harmony: of its analysis) */
 	uint64_t id_seed; /* ids of calls are made from it and their number; 0: of random numbers */
 };

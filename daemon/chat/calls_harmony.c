@@ -181,6 +181,10 @@ static int end_call(struct calls *c, size_t end, bool cut)
 		c->emit = end;
 		return calls_put_call(c, name, name_n, NULL, 0, text + at, stop - at);
 	}
+	if (cut && c->json_or_calls) {
+		c->emit = end;
+		return 0;
+	}
 	c->reasoning = false;
 	c->newline = c->any[CALLS_CONTENT];
 	return give(c, end);

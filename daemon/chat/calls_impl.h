@@ -137,7 +137,7 @@ struct out_delta {
 struct calls {
 	enum calls_format format;
 	bool thinking_start, active; /* @active: there are tools */
-	bool calls_only;
+	bool calls_only, json_or_calls;
 	uint64_t id_seed;
 	struct toolbox tools;
 	struct held held;

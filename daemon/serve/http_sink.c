@@ -11,9 +11,12 @@
 bool sink_start(struct http_request *r, struct choice *c)
 {
 	const struct generation *g = &r->call->gen;
+	enum form form = g->wish.form;
 	const struct calls_options o = { .format = g->calls_format,
 					 .tools = g->tools,
 					 .calls_only = g->wish.force,
+					 .json_or_calls = form == FORM_OBJECT ||
+							  form == FORM_SCHEMA,
 					 .thinking_start = g->thinking_open };
 
 	return !calls_create(&o, &c->calls, NULL);

@@ -127,6 +127,16 @@ def test_forced_calls_that_are_cut_have_no_content(tmp_path, form):
         assert not stopped["message"]["content"] and stopped["finish_reason"] == "stop", stopped
 
 
+def test_calls_in_place_of_a_form_that_are_cut(d):
+    """A form beside tools: the answer is JSON, whole or cut, or it is calls, and then a cut one leaves no content."""
+    form = {"response_format": {"type": "json_schema", "json_schema": {"name": "place", "schema": PLACE}}, "tools": TOOLS}
+    first = d.post("/tokenize", {"content": "<tool_call>", "parse_special": True})["tokens"][0]
+    for n in range(1, 9):
+        answers = [d.post(CHAT, {**ASK, **form, "max_tokens": n, "logit_bias": {str(first): bias}})["choices"][0] for bias in (100, -100)]
+        assert all(a["finish_reason"] == "length" for a in answers)
+        assert not answers[0]["message"]["content"] and answers[1]["message"]["content"].lstrip()[:1] in ("", "{"), answers
+
+
 def test_strict_tools(d):
     """A text without a call stays one; a call, once begun, is held (here it is begun in the prompt's stead by a form)."""
     answer = d.post(CHAT, {**ASK, "tools": [tool("stop", True)], "max_tokens": 30})["choices"][0]

@@ -451,20 +451,24 @@ static const struct {
 	  "" },
 };
 
-/* Held to calls and cut at any byte: the calls that are whole, and no content. */
+/* Held to calls, or to calls and JSON, and cut at any byte: the calls that are whole, and no content. */
 static void forced_and_cut(void **state)
 {
 	struct json_object *tools = json_of(TOOLS);
 
-	for (unsigned i = 0; i < ARRAY_LEN(written); i++) {
-		const struct calls_options o = { .format = written[i].format,
+	for (unsigned i = 0; i < 2 * ARRAY_LEN(written); i++) {
+		const struct calls_options o = { .format = written[i / 2].format,
 						 .tools = tools,
-						 .calls_only = true,
+						 .calls_only = i % 2,
+						 .json_or_calls = i % 2 == 0,
 						 .id_seed = 1 };
 		char two[1024];
-		size_t one = strlen(written[i].call), n;
+		const char *call = written[i / 2].call;
+		size_t one = strlen(call), n;
 
-		n = (size_t)snprintf(two, sizeof(two), "%s\n%s", written[i].call, written[i].call);
+		n = (size_t)snprintf(two, sizeof(two), "%s\n%s", call, call);
+		if (o.format == CALLS_HARMONY && o.json_or_calls)
+			n = one; /* which ends the answer */
 		for (size_t len = 1; len <= n; len++)
 			for (size_t step = 1; step <= len; step = step * 3 + 1) {
 				struct found f = parse(&o, two, len, step, step);
@@ -474,6 +478,31 @@ static void forced_and_cut(void **state)
 					fail_msg("%s: %.*s: content %s, %zu calls",
 						 calls_format_name(o.format), (int)len, two,
 						 f.text[1] ? f.text[1] : "", calls);
+				done(&f);
+			}
+	}
+	json_object_put(tools);
+}
+
+/* The JSON text that stands in the place of calls: content to the last byte, markers within it too. */
+static void json_and_cut(void **state)
+{
+	static const char text[] = " {\"a\": \"<tool_call>\", \"b\": \"<";
+	struct json_object *tools = json_of(TOOLS);
+
+	for (unsigned i = 0; i < ARRAY_LEN(written); i++) {
+		const struct calls_options o = { .format = written[i].format,
+						 .tools = tools,
+						 .json_or_calls = true };
+
+		for (size_t len = 1; len < sizeof(text); len++)
+			for (size_t step = 1; step < 9; step++) {
+				struct found f = parse(&o, text, len, step, step);
+
+				if (f.n[1] != len || memcmp(f.text[1], text, len))
+					fail_msg("%s: '%.*s' became '%s'",
+						 calls_format_name(o.format), (int)len, text,
+						 f.text[1] ? f.text[1] : "");
 				done(&f);
 			}
 	}
@@ -529,6 +558,7 @@ int main(void)
 		cmocka_unit_test(long_texts),	   cmocka_unit_test(thought_of_calls),
 		cmocka_unit_test(streams),	   cmocka_unit_test(wrong_tools),
 		cmocka_unit_test(forced_and_cut),  cmocka_unit_test(free_and_cut),
+		cmocka_unit_test(json_and_cut),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
