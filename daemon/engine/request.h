@@ -70,6 +70,7 @@ struct sampling {
 /* A generated token and the likeliest in its place, by the model's own logits: no sampling in it. */
 struct token_logprobs {
 	float logprob; /* natural */
+	uint32_t rank; /* 1: no token is likelier */
 	uint32_t n;
 	uint32_t ids[LOGPROBS_MAX]; /* likeliest first */
 	float logprobs[LOGPROBS_MAX];

@@ -507,6 +507,9 @@ void logits_logprobs(const float *logits, uint32_t n, uint32_t id, uint32_t top,
 	double of_id = log_softmax_at(logits, n, id), sum = (double)logits[id] - of_id;
 
 	ret->logprob = (float)of_id;
+	ret->rank = 1;
+	for (uint32_t i = 0; i < n; i++)
+		ret->rank += logits[i] > logits[id];
 	ret->n = 0;
 	for (uint32_t i = 0; i < n && top; i++) {
 		uint32_t at = ret->n;

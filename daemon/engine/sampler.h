@@ -109,7 +109,7 @@ const float *sampler_change(struct sampler *s, const float *logits, uint32_t n,
 
 /*
  * Log-probabilities of @id and of the @top <= LOGPROBS_MAX likeliest of @n logits (equal ones by id),
- * as log_softmax_at() gives them. Any thread.
+ * as log_softmax_at() gives them, and @id's rank. Any thread.
  */
 void logits_logprobs(const float *logits, uint32_t n, uint32_t id, uint32_t top,
 		     struct token_logprobs *ret);

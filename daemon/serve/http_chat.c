@@ -34,12 +34,12 @@ bool chat_work(struct http_call *c)
 {
 	struct talk t;
 
-	if (!read_generation(c) || !read_talk(c, &t))
+	if (!read_generation(c) || !read_prompt_logprobs(c) || !read_talk(c, &t))
 		return false;
 	if (get(c->json, "functions") || get(c->json, "function_call"))
 		return fault_param(&c->fault, "functions",
 				   "functions are not supported: use tools");
-	return talk_render(c, &t);
+	return talk_render(c, &t) && check_prompt_logprobs(c);
 }
 
 bool count_chat_work(struct http_call *c)

@@ -11,23 +11,6 @@
 
 /* ---- reading ---- */
 
-/* What OpenAI's legacy API and vLLM give of prompts: their tokens' log-probabilities too. */
-static bool check_echo(struct http_call *c)
-{
-	struct generation *g = &c->gen;
-	uint64_t n = 0;
-
-	for (unsigned i = 0; i < g->n_prompts; i++)
-		n += (uint64_t)g->prompts[i].n * g->ask.n_logprobs * g->n;
-	if (n > HTTP_MAX_ECHOED)
-		return fault_param(&c->fault, "logprobs",
-				   "echo with logprobs: %llu log-probabilities of prompts in one "
-				   "answer, at most %d",
-				   (unsigned long long)n, HTTP_MAX_ECHOED);
-	g->ask.want_prompt_logprobs = g->ask.n_logprobs;
-	return true;
-}
-
 /* The texts of the prompts, where the answer repeats them. */
 static bool keep_prompts(struct http_call *c)
 {
@@ -42,7 +25,7 @@ static bool keep_prompts(struct http_call *c)
 	if (g->native && prompt_decode(c->http->serve, g->prompts[0].ids, g->prompts[0].n, true,
 				       &g->rendered, &g->rendered_bytes))
 		return fault_set(&c->fault, 500, "out of memory");
-	return !g->echo || check_echo(c);
+	return true;
 }
 
 static bool check_suffix(struct http_call *c)
@@ -57,8 +40,10 @@ static bool check_suffix(struct http_call *c)
 
 bool completion_work(struct http_call *c)
 {
-	return read_generation(c) && read_bool(c->json, "echo", &c->gen.echo, &c->fault) &&
-	       check_suffix(c) && read_prompts(c) && keep_prompts(c) && form_build(c, true);
+	return read_generation(c) && read_prompt_logprobs(c) &&
+	       read_bool(c->json, "echo", &c->gen.echo, &c->fault) && check_suffix(c) &&
+	       read_prompts(c) && keep_prompts(c) && check_prompt_logprobs(c) &&
+	       form_build(c, true);
 }
 
 bool native_work(struct http_call *c)
@@ -82,6 +67,7 @@ static void put_choice(struct http_request *r, struct choice *c, const char *tex
 	buf_json(&r->out, text, n);
 	buf_fmt(&r->out, ",\"index\":%u,\"logprobs\":", c->index);
 	put_logprobs(r, c);
+	put_prompt_logprobs(r, c);
 	buf_text(&r->out, ",\"finish_reason\":");
 	buf_json_text(&r->out, c->done ? finish_text(c) : NULL);
 	buf_text(&r->out, "}");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/serve/http_logprobs.c: log-probabilities of tokens, as chats, completions and llama.cpp's server
- * word them. A token's text may be part of a character: bytes are its true ones. Reading on the
+ * daemon/serve/http_logprobs.c: log-probabilities of tokens, as chats, completions, llama.cpp's server and
+ * vLLM word them. A token's text may be part of a character: bytes are its true ones. Reading on the
  * worker's thread, wording on the main thread.
  */
 #include <math.h>
@@ -31,7 +31,40 @@ bool read_logprobs(struct http_call *c)
 		return false;
 	if (get(c->json, "n_probs") && !n)
 		n = -1;
-	c->gen.ask.n_logprobs = (uint32_t)(n + 1);
+	c->gen.n_logprobs = c->gen.ask.n_logprobs = (uint32_t)(n + 1);
+	return true;
+}
+
+bool read_prompt_logprobs(struct http_call *c)
+{
+	static const char name[] = "prompt_logprobs";
+	struct generation *g = &c->gen;
+	int64_t n = -1;
+
+	if (!read_int(c->json, name, 0, LOGPROBS_MAX, &n, &c->fault))
+		return false;
+	if (n >= 0 && g->stream)
+		return fault_param(&c->fault, name, "%s: a stream has none", name);
+	g->n_prompt_logprobs = (uint32_t)(n + 1);
+	if (g->ask.n_logprobs < g->n_prompt_logprobs)
+		g->ask.n_logprobs = g->n_prompt_logprobs;
+	return true;
+}
+
+bool check_prompt_logprobs(struct http_call *c)
+{
+	struct generation *g = &c->gen;
+	uint64_t n = 0;
+
+	if (!g->n_prompt_logprobs && !(g->echo && g->n_logprobs))
+		return true;
+	for (unsigned i = 0; i < g->n_prompts; i++)
+		n += (uint64_t)g->prompts[i].n * g->ask.n_logprobs * g->n;
+	if (n > HTTP_MAX_ECHOED)
+		return fault_param(&c->fault, g->n_prompt_logprobs ? "prompt_logprobs" : "logprobs",
+				   "%llu log-probabilities of prompts in one answer, at most %d",
+				   (unsigned long long)n, HTTP_MAX_ECHOED);
+	g->ask.want_prompt_logprobs = true;
 	return true;
 }
 
@@ -58,12 +91,12 @@ static void put_entry(struct buf *b, const struct tokenizer *t, uint32_t id, flo
 }
 
 static void take_usual(struct buf *b, const struct tokenizer *t, uint32_t id,
-		       const struct token_logprobs *l, bool with_id)
+		       const struct token_logprobs *l, uint32_t top, bool with_id)
 {
 	buf_text(b, b->n ? ",{" : "{");
 	put_entry(b, t, id, l->logprob, with_id);
 	buf_text(b, ",\"top_logprobs\":[");
-	for (uint32_t i = 0; i < l->n; i++) {
+	for (uint32_t i = 0; i < l->n && i < top; i++) {
 		buf_text(b, i ? ",{" : "{");
 		put_entry(b, t, l->ids[i], l->logprobs[i], with_id);
 		buf_text(b, "}");
@@ -71,9 +104,12 @@ static void take_usual(struct buf *b, const struct tokenizer *t, uint32_t id,
 	buf_text(b, "]}");
 }
 
-/* OpenAI's older form: four lists. @l NULL: nothing is before this token, so it has no probability. */
+/*
+ * OpenAI's older form: four lists. @l NULL: nothing is before this token, so it has no probability. Of the
+ * likeliest @top at most.
+ */
 static void take_legacy(struct choice *c, const struct tokenizer *t, uint32_t id,
-			const struct token_logprobs *l)
+			const struct token_logprobs *l, uint32_t top)
 {
 	const char *comma = c->legacy[0].n ? "," : "", *bytes;
 	size_t n = tokenizer_piece(t, id, true, &bytes);
@@ -86,7 +122,7 @@ static void take_legacy(struct choice *c, const struct tokenizer *t, uint32_t id
 	else
 		buf_text(&c->legacy[1], "null");
 	buf_text(&c->legacy[2], l ? "{" : "null");
-	for (uint32_t i = 0; l && i < l->n; i++) {
+	for (uint32_t i = 0; l && i < l->n && i < top; i++) {
 		const char *piece;
 		size_t len = tokenizer_piece(t, l->ids[i], true, &piece);
 
@@ -100,10 +136,49 @@ static void take_legacy(struct choice *c, const struct tokenizer *t, uint32_t id
 		c->n_chars += ((uint8_t)bytes[i] & 0xc0) != 0x80;
 }
 
+static void put_ranked(struct buf *b, const struct tokenizer *t, uint32_t id, float logprob,
+		       uint32_t rank)
+{
+	const char *bytes;
+	size_t n = tokenizer_piece(t, id, true, &bytes);
+
+	buf_fmt(b, "\"%u\":{\"logprob\":%.9g,\"rank\":%u,\"decoded_token\":", id, value_of(logprob),
+		rank);
+	buf_json(b, bytes, n);
+	buf_text(b, "}");
+}
+
+/* vLLM's form: the token itself, then the @top likeliest, by id. @l as above. */
+static void take_ranked(struct buf *b, const struct tokenizer *t, uint32_t id,
+			const struct token_logprobs *l, uint32_t top)
+{
+	buf_text(b, b->n ? "," : "");
+	if (!l) {
+		buf_text(b, "null");
+		return;
+	}
+	buf_text(b, "{");
+	put_ranked(b, t, id, l->logprob, l->rank);
+	for (uint32_t i = 0; i < l->n && i < top; i++) {
+		if (l->ids[i] == id)
+			continue;
+		buf_text(b, ",");
+		put_ranked(b, t, l->ids[i], l->logprobs[i], i + 1);
+	}
+	buf_text(b, "}");
+}
+
 void take_prompt_logprobs(struct http_request *r, struct choice *c, const struct event *e)
 {
-	take_legacy(c, r->http->serve->config.tokenizer, e->u.prompt_token.token,
-		    e->u.prompt_token.logprobs);
+	const struct tokenizer *t = r->http->serve->config.tokenizer;
+	const struct token_logprobs *l = e->u.prompt_token.logprobs;
+	const struct generation *g = &r->call->gen;
+	uint32_t id = e->u.prompt_token.token;
+
+	if (g->echo && g->n_logprobs)
+		take_legacy(c, t, id, l, g->n_logprobs - 1);
+	if (g->n_prompt_logprobs)
+		take_ranked(&c->prompt_logprobs, t, id, l, g->n_prompt_logprobs - 1);
 }
 
 void take_logprobs(struct http_request *r, struct choice *c, const struct event *e)
@@ -111,13 +186,14 @@ void take_logprobs(struct http_request *r, struct choice *c, const struct event 
 	const struct tokenizer *t = r->http->serve->config.tokenizer;
 	const struct token_logprobs *l = e->u.token.logprobs;
 	const struct generation *g = &r->call->gen;
+	uint32_t id = e->u.token.token, top = g->n_logprobs - 1;
 
-	if (!l)
+	if (!l || !g->n_logprobs)
 		return;
 	if (g->chat || g->native)
-		take_usual(&c->logprobs, t, e->u.token.token, l, g->native);
+		take_usual(&c->logprobs, t, id, l, top, g->native);
 	else
-		take_legacy(c, t, e->u.token.token, l);
+		take_legacy(c, t, id, l, top);
 }
 
 static void put_legacy(struct http_request *r, struct choice *c)
@@ -154,4 +230,13 @@ void put_logprobs(struct http_request *r, struct choice *c)
 	buf_put(&r->out, c->logprobs.data, c->logprobs.n);
 	buf_text(&r->out, g->native ? "]" : "],\"refusal\":null}");
 	c->logprobs.n = 0;
+}
+
+void put_prompt_logprobs(struct http_request *r, struct choice *c)
+{
+	if (!r->call->gen.n_prompt_logprobs)
+		return;
+	buf_text(&r->out, ",\"prompt_logprobs\":[");
+	buf_put(&r->out, c->prompt_logprobs.data, c->prompt_logprobs.n);
+	buf_text(&r->out, "]");
 }

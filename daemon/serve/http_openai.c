@@ -43,6 +43,8 @@ void openai_close(struct http_request *r)
 {
 	buf_text(&r->out, "],");
 	openai_usage(r);
+	if (r->call->gen.chat)
+		put_prompt_logprobs(r, &r->choices[0]);
 	buf_text(&r->out, ",");
 	put_timings(&r->out, &r->choices[0]);
 	buf_text(&r->out, "}");

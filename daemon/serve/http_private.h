@@ -182,6 +182,8 @@ struct generation {
 	struct stop_text stops[STOPS_MAX];
 	bool stream, include_usage, timings_per_token, return_progress, echo, native;
 	bool return_tokens;
+	/* as ask.n_logprobs, which is the larger: what the answer says of its tokens, and of the prompt's */
+	uint32_t n_logprobs, n_prompt_logprobs;
 	bool counting;		 /* the prompt is only counted: it may be longer than the context */
 	struct logit_bias *bias; /* owned, as is dry_breaks: what ask.sampling points to */
 	uint8_t *dry_breaks;
@@ -233,11 +235,14 @@ void put_sampling(struct buf *b, const struct sampling *s);	     /* members, wit
 void put_sampling_defaults(struct buf *b, const struct sampling *s); /* ... of who says nothing */
 
 /* http_logprobs.c: what a request wants, and a token's as the form of its API has them. */
-bool read_logprobs(struct http_call *c); /* -> gen.ask.n_logprobs */
+bool read_logprobs(struct http_call *c);	/* -> gen.n_logprobs, gen.ask.n_logprobs */
+bool read_prompt_logprobs(struct http_call *c); /* vLLM's, after those: -> gen.n_prompt_logprobs */
+/* ... and echo's, when the prompts are known: how many these are */
+bool check_prompt_logprobs(struct http_call *c);
 void take_logprobs(struct http_request *r, struct choice *c, const struct event *e);
-void take_prompt_logprobs(struct http_request *r, struct choice *c,
-			  const struct event *e);	     /* echo */
+void take_prompt_logprobs(struct http_request *r, struct choice *c, const struct event *e);
 void put_logprobs(struct http_request *r, struct choice *c); /* those that were not sent yet */
+void put_prompt_logprobs(struct http_request *r, struct choice *c); /* a member, or nothing */
 
 void http_call_destroy(struct http_call *c); /* NULL is fine */
 
@@ -263,10 +268,11 @@ struct choice {
 	struct request_result figures; /* where it is done */
 	struct job_times times;	       /* before that */
 	uint64_t progress_ns;
-	struct buf text;      /* what came, where the answer is given whole */
-	struct buf ids;	      /* "1,2,3": tokens, where wanted */
-	struct buf logprobs;  /* entries with commas, JSON, that were not sent yet */
-	struct buf legacy[4]; /* of /v1/completions: tokens, values, likeliest, offsets */
+	struct buf text;	    /* what came, where the answer is given whole */
+	struct buf ids;		    /* "1,2,3": tokens, where wanted */
+	struct buf logprobs;	    /* entries with commas, JSON, that were not sent yet */
+	struct buf prompt_logprobs; /* the list without brackets */
+	struct buf legacy[4];	    /* of /v1/completions: tokens, values, likeliest, offsets */
 	size_t n_chars;
 	/* chat: the text taken apart, as far as it came */
 	struct calls *calls;

@@ -296,7 +296,7 @@ static void log_unknown(struct http_call *c)
 	static const char known[] =
 		" model messages prompt stream stream_options max_tokens max_completion_tokens "
 		"n_predict max_output_tokens n n_cmpl stop stop_sequences temperature top_k top_p min_p seed "
-		"logprobs top_logprobs n_probs ignore_eos response_format grammar regex json_schema tools "
+		"logprobs top_logprobs n_probs prompt_logprobs ignore_eos response_format grammar regex json_schema tools "
 		"tool_choice parallel_tool_calls chat_template_kwargs enable_thinking "
 		"preserve_thinking reasoning_effort reasoning thinking continue_final_message "
 		"add_generation_prompt timings_per_token return_progress return_tokens cache_prompt "

@@ -334,6 +334,7 @@ void http_run_end(struct http_request *r)
 		buf_done(&r->choices[i].text);
 		buf_done(&r->choices[i].ids);
 		buf_done(&r->choices[i].logprobs);
+		buf_done(&r->choices[i].prompt_logprobs);
 		for (unsigned k = 0; k < 4; k++)
 			buf_done(&r->choices[i].legacy[k]);
 		buf_done(&r->choices[i].stop_copy);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/serve/job_prompt.c: log-probabilities of a prompt's tokens, as echo tells them. See job.h.
+ * daemon/serve/job_prompt.c: log-probabilities of a prompt's tokens, as echo and prompt_logprobs tell them. See
+ * job.h.
  *
- * Of each token 1 + 2 n words, of the n likeliest that were asked for: 12 bytes for one of them, 164 for
+ * Of each token 2 + 2 n words, of the n likeliest that were asked for: 16 bytes for one of them, 168 for
  * twenty. The engine's thread writes them in order of tokens, all before it publishes the first token of the
  * answer or done; the main thread reads behind that.
  */
@@ -18,11 +19,15 @@ static size_t likely_of(const struct request *r)
 	return r->n_logprobs - 1 < LOGPROBS_MAX ? r->n_logprobs - 1 : LOGPROBS_MAX;
 }
 
+static size_t words_of(const struct request *r)
+{
+	return 2 + 2 * likely_of(r);
+}
+
 int job_prompt_room(struct job *j)
 {
-	size_t words = 1 + 2 * likely_of(&j->req);
-
-	j->prompt_logprobs = calloc(j->req.n_tokens, words * sizeof(*j->prompt_logprobs));
+	j->prompt_logprobs =
+		calloc(j->req.n_tokens, words_of(&j->req) * sizeof(*j->prompt_logprobs));
 	return j->prompt_logprobs ? 0 : -ENOMEM;
 }
 
@@ -30,23 +35,25 @@ void job_prompt_take(struct request *r, uint32_t i, const struct token_logprobs 
 {
 	struct job *j = r->arg;
 	size_t n = likely_of(r);
-	uint32_t *to = j->prompt_logprobs + i * (1 + 2 * n);
+	uint32_t *to = j->prompt_logprobs + i * words_of(r);
 
 	memcpy(to, &l->logprob, sizeof(l->logprob));
-	memcpy(to + 1, l->ids, l->n * sizeof(*l->ids));
-	memcpy(to + 1 + n, l->logprobs, l->n * sizeof(*l->logprobs));
+	to[1] = l->rank;
+	memcpy(to + 2, l->ids, l->n * sizeof(*l->ids));
+	memcpy(to + 2 + n, l->logprobs, l->n * sizeof(*l->logprobs));
 }
 
 static const struct token_logprobs *unpack(struct job *j, uint32_t i)
 {
 	size_t n = likely_of(&j->req), n_vocab = j->serve->config.model->n_vocab;
-	const uint32_t *from = j->prompt_logprobs + i * (1 + 2 * n);
+	const uint32_t *from = j->prompt_logprobs + i * words_of(&j->req);
 	struct token_logprobs *l = &j->unpacked;
 
 	l->n = (uint32_t)(n < n_vocab ? n : n_vocab);
 	memcpy(&l->logprob, from, sizeof(l->logprob));
-	memcpy(l->ids, from + 1, n * sizeof(*l->ids));
-	memcpy(l->logprobs, from + 1 + n, n * sizeof(*l->logprobs));
+	l->rank = from[1];
+	memcpy(l->ids, from + 2, n * sizeof(*l->ids));
+	memcpy(l->logprobs, from + 2 + n, n * sizeof(*l->logprobs));
 	return l;
 }
 

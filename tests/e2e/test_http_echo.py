@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Description: /v1/completions with echo and logprobs: what the prompt's own tokens were likely to be, to the bit what a decode
-step gave for them, as programs that score texts (lm-eval) ask for it."""
+step gave for them, as programs that score texts (lm-eval) ask for it; and vLLM's prompt_logprobs, of chats too."""
 import json
 
 import pytest
@@ -107,3 +107,51 @@ def test_what_is_refused(d):
         body = {"prompt": [[65] * 10000] * 8, "max_tokens": 0, "echo": True, "logprobs": 20}
         error = long.post(PATH, body, check=400)["error"]
         assert error["param"] == "logprobs" and "1680000 log-probabilities" in error["message"], json.dumps(error)
+
+
+def check_ranked(entries, ids, top):
+    """vLLM's list: null, then of each token a map of itself and of the likeliest, by id."""
+    assert len(entries) == len(ids) and entries[0] is None
+    for token, entry in zip(ids[1:], entries[1:]):
+        own, by_rank = entry[str(token)], sorted(entry.values(), key=lambda e: e["rank"])
+        assert next(iter(entry)) == str(token) and top <= len(entry) <= top + 1
+        assert all(set(e) == {"logprob", "rank", "decoded_token"} for e in by_rank)
+        assert [e["rank"] for e in by_rank if e is not own] == [r for r in range(1, top + 1) if r != own["rank"]]
+        assert [e["logprob"] for e in by_rank] == sorted((e["logprob"] for e in by_rank), reverse=True)
+        assert (len(entry) == top) == (own["rank"] <= top)
+
+
+def test_prompt_logprobs_as_vllm_has_them(d):
+    ids, body = tokens(d, TEXT), {"prompt": TEXT, "max_tokens": 3, "temperature": 0}
+    lists = scored(d, TEXT)["logprobs"]
+    for top in (0, 2, 20):
+        choice, = d.post(PATH, {**body, "prompt_logprobs": top})["choices"]
+        check_ranked(choice["prompt_logprobs"], ids, top)
+        own = [e[str(i)] for i, e in zip(ids[1:], choice["prompt_logprobs"][1:])]
+        assert [e["logprob"] for e in own] == lists["token_logprobs"][1:] and [e["decoded_token"] for e in own] == lists["tokens"][1:]
+        assert choice["logprobs"] is None
+    plain, = d.post(PATH, {**body, "logprobs": 1})["choices"]
+    for more in ({"n": 2}, {"echo": True}):  # each side has as many as it asked for
+        for choice in d.post(PATH, {**body, "logprobs": 1, "prompt_logprobs": 3, **more})["choices"]:
+            check_ranked(choice["prompt_logprobs"], ids, 3)
+            n = len(ids) if "echo" in more else 0
+            assert all(choice["logprobs"][name][n:] == plain["logprobs"][name] for name in ("tokens", "token_logprobs", "top_logprobs"))
+    assert "prompt_logprobs" not in plain
+
+
+def test_prompt_logprobs_of_chats(d):
+    body = {"messages": [{"role": "user", "content": TEXT}], "max_tokens": 2, "temperature": 0}
+    ids = tokens(d, d.post("/apply-template", body)["prompt"])
+    answer = d.post("/v1/chat/completions", {**body, "prompt_logprobs": 2, "n": 2})
+    check_ranked(answer["prompt_logprobs"], ids, 2)
+    assert all(c["logprobs"] is None and "prompt_logprobs" not in c for c in answer["choices"])
+    both = d.post("/v1/chat/completions", {**body, "prompt_logprobs": 3, "logprobs": True, "top_logprobs": 1})
+    check_ranked(both["prompt_logprobs"], ids, 3)
+    assert [len(e["top_logprobs"]) for e in both["choices"][0]["logprobs"]["content"]] == [1, 1]
+    assert "prompt_logprobs" not in d.post("/v1/chat/completions", body)
+
+
+def test_prompt_logprobs_that_cannot_be(d):
+    for wrong in ({"prompt_logprobs": -1}, {"prompt_logprobs": 21}, {"prompt_logprobs": 1, "stream": True}):
+        assert d.post(PATH, {"prompt": "a", **wrong}, check=400)["error"]["param"] == "prompt_logprobs"
+        assert d.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}], **wrong}, check=400)["error"]["param"] == "prompt_logprobs"

@@ -19,7 +19,7 @@ BAD = {
     "ignore_eos": "x", "timings_per_token": 1, "return_progress": 1, "t_max_predict_ms": -1,
     "spec": "often", "cache_prompt": "x", "id_slot": -2, "user": None,
     "response_format": 1, "json_schema": None, "grammar": 3, "regex": 3,
-    "guided_json": "{", "guided_regex": 3, "guided_choice": [], "guided_grammar": 3, "structured_outputs": 1, "echo": "x", "return_tokens": 1, "suffix": "y",
+    "guided_json": "{", "guided_regex": 3, "guided_choice": [], "guided_grammar": 3, "structured_outputs": 1, "prompt_logprobs": 21, "echo": "x", "return_tokens": 1, "suffix": "y",
     "tools": [{"type": "function"}], "tool_choice": 3, "parallel_tool_calls": "x", "continue_final_message": "x",
     "add_generation_prompt": 1, "functions": [], "function_call": None, "chat_template_kwargs": {"messages": []},
     "reasoning_content": None, "reasoning": None, "prompt": {}, "messages": "hello",
@@ -27,14 +27,15 @@ BAD = {
 # What must be there for a field behind it to be looked at
 GOOD = {"dry_multiplier": 1, "max_tokens": 3}
 COMPLETION = ("echo", "return_tokens", "suffix")
+OPENAI = "prompt_logprobs"
 CHAT = ("tools", "tool_choice", "parallel_tool_calls", "continue_final_message", "add_generation_prompt", "functions", "chat_template_kwargs")
 APIS = {  # path: (fields of the tables that it does not have, others with what is wrong, the last one)
     "/v1/chat/completions": (COMPLETION, {}, "messages"),
     "/v1/completions": (("return_tokens", *CHAT), {}, "prompt"),
-    "/completion": (("echo", "suffix", *CHAT), {}, "prompt"),
-    "/v1/responses": ((*COMPLETION, "continue_final_message", "add_generation_prompt", "functions", "chat_template_kwargs"),
+    "/completion": ((OPENAI, "echo", "suffix", *CHAT), {}, "prompt"),
+    "/v1/responses": ((OPENAI, *COMPLETION, "continue_final_message", "add_generation_prompt", "functions", "chat_template_kwargs"),
                       {"text": {"format": 1}, "previous_response_id": "r", "background": True}, "input"),
-    "/v1/messages": ((*COMPLETION, "parallel_tool_calls", "continue_final_message", "add_generation_prompt", "functions", "chat_template_kwargs"),
+    "/v1/messages": ((OPENAI, *COMPLETION, "parallel_tool_calls", "continue_final_message", "add_generation_prompt", "functions", "chat_template_kwargs"),
                      {}, "messages"),
 }
 

@@ -476,12 +476,14 @@ static void likeliest(void **state)
 	logits_logprobs(logits, 6, 4, 3, &l);
 	assert_true(fabs((double)l.logprob - (-1 - sum)) < 1e-5);
 	assert_int_equal(l.n, 3);
+	assert_int_equal(l.rank, 5);
 	assert_int_equal(l.ids[0], 1);
 	assert_int_equal(l.ids[1], 3);
 	assert_int_equal(l.ids[2], 2);
 	assert_true(fabs((double)l.logprobs[2] - (1 - sum)) < 1e-5);
-	logits_logprobs(logits, 6, 1, 0, &l);
+	logits_logprobs(logits, 6, 3, 0, &l);
 	assert_int_equal(l.n, 0);
+	assert_int_equal(l.rank, 1); /* equal ones share it */
 	logits_logprobs(logits, 6, 1, LOGPROBS_MAX, &l);
 	assert_int_equal(l.n, 6);
 	assert_int_equal(l.ids[5], 5);
