@@ -169,6 +169,7 @@ void avx2_side_iq4_xs(const struct matmul *m, size_t row, size_t rows, size_t co
 void avx2_rows_iq2_xxs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_rows_iq2_xs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_rows_iq2_s(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_rows_iq3_xxs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_rows_iq3_s(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_rows_iq1_s(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_rows_iq1_m(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);

@@ -82,26 +82,20 @@ IQ_INLINE __m256i iq_eighth(__m256i seven)
 {
 	const __m256i odd = _mm256_broadcastsi128_si256(_mm_setr_epi8(
 		0, -128, -128, 0, -128, 0, 0, -128, -128, 0, 0, -128, 0, -128, -128, 0));
-	const __m256i low = _mm256_set1_epi8(15);
-	__m256i a = _mm256_shuffle_epi8(odd, _mm256_and_si256(seven, low));
-	__m256i b = _mm256_shuffle_epi8(odd, _mm256_and_si256(_mm256_srli_epi16(seven, 4), low));
+	const __m256i both = _mm256_xor_si256(seven, _mm256_srli_epi16(seven, 4));
 
-	return _mm256_or_si256(seven, _mm256_xor_si256(a, b));
+	return _mm256_or_si256(
+		seven, _mm256_shuffle_epi8(odd, _mm256_and_si256(both, _mm256_set1_epi8(15))));
 }
 
 /* eight words of four times seven signs -> their 32 bytes, each with the eighth */
 IQ_INLINE __m256i iq_four_sevens(__m256i v)
 {
-	const __m256i first = _mm256_set1_epi32(127);
-	__m256i s = _mm256_and_si256(v, first);
-
-	s = _mm256_or_si256(s,
-			    _mm256_and_si256(_mm256_slli_epi32(v, 1), _mm256_slli_epi32(first, 8)));
-	s = _mm256_or_si256(
-		s, _mm256_and_si256(_mm256_slli_epi32(v, 2), _mm256_slli_epi32(first, 16)));
-	s = _mm256_or_si256(
-		s, _mm256_and_si256(_mm256_slli_epi32(v, 3), _mm256_slli_epi32(first, 24)));
-	return iq_eighth(s);
+	/* twice seven in each 16 bits, under two bits that are not signs */
+	v = _mm256_blend_epi16(v, _mm256_slli_epi32(v, 2), 0xaa);
+	return iq_eighth(_mm256_or_si256(
+		_mm256_and_si256(v, _mm256_set1_epi16(0x7f)),
+		_mm256_and_si256(_mm256_add_epi16(v, v), _mm256_set1_epi16(0x7f00))));
 }
 
 /* eight words -> 16 int16: each twice */
