@@ -15,7 +15,7 @@ size_t avx2_act_bytes(enum act_kind kind, size_t n)
 {
 	switch (kind) {
 	case ACT_Q8_0:
-		return div_ceil(n, 256) * sizeof(struct act_group);
+		return align_up(div_ceil(n, 256) * sizeof(struct act_group), 64);
 	case ACT_Q8_K:
 		return div_ceil(n, 256) * sizeof(struct act_super);
 	default:
@@ -125,6 +125,20 @@ static void quantize_super(const float *x, struct act_super *a)
 	}
 }
 
+/* see struct act_group */
+static void less_sixteen(__m256i q, int16_t to[2])
+{
+	const __m256i minus = _mm256_sub_epi8(_mm256_setzero_si256(), q);
+	const __m256i v = _mm256_maddubs_epi16(_mm256_set1_epi8(16), minus);
+	__m128i s = _mm_add_epi16(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+
+	int both;
+
+	s = _mm_add_epi16(s, _mm_shuffle_epi32(s, 0x4e));
+	both = _mm_cvtsi128_si32(_mm_add_epi16(s, _mm_shuffle_epi32(s, 0xb1)));
+	memcpy(to, &both, sizeof(both));
+}
+
 static void quantize_block(const float *x, struct act_group *a, unsigned j)
 {
 	const uint32_t most = largest(x, 32);
@@ -135,6 +149,7 @@ static void quantize_block(const float *x, struct act_group *a, unsigned j)
 		memset(a->q[j], 0, sizeof(a->q[j]));
 		a->d[j] = NAN;
 		a->sum[j] = 0;
+		memset(a->less16[j], 0, sizeof(a->less16[j]));
 		return;
 	}
 	for (int i = 0; i < 4; i++) {
@@ -143,6 +158,7 @@ static void quantize_block(const float *x, struct act_group *a, unsigned j)
 		w[i] = _mm256_cvtps_epi32(clamp(round_away(v)));
 	}
 	_mm256_storeu_si256((__m256i *)a->q[j], bytes_of(w));
+	less_sixteen(bytes_of(w), a->less16[j]);
 	sum = _mm256_add_epi32(_mm256_add_epi32(w[0], w[1]), _mm256_add_epi32(w[2], w[3]));
 	a->d[j] = d;
 	a->sum[j] = (float)add_words(sum);

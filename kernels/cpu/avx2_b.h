@@ -18,16 +18,10 @@
  * What the weights of 32-blocks are:
  *   GROUP_SIGNED       w = d * q, q signed
  *   GROUP_MIN          w = d * q + min, q unsigned
- *   GROUP_8 and so on  w = d * (q - 8) and so on, q unsigned: below 16, below 25 (GROUP_12), below 32, a whole byte
+ *   GROUP_8 and so on  w = d * (q - 8) and so on, q unsigned: below 16, below 32, a whole byte
+ * Of GROUP_16 eight sums of two products wrap in 16 bits, but fit with the activations' less16.
  */
-enum group_form {
-	GROUP_SIGNED,
-	GROUP_MIN,
-	GROUP_8 = 8,
-	GROUP_12 = 12,
-	GROUP_16 = 16,
-	GROUP_128 = 128
-};
+enum group_form { GROUP_SIGNED, GROUP_MIN, GROUP_8 = 8, GROUP_16 = 16, GROUP_128 = 128 };
 
 /* what the formats differ in; constants after inlining */
 struct b_format {
@@ -62,7 +56,7 @@ FORCE_INLINE bool in_parts(const struct b_format *f)
 FORCE_INLINE __m256 add_block(const struct b_format *f, __m256 d, __m256 min, __m256i whole,
 			      float dx, float ax, __m256 y)
 {
-	const float offset = (float)f->group;
+	const float offset = f->group == GROUP_16 ? 0 : (float)f->group;
 	const __m256 sums = _mm256_set1_ps(ax);
 	__m256 sum = _mm256_cvtepi32_ps(whole);
 
@@ -158,10 +152,10 @@ FORCE_INLINE void values(const struct b_format *f, const __m256i t[8], __m256i h
 	X(iq4_nl, .form = FORM_TABLE, .group = GROUP_128, .bytes = QUANT_IQ4_NL_BYTES, .qs = 2, \
 	  .head = 2,                                                                            \
 	  .table = { 1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241 }) \
-	/* twice the value, so that all are integers, plus 12; the scale is halved for it */    \
-	X(mxfp4, .form = FORM_TABLE, .group = GROUP_12, .bytes = QUANT_MXFP4_BYTES, .qs = 1,    \
+	/* twice the value, so that all are integers, plus 16; the scale is halved for it */    \
+	X(mxfp4, .form = FORM_TABLE, .group = GROUP_16, .bytes = QUANT_MXFP4_BYTES, .qs = 1,    \
 	  .head = 2, .fp4 = true,                                                               \
-	  .table = { 12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0 })
+	  .table = { 16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4 })
 #define B_FORMATS(X)                                                                           \
 	B_TURNED(X)                                                                            \
 	X(q8_0, .form = FORM_EIGHT, .group = GROUP_SIGNED, .bytes = QUANT_Q8_0_BYTES, .qs = 2, \

@@ -40,6 +40,8 @@ struct act_group {
 	int8_t q[8][32];
 	float d[8];
 	float sum[8]; /* of q: whole numbers */
+	/* -16 times the sums of a block's values 4k and 4k + 1, and of 4k + 2 and 4k + 3 */
+	int16_t less16[8][2];
 };
 
 /*

@@ -10,9 +10,9 @@
  * block starts with (scale, minimum, fifth bits) is collected eight blocks ahead by plain loads, which
  * also brings the bytes into the first cache level; memory is asked for in file order.
  *
- * Sums of two products are at most 2 * 15 * 127 (four bits), 2 * 31 * 127 (five; MXFP4 is below 25): eight,
- * or four, of them fit 16 bits. Signed weights to 127 leave no room for two. Columns pass over half a block at a
- * time, so that its weights stay in registers.
+ * Sums of two products are at most 2 * 15 * 127 (four bits), 2 * 31 * 127 (five): eight, or four, of them fit 16
+ * bits, and eight of weights of -16 to 15, once what stands for 16 more is gone. Signed weights to 127 leave no room
+ * for two. Columns pass over half a block at a time, so that its weights stay in registers.
  */
 #include "kernels/cpu/avx2_b.h"
 
@@ -90,13 +90,13 @@ FORCE_INLINE __m256i four_bytes(const __m256i q[4], const __m256i size[4], const
 
 /*
  * Half a block of @sets sets times a column to @sum, half 1 with what half 0 left there. Eight products of
- * weights below 16 fit 16 bits, four of those below 32.
+ * weights below 16 fit 16 bits, four of those below 32, and eight of GROUP_16 with @less16.
  */
 FORCE_INLINE void multiply_half(const struct b_format *f, __m256i (*q)[4], int sets, int half,
-				const __m256i four[4], __m256i *sum)
+				const __m256i four[4], __m256i less16, __m256i *sum)
 {
 	const __m256i ones = _mm256_set1_epi16(1), sixteen = _mm256_set1_epi16(16);
-	const bool parts = in_parts(f), narrow = parts || f->group == GROUP_8;
+	const bool parts = in_parts(f), narrow = f->group >= GROUP_8;
 	const int some = parts ? SETS : sets;
 	__m256i s[SETS];
 
@@ -108,6 +108,8 @@ FORCE_INLINE void multiply_half(const struct b_format *f, __m256i (*q)[4], int s
 #pragma GCC unroll 2
 	for (int r = 0; r < some; r++) {
 		s[r] = four_words(q[r], four);
+		if (!half && f->group == GROUP_16)
+			s[r] = _mm256_add_epi16(s[r], less16);
 		if (half && narrow)
 			s[r] = _mm256_add_epi16(s[r], sum[r]);
 		if (half || !narrow)
@@ -150,7 +152,7 @@ FORCE_INLINE void half_block(const struct b_format *f, const struct block *v, in
 #pragma GCC unroll 4
 		for (int i = 0; i < 4; i++)
 			four[i] = four_of(a->q[j], 4 * half + i);
-		multiply_half(f, q, sets, half, four, k->sum[c]);
+		multiply_half(f, q, sets, half, four, two_of(a->less16[j], 0), k->sum[c]);
 	}
 }
 

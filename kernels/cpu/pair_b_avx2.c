@@ -117,17 +117,17 @@ FORCE_INLINE void gather(struct sums *s, int c, int r, bool first)
 
 /* weights 4k .. 4k+3 of set @r times all columns */
 FORCE_INLINE void multiply(const struct b_format *f, const __m256i q[2], const __m256i *four,
-			   int cols, int k, int r, struct sums *s)
+			   const __m256i *start, int cols, int k, int r, struct sums *s)
 {
-	/* products that fit 16 bits: of weights below 16 eight, below 32 four */
-	const int most = f->form == FORM_NIBBLE || in_parts(f) ? 8 : 4;
+	/* products that fit 16 bits in the end: of Q5_1's weights four, else eight */
+	const int most = f->form == FORM_FIVE && f->group == GROUP_MIN ? 4 : 8;
 	const __m256i none = _mm256_setzero_si256();
 
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++) {
 		__m256i *low = &s->part[0][c][r], *up = &s->part[1][c][r];
 
-		*low = add_product(k % most ? *low : none, q[0], four[c]);
+		*low = add_product(k % most ? *low : start[c], q[0], four[c]);
 		if (in_parts(f))
 			*up = add_product(k ? *up : none, q[1], four[c]);
 		if (k % most == most - 1)
@@ -141,7 +141,7 @@ FORCE_INLINE void block(const struct b_format *f, const uint8_t *w, size_t strid
 {
 	const __m256i sixteen = _mm256_set1_epi16(16);
 	struct front h[SETS];
-	__m256i t[SETS][4];
+	__m256i t[SETS][4], start[PAIR_COLS];
 	struct sums s;
 
 #pragma GCC unroll 2
@@ -149,6 +149,10 @@ FORCE_INLINE void block(const struct b_format *f, const uint8_t *w, size_t strid
 		h[r] = front(f, w, stride);
 		turn16(w + f->qs, stride, t[r]);
 	}
+#pragma GCC unroll 4
+	for (int c = 0; c < cols; c++)
+		start[c] = f->group == GROUP_16 ? two_of(x[c]->less16[j], 0)
+						: _mm256_setzero_si256();
 #pragma GCC unroll 8
 	for (int k = 0; k < 8; k++) {
 		__m256i four[PAIR_COLS];
@@ -161,7 +165,7 @@ FORCE_INLINE void block(const struct b_format *f, const uint8_t *w, size_t strid
 			__m256i q[2];
 
 			weights(f, t[r], h[r].high, k, q);
-			multiply(f, q, four, cols, k, r, &s);
+			multiply(f, q, four, start, cols, k, r, &s);
 		}
 	}
 #pragma GCC unroll 4

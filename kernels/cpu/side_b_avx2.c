@@ -82,11 +82,11 @@ FORCE_INLINE struct front front(const struct b_format *f, const uint8_t *w)
 	return t;
 }
 
-/* eight blocks' whole sums with the column; GROUP_8: two to a lane, still to be added */
+/* eight blocks' whole sums with the column; GROUP_8, GROUP_16: two to a lane, still to be added */
 FORCE_INLINE __m256i dot(const struct b_format *f, const __m256i q[8], const struct side_act *x)
 {
 	/* 16-bit sums that are added before they become 32 bits */
-	const int most = f->group == GROUP_8 || in_parts(f) ? 8 : 4;
+	const int most = f->group >= GROUP_8 ? 8 : 4;
 	const int vectors = in_parts(f) ? 16 : 8;
 	__m256i sum = _mm256_setzero_si256();
 
@@ -100,7 +100,7 @@ FORCE_INLINE __m256i dot(const struct b_format *f, const __m256i q[8], const str
 
 			s = i == k ? a : _mm256_add_epi16(s, a);
 		}
-		if (f->group == GROUP_8)
+		if (f->group >= GROUP_8 && !in_parts(f))
 			return s;
 		s = _mm256_madd_epi16(s, _mm256_set1_epi16(k < 8 ? 1 : 16));
 		sum = k ? _mm256_add_epi32(sum, s) : s;
@@ -170,11 +170,13 @@ FORCE_INLINE void link_rows(const struct b_format *f, const struct side *s,
 	for (int r = 0; r < SIDE; r++) {
 		__m256i whole = s->sum[r];
 
-		if (f->group == GROUP_8)
+		if (f->group == GROUP_16)
+			whole = _mm256_add_epi16(whole, load32(x->less16));
+		if (f->group == GROUP_8 || f->group == GROUP_16)
 			whole = _mm256_madd_epi16(whole, _mm256_set1_epi16(1));
 		sum[r] = _mm256_cvtepi32_ps(whole);
 		/* below 2^24 all of it: exact */
-		if (f->group >= GROUP_8)
+		if (f->group == GROUP_8 || in_parts(f))
 			sum[r] = _mm256_fnmadd_ps(_mm256_set1_ps((float)f->group),
 						  _mm256_load_ps(x->sum), sum[r]);
 	}
