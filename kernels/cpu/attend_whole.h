@@ -37,137 +37,149 @@ static void ask_for(struct part *p, const uint8_t *at, size_t bytes, size_t asks
 	p->step = at ? (bytes + asks - 1) / asks : 0;
 }
 
-/* As often as @rows ask on their way over @n dimensions or positions. */
+/* As often as @rows ask on their way over a part, @n times for a tile of them. */
 static size_t asks_of(size_t rows, size_t n)
 {
-	return (rows + PART_ROWS_TILE - 1) / PART_ROWS_TILE * (n / CHUNK) * PART_ASKS;
+	return (rows + PART_ROWS_TILE - 1) / PART_ROWS_TILE * n * PART_ASKS;
 }
 
 /*
  * total += (@begin: =) @n_rows rows of a CHUNK of numbers x, @ld apart, times the part's pairs from
- * @at on.
+ * @at on. All rows' factors stay in registers while vectors pass, half of which the products read from
+ * memory themselves: fewer instructions than vectors that stay while rows pass.
  */
 ALWAYS void add_chunk(const unsigned n_rows, const unsigned n_vectors, const bool begin,
 		      const int16_t *x, size_t ld, struct part *p, size_t at,
 		      vf (*total)[PART_VECTORS])
 {
 	const int32_t(*pairs)[PART_LANES] = (const int32_t(*)[PART_LANES])p->pairs + at;
-	vi value[CHUNK / 2][PART_VECTORS];
+	vi factor[PART_ROWS_TILE][CHUNK / 2];
 
-	for (unsigned i = 0; i < PART_ASKS; i++)
+	for (unsigned i = 0; begin && i < PART_ASKS; i++)
 		ask(p);
-	for (unsigned i = 0; i < CHUNK / 2; i++)
-		for (unsigned v = 0; v < n_vectors; v++)
-			value[i][v] = vi_load(pairs[i] + v * VL);
-	for (unsigned r = 0; r < n_rows; r++) {
-		vi factor[CHUNK / 2];
-
+	for (unsigned r = 0; r < n_rows; r++)
 		for (unsigned i = 0; i < CHUNK / 2; i++) {
 			int32_t pair;
 
 			memcpy(&pair, x + r * ld + 2 * i, sizeof(pair));
-			factor[i] = vi_set1(pair);
+			factor[r][i] = vi_set1(pair);
 		}
-		for (unsigned v = 0; v < n_vectors; v++) {
-			vi sum = vi_multiply(factor[0], value[0][v]);
+	for (unsigned v = 0; v < n_vectors; v++) {
+		vi value = vi_load(pairs[0] + v * VL), sum[PART_ROWS_TILE];
 
-			sum = vi_multiply_add(sum, factor[1], value[1][v]);
-			total[r][v] = begin ? vi_float(sum) : vf_add(total[r][v], vi_float(sum));
+		__asm__("" : "+x"(value)); /* in a register, or each row would read it again */
+		for (unsigned r = 0; r < n_rows; r++)
+			sum[r] = vi_multiply(factor[r][0], value);
+		for (unsigned r = 0; r < n_rows; r++) {
+			vf now;
+
+			sum[r] = vi_multiply_add(sum[r], factor[r][1], vi_load(pairs[1] + v * VL));
+			now = vi_float(sum[r]);
+			total[r][v] = begin ? now : vf_add(total[r][v], now);
 		}
 	}
 }
 
-/* s[r] goes on (@d > 0) or begins with @n dimensions from @d on */
-ALWAYS void score_rows(const struct attend_args *a, const unsigned n_rows, size_t row,
+/* s[r] goes on (@d > 0) or begins with @n dimensions from @d on, @n_rows at a time */
+ALWAYS void score_rows(const struct attend_args *a, const unsigned n_rows, size_t row, size_t rows,
 		       struct part *p, size_t d, size_t n, float (*s)[KV_BLOCK])
 {
 	const size_t ld = 2 * a->head_dim; /* as numbers of 16 bits */
-	const int16_t *q = query_numbers(a, row);
-	const float *units = (const float *)(q + a->head_dim) + d / GROUP;
-	vf total[PART_ROWS_TILE][PART_VECTORS];
 
-	for (size_t g = 0; g < n; g += GROUP) {
-		const float *unit = p->unit[g / GROUP];
-		const size_t end = n - g < GROUP ? n : g + GROUP;
+	for (; rows; row += n_rows, rows -= n_rows, s += n_rows) {
+		const int16_t *q = query_numbers(a, row);
+		const float *units = (const float *)(q + a->head_dim) + d / GROUP;
+		vf total[PART_ROWS_TILE][PART_VECTORS];
 
-		add_chunk(n_rows, PART_VECTORS, true, q + d + g, ld, p, g / 2, total);
-		for (size_t i = g + CHUNK; i < end; i += CHUNK)
-			add_chunk(n_rows, PART_VECTORS, false, q + d + i, ld, p, i / 2, total);
-		for (unsigned r = 0; r < n_rows; r++) {
-			const vf x = vf_set1(units[r * a->head_dim + g / GROUP]);
+		for (size_t g = 0; g < n; g += GROUP) {
+			const float *unit = p->unit[g / GROUP];
+			const size_t end = n - g < GROUP ? n : g + GROUP;
 
-			for (unsigned v = 0; v < PART_VECTORS; v++) {
-				const vf score = d || g ? vf_load(s[r] + v * VL) : vf_zero();
+			add_chunk(n_rows, PART_VECTORS, true, q + d + g, ld, p, g / 2, total);
+			for (size_t i = g + CHUNK; i < end; i += CHUNK)
+				add_chunk(n_rows, PART_VECTORS, false, q + d + i, ld, p, i / 2,
+					  total);
+			for (unsigned r = 0; r < n_rows; r++) {
+				const vf x = vf_set1(units[r * a->head_dim + g / GROUP]);
 
-				vf_store(s[r] + v * VL,
-					 vf_fma(total[r][v], vf_mul(x, vf_load(unit + v * VL)),
-						score));
+				for (unsigned v = 0; v < PART_VECTORS; v++) {
+					const vf score = d || g ? vf_load(s[r] + v * VL)
+								: vf_zero();
+					const vf factor = vf_mul(x, vf_load(unit + v * VL));
+
+					vf_store(s[r] + v * VL, vf_fma(total[r][v], factor, score));
+				}
 			}
 		}
 	}
 }
 
-/* acc = acc * correction + unit * sum of numbers, for @n_vectors vectors of dimensions */
+/* acc = acc * correction + unit * sum of numbers, for @n_vectors vectors of dimensions, @n_rows at a time */
 ALWAYS void value_rows(const struct attend_args *a, const unsigned n_rows, const unsigned n_vectors,
-		       size_t row, size_t tile, struct part *p, const struct weights *w,
+		       size_t rows, float *acc, struct part *p, const struct weights *w,
 		       const float *unit, const float *correction)
 {
-	const size_t dims = attend_value_dim(a);
-	float *acc = a->acc + row * dims + tile * KV_TILE;
-	vf total[PART_ROWS_TILE][PART_VECTORS];
-	size_t j = a->first / CHUNK * CHUNK;
+	const size_t dims = attend_value_dim(a), first = a->first / CHUNK * CHUNK;
 
-	add_chunk(n_rows, n_vectors, true, w[0].number + j, KV_BLOCK, p, j / 2, total);
-	while ((j += CHUNK) < a->n_valid)
-		add_chunk(n_rows, n_vectors, false, w[0].number + j, KV_BLOCK, p, j / 2, total);
-	for (unsigned r = 0; r < n_rows; r++)
-		for (unsigned v = 0; v < n_vectors; v++) {
-			float *to = acc + r * dims + v * VL;
+	for (; rows; rows -= n_rows, unit += n_rows, correction += n_rows) {
+		vf total[PART_ROWS_TILE][PART_VECTORS];
 
-			vf_store(to, vf_fma(total[r][v], vf_set1(unit[r]),
-					    vf_mul(vf_load(to), vf_set1(correction[r]))));
-		}
+		add_chunk(n_rows, n_vectors, true, w->number + first, KV_BLOCK, p, first / 2,
+			  total);
+		for (size_t j = first + CHUNK; j < a->n_valid; j += CHUNK)
+			add_chunk(n_rows, n_vectors, false, w->number + j, KV_BLOCK, p, j / 2,
+				  total);
+		for (unsigned r = 0; r < n_rows; r++, w++, acc += dims)
+			for (unsigned v = 0; v < n_vectors; v++) {
+				const vf old =
+					vf_mul(vf_load(acc + v * VL), vf_set1(correction[r]));
+
+				vf_store(acc + v * VL, vf_fma(total[r][v], vf_set1(unit[r]), old));
+			}
+	}
 }
 
 /* One function per number of rows: kept apart, so that the compiler gives each loop all registers. */
 struct shape {
 	unsigned n_rows;
-	void (*score)(const struct attend_args *a, size_t row, struct part *p, size_t d, size_t n,
-		      float (*s)[KV_BLOCK]);
-	void (*value[PART_TILES])(const struct attend_args *a, size_t row, size_t tile,
+	void (*score)(const struct attend_args *a, size_t row, size_t rows, struct part *p,
+		      size_t d, size_t n, float (*s)[KV_BLOCK]);
+	void (*value[PART_TILES])(const struct attend_args *a, size_t rows, float *acc,
 				  struct part *p, const struct weights *w, const float *unit,
 				  const float *correction); /* of so many tiles, less one */
 };
 
-#define VALUE(rows, tiles)                                                                       \
-	static void value_##rows##_##tiles(const struct attend_args *a, size_t row, size_t tile, \
-					   struct part *p, const struct weights *w,              \
-					   const float *unit, const float *correction)           \
-	{                                                                                        \
-		value_rows(a, rows, (tiles)*PER_TILE, row, tile, p, w, unit, correction);        \
+#define VALUE(n_rows, tiles)                                                                       \
+	static void value_##n_rows##_##tiles(const struct attend_args *a, size_t rows, float *acc, \
+					     struct part *p, const struct weights *w,              \
+					     const float *unit, const float *correction)           \
+	{                                                                                          \
+		value_rows(a, n_rows, (tiles)*PER_TILE, rows, acc, p, w, unit, correction);        \
 	}
-#define SHAPE(rows)                                                                       \
-	static void score_##rows(const struct attend_args *a, size_t row, struct part *p, \
-				 size_t d, size_t n, float(*s)[KV_BLOCK])                 \
-	{                                                                                 \
-		score_rows(a, rows, row, p, d, n, s);                                     \
-	}                                                                                 \
-	PART_VALUES(VALUE, rows)
-#define VALUE_ENTRY(rows, tiles) value_##rows##_##tiles,
-#define SHAPE_ENTRY(rows)	 { rows, score_##rows, { PART_VALUES(VALUE_ENTRY, rows) } },
+#define SHAPE(n_rows)                                                                       \
+	static void score_##n_rows(const struct attend_args *a, size_t row, size_t rows,    \
+				   struct part *p, size_t d, size_t n, float(*s)[KV_BLOCK]) \
+	{                                                                                   \
+		score_rows(a, n_rows, row, rows, p, d, n, s);                               \
+	}                                                                                   \
+	PART_VALUES(VALUE, n_rows)
+#define VALUE_ENTRY(n_rows, tiles) value_##n_rows##_##tiles,
+#define SHAPE_ENTRY(n_rows)	   { n_rows, score_##n_rows, { PART_VALUES(VALUE_ENTRY, n_rows) } },
 
 PART_SHAPES(SHAPE)
 
 /* most rows first, one row last */
 static const struct shape shapes[] = { PART_SHAPES(SHAPE_ENTRY) };
 
-static const struct shape *shape_of(size_t rows)
+/* For the first of @rows rows; @ret_n: how many of them. */
+static const struct shape *shape_of(size_t rows, size_t *ret_n)
 {
 	const struct shape *shape = shapes;
 
 	/* eight go as four and four: two alone are few chains */
 	while (shape->n_rows > rows || (rows == 8 && shape->n_rows == 6))
 		shape++;
+	*ret_n = rows - rows % shape->n_rows;
 	return shape;
 }
 
@@ -186,11 +198,12 @@ static void score_all(const struct attend_args *a, size_t row, size_t rows, stru
 
 			end = d + PART_DIMS < a->head_dim ? d + PART_DIMS : a->head_dim;
 			ask_for(p, next + ahead * d / a->head_dim, ahead * (end - d) / a->head_dim,
-				PART_TILES * (end - d) / 2 + asks_of(rows, end - d));
+				PART_TILES * (end - d) / 2 +
+					asks_of(rows, (end - d + GROUP - 1) / GROUP));
 			take_keys(a, tile, d, end, p);
-			for (size_t r = 0; r < rows; r += shape->n_rows) {
-				shape = shape_of(rows - r);
-				shape->score(a, row + r, p, d, end - d,
+			for (size_t r = 0, some; r < rows; r += some) {
+				shape = shape_of(rows - r, &some);
+				shape->score(a, row + r, some, p, d, end - d,
 					     (float(*)[KV_BLOCK])(s[r] + tile * KV_TILE));
 			}
 		}
@@ -221,12 +234,14 @@ static void attend_part(const struct attend_args *a, size_t row, size_t rows)
 
 		n = n_dim_tiles - tile < PART_TILES ? n_dim_tiles - tile : PART_TILES;
 		ask_for(&part, next ? next + tile * ahead : NULL, n * ahead,
-			n * PER_TILE * KV_BLOCK / 2 + asks_of(rows, KV_BLOCK));
+			n * PER_TILE * KV_BLOCK / 2 + asks_of(rows, 1));
 		take_values(a, &positions, tile, n, &part);
-		for (size_t r = 0; r < rows; r += shape->n_rows) {
-			shape = shape_of(rows - r);
-			shape->value[n - 1](a, row + r, tile, &part, weights + r, unit + r,
-					    correction + r);
+		for (size_t r = 0, some; r < rows; r += some) {
+			shape = shape_of(rows - r, &some);
+			shape->value[n - 1](a, some,
+					    a->acc + (row + r) * n_dim_tiles * KV_TILE +
+						    tile * KV_TILE,
+					    &part, weights + r, unit + r, correction + r);
 		}
 	}
 }

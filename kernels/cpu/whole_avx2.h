@@ -4,8 +4,8 @@
  * attend_numbers.h are written in. Included by float_avx2.c after float_vec_avx2.h. whole_avx512.h has the
  * same names and the same results.
  *
- * Tiles have four rows: eight sums, the four vectors of a chunk and what a row needs meanwhile are the
- * sixteen registers.
+ * Tiles have two rows and four vectors: eight sums, the four factors of a chunk and what a vector needs
+ * meanwhile are the sixteen registers.
  */
 #ifndef SLUICE_KERNELS_CPU_WHOLE_AVX2_H
 #define SLUICE_KERNELS_CPU_WHOLE_AVX2_H
@@ -15,11 +15,11 @@
 #include "kernels/cpu/kv_block.h"
 #include "kernels/cpu/float_vec_avx2.h"
 
-#define PART_TILES	     1 /* of 16 positions or dimensions, in a part */
-#define PART_VALUES(X, rows) X(rows, 1)
-#define PART_ROWS_TILE	     4 /* rows of a register tile, at most */
-#define PART_SHAPES(X)	     X(4) X(2) X(1)
-#define PART_ASKS	     1 /* for memory, a chunk */
+#define PART_TILES	     2 /* of 16 positions or dimensions, in a part */
+#define PART_VALUES(X, rows) X(rows, 1) X(rows, 2)
+#define PART_ROWS_TILE	     2 /* rows of a register tile, at most */
+#define PART_SHAPES(X)	     X(2) X(1)
+#define PART_ASKS	     1 /* for memory, as a tile begins sums */
 
 typedef __m256i vi;
 

@@ -16,7 +16,7 @@
 #define PART_VALUES(X, rows) X(rows, 1) X(rows, 2)
 #define PART_ROWS_TILE	     6 /* rows of a register tile, at most */
 #define PART_SHAPES(X)	     X(6) X(4) X(2) X(1)
-#define PART_ASKS	     2 /* for memory, a chunk */
+#define PART_ASKS	     2 /* for memory, as a tile begins sums */
 
 typedef __m512i vi;
 
