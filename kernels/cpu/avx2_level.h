@@ -137,8 +137,9 @@ struct few_super {
 	int32_t total[AVX2_FEW]; /* as in struct act_super */
 };
 
-/* Bytes of 256 activations that a format lays out its own way for one column (avx2_laid.h), at most. */
-#define AVX2_LAID 544
+/* Bytes of 256 activations of a column that a format lays out its own way (avx2_laid.h), and columns, at most. */
+#define AVX2_LAID      544
+#define AVX2_LAID_COLS 2
 
 /* few_b_avx2.c: @rows rows from @row on times columns [col, col + cols), at most AVX2_FEW */
 void avx2_few_q4_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
@@ -164,8 +165,8 @@ void avx2_side_q5_0(const struct matmul *m, size_t row, size_t rows, size_t col)
 void avx2_side_q5_1(const struct matmul *m, size_t row, size_t rows, size_t col);
 void avx2_side_iq4_nl(const struct matmul *m, size_t row, size_t rows, size_t col);
 void avx2_side_mxfp4(const struct matmul *m, size_t row, size_t rows, size_t col);
-/* side_xs_avx2.c: the same */
-void avx2_side_iq4_xs(const struct matmul *m, size_t row, size_t rows, size_t col);
+/* side_xs_avx2.c: columns [col, col + cols), at most AVX2_LAID_COLS */
+void avx2_side_iq4_xs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 
 /* rows_iq_avx2.c, rows_iq1_avx2.c: columns [col, col + cols), at most AVX2_ALONE */
 void avx2_rows_iq2_xxs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);

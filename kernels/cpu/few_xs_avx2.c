@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/few_xs_avx2.c: two to seven columns of IQ4_XS at the AVX2 level, as in few_k_avx2.c. Called through
+ * kernels/cpu/few_xs_avx2.c: three to seven columns of IQ4_XS at the AVX2 level, as in few_k_avx2.c. Called through
  * the format's row function (matmul_k_avx2.c), any thread.
  *
  * Values stand, with 128 more, in two parts of four bits: products need no signs, and eight sums of two, of at most
@@ -116,4 +116,4 @@ FORCE_INLINE void iq4_xs(const uint8_t *w, size_t stride, const struct act_super
 	}
 }
 
-FEW(IQ4_XS, iq4_xs, TWO | THREE | FOUR)
+FEW(IQ4_XS, iq4_xs, THREE | FOUR)

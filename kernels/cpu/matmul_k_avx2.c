@@ -195,8 +195,8 @@ static void rows_iq4_xs(const struct matmul *m, size_t row, size_t rows, size_t 
 {
 	const struct super_kind k = { SUPER_SIGNED, 32, 1, QUANT_IQ4_XS_BYTES };
 
-	if (cols == 1)
-		avx2_side_iq4_xs(m, row, rows, col);
+	if (cols <= AVX2_LAID_COLS)
+		avx2_side_iq4_xs(m, row, rows, col, cols);
 	else if (cols < 8)
 		avx2_few_iq4_xs(m, row, rows, col, cols);
 	else

@@ -124,12 +124,11 @@ FORCE_INLINE __m256i sum_powers(const struct laid *w, const void *laid)
 
 static void one_tq1_0(const struct matmul *m, size_t row, size_t rows, size_t col)
 {
-	const struct laid_kind k = { lay_powers,
-				     turn_powers,
-				     sum_powers,
-				     sizeof(struct powers_act),
-				     { SUPER_TERNARY, 32, iq_factor(QUANT_TQ1_0),
-				       QUANT_TQ1_0_BYTES } };
+	const struct laid_kind k = {
+		lay_powers, turn_powers,
+		sum_powers, sizeof(struct powers_act),
+		1,	    { SUPER_TERNARY, 32, iq_factor(QUANT_TQ1_0), QUANT_TQ1_0_BYTES }
+	};
 
 	laid_rows(m, row, rows, col, k);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/side_xs_avx2.c: one column of IQ4_XS at the AVX2 level. Called through the format's row function
+ * kernels/cpu/side_xs_avx2.c: one and two columns of IQ4_XS at the AVX2 level. Called through the format's row function
  * (matmul_k_avx2.c), any thread.
  *
  * As in side_b_avx2.c: the eight sub-blocks of a super-block are turned in registers until a register holds four
@@ -81,13 +81,16 @@ FORCE_INLINE __m256i sum_xs(const struct laid *w, const void *laid)
 				_mm256_madd_epi16(up, _mm256_slli_epi16(scale, 4)));
 }
 
-void avx2_side_iq4_xs(const struct matmul *m, size_t row, size_t rows, size_t col)
+void avx2_side_iq4_xs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols)
 {
-	const struct laid_kind k = { lay_xs,
-				     turn_xs,
-				     sum_xs,
-				     sizeof(struct xs_act),
-				     { SUPER_SIGNED, 32, 1, QUANT_IQ4_XS_BYTES } };
+	struct laid_kind k = { lay_xs, turn_xs,
+			       sum_xs, sizeof(struct xs_act),
+			       1,      { SUPER_SIGNED, 32, 1, QUANT_IQ4_XS_BYTES } };
 
-	laid_rows(m, row, rows, col, k);
+	if (cols == 1) {
+		laid_rows(m, row, rows, col, k);
+	} else {
+		k.cols = 2;
+		laid_rows(m, row, rows, col, k);
+	}
 }
