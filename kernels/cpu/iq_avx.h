@@ -241,14 +241,23 @@ IQ_INLINE void iq3_xxs_values(const uint8_t *w, struct iq *v)
 	}
 }
 
-/* two bytes of bits, each to bit 8 of a word of 16 */
-IQ_INLINE __m256i iq_one_bit(const uint8_t *p)
+/* 32 bytes -> indices of nine bits, whose ninth are the bits of @high */
+IQ_INLINE void iq_nine_bits(const uint8_t *low, const uint8_t *high, uint16_t *to)
 {
-	const __m256i bit = _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048,
-					      4096, 8192, 16384, (short)0x8000);
-	const __m256i v = _mm256_and_si256(_mm256_set1_epi16((short)iq_half(p)), bit);
+	/* eights in the order 0, 2, 1, 3: what is unpacked is in order */
+	const __m256i byte =
+		_mm256_setr_epi64x(0, 0x0202020202020202, 0x0101010101010101, 0x0303030303030303);
+	const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201);
+	const __m256i v = _mm256_permute4x64_epi64(iq_load(low), 0xd8);
+	int32_t u;
 
-	return _mm256_and_si256(_mm256_cmpeq_epi16(v, bit), _mm256_set1_epi16(256));
+	memcpy(&u, high, sizeof(u));
+
+	__m256i h = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(u), byte), bit);
+
+	h = _mm256_min_epu8(h, _mm256_set1_epi8(1));
+	_mm256_storeu_si256((__m256i *)to, _mm256_unpacklo_epi8(v, h));
+	_mm256_storeu_si256((__m256i *)(to + 16), _mm256_unpackhi_epi8(v, h));
 }
 
 /* 2s + 1 for eight nibbles, low ones first, each twice */
@@ -274,9 +283,8 @@ IQ_INLINE void iq3_s_values(const uint8_t *w, struct iq *v)
 
 	v->scale = iq3_s_scales(w + 106);
 	v->d = iq_half(w);
-#pragma GCC unroll 4
-	for (int k = 0; k < 4; k++)
-		iq_indices(w + 2 + 16 * k, iq_one_bit(w + 66 + 2 * k), index + 16 * k);
+	iq_nine_bits(w + 2, w + 66, index);
+	iq_nine_bits(w + 34, w + 70, index + 32);
 #pragma GCC unroll 8
 	for (int k = 0; k < 8; k++) {
 		v->q[k] = iq_fours(grid_iq3_s, index + 8 * k);

@@ -107,9 +107,8 @@ FORCE_INLINE void parts_iq3_s(const uint8_t *w, struct parts *v)
 {
 	put32(v->scale.pairs, iq3_s_scales(w + 106));
 	put32(v->sign, load32(w + 74));
-#pragma GCC unroll 4
-	for (int k = 0; k < 4; k++)
-		iq_indices(w + 2 + 16 * k, iq_one_bit(w + 66 + 2 * k), v->index + 16 * k);
+	iq_nine_bits(w + 2, w + 66, v->index);
+	iq_nine_bits(w + 34, w + 70, v->index + 32);
 }
 
 FORCE_INLINE __m128i two_eights(const uint64_t *grid, unsigned a, unsigned b)
