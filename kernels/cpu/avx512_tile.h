@@ -148,6 +148,8 @@ struct tile_format {
 	pack_fn few_pack;	 /* NULL: few_k reads the activations as they are */
 	/* rows of 2, 3 super-blocks, without gaps: four with their numbers; [super-blocks - 2][cols - 1]; NULL: one by one */
 	const row_fn (*rows)[ROW_COLS];
+	/* super-blocks: one column of rows of up to so many weights by few_k, too; as all where row has nothing */
+	uint16_t short_row;
 };
 
 /* tile products: kernels_k_avx512.c, kernels_b_avx512.c; [cols - 1] */
@@ -197,10 +199,9 @@ void avx512_pack_tq(const void *x, size_t blocks, void *to);
 
 /* rows: rows_k_avx512.c, rows_k2_avx512.c, rows_b_avx512.c; [cols - 1] */
 extern const row_fn avx512_row_q4_k[ROW_COLS], avx512_row_q5_k[ROW_COLS];
-extern const row_fn avx512_row_q6_k[ROW_COLS], avx512_row_q2_k[ROW_COLS];
+extern const row_fn avx512_row_q6_k[ROW_COLS], avx512_row_iq4_xs[ROW_COLS];
 extern const row_fn avx512_rows_q4_k[2][ROW_COLS], avx512_rows_q5_k[2][ROW_COLS];
 extern const row_fn avx512_rows_q6_k[2][ROW_COLS];
-extern const row_fn avx512_row_q3_k[ROW_COLS], avx512_row_iq4_xs[ROW_COLS];
 extern const row_fn avx512_row_q4_0[ROW_COLS], avx512_row_q4_1[ROW_COLS];
 extern const row_fn avx512_row_q5_0[ROW_COLS], avx512_row_q5_1[ROW_COLS];
 extern const row_fn avx512_row_q8_0[ROW_COLS], avx512_row_iq4_nl[ROW_COLS];

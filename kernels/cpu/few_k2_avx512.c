@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/few_k2_avx512.c: two to eight columns of super-blocks whose weights have two bits and more
+ * kernels/cpu/few_k2_avx512.c: one to eight columns of super-blocks whose weights have two bits and more
  * at the AVX-512 level: Q2_K, Q3_K and TQ2_0. Any thread. The form is drawn in few_k_avx512.h.
  *
  * A weight of Q2_K times its sub-block's scale is 0..45, one of Q3_K -124..128: with an offset a byte. So
- * the scales are multiplied in once, not for each column (of Q2_K from five columns on), by a look-up: a
+ * the scales are multiplied in once, not for each column (from five columns on), by a look-up: a
  * lane of 128 bits holds four rows, whose four products each are the sixteen bytes that vpshufb chooses
  * from. The offset is taken away by the sum of all activations.
  *
@@ -98,6 +98,25 @@ FORCE_INLINE void finish2(int cols, const struct ends2 *t, const struct act_k *c
 	}
 }
 
+/* half @half of sub-block @j, sixteen weights of every row, times all columns and its scale, added to @s */
+FORCE_INLINE void add_half(int cols, const __m512i q[4], const struct act_k *const *x, int j,
+			   int half, __m512i scale, __m512i *s)
+{
+	__m512i dot[ROW_COLS];
+
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++)
+		dot[c] = _mm512_setzero_si512();
+#pragma GCC unroll 4
+	for (int k = 0; k < 4; k++)
+#pragma GCC unroll 8
+		for (int c = 0; c < cols; c++)
+			dot[c] = few_add(dot[c], q[k], x[c], j, 4 * half + k);
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++)
+		s[c] = _mm512_dpwssd_epi32(s[c], dot[c], scale);
+}
+
 /*
  * Up to four columns: multiplying each sub-block's sum by its scale costs less there than the look-ups.
  * Weights at bits 2, 3 stay where they are, four times as much: 4 * 3 * 127 * 16 are still 16 bits.
@@ -122,25 +141,17 @@ FORCE_INLINE void q2_k_scaled(int cols, const uint8_t *w, size_t stride,
 			const int i = g / 2;
 			const __m512i bits = _mm512_set1_epi32(i % 2 ? 0x0c0c0c0c : 0x03030303);
 			const __m512i scale = few_byte(t.sc[2 * n + g / 4], g % 4);
-			__m512i dot[ROW_COLS];
+			__m512i v[4];
 
 			if (g % 2 == 0)
 				few_ask_twice(ahead, QUANT_Q2_K_BYTES, (size_t)(4 * n + i), 8);
-#pragma GCC unroll 8
-			for (int c = 0; c < cols; c++)
-				dot[c] = _mm512_setzero_si512();
 #pragma GCC unroll 4
-			for (int k = 4 * (g % 2); k < 4 * (g % 2) + 4; k++) {
-				const __m512i v = _mm512_and_si512(
-					i < 2 ? q[k] : _mm512_srli_epi32(q[k], 4), bits);
+			for (int k = 0; k < 4; k++) {
+				const __m512i b = q[4 * (g % 2) + k];
 
-#pragma GCC unroll 8
-				for (int c = 0; c < cols; c++)
-					dot[c] = few_add(dot[c], v, x[c], 4 * n + i, k);
+				v[k] = _mm512_and_si512(i < 2 ? b : _mm512_srli_epi32(b, 4), bits);
 			}
-#pragma GCC unroll 8
-			for (int c = 0; c < cols; c++)
-				s[i % 2][c] = _mm512_dpwssd_epi32(s[i % 2][c], dot[c], scale);
+			add_half(cols, v, x, 4 * n + i, g % 2, scale, s[i % 2]);
 		}
 	}
 #pragma GCC unroll 8
@@ -214,10 +225,10 @@ FORCE_INLINE __m512i q3_less(__m512i sc, int j)
 	return _mm512_xor_si512(_mm512_slli_epi32(bytes, 2), _mm512_set1_epi8((char)0x80));
 }
 
-FORCE_INLINE void q3_k(int cols, const uint8_t *w, size_t stride, const struct act_k *const *x,
-		       __m512 *y, const char *ahead)
+/* d, and scales by q3_scales() */
+FORCE_INLINE __m512 q3_end(const uint8_t *w, size_t stride, __m512i sc[4])
 {
-	__m512i s[ROW_COLS], h[4], high[8], sc[4], table[16], less[16];
+	__m512i h[4];
 
 	transpose16(w + 94, stride, h); /* two bytes of weights, twelve of scales, d */
 	const __m512 d = half_high(h[3]);
@@ -228,6 +239,92 @@ FORCE_INLINE void q3_k(int cols, const uint8_t *w, size_t stride, const struct a
 		h[i] = _mm512_or_si512(_mm512_srli_epi32(h[i], 16),
 				       _mm512_slli_epi32(h[i + 1], 16));
 	q3_scales(h, sc);
+	return d;
+}
+
+/* byte @j of every word, 256 times, as (int16, 0): with its sign */
+FORCE_INLINE __m512i few_byte_256(__m512i bytes, int j)
+{
+	const __m128i first =
+		_mm_setr_epi8(-1, 0, -1, -1, -1, 4, -1, -1, -1, 8, -1, -1, -1, 12, -1, -1);
+
+	return _mm512_shuffle_epi8(
+		bytes, _mm512_broadcast_i32x4(_mm_add_epi8(first, _mm_set1_epi32(j << 8))));
+}
+
+/*
+ * Up to four columns, as q2_k_scaled(). A weight is 0..7 less four, which the sums of 16 activations take away;
+ * whole numbers are 256 times as large, since scales are the upper bytes of words. They may run past 2^31 and
+ * back on the way: 32 * 4 * 127 * 256 * 256, what they end in at most, does not.
+ */
+FORCE_INLINE void q3_k_scaled(int cols, const uint8_t *w, size_t stride,
+			      const struct act_k *const *x, __m512 *y, const char *ahead)
+{
+	const __m512i low2 = _mm512_set1_epi8(3), low3 = _mm512_set1_epi8(7);
+	__m512i s[ROW_COLS], high[8], sc[4];
+	const __m512 d = q3_end(w, stride, sc);
+
+	/* four times sixteen of scales that are 32 too large */
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++)
+		s[c] = _mm512_set1_epi32(-512 * x[c]->by1);
+#pragma GCC unroll 8
+	for (int i = 0; i < 8; i++) {
+		const __m512i pair = few_two_bytes(sc[i / 2], i % 2);
+
+#pragma GCC unroll 8
+		for (int c = 0; c < cols; c++)
+			s[c] = few_add_pair(s[c], pair, x[c]->sum16, i);
+	}
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++)
+		s[c] = _mm512_slli_epi32(s[c], 6);
+#pragma GCC unroll 4
+	for (int i = 0; i < 4; i++)
+		sc[i] = _mm512_sub_epi8(sc[i], _mm512_set1_epi8(32));
+	transpose32(w, stride, high);
+	/* bit i to bit 2 + i */
+#pragma GCC unroll 8
+	for (int k = 0; k < 8; k++)
+		high[k] = _mm512_rol_epi32(high[k], 2);
+#pragma GCC unroll 1
+	for (int n = 0; n < 2; n++) {
+		__m512i q[8];
+
+		transpose32(w + 32 + 32 * n, stride, q);
+#pragma GCC unroll 8
+		for (int g = 0; g < 8; g++) {
+			const unsigned i = (unsigned)g / 2;
+			__m512i v[4];
+
+			if (g % 2 == 0)
+				few_ask_twice(ahead, QUANT_Q3_K_BYTES, (size_t)(4 * n) + i, 8);
+#pragma GCC unroll 4
+			for (int k = 0; k < 4; k++) {
+				const int at = 4 * (g % 2) + k;
+
+				v[k] = select_bits(low2, _mm512_srli_epi32(q[at], 2 * i),
+						   _mm512_srli_epi32(high[at], i));
+				v[k] = _mm512_and_si512(v[k], low3);
+			}
+			add_half(cols, v, x, 4 * n + (int)i, g % 2,
+				 few_byte_256(sc[2 * n + g / 4], g % 4), s);
+		}
+#pragma GCC unroll 8
+		for (int k = 0; k < 8; k++)
+			high[k] = _mm512_ror_epi32(high[k], 4);
+	}
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++)
+		y[c] = add_scaled(y[c], d, _mm512_set1_ps(x[c]->d), _mm512_srai_epi32(s[c], 8));
+}
+
+FORCE_INLINE void q3_k_looked_up(int cols, const uint8_t *w, size_t stride,
+				 const struct act_k *const *x, __m512 *y, const char *ahead)
+{
+	__m512i s[ROW_COLS], high[8], sc[4], table[16], less[16];
+	const __m512 d = q3_end(w, stride, sc);
+
 	/* (sc - 32) * q + 124 */
 	tables(sc, 0x1c3c5c7c, table);
 #pragma GCC unroll 16
@@ -267,6 +364,15 @@ FORCE_INLINE void q3_k(int cols, const uint8_t *w, size_t stride, const struct a
 		y[c] = add_scaled(y[c], d, _mm512_set1_ps(x[c]->d), s[c]);
 }
 
+FORCE_INLINE void q3_k(int cols, const uint8_t *w, size_t stride, const struct act_k *const *x,
+		       __m512 *y, const char *ahead)
+{
+	if (cols <= 4)
+		q3_k_scaled(cols, w, stride, x, y, ahead);
+	else
+		q3_k_looked_up(cols, w, stride, x, y, ahead);
+}
+
 FORCE_INLINE void tq2_0(int cols, const uint8_t *w, size_t stride, const struct act_k *const *x,
 			__m512 *y, const char *ahead)
 {
@@ -304,5 +410,5 @@ FORCE_INLINE void tq2_0(int cols, const uint8_t *w, size_t stride, const struct 
 }
 
 FEW_K_ONE(q2_k)
-FEW_K(q3_k, NULL)
+FEW_K_ONE(q3_k)
 FEW_K_ONE(tq2_0)

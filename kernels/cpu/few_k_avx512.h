@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/few_k_avx512.h: what the products of two to eight columns of super-blocks (of TQ2_0, and of
- * short rows, one too) share at the AVX-512 level (few_k_avx512.c, few_k2_avx512.c, few_k6_avx512.c; with VBMI
+ * kernels/cpu/few_k_avx512.h: what the products of two to eight columns of super-blocks (of Q2_K, Q3_K, TQ
+ * and short rows, one too) share at the AVX-512 level (few_k_avx512.c, few_k2_avx512.c, few_k6_avx512.c; with VBMI
  * few_tq_vbmi.c, few_iq1_vbmi.c, few_iq_vbmi.c). Any thread.
  *
  * As in few_b_avx512.c sixteen rows are read side by side and a register holds four weights of each,

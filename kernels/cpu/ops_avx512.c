@@ -24,36 +24,45 @@ struct scratch {
 
 /*
  * One column of rows so short goes side by side, too: with fewer than four super-blocks, file order adds up
- * mostly empty registers, and sixteen rows are a few KiB in one piece (docs/kernels.md).
+ * mostly empty registers, and sixteen rows are a few KiB in one piece (docs/kernels.md). Where file order is
+ * worth less (IQ2, IQ3 with VBMI), rows of fewer than eight do.
  */
-#define SHORT_ROW 512
+#define SHORT_ROW  512
+#define SHORT_OF_8 (7 * 256)
 
 static const row_fn no_rows[ROW_COLS];
 
 static const struct tile_format formats[] = {
-#define K(T, t, min, few, rows)                                                                  \
+#define K(T, t, min, few, rows, short_row)                                                       \
 	{                                                                                        \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,      \
 			avx512_kernel_##t, avx512_row_##t, NULL, min, false, 1, NULL, few, NULL, \
-			rows                                                                     \
+			rows, short_row                                                          \
+	}
+#define SIDE(T, t, kernel)                                                                        \
+	{                                                                                         \
+		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,       \
+			avx512_kernel_##kernel, no_rows, NULL, 0, false, 1, NULL, avx512_few_##t, \
+			NULL, NULL, 0                                                             \
 	}
 #define B(T, t, kernel, min)                                                                      \
 	{                                                                                         \
 		QUANT_##T, 32, QUANT_##T##_BYTES, sizeof(struct act_b), avx512_unpack_##t,        \
 			avx512_kernel_##kernel, avx512_row_##t, NULL, 0, min, 1, &avx512_few_##t, \
-			NULL, NULL, NULL                                                          \
+			NULL, NULL, NULL, 0                                                       \
 	}
-	K(Q4_K, q4_k, AVX512_MIN_8, avx512_few_q4_k, avx512_rows_q4_k),
-	K(Q6_K, q6_k, 0, avx512_few_q6_k, avx512_rows_q6_k),
-	K(Q5_K, q5_k, AVX512_MIN_8, avx512_few_q5_k, avx512_rows_q5_k),
-	K(Q2_K, q2_k, AVX512_MIN_16, avx512_few_q2_k, NULL),
-	K(Q3_K, q3_k, 0, avx512_few_q3_k, NULL),
-	K(IQ4_XS, iq4_xs, 0, avx512_few_iq4_xs, NULL),
+	K(Q4_K, q4_k, AVX512_MIN_8, avx512_few_q4_k, avx512_rows_q4_k, SHORT_ROW),
+	K(Q6_K, q6_k, 0, avx512_few_q6_k, avx512_rows_q6_k, SHORT_ROW),
+	K(Q5_K, q5_k, AVX512_MIN_8, avx512_few_q5_k, avx512_rows_q5_k, SHORT_ROW),
+	K(IQ4_XS, iq4_xs, 0, avx512_few_iq4_xs, NULL, SHORT_ROW),
+	SIDE(Q2_K, q2_k, q2_k),
+	SIDE(Q3_K, q3_k, q3_k),
+	SIDE(TQ2_0, tq2_0, iq),
 #define IQ(T, t, rows, pack, factor)                                                            \
 	{                                                                                       \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,     \
 			avx512_kernel_iq, rows##_##t, pack, 0, false, factor, NULL, NULL, NULL, \
-			NULL                                                                    \
+			NULL, 0                                                                 \
 	}
 	IQ(IQ2_XXS, iq2_xxs, avx512_row, avx512_pack_iq, 0.125f),
 	IQ(IQ2_XS, iq2_xs, avx512_row, avx512_pack_iq, 0.125f),
@@ -63,8 +72,6 @@ static const struct tile_format formats[] = {
 	IQ(IQ1_S, iq1_s, avx512_row, NULL, 0.125f),
 	IQ(IQ1_M, iq1_m, avx512_row, NULL, 0.125f),
 	IQ(TQ1_0, tq1_0, avx512_row, avx512_pack_tq, 1),
-	{ QUANT_TQ2_0, 256, QUANT_TQ2_0_BYTES, sizeof(struct act_k), avx512_unpack_tq2_0,
-	  avx512_kernel_iq, no_rows, NULL, 0, false, 1, NULL, avx512_few_tq2_0, NULL, NULL },
 	B(Q8_0, q8_0, block, false),
 	B(Q4_0, q4_0, block, false),
 	B(Q4_1, q4_1, block_min, true),
@@ -83,7 +90,7 @@ static const struct tile_format vbmi_formats[] = {
 	{                                                                                    \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,  \
 			avx512_kernel_iq, row, pack, 0, false, factor, NULL, avx512_few_##t, \
-			avx512_few_pack_##few_pack, NULL                                     \
+			avx512_few_pack_##few_pack, NULL, SHORT_OF_8                         \
 	}
 	FEW(IQ1_S, iq1_s, no_rows, NULL, 0.125f, iq1_s),
 	FEW(IQ1_M, iq1_m, no_rows, NULL, 0.125f, iq1_m),
@@ -92,9 +99,9 @@ static const struct tile_format vbmi_formats[] = {
 	FEW(IQ2_S, iq2_s, vbmi_row_iq2_s, avx512_pack_iq, 0.125f, iq2_s),
 	FEW(IQ3_XXS, iq3_xxs, vbmi_row_iq3_xxs, vbmi_pack_iq3, 0.25f, iq3),
 	FEW(IQ3_S, iq3_s, vbmi_row_iq3_s, vbmi_pack_iq3, 1, iq3),
-	{ QUANT_TQ1_0, 256, QUANT_TQ1_0_BYTES, sizeof(struct act_k), avx512_unpack_tq1_0,
-	  avx512_kernel_iq, no_rows, NULL, 0, false, 1, NULL, avx512_few_tq1_0, NULL, NULL },
+	SIDE(TQ1_0, tq1_0, iq),
 #undef FEW
+#undef SIDE
 };
 
 bool cpu_avx512_without_vbmi;
@@ -216,7 +223,7 @@ static size_t columns_together(size_t act_bytes)
 static bool side_by_side(const struct tile_format *f, const struct matmul *m)
 {
 	return m->cols <= ROW_COLS && f->few_k && f->few_k[m->cols - 1] &&
-	       (m->cols > 1 || m->n <= SHORT_ROW || !f->row[0]);
+	       (m->cols > 1 || m->n <= f->short_row || !f->row[0]);
 }
 
 static void matmul(const struct matmul *m)
