@@ -9,7 +9,7 @@
 #define QUANTIZE_GRAIN 512	   /* values; a multiple of 256 */
 #define UNIT_LEAST     (64 << 10)  /* bytes of weights */
 #define UNIT_MOST      (512 << 10) /* some 30 us */
-#define UNITS_EACH     8	   /* for a thread, where these bounds allow it */
+#define UNITS_EACH     3	   /* for a thread, where these bounds allow it */
 #define UNITS_MOST     2048	   /* of a product */
 #define FEW_COLUMNS    8	   /* up to these, rows cost what their bytes do */
 #define FEW_TILE       8	   /* rows that are multiplied side by side then */
@@ -62,18 +62,17 @@ void actbuf_describe(struct actbuf *a, enum act_kind kind, size_t n, size_t cols
 }
 
 /*
- * Rows of a unit: enough that taking it costs nothing beside it, few enough that the last ones end
- * together and that a thread which loses its core holds little.
+ * Rows of a unit: enough that taking it, about a microsecond with what is not asked for meanwhile, costs little
+ * beside it, few enough that the last ones end together and that a thread which loses its core holds little.
  */
 static size_t unit_rows(const struct wmat *w, const struct actbuf *a, size_t cols,
 			unsigned n_threads)
 {
 	size_t tile = cols > FEW_COLUMNS ? a->ops->row_tile : FEW_TILE, rows;
-	size_t bytes = w->n_out * w->row_bytes / (n_threads * UNITS_EACH);
+	size_t all = w->n_out * w->row_bytes, bytes = all / (n_threads * UNITS_EACH);
 
 	bytes = bytes < UNIT_LEAST ? UNIT_LEAST : bytes > UNIT_MOST ? UNIT_MOST : bytes;
-	rows = cols > FEW_COLUMNS ? tile : bytes / w->row_bytes / tile * tile;
-	rows = rows < tile ? tile : rows;
+	rows = cols > FEW_COLUMNS ? tile : align_up(div_ceil(w->n_out, div_ceil(all, bytes)), tile);
 	while (div_ceil(w->n_out, rows) > UNITS_MOST)
 		rows *= 2;
 	return rows;

@@ -24,6 +24,7 @@
 
 #define L2_EPS	      1e-6f
 #define CONV_MAX_TAPS 16
+#define PIECES	      4 /* of a token's work, for each thread: to begin one costs about a microsecond */
 
 struct delta_buffers {
 	uint32_t max_tokens;
@@ -256,13 +257,22 @@ static void prepare_head(const struct block_args *a, const struct batch_run *run
 	}
 }
 
+/* As team_take_range(), in as large pieces as the few tokens allow. */
+static bool take_range(const struct block_args *a, unsigned tid, size_t n, size_t *ret_first,
+		       size_t *ret_end)
+{
+	size_t pieces = PIECES * team_size(a->team) * u64_max(1, a->batch->n_tokens);
+
+	return team_take_range(a->team, tid, n, u64_max(1, n / pieces), ret_first, ret_end);
+}
+
 /* Heads of all runs: K heads count twice, since they have q and k. */
 static void prepare_heads(const struct block_args *a, unsigned tid)
 {
 	const struct sizes s = sizes_of(a->model);
 	size_t first, end;
 
-	while (team_take_range(a->team, tid, 2 * s.k_heads + s.v_heads, 1, &first, &end))
+	while (take_range(a, tid, 2 * s.k_heads + s.v_heads, &first, &end))
 		for (size_t u = first; u < end; u++)
 			for (uint32_t i = 0; i < a->batch->n_runs; i++)
 				prepare_head(a, &a->batch->runs[i], u);
@@ -356,7 +366,7 @@ static void recur(const struct block_args *a, unsigned tid)
 	const struct sizes s = sizes_of(a->model);
 	size_t first, end;
 
-	while (team_take_range(a->team, tid, s.v_heads * (s.dim / DELTA_LANES), 1, &first, &end))
+	while (take_range(a, tid, s.v_heads * (s.dim / DELTA_LANES), &first, &end))
 		for (uint32_t i = 0; i < a->batch->n_runs; i++)
 			recur_run(a, tid, &a->batch->runs[i], first, end);
 }

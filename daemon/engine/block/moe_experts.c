@@ -18,7 +18,9 @@
 #include "engine/activation.h"
 #include "engine/block/moe.h"
 
-#define CHUNK_BYTES (128 << 10) /* of weights per taken chunk: some 10 us */
+#define CHUNK_LEAST (64 << 10)	/* bytes of weights of a taken chunk */
+#define CHUNK_MOST  (288 << 10) /* some 13 us, and one to begin it */
+#define CHUNKS_EACH 3		/* for a thread, of what is left of a phase */
 
 /* A run of rows of one expert's matrix: those of one node. */
 struct run {
@@ -92,13 +94,6 @@ static void product(const struct block_args *a, const struct run *r, const void 
 	count_bytes(a, r, row1 - row0, tid);
 }
 
-static size_t chunk_rows(const struct block_args *a, const struct wmat *w)
-{
-	size_t rows = CHUNK_BYTES / w->row_bytes, tile = a->ops->row_tile;
-
-	return rows < tile ? tile : rows / tile * tile;
-}
-
 static void gather_inputs(const struct block_args *a, const struct expert_work *w,
 			  enum act_kind kind, const void **x)
 {
@@ -121,8 +116,24 @@ struct walk {
 	uint32_t node, i; /* it stands at a matrix of the ready work i */
 	int matrix;
 	struct run run;
+	size_t rows;	   /* of a chunk of the run */
 	uint32_t n_chunks; /* of the run */
 };
+
+/* Rows of a chunk where @k stands: the fewer the less is left of the phase, so that threads end together. */
+static size_t chunk_rows(const struct block_args *a, const struct walk *k)
+{
+	const struct moe *f = moe_of(a);
+	const struct wmat *w = k->run.w;
+	size_t n = k->run.end - k->run.first, threads = div_ceil(team_size(a->team), f->c.split.n);
+	size_t bytes = (f->n_ready - k->i) * n * w->row_bytes / (threads * CHUNKS_EACH), chunks;
+
+	if (!k->down && first_matrix(&f->work[f->ready[k->i]]) == EXPERT_GATE)
+		bytes *= 2;
+	bytes = u64_min(u64_max(bytes, CHUNK_LEAST), CHUNK_MOST);
+	chunks = u64_max(1, div_ceil(n * w->row_bytes, bytes));
+	return u64_max(1, div_ceil(n, chunks * a->ops->row_tile)) * a->ops->row_tile;
+}
 
 static void walk_take(struct walk *k)
 {
@@ -141,7 +152,8 @@ static bool walk_stand(const struct block_args *a, struct walk *k)
 	if (k->matrix < 0)
 		k->matrix = k->down ? EXPERT_DOWN : first_matrix(&f->work[f->ready[k->i]]);
 	k->run = run_of(a, &f->work[f->ready[k->i]], k->matrix, k->node);
-	k->n_chunks = (uint32_t)div_ceil(k->run.end - k->run.first, chunk_rows(a, k->run.w));
+	k->rows = chunk_rows(a, k);
+	k->n_chunks = (uint32_t)div_ceil(k->run.end - k->run.first, k->rows);
 	return true;
 }
 
@@ -182,8 +194,7 @@ static const void *taken_chunk(const struct block_args *a, struct walk k, unsign
 				return NULL;
 			k.taken = tid;
 		}
-	return k.run.data +
-	       (k.run.first + (k.taken - k.base) * chunk_rows(a, k.run.w)) * k.run.w->row_bytes;
+	return k.run.data + (k.run.first + (k.taken - k.base) * k.rows) * k.run.w->row_bytes;
 }
 
 /* The chunks of the run at hand that come to this thread: those of lane->x and lane->y, @cols of each. */
@@ -191,11 +202,10 @@ static void share_rows(const struct block_args *a, uint32_t cols, struct walk *k
 {
 	const struct lane *lane = &a->lanes[tid];
 	const struct run *r = &k->run;
-	size_t rows = chunk_rows(a, r->w);
 
 	while (k->taken < k->base + k->n_chunks) {
-		size_t row0 = r->first + (k->taken - k->base) * rows;
-		size_t end = u64_min(row0 + rows, r->end);
+		size_t row0 = r->first + (k->taken - k->base) * k->rows;
+		size_t end = u64_min(row0 + k->rows, r->end);
 		size_t tail = row0 + linear_body(r->w->row_bytes, end - row0, cols);
 
 		if (row0 < tail)
