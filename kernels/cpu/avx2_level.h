@@ -3,8 +3,8 @@
  * kernels/cpu/avx2_level.h: what the AVX2 level's files share; nothing outside includes it.
  *
  * Super-blocks are unpacked to struct super, in the order of the row, and multiplied one at a time
- * (avx2_rows.h, avx2_few.h) or turned first, so that rows stand in the lanes (avx2_many.h); some formats have
- * files of their own for a few columns, as blocks of 32 do for all. What all share are the activations. Each
+ * (avx2_rows.h, avx2_few.h) or turned first, so that rows stand in the lanes (avx2_many.h); K and some other
+ * formats have files of their own for a few columns (avx2_pair.h, avx2_k.h), as blocks of 32 do for all. What all share are the activations. Each
  * row takes its blocks one after the other as the law in quant.h says.
  */
 #ifndef SLUICE_KERNELS_CPU_AVX2_LEVEL_H
@@ -22,6 +22,7 @@
 #define AVX2_FEW       8 /* columns that one pass over streamed rows multiplies, at most */
 #define AVX2_ALONE     4 /* up to so many columns may have rows in the lanes */
 #define AVX2_ROWS      8 /* rows that stand in lanes */
+#define PAIR_COLS      4 /* columns that pairs of super-blocks meet, at most */
 #define MANY_VECTORS   2 /* of AVX2_ROWS rows, that many columns pass over together */
 #define PREFETCH_AHEAD MATMUL_AHEAD /* bytes before use; running past the weights is harmless */
 
@@ -183,6 +184,14 @@ void avx2_few_q3_k(const struct matmul *m, size_t row, size_t rows, size_t col, 
 void avx2_few_q4_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_few_q5_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_few_iq4_xs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+
+/* pair_k_avx2.c: the same, at most PAIR_COLS; avx2_pair_bytes: of scratch, for rows of @blocks super-blocks */
+void avx2_pair_q2_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_pair_q3_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_pair_q4_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_pair_q5_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_pair_q6_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+size_t avx2_pair_bytes(size_t blocks);
 
 /* few_avx2.c: columns [col, col + cols) of a product to its scratch */
 void avx2_pack_super(const struct matmul *m, size_t col, int cols);

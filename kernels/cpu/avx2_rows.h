@@ -208,44 +208,5 @@ FORCE_INLINE void super_rows(const struct matmul *m, size_t row, size_t rows, si
 		else                                                                      \
 			few_super_rows(m, row, rows, col, cols, 8, unpack, k);            \
 	}
-/* more columns than @alone, 1 to 4, by few_k_avx2.c */
-#define SUPER_ROWS_FEW(t, unpack, form, each, alone, factor, bytes)                       \
-	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
-			     int cols)                                                    \
-	{                                                                                 \
-		const struct super_kind k = { form, each, factor, bytes };                \
-                                                                                          \
-		if (cols == 1)                                                            \
-			super_rows(m, row, rows, col, 1, unpack, k);                      \
-		else if (cols == 2 && (alone) >= 2)                                       \
-			super_rows(m, row, rows, col, 2, unpack, k);                      \
-		else if (cols == 3 && (alone) >= 3)                                       \
-			super_rows(m, row, rows, col, 3, unpack, k);                      \
-		else if (cols == 4 && (alone) >= 4)                                       \
-			super_rows(m, row, rows, col, 4, unpack, k);                      \
-		else                                                                      \
-			avx2_few_##t(m, row, rows, col, cols);                            \
-	}
-/* The table row of format @t from its inline unpack_@t; @alone as above, @many: see avx2_many.h. */
-#define SUPER_UNSIGNED(t)                                                                \
-	FORCE_INLINE void unsigned_##t(const uint8_t *w, struct super *s, __m256i *sign) \
-	{                                                                                \
-		unpack_##t(w, s);                                                        \
-	}
-#define SUPER_TABLE(T, t, each, many)                                                     \
-	static void unpack_to_##t(const uint8_t *w, struct super *to)                     \
-	{                                                                                 \
-		unpack_##t(w, to);                                                        \
-	}                                                                                 \
-	const struct avx2_format avx2_##t = { QUANT_##T,     QUANT_##T##_BYTES, rows_##t, \
-					      unpack_to_##t, avx2_many_##many,	each };
-#define SUPER_FORMAT(T, t, form, each, many)                          \
-	SUPER_UNSIGNED(t)                                             \
-	SUPER_ROWS(t, unsigned_##t, form, each, 1, QUANT_##T##_BYTES) \
-	SUPER_TABLE(T, t, each, many)
-#define SUPER_FORMAT_FEW(T, t, form, each, alone, many)                          \
-	SUPER_UNSIGNED(t)                                                        \
-	SUPER_ROWS_FEW(t, unsigned_##t, form, each, alone, 1, QUANT_##T##_BYTES) \
-	SUPER_TABLE(T, t, each, many)
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/few_k_avx2.c: two (Q5_K four, Q3_K five) to eight columns of super-blocks at the AVX2 level:
- * Q2_K to Q5_K. Called through the formats' row functions (SUPER_ROWS_FEW in avx2_rows.h), any thread.
+ * kernels/cpu/few_k_avx2.c: three (Q4_K and Q5_K four, Q3_K five) to eight columns of super-blocks at the AVX2
+ * level: Q2_K to Q5_K. Called through the formats' row functions (matmul_k_avx2.c), any thread. Fewer:
+ * pair_k_avx2.c.
  *
  * As in few_b_avx2.c eight rows are read side by side and a register holds four weights of each; a column
  * multiplies it with four of its activations, broadcast. Sums come out with rows in the lanes, nothing is
@@ -263,8 +264,8 @@ FORCE_INLINE void q3_k(const uint8_t *w, size_t stride, const struct act_super *
 	}
 }
 
-FEW(Q2_K, q2_k, TWO | THREE | FOUR)
+FEW(Q2_K, q2_k, THREE | FOUR)
 FEW(Q3_K, q3_k, 0)
 /* eight are too much for gcc, which then unrolls none of the loops */
-FEW(Q4_K, q4_k, TWO | THREE | FOUR)
+FEW(Q4_K, q4_k, FOUR)
 FEW(Q5_K, q5_k, FOUR | EIGHT)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/matmul_k_avx2.c: the formats with 256 weights per block (Q2_K .. Q6_K, IQ4_XS) at
- * the AVX2 level: how each is unpacked. What is done with the result is in avx2_sums.h and many_k_avx2.c.
+ * the AVX2 level: how each is unpacked for many columns, IQ4_XS and Q6_K for fewer too, and which form multiplies
+ * how many. What is done with what is unpacked is in avx2_sums.h, avx2_few.h and many_k_avx2.c.
  * Layouts: docs/models.md 1.4; the order of a row's weights is kept, so activations need none
  * of their own. Called through the table of ops_avx2.c, any thread.
  */
@@ -183,11 +184,49 @@ FORCE_INLINE void unpack_iq4_xs(const uint8_t *w, struct super *s)
 		s->q[i] = _mm256_shuffle_epi8(iq4_values(), nibbles(w + 8 + 16 * i));
 }
 
-SUPER_FORMAT_FEW(Q4_K, q4_k, SUPER_MIN, 32, 1, min15)
-SUPER_FORMAT_FEW(Q5_K, q5_k, SUPER_MIN, 32, 3, min31)
-SUPER_FORMAT(Q6_K, q6_k, SUPER_OFFSET, 16, offset63)
-SUPER_FORMAT_FEW(Q2_K, q2_k, SUPER_MIN, 16, 1, min3)
-SUPER_FORMAT_FEW(Q3_K, q3_k, SUPER_OFFSET, 16, 4, offset31)
+#define SUPER_TABLE(T, t, each, many)                                                     \
+	static void unpack_to_##t(const uint8_t *w, struct super *to)                     \
+	{                                                                                 \
+		unpack_##t(w, to);                                                        \
+	}                                                                                 \
+	const struct avx2_format avx2_##t = { QUANT_##T,     QUANT_##T##_BYTES, rows_##t, \
+					      unpack_to_##t, avx2_many_##many,	each };
+/* up to @most columns in pairs of super-blocks, more with rows in the lanes; @many: see avx2_many.h */
+#define SUPER_FORMAT(T, t, most, each, many)                                              \
+	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
+			     int cols)                                                    \
+	{                                                                                 \
+		if (cols <= (most))                                                       \
+			avx2_pair_##t(m, row, rows, col, cols);                           \
+		else                                                                      \
+			avx2_few_##t(m, row, rows, col, cols);                            \
+	}                                                                                 \
+	SUPER_TABLE(T, t, each, many)
+#define SUPER_UNSIGNED(t)                                                                \
+	FORCE_INLINE void unsigned_##t(const uint8_t *w, struct super *s, __m256i *sign) \
+	{                                                                                \
+		unpack_##t(w, s);                                                        \
+	}
+
+SUPER_FORMAT(Q2_K, q2_k, 2, 16, min3)
+SUPER_FORMAT(Q3_K, q3_k, 4, 16, offset31)
+SUPER_FORMAT(Q4_K, q4_k, 3, 32, min15)
+SUPER_FORMAT(Q5_K, q5_k, 3, 32, min31)
+SUPER_UNSIGNED(q6_k)
+
+static void rows_q6_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols)
+{
+	const struct super_kind k = { SUPER_OFFSET, 16, 1, QUANT_Q6_K_BYTES };
+
+	if (cols <= PAIR_COLS)
+		avx2_pair_q6_k(m, row, rows, col, cols);
+	else if (cols <= 6)
+		few_super_rows(m, row, rows, col, cols, 6, unsigned_q6_k, k);
+	else
+		few_super_rows(m, row, rows, col, cols, 8, unsigned_q6_k, k);
+}
+
+SUPER_TABLE(Q6_K, q6_k, 16, offset63)
 SUPER_UNSIGNED(iq4_xs)
 
 /* eight columns gain nothing from rows in the lanes */
