@@ -144,7 +144,7 @@ static inline void store_lane_sums(int32_t *to, __m512i s)
 	ROW_K_COLS(name, group, bytes, 8) \
 	const row_fn avx512_row_##name[ROW_COLS] = ROW_FUNCTIONS(name);
 
-/* For up to four columns alone: more are faster in tiles, or by few_k6_avx512.c. */
+/* For up to four columns alone: more are faster in tiles. */
 #define ROW_K_FOUR(name, group, bytes)    \
 	ROW_K_COLS(name, group, bytes, 1) \
 	ROW_K_COLS(name, group, bytes, 2) \
@@ -152,31 +152,84 @@ static inline void store_lane_sums(int32_t *to, __m512i s)
 	ROW_K_COLS(name, group, bytes, 4) \
 	const row_fn avx512_row_##name[ROW_COLS] = { name##_1, name##_2, name##_3, name##_4 };
 
-/* Four rows of @period super-blocks by @group, see tile_format.rows. */
-#define ROWS_K_COLS(name, group, bytes, cols, period)                                       \
-	static void name##_rows##period##_##cols(const uint8_t *w, const void *const *x,    \
-						 size_t blocks, const struct row_sums *out) \
-	{                                                                                   \
-		const struct act_k *a[ROW_COLS] = { 0 };                                    \
-                                                                                            \
-		(void)blocks;                                                               \
-		for (int c = 0; c < (cols); c++)                                            \
-			a[c] = x[c];                                                        \
-		_Pragma("GCC unroll 3") for (size_t b = 0; b < 4 * (period); b += 4)        \
-			group(w + b * (bytes), a, cols, b, 4, out, period);                 \
+/* Where a group of super-blocks is in a run of rows, see run_fn. */
+struct run_at {
+	size_t block;	 /* of the run */
+	size_t act, end; /* bytes from the row's first activations; of all of them */
+};
+
+FORCE_INLINE const struct act_k *run_act(const struct act_k *x, struct run_at at)
+{
+	return (const void *)((const char *)x + at.act);
+}
+
+/* at.act of the next super-block: behind a row's last one the next row begins */
+FORCE_INLINE size_t run_next(struct run_at at)
+{
+	const size_t next = at.act + sizeof(struct act_k);
+
+	return next == at.end ? 0 : next;
+}
+
+/* s[0]: the sums of two super-blocks, two words of each lane for either; s[1]: of the next two */
+FORCE_INLINE void store_pairs(int32_t *to, const __m512i s[2])
+{
+	const __m512 a = _mm512_castsi512_ps(s[0]), b = _mm512_castsi512_ps(s[1]);
+	const __m512 even = _mm512_shuffle_ps(a, b, 0x88), odd = _mm512_shuffle_ps(a, b, 0xdd);
+
+	_mm_storeu_si128((void *)to, add_lanes(_mm512_add_epi32(_mm512_castps_si512(even),
+								_mm512_castps_si512(odd))));
+}
+
+/*
+ * Memory for super-block @i of a group at @w, each line three times, a little nearer each time: of requests that
+ * are made as fast as by these kernels some in a hundred never bring their line, and one that is missing costs
+ * more than a hundred requests.
+ */
+FORCE_INLINE void run_prefetch(const uint8_t *w, uintptr_t ahead, size_t i, size_t bytes)
+{
+	const char *at = (const char *)((uintptr_t)w + ahead);
+
+#pragma GCC unroll 16
+	for (size_t k = (i * bytes + 63) / 64; 64 * k < (i + 1) * bytes; k++) {
+		_mm_prefetch(at + 64 * k, _MM_HINT_T1);
+		_mm_prefetch(at + 64 * k - 1152, _MM_HINT_T1);
+		_mm_prefetch(at + 64 * k - 2304, _MM_HINT_T1);
 	}
-/* One column of three super-blocks alone: two are faster by few_k_avx512.h. */
-#define ROWS_K_ONE(name, group, bytes)        \
-	ROWS_K_COLS(name, group, bytes, 1, 3) \
-	const row_fn avx512_rows_##name[2][ROW_COLS] = { { NULL }, { name##_rows3_1 } };
-/* Up to four columns of two super-blocks. */
-#define ROWS_K_FOUR(name, group, bytes)                                                    \
-	ROWS_K_COLS(name, group, bytes, 1, 2)                                              \
-	ROWS_K_COLS(name, group, bytes, 2, 2)                                              \
-	ROWS_K_COLS(name, group, bytes, 3, 2)                                              \
-	ROWS_K_COLS(name, group, bytes, 4, 2)                                              \
-	const row_fn avx512_rows_##name[2][ROW_COLS] = { { name##_rows2_1, name##_rows2_2, \
-							   name##_rows2_3, name##_rows2_4 } };
+}
+
+/* Functions for runs of rows from @group, which does @count <= 4 super-blocks and returns run_at.act behind them. */
+#define RUN_K_COLS(name, group, bytes, cols)                                                 \
+	static void name##_run_##cols(const uint8_t *w, const void *const *x, size_t blocks, \
+				      size_t count, const struct row_sums *out)              \
+	{                                                                                    \
+		struct run_at at = { .end = blocks * sizeof(struct act_k) };                 \
+		struct row_sums to[cols];                                                    \
+		const struct act_k *a[ROW_COLS] = { 0 };                                     \
+                                                                                             \
+		for (int c = 0; c < (cols); c++) {                                           \
+			a[c] = x[c];                                                         \
+			to[c] = out[c];                                                      \
+		}                                                                            \
+		for (; at.block + 4 <= count; at.block += 4, w += 4 * (bytes))               \
+			at.act = group(w, a, cols, at, 4, to);                               \
+		if (count - at.block == 3)                                                   \
+			group(w, a, cols, at, 3, to);                                        \
+		else if (count - at.block == 2)                                              \
+			group(w, a, cols, at, 2, to);                                        \
+		else if (count - at.block == 1)                                              \
+			group(w, a, cols, at, 1, to);                                        \
+	}
+#define RUN_K_FOUR(name, group, bytes)                                                         \
+	RUN_K_COLS(name, group, bytes, 1)                                                      \
+	RUN_K_COLS(name, group, bytes, 2)                                                      \
+	RUN_K_COLS(name, group, bytes, 3)                                                      \
+	RUN_K_COLS(name, group, bytes, 4)                                                      \
+	const run_fn avx512_run_##name[ROW_COLS] = { name##_run_1, name##_run_2, name##_run_3, \
+						     name##_run_4 };
+#define RUN_K_ONE(name, group, bytes)     \
+	RUN_K_COLS(name, group, bytes, 1) \
+	const run_fn avx512_run_##name[ROW_COLS] = { name##_run_1 };
 
 /* For one column alone: more are faster by few_k_avx512.h. */
 #define ROW_K_ONE(name, group, bytes)     \

@@ -125,6 +125,13 @@ struct row_sums {
 typedef void (*row_fn)(const uint8_t *w, const void *const *x, size_t blocks,
 		       const struct row_sums *out);
 
+/*
+ * The same for @count super-blocks of rows of @blocks that lie behind each other without gaps; of formats
+ * with minima d takes the sixteen bytes in front of each.
+ */
+typedef void (*run_fn)(const uint8_t *w, const void *const *x, size_t blocks, size_t count,
+		       const struct row_sums *out);
+
 /* Activations of @blocks super-blocks as a format's row functions want them, to a call's scratch. */
 typedef void (*pack_fn)(const void *x, size_t blocks, void *to);
 
@@ -146,8 +153,7 @@ struct tile_format {
 	const struct few_b *few; /* 32-blocks: for columns that row has no function for */
 	const few_k_fn *few_k;	 /* super-blocks: [cols - 1]; NULL: rows in file order */
 	pack_fn few_pack;	 /* NULL: few_k reads the activations as they are */
-	/* rows of 2, 3 super-blocks, without gaps: four with their numbers; [super-blocks - 2][cols - 1]; NULL: one by one */
-	const row_fn (*rows)[ROW_COLS];
+	const run_fn *run;	 /* super-blocks: [cols - 1]; in place of row */
 	/* super-blocks: one column of rows of up to so many weights by few_k, too; as all where row has nothing */
 	uint16_t short_row;
 };
@@ -198,10 +204,8 @@ void avx512_pack_iq(const void *x, size_t blocks, void *to);
 void avx512_pack_tq(const void *x, size_t blocks, void *to);
 
 /* rows: rows_k_avx512.c, rows_k2_avx512.c, rows_b_avx512.c; [cols - 1] */
-extern const row_fn avx512_row_q4_k[ROW_COLS], avx512_row_q5_k[ROW_COLS];
-extern const row_fn avx512_row_q6_k[ROW_COLS], avx512_row_iq4_xs[ROW_COLS];
-extern const row_fn avx512_rows_q4_k[2][ROW_COLS], avx512_rows_q5_k[2][ROW_COLS];
-extern const row_fn avx512_rows_q6_k[2][ROW_COLS];
+extern const run_fn avx512_run_q4_k[ROW_COLS], avx512_run_q5_k[ROW_COLS], avx512_run_q6_k[ROW_COLS];
+extern const row_fn avx512_row_iq4_xs[ROW_COLS];
 extern const row_fn avx512_row_q4_0[ROW_COLS], avx512_row_q4_1[ROW_COLS];
 extern const row_fn avx512_row_q5_0[ROW_COLS], avx512_row_q5_1[ROW_COLS];
 extern const row_fn avx512_row_q8_0[ROW_COLS], avx512_row_iq4_nl[ROW_COLS];

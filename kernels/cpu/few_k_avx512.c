@@ -9,52 +9,6 @@
 
 #include "base/num.h"
 
-/* What Q4_K and Q5_K have in front: scales, and minima of sub-blocks 2i, 2i + 1 as int16. */
-struct head45 {
-	__m512 d, dmin;
-	__m512i scale[8], min[4];
-};
-
-FORCE_INLINE void head45(const uint8_t *w, size_t stride, struct head45 *t)
-{
-	const __m512i low6 = _mm512_set1_epi32(0x3f3f3f3f), low4 = _mm512_set1_epi32(0x0f0f0f0f);
-	__m512i h[4], sc[2], m[2];
-
-	transpose16(w, stride, h);
-	t->d = half_low(h[0]);
-	t->dmin = half_high(h[0]);
-	sc[0] = _mm512_and_si512(h[1], low6);
-	sc[1] = select_bits(low4, h[3], _mm512_srli_epi32(h[1], 2));
-	sc[1] = _mm512_and_si512(sc[1], low6);
-	m[0] = _mm512_and_si512(h[2], low6);
-	m[1] = select_bits(low4, _mm512_srli_epi32(h[3], 4), _mm512_srli_epi32(h[2], 2));
-	m[1] = _mm512_and_si512(m[1], low6);
-#pragma GCC unroll 2
-	for (int i = 0; i < 2; i++) {
-#pragma GCC unroll 4
-		for (int j = 0; j < 4; j++)
-			t->scale[4 * i + j] = few_byte(sc[i], j);
-		t->min[2 * i] = few_two_bytes(m[i], 0);
-		t->min[2 * i + 1] = few_two_bytes(m[i], 1);
-	}
-}
-
-/* the floats of a super-block whose sums are @s; minima are multiplied here */
-FORCE_INLINE void finish45(int cols, const struct head45 *t, const struct act_k *const *x,
-			   const __m512i *s, __m512 *y)
-{
-#pragma GCC unroll 8
-	for (int c = 0; c < cols; c++) {
-		const __m512 dx = _mm512_set1_ps(x[c]->d);
-		__m512i m = _mm512_setzero_si512();
-
-#pragma GCC unroll 4
-		for (int i = 0; i < 4; i++)
-			m = few_add_pair(m, t->min[i], x[c]->sum32, i);
-		y[c] = take_minima(add_scaled(y[c], t->d, dx, s[c]), t->dmin, dx, m, AVX512_MIN_8);
-	}
-}
-
 /* sub-block @j times its scale, added to @s */
 FORCE_INLINE void scaled(int cols, const __m512i q[8], const struct act_k *const *x, int j,
 			 __m512i scale, __m512i *s)

@@ -33,11 +33,11 @@ struct scratch {
 static const row_fn no_rows[ROW_COLS];
 
 static const struct tile_format formats[] = {
-#define K(T, t, min, few, rows, short_row)                                                       \
+#define K(T, t, min, row, run)                                                                   \
 	{                                                                                        \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,      \
-			avx512_kernel_##t, avx512_row_##t, NULL, min, false, 1, NULL, few, NULL, \
-			rows, short_row                                                          \
+			avx512_kernel_##t, row, NULL, min, false, 1, NULL, avx512_few_##t, NULL, \
+			run, SHORT_ROW                                                           \
 	}
 #define SIDE(T, t, kernel)                                                                        \
 	{                                                                                         \
@@ -51,10 +51,10 @@ static const struct tile_format formats[] = {
 			avx512_kernel_##kernel, avx512_row_##t, NULL, 0, min, 1, &avx512_few_##t, \
 			NULL, NULL, NULL, 0                                                       \
 	}
-	K(Q4_K, q4_k, AVX512_MIN_8, avx512_few_q4_k, avx512_rows_q4_k, SHORT_ROW),
-	K(Q6_K, q6_k, 0, avx512_few_q6_k, avx512_rows_q6_k, SHORT_ROW),
-	K(Q5_K, q5_k, AVX512_MIN_8, avx512_few_q5_k, avx512_rows_q5_k, SHORT_ROW),
-	K(IQ4_XS, iq4_xs, 0, avx512_few_iq4_xs, NULL, SHORT_ROW),
+	K(Q4_K, q4_k, AVX512_MIN_8, no_rows, avx512_run_q4_k),
+	K(Q6_K, q6_k, 0, no_rows, avx512_run_q6_k),
+	K(Q5_K, q5_k, AVX512_MIN_8, no_rows, avx512_run_q5_k),
+	K(IQ4_XS, iq4_xs, 0, avx512_row_iq4_xs, NULL),
 	SIDE(Q2_K, q2_k, q2_k),
 	SIDE(Q3_K, q3_k, q3_k),
 	SIDE(TQ2_0, tq2_0, iq),
@@ -219,11 +219,17 @@ static size_t columns_together(size_t act_bytes)
 	return cols < 32 ? 32 : cols > BLOCK_COLS ? BLOCK_COLS : cols;
 }
 
+/* whether so few columns have rows in file order */
+static bool in_file_order(const struct tile_format *f, size_t cols)
+{
+	return cols <= ROW_COLS && (f->run ? f->run[cols - 1] != NULL : f->row[cols - 1] != NULL);
+}
+
 /* whether sixteen rows are multiplied side by side */
 static bool side_by_side(const struct tile_format *f, const struct matmul *m)
 {
 	return m->cols <= ROW_COLS && f->few_k && f->few_k[m->cols - 1] &&
-	       (m->cols > 1 || m->n <= f->short_row || !f->row[0]);
+	       (m->cols > 1 || m->n <= f->short_row || !in_file_order(f, 1));
 }
 
 static void matmul(const struct matmul *m)
@@ -241,7 +247,7 @@ static void matmul(const struct matmul *m)
 		avx512_matmul_few_k(f, m);
 		return;
 	}
-	if (m->cols <= ROW_COLS && f->row[m->cols - 1]) {
+	if (in_file_order(f, m->cols)) {
 		avx512_matmul_rows(f, m);
 		return;
 	}

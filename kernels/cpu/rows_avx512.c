@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/rows_avx512.c: a few columns of a product, sixteen rows at a time: each row is read
- * in file order into whole numbers, then the rows become lanes and their floats are added block by
- * block, in the order and with the operations of the tile kernels. Called by ops_avx512.c, any
+ * kernels/cpu/rows_avx512.c: a few columns of a product, sixteen rows at a time: each row, or a run of
+ * them, is read in file order into whole numbers, then the rows become lanes and their floats are added
+ * block by block, in the order and with the operations of the tile kernels. Called by ops_avx512.c, any
  * thread.
  */
-#include "kernels/cpu/avx512_row.h"
+#include "kernels/cpu/few_k_avx512.h"
 
 #include "base/num.h"
+
+#define D_WORDS 4 /* of a block in numbers.d, at most: see run_fn */
 
 /* of one column: [row][block], the blocks of a row padded to @pitch; d of 32-blocks: see front_word() */
 struct numbers {
@@ -23,7 +25,7 @@ static inline size_t pitch_of(size_t blocks)
 
 size_t avx512_rows_scratch_bytes(size_t n)
 {
-	return (1 + 2 * ROW_COLS) * 16 * pitch_of(div_ceil(n, 32)) * sizeof(int32_t) +
+	return (D_WORDS + 2 * ROW_COLS) * 16 * pitch_of(div_ceil(n, 32)) * sizeof(int32_t) +
 	       ROW_COLS * AVX512_PACKED_BYTES * align_up(div_ceil(n, 256), 2);
 }
 
@@ -52,6 +54,27 @@ static __m512 finish_k(const struct tile_format *f, struct numbers a, size_t blo
 			y = add_scaled(y, _mm512_mul_ps(half_low(d[i]), factor), dx, sum[i]);
 			if (f->min_shift)
 				y = take_minima(y, half_high(d[i]), dx, min[i], f->min_shift);
+		}
+	}
+	return y;
+}
+
+/* Q4_K and Q5_K, of which d has what stands in front of a super-block: minima are multiplied here */
+static __m512 finish_45(struct numbers a, size_t blocks, const struct act_k *x)
+{
+	__m512 y = _mm512_setzero_ps();
+
+	for (size_t b = 0; b < blocks; b += 4) {
+		__m512i sum[4];
+
+		load_lanes(a.sum, a.pitch, b, sum);
+		for (size_t i = 0; i < 4 && b + i < blocks; i++) {
+			const struct act_k *v = x + b + i;
+			struct head45 head;
+
+			head45((const uint8_t *)(a.d + D_WORDS * (b + i)), 4 * D_WORDS * a.pitch,
+			       &head);
+			finish45(1, &head, &v, &sum[i], &y);
 		}
 	}
 	return y;
@@ -108,64 +131,93 @@ static __m512 finish_b(const struct tile_format *f, struct numbers a, size_t blo
 	return y;
 }
 
-/* what multiplies four rows at a time, if they are too short for a group of four super-blocks */
-static row_fn four_rows(const struct tile_format *f, const struct matmul *m)
+/* floats of sixteen rows of column @c */
+static __m512 finish(const struct tile_format *f, struct numbers a, size_t blocks, const void *x)
 {
-	const size_t blocks = m->n / f->block;
+	if (f->block == 32)
+		return finish_b(f, a, blocks, x);
+	return f->run && f->min_shift ? finish_45(a, blocks, x) : finish_k(f, a, blocks, x);
+}
 
-	if (!f->rows || blocks < 2 || blocks > 3 || m->row_bytes != blocks * f->bytes)
-		return NULL;
-	return f->rows[blocks - 2][m->cols - 1];
+/* A product under way. */
+struct rows_walk {
+	const struct tile_format *f;
+	const struct matmul *m;
+	size_t blocks, width;
+	const uint8_t *end; /* of the last row */
+	const void *x[ROW_COLS];
+	struct numbers a[ROW_COLS];
+};
+
+/* how many of @rows rows at @w are multiplied by one call: of a run those that ask for memory equally far ahead */
+static size_t together(const struct rows_walk *k, const uint8_t *w, size_t rows)
+{
+	const size_t bytes = k->m->row_bytes, left = (size_t)(k->end - w);
+
+	if (!k->f->run || bytes != k->blocks * k->f->bytes)
+		return 1;
+	return left > ROW_AHEAD ? u64_min(rows, div_ceil(left - ROW_AHEAD, bytes)) : rows;
+}
+
+/* numbers of @rows <= 16 rows at @w */
+static void multiply_rows(const struct rows_walk *k, const uint8_t *w, size_t rows)
+{
+	const struct tile_format *f = k->f;
+	const size_t bytes = k->m->row_bytes, last = k->m->cols - 1;
+
+	for (size_t r = 0, n; r < rows; r += n, w += n * bytes) {
+		const uintptr_t ahead =
+			(uintptr_t)asked_for(w, ROW_AHEAD, k->end, k->m->next) - (uintptr_t)w;
+		const size_t d = r * k->a[0].pitch * (f->run && f->min_shift ? D_WORDS : 1);
+		struct row_sums out[ROW_COLS];
+
+		for (size_t c = 0; c < k->width; c++)
+			out[c] = (struct row_sums){ k->a[c].sum + r * k->a[c].pitch,
+						    k->a[c].min + r * k->a[c].pitch,
+						    k->a[c].d + (f->block == 32 ? 2 * r : d),
+						    ahead };
+		n = together(k, w, rows - r);
+		if (f->run)
+			f->run[last](w, k->x, k->blocks, n * k->blocks, out);
+		else
+			f->row[last](w, k->x, k->blocks, out);
+	}
 }
 
 void avx512_matmul_rows(const struct tile_format *f, const struct matmul *m)
 {
 	const size_t blocks = m->n / f->block, cols = m->cols;
-	const row_fn four = four_rows(f, m);
-	const size_t pitch = four ? blocks : pitch_of(blocks);
+	const size_t pitch = f->run ? blocks : pitch_of(blocks);
 	/* five and seven columns are multiplied as six and eight: the last stands for the spare one */
-	const size_t width = cols > 4 ? (cols + 1) & ~(size_t)1 : cols;
-	const row_fn multiply = f->row[cols - 1];
-	const void *x[ROW_COLS];
+	struct rows_walk k = {
+		.f = f,
+		.m = m,
+		.blocks = blocks,
+		.width = cols > 4 ? (cols + 1) & ~(size_t)1 : cols,
+		.end = (const uint8_t *)m->w + m->row1 * m->row_bytes,
+	};
 	const uint8_t *w = (const uint8_t *)m->w + m->row0 * m->row_bytes;
-	const uint8_t *end = w + (m->row1 - m->row0) * m->row_bytes;
-	struct numbers a[ROW_COLS];
 	/* behind the numbers */
-	uint8_t *packed = (uint8_t *)m->scratch + 64 * pitch * (1 + 2 * ROW_COLS);
+	uint8_t *packed = (uint8_t *)m->scratch + 64 * pitch * (D_WORDS + 2 * ROW_COLS);
 
-	for (size_t c = 0; c < width; c++) {
-		int32_t *words = (int32_t *)m->scratch + 16 * pitch * (1 + 2 * c);
+	for (size_t c = 0; c < k.width; c++) {
+		int32_t *words = (int32_t *)m->scratch + 16 * pitch * (D_WORDS + 2 * c);
 
-		x[c] = m->x[c < cols ? c : cols - 1];
-		a[c] = (struct numbers){ words, words + 16 * pitch, m->scratch, pitch };
+		k.x[c] = m->x[c < cols ? c : cols - 1];
+		k.a[c] = (struct numbers){ words, words + 16 * pitch, m->scratch, pitch };
 		if (f->pack) {
-			f->pack(x[c], blocks, packed);
-			x[c] = packed;
+			f->pack(k.x[c], blocks, packed);
+			k.x[c] = packed;
 			packed += AVX512_PACKED_BYTES * align_up(blocks, 2);
 		}
 	}
-	for (size_t row = m->row0; row < m->row1; row += 16) {
+	for (size_t row = m->row0; row < m->row1; row += 16, w += 16 * m->row_bytes) {
 		const size_t rows = u64_min(16, m->row1 - row);
 
 		/* of rows that are not there the numbers are stale and the floats not stored */
-		for (size_t r = 0, n; r < rows; r += n, w += n * m->row_bytes) {
-			const uintptr_t ahead =
-				(uintptr_t)asked_for(w, ROW_AHEAD, end, m->next) - (uintptr_t)w;
-			struct row_sums out[ROW_COLS];
-
-			for (size_t c = 0; c < width; c++)
-				out[c] = (struct row_sums){
-					a[c].sum + r * pitch, a[c].min + r * pitch,
-					a[c].d + (f->block == 32 ? 2 * r : r * pitch), ahead
-				};
-			n = four && rows - r >= 4 ? 4 : 1;
-			(n == 4 ? four : multiply)(w, x, blocks, out);
-		}
-		for (size_t c = 0; c < cols; c++) {
-			__m512 y = f->block == 32 ? finish_b(f, a[c], blocks, m->x[c])
-						  : finish_k(f, a[c], blocks, m->x[c]);
-
-			_mm512_mask_storeu_ps(m->y[c] + row, (__mmask16)((1u << rows) - 1), y);
-		}
+		multiply_rows(&k, w, rows);
+		for (size_t c = 0; c < cols; c++)
+			_mm512_mask_storeu_ps(m->y[c] + row, (__mmask16)((1u << rows) - 1),
+					      finish(f, k.a[c], blocks, m->x[c]));
 	}
 }

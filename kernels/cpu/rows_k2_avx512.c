@@ -9,33 +9,6 @@
  */
 #include "kernels/cpu/avx512_row.h"
 
-/*
- * sum over sub-blocks of scale * (product of 16); @start: what the offset takes away. Products are words:
- * those of two registers go side by side, and one vpdpwssd multiplies both with their scales.
- */
-static inline __m512i multiply(const __m512i q[4], const struct act_k *x, __m512i scales,
-			       __m256i start)
-{
-	/* a lane has four words of sub-block 0, 1, 8 or 9 and four of the one two behind it */
-	const __m512i each = _mm512_setr_epi64(
-		0, 0x0002000200020002, 0x0001000100010001, 0x0003000300030003, 0x0008000800080008,
-		0x000a000a000a000a, 0x0009000900090009, 0x000b000b000b000b);
-	const __m512i zero = _mm512_setzero_si512();
-	__m512i s = _mm512_zextsi256_si512(start);
-
-#pragma GCC unroll 2
-	for (int v = 0; v < 4; v += 2) {
-		__m512i which = _mm512_add_epi16(each, _mm512_set1_epi16((short)(2 * v)));
-		__m512i a = _mm512_dpbusd_epi32(zero, q[v], _mm512_load_si512(x->q6 + 64 * v));
-		__m512i b =
-			_mm512_dpbusd_epi32(zero, q[v + 1], _mm512_load_si512(x->q6 + 64 * v + 64));
-
-		s = _mm512_dpwssd_epi32(s, _mm512_packs_epi32(a, b),
-					_mm512_permutexvar_epi16(which, scales));
-	}
-	return s;
-}
-
 /* scale * (-16 * sums of 16), pairs added */
 static inline __m256i scaled_sums(__m256i scales, const struct act_k *x)
 {
@@ -57,51 +30,95 @@ static inline void q6_values(const uint8_t *w, __m512i q[4])
 		q[v] = _mm512_and_si512(q[v], low6);
 }
 
-/* @period: super-blocks of a row, of which the group has more than one; 0: of one row */
-static inline __attribute__((always_inline)) void
-group_q6_k_of(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int count,
-	      const struct row_sums *out, size_t period)
+/* two super-blocks' scales as words, and their weights in the order of act_k.q6 */
+struct q6_pair {
+	__m512i scales, q[2][4];
+};
+
+/* what the offset of the weights of two super-blocks takes away; two words of each lane for either */
+static inline __m512i q6_start(const struct q6_pair *p, const struct act_k *const x[2])
 {
+	const __m256i a = scaled_sums(_mm512_castsi512_si256(p->scales), x[0]);
+	const __m256i b = scaled_sums(_mm512_extracti64x4_epi64(p->scales, 1), x[1]);
+	const __m256i s =
+		_mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+
+	/* q - 32: twice -16 * sums */
+	return _mm512_zextsi256_si512(_mm256_add_epi32(s, s));
+}
+
+/*
+ * The sums over sub-blocks of scale * (product of 16). Products are words: those of two super-blocks go side
+ * by side, and one vpdpwssd multiplies both with their scales.
+ */
+static inline __m512i q6_multiply(const struct q6_pair *p, const struct act_k *const x[2])
+{
+	/* the lanes of the first register have sub-blocks 0, 1, 8 and 9 of either super-block */
+	const __m512i each = _mm512_setr_epi64(
+		0, 0x0010001000100010, 0x0001000100010001, 0x0011001100110011, 0x0008000800080008,
+		0x0018001800180018, 0x0009000900090009, 0x0019001900190019);
 	const __m512i zero = _mm512_setzero_si512();
-	__m512i s[ROW_COLS][4];
+	__m512i s = q6_start(p, x);
+
+#pragma GCC unroll 4
+	for (int v = 0; v < 4; v++) {
+		const __m512i which = _mm512_add_epi16(each, _mm512_set1_epi16((short)(2 * v)));
+		const __m512i a =
+			_mm512_dpbusd_epi32(zero, p->q[0][v], _mm512_load_si512(x[0]->q6 + 64 * v));
+		const __m512i b =
+			_mm512_dpbusd_epi32(zero, p->q[1][v], _mm512_load_si512(x[1]->q6 + 64 * v));
+
+		s = _mm512_dpwssd_epi32(s, _mm512_packs_epi32(a, b),
+					_mm512_permutexvar_epi16(which, p->scales));
+	}
+	return s;
+}
+
+FORCE_INLINE void q6_unpack(const uint8_t *w, uint32_t *d, __m512i q[4])
+{
+	uint16_t half;
+
+	memcpy(&half, w + 208, 2);
+	*d = half;
+	q6_values(w, q);
+}
+
+FORCE_INLINE size_t group_q6_k(const uint8_t *w, const struct act_k *const *x, int cols,
+			       struct run_at at, int count, const struct row_sums *out)
+{
+	__m512i s[ROW_COLS][2];
 
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
-		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
-#pragma GCC unroll 4
-	for (int i = 0; i < count; i++, at++, w += QUANT_Q6_K_BYTES) {
-		const __m128i bytes = _mm_loadu_si128((const void *)(w + 192));
-		const __m256i scales = _mm256_cvtepi8_epi16(bytes);
-		const size_t in_row = period ? at % period : at;
-		__m512i q[4];
-		uint16_t d;
+		s[c][1] = _mm512_setzero_si512();
+#pragma GCC unroll 2
+	for (int i = 0; i < count; i += 2, w += 2 * QUANT_Q6_K_BYTES) {
+		/* one that has no other is multiplied twice, and its second sum is not looked at */
+		const uint8_t *second = i + 1 < count ? w + QUANT_Q6_K_BYTES : w;
+		uint32_t *d = out->d + at.block + (size_t)i;
+		const struct run_at next = { at.block, run_next(at), at.end };
+		struct q6_pair p;
 
-		prefetch_ahead(w, out->ahead, QUANT_Q6_K_BYTES);
-		memcpy(&d, w + 208, 2);
-		out->d[at] = d;
-		q6_values(w, q);
+		p.scales = _mm512_cvtepi8_epi16(
+			_mm256_set_m128i(_mm_loadu_si128((const void *)(second + 192)),
+					 _mm_loadu_si128((const void *)(w + 192))));
+		run_prefetch(w - i * QUANT_Q6_K_BYTES, out->ahead, (size_t)i / 2,
+			     2 * QUANT_Q6_K_BYTES);
+		q6_unpack(w, d, p.q[0]);
+		q6_unpack(second, d + 1, p.q[1]);
 #pragma GCC unroll 8
 		for (int c = 0; c < cols; c++) {
-			const struct act_k *v = x[c] + in_row;
-			const __m256i sums = scaled_sums(scales, v);
+			const struct act_k *const two[2] = { run_act(x[c], at),
+							     run_act(x[c], next) };
 
-			/* q - 32: twice -16 * sums */
-			s[c][i] = multiply(q, v, _mm512_castsi256_si512(scales),
-					   _mm256_add_epi32(sums, sums));
+			s[c][i / 2] = q6_multiply(&p, two);
 		}
+		at.act = run_next(next);
 	}
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
-		store_sums(out[c].sum + at - count, s[c]);
+		store_pairs(out[c].sum + at.block, s[c]);
+	return at.act;
 }
 
-static inline __attribute__((always_inline)) void group_q6_k(const uint8_t *w,
-							     const struct act_k *const *x, int cols,
-							     size_t at, int count,
-							     const struct row_sums *out)
-{
-	group_q6_k_of(w, x, cols, at, count, out, 0);
-}
-
-ROW_K_FOUR(q6_k, group_q6_k, QUANT_Q6_K_BYTES)
-ROWS_K_FOUR(q6_k, group_q6_k_of, QUANT_Q6_K_BYTES)
+RUN_K_FOUR(q6_k, group_q6_k, QUANT_Q6_K_BYTES)

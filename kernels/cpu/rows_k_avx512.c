@@ -1,51 +1,62 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/rows_k_avx512.c: one row times one vector for Q4_K, Q5_K and IQ4_XS, in file order:
+ * kernels/cpu/rows_k_avx512.c: rows times one vector for Q4_K, Q5_K and IQ4_XS, in file order:
  * whole numbers only, see avx512_tile.h. Any thread.
  *
  * The 64-byte loads of a super-block are regrouped so that each 128-bit lane holds half of one
  * sub-block, low nibbles those of even sub-blocks, high nibbles of odd ones. Both halves meet in
- * the same four sums (at most 8 * 31 * 127 = 31496: 16 bits), which vpdpwssd multiplies with the
- * sub-block's scale, spread over the lane by one vpermd.
+ * the same four sums (at most 8 * 31 * 127 = 31496: 16 bits). Those of two super-blocks go side by side
+ * as words, and vpdpwssd multiplies them with the sub-blocks' scales, spread over the lanes by one vpermw.
+ * What Q4_K and Q5_K have in front of a super-block is kept for rows_avx512.c, which does the minima of
+ * sixteen rows at once.
  */
 #include "kernels/cpu/avx512_row.h"
 
-/* 16-byte headers of Q4_K and Q5_K -> per lane: eight scale bytes, eight minimum bytes */
-static inline __m512i unpack_headers(__m512i h)
-{
-	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f), low6 = _mm512_set1_epi32(0x3f3f3f3f);
-	const __m512i keep =
-		_mm512_broadcast_i32x4(_mm_setr_epi32(-1, -0x0f0f0f10, -1, -0x0f0f0f10));
-	const __m512i down = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 2, 0, 2));
-	const __m512i down2 = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, 0, 4));
-	__m512i a = _mm512_srlv_epi32(_mm512_shuffle_epi32(h, _MM_PERM_CCBB), down);
-	__m512i c = _mm512_srlv_epi32(_mm512_shuffle_epi32(h, _MM_PERM_DDDD), down2);
+/* of super-blocks, a lane each: scales of even sub-blocks and of odd ones, words 2, 3, 6, 7 of a lane */
+struct scales {
+	__m512i even, odd;
+};
 
-	c = _mm512_and_si512(c, low4);
-	return _mm512_and_si512(select_bits(keep, a, c), low6);
+/* @h: what Q4_K and Q5_K have in front, a lane each */
+static inline struct scales unpack_scales(__m512i h)
+{
+	const __m512i low6 = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x3f3f3f3f, 0, 0x30303030));
+	const __m512i low4 = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, 0, 0x0f0f0f0f));
+	const __m512i down = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0, 0, 2));
+	__m512i a = _mm512_srlv_epi32(_mm512_shuffle_epi32(h, _MM_PERM_BBBB), down);
+
+	a = _mm512_ternarylogic_epi32(_mm512_and_si512(a, low6), h, low4, 0xf8);
+	return (struct scales){ _mm512_and_si512(a, _mm512_set1_epi16(0xff)),
+				_mm512_srli_epi16(a, 8) };
 }
 
-/* words of @lane's eight scales: four of the even, four of the odd sub-block of each lane of multiply() */
-static inline __m512i spread(__m512i scales, int lane)
-{
-	const __m512i each = _mm512_setr_epi64(
-		0, 0x0001000100010001, 0x0002000200020002, 0x0003000300030003, 0x0004000400040004,
-		0x0005000500050005, 0x0006000600060006, 0x0007000700070007);
-
-	return _mm512_permutexvar_epi16(
-		_mm512_add_epi16(each, _mm512_set1_epi16((short)(8 * lane))), scales);
-}
-
-/* one super-block: @q in the order of act_k.q, @scales: see spread() */
-static inline __m512i multiply(const __m512i q[4], const struct act_k *x, __m512i scales)
+/* the sums of a super-block's even and odd sub-blocks, in the lanes of act_k.q; those of odd ones times 2^@shift */
+static inline void multiply(const __m512i q[4], const struct act_k *x, unsigned shift,
+			    __m512i *even, __m512i *odd)
 {
 	const __m512i zero = _mm512_setzero_si512();
 	__m512i e = _mm512_dpbusd_epi32(zero, q[0], _mm512_load_si512(x->q));
 	__m512i o = _mm512_dpbusd_epi32(zero, q[2], _mm512_load_si512(x->q + 128));
 
-	e = _mm512_dpbusd_epi32(e, q[1], _mm512_load_si512(x->q + 64));
+	*even = _mm512_dpbusd_epi32(e, q[1], _mm512_load_si512(x->q + 64));
 	o = _mm512_dpbusd_epi32(o, q[3], _mm512_load_si512(x->q + 192));
-	return _mm512_dpwssd_epi32(zero, _mm512_packs_epi32(e, o), scales);
+	*odd = shift ? _mm512_srai_epi32(o, shift) : o;
+}
+
+/* sums of the super-blocks 2 * @pair and the next times their scales; two words of each lane for either */
+static inline __m512i scaled(const __m512i even[2], const __m512i odd[2], const struct scales *sc,
+			     int pair)
+{
+	const __m512i each = _mm512_setr_epi64(
+		0x0002000200020002, 0x000a000a000a000a, 0x0003000300030003, 0x000b000b000b000b,
+		0x0006000600060006, 0x000e000e000e000e, 0x0007000700070007, 0x000f000f000f000f);
+	const __m512i which = _mm512_add_epi16(each, _mm512_set1_epi16((short)(16 * pair)));
+	const __m512i s = _mm512_dpwssd_epi32(_mm512_setzero_si512(),
+					      _mm512_packs_epi32(even[0], even[1]),
+					      _mm512_permutexvar_epi16(which, sc->even));
+
+	return _mm512_dpwssd_epi32(s, _mm512_packs_epi32(odd[0], odd[1]),
+				   _mm512_permutexvar_epi16(which, sc->odd));
 }
 
 static inline void load_chunks(const uint8_t *w, __m512i q[2])
@@ -56,15 +67,15 @@ static inline void load_chunks(const uint8_t *w, __m512i q[2])
 	q[1] = _mm512_shuffle_i64x2(a, b, _MM_SHUFFLE(3, 1, 3, 1));
 }
 
+/* high nibbles as they stand, sixteen times as large */
 static inline void q4_nibbles(const uint8_t *w, __m512i q[4])
 {
-	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f);
 	__m512i c[2];
 
 	load_chunks(w + 16, c);
 	for (int i = 0; i < 2; i++) {
-		q[i] = _mm512_and_si512(c[i], low4);
-		q[i + 2] = _mm512_and_si512(_mm512_srli_epi16(c[i], 4), low4);
+		q[i] = _mm512_and_si512(c[i], _mm512_set1_epi8(0x0f));
+		q[i + 2] = _mm512_and_si512(c[i], _mm512_set1_epi8((char)0xf0));
 	}
 }
 
@@ -87,82 +98,49 @@ static inline void q5_values(const uint8_t *w, __m512i q[4])
 	}
 }
 
-/* the sums of 32 of the super-blocks from @at on of rows of @period, a lane each */
-static inline __m512i load_sums(const struct act_k *x, size_t at, size_t period)
+FORCE_INLINE size_t group_q45(const uint8_t *w, const struct act_k *const *x, int cols,
+			      struct run_at at, int count, const struct row_sums *out, size_t bytes)
 {
-	return join_lanes(_mm_load_si128((const void *)x[at % period].sum32),
-			  _mm_load_si128((const void *)x[(at + 1) % period].sum32),
-			  _mm_load_si128((const void *)x[(at + 2) % period].sum32),
-			  _mm_load_si128((const void *)x[(at + 3) % period].sum32));
-}
+	__m512i even[4], odd[4], s[2];
+	__m128i front[4];
+	struct scales sc;
 
-/* @period: super-blocks of a row, of which the group has more than one; 0: of one row */
-static inline __attribute__((always_inline)) void
-group_q45(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int count,
-	  const struct row_sums *out, size_t bytes, size_t period)
-{
-	const __m512i zero = _mm512_setzero_si512();
-	const __m512i bits = unpack_headers(load_some(w, bytes, count));
-	const __m512i sc = _mm512_unpacklo_epi8(bits, zero);
-	const __m512i m = _mm512_unpackhi_epi8(bits, zero);
-	__m512i s[ROW_COLS][4];
-
-#pragma GCC unroll 8
-	for (int c = 0; c < cols; c++) {
-		__m512i sums = period ? load_sums(x[c], at, period)
-				      : load_some(x[c][at].sum32, sizeof(**x), count);
-
-		store_lane_sums(out[c].min + at, _mm512_dpwssd_epi32(zero, m, sums));
-		s[c][0] = s[c][1] = s[c][2] = s[c][3] = zero;
+	(void)cols;
+	for (int i = 0; i < 4; i++) {
+		even[i] = odd[i] = _mm512_setzero_si512();
+		front[i] = _mm_loadu_si128((const void *)(w + (i < count ? i : 0) * bytes));
 	}
+	sc = unpack_scales(join_lanes(front[0], front[1], front[2], front[3]));
 #pragma GCC unroll 4
-	for (int i = 0; i < count; i++, at++, w += bytes) {
-		const size_t in_row = period ? at % period : at;
+	for (size_t i = 0; i < (size_t)count; i++, w += bytes) {
 		__m512i q[4];
 
-		memcpy(&out->d[at], w, 4);
-		prefetch_ahead(w, out->ahead, bytes);
+		_mm_storeu_si128((void *)(out->d + 4 * (at.block + i)), front[i]);
+		run_prefetch(w - i * bytes, out->ahead, i, bytes);
 		if (bytes == QUANT_Q4_K_BYTES)
 			q4_nibbles(w, q);
 		else
 			q5_values(w, q);
-#pragma GCC unroll 8
-		for (int c = 0; c < cols; c++)
-			s[c][i] = multiply(q, x[c] + in_row, spread(sc, i));
+		multiply(q, run_act(x[0], at), bytes == QUANT_Q4_K_BYTES ? 4 : 0, &even[i],
+			 &odd[i]);
+		at.act = run_next(at);
 	}
-#pragma GCC unroll 8
-	for (int c = 0; c < cols; c++)
-		store_sums(out[c].sum + at - count, s[c]);
+	s[0] = scaled(even, odd, &sc, 0);
+	s[1] = count > 2 ? scaled(even + 2, odd + 2, &sc, 1) : _mm512_setzero_si512();
+	store_pairs(out->sum + at.block, s);
+	return at.act;
 }
 
-static inline __attribute__((always_inline)) void group_q4_k(const uint8_t *w,
-							     const struct act_k *const *x, int cols,
-							     size_t at, int count,
-							     const struct row_sums *out)
+FORCE_INLINE size_t group_q4_k(const uint8_t *w, const struct act_k *const *x, int cols,
+			       struct run_at at, int count, const struct row_sums *out)
 {
-	group_q45(w, x, cols, at, count, out, QUANT_Q4_K_BYTES, 0);
+	return group_q45(w, x, cols, at, count, out, QUANT_Q4_K_BYTES);
 }
 
-static inline __attribute__((always_inline)) void
-group_q4_k_of(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int count,
-	      const struct row_sums *out, size_t period)
+FORCE_INLINE size_t group_q5_k(const uint8_t *w, const struct act_k *const *x, int cols,
+			       struct run_at at, int count, const struct row_sums *out)
 {
-	group_q45(w, x, cols, at, count, out, QUANT_Q4_K_BYTES, period);
-}
-
-static inline __attribute__((always_inline)) void group_q5_k(const uint8_t *w,
-							     const struct act_k *const *x, int cols,
-							     size_t at, int count,
-							     const struct row_sums *out)
-{
-	group_q45(w, x, cols, at, count, out, QUANT_Q5_K_BYTES, 0);
-}
-
-static inline __attribute__((always_inline)) void
-group_q5_k_of(const uint8_t *w, const struct act_k *const *x, int cols, size_t at, int count,
-	      const struct row_sums *out, size_t period)
-{
-	group_q45(w, x, cols, at, count, out, QUANT_Q5_K_BYTES, period);
+	return group_q45(w, x, cols, at, count, out, QUANT_Q5_K_BYTES);
 }
 
 /* eight 6-bit scales less 32 as words */
@@ -244,8 +222,6 @@ static inline __attribute__((always_inline)) void group_iq4_xs(const uint8_t *w,
 		store_sums(out[c].sum + at - count, s[c]);
 }
 
-ROW_K_ONE(q4_k, group_q4_k, QUANT_Q4_K_BYTES)
-ROWS_K_ONE(q4_k, group_q4_k_of, QUANT_Q4_K_BYTES)
-ROW_K_ONE(q5_k, group_q5_k, QUANT_Q5_K_BYTES)
-ROWS_K_ONE(q5_k, group_q5_k_of, QUANT_Q5_K_BYTES)
+RUN_K_ONE(q4_k, group_q4_k, QUANT_Q4_K_BYTES)
+RUN_K_ONE(q5_k, group_q5_k, QUANT_Q5_K_BYTES)
 ROW_K_ONE(iq4_xs, group_iq4_xs, QUANT_IQ4_XS_BYTES)
