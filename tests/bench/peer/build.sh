@@ -84,9 +84,14 @@ else
 	download_source
 	SOURCE=$PEER/src
 fi
-# ik_llama.cpp has llama-bench among its examples
+# ik_llama.cpp has llama-bench among its examples, and attention kernels for every mix of types of keys and values, which
+# take most of its build; those of a bench are F16
 examples=OFF
-[ -d "$SOURCE/tools/llama-bench" ] || examples=ON
+quants=
+[ -d "$SOURCE/tools/llama-bench" ] || {
+	examples=ON
+	quants=-DGGML_IQK_FA_ALL_QUANTS=OFF
+}
 
 # One native build for the machine that it runs on, as its README advises, or for AVX2; no GPU, no network.
 case ${PEER_LEVEL:-native} in
@@ -99,7 +104,7 @@ avx2) level="-DGGML_NATIVE=OFF -DGGML_SSE42=ON -DGGML_AVX=ON -DGGML_AVX2=ON -DGG
 	;;
 esac
 # shellcheck disable=SC2086 # options, one a word
-nice -n 19 cmake -S "$SOURCE" -B "$PEER/cmake" -DCMAKE_BUILD_TYPE=Release $level \
+nice -n 19 cmake -S "$SOURCE" -B "$PEER/cmake" -DCMAKE_BUILD_TYPE=Release $level $quants \
 	-DBUILD_SHARED_LIBS=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF \
 	-DLLAMA_BUILD_EXAMPLES=$examples -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_TOOLS=ON \
 	>"$PEER/cmake.log" 2>&1 || {
