@@ -33,19 +33,15 @@ FORCE_INLINE void super_unsign(struct super *s, const __m256i *sign)
 }
 
 /* sums of min times activations: lanes are columns, eight of them */
-FORCE_INLINE __m256i min_columns(const struct super *s, int each, const struct few_super *x)
+FORCE_INLINE __m256i min_columns(const struct super *s, const struct few_super *x)
 {
 	__m256i sum = _mm256_setzero_si256(), half[2];
 
-	if (each == 32)
-		half[0] = half[1] = _mm256_set_m128i(s->min32, s->min32);
-	else
-		halves_twice(s->min, half);
+	halves_twice(s->min, half);
 #define MIN_PAIR(i)                                                                         \
-	if ((i) < 4 || each == 16)                                                          \
 	sum = _mm256_add_epi32(                                                             \
 		sum, _mm256_madd_epi16(_mm256_shuffle_epi32(half[(i) / 4], (i) % 4 * 0x55), \
-				       load32(each == 32 ? x->pair32[(i) % 4] : x->pair[i])))
+				       load32(x->pair[i])))
 	MIN_PAIR(0);
 	MIN_PAIR(1);
 	MIN_PAIR(2);
@@ -60,8 +56,8 @@ FORCE_INLINE __m256i min_columns(const struct super *s, int each, const struct f
 
 /* What a super-block gives to the columns' floats. */
 struct given {
-	__m256i mins; /* what its minima add up to, by column */
-	float d, dmin;
+	__m256i mins; /* what is taken from their sums */
+	float d;
 };
 
 /*
@@ -104,20 +100,18 @@ FORCE_INLINE struct given few_super_block(const uint8_t *w, super_unpack_fn unpa
 		}
 	}
 	g.d = s.d;
-	g.dmin = s.dmin;
 	if (k->form == SUPER_TERNARY) {
 #pragma GCC unroll 8
 		for (int c = 0; c < cols; c++)
 			sum[c] = _mm256_madd_epi16(sum[c], _mm256_set1_epi16(1));
 	}
-	/* what is taken away with a scale per 32 stands there per 16 too, but for minima */
-	g.mins = k->form == SUPER_SIGNED || k->form == SUPER_TERNARY
-			 ? _mm256_setzero_si256()
-			 : min_columns(&s, k->form == SUPER_MIN ? k->each : 16, x);
+	/* with a scale per 32 too it stands there per 16 */
+	g.mins = k->form == SUPER_SIGNED || k->form == SUPER_TERNARY ? _mm256_setzero_si256()
+								     : min_columns(&s, x);
 	return g;
 }
 
-/* y + d * (sum of a super-block) - dmin * (its minima's), or both sums one */
+/* y + d * (sum of a super-block) */
 FORCE_INLINE __m256 few_super_add(__m256 y, __m256i sum, const struct given *r,
 				  enum super_form form, const struct few_super *x)
 {
@@ -127,12 +121,8 @@ FORCE_INLINE __m256 few_super_add(__m256 y, __m256i sum, const struct given *r,
 		sum = _mm256_sub_epi32(sum, load32(x->total));
 	if (form == SUPER_OFFSET || form == SUPER_SIGNS)
 		sum = _mm256_sub_epi32(sum, r->mins);
-	y = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_broadcast_ss(&r->d), dx), _mm256_cvtepi32_ps(sum),
-			    y);
-	if (form == SUPER_MIN)
-		y = _mm256_fnmadd_ps(_mm256_mul_ps(_mm256_broadcast_ss(&r->dmin), dx),
-				     _mm256_cvtepi32_ps(r->mins), y);
-	return y;
+	return _mm256_fmadd_ps(_mm256_mul_ps(_mm256_broadcast_ss(&r->d), dx),
+			       _mm256_cvtepi32_ps(sum), y);
 }
 
 /* eight_sums() as whole numbers */

@@ -54,7 +54,7 @@ FORCE_INLINE void to_super(const struct iq *v, enum iq_form form, float factor, 
 					      form == IQ_SIGNS ? avx2_many_offset127 \
 							       : avx2_many_offset31, \
 					      16 };
-#define IQ_ROWS(T, t, unpack, streamed, each) \
-	SUPER_ROWS(t, unpack, streamed, each, iq_factor(QUANT_##T), QUANT_##T##_BYTES)
+#define IQ_ROWS(T, t, unpack, streamed) \
+	SUPER_ROWS(t, unpack, streamed, iq_factor(QUANT_##T), QUANT_##T##_BYTES)
 
 #endif

@@ -55,7 +55,7 @@ FORCE_INLINE void laid_numbers(const struct matmul *m, const uint8_t *w, size_t 
 			for (int c = 0; c < k->cols; c++, x += k->each)
 				p->sum[c][i % 8] = k->sum(&now, x);
 			if (++i % 8 == 0 || i == count)
-				pool_add(p, &k->super, k->cols, (i - 1) & ~(size_t)7, o);
+				pool_add(p, k->cols, (i - 1) & ~(size_t)7, o);
 		}
 	}
 }

@@ -47,7 +47,7 @@ struct act_group {
 
 /*
  * 256 weights with scales per 16:
- *   SUPER_MIN     w = d * scale * q - dmin * min, q unsigned
+ *   SUPER_MIN     w = d * scale * q - dmin * min, q unsigned: turned only
  *   SUPER_OFFSET  w = d * (scale * q - min), q unsigned: min is the constant that makes q signed
  *   SUPER_SIGNED  w = d * scale * q, q signed
  *   SUPER_SIGNS   w = d * scale * sign * q, q unsigned: streamed only, signs of 1 and -1 apart
@@ -59,7 +59,7 @@ struct super {
 	__m256i q[8];
 	__m256i scale, min; /* 16 int16 */
 	__m128i min32;	    /* min once per 32, where they are per 32 */
-	uint32_t head;	    /* d as it is stored, dmin on top of it */
+	uint32_t head;	    /* d as it is stored, where rows are streamed */
 	float d, dmin;
 };
 
@@ -69,7 +69,6 @@ struct super {
  */
 struct super_kind {
 	enum super_form form;
-	int each;
 	float factor;
 	size_t bytes;
 };
@@ -123,7 +122,7 @@ static inline size_t avx2_numbers_floats(size_t blocks)
 
 static inline size_t avx2_numbers_bytes(size_t blocks)
 {
-	return (1 + 2 * AVX2_ALONE) * avx2_numbers_floats(blocks) * sizeof(float);
+	return (1 + AVX2_ALONE) * avx2_numbers_floats(blocks) * sizeof(float);
 }
 
 /*
@@ -132,8 +131,7 @@ static inline size_t avx2_numbers_bytes(size_t blocks)
  */
 struct few_super {
 	int8_t q[AVX2_FEW][256];
-	int32_t pair[8][AVX2_FEW];   /* sums of 16, two int16 each */
-	int32_t pair32[4][AVX2_FEW]; /* sums of 32, two int16 each */
+	int32_t pair[8][AVX2_FEW]; /* sums of 16, two int16 each */
 	float d[AVX2_FEW];
 	int32_t total[AVX2_FEW]; /* as in struct act_super */
 };

@@ -17,11 +17,11 @@
 
 /*
  * What super-blocks of up to eight rows add up to, in file order: rows one after the other. In a
- * call's scratch; @whole and @mins are of one column, @head as in struct super.
+ * call's scratch; @whole is of one column, @head as in struct super.
  */
 struct numbers {
 	uint32_t *head;
-	float *whole[AVX2_ALONE], *mins[AVX2_ALONE];
+	float *whole[AVX2_ALONE];
 };
 
 FORCE_INLINE void numbers_init(struct numbers *o, float *scratch, size_t blocks)
@@ -29,50 +29,21 @@ FORCE_INLINE void numbers_init(struct numbers *o, float *scratch, size_t blocks)
 	const size_t each = avx2_numbers_floats(blocks);
 
 	o->head = (uint32_t *)scratch;
-	for (size_t c = 0; c < AVX2_ALONE; c++) {
-		o->whole[c] = scratch + (1 + 2 * c) * each;
-		o->mins[c] = o->whole[c] + each;
-	}
+	for (size_t c = 0; c < AVX2_ALONE; c++)
+		o->whole[c] = scratch + (1 + c) * each;
 }
 
-/*
- * Partial sums of super-blocks that wait until they are eight. Minima per 32 have four partial sums
- * each, those of two super-blocks in a vector.
- */
+/* Partial sums of super-blocks that wait until they are eight. */
 struct pool {
 	__m256i sum[AVX2_ALONE][8];
-	union {
-		__m256i eight[8];
-		__m128i four[8];
-	} mins[AVX2_ALONE];
 };
 
 /* Numbers [at, at + 8) from the pool. */
-FORCE_INLINE void pool_add(const struct pool *p, const struct super_kind *k, int cols, size_t at,
-			   const struct numbers *o)
+FORCE_INLINE void pool_add(const struct pool *p, int cols, size_t at, const struct numbers *o)
 {
 #pragma GCC unroll 4
-	for (int c = 0; c < cols; c++) {
-		const __m256i *m = p->mins[c].eight;
-
+	for (int c = 0; c < cols; c++)
 		_mm256_storeu_ps(o->whole[c] + at, eight_sums(p->sum[c]));
-		if (k->form != SUPER_MIN)
-			continue;
-		if (k->each == 16) {
-			_mm256_storeu_ps(o->mins[c] + at, eight_sums(m));
-		} else {
-			const __m128i *f = p->mins[c].four;
-			__m256i v[4];
-
-			/* half by half, as they were stored: a load of two stores would wait */
-#pragma GCC unroll 4
-			for (int i = 0; i < 4; i++)
-				v[i] = _mm256_set_m128i(f[i + 4], f[i]);
-			_mm256_storeu_ps(o->mins[c] + at,
-					 _mm256_cvtepi32_ps(sum_four(sum_pair(v[0], v[1]),
-								     sum_pair(v[2], v[3]))));
-		}
-	}
 }
 
 /* v[i]: numbers [b, b + 8) of @rows rows, to lanes by row; rows that are not there repeat the last */
@@ -83,14 +54,12 @@ FORCE_INLINE void load_lanes(const float *from, size_t blocks, size_t b, size_t 
 	transpose8((__m256i *)v);
 }
 
-/* d and dmin of eight heads */
-FORCE_INLINE __m256 head_scales(__m256 head, const struct super_kind *k, __m256 *dmin)
+/* d of eight heads */
+FORCE_INLINE __m256 head_scales(__m256 head, const struct super_kind *k)
 {
-	__m256 d, second;
+	__m256 d, above;
 
-	two_halves(_mm256_castps_si256(head), &d, &second);
-	if (k->form == SUPER_MIN)
-		*dmin = second;
+	two_halves(_mm256_castps_si256(head), &d, &above);
 	return k->factor != 1 ? _mm256_mul_ps(d, _mm256_set1_ps(k->factor)) : d;
 }
 
@@ -103,21 +72,13 @@ FORCE_INLINE __m256 super_finish(const struct numbers *o, size_t blocks, size_t 
 #pragma GCC unroll 1
 	for (size_t b = 0; b < blocks; b += 8) {
 		const size_t n = blocks - b < 8 ? blocks - b : 8;
-		__m256 head[8], whole[8], mins[8];
+		__m256 head[8], whole[8];
 
 		load_lanes((const float *)o->head, blocks, b, rows, head);
 		load_lanes(o->whole[c], blocks, b, rows, whole);
-		if (k->form == SUPER_MIN)
-			load_lanes(o->mins[c], blocks, b, rows, mins);
 #pragma GCC unroll 1
-		for (size_t j = 0; j < n; j++) {
-			__m256 dmin = _mm256_setzero_ps();
-			const __m256 d = head_scales(head[j], k, &dmin);
-
-			y = add_scaled(y, d, x[b + j].d, whole[j]);
-			if (k->form == SUPER_MIN)
-				y = take_scaled(y, dmin, x[b + j].d, mins[j]);
-		}
+		for (size_t j = 0; j < n; j++)
+			y = add_scaled(y, head_scales(head[j], k), x[b + j].d, whole[j]);
 	}
 	return y;
 }
@@ -137,27 +98,19 @@ FORCE_INLINE void super_numbers(const struct matmul *m, const uint8_t *w, size_t
 
 #pragma GCC unroll 1
 		for (size_t b = 0; b < blocks; b++, at += k->bytes, ahead += k->bytes) {
-			__m256i sum[AVX2_ALONE], mins[AVX2_ALONE];
+			__m256i sum[AVX2_ALONE];
 			__m256i sign[8];
 			struct super s;
 
 			prefetch_from(ahead, k->bytes);
 			unpack(at, &s, sign);
-			super_sums(&s, sign, k->form, x, cols, b, sum, mins);
+			super_sums(&s, sign, k->form, x, cols, b, sum);
 			o->head[i] = s.head;
 #pragma GCC unroll 4
-			for (int c = 0; c < cols; c++) {
+			for (int c = 0; c < cols; c++)
 				p->sum[c][i % 8] = sum[c];
-				if (k->form != SUPER_MIN)
-					continue;
-				if (k->each == 16)
-					p->mins[c].eight[i % 8] = mins[c];
-				else
-					p->mins[c].four[i % 8] =
-						_mm_madd_epi16(s.min32, load16(x[c][b].sum32));
-			}
 			if (++i % 8 == 0 || i == count)
-				pool_add(p, k, cols, (i - 1) & ~(size_t)7, o);
+				pool_add(p, cols, (i - 1) & ~(size_t)7, o);
 		}
 	}
 }
@@ -175,7 +128,7 @@ FORCE_INLINE void super_rows(const struct matmul *m, size_t row, size_t rows, si
 	for (int c = 0; c < cols; c++) {
 		x[c] = m->x[col + (size_t)c];
 		for (int i = 0; i < 8; i++)
-			p.sum[c][i] = p.mins[c].eight[i] = _mm256_setzero_si256();
+			p.sum[c][i] = _mm256_setzero_si256();
 	}
 	for (; row < end; row += AVX2_ROWS) {
 		const size_t n = end - row < AVX2_ROWS ? end - row : AVX2_ROWS;
@@ -189,11 +142,11 @@ FORCE_INLINE void super_rows(const struct matmul *m, size_t row, size_t rows, si
 }
 
 /* A format's functions for one, two, and more columns: constants all but the matrix. */
-#define SUPER_ROWS(t, unpack, form, each, factor, bytes)                                  \
+#define SUPER_ROWS(t, unpack, form, factor, bytes)                                        \
 	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
 			     int cols)                                                    \
 	{                                                                                 \
-		const struct super_kind k = { form, each, factor, bytes };                \
+		const struct super_kind k = { form, factor, bytes };                      \
                                                                                           \
 		if (cols == 1)                                                            \
 			super_rows(m, row, rows, col, 1, unpack, k);                      \

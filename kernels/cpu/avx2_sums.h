@@ -34,10 +34,9 @@ FORCE_INLINE void ternary_sums(const struct super *s, const struct act_super *co
 	}
 }
 
-/* sum[c], mins[c]: partial sums of super-block @s times super-block @b of column c */
+/* sum[c]: partial sums of super-block @s times super-block @b of column c */
 FORCE_INLINE void super_sums(const struct super *s, const __m256i *sign, enum super_form form,
-			     const struct act_super *const *x, int cols, size_t b, __m256i *sum,
-			     __m256i *mins)
+			     const struct act_super *const *x, int cols, size_t b, __m256i *sum)
 {
 	__m256i half[2];
 
@@ -70,12 +69,11 @@ FORCE_INLINE void super_sums(const struct super *s, const __m256i *sign, enum su
 			sum[c] = add_here(sum[c], a);
 		}
 	}
+	if (form != SUPER_OFFSET)
+		return;
 #pragma GCC unroll 4
-	for (int c = 0; c < cols; c++) {
-		mins[c] = _mm256_madd_epi16(s->min, load32(x[c][b].sum));
-		if (form == SUPER_OFFSET)
-			sum[c] = _mm256_sub_epi32(sum[c], mins[c]);
-	}
+	for (int c = 0; c < cols; c++)
+		sum[c] = _mm256_sub_epi32(sum[c], _mm256_madd_epi16(s->min, load32(x[c][b].sum)));
 }
 
 #endif

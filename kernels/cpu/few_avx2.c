@@ -5,26 +5,12 @@
  */
 #include "kernels/cpu/avx2_level.h"
 
-/* sums of 16, as pairs of int16, eight of them -> of 32, four pairs */
-static __m128i pairs_of_32(__m256i v)
-{
-	const __m256i sum = _mm256_madd_epi16(v, _mm256_set1_epi16(1));
-
-	return _mm_packs_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-}
-
 static void pack_sums(struct few_super *to, const struct act_super *const *x, int cols, size_t b)
 {
 	__m256i v[8];
 
-	for (int c = 0; c < AVX2_FEW; c++) {
-		int32_t four[4] = { 0 };
-
+	for (int c = 0; c < AVX2_FEW; c++)
 		v[c] = c < cols ? load32(x[c][b].sum) : _mm256_setzero_si256();
-		_mm_storeu_si128((__m128i *)four, pairs_of_32(v[c]));
-		for (int i = 0; i < 4; i++)
-			to->pair32[i][c] = four[i];
-	}
 	transpose8(v);
 	for (int i = 0; i < 8; i++)
 		_mm256_storeu_si256((__m256i *)to->pair[i], v[i]);

@@ -7,27 +7,26 @@
 #include "kernels/cpu/avx2_iq.h"
 
 /* up to four columns as rows_iq_avx2.c or rows_iq1_avx2.c has them */
-#define OWN_FORMAT(T, t, form, streamed, each)                                            \
-	IQ_UNPACK(T, t, form)                                                             \
-	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, \
-			     int cols)                                                    \
-	{                                                                                 \
-		const struct super_kind k = { streamed, each, iq_factor(QUANT_##T),       \
-					      QUANT_##T##_BYTES };                        \
-                                                                                          \
-		if (cols <= AVX2_ALONE)                                                   \
-			avx2_rows_##t(m, row, rows, col, cols);                           \
-		else if (cols <= 6)                                                       \
-			few_super_rows(m, row, rows, col, cols, 6, unpack_##t, k);        \
-		else                                                                      \
-			few_super_rows(m, row, rows, col, cols, 8, unpack_##t, k);        \
-	}                                                                                 \
+#define OWN_FORMAT(T, t, form, streamed)                                                           \
+	IQ_UNPACK(T, t, form)                                                                      \
+	static void rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col,          \
+			     int cols)                                                             \
+	{                                                                                          \
+		const struct super_kind k = { streamed, iq_factor(QUANT_##T), QUANT_##T##_BYTES }; \
+                                                                                                   \
+		if (cols <= AVX2_ALONE)                                                            \
+			avx2_rows_##t(m, row, rows, col, cols);                                    \
+		else if (cols <= 6)                                                                \
+			few_super_rows(m, row, rows, col, cols, 6, unpack_##t, k);                 \
+		else                                                                               \
+			few_super_rows(m, row, rows, col, cols, 8, unpack_##t, k);                 \
+	}                                                                                          \
 	IQ_TABLE(T, t, form)
 
-OWN_FORMAT(IQ2_XXS, iq2_xxs, IQ_SIGNS, SUPER_SIGNS, 32)
-OWN_FORMAT(IQ2_XS, iq2_xs, IQ_SIGNS, SUPER_SIGNS, 16)
-OWN_FORMAT(IQ2_S, iq2_s, IQ_SIGNS, SUPER_SIGNS, 16)
-OWN_FORMAT(IQ3_S, iq3_s, IQ_SIGNS, SUPER_SIGNS, 32)
-OWN_FORMAT(IQ3_XXS, iq3_xxs, IQ_SIGNS, SUPER_SIGNS, 32)
-OWN_FORMAT(IQ1_S, iq1_s, IQ_MOVED, SUPER_OFFSET, 32)
-OWN_FORMAT(IQ1_M, iq1_m, IQ_MOVED, SUPER_OFFSET, 16)
+OWN_FORMAT(IQ2_XXS, iq2_xxs, IQ_SIGNS, SUPER_SIGNS)
+OWN_FORMAT(IQ2_XS, iq2_xs, IQ_SIGNS, SUPER_SIGNS)
+OWN_FORMAT(IQ2_S, iq2_s, IQ_SIGNS, SUPER_SIGNS)
+OWN_FORMAT(IQ3_S, iq3_s, IQ_SIGNS, SUPER_SIGNS)
+OWN_FORMAT(IQ3_XXS, iq3_xxs, IQ_SIGNS, SUPER_SIGNS)
+OWN_FORMAT(IQ1_S, iq1_s, IQ_MOVED, SUPER_OFFSET)
+OWN_FORMAT(IQ1_M, iq1_m, IQ_MOVED, SUPER_OFFSET)

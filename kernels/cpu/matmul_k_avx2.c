@@ -51,12 +51,10 @@ FORCE_INLINE void unpack_scales_k4(const uint8_t *w, struct super *s)
 	const __m128i min =
 		eight_bytes(b & 0x3f3f3f3f, (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030));
 
-	s->head = word_at(w);
 	s->d = half_at(w);
 	s->dmin = half_at(w + 2);
 	s->scale =
 		twice_each(eight_bytes(a & 0x3f3f3f3f, (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030)));
-	s->min = twice_each(min);
 	s->min32 = _mm_cvtepu8_epi16(min);
 }
 
@@ -103,7 +101,6 @@ FORCE_INLINE void unpack_q6_k(const uint8_t *w, struct super *s)
 	}
 	s->scale = _mm256_cvtepi8_epi16(load16(w + 192));
 	s->min = _mm256_slli_epi16(s->scale, 5);
-	s->head = raw_half(w + 208);
 	s->d = half_at(w + 208);
 	s->dmin = 0;
 }
@@ -114,7 +111,6 @@ FORCE_INLINE void unpack_q2_k(const uint8_t *w, struct super *s)
 
 	s->scale = _mm256_and_si256(both, _mm256_set1_epi16(15));
 	s->min = _mm256_srli_epi16(both, 4);
-	s->head = word_at(w + 80);
 	s->d = half_at(w + 80);
 	s->dmin = half_at(w + 82);
 #pragma GCC unroll 2
@@ -138,7 +134,6 @@ FORCE_INLINE void unpack_q3_k(const uint8_t *w, struct super *s)
 
 	s->scale = _mm256_sub_epi16(_mm256_cvtepu8_epi16(scale), _mm256_set1_epi16(32));
 	s->min = _mm256_slli_epi16(s->scale, 2);
-	s->head = raw_half(w + 108);
 	s->d = half_at(w + 108);
 	s->dmin = 0;
 #pragma GCC unroll 2
@@ -216,7 +211,7 @@ SUPER_UNSIGNED(q6_k)
 
 static void rows_q6_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols)
 {
-	const struct super_kind k = { SUPER_OFFSET, 16, 1, QUANT_Q6_K_BYTES };
+	const struct super_kind k = { SUPER_OFFSET, 1, QUANT_Q6_K_BYTES };
 
 	if (cols <= PAIR_COLS)
 		avx2_pair_q6_k(m, row, rows, col, cols);
@@ -232,7 +227,7 @@ SUPER_UNSIGNED(iq4_xs)
 /* eight columns gain nothing from rows in the lanes */
 static void rows_iq4_xs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols)
 {
-	const struct super_kind k = { SUPER_SIGNED, 32, 1, QUANT_IQ4_XS_BYTES };
+	const struct super_kind k = { SUPER_SIGNED, 1, QUANT_IQ4_XS_BYTES };
 
 	if (cols <= AVX2_LAID_COLS)
 		avx2_side_iq4_xs(m, row, rows, col, cols);

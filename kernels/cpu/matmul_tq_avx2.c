@@ -8,7 +8,7 @@
 #include "kernels/cpu/avx2_laid.h"
 
 IQ_UNPACK(TQ2_0, tq2_0, IQ_TERNARY)
-SUPER_ROWS(tq2_0, unpack_tq2_0, SUPER_TERNARY, 32, 1, QUANT_TQ2_0_BYTES)
+SUPER_ROWS(tq2_0, unpack_tq2_0, SUPER_TERNARY, 1, QUANT_TQ2_0_BYTES)
 STREAMED(TQ2_0, tq2_0)
 
 /* A byte less 128 is s: its digit is 0 where s is below -42, 2 where it is above 42, and 3 s is that of the next. */
@@ -127,13 +127,13 @@ static void one_tq1_0(const struct matmul *m, size_t row, size_t rows, size_t co
 	const struct laid_kind k = {
 		lay_powers, turn_powers,
 		sum_powers, sizeof(struct powers_act),
-		1,	    { SUPER_TERNARY, 32, iq_factor(QUANT_TQ1_0), QUANT_TQ1_0_BYTES }
+		1,	    { SUPER_TERNARY, iq_factor(QUANT_TQ1_0), QUANT_TQ1_0_BYTES }
 	};
 
 	laid_rows(m, row, rows, col, k);
 }
 
-IQ_ROWS(TQ1_0, more_tq1_0, digits_tq1_0, SUPER_TERNARY, 32)
+IQ_ROWS(TQ1_0, more_tq1_0, digits_tq1_0, SUPER_TERNARY)
 
 static void rows_tq1_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols)
 {

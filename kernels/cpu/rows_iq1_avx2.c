@@ -224,7 +224,7 @@ FORCE_INLINE void row_numbers(const struct matmul *m, const uint8_t *w, size_t r
 				for (int c = 0; c < cols; c++)
 					p->sum[c][i % 8] = sum[c];
 				if (++i % 8 == 0 || i == count)
-					pool_add(p, k, cols, (i - 1) & ~(size_t)7, o);
+					pool_add(p, cols, (i - 1) & ~(size_t)7, o);
 			}
 		}
 	}
@@ -233,7 +233,7 @@ FORCE_INLINE void row_numbers(const struct matmul *m, const uint8_t *w, size_t r
 FORCE_INLINE void rows_of(const struct matmul *m, size_t row, size_t rows, size_t col, int cols,
 			  words_fn words, size_t bytes)
 {
-	const struct super_kind k = { SUPER_OFFSET, 32, 0.125f, bytes };
+	const struct super_kind k = { SUPER_OFFSET, 0.125f, bytes };
 	const size_t blocks = m->n / 256, end = row + rows;
 	const size_t lead = align_up(avx2_numbers_bytes(blocks), 64);
 	const struct act_words *x[AVX2_ALONE] = { NULL };

@@ -341,13 +341,13 @@ FORCE_INLINE void iq_rows(const struct matmul *m, size_t row, size_t rows, size_
 	}
 }
 
-#define ROWS_IQ(T, t, lay_out, each)                                                              \
+#define ROWS_IQ(T, t, lay_out)                                                                    \
 	void avx2_rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, int cols) \
 	{                                                                                         \
 		const struct iq_kind f = { lay_out,                                               \
 					   parts_##t,                                             \
 					   multiply_##t,                                          \
-					   { SUPER_SIGNS, each, iq_factor(QUANT_##T),             \
+					   { SUPER_SIGNS, iq_factor(QUANT_##T),                   \
 					     QUANT_##T##_BYTES } };                               \
                                                                                                   \
 		if (cols == 1)                                                                    \
@@ -360,8 +360,8 @@ FORCE_INLINE void iq_rows(const struct matmul *m, size_t row, size_t rows, size_
 			iq_rows(m, row, rows, col, 4, f);                                         \
 	}
 
-ROWS_IQ(IQ2_XXS, iq2_xxs, lay_out_eights, 32)
-ROWS_IQ(IQ2_XS, iq2_xs, lay_out_eights, 16)
-ROWS_IQ(IQ2_S, iq2_s, lay_out_eights, 16)
-ROWS_IQ(IQ3_XXS, iq3_xxs, lay_out_fours, 32)
-ROWS_IQ(IQ3_S, iq3_s, lay_out_fours, 32)
+ROWS_IQ(IQ2_XXS, iq2_xxs, lay_out_eights)
+ROWS_IQ(IQ2_XS, iq2_xs, lay_out_eights)
+ROWS_IQ(IQ2_S, iq2_s, lay_out_eights)
+ROWS_IQ(IQ3_XXS, iq3_xxs, lay_out_fours)
+ROWS_IQ(IQ3_S, iq3_s, lay_out_fours)

@@ -85,7 +85,7 @@ void avx2_side_iq4_xs(const struct matmul *m, size_t row, size_t rows, size_t co
 {
 	struct laid_kind k = { lay_xs, turn_xs,
 			       sum_xs, sizeof(struct xs_act),
-			       1,      { SUPER_SIGNED, 32, 1, QUANT_IQ4_XS_BYTES } };
+			       1,      { SUPER_SIGNED, 1, QUANT_IQ4_XS_BYTES } };
 
 	if (cols == 1) {
 		laid_rows(m, row, rows, col, k);
