@@ -170,6 +170,23 @@ FILTER(unique)
 	return g;
 }
 
+/* A generator of lists: how many, or of how many items, and what fills up those that are too short. */
+static struct jv lists(struct jinja *j, struct jv v, const struct jargs *a, const char *name,
+		       const char *names, const char *what,
+		       bool (*next)(struct jinja *, struct jiter *, struct jv *))
+{
+	struct jv g = generator(j, v, a, next), arg[2];
+	jint n;
+
+	jargs_bind(j, a, name, names, arg);
+	n = jarg_int(j, &arg[0], what);
+	if (n < 1 || n > (jint)j->max_bytes)
+		jinja_fail(j, -EINVAL, "%s: the count is out of range", name);
+	g.iter->n = (size_t)n;
+	g.iter->fallback = arg[1];
+	return g;
+}
+
 static bool batch_next(struct jinja *j, struct jiter *it, struct jv *ret)
 {
 	struct jlist *l = jlist_new(j, 0);
@@ -191,16 +208,7 @@ static bool batch_next(struct jinja *j, struct jiter *it, struct jv *ret)
 
 FILTER(batch)
 {
-	struct jv g = generator(j, v, a, batch_next), arg[2];
-	jint n;
-
-	jargs_bind(j, a, "batch", "linecount/fill_with", arg);
-	n = jarg_int(j, &arg[0], "batch's count");
-	if (n < 1 || n > (jint)j->max_bytes)
-		jinja_fail(j, -EINVAL, "batch: the count is out of range");
-	g.iter->n = (size_t)n;
-	g.iter->fallback = arg[1];
-	return g;
+	return lists(j, v, a, "batch", "linecount/fill_with", "batch's count", batch_next);
 }
 
 static bool slice_next(struct jinja *j, struct jiter *it, struct jv *ret)
@@ -227,16 +235,7 @@ static bool slice_next(struct jinja *j, struct jiter *it, struct jv *ret)
 
 FILTER(slice)
 {
-	struct jv g = generator(j, v, a, slice_next), arg[2];
-	jint n;
-
-	jargs_bind(j, a, "slice", "slices/fill_with", arg);
-	n = jarg_int(j, &arg[0], "slice's count");
-	if (n < 1 || n > (jint)j->max_bytes)
-		jinja_fail(j, -EINVAL, "slice: the count is out of range");
-	g.iter->n = (size_t)n;
-	g.iter->fallback = arg[1];
-	return g;
+	return lists(j, v, a, "slice", "slices/fill_with", "slice's count", slice_next);
 }
 
 static bool items_next(struct jinja *j, struct jiter *it, struct jv *ret)
