@@ -81,21 +81,12 @@ FORCE_INLINE void ends2(const uint8_t *w, size_t stride, struct ends2 *t)
 	}
 }
 
-/* the floats of a super-block whose sums are @s; minima are multiplied here */
 FORCE_INLINE void finish2(int cols, const struct ends2 *t, const struct act_k *const *x,
 			  const __m512i *s, __m512 *y)
 {
 #pragma GCC unroll 8
-	for (int c = 0; c < cols; c++) {
-		const __m512 dx = _mm512_set1_ps(x[c]->d);
-		__m512i m = _mm512_setzero_si512();
-
-#pragma GCC unroll 8
-		for (int i = 0; i < 8; i++)
-			m = few_add_pair(m, t->min[i], x[c]->sum16, i);
-		y[c] = take_minima(add_scaled(y[c], half_low(t->d), dx, s[c]), half_high(t->d), dx,
-				   m, AVX512_MIN_16);
-	}
+	for (int c = 0; c < cols; c++)
+		y[c] = few_finish(y[c], half_low(t->d), half_high(t->d), t->min, 8, x[c], s[c]);
 }
 
 /* half @half of sub-block @j, sixteen weights of every row, times all columns and its scale, added to @s */

@@ -127,20 +127,26 @@ FORCE_INLINE void head45(const uint8_t *w, size_t stride, struct head45 *t)
 	}
 }
 
-/* the floats of a super-block whose sums are @s; minima are multiplied here */
+/* @y and a super-block whose sums are @s; of its minima, as many pairs of sub-blocks, sums are multiplied here */
+FORCE_INLINE __m512 few_finish(__m512 y, __m512 d, __m512 dmin, const __m512i *min, int pairs,
+			       const struct act_k *x, __m512i s)
+{
+	const __m512 dx = _mm512_set1_ps(x->d);
+	__m512i m = _mm512_setzero_si512();
+
+#pragma GCC unroll 8
+	for (int i = 0; i < pairs; i++)
+		m = few_add_pair(m, min[i], pairs == 4 ? x->sum32 : x->sum16, i);
+	return take_minima(add_scaled(y, d, dx, s), dmin, dx, m,
+			   pairs == 4 ? AVX512_MIN_8 : AVX512_MIN_16);
+}
+
 FORCE_INLINE void finish45(int cols, const struct head45 *t, const struct act_k *const *x,
 			   const __m512i *s, __m512 *y)
 {
 #pragma GCC unroll 8
-	for (int c = 0; c < cols; c++) {
-		const __m512 dx = _mm512_set1_ps(x[c]->d);
-		__m512i m = _mm512_setzero_si512();
-
-#pragma GCC unroll 4
-		for (int i = 0; i < 4; i++)
-			m = few_add_pair(m, t->min[i], x[c]->sum32, i);
-		y[c] = take_minima(add_scaled(y[c], t->d, dx, s[c]), t->dmin, dx, m, AVX512_MIN_8);
-	}
+	for (int c = 0; c < cols; c++)
+		y[c] = few_finish(y[c], t->d, t->dmin, t->min, 4, x[c], s[c]);
 }
 
 /*
