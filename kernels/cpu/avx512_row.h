@@ -6,8 +6,8 @@
  * runs into the rows that follow, behind the last ones into what the caller says comes next (a prefetch
  * never faults), and into the second cache level: asked for in the first, Q8_0 from memory took 1.6 times
  * as long on Zen 4, Q4_K and Q6_K 1.3 times. Each super-block asks for its part: four at once cost 3 to 6 %
- * from memory. Four super-blocks, or sixteen 32-blocks, are multiplied before their lanes are added up
- * together: that costs a quarter of doing it one by one.
+ * from memory. Four super-blocks are multiplied before their lanes are added up together: that costs a quarter of
+ * doing it one by one.
  */
 #ifndef SLUICE_KERNELS_CPU_AVX512_ROW_H
 #define SLUICE_KERNELS_CPU_AVX512_ROW_H
@@ -59,22 +59,6 @@ FORCE_INLINE __m512i load_once(const uint8_t *w)
 	return v;
 }
 
-/* 16 bytes at each of @count <= 4 places @step bytes apart, a lane each; lanes beyond are zero */
-static inline __attribute__((always_inline)) __m512i load_some(const void *from, size_t step,
-							       int count)
-{
-	const uint8_t *w = from;
-	__m512i z = _mm512_zextsi128_si512(_mm_loadu_si128((const void *)w));
-
-	if (count > 1)
-		z = _mm512_inserti32x4(z, _mm_loadu_si128((const void *)(w + step)), 1);
-	if (count > 2)
-		z = _mm512_inserti32x4(z, _mm_loadu_si128((const void *)(w + 2 * step)), 2);
-	if (count > 3)
-		z = _mm512_inserti32x4(z, _mm_loadu_si128((const void *)(w + 3 * step)), 3);
-	return z;
-}
-
 /* lane L of the result: sums of lane L of s[0], s[1], s[2], s[3] */
 static inline __m512i add_words(const __m512i s[4])
 {
@@ -98,16 +82,6 @@ static inline __m128i add_lanes(__m512i s)
 static inline void store_sums(int32_t *to, const __m512i s[4])
 {
 	_mm_storeu_si128((void *)to, add_lanes(add_words(s)));
-}
-
-/* the sum of each lane */
-static inline void store_lane_sums(int32_t *to, __m512i s)
-{
-	const __m512i first = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-
-	s = _mm512_add_epi32(s, _mm512_shuffle_epi32(s, _MM_PERM_CDAB));
-	s = _mm512_add_epi32(s, _mm512_shuffle_epi32(s, _MM_PERM_BADC));
-	_mm_storeu_si128((void *)to, _mm512_castsi512_si128(_mm512_permutexvar_epi32(first, s)));
 }
 
 /* of 1..ROW_COLS columns; five and seven have one more, see rows_avx512.c */
@@ -182,7 +156,7 @@ FORCE_INLINE void store_pairs(int32_t *to, const __m512i s[2])
 }
 
 /*
- * Memory for super-block @i of a group at @w, each line three times, a little nearer each time: of requests that
+ * Memory for piece @i, of @bytes, of what is read at @w, each line three times, a little nearer each time: of requests that
  * are made as fast as by these kernels some in a hundred never bring their line, and one that is missing costs
  * more than a hundred requests.
  */

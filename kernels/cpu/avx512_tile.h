@@ -115,8 +115,7 @@ typedef void (*kernel_fn)(const struct tile_product *p);
 struct row_sums {
 	int32_t *sum;
 	int32_t *min; /* super-blocks with minima only */
-	uint32_t *d;  /* the block's own scale as it is stored, the minimum's in the
-                   high half; of 32-blocks as fronts() of rows_b_avx512.c has them */
+	uint32_t *d;  /* the block's own scale as it is stored, the minimum's in the high half */
 	uintptr_t
 		ahead; /* of the first column: memory so far behind this is asked for, modulo 2^64 */
 };
@@ -132,6 +131,9 @@ typedef void (*row_fn)(const uint8_t *w, const void *const *x, size_t blocks,
 typedef void (*run_fn)(const uint8_t *w, const void *const *x, size_t blocks, size_t count,
 		       const struct row_sums *out);
 
+/* A whole product of few columns, see struct matmul. */
+typedef void (*product_fn)(const struct matmul *m);
+
 /* Activations of @blocks super-blocks as a format's row functions want them, to a call's scratch. */
 typedef void (*pack_fn)(const void *x, size_t blocks, void *to);
 
@@ -144,16 +146,17 @@ struct tile_format {
 	uint16_t block, bytes; /* as in quant.h */
 	uint16_t act_bytes;    /* of TILE_DEPTH activations */
 	unpack_fn unpack;
-	const kernel_fn *kernel; /* [cols - 1] */
-	const row_fn *row;	 /* [cols - 1]; NULL: tiles are faster */
-	pack_fn pack;		 /* NULL: rows read the activations as they are */
-	int min_shift;		 /* super-blocks: AVX512_MIN_* of a row's min sums; 0: none */
-	bool min;		 /* 32-blocks: Q4_1, Q5_1 */
-	float factor;		 /* super-blocks: a power of two that goes to d */
-	const struct few_b *few; /* 32-blocks: for columns that row has no function for */
-	const few_k_fn *few_k;	 /* super-blocks: [cols - 1]; NULL: rows in file order */
-	pack_fn few_pack;	 /* NULL: few_k reads the activations as they are */
-	const run_fn *run;	 /* super-blocks: [cols - 1]; in place of row */
+	const kernel_fn *kernel;   /* [cols - 1] */
+	const row_fn *row;	   /* [cols - 1]; NULL: tiles are faster */
+	pack_fn pack;		   /* NULL: rows read the activations as they are */
+	int min_shift;		   /* super-blocks: AVX512_MIN_* of a row's min sums; 0: none */
+	bool min;		   /* 32-blocks: Q4_1, Q5_1 */
+	float factor;		   /* super-blocks: a power of two that goes to d */
+	const struct few_b *few;   /* 32-blocks: for columns that product has no function for */
+	const few_k_fn *few_k;	   /* super-blocks: [cols - 1]; NULL: rows in file order */
+	pack_fn few_pack;	   /* NULL: few_k reads the activations as they are */
+	const run_fn *run;	   /* super-blocks: [cols - 1]; in place of row */
+	const product_fn *product; /* 32-blocks: [cols - 1]; in place of row */
 	/* super-blocks: one column of rows of up to so many weights by few_k, too; as all where row has nothing */
 	uint16_t short_row;
 };
@@ -206,10 +209,10 @@ void avx512_pack_tq(const void *x, size_t blocks, void *to);
 /* rows: rows_k_avx512.c, rows_k2_avx512.c, rows_b_avx512.c; [cols - 1] */
 extern const run_fn avx512_run_q4_k[ROW_COLS], avx512_run_q5_k[ROW_COLS], avx512_run_q6_k[ROW_COLS];
 extern const row_fn avx512_row_iq4_xs[ROW_COLS];
-extern const row_fn avx512_row_q4_0[ROW_COLS], avx512_row_q4_1[ROW_COLS];
-extern const row_fn avx512_row_q5_0[ROW_COLS], avx512_row_q5_1[ROW_COLS];
-extern const row_fn avx512_row_q8_0[ROW_COLS], avx512_row_iq4_nl[ROW_COLS];
-extern const row_fn avx512_row_mxfp4[ROW_COLS];
+extern const product_fn avx512_product_q4_0[ROW_COLS], avx512_product_q4_1[ROW_COLS];
+extern const product_fn avx512_product_q5_0[ROW_COLS], avx512_product_q5_1[ROW_COLS];
+extern const product_fn avx512_product_q8_0[ROW_COLS], avx512_product_iq4_nl[ROW_COLS];
+extern const product_fn avx512_product_mxfp4[ROW_COLS];
 
 /* few_b_avx512.c: sixteen rows of 32-blocks side by side, and the product of 2..ROW_COLS columns */
 extern const struct few_b avx512_few_q4_0, avx512_few_q4_1, avx512_few_q5_0, avx512_few_q5_1,

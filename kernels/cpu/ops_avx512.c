@@ -37,19 +37,19 @@ static const struct tile_format formats[] = {
 	{                                                                                        \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,      \
 			avx512_kernel_##t, row, NULL, min, false, 1, NULL, avx512_few_##t, NULL, \
-			run, SHORT_ROW                                                           \
+			run, NULL, SHORT_ROW                                                     \
 	}
 #define SIDE(T, t, kernel)                                                                        \
 	{                                                                                         \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,       \
 			avx512_kernel_##kernel, no_rows, NULL, 0, false, 1, NULL, avx512_few_##t, \
-			NULL, NULL, 0                                                             \
-	}
-#define B(T, t, kernel, min)                                                                      \
-	{                                                                                         \
-		QUANT_##T, 32, QUANT_##T##_BYTES, sizeof(struct act_b), avx512_unpack_##t,        \
-			avx512_kernel_##kernel, avx512_row_##t, NULL, 0, min, 1, &avx512_few_##t, \
 			NULL, NULL, NULL, 0                                                       \
+	}
+#define B(T, t, kernel, min)                                                                     \
+	{                                                                                        \
+		QUANT_##T, 32, QUANT_##T##_BYTES, sizeof(struct act_b), avx512_unpack_##t,       \
+			avx512_kernel_##kernel, no_rows, NULL, 0, min, 1, &avx512_few_##t, NULL, \
+			NULL, NULL, avx512_product_##t, 0                                        \
 	}
 	K(Q4_K, q4_k, AVX512_MIN_8, no_rows, avx512_run_q4_k),
 	K(Q6_K, q6_k, 0, no_rows, avx512_run_q6_k),
@@ -62,7 +62,7 @@ static const struct tile_format formats[] = {
 	{                                                                                       \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,     \
 			avx512_kernel_iq, rows##_##t, pack, 0, false, factor, NULL, NULL, NULL, \
-			NULL, 0                                                                 \
+			NULL, NULL, 0                                                           \
 	}
 	IQ(IQ2_XXS, iq2_xxs, avx512_row, avx512_pack_iq, 0.125f),
 	IQ(IQ2_XS, iq2_xs, avx512_row, avx512_pack_iq, 0.125f),
@@ -90,7 +90,7 @@ static const struct tile_format vbmi_formats[] = {
 	{                                                                                    \
 		QUANT_##T, 256, QUANT_##T##_BYTES, sizeof(struct act_k), avx512_unpack_##t,  \
 			avx512_kernel_iq, row, pack, 0, false, factor, NULL, avx512_few_##t, \
-			avx512_few_pack_##few_pack, NULL, SHORT_OF_8                         \
+			avx512_few_pack_##few_pack, NULL, NULL, SHORT_OF_8                   \
 	}
 	FEW(IQ1_S, iq1_s, no_rows, NULL, 0.125f, iq1_s),
 	FEW(IQ1_M, iq1_m, no_rows, NULL, 0.125f, iq1_m),
@@ -245,6 +245,10 @@ static void matmul(const struct matmul *m)
 		return;
 	if (side_by_side(f, m)) {
 		avx512_matmul_few_k(f, m);
+		return;
+	}
+	if (m->cols <= ROW_COLS && f->product && f->product[m->cols - 1]) {
+		f->product[m->cols - 1](m);
 		return;
 	}
 	if (in_file_order(f, m->cols)) {

@@ -11,7 +11,7 @@
 
 #define D_WORDS 4 /* of a block in numbers.d, at most: see run_fn */
 
-/* of one column: [row][block], the blocks of a row padded to @pitch; d of 32-blocks: see front_word() */
+/* of one column: [row][block], the super-blocks of a row padded to @pitch */
 struct numbers {
 	int32_t *sum, *min;
 	uint32_t *d;
@@ -80,62 +80,9 @@ static __m512 finish_45(struct numbers a, size_t blocks, const struct act_k *x)
 	return y;
 }
 
-/* word @k of each of sixteen rows' four: see fronts() of rows_b_avx512.c */
-static inline __m256i front_word(const uint32_t *d, int k)
-{
-	const __m512i row = _mm512_set_epi16(60, 56, 52, 48, 44, 40, 36, 32, 28, 24, 20, 16, 12, 8,
-					     4, 0, 60, 56, 52, 48, 44, 40, 36, 32, 28, 24, 20, 16,
-					     12, 8, 4, 0);
-
-	return _mm512_castsi512_si256(_mm512_permutex2var_epi16(
-		_mm512_loadu_si512(d), _mm512_add_epi16(row, _mm512_set1_epi16((short)k)),
-		_mm512_loadu_si512(d + 16)));
-}
-
-static __m512 finish_b(const struct tile_format *f, struct numbers a, size_t blocks,
-		       const struct act_b *x)
-{
-	/* by32 is for an offset of 128 */
-	const int less = f->type == QUANT_Q4_0 ? 4 : f->type == QUANT_Q5_0 ? 3 : 0;
-	__m512 y = _mm512_setzero_ps();
-
-	for (size_t b = 0; b < blocks; b += 4) {
-		__m512i sum[4];
-
-		load_lanes(a.sum, a.pitch, b, sum);
-		for (size_t i = 0; i < 4 && b + i < blocks; i++) {
-			const struct act_b *v = &x[(b + i) / 8];
-			const size_t j = (b + i) % 8;
-			const __m512 dx = _mm512_set1_ps(v->d[j]);
-
-			if (f->min) {
-				const uint32_t *d = a.d + 32 * ((b + i) / 2);
-				const __m512 dw = _mm512_cvtph_ps(front_word(d, 2 * (i % 2)));
-				const __m512 mw = _mm512_cvtph_ps(front_word(d, 2 * (i % 2) + 1));
-
-				y = add_scaled(y, dw, dx, sum[i]);
-				y = _mm512_fmadd_ps(_mm512_mul_ps(mw, dx),
-						    _mm512_set1_ps(v->sum[j]), y);
-			} else {
-				const __m256i word = front_word(a.d + 32 * (b / 4), (int)i);
-				const __m512 dw = f->type == QUANT_MXFP4
-							  ? fp4_scale(_mm512_cvtepu16_epi32(word))
-							  : _mm512_cvtph_ps(word);
-
-				sum[i] = _mm512_add_epi32(sum[i],
-							  _mm512_set1_epi32(v->by32[j] >> less));
-				y = add_scaled(y, dw, dx, sum[i]);
-			}
-		}
-	}
-	return y;
-}
-
 /* floats of sixteen rows of column @c */
 static __m512 finish(const struct tile_format *f, struct numbers a, size_t blocks, const void *x)
 {
-	if (f->block == 32)
-		return finish_b(f, a, blocks, x);
 	return f->run && f->min_shift ? finish_45(a, blocks, x) : finish_k(f, a, blocks, x);
 }
 
@@ -173,8 +120,7 @@ static void multiply_rows(const struct rows_walk *k, const uint8_t *w, size_t ro
 
 		for (size_t c = 0; c < k->width; c++)
 			out[c] = (struct row_sums){ k->a[c].sum + r * k->a[c].pitch,
-						    k->a[c].min + r * k->a[c].pitch,
-						    k->a[c].d + (f->block == 32 ? 2 * r : d),
+						    k->a[c].min + r * k->a[c].pitch, k->a[c].d + d,
 						    ahead };
 		n = together(k, w, rows - r);
 		if (f->run)

@@ -1,205 +1,347 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/rows_b_avx512.c: one row times one vector for formats with blocks of 32, in file
- * order: whole numbers only, see avx512_tile.h. Any thread. For one column (Q8_0: two), where memory
- * decides and likes file order best; more columns are multiplied by few_b_avx512.c.
+ * kernels/cpu/rows_b_avx512.c: one column (Q8_0: two) of formats with blocks of 32 at the AVX-512 level; more are
+ * multiplied by few_b_avx512.c. Called by ops_avx512.c, any thread.
  *
- * Four blocks stand in the four 128-bit lanes, their first and second halves in two registers.
- * Signed formats are multiplied as they are stored, or plus 128 (Q8_0 and those with a table); who adds the
- * floats up takes the offset away.
+ * Four rows are read side by side, four blocks of each at a time, which stand in the four 128-bit lanes, their
+ * first and second halves in two registers. Rows meet where the words of a lane are added up: of that comes a
+ * register with four rows of a block in each lane, whose floats are added block by block as quant.h demands.
+ * Loads are what this is short of: four blocks of a row are two or three registers as they lie in the file, and
+ * weights, scales and fifth bits are taken out of them by word. Memory is asked for in file order.
+ *
+ * Signed formats are multiplied plus 8, 16 or 128, which the sums of the activations take away.
  */
 #include "kernels/cpu/avx512_row.h"
 
+#include "base/num.h"
+
+#define SIDE   4 /* rows, and blocks of each */
+#define B_COLS 2 /* at most */
+
 enum b_form { FORM_NIBBLE, FORM_TABLE, FORM_FIVE, FORM_EIGHT };
-
-/*
- * The fifth bits of four blocks' first, second halves. They go to masks through memory: a mask from a
- * general register takes almost two clocks on Zen 4, and putting it together there a dozen operations.
- */
-static inline __attribute__((always_inline)) void fifth_bits(const uint8_t *w, size_t bytes,
-							     int count, __mmask64 to[2])
-{
-	const __m128i halves = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
-	__mmask64 bits[2] __attribute__((aligned(16)));
-	uint32_t h[4] = { 0 };
-
-#pragma GCC unroll 4
-	for (int i = 0; i < count; i++)
-		memcpy(&h[i], w + bytes * (size_t)i, 4);
-	_mm_store_si128((void *)bits,
-			_mm_shuffle_epi8(_mm_setr_epi32((int)h[0], (int)h[1], (int)h[2], (int)h[3]),
-					 halves));
-	__asm__("" : "+m"(bits));
-	to[0] = _load_mask64(&bits[0]);
-	to[1] = _load_mask64(&bits[1]);
-}
-
-/* load_some(), halves first: putting sixteen bytes into a half takes half of what it takes into a whole */
-static inline __attribute__((always_inline)) __m512i load_four(const uint8_t *w, size_t step,
-							       int count)
-{
-	__m256i low = _mm256_zextsi128_si256(_mm_loadu_si128((const void *)w));
-	__m256i high = _mm256_setzero_si256();
-
-	if (count > 1)
-		low = _mm256_inserti128_si256(low, _mm_loadu_si128((const void *)(w + step)), 1);
-	if (count > 2)
-		high = _mm256_zextsi128_si256(_mm_loadu_si128((const void *)(w + 2 * step)));
-	if (count > 3)
-		high = _mm256_inserti128_si256(high, _mm_loadu_si128((const void *)(w + 3 * step)),
-					       1);
-	return count > 2 ? _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1)
-			 : _mm512_zextsi256_si512(low);
-}
 
 /* what the kernels for one format differ in; constants after inlining */
 struct b_format {
 	enum b_form form;
 	size_t bytes, qs, qh; /* of a block, and where the fields are */
-	bool min;
+	bool min, fp4;
+	float offset;	/* of weights; with minima 1 */
 	__m512i values; /* FORM_TABLE */
 };
 
-/* @count <= 4 blocks from @w on: the values of their first and second halves */
-static inline __attribute__((always_inline)) void values(const struct b_format *f, const uint8_t *w,
-							 int count, __m512i q[2])
+/* activations of four blocks: q as in struct act_b, each block's numbers in a lane; sum is times the offset */
+struct four_act {
+	int8_t q[128];
+	float d[16], sum[16];
+};
+
+/* four blocks of a row: first and second halves, and what scales are taken from */
+struct four {
+	__m512i q[2], front;
+};
+
+/* where the second register of four blocks begins */
+FORCE_INLINE size_t second_at(const struct b_format *f)
 {
-	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f);
-	__m512i a = load_four(w + f->qs, f->bytes, count), b;
-
-	if (f->form == FORM_EIGHT) {
-		b = load_four(w + f->qs + 16, f->bytes, count);
-	} else {
-		b = _mm512_and_si512(_mm512_srli_epi16(a, 4), low4);
-		a = _mm512_and_si512(a, low4);
-	}
-	if (f->form == FORM_TABLE) {
-		a = _mm512_shuffle_epi8(f->values, a);
-		b = _mm512_shuffle_epi8(f->values, b);
-	}
-	if (f->form == FORM_FIVE) {
-		const __m512i sixteen = _mm512_set1_epi8(16);
-		__mmask64 bits[2];
-
-		fifth_bits(w + f->qh, f->bytes, count, bits);
-		a = _mm512_mask_add_epi8(a, bits[0], a, sixteen);
-		b = _mm512_mask_add_epi8(b, bits[1], b, sixteen);
-	}
-	if (f->form == FORM_EIGHT) {
-		const __m512i sign = _mm512_set1_epi8((char)0x80);
-
-		a = _mm512_xor_si512(a, sign);
-		b = _mm512_xor_si512(b, sign);
-	}
-	q[0] = a;
-	q[1] = b;
+	if (f->form == FORM_EIGHT)
+		return 64;
+	return SIDE * f->bytes - (f->bytes > 20 ? 32 : 16);
 }
 
-/* blocks b..b+3 (a multiple of four): sums of four products */
-static inline __m512i multiply(const __m512i q[2], const struct act_b *x, size_t b)
+/* the number of the word at byte @at in both registers */
+FORCE_INLINE short word_in(const struct b_format *f, size_t at)
 {
-	const int8_t *v = x[b / 8].q + 128 * (b / 4 % 2);
-	__m512i s = _mm512_setzero_si512();
-
-	s = _mm512_dpbusd_epi32(s, q[0], _mm512_load_si512(v));
-	return _mm512_dpbusd_epi32(s, q[1], _mm512_load_si512(v + 64));
+	return (short)(at < 64 ? at / 2 : 32 + (at - second_at(f)) / 2);
 }
 
-/* Scales of four blocks, or scales and minima of two, in one word for finish_b(): a quarter of the stores. */
-static inline __attribute__((always_inline)) uint64_t fronts(const struct b_format *f,
-							     const uint8_t *w, int count)
+FORCE_INLINE __m512i second_register(const struct b_format *f, const uint8_t *w)
 {
-	uint64_t v = 0;
+	__m512i v;
 
-#pragma GCC unroll 4
-	for (int i = 0; i < count; i++, w += f->bytes) {
-		uint32_t two;
-		uint16_t one;
-
-		if (f->min) {
-			memcpy(&two, w, sizeof(two));
-			v |= (uint64_t)two << 32 * i;
-		} else {
-			memcpy(&one, w, sizeof(one));
-			v |= (uint64_t)one << 16 * i;
-		}
-	}
+	w += second_at(f);
+	if (f->form == FORM_EIGHT)
+		return load_once(w);
+	v = f->bytes > 20 ? _mm512_zextsi256_si512(_mm256_loadu_si256((const void *)w))
+			  : _mm512_zextsi128_si512(_mm_loadu_si128((const void *)w));
+	__asm__("" : "+v"(v));
 	return v;
 }
 
-/* those of @count blocks from block b on, a multiple of four */
-static inline __attribute__((always_inline)) void
-store_fronts(const struct b_format *f, const uint8_t *w, size_t b, int count, uint32_t *d)
+#define WORD(i, o) word_in(f, (i)*f->bytes + (o))
+#define EIGHT(i, o)                                                                \
+	WORD(i, (o) + 14), WORD(i, (o) + 12), WORD(i, (o) + 10), WORD(i, (o) + 8), \
+		WORD(i, (o) + 6), WORD(i, (o) + 4), WORD(i, (o) + 2), WORD(i, o)
+
+/* sixteen bytes of each block, at @at of it */
+FORCE_INLINE __m512i by_word(const struct b_format *f, __m512i a, __m512i b, size_t at)
 {
-	const int each = f->min ? 2 : 4;
+	const __m512i which =
+		_mm512_set_epi16(EIGHT(3, at), EIGHT(2, at), EIGHT(1, at), EIGHT(0, at));
 
-#pragma GCC unroll 8
-	for (int i = 0; i < count; i += each) {
-		const uint64_t v =
-			fronts(f, w + f->bytes * (size_t)i, count - i < each ? count - i : each);
-
-		memcpy(d + 32 * ((b + (size_t)i) / (size_t)each), &v, sizeof(v));
-	}
+	return _mm512_permutex2var_epi16(a, which, b);
 }
 
-/* blocks b..b+15 */
-static inline __attribute__((always_inline)) void sixteen(const struct b_format *f,
-							  const uint8_t *w, const void *const *x,
-							  int cols, size_t b,
-							  const struct row_sums *out)
+/* Fifth bits of first halves, of second halves as sixteen bytes; behind them scales, or scales and minima. */
+FORCE_INLINE __m256i high_and_front(const struct b_format *f, __m512i a, __m512i b)
 {
-	/* word i of lane L is the sum of block 4i + L */
-	const __m512i order =
-		_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-	__m512i s[ROW_COLS][4];
+	const size_t lo = f->qh, up = f->qh + 2;
+	const __m128i d =
+		_mm_setr_epi16(WORD(0, 0), WORD(1, 0), WORD(2, 0), WORD(3, 0), 0, 0, 0, 0);
+	const __m128i dm = _mm_setr_epi16(WORD(0, 0), WORD(0, 2), WORD(1, 0), WORD(1, 2),
+					  WORD(2, 0), WORD(2, 2), WORD(3, 0), WORD(3, 2));
+	const __m128i bits = _mm_setr_epi16(WORD(0, lo), WORD(1, lo), WORD(2, lo), WORD(3, lo),
+					    WORD(0, up), WORD(1, up), WORD(2, up), WORD(3, up));
+	const __m512i which = _mm512_castsi256_si512(_mm256_set_m128i(f->min ? dm : d, bits));
 
-	prefetch_ahead(w, out->ahead, 16 * f->bytes);
-	store_fronts(f, w, b, 16, out->d);
+	return _mm512_castsi512_si256(_mm512_permutex2var_epi16(a, which, b));
+}
+
+/* where load() leaves the scale (@k: 0) or the minimum (1) of block @i in four.front: a word */
+FORCE_INLINE short front_word(const struct b_format *f, int i, int k)
+{
+	if (f->form == FORM_FIVE)
+		return (short)(8 + (f->min ? 2 * i + k : i));
+	if (f->form == FORM_EIGHT)
+		return (short)i;
+	return (short)(((size_t)i * f->bytes + 2 * (size_t)k) / 2);
+}
+
+FORCE_INLINE struct four load(const struct b_format *f, const uint8_t *w)
+{
+	const __m512i low4 = _mm512_set1_epi32(0x0f0f0f0f), sixteen = _mm512_set1_epi8(16);
+	const __m512i a = load_once(w);
+	struct four t = { .front = a };
+
+	if (f->form == FORM_EIGHT) {
+		const __m512i b = second_register(f, w), sign = _mm512_set1_epi8((char)0x80);
+		const __m128i last = _mm_loadu_si128((const void *)(w + 3 * f->bytes + 18));
+		const __m512i which = _mm512_castsi128_si512(
+			_mm_setr_epi16(WORD(0, 0), WORD(1, 0), WORD(2, 0), WORD(3, 0), 0, 0, 0, 0));
+
+		t.q[0] = _mm512_xor_si512(by_word(f, a, b, 2), sign);
+		t.q[1] = _mm512_xor_si512(_mm512_inserti32x4(by_word(f, a, b, 18), last, 3), sign);
+		t.front = _mm512_permutex2var_epi16(a, which, b);
+		return t;
+	}
+	if (f->bytes % 2) {
+		t.q[0] = load_quarters(w + f->qs, f->bytes);
+	} else {
+		const __m512i b = second_register(f, w);
+
+		t.q[0] = by_word(f, a, b, f->qs);
+		if (f->form == FORM_FIVE)
+			t.front = _mm512_castsi256_si512(high_and_front(f, a, b));
+	}
+	t.q[1] = _mm512_and_si512(_mm512_srli_epi16(t.q[0], 4), low4);
+	t.q[0] = _mm512_and_si512(t.q[0], low4);
+	if (f->form == FORM_TABLE) {
+		t.q[0] = _mm512_shuffle_epi8(f->values, t.q[0]);
+		t.q[1] = _mm512_shuffle_epi8(f->values, t.q[1]);
+	}
+	if (f->form == FORM_FIVE) {
+		/* to masks through memory: from a general register one takes almost two clocks on Zen 4 */
+		__mmask64 bits[2] __attribute__((aligned(16)));
+
+		_mm_store_si128((void *)bits, _mm512_castsi512_si128(t.front));
+		__asm__("" : "+m"(bits));
+		t.q[0] = _mm512_mask_add_epi8(t.q[0], _load_mask64(&bits[0]), t.q[0], sixteen);
+		t.q[1] = _mm512_mask_add_epi8(t.q[1], _load_mask64(&bits[1]), t.q[1], sixteen);
+	}
+	return t;
+}
+
+/* bytes e as words -> 2^(e - 128), the upper halves of floats */
+FORCE_INLINE __m256i fp4_upper(__m256i e)
+{
+	const __m256i two = _mm256_set1_epi16(2), one = _mm256_set1_epi16(1);
+	const __m256i d = _mm256_slli_epi16(_mm256_sub_epi16(e, one), 7);
+
+	return _mm256_mask_sllv_epi16(d, _mm256_cmplt_epi16_mask(e, two), _mm256_set1_epi16(0x20),
+				      e);
+}
+
+/* scales and minima of four blocks (a lane each) of four rows (words of it) */
+FORCE_INLINE void scales(const struct b_format *f, const struct four t[SIDE], __m512 *d,
+			 __m512 *min)
+{
+#define AT(i, k, r) (short)(32 * (r) + front_word(f, i, k))
+#define ROWS(i, k)  AT(i, k, 1), AT(i, k, 0), AT(i, k, 1), AT(i, k, 0)
+	const __m512i which = _mm512_set_epi16(ROWS(3, 1), ROWS(2, 1), ROWS(1, 1), ROWS(0, 1),
+					       ROWS(3, 0), ROWS(2, 0), ROWS(1, 0), ROWS(0, 0));
+	const __m512i v = _mm512_mask_blend_epi32(
+		0xaaaa, _mm512_permutex2var_epi16(t[0].front, which, t[1].front),
+		_mm512_permutex2var_epi16(t[2].front, which, t[3].front));
+	__m256i low = _mm512_castsi512_si256(v);
+#undef AT
+#undef ROWS
+
+	if (f->fp4) {
+		/* of odd blocks the upper bytes of words */
+		low = _mm256_srlv_epi16(
+			low, _mm256_setr_epi16(0, 0, 0, 0, 8, 8, 8, 8, 0, 0, 0, 0, 8, 8, 8, 8));
+		low = fp4_upper(_mm256_and_si256(low, _mm256_set1_epi16(255)));
+		*d = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(low), 16));
+		return;
+	}
+	*d = _mm512_cvtph_ps(low);
+	if (f->min)
+		*min = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(v, 1));
+}
+
+FORCE_INLINE __m512i multiply(const __m512i q[2], const struct four_act *x)
+{
+	__m512i s = _mm512_setzero_si512();
+
+	s = _mm512_dpbusd_epi32(s, q[0], _mm512_load_si512(x->q));
+	return _mm512_dpbusd_epi32(s, q[1], _mm512_load_si512(x->q + 64));
+}
+
+/* word i of lane L: the sum of lane L of s[i], which are four words */
+FORCE_INLINE __m512i add_four(const struct b_format *f, const __m512i s[4])
+{
+	const __m512i one = _mm512_set1_epi16(1);
+	__m512 va, vb;
+	__m512i a, b;
+
+	if (f->form != FORM_NIBBLE && f->form != FORM_FIVE)
+		return add_words(s);
+	/* below 2^15: 8 * 31 * 127 at most */
+	a = _mm512_madd_epi16(_mm512_packs_epi32(s[0], s[1]), one);
+	b = _mm512_madd_epi16(_mm512_packs_epi32(s[2], s[3]), one);
+	if (f->form == FORM_NIBBLE) /* 16 * 15 * 127 */
+		return _mm512_madd_epi16(_mm512_packs_epi32(a, b), one);
+	va = _mm512_castsi512_ps(a);
+	vb = _mm512_castsi512_ps(b);
+	return _mm512_add_epi32(_mm512_castps_si512(_mm512_shuffle_ps(va, vb, 0x88)),
+				_mm512_castps_si512(_mm512_shuffle_ps(va, vb, 0xdd)));
+}
+
+FORCE_INLINE __m128 lane(__m512 v, int i)
+{
+	const __m256 half = i / 2 ? _mm512_extractf32x8_ps(v, 1) : _mm512_castps512_ps256(v);
+
+	return i % 2 ? _mm256_extractf128_ps(half, 1) : _mm256_castps256_ps128(half);
+}
+
+/* @y and blocks @first .. 3 of four, whose sums are @whole */
+FORCE_INLINE __m128 add_blocks(const struct b_format *f, __m128 y, __m512i whole, __m512 d,
+			       __m512 min, const struct four_act *x, int first)
+{
+	const __m512 dx = _mm512_load_ps(x->d);
+	__m512 sum = _mm512_cvtepi32_ps(whole);
+
+	d = _mm512_mul_ps(d, dx);
+	if (f->min)
+		min = _mm512_mul_ps(min, dx);
+	else /* below 2^24 all of it: exact */
+		sum = _mm512_sub_ps(sum, _mm512_load_ps(x->sum));
 #pragma GCC unroll 4
-	for (size_t i = 0; i < 4; i++) {
-		__m512i q[2];
-
-		values(f, w + 4 * i * f->bytes, 4, q);
-#pragma GCC unroll 8
-		for (int c = 0; c < cols; c++)
-			s[c][i] = multiply(q, x[c], b + 4 * i);
+	for (int i = 0; i < SIDE; i++) {
+		if (i < first)
+			continue;
+		y = _mm_fmadd_ps(lane(d, i), lane(sum, i), y);
+		if (f->min)
+			y = _mm_fmadd_ps(lane(min, i), _mm_load_ps(x->sum + 4 * i), y);
 	}
-#pragma GCC unroll 8
-	for (int c = 0; c < cols; c++)
-		_mm512_storeu_si512(out[c].sum + b,
-				    _mm512_permutexvar_epi32(order, add_words(s[c])));
+	return y;
 }
 
-static inline __attribute__((always_inline)) void row(const struct b_format *f, const uint8_t *w,
-						      const void *const *x, int cols, size_t blocks,
-						      const struct row_sums *to)
+/* y[c] += four blocks of four rows times those of each column, blocks before @first left out */
+FORCE_INLINE void step(const struct b_format *f, const uint8_t *w, const size_t off[SIDE],
+		       const struct four_act *const *x, int cols, size_t g, int first, __m128 *y)
 {
-	struct row_sums out[ROW_COLS];
-	size_t b = 0;
+	__m512i s[B_COLS][SIDE];
+	struct four t[SIDE];
+	__m512 d, min = _mm512_setzero_ps();
 
-	/* copies: for all the compiler knows, what is stored might be @to */
-	for (int c = 0; c < cols; c++)
-		out[c] = to[c];
-	for (; b + 16 <= blocks; b += 16, w += 16 * f->bytes)
-		sixteen(f, w, x, cols, b, out);
-	for (; b < blocks; b += 4, w += 4 * f->bytes) {
-		__m512i q[2];
-
-		prefetch_ahead(w, out->ahead, 4 * f->bytes);
-		store_fronts(f, w, b, blocks - b < 4 ? (int)(blocks - b) : 4, out->d);
-		values(f, w, blocks - b < 4 ? (int)(blocks - b) : 4, q);
+#pragma GCC unroll 4
+	for (int r = 0; r < SIDE; r++) {
+		t[r] = load(f, w + off[r]);
+#pragma GCC unroll 2
 		for (int c = 0; c < cols; c++)
-			store_lane_sums(out[c].sum + b, multiply(q, x[c], b));
+			s[c][r] = multiply(t[r].q, x[c] + g);
+	}
+	scales(f, t, &d, &min);
+#pragma GCC unroll 2
+	for (int c = 0; c < cols; c++)
+		y[c] = add_blocks(f, y[c], add_four(f, s[c]), d, min, x[c] + g, first);
+}
+
+/* blocks b..b+3 of a column, sums of them times @offset; those that are not there are zero */
+static void lay_out(float offset, const struct act_b *x, size_t b, size_t blocks,
+		    struct four_act *to)
+{
+	memset(to, 0, sizeof(*to));
+	for (size_t i = 0; i < SIDE && b + i < blocks; i++) {
+		const struct act_b *v = &x[(b + i) / 8];
+		const unsigned j = (b + i) % 8;
+		const float sum = offset * v->sum[j];
+
+		memcpy(to->q + 16 * i, v->q + ACT_B_WORD(j, 0), 16);
+		memcpy(to->q + 64 + 16 * i, v->q + ACT_B_WORD(j, 4), 16);
+		_mm_store_ps(to->d + 4 * i, _mm_set1_ps(v->d[j]));
+		_mm_store_ps(to->sum + 4 * i, _mm_set1_ps(sum));
 	}
 }
 
-#define ROW_B_COLS(name, cols)                                                           \
-	static void name##_##cols(const uint8_t *w, const void *const *x, size_t blocks, \
-				  const struct row_sums *out)                            \
-	{                                                                                \
-		const struct b_format f = name##_format();                               \
-                                                                                         \
-		row(&f, w, x, cols, blocks, out);                                        \
+FORCE_INLINE void product(const struct b_format *f, const struct matmul *m, int cols)
+{
+	const size_t blocks = m->n / 32, whole = blocks / SIDE, rest = blocks % SIDE;
+	const uint8_t *w = (const uint8_t *)m->w + m->row0 * m->row_bytes;
+	const uint8_t *end = (const uint8_t *)m->w + m->row1 * m->row_bytes;
+	const size_t far = u64_max(SIDE * m->row_bytes, ROW_AHEAD);
+	/* the last blocks, some of them again; of fewer than four a copy */
+	const size_t tail = blocks < SIDE ? 0 : blocks - SIDE;
+	const struct four_act *x[B_COLS];
+	struct four_act *to = m->scratch;
+
+	for (int c = 0; c < cols; c++) {
+		x[c] = to;
+		for (size_t g = 0; g < whole; g++)
+			lay_out(f->offset, m->x[c], SIDE * g, blocks, to++);
+		if (rest)
+			lay_out(f->offset, m->x[c], tail, blocks, to++);
+	}
+	for (size_t row = m->row0; row < m->row1; row += SIDE, w += SIDE * m->row_bytes) {
+		const size_t rows = u64_min(SIDE, m->row1 - row);
+		const uint8_t *next = (const uint8_t *)asked_for(w, far, end, m->next);
+		const uint8_t *at = w;
+		size_t off[SIDE];
+		__m128 y[B_COLS];
+
+		for (size_t r = 0; r < SIDE; r++)
+			off[r] = u64_min(r, rows - 1) * m->row_bytes;
+		for (int c = 0; c < cols; c++)
+			y[c] = _mm_setzero_ps();
+#pragma GCC unroll 1
+		for (size_t g = 0; g < whole; g++, at += SIDE * f->bytes) {
+			run_prefetch(next, 0, 0, SIDE * SIDE * f->bytes);
+			next += SIDE * SIDE * f->bytes;
+			step(f, at, off, x, cols, g, 0, y);
+		}
+		if (rest && whole) {
+			run_prefetch(next, 0, 0, SIDE * SIDE * f->bytes);
+			step(f, w + tail * f->bytes, off, x, cols, whole, (int)(SIDE - rest), y);
+		} else if (rest) {
+			uint8_t spare[SIDE][SIDE * QUANT_Q8_0_BYTES] = { { 0 } };
+			const size_t spare_off[SIDE] = { 0, sizeof(spare[0]), 2 * sizeof(spare[0]),
+							 3 * sizeof(spare[0]) };
+
+			for (size_t r = 0; r < SIDE; r++)
+				memcpy(spare[r], w + off[r], rest * f->bytes);
+			step(f, spare[0], spare_off, x, cols, 0, 0, y);
+		}
+		for (int c = 0; c < cols; c++)
+			_mm_mask_storeu_ps(m->y[c] + row, (__mmask8)((1u << rows) - 1), y[c]);
+	}
+}
+
+#define ROW_B_COLS(name, cols)                             \
+	static void name##_##cols(const struct matmul *m)  \
+	{                                                  \
+		const struct b_format f = name##_format(); \
+                                                           \
+		product(&f, m, cols);                      \
 	}
 #define ROW_B(name, ...)                                  \
 	static inline struct b_format name##_format(void) \
@@ -208,19 +350,21 @@ static inline __attribute__((always_inline)) void row(const struct b_format *f, 
 	}                                                 \
 	ROW_B_COLS(name, 1)
 
-ROW_B(q8_0, .form = FORM_EIGHT, .bytes = QUANT_Q8_0_BYTES, .qs = 2)
+ROW_B(q8_0, .form = FORM_EIGHT, .bytes = QUANT_Q8_0_BYTES, .qs = 2, .offset = 128)
 ROW_B_COLS(q8_0, 2)
-ROW_B(q4_0, .form = FORM_NIBBLE, .bytes = QUANT_Q4_0_BYTES, .qs = 2)
-ROW_B(q4_1, .form = FORM_NIBBLE, .bytes = QUANT_Q4_1_BYTES, .qs = 4, .min = true)
-ROW_B(q5_0, .form = FORM_FIVE, .bytes = QUANT_Q5_0_BYTES, .qs = 6, .qh = 2)
-ROW_B(q5_1, .form = FORM_FIVE, .bytes = QUANT_Q5_1_BYTES, .qs = 8, .qh = 4, .min = true)
-ROW_B(iq4_nl, .form = FORM_TABLE, .bytes = QUANT_IQ4_NL_BYTES, .qs = 2,
+ROW_B(q4_0, .form = FORM_NIBBLE, .bytes = QUANT_Q4_0_BYTES, .qs = 2, .offset = 8)
+ROW_B(q4_1, .form = FORM_NIBBLE, .bytes = QUANT_Q4_1_BYTES, .qs = 4, .min = true, .offset = 1)
+ROW_B(q5_0, .form = FORM_FIVE, .bytes = QUANT_Q5_0_BYTES, .qs = 6, .qh = 2, .offset = 16)
+ROW_B(q5_1, .form = FORM_FIVE, .bytes = QUANT_Q5_1_BYTES, .qs = 8, .qh = 4, .min = true,
+      .offset = 1)
+ROW_B(iq4_nl, .form = FORM_TABLE, .bytes = QUANT_IQ4_NL_BYTES, .qs = 2, .offset = 128,
       .values = avx512_iq4_values())
-ROW_B(mxfp4, .form = FORM_TABLE, .bytes = QUANT_MXFP4_BYTES, .qs = 1, .values = avx512_fp4_values())
+ROW_B(mxfp4, .form = FORM_TABLE, .bytes = QUANT_MXFP4_BYTES, .qs = 1, .offset = 128, .fp4 = true,
+      .values = avx512_fp4_values())
 
-#define ALONE(name) const row_fn avx512_row_##name[ROW_COLS] = { name##_1 };
+#define ALONE(name) const product_fn avx512_product_##name[ROW_COLS] = { name##_1 };
 
-const row_fn avx512_row_q8_0[ROW_COLS] = { q8_0_1, q8_0_2 };
+const product_fn avx512_product_q8_0[ROW_COLS] = { q8_0_1, q8_0_2 };
 ALONE(q4_0)
 ALONE(q4_1)
 ALONE(q5_0)
