@@ -135,7 +135,7 @@ const struct jmethod_row *jstr_question(const struct jstr *name)
 
 struct jv jstr_subscript(struct jinja *j, struct jstr *s, const struct jv *key)
 {
-	jint chars = (jint)jstr_chars(s), start, step, i;
+	jint chars = (jint)jstr_chars(s), start, stop, step, i;
 	size_t n, at;
 	struct jbuf b;
 	unsigned k;
@@ -150,7 +150,7 @@ struct jv jstr_subscript(struct jinja *j, struct jstr *s, const struct jv *key)
 		unicode_at(s->p, at, s->n, &k);
 		return jv_str(jstr_slice(j, s, at, at + k));
 	}
-	n = jslice_resolve(j, key->slice, (size_t)chars, &start, &step);
+	n = jslice_resolve(j, key->slice, (size_t)chars, &start, &stop, &step);
 	if (step == 1)
 		return jv_str(jstr_slice(j, s, n ? jstr_offset(s, (size_t)start) : 0,
 					 n ? jstr_offset(s, (size_t)start + n) : 0));

@@ -285,7 +285,7 @@ struct jv jv_attr(struct jinja *j, const struct jv *v, const struct jstr *name)
 /* ---- items ---- */
 
 size_t jslice_resolve(struct jinja *j, const struct jslice *s, size_t n, jint *ret_start,
-		      jint *ret_step)
+		      jint *ret_stop, jint *ret_step)
 {
 	jint len = (jint)n, step = 1, start, stop, count;
 
@@ -307,18 +307,20 @@ size_t jslice_resolve(struct jinja *j, const struct jslice *s, size_t n, jint *r
 		stop = stop < 0 ? (step < 0 ? -1 : 0) : stop;
 		stop = stop >= len ? (step < 0 ? len - 1 : len) : stop;
 	}
-	count = step > 0 ? (stop - start + step - 1) / step : (start - stop - step - 1) / -step;
 	if ((step > 0 && stop <= start) || (step < 0 && stop >= start))
 		count = 0;
+	else /* no sum with the step: it may be as large as there are numbers */
+		count = (stop - start + (step > 0 ? -1 : 1)) / step + 1;
 	*ret_start = start;
+	*ret_stop = stop;
 	*ret_step = step;
 	return (size_t)count;
 }
 
 static struct jv slice_list(struct jinja *j, const struct jv *v, const struct jslice *s)
 {
-	jint start, step;
-	size_t n = jslice_resolve(j, s, v->l->n, &start, &step);
+	jint start, stop, step;
+	size_t n = jslice_resolve(j, s, v->l->n, &start, &stop, &step);
 	struct jlist *l = jlist_new(j, n);
 
 	for (size_t i = 0; i < n; i++)
@@ -329,14 +331,17 @@ static struct jv slice_list(struct jinja *j, const struct jv *v, const struct js
 static struct jv range_item(struct jinja *j, const struct jrange *r, const struct jv *key)
 {
 	struct jrange *cut;
-	jint i, step;
+	jint i, stop, step;
 
 	if (key->type == J_SLICE) {
 		cut = jinja_alloc(j, sizeof(*cut));
-		cut->n = jslice_resolve(j, key->slice, r->n, &i, &step);
+		cut->n = jslice_resolve(j, key->slice, r->n, &i, &stop, &step);
+		if (step > INT32_MAX || step < -INT32_MAX || r->step > INT64_MAX ||
+		    r->step < -INT64_MAX)
+			jinja_fail(j, -EINVAL, "range(): a number is too large");
 		cut->start = r->start + i * r->step;
 		cut->step = r->step * step;
-		cut->stop = cut->start + (jint)cut->n * cut->step;
+		cut->stop = r->start + stop * r->step;
 		return (struct jv){ .type = J_RANGE, .range = cut };
 	}
 	i = jv_as_int(key);

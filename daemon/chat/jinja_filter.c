@@ -156,7 +156,7 @@ FILTER(truncate)
 	chars = (jint)jstr_chars(end);
 	if (length < chars || leeway < 0)
 		jinja_fail(j, -EINVAL, "truncate: the length is less than the end's");
-	if (jv_sized(&v, j, &n) && (jint)n <= length + leeway)
+	if (jv_sized(&v, j, &n) && (jint)n - length <= leeway) /* no sum: it may overflow */
 		return v;
 	s = jarg_str(j, &v, "what to truncate");
 	keep = length - chars;
@@ -447,22 +447,28 @@ FILTER(filesizeformat)
 	static const char *const powers[] = {
 		"KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"
 	};
-	struct jv binary, number;
+	struct jv binary;
 	double bytes, base, unit;
 	char out[64];
 	int i = 0;
 
 	jargs_bind(j, a, "filesizeformat", "/binary", &binary);
-	number = filter_float(j, v, &(struct jargs){ 0 });
-	bytes = number.f;
+	if (v.type == J_UNDEF)
+		jv_fail_undefined(j, &v);
+	if (jv_is_number(&v))
+		bytes = jv_as_float(&v);
+	else if (v.type != J_STR || !jfloat_parse(v.s, &bytes))
+		jinja_fail(j, -EINVAL, "filesizeformat of what is no number");
 	base = jv_truth(j, &binary) ? 1024 : 1000;
 	if (bytes == 1)
 		return jv_text(j, "1 Byte");
 	if (bytes < base) {
+		if (bytes <= -0x1p63)
+			jinja_fail(j, -EINVAL, "filesizeformat: %.3g is not supported", bytes);
 		snprintf(out, sizeof(out), "%lld Bytes", (long long)bytes);
 		return jv_str(jstr_copy(j, out, strlen(out), true));
 	}
-	for (unit = base * base; i < 7 && bytes >= unit; i++)
+	for (unit = base * base; i < 7 && !(bytes < unit); i++) /* and what is no number */
 		unit *= base;
 	snprintf(out, sizeof(out), "%.1f %s", base * bytes / unit,
 		 base == 1024 ? powers[i] : decimal[i]);

@@ -15,7 +15,7 @@
 
 /* What a field asks for. */
 struct spec {
-	uint32_t fill;
+	uint32_t fill;		/* 0: not said */
 	char align, sign, type; /* 0: not said */
 	bool alternate, zero, comma;
 	jint width, precision; /* -1: not said */
@@ -47,11 +47,6 @@ static struct jstr *int_text(struct jinja *j, const struct spec *s, jint i, char
 	struct jbuf b;
 
 	jbuf_init(&b, j);
-	if (s->alternate && base != 10) {
-		char prefix[2] = { '0', type };
-
-		jbuf_add(&b, prefix, 2, true);
-	}
 	for (size_t k = n; (jint)k < s->precision; k++)
 		jbuf_text(&b, "0");
 	for (size_t k = 0; k < n; k++) {
@@ -85,7 +80,7 @@ static struct jstr *float_text(struct jinja *j, const struct spec *s, double f, 
 		jinja_fail(j, -EINVAL, "a number is too long");
 	if (!type && s->precision >= 0)
 		jinja_fail(j, -EINVAL, "a precision without a type is not supported");
-	point = strcspn(out, ".e");
+	point = strcspn(out, ".eE");
 	jbuf_init(&b, j);
 	for (size_t k = 0; k < n; k++) {
 		if (s->comma && k && k < point && (point - k) % 3 == 0)
@@ -103,20 +98,23 @@ static void pad(struct jbuf *b, uint32_t fill, jint n)
 		jbuf_char(b, fill, true);
 }
 
-/* @sign and @text to the width asked for. */
-static void put(struct jbuf *b, const struct spec *s, const char *sign, struct jstr *text,
+/*
+ * @head (sign and base) and @text to the width asked for. A 0 before the width fills, and what is a
+ * number, whose usual side is '>', is then filled behind the head.
+ */
+static void put(struct jbuf *b, const struct spec *s, const char *head, struct jstr *text,
 		char usual)
 {
-	jint room = s->width - (jint)jstr_chars(text) - (jint)strlen(sign);
-	char align = s->align ? s->align : s->zero ? '=' : usual;
-	uint32_t fill = s->zero && !s->align ? '0' : s->fill;
+	jint room = s->width - (jint)jstr_chars(text) - (jint)strlen(head);
+	char align = s->align ? s->align : s->zero && usual == '>' ? '=' : usual;
+	uint32_t fill = s->fill ? s->fill : s->zero ? '0' : ' ';
 
 	room = room < 0 ? 0 : room;
 	if (align == '>')
 		pad(b, fill, room);
 	else if (align == '^')
 		pad(b, fill, room / 2);
-	jbuf_text(b, sign);
+	jbuf_text(b, head);
 	if (align == '=')
 		pad(b, fill, room);
 	jbuf_str(b, text);
@@ -133,12 +131,16 @@ static const char *sign_of(const struct spec *s, bool negative)
 
 static void put_int(struct jinja *j, struct jbuf *b, const struct spec *s, jint i, char type)
 {
-	put(b, s, sign_of(s, i < 0), int_text(j, s, i, type), '>');
+	const char base[3] = { s->alternate && type != 'd' ? '0' : '\0', type };
+	char head[4];
+
+	snprintf(head, sizeof(head), "%s%s", sign_of(s, i < 0), base);
+	put(b, s, head, int_text(j, s, i, type), '>');
 }
 
 static void put_float(struct jinja *j, struct jbuf *b, const struct spec *s, double f, char type)
 {
-	put(b, s, sign_of(s, signbit(f)), float_text(j, s, f, type), '>');
+	put(b, s, sign_of(s, signbit(f) && !isnan(f)), float_text(j, s, f, type), '>');
 }
 
 static void put_text(struct jinja *j, struct jbuf *b, const struct spec *s, struct jstr *text)
@@ -305,7 +307,7 @@ static void percent_value(struct percent *p, struct jbuf *b, struct spec *s, cha
 
 static void percent_field(struct percent *p, struct jbuf *b)
 {
-	struct spec s = { .fill = ' ', .width = -1, .precision = -1 };
+	struct spec s = { .width = -1, .precision = -1 };
 	struct jstr *name = NULL;
 	struct walk *w = &p->w;
 	struct jv v;
@@ -390,7 +392,7 @@ static void take_spec(struct walk *w, struct spec *s)
 {
 	unsigned n = 1;
 
-	*s = (struct spec){ .fill = ' ', .width = -1, .precision = -1 };
+	*s = (struct spec){ .width = -1, .precision = -1 };
 	if (w->at < w->f->n) {
 		uint32_t cp = unicode_at(w->f->p, w->at, w->f->n, &n);
 
@@ -437,7 +439,7 @@ static void format_value(struct jinja *j, struct jbuf *b, struct spec *s, const 
 		jv_write(j, b, v);
 		return;
 	}
-	if (v->type == J_STR && (!type || type == 's') && !s->comma && !s->sign &&
+	if (v->type == J_STR && (!type || type == 's') && !s->comma && !s->sign && !s->alternate &&
 	    s->align != '=') {
 		put_text(j, b, s, v->s);
 	} else if ((v->type == J_INT || v->type == J_BOOL) &&
@@ -446,7 +448,8 @@ static void format_value(struct jinja *j, struct jbuf *b, struct spec *s, const 
 		   !(s->comma && s->zero)) {
 		put_int(j, b, s, jv_as_int(v), type ? type : 'd');
 	} else if (jv_is_number(v) && (v->type == J_FLOAT || (type && strchr("eEfFgG%", type))) &&
-		   (type == 0 || strchr("eEfFgG%", type)) && !(s->comma && s->zero)) {
+		   (type == 0 || strchr("eEfFgG%", type)) && !(s->comma && s->zero) &&
+		   !(s->alternate && !type)) {
 		put_float(j, b, s, jv_as_float(v), type);
 	} else {
 		jinja_fail(j, -EINVAL, "format(): a field that is not supported for type %s",
@@ -491,7 +494,7 @@ static struct jv field_value(struct walk *w, const struct jargs *a, size_t *next
 
 static void format_field(struct walk *w, struct jbuf *b, const struct jargs *a, size_t *next)
 {
-	struct spec s = { .fill = ' ', .width = -1, .precision = -1 };
+	struct spec s = { .width = -1, .precision = -1 };
 	struct jv v = field_value(w, a, next);
 	struct jbuf repr;
 

@@ -130,9 +130,9 @@ const struct jmethod_row *jstr_method(const struct jstr *name);
 const struct jmethod_row *jstr_cutting(const struct jstr *name);  /* those that cut */
 const struct jmethod_row *jstr_question(const struct jstr *name); /* those that ask */
 struct jv jstr_subscript(struct jinja *j, struct jstr *s, const struct jv *key);
-/* Where a slice begins, its step, and how many items it takes of @n. */
+/* Where a slice begins, ends, its step, and how many items it takes of @n; bounds are -1 to @n. */
 size_t jslice_resolve(struct jinja *j, const struct jslice *s, size_t n, jint *ret_start,
-		      jint *ret_step);
+		      jint *ret_stop, jint *ret_step);
 
 /* ---- jinja_call.c: arguments, functions that every template has ---- */
 

@@ -37,7 +37,7 @@ FILTERS = ["abs", "capitalize", "count", "default('q')", "default('q', true)", "
            "round(1)", "safe", "select|list", "select('odd')|list", "selectattr('n')|list", "rejectattr('n', 'gt', 1)|list", "sort",
            "sort(reverse=true)", "sort(attribute='n')", "string", "sum", "title", "tojson", "tojson(indent=2)", "trim", "truncate(6)",
            "unique|list", "upper", "wordcount", "string|length", "batch(2)|list", "slice(2)|list", "groupby('role')", "string|reverse",
-           "urlencode", "center(9)", "forceescape", "map('string')|join('+')", "tojson(sort_keys=true)", "tojson|length"]
+           "urlencode", "center(9)", "forceescape", "map('string')|join('+')", "tojson(sort_keys=true)", "tojson|length", "filesizeformat", "filesizeformat(true)"]
 TESTS = ["defined", "undefined", "none", "string", "number", "mapping", "sequence", "iterable", "boolean", "integer", "float", "odd", "even",
          "divisibleby(2)", "eq(1)", "in([1, 'a'])", "lower", "upper", "true", "false", "sameas(none)", "callable", "gt(2)", "ne('a')", "escaped"]
 METHODS = ["upper()", "lower()", "title()", "strip()", "lstrip('H')", "rstrip()", "split()", "split(' ')", "split('l', 1)", "rsplit(none, 1)",
@@ -68,6 +68,19 @@ class Maker:
         return r.choice([lambda: str(r.randint(-4, 4)), lambda: f"'{r.choice(WORDS)}'", lambda: part() + ":" + part(),
                          lambda: part() + ":" + part() + ":" + r.choice(["-1", "2", "-2", "1"]), lambda: self.expression(2)])()
 
+    def formatted(self):
+        """A number or a text in a field of %, or of format()."""
+        r = self.r
+        value = r.choice(["0", "7", "-42", "255", "1234567", "big", "2.5", "-0.0", "1e20", "1e16", "3e10", "12345.678", "s", "'é'", "t", "(e ~ 'nan')|float",
+                          "-((e ~ 'inf')|float)", "(e ~ 'inf')|float - (e ~ 'inf')|float"])
+        width, precision = r.choice(["", "", "3", "8", "12"]), r.choice(["", "", "", ".0", ".2", ".5"])
+        if r.random() < 0.4:
+            flags = "".join(c for c in "-+ #0" if r.random() < 0.3)
+            return f"('%{flags}{width}{precision}{r.choice('diuxXoeEfFgGsrc')}' % ({value},))"
+        align = r.choice(["", "", "<", ">", "^", "=", "*<", "0>", "é^", "x="])
+        return (f"('{{:{align}{r.choice(['', '', '+', '-', ' '])}{r.choice(['', '', '#'])}{r.choice(['', '0'])}{width}{r.choice(['', '', ','])}"
+                f"{precision}{r.choice(['', '', *'dxXobeEfFgG%s'])}}}'.format({value}))")
+
     def expression(self, depth=0):
         r = self.r
         if depth > 2 or r.random() < 0.3:
@@ -79,7 +92,7 @@ class Maker:
             lambda: f"({sub()}) is {r.choice(['', '', 'not '])}{r.choice(TESTS)}", lambda: f"({sub()}).{r.choice(METHODS)}",
             lambda: f"{r.choice(NAMES)}.{r.choice(METHODS)}", lambda: f"{r.choice(NAMES)}[{self.index()}]", lambda: f"({sub()})[{self.index()}]",
             lambda: f"{r.choice(NAMES)}.{r.choice(['a', 'c.k', 'zz', 'n', 'role', 'index', '0'])}", lambda: f"({sub()} if {sub()} else {sub()})",
-            lambda: f"({sub()} ** {r.choice(['0', '2', '3', '-1', '0.5', 'n'])})", lambda: f"not {sub()}", lambda: f"-{r.choice(NAMES)}", lambda: f"'%s|%5.2f' % (s, f)", lambda: f"({sub()} if {sub()})"])()
+            lambda: f"({sub()} ** {r.choice(['0', '2', '3', '-1', '0.5', 'n'])})", lambda: f"not {sub()}", lambda: f"-{r.choice(NAMES)}", self.formatted, lambda: f"({sub()} if {sub()})"])()
 
     def statement(self, depth=0):
         r = self.r

@@ -103,6 +103,9 @@ static void bombs(void **state)
 		"{% set l = range(10000) | list %}{% for i in l %}{{ l | sort | length }}{% endfor %}",
 		"{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}",
 		"{{ strftime_now('%c' * 10000) }}",
+		"{{ range(9)[::2 ** 100] }}",
+		"{{ '-1e300' | float | filesizeformat }}",
+		"{{ 'some' | filesizeformat }}",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(all); i++)
