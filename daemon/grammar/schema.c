@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* daemon/grammar/schema.c: see schema_impl.h. JSON Schema 2020-12; docs/structured-output.md. */
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,6 +126,11 @@ static bool has(struct json_object *o, const char *key)
 	return json_object_object_get_ex(o, key, NULL);
 }
 
+static bool is_whole(double d)
+{
+	return isfinite(d) && trunc(d) == d;
+}
+
 int schema_size(struct schema *s, struct json_object *o, const char *key, uint32_t *ret)
 {
 	struct json_object *v = schema_get(o, key);
@@ -135,7 +141,7 @@ int schema_size(struct schema *s, struct json_object *o, const char *key, uint32
 	if (!json_object_is_type(v, json_type_int) && !json_object_is_type(v, json_type_double))
 		return schema_error(s, -EINVAL, "%s must be an integer from 0 on", key);
 	d = json_object_get_double(v);
-	if (!(d >= 0.0) || d != (double)(int64_t)(d < 1e15 ? d : 1e15))
+	if (d < 0.0 || !is_whole(d))
 		return schema_error(s, -EINVAL, "%s must be an integer from 0 on", key);
 	*ret = d > GRAMMAR_MAX_COUNT ? GRAMMAR_MAX_COUNT : (uint32_t)d;
 	return 0;
@@ -373,17 +379,13 @@ static int find_types(struct schema *s, struct json_object *o, unsigned *ret)
 
 static unsigned value_bit(struct json_object *v)
 {
-	double d;
-
 	switch (json_object_get_type(v)) {
 	case json_type_boolean:
 		return T_BOOLEAN;
 	case json_type_int:
 		return T_INTEGER;
 	case json_type_double:
-		d = json_object_get_double(v);
-		return d == (double)(int64_t)(d < 1e15 && d > -1e15 ? d : 0.5) ? T_INTEGER
-									       : T_NUMBER;
+		return is_whole(json_object_get_double(v)) ? T_INTEGER : T_NUMBER;
 	case json_type_string:
 		return T_STRING;
 	case json_type_array:
