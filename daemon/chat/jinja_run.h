@@ -147,7 +147,7 @@ const struct jglobal *jinja_global(const struct jstr *name); /* NULL: none of th
 struct jstr *jarg_str(struct jinja *j, const struct jv *v, const char *what);
 jint jarg_int(struct jinja *j, const struct jv *v, const char *what);
 
-/* ---- jinja_filter.c, jinja_filter_list.c, jinja_filter_lazy.c, jinja_test.c, jinja_format.c ---- */
+/* ---- jinja_filter*.c, jinja_test.c, jinja_percent.c, jinja_format.c ---- */
 
 struct jfilter {
 	const char *name;
@@ -168,8 +168,9 @@ struct jtest {
 /* By name; NULL: none. */
 const struct jfilter *jinja_filter(const struct jstr *name);
 const struct jtest *jinja_test(const struct jstr *name);
-const struct jfilter *jinja_filter_list(const struct jstr *name); /* those on sequences */
-const struct jfilter *jinja_filter_lazy(const struct jstr *name); /* generators of them */
+const struct jfilter *jinja_filter_number(const struct jstr *name); /* those on numbers */
+const struct jfilter *jinja_filter_list(const struct jstr *name);   /* those on sequences */
+const struct jfilter *jinja_filter_lazy(const struct jstr *name);   /* generators of them */
 const struct jfilter *jfilter_named(const struct jfilter *rows, size_t n, const struct jstr *name);
 /* By name, for map() and its like; an unknown one fails. */
 struct jv jinja_apply_filter(struct jinja *j, const struct jstr *name, struct jv v,
