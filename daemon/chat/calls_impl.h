@@ -67,6 +67,7 @@ struct held {
 	size_t n, cap;
 };
 
+/* Both 0 or -ENOMEM; there is memory for some text from the start on. */
 int held_add(struct held *h, const char *text, size_t n);
 int held_mark(struct held *h, size_t at, size_t n, uint8_t bit);
 void held_drop(struct held *h, size_t n); /* the first @n bytes */
@@ -180,11 +181,11 @@ enum calls_mode {
 	M_START,       /* is there a <think>? */
 	M_THINK_SPACE, /* before the reasoning */
 	M_THINK,
-	M_CHAIN,      /* in the reasoning: an calls_attempt at calls up to the end of the text */
+	M_CHAIN,      /* in the reasoning: an attempt at calls up to the end of the text */
 	M_CHAIN_NEXT, /* behind one of them */
 	M_TEXT_SPACE, /* behind </think> */
 	M_TEXT,
-	M_CALL, /* an calls_attempt at a call */
+	M_CALL, /* an attempt at a call */
 	M_TAIL, /* behind it: white space and repeated end tags go with it */
 };
 
@@ -210,11 +211,16 @@ int calls_begin_chain(struct calls *c, const char *marker);
 int calls_chain(struct calls *c, bool final);
 int calls_chain_next(struct calls *c, bool final);
 
+/* ---- what is given out (calls_out.c) ---- */
+
 /* Text of a kind given out as it is, with @joint's newline before content. 0 or -ENOMEM. */
 int calls_put_text(struct calls *c, enum calls_kind kind, const char *text, size_t n);
 /* A call given out. @id_n 0: one is made. */
 int calls_put_call(struct calls *c, const char *name, size_t name_n, const char *id, size_t id_n,
 		   const char *arguments, size_t arguments_n);
+/* All that was put since n_deltas and out.n were set to 0, which stays until then. 0 or -ENOMEM. */
+int calls_deltas(struct calls *c, const struct calls_delta **ret, size_t *ret_n);
+
 /* Bytes of [at, n) that are whole characters, or are none at all. */
 size_t calls_whole(const char *text, size_t at, size_t n);
 
