@@ -4,7 +4,8 @@
  *
  * The interpreter is exact and templates differ in what they take; so it is here, before it, that
  * requests are made alike. The rules are written down in docs/templates.md. What is right already
- * goes through as it is. Refused with the place and the reason: what is no message. See template.h.
+ * goes through as it is. Refused with the place and the reason: what is no message. Tools and calls of
+ * them are in normalise_tools.c. See template.h.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,9 +13,8 @@
 #include <string.h>
 
 #include "base/jsonc.h"
+#include "chat/normalise.h"
 #include "chat/template.h"
-
-#define VALUES_MAX ((size_t)1 << 20) /* a text of JSON becomes some 50 times as many bytes */
 
 /* What is put before a system message that does not lead the conversation. */
 #define LATE_SYSTEM "[system message]\n"
@@ -26,37 +26,50 @@ struct text {
 };
 
 struct work {
+	struct norm n;
 	struct json_object *out; /* messages so far */
 	struct text lead; /* system texts before the first other message, which may be many */
 	bool leads;	  /* there are such, and no message has them yet */
-	struct err *err;
-	size_t at;     /* the message worked on, for sentences */
-	size_t values; /* of all calls' arguments that came as texts */
 };
 
-static const char *text_of(struct json_object *o)
+const char *norm_text(struct json_object *o)
 {
 	return json_object_is_type(o, json_type_string) ? json_object_get_string(o) : NULL;
+}
+
+int norm_no_memory(struct norm *w)
+{
+	return err_set(w->err, -ENOMEM, "out of memory for the messages of a chat");
+}
+
+int norm_put(struct norm *w, struct json_object *o, const char *key, struct json_object *v)
+{
+	if (!v || json_object_object_add(o, key, v)) {
+		json_object_put(v);
+		return norm_no_memory(w);
+	}
+	return 0;
+}
+
+struct json_object *norm_copy(struct json_object *o)
+{
+	struct json_object *copy = json_object_new_object();
+
+	json_object_object_foreach(o, key, value)
+	{
+		if (copy && value && json_object_object_add(copy, key, json_object_get(value))) {
+			json_object_put(value);
+			json_object_put(copy);
+			copy = NULL;
+		}
+	}
+	return copy;
 }
 
 /* A copy of @s that is not NULL, or NULL: no memory. */
 static struct json_object *new_text(const char *s, size_t n)
 {
 	return json_object_new_string_len(s, (int)n);
-}
-
-static int no_memory(struct work *w)
-{
-	return err_set(w->err, -ENOMEM, "out of memory for the messages of a chat");
-}
-
-static int put(struct work *w, struct json_object *o, const char *key, struct json_object *v)
-{
-	if (!v || json_object_object_add(o, key, v)) {
-		json_object_put(v);
-		return no_memory(w);
-	}
-	return 0;
 }
 
 /* ---- text that grows ---- */
@@ -98,7 +111,7 @@ static struct json_object *take(struct text *t)
 static int add_part(struct work *w, struct text *t, struct json_object *part, size_t i)
 {
 	const char *type = json_object_is_type(part, json_type_object)
-				   ? text_of(jsonc_member(part, "type"))
+				   ? norm_text(jsonc_member(part, "type"))
 				   : NULL;
 	struct json_object *s = part;
 
@@ -108,17 +121,17 @@ static int add_part(struct work *w, struct text *t, struct json_object *part, si
 	else if (type && !strcmp(type, "refusal"))
 		s = jsonc_member(part, "refusal");
 	else if (type)
-		return err_set(w->err, -EINVAL,
+		return err_set(w->n.err, -EINVAL,
 			       "messages[%zu].content[%zu]: a part of type '%.60s'; only text is "
 			       "understood",
-			       w->at, i, type);
-	if (!text_of(s))
-		return err_set(w->err, -EINVAL,
+			       w->n.at, i, type);
+	if (!norm_text(s))
+		return err_set(w->n.err, -EINVAL,
 			       "messages[%zu].content[%zu]: neither a text nor a part with one",
-			       w->at, i);
+			       w->n.at, i);
 	if (i)
 		add(t, "\n", 1);
-	add(t, text_of(s), (size_t)json_object_get_string_len(s));
+	add(t, norm_text(s), (size_t)json_object_get_string_len(s));
 	return 0;
 }
 
@@ -132,7 +145,7 @@ static int flat_content(struct work *w, struct json_object *content, bool tool,
 	const char *json;
 	int rc = 0;
 
-	if (text_of(content)) {
+	if (norm_text(content)) {
 		*ret = json_object_get(content);
 		return 0;
 	}
@@ -144,15 +157,15 @@ static int flat_content(struct work *w, struct json_object *content, bool tool,
 			content, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 		add(&t, json, strlen(json));
 	} else if (content) {
-		rc = err_set(w->err, -EINVAL, "messages[%zu].content: neither a text nor a list",
-			     w->at);
+		rc = err_set(w->n.err, -EINVAL, "messages[%zu].content: neither a text nor a list",
+			     w->n.at);
 	}
 	if (rc) {
 		free(t.p);
 		return rc;
 	}
 	*ret = take(&t);
-	return *ret ? 0 : no_memory(w);
+	return *ret ? 0 : norm_no_memory(&w->n);
 }
 
 /*
@@ -177,7 +190,7 @@ static int steady_mark(struct work *w, struct json_object **content)
 		return 0;
 	copy = malloc(n + 1);
 	if (!copy)
-		return no_memory(w);
+		return norm_no_memory(&w->n);
 	memcpy(copy, text, n + 1);
 	for (char *c = copy + (p - text) + sizeof(mark) - 1;
 	     c < copy + (end - text) && *c != ';' && *c != ' ' && *c != '\r'; c++)
@@ -185,7 +198,7 @@ static int steady_mark(struct work *w, struct json_object **content)
 	o = new_text(copy, n);
 	free(copy);
 	if (!o)
-		return no_memory(w);
+		return norm_no_memory(&w->n);
 	json_object_put(*content);
 	*content = o;
 	return 0;
@@ -213,13 +226,14 @@ static int put_lead(struct work *w)
 		return 0;
 	w->leads = false;
 	m = json_object_new_object();
-	rc = m ? put(w, m, "role", json_object_new_string("system")) : no_memory(w);
+	rc = m ? norm_put(&w->n, m, "role", json_object_new_string("system"))
+	       : norm_no_memory(&w->n);
 	if (!rc)
-		rc = put(w, m, "content", take(&w->lead));
+		rc = norm_put(&w->n, m, "content", take(&w->lead));
 	if (!rc && !json_object_array_add(w->out, m))
 		return 0;
 	json_object_put(m);
-	return rc ? rc : no_memory(w);
+	return rc ? rc : norm_no_memory(&w->n);
 }
 
 /* The text of a later one, marked: a turn of the user's in its place. */
@@ -232,135 +246,10 @@ static int mark_system(struct work *w, struct json_object **content)
 	add(&t, json_object_get_string(*content), (size_t)json_object_get_string_len(*content));
 	o = take(&t);
 	if (!o)
-		return no_memory(w);
+		return norm_no_memory(&w->n);
 	json_object_put(*content);
 	*content = o;
 	return 0;
-}
-
-/* ---- calls ---- */
-
-/* Arguments that are the text of a JSON object become that object; nothing at all, an empty one. */
-static struct json_object *parsed_arguments(struct json_object *given)
-{
-	const char *text = text_of(given);
-	struct json_tokener *t;
-	struct json_object *o = NULL;
-	int n;
-
-	if (given && !text)
-		return json_object_get(given);
-	n = text ? json_object_get_string_len(given) : 0;
-	if (!n)
-		return json_object_new_object();
-	t = json_tokener_new_ex(64);
-	if (!t)
-		return NULL;
-	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-	o = json_tokener_parse_ex(t, text, n + 1); /* with the NUL, so that a number ends */
-	if (json_tokener_get_error(t) != json_tokener_success ||
-	    json_tokener_get_parse_end(t) < (size_t)n ||
-	    !json_object_is_type(o, json_type_object)) {
-		json_object_put(o);
-		o = json_object_get(given);
-	}
-	json_tokener_free(t);
-	return o;
-}
-
-/* What a body's own values are counted for, texts within it are too. */
-static int count_values(struct work *w, struct json_object *arguments)
-{
-	if (text_of(arguments))
-		w->values += jsonc_values(text_of(arguments),
-					  (size_t)json_object_get_string_len(arguments));
-	return w->values <= VALUES_MAX
-		       ? 0
-		       : err_set(w->err, -EINVAL,
-				 "messages[%zu].tool_calls: the arguments of all calls may have %zu "
-				 "values",
-				 w->at, VALUES_MAX);
-}
-
-/* A copy of @o without the members that are null. */
-static struct json_object *copy_of(struct json_object *o)
-{
-	struct json_object *copy = json_object_new_object();
-
-	json_object_object_foreach(o, key, value)
-	{
-		if (copy && value && json_object_object_add(copy, key, json_object_get(value))) {
-			json_object_put(value);
-			json_object_put(copy);
-			copy = NULL;
-		}
-	}
-	return copy;
-}
-
-static int one_call(struct work *w, struct json_object *call, size_t i, struct json_object **ret)
-{
-	struct json_object *function = jsonc_member(call, "function"), *copy, *inner;
-	int rc = 0;
-
-	if (!json_object_is_type(call, json_type_object) ||
-	    !text_of(jsonc_member(function ? function : call, "name")))
-		return err_set(w->err, -EINVAL,
-			       "messages[%zu].tool_calls[%zu]: no object with a function and its "
-			       "name",
-			       w->at, i);
-	inner = copy_of(function ? function : call);
-	copy = function ? copy_of(call) : json_object_new_object();
-	if (!inner || !copy)
-		rc = no_memory(w);
-	if (!rc)
-		rc = count_values(w, jsonc_member(inner, "arguments"));
-	if (!rc)
-		rc = put(w, inner, "arguments", parsed_arguments(jsonc_member(inner, "arguments")));
-	if (!rc && !function) {
-		json_object_object_del(inner, "id");
-		json_object_object_del(inner, "type");
-		if (text_of(jsonc_member(call, "id")))
-			rc = put(w, copy, "id", json_object_get(jsonc_member(call, "id")));
-	}
-	if (!rc && !function)
-		rc = put(w, copy, "type", json_object_new_string("function"));
-	if (!rc) {
-		rc = put(w, copy, "function", inner);
-		inner = NULL;
-	}
-	json_object_put(inner);
-	if (rc)
-		json_object_put(copy);
-	else
-		*ret = copy;
-	return rc;
-}
-
-static int take_calls(struct work *w, struct json_object *m)
-{
-	struct json_object *calls = jsonc_member(m, "tool_calls"), *all, *call = NULL;
-	size_t n;
-	int rc = 0;
-
-	if (!calls)
-		return 0;
-	if (!json_object_is_type(calls, json_type_array))
-		return err_set(w->err, -EINVAL, "messages[%zu].tool_calls: no list", w->at);
-	all = json_object_new_array();
-	n = json_object_array_length(calls);
-	for (size_t i = 0; all && i < n && !rc; i++) {
-		rc = one_call(w, json_object_array_get_idx(calls, i), i, &call);
-		if (!rc && json_object_array_add(all, call)) {
-			json_object_put(call);
-			rc = no_memory(w);
-		}
-	}
-	if (rc) {
-		json_object_put(all);
-		return rc;
-	}
-	return put(w, m, "tool_calls", all);
 }
 
 /* What an assistant thought, under both names that templates use. */
@@ -374,12 +263,13 @@ static int take_reasoning(struct work *w, struct json_object *m)
 		found = jsonc_member(m, names[i]);
 	if (!found)
 		return 0;
-	if (!text_of(found))
-		return err_set(w->err, -EINVAL, "messages[%zu]: reasoning that is no text", w->at);
+	if (!norm_text(found))
+		return err_set(w->n.err, -EINVAL, "messages[%zu]: reasoning that is no text",
+			       w->n.at);
 	json_object_get(found); /* put() may let go of the one in @m */
-	rc = put(w, m, "reasoning_content", json_object_get(found));
+	rc = norm_put(&w->n, m, "reasoning_content", json_object_get(found));
 	if (!rc)
-		rc = put(w, m, "thinking", json_object_get(found));
+		rc = norm_put(&w->n, m, "thinking", json_object_get(found));
 	json_object_put(found);
 	return rc;
 }
@@ -395,42 +285,43 @@ static bool is(const char *a, const char *b)
 static int add_message(struct work *w, struct json_object *message, const char *role,
 		       struct json_object *content)
 {
-	struct json_object *m = copy_of(message);
-	int rc = m ? put(w, m, "role", json_object_new_string(role)) : no_memory(w);
+	struct json_object *m = norm_copy(message);
+	int rc = m ? norm_put(&w->n, m, "role", json_object_new_string(role))
+		   : norm_no_memory(&w->n);
 
 	if (rc)
 		json_object_put(content);
 	else
-		rc = put(w, m, "content", content);
+		rc = norm_put(&w->n, m, "content", content);
 	if (!rc && is(role, "assistant"))
-		rc = take_calls(w, m);
+		rc = norm_calls(&w->n, m);
 	if (!rc && is(role, "assistant"))
 		rc = take_reasoning(w, m);
 	if (!rc && !json_object_array_add(w->out, m))
 		return 0;
 	json_object_put(m);
-	return rc ? rc : no_memory(w);
+	return rc ? rc : norm_no_memory(&w->n);
 }
 
 static int take_message(struct work *w, struct json_object *message, bool *leading)
 {
 	const char *role = json_object_is_type(message, json_type_object)
-				   ? text_of(jsonc_member(message, "role"))
+				   ? norm_text(jsonc_member(message, "role"))
 				   : NULL;
 	struct json_object *content = NULL;
 	bool system;
 	int rc;
 
 	if (!role)
-		return err_set(w->err, -EINVAL, "messages[%zu]: no object with a role", w->at);
+		return err_set(w->n.err, -EINVAL, "messages[%zu]: no object with a role", w->n.at);
 	if (is(role, "function")) /* what tool was called once */
 		role = "tool";
 	system = is(role, "system") || is(role, "developer");
 	if (!system && !is(role, "user") && !is(role, "assistant") && !is(role, "tool"))
-		return err_set(w->err, -EINVAL,
+		return err_set(w->n.err, -EINVAL,
 			       "messages[%zu].role: '%.40s' is none of system, developer, user, "
 			       "assistant, tool",
-			       w->at, role);
+			       w->n.at, role);
 	rc = flat_content(w, jsonc_member(message, "content"), is(role, "tool"), &content);
 	if (rc)
 		return rc;
@@ -461,86 +352,24 @@ static int take_messages(struct work *w, struct json_object *messages)
 	int rc = 0;
 
 	if (!json_object_is_type(messages, json_type_array))
-		return err_set(w->err, -EINVAL, "messages: no list");
+		return err_set(w->n.err, -EINVAL, "messages: no list");
 	n = json_object_array_length(messages);
 	if (!n)
-		return err_set(w->err, -EINVAL, "messages: an empty list");
-	for (w->at = 0; w->at < n && !rc; w->at++)
-		rc = take_message(w, json_object_array_get_idx(messages, w->at), &leading);
+		return err_set(w->n.err, -EINVAL, "messages: an empty list");
+	for (w->n.at = 0; w->n.at < n && !rc; w->n.at++)
+		rc = take_message(w, json_object_array_get_idx(messages, w->n.at), &leading);
 	return rc ? rc : put_lead(w);
-}
-
-/* ---- tools ---- */
-
-static int take_tool(struct work *w, struct json_object *tool, size_t i, struct json_object *all)
-{
-	const char *type = json_object_is_type(tool, json_type_object)
-				   ? text_of(jsonc_member(tool, "type"))
-				   : NULL;
-	struct json_object *function = jsonc_member(tool, "function"), *copy = NULL;
-	int rc = 0;
-
-	if (!json_object_is_type(tool, json_type_object) || (type && !is(type, "function")))
-		return err_set(
-			w->err, -EINVAL,
-			"tools[%zu]: '%.60s' is no kind of tool that a template can describe", i,
-			type ? type : "this");
-	if (!text_of(jsonc_member(function ? function : tool, "name")))
-		return err_set(w->err, -EINVAL, "tools[%zu]: a function without a name", i);
-	if (function) {
-		copy = json_object_get(tool);
-	} else { /* the function by itself */
-		struct json_object *inner = copy_of(tool);
-
-		copy = json_object_new_object();
-		rc = copy && inner ? put(w, copy, "type", json_object_new_string("function"))
-				   : no_memory(w);
-		if (!rc) {
-			json_object_object_del(inner, "type");
-			rc = put(w, copy, "function", inner);
-		} else {
-			json_object_put(inner);
-		}
-	}
-	if (!rc && !json_object_array_add(all, copy))
-		return 0;
-	json_object_put(copy);
-	return rc ? rc : no_memory(w);
-}
-
-static int take_tools(struct work *w, struct json_object *tools, struct json_object **ret)
-{
-	struct json_object *all;
-	size_t n;
-	int rc = 0;
-
-	*ret = NULL;
-	if (!tools)
-		return 0;
-	if (!json_object_is_type(tools, json_type_array))
-		return err_set(w->err, -EINVAL, "tools: no list");
-	all = json_object_new_array();
-	if (!all)
-		return no_memory(w);
-	n = json_object_array_length(tools);
-	for (size_t i = 0; i < n && !rc; i++)
-		rc = take_tool(w, json_object_array_get_idx(tools, i), i, all);
-	if (rc)
-		json_object_put(all);
-	else
-		*ret = all;
-	return rc;
 }
 
 int chat_normalise(struct json_object *messages, struct json_object *tools,
 		   struct json_object **ret_messages, struct json_object **ret_tools,
 		   struct err *err)
 {
-	struct work w = { .out = json_object_new_array(), .err = err };
-	int rc = w.out ? take_messages(&w, messages) : no_memory(&w);
+	struct work w = { .out = json_object_new_array(), .n.err = err };
+	int rc = w.out ? take_messages(&w, messages) : norm_no_memory(&w.n);
 
 	if (!rc)
-		rc = take_tools(&w, tools, ret_tools);
+		rc = norm_tools(&w.n, tools, ret_tools);
 	free(w.lead.p);
 	if (rc)
 		json_object_put(w.out);
