@@ -12,8 +12,6 @@
 #include "grammar/schema.h"
 #include "grammar/schema_impl.h"
 
-#define MAX_HOPS 64 /* of references to references */
-
 /* Types, as bits. */
 enum {
 	T_NULL = 1,
@@ -121,7 +119,7 @@ struct json_object *schema_get(struct json_object *o, const char *key)
 	return v;
 }
 
-static bool has(struct json_object *o, const char *key)
+bool schema_has(struct json_object *o, const char *key)
 {
 	return json_object_object_get_ex(o, key, NULL);
 }
@@ -136,7 +134,7 @@ int schema_size(struct schema *s, struct json_object *o, const char *key, uint32
 	struct json_object *v = schema_get(o, key);
 	double d;
 
-	if (!has(o, key))
+	if (!schema_has(o, key))
 		return 0;
 	if (!json_object_is_type(v, json_type_int) && !json_object_is_type(v, json_type_double))
 		return schema_error(s, -EINVAL, "%s must be an integer from 0 on", key);
@@ -197,150 +195,6 @@ int schema_ref(struct schema *s, struct json_object *schema, ir_node *ret)
 	return ir_error(s->ir);
 }
 
-/* ---- references ---- */
-
-static int resolve(struct schema *s, struct json_object *ref, struct json_object **ret)
-{
-	const char *text = json_object_get_string(ref);
-	struct json_object *o;
-
-	if (!json_object_is_type(ref, json_type_string))
-		return schema_error(s, -EINVAL, "$ref must be a string");
-	if (text[0] != '#')
-		return schema_error(s, -EINVAL,
-				    "$ref %.100s leads out of the schema: nothing is fetched",
-				    text);
-	if (text[1] && text[1] != '/')
-		return schema_error(s, -EINVAL, "$ref %.100s: only pointers (#/...) are known",
-				    text);
-	o = jsonc_follow(s->root, text);
-	if (!json_object_is_type(o, json_type_object) && !json_object_is_type(o, json_type_boolean))
-		return schema_error(s, -EINVAL, "$ref %.100s leads to no schema", text);
-	*ret = o;
-	return 0;
-}
-
-/* A copy of @o without a member; shares the others. */
-static struct json_object *without(struct schema *s, struct json_object *o, const char *key)
-{
-	struct json_object *copy;
-
-	if (!schema_spend(s, (uint64_t)json_object_object_length(o) + 1))
-		return NULL;
-	copy = json_object_new_object();
-	json_object_object_foreach(o, k, v)
-	{
-		if (strcmp(k, key))
-			json_object_object_add(copy, k, json_object_get(v));
-	}
-	return schema_keep(s, copy);
-}
-
-/* Nothing beside the reference that would hold as well. */
-static bool is_bare(struct json_object *o)
-{
-	static const char *const notes[] = { "$ref",	 "title", "description", "default",
-					     "examples", "$defs", "definitions", "$comment",
-					     "$schema",	 "$id",	  "deprecated",	 "readOnly",
-					     "writeOnly" };
-
-	json_object_object_foreach(o, k, v)
-	{
-		bool note = false;
-
-		(void)v;
-		for (size_t i = 0; i < ARRAY_LEN(notes); i++)
-			note |= !strcmp(k, notes[i]);
-		if (!note)
-			return false;
-	}
-	return true;
-}
-
-/* Does the first stand before the second? Properties keep the order in which they are written. */
-static bool stands_before(struct json_object *o, const char *first, const char *second)
-{
-	json_object_object_foreach(o, k, v)
-	{
-		(void)v;
-		if (!strcmp(k, first))
-			return true;
-		if (!strcmp(k, second))
-			return false;
-	}
-	return false;
-}
-
-static int flat_ref(struct schema *s, struct json_object *schema, unsigned hops,
-		    struct json_object **ret)
-{
-	struct json_object *to, *rest;
-	int rc = resolve(s, schema_get(schema, "$ref"), &to);
-
-	rc = rc ? rc : schema_flat(s, to, hops + 1, &to);
-	if (rc || is_bare(schema)) {
-		*ret = to;
-		return rc;
-	}
-	rest = without(s, schema, "$ref");
-	if (!rest)
-		return -E2BIG;
-	rc = schema_flat(s, rest, hops + 1, &rest);
-	if (rc || !stands_before(schema, "properties", "$ref"))
-		return rc ? rc : schema_merge(s, to, rest, ret);
-	return schema_merge(s, rest, to, ret);
-}
-
-static int flat_all(struct schema *s, struct json_object *schema, unsigned hops,
-		    struct json_object **ret)
-{
-	struct json_object *all = schema_get(schema, "allOf"), *own = without(s, schema, "allOf");
-	struct json_object *sum = NULL, *part;
-	bool own_first = stands_before(schema, "properties", "allOf");
-	size_t n;
-	int rc;
-
-	if (!json_object_is_type(all, json_type_array) || !json_object_array_length(all))
-		return schema_error(s, -EINVAL, "allOf must be an array of schemas");
-	if (!own)
-		return -E2BIG;
-	n = json_object_array_length(all);
-	rc = schema_flat(s, own, hops + 1, &own);
-	for (size_t i = 0; !rc && i <= n && !ir_error(s->ir); i++) {
-		bool is_own = own_first ? i == 0 : i == n;
-
-		part = is_own ? own : json_object_array_get_idx(all, own_first ? i - 1 : i);
-		if (!part)
-			return schema_error(s, -EINVAL, "allOf must be an array of schemas");
-		rc = is_own ? 0 : schema_flat(s, part, hops + 1, &part);
-		if (!rc && i)
-			rc = schema_merge(s, sum, part, &sum);
-		else
-			sum = part;
-		if (!sum)
-			break;
-	}
-	*ret = sum;
-	return rc ? rc : ir_error(s->ir);
-}
-
-int schema_flat(struct schema *s, struct json_object *schema, unsigned hops,
-		struct json_object **ret)
-{
-	*ret = schema;
-	if (!schema || ir_error(s->ir))
-		return ir_error(s->ir);
-	if (json_object_is_type(schema, json_type_boolean))
-		return 0;
-	if (!json_object_is_type(schema, json_type_object))
-		return schema_error(s, -EINVAL, "a schema must be an object, true or false");
-	if (hops > MAX_HOPS)
-		return schema_error(s, -EINVAL, "$ref or allOf lead on without an end");
-	if (has(schema, "$ref"))
-		return flat_ref(s, schema, hops, ret);
-	return has(schema, "allOf") ? flat_all(s, schema, hops, ret) : 0;
-}
-
 /* ---- types ---- */
 
 static int type_bits(struct schema *s, struct json_object *type, unsigned *ret)
@@ -366,11 +220,11 @@ static int find_types(struct schema *s, struct json_object *o, unsigned *ret)
 	if (json_object_is_type(type, json_type_array)) {
 		for (size_t i = 0; !rc && i < json_object_array_length(type); i++)
 			rc = type_bits(s, json_object_array_get_idx(type, i), &bits);
-	} else if (has(o, "type")) {
+	} else if (schema_has(o, "type")) {
 		rc = type_bits(s, type, &bits);
 	} else {
 		for (size_t i = 0; i < ARRAY_LEN(typed); i++)
-			bits |= has(o, typed[i].name) ? typed[i].type : 0;
+			bits |= schema_has(o, typed[i].name) ? typed[i].type : 0;
 		bits = bits ? bits : T_ALL;
 	}
 	*ret = bits;
@@ -411,7 +265,7 @@ static bool is_in(struct json_object *v, struct json_object *list)
 static int check_beside(struct schema *s, struct json_object *o)
 {
 	for (size_t i = 0; i < ARRAY_LEN(typed); i++)
-		if (has(o, typed[i].name))
+		if (schema_has(o, typed[i].name))
 			return schema_cannot(s, typed[i].name, "it stands beside enum or const");
 	return 0;
 }
@@ -422,11 +276,11 @@ static int values(struct schema *s, struct json_object *o, unsigned bits, ir_nod
 	struct ir_list all = { 0 };
 	int rc = check_beside(s, o);
 
-	if (has(o, "enum") && !json_object_is_type(list, json_type_array))
+	if (schema_has(o, "enum") && !json_object_is_type(list, json_type_array))
 		return schema_error(s, -EINVAL, "enum must be an array");
 	if (rc)
 		return rc;
-	if (has(o, "const")) {
+	if (schema_has(o, "const")) {
 		struct json_object *v = schema_get(o, "const");
 
 		if ((bits & value_bit(v)) && (!list || is_in(v, list)))
@@ -454,7 +308,7 @@ static int by_type(struct schema *s, struct json_object *o, ir_node *ret)
 
 	if (rc)
 		return rc;
-	if (has(o, "const") || has(o, "enum"))
+	if (schema_has(o, "const") || schema_has(o, "enum"))
 		return values(s, o, bits, ret);
 	if (bits & T_NULL)
 		part[0] = ir_string(s->ir, "null");
@@ -500,10 +354,10 @@ static int arms_of(struct schema *s, struct json_object *o, const char *key, ir_
 		return schema_error(s, -EINVAL, "%s must be an array of schemas", key);
 	if (!strcmp(key, "oneOf"))
 		rc = check_one(s, arms);
-	rest = without(s, o, key);
+	rest = schema_without(s, o, key);
 	if (rc || !rest)
 		return rc ? rc : -E2BIG;
-	bare = is_bare(rest);
+	bare = schema_is_bare(rest);
 	for (size_t i = 0; !rc && !ir_error(s->ir) && i < json_object_array_length(arms); i++) {
 		ir_node node = ir_fail();
 
@@ -526,7 +380,7 @@ static int arms_of(struct schema *s, struct json_object *o, const char *key, ir_
 static int check_keywords(struct schema *s, struct json_object *o)
 {
 	for (size_t i = 0; i < ARRAY_LEN(never); i++)
-		if (has(o, never[i])) {
+		if (schema_has(o, never[i])) {
 			int rc = schema_cannot(s, never[i], NULL);
 
 			if (rc)
@@ -541,10 +395,10 @@ static int compile(struct schema *s, struct json_object *schema, ir_node *ret)
 	int rc;
 
 	/* a bare reference is the rule of what it names, so that what recurs does not grow */
-	if (has(schema, "$ref") && is_bare(schema)) {
+	if (schema_has(schema, "$ref") && schema_is_bare(schema)) {
 		unsigned depth = s->depth;
 
-		rc = resolve(s, schema_get(schema, "$ref"), &o);
+		rc = schema_resolve(s, schema_get(schema, "$ref"), &o);
 		rc = rc ? rc : schema_flat(s, o, 0, &(struct json_object *){ NULL });
 		s->depth = 0; /* nesting begins anew */
 		rc = rc ? rc : schema_ref(s, o, ret);
@@ -560,9 +414,9 @@ static int compile(struct schema *s, struct json_object *schema, ir_node *ret)
 	rc = check_keywords(s, o);
 	if (rc)
 		return rc;
-	if (has(o, "anyOf"))
+	if (schema_has(o, "anyOf"))
 		return arms_of(s, o, "anyOf", ret);
-	if (has(o, "oneOf"))
+	if (schema_has(o, "oneOf"))
 		return arms_of(s, o, "oneOf", ret);
 	return by_type(s, o, ret);
 }
@@ -581,19 +435,6 @@ static int compile_all(struct schema *s)
 		ir_rule_set(s->ir, rule, node);
 		rc = rc ? rc : ir_error(s->ir);
 	}
-	return rc;
-}
-
-int schema_target(struct json_object *root, struct json_object *schema, struct json_object **ret,
-		  struct err *err)
-{
-	struct schema s = { .root = root, .err = err };
-	int rc = 0;
-
-	for (unsigned hops = 0; !rc && has(schema, "$ref"); hops++)
-		rc = hops < MAX_HOPS ? resolve(&s, schema_get(schema, "$ref"), &schema)
-				     : schema_error(&s, -EINVAL, "$ref leads on without an end");
-	*ret = schema;
 	return rc;
 }
 

@@ -2,7 +2,8 @@
 /*
  * daemon/grammar/schema_impl.h: the insides of the JSON schema compiler, shared by its files.
  *
- *	schema.c	schemas by keyword: references, arms, types; the list of what is left to do
+ *	schema.c	schemas by keyword: arms, types; the list of what is left to do
+ *	schema_flat.c	references and allOf
  *	schema_merge.c	two schemas that both have to hold, as one
  *	schema_object.c	objects: properties in their order, then others
  *	schema_array.c	arrays
@@ -68,6 +69,8 @@ bool schema_spend(struct schema *s, uint64_t n);
 
 /* The member, or NULL where it is absent (null is a value here). */
 struct json_object *schema_get(struct json_object *o, const char *key);
+/* There is such a member, null or not. */
+bool schema_has(struct json_object *o, const char *key);
 /* A size: absent leaves *ret. -EINVAL: it is no integer from 0 on. */
 int schema_size(struct schema *s, struct json_object *o, const char *key, uint32_t *ret);
 /* Held until the end; takes @o over. NULL: no memory, or too many. */
@@ -77,7 +80,15 @@ struct json_object *schema_keep(struct schema *s, struct json_object *o);
 int schema_ref(struct schema *s, struct json_object *schema, ir_node *ret);
 ir_node schema_shared(struct schema *s, enum shared what);
 
-/* schema.c: without $ref and allOf: *ret is @schema itself or a merged one that is kept. */
+/* ---- schema_flat.c ---- */
+
+/* What the text @ref of a $ref names, in s->root. Borrowed. */
+int schema_resolve(struct schema *s, struct json_object *ref, struct json_object **ret);
+/* Nothing stands beside the reference, or the arms, that would have to hold as well. */
+bool schema_is_bare(struct json_object *o);
+/* A copy of @o without a member, which is kept; shares the others. NULL: s->ir's error is set. */
+struct json_object *schema_without(struct schema *s, struct json_object *o, const char *key);
+/* Without $ref and allOf: *ret is @schema itself or a merged one that is kept. @hops: 0 for callers. */
 int schema_flat(struct schema *s, struct json_object *schema, unsigned hops,
 		struct json_object **ret);
 /* schema_merge.c: both at once; *ret is kept. NULL with 0: they exclude each other. */
