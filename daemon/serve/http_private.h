@@ -4,7 +4,8 @@
  *
  *	http_listen.c	sockets
  *	http_peers.c	connections: who may have one, deadlines, who vanished
- *	http.c		the server in the loop; libmicrohttpd's side of a request
+ *	http.c		the server in the loop
+ *	http_request.c	a request's life, as libmicrohttpd calls for it
  *	http_guard.c	what is refused before a body is read: Host, Origin, key, length
  *	http_reply.c	answers and errors, with their headers
  *	http_work.c	the thread that reads bodies
@@ -376,7 +377,16 @@ enum MHD_Result http_reply_stream(struct http_request *r, MHD_ContentReaderCallb
 enum MHD_Result http_reply_options(struct http_request *r);
 void http_fault_body(struct buf *b, const struct fault *f, enum http_envelope envelope);
 
-/* http.c */
+/* http_request.c. MHD_AccessHandlerCallback and MHD_RequestCompletedCallback; their argument is the server. */
+enum MHD_Result http_request_access(void *arg, struct MHD_Connection *c, const char *url,
+				    const char *method, const char *version, const char *data,
+				    size_t *n, void **slot);
+void http_request_completed(void *arg, struct MHD_Connection *c, void **slot,
+			    enum MHD_RequestTerminationCode why);
+/* What was counted of the call's body is there no more; NULL is fine. */
+void http_let_go(struct http *h, struct http_call *c);
+/* Nobody waits for what the worker makes of the request's body. */
+void http_abandon(struct http_request *r);
 void http_resume(struct http_request *r); /* nothing where it is not suspended */
 void http_request_name(struct http_request *r, const char *prefix); /* a new r->name */
 

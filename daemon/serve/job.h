@@ -82,7 +82,10 @@ int job_prompt_room(struct job *j);
 void job_prompt_take(struct request *r, uint32_t i, const struct token_logprobs *l);
 bool job_prompt_next(struct job *j, bool done, struct event *ret);
 
-/* The next event for the client, or false: nothing (yet). Main thread. */
+/* What a -errno of the engine's is to clients: an enum sluice_error_code. */
+int job_error(int rc);
+
+/* job_events.c: the next event for the client, or false: nothing (yet). Main thread. */
 bool job_next(struct job *j, struct event *ret);
 
 /* The engine is through with it: nothing else touches it any more. */
