@@ -2,9 +2,9 @@
 /*
  * daemon/store/reader_backend.h: the seam under the reader: who executes pieces.
  *
- * reader.c cuts requests into pieces and books them; a backend takes pieces, reads them, and gives
- * them back. Backends: uring.c, pread.c, reader_memory.c (tests), and what else a test hands to
- * reader_config.ops.
+ * reader_queue.c cuts requests into pieces and reader.c books them; a backend takes pieces, reads
+ * them, and gives them back. Backends: uring.c, pread.c, reader_memory.c (tests), and what else a test
+ * hands to reader_config.ops.
  */
 #ifndef SLUICE_STORE_READER_BACKEND_H
 #define SLUICE_STORE_READER_BACKEND_H
@@ -19,6 +19,8 @@
 #include "base/err.h"
 #include "model/gguf.h"
 #include "store/reader.h"
+
+#define READER_MAX_ALIGN (64u << 10) /* of direct reads */
 
 /* One aligned range of a request. `done` grows until everything that is wanted has arrived. */
 struct read_piece {

@@ -17,7 +17,6 @@
 #include "store/reader_backend.h"
 
 #define DEFAULT_ALIGN 4096
-#define MAX_ALIGN     (64u << 10)
 
 /* What the file system asks of direct reads, at least 512; 0: it says that it has none. */
 static uint32_t direct_align(int fd)
@@ -30,7 +29,7 @@ static uint32_t direct_align(int fd)
 		return DEFAULT_ALIGN;
 	a = st.stx_dio_offset_align > st.stx_dio_mem_align ? st.stx_dio_offset_align
 							   : st.stx_dio_mem_align;
-	if (!st.stx_dio_offset_align || !is_pow2(a) || a > MAX_ALIGN)
+	if (!st.stx_dio_offset_align || !is_pow2(a) || a > READER_MAX_ALIGN)
 		return 0;
 	return a < 512 ? 512 : a;
 #else
