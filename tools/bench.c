@@ -25,6 +25,7 @@
 #include "tools/client.h"
 #include "tools/input.h"
 #include "tools/drafts.h"
+#include "tools/memread.h"
 #include "tools/verbs.h"
 
 #define MAX_LIST  16
@@ -281,7 +282,7 @@ static void make_draft(struct bench *b, double share, uint32_t n, uint64_t seed)
 
 	for (uint32_t i = 0; i < n; i++) {
 		double u = (double)(next_random(&seed) >> 11) * 0x1p-53;
-		uint32_t other = (uint32_t)(next_random(&seed) % (n_vocab - 1));
+		uint32_t other = n_vocab > 1 ? (uint32_t)(next_random(&seed) % (n_vocab - 1)) : 0;
 
 		b->spoilt[i] = b->answer[i];
 		if (u >= share && n_vocab > 1)
@@ -439,24 +440,6 @@ static int read_peaks(const char *path, struct bench_peaks *ret, struct err *err
 	return 0;
 }
 
-static void read_cpu_name(char *buf, size_t len)
-{
-	char line[256];
-	FILE *f = fopen("/proc/cpuinfo", "re");
-
-	snprintf(buf, len, "unknown");
-	while (f && fgets(line, sizeof(line), f)) {
-		const char *colon = strchr(line, ':');
-
-		if (strncmp(line, "model name", 10) || !colon)
-			continue;
-		snprintf(buf, len, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
-		break;
-	}
-	if (f)
-		fclose(f);
-}
-
 static uint32_t largest(const struct list *l)
 {
 	uint32_t most = 0;
@@ -521,6 +504,8 @@ static int measure(struct bench *b, const struct args *args, const struct list *
 	}
 	if (!rc && !(b->prompt = calloc(need, sizeof(*b->prompt))))
 		rc = -ENOMEM;
+	if (rc == -ENOMEM && !fault.text[0])
+		snprintf(fault.text, sizeof(fault.text), "out of memory");
 	if (rc)
 		return client_fail("bench", &fault);
 	client_on_interrupt(b->s);
@@ -528,7 +513,7 @@ static int measure(struct bench *b, const struct args *args, const struct list *
 	client_on_interrupt(NULL);
 	if (rc)
 		return rc;
-	read_cpu_name(b->report.cpu, sizeof(b->report.cpu));
+	memread_cpu_name(b->report.cpu, sizeof(b->report.cpu));
 	if (sluice_get_status(b->s, &b->report.status, NULL, 0, &fault))
 		return client_fail("bench", &fault);
 	return bench_print(&b->report, args->json ? BENCH_JSON : (enum bench_format)args->format)

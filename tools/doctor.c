@@ -107,20 +107,7 @@ static void read_line(const char *path, char *buf, size_t len)
 
 static void read_cpu(struct facts *f)
 {
-	FILE *file = fopen("/proc/cpuinfo", "re");
-	char line[256];
-
-	snprintf(f->cpu, sizeof(f->cpu), "unknown");
-	while (file && fgets(line, sizeof(line), file)) {
-		const char *colon = strchr(line, ':');
-
-		if (strncmp(line, "model name", 10) || !colon)
-			continue;
-		snprintf(f->cpu, sizeof(f->cpu), "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
-		break;
-	}
-	if (file)
-		fclose(file);
+	memread_cpu_name(f->cpu, sizeof(f->cpu));
 	snprintf(f->level, sizeof(f->level), "%s", cpu_ops_best()->name);
 	/* under a quota more threads only wait for each other, and measure that */
 	f->n_cores = memread_cores(f->cpus, ARRAY_LEN(f->cpus));

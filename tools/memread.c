@@ -269,6 +269,25 @@ static uint64_t core_key(unsigned cpu)
 	return key;
 }
 
+void memread_cpu_name(char *buf, size_t len)
+{
+	FILE *f = fopen("/proc/cpuinfo", "re");
+	char line[256];
+
+	snprintf(buf, len, "unknown");
+	while (f && fgets(line, sizeof(line), f)) {
+		const char *name = strchr(line, ':');
+
+		if (strncmp(line, "model name", 10) || !name)
+			continue;
+		name += 1 + strspn(name + 1, " ");
+		snprintf(buf, len, "%.*s", (int)strcspn(name, "\n"), name);
+		break;
+	}
+	if (f)
+		fclose(f);
+}
+
 unsigned memread_cores(unsigned *ret_cpus, unsigned room)
 {
 	uint64_t keys[MEMREAD_MAX_CORES];

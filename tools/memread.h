@@ -7,11 +7,15 @@
 #ifndef SLUICE_TOOLS_MEMREAD_H
 #define SLUICE_TOOLS_MEMREAD_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
 
 #define MEMREAD_MAX_CORES 1024
+
+/* The processor as the kernel calls it, or "unknown". */
+void memread_cpu_name(char *buf, size_t len);
 
 /* One CPU number for each core that this process may use (of two hyperthreads one): how many. */
 unsigned memread_cores(unsigned *ret_cpus, unsigned room);
