@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tools/bench.h: rows of `sluice bench` between what measures (bench.c) and what prints
- * (bench_report.c).
+ * tools/bench.h: rows of `sluice bench` between what measures (bench_run.c) and what prints
+ * (bench_report.c, bench_json.c).
  */
 #ifndef SLUICE_TOOLS_BENCH_H
 #define SLUICE_TOOLS_BENCH_H
@@ -71,7 +71,9 @@ struct bench_report {
 
 enum bench_format { BENCH_MD, BENCH_CSV, BENCH_JSON };
 
-/* Prints all rows on stdout. 0 or -errno. */
+/* Prints all rows on stdout. 0 or -errno. bench_json.c has the last two. */
+int bench_print_json(const struct bench_report *b);
+int bench_print_csv(const struct bench_report *b);
 int bench_print(const struct bench_report *r, enum bench_format format);
 
 #endif
