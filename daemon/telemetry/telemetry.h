@@ -216,7 +216,7 @@ struct telemetry_ops;
 /* All texts and arrays are borrowed for the life of the struct telemetry. Zero is a good default. */
 struct telemetry_config {
 	const char *root;   /* prefix of /sys, /proc and /dev; NULL or "": none */
-	const char *script; /* only this file: see scripted.c */
+	const char *script; /* only this file: see script_line.h */
 	bool no_module, no_perf;
 	const struct telemetry_perf_ops *perf; /* NULL: the system call */
 	uint64_t (*clock)(void *arg);	       /* ns; NULL: now_ns() */
