@@ -2,7 +2,7 @@
 /*
  * tools/batch.h: the parts of `sluice batch`: a file of requests and what was answered so far
  * (batch_file.c), lines of results (batch_result.c), how far it is (batch_progress.c). The run is
- * batch.c's. Both files are untrusted. One thread.
+ * batch_run.c's. Both files are untrusted. One thread.
  *
  *	in	{"custom_id", "method", "url", "body"}				a line each
  *	out	{"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"}
