@@ -6,8 +6,9 @@
  * After each step the head reads what stayed of it: at a position the token that follows it and the
  * main model's hidden vector there, after its last norm. Its own cache holds these. From the last one
  * on it guesses, and goes on with its guess and its own hidden vector, while it is sure enough; these
- * positions are cut off again. Of prompts it reads as much as takes a small share of their time (mtp_budget.h). Its logits are those of the first MTP_VOCAB tokens alone, the ones
- * that byte pair encodings merged first: no copy of the output matrix, and a fraction of its bytes. All of its experts
+ * positions are cut off again. Of prompts it reads as much as takes a small share of their time
+ * (mtp_budget.h). Its logits are those of the first MTP_VOCAB tokens alone, the ones that byte pair
+ * encodings merged first: no copy of the output matrix, and a fraction of its bytes. All of its experts
  * are kept in memory. A head that fails or does not pay is left out: no token depends on it. Engine
  * thread, which takes the team along.
  */
