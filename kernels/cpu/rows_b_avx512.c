@@ -81,26 +81,21 @@ FORCE_INLINE __m512i by_word(const struct b_format *f, __m512i a, __m512i b, siz
 	return _mm512_permutex2var_epi16(a, which, b);
 }
 
-/* Fifth bits of first halves, of second halves as sixteen bytes; behind them scales, or scales and minima. */
-FORCE_INLINE __m256i high_and_front(const struct b_format *f, __m512i a, __m512i b)
+/* of each block, in its lane: fifth bits, scale and minimum */
+FORCE_INLINE __m512i high_and_front(const struct b_format *f, __m512i a, __m512i b)
 {
-	const size_t lo = f->qh, up = f->qh + 2;
-	const __m128i d =
-		_mm_setr_epi16(WORD(0, 0), WORD(1, 0), WORD(2, 0), WORD(3, 0), 0, 0, 0, 0);
-	const __m128i dm = _mm_setr_epi16(WORD(0, 0), WORD(0, 2), WORD(1, 0), WORD(1, 2),
-					  WORD(2, 0), WORD(2, 2), WORD(3, 0), WORD(3, 2));
-	const __m128i bits = _mm_setr_epi16(WORD(0, lo), WORD(1, lo), WORD(2, lo), WORD(3, lo),
-					    WORD(0, up), WORD(1, up), WORD(2, up), WORD(3, up));
-	const __m512i which = _mm512_castsi256_si512(_mm256_set_m128i(f->min ? dm : d, bits));
+#define BLOCK(i) 0, 0, 0, 0, WORD(i, f->min ? 2 : 0), WORD(i, 0), WORD(i, f->qh + 2), WORD(i, f->qh)
+	const __m512i which = _mm512_set_epi16(BLOCK(3), BLOCK(2), BLOCK(1), BLOCK(0));
+#undef BLOCK
 
-	return _mm512_castsi512_si256(_mm512_permutex2var_epi16(a, which, b));
+	return _mm512_permutex2var_epi16(a, which, b);
 }
 
 /* where load() leaves the scale (@k: 0) or the minimum (1) of block @i in four.front: a word */
 FORCE_INLINE short front_word(const struct b_format *f, int i, int k)
 {
 	if (f->form == FORM_FIVE)
-		return (short)(8 + (f->min ? 2 * i + k : i));
+		return (short)(8 * i + 2 + k);
 	if (f->form == FORM_EIGHT)
 		return (short)i;
 	return (short)(((size_t)i * f->bytes + 2 * (size_t)k) / 2);
@@ -130,7 +125,7 @@ FORCE_INLINE struct four load(const struct b_format *f, const uint8_t *w)
 
 		t.q[0] = by_word(f, a, b, f->qs);
 		if (f->form == FORM_FIVE)
-			t.front = _mm512_castsi256_si512(high_and_front(f, a, b));
+			t.front = high_and_front(f, a, b);
 	}
 	t.q[1] = _mm512_and_si512(_mm512_srli_epi16(t.q[0], 4), low4);
 	t.q[0] = _mm512_and_si512(t.q[0], low4);
@@ -139,13 +134,18 @@ FORCE_INLINE struct four load(const struct b_format *f, const uint8_t *w)
 		t.q[1] = _mm512_shuffle_epi8(f->values, t.q[1]);
 	}
 	if (f->form == FORM_FIVE) {
-		/* to masks through memory: from a general register one takes almost two clocks on Zen 4 */
-		__mmask64 bits[2] __attribute__((aligned(16)));
+		/* not by a mask from memory: storing and loading it takes 5 cycles for 256 weights */
+		const __m512i bit = _mm512_set1_epi64((long long)0x8040201008040201ull);
+		const __m512i lo = _mm512_broadcast_i32x4(
+			_mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1));
+		const __m512i up = _mm512_add_epi8(lo, _mm512_set1_epi8(2));
 
-		_mm_store_si128((void *)bits, _mm512_castsi512_si128(t.front));
-		__asm__("" : "+m"(bits));
-		t.q[0] = _mm512_mask_add_epi8(t.q[0], _load_mask64(&bits[0]), t.q[0], sixteen);
-		t.q[1] = _mm512_mask_add_epi8(t.q[1], _load_mask64(&bits[1]), t.q[1], sixteen);
+		t.q[0] = _mm512_mask_add_epi8(
+			t.q[0], _mm512_test_epi8_mask(_mm512_shuffle_epi8(t.front, lo), bit),
+			t.q[0], sixteen);
+		t.q[1] = _mm512_mask_add_epi8(
+			t.q[1], _mm512_test_epi8_mask(_mm512_shuffle_epi8(t.front, up), bit),
+			t.q[1], sixteen);
 	}
 	return t;
 }
