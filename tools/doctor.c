@@ -23,6 +23,7 @@
 #include "base/size.h"
 #include "kernels/cpu/cpu.h"
 #include "model/model.h"
+#include "model/tokenizer.h"
 #include "tools/client.h"
 #include "tools/diskread.h"
 #include "tools/doctor_machine.h"
@@ -70,7 +71,7 @@ struct fit {
 	char name[128], arch[32];
 	uint64_t active_bytes;
 	struct plan plan;   /* with the daemon's defaults */
-	struct err refused; /* ... or why it would not start: the plan then has the sizes alone */
+	struct err refused; /* why it would not start; where memory is short: sizes alone */
 };
 
 struct facts {
@@ -188,6 +189,7 @@ static int fit_model(struct facts *f, const char *path, struct err *err)
 	struct plan_options o = { .ops = cpu_ops_best() };
 	struct fit *fit = &f->fit;
 	struct model *m;
+	struct tokenizer *t = NULL;
 	int rc = model_open(path, &m, err);
 
 	if (rc)
@@ -201,6 +203,8 @@ static int fit_model(struct facts *f, const char *path, struct err *err)
 	rc = plan_make(m, &o, &f->plan_machine, &fit->plan, &fit->refused);
 	if (rc)
 		rc = memory_sizes(m, f->plan_machine.align, &fit->plan.memory, err);
+	else if (!tokenizer_create(m->gguf, NULL, &t, &fit->refused))
+		tokenizer_destroy(t);
 	model_destroy(m);
 	f->model_given = !rc;
 	return rc;

@@ -16,6 +16,7 @@
 #include "base/num.h"
 #include "base/opts.h"
 #include "base/size.h"
+#include "model/tokenizer.h"
 #include "tools/doctor_machine.h"
 #include "tools/input.h"
 #include "tools/plan.h"
@@ -310,6 +311,16 @@ static int take_machine(const struct args *args, const struct model *m, struct p
 		  : 0;
 }
 
+/* Its memory is in no plan; but without one the daemon does not start. */
+static int check_tokenizer(const struct model *m, struct err *err)
+{
+	struct tokenizer *t = NULL;
+	int rc = tokenizer_create(m->gguf, NULL, &t, err);
+
+	tokenizer_destroy(t);
+	return rc;
+}
+
 static int make(const struct args *args, struct err *err)
 {
 	struct plan_machine *machine = calloc(1, sizeof(*machine));
@@ -335,6 +346,8 @@ static int make(const struct args *args, struct err *err)
 		err_prefix(err, rc, "--draft-model");
 		o.head = rc ? NULL : draft->head;
 	}
+	if (!rc)
+		rc = check_tokenizer(m, err);
 	if (!rc)
 		rc = take_machine(args, m, machine, &o.ops, err);
 	if (!rc)

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+import gguf_file
 from cgroup import Group
 from daemon import BUILD, DATA, DEMO, FIXTURES, Daemon, sluice
 
@@ -247,3 +248,19 @@ def test_doctor_where_the_daemon_would_not_start(tmp_path):
     compare(j["model"], inspect(DEMO), SIZES)
     assert j["model"]["budget_bytes"] == 0
     assert any(a["problem"].startswith("sluiced would not start with this model: ") for a in j["advice"])
+
+
+def test_a_tokenizer_that_the_daemon_refuses(tmp_path):
+    """Plan refuses such a file with the daemon's sentence, doctor names it beside the sizes."""
+    g = gguf_file.read(DEMO)
+    g.keys["tokenizer.ggml.pre"] = (gguf_file.STRING, "no-such-one")
+    gguf_file.write(g, tmp_path / "m.gguf")
+    why = 'tokenizer.ggml.pre: pre-tokenizer "no-such-one" is not known'
+    with pytest.raises(AssertionError, match="sluiced ended with 1") as e:
+        with Daemon(tmp_path / "m.gguf"):
+            pass
+    assert why.replace('"', '\\"') in str(e.value)
+    assert why in sluice("plan", tmp_path / "m.gguf", check=1).stderr
+    j = doctor("--model", tmp_path / "m.gguf")
+    assert j["model"]["budget_bytes"] > 0
+    assert any("would not start" in a["problem"] and why in a["problem"] for a in j["advice"])
