@@ -39,7 +39,7 @@ e2e-sanitized:
 
 # The same under ThreadSanitizer, for what threads meet in. A report of any program fails the target, that of one which
 # was killed or whose exit status nobody looked at too. RACES='test_batch': less.
-RACES ?= test_http.py or test_http_abuse or test_http_chat or prefix_chats or test_batch or cancel
+RACES ?= test_warm or test_http.py or test_http_abuse or test_http_chat or prefix_chats or test_batch or cancel
 RACES_SEEN = $(abspath $(O)-thread/races)
 .PHONY: e2e-races
 e2e-races:

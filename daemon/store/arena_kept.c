@@ -98,7 +98,8 @@ bool arena_collapse(struct arena *a, uint64_t at)
 {
 	if (!a->collapse)
 		return true;
-	__atomic_fetch_add(a->base + at, 0, __ATOMIC_RELAXED); /* one page has to be there */
+	/* one page has to be there; nothing is stored, as whoever computes may read there by now */
+	(void)madvise(a->base + at, (size_t)sysconf(_SC_PAGESIZE), MADV_POPULATE_WRITE);
 	if (!madvise(a->base + at, LIMITS_HUGE_PAGE, MADV_COLLAPSE) || errno != EAGAIN)
 		return true; /* or there is no huge page to be had: asking again would only cost */
 	atomic_store_explicit(&a->small[at / LIMITS_HUGE_PAGE], true, memory_order_relaxed);
