@@ -408,6 +408,8 @@ static int load(struct engine *e)
 		rc = arena_prefault_start(e->arena);
 	if (rc)
 		err_set(&e->failure, rc, "loading the model: %s", strerror(-rc));
+	/* before it is ready: until the first fill() nobody could tell that from a fill that has ended */
+	atomic_store(&e->filling, !rc && e->supply && !e->config.no_fill);
 	set_state(e, rc ? ENGINE_FAILED : ENGINE_READY);
 	return rc;
 }

@@ -301,6 +301,29 @@ static void test_order(void **state)
 	free(a);
 }
 
+/* Who sees that the daemon is ready and does not fill takes the fill for done. */
+static void test_ready_and_filling(void **state)
+{
+	rig.config.no_fill = false;
+	for (int i = 0; i < 40; i++) {
+		struct engine_status status;
+		struct err err = { { 0 } };
+
+		if (engine_create(&rig.config, rig.model, rig.tokenizer, &rig.engine, &err) ||
+		    engine_start(rig.engine, &err))
+			fail_msg("%s", err.text);
+		do
+			engine_get_status(rig.engine, &status);
+		while (status.state == ENGINE_STARTING);
+		assert_int_equal(status.state, ENGINE_READY);
+		while (status.filling)
+			engine_get_status(rig.engine, &status);
+		engine_get_status(rig.engine, &status);
+		assert_int_equal(status.experts_resident, status.experts_total);
+		rig_stop(&rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -313,6 +336,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_failure_is_its_own, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_decode_beside_prompt, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ready_and_filling, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
