@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/rows_b_avx512.c: one column (Q8_0: two) of formats with blocks of 32 at the AVX-512 level; more are
+ * kernels/cpu/rows_b_avx512.c: one column of formats with blocks of 32, of some two, at the AVX-512 level; more are
  * multiplied by few_b_avx512.c. Called by ops_avx512.c, any thread.
  *
  * Four rows are read side by side, four blocks of each at a time, which stand in the four 128-bit lanes, their
@@ -351,7 +351,6 @@ FORCE_INLINE void product(const struct b_format *f, const struct matmul *m, int 
 	ROW_B_COLS(name, 1)
 
 ROW_B(q8_0, .form = FORM_EIGHT, .bytes = QUANT_Q8_0_BYTES, .qs = 2, .offset = 128)
-ROW_B_COLS(q8_0, 2)
 ROW_B(q4_0, .form = FORM_NIBBLE, .bytes = QUANT_Q4_0_BYTES, .qs = 2, .offset = 8)
 ROW_B(q4_1, .form = FORM_NIBBLE, .bytes = QUANT_Q4_1_BYTES, .qs = 4, .min = true, .offset = 1)
 ROW_B(q5_0, .form = FORM_FIVE, .bytes = QUANT_Q5_0_BYTES, .qs = 6, .qh = 2, .offset = 16)
@@ -363,11 +362,15 @@ ROW_B(mxfp4, .form = FORM_TABLE, .bytes = QUANT_MXFP4_BYTES, .qs = 1, .offset = 
       .values = avx512_fp4_values())
 
 #define ALONE(name) const product_fn avx512_product_##name[ROW_COLS] = { name##_1 };
+/* of the others two columns are faster with sixteen rows side by side */
+#define TWO(name)           \
+	ROW_B_COLS(name, 2) \
+	const product_fn avx512_product_##name[ROW_COLS] = { name##_1, name##_2 };
 
-const product_fn avx512_product_q8_0[ROW_COLS] = { q8_0_1, q8_0_2 };
-ALONE(q4_0)
+TWO(q8_0)
+TWO(q4_0)
 ALONE(q4_1)
-ALONE(q5_0)
+TWO(q5_0)
 ALONE(q5_1)
-ALONE(iq4_nl)
+TWO(iq4_nl)
 ALONE(mxfp4)
