@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/tokenizer_utf8.h"
 #include "serve/http_private.h"
 #include "serve/prompt.h"
 
@@ -11,20 +12,17 @@ static void put_piece(struct buf *b, const struct tokenizer *t, uint32_t id)
 {
 	const char *bytes;
 	size_t n = tokenizer_piece(t, id, true, &bytes);
-	struct buf text = { 0 };
 
 	buf_fmt(b, "{\"id\":%u,\"piece\":", id);
-	buf_json(&text, bytes, n);
-	if (memmem(text.data, text.n, "\xef\xbf\xbd", 3) && n < 3) { /* part of a character */
+	if (utf8_valid(bytes, n) < n) { /* begins or ends within a character */
 		buf_text(b, "[");
 		for (size_t i = 0; i < n; i++)
 			buf_fmt(b, "%s%u", i ? "," : "", (unsigned)(uint8_t)bytes[i]);
 		buf_text(b, "]");
 	} else {
-		buf_put(b, text.data, text.n);
+		buf_json(b, bytes, n);
 	}
 	buf_text(b, "}");
-	buf_done(&text);
 }
 
 bool tokenize_work(struct http_call *c)

@@ -3,6 +3,8 @@
 (test_http_clients.py). Shapes of whole answers with calls: tests/unit/serve/test_http_forms.c."""
 import pytest
 
+import gguf_file
+from daemon import DEMO
 from http_client import HttpDaemon
 
 CHAT = "/v1/chat/completions"
@@ -113,6 +115,24 @@ def test_tokens(d):
     assert b"".join(bytes(p["piece"]) if isinstance(p["piece"], list) else p["piece"].encode() for p in pieces) == text.encode()
     for path, body in (("/tokenize", {"content": 3}), ("/detokenize", {"tokens": "x"}), ("/detokenize", {"tokens": [-1]})):
         assert d.post(path, body, check=400)["error"]["message"]
+
+
+def test_pieces_of_part_of_a_character(tmp_path):
+    """Tokens of published vocabularies end within a character, behind a blank and whole ones: their pieces are bytes."""
+    g = gguf_file.read(DEMO)
+    kind, (elem, tokens) = g.keys["tokenizer.ggml.tokens"]
+    a, b, c = "Ġ", "æ", "Ĺ"  # how a vocabulary writes the bytes 20 e6 97
+    tokens = [*tokens[:-2], a + b, a + b + c]
+    g.keys["tokenizer.ggml.tokens"] = (kind, (elem, tokens))
+    kinds = g.keys["tokenizer.ggml.token_type"]
+    g.keys["tokenizer.ggml.token_type"] = (kinds[0], (kinds[1][0], [*kinds[1][1][:-2], 1, 1]))
+    merges = g.keys["tokenizer.ggml.merges"]
+    g.keys["tokenizer.ggml.merges"] = (merges[0], (merges[1][0], [f"{a} {b}", f"{a + b} {c}", *merges[1][1]]))
+    gguf_file.write(g, tmp_path / "m.gguf")
+    with HttpDaemon(model=tmp_path / "m.gguf") as d:
+        pieces = d.post("/tokenize", {"content": " \u65e5 \ufffd", "with_pieces": True})["tokens"]
+    assert pieces[0] == {"id": len(tokens) - 1, "piece": [0x20, 0xe6, 0x97]}
+    assert b"".join(bytes(p["piece"]) if isinstance(p["piece"], list) else p["piece"].encode() for p in pieces) == " \u65e5 \ufffd".encode()
 
 
 def test_prompts_are_counted(d):
