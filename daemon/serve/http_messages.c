@@ -209,8 +209,8 @@ static bool read_talk(struct http_call *c)
 		put(talk_message(messages, "system"), "content", hold(system));
 	t.tools = convert_tools(get(c->json, "tools"));
 	t.request = kwargs_of(c);
-	ok = talk_tools(c, t.tools) && read_choice(c, &t) &&
-	     convert_messages(c, get(c->json, "messages"), messages);
+	ok = talk_is_list(c, get(c->json, "tools")) && talk_tools(c, t.tools) &&
+	     read_choice(c, &t) && convert_messages(c, get(c->json, "messages"), messages);
 	if (ok) {
 		t.continue_final = goes_on(messages);
 		ok = talk_render(c, &t);

@@ -454,6 +454,8 @@ struct json_object *talk_message(struct json_object *messages, const char *role)
 /* One more at the end of @tools; takes @function, an object with name and parameters, over. */
 void talk_add_tool(struct json_object *tools, struct json_object *function);
 struct json_object *talk_some(struct json_object *list); /* NULL, and freed, where it is empty */
+/* Tools as they came, of whatever API: a list, or NULL. False: fault. Worker. */
+bool talk_is_list(struct http_call *c, struct json_object *tools);
 /* A list of functions with names, or NULL: what is looked for in an answer. False: fault. */
 bool talk_tools(struct http_call *c, struct json_object *tools);
 /* tool_choice: auto, none, required, or a tool by name, which come into gen.wish. */

@@ -182,8 +182,9 @@ static bool check_absent(struct http_call *c)
 	struct json_object *text = get(c->json, "text");
 	bool background = false;
 
-	if (json_object_is_type(text, json_type_object) &&
-	    !form_read_format(c, get(text, "format"), "text"))
+	if (text && !json_object_is_type(text, json_type_object))
+		return fault_param(&c->fault, "text", "text must be an object");
+	if (text && !form_read_format(c, get(text, "format"), "text"))
 		return false;
 	if (get(c->json, "previous_response_id"))
 		return fault_param(&c->fault, "previous_response_id",
@@ -204,7 +205,7 @@ static bool read_conversation(struct http_call *c)
 
 	t.tools = read_tools(get(c->json, "tools"));
 	t.request = kwargs_of(c);
-	ok = check_absent(c) && talk_tools(c, t.tools) &&
+	ok = check_absent(c) && talk_is_list(c, get(c->json, "tools")) && talk_tools(c, t.tools) &&
 	     talk_choice(c, get(c->json, "tool_choice"), &t.no_calls) &&
 	     read_bool(c->json, "parallel_tool_calls", &parallel, &c->fault) && read_input(c, &w);
 	if (ok) {

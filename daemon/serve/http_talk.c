@@ -92,13 +92,17 @@ static bool check_messages(struct http_call *c, struct json_object *messages)
 	return true;
 }
 
+bool talk_is_list(struct http_call *c, struct json_object *tools)
+{
+	return !tools || json_object_is_type(tools, json_type_array) ||
+	       fault_param(&c->fault, "tools", "tools must be a list");
+}
+
 bool talk_tools(struct http_call *c, struct json_object *tools)
 {
-	if (!tools)
-		return true;
-	if (!json_object_is_type(tools, json_type_array))
-		return fault_param(&c->fault, "tools", "tools must be a list");
-	for (size_t i = 0; i < json_object_array_length(tools); i++) {
+	if (!talk_is_list(c, tools))
+		return false;
+	for (size_t i = 0; tools && i < json_object_array_length(tools); i++) {
 		struct json_object *o = json_object_array_get_idx(tools, i);
 		struct json_object *function =
 			json_object_is_type(o, json_type_object) ? get(o, "function") : NULL;

@@ -80,3 +80,12 @@ def test_the_first_bad_field_is_named(d, path):
             assert (status, answer["error"]["param"]) == (400, name), answer
         else:  # Anthropic's envelope has no param
             assert status == 400 and re.search(rf"\b{name}\b", answer["error"]["message"]), (name, answer)
+
+
+@pytest.mark.parametrize("path,last", [(p, a[2]) for p, a in APIS.items() if a[2] in ("messages", "input")])
+def test_what_is_no_list_or_object_is_not_left_out(d, path, last):
+    """An answer without the tools or the form that was asked for would be wrong, and nobody would know why."""
+    for name in ("tools", *(["text"] if last == "input" else [])):
+        for value in ("x", 3, True, {"a": 1} if name == "tools" else ["x"]):
+            error = d.post(path, {last: [{"role": "user", "content": "Hi"}], "max_tokens": 1, name: value}, check=400)["error"]
+            assert error["message"].startswith(f"{name} must be")
