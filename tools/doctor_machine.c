@@ -360,9 +360,10 @@ void machine_json(const struct machine *m, json_t *o)
 					  : json_boolean(p->degraded == TELEMETRY_YES)));
 	}
 	json_object_set_new(o, "gpu_driver",
-			    m->gpu_driver[0] ? json_string(m->gpu_driver) : json_null());
+			    m->gpu_driver[0] ? input_json_text(m->gpu_driver, strlen(m->gpu_driver))
+					     : json_null());
 	for (unsigned i = 0; i < m->n_notes; i++)
-		json_array_append_new(notes, json_string(m->notes[i]));
+		json_array_append_new(notes, input_json_text(m->notes[i], strlen(m->notes[i])));
 	json_object_set_new(o, "nodes", nodes);
 	json_object_set_new(o, "pci", links);
 	json_object_set_new(o, "telemetry_notes", notes);
