@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * daemon/device/cuda.h: a device over the CUDA runtime, shared by cuda.c (opening, weights, buffers),
- * cuda_memory.c (memory that sequences and slots share), cuda_slots.c (experts' slots), cuda_prompt.c (experts of prompts), cuda_blocks.c (blocks of a layer),
- * cuda_experts.c (router, hits, shared expert), cuda_graph.c (a layer recorded once) and cuda_step.c (a step).
- * Nobody else includes it.
+ * cuda_memory.c (memory that sequences and slots share), cuda_driver.c (the driver's calls for it), cuda_slots.c
+ * (experts' slots), cuda_prompt.c (experts of prompts), cuda_blocks.c (blocks of a layer), cuda_experts.c (router,
+ * hits, shared expert), cuda_graph.c (a layer recorded once) and cuda_step.c (a step). Nobody else includes it.
  */
 #ifndef SLUICE_DEVICE_CUDA_H
 #define SLUICE_DEVICE_CUDA_H
@@ -230,7 +230,7 @@ int cuda_take_rows(struct cuda_device *d, struct cuda_rows *r, size_t rows, size
 
 /* ---- cuda_memory.c: see device.h ---- */
 
-/* The driver's calls, and the least block that it gives: config.block_least. Before the plan. */
+/* cuda_driver.c: the driver's calls, and the least block that it gives: config.block_least. Before the plan. */
 int cuda_find_driver(struct cuda_device *d, struct err *err);
 /* The range of addresses, with memory for what the plan has at start. */
 int cuda_take_memory(struct cuda_device *d, struct err *err);

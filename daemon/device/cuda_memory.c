@@ -1,20 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/device/cuda_memory.c: memory that sequences and slots share, over the driver's own calls: one range of
- * addresses, and blocks of memory that are put behind them (device/blocks.h says which). See device.h. Engine
- * thread.
+ * daemon/device/cuda_memory.c: memory that sequences and slots share: one range of addresses, and blocks of memory
+ * that are put behind them (device/blocks.h says which, cuda_driver.c does). See device.h. Engine thread.
  *
  * What recorded graphs and tables hold are addresses of the range, which never change. A sequence's page has the
  * keys and values of all layers, its state those of all layers: a layer's part of page p is at
  * pool + p * (layers with attention) * (bytes of a layer's part), so tables for the kernels hold p times the
  * number of layers, and the same of states. Nothing is unmapped while a step or a fill could use it: sequences
  * are let go and slots given up between steps, slots when their fills have ended.
- *
- * The driver's calls are asked of the runtime by name: no library of the driver's is linked.
  */
-#include "device/cuda.h"
+#include "device/cuda_memory.h"
 
-#include <cuda.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,164 +19,9 @@
 #include "base/num.h"
 #include "base/size.h"
 
-#define DRIVER_VERSION 13000
-#define MARGIN_LEAST   (16ull << 20) /* a smaller rest at start says nothing of others */
+#define MARGIN_LEAST (16ull << 20) /* a smaller rest at start says nothing of others */
 
 #define NO_PAGE UINT32_MAX
-
-static struct {
-	CUresult (*granularity)(size_t *, const CUmemAllocationProp *,
-				CUmemAllocationGranularity_flags);
-	CUresult (*reserve)(CUdeviceptr *, size_t, size_t, CUdeviceptr, unsigned long long);
-	CUresult (*unreserve)(CUdeviceptr, size_t);
-	CUresult (*create)(CUmemGenericAllocationHandle *, size_t, const CUmemAllocationProp *,
-			   unsigned long long);
-	CUresult (*release)(CUmemGenericAllocationHandle);
-	CUresult (*map)(CUdeviceptr, size_t, size_t, CUmemGenericAllocationHandle,
-			unsigned long long);
-	CUresult (*unmap)(CUdeviceptr, size_t);
-	CUresult (*access)(CUdeviceptr, size_t, const CUmemAccessDesc *, size_t);
-} driver;
-
-/* What a sequence has. */
-struct place {
-	uint32_t n_pages;
-	bool state;
-};
-
-struct cuda_memory {
-	struct blocks blocks;
-	CUdeviceptr range;
-	CUmemGenericAllocationHandle *spare; /* a stack of blocks.spare */
-	CUmemGenericAllocationHandle *at;    /* by block of the range, where mapped */
-	CUmemAllocationProp prop;
-	uint64_t fixed_bytes; /* of the budget, beside blocks */
-	uint64_t first_blocks;
-	uint64_t margin; /* that others are left */
-	bool measured;	 /* ... is known */
-
-	struct place *places;
-	bool *page_used;
-	uint32_t *chosen; /* pages of the sequence that asks: [d->pages] */
-	bool *counted;	  /* [blocks.n] */
-	uint32_t *pages;  /* [n_seq][d->pages] as the kernels read them; pinned */
-	bool pages_changed;
-};
-
-/* ---- the driver ---- */
-
-static int told(CUresult e, const char *what, struct err *err)
-{
-	if (e == CUDA_SUCCESS)
-		return 0;
-	return err_set(err, e == CUDA_ERROR_OUT_OF_MEMORY ? -ENOMEM : -EIO,
-		       "the device's memory: %s: error %d of the driver", what, (int)e);
-}
-
-static int find_call(const char *name, void *ret, struct err *err)
-{
-	enum cudaDriverEntryPointQueryResult status = cudaDriverEntryPointSymbolNotFound;
-	void *p = NULL;
-	int rc = cuda_said(cudaGetDriverEntryPointByVersion(name, &p, DRIVER_VERSION,
-							    cudaEnableDefault, &status),
-			   name, err);
-
-	if (!rc && (status != cudaDriverEntryPointSuccess || !p))
-		rc = err_set(err, -ENOTSUP, "the driver has no %s", name);
-	if (!rc)
-		memcpy(ret, &p, sizeof(p));
-	return rc;
-}
-
-int cuda_find_driver(struct cuda_device *d, struct err *err)
-{
-	const struct {
-		const char *name;
-		void *to;
-	} calls[] = {
-		{ "cuMemGetAllocationGranularity", &driver.granularity },
-		{ "cuMemAddressReserve", &driver.reserve },
-		{ "cuMemAddressFree", &driver.unreserve },
-		{ "cuMemCreate", &driver.create },
-		{ "cuMemRelease", &driver.release },
-		{ "cuMemMap", &driver.map },
-		{ "cuMemUnmap", &driver.unmap },
-		{ "cuMemSetAccess", &driver.access },
-	};
-	struct cuda_memory *m = d->memory = calloc(1, sizeof(*m));
-	size_t least = 0;
-	int rc = m ? 0 : err_set(err, -ENOMEM, "no memory for the device");
-
-	for (size_t i = 0; i < ARRAY_LEN(calls) && !rc; i++)
-		rc = find_call(calls[i].name, calls[i].to, err);
-	if (rc)
-		return rc;
-	m->prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
-	m->prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
-	m->prop.location.id = d->number;
-	rc = told(driver.granularity(&least, &m->prop, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED),
-		  "its granularity", err);
-	d->base.c.block_least = least;
-	return rc;
-}
-
-static CUdeviceptr address(const struct cuda_memory *m, uint32_t block)
-{
-	return m->range + block * m->blocks.block_bytes;
-}
-
-static int take_block(void *ctx, struct err *err)
-{
-	struct cuda_memory *m = ctx;
-	CUmemGenericAllocationHandle h;
-	int rc;
-
-	rc = told(driver.create(&h, m->blocks.block_bytes, &m->prop, 0), "a block", err);
-	if (!rc)
-		m->spare[m->blocks.spare] = h;
-	return rc;
-}
-
-static void drop_block(void *ctx)
-{
-	struct cuda_memory *m = ctx;
-
-	driver.release(m->spare[m->blocks.spare - 1]);
-}
-
-static int map_block(void *ctx, uint32_t at, struct err *err)
-{
-	struct cuda_memory *m = ctx;
-	const CUmemAccessDesc desc = { .location = m->prop.location,
-				       .flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
-	const size_t bytes = m->blocks.block_bytes;
-	const CUmemGenericAllocationHandle h = m->spare[m->blocks.spare - 1];
-	int rc = told(driver.map(address(m, at), bytes, 0, h, 0), "mapping a block", err);
-
-	if (rc)
-		return rc == -ENOMEM ? -EIO : rc;
-	rc = told(driver.access(address(m, at), bytes, &desc, 1), "access to a block", err);
-	if (rc) {
-		driver.unmap(address(m, at), bytes);
-		return -EIO;
-	}
-	m->at[at] = h;
-	return 0;
-}
-
-static int unmap_block(void *ctx, uint32_t at, struct err *err)
-{
-	struct cuda_memory *m = ctx;
-	int rc =
-		told(driver.unmap(address(m, at), m->blocks.block_bytes), "unmapping a block", err);
-
-	if (rc)
-		return -EIO;
-	m->spare[m->blocks.spare] = m->at[at];
-	return 0;
-}
-
-static const struct blocks_ops block_ops = { take_block, drop_block, map_block, unmap_block };
 
 /* ---- at start and at the end ---- */
 
@@ -223,7 +64,7 @@ static int take_books(struct cuda_device *d, struct err *err)
 {
 	struct cuda_memory *m = d->memory;
 	const size_t n = d->base.c.n_seq;
-	int rc = device_blocks_init(&d->base.c, &d->base.plan, &block_ops, m, &m->blocks);
+	int rc = device_blocks_init(&d->base.c, &d->base.plan, &cuda_block_ops, m, &m->blocks);
 
 	d->pages = d->base.plan.n_pages;
 	m->places = calloc(n, sizeof(*m->places));
@@ -262,8 +103,7 @@ int cuda_take_memory(struct cuda_device *d, struct err *err)
 	if (rc)
 		return rc;
 	if (m->blocks.n)
-		rc = told(driver.reserve(&m->range, m->blocks.n * p->block_bytes, 0, 0, 0),
-			  "a range of addresses", err);
+		rc = cuda_range_take(m, err);
 	if (rc)
 		return rc;
 	set_addresses(d);
@@ -289,15 +129,7 @@ void cuda_free_memory(struct cuda_device *d)
 
 	if (!m)
 		return;
-	for (uint32_t i = 0; i < m->blocks.n; i++)
-		if (m->blocks.mapped[i]) {
-			driver.unmap(address(m, i), m->blocks.block_bytes);
-			driver.release(m->at[i]);
-		}
-	while (m->blocks.spare)
-		driver.release(m->spare[--m->blocks.spare]);
-	if (m->range)
-		driver.unreserve(m->range, m->blocks.n * m->blocks.block_bytes);
+	cuda_range_free(m);
 	cudaFreeHost(m->pages);
 }
 
@@ -347,7 +179,7 @@ static uint32_t find_page(const struct cuda_device *d)
 static uint32_t choose_pages(struct cuda_device *d, uint32_t seq, uint32_t want)
 {
 	struct cuda_memory *m = d->memory;
-	const struct place *p = &m->places[seq];
+	const struct cuda_place *p = &m->places[seq];
 	uint32_t lacks = 0;
 
 	memset(m->counted, 0, m->blocks.n * sizeof(*m->counted));
@@ -367,7 +199,7 @@ static uint32_t choose_pages(struct cuda_device *d, uint32_t seq, uint32_t want)
 static void give_back(struct cuda_device *d, uint32_t seq, uint32_t n_pages, bool state)
 {
 	struct cuda_memory *m = d->memory;
-	struct place *p = &m->places[seq];
+	struct cuda_place *p = &m->places[seq];
 	const uint64_t now = now_ns();
 
 	if (state && p->state) {
@@ -386,7 +218,7 @@ static void give_back(struct cuda_device *d, uint32_t seq, uint32_t n_pages, boo
 static int take_items(struct cuda_device *d, uint32_t seq, uint32_t want, struct err *err)
 {
 	struct cuda_memory *m = d->memory;
-	struct place *p = &m->places[seq];
+	struct cuda_place *p = &m->places[seq];
 	const uint32_t had = p->n_pages;
 	const bool new_state = d->n_delta && !p->state;
 	int rc = 0;
@@ -414,7 +246,7 @@ int cuda_hold(struct device *base, uint32_t seq, uint32_t len, struct err *err)
 {
 	struct cuda_device *d = cuda_of(base);
 	const struct cuda_memory *m = d->memory;
-	const struct place *p = &m->places[seq];
+	const struct cuda_place *p = &m->places[seq];
 	const uint32_t want = d->n_attention ? (uint32_t)div_ceil(len, CUDA_KV_PAGE) : 0;
 	uint32_t lacks;
 
