@@ -288,6 +288,8 @@ METHOD(replace)
 	jarg_str(j, &arg[1], "what to replace it by");
 	if (arg[2].type != J_MISSING)
 		most = jarg_int(j, &arg[2], "a count");
+	if (most > INT64_MAX || most < INT64_MIN) /* Python's bounds; it is counted down */
+		jinja_fail(j, -EINVAL, "replace: a count is too large");
 	jbuf_init(&b, j);
 	while (most != 0 && (found = jstr_find(j, s, arg[0].s, at, s->n, false)) != SIZE_MAX) {
 		jinja_charge(j, 1);

@@ -54,6 +54,7 @@ plain text, no tags
 {{ '%#06x|%#5o|%#X|%-#6xx|%#.5x|%+f|%05s|%05d' % (255, 8, 255, 255, 42, -((s[:0] ~ 'nan')|float), 'a', -7) }} {{ '{:#06x}|{:+#8b}|{:=#8x}|{:<05}|{:^06.2f}|{:05}|{:x<05}|{:,.0E}|{:,G}|{:,}'.format(255, 5, 255, 3, 2.5, 'a', 'b', 2e10, 1e20, 1234567) }}
 {{ range(3)[::-2] }} {{ range(9)[8:2:-4] }} {{ range(1, 20, 3)[1:5:2] }} {{ range(5)[4:1] }} {{ l[::2 ** 126] }} {{ s[1:4:2 ** 126] }} {{ l[::-2 ** 126] }} {{ s | truncate(2 ** 126, true, '', 2 ** 126) }} {{ (1500 | filesizeformat, '2048' | filesizeformat(true), (s[:0] ~ 'nan') | float | filesizeformat) }}
 {{ 'some' | filesizeformat }}
+{{ s.replace('l', 'L', -(2 ** 126 + (2 ** 126 - 1))) }}
 {{ strftime_now('%d %b %Y') }}
 {{ raise_exception('only ' ~ n ~ ' allowed') }}
 {{ nope.x }}
