@@ -140,6 +140,46 @@ struct few_super {
 #define AVX2_LAID      544
 #define AVX2_LAID_COLS 2
 
+/* Vectors of a column's activations of eight super-blocks as avx2_eight.h lays them: of words, one of sums. */
+#define EIGHT_VECTORS 65
+
+/* In rows of @blocks super-blocks, one behind the other: at how many of them do eights begin? */
+static inline size_t avx2_eight_phases(size_t blocks)
+{
+	size_t n = blocks;
+
+	for (int i = 0; i < 3 && n % 2 == 0; i++)
+		n /= 2;
+	return n;
+}
+
+/* whether layouts of activations for all of these are not many times as large as a row */
+static inline bool avx2_eight_small(size_t blocks)
+{
+	return blocks <= 4 || blocks % 4 == 0 || blocks == 6;
+}
+
+/*
+ * Whether rows of @m, of super-blocks of @bytes, are walked with @cols columns as avx2_eight.h does: they have no
+ * gaps, and in narrow ones laying more columns costs more than it gains.
+ */
+static inline bool avx2_eight_fits(const struct matmul *m, size_t bytes, int cols)
+{
+	const size_t blocks = m->n / 256;
+
+	return avx2_eight_small(blocks) && m->row_bytes == blocks * bytes &&
+	       (cols <= 4 || blocks >= 8);
+}
+
+/* of scratch for it, for rows of @blocks super-blocks */
+static inline size_t avx2_eight_bytes(size_t blocks)
+{
+	if (!avx2_eight_small(blocks))
+		return 0;
+	return avx2_eight_phases(blocks) * AVX2_FEW * EIGHT_VECTORS * sizeof(__m256i) +
+	       (1 + AVX2_FEW) * avx2_numbers_floats(blocks) * sizeof(float);
+}
+
 /* few_b_avx2.c: @rows rows from @row on times columns [col, col + cols), at most AVX2_FEW */
 void avx2_few_q4_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_few_q4_1(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
@@ -190,6 +230,10 @@ void avx2_pair_q4_k(const struct matmul *m, size_t row, size_t rows, size_t col,
 void avx2_pair_q5_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_pair_q6_k(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 size_t avx2_pair_bytes(size_t blocks);
+
+/* eight_tq_avx2.c: the same where avx2_eight_fits(), two to AVX2_FEW columns, of TQ2_0 four */
+void avx2_eight_tq1_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
+void avx2_eight_tq2_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 
 /* few_avx2.c: columns [col, col + cols) of a product to its scratch */
 void avx2_pack_super(const struct matmul *m, size_t col, int cols);

@@ -1,14 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/matmul_tq_avx2.c: the ternary formats at the AVX2 level. What is done with their values is in
- * avx2_sums.h, avx2_few.h and many_k_avx2.c (TQ1_0), with one column of TQ1_0 here. Called through the table of
- * ops_avx2.c, any thread.
+ * avx2_sums.h, avx2_few.h and many_k_avx2.c (TQ1_0), with one column of TQ1_0 here, with more in eight_tq_avx2.c.
+ * Called through the table of ops_avx2.c, any thread.
  */
 #include "kernels/cpu/avx2_iq.h"
 #include "kernels/cpu/avx2_laid.h"
 
 IQ_UNPACK(TQ2_0, tq2_0, IQ_TERNARY)
-SUPER_ROWS(tq2_0, unpack_tq2_0, SUPER_TERNARY, 1, QUANT_TQ2_0_BYTES)
+SUPER_ROWS(streamed_tq2_0, unpack_tq2_0, SUPER_TERNARY, 1, QUANT_TQ2_0_BYTES)
+
+static void rows_tq2_0(const struct matmul *m, size_t row, size_t rows, size_t col, int cols)
+{
+	if (cols >= 4 && avx2_eight_fits(m, QUANT_TQ2_0_BYTES, cols))
+		avx2_eight_tq2_0(m, row, rows, col, cols);
+	else
+		rows_streamed_tq2_0(m, row, rows, col, cols);
+}
+
 STREAMED(TQ2_0, tq2_0)
 
 /* A byte less 128 is s: its digit is 0 where s is below -42, 2 where it is above 42, and 3 s is that of the next. */
@@ -139,6 +148,8 @@ static void rows_tq1_0(const struct matmul *m, size_t row, size_t rows, size_t c
 {
 	if (cols == 1)
 		one_tq1_0(m, row, rows, col);
+	else if (avx2_eight_fits(m, QUANT_TQ1_0_BYTES, cols))
+		avx2_eight_tq1_0(m, row, rows, col, cols);
 	else
 		rows_more_tq1_0(m, row, rows, col, cols);
 }

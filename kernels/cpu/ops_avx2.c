@@ -141,7 +141,9 @@ static void matmul(const struct matmul *m)
 static size_t matmul_scratch_bytes(size_t n)
 {
 	const size_t one = avx2_numbers_bytes(n / 256) + n / 256 * AVX2_LAID * AVX2_LAID_COLS;
-	const size_t rows = u64_max(one, div_ceil(n, 256) * sizeof(struct few_super));
+	const size_t few =
+		u64_max(div_ceil(n, 256) * sizeof(struct few_super), avx2_eight_bytes(n / 256));
+	const size_t rows = u64_max(one, few);
 
 	return align_up(u64_max(u64_max(sizeof(struct scratch), rows), avx2_pair_bytes(n / 256)),
 			64);

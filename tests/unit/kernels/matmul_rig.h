@@ -219,6 +219,8 @@ static const size_t *lengths(const struct format *f)
 	static const size_t by256[] = { 256, 512, 768, 1280, 0 };
 	/* read by fours and pairs: three is a pair and one */
 	static const size_t by1024[] = { 256, 512, 768, 1280, 0 };
+	/* read by eights, which in rows of twelve begin at three places */
+	static const size_t by2048[] = { 256, 512, 768, 1280, 3072, 0 };
 
 	switch (f->type) {
 	case QUANT_IQ1_S:
@@ -228,8 +230,10 @@ static const size_t *lengths(const struct format *f)
 	case QUANT_IQ2_S:
 	case QUANT_IQ3_XXS:
 	case QUANT_IQ3_S:
-	case QUANT_TQ1_0:
 		return by1024;
+	case QUANT_TQ1_0:
+	case QUANT_TQ2_0:
+		return by2048;
 	}
 	switch (quant_format(f->type)->block) {
 	case 1:
