@@ -218,10 +218,10 @@ static bool check_origin(struct http_request *r)
 	return false;
 }
 
-/* ---- lengths ---- */
+/* ---- lengths, and what may be there once ---- */
 
 struct seen {
-	unsigned lengths, encodings;
+	unsigned lengths, encodings, hosts;
 	size_t bytes;
 	uint64_t length;
 	bool bad_length, bad_encoding;
@@ -239,6 +239,7 @@ static enum MHD_Result see(void *arg, enum MHD_ValueKind kind, const char *key, 
 		s->length = strtoull(value, &end, 10);
 		s->bad_length |= errno || *end || end == value || *value == '-' || *value == '+';
 	}
+	s->hosts += !strcasecmp(key, "Host");
 	if (!strcasecmp(key, "Transfer-Encoding")) {
 		s->encodings++;
 		s->bad_encoding |= !value || strcasecmp(value, "chunked") != 0;
@@ -246,7 +247,7 @@ static enum MHD_Result see(void *arg, enum MHD_ValueKind kind, const char *key, 
 	return MHD_YES;
 }
 
-static bool check_lengths(struct http_request *r)
+static bool check_headers(struct http_request *r)
 {
 	struct seen s = { 0 };
 
@@ -266,6 +267,10 @@ static bool check_lengths(struct http_request *r)
 	if (s.bad_encoding) { /* the library would wait for an end that is never said */
 		r->close = true;
 		return fault_set(&r->fault, 400, "the only Transfer-Encoding is chunked");
+	}
+	if (s.hosts > 1) { /* who looked at the last one before us would have let another pass */
+		r->close = true;
+		return fault_set(&r->fault, 400, "a request has one Host");
 	}
 	if (s.encodings)
 		r->drop = -1; /* not known */
@@ -296,7 +301,7 @@ bool http_guard(struct http_request *r, const char *method)
 {
 	bool options = !strcmp(method, "OPTIONS");
 
-	if (!check_lengths(r) || !check_host(r) || !check_origin(r))
+	if (!check_headers(r) || !check_host(r) || !check_origin(r))
 		return false;
 	if (options) /* a browser's question, without a key */
 		return true;

@@ -420,6 +420,13 @@ def test_a_million_variables_are_refused_and_a_million_values_hold_nobody_up(d):
 GOOD = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
+@pytest.mark.parametrize("hosts", (["localhost", "evil.example"], ["evil.example", "localhost"], ["localhost", "localhost"]), ids="-".join)
+def test_a_request_has_one_host(d, hosts):
+    """RFC 9112, 3.2: 400. The first alone was looked at."""
+    answer = d.raw(b"GET /v1/models HTTP/1.1\r\n" + b"".join(b"Host: %s\r\n" % h.encode() for h in hosts) + b"\r\n" + GOOD)
+    assert answer.startswith(b"HTTP/1.1 400") and b"one Host" in answer and answer.count(b"HTTP/1.1 ") == 1, answer
+
+
 @pytest.mark.parametrize("head", [
     ["Content-Length: 5", "Transfer-Encoding: chunked"],
     ["Transfer-Encoding: chunked", "Content-Length: 5"],
