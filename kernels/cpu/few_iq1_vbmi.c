@@ -283,15 +283,30 @@ FORCE_INLINE __m512 scattered_d(const __m512i scale[2])
 					_mm512_and_si512(high, _mm512_set1_epi32(0xff00))));
 }
 
-/* What belongs to two indices of each word: eight values of each, a direction, a scale. */
+/* scales of halves g - 1 and @g, an odd one, of a super-block, side by side */
+FORCE_INLINE __m512i scale_pair(const __m512i rest[4], int g)
+{
+	const long long first = 16 * (g / 4 % 2) + 3 * (g % 4) - 4, second = first + 3;
+	const __m512i from = _mm512_set1_epi64((first & 63) | second << 16 | (first + 32) << 32 |
+					       ((second + 32) & 63) << 48);
+	const __m512i v = _mm512_multishift_epi64_epi8(from, rest[2 + g / 8]);
+
+	return _mm512_ternarylogic_epi32(v, _mm512_set1_epi32(0x000e000e),
+					 _mm512_set1_epi32(0x00010001), 0xea);
+}
+
+/*
+ * What belongs to two indices of each word: eight values of each, a direction, a scale. Of one column a sub-block's
+ * halves are scaled together, the second one has both scales, and the sum of the first.
+ */
 struct half_1m {
-	__m512i v, up, scale;
+	__m512i v, up, scale, before;
 	struct dots sum;
 };
 
-/* half @n of sub-block @j, the @i'th of @e */
+/* half @n of sub-block @j, the @i'th of @e, for @cols columns; of the half before @h is left */
 FORCE_INLINE void begin_1m(struct half_1m *h, const struct entries *e, int i, int j, int n,
-			   const __m512i four[4], const __m512i rest[4])
+			   const __m512i four[4], const __m512i rest[4], int cols)
 {
 	/* the direction of two indices to bit 1, twice */
 	const long long first = n ? 0x0e0a0e0a : 0x06020602, odd = j % 2 ? 0x10101010 : 0;
@@ -305,7 +320,10 @@ FORCE_INLINE void begin_1m(struct half_1m *h, const struct entries *e, int i, in
 		 : select_bits(half, e->low[i], _mm512_rol_epi32(e->high[i], 16));
 	h->up = _mm512_andnot_si512(_mm512_multishift_epi64_epi8(from, four[j / 2]),
 				    _mm512_set1_epi8(2));
-	h->scale = scale_at(rest[2 + g / 8], (unsigned)(16 * (g / 4 % 2) + 3 * (g % 4)));
+	if (cols > 1)
+		h->scale = scale_at(rest[2 + g / 8], (unsigned)(16 * (g / 4 % 2) + 3 * (g % 4)));
+	else if (n)
+		h->scale = scale_pair(rest, g);
 }
 
 /* value @k and the fourth behind it of half @g, times all columns; behind the last one @s */
@@ -322,11 +340,21 @@ FORCE_INLINE void values_1m(int cols, struct half_1m *h, int k, int g,
 		if (k == 0)
 			h->sum.dot[c] = _mm512_set1_epi32(x[c]->offset[g]);
 		h->sum.dot[c] = few_add_at(h->sum.dot[c], w, x[c]->q + 16 * g + 4 * k);
-		if (k == 3) {
-			/* sums fit sixteen bits */
-			s[c] = _mm512_dpwssd_epi32(s[c], h->sum.dot[c], h->scale);
-			few_now(&s[c]);
-		}
+	}
+	if (k < 3)
+		return;
+	/* sums fit sixteen bits */
+	if (cols == 1 && g % 2 == 0) {
+		h->before = h->sum.dot[0];
+		return;
+	}
+	if (cols == 1)
+		h->sum.dot[0] = select_bits(_mm512_set1_epi32(0x0000ffff), h->before,
+					    _mm512_slli_epi32(h->sum.dot[0], 16));
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++) {
+		s[c] = _mm512_dpwssd_epi32(s[c], h->sum.dot[c], h->scale);
+		few_now(&s[c]);
 	}
 }
 
@@ -339,6 +367,7 @@ FORCE_INLINE void iq1_m(int cols, const uint8_t *w, size_t stride, const struct 
 	const struct act_few *const *x = (const void *)a;
 	__m512i s[ROW_COLS], at[8], four[4], rest[4];
 	struct entries e = { 0 }, next = { 0 };
+	struct half_1m h;
 
 	transpose32(w, stride, at);
 	transpose16(w + 32, stride, four);
@@ -358,14 +387,12 @@ FORCE_INLINE void iq1_m(int cols, const uint8_t *w, size_t stride, const struct 
 		}
 #pragma GCC unroll 4
 		for (int n = 0; n < 4; n++) {
-			struct half_1m h;
-
 			if (p < 4)
 				look_up_low(&next, 2 * n);
 			if (p > 0) {
 				if (n % 2 == 0)
 					few_ask(ahead, QUANT_IQ1_M_BYTES, (size_t)(j + n / 2), 8);
-				begin_1m(&h, &e, n / 2, j + n / 2, n % 2, four, rest);
+				begin_1m(&h, &e, n / 2, j + n / 2, n % 2, four, rest, cols);
 				values_1m(cols, &h, 0, 2 * j + n, x, s);
 				values_1m(cols, &h, 1, 2 * j + n, x, s);
 			}
