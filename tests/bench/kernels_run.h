@@ -176,6 +176,10 @@ static void multiply(unsigned id)
 		return;
 	for (size_t i = bench.first; i < bench.first + bench.matrices; i++) {
 		m.w = bench.weights + i * row_bytes * bench.shape.rows;
+		/* this thread's share of the next one: between the two lies what another reads */
+		m.next = i + 1 < bench.first + bench.matrices
+				 ? (const uint8_t *)m.w + (bench.shape.rows + m.row0) * row_bytes
+				 : NULL;
 		s->ops->matmul(&m);
 	}
 }
