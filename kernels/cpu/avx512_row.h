@@ -14,7 +14,8 @@
 
 #include "kernels/cpu/avx512_tile.h"
 
-#define ROW_AHEAD MATMUL_AHEAD
+#define ROW_AHEAD  MATMUL_AHEAD
+#define ASK_NEARER 1152 /* bytes: where a line is asked for again */
 
 /*
  * What is asked for while the rows at @w are read, the last of which end at @end: what lies @far behind them,
@@ -167,8 +168,8 @@ FORCE_INLINE void run_prefetch(const uint8_t *w, uintptr_t ahead, size_t i, size
 #pragma GCC unroll 16
 	for (size_t k = (i * bytes + 63) / 64; 64 * k < (i + 1) * bytes; k++) {
 		_mm_prefetch(at + 64 * k, _MM_HINT_T1);
-		_mm_prefetch(at + 64 * k - 1152, _MM_HINT_T1);
-		_mm_prefetch(at + 64 * k - 2304, _MM_HINT_T1);
+		_mm_prefetch(at + 64 * k - ASK_NEARER, _MM_HINT_T1);
+		_mm_prefetch(at + 64 * k - 2 * ASK_NEARER, _MM_HINT_T1);
 	}
 }
 

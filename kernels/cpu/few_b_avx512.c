@@ -203,7 +203,7 @@ FORCE_INLINE void ask(const char *at, size_t bytes)
 #pragma GCC unroll 16
 	for (size_t i = 0; i < bytes; i += 64) {
 		_mm_prefetch(at + i, _MM_HINT_T1);
-		_mm_prefetch(at + i - 1152, _MM_HINT_T1);
+		_mm_prefetch(at + i - ASK_NEARER, _MM_HINT_T1);
 	}
 }
 

@@ -2,7 +2,7 @@
 /*
  * kernels/cpu/few_k6_avx512.c: five to eight columns of Q6_K at the AVX-512 level. Any thread. The form is drawn
  * in few_k_avx512.h. Fewer columns are faster in file order (rows_k2_avx512.c): in the cache this takes 0.8 of
- * their time, but from memory 1.06 (four) and 1.36 (two); eight take 0.71.
+ * their time, but from memory 0.9 to 1.03 (four), 1.04 (two); eight take 0.6.
  *
  * A step takes 16 bytes from each of three places of every row, two of low bits and one of high ones, and
  * multiplies the four sub-blocks that they hold before the next: more would not stay in registers. Sums of
@@ -99,7 +99,7 @@ FORCE_INLINE void q6_k(int cols, const uint8_t *w, size_t stride, const struct a
 		const uint8_t *low = w + 64 * n + 16 * part;
 		__m512i a[4], h[4];
 
-		few_ask(ahead, QUANT_Q6_K_BYTES, (size_t)step, 4);
+		few_ask_nearer(ahead, QUANT_Q6_K_BYTES, (size_t)step, 4);
 		transpose16(low, stride, a);
 		transpose16(w + 128 + 32 * n + 16 * part, stride, h);
 		two_sub_blocks(cols, a, h, 0, x, j, t + 4 * n + part, s);

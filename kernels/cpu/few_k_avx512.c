@@ -39,7 +39,7 @@ FORCE_INLINE void q4_k(int cols, const uint8_t *w, size_t stride, const struct a
 	for (int chunk = 0; chunk < 4; chunk++) {
 		__m512i q[8], v[8];
 
-		few_ask(ahead, QUANT_Q4_K_BYTES, (size_t)chunk, 4);
+		few_ask_nearer(ahead, QUANT_Q4_K_BYTES, (size_t)chunk, 4);
 		transpose32(w + 16 + 32 * chunk, stride, q);
 #pragma GCC unroll 2
 		for (unsigned half = 0; half < 2; half++) {
@@ -74,7 +74,7 @@ FORCE_INLINE void q5_k(int cols, const uint8_t *w, size_t stride, const struct a
 	for (int chunk = 0; chunk < 4; chunk++) {
 		__m512i q[8], v[8];
 
-		few_ask(ahead, QUANT_Q5_K_BYTES, (size_t)chunk, 4);
+		few_ask_nearer(ahead, QUANT_Q5_K_BYTES, (size_t)chunk, 4);
 		transpose32(w + 48 + 32 * chunk, stride, q);
 #pragma GCC unroll 8
 		for (int k = 0; k < 8; k++)
@@ -126,7 +126,7 @@ FORCE_INLINE void iq4_xs(int cols, const uint8_t *w, size_t stride, const struct
 	for (int chunk = 0; chunk < 4; chunk++) {
 		__m512i q[8], v[8];
 
-		few_ask(ahead, QUANT_IQ4_XS_BYTES, (size_t)chunk, 4);
+		few_ask_nearer(ahead, QUANT_IQ4_XS_BYTES, (size_t)chunk, 4);
 		transpose32(w + 8 + 32 * chunk, stride, q);
 #pragma GCC unroll 2
 		for (int half = 0; half < 2; half++) {

@@ -172,6 +172,13 @@ FORCE_INLINE void few_ask_twice(const char *ahead, size_t bytes, size_t i, size_
 	few_ask(ahead, bytes, i, n);
 }
 
+/* The same, for Q4_K, Q5_K, Q6_K and IQ4_XS, for which the second request helps a little nearer, not at once. */
+FORCE_INLINE void few_ask_nearer(const char *ahead, size_t bytes, size_t i, size_t n)
+{
+	few_ask(ahead, bytes, i, n);
+	few_ask(ahead - ASK_NEARER, bytes, i, n);
+}
+
 #define FEW_K_COLS(name, cols)                                                                   \
 	static void name##_##cols(const uint8_t *w, size_t stride, const struct act_k *const *x, \
 				  __m512 *y, const char *ahead)                                  \
