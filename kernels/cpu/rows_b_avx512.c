@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/rows_b_avx512.c: one column of formats with blocks of 32, of some two, at the AVX-512 level; more are
- * multiplied by few_b_avx512.c. Called by ops_avx512.c, any thread.
+ * kernels/cpu/rows_b_avx512.c: one column of formats with blocks of 32, of all but MXFP4 two, at the AVX-512 level; more
+ * are multiplied by few_b_avx512.c. Called by ops_avx512.c, any thread.
  *
  * Four rows are read side by side, four blocks of each at a time, which stand in the four 128-bit lanes, their
  * first and second halves in two registers. Rows meet where the words of a lane are added up: of that comes a
@@ -361,16 +361,15 @@ ROW_B(iq4_nl, .form = FORM_TABLE, .bytes = QUANT_IQ4_NL_BYTES, .qs = 2, .offset 
 ROW_B(mxfp4, .form = FORM_TABLE, .bytes = QUANT_MXFP4_BYTES, .qs = 1, .offset = 128, .fp4 = true,
       .values = avx512_fp4_values())
 
-#define ALONE(name) const product_fn avx512_product_##name[ROW_COLS] = { name##_1 };
-/* of the others two columns are faster with sixteen rows side by side */
 #define TWO(name)           \
 	ROW_B_COLS(name, 2) \
 	const product_fn avx512_product_##name[ROW_COLS] = { name##_1, name##_2 };
 
 TWO(q8_0)
 TWO(q4_0)
-ALONE(q4_1)
+TWO(q4_1)
 TWO(q5_0)
-ALONE(q5_1)
+TWO(q5_1)
 TWO(iq4_nl)
-ALONE(mxfp4)
+/* two columns are faster with sixteen rows side by side */
+const product_fn avx512_product_mxfp4[ROW_COLS] = { mxfp4_1 };
