@@ -6,14 +6,13 @@
 
 #include "base/num.h"
 
-#define QUANTIZE_GRAIN 512	   /* values; a multiple of 256 */
-#define UNIT_LEAST     (64 << 10)  /* bytes of weights */
-#define UNIT_MOST      (512 << 10) /* some 30 us */
-#define UNITS_EACH     3	   /* for a thread, where these bounds allow it */
-#define UNITS_MOST     2048	   /* of a product */
-#define FEW_COLUMNS    8	   /* up to these, rows cost what their bytes do */
-#define FEW_TILE       8	   /* rows that are multiplied side by side then */
-#define TAIL_TILE      16	   /* the same, of any level and format */
+#define UNIT_LEAST  (64 << 10)	/* bytes of weights */
+#define UNIT_MOST   (512 << 10) /* some 30 us */
+#define UNITS_EACH  3		/* for a thread, where these bounds allow it */
+#define UNITS_MOST  2048	/* of a product */
+#define FEW_COLUMNS 8		/* up to these, rows cost what their bytes do */
+#define FEW_TILE    8		/* rows that are multiplied side by side then */
+#define TAIL_TILE   16		/* the same, of any level and format */
 
 void actbuf_carve(struct actbuf *a, struct carver *c, const struct cpu_ops *ops, size_t max_n,
 		  size_t max_cols)
@@ -30,26 +29,6 @@ void actbuf_carve(struct actbuf *a, struct carver *c, const struct cpu_ops *ops,
 	a->max_cols = max_cols;
 	a->data = carve(c, max_cols, stride);
 	a->x = carve(c, max_cols, sizeof(*a->x));
-}
-
-void actbuf_quantize(struct actbuf *a, struct team *team, unsigned tid, enum act_kind kind,
-		     const float *x, size_t ldx, size_t n, size_t cols)
-{
-	size_t stride = a->ops->act_bytes(kind, n);
-	size_t first, end;
-
-	if (team_once(team, tid))
-		actbuf_describe(a, kind, n, cols);
-	if (cols >= team_size(team)) {
-		while (team_take_range(team, tid, cols, 1, &first, &end))
-			for (size_t c = first; c < end; c++)
-				a->ops->act_quantize(kind, x + c * ldx, n, a->data + c * stride);
-		return;
-	}
-	while (team_take_range(team, tid, n, QUANTIZE_GRAIN, &first, &end))
-		for (size_t c = 0; c < cols; c++)
-			a->ops->act_quantize_part(kind, x + c * ldx, n, a->data + c * stride, first,
-						  end - first);
 }
 
 void actbuf_describe(struct actbuf *a, enum act_kind kind, size_t n, size_t cols)
@@ -108,15 +87,27 @@ static const void *next_product(const struct wmat *then, const struct actbuf *a,
 						  : NULL;
 }
 
+void groups_count(const struct groups *g, unsigned tid, size_t n, size_t first, size_t end)
+{
+	while (g && first < end) {
+		size_t size = u64_min(g->size, n), group = first / size;
+		size_t last = u64_min((group + 1) * size, n), to = u64_min(last, end);
+
+		if (team_last(&g->done[group], to - first, (last - group * size) * g->products))
+			g->finish(g->arg, tid, group);
+		first = to;
+	}
+}
+
 void linear(const struct wmat *w, const float *bias, const struct actbuf *a, size_t cols, float *y,
 	    size_t ldy, struct team *team, unsigned tid, struct lane *lane)
 {
-	linear_then(w, NULL, bias, a, cols, y, ldy, team, tid, lane);
+	linear_then(w, NULL, NULL, bias, a, cols, y, ldy, team, tid, lane);
 }
 
-void linear_then(const struct wmat *w, const struct wmat *then, const float *bias,
-		 const struct actbuf *a, size_t cols, float *y, size_t ldy, struct team *team,
-		 unsigned tid, struct lane *lane)
+void linear_then(const struct wmat *w, const struct wmat *then, const struct groups *groups,
+		 const float *bias, const struct actbuf *a, size_t cols, float *y, size_t ldy,
+		 struct team *team, unsigned tid, struct lane *lane)
 {
 	struct matmul m = {
 		.type = w->type,
@@ -136,13 +127,14 @@ void linear_then(const struct wmat *w, const struct wmat *then, const float *bia
 		team_share(w->n_out, a->ops->row_tile, tid, team_size(team), &m.row0, &m.row1);
 		if (m.row0 < m.row1)
 			multiply(w, bias, a, &m);
+		groups_count(groups, tid, w->n_out, m.row0, m.row1);
 		return;
 	}
 	rows = unit_rows(w, a, cols, team_size(team));
 	for (bool taken = team_take(team, tid, div_ceil(w->n_out, rows), &unit); taken;) {
-		const size_t end = u64_min((unit + 1) * rows, w->n_out);
+		const size_t first = unit * rows, end = u64_min(first + rows, w->n_out);
 
-		m.row0 = unit * rows;
+		m.row0 = first;
 		m.row1 = m.row0 + linear_body(w->row_bytes, end - m.row0, cols);
 		m.next = NULL; /* in one piece with what comes next */
 		if (m.row0 < m.row1)
@@ -154,5 +146,6 @@ void linear_then(const struct wmat *w, const struct wmat *then, const float *bia
 		m.next = taken ? w->data + unit * rows * w->row_bytes
 			       : next_product(then, a, cols, team, tid);
 		multiply(w, bias, a, &m);
+		groups_count(groups, tid, w->n_out, first, end);
 	}
 }

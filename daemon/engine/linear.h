@@ -56,13 +56,6 @@ void actbuf_carve(struct actbuf *a, struct carver *c, const struct cpu_ops *ops,
 /* By one thread: @a holds @cols columns of @n values in the form @kind, which are written elsewhere. */
 void actbuf_describe(struct actbuf *a, enum act_kind kind, size_t n, size_t cols);
 
-/*
- * SPMD. Quantises columns x + c * ldx (c < cols, n floats each) into @a in the form @kind, columns
- * (or for few columns, parts of columns) given out to the team. The caller puts a barrier after it.
- */
-void actbuf_quantize(struct actbuf *a, struct team *team, unsigned tid, enum act_kind kind,
-		     const float *x, size_t ldx, size_t n, size_t cols);
-
 /* What every thread needs to multiply: its scratch and a list of output columns. */
 struct lane {
 	void *scratch;	/* matmul scratch, see cpu_ops */
@@ -73,6 +66,21 @@ struct lane {
 };
 
 /*
+ * What is done with results as soon as they are there: @n of them are cut in groups of @size (the last may be
+ * smaller, and more than @n is one group), and who completes a group calls finish() for it, in the same phase.
+ */
+struct groups {
+	_Atomic uint32_t *done; /* per group: results that are there; 0 between phases */
+	size_t size;
+	size_t products; /* that count into the groups, each with as many results */
+	void (*finish)(const void *arg, unsigned tid, size_t group);
+	const void *arg;
+};
+
+/* In a unit: results [first, end) of @n are there. @g NULL: nobody waits for them. */
+void groups_count(const struct groups *g, unsigned tid, size_t n, size_t first, size_t end);
+
+/*
  * SPMD. y[c * ldy + r] = dot(row r of w, column c of a) + bias[r] for every row (@bias NULL: none),
  * rows given out to the team (on several NUMA nodes: each thread's own). a must hold the form w->act.
  * No barrier before or after.
@@ -80,10 +88,13 @@ struct lane {
 void linear(const struct wmat *w, const float *bias, const struct actbuf *a, size_t cols, float *y,
 	    size_t ldy, struct team *team, unsigned tid, struct lane *lane);
 
-/* The same; @then: the product that comes next in this phase, whose memory is asked for at the end of this one. */
-void linear_then(const struct wmat *w, const struct wmat *then, const float *bias,
-		 const struct actbuf *a, size_t cols, float *y, size_t ldy, struct team *team,
-		 unsigned tid, struct lane *lane);
+/*
+ * The same. @then: the product that comes next in this phase, whose memory is asked for at the end of this one;
+ * @groups: of rows, in all columns. Both may be NULL.
+ */
+void linear_then(const struct wmat *w, const struct wmat *then, const struct groups *groups,
+		 const float *bias, const struct actbuf *a, size_t cols, float *y, size_t ldy,
+		 struct team *team, unsigned tid, struct lane *lane);
 
 /*
  * Of @rows rows that a thread multiplies in one go the number of those before which it need not know what it

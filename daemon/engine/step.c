@@ -2,7 +2,7 @@
 /*
  * daemon/engine/step.c: see step.h. A step walks the blocks of all layers (docs/models.md 2.4): each
  * reads the norm of the residual stream x and adds to it; logits = output RMS(x). One parallel region
- * per step; between blocks there are only barriers.
+ * per step; between blocks there is a barrier, and for many tokens a phase that makes inputs from results.
  */
 #include "engine/step_private.h"
 
@@ -90,6 +90,7 @@ static void lay_out(struct decoder *d, struct carver *c)
 	d->runs = carve(c, d->c.device ? tokens : 0, sizeof(*d->runs));
 	d->logits = carve_floats(c, (size_t)d->c.max_logits * d->n_vocab);
 	actbuf_carve(&d->head, c, d->c.ops, d->n_embd, d->c.max_logits);
+	d->capped = carve(c, div_ceil(d->n_vocab, HEAD_ROWS), sizeof(*d->capped));
 }
 
 static struct block_config blocks_of(const struct decoder_config *c, unsigned n_threads)
@@ -222,23 +223,6 @@ static void join_token(struct decoder *d, const struct group *g, size_t t)
 		d->c.fops->scale(*scale, d->x + t * n, d->x + t * n, n);
 }
 
-/* Adds the group that waits (layer NULL: none), then @to = RMS(x; weight), NULL: no norm. */
-static void join_norm(struct decoder *d, struct group *waiting, const float *weight, float *to,
-		      unsigned tid)
-{
-	size_t first, end, n = d->n_embd;
-
-	while (team_take_range(d->c.team, tid, d->batch->n_tokens, 1, &first, &end))
-		for (size_t t = first; t < end; t++) {
-			if (waiting->layer)
-				join_token(d, waiting, t);
-			if (to)
-				d->c.fops->rmsnorm(d->x + t * n, weight, n, d->c.model->rms_eps,
-						   to + t * n);
-		}
-	waiting->layer = NULL;
-}
-
 /* By one thread: @n_layers are done; does anybody want the rest? */
 static void look_up(struct decoder *d, uint32_t n_layers)
 {
@@ -253,87 +237,178 @@ static bool is_given_up(const struct decoder *d)
 	return atomic_load_explicit(&d->given_up, memory_order_relaxed);
 }
 
-/*
- * The blocks of layer @i; the results of its last ones are left waiting. False, on every thread: the
- * step was given up before this layer.
- */
-static bool run_layer(struct decoder *d, uint32_t i, struct group *waiting, unsigned tid)
+/* Where blocks meet: the results that wait to be added there, and the block whose input comes of it. */
+struct seam {
+	struct decoder *d;
+	struct group waiting;  /* layer NULL: nothing waits */
+	uint32_t layer, block; /* that comes next; layer n_layers: the output matrix */
+	uint32_t first;	       /* of the blocks of the layer that are added together with it */
+};
+
+static struct block_args args_of(const struct seam *s)
 {
-	const struct layer *layer = &d->c.model->layers[i];
-	const struct layer_weights *w = &d->c.weights->layers[i];
-	struct block_args args = { .layer_index = i,
-				   .layer = layer,
-				   .weights = w,
-				   .model_weights = &d->c.weights->model,
-				   .batch = d->batch,
-				   .x = d->norm,
-				   .residual = d->x,
-				   .lanes = d->lanes,
-				   .step = d->step,
-				   .trace = d->c.trace,
-				   .routed = d->batch->n_drafted ? d->c.routed : NULL,
-				   .ahead = d->ahead,
-				   .next = d->ahead && d->next[i].weights ? &d->next[i] : NULL,
-				   .token_error = d->token_error };
-	uint32_t first = 0; /* of the blocks that are added together */
+	struct decoder *d = s->d;
+	uint32_t i = s->layer;
 
-	if (team_once(d->c.team, tid))
-		look_up(d, i);
-	for (uint32_t k = 0; k < layer->n_blocks; k++) {
-		const struct layer_block *b = &layer->blocks[k];
-		const float *norm = layer_floats(w, b->norm);
+	return (struct block_args){ .layer_index = i,
+				    .layer = &d->c.model->layers[i],
+				    .weights = &d->c.weights->layers[i],
+				    .model_weights = &d->c.weights->model,
+				    .batch = d->batch,
+				    .x = d->norm,
+				    .residual = d->x,
+				    .y = d->y[s->block - s->first],
+				    .lanes = d->lanes,
+				    .step = d->step,
+				    .trace = d->c.trace,
+				    .routed = d->batch->n_drafted ? d->c.routed : NULL,
+				    .ahead = d->ahead,
+				    .next = d->ahead && d->next[i].weights ? &d->next[i] : NULL,
+				    .token_error = d->token_error };
+}
 
-		join_norm(d, waiting, norm, norm ? d->norm : NULL, tid);
-		team_barrier(d->c.team, tid);
-		if (k == 0 && is_given_up(d))
-			return false;
-		args.y = d->y[k - first];
-		block_forward(d->blocks, b->kind, &args, tid);
-		team_barrier(d->c.team, tid);
-		if (b->open)
-			continue;
-		*waiting = (struct group){ layer, w, first, k };
-		first = k + 1;
+static void normed(struct decoder *d, const float *weight, size_t t, float *to)
+{
+	d->c.fops->rmsnorm(d->x + t * d->n_embd, weight, d->n_embd, d->c.model->rms_eps,
+			   to + t * d->n_embd);
+}
+
+/* What waits is added for a token, and makes the next block's input. */
+static void cross_token(const struct seam *s, unsigned tid, size_t t)
+{
+	const struct layer_block *b;
+	struct decoder *d = s->d;
+	struct block_args args;
+	const float *norm;
+
+	if (s->waiting.layer)
+		join_token(d, &s->waiting, t);
+	if (s->layer == d->c.model->n_layers) {
+		/* what a prediction head reads: of every token, whether logits are wanted or not */
+		if (d->hidden)
+			normed(d, layer_floats(&d->c.weights->model, ROLE_OUTPUT_NORM), t,
+			       d->hidden);
+		return;
 	}
+	b = &d->c.model->layers[s->layer].blocks[s->block];
+	norm = layer_floats(&d->c.weights->layers[s->layer], b->norm);
+	if (norm)
+		normed(d, norm, t, d->norm);
+	args = args_of(s);
+	block_take_in(d->blocks, b->kind, &args, tid, t);
+}
+
+/* By one thread, for all tokens. */
+static void cross_all(const void *seam, unsigned tid, size_t group)
+{
+	const struct seam *s = seam;
+
+	if (s->block == 0)
+		look_up(s->d, s->layer);
+	for (size_t t = 0; t < s->d->batch->n_tokens; t++)
+		cross_token(s, tid, t);
+}
+
+/* SPMD. The same, tokens given out; ends with a barrier. */
+static void cross(const struct seam *s, unsigned tid)
+{
+	struct team *team = s->d->c.team;
+	size_t first, end;
+
+	if (team_once(team, tid) && s->block == 0)
+		look_up(s->d, s->layer);
+	while (team_take_range(team, tid, s->d->batch->n_tokens, 1, &first, &end))
+		for (size_t t = first; t < end; t++)
+			cross_token(s, tid, t);
+	team_barrier(team, tid);
+}
+
+/* The seam behind the block that comes next. */
+static struct seam seam_behind(const struct seam *s)
+{
+	const struct layer *layer = &s->d->c.model->layers[s->layer];
+	struct seam next = *s;
+
+	next.waiting.layer = NULL;
+	next.block++;
+	if (!layer->blocks[s->block].open) {
+		next.waiting = (struct group){ layer, &s->d->c.weights->layers[s->layer], s->first,
+					       s->block };
+		next.first = next.block;
+	}
+	if (next.block == layer->n_blocks) {
+		next.layer++;
+		next.block = next.first = 0;
+	}
+	return next;
+}
+
+/* From one seam to the next. False, on every thread: the step was given up before this layer. */
+static bool run_block(struct decoder *d, struct seam *s, unsigned tid)
+{
+	const struct seam next = seam_behind(s);
+	const struct groups results = { &d->joined, SIZE_MAX, 1, cross_all, &next };
+	struct block_args args = args_of(s);
+
+	if (s->block == 0 && is_given_up(d))
+		return false;
+	if (block_few(d->batch))
+		args.end = &results;
+	block_forward(d->blocks, args.layer->blocks[s->block].kind, &args, tid);
+	team_barrier(d->c.team, tid);
+	if (!block_few(d->batch))
+		cross(&next, tid);
+	*s = next;
 	return true;
 }
 
-/* logits <- cap tanh(logits / cap), for a group of rows. */
-static void soft_cap(struct decoder *d, uint32_t rows, unsigned tid)
-{
-	size_t first, end;
+/* A group of rows of the output matrix for the wanted tokens [at, at + n). */
+struct head {
+	struct decoder *d;
+	uint32_t at, n;
+};
 
-	while (team_take_range(d->c.team, tid, rows * d->n_vocab, 16, &first, &end))
-		d->c.fops->softcap(d->c.model->logit_softcap, d->logits + first, d->logits + first,
-				   end - first);
+/* logits <- cap tanh(logits / cap), where the model has that; who does the last hands them out. */
+static void finish_logits(const void *arg, unsigned tid, size_t group)
+{
+	const struct head *h = arg;
+	struct decoder *d = h->d;
+	size_t first = group * HEAD_ROWS, n = u64_min(HEAD_ROWS, d->n_vocab - first);
+
+	for (size_t i = 0; d->c.model->logit_softcap > 0 && i < h->n; i++) {
+		float *y = d->logits + i * d->n_vocab + first;
+
+		d->c.fops->softcap(d->c.model->logit_softcap, y, y, n);
+	}
+	if (team_last(&d->all_capped, 1, div_ceil(d->n_vocab, HEAD_ROWS)))
+		d->fn(d->arg, d->columns + h->at, h->n, d->logits, d->n_vocab);
 }
 
-/* The output matrix for the wanted tokens, a group at a time. */
+/* The output matrix for the wanted tokens, some at a time. */
 static void run_head(struct decoder *d, unsigned tid)
 {
 	const struct wmat *w = &d->c.weights->model.w[ROLE_OUTPUT];
 	const float *norm = layer_floats(&d->c.weights->model, ROLE_OUTPUT_NORM);
+	size_t n = d->n_embd, bytes = d->c.ops->act_bytes(w->act, n), first, end;
 	struct team *team = d->c.team;
-	size_t n = d->n_embd, first, end;
 
 	for (uint32_t at = 0; at < d->n_columns; at += d->c.max_logits) {
-		uint32_t group = (uint32_t)u64_min(d->n_columns - at, d->c.max_logits);
+		const struct head h = { d, at,
+					(uint32_t)u64_min(d->n_columns - at, d->c.max_logits) };
+		const struct groups rows = { d->capped, HEAD_ROWS, 1, finish_logits, &h };
 
-		while (team_take_range(team, tid, group, 1, &first, &end))
-			for (size_t i = first; i < end; i++)
+		if (team_once(team, tid))
+			actbuf_describe(&d->head, w->act, n, h.n);
+		while (team_take_range(team, tid, h.n, 1, &first, &end))
+			for (size_t i = first; i < end; i++) {
 				d->c.fops->rmsnorm(d->x + d->columns[at + i] * n, norm, n,
 						   d->c.model->rms_eps, d->norm + i * n);
+				d->c.ops->act_quantize(w->act, d->norm + i * n, n,
+						       d->head.data + i * bytes);
+			}
 		team_barrier(team, tid);
-		actbuf_quantize(&d->head, team, tid, w->act, d->norm, n, n, group);
-		team_barrier(team, tid);
-		linear(w, NULL, &d->head, group, d->logits, d->n_vocab, team, tid, &d->lanes[tid]);
-		team_barrier(team, tid);
-		if (d->c.model->logit_softcap > 0) {
-			soft_cap(d, group, tid);
-			team_barrier(team, tid);
-		}
-		if (team_once(team, tid))
-			d->fn(d->arg, d->columns + at, group, d->logits, d->n_vocab);
+		linear_then(w, NULL, &rows, NULL, &d->head, h.n, d->logits, d->n_vocab, team, tid,
+			    &d->lanes[tid]);
 		team_barrier(team, tid);
 	}
 }
@@ -344,7 +419,10 @@ static void mix(struct decoder *d, unsigned tid)
 	const struct layer_weights *w = &d->c.weights->model;
 	const struct wmat *proj = &w->w[ROLE_MTP_PROJ];
 	size_t n = d->n_embd, tokens = d->batch->n_tokens, first, end;
+	size_t bytes = d->c.ops->act_bytes(proj->act, 2 * n);
 
+	if (team_once(d->c.team, tid))
+		actbuf_describe(&d->pair_act, proj->act, 2 * n, tokens);
 	while (team_take_range(d->c.team, tid, tokens, 1, &first, &end))
 		for (size_t t = first; t < end; t++) {
 			float *pair = d->pair + 2 * t * n;
@@ -354,9 +432,9 @@ static void mix(struct decoder *d, unsigned tid)
 			d->c.fops->rmsnorm(d->batch->hidden[t],
 					   layer_floats(w, ROLE_MTP_HIDDEN_NORM), n,
 					   d->c.model->rms_eps, pair + n);
+			d->c.ops->act_quantize(proj->act, pair, 2 * n,
+					       d->pair_act.data + t * bytes);
 		}
-	team_barrier(d->c.team, tid);
-	actbuf_quantize(&d->pair_act, d->c.team, tid, proj->act, d->pair, 2 * n, 2 * n, tokens);
 	team_barrier(d->c.team, tid);
 	linear(proj, NULL, &d->pair_act, tokens, d->x, n, d->c.team, tid, &d->lanes[tid]);
 	team_barrier(d->c.team, tid);
@@ -369,8 +447,8 @@ const float *decoder_hidden(const struct decoder *d, uint32_t column)
 
 static void run_step(void *arg, unsigned tid)
 {
-	struct group waiting = { 0 };
 	struct decoder *d = arg;
+	struct seam seam = { .d = d };
 	size_t first, end;
 
 	while (team_take_range(d->c.team, tid, d->batch->n_tokens, 1, &first, &end))
@@ -378,17 +456,11 @@ static void run_step(void *arg, unsigned tid)
 	team_barrier(d->c.team, tid);
 	if (is_head(d))
 		mix(d, tid);
-	for (uint32_t i = 0; i < d->c.model->n_layers; i++)
-		if (!run_layer(d, i, &waiting, tid))
+	cross(&seam, tid);
+	while (seam.layer < d->c.model->n_layers)
+		if (!run_block(d, &seam, tid))
 			return;
-	if (team_once(d->c.team, tid))
-		look_up(d,
-			d->c.model->n_layers); /* the last layer may have been left in the middle */
-	/* what a prediction head reads: of every token, whether logits are wanted or not */
-	join_norm(d, &waiting, layer_floats(&d->c.weights->model, ROLE_OUTPUT_NORM), d->hidden,
-		  tid);
-	team_barrier(d->c.team, tid);
-	if (!is_given_up(d))
+	if (!is_given_up(d)) /* the last layer may have been left in the middle */
 		run_head(d, tid);
 }
 

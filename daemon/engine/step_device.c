@@ -76,6 +76,7 @@ static void device_experts(struct decoder *d, uint32_t i, unsigned tid)
 				   .routes = &routes,
 				   .token_error = d->token_error };
 
+	block_take_all(d->blocks, BLOCK_MOE, &args, tid);
 	block_forward(d->blocks, BLOCK_MOE, &args, tid);
 	team_barrier(d->c.team, tid);
 }

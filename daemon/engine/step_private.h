@@ -10,6 +10,8 @@
 #include "engine/block/block.h"
 #include "engine/step.h"
 
+#define HEAD_ROWS 4096 /* of the output matrix, whose logits are finished together */
+
 struct decoder {
 	struct decoder_config c;
 	struct blocks *blocks;
@@ -20,6 +22,9 @@ struct decoder {
 	float *norm;		    /* [max_tokens][n_embd] */
 	float *y[LAYER_MAX_BLOCKS]; /* [max_tokens][n_embd] results of blocks that wait to be added */
 	struct actbuf head;
+	_Atomic uint32_t joined;  /* count of struct groups: a block's results */
+	_Atomic uint32_t *capped; /* of logits, one for HEAD_ROWS rows, and of those groups */
+	_Atomic uint32_t all_capped;
 	float *hidden; /* [max_tokens][n_embd] after the last norm; NULL: not kept */
 	/* of a prediction head: [max_tokens][2 n_embd], and that in the form of its product */
 	float *pair;

@@ -385,6 +385,12 @@ static int abandon(struct supply *s)
 	return -ECANCELED;
 }
 
+uint32_t supply_present(struct supply *s, uint32_t *ret_indices, int *ret_failed)
+{
+	release_out(s, ret_failed);
+	return collect(s, ret_indices, ret_failed);
+}
+
 int32_t supply_next(struct supply *s, uint32_t *ret_indices, int *ret_failed)
 {
 	_Atomic uint32_t *word = residency_event_word(s->residency);

@@ -85,6 +85,12 @@ void supply_begin(struct supply *s, uint64_t step, uint32_t layer, const uint32_
 int32_t supply_next(struct supply *s, uint32_t *ret_indices, int *ret_failed);
 
 /*
+ * The same without waiting: 0 where nothing is there yet, or all have been handed out. Experts that lack a slot wait
+ * for supply_next().
+ */
+uint32_t supply_present(struct supply *s, uint32_t *ret_indices, int *ret_failed);
+
+/*
  * A layer that comes later, of this step or the next, is likely to use these experts (ids as policies
  * number them, of that layer): reads of those that are absent are posted behind all demand, as far as
  * policy, free slots and bytes in flight (@most; 0: what is usual) allow (policy/predict.h). Sorts @guess.

@@ -16,6 +16,9 @@
  * it its own core. Waiting spins for about as long as it has lately been worth, then sleeps on a
  * futex, so that a stalled team leaves its cores to the io thread. No locks, no allocation after
  * team_create().
+ *
+ * A barrier costs some microseconds, more with many threads. What little comes after the units of a phase is
+ * therefore done by the unit that makes it possible: who does the last part of something (team_last()).
  */
 #ifndef SLUICE_ENGINE_TEAM_H
 #define SLUICE_ENGINE_TEAM_H
@@ -100,6 +103,19 @@ bool team_take_range(struct team *t, unsigned tid, size_t n, size_t grain, size_
  * for.
  */
 bool team_once(struct team *t, unsigned tid);
+
+/*
+ * In a unit: @n more of the @all parts of something are done. True for the thread that does the last, which finds
+ * what the others have left and may go on from there in the same phase. *done is 0 before and after.
+ */
+static inline bool team_last(_Atomic uint32_t *done, size_t n, size_t all)
+{
+	/* release: what this thread has done; acquire: what those before have */
+	if (atomic_fetch_add_explicit(done, (uint32_t)n, memory_order_acq_rel) + n < all)
+		return false;
+	atomic_store_explicit(done, 0, memory_order_relaxed); /* the next barrier publishes it */
+	return true;
+}
 
 /* Is the phase that this thread is in still going on? It cannot end before the thread's next barrier. */
 bool team_in_time(const struct team *t, unsigned tid);

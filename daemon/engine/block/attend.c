@@ -152,8 +152,11 @@ static void run_tile(const struct block_args *a, unsigned tid, const struct tile
 	}
 }
 
+typedef void (*finish_fn)(const struct block_args *a, unsigned tid, size_t column, uint32_t head);
+
 /* Task @task: KV heads within tiles of @tokens within runs. */
-static void run_task(const struct block_args *a, unsigned tid, uint32_t task, uint32_t tokens)
+static void run_task(const struct block_args *a, unsigned tid, uint32_t task, uint32_t tokens,
+		     finish_fn finish)
 {
 	const struct batch_run *run = a->batch->runs;
 	uint32_t n_heads = a->layer->attention.n_head_kv;
@@ -166,10 +169,12 @@ static void run_task(const struct block_args *a, unsigned tid, uint32_t task, ui
 	t.t0 = task / n_heads * tokens;
 	t.n = (uint32_t)u64_min(tokens, run->count - t.t0);
 	run_tile(a, tid, &t);
+	for (uint32_t i = 0; finish && i < t.n; i++)
+		finish(a, tid, run->first + t.t0 + i, t.head);
 }
 
 /* The tiles of the longest contexts are given out first. */
-static void attend_tiles(const struct block_args *a, unsigned tid)
+static void attend_tiles(const struct block_args *a, unsigned tid, finish_fn finish)
 {
 	const struct batch *b = a->batch;
 	uint32_t n_heads = a->layer->attention.n_head_kv, group = group_of(a), n_tasks = 0, tokens;
@@ -180,7 +185,7 @@ static void attend_tiles(const struct block_args *a, unsigned tid)
 		n_tasks += (uint32_t)div_ceil(b->runs[i].count, tokens) * n_heads;
 	while (team_take_range(a->team, tid, n_tasks, 1, &first, &end))
 		for (size_t i = first; i < end; i++)
-			run_task(a, tid, n_tasks - 1 - (uint32_t)i, tokens);
+			run_task(a, tid, n_tasks - 1 - (uint32_t)i, tokens, finish);
 }
 
 static uint32_t position_of(const struct block_args *a, uint32_t column)
@@ -238,7 +243,8 @@ static void segment_window(const struct block_args *a, unsigned tid, uint32_t fi
 }
 
 /* Adds a window's parts to the totals, in order. */
-static void merge_window(const struct block_args *a, unsigned tid, uint32_t first, uint32_t window)
+static void merge_window(const struct block_args *a, unsigned tid, uint32_t first, uint32_t window,
+			 finish_fn finish)
 {
 	uint32_t n_heads = a->layer->attention.n_head_kv, group = group_of(a), from, to;
 	size_t dims = a->layer->attention.value_dim;
@@ -263,10 +269,12 @@ static void merge_window(const struct block_args *a, unsigned tid, uint32_t firs
 			memcpy(total.l, slot.l, group * sizeof(*total.l));
 			memcpy(total.acc, slot.acc, group * dims * sizeof(*total.acc));
 		}
+		if (finish && first < to - from && to - from <= first + window)
+			finish(a, tid, column, head);
 	}
 }
 
-void attend(const struct block_args *a, unsigned tid)
+void attend(const struct block_args *a, unsigned tid, finish_fn finish)
 {
 	uint32_t pairs = a->batch->n_tokens * a->layer->attention.n_head_kv;
 	uint32_t longest = 0, window, from, to;
@@ -279,14 +287,14 @@ void attend(const struct block_args *a, unsigned tid)
 	}
 	/* enough for everyone without cutting contexts, or nothing to cut */
 	if (longest == 1 || team_size(a->team) == 1 || pairs >= 4 * team_size(a->team)) {
-		attend_tiles(a, tid);
+		attend_tiles(a, tid, finish);
 		return;
 	}
 	window = attention_buffers(a)->n_slots / pairs;
 	for (uint32_t first = 0; first < longest; first += window) {
 		segment_window(a, tid, first, window);
 		team_barrier(a->team, tid);
-		merge_window(a, tid, first, window);
+		merge_window(a, tid, first, window, finish);
 		if (first + window < longest)
 			team_barrier(a->team, tid);
 	}

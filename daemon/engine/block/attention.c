@@ -4,8 +4,10 @@
  *
  * Gated or not, with or without biases, sinks, windows and norms of queries and keys, as the layer
  * and its weights say. Stages, a barrier between them:
- *   quantise the input | q, k, v projections | (norms of whole rows) | norm and rotate heads, write
- *   the cache | attend | gate and quantise | output projection
+ *   q, k, v projections; norm and rotate heads, write the cache | attend; gate and quantise |
+ *   output projection
+ * Where norms go over whole rows, they and the rotation have stages of their own; so has what comes after
+ * attend where the heads of a KV head are no whole blocks of a quantised form.
  * In the attend stage a (token, KV head) walks the cache in segments and blocks of absolute
  * positions, whoever computes it. It reads the step's own tokens back from the cache at its
  * precision. Same order, same bits.
@@ -101,6 +103,9 @@ void attention_carve(const struct block_config *c, enum block_kind kind,
 	b->n_threads = c->n_threads;
 	b->n_slots = (uint32_t)u64_max(MIN_SLOTS, (uint64_t)c->n_threads * SLOTS_PER_THREAD);
 	carve_angles(kept, b, c->model, kind);
+	b->q_done = carve(kept, z.n_head, sizeof(*b->q_done));
+	b->k_done = carve(kept, z.n_head, sizeof(*b->k_done));
+	b->v_done = carve(kept, z.n_head, sizeof(*b->v_done));
 	b->slots = carve(kept, b->n_slots, sizeof(*b->slots));
 	b->tiles = carve(kept, b->n_threads, sizeof(*b->tiles));
 
@@ -178,7 +183,7 @@ static float *finish_heads(const struct block_args *a, unsigned tid, size_t colu
 	const struct attention_spec *s = &a->layer->attention;
 	const struct attention_buffers *b = attention_buffers(a);
 	size_t dims = s->value_dim;
-	float *out = b->query + column * s->n_head * dims; /* queries are done with */
+	float *out = a->lanes[tid].tmp;
 
 	for (size_t head = first / dims; head * dims < end; head++) {
 		size_t row = row_of(a, (uint32_t)head / group_of(a), column) + head % group_of(a);
@@ -195,43 +200,105 @@ static float *finish_heads(const struct block_args *a, unsigned tid, size_t colu
 
 /* One of the three input projections; a weight that is not there has no result. */
 static void project(const struct block_args *a, unsigned tid, enum role role, enum role bias,
-		    enum role then, float *y)
+		    enum role then, const struct groups *groups, float *y)
 {
 	const struct wmat *w = &a->weights->w[role];
 	const struct wmat *next = then == ROLE_NONE ? NULL : &a->weights->w[then];
 
 	if (w->data)
-		linear_then(w, next, layer_floats(a->weights, bias), &a->in[w->act],
+		linear_then(w, next, groups, layer_floats(a->weights, bias), &a->in[w->act],
 			    a->batch->n_tokens, y, w->n_out, a->team, tid, &a->lanes[tid]);
+}
+
+static void finish_query(const void *args, unsigned tid, size_t head)
+{
+	const struct block_args *a = args;
+
+	for (size_t c = 0; c < a->batch->n_tokens; c++)
+		heads_query(a, c, (uint32_t)head);
+}
+
+static void finish_key(const void *args, unsigned tid, size_t head)
+{
+	const struct block_args *a = args;
+
+	for (size_t c = 0; c < a->batch->n_tokens; c++) {
+		heads_key(a, tid, c, (uint32_t)head);
+		if (!a->weights->w[ROLE_WV].data)
+			heads_value(a, tid, c, (uint32_t)head);
+	}
+}
+
+static void finish_value(const void *args, unsigned tid, size_t head)
+{
+	const struct block_args *a = args;
+
+	for (size_t c = 0; c < a->batch->n_tokens; c++)
+		heads_value(a, tid, c, (uint32_t)head);
+}
+
+/* q, k and v as attention works on them, k and v in the cache. */
+static void make_heads(const struct block_args *a, unsigned tid)
+{
+	const struct attention_spec *s = &a->layer->attention;
+	struct attention_buffers *b = attention_buffers(a);
+	const bool by_head = s->qk_norm != QK_NORM_ROW;
+	const struct groups q = { b->q_done, s->head_dim * (s->gated ? 2 : 1), 1, finish_query, a };
+	const struct groups k = { b->k_done, s->head_dim, 1, finish_key, a };
+	const struct groups v = { b->v_done, s->value_dim, 1, finish_value, a };
+
+	project(a, tid, ROLE_WQ, ROLE_WQ_BIAS, ROLE_WK, by_head ? &q : NULL, b->q);
+	project(a, tid, ROLE_WK, ROLE_WK_BIAS, ROLE_WV, by_head ? &k : NULL, b->k);
+	project(a, tid, ROLE_WV, ROLE_WV_BIAS, ROLE_NONE, by_head ? &v : NULL, b->v);
+	if (by_head)
+		return;
+	team_barrier(a->team, tid);
+	heads_norm_rows(a, tid);
+	team_barrier(a->team, tid);
+	heads_prepare(a, tid);
+}
+
+/* The heads of a KV head, in the form that the last product takes. */
+static void finish_group(const struct block_args *a, unsigned tid, size_t column, uint32_t head)
+{
+	size_t n = group_of(a) * a->layer->attention.value_dim;
+
+	block_make(a, tid, &attention_buffers(a)->out, &a->weights->w[ROLE_WO], column, head * n,
+		   (head + 1) * n, finish_heads);
+}
+
+static void input(const struct block_args *a, unsigned tid, size_t t)
+{
+	const struct wmat *w = a->weights->w;
+	unsigned done = 0;
+
+	block_input(a, w[ROLE_WQ].act, t, &done);
+	block_input(a, w[ROLE_WK].act, t, &done);
+	if (w[ROLE_WV].data)
+		block_input(a, w[ROLE_WV].act, t, &done);
+	heads_angles(a, t);
 }
 
 static void forward(const struct block_args *a, unsigned tid)
 {
-	const struct wmat *w = a->weights->w;
+	const struct attention_spec *s = &a->layer->attention;
+	const struct wmat *wo = &a->weights->w[ROLE_WO];
 	struct attention_buffers *b = attention_buffers(a);
-	unsigned done = 0;
+	size_t group = group_of(a) * s->value_dim;
+	bool whole = block_piece(wo->n_in, group) == group;
 
 	assert(a->batch->n_tokens <= b->max_tokens && team_size(a->team) <= b->n_threads);
-	block_input(a, tid, w[ROLE_WQ].act, &done);
-	block_input(a, tid, w[ROLE_WK].act, &done);
-	if (w[ROLE_WV].data)
-		block_input(a, tid, w[ROLE_WV].act, &done);
-	heads_angles(a, tid);
+	if (team_once(a->team, tid))
+		actbuf_describe(&b->out, wo->act, wo->n_in, a->batch->n_tokens);
+	make_heads(a, tid);
 	team_barrier(a->team, tid);
-	project(a, tid, ROLE_WQ, ROLE_WQ_BIAS, ROLE_WK, b->q);
-	project(a, tid, ROLE_WK, ROLE_WK_BIAS, ROLE_WV, b->k);
-	project(a, tid, ROLE_WV, ROLE_WV_BIAS, ROLE_NONE, b->v);
+	attend(a, tid, whole ? finish_group : NULL);
 	team_barrier(a->team, tid);
-	if (a->layer->attention.qk_norm == QK_NORM_ROW) {
-		heads_norm_rows(a, tid);
+	if (!whole) {
+		block_make_all(a, tid, &b->out, wo, s->value_dim, finish_heads);
 		team_barrier(a->team, tid);
 	}
-	heads_prepare(a, tid);
-	team_barrier(a->team, tid);
-	attend(a, tid);
-	team_barrier(a->team, tid);
-	block_output(a, tid, &b->out, &w[ROLE_WO], layer_floats(a->weights, ROLE_WO_BIAS),
-		     a->layer->attention.value_dim, finish_heads);
+	block_output(a, tid, &b->out, wo, layer_floats(a->weights, ROLE_WO_BIAS));
 }
 
 const struct block_ops block_attention = {
@@ -240,5 +307,6 @@ const struct block_ops block_attention = {
 	.buffers_size = sizeof(struct attention_buffers),
 	.lay_out = lay_out,
 	.remembers = attention_remembers,
+	.input = input,
 	.forward = forward,
 };

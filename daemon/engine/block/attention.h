@@ -48,6 +48,7 @@ struct attention_buffers {
 	struct partial *slots; /* n_slots, each for the rows of one group */
 	struct partial *tiles; /* per thread, TILE_ROWS rows */
 	struct angles angles[ROPES_MAX];
+	_Atomic uint32_t *q_done, *k_done, *v_done; /* counts of struct groups: heads of each */
 };
 
 static inline struct attention_buffers *attention_buffers(const struct block_args *a)
@@ -92,14 +93,22 @@ void heads_turn(const struct block_args *a, size_t column, float *x);
 /* heads.c: the angles of a layer's rotation. */
 struct angles *heads_angles_of(struct attention_buffers *b, const struct rope_spec *spec);
 
-/* heads.c, SPMD. Cosines and sines of each column's position; kept from layer to layer of a step. */
-void heads_angles(const struct block_args *a, unsigned tid);
+/* heads.c, in a unit. Cosines and sines of a column's position; kept from layer to layer of a step. */
+void heads_angles(const struct block_args *a, size_t column);
 /* Norms over whole rows of Q and K, for layers that have them; a barrier before and after. */
 void heads_norm_rows(const struct block_args *a, unsigned tid);
-/* SPMD. Norm, rotation and cache for every (token, head). */
+/* In a unit: norm, rotation and scale of a head's query; norm, rotation and cache of a KV head. */
+void heads_query(const struct block_args *a, size_t column, uint32_t head);
+void heads_key(const struct block_args *a, unsigned tid, size_t column, uint32_t head);
+void heads_value(const struct block_args *a, unsigned tid, size_t column, uint32_t head);
+/* SPMD. All three for every (token, head). */
 void heads_prepare(const struct block_args *a, unsigned tid);
 
-/* attend.c, SPMD. Every query over the cache, into the totals. */
-void attend(const struct block_args *a, unsigned tid);
+/*
+ * attend.c, SPMD. Every query over the cache, into the totals; where those of a column's KV head are there,
+ * @finish goes on from them in the same unit. NULL: nothing is to be done.
+ */
+void attend(const struct block_args *a, unsigned tid,
+	    void (*finish)(const struct block_args *a, unsigned tid, size_t column, uint32_t head));
 
 #endif

@@ -11,6 +11,10 @@
  * Blocks are SPMD: every thread of the team calls with the same arguments and its own tid; they use
  * team_barrier() inside and leave without one (the caller has the next). The same bits come out
  * however the tokens are cut into steps and whoever else is in the batch.
+ *
+ * In decode a phase costs about as much as what is done in many of them. So heads, hidden values and
+ * inputs are made by the unit that completes what they are made of (struct groups), not in phases of
+ * their own; what goes token by token only where the tokens are few (block_few()).
  */
 #ifndef SLUICE_ENGINE_BLOCK_H
 #define SLUICE_ENGINE_BLOCK_H
@@ -77,7 +81,12 @@ struct block_args {
 	const float *x;	       /* [n_tokens][n_embd] normed input */
 	const float *residual; /* [n_tokens][n_embd] the stream that x is the norm of */
 	float *y;	       /* [n_tokens][n_embd] result, written whole */
-	struct lane *lanes;    /* one per thread */
+	/*
+	 * One group of all of y (not looked at by @replay): who writes the last of it goes on from there.
+	 * NULL: nobody does.
+	 */
+	const struct groups *end;
+	struct lane *lanes; /* one per thread */
 	uint64_t step;
 	struct trace *trace;   /* NULL: not recorded */
 	struct routed *routed; /* takes what a step with drafts uses; NULL: there are none */
@@ -92,7 +101,7 @@ struct block_args {
 	const struct cpu_ops *ops;
 	const struct float_ops *fops;
 	struct team *team;
-	struct actbuf *in; /* [ACT_NR] x in the forms that products take, see block_input() */
+	struct actbuf *in; /* [ACT_NR] x in the forms that products take: from input() */
 	void *buffers;	   /* the block's own */
 };
 
@@ -113,6 +122,11 @@ struct block_ops {
 	 */
 	int (*remembers)(const struct model *m, const struct layer *l, enum kv_type type,
 			 struct kv_need *ret, struct err *err);
+	/*
+	 * In a unit of a phase before forward(): what the block makes of a token's x (and residual), with
+	 * block_input() and memory that is kept. The first token's unit also describes the buffers.
+	 */
+	void (*input)(const struct block_args *a, unsigned tid, size_t token);
 	void (*forward)(const struct block_args *a, unsigned tid);
 	/*
 	 * Floats that a layer keeps of a drafted token (struct batch_run.store), and the replay of a
@@ -136,6 +150,16 @@ void blocks_destroy(struct blocks *b); /* NULL is fine */
 /* Bytes of buffers that blocks_create() takes; the team and what follows it may be missing. */
 uint64_t blocks_scratch_bytes(const struct block_config *config);
 
+/*
+ * In a unit: what a block of @kind makes of the input of @token; all tokens are due, and a barrier, before
+ * block_forward() with the same @a.
+ */
+void block_take_in(struct blocks *b, enum block_kind kind, const struct block_args *a, unsigned tid,
+		   size_t token);
+/* SPMD. That for all tokens of the batch; ends with a barrier. */
+void block_take_all(struct blocks *b, enum block_kind kind, const struct block_args *a,
+		    unsigned tid);
+
 /* SPMD. Runs a block of @kind; the fields of @a that say so are filled here. */
 void block_forward(struct blocks *b, enum block_kind kind, const struct block_args *a,
 		   unsigned tid);
@@ -157,20 +181,35 @@ void blocks_get_routed(const struct blocks *b, uint64_t *ret_ns, uint64_t *ret_e
 
 /* For blocks alone. */
 
-/*
- * SPMD. Puts the layer's input into the form @kind, unless @kind has been asked for before in this
- * block: *done has a bit per form. A barrier is due before the form is used.
- */
-void block_input(const struct block_args *a, unsigned tid, enum act_kind kind, unsigned *done);
+/* Are the tokens so few that one thread had better see to all of them than a phase be begun for it? */
+static inline bool block_few(const struct batch *b)
+{
+	return b->n_tokens <= 2;
+}
+
+/* Token @t's x into the form @kind, unless it was asked for before: *done has a bit per form. */
+void block_input(const struct block_args *a, enum act_kind kind, size_t t, unsigned *done);
 
 /*
- * SPMD. Gives every (column, piece) of an n-wide matrix to one thread, which makes the piece's
- * floats with @make and puts them into the form of @w in @out; then, after a barrier,
- * y = w * that + bias. Pieces are cut at multiples of @unit.
+ * Makes the floats [first, end) of a column of what the last product takes, in place or in the
+ * thread's tmp; returns where the column begins.
  */
-void block_output(const struct block_args *a, unsigned tid, struct actbuf *out,
-		  const struct wmat *w, const float *bias, size_t unit,
-		  float *(*make)(const struct block_args *a, unsigned tid, size_t column,
-				 size_t first, size_t end));
+typedef float *(*block_make_fn)(const struct block_args *a, unsigned tid, size_t column,
+				size_t first, size_t end);
+
+/* The least multiple of @unit of an n-wide column that holds whole blocks of every form; @n at most. */
+size_t block_piece(size_t n, size_t unit);
+
+/* In a unit: makes a piece, cut at multiples of block_piece(), in the form of @w in @out (described). */
+void block_make(const struct block_args *a, unsigned tid, struct actbuf *out, const struct wmat *w,
+		size_t column, size_t first, size_t end, block_make_fn make);
+
+/* SPMD. All pieces of all columns, and the description of @out; a barrier is due. */
+void block_make_all(const struct block_args *a, unsigned tid, struct actbuf *out,
+		    const struct wmat *w, size_t unit, block_make_fn make);
+
+/* SPMD. The block's last product: y = w * out + bias. */
+void block_output(const struct block_args *a, unsigned tid, const struct actbuf *out,
+		  const struct wmat *w, const float *bias);
 
 #endif

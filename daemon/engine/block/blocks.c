@@ -160,6 +160,25 @@ static struct block_args filled(struct blocks *b, enum block_kind kind,
 	return a;
 }
 
+void block_take_in(struct blocks *b, enum block_kind kind, const struct block_args *args,
+		   unsigned tid, size_t token)
+{
+	struct block_args a = filled(b, kind, args);
+
+	block_table[kind]->input(&a, tid, token);
+}
+
+void block_take_all(struct blocks *b, enum block_kind kind, const struct block_args *args,
+		    unsigned tid)
+{
+	size_t first, end;
+
+	while (team_take_range(b->c.team, tid, args->batch->n_tokens, 1, &first, &end))
+		for (size_t t = first; t < end; t++)
+			block_take_in(b, kind, args, tid, t);
+	team_barrier(b->c.team, tid);
+}
+
 void block_forward(struct blocks *b, enum block_kind kind, const struct block_args *args,
 		   unsigned tid)
 {
@@ -183,41 +202,58 @@ void blocks_get_locality(const struct blocks *b, uint64_t *ret_local, uint64_t *
 		moe_get_locality(b->buffers[BLOCK_MOE], ret_local, ret_remote);
 }
 
-void block_input(const struct block_args *a, unsigned tid, enum act_kind kind, unsigned *done)
+void block_input(const struct block_args *a, enum act_kind kind, size_t t, unsigned *done)
 {
+	struct actbuf *in = &a->in[kind];
+	size_t n = a->model->n_embd;
+
 	if (*done & 1u << kind)
 		return;
 	*done |= 1u << kind;
-	actbuf_quantize(&a->in[kind], a->team, tid, kind, a->x, a->model->n_embd, a->model->n_embd,
-			a->batch->n_tokens);
+	if (t == 0)
+		actbuf_describe(in, kind, n, a->batch->n_tokens);
+	a->ops->act_quantize(kind, a->x + t * n, n, in->data + t * a->ops->act_bytes(kind, n));
 }
 
-void block_output(const struct block_args *a, unsigned tid, struct actbuf *out,
-		  const struct wmat *w, const float *bias, size_t unit,
-		  float *(*make)(const struct block_args *a, unsigned tid, size_t column,
-				 size_t first, size_t end))
+size_t block_piece(size_t n, size_t unit)
 {
-	size_t n = w->n_in, columns = a->batch->n_tokens, stride = a->ops->act_bytes(w->act, n);
-	size_t per_column, first, end;
-
-	/* pieces that hold whole units and whole blocks of every quantised form */
 	while (unit % 256 && unit < n)
 		unit *= 2;
-	unit = u64_min(unit, n);
-	per_column = div_ceil(n, unit);
-	if (team_once(a->team, tid))
-		actbuf_describe(out, w->act, n, columns);
-	while (team_take_range(a->team, tid, columns * per_column, 1, &first, &end))
-		for (size_t i = first; i < end; i++) {
-			size_t column = i / per_column, from = i % per_column * unit;
-			size_t to = u64_min(from + unit, n);
-			const float *x = make(a, tid, column, from, to);
+	return u64_min(unit, n);
+}
 
-			a->ops->act_quantize_part(w->act, x, n, out->data + column * stride, from,
-						  to - from);
+void block_make(const struct block_args *a, unsigned tid, struct actbuf *out, const struct wmat *w,
+		size_t column, size_t first, size_t end, block_make_fn make)
+{
+	const float *x = make(a, tid, column, first, end);
+
+	a->ops->act_quantize_part(w->act, x, w->n_in,
+				  out->data + column * a->ops->act_bytes(w->act, w->n_in), first,
+				  end - first);
+}
+
+void block_make_all(const struct block_args *a, unsigned tid, struct actbuf *out,
+		    const struct wmat *w, size_t unit, block_make_fn make)
+{
+	size_t piece = block_piece(w->n_in, unit), per_column = div_ceil(w->n_in, piece);
+	size_t first, end;
+
+	if (team_once(a->team, tid))
+		actbuf_describe(out, w->act, w->n_in, a->batch->n_tokens);
+	while (team_take_range(a->team, tid, a->batch->n_tokens * per_column, 1, &first, &end))
+		for (size_t i = first; i < end; i++) {
+			size_t from = i % per_column * piece;
+
+			block_make(a, tid, out, w, i / per_column, from,
+				   u64_min(from + piece, w->n_in), make);
 		}
-	team_barrier(a->team, tid);
-	linear(w, bias, out, columns, a->y, a->model->n_embd, a->team, tid, &a->lanes[tid]);
+}
+
+void block_output(const struct block_args *a, unsigned tid, const struct actbuf *out,
+		  const struct wmat *w, const float *bias)
+{
+	linear_then(w, NULL, a->end, bias, out, a->batch->n_tokens, a->y, a->model->n_embd, a->team,
+		    tid, &a->lanes[tid]);
 }
 
 void blocks_get_routed(const struct blocks *b, uint64_t *ret_ns, uint64_t *ret_experts)

@@ -5,9 +5,9 @@
  * Formulas: docs/models.md 2.4 (gated DeltaNet); recurrence: struct delta_args in fops.h. The
  * recurrent form costs a few per cent of a token and makes any cut of a
  * prompt give the same bits. Stages, a barrier between them:
- *   quantise the input | q k v, z, beta, alpha projections | convolution, norm of q and k, gates |
- *   recurrence | norm, gate and quantise | output projection
- * Channels of the convolution and strips of S in the recurrence are given out; whoever has one takes
+ *   beta, alpha, q k v, z projections; gates, convolution and norms of q and k, a head at a time |
+ *   recurrence; norm, gate and quantise, some heads at a time | output projection
+ * Heads of the convolution and strips of S in the recurrence are given out; whoever has one takes
  * it through all tokens of a run. State is taken as zero where a run starts at position 0.
  *
  * Drafted tokens leave window and S alone: their outputs come from a copy of each strip that stays in
@@ -38,6 +38,8 @@ struct delta_buffers {
 	float *kq;	     /* [token][Hk] */
 	float *zeros;	     /* [Cd] */
 	float *strips; /* [thread][D][32]: a strip beyond the drafts, and outputs of a replay */
+	/* counts of struct groups: [2 Hk + Hv] heads of u; [Hk] of them q and k; [Hv] gates; [Hv] of o */
+	_Atomic uint32_t *convolved, *paired, *beta_done, *decay_done, *recurred;
 };
 
 static struct delta_buffers *buffers_of(const struct block_args *a)
@@ -143,6 +145,11 @@ static void lay_out(const struct block_config *c, void *buffers, struct carver *
 	b->n_threads = c->n_threads;
 	b->zeros = carve_floats(kept, s.channels);
 	b->strips = carve_floats(kept, c->n_threads * strip_room(c->model));
+	b->convolved = carve(kept, 2 * s.k_heads + s.v_heads, sizeof(*b->convolved));
+	b->paired = carve(kept, s.k_heads, sizeof(*b->paired));
+	b->beta_done = carve(kept, s.v_heads, sizeof(*b->beta_done));
+	b->decay_done = carve(kept, s.v_heads, sizeof(*b->decay_done));
+	b->recurred = carve(kept, s.v_heads, sizeof(*b->recurred));
 	b->u = carve_floats(shared, tokens * s.channels);
 	b->c = carve_floats(shared, tokens * s.channels);
 	b->z = carve_floats(shared, tokens * s.v_all);
@@ -207,53 +214,75 @@ static void convolve(const struct block_args *a, const struct batch_run *run, si
 	move_window(a, run, first, end);
 }
 
-/* q and k of one K head, convolved and normed, and their products for the recurrence. */
-static void prepare_key_head(const struct block_args *a, const struct batch_run *run, size_t head)
+/* q or k of a K head: the norm. */
+static void norm_key_head(const struct block_args *a, const struct batch_run *run, size_t u)
+{
+	const struct sizes s = sizes_of(a->model);
+	float scale = u < s.k_heads ? (float)(1.0 / sqrt((double)s.dim)) : 1.0f;
+
+	for (size_t c = run->first; c < run->first + run->count; c++) {
+		float *x = buffers_of(a)->c + c * s.channels + u * s.dim;
+
+		a->fops->l2norm(x, s.dim, L2_EPS, scale, x);
+	}
+}
+
+/* Products of q and k, for the recurrence. */
+static void pair_head(const struct block_args *a, size_t head)
 {
 	const struct sizes s = sizes_of(a->model);
 	struct delta_buffers *b = buffers_of(a);
-	float q_scale = (float)(1.0 / sqrt((double)s.dim));
 
-	convolve(a, run, head * s.dim, (head + 1) * s.dim);
-	convolve(a, run, s.k_all + head * s.dim, s.k_all + (head + 1) * s.dim);
-	for (size_t c = run->first; c < run->first + run->count; c++) {
-		float *q = b->c + c * s.channels + head * s.dim, *k = q + s.k_all;
+	for (size_t c = 0; c < a->batch->n_tokens; c++) {
+		const float *q = b->c + c * s.channels + head * s.dim;
 
-		a->fops->l2norm(q, s.dim, L2_EPS, q_scale, q);
-		a->fops->l2norm(k, s.dim, L2_EPS, 1.0f, k);
-		b->kq[c * s.k_heads + head] = a->fops->dot(k, q, s.dim);
+		b->kq[c * s.k_heads + head] = a->fops->dot(q + s.k_all, q, s.dim);
 	}
+}
+
+/* Head @u of u, the q of all K heads, their k, then V heads: convolved, and what makes it an input of the recurrence. */
+static void finish_channels(const void *args, unsigned tid, size_t u)
+{
+	const struct block_args *a = args;
+	const struct sizes s = sizes_of(a->model);
+	struct delta_buffers *b = buffers_of(a);
+	bool key = u < 2 * s.k_heads;
+
+	for (uint32_t i = 0; i < a->batch->n_runs; i++) {
+		convolve(a, &a->batch->runs[i], u * s.dim, (u + 1) * s.dim);
+		if (key)
+			norm_key_head(a, &a->batch->runs[i], u);
+	}
+	if (key && team_last(&b->paired[u % s.k_heads], 1, 2))
+		pair_head(a, u % s.k_heads);
 }
 
 /*
  * beta = sigmoid(b); decay = exp(a softplus(alpha + dt)): projections -> factors, one V head. Both
  * would squash an infinity into a factor that looks right: NaN instead.
  */
-static void prepare_gates(const struct block_args *a, const struct batch_run *run, size_t head)
+static void finish_beta(const void *args, unsigned tid, size_t head)
 {
-	struct delta_buffers *b = buffers_of(a);
-	size_t n = a->model->ssm_v_heads;
+	const struct block_args *a = args;
 
-	for (size_t c = run->first; c < run->first + run->count; c++) {
-		float *beta = &b->beta[c * n + head], *decay = &b->decay[c * n + head];
-		float x = *decay + layer_floats(a->weights, ROLE_SSM_DT)[head];
-		float softplus = x > 20.0f ? x : log1pf(expf(x));
-		float factor = layer_floats(a->weights, ROLE_SSM_A)[head];
+	for (size_t c = 0; c < a->batch->n_tokens; c++) {
+		float *beta = &buffers_of(a)->beta[c * a->model->ssm_v_heads + head];
 
 		*beta = isfinite(*beta) ? 1.0f / (1.0f + expf(-*beta)) : NAN;
-		*decay = isfinite(x) && isfinite(factor) ? expf(factor * softplus) : NAN;
 	}
 }
 
-static void prepare_head(const struct block_args *a, const struct batch_run *run, size_t u)
+static void finish_decay(const void *args, unsigned tid, size_t head)
 {
-	const struct sizes s = sizes_of(a->model);
+	const struct block_args *a = args;
+	float dt = layer_floats(a->weights, ROLE_SSM_DT)[head];
+	float factor = layer_floats(a->weights, ROLE_SSM_A)[head];
 
-	if (u >= 2 * s.k_heads) {
-		convolve(a, run, u * s.dim, (u + 1) * s.dim);
-		prepare_gates(a, run, u - 2 * s.k_heads);
-	} else if (u % 2 == 0) {
-		prepare_key_head(a, run, u / 2);
+	for (size_t c = 0; c < a->batch->n_tokens; c++) {
+		float *decay = &buffers_of(a)->decay[c * a->model->ssm_v_heads + head];
+		float x = *decay + dt, softplus = x > 20.0f ? x : log1pf(expf(x));
+
+		*decay = isfinite(x) && isfinite(factor) ? expf(factor * softplus) : NAN;
 	}
 }
 
@@ -264,18 +293,6 @@ static bool take_range(const struct block_args *a, unsigned tid, size_t n, size_
 	size_t pieces = PIECES * team_size(a->team) * u64_max(1, a->batch->n_tokens);
 
 	return team_take_range(a->team, tid, n, u64_max(1, n / pieces), ret_first, ret_end);
-}
-
-/* Heads of all runs: K heads count twice, since they have q and k. */
-static void prepare_heads(const struct block_args *a, unsigned tid)
-{
-	const struct sizes s = sizes_of(a->model);
-	size_t first, end;
-
-	while (take_range(a, tid, 2 * s.k_heads + s.v_heads, &first, &end))
-		for (size_t u = first; u < end; u++)
-			for (uint32_t i = 0; i < a->batch->n_runs; i++)
-				prepare_head(a, &a->batch->runs[i], u);
 }
 
 /* Strip @at of S: the kept drafts of the run before. */
@@ -361,14 +378,17 @@ static void recur_run(const struct block_args *a, unsigned tid, const struct bat
 	}
 }
 
-static void recur(const struct block_args *a, unsigned tid)
+/* @g: of strips, which are there with the last token; NULL: nobody waits for them. */
+static void recur(const struct block_args *a, unsigned tid, const struct groups *g)
 {
 	const struct sizes s = sizes_of(a->model);
-	size_t first, end;
+	size_t strips = s.v_heads * (s.dim / DELTA_LANES), first, end;
 
-	while (take_range(a, tid, s.v_heads * (s.dim / DELTA_LANES), &first, &end))
+	while (take_range(a, tid, strips, &first, &end)) {
 		for (uint32_t i = 0; i < a->batch->n_runs; i++)
 			recur_run(a, tid, &a->batch->runs[i], first, end);
+		groups_count(g, tid, strips, first, end);
+	}
 }
 
 static void keep_draft(const struct block_args *a, const struct batch_run *run, uint32_t k)
@@ -403,7 +423,7 @@ static void replay(const struct block_args *a, unsigned tid)
 	while (team_take_range(a->team, tid, channels, 16, &first, &end))
 		for (uint32_t i = 0; i < a->batch->n_runs; i++)
 			move_window(a, &a->batch->runs[i], first, end);
-	recur(a, tid);
+	recur(a, tid, NULL);
 }
 
 /* RMS(o) * SiLU(z), heads [first, end) / dim of a column */
@@ -421,38 +441,60 @@ static float *finish_heads(const struct block_args *a, unsigned tid, size_t colu
 	return o;
 }
 
+/* A piece of o, of all tokens. */
+static void finish_piece(const void *args, unsigned tid, size_t piece)
+{
+	const struct block_args *a = args;
+	const struct sizes s = sizes_of(a->model);
+	size_t size = block_piece(s.v_all, s.dim), first = piece * size;
+
+	for (size_t c = 0; c < a->batch->n_tokens; c++)
+		block_make(a, tid, &buffers_of(a)->out, &a->weights->w[ROLE_SSM_OUT], c, first,
+			   u64_min(first + size, s.v_all), finish_heads);
+}
+
 static void project(const struct block_args *a, unsigned tid, enum role role, enum role then,
-		    float *y)
+		    const struct groups *groups, float *y)
 {
 	const struct wmat *w = &a->weights->w[role];
 
-	linear_then(w, then == ROLE_NONE ? NULL : &a->weights->w[then], NULL, &a->in[w->act],
-		    a->batch->n_tokens, y, w->n_out, a->team, tid, &a->lanes[tid]);
+	linear_then(w, then == ROLE_NONE ? NULL : &a->weights->w[then], groups, NULL,
+		    &a->in[w->act], a->batch->n_tokens, y, w->n_out, a->team, tid, &a->lanes[tid]);
+}
+
+static void input(const struct block_args *a, unsigned tid, size_t t)
+{
+	static const enum role roles[] = { ROLE_SSM_QKV, ROLE_SSM_Z, ROLE_SSM_BETA,
+					   ROLE_SSM_ALPHA };
+	unsigned done = 0;
+
+	for (unsigned i = 0; i < ARRAY_LEN(roles); i++)
+		block_input(a, a->weights->w[roles[i]].act, t, &done);
 }
 
 static void forward(const struct block_args *a, unsigned tid)
 {
-	const struct wmat *w = a->weights->w;
+	const struct sizes s = sizes_of(a->model);
+	const struct wmat *out = &a->weights->w[ROLE_SSM_OUT];
 	struct delta_buffers *b = buffers_of(a);
-	unsigned done = 0;
+	const struct groups heads = { b->convolved, s.dim, 1, finish_channels, a };
+	const struct groups betas = { b->beta_done, 1, 1, finish_beta, a };
+	const struct groups decays = { b->decay_done, 1, 1, finish_decay, a };
+	const struct groups pieces = { b->recurred, block_piece(s.v_all, s.dim) / DELTA_LANES, 1,
+				       finish_piece, a };
 
 	assert(a->batch->n_tokens <= b->max_tokens && team_size(a->team) <= b->n_threads);
-	block_input(a, tid, w[ROLE_SSM_QKV].act, &done);
-	block_input(a, tid, w[ROLE_SSM_Z].act, &done);
-	block_input(a, tid, w[ROLE_SSM_BETA].act, &done);
-	block_input(a, tid, w[ROLE_SSM_ALPHA].act, &done);
+	if (team_once(a->team, tid))
+		actbuf_describe(&b->out, out->act, out->n_in, a->batch->n_tokens);
+	project(a, tid, ROLE_SSM_BETA, ROLE_SSM_ALPHA, &betas, b->beta);
+	project(a, tid, ROLE_SSM_ALPHA, ROLE_SSM_QKV, &decays, b->decay);
+	project(a, tid, ROLE_SSM_QKV, ROLE_SSM_Z, &heads, b->u);
+	project(a, tid, ROLE_SSM_Z, ROLE_NONE, NULL, b->z);
 	team_barrier(a->team, tid);
-	project(a, tid, ROLE_SSM_QKV, ROLE_SSM_Z, b->u);
-	project(a, tid, ROLE_SSM_Z, ROLE_SSM_BETA, b->z);
-	project(a, tid, ROLE_SSM_BETA, ROLE_SSM_ALPHA, b->beta);
-	project(a, tid, ROLE_SSM_ALPHA, ROLE_NONE, b->decay);
-	team_barrier(a->team, tid);
-	prepare_heads(a, tid);
-	team_barrier(a->team, tid);
-	recur(a, tid);
+	recur(a, tid, &pieces);
 	team_barrier(a->team, tid);
 	keep_drafts(a, tid);
-	block_output(a, tid, &b->out, &w[ROLE_SSM_OUT], NULL, sizes_of(a->model).dim, finish_heads);
+	block_output(a, tid, &b->out, out, NULL);
 }
 
 const struct block_ops block_deltanet = {
@@ -461,6 +503,7 @@ const struct block_ops block_deltanet = {
 	.buffers_size = sizeof(struct delta_buffers),
 	.lay_out = lay_out,
 	.remembers = remembers,
+	.input = input,
 	.forward = forward,
 	.draft_floats = draft_floats,
 	.replay = replay,

@@ -11,18 +11,30 @@
 struct triple_buffers {	  /* gate: the hidden values in the end, also without a gate */
 	float *gate, *up; /* [max_tokens][widest] */
 	struct actbuf hidden;
+	_Atomic uint32_t *done; /* counts of struct groups: pieces of the hidden values */
+};
+
+/* The three matrices of a layer; @gate may be absent. */
+struct triple {
+	struct triple_buffers *buffers;
+	enum role gate, up, down;
 };
 
 /* @width: the widest that it will be used for. */
-void triple_carve(struct triple_buffers *t, struct carver *c, const struct block_config *config,
-		  size_t width);
+void triple_carve(struct triple_buffers *t, struct carver *kept, struct carver *shared,
+		  const struct block_config *config, size_t width);
 
-/* SPMD. Puts the input into the forms that gate and up take; a barrier is due before triple_run. */
-void triple_input(const struct block_args *a, unsigned tid, enum role gate, enum role up,
-		  unsigned *done);
+/* In a unit: token @token's input in the forms that gate and up take. */
+void triple_input(const struct block_args *a, const struct triple *t, size_t token, unsigned *done);
 
-/* SPMD. Column t of the result at y + t * ldy. Contains barriers, ends without one. */
-void triple_run(const struct block_args *a, struct triple_buffers *t, enum role gate, enum role up,
-		enum role down, float *y, size_t ldy, unsigned tid);
+/*
+ * SPMD. The hidden values of all tokens, and the same in the form that down takes; a barrier is due. With many tokens
+ * there is one inside.
+ */
+void triple_hidden(const struct block_args *a, const struct triple *t, unsigned tid);
+
+/* SPMD. Column t of the result at y + t * ldy; @end: groups of its rows, NULL: none. No barrier. */
+void triple_down(const struct block_args *a, const struct triple *t, const struct groups *end,
+		 float *y, size_t ldy, unsigned tid);
 
 #endif

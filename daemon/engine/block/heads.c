@@ -25,25 +25,21 @@ struct angles *heads_angles_of(struct attention_buffers *b, const struct rope_sp
 	return NULL;
 }
 
-void heads_angles(const struct block_args *a, unsigned tid)
+void heads_angles(const struct block_args *a, size_t column)
 {
 	struct angles *g = heads_angles_of(attention_buffers(a), &a->layer->attention.rope);
-	size_t first, end, half = g->spec.n_rot / 2;
+	const struct batch_run *run = run_of(a->batch, (uint32_t)column);
+	uint32_t position = run->pos + (uint32_t)column - run->first;
+	size_t half = g->spec.n_rot / 2;
 	const float *by = NULL;
 
+	if (g->of[column] == position + 1)
+		return;
 	if (g->spec.by_table)
 		by = layer_floats(a->model_weights, ROLE_ROPE_FREQS);
-	while (team_take_range(a->team, tid, a->batch->n_tokens, 1, &first, &end))
-		for (size_t c = first; c < end; c++) {
-			const struct batch_run *run = run_of(a->batch, (uint32_t)c);
-			uint32_t position = run->pos + (uint32_t)c - run->first;
-
-			if (g->of[c] == position + 1)
-				continue;
-			g->of[c] = position + 1;
-			rope_angles(&g->spec, g->frequency, by, position, g->cosine + c * half,
-				    g->sine + c * half);
-		}
+	g->of[column] = position + 1;
+	rope_angles(&g->spec, g->frequency, by, position, g->cosine + column * half,
+		    g->sine + column * half);
 }
 
 void heads_norm_rows(const struct block_args *a, unsigned tid)
@@ -88,7 +84,7 @@ static void turn_head(const struct block_args *a, const float *src, enum role no
 	heads_turn(a, column, out);
 }
 
-static void prepare_query(const struct block_args *a, size_t column, uint32_t head)
+void heads_query(const struct block_args *a, size_t column, uint32_t head)
 {
 	const struct attention_spec *s = &a->layer->attention;
 	struct attention_buffers *b = attention_buffers(a);
@@ -101,29 +97,41 @@ static void prepare_query(const struct block_args *a, size_t column, uint32_t he
 	a->fops->attend_query(q, 1, dims);
 }
 
-/* Without WV the values are the keys before norm and rotation. */
-static void write_cache(const struct block_args *a, unsigned tid, size_t column, uint32_t head)
+void heads_key(const struct block_args *a, unsigned tid, size_t column, uint32_t head)
 {
 	const struct attention_spec *s = &a->layer->attention;
-	const struct attention_buffers *b = attention_buffers(a);
 	const struct batch_run *run = run_of(a->batch, (uint32_t)column);
 	uint32_t position = run->pos + (uint32_t)column - run->first;
-	const float *key = b->k + (column * s->n_head_kv + head) * s->head_dim, *value = key;
-	float *k = a->lanes[tid].tmp, *v = k + s->head_dim;
-	enum kv_type type = seq_kv_type(run->seq);
+	float *k = a->lanes[tid].tmp;
 	void *k_block, *v_block;
 
-	assert(a->lanes[tid].tmp_floats >= s->head_dim + s->value_dim);
-	if (a->weights->w[ROLE_WV].data)
-		value = b->v + (column * s->n_head_kv + head) * s->value_dim;
-	turn_head(a, key, ROLE_K_NORM, column, k);
+	assert(a->lanes[tid].tmp_floats >= s->head_dim);
+	turn_head(a, attention_buffers(a)->k + (column * s->n_head_kv + head) * s->head_dim,
+		  ROLE_K_NORM, column, k);
+	seq_kv(run->seq, a->layer_index, head, position / KV_BLOCK, &k_block, &v_block);
+	a->fops->kv_store_k(seq_kv_type(run->seq), s->head_dim, position % KV_BLOCK, k, k_block);
+}
+
+/* Without WV the values are the keys before norm and rotation. */
+void heads_value(const struct block_args *a, unsigned tid, size_t column, uint32_t head)
+{
+	const struct attention_spec *s = &a->layer->attention;
+	const struct batch_run *run = run_of(a->batch, (uint32_t)column);
+	uint32_t position = run->pos + (uint32_t)column - run->first;
+	const float *from = a->weights->w[ROLE_WV].data ? attention_buffers(a)->v
+							: attention_buffers(a)->k;
+	const float *value = from + (column * s->n_head_kv + head) * s->value_dim;
+	float *v = a->lanes[tid].tmp;
+	void *k_block, *v_block;
+
+	assert(a->lanes[tid].tmp_floats >= s->value_dim);
 	if (s->v_norm) {
 		a->fops->rmsnorm(value, NULL, s->value_dim, a->model->rms_eps, v);
 		value = v;
 	}
 	seq_kv(run->seq, a->layer_index, head, position / KV_BLOCK, &k_block, &v_block);
-	a->fops->kv_store_k(type, s->head_dim, position % KV_BLOCK, k, k_block);
-	a->fops->kv_store_v(type, s->value_dim, position % KV_BLOCK, value, v_block);
+	a->fops->kv_store_v(seq_kv_type(run->seq), s->value_dim, position % KV_BLOCK, value,
+			    v_block);
 }
 
 void heads_prepare(const struct block_args *a, unsigned tid)
@@ -136,9 +144,11 @@ void heads_prepare(const struct block_args *a, unsigned tid)
 		for (size_t i = first; i < end; i++) {
 			uint32_t head = (uint32_t)(i % n);
 
-			if (head < n_q)
-				prepare_query(a, i / n, head);
-			else
-				write_cache(a, tid, i / n, head - n_q);
+			if (head < n_q) {
+				heads_query(a, i / n, head);
+				continue;
+			}
+			heads_key(a, tid, i / n, head - n_q);
+			heads_value(a, tid, i / n, head - n_q);
 		}
 }

@@ -6,8 +6,8 @@
  * The products are moved to the query's side: a head's query goes through its k_b into the space of
  * the vector, attention runs there as with one KV head, and what comes out goes through v_b. Formulas:
  * docs/models.md 2.4. Stages, a barrier between them:
- *   quantise the input | q_a (or q) and kv_a | (norm and quantise | q_b) | norm the vector, write the
- *   cache, queries through k_b | attend | results through v_b | quantise, output projection
+ *   q_a (or q) and kv_a | (norm and quantise | q_b) | norm the vector, write the cache, queries through
+ *   k_b | attend | results through v_b | quantise | output projection
  */
 #include <assert.h>
 #include <string.h>
@@ -62,20 +62,24 @@ static void project(const struct block_args *a, unsigned tid, enum role role,
 /* q = q_b norm(q_a x), or what LATENT_Q gave; ends with a barrier. */
 static void finish_queries(const struct block_args *a, unsigned tid)
 {
-	const struct wmat *b_matrix = &a->weights->w[ROLE_LATENT_Q_B];
+	const enum act_kind kind = a->weights->w[ROLE_LATENT_Q_B].act;
 	struct latent_buffers *b = buffers_of(a);
+	struct actbuf *act = &b->q_a_act;
 	size_t first, end, rank = a->model->latent.q_rank;
 
 	if (!rank)
 		return;
+	if (team_once(a->team, tid))
+		actbuf_describe(act, kind, rank, a->batch->n_tokens);
 	while (team_take_range(a->team, tid, a->batch->n_tokens, 1, &first, &end))
-		for (size_t t = first; t < end; t++)
-			a->fops->rmsnorm(b->q_a + t * rank,
-					 layer_floats(a->weights, ROLE_LATENT_Q_A_NORM), rank,
-					 a->model->rms_eps, b->q_a + t * rank);
-	team_barrier(a->team, tid);
-	actbuf_quantize(&b->q_a_act, a->team, tid, b_matrix->act, b->q_a, rank, rank,
-			a->batch->n_tokens);
+		for (size_t t = first; t < end; t++) {
+			float *x = b->q_a + t * rank;
+
+			a->fops->rmsnorm(x, layer_floats(a->weights, ROLE_LATENT_Q_A_NORM), rank,
+					 a->model->rms_eps, x);
+			a->ops->act_quantize(kind, x, rank,
+					     act->data + t * a->ops->act_bytes(kind, rank));
+		}
 	team_barrier(a->team, tid);
 	project(a, tid, ROLE_LATENT_Q_B, &b->q_a_act, b->attention.q);
 	team_barrier(a->team, tid);
@@ -186,19 +190,28 @@ static float *result_of(const struct block_args *a, unsigned tid, size_t column,
 	       column * a->layer->attention.n_head * a->model->latent.out_dim;
 }
 
+static enum role first_query(const struct block_args *a)
+{
+	return a->model->latent.q_rank ? ROLE_LATENT_Q_A : ROLE_LATENT_Q;
+}
+
+static void input(const struct block_args *a, unsigned tid, size_t t)
+{
+	unsigned done = 0;
+
+	block_input(a, a->weights->w[first_query(a)].act, t, &done);
+	block_input(a, a->weights->w[ROLE_LATENT_KV_A].act, t, &done);
+	heads_angles(a, t);
+}
+
 static void forward(const struct block_args *a, unsigned tid)
 {
 	const struct wmat *w = a->weights->w;
 	struct latent_buffers *b = buffers_of(a);
-	enum role q = a->model->latent.q_rank ? ROLE_LATENT_Q_A : ROLE_LATENT_Q;
+	enum role q = first_query(a);
 	size_t first, end;
-	unsigned done = 0;
 
 	assert(a->batch->n_tokens <= b->attention.max_tokens);
-	block_input(a, tid, w[q].act, &done);
-	block_input(a, tid, w[ROLE_LATENT_KV_A].act, &done);
-	heads_angles(a, tid);
-	team_barrier(a->team, tid);
 	project(a, tid, q, &a->in[w[q].act], q == ROLE_LATENT_Q ? b->attention.q : b->q_a);
 	project(a, tid, ROLE_LATENT_KV_A, &a->in[w[ROLE_LATENT_KV_A].act], b->attention.k);
 	team_barrier(a->team, tid);
@@ -208,12 +221,14 @@ static void forward(const struct block_args *a, unsigned tid)
 			write_cache(a, tid, c);
 	make_queries(a, tid);
 	team_barrier(a->team, tid);
-	attend(a, tid);
+	attend(a, tid, NULL);
 	team_barrier(a->team, tid);
 	make_results(a, tid);
 	team_barrier(a->team, tid);
-	block_output(a, tid, &b->attention.out, &w[ROLE_LATENT_O], NULL, a->model->latent.out_dim,
-		     result_of);
+	block_make_all(a, tid, &b->attention.out, &w[ROLE_LATENT_O], a->model->latent.out_dim,
+		       result_of);
+	team_barrier(a->team, tid);
+	block_output(a, tid, &b->attention.out, &w[ROLE_LATENT_O], NULL);
 }
 
 const struct block_ops block_latent = {
@@ -222,5 +237,6 @@ const struct block_ops block_latent = {
 	.buffers_size = sizeof(struct latent_buffers),
 	.lay_out = lay_out,
 	.remembers = attention_remembers,
+	.input = input,
 	.forward = forward,
 };

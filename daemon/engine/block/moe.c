@@ -4,9 +4,11 @@
  * experts are in moe_experts.c.
  *
  * Stages: route (the experts of each token) -> post (one thread groups tokens by expert and lets supply
- * post the reads) -> the shared expert while they run -> join: rounds of split (what is ready, by
- * unit) and compute, until all have been handed out; what lands meanwhile is the next round ->
- * reduce in rank order.
+ * post the reads) -> the shared expert while they run -> join: rounds of what is ready, until all have
+ * been handed out; what lands meanwhile is the next round -> reduce in rank order. With few tokens and
+ * all experts present that is in four phases: router, and hidden values of the shared expert; the rest
+ * of it, and hidden values of the others; the rest of those; reduce. Who does the last of the router
+ * posts, who does the last of a round splits off the next.
  */
 #include <assert.h>
 #include <errno.h>
@@ -44,46 +46,46 @@ static bool router_has_input(const struct block_args *a)
 	return a->weights->w[ROLE_ROUTER_SCALE].data != NULL;
 }
 
-/* norm(residual) * scale / sqrt(d) into router_in. */
-static void make_router_input(const struct block_args *a, unsigned tid)
+/* norm(residual) * scale / sqrt(d) into router_act. */
+static void make_router_input(const struct block_args *a, size_t t)
 {
 	struct moe *f = moe_of(a);
-	float factor = 1.0f / sqrtf((float)f->n_embd);
-	size_t first, end, d = f->n_embd;
+	const enum act_kind kind = a->weights->w[ROLE_ROUTER].act;
+	size_t d = f->n_embd;
+	float *x = f->router_in + t * d;
 
-	while (team_take_range(a->team, tid, a->batch->n_tokens, 1, &first, &end))
-		for (size_t t = first; t < end; t++) {
-			float *x = f->router_in + t * d;
-
-			a->fops->rmsnorm(a->residual + t * d,
-					 layer_floats(a->weights, ROLE_ROUTER_SCALE), d,
-					 a->model->rms_eps, x);
-			a->fops->scale(factor, x, x, d);
-		}
+	if (t == 0)
+		actbuf_describe(&f->router_act, kind, d, a->batch->n_tokens);
+	a->fops->rmsnorm(a->residual + t * d, layer_floats(a->weights, ROLE_ROUTER_SCALE), d,
+			 a->model->rms_eps, x);
+	a->fops->scale(1.0f / sqrtf((float)d), x, x, d);
+	a->ops->act_quantize(kind, x, d, f->router_act.data + t * a->ops->act_bytes(kind, d));
 }
 
-static void quantize_inputs(const struct block_args *a, unsigned tid)
+static struct triple shared_expert(const struct block_args *a)
+{
+	return (struct triple){ &moe_of(a)->shared, ROLE_SHARED_GATE, ROLE_SHARED_UP,
+				ROLE_SHARED_DOWN };
+}
+
+static void input(const struct block_args *a, unsigned tid, size_t t)
 {
 	const struct expert_layout *l = &a->layer->experts;
-	const struct wmat *router = &a->weights->w[ROLE_ROUTER];
-	struct moe *f = moe_of(a);
+	const struct triple shared = shared_expert(a);
 	unsigned done = 0;
 
 	if (a->routes) {
 		/* nobody asks the router again */
 	} else if (router_has_input(a)) {
-		make_router_input(a, tid);
-		team_barrier(a->team, tid);
-		actbuf_quantize(&f->router_act, a->team, tid, router->act, f->router_in, f->n_embd,
-				f->n_embd, a->batch->n_tokens);
+		make_router_input(a, t);
 	} else {
-		block_input(a, tid, router->act, &done);
+		block_input(a, a->weights->w[ROLE_ROUTER].act, t, &done);
 	}
 	if (l->matrix[EXPERT_GATE].n_out)
-		block_input(a, tid, quant_format(l->matrix[EXPERT_GATE].type)->act, &done);
-	block_input(a, tid, quant_format(l->matrix[EXPERT_UP].type)->act, &done);
+		block_input(a, quant_format(l->matrix[EXPERT_GATE].type)->act, t, &done);
+	block_input(a, quant_format(l->matrix[EXPERT_UP].type)->act, t, &done);
 	if (has_shared(a))
-		triple_input(a, tid, ROLE_SHARED_GATE, ROLE_SHARED_UP, &done);
+		triple_input(a, &shared, t, &done);
 }
 
 static int by_count(const void *a, const void *b)
@@ -216,8 +218,11 @@ static void await_sent(const struct block_args *a)
 		*r->device_rc = device_sent(r->device, r->device_err);
 }
 
-/* One thread: asks supply until there is something for the host; what a device computes is let by. */
-static void ask_supply(const struct block_args *a, unsigned tid)
+/*
+ * One thread: asks supply until there is something for the host; what a device computes is let by. Not @wait: no more
+ * than once, and it need not have anything.
+ */
+static void ask_supply(const struct block_args *a, bool wait, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	int32_t n;
@@ -225,9 +230,10 @@ static void ask_supply(const struct block_args *a, unsigned tid)
 	do {
 		team_rests(a->team, tid, true); /* it may wait for the disk */
 		await_sent(a);
-		n = supply_next(f->c.supply, f->handed, f->failed);
+		n = wait ? supply_next(f->c.supply, f->handed, f->failed)
+			 : (int32_t)supply_present(f->c.supply, f->handed, f->failed);
 		team_rests(a->team, tid, false);
-		if (!n && a->ahead)
+		if (wait && !n && a->ahead)
 			ahead_joined(a->ahead, a->layer_index);
 		f->n_handed = 0;
 		for (int32_t i = 0; i < n; i++) /* given up: the step ends before the next layer */
@@ -235,18 +241,18 @@ static void ask_supply(const struct block_args *a, unsigned tid)
 			    (f->failed[f->handed[i]] ||
 			     supply_unit(f->c.supply, f->handed[i]) == UNIT_HOST))
 				f->handed[f->n_handed++] = f->handed[i];
-	} while (n > 0 && !f->n_handed);
+	} while (wait && n > 0 && !f->n_handed);
 	f->n_taken = 0;
 }
 
 /* One thread: what supply hands out next, and how to compute it. */
-static void take_handed(const struct block_args *a, unsigned tid)
+static void take_handed(const struct block_args *a, bool wait, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	const struct expert_layout *l = &a->layer->experts;
 	uint32_t total = 0, largest = 0;
 
-	ask_supply(a, tid);
+	ask_supply(a, wait, tid);
 	for (uint32_t i = 0; i < f->n_handed; i++) {
 		struct expert_work *w = &f->work[f->handed[i]];
 
@@ -264,37 +270,58 @@ static void take_handed(const struct block_args *a, unsigned tid)
 		   largest <= total / team_size(a->team);
 }
 
-/*
- * Split, by one thread: of what is ready for the host the next list; n_ready 0 at the end of the layer,
- * and then where everybody goes on. What lies in a device's slots the device has found out for itself.
- */
-static void split(const struct block_args *a, unsigned tid)
+/* One thread: of what has been handed out, and not been taken, as much as there is room for becomes round @r. */
+static void make_round(struct moe *f, struct round *r)
 {
-	struct moe *f = moe_of(a);
 	uint32_t hidden = 0;
 
-	if (f->n_taken == f->n_handed)
-		take_handed(a, tid);
-	f->ready = f->handed + f->n_taken;
-	f->n_ready = 0;
+	r->n_ready = 0;
+	r->whole = f->whole;
+	r->down_rows = 0;
 	for (uint32_t i = 0; i < f->c.split.n; i++) {
-		atomic_store_explicit(&f->cursor[0][i].next, 0, memory_order_relaxed);
-		atomic_store_explicit(&f->cursor[1][i].next, 0, memory_order_relaxed);
+		atomic_store_explicit(&r->cursor[0][i].next, 0, memory_order_relaxed);
+		atomic_store_explicit(&r->cursor[1][i].next, 0, memory_order_relaxed);
 	}
 	while (f->n_taken < f->n_handed) {
-		uint32_t count = f->work[f->handed[f->n_taken]].count;
+		uint32_t index = f->handed[f->n_taken], count = f->work[index].count;
 
 		if (!f->whole && hidden + count > f->max_hidden)
 			break;
-		f->slot[f->n_ready++] = hidden;
+		r->slot[r->n_ready] = hidden;
+		r->ready[r->n_ready++] = index;
+		if (!f->whole && !f->failed[index])
+			r->down_rows += f->n_embd;
 		hidden += count;
 		f->n_taken++;
 	}
-	if (f->n_ready)
+}
+
+/*
+ * Split, by one thread: what is ready for the host becomes round @r, which nobody looks at yet. Nothing is ready at
+ * the end of the layer, and then everybody goes on behind the next barrier. What lies in a device's slots the
+ * device has found out for itself.
+ */
+static void split(const struct block_args *a, struct round *r, unsigned tid)
+{
+	struct moe *f = moe_of(a);
+
+	if (f->n_taken == f->n_handed)
+		take_handed(a, true, tid);
+	make_round(f, r);
+	if (r->n_ready)
 		return;
 	f->routed_ns += now_ns() - f->routed_began;
 	atomic_store_explicit(&f->joined[a->layer_index], team_place(a->team, tid) + 1,
 			      memory_order_relaxed); /* the next barrier publishes it */
+}
+
+/* By one thread: the first round, of what is there. */
+static void begin_rounds(const struct block_args *a, unsigned tid)
+{
+	struct moe *f = moe_of(a);
+
+	take_handed(a, false, tid);
+	make_round(f, &f->rounds[0]);
 }
 
 /* The weight of the shared expert: a sigmoid of its gate, 1 where it has none. */
@@ -326,41 +353,6 @@ static void choose(const struct block_args *a, size_t t, float *scratch)
 		w[f->n_used] = shared_weight(a, t);
 }
 
-/* Route: the router's product, and each token's choice. */
-static void route(const struct block_args *a, unsigned tid)
-{
-	struct moe *f = moe_of(a);
-	const struct wmat *router = &a->weights->w[ROLE_ROUTER];
-	struct lane *lane = &a->lanes[tid];
-	size_t first, end;
-
-	assert(lane->tmp_floats >= ROUTER_SCRATCH(f->n_expert));
-	linear(router, layer_floats(a->weights, ROLE_ROUTER_BIAS),
-	       router_has_input(a) ? &f->router_act : &a->in[router->act], a->batch->n_tokens,
-	       f->router_logits, f->n_expert, a->team, tid, lane);
-	team_barrier(a->team, tid);
-	while (team_take_range(a->team, tid, a->batch->n_tokens, 1, &first, &end))
-		for (size_t t = first; t < end; t++)
-			choose(a, t, lane->tmp);
-	team_barrier(a->team, tid);
-}
-
-/* The routes that a device gave. */
-static void take_routes(const struct block_args *a, unsigned tid)
-{
-	struct moe *f = moe_of(a);
-	size_t first, end, used = f->n_used;
-
-	while (team_take_range(a->team, tid, a->batch->n_tokens, 1, &first, &end))
-		for (size_t t = first; t < end; t++) {
-			memcpy(f->ids + t * used, a->routes->ids + t * used,
-			       used * sizeof(*f->ids));
-			memcpy(f->weights + t * f->n_ranks, a->routes->weights + t * a->routes->ld,
-			       used * sizeof(*f->weights));
-		}
-	team_barrier(a->team, tid);
-}
-
 /* Columns [i, i + n) of a token's result, at most 256. */
 static void reduce_piece(const struct block_args *a, size_t t, size_t i, size_t n, float *sum)
 {
@@ -378,16 +370,16 @@ static void reduce_piece(const struct block_args *a, size_t t, size_t i, size_t 
 /* Reduce: the weighted sum of what all units computed, in rank order whatever came first. */
 static void reduce(const struct block_args *a, unsigned tid)
 {
-	size_t first, end, d = moe_of(a)->n_embd;
+	size_t d = moe_of(a)->n_embd, all = a->batch->n_tokens * d, first, end;
 
 	/* columns cut in pieces of 256, so that one token is shared as well */
-	while (team_take_range(a->team, tid, (size_t)a->batch->n_tokens * d, 256, &first, &end))
-		while (first < end) {
-			size_t n = u64_min(256, u64_min(d - first % d, end - first));
-
-			reduce_piece(a, first / d, first % d, n, a->lanes[tid].tmp);
-			first += n;
+	while (team_take_range(a->team, tid, all, 256, &first, &end)) {
+		for (size_t i = first, n; i < end; i += n) {
+			n = u64_min(256, u64_min(d - i % d, end - i));
+			reduce_piece(a, i / d, i % d, n, a->lanes[tid].tmp);
 		}
+		groups_count(a->end, tid, all, first, end);
+	}
 }
 
 /* Post, by one thread: the reads of missing experts, before anything is computed. */
@@ -411,6 +403,76 @@ static void post(const struct block_args *a)
 	f->routed_began = now_ns();
 }
 
+static bool looks_ahead(const struct block_args *a)
+{
+	return a->next && moe_looks_ahead(a);
+}
+
+/* Every token has chosen. */
+static void finish_routes(const struct block_args *a, unsigned tid)
+{
+	post(a);
+	if (!looks_ahead(a)) /* else what is read for the next layer comes first */
+		begin_rounds(a, tid);
+}
+
+static void finish_router(const void *args, unsigned tid, size_t group)
+{
+	const struct block_args *a = args;
+
+	for (size_t t = 0; t < a->batch->n_tokens; t++)
+		choose(a, t, a->lanes[tid].tmp);
+	finish_routes(a, tid);
+}
+
+/* Route: the router's product, and each token's choice; whose is the last posts. A barrier is due. */
+static void route(const struct block_args *a, unsigned tid)
+{
+	struct moe *f = moe_of(a);
+	const struct wmat *router = &a->weights->w[ROLE_ROUTER];
+	const enum role then = a->weights->w[ROLE_SHARED_GATE].data ? ROLE_SHARED_GATE
+								    : ROLE_SHARED_UP;
+	const struct groups rows = { &f->routed, SIZE_MAX, 1, finish_router, a };
+	const bool few = block_few(a->batch);
+	struct lane *lane = &a->lanes[tid];
+	size_t first, end;
+
+	assert(lane->tmp_floats >= ROUTER_SCRATCH(f->n_expert));
+	linear_then(router, few ? &a->weights->w[then] : NULL, few ? &rows : NULL,
+		    layer_floats(a->weights, ROLE_ROUTER_BIAS),
+		    router_has_input(a) ? &f->router_act : &a->in[router->act], a->batch->n_tokens,
+		    f->router_logits, f->n_expert, a->team, tid, lane);
+	if (few)
+		return;
+	team_barrier(a->team, tid);
+	while (team_take_range(a->team, tid, a->batch->n_tokens, 1, &first, &end)) {
+		for (size_t t = first; t < end; t++)
+			choose(a, t, lane->tmp);
+		if (team_last(&f->routed, end - first, a->batch->n_tokens))
+			finish_routes(a, tid);
+	}
+}
+
+/* The routes that a device gave, and the first round. A barrier is due. */
+static void take_routes(const struct block_args *a, unsigned tid)
+{
+	struct moe *f = moe_of(a);
+	size_t first, end, used = f->n_used;
+
+	while (team_take_range(a->team, tid, a->batch->n_tokens, 1, &first, &end))
+		for (size_t t = first; t < end; t++) {
+			memcpy(f->ids + t * used, a->routes->ids + t * used,
+			       used * sizeof(*f->ids));
+			memcpy(f->weights + t * f->n_ranks, a->routes->weights + t * a->routes->ld,
+			       used * sizeof(*f->weights));
+		}
+	team_barrier(a->team, tid);
+	if (team_once(a->team, tid)) {
+		post(a);
+		split(a, &f->rounds[0], tid); /* nothing is done meanwhile */
+	}
+}
+
 /* Has every expert been handed out? Who comes late goes on where the others did. */
 static bool is_joined(const struct block_args *a, unsigned tid)
 {
@@ -426,44 +488,55 @@ static bool is_joined(const struct block_args *a, unsigned tid)
 }
 
 /*
- * Join: computes what is ready, round after round, until every expert has been handed out. All rounds
- * have the same number of barriers. @is_split: the first has been split.
+ * Join: computes what is ready, round after round, until every expert has been handed out. All rounds have the same
+ * number of barriers. With the first one comes what is left of the shared expert.
  */
-static void join(const struct block_args *a, unsigned tid, bool is_split)
+static void join(const struct block_args *a, unsigned tid)
 {
-	for (;; is_split = false) {
-		if (!is_split && team_once(a->team, tid))
-			split(a, tid);
+	const struct triple shared = shared_expert(a);
+	struct moe *f = moe_of(a);
+
+	if (a->routes && is_joined(a, tid)) /* the device has them all */
+		return;
+	for (unsigned i = 0;; i++) {
+		struct round *r = &f->rounds[i % 2], *next = &f->rounds[(i + 1) % 2];
+		bool last;
+
+		if (i == 0 && has_shared(a))
+			triple_down(a, &shared, NULL, f->partial + f->n_used * f->n_embd,
+				    f->n_ranks * f->n_embd, tid);
+		experts_hidden(a, r, tid);
+		team_barrier(a->team, tid);
+		last = experts_down(a, r, tid);
+		if (a->routes) { /* a device's calls are one thread's */
+			team_barrier(a->team, tid);
+			last = team_once(a->team, tid);
+		}
+		if (last)
+			split(a, next, tid);
 		team_barrier(a->team, tid);
 		if (is_joined(a, tid))
 			return;
-		experts_compute(a, tid);
-		team_barrier(a->team, tid);
 	}
 }
 
 static void forward(const struct block_args *a, unsigned tid)
 {
-	struct moe *f = moe_of(a);
-	bool looks = a->next && moe_looks_ahead(a);
+	const struct triple shared = shared_expert(a);
 
-	quantize_inputs(a, tid);
-	team_barrier(a->team, tid);
 	if (a->routes)
 		take_routes(a, tid);
 	else
 		route(a, tid);
-	if (team_once(a->team, tid)) {
-		post(a);
-		if (!looks && !has_shared(a))
-			split(a, tid); /* nothing is done meanwhile */
-	}
-	if (looks)
+	if (looks_ahead(a)) {
 		moe_look_ahead(a, tid);
+		if (team_once(a->team, tid))
+			begin_rounds(a, tid);
+	}
 	if (has_shared(a))
-		triple_run(a, &f->shared, ROLE_SHARED_GATE, ROLE_SHARED_UP, ROLE_SHARED_DOWN,
-			   f->partial + f->n_used * f->n_embd, f->n_ranks * f->n_embd, tid);
-	join(a, tid, !looks && !has_shared(a));
+		triple_hidden(a, &shared, tid);
+	team_barrier(a->team, tid);
+	join(a, tid);
 	if (!a->routes)
 		reduce(a, tid);
 }
@@ -473,5 +546,6 @@ const struct block_ops block_moe = {
 	.owner = OWNER_MOE,
 	.buffers_size = sizeof(struct moe),
 	.lay_out = moe_lay_out,
+	.input = input,
 	.forward = forward,
 };

@@ -34,6 +34,20 @@ struct expert_work {
 	struct expert_view view;
 };
 
+/* A list of experts that are computed together. */
+struct round {
+	uint32_t *ready, n_ready; /* indices into work */
+	uint32_t *slot;		  /* per index into ready: its first hidden column */
+	bool whole;
+	/* rows by all: gate and up rows that are there, per index into ready; down rows, and of how many */
+	_Atomic uint32_t *up_done, down_done;
+	size_t down_rows;
+	/* dynamic shares of the two row phases, one for each node's rows */
+	struct cursor {
+		_Alignas(64) _Atomic uint32_t next;
+	} cursor[2][NODES_SPLIT];
+};
+
 struct moe {
 	struct block_config c;
 	uint32_t n_used, n_expert, n_ranks; /* n_ranks: n_used, one more for the shared expert */
@@ -42,11 +56,13 @@ struct moe {
 	float *router_in; /* [max_tokens][n_embd], where the router has an input of its own */
 	struct actbuf router_act;
 	float *router_logits; /* [max_tokens][n_expert] */
-	uint32_t *ids;	      /* [max_tokens][n_used] */
-	float *weights;	      /* [max_tokens][n_ranks] */
-	float *partial;	      /* [max_tokens][n_ranks][n_embd] */
-	float *rows;	      /* where results of this layer go: partial, or a device's */
-	uint32_t rows_ranks;  /* of a token there */
+	_Atomic uint32_t
+		routed; /* count of struct groups: rows of the router, or tokens that have chosen */
+	uint32_t *ids;	/* [max_tokens][n_used] */
+	float *weights; /* [max_tokens][n_ranks] */
+	float *partial; /* [max_tokens][n_ranks][n_embd] */
+	float *rows;	/* where results of this layer go: partial, or a device's */
+	uint32_t rows_ranks; /* of a token there */
 
 	/* an early look at the next layer's router, for at most ahead_tokens */
 	uint32_t ahead_tokens;
@@ -68,14 +84,8 @@ struct moe {
 		*joined; /* [n_layers]: team_place() behind the last join; see is_joined() */
 	uint32_t *handed, n_handed, n_taken; /* indices into work from supply; taken so far */
 	int *failed;			     /* per index into work */
-	const uint32_t *ready;		     /* the part of handed that is computed now */
-	uint32_t n_ready;
-	uint32_t *slot; /* per index into ready: its first hidden column */
-	bool whole;	/* whole experts by one thread each, else rows by all */
-	/* dynamic shares of the two row phases, one for each node's rows */
-	struct cursor {
-		_Alignas(64) _Atomic uint32_t next;
-	} cursor[2][NODES_SPLIT];
+	bool whole; /* of those handed: whole experts by one thread each, else rows by all */
+	struct round rounds[2]; /* in turn: one is made while threads still look at the other */
 
 	/* rows by all: hidden values of up to max_hidden entries */
 	uint32_t max_hidden;
@@ -113,10 +123,12 @@ bool moe_looks_ahead(const struct block_args *a);
 void moe_look_ahead(const struct block_args *a, unsigned tid);
 
 /*
- * SPMD. Computes partial[entry] for every entry of the n_ready works in f->ready (failed ones are
- * zeroed). Two barriers inside, none at the end. Who split has chosen the way and reset the cursors.
+ * SPMD. Computes partial[entry] for every entry of the works of a round (failed ones are zeroed): hidden values, and
+ * after a barrier what comes of them. No barriers inside. Who made the round has chosen the way.
  */
-void experts_compute(const struct block_args *a, unsigned tid);
+void experts_hidden(const struct block_args *a, struct round *r, unsigned tid);
+/* True for the one thread that does the last of it; it may go on in the same phase. */
+bool experts_down(const struct block_args *a, struct round *r, unsigned tid);
 
 /* The result column of an entry. */
 static inline float *entry_partial(const struct moe *f, const struct device_pair *e)

@@ -20,13 +20,16 @@ static const float *next_norm(const struct block_args *a)
 	return own ? own : layer_floats(a->next->weights, a->next->norm);
 }
 
-/* The input as that layer would make it. */
+/* The input as that layer would make it, in the form that its router takes. */
 static void make_input(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
+	const struct wmat *router = &a->next->weights->w[ROLE_ROUTER];
 	bool own = layer_floats(a->next->weights, ROLE_ROUTER_SCALE) != NULL;
 	size_t first, end, d = f->n_embd;
 
+	if (team_once(a->team, tid))
+		actbuf_describe(&f->ahead_act, router->act, d, a->batch->n_tokens);
 	while (team_take_range(a->team, tid, a->batch->n_tokens, 1, &first, &end))
 		for (size_t t = first; t < end; t++) {
 			float *x = f->ahead_in + t * d;
@@ -35,6 +38,9 @@ static void make_input(const struct block_args *a, unsigned tid)
 					 x);
 			if (own)
 				a->fops->scale(1.0f / sqrtf((float)d), x, x, d);
+			a->ops->act_quantize(router->act, x, d,
+					     f->ahead_act.data +
+						     t * a->ops->act_bytes(router->act, d));
 		}
 }
 
@@ -60,14 +66,11 @@ void moe_look_ahead(const struct block_args *a, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	const struct wmat *router = &a->next->weights->w[ROLE_ROUTER];
-	size_t tokens = a->batch->n_tokens, d = f->n_embd;
 
 	make_input(a, tid);
 	team_barrier(a->team, tid);
-	actbuf_quantize(&f->ahead_act, a->team, tid, router->act, f->ahead_in, d, d, tokens);
-	team_barrier(a->team, tid);
-	linear(router, layer_floats(a->next->weights, ROLE_ROUTER_BIAS), &f->ahead_act, tokens,
-	       f->ahead_logits, f->n_expert, a->team, tid, &a->lanes[tid]);
+	linear(router, layer_floats(a->next->weights, ROLE_ROUTER_BIAS), &f->ahead_act,
+	       a->batch->n_tokens, f->ahead_logits, f->n_expert, a->team, tid, &a->lanes[tid]);
 	team_barrier(a->team, tid);
 	if (team_once(a->team, tid))
 		choose(a, tid);

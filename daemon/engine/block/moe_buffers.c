@@ -66,7 +66,7 @@ static void carve_own(struct moe *f, struct carver *kept, struct carver *shared)
 	}
 }
 
-static void carve_plan(struct moe *f, struct carver *c)
+static void carve_plan(struct moe *f, struct carver *kept, struct carver *c)
 {
 	size_t tokens = f->c.max_tokens, used = f->n_used;
 
@@ -81,7 +81,11 @@ static void carve_plan(struct moe *f, struct carver *c)
 	f->drafted = carve(c, tokens, sizeof(*f->drafted));
 	f->only_drafts = carve(c, f->n_expert, sizeof(*f->only_drafts));
 	f->handed = carve(c, f->n_expert, sizeof(*f->handed));
-	f->slot = carve(c, f->n_expert, sizeof(*f->slot));
+	for (unsigned i = 0; i < ARRAY_LEN(f->rounds); i++) {
+		f->rounds[i].ready = carve(c, f->n_expert, sizeof(*f->rounds[i].ready));
+		f->rounds[i].slot = carve(c, f->n_expert, sizeof(*f->rounds[i].slot));
+		f->rounds[i].up_done = carve(kept, f->n_expert, sizeof(*f->rounds[i].up_done));
+	}
 	f->failed = carve(c, f->n_expert, sizeof(*f->failed));
 }
 
@@ -123,10 +127,10 @@ void moe_lay_out(const struct block_config *c, void *buffers, struct carver *kep
 	f->max_hidden = (uint32_t)u64_max(SMALL_ENTRIES, tokens);
 	carve_own(f, kept, shared);
 	f->joined = carve(kept, m->n_layers, sizeof(*f->joined));
-	carve_plan(f, shared);
-	if (has_role(m, ROLE_ROUTER_SCALE)) {
-		f->router_in = carve_floats(shared, tokens * f->n_embd);
-		actbuf_carve(&f->router_act, shared, c->ops, f->n_embd, tokens);
+	carve_plan(f, kept, shared);
+	if (has_role(m, ROLE_ROUTER_SCALE)) { /* made while the block before may still work */
+		f->router_in = carve_floats(kept, tokens * f->n_embd);
+		actbuf_carve(&f->router_act, kept, c->ops, f->n_embd, tokens);
 	}
 	carve_ahead(f, shared);
 	f->partial = carve_floats(shared, tokens * f->n_ranks * f->n_embd);
@@ -134,7 +138,7 @@ void moe_lay_out(const struct block_config *c, void *buffers, struct carver *kep
 	f->hidden_up = carve_floats(shared, f->max_hidden * f->max_ff);
 	carve_forms(&f->hidden, shared, c->ops, f->max_ff, f->max_hidden);
 	if (m->n_ff_shared)
-		triple_carve(&f->shared, shared, c, m->n_ff_shared);
+		triple_carve(&f->shared, kept, shared, c, m->n_ff_shared);
 }
 
 void moe_get_locality(const struct moe *f, uint64_t *ret_local, uint64_t *ret_remote)

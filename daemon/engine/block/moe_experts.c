@@ -4,8 +4,9 @@
  *
  * Two ways over the same arithmetic, so the same bits:
  *   few entries (decode): all threads share the rows of all experts in chunks taken from a counter,
- *     gate and up of everything, barrier, activation, barrier, down of everything; a thread is done
- *     when no chunk is left to take, so those that are there do what others would have done;
+ *     gate and up of everything, barrier, down of everything; who completes gate and up of an expert
+ *     does its activation; a thread is done when no chunk is left to take, so those that are there do
+ *     what others would have done;
  *   many entries (prefill): each thread takes whole experts from a counter, largest first, and
  *     needs nobody: the hidden values stay in its own cache.
  * On several NUMA nodes the first way deals each node's rows to that node's threads (nodes.h), so
@@ -109,6 +110,7 @@ static void gather_inputs(const struct block_args *a, const struct expert_work *
  * chunks, numbered over all of it, are shared by a counter.
  */
 struct walk {
+	struct round *round;
 	_Atomic uint32_t *next; /* chunk that nobody has taken */
 	uint32_t taken;		/* the one that is this thread's */
 	uint32_t base;		/* the first one of the run that it stands at */
@@ -124,11 +126,12 @@ struct walk {
 static size_t chunk_rows(const struct block_args *a, const struct walk *k)
 {
 	const struct moe *f = moe_of(a);
+	const struct round *r = k->round;
 	const struct wmat *w = k->run.w;
 	size_t n = k->run.end - k->run.first, threads = div_ceil(team_size(a->team), f->c.split.n);
-	size_t bytes = (f->n_ready - k->i) * n * w->row_bytes / (threads * CHUNKS_EACH), chunks;
+	size_t bytes = (r->n_ready - k->i) * n * w->row_bytes / (threads * CHUNKS_EACH), chunks;
 
-	if (!k->down && first_matrix(&f->work[f->ready[k->i]]) == EXPERT_GATE)
+	if (!k->down && first_matrix(&f->work[r->ready[k->i]]) == EXPERT_GATE)
 		bytes *= 2;
 	bytes = u64_min(u64_max(bytes, CHUNK_LEAST), CHUNK_MOST);
 	chunks = u64_max(1, div_ceil(n * w->row_bytes, bytes));
@@ -144,22 +147,25 @@ static void walk_take(struct walk *k)
 static bool walk_stand(const struct block_args *a, struct walk *k)
 {
 	const struct moe *f = moe_of(a);
+	const struct round *r = k->round;
 
-	while (k->i < f->n_ready && f->failed[f->ready[k->i]])
+	while (k->i < r->n_ready && f->failed[r->ready[k->i]])
 		k->i++;
-	if (k->i == f->n_ready)
+	if (k->i == r->n_ready)
 		return false;
 	if (k->matrix < 0)
-		k->matrix = k->down ? EXPERT_DOWN : first_matrix(&f->work[f->ready[k->i]]);
-	k->run = run_of(a, &f->work[f->ready[k->i]], k->matrix, k->node);
+		k->matrix = k->down ? EXPERT_DOWN : first_matrix(&f->work[r->ready[k->i]]);
+	k->run = run_of(a, &f->work[r->ready[k->i]], k->matrix, k->node);
 	k->rows = chunk_rows(a, k);
 	k->n_chunks = (uint32_t)div_ceil(k->run.end - k->run.first, k->rows);
 	return true;
 }
 
-static bool walk_begin(const struct block_args *a, struct walk *k, bool down, uint32_t node)
+static bool walk_begin(const struct block_args *a, struct round *r, struct walk *k, bool down,
+		       uint32_t node)
 {
-	*k = (struct walk){ .next = &moe_of(a)->cursor[down][node].next,
+	*k = (struct walk){ .round = r,
+			    .next = &r->cursor[down][node].next,
 			    .down = down,
 			    .node = node,
 			    .matrix = -1 };
@@ -182,7 +188,7 @@ static const struct expert_work *walk_work(const struct block_args *a, const str
 {
 	const struct moe *f = moe_of(a);
 
-	return &f->work[f->ready[k->i]];
+	return &f->work[k->round->ready[k->i]];
 }
 
 /* Where the chunk that was taken begins; behind the last of gate and up, one of down that may come next. */
@@ -190,18 +196,23 @@ static const void *taken_chunk(const struct block_args *a, struct walk k, unsign
 {
 	while (k.taken >= k.base + k.n_chunks)
 		if (!walk_on(a, &k)) {
-			if (k.down || !walk_begin(a, &k, true, k.node))
+			if (k.down || !walk_begin(a, k.round, &k, true, k.node))
 				return NULL;
 			k.taken = tid;
 		}
 	return k.run.data + (k.run.first + (k.taken - k.base) * k.rows) * k.run.w->row_bytes;
 }
 
-/* The chunks of the run at hand that come to this thread: those of lane->x and lane->y, @cols of each. */
-static void share_rows(const struct block_args *a, uint32_t cols, struct walk *k, unsigned tid)
+/*
+ * The chunks of the run at hand that come to this thread: those of lane->x and lane->y, @cols of each. The rows are
+ * counted in @done; true where they are the last of @all.
+ */
+static bool share_rows(const struct block_args *a, uint32_t cols, struct walk *k,
+		       _Atomic uint32_t *done, size_t all, unsigned tid)
 {
 	const struct lane *lane = &a->lanes[tid];
 	const struct run *r = &k->run;
+	size_t n = 0;
 
 	while (k->taken < k->base + k->n_chunks) {
 		size_t row0 = r->first + (k->taken - k->base) * k->rows;
@@ -212,63 +223,55 @@ static void share_rows(const struct block_args *a, uint32_t cols, struct walk *k
 			product(a, r, lane->x, lane->y, cols, row0, tail, NULL, tid);
 		walk_take(k);
 		product(a, r, lane->x, lane->y, cols, tail, end, taken_chunk(a, *k, tid), tid);
+		n += end - row0;
+	}
+	return n && team_last(done, n, all);
+}
+
+/* Activation and quantisation of the hidden values of a work, whose first column is @column. */
+static void activate_work(const struct block_args *a, const struct expert_work *w, size_t column)
+{
+	struct moe *f = moe_of(a);
+	const struct wmat *down = &w->m[EXPERT_DOWN];
+	const struct actbuf *act = &f->hidden.form[down->act];
+	size_t n = down->n_in, stride = a->ops->act_bytes(down->act, n);
+
+	for (size_t end = column + w->count; column < end; column++) {
+		float *g = f->hidden_gate + column * f->max_ff;
+
+		activate(a->model->activation, a->fops, g, f->hidden_up + column * f->max_ff, g, n);
+		a->ops->act_quantize(down->act, g, n, act->data + column * stride);
 	}
 }
 
-static void rows_gate_up(const struct block_args *a, uint32_t node, unsigned tid)
+static void rows_gate_up(const struct block_args *a, struct round *r, uint32_t node, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	struct lane *lane = &a->lanes[tid];
 	struct walk walk;
-	bool more = walk_begin(a, &walk, false, node);
+	bool more = walk_begin(a, r, &walk, false, node);
 
 	for (walk_take(&walk); more; more = walk_on(a, &walk)) {
 		const struct expert_work *w = walk_work(a, &walk);
 		float *hidden = walk.matrix == EXPERT_UP ? f->hidden_up : f->hidden_gate;
+		size_t all = w->m[EXPERT_GATE].n_out + w->m[EXPERT_UP].n_out;
 
 		if (walk.taken >= walk.base + walk.n_chunks)
 			continue;
 		gather_inputs(a, w, walk.run.w->act, lane->x);
 		for (uint32_t k = 0; k < w->count; k++)
-			lane->y[k] = hidden + (f->slot[walk.i] + k) * f->max_ff;
-		share_rows(a, w->count, &walk, tid);
+			lane->y[k] = hidden + (r->slot[walk.i] + k) * f->max_ff;
+		if (share_rows(a, w->count, &walk, &r->up_done[walk.i], all, tid))
+			activate_work(a, w, r->slot[walk.i]);
 	}
 }
 
-/* Activation and quantisation of the hidden values, column by column. */
-static void activate_column(const struct block_args *a, const struct wmat *down, size_t column)
-{
-	struct moe *f = moe_of(a);
-	const struct actbuf *act = &f->hidden.form[down->act];
-	float *g = f->hidden_gate + column * f->max_ff, *up = f->hidden_up + column * f->max_ff;
-	size_t n = down->n_in;
-
-	activate(a->model->activation, a->fops, g, up, g, n);
-	a->ops->act_quantize(down->act, g, n, act->data + column * a->ops->act_bytes(down->act, n));
-}
-
-static void rows_activate(const struct block_args *a, unsigned tid)
-{
-	struct moe *f = moe_of(a);
-
-	for (uint32_t i = 0; i < f->n_ready; i++) {
-		const struct expert_work *w = &f->work[f->ready[i]];
-		size_t first, end;
-
-		if (f->failed[f->ready[i]])
-			continue;
-		while (team_take_range(a->team, tid, w->count, 1, &first, &end))
-			for (size_t k = first; k < end; k++)
-				activate_column(a, &w->m[EXPERT_DOWN], f->slot[i] + k);
-	}
-}
-
-static void rows_down(const struct block_args *a, uint32_t node, unsigned tid)
+static bool rows_down(const struct block_args *a, struct round *r, uint32_t node, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 	struct lane *lane = &a->lanes[tid];
 	struct walk walk;
-	bool more = walk_begin(a, &walk, true, node);
+	bool more = walk_begin(a, r, &walk, true, node), last = false;
 
 	for (walk_take(&walk); more; more = walk_on(a, &walk)) {
 		const struct expert_work *w = walk_work(a, &walk);
@@ -279,11 +282,12 @@ static void rows_down(const struct block_args *a, uint32_t node, unsigned tid)
 		if (walk.taken >= walk.base + walk.n_chunks)
 			continue;
 		for (uint32_t k = 0; k < w->count; k++) {
-			lane->x[k] = act->data + (f->slot[walk.i] + k) * stride;
+			lane->x[k] = act->data + (r->slot[walk.i] + k) * stride;
 			lane->y[k] = entry_partial(f, &f->entries[w->first + k]);
 		}
-		share_rows(a, w->count, &walk, tid);
+		last |= share_rows(a, w->count, &walk, &r->down_done, r->down_rows, tid);
 	}
+	return last;
 }
 
 /* All rows of one matrix by one thread, wherever they lie. */
@@ -327,53 +331,56 @@ static void whole_expert(const struct block_args *a, const struct expert_work *w
 	whole_matrix(a, w, EXPERT_DOWN, tid);
 }
 
-static void clear_failed(const struct block_args *a)
+static void clear_failed(const struct block_args *a, const struct round *r)
 {
 	struct moe *f = moe_of(a);
-	for (uint32_t i = 0; i < f->n_ready; i++) {
-		const struct expert_work *w = &f->work[f->ready[i]];
 
-		for (uint32_t k = 0; k < w->count && f->failed[f->ready[i]]; k++)
+	for (uint32_t i = 0; i < r->n_ready; i++) {
+		const struct expert_work *w = &f->work[r->ready[i]];
+
+		for (uint32_t k = 0; k < w->count && f->failed[r->ready[i]]; k++)
 			memset(entry_partial(f, &f->entries[w->first + k]), 0,
 			       f->n_embd * sizeof(float));
 	}
 }
 
 /* Whole experts from a counter. */
-static void whole_experts(const struct block_args *a, unsigned tid)
+static void whole_experts(const struct block_args *a, struct round *r, unsigned tid)
 {
 	struct moe *f = moe_of(a);
 
 	for (;;) {
 		uint32_t i =
-			atomic_fetch_add_explicit(&f->cursor[0][0].next, 1, memory_order_relaxed);
+			atomic_fetch_add_explicit(&r->cursor[0][0].next, 1, memory_order_relaxed);
 
-		if (i >= f->n_ready)
+		if (i >= r->n_ready)
 			return;
-		if (!f->failed[f->ready[i]])
-			whole_expert(a, &f->work[f->ready[i]], tid);
+		if (!f->failed[r->ready[i]])
+			whole_expert(a, &f->work[r->ready[i]], tid);
 	}
 }
 
 /* The plan is there to be read by who is in time; the others find no row left. */
-void experts_compute(const struct block_args *a, unsigned tid)
+void experts_hidden(const struct block_args *a, struct round *r, unsigned tid)
 {
-	struct moe *f = moe_of(a);
-	const struct own *own = &f->own[tid];
-	struct team *team = a->team;
+	const struct own *own = &moe_of(a)->own[tid];
 
-	if (team_once(team, tid))
-		clear_failed(a);
-	if (team_in_time(team, tid) && f->whole)
-		whole_experts(a, tid);
-	else if (team_in_time(team, tid))
+	if (team_once(a->team, tid))
+		clear_failed(a, r);
+	if (team_in_time(a->team, tid) && r->whole)
+		whole_experts(a, r, tid);
+	else if (team_in_time(a->team, tid))
 		for (uint32_t i = 0; i < own->n_runs; i++)
-			rows_gate_up(a, own->runs[i], tid);
-	team_barrier(team, tid);
-	if (team_in_time(team, tid) && !f->whole)
-		rows_activate(a, tid);
-	team_barrier(team, tid);
-	if (team_in_time(team, tid) && !f->whole)
+			rows_gate_up(a, r, own->runs[i], tid);
+}
+
+bool experts_down(const struct block_args *a, struct round *r, unsigned tid)
+{
+	const struct own *own = &moe_of(a)->own[tid];
+	bool last = team_once(a->team, tid) && !r->down_rows;
+
+	if (team_in_time(a->team, tid) && r->down_rows)
 		for (uint32_t i = 0; i < own->n_runs; i++)
-			rows_down(a, own->runs[i], tid);
+			last |= rows_down(a, r, own->runs[i], tid);
+	return last;
 }

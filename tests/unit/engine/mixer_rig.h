@@ -183,6 +183,7 @@ static inline void rig_spmd(void *arg, unsigned tid)
 {
 	const struct rig_call *c = arg;
 
+	block_take_all(c->rig->blocks, c->rig->layer.blocks[0].kind, &c->args, tid);
 	block_forward(c->rig->blocks, c->rig->layer.blocks[0].kind, &c->args, tid);
 }
 

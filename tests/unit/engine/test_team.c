@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Description: the team gives every unit out once, orders phases, goes on without a thread that does
- * not come and takes it in again, and gives a core to one that holds all up.
+ * not come and takes it in again, and gives a core to one that holds all up. Who completes a group of
+ * results goes on from all of them, once.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "engine/linear.h"
 #include "engine/team.h"
 
 #define ROUNDS	    2000
@@ -78,6 +80,63 @@ static void test_barriers(void **state)
 			assert_int_equal(j.given, 3 * ROUNDS * UNITS);
 			team_destroy(j.team);
 		}
+}
+
+/* Two loops over THINGS results each, cut in groups; plain memory, that the count must order. */
+#define THINGS 1000
+#define GROUP  48 /* the last of them has 40 */
+#define GROUPS 21
+
+struct grouped {
+	struct team *team;
+	uint32_t value[2][THINGS], round;
+	_Atomic uint32_t done[GROUPS], whole, finished, ended, wrong;
+};
+
+static void finish_group(const void *arg, unsigned tid, size_t group)
+{
+	struct grouped *g = *(struct grouped *const *)arg;
+
+	for (size_t i = group * GROUP; i < (group + 1) * GROUP && i < THINGS; i++)
+		if (g->value[0][i] != g->round + 1 || g->value[1][i] != g->round + 1)
+			add(&g->wrong);
+	add(&g->finished);
+	if (!team_last(&g->whole, 1, GROUPS))
+		return;
+	g->round++; /* all the others are done with it */
+	add(&g->ended);
+}
+
+static void group_rounds(void *arg, unsigned tid)
+{
+	struct grouped *g = arg;
+	const struct groups groups = { g->done, GROUP, 2, finish_group, &g };
+	size_t first, end;
+
+	for (uint32_t r = 0; r < ROUNDS; r++) {
+		for (unsigned k = 0; k < 2; k++)
+			while (team_take_range(g->team, tid, THINGS, 16, &first, &end)) {
+				for (size_t i = first; i < end; i++)
+					g->value[k][i] = r + 1;
+				groups_count(&groups, tid, THINGS, first, end);
+			}
+		team_barrier(g->team, tid);
+	}
+}
+
+static void test_groups(void **state)
+{
+	(void)state;
+	for (unsigned n = 1; n <= 4; n++) {
+		struct grouped g = { 0 };
+
+		assert_int_equal(team_create(n, true, &g.team, NULL), 0);
+		team_run(g.team, group_rounds, &g);
+		assert_int_equal(g.wrong, 0);
+		assert_int_equal(g.finished, ROUNDS * GROUPS);
+		assert_int_equal(g.ended, ROUNDS);
+		team_destroy(g.team);
+	}
 }
 
 /* Loops of all kinds in one phase: everything is given to one thread, once. */
@@ -490,7 +549,7 @@ int main(void)
 		cmocka_unit_test(test_waits_for_all),	cmocka_unit_test(test_expects),
 		cmocka_unit_test(test_goes_on_without), cmocka_unit_test(test_catches_up),
 		cmocka_unit_test(test_gives_its_core),	cmocka_unit_test(test_refuses_none),
-		cmocka_unit_test(test_shares),
+		cmocka_unit_test(test_shares),		cmocka_unit_test(test_groups),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
