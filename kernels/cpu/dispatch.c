@@ -31,7 +31,8 @@ bool cpu_level_available(enum cpu_level level)
 		return true;
 	case CPU_AVX2:
 		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-		       has_f16c() && __builtin_cpu_supports("bmi2");
+		       has_f16c() && __builtin_cpu_supports("bmi") &&
+		       __builtin_cpu_supports("bmi2");
 	case CPU_AVX512:
 		return cpu_level_available(CPU_AVX2) && __builtin_cpu_supports("avx512f") &&
 		       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&

@@ -11,8 +11,11 @@
  * The 32 weights are not neighbours: a lane has those of one scale, first some, then the next in the same
  * lane, so that products of two to eight chains are added in 16 bits before the scale is multiplied with.
  * Activations are laid out so in a call's scratch.
+ *
+ * IQ3 has 64 look-ups, which load, and so takes their indices from words of four (avx2_fields.h).
  */
 #include "base/num.h"
+#include "kernels/cpu/avx2_fields.h"
 #include "kernels/cpu/avx2_rows.h"
 #include "kernels/cpu/iq_avx.h"
 
@@ -25,7 +28,10 @@ struct parts {
 		uint8_t sixteens[16]; /* IQ2: of each 16 weights */
 		int16_t pairs[16];    /* IQ3: of each 32 weights, twice */
 	} scale;
-	uint16_t index[64];
+	union {
+		uint16_t index[64];
+		uint8_t byte[64]; /* IQ3_XXS: the same in bytes */
+	};
 };
 
 /* 256 activations as the weights of eight chains lie. */
@@ -98,9 +104,8 @@ FORCE_INLINE void parts_iq3_xxs(const uint8_t *w, struct parts *v)
 
 	put32(v->scale.pairs, iq_top_scales(rest));
 	put32(v->sign, iq_four_sevens(rest));
-#pragma GCC unroll 4
-	for (int k = 0; k < 4; k++)
-		put32(v->index + 16 * k, _mm256_cvtepu8_epi16(load16(w + 2 + 16 * k)));
+	put32(v->byte, load32(w + 2));
+	put32(v->byte + 32, load32(w + 34));
 }
 
 FORCE_INLINE void parts_iq3_s(const uint8_t *w, struct parts *v)
@@ -124,22 +129,45 @@ FORCE_INLINE __m256i eights_of(const uint64_t *grid, const uint16_t *i)
 	return _mm256_set_m128i(two_eights(grid, i[4], i[6]), two_eights(grid, i[0], i[2]));
 }
 
-FORCE_INLINE __m256i four_at(const uint32_t *grid, unsigned i)
+/* indices @at to @at + 3 */
+FORCE_INLINE void four_indices(const struct parts *v, int at, bool bytes, const struct fields *f,
+			       uint64_t i[4])
 {
-	return _mm256_castps_si256(_mm256_broadcast_ss((const float *)(const void *)(grid + i)));
+	if (bytes)
+		four_bytes(v->byte + at, f, i);
+	else
+		four_words(v->index + at, f, i);
 }
 
-/* a lane of 32 bits is a four of each eighth index: 32 weights have a scale */
-FORCE_INLINE __m256i fours_of(const uint32_t *grid, const uint16_t *i)
+/* @q[k], lane of 32 bits j: the four of index 8j + @first + k: 32 weights have a scale */
+FORCE_INLINE void fours_of(const uint32_t *grid, const struct parts *v, int first, bool bytes,
+			   const struct fields *f, __m256i q[4])
 {
-	/* half by insertions, half by blends: these have all ports, the former two */
-	const __m256i v = _mm256_castsi128_si256(_mm_setr_epi32(
-		(int)grid[i[0]], (int)grid[i[8]], (int)grid[i[16]], (int)grid[i[24]]));
-	const __m256i a = _mm256_blend_epi32(v, four_at(grid, i[32]), 0x10);
-	const __m256i b = _mm256_blend_epi32(a, four_at(grid, i[40]), 0x20);
-	const __m256i c = _mm256_blend_epi32(b, four_at(grid, i[48]), 0x40);
+	__m128i half[2][4];
 
-	return _mm256_blend_epi32(c, four_at(grid, i[56]), 0x80);
+#pragma GCC unroll 2
+	for (int h = 0; h < 2; h++) {
+		const int at = 32 * h + first;
+		uint64_t a[4], b[4];
+
+		four_indices(v, at, bytes, f, a);
+		four_indices(v, at + 8, bytes, f, b);
+#pragma GCC unroll 4
+		for (int k = 0; k < 4; k++)
+			half[h][k] = _mm_insert_epi32(_mm_cvtsi32_si128((int)grid[a[k]]),
+						      (int)grid[b[k]], 1);
+		four_indices(v, at + 16, bytes, f, a);
+#pragma GCC unroll 4
+		for (int k = 0; k < 4; k++)
+			half[h][k] = _mm_insert_epi32(half[h][k], (int)grid[a[k]], 2);
+		four_indices(v, at + 24, bytes, f, a);
+#pragma GCC unroll 4
+		for (int k = 0; k < 4; k++)
+			half[h][k] = _mm_insert_epi32(half[h][k], (int)grid[a[k]], 3);
+	}
+#pragma GCC unroll 4
+	for (int k = 0; k < 4; k++)
+		q[k] = _mm256_set_m128i(half[1][k], half[0][k]);
 }
 
 /* q[2t + k], lane j: eight 8t + 2j + k */
@@ -180,10 +208,11 @@ FORCE_INLINE __m256i products(__m256i q, __m256i below, const int8_t *x)
 
 /* sum[c]: partial sums of a super-block times that of column c */
 typedef void (*multiply_fn)(const struct parts *v, const struct act_turned *x, size_t stride,
-			    int cols, __m256i *sum);
+			    int cols, const struct fields *f, __m256i *sum);
 
 FORCE_INLINE void multiply_eights(const struct parts *v, const uint64_t *grid,
-				  const struct act_turned *x, size_t stride, int cols, __m256i *sum)
+				  const struct act_turned *x, size_t stride, int cols,
+				  const struct fields *f, __m256i *sum)
 {
 	const __m256i byte =
 		_mm256_setr_epi64x(0, 0x0202020202020202, 0x0404040404040404, 0x0606060606060606);
@@ -224,25 +253,27 @@ FORCE_INLINE void multiply_eights(const struct parts *v, const uint64_t *grid,
 	}
 }
 
-/* @run: chains that fit 16 bits */
-FORCE_INLINE void multiply_fours(const struct parts *v, const uint32_t *grid, int run,
-				 const struct act_turned *x, size_t stride, int cols, __m256i *sum)
+/* @run: chains that fit 16 bits; @bytes: indices are */
+FORCE_INLINE void multiply_fours(const struct parts *v, const uint32_t *grid, int run, bool bytes,
+				 const struct act_turned *x, size_t stride, int cols,
+				 const struct fields *f, __m256i *sum)
 {
 	const __m256i byte = _mm256_broadcastsi128_si256(
 		_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12));
 	const __m256i signs = load32(v->sign), scale = load32(v->scale.pairs);
-	__m256i s[AVX2_ALONE];
+	__m256i s[AVX2_ALONE], q[4];
 
 #pragma GCC unroll 8
 	for (int k = 0; k < 8; k++) {
 		const __m256i bit = _mm256_set1_epi32(k % 2 ? (int)0x80402010 : 0x08040201);
 		const __m256i which = _mm256_add_epi8(byte, _mm256_set1_epi8((char)(k / 2)));
-		const __m256i q = fours_of(grid, v->index + k);
 		const __m256i below = below_zero(signs, which, bit);
 
+		if (k % 4 == 0)
+			fours_of(grid, v, k, bytes, f, q);
 #pragma GCC unroll 4
 		for (int c = 0; c < cols; c++) {
-			const __m256i a = products(q, below, x[(size_t)c * stride].q[k]);
+			const __m256i a = products(q[k % 4], below, x[(size_t)c * stride].q[k]);
 
 			s[c] = k % run ? _mm256_add_epi16(s[c], a) : a;
 			if (k % run != run - 1)
@@ -255,16 +286,17 @@ FORCE_INLINE void multiply_fours(const struct parts *v, const uint32_t *grid, in
 
 #define MULTIPLY(t, multiply, ...)                                                        \
 	FORCE_INLINE void multiply_##t(const struct parts *v, const struct act_turned *x, \
-				       size_t stride, int cols, __m256i *sum)             \
+				       size_t stride, int cols, const struct fields *f,   \
+				       __m256i *sum)                                      \
 	{                                                                                 \
-		multiply(v, __VA_ARGS__, x, stride, cols, sum);                           \
+		multiply(v, __VA_ARGS__, x, stride, cols, f, sum);                        \
 	}
 
 MULTIPLY(iq2_xxs, multiply_eights, grid_iq2_xxs)
 MULTIPLY(iq2_xs, multiply_eights, grid_iq2_xs)
 MULTIPLY(iq2_s, multiply_eights, grid_iq2_s)
-MULTIPLY(iq3_xxs, multiply_fours, grid_iq3_xxs, 2)
-MULTIPLY(iq3_s, multiply_fours, grid_iq3_s, 8)
+MULTIPLY(iq3_xxs, multiply_fours, grid_iq3_xxs, 2, true)
+MULTIPLY(iq3_s, multiply_fours, grid_iq3_s, 8, false)
 
 /* A format's steps: constants where they are inlined. */
 struct iq_kind {
@@ -272,7 +304,20 @@ struct iq_kind {
 	void (*parts)(const uint8_t *w, struct parts *v);
 	multiply_fn multiply;
 	struct super_kind super;
+	bool bytes; /* indices of IQ3 are */
 };
+
+/* One column by a branch, which gcc would make a selection that takes longer; more by that (measured). */
+FORCE_INLINE const struct act_turned *next_turned(const struct act_turned *x,
+						  const struct act_turned *begin,
+						  const struct act_turned *end, int cols)
+{
+	if (++x != end)
+		return x;
+	if (cols == 1)
+		__asm__ volatile("" : "+r"(begin));
+	return begin;
+}
 
 /* @count super-blocks from @w on, one behind the other; columns of @x one behind the other too */
 FORCE_INLINE void iq_numbers(const uint8_t *w, const uint8_t *ahead, size_t count, size_t blocks,
@@ -282,6 +327,7 @@ FORCE_INLINE void iq_numbers(const uint8_t *w, const uint8_t *ahead, size_t coun
 	const struct act_turned *const begin = x, *const end = x + blocks;
 	const size_t bytes = f->super.bytes;
 	__m256i sum[AVX2_ALONE][AHEAD];
+	const struct fields at = fields_of(f->bytes);
 	struct parts v[AHEAD];
 
 	for (int c = 0; c < cols; c++)
@@ -304,8 +350,8 @@ FORCE_INLINE void iq_numbers(const uint8_t *w, const uint8_t *ahead, size_t coun
 		for (size_t b = 0; b < some; b++) {
 			__m256i s[AVX2_ALONE];
 
-			f->multiply(&v[b], x, blocks, cols, s);
-			x = x + 1 < end ? x + 1 : begin;
+			f->multiply(&v[b], x, blocks, cols, &at, s);
+			x = next_turned(x, begin, end, cols);
 #pragma GCC unroll 4
 			for (int c = 0; c < cols; c++)
 				sum[c][b] = s[c];
@@ -348,7 +394,8 @@ FORCE_INLINE void iq_rows(const struct matmul *m, size_t row, size_t rows, size_
 					   parts_##t,                                             \
 					   multiply_##t,                                          \
 					   { SUPER_SIGNS, iq_factor(QUANT_##T),                   \
-					     QUANT_##T##_BYTES } };                               \
+					     QUANT_##T##_BYTES },                                 \
+					   QUANT_##T == QUANT_IQ3_XXS };                          \
                                                                                                   \
 		if (cols == 1)                                                                    \
 			iq_rows(m, row, rows, col, 1, f);                                         \
