@@ -104,7 +104,7 @@ ISA_SAN := $(if $(findstring undefined,$(SAN)),-fno-sanitize=null$(comma)alignme
 $(O)/obj/%_avx2.o: ISA := -mavx2 -mfma -mf16c -mbmi2 $(ISA_SAN)
 # These are bound by how far a core looks ahead: scheduled before registers are given out they take 4 to 12 % less. (K formats take more.)
 SCHED := $(shell $(CC) -fschedule-insns -fsched-pressure -Werror -S -o /dev/null -x c /dev/null 2>/dev/null && echo -fschedule-insns -fsched-pressure)
-$(addprefix $(O)/obj/kernels/cpu/,side_b_avx2.o side_xs_avx2.o few_b_avx2.o rows_iq1_avx2.o matmul_tq_avx2.o): ISA += $(SCHED)
+$(addprefix $(O)/obj/kernels/cpu/,side_b_avx2.o side_xs_avx2.o few_b_avx2.o matmul_tq_avx2.o): ISA += $(SCHED)
 ISA_512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c -mbmi2 $(ISA_SAN)
 $(O)/obj/%_avx512.o: ISA := $(ISA_512)
 $(O)/obj/%_vbmi.o: ISA := $(ISA_512) -mavx512vbmi

@@ -11,6 +11,7 @@
  * super-blocks are put together before the first is looked up.
  */
 #include "base/num.h"
+#include "kernels/cpu/avx2_fields.h"
 #include "kernels/cpu/avx2_rows.h"
 #include "kernels/cpu/grids.h"
 
@@ -135,7 +136,7 @@ FORCE_INLINE void words_iq1_m(const uint8_t *w, struct words *v)
 	}
 }
 
-FORCE_INLINE __m128i word_and_next(unsigned i)
+FORCE_INLINE __m128i word_and_next(uint64_t i)
 {
 	int32_t u;
 
@@ -143,8 +144,12 @@ FORCE_INLINE __m128i word_and_next(unsigned i)
 	return _mm_cvtsi32_si128(u);
 }
 
-FORCE_INLINE __m128i eight_words_of(const uint16_t *i)
+FORCE_INLINE __m128i eight_words_of(const uint16_t *p, const struct fields *f)
 {
+	uint64_t i[8];
+
+	four_words(p, f, i);
+	four_words(p + 4, f, i + 4);
 	/* two chains of insertions, the latter in its place already */
 	__m128i a = word_and_next(i[0]), b = word_and_next(i[4]);
 
@@ -159,12 +164,12 @@ FORCE_INLINE __m128i eight_words_of(const uint16_t *i)
 
 /* sum[c]: partial sums of a super-block times that of column c */
 FORCE_INLINE void multiply(const struct words *v, const struct act_words *const *x, int cols,
-			   size_t b, __m256i *sum)
+			   size_t b, const struct fields *f, __m256i *sum)
 {
 #pragma GCC unroll 2
 	for (int h = 0; h < 2; h++) {
-		const __m256i r = _mm256_set_m128i(eight_words_of(v->index + 16 * h + 8),
-						   eight_words_of(v->index + 16 * h));
+		const __m256i r = _mm256_set_m128i(eight_words_of(v->index + 16 * h + 8, f),
+						   eight_words_of(v->index + 16 * h, f));
 		__m256i q[4];
 
 #pragma GCC unroll 4
@@ -196,6 +201,7 @@ FORCE_INLINE void row_numbers(const struct matmul *m, const uint8_t *w, size_t r
 			      const struct act_words *const *x, int cols, struct pool *p,
 			      const struct numbers *o)
 {
+	const struct fields f = fields_of(false);
 	const size_t count = rows * blocks;
 	struct words v[AHEAD];
 	size_t i = 0;
@@ -218,7 +224,7 @@ FORCE_INLINE void row_numbers(const struct matmul *m, const uint8_t *w, size_t r
 			for (size_t b = 0; b < some; b++) {
 				__m256i sum[AVX2_ALONE];
 
-				multiply(&v[b], x, cols, first + b, sum);
+				multiply(&v[b], x, cols, first + b, &f, sum);
 				o->head[i] = v[b].d;
 #pragma GCC unroll 4
 				for (int c = 0; c < cols; c++)
