@@ -24,11 +24,6 @@ static json_t *samples(const struct bench_row *r, bool ns)
 	return array;
 }
 
-static void put_text(json_t *o, const char *name, const char *text)
-{
-	json_object_set_new(o, name, input_json_text(text, strlen(text)));
-}
-
 static void put_int(json_t *o, const char *name, uint64_t value)
 {
 	json_object_set_new(o, name, json_integer((json_int_t)value));
@@ -141,32 +136,32 @@ static json_t *row_json(const struct bench_report *b, const struct bench_row *r)
 	char type[96];
 
 	snprintf(type, sizeof(type), "%s %s", b->model.arch, bench_file_type(b->model.file_type));
-	put_text(o, "build_commit", b->status.version);
-	put_text(o, "cpu_info", b->cpu);
-	put_text(o, "backends", bench_backend(r));
-	put_text(o, "model_filename", b->path);
-	put_text(o, "model_type", type);
+	input_put_text(o, "build_commit", b->status.version);
+	input_put_text(o, "cpu_info", b->cpu);
+	input_put_text(o, "backends", bench_backend(r));
+	input_put_text(o, "model_filename", b->path);
+	input_put_text(o, "model_type", type);
 	put_int(o, "model_size", b->model.dense_bytes + b->model.expert_bytes_total);
 	put_int(o, "model_n_params", b->model.n_params);
 	put_int(o, "n_batch", b->status.n_batch);
 	put_int(o, "n_threads", b->status.threads);
-	put_text(o, "type_k", b->status.kv);
-	put_text(o, "type_v", b->status.kv);
+	input_put_text(o, "type_k", b->status.kv);
+	input_put_text(o, "type_v", b->status.kv);
 	put_int(o, "n_prompt", r->n_prompt);
 	put_int(o, "n_gen", r->n_gen);
 	put_int(o, "n_depth", r->n_depth);
-	put_text(o, "test_time", r->test_time);
+	input_put_text(o, "test_time", r->test_time);
 	put_int(o, "avg_ns", (uint64_t)bench_mean(r, true));
 	put_int(o, "stddev_ns", (uint64_t)bench_deviation(r, true));
 	put_real(o, "avg_ts", bench_mean(r, false));
 	put_real(o, "stddev_ts", bench_deviation(r, false));
 	json_object_set_new(o, "samples_ns", samples(r, true));
 	json_object_set_new(o, "samples_ts", samples(r, false));
-	put_text(o, "tokens", b->text ? "text" : "random");
-	put_text(o, "cpu", b->status.cpu);
-	put_text(o, "io", b->status.io);
-	put_text(o, "arena", b->status.arena);
-	put_text(o, "policy", b->status.policy);
+	input_put_text(o, "tokens", b->text ? "text" : "random");
+	input_put_text(o, "cpu", b->status.cpu);
+	input_put_text(o, "io", b->status.io);
+	input_put_text(o, "arena", b->status.arena);
+	input_put_text(o, "policy", b->status.policy);
 	put_int(o, "budget_bytes", b->status.budget_bytes);
 	put_real(o, "hit_ratio", bench_hit_ratio(r));
 	put_real(o, "miss_bytes_per_token", bench_miss_bytes(r));

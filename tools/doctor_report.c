@@ -93,11 +93,6 @@ void doctor_print(const struct doctor_facts *f)
 	}
 }
 
-static void put_text(json_t *o, const char *name, const char *text)
-{
-	json_object_set_new(o, name, input_json_text(text, strlen(text)));
-}
-
 static void put_int(json_t *o, const char *name, uint64_t value)
 {
 	json_object_set_new(
@@ -111,9 +106,9 @@ static json_t *limits_json(const struct limits *l)
 
 	put_int(o, "memory_bytes", l->limit_bytes);
 	put_int(o, "memory_free_bytes", l->room_bytes);
-	put_text(o, "memory_from", l->memory_from);
+	input_put_text(o, "memory_from", l->memory_from);
 	put_int(o, "cpus", l->cpus);
-	put_text(o, "cpus_from", l->cpus_from);
+	input_put_text(o, "cpus_from", l->cpus_from);
 	return o;
 }
 
@@ -121,8 +116,8 @@ static json_t *fit_json(const struct doctor_fit *fit)
 {
 	json_t *o = json_object();
 
-	put_text(o, "name", fit->name);
-	put_text(o, "arch", fit->arch);
+	input_put_text(o, "name", fit->name);
+	input_put_text(o, "arch", fit->arch);
 	plan_put_memory(o, &fit->plan.memory);
 	put_int(o, "experts_bytes", fit->plan.memory.budget_all_bytes);
 	put_int(o, "least_bytes", fit->plan.memory.budget_least_bytes);
@@ -135,13 +130,12 @@ static json_t *fit_json(const struct doctor_fit *fit)
 	return o;
 }
 
-/* Texts that were cut may end inside a character. */
 static json_t *advice_json(const struct doctor_advice *a)
 {
 	json_t *o = json_object();
 
-	put_text(o, "problem", a->problem);
-	put_text(o, "command", a->command);
+	input_put_text(o, "problem", a->problem);
+	input_put_text(o, "command", a->command);
 	return o;
 }
 
@@ -149,12 +143,12 @@ static json_t *to_json(const struct doctor_facts *f)
 {
 	json_t *o = json_object(), *list = json_array();
 
-	put_text(o, "kernel", f->kernel);
-	put_text(o, "cpu", f->cpu);
-	put_text(o, "cpu_level", f->level);
+	input_put_text(o, "kernel", f->kernel);
+	input_put_text(o, "cpu", f->cpu);
+	input_put_text(o, "cpu_level", f->level);
 	put_int(o, "cores", f->n_cores);
-	put_text(o, "governor", f->governor);
-	put_text(o, "numa_nodes", f->nodes);
+	input_put_text(o, "governor", f->governor);
+	input_put_text(o, "numa_nodes", f->nodes);
 	put_int(o, "memory_bytes", f->limits.machine_bytes);
 	put_int(o, "memory_free_bytes", f->limits.available_bytes);
 	json_object_set_new(o, "limits", limits_json(&f->limits));
@@ -164,19 +158,19 @@ static json_t *to_json(const struct doctor_facts *f)
 	put_int(o, "hugepages_room_bytes", f->limits.huge_room_bytes);
 	put_int(o, "vram_bytes", f->plan_machine.vram_bytes);
 	put_int(o, "read_align_bytes", f->plan_machine.align);
-	put_text(o, "transparent_hugepages", f->thp);
+	input_put_text(o, "transparent_hugepages", f->thp);
 	if (f->memlock == UINT64_MAX || f->may_lock)
 		json_object_set_new(o, "memlock_bytes", json_null());
 	else
 		put_int(o, "memlock_bytes", f->memlock);
-	put_text(o, "io_uring", f->io_uring);
+	input_put_text(o, "io_uring", f->io_uring);
 	if (f->mem_gbs > 0)
 		json_object_set_new(o, "mem_read_gbs", json_real(f->mem_gbs));
 	if (f->gmadds > 0)
 		json_object_set_new(o, "byte_gmadds", json_real(f->gmadds));
 	if (f->disk_measured) {
 		json_object_set_new(o, "disk_read_gbs", json_real(f->disk.gbs));
-		put_text(o, "disk_io", f->disk.io);
+		input_put_text(o, "disk_io", f->disk.io);
 	}
 	if (f->model_given)
 		json_object_set_new(o, "model", fit_json(&f->fit));

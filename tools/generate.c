@@ -346,7 +346,7 @@ static int print_json(const struct args *args, const struct answer *a,
 	json_object_set_new(o, "speculation", drafts_json(&d->spec));
 	json_object_set_new(o, "seed", seed_json(args->seed));
 	if (error)
-		json_object_set_new(o, "error", input_json_text(error, strlen(error)));
+		input_put_text(o, "error", error);
 	return input_print_json(o, false);
 }
 

@@ -177,6 +177,11 @@ json_t *input_json_text(const char *text, size_t bytes)
 	return value;
 }
 
+void input_put_text(json_t *o, const char *name, const char *text)
+{
+	json_object_set_new(o, name, input_json_text(text, strlen(text)));
+}
+
 bool input_is_special(const char *path)
 {
 	struct stat st;

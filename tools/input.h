@@ -30,6 +30,8 @@ int input_list(const char *text, uint32_t most, uint32_t *ret, size_t room, stru
 
 /* A JSON string of any bytes: what is not UTF-8 becomes U+FFFD. NULL: out of memory. */
 struct json_t *input_json_text(const char *text, size_t bytes);
+/* Puts the text @text, so made, into the object @o. Out of memory: it is left out. */
+void input_put_text(struct json_t *o, const char *name, const char *text);
 
 /*
  * True where @path is there and no regular file (a device, a pipe, a directory): renaming a new file

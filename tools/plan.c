@@ -145,8 +145,8 @@ static json_t *to_json(const struct model *m, const struct plan *p,
 {
 	json_t *o = json_object();
 
-	json_object_set_new(o, "name", input_json_text(m->name, strlen(m->name)));
-	json_object_set_new(o, "arch", input_json_text(m->arch_name, strlen(m->arch_name)));
+	input_put_text(o, "name", m->name);
+	input_put_text(o, "arch", m->arch_name);
 	json_object_set_new(o, "threads", number(p->memory.threads));
 	json_object_set_new(o, "ctx", number(p->memory.n_ctx));
 	json_object_set_new(o, "ctx_trained", number(m->n_ctx_train));

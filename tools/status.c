@@ -61,11 +61,6 @@ static void set_numbers(json_t *o, const struct number *numbers, size_t n)
 		json_object_set_new(o, numbers[i].name, json_integer((json_int_t)numbers[i].value));
 }
 
-static void set_text(json_t *o, const char *name, const char *text)
-{
-	json_object_set_new(o, name, input_json_text(text, strlen(text)));
-}
-
 /* "memory=sysfs disks=none" -> {"memory": "sysfs", "disks": null} */
 static json_t *sources_json(const char *text)
 {
@@ -203,7 +198,7 @@ static json_t *warm_json(const struct sluice_status_warm *w)
 	json_object_set_new(o, "expert_bytes", json_integer((json_int_t)w->expert_bytes));
 	json_object_set_new(o, "dense_bytes", json_integer((json_int_t)w->dense_bytes));
 	json_object_set_new(o, "starts", json_integer((json_int_t)w->starts));
-	set_text(o, "why", w->why);
+	input_put_text(o, "why", w->why);
 	return o;
 }
 
@@ -271,9 +266,9 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 	json_t *o =
 		json_pack("{s:s, s:b}", "state", state_name(s->state), "filling", (int)s->filling);
 
-	set_text(o, "model", s->model);
-	set_text(o, "model_path", path);
-	set_text(o, "arch", s->arch);
+	input_put_text(o, "model", s->model);
+	input_put_text(o, "model_path", path);
+	input_put_text(o, "arch", s->arch);
 	set_counts(o, s);
 	json_object_set_new(o, "stall_seconds", json_real((double)s->stall_ns / 1e9));
 	json_object_set_new(o, "read_busy_seconds", json_real((double)s->read_busy_ns / 1e9));
@@ -291,15 +286,15 @@ json_t *status_to_json(const struct sluice_status_info *s, const char *fallbacks
 	json_object_set_new(o, "local_bytes", json_integer((json_int_t)s->local_bytes));
 	json_object_set_new(o, "remote_bytes", json_integer((json_int_t)s->remote_bytes));
 	json_object_set_new(o, "uptime_seconds", json_real((double)s->uptime_ns / 1e9));
-	set_text(o, "cpu", s->cpu);
-	set_text(o, "io", s->io);
-	set_text(o, "arena", s->arena);
-	set_text(o, "kv_type", s->kv);
-	set_text(o, "policy", s->policy);
-	set_text(o, "version", s->version);
+	input_put_text(o, "cpu", s->cpu);
+	input_put_text(o, "io", s->io);
+	input_put_text(o, "arena", s->arena);
+	input_put_text(o, "kv_type", s->kv);
+	input_put_text(o, "policy", s->policy);
+	input_put_text(o, "version", s->version);
 	json_object_set_new(o, "fallbacks", lines_json(fallbacks));
 	if (s->state == SLUICE_STATE_FAILED)
-		set_text(o, "failure", s->failure);
+		input_put_text(o, "failure", s->failure);
 	return o;
 }
 
