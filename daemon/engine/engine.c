@@ -310,14 +310,10 @@ static int create_parts(struct engine *e, struct err *err)
 {
 	struct decoder_config d;
 	const struct engine_config *c = &e->config;
-	struct reader_config rc_config = { .kind = c->io,
-					   .depth = c->io_depth,
-					   .request_bytes = c->io_request_bytes,
-					   .ops = c->reader_ops,
-					   .ops_arg = c->reader_ops_arg };
+	struct reader_config reader = engine_reader_config(c);
 	int rc;
 
-	rc = reader_create(e->model->gguf, &rc_config, &e->reader, err);
+	rc = reader_create(e->model->gguf, &reader, &e->reader, err);
 	if (rc)
 		return rc;
 	engine_add_fallback(e, reader_fallback(e->reader));

@@ -187,6 +187,16 @@ struct engine {
 	struct err register_note, trace_note;
 };
 
+/* How weights are read: the model's, and a prediction head's in a file of its own. */
+static inline struct reader_config engine_reader_config(const struct engine_config *c)
+{
+	return (struct reader_config){ .kind = c->io,
+				       .depth = c->io_depth,
+				       .request_bytes = c->io_request_bytes,
+				       .ops = c->reader_ops,
+				       .ops_arg = c->reader_ops_arg };
+}
+
 /* One more sentence for the status; @text must live as long as the engine. Engine thread or start. */
 void engine_add_fallback(struct engine *e, const char *text);
 

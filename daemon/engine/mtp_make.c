@@ -107,11 +107,7 @@ static int create_experts(struct mtp *m, struct engine *e, struct err *err)
 static int create(struct mtp *m, struct engine *e, struct err *err)
 {
 	const struct engine_config *c = &e->config;
-	struct reader_config reader = { .kind = c->io,
-					.depth = c->io_depth,
-					.request_bytes = c->io_request_bytes,
-					.ops = c->reader_ops,
-					.ops_arg = c->reader_ops_arg };
+	struct reader_config reader = engine_reader_config(c);
 	struct decoder_config d;
 	int rc = reader_create(m->model.gguf, &reader, &m->reader, err);
 
