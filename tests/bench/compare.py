@@ -104,9 +104,9 @@ class Runs:
             machine.wait_quiet(self.args.quiet)
             with machine.Foreign(pid) as f:
                 rows = fn()
-            run = {"side": name, "foreign": round(f.share, 3), "rows": rows}
-            print(f"  {name}: {', '.join(text_of(r) for r in rows)} (others used {f.share:.2f} processors)",
-                  file=sys.stderr)
+            run = {"side": name, "foreign": round(f.share, 3), "theft": round(f.theft, 3), "rows": rows}
+            print(f"  {name}: {', '.join(text_of(r) for r in rows)} (others used {f.share:.2f} processors, "
+                  f"the host {f.theft:.2f} of it)", file=sys.stderr)
             if best is None or run["foreign"] < best["foreign"]:
                 best = run
             if f.share <= self.args.disturbed:
