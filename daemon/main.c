@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/utsname.h>
 
 #include "base/cpus.h"
 #include "base/jsonc.h"
@@ -29,6 +28,7 @@
 #include "model/tokenizer.h"
 #include "plan/plan.h"
 #include "serve/handed.h"
+#include "serve/hello.h"
 #include "serve/http.h"
 #include "serve/notify.h"
 #include "serve/options.h"
@@ -207,81 +207,6 @@ static int create_engine(const struct options *o, const struct cpu_ops *ops, str
 	return engine_create(&config, r->model, r->tokenizer, &r->engine, err);
 }
 
-static const char *tell_bytes(char *buf, size_t len, uint64_t bytes)
-{
-	return bytes == LIMITS_UNKNOWN ? "unknown" : size_format(buf, len, bytes);
-}
-
-/* What the file or an option asks for that the operator should know is not as usual. */
-static void say_notes(const struct rooms *r, const struct engine_status *e)
-{
-	for (unsigned i = 0; tokenizer_note(r->tokenizer, i); i++)
-		log_line(LOG_WARN, "tokenizer", "note=\"%s\"", tokenizer_note(r->tokenizer, i));
-	if (r->model->head_note[0])
-		log_line(LOG_WARN, "draft", "note=\"%s\"", r->model->head_note);
-	if (e->n_ctx > r->model->n_ctx_train)
-		log_line(LOG_WARN, "context", "ctx=%u trained=%u note=\"" PLAN_BEYOND_TRAINING "\"",
-			 e->n_ctx, r->model->n_ctx_train);
-}
-
-/* Options of experts that were given for a model without any. */
-static void say_unused(const struct options *o, const struct rooms *r)
-{
-	const struct {
-		bool given;
-		const char *name;
-	} all[] = {
-		{ o->host_budget.bytes || o->host_budget.percent, "--host-budget" },
-		{ strcmp(o->policy, "lfu") != 0, "--policy" },
-		{ o->no_fill, "--no-fill" },
-		{ o->fill_rate != 0, "--fill-rate" },
-		{ o->predict.mode != PREDICT_AUTO, "--predict" },
-	};
-
-	for (size_t i = 0; i < ARRAY_LEN(all) && !r->model->n_expert; i++)
-		if (all[i].given)
-			log_line(LOG_WARN, "option",
-				 "option=%s note=\"the model has no experts: it has no effect\"",
-				 all[i].name);
-}
-
-/* One block that says what we run on and with. */
-static void say_hello(const struct options *o, const struct rooms *r)
-{
-	struct engine_status e;
-	struct utsname system;
-	char budget[32], experts[32], dense[32], limit[32], room[32];
-
-	if (uname(&system))
-		system.release[0] = '\0';
-	engine_get_status(r->engine, &e);
-	size_format(budget, sizeof(budget), e.budget_bytes);
-	size_format(experts, sizeof(experts), r->model->expert_bytes_total);
-	size_format(dense, sizeof(dense), r->model->dense_bytes);
-	log_line(LOG_NOTICE, "sluiced", "version=%s kernel=%s cpu=%s threads=%u", sluice_version,
-		 system.release, e.cpu, e.threads);
-	if (o->config)
-		log_line(LOG_NOTICE, "configuration", "file=\"%s\"", o->config);
-	log_line(LOG_NOTICE, "model", "file=\"%s\" arch=%s name=\"%s\" layers=%u experts=%llu",
-		 o->model, r->model->arch_name, r->model->name, r->model->n_layers,
-		 (unsigned long long)e.experts_total);
-	log_line(LOG_NOTICE, "limits",
-		 "memory=\"%s\" free=\"%s\" memory_from=\"%s\" cpus=%u cpus_from=\"%s\"",
-		 tell_bytes(limit, sizeof(limit), e.memory_limit_bytes),
-		 tell_bytes(room, sizeof(room), e.memory_room_bytes), e.memory_from, e.cpus,
-		 e.cpus_from);
-	log_line(LOG_NOTICE, "memory",
-		 "budget=\"%s\" all_experts=\"%s\" dense=\"%s\" arena=%s ctx=%u parallel=%u kv=%s",
-		 budget, experts, dense, e.arena, e.n_ctx, e.n_parallel, e.kv);
-	log_line(LOG_NOTICE, "disk", "io=%s policy=%s", e.io, e.policy);
-	if (e.device_note)
-		log_line(LOG_NOTICE, "device", "use=none cause=\"%s\"", e.device_note);
-	say_notes(r, &e);
-	say_unused(o, r);
-	for (unsigned i = 0; i < ENGINE_FALLBACKS && e.fallbacks[i]; i++)
-		log_line(LOG_NOTICE, "fallback", "cause=\"%s\"", e.fallbacks[i]);
-}
-
 /* --chat-template-kwargs, checked as a request's would be. */
 static int read_kwargs(const char *text, struct json_object **ret, struct err *err)
 {
@@ -440,7 +365,7 @@ static int build(const struct options *o, struct rooms *r, struct err *err)
 		rc = create_engine(o, ops, r, err);
 	if (rc)
 		return rc;
-	say_hello(o, r);
+	hello_say(o, r->model, r->tokenizer, r->engine);
 	say_warm(r->engine);
 	serve.model = r->model;
 	serve.tokenizer = r->tokenizer;

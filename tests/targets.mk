@@ -151,7 +151,7 @@ bench-warm: all bench-model
 
 # ---- fuzzing: the native protocol
 # make O=... $(O)/fuzz/fuzz_proto, then: $(O)/fuzz/fuzz_proto -max_len=8192 WORK_DIR tests/fuzz/seeds/proto
-FUZZ_PROTO_SRC := tests/fuzz/fuzz_proto.c $(filter-out daemon/serve/options% daemon/serve/settings.c daemon/serve/http%,$(wildcard daemon/serve/*.c)) \
+FUZZ_PROTO_SRC := tests/fuzz/fuzz_proto.c $(filter-out daemon/serve/options% daemon/serve/settings.c daemon/serve/hello.c daemon/serve/http%,$(wildcard daemon/serve/*.c)) \
 	daemon/store/warm_name.c base/err.c base/log.c base/logfmt.c base/turns.c
 $(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) $(VERSION_OBJ) tests/unit/serve/fake_rooms.c $(wildcard daemon/serve/*.h) $(call archives,metrics)
 	@mkdir -p $(@D)
@@ -162,7 +162,7 @@ $(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) $(VERSION_OBJ) tests/unit/serve/fake_roo
 # ---- fuzzing: HTTP, its endpoints, templates and call parsers together
 # make O=... $(O)/fuzz/fuzz_http, then: $(O)/fuzz/fuzz_http -max_len=4096 WORK_DIR tests/fuzz/seeds/http
 FUZZ_HTTP_SRC := tests/fuzz/fuzz_http.c \
-	$(filter-out daemon/serve/options.c daemon/serve/settings.c daemon/serve/serve.c daemon/serve/http_work.c,$(wildcard daemon/serve/*.c)) \
+	$(filter-out daemon/serve/options.c daemon/serve/settings.c daemon/serve/serve.c daemon/serve/hello.c daemon/serve/http_work.c,$(wildcard daemon/serve/*.c)) \
 	$(filter-out daemon/chat/chat_load.c,$(wildcard daemon/chat/*.c)) base/err.c base/log.c base/logfmt.c base/jsonc.c base/turns.c
 FUZZ_CC ?= clang
 FUZZ_FLAGS = $(CFLAGS) -O1 -fno-sanitize-recover=undefined

@@ -259,7 +259,7 @@ static void print_text(const struct model *m, const struct plan *p)
 	printf("options    --ctx %u --parallel %u --batch %u --threads %u\n", p->memory.n_ctx,
 	       p->memory.n_parallel, p->memory.n_batch, p->memory.threads);
 	if (p->memory.n_ctx > m->n_ctx_train)
-		printf("warning    %s (%u tokens)\n", PLAN_BEYOND_TRAINING, m->n_ctx_train);
+		printf("warning    %s (%u tokens)\n", MEMORY_BEYOND_TRAINING, m->n_ctx_train);
 	print_memory(p);
 	print_device(p);
 	print_tiers(p);

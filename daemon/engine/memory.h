@@ -42,6 +42,11 @@ struct memory_ask {
 	uint32_t n_nodes;
 };
 
+/* Said where n_ctx is larger than model.n_ctx_train. */
+#define MEMORY_BEYOND_TRAINING                                          \
+	"--ctx is more than the model was trained for; what it writes " \
+	"beyond that is likely to be poor"
+
 #define MEMORY_REASONS	 4
 #define MEMORY_SEQUENCES 4 /* where n_parallel is not given */
 

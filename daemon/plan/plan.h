@@ -59,11 +59,6 @@ struct plan_machine {
 	double memory_bytes_per_s, disk_bytes_per_s; /* read rates, 0: unknown */
 };
 
-/* Said where the context is larger than model.n_ctx_train. */
-#define PLAN_BEYOND_TRAINING                                            \
-	"--ctx is more than the model was trained for; what it writes " \
-	"beyond that is likely to be poor"
-
 enum plan_tier_kind { PLAN_DISK, PLAN_HOST, PLAN_DEVICE, PLAN_TIERS };
 
 struct plan_tier {
