@@ -32,7 +32,7 @@ SETUP ?= yes
 # The name that programs ask for changes when a program of before would no longer work.
 SONAME := libsluice.so.0
 SO_FILE := libsluice.so.$(RELEASE)
-HEADERS := sluice.h sluice_proto.h sluice_telemetry.h
+HEADERS := sluice.h sluice_proto.h sluice_status.h sluice_telemetry.h
 PAGES := $(patsubst man/%.scd,%,$(wildcard man/*.scd))
 # Pages lie in docs/ there as here: README's links and what programs say of docs/NAME.md hold.
 DOCS := README.md CHANGELOG.md LICENSE

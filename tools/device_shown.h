@@ -9,7 +9,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#include "uapi/sluice_proto.h"
+#include "uapi/sluice_status.h"
 
 /* The parts of a status that are about the device; name "": there is none. */
 struct device_seen {

@@ -13,7 +13,7 @@
 
 #include "base/err.h"
 #include "telemetry/telemetry.h"
-#include "uapi/sluice_proto.h"
+#include "uapi/sluice_status.h"
 
 struct machine {
 	struct telemetry_snapshot now;

@@ -41,6 +41,7 @@
 #include <stdint.h>
 
 #include "sluice_proto.h"
+#include "sluice_status.h"
 
 #ifdef __cplusplus
 extern "C" {

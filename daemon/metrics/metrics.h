@@ -18,7 +18,7 @@
 
 #include "base/limits.h"
 #include "telemetry/telemetry.h"
-#include "uapi/sluice_proto.h"
+#include "uapi/sluice_status.h"
 
 /* Whether the daemon answers: all that is known of one that does not. */
 void metrics_print_up(FILE *out, bool up);

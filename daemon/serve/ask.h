@@ -25,6 +25,7 @@
 #include "model/tokenizer.h"
 #include "serve/stops.h"
 #include "uapi/sluice_proto.h"
+#include "uapi/sluice_status.h"
 
 enum ask_kind {
 	ASK_GENERATE,

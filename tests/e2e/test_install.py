@@ -63,7 +63,7 @@ def exports(library):
     ("clang", "-std=c99"), ("clang", "-std=c11"), ("clang++", "-std=c++17", "-x", "c++")])
 def test_each_header_alone(root, at, tmp_path, compiler):
     headers = sorted(p.name for p in (at / "include/sluice").iterdir())
-    assert headers == ["sluice.h", "sluice_proto.h", "sluice_telemetry.h"]
+    assert headers == ["sluice.h", "sluice_proto.h", "sluice_status.h", "sluice_telemetry.h"]
     for header in headers:
         source = tmp_path / "alone.c"
         source.write_text(f"#include <sluice/{header}>\nint main(void) {{ return 0; }}\n")
