@@ -43,26 +43,27 @@ struct seq_pool {
 	size_t bytes, page_bytes;
 };
 
-/* Bytes of the mapping, and of one state in it; false where it does not fit. */
-static bool pool_room(const struct seq_pool *p, uint64_t *ret_state, uint64_t *ret_all)
+/* Bytes of the mapping, and of all states in it; false where it does not fit. */
+static bool pool_room(const struct seq_pool *p, uint64_t *ret_states, uint64_t *ret_all)
 {
 	uint64_t states, pages;
 
-	*ret_state = align_up(p->shape.state_bytes, HUGE_PAGE);
-	if (u64_mul_overflow(*ret_state, p->n_seq, &states) ||
+	if (u64_mul_overflow(p->shape.state_bytes, p->n_seq, &states) ||
 	    u64_mul_overflow(p->page_bytes, p->pages.n, &pages) || states > SIZE_MAX / 4 ||
 	    pages > SIZE_MAX / 4)
 		return false;
-	*ret_all = states + align_up(pages, HUGE_PAGE) + HUGE_PAGE;
+	*ret_states = align_up(states, HUGE_PAGE);
+	*ret_all = *ret_states + align_up(pages, HUGE_PAGE) + HUGE_PAGE;
 	return true;
 }
 
+/* States lie side by side: one with huge pages of its own would take more than memory.h plans for it. */
 static int map_memory(struct seq_pool *p)
 {
-	uint64_t state, bytes;
+	uint64_t states, bytes;
 	uint8_t *first;
 
-	if (!pool_room(p, &state, &bytes))
+	if (!pool_room(p, &states, &bytes))
 		return -ENOMEM;
 	p->bytes = bytes;
 	p->base = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE,
@@ -72,8 +73,8 @@ static int map_memory(struct seq_pool *p)
 	madvise(p->base, p->bytes, MADV_HUGEPAGE); /* a wish: refused, it only costs speed */
 	first = (uint8_t *)align_up((uintptr_t)p->base, HUGE_PAGE);
 	for (uint32_t i = 0; i < p->n_seq; i++)
-		p->seqs[i].state = first + i * state;
-	p->first_page = first + p->n_seq * state;
+		p->seqs[i].state = first + i * p->shape.state_bytes;
+	p->first_page = first + states;
 	return 0;
 }
 

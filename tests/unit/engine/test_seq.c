@@ -327,13 +327,34 @@ static void test_memory(void **unused)
 	seq_pool_destroy(pool);
 }
 
+/* States take what memory_plan() counts for them, in huge pages too, but for the end of the last. */
+static void test_state_memory(void **unused)
+{
+	enum { N = 32 };
+	struct model m = make_model();
+	uint64_t before, all = 0;
+	struct seq_pool *pool;
+
+	assert_int_equal(seq_pool_create(&m, N, 64, 0, KV_F16, &pool, NULL), 0);
+	before = resident_bytes();
+	for (unsigned i = 0; i < N; i++) {
+		size_t bytes;
+		void *state = seq_state(seq_get(pool), &bytes);
+
+		memset(state, 1, bytes);
+		all += bytes;
+	}
+	assert_true(resident_bytes() <= before + all + (4 << 20));
+	seq_pool_destroy(pool);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_layout),	       cmocka_unit_test(test_length),
 		cmocka_unit_test(test_sizes),	       cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_memory),	       cmocka_unit_test(test_share),
-		cmocka_unit_test(test_state_in_pages),
+		cmocka_unit_test(test_state_in_pages), cmocka_unit_test(test_state_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
