@@ -155,8 +155,9 @@ uint64_t reader_fill_cpu_ns(const struct reader *r);
 
 /*
  * Compares size, mtime and inode of the files with what gguf_open() saw and with the path: 0, or
- * -ESTALE and a sentence when the open file was truncated or written; a path that now names another
- * file (renamed over) returns 0 with the sentence set. Any thread; a stat per file.
+ * -ESTALE and a sentence when an open file was truncated or written, whatever became of the paths of
+ * others; paths that now name another file (renamed over) or none (removed) return 0 with the sentence
+ * of the first set. Any thread; a stat per file.
  */
 int reader_check_files(struct reader *r, struct err *err);
 

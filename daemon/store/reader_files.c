@@ -121,7 +121,8 @@ void reader_close_file(struct reader_file *f)
 		close(f->fd_buffered);
 }
 
-static int check_file(const struct reader_file *f, struct err *err)
+/* A fault goes to @err, where only the path is another's to @note. */
+static int check_file(const struct reader_file *f, struct err *err, struct err *note)
 {
 	struct stat st, at;
 	int64_t mtime;
@@ -134,17 +135,22 @@ static int check_file(const struct reader_file *f, struct err *err)
 			       f->path, (unsigned long long)f->bytes, (long long)st.st_size);
 	if (mtime != f->mtime_ns || (uint64_t)st.st_size != f->bytes)
 		return err_set(err, -ESTALE, "%s was written to while in use", f->path);
-	if (stat(f->path, &at) || at.st_dev != st.st_dev || at.st_ino != st.st_ino)
-		err_set(err, 0, "%s now names another file: the one opened first is used", f->path);
+	if (stat(f->path, &at))
+		err_set(note, 0, "%s is not found any more (%s): the one opened first is used",
+			f->path, strerror(errno));
+	else if (at.st_dev != st.st_dev || at.st_ino != st.st_ino)
+		err_set(note, 0, "%s now names another file: the one opened first is used",
+			f->path);
 	return 0;
 }
 
 int reader_check_files(struct reader *r, struct err *err)
 {
+	struct err note = { { 0 } };
 	int rc = 0;
 
 	for (uint32_t i = 0; i < r->n_files && !rc; i++)
 		if (r->files[i].fd_buffered >= 0)
-			rc = check_file(&r->files[i], err);
-	return rc;
+			rc = check_file(&r->files[i], err, &note);
+	return rc ? rc : err_set(err, 0, "%s", note.text);
 }

@@ -239,6 +239,26 @@ static void test_renamed_over(void **state)
 	assert_int_equal(rename(kept, f->path), 0);
 }
 
+/* Of several files a fault is said before a path that names no file any more. */
+static void test_fault_of_another_file(void **state)
+{
+	struct disk_file *f = *state;
+	struct gguf_file files[2] = { f->as_gguf, f->as_gguf };
+	struct err err = { { 0 } };
+	struct reader *r;
+
+	files[0].path = "/var/tmp/sluice-reader-removed";
+	assert_int_equal(reader_create_files(files, 2, NULL, &r, &err), 0);
+	assert_int_equal(reader_check_files(r, &err), 0);
+	assert_non_null(strstr(err.text, "sluice-reader-removed is not found any more"));
+	err_clear(&err);
+	assert_int_equal(truncate(f->path, 1000), 0);
+	assert_int_equal(reader_check_files(r, &err), -ESTALE);
+	assert_non_null(strstr(err.text, "was cut"));
+	disk_file_restore(f);
+	reader_destroy(r);
+}
+
 static int refuse_uring(int error)
 {
 	struct sock_filter filter[] = {
@@ -382,12 +402,19 @@ static void test_from_gguf(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_backends),	  cmocka_unit_test(test_every_misalignment),
-		cmocka_unit_test(test_registered_memory), cmocka_unit_test(test_no_such_range),
-		cmocka_unit_test(test_truncated_file),	  cmocka_unit_test(test_written_to),
-		cmocka_unit_test(test_renamed_over),	  cmocka_unit_test(test_without_uring),
-		cmocka_unit_test(test_little_memlock),	  cmocka_unit_test(test_bad_options),
-		cmocka_unit_test(test_from_gguf),	  cmocka_unit_test(test_fills_booked),
+		cmocka_unit_test(test_backends),
+		cmocka_unit_test(test_every_misalignment),
+		cmocka_unit_test(test_registered_memory),
+		cmocka_unit_test(test_no_such_range),
+		cmocka_unit_test(test_truncated_file),
+		cmocka_unit_test(test_written_to),
+		cmocka_unit_test(test_renamed_over),
+		cmocka_unit_test(test_without_uring),
+		cmocka_unit_test(test_little_memlock),
+		cmocka_unit_test(test_bad_options),
+		cmocka_unit_test(test_from_gguf),
+		cmocka_unit_test(test_fills_booked),
+		cmocka_unit_test(test_fault_of_another_file),
 	};
 
 	return cmocka_run_group_tests(tests, disk_file_setup, disk_file_teardown);
