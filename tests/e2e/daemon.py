@@ -106,18 +106,29 @@ class Daemon:
         self.env = {**os.environ, **(env or {})}
         self.wait = wait * PATIENCE
 
-    def __enter__(self):
+    def start(self):
         self.process = subprocess.Popen(self.args, stderr=open(self.log, "w"), stdout=subprocess.DEVNULL,
                                         stdin=subprocess.DEVNULL, env=self.env)
+
+    def __enter__(self):
+        self.start()
+        try:
+            self.wait_until_ready()
+        except BaseException:  # whatever it was: nobody else would end it
+            self.process.kill()
+            self.process.wait()
+            raise
+        return self
+
+    def wait_until_ready(self):
         end = time.monotonic() + self.wait
         while time.monotonic() < end:
             assert self.process.poll() is None, f"sluiced ended with {self.process.returncode}:\n{self.text()}"
             if os.path.exists(self.socket):
                 p = sluice("status", "--socket", self.socket, "--json", check=None)
                 if p.returncode == 0 and json.loads(p.stdout)["state"] == "ready":
-                    return self
+                    return
             time.sleep(0.02)
-        self.process.kill()
         raise AssertionError(f"sluiced was not ready in {self.wait} s:\n{self.text()}")
 
     def __exit__(self, *exc):
