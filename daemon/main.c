@@ -54,17 +54,22 @@ struct rooms {
 	char **argv;
 };
 
-/* Signals go to the serve loop alone: blocked before any thread is started. */
-static void prepare_process(void)
+/* @wait: the serve loop alone takes them, those too that come before it runs. No thread is started yet. */
+static void signals_wait(bool wait)
 {
-	struct rlimit files;
 	sigset_t set;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigprocmask(wait ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+}
+
+static void prepare_process(void)
+{
+	struct rlimit files;
+
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* a trace that reaches its limit ends, we do not */
 	if (!getrlimit(RLIMIT_NOFILE, &files)) {
@@ -437,9 +442,11 @@ int main(int argc, char **argv)
 	struct options o;
 	int rc;
 
-	if (stdfd_open()) /* before anything is opened: nothing can be said where it fails */
+	signals_wait(true); /* first: a manager may send SIGHUP as soon as we are there */
+	if (stdfd_open())   /* before anything is opened: nothing can be said where it fails */
 		return 1;
 	if (argc == 2 && !strcmp(argv[1], "--list-options")) { /* for completions and tests */
+		signals_wait(false);
 		opts_help_as_rows();
 		options_help(stdout);
 		return 0;
@@ -448,11 +455,12 @@ int main(int argc, char **argv)
 		options_free(&o);
 		return refuse(err.text);
 	}
-	if (o.check_config && !o.help && !o.version && options_check_files(&o, &err)) {
-		options_free(&o);
-		return refuse(err.text);
-	}
 	if (o.help || o.version || o.dump_config || o.check_config) {
+		signals_wait(false);
+		if (o.check_config && !o.help && !o.version && options_check_files(&o, &err)) {
+			options_free(&o);
+			return refuse(err.text);
+		}
 		rc = tell(&o);
 		options_free(&o);
 		return rc;

@@ -161,6 +161,24 @@ def test_reload(tmp_path):
         assert d.status()["state"] == "ready"
 
 
+def test_signals_before_the_loop(tmp_path):
+    """SIGHUP and SIGTERM that come while the daemon begins, here while it reads its configuration, wait for the loop."""
+    path = tmp_path / "sluiced.conf"
+    os.mkfifo(path)
+    with subprocess.Popen([BUILD / "sluiced", "--model", DEMO, "--socket", tmp_path / "s", "--config", path],
+                          stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as p:
+        with open(path, "w") as f:  # opened by both now
+            p.send_signal(signal.SIGHUP)
+            p.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+            path.unlink()
+            path.write_text("ctx = 512\n")  # for SIGHUP
+            f.write("ctx = 512\n")
+        said = p.communicate(timeout=60)[1]
+    assert p.returncode == 0, (p.returncode, said)
+    assert 'msg="configuration read again"' in said and 'msg="stopping" signal=15' in said
+
+
 def affinity(thread):
     """None: it has ended, as the kernel's workers of io_uring do."""
     try:
