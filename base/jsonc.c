@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* base/jsonc.c: see jsonc.h. */
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -45,6 +46,124 @@ size_t jsonc_values(const char *text, size_t n)
 			count += c == ',' || c == '[' || c == '{';
 	}
 	return count;
+}
+
+/* ---- parsing ---- */
+
+#define AS_DOUBLE \
+	"e0" /* behind the digits of an integer that json-c would not keep; "123e0" is written like that */
+
+static bool is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
+/* @text: n characters of an integer, and what is behind them. */
+static bool is_wide(const char *text, size_t n)
+{
+	if (n < 19 || text[n] == '.' || text[n] == 'e' || text[n] == 'E') /* 2^63 has 19 digits */
+		return false;
+	errno = 0;
+	if (*text == '-')
+		strtoll(text, NULL, 10);
+	else
+		strtoull(text, NULL, 10);
+	return errno == ERANGE;
+}
+
+/* Moves *at behind the next integer beyond 64 bits that is not in a string; false: to the end, there is none. */
+static bool next_wide(const char *text, size_t n, size_t *at, bool *string)
+{
+	while (*at < n) {
+		size_t from = *at;
+		char c = text[(*at)++];
+
+		if (*string && c == '\\') {
+			++*at;
+			continue;
+		}
+		if (c == '"')
+			*string = !*string;
+		if (*string || (c != '-' && !is_digit(c)))
+			continue;
+		while (*at < n && is_digit(text[*at]))
+			++*at;
+		if (is_wide(text + from, *at - from))
+			return true;
+		while (*at < n && text[*at] && strchr("+-.eE0123456789", text[*at]))
+			++*at; /* what is behind the point is no number of its own */
+	}
+	*at = n;
+	return false;
+}
+
+/* The digits of such integers without what made them doubles. */
+static void drop_marks(struct json_object *o)
+{
+	char *text;
+	size_t n;
+
+	if (json_object_is_type(o, json_type_array)) {
+		for (size_t i = 0; i < json_object_array_length(o); i++)
+			drop_marks(json_object_array_get_idx(o, i));
+	} else if (json_object_is_type(o, json_type_object)) {
+		json_object_object_foreach(o, key, item)
+		{
+			(void)key;
+			drop_marks(item);
+		}
+	} else if (json_object_is_type(o, json_type_double)) {
+		text = json_object_get_userdata(o);
+		n = text ? strlen(text) : 0;
+		if (n > 19 && !strcmp(text + n - 2, AS_DOUBLE) && !strchr(text, '.'))
+			text[n - 2] = '\0';
+	}
+}
+
+int jsonc_parse(const char *text, size_t n, int depth, struct json_object **ret, size_t *ret_at,
+		const char **ret_why)
+{
+	enum json_tokener_error e = json_tokener_error_parse_eof;
+	struct json_tokener *t = json_tokener_new_ex(depth);
+	struct json_object *o = NULL;
+	bool string = false, wide = false, more = n != 0;
+	size_t from = 0, end;
+
+	*ret_at = 0;
+	*ret_why = "out of memory";
+	if (!t)
+		return -ENOMEM;
+	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	while (more) {
+		end = from;
+		more = next_wide(text, n, &end, &string);
+		o = json_tokener_parse_ex(t, text + from, (int)(end - from + !more));
+		e = json_tokener_get_error(t);
+		*ret_at = from + json_tokener_get_parse_end(t);
+		more = more && e == json_tokener_continue;
+		if (more)
+			json_tokener_parse_ex(t, AS_DOUBLE, 2);
+		wide |= more;
+		from = end;
+	}
+	json_tokener_free(t);
+	*ret_why = e != json_tokener_success ? json_tokener_error_desc(e) : "more behind its end";
+	if (e != json_tokener_success || *ret_at < n) {
+		json_object_put(o);
+		return -EINVAL;
+	}
+	if (wide)
+		drop_marks(o);
+	*ret = o;
+	return 0;
+}
+
+const char *jsonc_digits(struct json_object *o)
+{
+	const char *text = json_object_is_type(o, json_type_double) ? json_object_get_userdata(o)
+								    : NULL;
+
+	return text && *text && !strpbrk(text, ".eEnN") ? text : NULL;
 }
 
 struct json_object *jsonc_member(struct json_object *o, const char *key)

@@ -27,6 +27,17 @@ struct json_object *jsonc_follow(struct json_object *root, const char *fragment)
  * some 100 bytes for each. */
 size_t jsonc_values(const char *text, size_t n);
 
+/*
+ * @text (@n bytes, a NUL behind them) as the one JSON value that it is, in UTF-8, arrays and objects @depth deep at
+ * most. 0, or -EINVAL: *ret_why says what is wrong, near byte *ret_at. An integer beyond 64 bits, for which json-c
+ * alone gives the nearest that fits, is a double that is written with its digits (jsonc_digits()).
+ */
+int jsonc_parse(const char *text, size_t n, int depth, struct json_object **ret, size_t *ret_at,
+		const char **ret_why);
+
+/* The text of an integer beyond 64 bits, "-"? and digits; NULL: @o is none. Borrowed. */
+const char *jsonc_digits(struct json_object *o);
+
 /* @o as text without white space, slashes as they are: malloc'd; NULL: out of memory. Lets go of @o. */
 char *jsonc_take_text(struct json_object *o);
 

@@ -53,6 +53,8 @@ static int bad_value(const struct opt *o, const char *text, struct err *err)
 	if (o->min != o->max)
 		return err_set(err, -EINVAL, "%s: %s is not a %s from %.15g to %.15g", o->name,
 			       text, o->type == OPT_SIZE ? "size" : "number", o->min, o->max);
+	if (*text && !text[strspn(text, "0123456789")])
+		return err_set(err, -EINVAL, "%s: %s is too large", o->name, text);
 	return err_set(err, -EINVAL, "%s: %s is not a %s", o->name, text,
 		       o->type == OPT_SIZE ? "size such as 8G or 512MiB" : "number");
 }

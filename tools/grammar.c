@@ -63,19 +63,16 @@ static int compile_schema(const struct args *args, const char *text, size_t n, s
 			  struct err *err)
 {
 	const struct schema_options o = { .strict = !args->loose };
-	struct json_tokener *t = json_tokener_new_ex(SCHEMA_DEPTH);
-	enum json_tokener_error e;
 	struct json_object *schema;
+	const char *why;
+	size_t at;
 	int rc;
 
-	if (!t || n >= INT32_MAX)
+	if (n >= INT32_MAX)
 		return err_set(err, -ENOMEM, "out of memory");
-	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-	schema = json_tokener_parse_ex(t, text, (int)n + 1);
-	e = json_tokener_get_error(t);
-	json_tokener_free(t);
-	if (e != json_tokener_success)
-		return err_set(err, -EINVAL, "no JSON: %s", json_tokener_error_desc(e));
+	rc = jsonc_parse(text, n, SCHEMA_DEPTH, &schema, &at, &why);
+	if (rc)
+		return err_set(err, rc, "no JSON: %s, near byte %zu", why, at);
 	rc = grammar_schema(schema, &o, ret, err);
 	json_object_put(schema);
 	return rc;

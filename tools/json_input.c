@@ -9,28 +9,20 @@
 
 int input_json_object(const char *text, size_t n, struct json_object **ret, struct err *err)
 {
-	struct json_tokener *t = json_tokener_new_ex(DEPTH);
 	struct json_object *o;
-	enum json_tokener_error e;
+	const char *why;
 	size_t at;
+	int rc;
 
-	if (!t || n >= INT32_MAX) {
-		if (t)
-			json_tokener_free(t);
+	if (n >= INT32_MAX)
 		return err_set(err, -ENOMEM, "out of memory");
-	}
-	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-	o = json_tokener_parse_ex(t, text, (int)n + 1);
-	e = json_tokener_get_error(t);
-	at = json_tokener_get_parse_end(t);
-	json_tokener_free(t);
+	rc = jsonc_parse(text, n, DEPTH, &o, &at, &why);
+	if (rc)
+		return err_set(err, rc, "no valid JSON: %s, near byte %zu", why, at);
 	if (json_object_is_type(o, json_type_object)) {
 		*ret = o;
 		return 0;
 	}
 	json_object_put(o);
-	if (e == json_tokener_success)
-		return err_set(err, -EINVAL, "no JSON object");
-	return err_set(err, -EINVAL, "no valid JSON: %s, near byte %zu", json_tokener_error_desc(e),
-		       at);
+	return err_set(err, -EINVAL, "no JSON object");
 }

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/jsonc.h"
 #include "chat/jinja_run.h"
@@ -59,6 +60,20 @@ static struct jv number(struct jinja *j, struct json_object *o)
 	return jv_int(i);
 }
 
+/* With a point, or too long to be whole here. */
+static struct jv real(struct json_object *o)
+{
+	const char *digits = jsonc_digits(o);
+	size_t sign = digits && *digits == '-';
+	jint i = 0;
+
+	if (!digits || strlen(digits) - sign > 38) /* 10^38 has its place in 127 bits */
+		return jv_float(json_object_get_double(o));
+	for (const char *at = digits + sign; *at; at++)
+		i = i * 10 + (*at - '0');
+	return jv_int(sign ? -i : i);
+}
+
 static struct jv object(struct jinja *j, struct json_object *o, bool trusted)
 {
 	struct jdict *d = jdict_new(j);
@@ -97,7 +112,7 @@ struct jv jv_from_json(struct jinja *j, struct json_object *o, bool trusted)
 		v = jv_bool(json_object_get_boolean(o));
 		break;
 	case json_type_double:
-		v = jv_float(json_object_get_double(o));
+		v = real(o);
 		break;
 	case json_type_int:
 		v = number(j, o);

@@ -15,29 +15,23 @@
 /* Arguments that are the text of a JSON object become that object; nothing at all, an empty one. */
 static struct json_object *parsed_arguments(struct json_object *given)
 {
-	const char *text = norm_text(given);
-	struct json_tokener *t;
-	struct json_object *o = NULL;
-	int n;
+	const char *text = norm_text(given), *why;
+	struct json_object *o;
+	size_t n, at;
+	int rc;
 
 	if (given && !text)
 		return json_object_get(given);
-	n = text ? json_object_get_string_len(given) : 0;
+	n = text ? (size_t)json_object_get_string_len(given) : 0;
 	if (!n)
 		return json_object_new_object();
-	t = json_tokener_new_ex(64);
-	if (!t)
-		return NULL;
-	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-	o = json_tokener_parse_ex(t, text, n + 1); /* with the NUL, so that a number ends */
-	if (json_tokener_get_error(t) != json_tokener_success ||
-	    json_tokener_get_parse_end(t) < (size_t)n ||
-	    !json_object_is_type(o, json_type_object)) {
-		json_object_put(o);
-		o = json_object_get(given);
-	}
-	json_tokener_free(t);
-	return o;
+	rc = jsonc_parse(text, n, 64, &o, &at, &why);
+	if (rc)
+		return rc == -ENOMEM ? NULL : json_object_get(given);
+	if (json_object_is_type(o, json_type_object))
+		return o;
+	json_object_put(o);
+	return json_object_get(given);
 }
 
 /* What a body's own values are counted for, texts within it are too. */

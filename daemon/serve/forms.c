@@ -173,28 +173,15 @@ enum before forms_before(const struct chat_template *chat, const char *prompt, s
 
 static int parse_schema(struct form_task *t, struct json_object **ret)
 {
-	struct json_tokener *tok;
-	enum json_tokener_error e;
-	size_t valid = utf8_valid(t->text, t->what.n);
-	int rc = 0;
+	size_t valid = utf8_valid(t->text, t->what.n), at;
+	const char *why;
+	int rc;
 
 	if (valid < t->what.n)
 		return err_set(&t->err, -EINVAL, "the schema is not valid UTF-8, at byte %zu",
 			       valid);
-	tok = json_tokener_new_ex(JSON_DEPTH);
-	if (!tok)
-		return -ENOMEM;
-	json_tokener_set_flags(tok, JSON_TOKENER_STRICT);
-	*ret = json_tokener_parse_ex(tok, t->text, (int)t->what.n + 1);
-	e = json_tokener_get_error(tok);
-	if (e != json_tokener_success)
-		rc = err_set(&t->err, -EINVAL, "the schema is no JSON: %s, near byte %zu",
-			     json_tokener_error_desc(e), json_tokener_get_parse_end(tok));
-	else if (json_tokener_get_parse_end(tok) < t->what.n)
-		rc = err_set(&t->err, -EINVAL, "the schema goes on behind its JSON, at byte %zu",
-			     json_tokener_get_parse_end(tok));
-	json_tokener_free(tok);
-	return rc;
+	rc = jsonc_parse(t->text, t->what.n, JSON_DEPTH, ret, &at, &why);
+	return rc ? err_set(&t->err, rc, "the schema is no JSON: %s, near byte %zu", why, at) : 0;
 }
 
 static void compile(struct forms *f, struct form_task *t)

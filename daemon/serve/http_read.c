@@ -114,34 +114,24 @@ static bool is_finite(struct json_object *v)
 bool read_json_text(struct http_call *c, const char *text, size_t n, const char *what,
 		    struct json_object **ret)
 {
-	enum json_tokener_error e = json_tokener_error_parse_eof;
-	size_t values = jsonc_values(text, n);
-	struct json_tokener *t;
+	size_t values = jsonc_values(text, n), at;
+	const char *why;
+	int rc;
 
 	if (values > HTTP_MAX_VALUES)
 		return fault_set(&c->fault, 413, "%s: the JSON may have %d values", what,
 				 HTTP_MAX_VALUES);
 	c->values += values;
-	t = json_tokener_new_ex(DEPTH);
-	if (!t)
+	rc = jsonc_parse(text, n, DEPTH, ret, &at, &why);
+	if (rc == -ENOMEM)
 		return fault_set(&c->fault, 500, "out of memory");
-	json_tokener_set_flags(t, JSON_TOKENER_STRICT);
-	if (n) {
-		*ret = json_tokener_parse_ex(t, text, (int)n + 1);
-		e = json_tokener_get_error(t);
-	}
-	if (e != json_tokener_success)
-		fault_set(&c->fault, 400, "%s is not valid JSON: %s, near byte %zu", what,
-			  json_tokener_error_desc(e), json_tokener_get_parse_end(t));
-	else if (json_tokener_get_parse_end(t) < n)
-		fault_set(&c->fault, 400, "%s goes on behind its JSON, at byte %zu", what,
-			  json_tokener_get_parse_end(t));
-	else if (!json_object_is_type(*ret, json_type_object))
-		fault_set(&c->fault, 400, "%s must be a JSON object", what);
-	else if (!is_finite(*ret))
-		fault_set(&c->fault, 400, "%s has a number that is not finite", what);
-	json_tokener_free(t);
-	return !c->fault.status;
+	if (rc)
+		return fault_set(&c->fault, 400, "%s is not valid JSON: %s, near byte %zu", what,
+				 why, at);
+	if (!json_object_is_type(*ret, json_type_object))
+		return fault_set(&c->fault, 400, "%s must be a JSON object", what);
+	return is_finite(*ret) ||
+	       fault_set(&c->fault, 400, "%s has a number that is not finite", what);
 }
 
 bool read_json(struct http_call *c)

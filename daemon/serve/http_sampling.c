@@ -86,19 +86,33 @@ void put_sampling_defaults(struct buf *b, const struct sampling *s)
 	buf_text(b, "],\"logit_bias\":[]");
 }
 
+/* From -2^63 to 2^64 - 1; 42.0 is 42, as clients of which all numbers are doubles write it. */
+static bool seed_value(struct json_object *v, uint64_t *ret)
+{
+	double d = json_object_get_double(v);
+
+	if (json_object_is_type(v, json_type_double)) {
+		if (jsonc_digits(v) || d != floor(d) || d < -0x1p63 || d >= 0x1p64)
+			return false;
+		*ret = d < 0 ? (uint64_t)(int64_t)d : (uint64_t)d;
+		return true;
+	}
+	*ret = json_object_get_int64(v) < 0 ? (uint64_t)json_object_get_int64(v)
+					    : json_object_get_uint64(v);
+	return json_object_is_type(v, json_type_int);
+}
+
 static bool read_seed(struct http_call *c)
 {
 	struct json_object *seed = get(c->json, "seed");
-	struct sampling *s = &c->gen.ask.sampling;
+	uint64_t *s = &c->gen.ask.sampling.seed;
 
-	if (seed && !json_object_is_type(seed, json_type_int))
-		return fault_param(&c->fault, "seed", "seed must be a whole number of 64 bits");
-	if (seed && json_object_get_int64(seed) < -1)
-		s->seed = (uint64_t)json_object_get_int64(seed);
-	else if (seed && json_object_get_int64(seed) != -1)
-		s->seed = json_object_get_uint64(seed);
-	else if (getrandom(&s->seed, sizeof(s->seed), 0) != sizeof(s->seed))
-		s->seed = c->since_ns;
+	if (seed && !seed_value(seed, s))
+		return fault_param(&c->fault, "seed",
+				   "seed must be a whole number of 64 bits, -1 for a new one");
+	if (!seed || json_object_get_double(seed) == -1.0) /* a new one */
+		if (getrandom(s, sizeof(*s), 0) != sizeof(*s))
+			*s = c->since_ns;
 	return true;
 }
 

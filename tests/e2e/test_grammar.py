@@ -27,6 +27,8 @@ def grammar(tmp_path, kind, text, given, *more):
     ("schema", '{"type": "integer", "maximum": 7}', "7", 0, "accepted"),
     ("schema", '{"type": "integer", "maximum": 7}', "8", 1, "rejected at byte 0"),
     ("schema", "true", "[null]", 0, "accepted"),
+    ("schema", '{"const": 123456789012345678901}', "123456789012345678901", 0, "accepted"),
+    ("schema", '{"type": "integer", "maximum": 100000000000000000000}', "99999999999999999999", 0, "accepted"),
 ])
 def test_verdicts(tmp_path, kind, text, given, status, said):
     assert grammar(tmp_path, kind, text, given) == (status, said + "\n", "")

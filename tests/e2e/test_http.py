@@ -199,6 +199,16 @@ def test_length_and_seed(d):
     assert d.post("/v1/completions", ask)["choices"] == d.post("/v1/completions", ask)["choices"]
 
 
+def test_seeds(d):
+    """64 bits; a double that is whole counts as such, -1 is a new one."""
+    of = lambda text: d.ask("POST", "/completion", '{"prompt": "x", "n_predict": 1, "seed": %s}' % text, {"Content-Type": "application/json"})[2]
+    for text in ("42", "42.0", "4.2e1", "18446744073709551615", "-9223372036854775808", "-2"):
+        assert of(text)["generation_settings"]["seed"] == int(float(text) if "." in text else text) % 2**64
+    assert of("-1")["generation_settings"]["seed"] != of("-1.0")["generation_settings"]["seed"]
+    for text in ("18446744073709551616", "-9223372036854775809", "1e30", "0.5", '"42"', "true", "[1]"):
+        assert error_of(of(text))["param"] == "seed", text
+
+
 # ---- refusals ----
 
 @pytest.mark.parametrize("body, param", [

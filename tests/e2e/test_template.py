@@ -38,6 +38,20 @@ def test_renders(jinja):
     assert "['" not in render("-t", jinja, messages=late).stdout and "<|im_start|>developer" in render("-t", jinja, "--raw", messages=late).stdout
 
 
+def test_integers_keep_their_digits(tmp_path):
+    """As in Python, up to 38 of them: what a model wrote into a call's arguments comes back to it as it was."""
+    path = tmp_path / "t.jinja"
+    path.write_text("{{ x | tojson }} {{ x[0] + 1 }}")
+    whole = [10**20, -(2**63) - 1, 2**64, -(10**38 - 1), 10**38 - 1, 1]
+    assert render("-t", path, vars={"x": whole}).stdout == f"{json.dumps(whole)} {10**20 + 1}"
+    path.write_text("{{ x | tojson }}")
+    assert render("-t", path, vars={"x": [10**40]}).stdout == "[1e+40]"
+    path.write_text("{{ messages[1].tool_calls[0].function.arguments | tojson }}")
+    call = {"type": "function", "function": {"name": "send", "arguments": '{"wei": 123456789012345678901}'}}
+    out = render("-t", path, messages=[*HI["messages"], {"role": "assistant", "content": None, "tool_calls": [call]}]).stdout
+    assert out == call["function"]["arguments"]
+
+
 def test_caps():
     caps = json.loads(sluice("template", "-m", DEMO, "--caps").stdout)
     assert caps["supports_system_role"] and caps["supports_enable_thinking"] and not caps["supports_tools"]

@@ -115,6 +115,8 @@ static void attached_values(void **state)
 	assert_string_equal(err.text, "--small: 10 is not a number from 1 to 9");
 	assert_int_equal(parse(false, "-f1"), -EINVAL);
 	assert_string_equal(err.text, "unknown option -f1");
+	assert_int_equal(parse(false, "--large 18446744073709551616"), -EINVAL);
+	assert_string_equal(err.text, "--large: 18446744073709551616 is too large");
 }
 
 /* The option that was meant is named, and none where none is near. */
