@@ -34,24 +34,47 @@ static const char *name_of(struct json_object *f)
 	return json_object_get_string(jsonc_member(f, "name"));
 }
 
-/* {"allOf": [p, {"type": "object"}]}: arguments are an object whatever else @p would allow. */
+/* {@key: @value}, taken over. NULL: no memory, now or for @value. */
+static struct json_object *with_member(const char *key, struct json_object *value)
+{
+	struct json_object *o = value ? json_object_new_object() : NULL;
+
+	if (o && !json_object_object_add(o, key, value))
+		return o;
+	json_object_put(o);
+	json_object_put(value);
+	return NULL;
+}
+
+struct json_object *making_any_object(void)
+{
+	return with_member("type", json_object_new_string("object"));
+}
+
+/* {"allOf": [p, {"type": "object"}]}: arguments are an object whatever else @p would allow. NULL: no memory. */
 static struct json_object *as_object(struct json_object *p)
 {
-	struct json_object *type = jsonc_member(p, "type"), *all, *o;
+	struct json_object *type = jsonc_member(p, "type"), *all, *object;
 
+	if (json_object_is_type(p, json_type_boolean) && !json_object_get_boolean(p))
+		return json_object_new_boolean(false);
 	if (!p || json_object_is_type(p, json_type_boolean))
-		return json_object_get_boolean(p) || !p
-			       ? json_tokener_parse("{\"type\": \"object\"}")
-			       : json_object_new_boolean(false);
+		return making_any_object();
 	if (json_object_is_type(type, json_type_string) &&
 	    !strcmp(json_object_get_string(type), "object"))
 		return jsonc_hold(p);
 	all = json_object_new_array();
-	json_object_array_add(all, jsonc_hold(p));
-	json_object_array_add(all, json_tokener_parse("{\"type\": \"object\"}"));
-	o = json_object_new_object();
-	json_object_object_add(o, "allOf", all);
-	return o;
+	object = all ? making_any_object() : NULL;
+	if (object && !json_object_array_add(all, object)) {
+		if (!json_object_array_add(all, p)) {
+			jsonc_hold(p);
+			return with_member("allOf", all);
+		}
+		object = NULL; /* it is in the list */
+	}
+	json_object_put(object);
+	json_object_put(all);
+	return NULL;
 }
 
 int making_parameters(struct making *m, struct json_object *f, ir_node *ret)
@@ -59,7 +82,7 @@ int making_parameters(struct making *m, struct json_object *f, ir_node *ret)
 	const struct schema_options o = { .strict = json_object_get_boolean(
 						  jsonc_member(f, "strict")) };
 	struct json_object *p = jsonc_member(f, "parameters"), *object = as_object(p);
-	int rc = schema_node(m->ir, p ? p : object, object, &o, ret, m->err);
+	int rc = object ? schema_node(m->ir, p ? p : object, object, &o, ret, m->err) : -ENOMEM;
 
 	json_object_put(object);
 	return rc ? err_prefix(m->err, rc, "the parameters of tool %.64s", name_of(f)) : 0;

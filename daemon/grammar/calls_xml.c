@@ -194,8 +194,11 @@ static int constant(struct values *v, struct json_object *schema, struct json_ob
 	}
 	v->others = v->bound = true;
 	wrapped = json_object_new_object();
-	json_object_object_add(wrapped, "const", jsonc_hold(value));
-	rc = schema_node(m->ir, wrapped, wrapped, &o, &node, m->err);
+	rc = wrapped && !json_object_object_add(wrapped, "const", value) ? 0 : -ENOMEM;
+	if (!rc) {
+		jsonc_hold(value);
+		rc = schema_node(m->ir, wrapped, wrapped, &o, &node, m->err);
+	}
 	json_object_put(wrapped);
 	if (rc)
 		return rc;

@@ -89,8 +89,8 @@ static int root_of(struct making *m, ir_node *ret)
 
 	switch (ask->form) {
 	case FORM_OBJECT:
-		object = json_tokener_parse("{\"type\": \"object\"}");
-		rc = schema_node(m->ir, object, object, &o, ret, m->err);
+		object = making_any_object();
+		rc = object ? schema_node(m->ir, object, object, &o, ret, m->err) : -ENOMEM;
 		json_object_put(object);
 		return rc;
 	case FORM_SCHEMA:
@@ -152,7 +152,7 @@ int constraint_create(const struct constraint_ask *ask, struct vocab *v, struct 
 		ir_stop_at(m.ir, ask->stop);
 	rc = rc ? rc : whole_of(&m, &root);
 	rc = rc ? rc : program_of_node(m.ir, root, &c->program, err);
-	rc = ir_error(m.ir) ? ir_error(m.ir) : rc; /* what was stopped is nothing else */
+	rc = m.ir && ir_error(m.ir) ? ir_error(m.ir) : rc; /* what was stopped is nothing else */
 	grammar_say(rc, err);
 	ir_destroy(m.ir);
 	if (rc) {

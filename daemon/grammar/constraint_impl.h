@@ -53,6 +53,8 @@ int making_calls(struct making *m, bool any_text, ir_node *ret);
 /* Harmony: the rest of a message behind <|start|>assistant that is a call. */
 int making_harmony_call(struct making *m, ir_node *ret);
 
+/* {"type": "object"}, the caller's. NULL: no memory. */
+struct json_object *making_any_object(void);
 struct json_object *making_function(struct json_object *tool);
 /* What the tool takes, as a JSON object; any object where it does not say. */
 int making_parameters(struct making *m, struct json_object *f, ir_node *ret);

@@ -149,11 +149,36 @@ struct json_object *schema_keep(struct schema *s, struct json_object *o)
 {
 	if (!o || json_object_array_length(s->made) >= SCHEMA_MAX_MADE ||
 	    json_object_array_add(s->made, o)) {
+		s->ir->error = s->ir->error ? s->ir->error : o ? -E2BIG : -ENOMEM;
 		json_object_put(o);
-		s->ir->error = s->ir->error ? s->ir->error : -E2BIG;
 		return NULL;
 	}
 	return o;
+}
+
+void schema_put(struct schema *s, struct json_object *o, const char *key, struct json_object *v)
+{
+	if (o && !(key ? json_object_object_add(o, key, v) : json_object_array_add(o, v)))
+		return;
+	json_object_put(v);
+	s->ir->error = s->ir->error ? s->ir->error : -ENOMEM;
+}
+
+struct json_object *schema_made(struct schema *s, struct json_object *o)
+{
+	if (!o)
+		s->ir->error = s->ir->error ? s->ir->error : -ENOMEM;
+	return o;
+}
+
+const char *schema_digits(struct schema *s, struct json_object *v)
+{
+	const char *text = json_object_to_json_string(v);
+
+	if (text)
+		return text;
+	s->ir->error = s->ir->error ? s->ir->error : -ENOMEM;
+	return "0";
 }
 
 /* ---- what is left to do ---- */
@@ -356,7 +381,7 @@ static int arms_of(struct schema *s, struct json_object *o, const char *key, ir_
 		rc = check_one(s, arms);
 	rest = schema_without(s, o, key);
 	if (rc || !rest)
-		return rc ? rc : -E2BIG;
+		return rc ? rc : ir_error(s->ir);
 	bare = schema_is_bare(rest);
 	for (size_t i = 0; !rc && !ir_error(s->ir) && i < json_object_array_length(arms); i++) {
 		ir_node node = ir_fail();

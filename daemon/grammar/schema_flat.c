@@ -43,9 +43,10 @@ struct json_object *schema_without(struct schema *s, struct json_object *o, cons
 	json_object_object_foreach(o, k, v)
 	{
 		if (strcmp(k, key))
-			json_object_object_add(copy, k, json_object_get(v));
+			schema_put(s, copy, k, json_object_get(v));
 	}
-	return schema_keep(s, copy);
+	copy = schema_keep(s, copy);
+	return ir_error(s->ir) ? NULL : copy;
 }
 
 bool schema_is_bare(struct json_object *o)
@@ -95,7 +96,7 @@ static int flat_ref(struct schema *s, struct json_object *schema, unsigned hops,
 	}
 	rest = schema_without(s, schema, "$ref");
 	if (!rest)
-		return -E2BIG;
+		return ir_error(s->ir);
 	rc = schema_flat(s, rest, hops + 1, &rest);
 	if (rc || !stands_before(schema, "properties", "$ref"))
 		return rc ? rc : schema_merge(s, to, rest, ret);
@@ -115,7 +116,7 @@ static int flat_all(struct schema *s, struct json_object *schema, unsigned hops,
 	if (!json_object_is_type(all, json_type_array) || !json_object_array_length(all))
 		return schema_error(s, -EINVAL, "allOf must be an array of schemas");
 	if (!own)
-		return -E2BIG;
+		return ir_error(s->ir);
 	n = json_object_array_length(all);
 	rc = schema_flat(s, own, hops + 1, &own);
 	for (size_t i = 0; !rc && i <= n && !ir_error(s->ir); i++) {

@@ -76,6 +76,17 @@ int schema_size(struct schema *s, struct json_object *o, const char *key, uint32
 /* Held until the end; takes @o over. NULL: no memory, or too many. */
 struct json_object *schema_keep(struct schema *s, struct json_object *o);
 
+/*
+ * Makes @v the member @key of @o, or an array's last element (@key NULL); takes @v over, of which NULL is null. Without
+ * memory, now or when @o was made (NULL), s->ir's error is set.
+ */
+void schema_put(struct schema *s, struct json_object *o, const char *key, struct json_object *v);
+
+/* @o that was just made; without memory NULL, and s->ir's error is set. */
+struct json_object *schema_made(struct schema *s, struct json_object *o);
+/* A number as it is written. Without memory "0", and s->ir's error is set. */
+const char *schema_digits(struct schema *s, struct json_object *v);
+
 /* A reference to the rule of @schema, which is compiled later. */
 int schema_ref(struct schema *s, struct json_object *schema, ir_node *ret);
 ir_node schema_shared(struct schema *s, enum shared what);

@@ -11,13 +11,13 @@
 #include "grammar/schema_impl.h"
 
 /* {"allOf": [a, b]}, kept by whoever it is put into. */
-static struct json_object *both(struct json_object *a, struct json_object *b)
+static struct json_object *both(struct schema *s, struct json_object *a, struct json_object *b)
 {
 	struct json_object *o = json_object_new_object(), *list = json_object_new_array();
 
-	json_object_array_add(list, json_object_get(a));
-	json_object_array_add(list, json_object_get(b));
-	json_object_object_add(o, "allOf", list);
+	schema_put(s, list, NULL, json_object_get(a));
+	schema_put(s, list, NULL, json_object_get(b));
+	schema_put(s, o, "allOf", list);
 	return o;
 }
 
@@ -26,12 +26,10 @@ static bool is_false(struct json_object *o)
 	return json_object_is_type(o, json_type_boolean) && !json_object_get_boolean(o);
 }
 
-static void add_type(struct json_object *list, const char *name)
+/* Of a list that was to be made: 0 where it was not. */
+static size_t length(struct json_object *list)
 {
-	for (size_t i = 0; i < json_object_array_length(list); i++)
-		if (!strcmp(json_object_get_string(json_object_array_get_idx(list, i)), name))
-			return;
-	json_object_array_add(list, json_object_new_string(name));
+	return list ? json_object_array_length(list) : 0;
 }
 
 /* Type @i of a string or a list; NULL behind the last. */
@@ -45,6 +43,14 @@ static const char *type_at(struct json_object *t, size_t i)
 		return i < json_object_array_length(t) ? text ? text : "" : NULL;
 	}
 	return i ? NULL : json_object_get_string(t);
+}
+
+static void add_type(struct schema *s, struct json_object *list, const char *name)
+{
+	for (size_t i = 0; i < length(list); i++)
+		if (!strcmp(type_at(list, i), name))
+			return;
+	schema_put(s, list, NULL, schema_made(s, json_object_new_string(name)));
 }
 
 static size_t n_types(struct json_object *t)
@@ -66,7 +72,7 @@ static struct json_object *meet_types(struct schema *s, struct json_object *a,
 				      (!strcmp(x, "integer") && !strcmp(y, "number"));
 
 			if (number || !strcmp(x, y))
-				add_type(out, number ? "integer" : x);
+				add_type(s, out, number ? "integer" : x);
 		}
 	return out;
 }
@@ -114,24 +120,26 @@ static struct json_object *lists(struct schema *s, struct json_object *a, struct
 		struct json_object *v = json_object_array_get_idx(a, i);
 
 		if (!common || listed(s, b, v))
-			json_object_array_add(out, json_object_get(v));
+			schema_put(s, out, NULL, json_object_get(v));
 	}
 	for (size_t i = 0; !common && i < json_object_array_length(b); i++) {
 		struct json_object *v = json_object_array_get_idx(b, i);
 
 		if (!listed(s, a, v))
-			json_object_array_add(out, json_object_get(v));
+			schema_put(s, out, NULL, json_object_get(v));
 	}
 	return out;
 }
 
 /* A property that only one side names, under what the other says of names it does not have. */
-static struct json_object *under(struct json_object *additional, struct json_object *p)
+static struct json_object *under(struct schema *s, struct json_object *additional,
+				 struct json_object *p)
 {
 	if (!additional || (json_object_is_type(additional, json_type_boolean) &&
 			    json_object_get_boolean(additional)))
 		return json_object_get(p);
-	return is_false(additional) ? json_object_new_boolean(0) : both(additional, p);
+	return is_false(additional) ? schema_made(s, json_object_new_boolean(false))
+				    : both(s, additional, p);
 }
 
 static struct json_object *properties(struct schema *s, struct json_object *a,
@@ -150,14 +158,14 @@ static struct json_object *properties(struct schema *s, struct json_object *a,
 		json_object_object_foreach(x, k, v)
 		{
 			other = schema_get(y, k);
-			json_object_object_add(out, k, other ? both(v, other) : under(more_b, v));
+			schema_put(s, out, k, other ? both(s, v, other) : under(s, more_b, v));
 		}
 	}
 	if (json_object_is_type(y, json_type_object)) {
 		json_object_object_foreach(y, k, v)
 		{
 			if (!schema_get(x, k))
-				json_object_object_add(out, k, under(more_a, v));
+				schema_put(s, out, k, under(s, more_a, v));
 		}
 	}
 	return out;
@@ -174,10 +182,10 @@ static struct json_object *arms(struct schema *s, const char *key, struct json_o
 	for (size_t i = 0; i < json_object_array_length(a); i++) {
 		struct json_object *other = json_object_new_object(), *pair;
 
-		json_object_object_add(other, key, json_object_get(b));
-		pair = both(json_object_array_get_idx(a, i), other);
+		schema_put(s, other, key, json_object_get(b));
+		pair = both(s, json_object_array_get_idx(a, i), other);
 		json_object_put(other);
-		json_object_array_add(out, pair);
+		schema_put(s, out, NULL, pair);
 	}
 	return out;
 }
@@ -241,12 +249,13 @@ static int meet(struct schema *s, const char *k, struct json_object *a, struct j
 		return 0; /* two constants */
 	} else if (!strcmp(k, "items") || !strcmp(k, "additionalProperties") ||
 		   !strcmp(k, "propertyNames")) {
-		*ret = is_false(a) || is_false(b) ? json_object_new_boolean(0) : both(a, b);
+		*ret = is_false(a) || is_false(b) ? schema_made(s, json_object_new_boolean(false))
+						  : both(s, a, b);
 	} else if ((!strcmp(k, "anyOf") || !strcmp(k, "oneOf")) && arrays) {
 		*ret = arms(s, k, a, b);
 		return strcmp(k, "oneOf") ? 0 : schema_cannot(s, "oneOf", "twice, within allOf");
 	} else if (!strcmp(k, "uniqueItems")) {
-		*ret = json_object_new_boolean(1);
+		*ret = schema_made(s, json_object_new_boolean(true));
 	} else {
 		*ret = json_object_get(a);
 		return schema_cannot(s, k, "two of them have to hold at once");
@@ -283,17 +292,17 @@ int schema_merge(struct schema *s, struct json_object *a, struct json_object *b,
 			json_object_put(v);
 			rc = meet(s, k, x, w, &v);
 			if (!rc && !v)
-				return 0;
+				return ir_error(s->ir);
 		}
-		json_object_object_add(out, k, v);
+		schema_put(s, out, k, v);
 	}
 	json_object_object_foreach(b, l, y)
 	{
 		if (strcmp(l, "properties") && !json_object_object_get_ex(a, l, NULL))
-			json_object_object_add(out, l, json_object_get(y));
+			schema_put(s, out, l, json_object_get(y));
 	}
 	if (schema_get(a, "properties") || schema_get(b, "properties"))
-		json_object_object_add(out, "properties", properties(s, a, b));
+		schema_put(s, out, "properties", properties(s, a, b));
 	*ret = out;
 	return rc ? rc : ir_error(s->ir);
 }
@@ -310,7 +319,7 @@ static struct json_object *all_values(struct schema *s, struct json_object *o)
 	if (!json_object_object_get_ex(o, "const", &list))
 		return NULL;
 	o = json_object_new_array();
-	json_object_array_add(o, json_object_get(list));
+	schema_put(s, o, NULL, json_object_get(list));
 	return schema_keep(s, o);
 }
 
@@ -322,7 +331,7 @@ static bool types_exclude(struct schema *s, struct json_object *a, struct json_o
 	if (!x || !y)
 		return false;
 	both_of = meet_types(s, x, y);
-	none = !json_object_array_length(both_of);
+	none = !length(both_of);
 	json_object_put(both_of);
 	return none;
 }
@@ -335,7 +344,7 @@ static bool values_exclude(struct schema *s, struct json_object *a, struct json_
 	if (!json_object_is_type(x, json_type_array) || !json_object_is_type(y, json_type_array))
 		return false;
 	common = lists(s, x, y, true);
-	none = !json_object_array_length(common);
+	none = !length(common);
 	json_object_put(common);
 	return none;
 }

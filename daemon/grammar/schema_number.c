@@ -279,7 +279,7 @@ static int read_bound(struct schema *s, struct json_object *o, const char *key,
 		if (!json_object_is_type(v[i], json_type_int) &&
 		    !json_object_is_type(v[i], json_type_double))
 			return schema_error(s, -EINVAL, "%s must be a number", i ? exclusive : key);
-		ret->set = parse(json_object_to_json_string(v[i]), ret);
+		ret->set = parse(schema_digits(s, v[i]), ret);
 		ret->open = i == 1 || open;
 		if (!ret->set)
 			return schema_cannot(s, i ? exclusive : key, "it has too many digits");
@@ -336,8 +336,8 @@ static int multiple_of(struct schema *s, struct json_object *v, bool integer, bo
 		*ret = multiples(s, (unsigned)x);
 		return 0;
 	}
-	if (!bounds && !integer && parse(json_object_to_json_string(v), &d) && !d.n_int &&
-	    d.n_frac < 10 && d.digits[d.n_frac - 1] == '1' && x * 1.5 < 1.0 &&
+	if (!bounds && !integer && parse(schema_digits(s, v), &d) && !d.n_int && d.n_frac < 10 &&
+	    d.digits[d.n_frac - 1] == '1' && x * 1.5 < 1.0 &&
 	    strspn(d.digits, "0") == d.n_frac - 1) {
 		ir_node part = IR_SEQ_OF(ir, ir_string(ir, "."),
 					 ir_rep(ir, ir_byte_range(ir, '0', '9'), 1, d.n_frac));

@@ -224,7 +224,7 @@ static int pattern_pair(struct schema *s, struct json_object *patterns, ir_node 
 
 	json_object_object_foreach(patterns, k, v)
 	{
-		json_object_object_add(key_schema, "pattern", json_object_new_string(k));
+		schema_put(s, key_schema, "pattern", schema_made(s, json_object_new_string(k)));
 		rc = rc ? rc : schema_ref(s, v, &value);
 	}
 	rc = rc ? rc : schema_string(s, key_schema, &key);

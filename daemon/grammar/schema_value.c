@@ -83,7 +83,7 @@ ir_node schema_value(struct schema *s, struct json_object *value, unsigned depth
 	case json_type_object:
 		return object_value(s, value, depth);
 	default: /* a number keeps the digits that it was written with */
-		return ir_string(s->ir, value ? json_object_to_json_string(value) : "null");
+		return ir_string(s->ir, value ? schema_digits(s, value) : "null");
 	}
 }
 
