@@ -5,7 +5,9 @@
  * worker's thread, wording on the main thread.
  */
 #include <math.h>
+#include <string.h>
 
+#include "model/tokenizer_utf8.h"
 #include "serve/http_private.h"
 
 #define NEVER -9999.0 /* what stands for minus infinity, which JSON does not have */
@@ -104,10 +106,55 @@ static void take_usual(struct buf *b, const struct tokenizer *t, uint32_t id,
 	buf_text(b, "]}");
 }
 
+/* A token in OpenAI's older form: one that is no whole characters is "bytes:\\xe2\\x80" there. */
+static void put_legacy_token(struct buf *b, const char *bytes, size_t n)
+{
+	if (utf8_valid(bytes, n) == n) {
+		buf_json(b, bytes, n);
+		return;
+	}
+	buf_text(b, "\"bytes:");
+	for (size_t i = 0; i < n; i++)
+		buf_fmt(b, "\\\\x%02x", (unsigned)(uint8_t)bytes[i]);
+	buf_text(b, "\"");
+}
+
 /*
- * OpenAI's older form: four lists. @l NULL: nothing is before this token, so it has no probability. Of the
- * likeliest @top at most.
+ * The likeliest @top and the token itself, least likely then: a map by text, so of several tokens with one text the
+ * likeliest is there.
  */
+static void put_legacy_top(struct buf *b, const struct tokenizer *t, uint32_t id,
+			   const struct token_logprobs *l, uint32_t top)
+{
+	struct {
+		const char *bytes;
+		size_t n;
+	} seen[LOGPROBS_MAX + 1];
+	uint32_t n_seen = 0, n = l->n < top ? l->n : top;
+	bool is_in = false;
+
+	for (uint32_t i = 0; i < n; i++)
+		is_in |= l->ids[i] == id;
+	buf_text(b, "{");
+	for (uint32_t i = 0; i < n + !is_in; i++) {
+		const char *bytes;
+		size_t len = tokenizer_piece(t, i < n ? l->ids[i] : id, true, &bytes);
+		uint32_t k = 0;
+
+		while (k < n_seen && (seen[k].n != len || memcmp(seen[k].bytes, bytes, len) != 0))
+			k++;
+		if (k < n_seen)
+			continue;
+		buf_text(b, n_seen ? "," : "");
+		put_legacy_token(b, bytes, len);
+		buf_fmt(b, ":%.9g", value_of(i < n ? l->logprobs[i] : l->logprob));
+		seen[n_seen].bytes = bytes;
+		seen[n_seen++].n = len;
+	}
+	buf_text(b, "}");
+}
+
+/* OpenAI's older form: four lists. @l NULL: nothing is before this token, so it has no probability. */
 static void take_legacy(struct choice *c, const struct tokenizer *t, uint32_t id,
 			const struct token_logprobs *l, uint32_t top)
 {
@@ -116,21 +163,15 @@ static void take_legacy(struct choice *c, const struct tokenizer *t, uint32_t id
 
 	for (unsigned i = 0; i < 4; i++)
 		buf_text(&c->legacy[i], comma);
-	buf_json(&c->legacy[0], bytes, n);
+	put_legacy_token(&c->legacy[0], bytes, n);
 	if (l)
 		buf_fmt(&c->legacy[1], "%.9g", value_of(l->logprob));
 	else
 		buf_text(&c->legacy[1], "null");
-	buf_text(&c->legacy[2], l ? "{" : "null");
-	for (uint32_t i = 0; l && i < l->n && i < top; i++) {
-		const char *piece;
-		size_t len = tokenizer_piece(t, l->ids[i], true, &piece);
-
-		buf_text(&c->legacy[2], i ? "," : "");
-		buf_json(&c->legacy[2], piece, len);
-		buf_fmt(&c->legacy[2], ":%.9g", value_of(l->logprobs[i]));
-	}
-	buf_text(&c->legacy[2], l ? "}" : "");
+	if (l)
+		put_legacy_top(&c->legacy[2], t, id, l, top);
+	else
+		buf_text(&c->legacy[2], "null");
 	buf_fmt(&c->legacy[3], "%zu", c->n_chars);
 	for (size_t i = 0; i < n; i++)
 		c->n_chars += ((uint8_t)bytes[i] & 0xc0) != 0x80;

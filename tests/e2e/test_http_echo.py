@@ -2,6 +2,7 @@
 """Description: /v1/completions with echo and logprobs: what the prompt's own tokens were likely to be, to the bit what a decode
 step gave for them, as programs that score texts (lm-eval) ask for it; and vLLM's prompt_logprobs, of chats too."""
 import json
+import re
 
 import pytest
 
@@ -35,10 +36,11 @@ def check(choice, top):
     assert n == len(lists["token_logprobs"]) == len(lists["top_logprobs"]) == len(lists["text_offset"])
     assert lists["token_logprobs"][0] is None and lists["top_logprobs"][0] is None and lists["text_offset"][0] == 0
     assert all(x <= 0 for x in lists["token_logprobs"][1:])
-    assert all(len(likely) <= top and list(likely.values()) == sorted(likely.values(), reverse=True) for likely in lists["top_logprobs"][1:])
+    assert all(len(likely) <= top + 1 and list(likely.values()) == sorted(likely.values(), reverse=True) for likely in lists["top_logprobs"][1:])
+    assert all(likely[token] == own for token, own, likely in zip(*(lists[name][1:] for name in ("tokens", "token_logprobs", "top_logprobs"))))
     ends = [*lists["text_offset"][1:], len(choice["text"])]
     for token, at, end in zip(lists["tokens"], lists["text_offset"], ends):
-        assert "\ufffd" in token or choice["text"][at:end] == token or (token == "<|im_end|>" and at == end)
+        assert token.startswith("bytes:") or choice["text"][at:end] == token or (token == "<|im_end|>" and at == end)
 
 
 def test_scores_of_a_prompt_are_those_of_decoding_it(d):
@@ -73,7 +75,7 @@ def test_an_answer_goes_on_behind_the_prompt(d):
         assert choice["logprobs"]["token_logprobs"][n:] == plain["logprobs"]["token_logprobs"]
     assert both["usage"]["prompt_tokens"] == n
     bare = scored(d, TEXT, logprobs=0)
-    assert bare["logprobs"]["top_logprobs"][1:] == [{}] * (n - 1)
+    assert all(len(likely) == 1 for likely in bare["logprobs"]["top_logprobs"][1:])
     assert d.post(PATH, {"prompt": [TEXT, "Hi"], "max_tokens": 0, "echo": True})["choices"][1]["text"] == "Hi"
 
 
@@ -87,6 +89,24 @@ def test_as_a_stream(d, n):
         assert "".join(e["text"] for e in mine) == want["text"] and mine[-1]["finish_reason"] == want["finish_reason"]
         for name in want["logprobs"]:
             assert [x for e in mine if e["logprobs"] for x in e["logprobs"][name]] == want["logprobs"][name]
+
+
+def test_tokens_of_one_text_and_parts_of_characters(d):
+    """A map by text: no key comes twice, and the likeliest token of a text counts; parts of characters are told by their bytes."""
+    def unique(pairs):
+        assert len(dict(pairs)) == len(pairs), pairs
+        return dict(pairs)
+    ids = [i for text in ("日本語", "😀", "naïve é", "Ж") for i in tokens(d, text)]
+    body = {"prompt": ids, "max_tokens": 0, "logprobs": 20, "echo": True}
+    c = d.connect()
+    c.request("POST", PATH, json.dumps(body), {"Content-Type": "application/json"})
+    lists = json.loads(c.getresponse().read(), object_pairs_hook=unique)["choices"][0]["logprobs"]
+    parts = [t for t in lists["tokens"] if t.startswith("bytes:")]
+    assert parts and all(re.fullmatch(r"bytes:(\\x[0-9a-f]{2})+", t) for t in parts)
+    keys = [key for likely in lists["top_logprobs"][1:] for key in likely]
+    assert any(key.startswith("bytes:") for key in keys) and not any("\ufffd" in key for key in keys)
+    bytes_of = lambda t: bytes.fromhex(t[6:].replace("\\x", "")) if t.startswith("bytes:") else t.encode()
+    assert b"".join(map(bytes_of, lists["tokens"])).decode() == "日本語😀naïve éЖ"
 
 
 def test_as_lm_eval_asks(d):
