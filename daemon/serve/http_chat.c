@@ -36,9 +36,12 @@ bool chat_work(struct http_call *c)
 
 	if (!read_generation(c) || !read_prompt_logprobs(c) || !read_talk(c, &t))
 		return false;
-	if (get(c->json, "functions") || get(c->json, "function_call"))
+	if (get(c->json, "functions"))
 		return fault_param(&c->fault, "functions",
 				   "functions are not supported: use tools");
+	if (get(c->json, "function_call"))
+		return fault_param(&c->fault, "function_call",
+				   "function_call is not supported: use tool_choice");
 	return talk_render(c, &t) && check_prompt_logprobs(c);
 }
 

@@ -23,6 +23,8 @@ static bool want(struct http_call *c, enum form form, const char *param)
 {
 	struct form_wish *w = &c->gen.wish;
 
+	if (w->form != FORM_FREE && !strcmp(w->param, param))
+		return fault_param(&c->fault, param, "%s: only one form can hold an answer", param);
 	if (w->form != FORM_FREE)
 		return fault_param(&c->fault, param, "%s and %s: only one form can hold an answer",
 				   w->param, param);
@@ -58,14 +60,14 @@ static bool want_named(struct http_call *c, struct json_object *o, const char *p
 
 	if (!schema)
 		return fault_param(&c->fault, param, "%s: a json_schema must have a schema", param);
-	return read_bool(o, "strict", &c->gen.wish.strict, &c->fault) &&
-	       want_schema(c, schema, param);
+	if (!read_bool(o, "strict", &c->gen.wish.strict, &c->fault))
+		return fault_param(&c->fault, param, "%s: strict must be true or false", param);
+	return want_schema(c, schema, param);
 }
 
 bool form_read_format(struct http_call *c, struct json_object *v, const char *param)
 {
 	const char *type = "";
-	bool flat = !strcmp(param, "text"); /* Responses: without an object of its own */
 
 	if (!v)
 		return true;
@@ -77,9 +79,8 @@ bool form_read_format(struct http_call *c, struct json_object *v, const char *pa
 		return get(v, "schema") ? want_schema(c, get(v, "schema"), param)
 					: want(c, FORM_OBJECT, param);
 	if (!strcmp(type, "json_schema"))
-		/* OpenAI puts schema and name into json_schema; llama.cpp's server takes schema alone */
-		return want_named(c, flat || !get(v, "json_schema") ? v : get(v, "json_schema"),
-				  param);
+		/* chats put schema and name into json_schema; Responses, Messages and llama.cpp do not */
+		return want_named(c, get(v, "json_schema") ? get(v, "json_schema") : v, param);
 	return fault_param(&c->fault, param,
 			   "%s %.40s is not supported: text, json_object or json_schema", param,
 			   type);
@@ -174,8 +175,9 @@ static bool read_structured(struct http_call *c)
 			&c->fault, name,
 			"%s must be an object with json, json_object, regex, choice or grammar",
 			name);
-	return want_json(c, o, "json", name) && read_bool(o, "json_object", &object, &c->fault) &&
-	       (!object || want(c, FORM_OBJECT, name)) &&
+	if (!read_bool(o, "json_object", &object, &c->fault))
+		return fault_param(&c->fault, name, "%s: json_object must be true or false", name);
+	return want_json(c, o, "json", name) && (!object || want(c, FORM_OBJECT, name)) &&
 	       want_text(c, get(o, "regex"), FORM_REGEX, name) &&
 	       want_choice(c, o, "choice", name) &&
 	       want_text(c, get(o, "grammar"), FORM_GBNF, name);

@@ -139,6 +139,8 @@ static struct json_object *convert_tools(struct json_object *from)
 		if (get(t, "description"))
 			put(f, "description", hold(get(t, "description")));
 		put(f, "parameters", hold(get(t, "input_schema")));
+		if (get(t, "strict"))
+			put(f, "strict", hold(get(t, "strict")));
 		talk_add_tool(to, f);
 	}
 	return talk_some(to);
@@ -198,18 +200,40 @@ static bool goes_on(struct json_object *messages)
 				 json_object_get_string_len(content) > 0;
 }
 
+/* A field that, if it is there, must be an object. */
+static bool read_object(struct http_call *c, const char *key, struct json_object **ret)
+{
+	*ret = get(c->json, key);
+	return !*ret || json_object_is_type(*ret, json_type_object) ||
+	       fault_param(&c->fault, key, "%s: must be an object", key);
+}
+
+/* The answer's form under Anthropic's newer name and its older one, and what else has a type. */
+static bool read_others(struct http_call *c)
+{
+	struct json_object *config, *thinking, *system = get(c->json, "system");
+
+	if (!read_object(c, "output_config", &config) || !read_object(c, "thinking", &thinking) ||
+	    !form_read_format(c, get(config, "format"), "output_config") ||
+	    !form_read_format(c, get(c->json, "output_format"), "output_format"))
+		return false;
+	return !system || json_object_is_type(system, json_type_string) ||
+	       json_object_is_type(system, json_type_array) ||
+	       fault_param(&c->fault, "system", "system: must be a text or a list of blocks");
+}
+
 static bool read_talk(struct http_call *c)
 {
 	struct json_object *messages = json_object_new_array();
 	struct json_object *system = get(c->json, "system");
 	struct talk t = { .messages = messages };
-	bool ok;
+	bool ok = read_others(c);
 
 	if (system)
 		put(talk_message(messages, "system"), "content", hold(system));
 	t.tools = convert_tools(get(c->json, "tools"));
 	t.request = kwargs_of(c);
-	ok = talk_is_list(c, get(c->json, "tools")) && talk_tools(c, t.tools) &&
+	ok = ok && talk_is_list(c, get(c->json, "tools")) && talk_tools(c, t.tools) &&
 	     read_choice(c, &t) && convert_messages(c, get(c->json, "messages"), messages);
 	if (ok) {
 		t.continue_final = goes_on(messages);

@@ -4,8 +4,10 @@
  * whole conversation comes with each request, previous_response_id is refused. Items become messages
  * of chat completions; items and tools of kinds that only OpenAI's servers run are left out. Worker.
  */
+#include <stdio.h>
 #include <string.h>
 
+#include "base/num.h"
 #include "serve/http_private.h"
 
 static void put(struct json_object *o, const char *key, struct json_object *value)
@@ -126,6 +128,8 @@ static bool read_input(struct http_call *c, struct reading *w)
 {
 	struct json_object *input = get(c->json, "input"), *system = get(c->json, "instructions");
 
+	if (system && !json_object_is_type(system, json_type_string))
+		return fault_param(&c->fault, "instructions", "instructions must be a string");
 	if (system)
 		put(new_message(w, "system"), "content", hold(system));
 	if (json_object_is_type(input, json_type_string)) {
@@ -137,7 +141,8 @@ static bool read_input(struct http_call *c, struct reading *w)
 	for (size_t i = 0; i < json_object_array_length(input); i++)
 		if (!add_item(c, w, json_object_array_get_idx(input, i), i))
 			return false;
-	return true;
+	return json_object_array_length(w->messages) ||
+	       fault_param(&c->fault, "input", "input: there is no item that can be answered");
 }
 
 /* Functions, wrapped as chat completions have them; NULL: none. */
@@ -177,8 +182,11 @@ static struct json_object *kwargs_of(struct http_call *c)
 	return o;
 }
 
-static bool check_absent(struct http_call *c)
+/* What would be needed for the answer, and cannot be had; what is there in another form than it must have. */
+static bool check_rest(struct http_call *c)
 {
+	static const char *const stored[] = { "previous_response_id", "conversation", "prompt" };
+	struct json_object *reasoning = get(c->json, "reasoning");
 	struct json_object *text = get(c->json, "text");
 	bool background = false;
 
@@ -186,14 +194,22 @@ static bool check_absent(struct http_call *c)
 		return fault_param(&c->fault, "text", "text must be an object");
 	if (text && !form_read_format(c, get(text, "format"), "text"))
 		return false;
-	if (get(c->json, "previous_response_id"))
-		return fault_param(&c->fault, "previous_response_id",
-				   "previous_response_id: nothing is stored here; send the whole "
-				   "conversation as input");
+	for (size_t i = 0; i < ARRAY_LEN(stored); i++)
+		if (get(c->json, stored[i]))
+			return fault_param(&c->fault, stored[i],
+					   "%s: nothing is stored here; send the whole "
+					   "conversation as input",
+					   stored[i]);
 	if (!read_bool(c->json, "background", &background, &c->fault))
 		return false;
-	return !background ||
-	       fault_param(&c->fault, "background", "background responses are not supported");
+	if (background)
+		return fault_param(&c->fault, "background",
+				   "background responses are not supported");
+	if (reasoning && !json_object_is_type(reasoning, json_type_object))
+		return fault_param(&c->fault, "reasoning", "reasoning must be an object");
+	return !get(reasoning, "effort") ||
+	       json_object_is_type(get(reasoning, "effort"), json_type_string) ||
+	       fault_param(&c->fault, "reasoning", "reasoning.effort must be a string");
 }
 
 /* What comes before the answer, as a prompt. */
@@ -205,7 +221,7 @@ static bool read_conversation(struct http_call *c)
 
 	t.tools = read_tools(get(c->json, "tools"));
 	t.request = kwargs_of(c);
-	ok = check_absent(c) && talk_is_list(c, get(c->json, "tools")) && talk_tools(c, t.tools) &&
+	ok = check_rest(c) && talk_is_list(c, get(c->json, "tools")) && talk_tools(c, t.tools) &&
 	     talk_choice(c, get(c->json, "tool_choice"), &t.no_calls) &&
 	     read_bool(c->json, "parallel_tool_calls", &parallel, &c->fault) && read_input(c, &w);
 	if (ok) {
@@ -213,6 +229,8 @@ static bool read_conversation(struct http_call *c)
 		c->gen.one_call = !parallel;
 		ok = talk_render(c, &t);
 	}
+	if (!ok && !strcmp(c->fault.param, "messages"))
+		snprintf(c->fault.param, sizeof(c->fault.param), "input");
 	json_object_put(t.tools);
 	json_object_put(t.request);
 	json_object_put(w.messages);

@@ -104,15 +104,19 @@ bool talk_tools(struct http_call *c, struct json_object *tools)
 		return false;
 	for (size_t i = 0; tools && i < json_object_array_length(tools); i++) {
 		struct json_object *o = json_object_array_get_idx(tools, i);
-		struct json_object *function =
-			json_object_is_type(o, json_type_object) ? get(o, "function") : NULL;
+		struct json_object *function = get(o, "function"), *name, *parameters;
 
-		if (!json_object_is_type(o, json_type_object) ||
-		    (function && !json_object_is_type(function, json_type_object)) ||
-		    !json_object_is_type(get(function ? function : o, "name"), json_type_string))
+		function = function ? function : o;
+		name = get(function, "name");
+		parameters = get(function, "parameters");
+		if (!json_object_is_type(name, json_type_string) || !*json_object_get_string(name))
 			return fault_param(&c->fault, "tools",
 					   "tools[%zu] must be an object with a function's name",
 					   i);
+		if (parameters && !json_object_is_type(parameters, json_type_object) &&
+		    !json_object_is_type(parameters, json_type_boolean))
+			return fault_param(&c->fault, "tools",
+					   "tools[%zu]: the parameters must be a JSON schema", i);
 	}
 	return true;
 }
@@ -245,6 +249,16 @@ static bool tell_and_render(struct http_call *c, const struct talk *t, struct js
 	return ok;
 }
 
+/* @sentence begins with the field that is at fault. */
+static bool kwargs_fault(struct http_call *c, const char *sentence)
+{
+	char name[sizeof(c->fault.param)];
+
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(sentence, ":"), sentence);
+	return fault_param(&c->fault, get(c->json, name) ? name : "chat_template_kwargs", "%s",
+			   sentence);
+}
+
 bool talk_render(struct http_call *c, const struct talk *t)
 {
 	const struct serve_config *s = &c->http->serve->config;
@@ -257,7 +271,7 @@ bool talk_render(struct http_call *c, const struct talk *t)
 				 s->chat_why && *s->chat_why ? s->chat_why
 							     : "its file has no chat template");
 	if (chat_kwargs(s->chat_kwargs, t->request, &kwargs, &err))
-		return fault_param(&c->fault, "chat_template_kwargs", "%s", err.text);
+		return kwargs_fault(c, err.text);
 	if (!check_messages(c, t->messages)) {
 		json_object_put(kwargs);
 		return false;

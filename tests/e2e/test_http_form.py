@@ -64,6 +64,9 @@ def test_streams_and_other_paths(d):
     assert events[-1]["choices"][0]["finish_reason"] == "stop"
     answer = d.post("/v1/responses", {"input": "Paris", "max_output_tokens": 400, "text": {"format": {"type": "json_schema", "name": "p", "schema": PLACE}}})
     assert is_place(json.loads(answer["output"][-1]["content"][0]["text"]))
+    for more in ({"output_config": {"format": {"type": "json_schema", "schema": PLACE}}}, {"output_format": {"type": "json_schema", "schema": PLACE}}):
+        answer = d.post("/v1/messages", {"messages": ASK["messages"], "max_tokens": 400, **more})
+        assert is_place(json.loads(answer["content"][-1]["text"]))
     assert re.fullmatch("[ab]{3}", d.post("/v1/completions", {"prompt": "x", "max_tokens": 20, "regex": "[ab]{3}", "temperature": 2})["choices"][0]["text"])
     assert d.post("/completion", {"prompt": "x", "n_predict": 40, "grammar": 'root ::= "yes" | "no"'})["content"] in ("yes", "no")
     answer = d.post("/v1/completions", {"prompt": ["x", "y"], "n": 3, "max_tokens": 20, "regex": "(one|two|three)", "temperature": 2})

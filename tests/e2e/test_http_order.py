@@ -34,9 +34,10 @@ APIS = {  # path: (fields of the tables that it does not have, others with what 
     "/v1/completions": (("return_tokens", *CHAT), {}, "prompt"),
     "/completion": ((OPENAI, "echo", "suffix", *CHAT), {}, "prompt"),
     "/v1/responses": ((OPENAI, *COMPLETION, "continue_final_message", "add_generation_prompt", "functions", "chat_template_kwargs"),
-                      {"text": {"format": 1}, "previous_response_id": "r", "background": True}, "input"),
+                      {"text": {"format": 1}, "previous_response_id": "r", "conversation": "c", "prompt": {"id": "p"}, "background": True,
+                       "reasoning": 3}, "input"),
     "/v1/messages": ((OPENAI, *COMPLETION, "parallel_tool_calls", "continue_final_message", "add_generation_prompt", "functions", "chat_template_kwargs"),
-                     {}, "messages"),
+                     {"output_config": 3, "thinking": 3, "output_format": 3, "system": 3}, "messages"),
 }
 
 
@@ -89,3 +90,10 @@ def test_what_is_no_list_or_object_is_not_left_out(d, path, last):
         for value in ("x", 3, True, {"a": 1} if name == "tools" else ["x"]):
             error = d.post(path, {last: [{"role": "user", "content": "Hi"}], "max_tokens": 1, name: value}, check=400)["error"]
             assert error["message"].startswith(f"{name} must be")
+
+
+def test_responses_name_their_own_fields(d):
+    hi = [{"role": "user", "content": "Hi"}]
+    for more, name in (({"input": []}, "input"), ({"input": [{"type": "web_search_call"}]}, "input"), ({"input": [{"role": "user", "content": 5}]}, "input"),
+                       ({"instructions": 5}, "instructions"), ({"reasoning": {"effort": 5}}, "reasoning")):
+        assert d.post("/v1/responses", {"input": hi, "max_output_tokens": 1, **more}, check=400)["error"]["param"] == name
