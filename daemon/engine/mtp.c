@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/num.h"
 #include "engine/engine_private.h"
+#include "engine/logprobs.h"
 #include "engine/mtp_private.h"
 #include "kernels/cpu/fops.h"
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "engine/engine_private.h"
+#include "engine/logprobs.h"
 #include "grammar/matcher.h"
 
 int engine_find_ends(struct engine *e)

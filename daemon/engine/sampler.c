@@ -14,9 +14,8 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "base/num.h"
+#include "engine/exp_down.h"
 
 static uint64_t splitmix64(uint64_t *x)
 {
@@ -241,31 +240,6 @@ static uint32_t gather_top_k(struct sampler *s, const float *logits, uint32_t n_
 	return n;
 }
 
-/* Four at a time, in the compiler's own vectors: any machine, the same arithmetic on all. */
-typedef float vec __attribute__((vector_size(16)));
-typedef uint32_t vec_bits __attribute__((vector_size(16)));
-
-/*
- * exp(x) for x <= 0 (below -87 as at -87; NaN stays), relative error below 3e-7. Adding 1.5 * 2^23
- * leaves round(x / ln 2) in the low bits, which then become the exponent.
- */
-static vec exp_down(vec x)
-{
-	const vec lowest = { -87.0f, -87.0f, -87.0f, -87.0f };
-	vec_bits below = (vec_bits)(x < lowest);
-	vec y = (vec)((below & (vec_bits)lowest) | (~below & (vec_bits)x));
-	vec t = y * 0x1.715476p+0f + 0x1.8p23f, n = t - 0x1.8p23f;
-	vec r = (y - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
-	vec p = r * 0x1.6a1a54p-10f + 0x1.123fcap-7f;
-
-	p = p * r + 0x1.555916p-5f;
-	p = p * r + 0x1.55548ap-3f;
-	p = p * r + 0x1.fffffcp-2f;
-	p = p * r + 1.0f;
-	p = p * r + 1.0f;
-	return p * (vec)(((vec_bits)t << 23) + 0x3f800000);
-}
-
 static double weight(struct sampler_candidate c, float max, float inverse)
 {
 	float x = (c.logit - max) * inverse;
@@ -461,67 +435,4 @@ int sampler_pick_after(struct sampler *s, const float *logits, uint32_t n_logits
 	}
 	*ret_id = draw(s, n, max);
 	return 0;
-}
-
-uint32_t logits_broken(const float *logits, uint32_t n)
-{
-	typedef int32_t vec_int __attribute__((vector_size(16)));
-	vec_int count = { 0 };
-	uint32_t broken = 0, i;
-
-	for (i = 0; i + 4 <= n; i += 4) {
-		vec_int bits;
-
-		memcpy(&bits, logits + i, sizeof(bits));
-		count -= (bits & 0x7fffffff) >= (int32_t)F32_INFINITE; /* true is -1 */
-	}
-	for (; i < n; i++)
-		broken += !isfinite(logits[i]);
-	return broken + (uint32_t)(count[0] + count[1] + count[2] + count[3]);
-}
-
-double log_softmax_at(const float *logits, size_t n, uint32_t id)
-{
-	double sum[4] = { 0.0 };
-	float max = -INFINITY;
-	size_t i;
-
-	for (i = 0; i < n; i++)
-		max = logits[i] > max ? logits[i] : max;
-	for (i = 0; i + 4 <= n; i += 4) {
-		vec x;
-
-		memcpy(&x, logits + i, sizeof(x));
-		x = exp_down(x - max);
-		for (unsigned j = 0; j < 4; j++)
-			sum[j] += (double)x[j];
-	}
-	for (; i < n; i++)
-		sum[0] += (double)exp_down((vec){ logits[i] - max })[0];
-	return (double)logits[id] - (double)max - log((sum[0] + sum[1]) + (sum[2] + sum[3]));
-}
-
-void logits_logprobs(const float *logits, uint32_t n, uint32_t id, uint32_t top,
-		     struct token_logprobs *ret)
-{
-	double of_id = log_softmax_at(logits, n, id), sum = (double)logits[id] - of_id;
-
-	ret->logprob = (float)of_id;
-	ret->rank = 1;
-	for (uint32_t i = 0; i < n; i++)
-		ret->rank += logits[i] > logits[id];
-	ret->n = 0;
-	for (uint32_t i = 0; i < n && top; i++) {
-		uint32_t at = ret->n;
-
-		if (at == top && !(logits[i] > logits[ret->ids[top - 1]]))
-			continue;
-		at -= at == top;
-		for (; at && logits[i] > logits[ret->ids[at - 1]]; at--)
-			ret->ids[at] = ret->ids[at - 1];
-		ret->ids[at] = i;
-		ret->n += ret->n < top;
-	}
-	for (uint32_t i = 0; i < ret->n; i++)
-		ret->logprobs[i] = (float)((double)logits[ret->ids[i]] - sum);
 }

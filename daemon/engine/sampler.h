@@ -36,7 +36,6 @@
 #ifndef SLUICE_ENGINE_SAMPLER_H
 #define SLUICE_ENGINE_SAMPLER_H
 
-#include <stddef.h>
 #include <stdint.h>
 
 #include "engine/request.h"
@@ -106,24 +105,5 @@ bool sampler_changes(const struct sampler *s, const struct sampler_past *past);
  */
 const float *sampler_change(struct sampler *s, const float *logits, uint32_t n,
 			    const struct sampler_past *past);
-
-/*
- * Log-probabilities of @id and of the @top <= LOGPROBS_MAX likeliest of @n logits (equal ones by id),
- * as log_softmax_at() gives them, and @id's rank. Any thread.
- */
-void logits_logprobs(const float *logits, uint32_t n, uint32_t id, uint32_t top,
-		     struct token_logprobs *ret);
-
-/*
- * How many of @n logits are infinite or not a number: 0 for a model whose weights and state are
- * sound. Any thread; costs a fraction of a greedy pick.
- */
-uint32_t logits_broken(const float *logits, uint32_t n);
-
-/*
- * Natural log of softmax(logits)[id], the sum in double; NaN where a logit is NaN or all are -inf.
- * Exponentials are f32 (relative error 3e-7 each, and so of the sum). Any thread.
- */
-double log_softmax_at(const float *logits, size_t n, uint32_t id);
 
 #endif

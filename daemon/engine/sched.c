@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/num.h"
 #include "engine/engine_private.h"
+#include "engine/logprobs.h"
 #include "engine/numa.h"
 #include "engine/saved.h"
 
