@@ -360,7 +360,8 @@ static int build(const struct options *o, struct rooms *r, struct err *err)
 		rc = model_open(o->model, &r->model, err);
 	if (!rc && o->draft_model) {
 		rc = model_open_head(o->draft_model, r->model, &r->draft, err);
-		err_prefix(err, rc, "--draft-model");
+		if (rc)
+			return err_prefix(err, rc, "--draft-model");
 	}
 	if (!rc)
 		rc = tokenizer_create(r->model->gguf, NULL, &r->tokenizer, err);

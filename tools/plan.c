@@ -343,8 +343,10 @@ static int make(const struct args *args, struct err *err)
 
 	if (!rc && args->draft_model) {
 		rc = model_open_head(args->draft_model, m, &draft, err);
-		err_prefix(err, rc, "--draft-model");
-		o.head = rc ? NULL : draft->head;
+		if (rc)
+			err_prefix(err, rc, "--draft-model");
+		else
+			o.head = draft->head;
 	}
 	if (!rc)
 		rc = check_tokenizer(m, err);

@@ -245,6 +245,16 @@ def test_plan_of_a_head(tmp_path):
     assert "--draft-model" in sluice("plan", mtp(), "--draft-model", DEMO, check=1).stderr
 
 
+def test_refused_beside_a_head(tmp_path):
+    """What is at fault beside a good head is said in its own words."""
+    args = ["--draft-model", cut_head(tmp_path), "--host-budget", "1K"]
+    why = "the expert budget of 1024 bytes is too small"
+    assert why in sluice("plan", mtp(), *args, check=1).stderr
+    with pytest.raises(AssertionError, match=why):
+        with Daemon(mtp(), *args):
+            pass
+
+
 def test_copying_with_a_head():
     """Text that goes on as before: n-grams, a trained head and both give more than two tokens a step."""
     with Daemon(mtp(), "--threads", "2", "--host-budget", "100%") as d:
