@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# dirs.sh make ROOT LIST DIR...: makes the directories ROOT/DIR and notes those that were not there in ROOT/LIST.
+# dirs.sh make ROOT LIST DIR...: makes the directories ROOT/DIR and notes those that were not there in ROOT/LIST;
+# none where one of them may not be written.
 # dirs.sh remove ROOT LIST: removes the directories noted there as far as they are empty, and the list.
 # So uninstalling takes away what installing brought, and no directory that was there before.
 set -eu
@@ -8,6 +9,14 @@ what=$1 root=$2 list=$3
 shift 3
 case $what in
 make)
+	for dir in "$@"; do # before anything is made: no half of an installation
+		at=$dir
+		while [ -n "$at" ] && [ ! -d "$root$at" ]; do at=${at%/*}; done
+		[ -w "$root$at/" ] || {
+			echo "$root$dir cannot be written here: as root, or with PREFIX= and CONFDIR= that can" >&2
+			exit 1
+		}
+	done
 	new=
 	for dir in "$@"; do
 		missing=

@@ -292,6 +292,17 @@ def test_a_new_commit_compiles_one_file():
 
 # ---- and away ----
 
+def test_what_may_not_be_written_is_said_before_anything_is(tmp_path):
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "theirs").mkdir(mode=0o555)
+    powerless = ["setpriv", "--bounding-set=-all"] if os.getuid() == 0 else []
+    done = subprocess.run([*powerless, ROOT / "packaging/dirs.sh", "make", tmp_path, "/ours/list", "/ours/bin", "/theirs/conf/conf.d"],
+                          capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f"{tmp_path}/theirs/conf/conf.d cannot be written here: as root, or with PREFIX= and CONFDIR= that can\n"
+    assert not any((tmp_path / "ours").iterdir())
+
+
 def tree(top):
     return sorted(str(p.relative_to(top)) for p in pathlib.Path(top).rglob("*"))
 
