@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/rows_iq1_avx2.c: rows of IQ1_S and IQ1_M in file order at the AVX2 level, up to four columns.
+ * kernels/cpu/rows_iq1_avx2.c: rows of IQ1_S and IQ1_M in file order at the AVX2 level, up to eight columns.
  * Layouts: scalar_iq.c. Called through matmul_iq_avx2.c, any thread; reads exactly the bytes of the blocks.
  *
  * An index stands for eight weights of two bits in a word of words_iq1 (4 KiB instead of the 16 of bytes, and
@@ -9,6 +9,9 @@
  * add up to fits 16 bits, and the eighth that its weights are moved by comes as a multiple of its
  * activations' sum; a lane of 32 bits is sixteen weights, which have one scale. Indices of eight
  * super-blocks are put together before the first is looked up.
+ *
+ * From four columns on the eighths are in the weights (eight times two bits, and two more where they go up), so that
+ * a column has nothing to do with them, and columns lie side by side and come to stand in the lanes, as in avx2_few.h.
  */
 #include "base/num.h"
 #include "kernels/cpu/avx2_fields.h"
@@ -27,42 +30,41 @@ struct act_words {
 struct words {
 	uint16_t index[32];
 	__m256i scale[2];
-	__m256i move[2]; /* eights of an eighth: -8 for values that begin at 0, and 1 or -1 */
+	__m256i move[2]; /* by direction() */
 	uint16_t d;
 };
 
-static void lay_out(const struct act_super *x, size_t blocks, struct act_words *to)
+static void lay_out(const struct act_super *x, struct act_words *to)
 {
 	/* two eights: by pairs that are four apart */
 	const __m256i pairs = _mm256_broadcastsi128_si256(
 		_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
 	const __m256i ones = _mm256_set1_epi8(1);
 
-	for (size_t b = 0; b < blocks; b++, x++, to++)
-		for (int h = 0; h < 2; h++) {
-			__m256i v[4], t[4], sum = _mm256_setzero_si256();
+	for (int h = 0; h < 2; h++) {
+		__m256i v[4], t[4], sum = _mm256_setzero_si256();
 
-			/* sixteens i and i + 4 of the half in the halves of v[i] */
-			for (int i = 0; i < 4; i++) {
-				const int8_t *q = x->q + 128 * h + 16 * i;
+		/* sixteens i and i + 4 of the half in the halves of v[i] */
+		for (int i = 0; i < 4; i++) {
+			const int8_t *q = x->q + 128 * h + 16 * i;
 
-				v[i] = _mm256_shuffle_epi8(
-					_mm256_set_m128i(load16(q + 64), load16(q)), pairs);
-			}
-			t[0] = _mm256_unpacklo_epi32(v[0], v[1]);
-			t[1] = _mm256_unpackhi_epi32(v[0], v[1]);
-			t[2] = _mm256_unpacklo_epi32(v[2], v[3]);
-			t[3] = _mm256_unpackhi_epi32(v[2], v[3]);
-			v[0] = _mm256_unpacklo_epi64(t[0], t[2]);
-			v[1] = _mm256_unpackhi_epi64(t[0], t[2]);
-			v[2] = _mm256_unpacklo_epi64(t[1], t[3]);
-			v[3] = _mm256_unpackhi_epi64(t[1], t[3]);
-			for (int k = 0; k < 4; k++) {
-				_mm256_store_si256((__m256i *)to->q[h][k], v[k]);
-				sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(ones, v[k]));
-			}
-			_mm256_store_si256((__m256i *)to->sum[h], sum);
+			v[i] = _mm256_shuffle_epi8(_mm256_set_m128i(load16(q + 64), load16(q)),
+						   pairs);
 		}
+		t[0] = _mm256_unpacklo_epi32(v[0], v[1]);
+		t[1] = _mm256_unpackhi_epi32(v[0], v[1]);
+		t[2] = _mm256_unpacklo_epi32(v[2], v[3]);
+		t[3] = _mm256_unpackhi_epi32(v[2], v[3]);
+		v[0] = _mm256_unpacklo_epi64(t[0], t[2]);
+		v[1] = _mm256_unpackhi_epi64(t[0], t[2]);
+		v[2] = _mm256_unpacklo_epi64(t[1], t[3]);
+		v[3] = _mm256_unpackhi_epi64(t[1], t[3]);
+		for (int k = 0; k < 4; k++) {
+			_mm256_store_si256((__m256i *)to->q[h][k], v[k]);
+			sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(ones, v[k]));
+		}
+		_mm256_store_si256((__m256i *)to->sum[h], sum);
+	}
 }
 
 /* low bytes of 16 indices, with bits 8 to 10 of the words of @high */
@@ -73,13 +75,18 @@ FORCE_INLINE void put_indices(const uint8_t *low, __m256i high, uint16_t *to)
 			    _mm256_or_si256(_mm256_cvtepu8_epi16(load16(low)), high));
 }
 
-/* words that are -1 where a half's weights go down, 0 where up */
-FORCE_INLINE __m256i moves(__m256i down)
+/*
+ * Where a half's weights go: @down, words, is -1 or 0. Returns what is added to their eights: -8 for values that begin
+ * at 0, and 1 or -1; @beside: bytes to be added to a weight's eights, 2 where up, so that 9 less is left.
+ */
+FORCE_INLINE __m256i direction(__m256i down, bool beside)
 {
+	if (beside)
+		return _mm256_andnot_si256(down, _mm256_set1_epi8(2));
 	return _mm256_add_epi16(_mm256_set1_epi16(-7), _mm256_slli_epi16(down, 1));
 }
 
-FORCE_INLINE void words_iq1_s(const uint8_t *w, struct words *v)
+FORCE_INLINE void words_iq1_s(const uint8_t *w, bool beside, struct words *v)
 {
 	/* eight words: 4 x 3 high bits, 3 of scale, a direction; each stands for four indices */
 	const __m256i h = _mm256_broadcastsi128_si256(load16(w + 34));
@@ -100,11 +107,11 @@ FORCE_INLINE void words_iq1_s(const uint8_t *w, struct words *v)
 
 		put_indices(w + 2 + 16 * k, high, v->index + 16 * k);
 		v->scale[k] = _mm256_or_si256(s, _mm256_set1_epi16(1));
-		v->move[k] = moves(_mm256_srai_epi16(e, 15));
+		v->move[k] = direction(_mm256_srai_epi16(e, 15), beside);
 	}
 }
 
-FORCE_INLINE void words_iq1_m(const uint8_t *w, struct words *v)
+FORCE_INLINE void words_iq1_m(const uint8_t *w, bool beside, struct words *v)
 {
 	/* four words: 4 x 3 bits of scale, a nibble of d */
 	const __m256i e = _mm256_cvtepu16_epi64(_mm_loadl_epi64((const __m128i *)(w + 48)));
@@ -132,7 +139,7 @@ FORCE_INLINE void words_iq1_m(const uint8_t *w, struct words *v)
 
 		put_indices(w + 16 * k, n, v->index + 16 * k);
 		v->scale[k] = _mm256_or_si256(t, _mm256_slli_epi32(t, 16));
-		v->move[k] = moves(_mm256_srai_epi16(_mm256_slli_epi16(n, 4), 15));
+		v->move[k] = direction(_mm256_srai_epi16(_mm256_slli_epi16(n, 4), 15), beside);
 	}
 }
 
@@ -194,7 +201,7 @@ FORCE_INLINE void multiply(const struct words *v, const struct act_words *const 
 	}
 }
 
-typedef void (*words_fn)(const uint8_t *w, struct words *v);
+typedef void (*words_fn)(const uint8_t *w, bool beside, struct words *v);
 
 FORCE_INLINE void row_numbers(const struct matmul *m, const uint8_t *w, size_t rows, size_t blocks,
 			      words_fn words, const struct super_kind *k,
@@ -218,7 +225,7 @@ FORCE_INLINE void row_numbers(const struct matmul *m, const uint8_t *w, size_t r
 #pragma GCC unroll 1
 			for (size_t b = 0; b < some; b++, at += k->bytes, ahead += k->bytes) {
 				prefetch_from(ahead, k->bytes);
-				words(at, &v[b]);
+				words(at, false, &v[b]);
 			}
 #pragma GCC unroll 1
 			for (size_t b = 0; b < some; b++) {
@@ -249,7 +256,8 @@ FORCE_INLINE void rows_of(const struct matmul *m, size_t row, size_t rows, size_
 
 	numbers_init(&o, m->scratch, blocks);
 	for (int c = 0; c < cols; c++, to += blocks) {
-		lay_out(m->x[col + (size_t)c], blocks, to);
+		for (size_t b = 0; b < blocks; b++)
+			lay_out((const struct act_super *)m->x[col + (size_t)c] + b, &to[b]);
 		x[c] = to;
 		for (int i = 0; i < 8; i++)
 			p.sum[c][i] = _mm256_setzero_si256();
@@ -265,7 +273,131 @@ FORCE_INLINE void rows_of(const struct matmul *m, size_t row, size_t rows, size_
 	}
 }
 
+/* Columns side by side: 256 values of each, and -9 times the sums of its sixteens: of the first half, of the second. */
+struct few_words {
+	int8_t q[AVX2_FEW][2][4][32];
+	int16_t less[AVX2_FEW][8][2];
+	float d[AVX2_FEW];
+};
+
+_Static_assert(sizeof(struct few_words) <= sizeof(struct few_super), "fits a call's scratch");
+
+static void lay_beside(const struct act_super *x, struct few_words *to, int c)
+{
+	const __m256i nine = _mm256_set1_epi16(-9);
+	struct act_words a;
+	__m256i sum[2];
+
+	lay_out(x, &a);
+	memcpy(to->q[c], a.q, sizeof(to->q[c]));
+	for (int h = 0; h < 2; h++)
+		sum[h] = _mm256_madd_epi16(load32(a.sum[h]), nine);
+	_mm256_storeu_si256((__m256i *)to->less[c],
+			    _mm256_blend_epi16(sum[0], _mm256_slli_epi32(sum[1], 16), 0xaa));
+	to->d[c] = x->d;
+}
+
+/* sum[c]: partial sums of a super-block times columns side by side, whose directions are in the weights */
+FORCE_INLINE void multiply_beside(const struct words *v, const struct few_words *x, int cols,
+				  const struct fields *f, __m256i *sum)
+{
+	const __m256i scales = _mm256_blend_epi16(v->scale[0], v->scale[1], 0xaa);
+
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++)
+		sum[c] = _mm256_madd_epi16(scales, load32(x->less[c]));
+#pragma GCC unroll 2
+	for (int h = 0; h < 2; h++) {
+		const __m256i r = _mm256_set_m128i(eight_words_of(v->index + 16 * h + 8, f),
+						   eight_words_of(v->index + 16 * h, f));
+		const __m256i eights = _mm256_set1_epi8(24);
+		__m256i q[4];
+
+		q[0] = _mm256_and_si256(_mm256_slli_epi16(r, 3), eights);
+		q[1] = _mm256_and_si256(_mm256_slli_epi16(r, 1), eights);
+		q[2] = _mm256_and_si256(_mm256_srli_epi16(r, 1), eights);
+		q[3] = _mm256_and_si256(_mm256_srli_epi16(r, 3), eights);
+#pragma GCC unroll 4
+		for (int k = 0; k < 4; k++)
+			q[k] = _mm256_or_si256(q[k], v->move[h]);
+#pragma GCC unroll 8
+		for (int c = 0; c < cols; c++) {
+			__m256i s[4];
+
+#pragma GCC unroll 4
+			for (int k = 0; k < 4; k++)
+				s[k] = _mm256_maddubs_epi16(q[k], load32(x->q[c][h][k]));
+			/* at most 8 * 18 * 127 */
+			s[0] = _mm256_add_epi16(_mm256_add_epi16(s[0], s[1]),
+						_mm256_add_epi16(s[2], s[3]));
+			sum[c] = add_here(sum[c], _mm256_madd_epi16(s[0], v->scale[h]));
+		}
+	}
+}
+
+/* a row times up to eight columns side by side: lanes are columns */
+FORCE_INLINE __m256 row_beside(const uint8_t *w, const uint8_t *ahead, size_t blocks,
+			       words_fn words, size_t bytes, const struct few_words *x, int cols)
+{
+	const struct fields f = fields_of(false);
+	__m256 y = _mm256_setzero_ps();
+	struct words v[AHEAD];
+
+#pragma GCC unroll 1
+	for (size_t first = 0; first < blocks; first += AHEAD) {
+		const size_t some = blocks - first < AHEAD ? blocks - first : AHEAD;
+
+#pragma GCC unroll 1
+		for (size_t b = 0; b < some; b++, w += bytes, ahead += bytes) {
+			prefetch_from(ahead, bytes);
+			words(w, true, &v[b]);
+		}
+#pragma GCC unroll 1
+		for (size_t b = 0; b < some; b++, x++) {
+			const float d = _cvtsh_ss(v[b].d) * 0.125f;
+			__m256i sum[AVX2_FEW];
+
+#pragma GCC unroll 8
+			for (int c = cols; c < AVX2_FEW; c++)
+				sum[c] = _mm256_setzero_si256();
+			multiply_beside(&v[b], x, cols, &f, sum);
+			y = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_set1_ps(d), _mm256_loadu_ps(x->d)),
+					    eight_sums(sum), y);
+		}
+	}
+	return y;
+}
+
+FORCE_INLINE void rows_beside(const struct matmul *m, size_t row, size_t rows, size_t col, int cols,
+			      int most, words_fn words, size_t bytes)
+{
+	const size_t blocks = m->n / 256, end = row + rows;
+	struct few_words *x = m->scratch;
+
+	memset(x, 0, blocks * sizeof(*x));
+	for (size_t b = 0; b < blocks; b++)
+		for (int c = 0; c < cols; c++)
+			lay_beside((const struct act_super *)m->x[col + (size_t)c] + b, &x[b], c);
+	for (; row < end; row++) {
+		const uint8_t *w = (const uint8_t *)m->w + row * m->row_bytes;
+
+		store_columns(m, row, col, cols,
+			      row_beside(w, rows_ahead(m, w, 1), blocks, words, bytes, x, most));
+	}
+}
+
+/* functions of their own: in one gcc keeps what they share and spills what they multiply */
+#define BESIDE(t, most, bytes)                                                         \
+	static __attribute__((noinline)) void beside_##t##_##most(                     \
+		const struct matmul *m, size_t row, size_t rows, size_t col, int cols) \
+	{                                                                              \
+		rows_beside(m, row, rows, col, cols, most, words_##t, bytes);          \
+	}
+
 #define ROWS_IQ1(t, bytes)                                                                        \
+	BESIDE(t, 4, bytes)                                                                       \
+	BESIDE(t, 6, bytes)                                                                       \
+	BESIDE(t, 8, bytes)                                                                       \
 	void avx2_rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, int cols) \
 	{                                                                                         \
 		if (cols == 1)                                                                    \
@@ -274,8 +406,12 @@ FORCE_INLINE void rows_of(const struct matmul *m, size_t row, size_t rows, size_
 			rows_of(m, row, rows, col, 2, words_##t, bytes);                          \
 		else if (cols == 3)                                                               \
 			rows_of(m, row, rows, col, 3, words_##t, bytes);                          \
+		else if (cols == 4)                                                               \
+			beside_##t##_4(m, row, rows, col, cols);                                  \
+		else if (cols <= 6)                                                               \
+			beside_##t##_6(m, row, rows, col, cols);                                  \
 		else                                                                              \
-			rows_of(m, row, rows, col, 4, words_##t, bytes);                          \
+			beside_##t##_8(m, row, rows, col, cols);                                  \
 	}
 
 ROWS_IQ1(iq1_s, QUANT_IQ1_S_BYTES)
