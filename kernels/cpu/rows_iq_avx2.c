@@ -9,7 +9,7 @@
  * tables, signs from bits, products.
  *
  * The 32 weights are not neighbours: a lane has those of one scale, first some, then the next in the same
- * lane, so that products of two to eight chains are added in 16 bits before the scale is multiplied with.
+ * lane, so that products of two or four chains are added in 16 bits before the scale is multiplied with.
  * Activations are laid out so in a call's scratch.
  *
  * IQ3 has 64 look-ups, which load, and so takes their indices from words of four (avx2_fields.h).
@@ -253,7 +253,7 @@ FORCE_INLINE void multiply_eights(const struct parts *v, const uint64_t *grid,
 	}
 }
 
-/* @run: chains that fit 16 bits; @bytes: indices are */
+/* @run: chains that are added in 16 bits (of IQ3_S all would fit, but wait longer for each other); @bytes: indices are */
 FORCE_INLINE void multiply_fours(const struct parts *v, const uint32_t *grid, int run, bool bytes,
 				 const struct act_turned *x, size_t stride, int cols,
 				 const struct fields *f, __m256i *sum)
@@ -296,7 +296,7 @@ MULTIPLY(iq2_xxs, multiply_eights, grid_iq2_xxs)
 MULTIPLY(iq2_xs, multiply_eights, grid_iq2_xs)
 MULTIPLY(iq2_s, multiply_eights, grid_iq2_s)
 MULTIPLY(iq3_xxs, multiply_fours, grid_iq3_xxs, 2, true)
-MULTIPLY(iq3_s, multiply_fours, grid_iq3_s, 8, false)
+MULTIPLY(iq3_s, multiply_fours, grid_iq3_s, 4, false)
 
 /* A format's steps: constants where they are inlined. */
 struct iq_kind {
