@@ -102,9 +102,9 @@ static int report(struct batch_run *r, int rc)
 	}
 	if (!r->quiet)
 		fprintf(stderr,
-			"%zu lines in %s, %zu failed; this run %s, %llu prompt tokens, %llu of "
+			"%zu line%s in %s, %zu failed; this run %s, %llu prompt tokens, %llu of "
 			"answers\n",
-			b->n_lines, b->out_path, b->n_failed,
+			b->n_lines, b->n_lines == 1 ? "" : "s", b->out_path, b->n_failed,
 			batch_duration(spent, time, sizeof(time)), (unsigned long long)r->tokens[0],
 			(unsigned long long)r->tokens[1]);
 	return rc ? rc : b->n_failed ? EXIT_FAILED : EXIT_OK;

@@ -134,6 +134,7 @@ def test_refusals(daemon, tmp_path):
     sluice("batch", one, "--socket", tmp_path / "none", "--wait", 0, check=3)
     sluice("batch", one, "--http", f"unix:{tmp_path}/none", "--wait", 0, check=3)
     assert results_of_nothing(tmp_path / "one.results.jsonl")
+    assert "1 line in" in batch(daemon, one).stderr
 
 
 def results_of_nothing(path):
