@@ -120,24 +120,19 @@ static void drop_marks(struct json_object *o)
 	}
 }
 
-int jsonc_parse(const char *text, size_t n, int depth, struct json_object **ret, size_t *ret_at,
-		const char **ret_why)
+static enum json_tokener_error parse(struct json_tokener *t, const char *text, size_t n,
+				     struct json_object **ret, size_t *ret_at)
 {
 	enum json_tokener_error e = json_tokener_error_parse_eof;
-	struct json_tokener *t = json_tokener_new_ex(depth);
-	struct json_object *o = NULL;
 	bool string = false, wide = false, more = n != 0;
 	size_t from = 0, end;
 
+	*ret = NULL;
 	*ret_at = 0;
-	*ret_why = "out of memory";
-	if (!t)
-		return -ENOMEM;
-	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
 	while (more) {
 		end = from;
 		more = next_wide(text, n, &end, &string);
-		o = json_tokener_parse_ex(t, text + from, (int)(end - from + !more));
+		*ret = json_tokener_parse_ex(t, text + from, (int)(end - from + !more));
 		e = json_tokener_get_error(t);
 		*ret_at = from + json_tokener_get_parse_end(t);
 		more = more && e == json_tokener_continue;
@@ -146,16 +141,45 @@ int jsonc_parse(const char *text, size_t n, int depth, struct json_object **ret,
 		wide |= more;
 		from = end;
 	}
+	if (wide && e == json_tokener_success)
+		drop_marks(*ret);
+	return e;
+}
+
+int jsonc_parse(const char *text, size_t n, int depth, struct json_object **ret, size_t *ret_at,
+		const char **ret_why)
+{
+	enum json_tokener_error e;
+	struct json_tokener *t = json_tokener_new_ex(depth);
+	struct json_object *o;
+	size_t at;
+
+	*ret_at = 0;
+	*ret_why = "out of memory";
+	if (!t)
+		return -ENOMEM;
+	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	e = parse(t, text, n, &o, ret_at);
+	if (e == json_tokener_error_parse_utf8_string) {
+		/* said of any fault within a character too: where the bytes are no matter it is another */
+		json_tokener_reset(t);
+		json_tokener_set_flags(t, JSON_TOKENER_STRICT);
+		e = parse(t, text, n, &o, &at);
+		json_object_put(o);
+		o = NULL;
+		if (e == json_tokener_success)
+			e = json_tokener_error_parse_utf8_string;
+		else
+			*ret_at = at;
+	}
 	json_tokener_free(t);
 	*ret_why = e != json_tokener_success ? json_tokener_error_desc(e) : "more behind its end";
-	if (e != json_tokener_success || *ret_at < n) {
-		json_object_put(o);
-		return -EINVAL;
+	if (e == json_tokener_success && *ret_at >= n) {
+		*ret = o;
+		return 0;
 	}
-	if (wide)
-		drop_marks(o);
-	*ret = o;
-	return 0;
+	json_object_put(o);
+	return -EINVAL;
 }
 
 const char *jsonc_digits(struct json_object *o)

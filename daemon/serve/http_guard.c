@@ -224,14 +224,24 @@ struct seen {
 	unsigned lengths, encodings, hosts;
 	size_t bytes;
 	uint64_t length;
-	bool bad_length, bad_encoding;
+	bool bad_length, bad_encoding, bad_name;
 };
+
+/* Letters, digits and marks: "Content-Length " is another header here, and the same for who was asked before us. */
+static bool is_name(const char *key)
+{
+	static const char token[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+				    "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+	return *key && !key[strspn(key, token)];
+}
 
 static enum MHD_Result see(void *arg, enum MHD_ValueKind kind, const char *key, const char *value)
 {
 	struct seen *s = arg;
 	char *end;
 
+	s->bad_name |= !is_name(key);
 	s->bytes += strlen(key) + (value ? strlen(value) : 0) + 4;
 	if (!strcasecmp(key, "Content-Length") && value) {
 		s->lengths++;
@@ -257,6 +267,10 @@ static bool check_headers(struct http_request *r)
 		r->close = true;
 		return fault_set(&r->fault, 431, "the headers have more than %d bytes",
 				 HTTP_MAX_HEADERS);
+	}
+	if (s.bad_name) {
+		r->close = true;
+		return fault_set(&r->fault, 400, "a header has a name that is none");
 	}
 	if (s.lengths + s.encodings > 1 || s.bad_length) {
 		r->close = true;

@@ -251,6 +251,16 @@ enum MHD_Result http_reply_stream(struct http_request *r, MHD_ContentReaderCallb
 	return send_off(r, 200, m);
 }
 
+/* Whatever a page of an allowed origin wants to send: SDKs have headers of their own (x-stainless-...). */
+static void allow_headers(struct http_request *r, struct MHD_Response *m)
+{
+	const char *asked = MHD_lookup_connection_value(r->c, MHD_HEADER_KIND,
+							"Access-Control-Request-Headers");
+
+	add(m, "Access-Control-Allow-Headers",
+	    asked ? asked : "Authorization, Content-Type, X-Api-Key, X-Request-Id");
+}
+
 enum MHD_Result http_reply_options(struct http_request *r)
 {
 	struct MHD_Response *m = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
@@ -260,9 +270,7 @@ enum MHD_Result http_reply_options(struct http_request *r)
 	add(m, "Allow", "GET, HEAD, POST, OPTIONS");
 	if (r->origin[0]) {
 		add(m, "Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS");
-		add(m, "Access-Control-Allow-Headers",
-		    "Authorization, Content-Type, X-Api-Key, X-Request-Id, Anthropic-Version, "
-		    "Anthropic-Beta");
+		allow_headers(r, m);
 		add(m, "Access-Control-Max-Age", "600");
 	}
 	return send_off(r, 204, m);

@@ -444,6 +444,10 @@ def test_keys_and_prefix(tmp_path):
         status, got, _ = d.ask("OPTIONS", "/llm/v1/completions", headers={"Origin": "https://chat.example.org"})
         assert status == 204 and got["access-control-allow-origin"] == "https://chat.example.org"
         assert "authorization" in got["access-control-allow-headers"].lower()
+        asked = {"Origin": "https://chat.example.org", "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,x-stainless-lang"}
+        assert d.ask("OPTIONS", "/llm/v1/completions", headers=asked)[1]["access-control-allow-headers"] == asked["Access-Control-Request-Headers"]
+        status, got, _ = d.ask("OPTIONS", "/llm/v1/completions", headers={**asked, "Origin": "https://other.example.org"})
+        assert status == 403 and "access-control-allow-headers" not in got
         got = d.get("/llm/health", Origin="https://chat.example.org")[1]
         assert got["access-control-allow-origin"] == "https://chat.example.org" and got["vary"] == "Origin"
         assert d.get("/llm/health", Origin="https://other.example.org")[0] == 403

@@ -444,6 +444,9 @@ def test_a_request_has_one_host(d, hosts):
     ["Content-Length: 18446744073709551621"],
     ["Content-Length: 99999999999999999999999"],
     ["Content-Length:"],
+    ["Content-Length : 5"],
+    ["Content-Length\t: 5"],
+    ["Transfer-Encoding : chunked"],
 ])
 def test_a_length_that_can_be_read_in_two_ways_is_refused(d, head):
     """Nothing behind such a request is taken for another one."""

@@ -92,6 +92,19 @@ static void test_no_json(void **state)
 	assert_int_equal(parse_n("[18446744073709551616\0]", 23, &o), -EINVAL);
 }
 
+static void test_why(void **state)
+{
+	struct json_object *o;
+	const char *why;
+	size_t at;
+
+	assert_int_equal(jsonc_parse("{\"a\": \xc3\xa9}", 9, 8, &o, &at, &why), -EINVAL);
+	assert_int_equal(at, 6);
+	assert_null(strstr(why, "utf"));
+	assert_int_equal(jsonc_parse("{\"a\": \"\xc3\"}", 10, 8, &o, &at, &why), -EINVAL);
+	assert_non_null(strstr(why, "utf"));
+}
+
 static void test_counts(void **state)
 {
 	assert_int_equal(jsonc_values("[1,\"a,[{\",{}]", 13), 5);
@@ -100,9 +113,8 @@ static void test_counts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_values),
-		cmocka_unit_test(test_wide_integers),
-		cmocka_unit_test(test_no_json),
+		cmocka_unit_test(test_values),	cmocka_unit_test(test_wide_integers),
+		cmocka_unit_test(test_no_json), cmocka_unit_test(test_why),
 		cmocka_unit_test(test_counts),
 	};
 
