@@ -1,20 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * daemon/grammar/schema_number.c: numbers: minimum, maximum and their exclusive forms by comparing
- * digits; multipleOf by remainders for integers, by digits behind the point for powers of ten.
+ * digits; multipleOf by remainders for integers, by digits behind the point for powers of ten, one by one
+ * between bounds.
  *
  * A number between bounds is written without an exponent. Its digits are compared from the first:
  * while they equal a bound's it is tight there, and each next digit may not go beyond it. A state of
  * that comparison (place, tight below, tight above) is a rule.
  */
 #include <errno.h>
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "grammar/schema_impl.h"
 
 #define MAX_DIGITS 40
-#define MORE_ZEROS 20 /* behind the digits of both bounds: a number comes to an end */
+#define MAX_LISTED 1000 /* multiples between bounds */
+#define MORE_ZEROS 20	/* behind the digits of both bounds: a number comes to an end */
 
 /* A bound without its sign: digits before the point (no leading zeros) and behind (no trailing). */
 struct decimal {
@@ -316,13 +320,48 @@ static ir_node multiples(struct schema *s, unsigned m)
 			 IR_SEQ_OF(ir, ir_rep(ir, ir_string(ir, "-"), 0, 1), start));
 }
 
+static double value_of(const struct decimal *d)
+{
+	double v = 0, unit = 1;
+
+	for (unsigned i = 0; i < d->n_int + d->n_frac; i++)
+		v = v * 10 + (d->digits[i] - '0');
+	for (unsigned i = 0; i < d->n_frac; i++)
+		unit *= 10;
+	return (d->negative ? -v : v) / unit;
+}
+
+/* Between two bounds, one after the other. False: too many, or too large to be counted exactly. */
+static bool listed_multiples(struct schema *s, double m, const struct decimal *lo,
+			     const struct decimal *hi, ir_node *ret)
+{
+	double from = ceil(value_of(lo) / m), to = floor(value_of(hi) / m);
+	struct ir_list all = { 0 };
+	char text[32];
+
+	from += lo->open && from * m == value_of(lo);
+	to -= hi->open && to * m == value_of(hi);
+	if (!lo->set || !hi->set || m != floor(m) || m > 1e15 || lo->n_int + lo->n_frac > 15 ||
+	    hi->n_int + hi->n_frac > 15 || to - from >= MAX_LISTED)
+		return false;
+	for (double k = from; k <= to; k++) {
+		snprintf(text, sizeof(text), "%.0f", k * m + 0.0); /* no "-0" */
+		ir_push(s->ir, &all, ir_string(s->ir, text));
+	}
+	*ret = ir_alt(s->ir, all.nodes, all.n);
+	ir_list_done(&all);
+	return true;
+}
+
 /* *ret_none: nothing is said, or left out. */
-static int multiple_of(struct schema *s, struct json_object *v, bool integer, bool bounds,
-		       ir_node *ret, bool *ret_none)
+static int multiple_of(struct schema *s, struct json_object *v, bool integer,
+		       const struct decimal *lo, const struct decimal *hi, ir_node *ret,
+		       bool *ret_none)
 {
 	struct ir *ir = s->ir;
 	struct decimal d;
 	double x = json_object_get_double(v);
+	bool bounds = lo->set || hi->set;
 
 	*ret_none = true;
 	if (!v)
@@ -332,6 +371,8 @@ static int multiple_of(struct schema *s, struct json_object *v, bool integer, bo
 	if (integer && x == 1.0)
 		return 0;
 	*ret_none = false;
+	if (bounds && listed_multiples(s, x, lo, hi, ret))
+		return 0;
 	if (!bounds && x == (double)(unsigned)(x < 1000 ? x : 0)) {
 		*ret = multiples(s, (unsigned)x);
 		return 0;
@@ -356,9 +397,7 @@ int schema_number(struct schema *s, struct json_object *o, bool integer, ir_node
 	int rc = read_bound(s, o, "minimum", "exclusiveMinimum", true, &lo);
 
 	rc = rc ? rc : read_bound(s, o, "maximum", "exclusiveMaximum", false, &hi);
-	rc = rc ? rc
-		: multiple_of(s, schema_get(o, "multipleOf"), integer, lo.set || hi.set, ret,
-			      &none);
+	rc = rc ? rc : multiple_of(s, schema_get(o, "multipleOf"), integer, &lo, &hi, ret, &none);
 	if (rc || !none)
 		return rc;
 	if (lo.set || hi.set)

@@ -19,26 +19,53 @@
 #define CLOCK	  "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?"
 #define ZONE	  "(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 #define LABEL	  "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-#define OCTET	  "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+#define HOST	  LABEL "(\\." LABEL "){0,3}"
+#define ATOM	  "[A-Za-z0-9_+-]"
+#define LOCAL \
+	"(" ATOM "{1,64}|" ATOM "{1,31}\\." ATOM "{1,32}|" ATOM "{1,20}(\\." ATOM "{1,21}){2})"
+#define OCTET "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+#define IPV4  OCTET "(\\." OCTET "){3}"
+#define H16   "[0-9a-fA-F]{1,4}"
+#define IPV6                                                                                   \
+	"((" H16 ":){7}" H16 "|(" H16 ":){1,7}:|(" H16 ":){1,6}:" H16 "|(" H16 ":){1,5}(:" H16 \
+	"){1,2}|(" H16 ":){1,4}(:" H16 "){1,3}|(" H16 ":){1,3}(:" H16 "){1,4}|(" H16           \
+	":){1,2}(:" H16 "){1,5}|" H16 ":(:" H16 "){1,6}|:((:" H16 "){1,7}|:))"
+#define N	 "[0-9]{1,6}"
+#define HOURS	 "T(" N "H(" N "M(" N "S)?)?|" N "M(" N "S)?|" N "S)"
+#define DURATION "P((" N "Y(" N "M(" N "D)?)?|" N "M(" N "D)?|" N "D)(" HOURS ")?|" HOURS "|" N "W)"
+#define PCHAR	 "([A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-F]{2})"
+#define QCHAR	 "([A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-F]{2})"
+#define PORT	 "([1-9][0-9]{0,3}|[1-5][0-9]{4})"
+/* a last label of digits would be an address that is none */
+#define URI_HOST "((" LABEL "\\.){0,3}[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?|" IPV4 ")"
+#define URI                                                                                     \
+	"[A-Za-z][A-Za-z0-9+.-]{0,15}://" URI_HOST "(:" PORT ")?(/" PCHAR "{0,300})?(\\?" QCHAR \
+	"{0,200})?(#" QCHAR "{0,60})?"
 
-/* RFC 3339, 4122, 2673, 1123, and the part of RFC 5321's addresses that is in use. */
+/*
+ * RFC 3339, 4122, 2673, 4291, 1123, the part of RFC 5321's addresses that is in use, and of RFC 3986's
+ * those with a host. How long one is at least and at most.
+ */
 static const struct {
 	const char *name, *regex;
+	uint32_t shortest, longest;
 } formats[] = {
-	{ "date", DATE },
-	{ "time", CLOCK ZONE },
-	{ "date-time", DATE "T" CLOCK ZONE },
-	{ "uuid", "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}" },
-	{ "ipv4", OCTET "(\\." OCTET "){3}" },
-	{ "email", "[A-Za-z0-9_+-]+(\\.[A-Za-z0-9_+-]+)*@" LABEL "(\\." LABEL ")+" },
-	{ "hostname", LABEL "(\\." LABEL "){0,3}" },
+	{ "date", DATE, 10, 10 },
+	{ "time", CLOCK ZONE, 9, 24 },
+	{ "date-time", DATE "T" CLOCK ZONE, 20, 35 },
+	{ "duration", DURATION, 3, 44 },
+	{ "uuid", "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", 36, 36 },
+	{ "ipv4", IPV4, 7, 15 },
+	{ "ipv6", IPV6, 2, 39 },
+	{ "email", LOCAL "@" LABEL "(\\." LABEL "){1,3}", 5, 320 },
+	{ "hostname", HOST, 1, 255 },
+	{ "uri", URI, 5, 1963 },
 };
 
 /* Those of JSON Schema that nothing here holds. */
 static const char *const not_held[] = {
-	"ipv6",		"uri",	     "uri-reference", "iri",	      "iri-reference",
-	"uri-template", "idn-email", "idn-hostname",  "json-pointer", "relative-json-pointer",
-	"regex",	"duration",
+	"uri-reference", "iri",		 "iri-reference", "uri-template",	   "idn-email",
+	"idn-hostname",	 "json-pointer", "regex",	  "relative-json-pointer",
 };
 
 static ir_node quoted(struct schema *s, ir_node node)
@@ -66,8 +93,9 @@ static int pattern(struct schema *s, struct json_object *p, ir_node *ret)
 	return 0;
 }
 
-/* *ret_none: the format says nothing here. */
-static int format(struct schema *s, struct json_object *f, ir_node *ret, bool *ret_none)
+/* *ret_none: the format says nothing here. *ret_bounds: whether lengths of @min to @max would say more. */
+static int format(struct schema *s, struct json_object *f, uint32_t min, uint32_t max, ir_node *ret,
+		  bool *ret_none, bool *ret_bounds)
 {
 	static const struct regex_options o = { .chars = json_chars };
 	const char *name = json_object_get_string(f);
@@ -81,6 +109,8 @@ static int format(struct schema *s, struct json_object *f, ir_node *ret, bool *r
 		if (strcmp(name, formats[i].name))
 			continue;
 		*ret_none = false;
+		*ret_bounds = min > formats[i].shortest ||
+			      (max != IR_UNBOUNDED && max < formats[i].longest);
 		rc = regex_node(s->ir, formats[i].regex, strlen(formats[i].regex), &o, &node,
 				s->err);
 		*ret = quoted(s, node);
@@ -106,11 +136,12 @@ int schema_string(struct schema *s, struct json_object *o, ir_node *ret)
 	if (!rc && p)
 		rc = pattern(s, p, ret);
 	else if (!rc && f)
-		rc = format(s, f, ret, &none);
+		rc = format(s, f, min, max, ret, &none, &bounded);
 	if (!rc && p && f) {
+		bool bounds;
 		ir_node both;
 
-		rc = format(s, f, &both, &none);
+		rc = format(s, f, min, max, &both, &none, &bounds);
 		if (!rc && !none)
 			rc = schema_cannot(s, "format", "beside pattern");
 	}
