@@ -178,8 +178,9 @@ MODEL ?= models/demo-moe-q4_k_m.gguf
 PROMPT ?= What is the capital of France?
 FORM ?= chat
 .PHONY: run help
+# setup-build+test: several groups of scripts/packages.txt at once, so that who may not install is told once
 setup-%:
-	@scripts/setup.sh $*
+	@scripts/setup.sh $(subst +, ,$*)
 
 run: setup-build
 	@$(MAKE) --no-print-directory -j$$(nproc) all

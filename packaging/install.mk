@@ -92,7 +92,7 @@ $(O)/sluice.pc: packaging/sluice.pc.in VERSION FORCE
 FORCE:
 
 ifneq ($(SETUP),no)
-install: setup-build setup-install
+install: setup-build+install
 endif
 install:
 	@$(MAKE) --no-print-directory -j$$(nproc) all man completion $(O)/sluice.pc $(O)/sluiced.conf $(UNITS:%=$(O)/units/%)
@@ -148,7 +148,7 @@ uninstall:
 	@packaging/ld-cache.sh '$(DESTDIR)' '$(LIBDIR)'
 
 ifneq ($(SETUP),no)
-deb: setup-build setup-install setup-deb
+deb: setup-build+install+deb
 deb-kmod: setup-kmod-deb
 endif
 .PHONY: deb deb-kmod

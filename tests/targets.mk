@@ -80,7 +80,7 @@ test-batch: all
 	@BUILD=$(O) $(PYTEST) -s tests/long/test_batch.py
 
 # Everything that needs no special machine; the last line has the sums. NEED_SHARED=1: a missing SHARED is a failure.
-test: setup-build setup-install setup-test
+test: setup-build+install+test+kmod
 	@tests/all.sh $(O)/test-results '$(MAKE)'
 
 .PHONY: unit-programs
@@ -288,7 +288,7 @@ test-kmod-row: setup-kmod $(KMOD_GUEST)
 	@$(KMOD_ENV) TORN=20000 tests/kmod/row.sh $(KMOD_ROW) $(KMOD_TOPOLOGY) $(O)/kmod-guest
 test-kmod-daemon: setup-kmod $(KMOD_GUEST) all
 	@$(KMOD_ENV) tests/kmod/daemon.sh $(O) $(O)/kmod-guest $(MODEL)
-test-kmod-debug: setup-kmod setup-kmod-debug $(KMOD_GUEST)
+test-kmod-debug: setup-kmod+kmod-debug $(KMOD_GUEST)
 	@$(KMOD_ENV) FUZZ_SECONDS=$(FUZZ_SECONDS) tests/kmod/debug.sh $(O)/kmod-guest
 
 # ---- telemetry: a libnvidia-ml for tests
@@ -314,7 +314,7 @@ test-service-guest: setup-service deb
 
 # ---- telemetry through the kernel module, in a guest of 4 nodes: values against sysfs, the daemon beside it
 .PHONY: test-telemetry
-test-telemetry: all setup-kmod setup-kmod-tools
+test-telemetry: all setup-kmod+kmod-tools
 	@OUT=$(O) tests/telemetry/run.sh 4
 
 # ---- CUDA kernels (tests/gpu/README.md)

@@ -20,7 +20,7 @@ if [ -n "${FULL:-}" ]; then
 fi
 
 say "make install, the example, make uninstall"
-make setup-build setup-install setup-deb >/tmp/setup.log 2>&1 || { cat /tmp/setup.log; exit 1; }
+make setup-build+install+deb >/tmp/setup.log 2>&1 || { cat /tmp/setup.log; exit 1; }
 apt-get install -y -qq pkg-config >/dev/null
 listing >/tmp/before
 make install >/tmp/install.log 2>&1 || { tail -n 40 /tmp/install.log; exit 1; }
