@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/engine/step_private.h: struct decoder, shared by step.c and step_device.c.
+ * daemon/engine/step_private.h: struct decoder, shared by step.c, step_layers.c and step_device.c.
  */
 #ifndef SLUICE_ENGINE_STEP_PRIVATE_H
 #define SLUICE_ENGINE_STEP_PRIVATE_H
@@ -55,6 +55,12 @@ struct decoder {
 
 /* Rows of the embedding for the tokens [@first, @end) of the step, scaled, to @to. Any thread of the team. */
 void step_embed(struct decoder *d, float *to, size_t first, size_t end);
+
+/*
+ * SPMD. All blocks of all layers on x. False, on every thread: the step was given up, and x is worth nothing.
+ * Behind a barrier.
+ */
+bool step_layers(struct decoder *d, unsigned tid);
 
 /* team_fn of a step with a device, which computes all but the experts. */
 void step_run_device(void *decoder, unsigned tid);

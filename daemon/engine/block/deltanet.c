@@ -2,17 +2,13 @@
 /*
  * daemon/engine/block/deltanet.c: gated DeltaNet, token by token in prompts and decode alike.
  *
- * Formulas: docs/models.md 2.4 (gated DeltaNet); recurrence: struct delta_args in fops.h. The
- * recurrent form costs a few per cent of a token and makes any cut of a
- * prompt give the same bits. Stages, a barrier between them:
+ * Formulas: docs/models.md 2.4 (gated DeltaNet); the recurrence is in deltanet_recur.c. The recurrent
+ * form costs a few per cent of a token and makes any cut of a prompt give the same bits. Stages, a
+ * barrier between them:
  *   beta, alpha, q k v, z projections; gates, convolution and norms of q and k, a head at a time |
  *   recurrence; norm, gate and quantise, some heads at a time | output projection
  * Heads of the convolution and strips of S in the recurrence are given out; whoever has one takes
  * it through all tokens of a run. State is taken as zero where a run starts at position 0.
- *
- * Drafted tokens leave window and S alone: their outputs come from a copy of each strip that stays in
- * the thread's cache, their inputs are kept, and the next run of the sequence first takes those that
- * were right through the same recurrence. That costs no second pass over the state and no weights.
  */
 #include <assert.h>
 #include <errno.h>
@@ -20,64 +16,10 @@
 #include <string.h>
 
 #include "base/num.h"
-#include "engine/block/block.h"
+#include "engine/block/deltanet.h"
 
 #define L2_EPS	      1e-6f
 #define CONV_MAX_TAPS 16
-#define PIECES	      4 /* of a token's work, for each thread: to begin one costs about a microsecond */
-
-struct delta_buffers {
-	uint32_t max_tokens;
-	unsigned n_threads;
-	struct actbuf out;   /* the input of the last projection */
-	float *u;	     /* [token][Cd]: output of SSM_QKV */
-	float *c;	     /* [token][Cd]: after convolution; q and k normed */
-	float *z;	     /* [token][Vd] */
-	float *o;	     /* [token][Vd] */
-	float *beta, *decay; /* [token][Hv]; first the projections, then the factors */
-	float *kq;	     /* [token][Hk] */
-	float *zeros;	     /* [Cd] */
-	float *strips; /* [thread][D][32]: a strip beyond the drafts, and outputs of a replay */
-	/* counts of struct groups: [2 Hk + Hv] heads of u; [Hk] of them q and k; [Hv] gates; [Hv] of o */
-	_Atomic uint32_t *convolved, *paired, *beta_done, *decay_done, *recurred;
-};
-
-static struct delta_buffers *buffers_of(const struct block_args *a)
-{
-	return a->buffers;
-}
-
-struct sizes {
-	size_t dim, k_heads, v_heads, k_all, v_all, channels;
-};
-
-static struct sizes sizes_of(const struct model *m)
-{
-	struct sizes s = { .dim = m->ssm_head_dim,
-			   .k_heads = m->ssm_k_heads,
-			   .v_heads = m->ssm_v_heads };
-
-	s.k_all = s.k_heads * s.dim;
-	s.v_all = s.v_heads * s.dim;
-	s.channels = 2 * s.k_all + s.v_all;
-	return s;
-}
-
-/* The K head that a V head takes. */
-static size_t k_head_of(const struct model *m, size_t v_head)
-{
-	return m->ssm_v_tiled ? v_head % m->ssm_k_heads
-			      : v_head / (m->ssm_v_heads / m->ssm_k_heads);
-}
-
-/*
- * Of a sequence: the window of the convolution [kernel - 1][Cd], oldest first, then S
- * [Hv][D / 32][D][32], a head as kernels/cpu/fops.h wants it (struct delta_args).
- */
-static size_t window_floats(const struct model *m)
-{
-	return (m->ssm_conv_kernel - 1) * sizes_of(m).channels;
-}
 
 static int remembers(const struct model *m, const struct layer *l, enum kv_type type,
 		     struct kv_need *ret, struct err *err)
@@ -93,58 +35,21 @@ static int remembers(const struct model *m, const struct layer *l, enum kv_type 
 	if (m->ssm_conv_kernel < 1 || m->ssm_conv_kernel > CONV_MAX_TAPS)
 		return err_set(err, -ENOTSUP, "a convolution of %u taps, at most %d are possible",
 			       m->ssm_conv_kernel, CONV_MAX_TAPS);
-	ret->floats = window_floats(m) + sizes_of(m).v_all * m->ssm_head_dim;
+	ret->floats = delta_window_floats(m) + delta_sizes(m).v_all * m->ssm_head_dim;
 	return 0;
-}
-
-/* Of a thread: a strip, and what a replay would put out. */
-static size_t strip_room(const struct model *m)
-{
-	return (size_t)(m->ssm_head_dim + DRAFT_MAX) * DELTA_LANES;
-}
-
-/*
- * What is kept of a draft: u [Cd], c without q [Kd + Vd], decay and beta [Hv]. In the run's store
- * DRAFT_MAX of them for each layer with the block, in the order of layers.
- */
-struct draft_row {
-	float *u, *kv, *decay, *beta;
-};
-
-static size_t draft_floats(const struct model *m)
-{
-	const struct sizes s = sizes_of(m);
-
-	return s.channels + s.k_all + s.v_all + 2 * s.v_heads;
-}
-
-static struct draft_row draft_row(const struct block_args *a, const struct batch_run *run,
-				  uint32_t i)
-{
-	const struct sizes s = sizes_of(a->model);
-	struct draft_row r;
-	size_t before = 0;
-
-	for (uint32_t l = 0; l < a->layer_index; l++)
-		before += layer_has(&a->model->layers[l], BLOCK_DELTANET);
-	r.u = run->store + (before * DRAFT_MAX + i) * draft_floats(a->model);
-	r.kv = r.u + s.channels;
-	r.decay = r.kv + s.k_all + s.v_all;
-	r.beta = r.decay + s.v_heads;
-	return r;
 }
 
 static void lay_out(const struct block_config *c, void *buffers, struct carver *kept,
 		    struct carver *shared)
 {
-	const struct sizes s = sizes_of(c->model);
+	const struct delta_sizes s = delta_sizes(c->model);
 	struct delta_buffers *b = buffers;
 	size_t tokens = c->max_tokens;
 
 	b->max_tokens = c->max_tokens;
 	b->n_threads = c->n_threads;
 	b->zeros = carve_floats(kept, s.channels);
-	b->strips = carve_floats(kept, c->n_threads * strip_room(c->model));
+	b->strips = carve_floats(kept, c->n_threads * delta_strip_room(c->model));
 	b->convolved = carve(kept, 2 * s.k_heads + s.v_heads, sizeof(*b->convolved));
 	b->paired = carve(kept, s.k_heads, sizeof(*b->paired));
 	b->beta_done = carve(kept, s.v_heads, sizeof(*b->beta_done));
@@ -171,12 +76,12 @@ static const float *input_row(const struct block_args *a, const struct batch_run
 	uint32_t kept = a->model->ssm_conv_kernel - 1, before;
 
 	if (t != UINT32_MAX && back <= t)
-		return buffers_of(a)->u + (size_t)(run->first + t - back) * channels;
+		return delta_buffers(a)->u + (size_t)(run->first + t - back) * channels;
 	if (run->pos == 0)
-		return buffers_of(a)->zeros;
+		return delta_buffers(a)->zeros;
 	before = back - t; /* 1: the last token before the run */
 	if (before <= run->replay)
-		return draft_row(a, run, run->replay - before).u;
+		return delta_draft(a, run, run->replay - before).u;
 	return window + (size_t)(kept - (before - run->replay)) * channels;
 }
 
@@ -185,7 +90,7 @@ static void move_window(const struct block_args *a, const struct batch_run *run,
 			size_t end)
 {
 	uint32_t taps = a->model->ssm_conv_kernel, last = run->count - run->drafted - 1;
-	size_t channels = sizes_of(a->model).channels;
+	size_t channels = delta_sizes(a->model).channels;
 	float *window = seq_floats(run->seq, a->layer_index);
 
 	/* ascending: a row that comes from the window itself comes from further on in it */
@@ -201,7 +106,7 @@ static void convolve(const struct block_args *a, const struct batch_run *run, si
 		     size_t end)
 {
 	uint32_t taps = a->model->ssm_conv_kernel;
-	size_t channels = sizes_of(a->model).channels;
+	size_t channels = delta_sizes(a->model).channels;
 	float *window = seq_floats(run->seq, a->layer_index);
 	const float *rows[CONV_MAX_TAPS];
 
@@ -209,7 +114,7 @@ static void convolve(const struct block_args *a, const struct batch_run *run, si
 		for (uint32_t m = 0; m < taps; m++)
 			rows[m] = input_row(a, run, t, taps - 1 - m, window, channels);
 		a->fops->conv_silu(rows, layer_floats(a->weights, ROLE_SSM_CONV), taps, first, end,
-				   buffers_of(a)->c + (run->first + t) * channels);
+				   delta_buffers(a)->c + (run->first + t) * channels);
 	}
 	move_window(a, run, first, end);
 }
@@ -217,11 +122,11 @@ static void convolve(const struct block_args *a, const struct batch_run *run, si
 /* q or k of a K head: the norm. */
 static void norm_key_head(const struct block_args *a, const struct batch_run *run, size_t u)
 {
-	const struct sizes s = sizes_of(a->model);
+	const struct delta_sizes s = delta_sizes(a->model);
 	float scale = u < s.k_heads ? (float)(1.0 / sqrt((double)s.dim)) : 1.0f;
 
 	for (size_t c = run->first; c < run->first + run->count; c++) {
-		float *x = buffers_of(a)->c + c * s.channels + u * s.dim;
+		float *x = delta_buffers(a)->c + c * s.channels + u * s.dim;
 
 		a->fops->l2norm(x, s.dim, L2_EPS, scale, x);
 	}
@@ -230,8 +135,8 @@ static void norm_key_head(const struct block_args *a, const struct batch_run *ru
 /* Products of q and k, for the recurrence. */
 static void pair_head(const struct block_args *a, size_t head)
 {
-	const struct sizes s = sizes_of(a->model);
-	struct delta_buffers *b = buffers_of(a);
+	const struct delta_sizes s = delta_sizes(a->model);
+	struct delta_buffers *b = delta_buffers(a);
 
 	for (size_t c = 0; c < a->batch->n_tokens; c++) {
 		const float *q = b->c + c * s.channels + head * s.dim;
@@ -244,8 +149,8 @@ static void pair_head(const struct block_args *a, size_t head)
 static void finish_channels(const void *args, unsigned tid, size_t u)
 {
 	const struct block_args *a = args;
-	const struct sizes s = sizes_of(a->model);
-	struct delta_buffers *b = buffers_of(a);
+	const struct delta_sizes s = delta_sizes(a->model);
+	struct delta_buffers *b = delta_buffers(a);
 	bool key = u < 2 * s.k_heads;
 
 	for (uint32_t i = 0; i < a->batch->n_runs; i++) {
@@ -266,7 +171,7 @@ static void finish_beta(const void *args, unsigned tid, size_t head)
 	const struct block_args *a = args;
 
 	for (size_t c = 0; c < a->batch->n_tokens; c++) {
-		float *beta = &buffers_of(a)->beta[c * a->model->ssm_v_heads + head];
+		float *beta = &delta_buffers(a)->beta[c * a->model->ssm_v_heads + head];
 
 		*beta = isfinite(*beta) ? 1.0f / (1.0f + expf(-*beta)) : NAN;
 	}
@@ -279,159 +184,30 @@ static void finish_decay(const void *args, unsigned tid, size_t head)
 	float factor = layer_floats(a->weights, ROLE_SSM_A)[head];
 
 	for (size_t c = 0; c < a->batch->n_tokens; c++) {
-		float *decay = &buffers_of(a)->decay[c * a->model->ssm_v_heads + head];
+		float *decay = &delta_buffers(a)->decay[c * a->model->ssm_v_heads + head];
 		float x = *decay + dt, softplus = x > 20.0f ? x : log1pf(expf(x));
 
 		*decay = isfinite(x) && isfinite(factor) ? expf(factor * softplus) : NAN;
 	}
 }
 
-/* As team_take_range(), in as large pieces as the few tokens allow. */
-static bool take_range(const struct block_args *a, unsigned tid, size_t n, size_t *ret_first,
-		       size_t *ret_end)
-{
-	size_t pieces = PIECES * team_size(a->team) * u64_max(1, a->batch->n_tokens);
-
-	return team_take_range(a->team, tid, n, u64_max(1, n / pieces), ret_first, ret_end);
-}
-
-/* Strip @at of S: the kept drafts of the run before. */
-static void replay_strip(const struct block_args *a, unsigned tid, const struct batch_run *run,
-			 size_t at, float *strip)
-{
-	const struct sizes s = sizes_of(a->model);
-	const struct draft_row first = draft_row(a, run, 0);
-	size_t strips = s.dim / DELTA_LANES, v_head = at / strips, lane = at % strips * DELTA_LANES;
-	size_t ld = draft_floats(a->model);
-	const float *k = first.kv + k_head_of(a->model, v_head) * s.dim;
-	float *o = buffers_of(a)->strips + tid * strip_room(a->model) + s.dim * DELTA_LANES;
-
-	a->fops->delta(&(struct delta_args){ .strip = strip,
-					     .dim = s.dim,
-					     .n_tokens = run->replay,
-					     .q = k, /* the outputs were had before */
-					     .k = k,
-					     .v = first.kv + s.k_all + v_head * s.dim + lane,
-					     .ld = ld,
-					     .decay = first.decay + v_head,
-					     .beta = first.beta + v_head,
-					     .ld_gate = ld,
-					     .kq = first.beta + v_head,
-					     .ld_kq = ld,
-					     .o = o,
-					     .ld_o = DELTA_LANES });
-}
-
-/* Strip @at of S through the tokens [from, from + n) of a run; @next is fetched ahead. */
-static void pass_strip(const struct block_args *a, const struct batch_run *run, size_t at,
-		       uint32_t from, uint32_t n, float *strip, const float *next)
-{
-	const struct sizes s = sizes_of(a->model);
-	const struct delta_buffers *b = buffers_of(a);
-	size_t strips = s.dim / DELTA_LANES, v_head = at / strips, lane = at % strips * DELTA_LANES;
-	size_t k_head = k_head_of(a->model, v_head), column = run->first + from;
-	const float *c = b->c + column * s.channels;
-
-	a->fops->delta(&(struct delta_args){
-		.strip = strip,
-		.next = next,
-		.dim = s.dim,
-		.n_tokens = n,
-		.q = c + k_head * s.dim,
-		.k = c + s.k_all + k_head * s.dim,
-		.v = c + 2 * s.k_all + v_head * s.dim + lane,
-		.ld = s.channels,
-		.decay = b->decay + column * s.v_heads + v_head,
-		.beta = b->beta + column * s.v_heads + v_head,
-		.ld_gate = s.v_heads,
-		.kq = b->kq + column * s.k_heads + k_head,
-		.ld_kq = s.k_heads,
-		.o = b->o + column * s.v_all + v_head * s.dim + lane,
-		.ld_o = s.v_all,
-	});
-}
-
-/* Strips [first, end) of S through all tokens of a run; drafts pass over a copy. */
-static void recur_run(const struct block_args *a, unsigned tid, const struct batch_run *run,
-		      size_t first, size_t end)
-{
-	const struct sizes s = sizes_of(a->model);
-	size_t strip_floats = s.dim * DELTA_LANES;
-	float *state = seq_floats(run->seq, a->layer_index) + window_floats(a->model);
-	float *copy = buffers_of(a)->strips + tid * strip_room(a->model);
-	uint32_t sure = run->count - run->drafted;
-
-	for (size_t at = first; at < end; at++) {
-		float *strip = state + at * strip_floats;
-
-		if (run->pos == 0)
-			memset(strip, 0, strip_floats * sizeof(*strip));
-		if (run->replay)
-			replay_strip(a, tid, run, at, strip);
-		if (sure)
-			pass_strip(a, run, at, 0, sure, strip,
-				   at + 1 < end ? strip + strip_floats : NULL);
-		if (!run->drafted)
-			continue;
-		memcpy(copy, strip, strip_floats * sizeof(*copy));
-		pass_strip(a, run, at, sure, run->drafted, copy, NULL);
-	}
-}
-
-/* @g: of strips, which are there with the last token; NULL: nobody waits for them. */
-static void recur(const struct block_args *a, unsigned tid, const struct groups *g)
-{
-	const struct sizes s = sizes_of(a->model);
-	size_t strips = s.v_heads * (s.dim / DELTA_LANES), first, end;
-
-	while (take_range(a, tid, strips, &first, &end)) {
-		for (uint32_t i = 0; i < a->batch->n_runs; i++)
-			recur_run(a, tid, &a->batch->runs[i], first, end);
-		groups_count(g, tid, strips, first, end);
-	}
-}
-
-static void keep_draft(const struct block_args *a, const struct batch_run *run, uint32_t k)
-{
-	const struct sizes s = sizes_of(a->model);
-	const struct delta_buffers *b = buffers_of(a);
-	const struct draft_row r = draft_row(a, run, k);
-	size_t c = run->first + run->count - run->drafted + k;
-
-	memcpy(r.u, b->u + c * s.channels, s.channels * sizeof(*r.u));
-	memcpy(r.kv, b->c + c * s.channels + s.k_all, (s.k_all + s.v_all) * sizeof(*r.kv));
-	memcpy(r.decay, b->decay + c * s.v_heads, s.v_heads * sizeof(*r.decay));
-	memcpy(r.beta, b->beta + c * s.v_heads, s.v_heads * sizeof(*r.beta));
-}
-
-/* What the drafts' replay needs, once nobody reads the last run's any more. */
-static void keep_drafts(const struct block_args *a, unsigned tid)
-{
-	for (uint32_t i = 0; i < a->batch->n_runs; i++) {
-		const struct batch_run *run = &a->batch->runs[i];
-
-		for (size_t k; team_take(a->team, tid, run->drafted, &k);)
-			keep_draft(a, run, (uint32_t)k);
-	}
-}
-
 /* Window and S of each run are brought up to its length; the runs have no tokens. */
 static void replay(const struct block_args *a, unsigned tid)
 {
-	size_t channels = sizes_of(a->model).channels, first, end;
+	size_t channels = delta_sizes(a->model).channels, first, end;
 
 	while (team_take_range(a->team, tid, channels, 16, &first, &end))
 		for (uint32_t i = 0; i < a->batch->n_runs; i++)
 			move_window(a, &a->batch->runs[i], first, end);
-	recur(a, tid, NULL);
+	delta_recur(a, tid, NULL);
 }
 
 /* RMS(o) * SiLU(z), heads [first, end) / dim of a column */
 static float *finish_heads(const struct block_args *a, unsigned tid, size_t column, size_t first,
 			   size_t end)
 {
-	const struct sizes s = sizes_of(a->model);
-	const struct delta_buffers *b = buffers_of(a);
+	const struct delta_sizes s = delta_sizes(a->model);
+	const struct delta_buffers *b = delta_buffers(a);
 	float *o = b->o + column * s.v_all;
 
 	for (size_t i = first; i < end; i += s.dim)
@@ -445,11 +221,11 @@ static float *finish_heads(const struct block_args *a, unsigned tid, size_t colu
 static void finish_piece(const void *args, unsigned tid, size_t piece)
 {
 	const struct block_args *a = args;
-	const struct sizes s = sizes_of(a->model);
+	const struct delta_sizes s = delta_sizes(a->model);
 	size_t size = block_piece(s.v_all, s.dim), first = piece * size;
 
 	for (size_t c = 0; c < a->batch->n_tokens; c++)
-		block_make(a, tid, &buffers_of(a)->out, &a->weights->w[ROLE_SSM_OUT], c, first,
+		block_make(a, tid, &delta_buffers(a)->out, &a->weights->w[ROLE_SSM_OUT], c, first,
 			   u64_min(first + size, s.v_all), finish_heads);
 }
 
@@ -474,9 +250,9 @@ static void input(const struct block_args *a, unsigned tid, size_t t)
 
 static void forward(const struct block_args *a, unsigned tid)
 {
-	const struct sizes s = sizes_of(a->model);
+	const struct delta_sizes s = delta_sizes(a->model);
 	const struct wmat *out = &a->weights->w[ROLE_SSM_OUT];
-	struct delta_buffers *b = buffers_of(a);
+	struct delta_buffers *b = delta_buffers(a);
 	const struct groups heads = { b->convolved, s.dim, 1, finish_channels, a };
 	const struct groups betas = { b->beta_done, 1, 1, finish_beta, a };
 	const struct groups decays = { b->decay_done, 1, 1, finish_decay, a };
@@ -491,9 +267,9 @@ static void forward(const struct block_args *a, unsigned tid)
 	project(a, tid, ROLE_SSM_QKV, ROLE_SSM_Z, &heads, b->u);
 	project(a, tid, ROLE_SSM_Z, ROLE_NONE, NULL, b->z);
 	team_barrier(a->team, tid);
-	recur(a, tid, &pieces);
+	delta_recur(a, tid, &pieces);
 	team_barrier(a->team, tid);
-	keep_drafts(a, tid);
+	delta_keep_drafts(a, tid);
 	block_output(a, tid, &b->out, out, NULL);
 }
 
@@ -505,6 +281,6 @@ const struct block_ops block_deltanet = {
 	.remembers = remembers,
 	.input = input,
 	.forward = forward,
-	.draft_floats = draft_floats,
+	.draft_floats = delta_draft_floats,
 	.replay = replay,
 };

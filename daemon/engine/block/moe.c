@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/engine/block/moe.c: order of work of a mixture of experts (see moe.h). The products of the
- * experts are in moe_experts.c.
+ * daemon/engine/block/moe.c: order of work of a mixture of experts (see moe.h). What one thread does
+ * between, with supply, is in moe_rounds.c, the products of the experts in moe_experts.c.
  *
  * Stages: route (the experts of each token) -> post (one thread groups tokens by expert and lets supply
  * post the reads) -> the shared expert while they run -> join: rounds of what is ready, until all have
@@ -11,28 +11,12 @@
  * posts, who does the last of a round splits off the next.
  */
 #include <assert.h>
-#include <errno.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/num.h"
-#include "engine/ahead.h"
 #include "engine/block/moe.h"
-#include "engine/routed.h"
 #include "engine/router.h"
-#include "engine/vram.h"
-#include "trace/record.h"
-
-static struct wmat expert_wmat(const struct expert_layout *l, enum expert_matrix which)
-{
-	return (struct wmat){ .type = l->matrix[which].type,
-			      .n_in = l->matrix[which].n_in,
-			      .n_out = l->matrix[which].n_out,
-			      .row_bytes = l->matrix[which].row_bytes,
-			      .act = quant_format(l->matrix[which].type)->act };
-}
 
 /* Whether the shared expert is computed here: a device that routes the layer computes it itself. */
 static bool has_shared(const struct block_args *a)
@@ -86,242 +70,6 @@ static void input(const struct block_args *a, unsigned tid, size_t t)
 	block_input(a, quant_format(l->matrix[EXPERT_UP].type)->act, t, &done);
 	if (has_shared(a))
 		triple_input(a, &shared, t, &done);
-}
-
-static int by_count(const void *a, const void *b)
-{
-	const struct expert_work *x = a, *y = b;
-
-	if (x->count != y->count)
-		return x->count < y->count ? 1 : -1;
-	return x->expert < y->expert ? -1 : 1;
-}
-
-/* One thread: counting sort of the chosen (token, rank) pairs by expert. */
-static void plan(const struct block_args *a)
-{
-	struct moe *f = moe_of(a);
-	uint32_t n_tokens = a->batch->n_tokens, at = 0;
-
-	memset(f->place, 0, f->n_expert * sizeof(*f->place));
-	for (uint32_t i = 0; i < n_tokens * f->n_used; i++)
-		f->place[f->ids[i]]++;
-	f->n_work = 0;
-	for (uint32_t e = 0; e < f->n_expert; e++) {
-		if (!f->place[e])
-			continue;
-		f->work[f->n_work++] =
-			(struct expert_work){ .expert = e, .first = at, .count = f->place[e] };
-		at += f->place[e];
-		f->place[e] = at - f->place[e];
-	}
-	for (uint32_t t = 0; t < n_tokens; t++)
-		for (uint32_t r = 0; r < f->n_used; r++)
-			f->entries[f->place[f->ids[t * f->n_used + r]]++] =
-				(struct device_pair){ .token = t, .rank = r };
-	if (n_tokens > 8) /* largest first keeps the threads busy to the end */
-		qsort(f->work, f->n_work, sizeof(*f->work), by_count);
-	for (uint32_t i = 0; i < f->n_work; i++) {
-		f->list[i] = f->work[i].expert;
-		f->list_counts[i] = f->work[i].count;
-		f->failed[i] = 0;
-	}
-	f->n_handed = f->n_taken = 0;
-}
-
-/* One thread: of a step with drafts, how many of an expert's tokens are none. */
-static void count_sure(const struct block_args *a)
-{
-	struct moe *f = moe_of(a);
-
-	for (uint32_t i = 0; i < a->batch->n_runs; i++) {
-		const struct batch_run *run = &a->batch->runs[i];
-
-		for (uint32_t k = 0; k < run->count; k++)
-			f->drafted[run->first + k] = k >= run->count - run->drafted;
-	}
-	for (uint32_t i = 0; i < f->n_work; i++)
-		for (uint32_t k = 0; k < f->work[i].count; k++)
-			f->list_counts[i] -= f->drafted[f->entries[f->work[i].first + k].token];
-}
-
-/* One thread: which stays is known when the step has ended. */
-static void hold(const struct block_args *a)
-{
-	struct moe *f = moe_of(a);
-
-	memset(f->only_drafts, 0, f->n_expert);
-	for (uint32_t i = 0; i < f->n_work; i++)
-		if (!f->list_counts[i])
-			f->only_drafts[f->list[i]] = (uint8_t)supply_where(f->c.supply, i);
-	routed_layer(a->routed, a->batch, a->layer_index, f->ids, f->weights, f->n_ranks,
-		     f->only_drafts);
-}
-
-static void record(const struct block_args *a)
-{
-	struct moe *f = moe_of(a);
-
-	for (uint32_t i = 0; i < a->batch->n_runs && a->trace; i++) {
-		const struct batch_run *run = &a->batch->runs[i];
-
-		for (uint32_t k = 0; k < run->count; k++) {
-			uint32_t t = run->first + k;
-
-			trace_layer(a->trace, a->step, run->number, run->pos + k, a->layer_index,
-				    f->ids + (size_t)t * f->n_used,
-				    f->weights + (size_t)t * f->n_ranks, f->n_used);
-		}
-	}
-}
-
-/* One thread: books an expert that could not be read to the tokens that needed it. */
-static void book_failure(const struct block_args *a, uint32_t index)
-{
-	struct moe *f = moe_of(a);
-	const struct expert_work *w = &f->work[index];
-
-	for (uint32_t k = 0; k < w->count; k++)
-		a->token_error[f->entries[w->first + k].token] = f->failed[index];
-}
-
-/* One thread: whether a device takes work @i of a prompt off the host; it has been handed over then. */
-static bool hand_over(const struct block_args *a, uint32_t i)
-{
-	struct moe *f = moe_of(a);
-	const struct block_routes *r = a->routes;
-	const struct expert_work *w = &f->work[i];
-	const bool resident = supply_unit(f->c.supply, i) == UNIT_DEVICE;
-	struct device_fill from = { .layer = a->layer_index, .slot = DEVICE_NO_SLOT };
-	struct expert_view view;
-
-	if (!r || !r->device || f->failed[i] || *r->device_rc ||
-	    (!resident && w->count < r->send_from))
-		return false;
-	if (resident) {
-		from.slot = device_table(r->device)[a->layer_index * f->n_expert + w->expert];
-	} else {
-		view = supply_view(f->c.supply, i);
-		vram_pieces(a->layer, &f->c.split, &view, &from);
-	}
-	*r->device_rc =
-		device_multiply(r->device, &from, f->entries + w->first, w->count, r->device_err);
-	return true;
-}
-
-/* One thread: what was sent to a device has been read there, and the host's copies may go. */
-static void await_sent(const struct block_args *a)
-{
-	const struct block_routes *r = a->routes;
-
-	if (r && r->device && !*r->device_rc)
-		*r->device_rc = device_sent(r->device, r->device_err);
-}
-
-/*
- * One thread: asks supply until there is something for the host; what a device computes is let by. Not @wait: no more
- * than once, and it need not have anything.
- */
-static void ask_supply(const struct block_args *a, bool wait, unsigned tid)
-{
-	struct moe *f = moe_of(a);
-	int32_t n;
-
-	do {
-		team_rests(a->team, tid, true); /* it may wait for the disk */
-		await_sent(a);
-		n = wait ? supply_next(f->c.supply, f->handed, f->failed)
-			 : (int32_t)supply_present(f->c.supply, f->handed, f->failed);
-		team_rests(a->team, tid, false);
-		if (wait && !n && a->ahead)
-			ahead_joined(a->ahead, a->layer_index);
-		f->n_handed = 0;
-		for (int32_t i = 0; i < n; i++) /* given up: the step ends before the next layer */
-			if (!hand_over(a, f->handed[i]) &&
-			    (f->failed[f->handed[i]] ||
-			     supply_unit(f->c.supply, f->handed[i]) == UNIT_HOST))
-				f->handed[f->n_handed++] = f->handed[i];
-	} while (wait && n > 0 && !f->n_handed);
-	f->n_taken = 0;
-}
-
-/* One thread: what supply hands out next, and how to compute it. */
-static void take_handed(const struct block_args *a, bool wait, unsigned tid)
-{
-	struct moe *f = moe_of(a);
-	const struct expert_layout *l = &a->layer->experts;
-	uint32_t total = 0, largest = 0;
-
-	ask_supply(a, wait, tid);
-	for (uint32_t i = 0; i < f->n_handed; i++) {
-		struct expert_work *w = &f->work[f->handed[i]];
-
-		if (f->failed[f->handed[i]]) {
-			book_failure(a, f->handed[i]);
-			continue;
-		}
-		w->view = supply_view(f->c.supply, f->handed[i]);
-		for (int k = 0; k < EXPERT_MATRIX_NR; k++)
-			w->m[k] = expert_wmat(l, k);
-		total += w->count;
-		largest = w->count > largest ? w->count : largest;
-	}
-	f->whole = total > SMALL_ENTRIES && f->n_handed >= 2 * team_size(a->team) &&
-		   largest <= total / team_size(a->team);
-}
-
-/* One thread: of what has been handed out, and not been taken, as much as there is room for becomes round @r. */
-static void make_round(struct moe *f, struct round *r)
-{
-	uint32_t hidden = 0;
-
-	r->n_ready = 0;
-	r->whole = f->whole;
-	r->down_rows = 0;
-	for (uint32_t i = 0; i < f->c.split.n; i++) {
-		atomic_store_explicit(&r->cursor[0][i].next, 0, memory_order_relaxed);
-		atomic_store_explicit(&r->cursor[1][i].next, 0, memory_order_relaxed);
-	}
-	while (f->n_taken < f->n_handed) {
-		uint32_t index = f->handed[f->n_taken], count = f->work[index].count;
-
-		if (!f->whole && hidden + count > f->max_hidden)
-			break;
-		r->slot[r->n_ready] = hidden;
-		r->ready[r->n_ready++] = index;
-		if (!f->whole && !f->failed[index])
-			r->down_rows += f->n_embd;
-		hidden += count;
-		f->n_taken++;
-	}
-}
-
-/*
- * Split, by one thread: what is ready for the host becomes round @r, which nobody looks at yet. Nothing is ready at
- * the end of the layer, and then everybody goes on behind the next barrier. What lies in a device's slots the
- * device has found out for itself.
- */
-static void split(const struct block_args *a, struct round *r, unsigned tid)
-{
-	struct moe *f = moe_of(a);
-
-	if (f->n_taken == f->n_handed)
-		take_handed(a, true, tid);
-	make_round(f, r);
-	if (r->n_ready)
-		return;
-	f->routed_ns += now_ns() - f->routed_began;
-	atomic_store_explicit(&f->joined[a->layer_index], team_place(a->team, tid) + 1,
-			      memory_order_relaxed); /* the next barrier publishes it */
-}
-
-/* By one thread: the first round, of what is there. */
-static void begin_rounds(const struct block_args *a, unsigned tid)
-{
-	struct moe *f = moe_of(a);
-
-	take_handed(a, false, tid);
-	make_round(f, &f->rounds[0]);
 }
 
 /* The weight of the shared expert: a sigmoid of its gate, 1 where it has none. */
@@ -382,38 +130,17 @@ static void reduce(const struct block_args *a, unsigned tid)
 	}
 }
 
-/* Post, by one thread: the reads of missing experts, before anything is computed. */
-static void post(const struct block_args *a)
-{
-	struct moe *f = moe_of(a);
-
-	f->rows = a->routes ? a->routes->partial : f->partial;
-	f->rows_ranks = a->routes ? a->routes->ranks : f->n_ranks;
-	plan(a);
-	if (a->routed)
-		count_sure(a);
-	else
-		record(a);
-	supply_begin(f->c.supply, a->step, a->layer_index, f->list, f->list_counts, f->n_work);
-	if (a->routed)
-		hold(a);
-	if (a->ahead)
-		ahead_used(a->ahead, a->layer_index, f->list, f->n_work);
-	f->n_routed += f->n_work;
-	f->routed_began = now_ns();
-}
-
 static bool looks_ahead(const struct block_args *a)
 {
 	return a->next && moe_looks_ahead(a);
 }
 
 /* Every token has chosen. */
-static void finish_routes(const struct block_args *a, unsigned tid)
+static void finish_routes(const struct block_args *a)
 {
-	post(a);
+	moe_post(a);
 	if (!looks_ahead(a)) /* else what is read for the next layer comes first */
-		begin_rounds(a, tid);
+		moe_first_round(a);
 }
 
 static void finish_router(const void *args, unsigned tid, size_t group)
@@ -422,7 +149,7 @@ static void finish_router(const void *args, unsigned tid, size_t group)
 
 	for (size_t t = 0; t < a->batch->n_tokens; t++)
 		choose(a, t, a->lanes[tid].tmp);
-	finish_routes(a, tid);
+	finish_routes(a);
 }
 
 /* Route: the router's product, and each token's choice; whose is the last posts. A barrier is due. */
@@ -449,7 +176,7 @@ static void route(const struct block_args *a, unsigned tid)
 		for (size_t t = first; t < end; t++)
 			choose(a, t, lane->tmp);
 		if (team_last(&f->routed, end - first, a->batch->n_tokens))
-			finish_routes(a, tid);
+			finish_routes(a);
 	}
 }
 
@@ -468,8 +195,8 @@ static void take_routes(const struct block_args *a, unsigned tid)
 		}
 	team_barrier(a->team, tid);
 	if (team_once(a->team, tid)) {
-		post(a);
-		split(a, &f->rounds[0], tid); /* nothing is done meanwhile */
+		moe_post(a);
+		moe_next_round(a, &f->rounds[0], tid); /* nothing is done meanwhile */
 	}
 }
 
@@ -513,7 +240,7 @@ static void join(const struct block_args *a, unsigned tid)
 			last = team_once(a->team, tid);
 		}
 		if (last)
-			split(a, next, tid);
+			moe_next_round(a, next, tid);
 		team_barrier(a->team, tid);
 		if (is_joined(a, tid))
 			return;
@@ -531,7 +258,7 @@ static void forward(const struct block_args *a, unsigned tid)
 	if (looks_ahead(a)) {
 		moe_look_ahead(a, tid);
 		if (team_once(a->team, tid))
-			begin_rounds(a, tid);
+			moe_first_round(a);
 	}
 	if (has_shared(a))
 		triple_hidden(a, &shared, tid);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/engine/block/moe.h: the mixture of experts: what moe.c (order of work), moe_experts.c (the
- * products of a list of experts) and moe_buffers.c (memory) share.
+ * daemon/engine/block/moe.h: the mixture of experts: what moe.c (order of work), moe_rounds.c (which
+ * experts, and when), moe_experts.c (the products of a list of experts) and moe_buffers.c (memory) share.
  *
  * y = sum over ranks r of w_r * down_e(f(gate_e x) * up_e x) (without a gate: down_e(f(up_e x))), in
  * the router's rank order, then the shared expert, weighted by sigmoid(its gate . x) where it has
@@ -114,6 +114,20 @@ void moe_lay_out(const struct block_config *c, void *buffers, struct carver *kep
 
 /* See blocks_get_locality(). */
 void moe_get_locality(const struct moe *f, uint64_t *ret_local, uint64_t *ret_remote);
+
+/*
+ * moe_rounds.c, each by one thread. The experts of the tokens that have chosen are grouped, and the reads of those
+ * that are missing posted, before anything is computed.
+ */
+void moe_post(const struct block_args *a);
+/* The first round: of what is there, which may be nothing. */
+void moe_first_round(const struct block_args *a);
+/*
+ * What is ready for the host becomes round @r, which nobody looks at yet; waits until something is. Nothing is at the
+ * end of the layer, and then everybody goes on behind the next barrier. What lies in a device's slots the device has
+ * found out for itself.
+ */
+void moe_next_round(const struct block_args *a, struct round *r, unsigned tid);
 
 /*
  * SPMD. moe_ahead.c: guesses what the next layer will use, and has it read. After supply_begin(), with
