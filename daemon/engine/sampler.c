@@ -14,6 +14,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/exp_down.h"
 
@@ -117,18 +118,34 @@ void sampler_set(struct sampler *s, const struct sampling *config)
 		s->config.dry_allowed_length = 2;
 }
 
+/* From @i on the first of @n logits that is above @least; @n: none is. Most are not: sixteen are passed over at once. */
+static uint32_t next_above(const float *logits, uint32_t i, uint32_t n, float least)
+{
+	typedef uint64_t vec_words __attribute__((vector_size(16)));
+	const vec bar = { least, least, least, least };
+
+	for (; i + 16 <= n; i += 16) {
+		vec x[4];
+		vec_words any;
+
+		memcpy(x, logits + i, sizeof(x));
+		any = (vec_words)((x[0] > bar) | (x[1] > bar) | (x[2] > bar) | (x[3] > bar));
+		if (any[0] | any[1])
+			break;
+	}
+	while (i < n && !(logits[i] > least))
+		i++;
+	return i;
+}
+
 static int pick_greedy(const float *logits, uint32_t n, uint32_t *ret_id)
 {
-	float max = -INFINITY;
-	uint32_t best = 0;
+	uint32_t best = next_above(logits, 0, n, -INFINITY);
 
-	for (uint32_t i = 0; i < n; i++)
-		if (logits[i] > max) {
-			max = logits[i];
-			best = i;
-		}
-	if (max == -INFINITY)
+	if (best == n)
 		return -EDOM;
+	for (uint32_t i = best; i < n; i = next_above(logits, i + 1, n, logits[best]))
+		best = i;
 	*ret_id = best;
 	return 0;
 }
@@ -211,12 +228,13 @@ static uint32_t gather_top_k(struct sampler *s, const float *logits, uint32_t n_
 	struct sampler_candidate *c = s->candidates;
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < n_logits; i++) {
+	for (uint32_t i = 0;; i++) {
 		struct sampler_candidate x;
 
 		/* ids ascend: an equal logit comes after those already kept */
-		if (!(logits[i] > -INFINITY) || (n == k && !(logits[i] > c[0].logit)))
-			continue;
+		i = next_above(logits, i, n_logits, n == k ? c[0].logit : -INFINITY);
+		if (i == n_logits)
+			break;
 		x = candidate(logits, i);
 		if (n < k) {
 			c[n++] = x;

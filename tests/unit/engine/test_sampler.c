@@ -158,6 +158,26 @@ static int descending(const void *a, const void *b)
 	return x < y ? 1 : x > y ? -1 : 0;
 }
 
+/* The first of the largest, of rows of any length that lie anywhere. */
+static void check_first(const float *logits, uint32_t n)
+{
+	struct sampler s = make(n, (struct sampling){ 0 });
+	uint32_t id, first;
+
+	for (uint32_t from = 0; from + 40 < n; from++)
+		for (uint32_t length = 1; length <= 40; length++) {
+			const float *row = logits + from;
+
+			first = 0;
+			for (uint32_t i = 1; i < length; i++)
+				if (row[i] > row[first])
+					first = i;
+			assert_int_equal(sampler_pick(&s, row, length, &id), 0);
+			assert_int_equal(id, first);
+		}
+	sampler_fini(&s);
+}
+
 /* On a large vocabulary with many ties every pick lies within what sorting says is left. */
 static void test_large(void **unused)
 {
@@ -168,6 +188,7 @@ static void test_large(void **unused)
 		state = state * 6364136223846793005u + 1442695040888963407u;
 		logits[i] = sorted[i] = (float)(state >> 58) * 0.1f;
 	}
+	check_first(logits, MAX_VOCAB);
 	qsort(sorted, MAX_VOCAB, sizeof(*sorted), descending);
 	for (uint32_t k = 1; k < MAX_VOCAB; k = k * 3 + 1) {
 		double want[MAX_VOCAB] = { 0 }, p[MAX_VOCAB] = { 0 }, sum = 0, total = 0;
