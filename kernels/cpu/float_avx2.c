@@ -24,12 +24,8 @@ static float dot(const float *a, const float *b, size_t n)
 		s2 = _mm256_fmadd_ps(_mm256_loadu_ps(a + i + 16), _mm256_loadu_ps(b + i + 16), s2);
 		s3 = _mm256_fmadd_ps(_mm256_loadu_ps(a + i + 24), _mm256_loadu_ps(b + i + 24), s3);
 	}
-	for (; i < n; i += 8) {
-		__m256i m = vhead(n - i);
-
-		s0 = _mm256_fmadd_ps(_mm256_maskload_ps(a + i, m), _mm256_maskload_ps(b + i, m),
-				     s0);
-	}
+	for (; i < n; i += 8)
+		s0 = _mm256_fmadd_ps(vf_load_n(a + i, n - i), vf_load_n(b + i, n - i), s0);
 	return vsum(_mm256_add_ps(_mm256_add_ps(s0, s1), _mm256_add_ps(s2, s3)));
 }
 
@@ -39,22 +35,20 @@ static void rmsnorm(const float *x, const float *w, size_t n, float eps, float *
 	__m256 scale = _mm256_set1_ps(factor);
 
 	for (size_t i = 0; i < n; i += 8) {
-		__m256i m = vhead(n - i);
-		__m256 v = _mm256_mul_ps(_mm256_maskload_ps(x + i, m), scale);
+		__m256 v = _mm256_mul_ps(vf_load_n(x + i, n - i), scale);
 
 		if (w)
-			v = _mm256_mul_ps(v, _mm256_maskload_ps(w + i, m));
-		_mm256_maskstore_ps(out + i, m, v);
+			v = _mm256_mul_ps(v, vf_load_n(w + i, n - i));
+		vf_store_n(out + i, v, n - i);
 	}
 }
 
 static void add(const float *x, float *y, size_t n)
 {
 	for (size_t i = 0; i < n; i += 8) {
-		__m256i m = vhead(n - i);
-		__m256 v = _mm256_maskload_ps(y + i, m);
+		__m256 v = vf_load_n(y + i, n - i);
 
-		_mm256_maskstore_ps(y + i, m, _mm256_add_ps(v, _mm256_maskload_ps(x + i, m)));
+		vf_store_n(y + i, _mm256_add_ps(v, vf_load_n(x + i, n - i)), n - i);
 	}
 }
 
@@ -63,11 +57,10 @@ static void axpy(float a, const float *x, float *y, size_t n)
 	__m256 va = _mm256_set1_ps(a);
 
 	for (size_t i = 0; i < n; i += 8) {
-		__m256i m = vhead(n - i);
-		__m256 v = _mm256_maskload_ps(y + i, m);
+		__m256 v = vf_load_n(y + i, n - i);
 
-		v = _mm256_fmadd_ps(va, _mm256_maskload_ps(x + i, m), v);
-		_mm256_maskstore_ps(y + i, m, v);
+		v = _mm256_fmadd_ps(va, vf_load_n(x + i, n - i), v);
+		vf_store_n(y + i, v, n - i);
 	}
 }
 
@@ -75,31 +68,26 @@ static void scale(float a, const float *x, float *out, size_t n)
 {
 	__m256 va = _mm256_set1_ps(a);
 
-	for (size_t i = 0; i < n; i += 8) {
-		__m256i m = vhead(n - i);
-
-		_mm256_maskstore_ps(out + i, m, _mm256_mul_ps(va, _mm256_maskload_ps(x + i, m)));
-	}
+	for (size_t i = 0; i < n; i += 8)
+		vf_store_n(out + i, _mm256_mul_ps(va, vf_load_n(x + i, n - i)), n - i);
 }
 
 static void silu_mul(const float *gate, const float *up, float *out, size_t n)
 {
 	for (size_t i = 0; i < n; i += 8) {
-		__m256i m = vhead(n - i);
-		__m256 g = _mm256_maskload_ps(gate + i, m);
-		__m256 u = _mm256_maskload_ps(up + i, m);
+		__m256 g = vf_load_n(gate + i, n - i);
+		__m256 u = vf_load_n(up + i, n - i);
 
-		_mm256_maskstore_ps(out + i, m, _mm256_mul_ps(vsigmoid_mul(g, g), u));
+		vf_store_n(out + i, _mm256_mul_ps(vsigmoid_mul(g, g), u), n - i);
 	}
 }
 
 static void sigmoid_mul(const float *x, const float *gate, float *out, size_t n)
 {
 	for (size_t i = 0; i < n; i += 8) {
-		__m256i m = vhead(n - i);
-		__m256 g = vf_finite_or_nan(_mm256_maskload_ps(gate + i, m));
+		__m256 g = vf_finite_or_nan(vf_load_n(gate + i, n - i));
 
-		_mm256_maskstore_ps(out + i, m, vsigmoid_mul(g, _mm256_maskload_ps(x + i, m)));
+		vf_store_n(out + i, vsigmoid_mul(g, vf_load_n(x + i, n - i)), n - i);
 	}
 }
 
@@ -109,17 +97,17 @@ static void softmax(float *x, size_t n)
 
 	for (size_t i = 0; i < n; i += 8) {
 		__m256i m = vhead(n - i);
-		__m256 v = _mm256_maskload_ps(x + i, m);
+		__m256 v = vf_load_n(x + i, n - i);
 
 		max = _mm256_max_ps(max, _mm256_blendv_ps(lowest, v, _mm256_castsi256_ps(m)));
 	}
 	max = _mm256_set1_ps(vmax(max));
 	for (size_t i = 0; i < n; i += 8) {
 		__m256i m = vhead(n - i);
-		__m256 v = vexp(_mm256_sub_ps(_mm256_maskload_ps(x + i, m), max));
+		__m256 v = vexp(_mm256_sub_ps(vf_load_n(x + i, n - i), max));
 
 		sum = _mm256_add_ps(sum, _mm256_and_ps(v, _mm256_castsi256_ps(m)));
-		_mm256_maskstore_ps(x + i, m, v);
+		vf_store_n(x + i, v, n - i);
 	}
 	scale(1.0f / vsum(sum), x, x, n);
 }
