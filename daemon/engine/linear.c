@@ -6,13 +6,13 @@
 
 #include "base/num.h"
 
-#define UNIT_LEAST  (64 << 10)	/* bytes of weights */
-#define UNIT_MOST   (512 << 10) /* some 30 us */
-#define UNITS_EACH  3		/* for a thread, where these bounds allow it */
-#define UNITS_MOST  2048	/* of a product */
-#define FEW_COLUMNS 8		/* up to these, rows cost what their bytes do */
-#define FEW_TILE    8		/* rows that are multiplied side by side then */
-#define TAIL_TILE   16		/* the same, of any level and format */
+#define UNIT_LEAST  (64 << 10) /* bytes of weights */
+#define UNIT_MOST   (1 << 20)  /* some 36 us */
+#define UNITS_EACH  3	       /* for a thread, where these bounds allow it */
+#define UNITS_MOST  2048       /* of a product */
+#define FEW_COLUMNS 8	       /* up to these, rows cost what their bytes do */
+#define FEW_TILE    8	       /* rows that are multiplied side by side then */
+#define TAIL_TILE   16	       /* the same, of any level and format */
 
 void actbuf_carve(struct actbuf *a, struct carver *c, const struct cpu_ops *ops, size_t max_n,
 		  size_t max_cols)
@@ -41,7 +41,7 @@ void actbuf_describe(struct actbuf *a, enum act_kind kind, size_t n, size_t cols
 }
 
 /*
- * Rows of a unit: enough that taking it, about a microsecond with what is not asked for meanwhile, costs little
+ * Rows of a unit: enough that going from one to another, about two microseconds where memory is fast, costs little
  * beside it, few enough that the last ones end together and that a thread which loses its core holds little.
  */
 static size_t unit_rows(const struct wmat *w, const struct actbuf *a, size_t cols,

@@ -20,8 +20,8 @@
 #include "engine/block/moe.h"
 
 #define CHUNK_LEAST (64 << 10)	/* bytes of weights of a taken chunk */
-#define CHUNK_MOST  (288 << 10) /* some 13 us, and one to begin it */
-#define CHUNKS_EACH 3		/* for a thread, of what is left of a phase */
+#define CHUNK_MOST  (640 << 10) /* some 24 us, and two to begin it */
+#define CHUNKS_EACH 2		/* for a thread, of what is left of a phase */
 
 /* A run of rows of one expert's matrix: those of one node. */
 struct run {
