@@ -22,12 +22,17 @@ void *mtp_source(struct mtp *m, uint32_t i)
 	return &m->places[i];
 }
 
-void mtp_forget(struct mtp *m, uint32_t i)
+/* guess_on() looks at all places, those without a run in the step too: none goes on from a guess that is gone. */
+static void forget(struct mtp_place *p)
 {
-	struct mtp_place *p = &m->places[i];
-
 	seq_cut(p->seq, 0);
 	p->n = p->left = 0;
+	p->guesses = false;
+}
+
+void mtp_forget(struct mtp *m, uint32_t i)
+{
+	forget(&m->places[i]);
 }
 
 /* decoder_logits_fn: the best token of each row, and how sure the head is of it. */
@@ -290,8 +295,8 @@ static void begin(void *d, const struct request *r)
 {
 	struct mtp_place *p = d;
 
-	seq_cut(p->seq, 0);
-	p->n = p->left = p->rest = p->steps = 0;
+	forget(p);
+	p->rest = p->steps = 0;
 	p->next_rest = MTP_FIRST_REST;
 	p->value = 0;
 }

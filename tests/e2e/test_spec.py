@@ -200,6 +200,20 @@ def test_head():
             assert list(pool.map(lambda p: d.generate_ids(p, *args)["tokens"], head_asks())) == alone
 
 
+def test_head_beside_paused_sequences():
+    """Whoever gives way for others, and whoever comes into its place, has no guesses for the head to go on from."""
+    asks = [p[:20] for p in head_asks()]
+    args = ["--ctx", "512", "--parallel", "3", "--threads", "2", "--prefix-cache", "off"]
+    more = ["--max-tokens", "200", "--ignore-eog", "--spec", "mtp", "--draft-length", "2"]
+    with Daemon(mtp(), *args) as d:
+        alone = [d.generate_ids(p, *more, "--spec", "off")["tokens"] for p in asks]
+        pages = d.status()["kv_bytes"] // 3 + 1
+    with Daemon(mtp(), *args, "--kv-budget", pages) as d, concurrent.futures.ThreadPoolExecutor(3) as pool:
+        for _ in range(2):
+            assert [a["tokens"] for a in pool.map(lambda p: d.generate_ids(p, *more), asks)] == alone
+        assert d.status()["pauses"]
+
+
 def test_head_in_a_file_of_its_own(tmp_path):
     """Cut out, it guesses exactly as it did; a model without one takes it with --draft-model."""
     args = ["--max-tokens", "60", "--ignore-eog", "--spec", "mtp", "--draft-length", "2"]
