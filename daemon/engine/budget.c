@@ -106,17 +106,31 @@ static const char *plural(uint32_t n)
 	return n == 1 ? "" : "s";
 }
 
+/* What of a cache no fewer and no shorter sequences make less. */
+static const char *tell_prefixes(char *buf, size_t len, const struct budget_ask *ask)
+{
+	char size[32];
+
+	buf[0] = '\0';
+	if (ask->prefix_bytes)
+		snprintf(buf, len, " (%s of it for --prefix-cache)",
+			 size_format(size, sizeof(size), ask->prefix_bytes));
+	return buf;
+}
+
 static int refuse_cache(const struct sizes *s, const struct budget *b, struct err *err)
 {
-	char size[32], rest[32], room[256];
+	char size[32], rest[32], room[256], prefixes[80];
 
 	tell_room(room, sizeof(room), s);
 	return err_set(err, -ENOSPC,
-		       "the KV cache of %u sequence%s with a context of %u tokens needs %s, and "
-		       "dense weights and buffers %s, but %s: lower --ctx or --parallel",
+		       "the KV cache of %u sequence%s with a context of %u tokens needs %s%s, and "
+		       "dense weights and buffers %s, but %s: lower %s--ctx or --parallel",
 		       b->n_parallel, plural(b->n_parallel), b->n_ctx,
 		       size_format(size, sizeof(size), cache(s->ask, b->n_parallel, b->n_ctx)),
-		       size_format(rest, sizeof(rest), s->own), room);
+		       tell_prefixes(prefixes, sizeof(prefixes), s->ask),
+		       size_format(rest, sizeof(rest), s->own), room,
+		       s->ask->prefix_bytes ? "--prefix-cache, " : "");
 }
 
 static int refuse_model(const struct sizes *s, struct err *err)
@@ -184,7 +198,7 @@ static void lower_defaults(const struct sizes *s, struct budget *b)
 {
 	const struct budget_ask *ask = s->ask;
 	uint64_t margin = s->wanted ? 0 : s->margin;
-	char size[32], room[32];
+	char size[32], room[32], prefixes[80];
 
 	while (!fits(s, aim(s), cache(ask, b->n_parallel, b->n_ctx), margin)) {
 		if (!ask->parallel_given && b->n_parallel > 1)
@@ -197,10 +211,11 @@ static void lower_defaults(const struct sizes *s, struct budget *b)
 	if (b->n_ctx == ask->n_ctx && b->n_parallel == ask->n_parallel)
 		return;
 	say(b,
-	    "the KV cache of %u sequence%s with a context of %u tokens would take %s of %s: %u with "
-	    "%u are taken instead (--parallel and --ctx set them)",
+	    "the KV cache of %u sequence%s with a context of %u tokens would take %s%s of %s: %u "
+	    "with %u are taken instead (--parallel and --ctx set them)",
 	    ask->n_parallel, plural(ask->n_parallel), ask->n_ctx,
 	    size_format(size, sizeof(size), cache(ask, ask->n_parallel, ask->n_ctx)),
+	    tell_prefixes(prefixes, sizeof(prefixes), ask),
 	    size_format(room, sizeof(room), s->room), b->n_parallel, b->n_ctx);
 }
 

@@ -198,6 +198,9 @@ static struct budget_ask budget_of(const struct memory_ask *ask, const struct me
 				    .buffer_bytes = p->scratch_bytes,
 				    .cache_bytes = cache_bytes,
 				    .arg = ask,
+				    .prefix_bytes = ask->prefix_cache == PREFIX_CACHE_OFF
+							    ? 0
+							    : ask->prefix_cache,
 				    .host_budget = ask->host_budget,
 				    .percent = ask->budget_percent,
 				    .n_ctx = p->n_ctx,

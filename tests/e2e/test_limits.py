@@ -161,6 +161,8 @@ def test_cache_that_no_machine_holds():
     text = refusal(DEMO, "--ctx", "16777216", "--parallel", "256")
     assert "KV cache of 256 sequences with a context of 16777216 tokens" in text and "--ctx" in text
     assert "budget" not in text
+    text = refusal(DEMO, "--prefix-cache", "900G")
+    assert "900.00 GiB of it for --prefix-cache" in text and "lower --prefix-cache" in text
 
 
 def test_no_proc():

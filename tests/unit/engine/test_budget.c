@@ -144,6 +144,8 @@ static void test_defaults_are_lowered(void **state)
 static void test_cache_is_refused(void **state)
 {
 	struct budget_ask ask = in_room(22 * GIB);
+	struct err err = { { 0 } };
+	struct budget b;
 
 	ask.n_ctx = 262144;
 	ask.n_parallel = 64;
@@ -160,6 +162,12 @@ static void test_cache_is_refused(void **state)
 	ask.n_ctx = 262144;
 	ask.ctx_given = true;
 	REFUSED(&ask, "KV cache of 1 sequence with");
+	assert_int_equal(budget_choose(&ask, &b, &err), -ENOSPC);
+	assert_null(strstr(err.text, "--prefix-cache"));
+	/* what was asked for to be reused is named: no fewer sequences make it less */
+	ask.prefix_bytes = 1 * GIB;
+	REFUSED(&ask, "(1.00 GiB of it for --prefix-cache)",
+		"lower --prefix-cache, --ctx or --parallel");
 }
 
 static void test_budget_is_refused(void **state)
