@@ -29,8 +29,7 @@ struct budget_ask {
 	 * UINT64_MAX where that is no number */
 	uint64_t (*cache_bytes)(const void *arg, uint32_t n_parallel, uint32_t n_ctx);
 	const void *arg;
-	uint64_t
-		prefix_bytes; /* of them: what --prefix-cache asked for, else 0 */
+	uint64_t prefix_bytes; /* of them: what --prefix-cache asked for, else 0 */
 
 	uint64_t host_budget; /* as asked for, 0: by percent, or automatic where that is 0 too */
 	unsigned percent;
