@@ -102,6 +102,14 @@ static bool seed_value(struct json_object *v, uint64_t *ret)
 	return json_object_is_type(v, json_type_int);
 }
 
+/* One that no client's number is too short for, so that what an answer shows can be asked again. */
+static uint64_t fresh_seed(uint64_t otherwise)
+{
+	uint32_t seed;
+
+	return getrandom(&seed, sizeof(seed), 0) == sizeof(seed) ? seed : (uint32_t)otherwise;
+}
+
 static bool read_seed(struct http_call *c)
 {
 	struct json_object *seed = get(c->json, "seed");
@@ -110,9 +118,8 @@ static bool read_seed(struct http_call *c)
 	if (seed && !seed_value(seed, s))
 		return fault_param(&c->fault, "seed",
 				   "seed must be a whole number of 64 bits, -1 for a new one");
-	if (!seed || json_object_get_double(seed) == -1.0) /* a new one */
-		if (getrandom(s, sizeof(*s), 0) != sizeof(*s))
-			*s = c->since_ns;
+	if (!seed || json_object_get_double(seed) == -1.0)
+		*s = fresh_seed(c->since_ns);
 	return true;
 }
 
