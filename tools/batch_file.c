@@ -60,11 +60,15 @@ static int more(struct reader *r)
 	return got > 0;
 }
 
-/* 1: a line is there; 0: the file's end; -errno. */
+/* 1: a line is there; 0: the file's end; -errno. The mark that Windows writes before a file's text is none of it. */
 static int read_line(struct reader *r)
 {
-	int rc;
+	int rc = r->at ? 0 : more(r);
 
+	if (rc < 0)
+		return rc;
+	if (rc && r->n >= 3 && !memcmp(r->piece, "\xef\xbb\xbf", 3))
+		r->next = 3;
 	r->line.n = 0;
 	r->bytes = 0;
 	r->ended = false;

@@ -120,6 +120,14 @@ def test_faults_by_line(daemon, tmp_path):
     assert "9 lines" in batch(daemon, asked, check=1).stderr  # nothing is left to do, and it still did not go well
 
 
+def test_a_file_from_windows(daemon, tmp_path):
+    """A mark before the text, and line ends of two bytes."""
+    asked = tmp_path / "asked.jsonl"
+    asked.write_bytes(b"\xef\xbb\xbf" + b"".join(json.dumps(request(name, text="A")).encode() + b"\r\n" for name in ("first", "second")))
+    batch(daemon, asked, "-q")
+    assert {name: r["response"]["status_code"] for name, r in results(tmp_path / "asked.results.jsonl").items()} == {"first": 200, "second": 200}
+
+
 def test_refusals(daemon, tmp_path):
     twice = write(tmp_path / "twice.jsonl", [request("a"), request("b"), request("a")])
     assert "line 3: its custom_id is that of line 1 already" in batch(daemon, twice, check=1).stderr
