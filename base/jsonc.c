@@ -71,11 +71,16 @@ static bool is_wide(const char *text, size_t n)
 	return errno == ERANGE;
 }
 
-/* Moves *at behind the next integer beyond 64 bits that is not in a string; false: to the end, there is none. */
-static bool next_wide(const char *text, size_t n, size_t *at, bool *string)
+enum found { FOUND_END, FOUND_WIDE, FOUND_FAULT };
+
+/*
+ * Moves *at behind the next integer beyond 64 bits that is not in a string, or onto something that json-c takes, strict
+ * or not, and that is no JSON: quotes of the other kind, NaN and Infinity, 00, 1. Else to the end.
+ */
+static enum found next_wide(const char *text, size_t n, size_t *at, bool *string)
 {
 	while (*at < n) {
-		size_t from = *at;
+		size_t from = *at, first, end;
 		char c = text[(*at)++];
 
 		if (*string && c == '\\') {
@@ -84,17 +89,24 @@ static bool next_wide(const char *text, size_t n, size_t *at, bool *string)
 		}
 		if (c == '"')
 			*string = !*string;
-		if (*string || (c != '-' && !is_digit(c)))
+		if (*string || (c != '-' && c != '\'' && c != 'N' && c != 'I' && !is_digit(c)))
 			continue;
-		while (*at < n && is_digit(text[*at]))
-			++*at;
-		if (is_wide(text + from, *at - from))
-			return true;
+		first = end = from + (c == '-');
+		while (end < n && is_digit(text[end]))
+			end++;
+		if ((c != '-' && !is_digit(c)) || (text[first] == '0' && end > first + 1) ||
+		    (end > first && text[end] == '.' && !is_digit(text[end + 1]))) {
+			*at = from;
+			return FOUND_FAULT;
+		}
+		*at = end;
+		if (is_wide(text + from, end - from))
+			return FOUND_WIDE;
 		while (*at < n && text[*at] && strchr("+-.eE0123456789", text[*at]))
 			++*at; /* what is behind the point is no number of its own */
 	}
 	*at = n;
-	return false;
+	return FOUND_END;
 }
 
 /* The digits of such integers without what made them doubles. */
@@ -123,24 +135,28 @@ static void drop_marks(struct json_object *o)
 static enum json_tokener_error parse(struct json_tokener *t, const char *text, size_t n,
 				     struct json_object **ret, size_t *ret_at)
 {
-	enum json_tokener_error e = json_tokener_error_parse_eof;
-	bool string = false, wide = false, more = n != 0;
+	enum json_tokener_error e = n ? json_tokener_continue : json_tokener_error_parse_eof;
+	enum found found = FOUND_WIDE;
+	bool string = false, wide = false;
 	size_t from = 0, end;
 
 	*ret = NULL;
 	*ret_at = 0;
-	while (more) {
+	while (e == json_tokener_continue && found == FOUND_WIDE) {
 		end = from;
-		more = next_wide(text, n, &end, &string);
-		*ret = json_tokener_parse_ex(t, text + from, (int)(end - from + !more));
+		found = next_wide(text, n, &end, &string);
+		*ret = json_tokener_parse_ex(t, text + from,
+					     (int)(end - from + (found == FOUND_END)));
 		e = json_tokener_get_error(t);
 		*ret_at = from + json_tokener_get_parse_end(t);
-		more = more && e == json_tokener_continue;
-		if (more)
+		if (found == FOUND_WIDE && e == json_tokener_continue) {
 			json_tokener_parse_ex(t, AS_DOUBLE, 2);
-		wide |= more;
+			wide = true;
+		}
 		from = end;
 	}
+	if (found == FOUND_FAULT && e == json_tokener_continue)
+		e = json_tokener_error_parse_unexpected;
 	if (wide && e == json_tokener_success)
 		drop_marks(*ret);
 	return e;

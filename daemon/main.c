@@ -37,6 +37,8 @@
 #include "telemetry/sampler.h"
 #include "uapi/sluice.h"
 
+#define KWARGS_DEPTH 128 /* as in requests */
+
 struct rooms {
 	struct telemetry_peak peaks[NODES_KNOWN];
 	struct telemetry_sampler *sampler;   /* NULL: telemetry could not be had, said once */
@@ -215,9 +217,14 @@ static int create_engine(const struct options *o, const struct cpu_ops *ops, str
 /* --chat-template-kwargs, checked as a request's would be. */
 static int read_kwargs(const char *text, struct json_object **ret, struct err *err)
 {
-	struct json_object *given = json_tokener_parse(text);
-	int rc;
+	struct json_object *given = NULL;
+	const char *why;
+	size_t at;
+	int rc = jsonc_parse(text, strlen(text), KWARGS_DEPTH, &given, &at, &why);
 
+	if (rc)
+		return err_set(err, rc, "--chat-template-kwargs: no valid JSON: %s, near byte %zu",
+			       why, at);
 	if (!json_object_is_type(given, json_type_object)) {
 		json_object_put(given);
 		return err_set(err, -EINVAL, "--chat-template-kwargs: no JSON object");

@@ -82,6 +82,8 @@ def test_daemon(tmp_path, jinja):
 @pytest.mark.parametrize("args, sentence", [
     (["--chat-template", "/nowhere"], "--chat-template /nowhere: No such file or directory: a file is meant"),
     (["--chat-template-kwargs", "[]"], "--chat-template-kwargs: no JSON object"),
+    (["--chat-template-kwargs", '{"a": 1} x'], "--chat-template-kwargs: no valid JSON: "),
+    (["--chat-template-kwargs", "{'a': 1}"], "--chat-template-kwargs: no valid JSON: "),
     (["--chat-template-kwargs", '{"messages": []}'], "'messages' cannot be set"),
 ])
 def test_daemon_refuses(args, sentence, tmp_path):
