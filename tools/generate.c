@@ -368,6 +368,8 @@ static int take_form(const struct args *args, struct sluice_settings *ret, char 
 		rc = input_file(path, owned, &ret->form_bytes, &err);
 		ret->form_text = *owned;
 	}
+	if (!rc && ret->form_text && !ret->form_bytes)
+		rc = err_set(&err, -EINVAL, "%s is empty", path ? path : "--regex");
 	if (rc)
 		fprintf(stderr, "sluice generate: %s\n", err.text);
 	return rc ? EXIT_FAILED : 0;

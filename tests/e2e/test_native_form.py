@@ -71,6 +71,8 @@ def test_refused_and_loose(d, tmp_path):
     assert "no JSON" in ask(d, "--schema", tmp_path / "bad", "x", check=None).stderr
     assert "no rule x" in ask(d, "--gbnf", write(tmp_path / "g", "root ::= x"), "x", check=None).stderr
     assert "look-around" in ask(d, "--regex", "(?=a)", "x", check=None).stderr
+    for option, given in (("--schema", "/dev/null"), ("--gbnf", "/dev/null"), ("--regex", "")):
+        assert f"{given or option} is empty" in ask(d, option, given, "x", check=1).stderr
 
 
 def write(path, text):
