@@ -81,9 +81,12 @@ static int watch_pci(struct sampler *s, struct client *c, union sluice_arg *arg)
 
 static void watch_pci_undo(struct sampler *s, struct client *c, const union sluice_arg *arg)
 {
-	/* another thread with the same file may have been quicker */
-	if (!slot_check(&s->pci_slots, c, arg->watch_pci.slot))
-		pci_watch_del(s, arg->watch_pci.slot);
+	const u32 slot = arg->watch_pci.slot;
+
+	/* another thread with the same file may have been quicker, and have it for itself */
+	if (!slot_check(&s->pci_slots, c, slot) &&
+	    page_pci(s->shadow)[slot].generation == arg->watch_pci.generation)
+		pci_watch_del(s, slot);
 }
 
 static int watch_pmu(struct sampler *s, struct client *c, union sluice_arg *arg)
@@ -108,8 +111,10 @@ static int watch_pmu(struct sampler *s, struct client *c, union sluice_arg *arg)
 
 static void watch_pmu_undo(struct sampler *s, struct client *c, const union sluice_arg *arg)
 {
-	if (!slot_check(&s->pmu_slots, c, arg->watch_pmu.slot))
-		pmu_watch_del(s, arg->watch_pmu.slot);
+	const u32 slot = arg->watch_pmu.slot;
+
+	if (!slot_check(&s->pmu_slots, c, slot) && s->pmu[slot].given == arg->watch_pmu.generation)
+		pmu_watch_del(s, slot);
 }
 
 static int unwatch(struct sampler *s, struct client *c, union sluice_arg *arg)

@@ -197,6 +197,7 @@ int pmu_watch_add(struct sampler *s, const void *owner, const struct sluice_watc
 	entry.generation = page_pmu(s->shadow)[*slot].generation + 1;
 	page_pmu(s->shadow)[*slot] = entry;
 	s->pmu[*slot].cpu = arg->cpu;
+	s->pmu[*slot].given = entry.generation;
 	adopt(&s->pmu[*slot], event, before);
 	sample_slot(s, *slot);
 	return 0;

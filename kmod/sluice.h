@@ -50,6 +50,7 @@ struct pmu_watch {
 	u32 cpu;		  /* where it was asked for */
 	u32 event_cpu;		  /* where the driver put it */
 	u32 hotplug_nr;		  /* of event_cpu when the event came there */
+	u32 given;		  /* generation when the slot was given out */
 };
 
 /* The module's state: one for the one device. All guarded by lock unless said otherwise. */
