@@ -213,6 +213,9 @@ extern const product_fn avx512_product_q4_0[ROW_COLS], avx512_product_q4_1[ROW_C
 extern const product_fn avx512_product_q5_0[ROW_COLS], avx512_product_q5_1[ROW_COLS];
 extern const product_fn avx512_product_q8_0[ROW_COLS], avx512_product_iq4_nl[ROW_COLS];
 extern const product_fn avx512_product_mxfp4[ROW_COLS];
+/* rows_b_vbmi.c */
+extern const product_fn vbmi_product_q5_0[ROW_COLS], vbmi_product_q5_1[ROW_COLS];
+extern const product_fn vbmi_product_iq4_nl[ROW_COLS], vbmi_product_mxfp4[ROW_COLS];
 
 /* few_b_avx512.c: sixteen rows of 32-blocks side by side, and the product of 2..ROW_COLS columns */
 extern const struct few_b avx512_few_q4_0, avx512_few_q4_1, avx512_few_q5_0, avx512_few_q5_1,

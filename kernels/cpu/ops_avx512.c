@@ -45,11 +45,11 @@ static const struct tile_format formats[] = {
 			avx512_kernel_##kernel, no_rows, NULL, 0, false, 1, NULL, avx512_few_##t, \
 			NULL, NULL, NULL, 0                                                       \
 	}
-#define B(T, t, kernel, min)                                                                     \
+#define B(T, t, kernel, min, isa)                                                                \
 	{                                                                                        \
 		QUANT_##T, 32, QUANT_##T##_BYTES, sizeof(struct act_b), avx512_unpack_##t,       \
 			avx512_kernel_##kernel, no_rows, NULL, 0, min, 1, &avx512_few_##t, NULL, \
-			NULL, NULL, avx512_product_##t, 0                                        \
+			NULL, NULL, isa##_product_##t, 0                                         \
 	}
 	K(Q4_K, q4_k, AVX512_MIN_8, no_rows, avx512_run_q4_k),
 	K(Q6_K, q6_k, 0, no_rows, avx512_run_q6_k),
@@ -72,15 +72,14 @@ static const struct tile_format formats[] = {
 	IQ(IQ1_S, iq1_s, avx512_row, NULL, 0.125f),
 	IQ(IQ1_M, iq1_m, avx512_row, NULL, 0.125f),
 	IQ(TQ1_0, tq1_0, avx512_row, avx512_pack_tq, 1),
-	B(Q8_0, q8_0, block, false),
-	B(Q4_0, q4_0, block, false),
-	B(Q4_1, q4_1, block_min, true),
-	B(Q5_0, q5_0, block, false),
-	B(Q5_1, q5_1, block_min, true),
-	B(IQ4_NL, iq4_nl, block, false),
-	B(MXFP4, mxfp4, block, false),
+	B(Q8_0, q8_0, block, false, avx512),
+	B(Q4_0, q4_0, block, false, avx512),
+	B(Q4_1, q4_1, block_min, true, avx512),
+	B(Q5_0, q5_0, block, false, avx512),
+	B(Q5_1, q5_1, block_min, true, avx512),
+	B(IQ4_NL, iq4_nl, block, false, avx512),
+	B(MXFP4, mxfp4, block, false, avx512),
 #undef K
-#undef B
 };
 
 #undef IQ
@@ -100,8 +99,13 @@ static const struct tile_format vbmi_formats[] = {
 	FEW(IQ3_XXS, iq3_xxs, vbmi_row_iq3_xxs, vbmi_pack_iq3, 0.25f, iq3),
 	FEW(IQ3_S, iq3_s, vbmi_row_iq3_s, vbmi_pack_iq3, 1, iq3),
 	SIDE(TQ1_0, tq1_0, iq),
+	B(Q5_0, q5_0, block, false, vbmi),
+	B(Q5_1, q5_1, block_min, true, vbmi),
+	B(IQ4_NL, iq4_nl, block, false, vbmi),
+	B(MXFP4, mxfp4, block, false, vbmi),
 #undef FEW
 #undef SIDE
+#undef B
 };
 
 bool cpu_avx512_without_vbmi;
