@@ -189,7 +189,8 @@ int jsonc_parse(const char *text, size_t n, int depth, struct json_object **ret,
 			*ret_at = at;
 	}
 	json_tokener_free(t);
-	*ret_why = e != json_tokener_success ? json_tokener_error_desc(e) : "more behind its end";
+	*ret_why = e != json_tokener_success ? json_tokener_error_desc(e)
+					     : "it goes on behind its end";
 	if (e == json_tokener_success && *ret_at >= n) {
 		*ret = o;
 		return 0;
