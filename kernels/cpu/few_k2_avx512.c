@@ -151,6 +151,19 @@ FORCE_INLINE void q2_k_scaled(int cols, const uint8_t *w, size_t stride,
 	finish2(cols, &t, x, s[0], y);
 }
 
+/*
+ * Word @k of sub-block @j times all columns, added to @s, before the next one is unpacked: eight sums and eight
+ * words are more than the compiler keeps in registers.
+ */
+FORCE_INLINE void add_now(int cols, __m512i q, const struct act_k *const *x, int j, int k,
+			  __m512i *s)
+{
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++)
+		s[c] = few_add(s[c], q, x[c], j, k);
+	few_now(&s[0]);
+}
+
 /* the same by look-ups */
 FORCE_INLINE void q2_k_looked_up(int cols, const uint8_t *w, size_t stride,
 				 const struct act_k *const *x, __m512 *y, const char *ahead)
@@ -174,9 +187,13 @@ FORCE_INLINE void q2_k_looked_up(int cols, const uint8_t *w, size_t stride,
 
 			few_ask_twice(ahead, QUANT_Q2_K_BYTES, (size_t)(4 * n + i), 8);
 #pragma GCC unroll 8
-			for (int k = 0; k < 8; k++)
+			for (int k = 0; k < 8; k++) {
 				v[k] = looked_up(table[8 * n + 2 * i + k / 4], q[k], i);
-			few_dots(cols, v, x, 4 * n + i, s);
+				if (cols > 6)
+					add_now(cols, v[k], x, 4 * n + i, k, s);
+			}
+			if (cols <= 6)
+				few_dots(cols, v, x, 4 * n + i, s);
 		}
 	}
 	finish2(cols, &t, x, s, y);
