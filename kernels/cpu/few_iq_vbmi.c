@@ -12,15 +12,38 @@
 #define PAIR(at, v)   (at) + (v), (at) + (v) + 1, (at) + (v) + 8, (at) + (v) + 9
 #define TURNED(at, v) (at) + (v), (at) + (v) + 8, (at) + (v) + 1, (at) + (v) + 9
 #define WORDS_XXS(at)                                                                   \
-	SAME(at, 8, 0), SAME(at, 8, 2), SAME(at, 8, 1), SAME(at, 8, 3), SAME(at, 8, 4), \
-		SAME(at, 8, 6), SAME(at, 8, 5), SAME(at, 8, 7)
+	SAME(at, 8, 0), SAME(at, 8, 4), SAME(at, 8, 1), SAME(at, 8, 5), SAME(at, 8, 2), \
+		SAME(at, 8, 6), SAME(at, 8, 3), SAME(at, 8, 7)
 #define WORDS_3(at)  SAME(at, 4, 0), SAME(at, 4, 2), SAME(at, 4, 1), SAME(at, 4, 3)
-#define WORDS_XS(at) PAIR(at, 0), PAIR(at, 2), PAIR(at, 4), PAIR(at, 6)
+#define WORDS_XS(at) PAIR(at, 0), PAIR(at, 4), PAIR(at, 2), PAIR(at, 6)
 #define WORDS_S(at)  TURNED(at, 2), TURNED(at, 6), TURNED(at, 0), TURNED(at, 4)
 FEW_PACK(iq2_xxs, false, WORDS_XXS(0), WORDS_XXS(32))
 FEW_PACK(iq2_xs, true, WORDS_XS(0), WORDS_XS(16), WORDS_XS(32), WORDS_XS(48))
 FEW_PACK(iq2_s, true, WORDS_S(0), WORDS_S(16), WORDS_S(32), WORDS_S(48))
 FEW_PACK(iq3, false, WORDS_3(0), WORDS_3(16), WORDS_3(32), WORDS_3(48))
+
+/*
+ * IQ2_XXS and IQ2_XS: two values of a byte and their signs in six bits, which is what vpermb looks at, so that neither is
+ * shifted. Values 0 and 4 (1 and 5) at bits 0 and 2, their signs at 4 and 5; values 2 and 6 (3 and 7) at bits 2 and 4, their
+ * signs at 0 and 1.
+ */
+#define SIX(n)                                                                                 \
+	(AT(n, 0, 4) | AT(n, 1, 12) | AT(n, 2, 0) | AT(n, 3, 8) | AT(n, 4, 5) | AT(n, 5, 13) | \
+	 AT(n, 6, 1) | ODD(n) << 9)
+#define SIX0(n)	     (SIX(n) & 255)
+#define SIX1(n)	     (SIX(n) >> 8)
+#define MAGNITUDE(i) ((i) == 0 ? 8 : (i) == 1 ? 25 : (i) == 2 ? 43 : 0)
+#define WEIGHT(n, value, sign) \
+	(IQ_OFFSET + ((n) >> (sign)&1 ? -MAGNITUDE((n) >> (value)&3) : MAGNITUDE((n) >> (value)&3)))
+#define VALUE_0(n) WEIGHT(n, 0, 4)
+#define VALUE_4(n) WEIGHT(n, 2, 5)
+#define VALUE_2(n) WEIGHT(n, 2, 0)
+#define VALUE_6(n) WEIGHT(n, 4, 1)
+
+static const uint8_t sixes[2][128] __attribute__((aligned(64))) = { TO128(SIX0), TO128(SIX1) };
+static const uint8_t weights[4][64] __attribute__((aligned(64))) = {
+	{ TO64(VALUE_0, 0) }, { TO64(VALUE_4, 0) }, { TO64(VALUE_2, 0) }, { TO64(VALUE_6, 0) }
+};
 
 /* a table of 256 bytes, in registers */
 struct bytes256 {
@@ -51,17 +74,15 @@ FORCE_INLINE __m512i select_256(const struct bytes256 *b, __m512i v, __mmask64 b
 				      _mm512_permutex2var_epi8(b->v[2], v, b->v[3]));
 }
 
-/* seven signs and the eighth: SIGNS(), low bytes and high bytes */
+/* seven signs and the eighth: SIGNS() or SIX(), low bytes and high bytes */
 struct sign_tables {
 	__m512i v[2][2];
 };
 
-FORCE_INLINE struct sign_tables load_signs(void)
+FORCE_INLINE struct sign_tables load_signs(const uint8_t t[2][128])
 {
-	struct sign_tables s = {
-		{ { _mm512_load_si512(sevens[0]), _mm512_load_si512(sevens[0] + 64) },
-		  { _mm512_load_si512(sevens[1]), _mm512_load_si512(sevens[1] + 64) } }
-	};
+	struct sign_tables s = { { { _mm512_load_si512(t[0]), _mm512_load_si512(t[0] + 64) },
+				   { _mm512_load_si512(t[1]), _mm512_load_si512(t[1] + 64) } } };
 
 	__asm__("" : "+v"(s.v[0][0]), "+v"(s.v[0][1]), "+v"(s.v[1][0]), "+v"(s.v[1][1]));
 	return s;
@@ -70,12 +91,12 @@ FORCE_INLINE struct sign_tables load_signs(void)
 FORCE_INLINE void read_xxs(const uint8_t *w, size_t stride, int chunk, struct four *f)
 {
 	const __m512i sevens_at = _mm512_set1_epi64(0x352e2720150e0700);
-	const __m512i two = _mm512_set1_epi8(0x33);
+	const __m512i four = _mm512_set1_epi8(0x0f), mid = _mm512_set1_epi8(0x3c);
 	__m512i q[8];
 
 	transpose32(w + 2 + 32 * chunk, stride, q);
 	const struct bytes256 b[2] = { load_256(bytes_iq2_xxs[0]), load_256(bytes_iq2_xxs[1]) };
-	const struct sign_tables signs = load_signs();
+	const struct sign_tables signs = load_signs(sixes);
 
 #pragma GCC unroll 4
 	for (int i = 0; i < 4; i++) {
@@ -89,8 +110,8 @@ FORCE_INLINE void read_xxs(const uint8_t *w, size_t stride, int chunk, struct fo
 			const __m512i s =
 				_mm512_permutex2var_epi8(signs.v[h][0], seven, signs.v[h][1]);
 
-			f->t[i][h] = select_bits(two, r, s);
-			f->t[i][2 + h] = select_bits(two, _mm512_srli_epi16(r, 2), s);
+			f->t[i][h] = select_bits(four, r, s);
+			f->t[i][2 + h] = select_bits(mid, _mm512_srli_epi16(r, 2), s);
 		}
 		f->scale[i] = odd_scales(_mm512_srli_epi32(rest, 27));
 	}
@@ -121,8 +142,9 @@ FORCE_INLINE void by_pairs(__m512i low, __m512i high, unsigned shift, __m512i *f
 FORCE_INLINE void read_xs(const uint8_t *w, size_t stride, int chunk, const struct rest *rest,
 			  struct four *f)
 {
-	const __m512i low = _mm512_set1_epi32(0x00ff00ff), two = _mm512_set1_epi8(0x33);
-	const struct sign_tables signs = load_signs();
+	const __m512i low = _mm512_set1_epi32(0x00ff00ff);
+	const __m512i four = _mm512_set1_epi8(0x0f), mid = _mm512_set1_epi8(0x3c);
+	const struct sign_tables signs = load_signs(sixes);
 	__m512i q[8], r[4][2];
 	__m512i at[4], other[4];
 
@@ -156,8 +178,8 @@ FORCE_INLINE void read_xs(const uint8_t *w, size_t stride, int chunk, const stru
 			const __m512i s =
 				_mm512_permutex2var_epi8(signs.v[h][0], seven, signs.v[h][1]);
 
-			t[h] = select_bits(two, r[i][h], s);
-			u[h] = select_bits(two, _mm512_srli_epi16(r[i][h], 2), s);
+			t[h] = select_bits(four, r[i][h], s);
+			u[h] = select_bits(mid, _mm512_srli_epi16(r[i][h], 2), s);
 		}
 		by_pairs(t[0], t[1], 8, &f->t[i][0], &f->t[i][2]);
 		by_pairs(u[0], u[1], 8, &f->t[i][1], &f->t[i][3]);
@@ -252,7 +274,7 @@ FORCE_INLINE void read_3_xxs(const uint8_t *w, size_t stride, int chunk, struct 
 	const __m512i sign = _mm512_set1_epi8((char)0x88);
 	const __mmask64 odd = 0xaaaaaaaaaaaaaaaa;
 	const struct bytes256 b[2] = { load_256(bytes_iq3_xxs[0]), load_256(bytes_iq3_xxs[1]) };
-	const struct sign_tables signs = load_signs();
+	const struct sign_tables signs = load_signs(sevens);
 	__m512i q[8], rest[4];
 
 	transpose32(w + 2 + 32 * chunk, stride, q);
@@ -333,17 +355,22 @@ FORCE_INLINE void super_block(enum form form, int cols, size_t bytes, float fact
 	const __m512i s3 = _mm512_broadcast_i32x4(_mm_setr_epi8(
 		PLUS(1), PLUS(3), PLUS(5), PLUS(7), PLUS(9), PLUS(11), PLUS(13), PLUS(15), MINUS(1),
 		MINUS(3), MINUS(5), MINUS(7), MINUS(9), MINUS(11), MINUS(13), MINUS(15)));
-	const __m512i table0 = form == XXS3 ? xxs3
-			       : form == S3 ? s3
-			       : form == S2 ? iq2_sign2()
-					    : iq2_sign3();
-	const __m512i table1 = form == XXS3 ? xxs3 : form == S3 ? s3 : iq2_sign2();
-	const __m512i table[4] = { table0, form == XXS2 ? table0 : table1,
-				   form == XXS2 ? table1 : table0, table1 };
+	struct values v[4];
 	const __m512 d = half_at(w, stride);
 	__m512i s[ROW_COLS];
 	struct rest rest;
 
+#pragma GCC unroll 4
+	for (int m = 0; m < 4; m++) {
+		const bool second = form == XXS2 ? m > 1 : m % 2;
+
+		v[m].nibbles = form != XXS2 && form != XS2;
+		v[m].low = form == XXS3 ? xxs3
+			   : form == S3 ? s3
+			   : form == S2 ? iq2_sign2()
+					: _mm512_load_si512(weights[second ? 2 : 0]);
+		v[m].high = v[m].nibbles ? v[m].low : _mm512_load_si512(weights[second ? 3 : 1]);
+	}
 	if (form == XS2 || form == S2 || form == S3) {
 		__m512i t[4];
 
@@ -376,7 +403,7 @@ FORCE_INLINE void super_block(enum form form, int cols, size_t bytes, float fact
 			read_3_xxs(w, stride, chunk, &f);
 		else
 			read_3_s(w, stride, chunk, &rest, &f);
-		multiply_four(cols, &f, by16, table, 4 * chunk, x, s, ahead, bytes);
+		multiply_four(cols, &f, by16, v, 4 * chunk, x, s, ahead, bytes);
 	}
 	floats(cols, d, factor, x, s, y);
 }

@@ -6,8 +6,8 @@
  * A word of every row is four indices, which vpermi2b looks up for all sixteen; so the four weights of a
  * word are the same value of four indices, and where a scale is for two indices, two values of two.
  * Activations are laid out so (struct act_few, in a call's scratch). As in file order a nibble is a weight and
- * its sign, and becomes a weight plus IQ_OFFSET by one more look-up; four sub-blocks are brought so far, for
- * the sake of the tables, and then multiplied one by one.
+ * its sign (of IQ2_XXS and IQ2_XS six bits are two), and becomes a weight plus IQ_OFFSET by one more look-up; four
+ * sub-blocks are brought so far, for the sake of the tables, and then multiplied one by one.
  */
 #ifndef SLUICE_KERNELS_CPU_FEW_IQ_VBMI_H
 #define SLUICE_KERNELS_CPU_FEW_IQ_VBMI_H
@@ -69,12 +69,22 @@ struct four {
 	__m512i t[4][4], scale[8];
 };
 
-/* @dot and the products of the nibbles of register @m of sub-block @j */
-FORCE_INLINE void nibbles(int cols, __m512i t, __m512i table, int j, int m,
+/*
+ * What the two values of a byte become: nibbles by one table, @high being the same one, the upper after a shift; or both by what
+ * vpermb looks at, six bits, by a table each.
+ */
+struct values {
+	__m512i low, high;
+	bool nibbles;
+};
+
+/* @dot and the products of both values of register @m of sub-block @j */
+FORCE_INLINE void nibbles(int cols, __m512i t, const struct values *v, int j, int m,
 			  const struct act_few *const *x, __m512i *dot, __m512i *more)
 {
-	const __m512i low = _mm512_permutexvar_epi8(t, table);
-	const __m512i high = _mm512_permutexvar_epi8(_mm512_srli_epi16(t, 4), table);
+	const __m512i low = _mm512_permutexvar_epi8(t, v->low);
+	const __m512i high =
+		_mm512_permutexvar_epi8(v->nibbles ? _mm512_srli_epi16(t, 4) : t, v->high);
 
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
@@ -88,8 +98,8 @@ FORCE_INLINE void nibbles(int cols, __m512i t, __m512i table, int j, int m,
 	}
 }
 
-/* registers @m of sub-block @j, @n of them with one scale, times all columns, added to @s; @table: what nibbles become */
-FORCE_INLINE void scaled(int cols, const __m512i *t, const __m512i *table, int j, int m, int n,
+/* registers @m of sub-block @j, @n of them with one scale, times all columns, added to @s */
+FORCE_INLINE void scaled(int cols, const __m512i *t, const struct values *v, int j, int m, int n,
 			 __m512i scale, const struct act_few *const *x, __m512i *s)
 {
 	/* the high nibbles of few columns in sums of their own: no sum waits for the one before */
@@ -102,7 +112,7 @@ FORCE_INLINE void scaled(int cols, const __m512i *t, const __m512i *table, int j
 	}
 #pragma GCC unroll 4
 	for (int k = m; k < m + n; k++)
-		nibbles(cols, t[k], table[k], j, k, x, dot, more);
+		nibbles(cols, t[k], &v[k], j, k, x, dot, more);
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++) {
 		if (cols < 4)
@@ -113,7 +123,7 @@ FORCE_INLINE void scaled(int cols, const __m512i *t, const __m512i *table, int j
 }
 
 /* Four sub-blocks from @first on times all columns, added to @s; @by16: a scale is for 16 weights. */
-FORCE_INLINE void multiply_four(int cols, const struct four *f, bool by16, const __m512i table[4],
+FORCE_INLINE void multiply_four(int cols, const struct four *f, bool by16, const struct values v[4],
 				int first, const struct act_few *const *x, __m512i *s,
 				const char *ahead, size_t bytes)
 {
@@ -121,10 +131,10 @@ FORCE_INLINE void multiply_four(int cols, const struct four *f, bool by16, const
 	for (int i = 0; i < 4; i++) {
 		few_ask(ahead, bytes, (size_t)(first + i), 8);
 		if (by16) {
-			scaled(cols, f->t[i], table, first + i, 0, 2, f->scale[2 * i], x, s);
-			scaled(cols, f->t[i], table, first + i, 2, 2, f->scale[2 * i + 1], x, s);
+			scaled(cols, f->t[i], v, first + i, 0, 2, f->scale[2 * i], x, s);
+			scaled(cols, f->t[i], v, first + i, 2, 2, f->scale[2 * i + 1], x, s);
 		} else {
-			scaled(cols, f->t[i], table, first + i, 0, 4, f->scale[i], x, s);
+			scaled(cols, f->t[i], v, first + i, 0, 4, f->scale[i], x, s);
 		}
 	}
 }
