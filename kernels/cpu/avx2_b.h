@@ -52,11 +52,17 @@ FORCE_INLINE bool in_parts(const struct b_format *f)
 	return f->group == GROUP_128;
 }
 
+/* twice the upper parts of a table of bytes, 0 to 30 */
+FORCE_INLINE __m256i twice_upper(__m256i table)
+{
+	return _mm256_and_si256(_mm256_srli_epi16(table, 3), _mm256_set1_epi8(30));
+}
+
 /* y += a block's sum @whole with a column, whose scale and sum of activations are @dx, @ax; rows in the lanes */
 FORCE_INLINE __m256 add_block(const struct b_format *f, __m256 d, __m256 min, __m256i whole,
 			      float dx, float ax, __m256 y)
 {
-	const float offset = f->group == GROUP_16 ? 0 : (float)f->group;
+	const float offset = f->group == GROUP_16 || in_parts(f) ? 0 : (float)f->group;
 	const __m256 sums = _mm256_set1_ps(ax);
 	__m256 sum = _mm256_cvtepi32_ps(whole);
 

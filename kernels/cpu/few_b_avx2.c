@@ -95,7 +95,7 @@ FORCE_INLINE __m256i four_bytes(const __m256i q[4], const __m256i size[4], const
 FORCE_INLINE void multiply_half(const struct b_format *f, __m256i (*q)[4], int sets, int half,
 				const __m256i four[4], __m256i less16, __m256i *sum)
 {
-	const __m256i ones = _mm256_set1_epi16(1), sixteen = _mm256_set1_epi16(16);
+	const __m256i ones = _mm256_set1_epi16(1), eight = _mm256_set1_epi16(8);
 	const bool parts = in_parts(f), narrow = f->group >= GROUP_8;
 	const int some = parts ? SETS : sets;
 	__m256i s[SETS];
@@ -108,12 +108,12 @@ FORCE_INLINE void multiply_half(const struct b_format *f, __m256i (*q)[4], int s
 #pragma GCC unroll 2
 	for (int r = 0; r < some; r++) {
 		s[r] = four_words(q[r], four);
-		if (!half && f->group == GROUP_16)
+		if (!half && (f->group == GROUP_16 || (parts && r)))
 			s[r] = _mm256_add_epi16(s[r], less16);
 		if (half && narrow)
 			s[r] = _mm256_add_epi16(s[r], sum[r]);
 		if (half || !narrow)
-			s[r] = _mm256_madd_epi16(s[r], parts && r ? sixteen : ones);
+			s[r] = _mm256_madd_epi16(s[r], parts && r ? eight : ones);
 		if (half && !narrow)
 			s[r] = _mm256_add_epi32(s[r], sum[r]);
 	}
@@ -163,7 +163,7 @@ FORCE_INLINE void set_values(const struct b_format *f, const __m256i turned[8], 
 	const __m256i low4 = _mm256_set1_epi8(15);
 	const __m256i table = _mm256_broadcastsi128_si256(load16(f->table));
 	const __m256i low = _mm256_and_si256(table, low4);
-	const __m256i up = _mm256_and_si256(_mm256_srli_epi16(table, 4), low4);
+	const __m256i up = twice_upper(table);
 
 	if (!in_parts(f))
 		values(f, turned, high, v->q[r]);

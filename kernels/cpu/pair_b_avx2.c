@@ -83,8 +83,7 @@ FORCE_INLINE void weights(const struct b_format *f, const __m256i t[4], __m256i 
 	if (f->form == FORM_FIVE)
 		q[0] = _mm256_or_si256(q[0], fifth(high, k));
 	if (in_parts(f)) {
-		q[1] = _mm256_shuffle_epi8(_mm256_and_si256(_mm256_srli_epi16(table, 4), low4),
-					   q[0]);
+		q[1] = _mm256_shuffle_epi8(twice_upper(table), q[0]);
 		q[0] = _mm256_shuffle_epi8(_mm256_and_si256(table, low4), q[0]);
 	} else if (f->form == FORM_TABLE) {
 		q[0] = _mm256_shuffle_epi8(table, q[0]);
@@ -121,15 +120,17 @@ FORCE_INLINE void multiply(const struct b_format *f, const __m256i q[2], const _
 {
 	/* products that fit 16 bits in the end: of Q5_1's weights four, else eight */
 	const int most = f->form == FORM_FIVE && f->group == GROUP_MIN ? 4 : 8;
-	const __m256i none = _mm256_setzero_si256();
 
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++) {
 		__m256i *low = &s->part[0][c][r], *up = &s->part[1][c][r];
 
-		*low = add_product(k % most ? *low : start[c], q[0], four[c]);
 		if (in_parts(f))
-			*up = add_product(k ? *up : none, q[1], four[c]);
+			*up = add_product(k ? *up : start[c], q[1], four[c]);
+		if (k % most == 0 && f->group != GROUP_16)
+			*low = _mm256_maddubs_epi16(q[0], four[c]);
+		else
+			*low = add_product(k % most ? *low : start[c], q[0], four[c]);
 		if (k % most == most - 1)
 			gather(s, c, r, k < most);
 	}
@@ -139,7 +140,7 @@ FORCE_INLINE void multiply(const struct b_format *f, const __m256i q[2], const _
 FORCE_INLINE void block(const struct b_format *f, const uint8_t *w, size_t stride, int sets,
 			const struct act_group *const *x, unsigned j, int cols, __m256 (*y)[SETS])
 {
-	const __m256i sixteen = _mm256_set1_epi16(16);
+	const __m256i eight = _mm256_set1_epi16(8);
 	struct front h[SETS];
 	__m256i t[SETS][4], start[PAIR_COLS];
 	struct sums s;
@@ -151,8 +152,7 @@ FORCE_INLINE void block(const struct b_format *f, const uint8_t *w, size_t strid
 	}
 #pragma GCC unroll 4
 	for (int c = 0; c < cols; c++)
-		start[c] = f->group == GROUP_16 ? two_of(x[c]->less16[j], 0)
-						: _mm256_setzero_si256();
+		start[c] = two_of(x[c]->less16[j], 0);
 #pragma GCC unroll 8
 	for (int k = 0; k < 8; k++) {
 		__m256i four[PAIR_COLS];
@@ -175,8 +175,8 @@ FORCE_INLINE void block(const struct b_format *f, const uint8_t *w, size_t strid
 			__m256i whole = s.whole[c][r];
 
 			if (in_parts(f))
-				whole = _mm256_add_epi32(
-					whole, _mm256_madd_epi16(s.part[1][c][r], sixteen));
+				whole = _mm256_add_epi32(whole,
+							 _mm256_madd_epi16(s.part[1][c][r], eight));
 			y[c][r] = add_block(f, h[r].d, h[r].min, whole, x[c]->d[j], x[c]->sum[j],
 					    y[c][r]);
 		}
