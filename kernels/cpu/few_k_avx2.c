@@ -47,8 +47,11 @@ FORCE_INLINE void dots(const __m256i q[8], int most, const __m256i *scale, bool 
 	for (int k = 0; k < 8; k += some) {
 		for (int c = 0; c < cols; c++) {
 			const int8_t *v = x[c]->q + 32 * j;
-			__m256i sum = _mm256_madd_epi16(pairs(q, k, most, v), scale[halves && k]);
+			__m256i sum = pairs(q, k, 4, v);
 
+			if (most == 8) /* in two chains, which do not wait for each other */
+				sum = _mm256_add_epi16(sum, pairs(q, 4, 4, v));
+			sum = _mm256_madd_epi16(sum, scale[halves && k]);
 			if (most < some)
 				sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs(q, 4, most, v),
 									      scale[halves]));
