@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/avx2_fields.h: four indices of eight or sixteen bits out of one word at the AVX2 level, an
- * instruction each. Included by rows_iq_avx2.c and rows_iq1_avx2.c; pure, any thread.
+ * instruction each. Included by avx2_parts.h and rows_iq1_avx2.c; pure, any thread.
  *
  * A core loads two vectors and three words a clock at most, so that an index loaded by itself costs as much as
  * what it looks up. By assembly, since gcc copies, shifts and masks for each index.

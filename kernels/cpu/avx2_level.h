@@ -207,7 +207,7 @@ void avx2_side_mxfp4(const struct matmul *m, size_t row, size_t rows, size_t col
 /* side_xs_avx2.c: columns [col, col + cols), at most AVX2_LAID_COLS */
 void avx2_side_iq4_xs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 
-/* rows_iq_avx2.c, rows_iq1_avx2.c: columns [col, col + cols), at most AVX2_ALONE, of IQ1 AVX2_FEW */
+/* rows_iq_avx2.c, rows_iq1_avx2.c: columns [col, col + cols), at most AVX2_FEW */
 void avx2_rows_iq2_xxs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_rows_iq2_xs(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);
 void avx2_rows_iq2_s(const struct matmul *m, size_t row, size_t rows, size_t col, int cols);

@@ -11,14 +11,13 @@
  * super-blocks are put together before the first is looked up.
  *
  * From four columns on the eighths are in the weights (eight times two bits, and two more where they go up), so that
- * a column has nothing to do with them, and columns lie side by side and come to stand in the lanes, as in avx2_few.h.
+ * a column has nothing to do with them, and columns lie side by side (avx2_beside.h).
  */
 #include "base/num.h"
+#include "kernels/cpu/avx2_beside.h"
 #include "kernels/cpu/avx2_fields.h"
 #include "kernels/cpu/avx2_rows.h"
 #include "kernels/cpu/grids.h"
-
-#define AHEAD 8 /* super-blocks */
 
 /* 256 activations, halves of 128: q[h][k], word g: values k and k + 4 of the half's g'th eight */
 struct act_words {
@@ -273,16 +272,8 @@ FORCE_INLINE void rows_of(const struct matmul *m, size_t row, size_t rows, size_
 	}
 }
 
-/* Columns side by side: 256 values of each, and -9 times the sums of its sixteens: of the first half, of the second. */
-struct few_words {
-	int8_t q[AVX2_FEW][2][4][32];
-	int16_t less[AVX2_FEW][8][2];
-	float d[AVX2_FEW];
-};
-
-_Static_assert(sizeof(struct few_words) <= sizeof(struct few_super), "fits a call's scratch");
-
-static void lay_beside(const struct act_super *x, struct few_words *to, int c)
+/* to->sum: -9 times the sums of sixteens, of the first half and of the second in turn */
+static void lay_beside(const struct act_super *x, struct beside *to, int c)
 {
 	const __m256i nine = _mm256_set1_epi16(-9);
 	struct act_words a;
@@ -292,20 +283,20 @@ static void lay_beside(const struct act_super *x, struct few_words *to, int c)
 	memcpy(to->q[c], a.q, sizeof(to->q[c]));
 	for (int h = 0; h < 2; h++)
 		sum[h] = _mm256_madd_epi16(load32(a.sum[h]), nine);
-	_mm256_storeu_si256((__m256i *)to->less[c],
+	_mm256_storeu_si256((__m256i *)to->sum[c],
 			    _mm256_blend_epi16(sum[0], _mm256_slli_epi32(sum[1], 16), 0xaa));
 	to->d[c] = x->d;
 }
 
 /* sum[c]: partial sums of a super-block times columns side by side, whose directions are in the weights */
-FORCE_INLINE void multiply_beside(const struct words *v, const struct few_words *x, int cols,
+FORCE_INLINE void multiply_beside(const struct words *v, const struct beside *x, int cols,
 				  const struct fields *f, __m256i *sum)
 {
 	const __m256i scales = _mm256_blend_epi16(v->scale[0], v->scale[1], 0xaa);
 
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++)
-		sum[c] = _mm256_madd_epi16(scales, load32(x->less[c]));
+		sum[c] = _mm256_madd_epi16(scales, load32(x->sum[c]));
 #pragma GCC unroll 2
 	for (int h = 0; h < 2; h++) {
 		const __m256i r = _mm256_set_m128i(eight_words_of(v->index + 16 * h + 8, f),
@@ -326,7 +317,7 @@ FORCE_INLINE void multiply_beside(const struct words *v, const struct few_words 
 
 #pragma GCC unroll 4
 			for (int k = 0; k < 4; k++)
-				s[k] = _mm256_maddubs_epi16(q[k], load32(x->q[c][h][k]));
+				s[k] = _mm256_maddubs_epi16(q[k], load32(x->q[c][4 * h + k]));
 			/* at most 8 * 18 * 127 */
 			s[0] = _mm256_add_epi16(_mm256_add_epi16(s[0], s[1]),
 						_mm256_add_epi16(s[2], s[3]));
@@ -335,55 +326,25 @@ FORCE_INLINE void multiply_beside(const struct words *v, const struct few_words 
 	}
 }
 
-/* a row times up to eight columns side by side: lanes are columns */
-FORCE_INLINE __m256 row_beside(const uint8_t *w, const uint8_t *ahead, size_t blocks,
-			       words_fn words, size_t bytes, const struct few_words *x, int cols)
+FORCE_INLINE __m256 add_beside(const uint8_t *w, const uint8_t *ahead, size_t n, words_fn words,
+			       size_t bytes, const struct beside *x, int cols, __m256 y)
 {
 	const struct fields f = fields_of(false);
-	__m256 y = _mm256_setzero_ps();
 	struct words v[AHEAD];
 
 #pragma GCC unroll 1
-	for (size_t first = 0; first < blocks; first += AHEAD) {
-		const size_t some = blocks - first < AHEAD ? blocks - first : AHEAD;
-
+	for (size_t b = 0; b < n; b++, w += bytes, ahead += bytes) {
+		prefetch_from(ahead, bytes);
+		words(w, true, &v[b]);
+	}
 #pragma GCC unroll 1
-		for (size_t b = 0; b < some; b++, w += bytes, ahead += bytes) {
-			prefetch_from(ahead, bytes);
-			words(w, true, &v[b]);
-		}
-#pragma GCC unroll 1
-		for (size_t b = 0; b < some; b++, x++) {
-			const float d = _cvtsh_ss(v[b].d) * 0.125f;
-			__m256i sum[AVX2_FEW];
+	for (size_t b = 0; b < n; b++, x++) {
+		__m256i sum[AVX2_FEW];
 
-#pragma GCC unroll 8
-			for (int c = cols; c < AVX2_FEW; c++)
-				sum[c] = _mm256_setzero_si256();
-			multiply_beside(&v[b], x, cols, &f, sum);
-			y = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_set1_ps(d), _mm256_loadu_ps(x->d)),
-					    eight_sums(sum), y);
-		}
+		multiply_beside(&v[b], x, cols, &f, sum);
+		y = beside_add(y, _cvtsh_ss(v[b].d) * 0.125f, sum, cols, x);
 	}
 	return y;
-}
-
-FORCE_INLINE void rows_beside(const struct matmul *m, size_t row, size_t rows, size_t col, int cols,
-			      int most, words_fn words, size_t bytes)
-{
-	const size_t blocks = m->n / 256, end = row + rows;
-	struct few_words *x = m->scratch;
-
-	memset(x, 0, blocks * sizeof(*x));
-	for (size_t b = 0; b < blocks; b++)
-		for (int c = 0; c < cols; c++)
-			lay_beside((const struct act_super *)m->x[col + (size_t)c] + b, &x[b], c);
-	for (; row < end; row++) {
-		const uint8_t *w = (const uint8_t *)m->w + row * m->row_bytes;
-
-		store_columns(m, row, col, cols,
-			      row_beside(w, rows_ahead(m, w, 1), blocks, words, bytes, x, most));
-	}
 }
 
 /* functions of their own: in one gcc keeps what they share and spills what they multiply */
@@ -391,10 +352,17 @@ FORCE_INLINE void rows_beside(const struct matmul *m, size_t row, size_t rows, s
 	static __attribute__((noinline)) void beside_##t##_##most(                     \
 		const struct matmul *m, size_t row, size_t rows, size_t col, int cols) \
 	{                                                                              \
-		rows_beside(m, row, rows, col, cols, most, words_##t, bytes);          \
+		const struct beside_kind k = { bytes, lay_beside, add_##t };           \
+                                                                                       \
+		beside_rows(m, row, rows, col, cols, most, k);                         \
 	}
 
 #define ROWS_IQ1(t, bytes)                                                                        \
+	FORCE_INLINE __m256 add_##t(const uint8_t *w, const uint8_t *ahead, size_t n,             \
+				    const struct beside *x, int cols, __m256 y)                   \
+	{                                                                                         \
+		return add_beside(w, ahead, n, words_##t, bytes, x, cols, y);                     \
+	}                                                                                         \
 	BESIDE(t, 4, bytes)                                                                       \
 	BESIDE(t, 6, bytes)                                                                       \
 	BESIDE(t, 8, bytes)                                                                       \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernels/cpu/rows_iq_avx2.c: rows of IQ2 and IQ3 in file order at the AVX2 level, up to four columns.
+ * kernels/cpu/rows_iq_avx2.c: rows of IQ2 and IQ3 in file order at the AVX2 level, up to eight columns.
  * Layouts: scalar_iq.c. Called through matmul_iq_avx2.c, any thread; reads exactly the bytes of the blocks.
  *
  * A core looks for work among some 64 vector operations, and to put signs, scales and indices together is a
@@ -15,160 +15,14 @@
  * IQ3 has 64 look-ups, which load, and so takes their indices from words of four (avx2_fields.h).
  */
 #include "base/num.h"
-#include "kernels/cpu/avx2_fields.h"
+#include "kernels/cpu/avx2_beside.h"
+#include "kernels/cpu/avx2_parts.h"
 #include "kernels/cpu/avx2_rows.h"
-#include "kernels/cpu/iq_avx.h"
-
-#define AHEAD 8 /* super-blocks */
-
-/* A super-block but for its values. */
-struct parts {
-	uint8_t sign[32];
-	union {
-		uint8_t sixteens[16]; /* IQ2: of each 16 weights */
-		int16_t pairs[16];    /* IQ3: of each 32 weights, twice */
-	} scale;
-	union {
-		uint16_t index[64];
-		uint8_t byte[64]; /* IQ3_XXS: the same in bytes */
-	};
-};
 
 /* 256 activations as the weights of eight chains lie. */
 struct act_turned {
 	int8_t q[8][32];
 };
-
-FORCE_INLINE void put32(void *to, __m256i v)
-{
-	_mm256_storeu_si256((__m256i *)to, v);
-}
-
-/* 16 nibbles s of scales: 2s + 1 */
-FORCE_INLINE void put_nibble_scales(struct parts *v, const uint8_t *p)
-{
-	const __m128i n = _mm_loadl_epi64((const __m128i *)p), nibble = _mm_set1_epi8(15);
-	const __m128i s = _mm_unpacklo_epi8(_mm_and_si128(n, nibble),
-					    _mm_and_si128(_mm_srli_epi16(n, 4), nibble));
-
-	_mm_storeu_si128((__m128i *)v->scale.sixteens,
-			 _mm_sub_epi8(_mm_add_epi8(s, s), _mm_set1_epi8(-1)));
-}
-
-/* 0x88: the even words of two vectors, 0xdd: the odd ones */
-#define every_other(a, b, which)                                                                  \
-	_mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(                           \
-					 _mm256_castsi256_ps(a), _mm256_castsi256_ps(b), which)), \
-				 0xd8)
-
-FORCE_INLINE void parts_iq2_xxs(const uint8_t *w, struct parts *v)
-{
-	/* words: indices, rest, indices, rest, ... */
-	const __m256i a = load32(w + 2), b = load32(w + 34);
-	const __m256i even = every_other(a, b, 0x88), rest = every_other(a, b, 0xdd);
-	const __m256i s = _mm256_or_si256(_mm256_slli_epi32(_mm256_srli_epi32(rest, 28), 1),
-					  _mm256_set1_epi32(1));
-	const __m256i twice = _mm256_broadcastsi128_si256(
-		_mm_setr_epi8(0, 0, 4, 4, 8, 8, 12, 12, 0, 0, 0, 0, 0, 0, 0, 0));
-
-	put32(v->index, _mm256_cvtepu8_epi16(_mm256_castsi256_si128(even)));
-	put32(v->index + 16, _mm256_cvtepu8_epi16(_mm256_extracti128_si256(even, 1)));
-	put32(v->sign, iq_four_sevens(rest));
-	_mm_storeu_si128((__m128i *)v->scale.sixteens,
-			 _mm256_castsi256_si128(
-				 _mm256_permute4x64_epi64(_mm256_shuffle_epi8(s, twice), 0xd8)));
-}
-
-FORCE_INLINE void parts_iq2_xs(const uint8_t *w, struct parts *v)
-{
-	const __m256i a = load32(w + 2), b = load32(w + 34), nine = _mm256_set1_epi16(511);
-	const __m256i seven = _mm256_packus_epi16(_mm256_srli_epi16(a, 9), _mm256_srli_epi16(b, 9));
-
-	put_nibble_scales(v, w + 66);
-	put32(v->sign, iq_eighth(_mm256_permute4x64_epi64(seven, 0xd8)));
-	put32(v->index, _mm256_and_si256(a, nine));
-	put32(v->index + 16, _mm256_and_si256(b, nine));
-}
-
-FORCE_INLINE void parts_iq2_s(const uint8_t *w, struct parts *v)
-{
-	put_nibble_scales(v, w + 74);
-	put32(v->sign, load32(w + 34));
-	iq_indices(w + 2, iq_two_bits(w + 66), v->index);
-	iq_indices(w + 18, iq_two_bits(w + 70), v->index + 16);
-}
-
-FORCE_INLINE void parts_iq3_xxs(const uint8_t *w, struct parts *v)
-{
-	const __m256i rest = load32(w + 66);
-
-	put32(v->scale.pairs, iq_top_scales(rest));
-	put32(v->sign, iq_four_sevens(rest));
-	put32(v->byte, load32(w + 2));
-	put32(v->byte + 32, load32(w + 34));
-}
-
-FORCE_INLINE void parts_iq3_s(const uint8_t *w, struct parts *v)
-{
-	put32(v->scale.pairs, iq3_s_scales(w + 106));
-	put32(v->sign, load32(w + 74));
-	iq_nine_bits(w + 2, w + 66, v->index);
-	iq_nine_bits(w + 34, w + 70, v->index + 32);
-}
-
-FORCE_INLINE __m128i two_eights(const uint64_t *grid, unsigned a, unsigned b)
-{
-	const __m128i low = _mm_loadl_epi64((const __m128i *)(grid + a));
-
-	return _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(low), (const void *)(grid + b)));
-}
-
-/* a lane of 64 bits is an eight of each second index: sixteen weights have a scale */
-FORCE_INLINE __m256i eights_of(const uint64_t *grid, const uint16_t *i)
-{
-	return _mm256_set_m128i(two_eights(grid, i[4], i[6]), two_eights(grid, i[0], i[2]));
-}
-
-/* indices @at to @at + 3 */
-FORCE_INLINE void four_indices(const struct parts *v, int at, bool bytes, const struct fields *f,
-			       uint64_t i[4])
-{
-	if (bytes)
-		four_bytes(v->byte + at, f, i);
-	else
-		four_words(v->index + at, f, i);
-}
-
-/* @q[k], lane of 32 bits j: the four of index 8j + @first + k: 32 weights have a scale */
-FORCE_INLINE void fours_of(const uint32_t *grid, const struct parts *v, int first, bool bytes,
-			   const struct fields *f, __m256i q[4])
-{
-	__m128i half[2][4];
-
-#pragma GCC unroll 2
-	for (int h = 0; h < 2; h++) {
-		const int at = 32 * h + first;
-		uint64_t a[4], b[4];
-
-		four_indices(v, at, bytes, f, a);
-		four_indices(v, at + 8, bytes, f, b);
-#pragma GCC unroll 4
-		for (int k = 0; k < 4; k++)
-			half[h][k] = _mm_insert_epi32(_mm_cvtsi32_si128((int)grid[a[k]]),
-						      (int)grid[b[k]], 1);
-		four_indices(v, at + 16, bytes, f, a);
-#pragma GCC unroll 4
-		for (int k = 0; k < 4; k++)
-			half[h][k] = _mm_insert_epi32(half[h][k], (int)grid[a[k]], 2);
-		four_indices(v, at + 24, bytes, f, a);
-#pragma GCC unroll 4
-		for (int k = 0; k < 4; k++)
-			half[h][k] = _mm_insert_epi32(half[h][k], (int)grid[a[k]], 3);
-	}
-#pragma GCC unroll 4
-	for (int k = 0; k < 4; k++)
-		q[k] = _mm256_set_m128i(half[1][k], half[0][k]);
-}
 
 /* q[2t + k], lane j: eight 8t + 2j + k */
 static void lay_out_eights(const struct act_super *x, struct act_turned *to)
@@ -206,6 +60,40 @@ FORCE_INLINE __m256i products(__m256i q, __m256i below, const int8_t *x)
 	return _mm256_maddubs_epi16(q, _mm256_sub_epi8(_mm256_xor_si256(load32(x), below), below));
 }
 
+/* signs of the weights of eights_of() for step @t, @k */
+FORCE_INLINE __m256i below_eights(const struct parts *v, int t, int k)
+{
+	const __m256i byte =
+		_mm256_setr_epi64x(0, 0x0202020202020202, 0x0404040404040404, 0x0606060606060606);
+	const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201);
+	const __m256i signs = _mm256_broadcastsi128_si256(load16(v->sign + t / 2 * 16));
+
+	return below_zero(signs, _mm256_add_epi8(byte, _mm256_set1_epi8((char)(t % 2 * 8 + k))),
+			  bit);
+}
+
+/* their scales, of @scales by sixteen weights */
+FORCE_INLINE __m256i scale_of_eights(__m256i scales, int t)
+{
+	const __m256i four =
+		_mm256_setr_epi64x((long long)0x8000800080008000, (long long)0x8001800180018001,
+				   (long long)0x8002800280028002, (long long)0x8003800380038003);
+
+	return _mm256_shuffle_epi8(scales,
+				   _mm256_add_epi8(four, _mm256_set1_epi16((short)(4 * t))));
+}
+
+/* signs of the weights of fours_of(), index 8j + @k */
+FORCE_INLINE __m256i below_fours(const struct parts *v, int k)
+{
+	const __m256i byte = _mm256_broadcastsi128_si256(
+		_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12));
+	const __m256i bit = _mm256_set1_epi32(k % 2 ? (int)0x80402010 : 0x08040201);
+
+	return below_zero(load32(v->sign), _mm256_add_epi8(byte, _mm256_set1_epi8((char)(k / 2))),
+			  bit);
+}
+
 /* sum[c]: partial sums of a super-block times that of column c */
 typedef void (*multiply_fn)(const struct parts *v, const struct act_turned *x, size_t stride,
 			    int cols, const struct fields *f, __m256i *sum);
@@ -214,27 +102,17 @@ FORCE_INLINE void multiply_eights(const struct parts *v, const uint64_t *grid,
 				  const struct act_turned *x, size_t stride, int cols,
 				  const struct fields *f, __m256i *sum)
 {
-	const __m256i byte =
-		_mm256_setr_epi64x(0, 0x0202020202020202, 0x0404040404040404, 0x0606060606060606);
-	const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201);
-	const __m256i four =
-		_mm256_setr_epi64x((long long)0x8000800080008000, (long long)0x8001800180018001,
-				   (long long)0x8002800280028002, (long long)0x8003800380038003);
 	const __m256i scales = _mm256_broadcastsi128_si256(load16(v->scale.sixteens));
 
 #pragma GCC unroll 4
 	for (int t = 0; t < 4; t++) {
-		const __m256i signs = _mm256_broadcastsi128_si256(load16(v->sign + t / 2 * 16));
-		const __m256i scale = _mm256_shuffle_epi8(
-			scales, _mm256_add_epi8(four, _mm256_set1_epi16((short)(4 * t))));
+		const __m256i scale = scale_of_eights(scales, t);
 		__m256i s[AVX2_ALONE];
 
 #pragma GCC unroll 2
 		for (int k = 0; k < 2; k++) {
-			const __m256i which =
-				_mm256_add_epi8(byte, _mm256_set1_epi8((char)(t % 2 * 8 + k)));
 			const __m256i q = eights_of(grid, v->index + 8 * t + k);
-			const __m256i below = below_zero(signs, which, bit);
+			const __m256i below = below_eights(v, t, k);
 
 #pragma GCC unroll 4
 			for (int c = 0; c < cols; c++) {
@@ -258,16 +136,12 @@ FORCE_INLINE void multiply_fours(const struct parts *v, const uint32_t *grid, in
 				 const struct act_turned *x, size_t stride, int cols,
 				 const struct fields *f, __m256i *sum)
 {
-	const __m256i byte = _mm256_broadcastsi128_si256(
-		_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12));
-	const __m256i signs = load32(v->sign), scale = load32(v->scale.pairs);
+	const __m256i scale = load32(v->scale.pairs);
 	__m256i s[AVX2_ALONE], q[4];
 
 #pragma GCC unroll 8
 	for (int k = 0; k < 8; k++) {
-		const __m256i bit = _mm256_set1_epi32(k % 2 ? (int)0x80402010 : 0x08040201);
-		const __m256i which = _mm256_add_epi8(byte, _mm256_set1_epi8((char)(k / 2)));
-		const __m256i below = below_zero(signs, which, bit);
+		const __m256i below = below_fours(v, k);
 
 		if (k % 4 == 0)
 			fours_of(grid, v, k, bytes, f, q);
@@ -387,7 +261,155 @@ FORCE_INLINE void iq_rows(const struct matmul *m, size_t row, size_t rows, size_
 	}
 }
 
-#define ROWS_IQ(T, t, lay_out)                                                                    \
+#define IQ2_MOST 43 /* of their values */
+
+/*
+ * Five columns and more (avx2_beside.h): signs are put into the weights, once, which are then unsigned, @most more than
+ * they are. What that adds is taken away by the sums of sixteens.
+ */
+FORCE_INLINE __m256i with_signs(__m256i q, __m256i below, int most)
+{
+	const __m256i more = _mm256_sub_epi8(_mm256_set1_epi8((char)most), below);
+
+	return _mm256_add_epi8(_mm256_xor_si256(q, below), more);
+}
+
+/* sum[c] += @run vectors of weights, whose products fit 16 bits, times values from @k on of column c, and their scale */
+FORCE_INLINE void add_run(const __m256i *q, int run, __m256i scale, const struct beside *x, int k,
+			  int cols, __m256i *sum)
+{
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++) {
+		__m256i s = _mm256_maddubs_epi16(q[0], load32(x->q[c][k]));
+
+#pragma GCC unroll 4
+		for (int i = 1; i < run; i++)
+			s = _mm256_add_epi16(s, _mm256_maddubs_epi16(q[i], load32(x->q[c][k + i])));
+		sum[c] = add_here(sum[c], _mm256_madd_epi16(s, scale));
+	}
+}
+
+/* sum[c]: what @most more in all weights adds, taken away; @scales: 16, in the order of the row */
+FORCE_INLINE void begin_sums(__m256i scales, int most, const struct beside *x, int cols,
+			     __m256i *sum)
+{
+	const __m256i less = _mm256_mullo_epi16(scales, _mm256_set1_epi16((short)-most));
+
+#pragma GCC unroll 8
+	for (int c = 0; c < cols; c++)
+		sum[c] = _mm256_madd_epi16(less, load32(x->sum[c]));
+}
+
+/* sum[c]: partial sums of a super-block times column c of those side by side */
+FORCE_INLINE void beside_eights(const struct parts *v, const uint64_t *grid, const struct fields *f,
+				const struct beside *x, int cols, __m256i *sum)
+{
+	const __m128i sixteens = load16(v->scale.sixteens);
+	const __m256i scales = _mm256_broadcastsi128_si256(sixteens);
+
+	__m256i q[8];
+
+	(void)f; /* indices are loaded one by one */
+	begin_sums(_mm256_cvtepu8_epi16(sixteens), IQ2_MOST, x, cols, sum);
+#pragma GCC unroll 8
+	for (int k = 0; k < 8; k++)
+		q[k] = with_signs(eights_of(grid, v->index + 8 * (k / 2) + k % 2),
+				  below_eights(v, k / 2, k % 2), IQ2_MOST);
+	/* all look-ups first, products behind (amid each other 1.03) */
+	__asm__("" : "+m"(q));
+#pragma GCC unroll 8
+	for (int k = 0; k < 8; k++)
+		add_run(&q[k], 1, scale_of_eights(scales, k / 2), x, k, cols, sum);
+}
+
+/* @n <= AHEAD super-blocks of a row, and d of each */
+FORCE_INLINE void parts_ahead(const uint8_t *w, const uint8_t *ahead, size_t n, size_t bytes,
+			      void (*parts)(const uint8_t *w, struct parts *v), float factor,
+			      struct parts *v, float *d)
+{
+#pragma GCC unroll 1
+	for (size_t b = 0; b < n; b++, w += bytes, ahead += bytes) {
+		prefetch_from(ahead, bytes);
+		d[b] = half_at(w) * factor;
+		parts(w, &v[b]);
+	}
+}
+
+FORCE_INLINE void lay_beside(const struct act_super *x, const struct act_turned *turned,
+			     struct beside *to, int c)
+{
+	memcpy(to->q[c], turned->q, sizeof(to->q[c]));
+	memcpy(to->sum[c], x->sum, sizeof(to->sum[c]));
+	to->d[c] = x->d;
+}
+
+static void beside_lay_out_eights(const struct act_super *x, struct beside *to, int c)
+{
+	struct act_turned t;
+
+	lay_out_eights(x, &t);
+	lay_beside(x, &t, to, c);
+}
+
+static void beside_lay_out_fours(const struct act_super *x, struct beside *to, int c)
+{
+	struct act_turned t;
+
+	lay_out_fours(x, &t);
+	lay_beside(x, &t, to, c);
+}
+
+/* the same of fours; @run, @most: see add_run() and with_signs() */
+FORCE_INLINE void beside_fours(const struct parts *v, const uint32_t *grid, int run, int most,
+			       bool bytes, const struct fields *f, const struct beside *x, int cols,
+			       __m256i *sum)
+{
+	const __m256i scale = load32(v->scale.pairs);
+	__m256i q[4];
+
+	begin_sums(scale, most, x, cols, sum);
+#pragma GCC unroll 2
+	for (int k = 0; k < 8; k += 4) {
+		fours_of(grid, v, k, bytes, f, q);
+#pragma GCC unroll 4
+		for (int i = 0; i < 4; i++)
+			q[i] = with_signs(q[i], below_fours(v, k + i), most);
+#pragma GCC unroll 4
+		for (int i = 0; i < 4; i += run)
+			add_run(q + i, run, scale, x, k + i, cols, sum);
+	}
+}
+
+#define BESIDE(T, t, lay_out, most)                                                            \
+	static __attribute__((noinline)) void beside_##t##_##most(                             \
+		const struct matmul *m, size_t row, size_t rows, size_t col, int cols)         \
+	{                                                                                      \
+		const struct beside_kind k = { QUANT_##T##_BYTES, beside_##lay_out, add_##t }; \
+                                                                                               \
+		beside_rows(m, row, rows, col, cols, most, k);                                 \
+	}
+
+#define ROWS_IQ(T, t, lay_out, sums, ...)                                                         \
+	FORCE_INLINE __m256 add_##t(const uint8_t *w, const uint8_t *ahead, size_t n,             \
+				    const struct beside *x, int cols, __m256 y)                   \
+	{                                                                                         \
+		const struct fields f = fields_of(QUANT_##T == QUANT_IQ3_XXS);                    \
+		struct parts v[AHEAD];                                                            \
+		float d[AHEAD];                                                                   \
+                                                                                                  \
+		parts_ahead(w, ahead, n, QUANT_##T##_BYTES, parts_##t, iq_factor(QUANT_##T), v,   \
+			    d);                                                                   \
+		_Pragma("GCC unroll 1") for (size_t b = 0; b < n; b++, x++)                       \
+		{                                                                                 \
+			__m256i sum[AVX2_FEW];                                                    \
+                                                                                                  \
+			sums(&v[b], __VA_ARGS__, &f, x, cols, sum);                               \
+			y = beside_add(y, d[b], sum, cols, x);                                    \
+		}                                                                                 \
+		return y;                                                                         \
+	}                                                                                         \
+	BESIDE(T, t, lay_out, 6)                                                                  \
+	BESIDE(T, t, lay_out, 8)                                                                  \
 	void avx2_rows_##t(const struct matmul *m, size_t row, size_t rows, size_t col, int cols) \
 	{                                                                                         \
 		const struct iq_kind f = { lay_out,                                               \
@@ -403,12 +425,16 @@ FORCE_INLINE void iq_rows(const struct matmul *m, size_t row, size_t rows, size_
 			iq_rows(m, row, rows, col, 2, f);                                         \
 		else if (cols == 3)                                                               \
 			iq_rows(m, row, rows, col, 3, f);                                         \
-		else                                                                              \
+		else if (cols == 4)                                                               \
 			iq_rows(m, row, rows, col, 4, f);                                         \
+		else if (cols <= 6)                                                               \
+			beside_##t##_6(m, row, rows, col, cols);                                  \
+		else                                                                              \
+			beside_##t##_8(m, row, rows, col, cols);                                  \
 	}
 
-ROWS_IQ(IQ2_XXS, iq2_xxs, lay_out_eights)
-ROWS_IQ(IQ2_XS, iq2_xs, lay_out_eights)
-ROWS_IQ(IQ2_S, iq2_s, lay_out_eights)
-ROWS_IQ(IQ3_XXS, iq3_xxs, lay_out_fours)
-ROWS_IQ(IQ3_S, iq3_s, lay_out_fours)
+ROWS_IQ(IQ2_XXS, iq2_xxs, lay_out_eights, beside_eights, grid_iq2_xxs)
+ROWS_IQ(IQ2_XS, iq2_xs, lay_out_eights, beside_eights, grid_iq2_xs)
+ROWS_IQ(IQ2_S, iq2_s, lay_out_eights, beside_eights, grid_iq2_s)
+ROWS_IQ(IQ3_XXS, iq3_xxs, lay_out_fours, beside_fours, grid_iq3_xxs, 1, 62, true)
+ROWS_IQ(IQ3_S, iq3_s, lay_out_fours, beside_fours, grid_iq3_s, 4, 15, false)
