@@ -70,7 +70,6 @@ static inline uint32_t f32_bits(float f)
 	return u;
 }
 
-/* Of the bits of |x|: infinity, and above it the NaNs. Below it are the finite numbers. */
 /* 0 to 15; -1: no hexadecimal digit. */
 static inline int hex_value(char c)
 {
@@ -80,6 +79,7 @@ static inline int hex_value(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+/* Of the bits of |x|: infinity, and above it the NaNs. Below it are the finite numbers. */
 #define F32_INFINITE 0x7f800000u
 
 static inline float f32_from_bf16(uint16_t h)
