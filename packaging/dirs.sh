@@ -10,9 +10,14 @@ shift 3
 case $what in
 make)
 	for dir in "$@"; do # before anything is made: no half of an installation
-		at=$dir
-		while [ -n "$at" ] && [ ! -d "$root$at" ]; do at=${at%/*}; done
-		[ -w "$root$at/" ] || {
+		at=$root$dir # ROOT itself may not be there yet, and need not begin with a slash
+		while [ -n "$at" ] && [ ! -d "$at" ]; do
+			case $at in
+			*/*) at=${at%/*} ;;
+			*) at=. ;;
+			esac
+		done
+		[ -w "${at:-/}" ] || {
 			echo "$root$dir cannot be written here: as root, or with PREFIX= and CONFDIR= that can" >&2
 			exit 1
 		}

@@ -59,7 +59,7 @@ EXCEPTIONS = [
     (r"^sluiced --model m\.gguf --alias m", "does not end by itself; test_http.py starts daemons with these options"),
     (r"^cc program\.c \$\(pkg-config", "needs an installed library; test_install.py builds the examples against one"),
     (r"^make kmod ", "needs the headers of the running kernel"),
-    (r"^(modprobe|insmod|mokutil|reboot|adduser) ?", MODULE),
+    (r"^(modprobe|insmod|mokutil|reboot|adduser|usermod) ?", MODULE),
     (r"^apt install ", MODULE),
     (r"^(systemctl|editor|sluiced --config /etc/)", MACHINE),
     (r"^echo \d+ > /(proc|sys)/", MACHINE),

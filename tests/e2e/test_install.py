@@ -303,6 +303,15 @@ def test_what_may_not_be_written_is_said_before_anything_is(tmp_path):
     assert not any((tmp_path / "ours").iterdir())
 
 
+@pytest.mark.parametrize("top", ["new", "new/deeper"])
+def test_a_destination_may_be_new(tmp_path, top):
+    """DESTDIR=$PWD/root, before there is such a directory, and one that begins with no slash."""
+    for root in (tmp_path / top, f"{top}-too"):
+        subprocess.run([ROOT / "packaging/dirs.sh", "make", root, "/list", "/usr/bin"], check=True, cwd=tmp_path)
+        assert (tmp_path / root / "usr/bin").is_dir()
+        assert (tmp_path / root / "list").read_text() == "/usr\n/usr/bin\n"
+
+
 def tree(top):
     return sorted(str(p.relative_to(top)) for p in pathlib.Path(top).rglob("*"))
 
