@@ -85,6 +85,11 @@ int ir_error(const struct ir *ir)
 	return ir->error;
 }
 
+void ir_set_error(struct ir *ir, int error)
+{
+	ir->error = ir->error ? ir->error : error;
+}
+
 void ir_stop_at(struct ir *ir, const struct grammar_stop *stop)
 {
 	ir->stop = stop;
@@ -160,7 +165,7 @@ ir_node ir_chars(struct ir *ir, const struct ir_range *ranges, size_t n)
 
 	for (size_t i = 0; i < n; i++)
 		if (!ir_set_add(&s, ranges[i].lo, ranges[i].hi))
-			ir->error = ir->error ? ir->error : -E2BIG;
+			ir_set_error(ir, -E2BIG);
 	ir_set_sort(&s);
 	for (size_t i = 0; i < s.n; i++)
 		add_range(ir, s.ranges[i].lo, s.ranges[i].hi);

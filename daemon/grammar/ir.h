@@ -79,6 +79,8 @@ void ir_destroy(struct ir *ir); /* NULL is fine */
 
 /* 0, -ENOMEM, -E2BIG: a limit was passed; -ECANCELED, -ETIME: it was stopped (stop.h). */
 int ir_error(const struct ir *ir);
+/* The first error stays. */
+void ir_set_error(struct ir *ir, int error);
 /* From here on whatever is made looks at @stop, which is borrowed; NULL: none. */
 void ir_stop_at(struct ir *ir, const struct grammar_stop *stop);
 /* One more round of work that makes no node: false where the arena has an error. */

@@ -105,7 +105,7 @@ bool schema_spend(struct schema *s, uint64_t n)
 {
 	s->work += n;
 	if (s->work > SCHEMA_MAX_WORK)
-		s->ir->error = s->ir->error ? s->ir->error : -E2BIG;
+		ir_set_error(s->ir, -E2BIG);
 	return ir_goes_on(s->ir);
 }
 
@@ -149,7 +149,7 @@ struct json_object *schema_keep(struct schema *s, struct json_object *o)
 {
 	if (!o || json_object_array_length(s->made) >= SCHEMA_MAX_MADE ||
 	    json_object_array_add(s->made, o)) {
-		s->ir->error = s->ir->error ? s->ir->error : o ? -E2BIG : -ENOMEM;
+		ir_set_error(s->ir, o ? -E2BIG : -ENOMEM);
 		json_object_put(o);
 		return NULL;
 	}
@@ -161,13 +161,13 @@ void schema_put(struct schema *s, struct json_object *o, const char *key, struct
 	if (o && !(key ? json_object_object_add(o, key, v) : json_object_array_add(o, v)))
 		return;
 	json_object_put(v);
-	s->ir->error = s->ir->error ? s->ir->error : -ENOMEM;
+	ir_set_error(s->ir, -ENOMEM);
 }
 
 struct json_object *schema_made(struct schema *s, struct json_object *o)
 {
 	if (!o)
-		s->ir->error = s->ir->error ? s->ir->error : -ENOMEM;
+		ir_set_error(s->ir, -ENOMEM);
 	return o;
 }
 
@@ -177,7 +177,7 @@ const char *schema_digits(struct schema *s, struct json_object *v)
 
 	if (text)
 		return text;
-	s->ir->error = s->ir->error ? s->ir->error : -ENOMEM;
+	ir_set_error(s->ir, -ENOMEM);
 	return "0";
 }
 

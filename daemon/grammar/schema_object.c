@@ -157,7 +157,7 @@ static ir_node other_names(struct schema *s, const char **names, size_t n, size_
 
 	if (depth > MAX_NAME || !n) {
 		if (n)
-			s->ir->error = s->ir->error ? s->ir->error : -E2BIG;
+			ir_set_error(s->ir, -E2BIG);
 		return schema_shared(s, SHARED_TAIL);
 	}
 	if (!whole)
@@ -180,7 +180,7 @@ static ir_node other_names(struct schema *s, const char **names, size_t n, size_
 	ir_set_sort(&go_on);
 	ok = ok && ir_set_invert(&go_on);
 	if (!ok)
-		s->ir->error = s->ir->error ? s->ir->error : -E2BIG;
+		ir_set_error(s->ir, -E2BIG);
 	ir_push(s->ir, &parts,
 		IR_SEQ_OF(s->ir, json_chars(s->ir, &go_on), schema_shared(s, SHARED_TAIL)));
 	ir_set_done(&go_on);

@@ -71,7 +71,7 @@ static ir_node object_value(struct schema *s, struct json_object *v, unsigned de
 ir_node schema_value(struct schema *s, struct json_object *value, unsigned depth)
 {
 	if (depth > GRAMMAR_MAX_DEPTH) {
-		s->ir->error = s->ir->error ? s->ir->error : -E2BIG;
+		ir_set_error(s->ir, -E2BIG);
 		return ir_fail();
 	}
 	switch (json_object_get_type(value)) {

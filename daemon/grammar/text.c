@@ -209,7 +209,7 @@ ir_node json_chars(struct ir *ir, const struct ir_chars_set *set)
 			if (lo == '<' && hi == '<' && ir->guard)
 				continue;
 			if (lo <= hi && !ir_set_add(&raw, lo, hi))
-				ir->error = ir->error ? ir->error : -E2BIG;
+				ir_set_error(ir, -E2BIG);
 		}
 	node = IR_ALT_OF(ir, ir_chars(ir, raw.ranges, raw.n), by_letter(ir, set),
 			 by_number(ir, set));
