@@ -71,4 +71,21 @@ static __device__ __forceinline__ uint4 half8_scaled(uint2 q, uint32_t d)
 			  half2_scaled(y, 0x4140, both), half2_scaled(y, 0x4342, both));
 }
 
+static __device__ __forceinline__ void put_eight(uint32_t v[4], uint4 x)
+{
+	v[0] = x.x;
+	v[1] = x.y;
+	v[2] = x.z;
+	v[3] = x.w;
+}
+
+/* Dimension @j of four positions' eights @v: B of a product over those positions. */
+static __device__ __forceinline__ void dimension_of(const uint32_t v[4][4], int j, uint32_t b[2])
+{
+	const unsigned pick = j % 2 ? 0x7632 : 0x5410;
+
+	b[0] = __byte_perm(v[0][j / 2], v[1][j / 2], pick);
+	b[1] = __byte_perm(v[2][j / 2], v[3][j / 2], pick);
+}
+
 #endif

@@ -180,19 +180,13 @@ static __device__ __forceinline__ void pre_values(const float s[8][4], const uin
 				const int row = 16 * k + 2 * t + i % 2 + i / 2 * 8;
 				const uint4 x = page[piece_at<dim, true>(row, 8 * e + g)];
 
-				v[i][0] = x.x;
-				v[i][1] = x.y;
-				v[i][2] = x.z;
-				v[i][3] = x.w;
+				put_eight(v[i], x);
 			}
 #pragma unroll
 			for (int j = 0; j < 8; j++) {
-				const unsigned pick = j % 2 ? 0x7632 : 0x5410;
-				const uint32_t b[2] = {
-					__byte_perm(v[0][j / 2], v[1][j / 2], pick),
-					__byte_perm(v[2][j / 2], v[3][j / 2], pick),
-				};
+				uint32_t b[2];
 
+				dimension_of(v, j, b);
 				ptx_mma_f16(o[8 * e + j], p, b);
 			}
 		}
