@@ -88,6 +88,10 @@ def sluice(*args, check=0, timeout=120, **kw):
     return p
 
 
+# Runs what stands behind it as a user who may do nothing. A clone below /root is closed to that user: copies run.
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
 def short_dir():
     """A new folder with a short path, as sockets need one; gone when the test run ends, however its daemons did."""
     path = tempfile.mkdtemp(prefix="sluice-")

@@ -17,7 +17,7 @@ import pytest
 
 import gguf_file
 import native
-from daemon import BUILD, DEMO, ROOT, Daemon, need, sluice
+from daemon import BUILD, DEMO, NOBODY, ROOT, Daemon, need, sluice
 from http_client import HttpDaemon, read_all
 
 LEAST = ["--host-budget", "25%", "--no-fill"]
@@ -164,11 +164,10 @@ def test_small_memlock_without_the_capability(tmp_path):
     if os.getuid() != 0:
         prefix = ["prlimit", "--memlock=8388608"]
     else:
-        prefix = ["prlimit", "--memlock=8388608", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-                  "--inh-caps=-all", "--bounding-set=-all"]
+        prefix = ["prlimit", "--memlock=8388608", *NOBODY, "--inh-caps=-all", "--bounding-set=-all"]
     model = tmp_path / "model.gguf"
     shutil.copyfile(DEMO, model)
-    program = shutil.copy(BUILD / "sluiced", tmp_path)  # a clone below /root is closed to others
+    program = shutil.copy(BUILD / "sluiced", tmp_path)
     for p in [tmp_path, *tmp_path.parents]:
         if str(p).startswith("/tmp/"):
             os.chmod(p, 0o755)

@@ -13,7 +13,7 @@ import subprocess
 import pytest
 
 from cgroup import Group
-from daemon import BUILD, DEMO, ROOT, Daemon, need, sluice
+from daemon import BUILD, DEMO, NOBODY, ROOT, Daemon, need, sluice
 
 MIB = 1 << 20
 LIMIT = 400 * MIB
@@ -148,8 +148,7 @@ def test_memory_group_as_another_user(large):
         model = os.path.join(d.dir, "model.gguf")
         os.link(large, model) if os.stat(large).st_dev == os.stat(d.dir).st_dev else shutil.copy(large, model)
         os.chmod(model, 0o644)
-        user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-        d.args = [*g.prefix(), *user, program, *d.args[1:]]
+        d.args = [*g.prefix(), *NOBODY, program, *d.args[1:]]
         d.args[d.args.index("--model") + 1] = model
         with d:
             assert d.status()["limits"]["memory_bytes"] == LIMIT
