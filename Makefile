@@ -108,7 +108,7 @@ $(addprefix $(O)/obj/kernels/cpu/,side_b_avx2.o side_xs_avx2.o few_b_avx2.o matm
 ISA_512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c -mbmi2 $(ISA_SAN)
 $(O)/obj/%_avx512.o: ISA := $(ISA_512)
 $(O)/obj/%_vbmi.o: ISA := $(ISA_512) -mavx512vbmi
-$(addprefix $(O)/obj/kernels/cpu/,rows_b_avx512.o rows_b_vbmi.o few_b_avx512.o tq_rows_avx512.o iq2_rows_vbmi.o): ISA += $(SCHED)
+$(addprefix $(O)/obj/kernels/cpu/,rows_b_avx512.o rows_b_vbmi.o few_b_avx512.o tq_rows_avx512.o iq2_rows_vbmi.o few_tq_vbmi.o): ISA += $(SCHED)
 
 define room_rule
 $(call lib,$(1)): $(call obj,$(SRC_$(1)))

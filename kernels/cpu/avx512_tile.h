@@ -227,7 +227,7 @@ extern const few_k_fn avx512_few_q4_k[ROW_COLS], avx512_few_q5_k[ROW_COLS];
 extern const few_k_fn avx512_few_q2_k[ROW_COLS], avx512_few_q3_k[ROW_COLS];
 extern const few_k_fn avx512_few_iq4_xs[ROW_COLS], avx512_few_tq2_0[ROW_COLS];
 extern const few_k_fn avx512_few_q6_k[ROW_COLS];
-extern const few_k_fn avx512_few_tq1_0[ROW_COLS]; /* few_tq_vbmi.c */
+extern const few_k_fn avx512_few_tq1_0[ROW_COLS]; /* few_tq_vbmi.h */
 /* few_iq1_vbmi.c, few_iq_vbmi.c */
 extern const few_k_fn avx512_few_iq1_s[ROW_COLS], avx512_few_iq1_m[ROW_COLS];
 extern const few_k_fn avx512_few_iq2_xxs[ROW_COLS], avx512_few_iq2_xs[ROW_COLS];

@@ -78,7 +78,7 @@ struct values {
 	bool nibbles;
 };
 
-/* @dot and the products of both values of register @m of sub-block @j */
+/* @dot and the products of both values of register @m of sub-block @j; those of the upper one to @more */
 FORCE_INLINE void nibbles(int cols, __m512i t, const struct values *v, int j, int m,
 			  const struct act_few *const *x, __m512i *dot, __m512i *more)
 {
@@ -90,19 +90,16 @@ FORCE_INLINE void nibbles(int cols, __m512i t, const struct values *v, int j, in
 	for (int c = 0; c < cols; c++)
 		dot[c] = few_add_at(dot[c], low, x[c]->q + 32 * j + 8 * m);
 #pragma GCC unroll 8
-	for (int c = 0; c < cols; c++) {
-		if (cols < 4)
-			more[c] = few_add_at(more[c], high, x[c]->q + 32 * j + 8 * m + 4);
-		else
-			dot[c] = few_add_at(dot[c], high, x[c]->q + 32 * j + 8 * m + 4);
-	}
+	for (int c = 0; c < cols; c++)
+		more[c] = few_add_at(more[c], high, x[c]->q + 32 * j + 8 * m + 4);
 }
 
 /* registers @m of sub-block @j, @n of them with one scale, times all columns, added to @s */
 FORCE_INLINE void scaled(int cols, const __m512i *t, const struct values *v, int j, int m, int n,
 			 __m512i scale, const struct act_few *const *x, __m512i *s)
 {
-	/* the high nibbles of few columns in sums of their own: no sum waits for the one before */
+	/* only three columns of IQ2_S gain by sums of their own for the upper values, which are added then */
+	const bool apart = cols == 3 && n == 2 && v->nibbles;
 	__m512i dot[ROW_COLS], more[ROW_COLS];
 
 #pragma GCC unroll 8
@@ -112,10 +109,10 @@ FORCE_INLINE void scaled(int cols, const __m512i *t, const struct values *v, int
 	}
 #pragma GCC unroll 4
 	for (int k = m; k < m + n; k++)
-		nibbles(cols, t[k], &v[k], j, k, x, dot, more);
+		nibbles(cols, t[k], &v[k], j, k, x, dot, apart ? more : dot);
 #pragma GCC unroll 8
 	for (int c = 0; c < cols; c++) {
-		if (cols < 4)
+		if (apart)
 			dot[c] = _mm512_add_epi32(dot[c], more[c]);
 		s[c] = _mm512_add_epi32(s[c], _mm512_mullo_epi32(dot[c], scale));
 		few_now(&s[c]);

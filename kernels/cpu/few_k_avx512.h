@@ -2,7 +2,7 @@
 /*
  * kernels/cpu/few_k_avx512.h: what the products of two to eight columns of super-blocks (of Q2_K, Q3_K, TQ
  * and short rows, one too) share at the AVX-512 level (few_k_avx512.c, few_k2_avx512.c, few_k6_avx512.c; with VBMI
- * few_tq_vbmi.c, few_iq1_vbmi.c, few_iq_vbmi.c). Any thread.
+ * few_tq_vbmi.h, few_iq1_vbmi.c, few_iq_vbmi.c). Any thread.
  *
  * As in few_b_avx512.c sixteen rows are read side by side and a register holds four weights of each,
  * so that a column costs one vpdpbusd for four weights of sixteen rows, its activations broadcast by

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * kernels/cpu/tq_rows_avx512.c: rows of TQ1_0 in file order at the AVX-512 level, up to eight columns (whole
- * numbers only, see avx512_tile.h), where the CPU lacks VBMI (few_tq_vbmi.c). Layout: scalar_iq.c. Any thread; reads exactly the bytes of the blocks.
+ * numbers only, see avx512_tile.h), where the CPU lacks VBMI (few_tq_vbmi.h). Layout: scalar_iq.c. Any thread; reads exactly the bytes of the blocks.
  *
  * A byte v is a fraction of 256; its first digit to base three is d = floor(3 v / 256), and what is left is
  * v' = 3 v mod 256. So 256 d = 3 v - v', and one column's sum of digits times activations is had from
