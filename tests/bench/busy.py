@@ -8,7 +8,8 @@ In every round, and for each kind of company: alone, with it, with it, alone (A-
 ik_llama.cpp: a folder with llama-bench). The ratio is of medians. Kinds of company: one endless loop of equal weight that may run anywhere, and one
 bound to the first or to the last core that may be used. Then the fill: a daemon that has just begun to fill its slots is
 asked for the same tokens again and again (the first time brings their experts), in turn with one that is full; the
-one's speed over the other's. Says how much of the processors neither side nor the loop used; above --disturbed no ratio is printed but
+one's speed over the other's. The memory's rate is measured before and behind each: what had another than most is left out, for on a virtual
+machine it may change within seconds and speed with it. Says how much of the processors neither side nor the loop used; above --disturbed no ratio is printed but
 with --anyway. It judges nothing, it reports.
 """
 import argparse
@@ -67,13 +68,15 @@ def measured(fn, pid, cpus):
 
 
 def series(args, name, fn, pid, kinds):
-    out = []
+    out, rate = [], machine.read_rate(args.build)
     for kind, cpus in kinds:
         runs = []
         for _ in range(args.rounds):
             for company in (None, cpus, cpus, None):
                 samples, share, f = measured(fn, pid, company)
-                runs.append({"with": company is not None, "samples": samples, "loop": share, "others": f.share})
+                before, rate = rate, machine.read_rate(args.build)
+                runs.append({"with": company is not None, "samples": samples, "loop": share, "others": f.share,
+                             "rates": [before, rate]})
                 print(f"  {name}, {kind if company else 'alone'}: {statistics.median(samples):.1f} t/s "
                       f"(loop {share:.2f}, others {f.share:.2f} processors)", file=sys.stderr)
         out.append({"side": name, "company": kind, "runs": runs})
@@ -98,36 +101,61 @@ def while_filling(args):
                 time.sleep(0.05)
             d.ask(*request)
             with machine.Foreign(d.process.pid, full.process.pid) as f:
-                for side in (["filling", "full", "full", "filling"] * args.repetitions)[:2 * args.repetitions]:
-                    d.process.send_signal(signal.SIGSTOP if side == "full" else signal.SIGCONT)
-                    rows[side].append((d if side == "filling" else full).ask(*request)[0])
+                d.process.send_signal(signal.SIGSTOP)
+                rate = machine.read_rate(args.build)
+                for side in ["filling", "full", "full", "filling"] * 2 * args.repetitions:
+                    if side == "filling":
+                        d.process.send_signal(signal.SIGCONT)
+                    row = (d if side == "filling" else full).ask(*request)[0]
+                    d.process.send_signal(signal.SIGSTOP)
+                    before, rate = rate, machine.read_rate(args.build)
+                    rows[side].append({**row, "rates": [before, rate]})
             d.process.send_signal(signal.SIGCONT)
             still = d.ask("status")["filling"]
-    return {**{side: [r["avg_ts"] for r in runs] for side, runs in rows.items()}, "others": f.share, "still_filling": still,
+    kept = steady_runs(rows["filling"] + rows["full"])
+    return {**{side: [r["avg_ts"] for r in runs if r in kept] for side, runs in rows.items()}, "others": f.share,
+            "still_filling": still, "left_out": 8 * args.repetitions - len(kept),
             "hit_ratio": min(r["hit_ratio"] for r in rows["filling"])}
 
 
-def ratio(run):
-    def median(with_it):
-        return statistics.median(s for r in run["runs"] if r["with"] == with_it for s in r["samples"])
+def steady_runs(runs):
+    """Those with the memory's rate that most of them had."""
+    usual = statistics.median_low(rate for r in runs for rate in r["rates"])
+    return [r for r in runs if machine.steady([usual, *r["rates"]])]
 
-    return median(True) / median(False), median(False)
+
+def ratio(part):
+    """Speed beside it over speed alone (None where all runs of one were left out), and alone."""
+    kept = steady_runs(part["runs"])
+    alone, beside = ([s for r in kept if r["with"] == with_it for s in r["samples"]] for with_it in (False, True))
+    if not alone or not beside:
+        return None, None
+    return statistics.median(beside) / statistics.median(alone), statistics.median(alone)
 
 
 def report(args, parts, fill):
-    print("| company | side | alone, t/s | beside it | the loop got |\n|---|---|---|---|---|")
+    if parts:
+        print("| company | side | alone, t/s | beside it | the loop got |\n|---|---|---|---|---|")
     for p in parts:
         r, alone = ratio(p)
         others = max(run["others"] for run in p["runs"])
         got = statistics.median(run["loop"] for run in p["runs"] if run["with"])
+        if r is None:
+            print(f"| {p['company']} | {p['side']} | | (memory changed) | {got:.2f} of a core (others {others:.2f}) |")
+            continue
         told = f"{r:.2f}" if args.anyway or others <= args.disturbed else "(disturbed)"
-        print(f"| {p['company']} | {p['side']} | {alone:.1f} | {told} | {got:.2f} of a core (others {others:.2f}) |")
+        left = len(p["runs"]) - len(steady_runs(p["runs"]))
+        changed = f", memory changed in {left} of {len(p['runs'])} runs" if left else ""
+        print(f"| {p['company']} | {p['side']} | {alone:.1f} | {told} | {got:.2f} of a core (others {others:.2f}{changed}) |")
     for f in fill:
+        if not f["filling"] or not f["full"]:
+            print("\nduring the fill: (memory changed)")
+            continue
         r = statistics.median(f["filling"]) / statistics.median(f["full"])
         told = f"{r:.2f}" if args.anyway or f["others"] <= args.disturbed else "(disturbed)"
         print(f"\nduring the fill: {told} of {statistics.median(f['full']):.1f} t/s when it is full; hit rate "
               f"{100 * f['hit_ratio']:.1f} %, {'filling to the end' if f['still_filling'] else 'the fill ended meanwhile'}, "
-              f"others {f['others']:.2f}")
+              f"others {f['others']:.2f}{', memory changed in %d runs' % f['left_out'] if f['left_out'] else ''}")
 
 
 def main():

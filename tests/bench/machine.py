@@ -102,6 +102,17 @@ class Foreign:
         self.share = max(0.0, (busy_now - busy - (self._ours() - ours)) / wall)
 
 
+def read_rate(build):
+    """GB/s that all threads read from memory now, by `sluice doctor`: some 0.4 s."""
+    p = subprocess.run([pathlib.Path(build) / "sluice", "doctor", "--json"], capture_output=True, text=True, check=True)
+    return json.loads(p.stdout)["mem_read_gbs"]
+
+
+def steady(rates, factor=1.2):
+    """Whether memory kept its mode: none of @rates, GB/s, is more than @factor times another."""
+    return max(rates) <= factor * min(rates)
+
+
 def wait_quiet(seconds, below=0.1):
     """Waits until others use less than @below of a processor for a second; at most @seconds."""
     end = time.monotonic() + seconds

@@ -17,7 +17,6 @@ must be room for the file twice. Judges nothing, it reports.
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import pathlib
 import time
@@ -28,22 +27,17 @@ import peers  # noqa: E402
 from compare import Daemon, rows_of  # noqa: E402
 
 
-def read_rate(args):
-    p = subprocess.run([pathlib.Path(args.build) / "sluice", "doctor", "--json"], capture_output=True, text=True, check=True)
-    return json.loads(p.stdout)["mem_read_gbs"]
-
-
 class Turns:
     """Every run: side, tokens per second, the rates before and behind it, GB/s of ours, what others used."""
 
     def __init__(self, args):
-        self.args, self.runs, self.rate = args, [], read_rate(args)
+        self.args, self.runs, self.rate = args, [], machine.read_rate(args.build)
 
     def run(self, side, fn, pid=None):
         with machine.Foreign(pid) as f:
             row = fn()
         time.sleep(self.args.pause)
-        after = read_rate(self.args)
+        after = machine.read_rate(self.args.build)
         self.runs.append({"side": side, "ts": row["samples_ts"][0], "before": self.rate, "after": after,
                           "gbs": row.get("memory_gbs"), "foreign": round(f.share, 3)})
         self.rate = after
