@@ -19,7 +19,8 @@ static uint64_t tenant_of(const struct engine *e, const struct saved_ask *a)
 }
 
 static const char no_room[] =
-	"there is no room: those who compute have the pages (sluiced --prefix-cache)";
+	"there is no room now: those who compute, or are saved or restored, have the pages; "
+	"try again later, or give more (sluiced --prefix-cache)";
 
 /* Room for what @a->text has. False: no memory. */
 static bool take_lists(struct engine *e, struct saved_ask *a)
@@ -149,7 +150,7 @@ void saved_hold(struct engine *e, struct saved_ask *a)
 	}
 	if (!count_pages(e, a,
 			 a->n_pages + (uint64_t)a->text.n_points * seq_state_pages(e->seqs))) {
-		saved_fail(e, a, -ENOSPC, no_room);
+		saved_fail(e, a, -EBUSY, no_room);
 		return;
 	}
 	hold(e, a, &m, way);
@@ -204,7 +205,7 @@ void saved_take(struct engine *e, struct saved_ask *a)
 		return;
 	}
 	if (!make_room(e, a)) {
-		saved_fail(e, a, -ENOSPC, no_room);
+		saved_fail(e, a, -EBUSY, no_room);
 		return;
 	}
 	take_pages(e, a, a->n_pages);

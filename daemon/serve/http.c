@@ -170,6 +170,12 @@ static void mhd_event(struct source_fd *f, uint32_t events)
 	/* pump() runs after every batch */
 }
 
+/* "%00" stays as it is: a path or a word that ended there would be another one. */
+static size_t unescape(void *arg, struct MHD_Connection *c, char *s)
+{
+	return strstr(s, "%00") ? strlen(s) : MHD_http_unescape(s);
+}
+
 /* ---- create and destroy ---- */
 
 static int start_library(struct http *h, struct err *err)
@@ -178,15 +184,15 @@ static int start_library(struct http *h, struct err *err)
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = &h->mhd_source };
 
 	errno = 0;
-	h->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
-					  MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
-				  0, NULL, NULL, http_request_access, h, MHD_OPTION_EXTERNAL_LOGGER,
-				  on_log, h, MHD_OPTION_CONNECTION_LIMIT,
-				  (unsigned)HTTP_MAX_PEERS + 128,
-				  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_POOL_BYTES,
-				  MHD_OPTION_NOTIFY_COMPLETED, http_request_completed, h,
-				  MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
-				  MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+	h->mhd = MHD_start_daemon(
+		MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
+			MHD_USE_ERROR_LOG,
+		0, NULL, NULL, http_request_access, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, h,
+		MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_MAX_PEERS + 128,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_POOL_BYTES,
+		MHD_OPTION_NOTIFY_COMPLETED, http_request_completed, h,
+		MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_UNESCAPE_CALLBACK,
+		unescape, h, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
 	if (!h->mhd)
 		return err_set(err, -EIO, "libmicrohttpd does not start%s%s", errno ? ": " : "",
 			       errno ? strerror(errno) : "");

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -62,11 +63,23 @@ static void choose_id(struct http_request *r)
 	snprintf(r->id, sizeof(r->id), "%s", r->name);
 }
 
+/* Where the path begins: what is asked of a proxy, "http://host/path", is said whole (RFC 9112, 3.2.2). */
+static const char *path_of(const char *url)
+{
+	size_t scheme = !strncasecmp(url, "http://", 7)	   ? 7
+			: !strncasecmp(url, "https://", 8) ? 8
+							   : 0;
+	const char *path = strchr(url + scheme, '/');
+
+	return !scheme ? url : path ? path : "/";
+}
+
 static void find_route(struct http_request *r, const char *url, const char *method)
 {
 	const char *prefix = r->peer->owner ? NULL : r->http->config.api_prefix, *allow = NULL;
 	size_t n = prefix ? strlen(prefix) : 0;
 
+	url = path_of(url);
 	if (!strcmp(method, "HEAD")) {
 		r->head = true;
 		method = "GET";
@@ -191,10 +204,13 @@ static enum MHD_Result cut_off(struct http_request *r, const struct fault *f, co
 	return MHD_NO;
 }
 
-/* Small bodies of what is refused are read, so that the client gets to read why. */
+/* Small bodies of what is refused are read, so that the client gets to read why. One that waits to be asked for its body is told at once. */
 static bool worth_reading(const struct http_request *r)
 {
-	return !r->close && r->drop >= 0 && r->drop <= 256 << 10;
+	const char *expect = MHD_lookup_connection_value(r->c, MHD_HEADER_KIND, "Expect");
+
+	return !r->close && r->drop >= 0 && r->drop <= 256 << 10 &&
+	       (!expect || strcasecmp(expect, "100-continue") != 0);
 }
 
 static enum MHD_Result on_headers(struct http_request *r)

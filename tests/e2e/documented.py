@@ -50,7 +50,7 @@ EXCEPTIONS = [
     (r"^hf download ", NETWORK),
     (r"^make bench-compare\b", NETWORK + " (it builds llama.cpp)"),
     (r"^tests/bench/clients/clients.py\b", "minutes on a large model beside llama.cpp's server, which is built from the network"),
-    (r"^tests/bench/compare\.py ", NETWORK + " (it runs llama.cpp)"),
+    (r"^tests/bench/(compare|turns)\.py ", NETWORK + " (it runs llama.cpp)"),
     (r"^make bench-(ahead|all|busy|spec|warm)\b", "makes a model of 4 GB and measures for minutes"),
     (r"^make (test|unit|e2e|check-layers check-format)$", WHOLE),
     (r"^make test-kmod", "boots guests for minutes; make test runs one of them"),

@@ -405,6 +405,30 @@ def test_keep_alive_and_pipelining(d):
     assert d.raw(get + get + last).count(b'{"status":"ok"}') == 3
 
 
+def test_targets(d):
+    """RFC 9112, 3.2.2: a server takes what is asked of a proxy. A path that ends amid itself is none."""
+    host = f"HTTP/1.1\r\nHost: localhost:{d.port}\r\nConnection: close\r\n\r\n"
+    for target in ("/health", f"http://localhost:{d.port}/health", "HTTP://localhost/health?x=1", "/%68ealth"):
+        assert d.raw(f"GET {target} {host}".encode()).endswith(b'{"status":"ok"}'), target
+    assert b"<html" in d.raw(f"GET http://localhost:{d.port} {host}".encode())
+    for target in ("/health%00", "/health%00x", "http:/health", "http://localhost/none", "ftp://localhost/health"):
+        assert d.raw(f"GET {target} {host}".encode()).startswith(b"HTTP/1.1 404 "), target
+
+
+def test_a_body_that_waits_is_not_asked_for_in_vain(d):
+    """RFC 9110, 10.1.1: a final answer stands for 100 where the headers are refused already."""
+    def head(path, kind, *more):
+        return post_bytes(path, b"", f"Content-Type: {kind}", "Content-Length: 30", "Expect: 100-continue", *more)
+
+    for status, bytes_ in ((415, head("/v1/completions", "text/plain")), (404, head("/v1/none", "application/json")),
+                           (403, head("/v1/completions", "application/json", "Origin: http://evil.example"))):
+        answer = d.raw(bytes_)
+        assert answer.startswith(b"HTTP/1.1 %d " % status) and b"Connection: close" in answer, answer
+    with socket.create_connection(("127.0.0.1", d.port), timeout=20) as s:
+        s.sendall(head("/v1/completions", "application/json"))
+        assert s.recv(1000).startswith(b"HTTP/1.1 100 ")
+
+
 def test_slow_headers_are_cut_off(d):
     with socket.create_connection(("127.0.0.1", d.port), timeout=60) as s:
         start = time.monotonic()

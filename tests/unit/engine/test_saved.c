@@ -48,7 +48,7 @@ static void path_of(char *ret, size_t room, const char *name)
 
 static int teardown(void **state)
 {
-	static const char *const names[] = { "one", "two", "three", "bad" };
+	static const char *const names[] = { "one", "two", "three", "bad", "room" };
 	char path[64];
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -398,12 +398,38 @@ static void test_waits(void **state)
 	assert_int_equal(n_files(), 4);
 }
 
+/* Files that wait for the disk hold the pages; who has to wait for room may ask again, which is no fault of the daemon. */
+static void test_no_room(void **state)
+{
+	static struct ask one;
+	static struct order many[12];
+	uint64_t cache = rig.config.prefix_cache;
+	int n_busy = 0;
+
+	rig.config.prefix_cache = 1 << 20;
+	rig_start(&rig);
+	prompt(&one, 100, 400, 60, 1);
+	answer(&one);
+	for (size_t i = 0; i < ARRAY_LEN(many); i++)
+		begin(&many[i], SAVED_SAVE, 1, "room");
+	for (size_t i = 0; i < ARRAY_LEN(many); i++) {
+		while (!atomic_load(&many[i].ended))
+			usleep(500);
+		n_busy += many[i].ask.error == -EBUSY;
+		assert_true(!many[i].ask.error || many[i].ask.error == -EBUSY);
+	}
+	assert_true(n_busy > 0 && n_busy < (int)ARRAY_LEN(many));
+	rig_stop(&rig);
+	rig.config.prefix_cache = cache;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_there_and_back),	cmocka_unit_test(test_owners),
 		cmocka_unit_test(test_damaged),		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_of_another_kind), cmocka_unit_test(test_waits),
+		cmocka_unit_test(test_no_room),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
