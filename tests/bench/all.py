@@ -87,11 +87,8 @@ def run_part(args, name, command):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    p.add_argument("--build", default="build")
-    p.add_argument("--model", required=True)
-    peers.add_option(p)
+    peers.add_options(p)
     p.add_argument("--only", help="parts, by default all")
-    p.add_argument("--threads", type=int, default=2)
     p.add_argument("--quiet", type=int, default=600)
     p.add_argument("--disturbed", type=float, default=0.1)
     p.add_argument("--tries", type=int, default=2)

@@ -92,7 +92,7 @@ def while_filling(args):
     stopped while the other is asked, or it would fill at full speed beside it."""
     request = ("bench", "-p", 0, "-n", args.tokens, "-r", 1, "--no-warmup")
     machine.drop_file(args.model)
-    rows = {"filling": [], "full": []}
+    runs = []
     with cold(args) as full:
         full.filled()
         full.ask(*request)
@@ -109,13 +109,13 @@ def while_filling(args):
                     row = (d if side == "filling" else full).ask(*request)[0]
                     d.process.send_signal(signal.SIGSTOP)
                     before, rate = rate, machine.read_rate(args.build)
-                    rows[side].append({**row, "rates": [before, rate]})
+                    runs.append({"side": side, "ts": row["avg_ts"], "hit_ratio": row["hit_ratio"], "rates": [before, rate]})
             d.process.send_signal(signal.SIGCONT)
             still = d.ask("status")["filling"]
-    kept = steady_runs(rows["filling"] + rows["full"])
-    return {**{side: [r["avg_ts"] for r in runs if r in kept] for side, runs in rows.items()}, "others": f.share,
-            "still_filling": still, "left_out": 8 * args.repetitions - len(kept),
-            "hit_ratio": min(r["hit_ratio"] for r in rows["filling"])}
+    kept = steady_runs(runs)
+    return {**{side: [r["ts"] for r in kept if r["side"] == side] for side in ("filling", "full")}, "others": f.share,
+            "still_filling": still, "left_out": len(runs) - len(kept),
+            "hit_ratio": min(r["hit_ratio"] for r in runs if r["side"] == "filling")}
 
 
 def steady_runs(runs):
@@ -124,9 +124,8 @@ def steady_runs(runs):
     return [r for r in runs if machine.steady([usual, *r["rates"]])]
 
 
-def ratio(part):
+def ratio(kept):
     """Speed beside it over speed alone (None where all runs of one were left out), and alone."""
-    kept = steady_runs(part["runs"])
     alone, beside = ([s for r in kept if r["with"] == with_it for s in r["samples"]] for with_it in (False, True))
     if not alone or not beside:
         return None, None
@@ -137,14 +136,15 @@ def report(args, parts, fill):
     if parts:
         print("| company | side | alone, t/s | beside it | the loop got |\n|---|---|---|---|---|")
     for p in parts:
-        r, alone = ratio(p)
+        kept = steady_runs(p["runs"])
+        r, alone = ratio(kept)
         others = max(run["others"] for run in p["runs"])
         got = statistics.median(run["loop"] for run in p["runs"] if run["with"])
         if r is None:
             print(f"| {p['company']} | {p['side']} | | (memory changed) | {got:.2f} of a core (others {others:.2f}) |")
             continue
         told = f"{r:.2f}" if args.anyway or others <= args.disturbed else "(disturbed)"
-        left = len(p["runs"]) - len(steady_runs(p["runs"]))
+        left = len(p["runs"]) - len(kept)
         changed = f", memory changed in {left} of {len(p['runs'])} runs" if left else ""
         print(f"| {p['company']} | {p['side']} | {alone:.1f} | {told} | {got:.2f} of a core (others {others:.2f}{changed}) |")
     for f in fill:
@@ -160,10 +160,7 @@ def report(args, parts, fill):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    p.add_argument("--build", default="build")
-    peers.add_option(p)
-    p.add_argument("--model", required=True)
-    p.add_argument("--threads", type=int, default=2)
+    peers.add_options(p)
     p.add_argument("--tokens", type=int, default=64)
     p.add_argument("--repetitions", type=int, default=3)
     p.add_argument("--rounds", type=int, default=2)

@@ -161,10 +161,9 @@ def compare(runs, tests):
 
 def prepared(args):
     """`sluice doctor`'s peaks, for bench."""
-    p = subprocess.run([pathlib.Path(args.build) / "sluice", "doctor", "--json"], capture_output=True, text=True, check=True)
-    with open(args.peaks, "w") as f:
-        f.write(p.stdout)
-    return json.loads(p.stdout)
+    peaks = machine.peaks(args.build)
+    pathlib.Path(args.peaks).write_text(json.dumps(peaks))
+    return peaks
 
 
 def our_run(args, runs, tests, reps, ctx):
@@ -315,9 +314,7 @@ def quiet(part, args):
 
 
 def markdown(report, args):
-    m = report["machine"]
-    lines = [f"{os.path.basename(args.model)}, {args.threads} threads, {level_of(report)}, {m['cpu']}, {m['memory_gib']} GiB, "
-             f"Linux {m['kernel']}", "", "| | test | sluice t/s | beside it | t/s | ratio | of each pair |",
+    lines = [machine.title(report["machine"], args, level_of(report)), "", "| | test | sluice t/s | beside it | t/s | ratio | of each pair |",
              "|---|---|---|---|---|---|---|"]
     for part in report["parts"]:
         for r in part["result"]:
@@ -349,10 +346,7 @@ def markdown(report, args):
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--build", default="build")
-    peers.add_option(p)
-    p.add_argument("--model", required=True)
-    p.add_argument("--threads", type=int, default=2)
+    peers.add_options(p)
     p.add_argument("--level", default="auto", help="CPU level of ours: auto, avx512, avx2")
     p.add_argument("--only", default="memory,depths,half")
     p.add_argument("--rounds", type=int, default=2)

@@ -102,10 +102,15 @@ class Foreign:
         self.share = max(0.0, (busy_now - busy - (self._ours() - ours)) / wall)
 
 
-def read_rate(build):
-    """GB/s that all threads read from memory now, by `sluice doctor`: some 0.4 s."""
+def peaks(build):
+    """What `sluice doctor` measures now, in some 0.4 s."""
     p = subprocess.run([pathlib.Path(build) / "sluice", "doctor", "--json"], capture_output=True, text=True, check=True)
-    return json.loads(p.stdout)["mem_read_gbs"]
+    return json.loads(p.stdout)
+
+
+def read_rate(build):
+    """GB/s that all threads read from memory now."""
+    return peaks(build)["mem_read_gbs"]
 
 
 def steady(rates, factor=1.2):
@@ -176,3 +181,9 @@ def describe():
     memory = next(int(line.split()[1]) for line in open("/proc/meminfo") if line.startswith("MemTotal"))
     return {"cpu": cpu, "cpus": os.cpu_count(), "memory_gib": round(memory / 1048576, 1),
             "kernel": os.uname().release}
+
+
+def title(described, args, level):
+    """What was measured where, of describe()."""
+    return (f"{pathlib.Path(args.model).name}, {args.threads} threads, {level}, {described['cpu']}, {described['memory_gib']} GiB, "
+            f"Linux {described['kernel']}")

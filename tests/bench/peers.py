@@ -57,6 +57,10 @@ def of(args):
     return peers
 
 
-def add_option(parser):
+def add_options(parser):
+    """What is measured, and beside what."""
+    parser.add_argument("--build", default="build")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peer", action="append", metavar="FOLDER", help="folder with llama-bench (peer/build.sh makes it), "
                         "and behind it options that it gets; may be given again")

@@ -16,9 +16,9 @@ must be room for the file twice. Judges nothing, it reports.
 """
 import argparse
 import json
+import pathlib
 import statistics
 import sys
-import pathlib
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
@@ -90,10 +90,7 @@ def table(turns, args):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--build", default="build")
-    peers.add_option(p)
-    p.add_argument("--model", required=True)
-    p.add_argument("--threads", type=int, default=2)
+    peers.add_options(p)
     p.add_argument("--level", default="auto", help="CPU level of ours: auto, avx512, avx2")
     p.add_argument("--generate", type=int, default=64)
     p.add_argument("--seconds", type=int, default=180)
@@ -111,10 +108,8 @@ def main():
         turns = take_turns(args, daemon)
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(turns.runs, indent=1))
-    m = machine.describe()
     spoilt = sum(r["foreign"] > args.disturbed for r in turns.runs)
-    print(f"{pathlib.Path(args.model).name}, {args.threads} threads, {level}, {m['cpu']}, {m['memory_gib']} GiB, "
-          f"Linux {m['kernel']}; {len(turns.runs)} runs, {spoilt} disturbed\n")
+    print(f"{machine.title(machine.describe(), args, level)}; {len(turns.runs)} runs, {spoilt} disturbed\n")
     print("\n".join(table(turns, args)))
     return 0
 
