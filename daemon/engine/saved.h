@@ -44,7 +44,7 @@ struct saved_ask {
 	void *arg;
 
 	/* what came of it */
-	int error; /* -errno */
+	int error; /* -errno; -EBUSY: others have the pages for now */
 	struct err err;
 	uint32_t n_tokens; /* saved, restored or erased */
 	uint64_t bytes;	   /* of the file */

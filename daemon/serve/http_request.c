@@ -204,7 +204,10 @@ static enum MHD_Result cut_off(struct http_request *r, const struct fault *f, co
 	return MHD_NO;
 }
 
-/* Small bodies of what is refused are read, so that the client gets to read why. One that waits to be asked for its body is told at once. */
+/*
+ * Small bodies of what is refused are read, so that the client gets to read why. One that waits to be
+ * asked for its body is told at once.
+ */
 static bool worth_reading(const struct http_request *r)
 {
 	const char *expect = MHD_lookup_connection_value(r->c, MHD_HEADER_KIND, "Expect");
