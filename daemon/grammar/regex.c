@@ -45,24 +45,26 @@ static int bad(struct regex *r, int code, const char *what)
 
 /* ---- characters ---- */
 
-static bool add_named(struct ir_chars_set *s, int letter)
+/* @out: the set that it joins is turned to its opposite afterwards, and so what is doubtful belongs to it. */
+static bool add_named(struct ir_chars_set *s, int letter, bool out)
 {
 	static const struct ir_range digits[] = { { '0', '9' } };
 	static const struct ir_range words[] = {
 		{ '0', '9' }, { 'A', 'Z' }, { '_', '_' }, { 'a', 'z' }
 	};
 	static const struct ir_range spaces[] = { { '\t', '\r' }, { ' ', ' ' } };
-	/* \S leaves out what any dialect takes for white space */
+	/* what any dialect takes for white space: neither \S nor [^\s] has it */
 	static const struct ir_range wide[] = {
 		{ '\t', '\r' },	    { 0x1c, 0x20 },	{ 0x85, 0x85 },	    { 0xa0, 0xa0 },
 		{ 0x1680, 0x1680 }, { 0x2000, 0x200a }, { 0x2028, 0x2029 }, { 0x202f, 0x202f },
 		{ 0x205f, 0x205f }, { 0x3000, 0x3000 }, { 0xfeff, 0xfeff }
 	};
+	bool narrow = letter == (out ? 'S' : 's');
 	const struct ir_range *from = (letter | 32) == 'd'   ? digits
 				      : (letter | 32) == 'w' ? words
-				      : letter == 's'	     ? spaces
+				      : narrow		     ? spaces
 							     : wide;
-	size_t n = (letter | 32) == 'd' ? 1 : (letter | 32) == 'w' ? 4 : letter == 's' ? 2 : 11;
+	size_t n = (letter | 32) == 'd' ? 1 : (letter | 32) == 'w' ? 4 : narrow ? 2 : 11;
 	struct ir_chars_set own = { 0 };
 	bool ok = true;
 
@@ -164,7 +166,7 @@ static int class_end(struct regex *r, uint32_t *ret, int *ret_class)
 	return escape(r, ret, ret_class);
 }
 
-static int class_part(struct regex *r, struct ir_chars_set *s)
+static int class_part(struct regex *r, struct ir_chars_set *s, bool out)
 {
 	uint32_t lo = 0, hi;
 	int named, rc = class_end(r, &lo, &named);
@@ -173,7 +175,7 @@ static int class_part(struct regex *r, struct ir_chars_set *s)
 	if (rc)
 		return rc;
 	if (named)
-		return add_named(s, named) ? 0 : -ENOMEM;
+		return add_named(s, named, out) ? 0 : -ENOMEM;
 	hi = lo;
 	back = r->at;
 	if (peek(r) == '-' && r->at + 1 < r->n && r->text[r->at + 1] != ']') {
@@ -201,7 +203,7 @@ static int class(struct regex *r, ir_node *ret)
 	inverted = peek(r) == '^';
 	r->at += inverted;
 	while (!rc && peek(r) != ']')
-		rc = class_part(r, &s);
+		rc = class_part(r, &s, inverted);
 	r->at++;
 	ir_set_sort(&s);
 	if (!rc && inverted && !ir_set_invert(&s))
@@ -224,7 +226,7 @@ static int one(struct regex *r, uint32_t c, ir_node *ret)
 static int named(struct regex *r, int letter, ir_node *ret)
 {
 	struct ir_chars_set s = { 0 };
-	int rc = add_named(&s, letter) ? 0 : -ENOMEM;
+	int rc = add_named(&s, letter, false) ? 0 : -ENOMEM;
 
 	ir_set_sort(&s);
 	if (!rc)

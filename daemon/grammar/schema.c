@@ -286,41 +286,64 @@ static bool is_in(struct json_object *v, struct json_object *list)
 	return false;
 }
 
-/* Keywords of its type beside a value: those would have to be tried on it. */
-static int check_beside(struct schema *s, struct json_object *o)
+static int check_keywords(struct schema *s, struct json_object *o)
 {
-	for (size_t i = 0; i < ARRAY_LEN(typed); i++)
-		if (schema_has(o, typed[i].name))
-			return schema_cannot(s, typed[i].name, "it stands beside enum or const");
+	for (size_t i = 0; i < ARRAY_LEN(never); i++)
+		if (schema_has(o, never[i])) {
+			int rc = schema_cannot(s, never[i], NULL);
+
+			if (rc)
+				return rc;
+		}
 	return 0;
 }
 
-static int values(struct schema *s, struct json_object *o, unsigned bits, ir_node *ret)
+int schema_values(struct schema *s, struct json_object *o, struct json_object **ret)
 {
-	struct json_object *list = schema_get(o, "enum");
-	struct ir_list all = { 0 };
-	int rc = check_beside(s, o);
+	struct json_object *list = schema_get(o, "enum"), *left;
+	unsigned bits = 0;
+	int rc = check_keywords(s, o);
 
+	*ret = NULL;
+	rc = rc ? rc : find_types(s, o, &bits);
+	if (rc || !(schema_has(o, "const") || schema_has(o, "enum")))
+		return rc;
+	/* without a type the keywords say something of values of theirs alone */
+	bits = schema_has(o, "type") ? bits : T_ALL;
 	if (schema_has(o, "enum") && !json_object_is_type(list, json_type_array))
 		return schema_error(s, -EINVAL, "enum must be an array");
-	if (rc)
-		return rc;
+	left = schema_made(s, json_object_new_array());
 	if (schema_has(o, "const")) {
 		struct json_object *v = schema_get(o, "const");
 
 		if ((bits & value_bit(v)) && (!list || is_in(v, list)))
-			*ret = schema_value(s, v, 0);
-		return 0;
+			schema_put(s, left, NULL, json_object_get(v));
+		list = NULL;
 	}
-	for (size_t i = 0; i < json_object_array_length(list); i++) {
+	for (size_t i = 0; list && i < json_object_array_length(list); i++) {
 		struct json_object *v = json_object_array_get_idx(list, i);
 
 		if (bits & value_bit(v))
-			ir_push(s->ir, &all, schema_value(s, v, 0));
+			schema_put(s, left, NULL, json_object_get(v));
 	}
+	rc = ir_error(s->ir);
+	rc = rc ? rc : schema_fits(s, o, left, ret);
+	json_object_put(left);
+	return rc;
+}
+
+static int values(struct schema *s, struct json_object *o, ir_node *ret)
+{
+	struct ir_list all = { 0 };
+	struct json_object *list = NULL;
+	int rc = schema_values(s, o, &list);
+
+	for (size_t i = 0; !rc && i < json_object_array_length(list); i++)
+		ir_push(s->ir, &all, schema_value(s, json_object_array_get_idx(list, i), 0));
 	*ret = ir_alt(s->ir, all.nodes, all.n);
 	ir_list_done(&all);
-	return 0;
+	json_object_put(list);
+	return rc;
 }
 
 /* ---- one schema ---- */
@@ -334,7 +357,7 @@ static int by_type(struct schema *s, struct json_object *o, ir_node *ret)
 	if (rc)
 		return rc;
 	if (schema_has(o, "const") || schema_has(o, "enum"))
-		return values(s, o, bits, ret);
+		return values(s, o, ret);
 	if (bits & T_NULL)
 		part[0] = ir_string(s->ir, "null");
 	if (bits & T_BOOLEAN)
@@ -400,18 +423,6 @@ static int arms_of(struct schema *s, struct json_object *o, const char *key, ir_
 	*ret = ir_alt(s->ir, all.nodes, all.n);
 	ir_list_done(&all);
 	return rc;
-}
-
-static int check_keywords(struct schema *s, struct json_object *o)
-{
-	for (size_t i = 0; i < ARRAY_LEN(never); i++)
-		if (schema_has(o, never[i])) {
-			int rc = schema_cannot(s, never[i], NULL);
-
-			if (rc)
-				return rc;
-		}
-	return 0;
 }
 
 static int compile(struct schema *s, struct json_object *schema, ir_node *ret)

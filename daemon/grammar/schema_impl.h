@@ -9,7 +9,9 @@
  *	schema_array.c	arrays
  *	schema_string.c	strings: lengths, patterns, formats
  *	schema_number.c	numbers between bounds, by their digits
+ *	schema_both.c	several keywords of one string or number at once
  *	schema_value.c	values as they are: const and enum
+ *	schema_fits.c	which values of an enum the keywords beside it leave
  *
  * Each schema becomes a rule, made from a list: nothing recurses along references or nesting. Every
  * function returns 0 or -errno with a sentence in s->err, as grammar.h has it.
@@ -113,6 +115,33 @@ int schema_object(struct schema *s, struct json_object *o, ir_node *ret);
 int schema_array(struct schema *s, struct json_object *o, ir_node *ret);
 int schema_string(struct schema *s, struct json_object *o, ir_node *ret);
 int schema_number(struct schema *s, struct json_object *o, bool integer, ir_node *ret);
+
+/* ---- schema_both.c ---- */
+
+/* What one keyword says of a value: make() builds the node in the arena of the schema that it is handed. */
+struct schema_part {
+	int (*make)(struct schema *s, const void *arg, ir_node *ret);
+	const void *arg;
+};
+
+/* The part alone, as a program, which the caller destroys. NULL with 0: nothing fits it. */
+int schema_part_program(struct schema *s, const struct schema_part *part, struct program **ret);
+/* All @n parts (2 or 3) at once. *ret_large: that has too many states, and *ret is nothing. */
+int schema_both(struct schema *s, const struct schema_part *parts, size_t n, ir_node *ret,
+		bool *ret_large);
+
+/* ---- values that are named ---- */
+
+/* schema.c: those of enum or const that the rest of the flat @o allows; the caller's. NULL with 0: there is neither. */
+int schema_values(struct schema *s, struct json_object *o, struct json_object **ret);
+/* schema_fits.c: of @list those that the keywords of their types in @o allow; the caller's. */
+int schema_fits(struct schema *s, struct json_object *o, struct json_object *list,
+		struct json_object **ret);
+/* schema_number.c: whether a number is within the bounds of @o and one of its multiples. */
+int schema_number_fits(struct schema *s, struct json_object *o, struct json_object *value,
+		       bool *ret);
+/* They are one number, however they are written. */
+bool schema_number_same(struct schema *s, struct json_object *a, struct json_object *b);
 
 /* schema_value.c */
 ir_node schema_value(struct schema *s, struct json_object *value, unsigned depth);

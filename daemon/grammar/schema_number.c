@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * daemon/grammar/schema_number.c: numbers: minimum, maximum and their exclusive forms by comparing
- * digits; multipleOf by remainders for integers, by digits behind the point for powers of ten, one by one
- * between bounds.
+ * digits; multipleOf one by one between bounds that are close, else by the remainders of digits, together with
+ * the bounds by schema_both.c. And whether a number that is given fits.
  *
  * A number between bounds is written without an exponent. Its digits are compared from the first:
  * while they equal a bound's it is tight there, and each next digit may not go beyond it. A state of
@@ -16,9 +16,10 @@
 
 #include "grammar/schema_impl.h"
 
-#define MAX_DIGITS 40
-#define MAX_LISTED 1000 /* multiples between bounds */
-#define MORE_ZEROS 20	/* behind the digits of both bounds: a number comes to an end */
+#define MAX_DIGITS     40
+#define MAX_LISTED     1000 /* multiples between bounds */
+#define MAX_REMAINDERS 4000 /* of digits so far, at each place */
+#define MORE_ZEROS     20   /* behind the digits of both bounds: a number comes to an end */
 
 /* A bound without its sign: digits before the point (no leading zeros) and behind (no trailing). */
 struct decimal {
@@ -291,33 +292,65 @@ static int read_bound(struct schema *s, struct json_object *o, const char *key,
 	return 0;
 }
 
-/* Integers by their remainder: one rule for each. */
-static ir_node multiples(struct schema *s, unsigned m)
-{
-	struct ir *ir = s->ir;
-	uint32_t first = 0;
-	ir_node start = ir_fail();
+/* Multiples of @a / 10^@k, without an exponent: a rule for each place (0: before the point) and remainder. */
+struct multiples {
+	struct ir *ir;
+	unsigned a, k;
+	uint32_t first;
+};
 
-	for (unsigned r = 0; r < m; r++) {
+static ir_node one_digit(const struct multiples *m, unsigned place, unsigned rest, unsigned d)
+{
+	return IR_SEQ_OF(m->ir, ir_byte_range(m->ir, '0' + d, '0' + d),
+			 ir_ref(m->ir, m->first + place * m->a + (rest * 10 + d) % m->a));
+}
+
+/* A further digit at @place, of which @from is the least. */
+static ir_node digits_at(const struct multiples *m, unsigned place, unsigned rest, unsigned from)
+{
+	ir_node parts[10] = { 0 };
+
+	for (unsigned d = from; d < 10; d++)
+		parts[d] = one_digit(m, place, rest, d);
+	return ir_alt(m->ir, parts, 10);
+}
+
+static ir_node point(const struct multiples *m, unsigned rest)
+{
+	if (!m->k)
+		return ir_fail();
+	return IR_SEQ_OF(m->ir, ir_string(m->ir, "."), digits_at(m, 1, rest, 0));
+}
+
+static ir_node multiples(struct ir *ir, unsigned a, unsigned k)
+{
+	struct multiples m = { .ir = ir, .a = a, .k = k };
+	ir_node zero = ir_string(ir, "0"), minus = ir_rep(ir, ir_string(ir, "-"), 0, 1);
+
+	for (unsigned i = 0; i < a * (k + 1); i++) {
 		uint32_t rule = ir_rule(ir, NULL, 0);
 
-		first = r ? first : rule;
+		m.first = i ? m.first : rule;
 	}
-	for (unsigned r = 0; r < m && !ir_error(ir); r++) {
-		ir_node parts[11];
+	for (unsigned place = 0; place <= k; place++) {
+		unsigned scale = 1;
 
-		for (unsigned d = 0; d < 10; d++)
-			parts[d] = IR_SEQ_OF(ir, ir_byte_range(ir, '0' + d, '0' + d),
-					     ir_ref(ir, first + (r * 10 + d) % m));
-		parts[10] = r ? ir_fail() : ir_empty();
-		ir_rule_set(ir, first + r, ir_alt(ir, parts, 11));
+		for (unsigned i = place; i < k; i++)
+			scale = scale * 10 % a;
+		for (unsigned r = 0; r < a && ir_goes_on(ir); r++) {
+			bool end = !(r * scale % a);
+			ir_node more = ir_fail();
+
+			if (!place)
+				more = IR_ALT_OF(ir, digits_at(&m, 0, r, 0), point(&m, r));
+			else if (place < k)
+				more = digits_at(&m, place + 1, r, 0);
+			ir_rule_set(ir, m.first + place * a + r,
+				    IR_ALT_OF(ir, more, end ? ir_empty() : ir_fail()));
+		}
 	}
-	for (unsigned d = 1; d < 10; d++)
-		start = IR_ALT_OF(ir, start,
-				  IR_SEQ_OF(ir, ir_byte_range(ir, '0' + d, '0' + d),
-					    ir_ref(ir, first + d % m)));
-	return IR_ALT_OF(ir, ir_string(ir, "0"),
-			 IR_SEQ_OF(ir, ir_rep(ir, ir_string(ir, "-"), 0, 1), start));
+	return IR_ALT_OF(ir, zero, IR_SEQ_OF(ir, minus, digits_at(&m, 0, 0, 1)),
+			 IR_SEQ_OF(ir, minus, zero, point(&m, 0)));
 }
 
 static double value_of(const struct decimal *d)
@@ -353,56 +386,162 @@ static bool listed_multiples(struct schema *s, double m, const struct decimal *l
 	return true;
 }
 
-/* *ret_none: nothing is said, or left out. */
-static int multiple_of(struct schema *s, struct json_object *v, bool integer,
-		       const struct decimal *lo, const struct decimal *hi, ir_node *ret,
-		       bool *ret_none)
+/* What schema_both() puts together. */
+struct number {
+	struct json_object *multiple; /* NULL: none */
+	bool integer;
+	struct decimal lo, hi;
+};
+
+/* Multiples of a number without bounds. ir_fail(): they cannot be held. */
+static ir_node any_multiple(struct schema *s, struct json_object *v, bool integer)
 {
-	struct ir *ir = s->ir;
 	struct decimal d;
-	double x = json_object_get_double(v);
-	bool bounds = lo->set || hi->set;
+	unsigned a = 0, k, twos, fives;
 
-	*ret_none = true;
-	if (!v)
+	if (!parse(schema_digits(s, v), &d) || d.n_int + d.n_frac > 9)
+		return ir_fail();
+	for (unsigned i = 0; i < d.n_int + d.n_frac; i++)
+		a = a * 10 + (unsigned)(d.digits[i] - '0');
+	k = d.n_frac;
+	if (integer) { /* a whole number is one of a / 10^k where it is one of a without their common factors */
+		for (twos = k; twos && a % 2 == 0; twos--)
+			a /= 2;
+		for (fives = k; fives && a % 5 == 0; fives--)
+			a /= 5;
+		k = 0;
+	}
+	return a * (k + 1) > MAX_REMAINDERS ? ir_fail() : multiples(s->ir, a, k);
+}
+
+static int make_multiples(struct schema *s, const void *arg, ir_node *ret)
+{
+	const struct number *x = arg;
+
+	*ret = any_multiple(s, x->multiple, x->integer);
+	return 0;
+}
+
+static int make_bounds(struct schema *s, const void *arg, ir_node *ret)
+{
+	const struct number *x = arg;
+
+	if (x->lo.set || x->hi.set)
+		*ret = bounded(s, &x->lo, &x->hi, x->integer);
+	else
+		*ret = schema_shared(s, x->integer ? SHARED_INTEGER : SHARED_NUMBER);
+	return 0;
+}
+
+/* *ret_held false: it is left out. */
+static int multiple_of(struct schema *s, const struct number *x, ir_node *ret, bool *ret_held)
+{
+	const struct schema_part parts[] = { { make_multiples, x }, { make_bounds, x } };
+	double m = json_object_get_double(x->multiple);
+	bool bounds = x->lo.set || x->hi.set, large = false;
+	ir_node any;
+	int rc;
+
+	*ret_held = true;
+	if (bounds && listed_multiples(s, m, &x->lo, &x->hi, ret))
 		return 0;
-	if (!(x > 0.0))
+	any = any_multiple(s, x->multiple, x->integer);
+	if (any != ir_fail()) {
+		rc = schema_both(s, parts, 2, ret, &large);
+		if (rc || !large)
+			return rc;
+		*ret = any; /* whose digits need not come to an end */
+		if (!bounds)
+			return 0;
+	}
+	*ret_held = false;
+	return schema_cannot(s, "multipleOf", large ? "beside such bounds" : NULL);
+}
+
+static int read(struct schema *s, struct json_object *o, bool integer, struct number *x)
+{
+	double m;
+	int rc;
+
+	*x = (struct number){ .multiple = schema_get(o, "multipleOf"), .integer = integer };
+	m = json_object_get_double(x->multiple);
+	rc = read_bound(s, o, "minimum", "exclusiveMinimum", true, &x->lo);
+	rc = rc ? rc : read_bound(s, o, "maximum", "exclusiveMaximum", false, &x->hi);
+	if (!rc && x->multiple && !(m > 0.0))
 		return schema_error(s, -EINVAL, "multipleOf must be a number above 0");
-	if (integer && x == 1.0)
-		return 0;
-	*ret_none = false;
-	if (bounds && listed_multiples(s, x, lo, hi, ret))
-		return 0;
-	if (!bounds && x == (double)(unsigned)(x < 1000 ? x : 0)) {
-		*ret = multiples(s, (unsigned)x);
-		return 0;
-	}
-	if (!bounds && !integer && parse(schema_digits(s, v), &d) && !d.n_int && d.n_frac < 10 &&
-	    d.digits[d.n_frac - 1] == '1' && x * 1.5 < 1.0 &&
-	    strspn(d.digits, "0") == d.n_frac - 1) {
-		ir_node part = IR_SEQ_OF(ir, ir_string(ir, "."),
-					 ir_rep(ir, ir_byte_range(ir, '0', '9'), 1, d.n_frac));
-
-		*ret = IR_SEQ_OF(ir, schema_shared(s, SHARED_INTEGER), ir_rep(ir, part, 0, 1));
-		return 0;
-	}
-	*ret_none = true;
-	return schema_cannot(s, "multipleOf", bounds ? "beside bounds" : NULL);
+	if (integer && m == 1.0)
+		x->multiple = NULL;
+	return rc;
 }
 
 int schema_number(struct schema *s, struct json_object *o, bool integer, ir_node *ret)
 {
-	struct decimal lo, hi;
-	bool none;
-	int rc = read_bound(s, o, "minimum", "exclusiveMinimum", true, &lo);
+	struct number x;
+	bool held = false;
+	int rc = read(s, o, integer, &x);
 
-	rc = rc ? rc : read_bound(s, o, "maximum", "exclusiveMaximum", false, &hi);
-	rc = rc ? rc : multiple_of(s, schema_get(o, "multipleOf"), integer, &lo, &hi, ret, &none);
-	if (rc || !none)
+	if (!rc && x.multiple)
+		rc = multiple_of(s, &x, ret, &held);
+	return rc || held ? rc : make_bounds(s, &x, ret);
+}
+
+/* ---- a number that is given ---- */
+
+static int order(const struct decimal *a, const struct decimal *b)
+{
+	if (a->negative != b->negative)
+		return a->negative ? -1 : 1;
+	return a->negative ? compare(b, a) : compare(a, b);
+}
+
+/* Long division by the digits, both without their points. False: @m has too many. */
+static bool divides(const struct decimal *m, const struct decimal *v, bool *ret)
+{
+	unsigned places = m->n_frac > v->n_frac ? m->n_frac : v->n_frac;
+	uint64_t by = 0, rest = 0;
+
+	for (unsigned i = 0; i < m->n_int + places; i++) {
+		if (by > UINT64_MAX / 200)
+			return false;
+		by = by * 10 +
+		     (i < m->n_int ? (unsigned)(m->digits[i] - '0') : frac_digit(m, i - m->n_int));
+	}
+	for (unsigned i = 0; i < v->n_int + places; i++)
+		rest = (rest * 10 + (i < v->n_int ? (unsigned)(v->digits[i] - '0')
+						  : frac_digit(v, i - v->n_int))) %
+		       by;
+	*ret = !rest;
+	return true;
+}
+
+int schema_number_fits(struct schema *s, struct json_object *o, struct json_object *value,
+		       bool *ret)
+{
+	struct number x;
+	struct decimal v, m;
+	int rc = read(s, o, false, &x);
+
+	*ret = true;
+	if (rc)
 		return rc;
-	if (lo.set || hi.set)
-		*ret = bounded(s, &lo, &hi, integer);
-	else
-		*ret = schema_shared(s, integer ? SHARED_INTEGER : SHARED_NUMBER);
+	if (!parse(schema_digits(s, value), &v))
+		return schema_cannot(s, "enum", "a number has too many digits");
+	if (x.lo.set)
+		*ret &= order(&v, &x.lo) >= x.lo.open;
+	if (x.hi.set)
+		*ret &= order(&v, &x.hi) <= -x.hi.open;
+	if (x.multiple && *ret &&
+	    (!parse(schema_digits(s, x.multiple), &m) || !divides(&m, &v, ret)))
+		return schema_cannot(s, "multipleOf",
+				     "beside enum or const: it has too many digits");
 	return 0;
+}
+
+bool schema_number_same(struct schema *s, struct json_object *a, struct json_object *b)
+{
+	struct decimal x, y;
+
+	if (!parse(schema_digits(s, a), &x) || !parse(schema_digits(s, b), &y))
+		return json_object_equal(a, b);
+	return !order(&x, &y);
 }

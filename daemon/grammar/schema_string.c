@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * daemon/grammar/schema_string.c: strings: minLength and maxLength (counters), pattern (found anywhere,
- * ECMA-262's), and the formats below. A format that is none of JSON Schema's is a remark. Only one of
- * length, pattern and format is held at a time.
+ * ECMA-262's), and the formats below; several of them at once by schema_both.c. A format that is none of
+ * JSON Schema's is a remark.
  */
 #include <errno.h>
 #include <string.h>
@@ -93,68 +93,107 @@ static int pattern(struct schema *s, struct json_object *p, ir_node *ret)
 	return 0;
 }
 
-/* *ret_none: the format says nothing here. *ret_bounds: whether lengths of @min to @max would say more. */
-static int format(struct schema *s, struct json_object *f, uint32_t min, uint32_t max, ir_node *ret,
-		  bool *ret_none, bool *ret_bounds)
+/* The place in formats[] of what @f names, -1: it says nothing here. */
+static int find_format(struct schema *s, struct json_object *f, int *ret)
 {
-	static const struct regex_options o = { .chars = json_chars };
 	const char *name = json_object_get_string(f);
-	ir_node node;
-	int rc;
 
-	*ret_none = true;
+	*ret = -1;
 	if (!json_object_is_type(f, json_type_string))
 		return schema_error(s, -EINVAL, "format must be a string");
-	for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
-		if (strcmp(name, formats[i].name))
-			continue;
-		*ret_none = false;
-		*ret_bounds = min > formats[i].shortest ||
-			      (max != IR_UNBOUNDED && max < formats[i].longest);
-		rc = regex_node(s->ir, formats[i].regex, strlen(formats[i].regex), &o, &node,
-				s->err);
-		*ret = quoted(s, node);
-		return rc;
-	}
+	for (size_t i = 0; i < ARRAY_LEN(formats); i++)
+		if (!strcmp(name, formats[i].name))
+			*ret = (int)i;
 	for (size_t i = 0; i < ARRAY_LEN(not_held); i++)
 		if (!strcmp(name, not_held[i]))
 			return schema_cannot(s, "format", name);
 	return 0;
 }
 
-int schema_string(struct schema *s, struct json_object *o, ir_node *ret)
+/* ---- parts of a string, each with its quotes ---- */
+
+struct string {
+	struct json_object *pattern;
+	int format; /* -1: none */
+	uint32_t min, max;
+};
+
+static int make_pattern(struct schema *s, const void *arg, ir_node *ret)
+{
+	return pattern(s, ((const struct string *)arg)->pattern, ret);
+}
+
+static int make_format(struct schema *s, const void *arg, ir_node *ret)
+{
+	static const struct regex_options o = { .chars = json_chars };
+	const char *text = formats[((const struct string *)arg)->format].regex;
+	ir_node node;
+	int rc = regex_node(s->ir, text, strlen(text), &o, &node, s->err);
+
+	*ret = quoted(s, node);
+	return rc;
+}
+
+static int make_lengths(struct schema *s, const void *arg, ir_node *ret)
 {
 	static struct ir_range all = { 0, IR_MAX_CODE };
 	const struct ir_chars_set any = { .ranges = &all, .n = 1 };
-	struct json_object *p = schema_get(o, "pattern"), *f = schema_get(o, "format");
-	uint32_t min = 0, max = IR_UNBOUNDED;
-	bool none = true, bounded;
-	int rc = schema_size(s, o, "minLength", &min);
+	const struct string *x = arg;
 
-	rc = rc ? rc : schema_size(s, o, "maxLength", &max);
-	bounded = min || max != IR_UNBOUNDED;
-	if (!rc && p)
-		rc = pattern(s, p, ret);
-	else if (!rc && f)
-		rc = format(s, f, min, max, ret, &none, &bounded);
-	if (!rc && p && f) {
-		bool bounds;
-		ir_node both;
+	*ret = quoted(s, ir_rep(s->ir, json_chars(s->ir, &any), x->min, x->max));
+	return 0;
+}
 
-		rc = format(s, f, min, max, &both, &none, &bounds);
-		if (!rc && !none)
-			rc = schema_cannot(s, "format", "beside pattern");
-	}
-	if (!rc && bounded && (p || !none))
-		rc = schema_cannot(s, max == IR_UNBOUNDED ? "minLength" : "maxLength",
-				   p ? "beside pattern" : "beside format");
-	if (rc || p || !none)
-		return rc;
-	if (max < min)
+static int read(struct schema *s, struct json_object *o, struct string *x)
+{
+	struct json_object *f = schema_get(o, "format");
+	int rc;
+
+	*x = (struct string){ .pattern = schema_get(o, "pattern"),
+			      .format = -1,
+			      .max = IR_UNBOUNDED };
+	rc = schema_size(s, o, "minLength", &x->min);
+	rc = rc ? rc : schema_size(s, o, "maxLength", &x->max);
+	return rc || !f ? rc : find_format(s, f, &x->format);
+}
+
+/* Whether the lengths say more than the format does. */
+static bool bounds_format(const struct string *x)
+{
+	return x->format < 0 || x->min > formats[x->format].shortest ||
+	       x->max < formats[x->format].longest;
+}
+
+int schema_string(struct schema *s, struct json_object *o, ir_node *ret)
+{
+	struct schema_part parts[3];
+	struct string x;
+	size_t n = 0;
+	bool large = false;
+	int rc = read(s, o, &x);
+
+	if (rc || x.max < x.min) {
 		*ret = ir_fail();
-	else if (bounded)
-		*ret = quoted(s, ir_rep(s->ir, json_chars(s->ir, &any), min, max));
-	else
-		*ret = schema_shared(s, SHARED_STRING);
+		return rc;
+	}
+	if (x.pattern)
+		parts[n++] = (struct schema_part){ make_pattern, &x };
+	if (x.format >= 0)
+		parts[n++] = (struct schema_part){ make_format, &x };
+	if ((x.min || x.max != IR_UNBOUNDED) && bounds_format(&x))
+		parts[n++] = (struct schema_part){ make_lengths, &x };
+	if (n > 1)
+		rc = schema_both(s, parts, n, ret, &large);
+	if (!rc && large)
+		rc = schema_cannot(s,
+				   x.pattern && x.format >= 0 ? "format"
+				   : x.max == IR_UNBOUNDED    ? "minLength"
+							      : "maxLength",
+				   x.pattern ? "beside such a pattern" : "beside such a format");
+	if (rc || (n > 1 && !large))
+		return rc;
+	if (n)
+		return parts[0].make(s, &x, ret);
+	*ret = schema_shared(s, SHARED_STRING);
 	return 0;
 }

@@ -67,6 +67,8 @@ static void expressions(void **state)
 		{ "a{,3}", "a{,3}", "aaa" },
 		{ ".é.", "aéa 🎈é🎈", "é aé" },
 		{ "(a*)*b", "b aaab", "a ba" },
+		/* what some dialects take for white space is neither \\S nor [^\\s] */
+		{ "[^\\s]|\\S{2}", "a aé", "\u00a0 \u2003 a\u3000" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {

@@ -104,6 +104,10 @@ static void test_schemas(void **state)
 		"{\"type\": \"array\", \"items\": {\"allOf\": [{\"items\": false}, {\"items\": {\"type\": \"null\"}}]}, \"maxItems\": 3}",
 		"{\"type\": \"string\", \"pattern\": \"^a{2,9}(b|c)$\"}",
 		"{\"type\": \"string\", \"format\": \"date-time\"}",
+		"{\"type\": \"string\", \"pattern\": \"^a+b?$\", \"format\": \"hostname\", \"maxLength\": 4}",
+		"{\"type\": \"number\", \"multipleOf\": 0.5, \"minimum\": -2.5, \"maximum\": 700000}",
+		"{\"type\": \"array\", \"uniqueItems\": true, \"items\": {\"enum\": [\"a\", \"b\", 1, 1.0, 7], \"pattern\": \"a\","
+		" \"maximum\": 3}}",
 	};
 	struct vocab *v;
 

@@ -146,6 +146,19 @@ static struct json_object *wide_schema(void)
 	return o;
 }
 
+/* Each pattern with its length is a product of automata. */
+static struct json_object *long_schema(void)
+{
+	char *text = repeat(
+		"{\"anyOf\": [{\"type\": \"null\"}",
+		", {\"type\": \"string\", \"pattern\": \"(a|[^b]){3,9}.\", \"maxLength\": 40}", 300,
+		"]}");
+	struct json_object *o = parse_json(text);
+
+	free(text);
+	return o;
+}
+
 static void taken_back(void **unused)
 {
 	struct slow all[] = {
@@ -160,6 +173,7 @@ static void taken_back(void **unused)
 		  .text = repeat("x", "|(?:ab[c-e]{2,9}|\\w+)", 40000, "") },
 		{ .name = "merging", .form = FORM_SCHEMA, .schema = merged_schema() },
 		{ .name = "values", .form = FORM_SCHEMA, .schema = wide_schema() },
+		{ .name = "products", .form = FORM_SCHEMA, .schema = long_schema() },
 		{ .name = "vocabulary", .vocabulary = true },
 	};
 	struct vocab *v;
