@@ -229,7 +229,7 @@ static int read_kwargs(const char *text, struct json_object **ret, struct err *e
 		json_object_put(given);
 		return err_set(err, -EINVAL, "--chat-template-kwargs: no JSON object");
 	}
-	rc = chat_kwargs(given, NULL, ret, err);
+	rc = chat_kwargs(given, NULL, ret, NULL, err);
 	json_object_put(given);
 	return rc ? err_prefix(err, rc, "--chat-template-kwargs") : 0;
 }

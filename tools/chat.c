@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/num.h"
 #include "base/opts.h"
+#include "model/tokenizer_utf8.h"
 #include "tools/chat.h"
 #include "tools/http_client.h"
 #include "tools/input.h"
@@ -367,6 +368,19 @@ static bool is_gone(int rc)
 	return rc == -EPIPE || rc == -ECONNRESET || rc == -ECONNREFUSED || rc == -ENOENT;
 }
 
+/* What is no UTF-8 (a terminal or a file in another encoding) cannot be told to a model. */
+static bool is_text(struct chat *c, const char *line)
+{
+	size_t n = strlen(line), valid = utf8_valid(line, n);
+	char text[80];
+
+	if (valid == n)
+		return true;
+	snprintf(text, sizeof(text), "the line is not valid UTF-8, at byte %zu", valid);
+	note(c, text);
+	return false;
+}
+
 /* On a terminal it goes on after every failure; elsewhere the first one ends it. */
 static int converse(struct chat *c, struct line_reader *lines)
 {
@@ -384,7 +398,9 @@ static int converse(struct chat *c, struct line_reader *lines)
 		}
 		if (!line)
 			break;
-		if (line[strspn(line, " \t\n")])
+		if (!is_text(c, line))
+			rc = c->in_tty ? 0 : EXIT_FAILED;
+		else if (line[strspn(line, " \t\n")])
 			what = command_run(&c->talk, line, c->in_tty ? stdout : stderr, &message);
 		if (what == COMMAND_NONE) {
 			rc = answer(c, message);
@@ -410,6 +426,9 @@ static int apply(struct chat *c)
 
 	if (!rc && args->load)
 		rc = talk_load(&c->talk, args->load, &err);
+	if (!rc && args->system &&
+	    utf8_valid(args->system, strlen(args->system)) < strlen(args->system))
+		rc = err_set(&err, -EINVAL, "--system: it is not valid UTF-8");
 	if (!rc && args->system)
 		rc = talk_set_system(&c->talk, args->system);
 	for (unsigned i = 0; !rc && i < args->set.n; i++)

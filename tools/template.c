@@ -114,7 +114,7 @@ static int render_chat(const struct args *args, const struct chat_template *c,
 	if (args->raw)
 		kwargs = json_object_get(jsonc_member(input, "chat_template_kwargs"));
 	else
-		rc = chat_kwargs(NULL, input, &kwargs, &err.err);
+		rc = chat_kwargs(NULL, input, &kwargs, NULL, &err.err);
 	if (rc)
 		return failed(args->input, err.err.text);
 	in.kwargs = kwargs;

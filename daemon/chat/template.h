@@ -173,9 +173,10 @@ int chat_normalise(struct json_object *messages, struct json_object *tools,
  * The kwargs of a request: the daemon's (@base, or NULL), then those of @request's
  * chat_template_kwargs, then its enable_thinking, preserve_thinking and reasoning_effort. A new
  * object in *ret. -EINVAL and a sentence where the request wants to set messages, tools,
- * add_generation_prompt or a template (chat_template), or where a value has the wrong type.
+ * add_generation_prompt or a template (chat_template), or where a value has the wrong type: then, and
+ * with every other error, *ret_field (NULL is fine) is the field at fault, a constant text; NULL: none is.
  */
 int chat_kwargs(struct json_object *base, struct json_object *request, struct json_object **ret,
-		struct err *err);
+		const char **ret_field, struct err *err);
 
 #endif

@@ -15,6 +15,7 @@ static bool read_talk(struct http_call *c, struct talk *t)
 	bool add = true, parallel = true;
 
 	*t = (struct talk){ .messages = get(c->json, "messages"),
+			    .field = "messages",
 			    .tools = get(c->json, "tools"),
 			    .request = c->json };
 	if (!talk_tools(c, t->tools) ||

@@ -226,7 +226,7 @@ static bool read_talk(struct http_call *c)
 {
 	struct json_object *messages = json_object_new_array();
 	struct json_object *system = get(c->json, "system");
-	struct talk t = { .messages = messages };
+	struct talk t = { .messages = messages, .field = "messages" };
 	bool ok = read_others(c);
 
 	if (system)

@@ -443,6 +443,7 @@ void openai_late(struct http_request *r, const struct fault *f);
 /* http_talk.c: conversations, in the shapes of OpenAI's chat completions. Worker. */
 struct talk {
 	struct json_object *messages, *tools; /* borrowed */
+	const char *field;		      /* of the body that @messages come from, for faults */
 	struct json_object *request;	      /* where kwargs are read; NULL: none */
 	bool no_calls;			      /* tool_choice none: tools are told, calls are text */
 	bool no_prompt, continue_final; /* add_generation_prompt false; the last one goes on */

@@ -4,7 +4,6 @@
  * whole conversation comes with each request, previous_response_id is refused. Items become messages
  * of chat completions; items and tools of kinds that only OpenAI's servers run are left out. Worker.
  */
-#include <stdio.h>
 #include <string.h>
 
 #include "base/num.h"
@@ -45,19 +44,22 @@ static struct json_object *answer(struct reading *w)
 	return w->answer ? w->answer : new_message(w, "assistant");
 }
 
-static void add_message(struct reading *w, struct json_object *item)
+static bool add_message(struct http_call *c, struct reading *w, struct json_object *item, size_t i)
 {
 	const char *role = text_of(item, "role");
 	struct json_object *m;
 
 	if (strcmp(role, "assistant")) {
+		if (!get(item, "content"))
+			return fault_param(&c->fault, "input", "input[%zu]: content is missing", i);
 		put(new_message(w, role), "content", hold(get(item, "content")));
-		return;
+		return true;
 	}
 	m = answer(w);
 	if (get(m, "content") || get(m, "tool_calls"))
 		m = new_message(w, "assistant");
 	put(m, "content", hold(get(item, "content")));
+	return true;
 }
 
 static void add_call(struct reading *w, struct json_object *item)
@@ -110,8 +112,8 @@ static bool add_item(struct http_call *c, struct reading *w, struct json_object 
 	if (!json_object_is_type(item, json_type_object))
 		return fault_param(&c->fault, "input", "input[%zu] must be an object", i);
 	if (!strcmp(type, "message") || (!*type && get(item, "role")))
-		add_message(w, item);
-	else if (!strcmp(type, "function_call"))
+		return add_message(c, w, item, i);
+	if (!strcmp(type, "function_call"))
 		add_call(w, item);
 	else if (!strcmp(type, "function_call_output"))
 		add_output(w, item);
@@ -216,7 +218,7 @@ static bool check_rest(struct http_call *c)
 static bool read_conversation(struct http_call *c)
 {
 	struct reading w = { .messages = json_object_new_array() };
-	struct talk t = { .messages = w.messages };
+	struct talk t = { .messages = w.messages, .field = "input" };
 	bool parallel = true, ok;
 
 	t.tools = read_tools(get(c->json, "tools"));
@@ -229,8 +231,6 @@ static bool read_conversation(struct http_call *c)
 		c->gen.one_call = !parallel;
 		ok = talk_render(c, &t);
 	}
-	if (!ok && !strcmp(c->fault.param, "messages"))
-		snprintf(c->fault.param, sizeof(c->fault.param), "input");
 	json_object_put(t.tools);
 	json_object_put(t.request);
 	json_object_put(w.messages);

@@ -39,7 +39,7 @@ static struct json_object *note(const char *kind)
 	return o;
 }
 
-static bool check_parts(struct http_call *c, struct json_object *parts)
+static bool check_parts(struct http_call *c, const struct talk *t, struct json_object *parts)
 {
 	for (size_t i = 0; i < json_object_array_length(parts); i++) {
 		struct json_object *part = json_object_array_get_idx(parts, i);
@@ -53,7 +53,7 @@ static bool check_parts(struct http_call *c, struct json_object *parts)
 			continue;
 		if (!c->http->config.strip_images)
 			return fault_param(
-				&c->fault, "messages",
+				&c->fault, t->field,
 				"this model reads text only: the request has a part of type %.30s "
 				"(%s); sluiced --strip-images puts a note in its place",
 				json_object_get_string(type), kind);
@@ -63,30 +63,33 @@ static bool check_parts(struct http_call *c, struct json_object *parts)
 }
 
 /* An answer may be its calls alone; of all others a missing content is a slip that no template tells. */
-static bool check_content(struct http_call *c, struct json_object *m, size_t i)
+static bool check_content(struct http_call *c, const struct talk *t, struct json_object *m,
+			  size_t i)
 {
 	struct json_object *content = NULL, *role = get(m, "role");
 
 	if (json_object_object_get_ex(m, "content", &content))
-		return !json_object_is_type(content, json_type_array) || check_parts(c, content);
+		return !json_object_is_type(content, json_type_array) || check_parts(c, t, content);
 	if (!json_object_is_type(role, json_type_string) ||
 	    !strcmp(json_object_get_string(role), "assistant"))
 		return true;
-	return fault_param(&c->fault, "messages", "messages[%zu]: content is missing", i);
+	return fault_param(&c->fault, t->field, "messages[%zu]: content is missing", i);
 }
 
-static bool check_messages(struct http_call *c, struct json_object *messages)
+static bool check_messages(struct http_call *c, const struct talk *t)
 {
+	struct json_object *messages = t->messages;
+
 	if (!json_object_is_type(messages, json_type_array) || !json_object_array_length(messages))
-		return fault_param(&c->fault, "messages",
+		return fault_param(&c->fault, t->field,
 				   "messages must be a list of at least one message");
 	for (size_t i = 0; i < json_object_array_length(messages); i++) {
 		struct json_object *m = json_object_array_get_idx(messages, i);
 
 		if (!json_object_is_type(m, json_type_object))
-			return fault_param(&c->fault, "messages", "messages[%zu] must be an object",
+			return fault_param(&c->fault, t->field, "messages[%zu] must be an object",
 					   i);
-		if (!check_content(c, m, i))
+		if (!check_content(c, t, m, i))
 			return false;
 	}
 	return true;
@@ -151,11 +154,12 @@ struct json_object *talk_some(struct json_object *list)
 
 /* ---- rendering ---- */
 
-static bool render_fault(struct http_call *c, int rc, const struct template_error *e)
+static bool render_fault(struct http_call *c, const struct talk *t, int rc,
+			 const struct template_error *e)
 {
 	if (rc == -ENOMEM)
 		return fault_set(&c->fault, 500, "out of memory");
-	fault_param(&c->fault, "messages", "%s%s",
+	fault_param(&c->fault, t->field, "%s%s",
 		    e->raised ? "" : "the chat template cannot render this: ", e->err.text);
 	return false;
 }
@@ -175,7 +179,7 @@ static bool take_rendered(struct http_call *c, const struct talk *t, struct rend
 	if (n == -ENOMEM)
 		return fault_set(&c->fault, 500, "out of memory");
 	if (n < 0)
-		return fault_param(&c->fault, "messages",
+		return fault_param(&c->fault, t->field,
 				   "the conversation cannot be made tokens: %s", strerror((int)-n));
 	g->thinking_open = calls_prompt_thinks(r->text, r->n);
 	g->rendered = malloc(r->n + 1);
@@ -219,7 +223,7 @@ static bool render(struct http_call *c, const struct talk *t, struct json_object
 	struct template_error why = { 0 };
 	struct rendered r = { 0 };
 	int rc = chat_render(c->http->serve->config.chat, &in, NULL, &r, &why);
-	bool ok = rc ? render_fault(c, rc, &why) : take_rendered(c, t, &r);
+	bool ok = rc ? render_fault(c, t, rc, &why) : take_rendered(c, t, &r);
 
 	/* it renders four times more, with all that is in the body and not shown */
 	if (ok && !c->gen.counting && !c->gen.ask.no_reuse && c->values <= HTTP_FEW_VALUES)
@@ -249,30 +253,27 @@ static bool tell_and_render(struct http_call *c, const struct talk *t, struct js
 	return ok;
 }
 
-/* @sentence begins with the field that is at fault. */
-static bool kwargs_fault(struct http_call *c, const char *sentence)
-{
-	char name[sizeof(c->fault.param)];
-
-	snprintf(name, sizeof(name), "%.*s", (int)strcspn(sentence, ":"), sentence);
-	return fault_param(&c->fault, get(c->json, name) ? name : "chat_template_kwargs", "%s",
-			   sentence);
-}
-
 bool talk_render(struct http_call *c, const struct talk *t)
 {
 	const struct serve_config *s = &c->http->serve->config;
 	struct json_object *kwargs = NULL;
+	const char *field = NULL;
 	struct err err = { 0 };
+	int rc;
 	bool ok;
 
 	if (!s->chat)
 		return fault_set(&c->fault, 400, "no chats with this model: %s",
 				 s->chat_why && *s->chat_why ? s->chat_why
 							     : "its file has no chat template");
-	if (chat_kwargs(s->chat_kwargs, t->request, &kwargs, &err))
-		return kwargs_fault(c, err.text);
-	if (!check_messages(c, t->messages)) {
+	rc = chat_kwargs(s->chat_kwargs, t->request, &kwargs, &field, &err);
+	if (rc == -ENOMEM)
+		return fault_set(&c->fault, 500, "%s", err.text);
+	if (rc) /* what the request has under another name was one of the template's variables */
+		return fault_param(&c->fault,
+				   field && get(c->json, field) ? field : "chat_template_kwargs",
+				   "%s", err.text);
+	if (!check_messages(c, t)) {
 		json_object_put(kwargs);
 		return false;
 	}
@@ -283,6 +284,21 @@ bool talk_render(struct http_call *c, const struct talk *t)
 	ok = tell_and_render(c, t, kwargs) && form_build(c, t->continue_final);
 	json_object_put(kwargs);
 	return ok;
+}
+
+/* An object that names no function; it may be of another type, as OpenAI's allowed_tools. */
+static bool no_function(struct http_call *c, struct json_object *type)
+{
+	const char *text = json_object_is_type(type, json_type_string)
+				   ? json_object_get_string(type)
+				   : "function";
+
+	if (!strcmp(text, "function"))
+		return fault_param(&c->fault, "tool_choice", "tool_choice must name a function");
+	return fault_param(&c->fault, "tool_choice",
+			   "tool_choice of type %.40s is not supported: auto, none, required or a "
+			   "function",
+			   text);
 }
 
 bool talk_choice(struct http_call *c, struct json_object *choice, bool *ret_none)
@@ -298,8 +314,7 @@ bool talk_choice(struct http_call *c, struct json_object *choice, bool *ret_none
 	if (json_object_is_type(choice, json_type_object)) {
 		function = json_object_is_type(function, json_type_object) ? function : choice;
 		if (!json_object_is_type(get(function, "name"), json_type_string))
-			return fault_param(&c->fault, "tool_choice",
-					   "tool_choice must name a function");
+			return no_function(c, get(choice, "type"));
 		w->only = json_object_get_string(get(function, "name"));
 		w->force = true;
 		return true;

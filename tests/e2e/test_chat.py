@@ -65,6 +65,9 @@ def test_what_is_refused(daemon, tmp_path):
     p = chat(daemon, "word " * 4000 + "\nHi\n", check=1)
     assert "context" in p.stderr and not p.stdout
     sluice("chat", "--socket", tmp_path / "none", "--wait", 0, input="Hi\n", check=3)
+    for args, given, said in (((), b"Hi\ncaf\xe9\nnot asked\n", "the line is not valid UTF-8, at byte 3"), (("--system", b"\xe9"), b"", "--system: it is not valid UTF-8")):
+        p = subprocess.run([BUILD / "sluice", "chat", "--socket", daemon.socket, *args], input=given, capture_output=True, timeout=60)
+        assert p.returncode == (2 if args else 1) and said in p.stderr.decode(), p.stderr
 
 
 class Terminal:

@@ -21,7 +21,7 @@ REGEX = [("[a-c]+x?", "abcx"), ("(foo|bar){2,3}", "foobar"), ("([0-9]{1,3}\\.){3
 DIFFER = {
     "all characters": "a dot of GBNF is any character; llguidance's converter makes it a regular expression's, without the line feed",
     "nested counts": "llguidance's converter writes a count behind a count, which its own reader refuses",
-    "escapes": "llguidance's converter does not know the escape \\-",
+    "escapes of code points": "llguidance's converter does not know the escape \\-",
 }
 # Not compared: "arithmetic" and "ambiguous", where llguidance's lexer takes the longest word (a line end is white space to it, and
 # 13 tokens that can follow "aa" are 11), and "unicode literals and classes", whose \\U its converter writes wrongly.

@@ -94,6 +94,12 @@ def test_what_is_no_list_or_object_is_not_left_out(d, path, last):
 
 def test_responses_name_their_own_fields(d):
     hi = [{"role": "user", "content": "Hi"}]
-    for more, name in (({"input": []}, "input"), ({"input": [{"type": "web_search_call"}]}, "input"), ({"input": [{"role": "user", "content": 5}]}, "input"),
+    for more, name in (({"input": []}, "input"), ({"input": [{"type": "web_search_call"}]}, "input"), ({"input": [{"role": "user", "content": 5}]}, "input"), ({"input": [{"role": "user"}]}, "input"),
                        ({"instructions": 5}, "instructions"), ({"reasoning": {"effort": 5}}, "reasoning")):
         assert d.post("/v1/responses", {"input": hi, "max_output_tokens": 1, **more}, check=400)["error"]["param"] == name
+
+
+def test_tool_choice_of_another_type_is_named(d):
+    body = {"messages": [{"role": "user", "content": "Hi"}], "tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": {"type": "allowed_tools"}}
+    error = d.post("/v1/chat/completions", body, check=400)["error"]
+    assert error["param"] == "tool_choice" and "of type allowed_tools is not supported" in error["message"]

@@ -25,6 +25,7 @@ VERDICTS = {
     "maxLength 200": "the same",
     "pattern with optional parts": "theirs takes texts that the pattern does not match",
     "pattern with quote and backslash": "theirs writes a pattern's characters without JSON's escapes",
+    "pattern and length": "theirs passes over a length beside a pattern",
     "pattern without anchors": "a pattern is found anywhere (JSON Schema 6.3.3); theirs matches the whole",
     "open object": "keys beyond the declared ones: ours lets them come where additionalProperties says so",
     "required but not in properties": "theirs passes over required names that are not declared",

@@ -177,7 +177,7 @@ static void kwargs(void **state)
 		struct json_object *base = all[i].base ? json_of(all[i].base) : NULL, *got = NULL;
 		struct json_object *request = all[i].request ? json_of(all[i].request) : NULL;
 		struct err err = { 0 };
-		int rc = chat_kwargs(base, request, &got, &err);
+		int rc = chat_kwargs(base, request, &got, NULL, &err);
 
 		if (!all[i].want && (rc != -EINVAL || !err.text[0]))
 			fail_msg("row %zu is not refused", i);
@@ -203,12 +203,12 @@ static void many_kwargs(void **state)
 
 		snprintf(key, sizeof(key), "k%u", i);
 		if (i == 1024) {
-			assert_int_equal(chat_kwargs(NULL, request, &got, &err), 0);
+			assert_int_equal(chat_kwargs(NULL, request, &got, NULL, &err), 0);
 			json_object_put(got);
 		}
 		json_object_object_add(o, key, NULL);
 	}
-	assert_int_equal(chat_kwargs(NULL, request, &got, &err), -EINVAL);
+	assert_int_equal(chat_kwargs(NULL, request, &got, NULL, &err), -EINVAL);
 	assert_string_equal(err.text, "chat_template_kwargs: at most 1024 members");
 	json_object_put(request);
 }
