@@ -31,7 +31,10 @@ struct object {
 	bool any_other;
 	bool impossible; /* a property is required and has the schema false */
 	uint32_t min, max;
+	bool counts; /* beside declared properties */
 };
+
+#define MAX_COUNTED 100
 
 static bool is_false(struct json_object *o)
 {
@@ -122,24 +125,30 @@ static int read_properties(struct schema *s, struct json_object *o, struct objec
 	return rc;
 }
 
-/* How many properties there may be is counted only where none is declared. */
-static int check_counts(struct schema *s, struct object *x, bool counted)
+/*
+ * Whether chain() has to count. Declared names come once each, others may come again, so that two of them need not
+ * be two properties.
+ */
+static int check_counts(struct schema *s, struct object *x)
 {
 	size_t required = 0;
-	bool open = x->others || x->any_other;
+	bool open = x->others || x->any_other, few, many;
+	int rc = 0;
 
 	for (size_t i = 0; i < x->n; i++)
 		required += x->props[i].required;
-	if (x->min > required && !(x->min == 1 && counted)) {
-		int rc = schema_cannot(s, "minProperties", NULL);
-
-		if (rc)
-			return rc;
+	few = x->min > required;
+	many = x->n_taken && x->max != IR_UNBOUNDED && (open || x->max < x->n);
+	if (few && x->min > 1 && (open || !x->n_taken))
+		rc = schema_cannot(s, "minProperties", "above 1, of names that are not declared");
+	else if ((few || many) && x->n > MAX_COUNTED)
+		rc = schema_cannot(s, few ? "minProperties" : "maxProperties",
+				   "beside so many properties");
+	else
+		x->counts = x->n_taken && (few || many);
+	if (few && !x->counts && (x->n_taken || x->min > 1))
 		x->min = 0;
-	}
-	if (!counted && x->max != IR_UNBOUNDED && (open || x->max < x->n))
-		return schema_cannot(s, "maxProperties", NULL);
-	return 0;
+	return rc;
 }
 
 /* ---- names of other properties ---- */
@@ -276,48 +285,78 @@ static int other_pair(struct schema *s, struct json_object *o, struct object *x,
 
 /* ---- the object ---- */
 
-/* Declared ones from the last to the first; *ret: what follows the opening brace. */
+/* Where @have properties stand already and no declared one can follow: others, in any number, and the end. */
+static ir_node others_behind(struct schema *s, const struct object *x, ir_node other, uint32_t have)
+{
+	uint32_t min = x->counts && x->min > have ? x->min - have : 0;
+	uint32_t max = x->counts && x->max != IR_UNBOUNDED ? x->max - have : IR_UNBOUNDED;
+
+	if (x->counts && x->max < have)
+		return ir_fail();
+	return IR_SEQ_OF(s->ir, ir_rep(s->ir, IR_SEQ_OF(s->ir, sep(s), other), min, max),
+			 closing(s));
+}
+
+static int value_of(struct schema *s, const struct object *x, const struct property *p,
+		    ir_node *ret)
+{
+	if (p->schema || x->others)
+		return schema_ref(s, p->schema ? p->schema : x->others, ret);
+	*ret = x->any_other ? schema_shared(s, SHARED_ANY) : ir_fail();
+	return 0;
+}
+
+/* What stands on several ways is a rule. */
+static ir_node shared_rule(struct schema *s, ir_node node)
+{
+	uint32_t rule = ir_rule(s->ir, NULL, 0);
+
+	ir_rule_set(s->ir, rule, node);
+	return ir_ref(s->ir, rule);
+}
+
+/*
+ * Declared ones from the last to the first; *ret: what follows the opening brace. keys(i) and rest(i) are made
+ * for each number of properties that may stand before them, where that counts.
+ */
 static int chain(struct schema *s, struct object *x, ir_node other, ir_node *ret)
 {
 	struct ir *ir = s->ir;
-	ir_node rest, keys = ir_fail(), pair;
+	ir_node rest[MAX_COUNTED + 2], keys[MAX_COUNTED + 2], pair, value, name;
+	size_t most = x->counts ? x->n : 0;
 	bool may_end = true;
-	uint32_t rule;
 	int rc;
 
-	/* behind all that are declared: others, in any number */
-	rest = IR_SEQ_OF(ir, ir_rep(ir, IR_SEQ_OF(ir, sep(s), other), 0, IR_UNBOUNDED), closing(s));
-	if (other != ir_fail())
-		keys = IR_SEQ_OF(ir, other, rest);
+	for (uint32_t k = 0; k <= most; k++) {
+		rest[k] = others_behind(s, x, other, k);
+		keys[k] = IR_SEQ_OF(ir, other, others_behind(s, x, other, k + x->counts));
+	}
 	for (size_t i = x->n; i-- > 0;) {
 		const struct property *p = &x->props[i];
 
-		/* what stands on several ways is a rule */
-		rule = ir_rule(ir, NULL, 0);
-		ir_rule_set(ir, rule, rest);
-		rest = ir_ref(ir, rule);
-		if (p->schema)
-			rc = schema_ref(s, p->schema, &pair);
-		else if (x->others)
-			rc = schema_ref(s, x->others, &pair);
-		else
-			rc = (pair = x->any_other ? schema_shared(s, SHARED_ANY) : ir_fail(), 0);
+		rc = value_of(s, x, p, &value);
 		if (rc)
 			return rc;
-		pair = IR_SEQ_OF(ir, schema_text(s, p->name, strlen(p->name)), colon(s), pair,
-				 rest);
-		keys = p->required ? pair : IR_ALT_OF(ir, pair, keys);
-		rule = ir_rule(ir, NULL, 0);
-		ir_rule_set(ir, rule, keys);
-		keys = ir_ref(ir, rule);
+		name = IR_SEQ_OF(ir, schema_text(s, p->name, strlen(p->name)), colon(s), value);
+		for (size_t k = 0; k <= most; k++)
+			rest[k] = shared_rule(s, rest[k]);
 		may_end &= !p->required;
-		rest = IR_SEQ_OF(ir, sep(s), keys);
-		if (may_end)
-			rest = IR_ALT_OF(ir, rest, closing(s));
+		for (size_t k = 0; k <= (x->counts ? i : 0); k++) {
+			pair = IR_SEQ_OF(ir, name, rest[k + x->counts]);
+			keys[k] = shared_rule(s, p->required ? pair : IR_ALT_OF(ir, pair, keys[k]));
+		}
+		most = x->counts ? i : 0;
+		for (size_t k = 0; k <= most; k++) {
+			bool end = may_end && (!x->counts || (k >= x->min && k <= x->max));
+
+			rest[k] = IR_SEQ_OF(ir, sep(s), keys[k]);
+			if (end)
+				rest[k] = IR_ALT_OF(ir, rest[k], closing(s));
+		}
 	}
 	if (may_end && !x->min)
-		keys = IR_ALT_OF(ir, keys, ir_string(ir, "}"));
-	*ret = keys;
+		keys[0] = IR_ALT_OF(ir, keys[0], ir_string(ir, "}"));
+	*ret = keys[0];
 	return 0;
 }
 
@@ -354,7 +393,7 @@ static int make(struct schema *s, struct json_object *o, struct object *x, ir_no
 	else
 		/* nothing said: a map where no property is declared, else those that are */
 		x->any_other = said ? json_object_get_boolean(more) : !x->n_declared;
-	rc = check_counts(s, x, !x->n_taken);
+	rc = check_counts(s, x);
 	rc = rc ? rc : other_pair(s, o, x, &other);
 	if (rc)
 		return rc;

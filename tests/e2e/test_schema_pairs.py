@@ -34,10 +34,21 @@ def random_number(rng):
                       ("maximum", bound[1]), ("exclusiveMinimum", bound[2]), ("exclusiveMaximum", bound[3])], 3)
 
 
+def random_object(rng):
+    """(schema, values): names that are not declared stand behind the others."""
+    names = "abcd"[:rng.randint(1, 4)]
+    closed, required = rng.random() < 0.6, [n for n in names if rng.random() < 0.3]
+    schema = {"type": "object", "properties": {n: {"type": "integer"} for n in names}, "required": required, "additionalProperties": not closed,
+              **some(rng, [("minProperties", rng.randint(0, 4 if closed else max(1, len(required)))), ("maxProperties", rng.randint(1, 5))], 2)}
+    return schema, [dumps({n: 1 for n in names + "xyz" if rng.random() < 0.5}) for _ in range(12)]
+
+
 def random_case(rng):
     """(schema, values), all as JSON texts or Decimals."""
     strings = [json.dumps(s, ensure_ascii=rng.random() < 0.3) for s in rng.sample(STRINGS, 12)]
-    kind = rng.choice(["string", "number", "integer", "enum", "const", "unique", "any"])
+    kind = rng.choice(["string", "number", "integer", "enum", "const", "unique", "any", "object"])
+    if kind == "object":
+        return random_object(rng)
     if kind == "string":
         return {"type": "string", **random_string(rng)}, strings
     if kind in ("number", "integer"):
