@@ -129,7 +129,8 @@ static int measure(struct gguf *g, const char *name, double seconds, struct disk
 	rc = reader_create(g, &config, &run->reader, err);
 	if (rc)
 		goto out_run;
-	room = align_up(REQUEST_BYTES, reader_align(run->reader));
+	ret->align = reader_align(run->reader);
+	room = align_up(REQUEST_BYTES, ret->align);
 	memory = mmap(NULL, room * IN_FLIGHT, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (memory == MAP_FAILED) {

@@ -13,6 +13,7 @@
 struct diskread {
 	double gbs;
 	uint64_t bytes;	    /* read */
+	uint32_t align;	    /* of direct reads there */
 	char io[16];	    /* "uring" or "pread" */
 	char fallback[256]; /* why not better, or empty */
 };

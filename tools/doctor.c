@@ -165,6 +165,7 @@ static int fit_model(struct doctor_facts *f, const char *path, struct err *err)
 	snprintf(fit->arch, sizeof(fit->arch), "%s", m->arch_name);
 	fit->active_bytes = m->routed_bytes_per_token + model_dense_bytes_per_token(m);
 	f->plan_machine.align = plan_read_align(m);
+	f->read_align = f->plan_machine.align;
 	f->plan_machine.memory_bytes_per_s = f->mem_gbs * 1e9;
 	f->plan_machine.disk_bytes_per_s = f->disk_measured ? f->disk.gbs * 1e9 : 0;
 	rc = plan_make(m, &o, &f->plan_machine, &fit->plan, &fit->refused);
@@ -254,6 +255,7 @@ static int examine(struct doctor_facts *f, const struct args *args, struct err *
 	const char *disk = args->disk ? args->disk : args->model;
 	int rc = 0;
 
+	f->read_align = LIMITS_UNKNOWN;
 	look(f, args->root);
 	rc = machine_look(args->root, &f->machine, err);
 	if (!rc)
@@ -266,6 +268,7 @@ static int examine(struct doctor_facts *f, const struct args *args, struct err *
 	if (!rc && disk) {
 		rc = diskread_measure(disk, (double)args->seconds, &f->disk, err);
 		f->disk_measured = !rc;
+		f->read_align = rc ? LIMITS_UNKNOWN : f->disk.align;
 	}
 	if (!rc && args->model)
 		rc = fit_model(f, args->model, err);

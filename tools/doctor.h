@@ -40,6 +40,7 @@ struct doctor_facts {
 	double mem_gbs, gmadds;
 	bool disk_measured, model_given;
 	struct diskread disk;
+	uint64_t read_align; /* of the model's disk or of the one measured, else LIMITS_UNKNOWN */
 	struct doctor_fit fit;
 	struct machine machine;
 	struct plan_machine plan_machine; /* this machine, as it is planned for */

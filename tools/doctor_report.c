@@ -157,7 +157,7 @@ static json_t *to_json(const struct doctor_facts *f)
 	put_int(o, "hugepage_bytes", LIMITS_HUGE_PAGE);
 	put_int(o, "hugepages_room_bytes", f->limits.huge_room_bytes);
 	put_int(o, "vram_bytes", f->plan_machine.vram_bytes);
-	put_int(o, "read_align_bytes", f->plan_machine.align);
+	put_int(o, "read_align_bytes", f->read_align);
 	input_put_text(o, "transparent_hugepages", f->thp);
 	if (f->memlock == UINT64_MAX || f->may_lock)
 		json_object_set_new(o, "memlock_bytes", json_null());

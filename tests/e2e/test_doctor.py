@@ -71,6 +71,16 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
     assert "/proc: cannot write a test file" in p.stderr
 
 
+def test_alignment_is_what_a_file_says(tmp_path):
+    """Without a file nothing is known of its disk: a plan from this JSON then asks the model's, instead of taking a usual value."""
+    (tmp_path / "m.json").write_text(json.dumps(doctor()))
+    assert json.loads((tmp_path / "m.json").read_text())["read_align_bytes"] is None
+    seen = doctor("--model", DEMO, "--seconds", "0.1")["read_align_bytes"]
+    assert doctor("--disk", DEMO, "--seconds", "0.1")["read_align_bytes"] == seen
+    planned = json.loads(sluice("plan", DEMO, "--machine", tmp_path / "m.json", "--json").stdout)
+    assert planned["read_align_bytes"] == seen
+
+
 # ---- limits and advice ----
 
 def machine(root, **files):
