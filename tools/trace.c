@@ -29,16 +29,20 @@
 static int parse_predict(const char *text, void *field, struct err *err)
 {
 	struct predict_choice *c = field;
-	int rc;
+	struct err daemons = { 0 }; /* of its forms, one with a file */
 
 	if (!strcmp(text, "prompts")) { /* what auto does with many tokens */
 		*c = (struct predict_choice){ .mode = PREDICT_AUTO };
 		return 0;
 	}
-	rc = predict_parse(text, c, err);
-	if (!rc && c->mode != PREDICT_OFF && (c->mode != PREDICT_ORACLE || c->path))
+	if (predict_parse(text, c, &daemons))
+		return err_set(
+			err, -EINVAL,
+			"\"%.80s\" is not off, prompts or oracle:R with a share R from 0 to 1",
+			text);
+	if (c->mode != PREDICT_OFF && (c->mode != PREDICT_ORACLE || c->path))
 		return err_set(err, -EINVAL, "a trace knows no router: off, prompts or oracle:R");
-	return rc;
+	return 0;
 }
 
 /* "US,CPU,LINK[,MEMORY]": microseconds, and sizes a second. */

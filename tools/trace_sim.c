@@ -74,6 +74,9 @@ static int take_budgets(struct table *tab, const struct trace_args *args)
 
 static int take_policies(struct table *tab, const struct trace_args *args)
 {
+	const struct policy_ops *ops;
+	struct err err = { 0 };
+	const char *arg;
 	char *save = NULL;
 
 	tab->names = strdup(args->policy ? args->policy : "lru,lfu,belady");
@@ -87,6 +90,10 @@ static int take_policies(struct table *tab, const struct trace_args *args)
 		if (!strcmp(p, "belady") && !strcmp(tab->path, TRACE_STDIN)) {
 			fprintf(stderr, "sluice trace: belady reads the trace a second time: name "
 					"a file instead of -, or --policy lru,lfu\n");
+			return -1;
+		}
+		if (strcmp(p, "belady") && policy_find(p, &ops, &arg, &err)) {
+			fprintf(stderr, "sluice trace: --policy: %s\n", err.text);
 			return -1;
 		}
 		tab->policies[tab->n_policies++] = p;
@@ -128,15 +135,18 @@ static int run(struct table *tab, unsigned p, unsigned b, const struct trace_arg
 static void print_table(const struct table *tab, const char *title, bool decode)
 {
 	uint32_t least, all;
+	int width = 12;
 
+	for (unsigned p = 0; p < tab->n_policies; p++) /* whole: files' names tell lists apart */
+		width = (int)u64_max((uint64_t)width, strlen(tab->policies[p]));
 	sim_slots(tab->t, &least, &all);
-	printf("%-12s", title);
+	printf("%-*s", width, title);
 	for (unsigned b = 0; b < tab->n_budgets; b++)
 		printf(" %7u (%4.1f %%)", tab->results[0][b].slots,
 		       100.0 * tab->results[0][b].slots / all);
 	putchar('\n');
 	for (unsigned p = 0; p < tab->n_policies; p++) {
-		printf("%-12.12s", tab->policies[p]);
+		printf("%-*s", width, tab->policies[p]);
 		for (unsigned b = 0; b < tab->n_budgets; b++) {
 			const struct sim_result *r = &tab->results[p][b];
 
@@ -170,6 +180,19 @@ static json_t *predicted_json(const struct sim_predicted *p)
 			 (json_int_t)p->useful, "wasted", (json_int_t)p->wasted);
 }
 
+/* Sizes are null where the trace does not say them: 1 is what such slots are divided by. */
+static json_t *classes_json(const struct sim_result *r)
+{
+	json_t *all = plan_slots_json(
+		r->classes, r->n_classes < SIM_CLASSES ? r->n_classes : SIM_CLASSES, true);
+	json_t *one;
+	size_t i;
+
+	if (!r->budget_bytes)
+		json_array_foreach(all, i, one) json_object_set_new(one, "slot_bytes", json_null());
+	return all;
+}
+
 static int print_json(const struct table *tab)
 {
 	json_t *rows = json_array();
@@ -181,14 +204,13 @@ static int print_json(const struct table *tab)
 			json_array_append_new(
 				rows,
 				json_pack(
-					"{s:s,s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o}",
+					"{s:s,s:I,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o}",
 					"policy", tab->policies[p], "slots", (json_int_t)r->slots,
-					"budget_bytes", (json_int_t)r->budget_bytes, "slot_classes",
-					plan_slots_json(r->classes,
-							r->n_classes < SIM_CLASSES ? r->n_classes
-										   : SIM_CLASSES,
-							true),
-					"classes", (json_int_t)r->n_classes, "evictions",
+					"budget_bytes",
+					r->budget_bytes ? json_integer((json_int_t)r->budget_bytes)
+							: json_null(),
+					"slot_classes", classes_json(r), "classes",
+					(json_int_t)r->n_classes, "evictions",
 					(json_int_t)r->evictions, "waves", (json_int_t)r->waves,
 					"fills", (json_int_t)r->fills, "fill_bytes",
 					(json_int_t)r->fill_bytes, "allowed_bytes",

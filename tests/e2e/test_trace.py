@@ -48,6 +48,33 @@ def test_sim_side_by_side():
     assert "belady" in text and "generated" in text
 
 
+def test_sim_says_what_the_trace_does_not(tmp_path):
+    """A trace without slot_bytes has no bytes of slots: null, not 0 or 1."""
+    out = json.loads(sluice("trace", "sim", need_shared("traces/qwen.route.csv"), "--policy", "lru", "--slots", "96", "--json").stdout)[0]
+    assert out["budget_bytes"] is None and {c["slot_bytes"] for c in out["slot_classes"]} == {None}
+    assert sum(c["slots"] for c in out["slot_classes"]) == out["slots"] == 96
+
+
+def test_sim_names_lists_whole(tmp_path):
+    lists = [tmp_path / "first", tmp_path / "second"]
+    trace = need_shared("traces/gemma.route.csv")
+    for path in lists:
+        sluice("trace", "list", trace, path)
+    rows = sluice("trace", "sim", trace, "--policy", ",".join(f"static:{p}" for p in lists), "--share", "25").stdout.splitlines()
+    for path in lists:
+        assert sum(r.startswith(f"static:{path} ") for r in rows) == 2  # of all uses, of generated tokens
+    assert len({len(r) for r in rows if r}) == 1
+
+
+def test_sim_refuses_what_is_no_policy():
+    trace = need_shared("traces/gemma.route.csv")
+    for bad, sentence in [("lfu,foo", "no policy is called 'foo'"), ("static", "policy static needs a file")]:
+        assert f"--policy: {sentence}" in sluice("trace", "sim", trace, "--policy", bad, check=2).stderr
+    for bad in ("oracle:2", "sometimes"):
+        p = sluice("trace", "sim", trace, "--predict", bad, check=2)
+        assert f'"{bad}" is not off, prompts or oracle:R with' in p.stderr
+
+
 def test_list_serves_the_static_policy(tmp_path):
     trace = need_shared("traces/gemma.route.csv")
     sluice("trace", "list", trace, tmp_path / "hot")
