@@ -178,6 +178,8 @@ static int edit(struct line_reader *l, struct bytes *text)
 		line = el_gets(l->el, &n);
 	while (!line && n < 0 && errno == EINTR);
 	fputs("\033[?2004l", stdout);
+	if (!l->cancelled && (!line || n <= 0))
+		fputc('\n', stdout); /* what comes next does not stand behind the prompt */
 	fflush(stdout);
 	if (l->cancelled)
 		return -EINTR;

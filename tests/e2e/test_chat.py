@@ -148,6 +148,7 @@ def test_on_a_terminal(daemon, tmp_path):
     t.prompt()
     t.type("\x04")
     t.ends()
+    assert re.sub(r"\033\[\?\d+[hl]", "", t.text).endswith("\r\n"), repr(t.text)  # the shell's prompt begins a line
 
 
 # ---- answers that no model here gives ----
