@@ -33,7 +33,8 @@ void routed_layer(struct routed *r, const struct batch *b, uint32_t layer, const
 		  const float *weights, uint32_t ld, const uint8_t *only_drafts);
 
 /*
- * The step @step has ended; kept[i] tokens of run i stay. Tells @trace (NULL: none) and @supply.
+ * The step @step has ended, or was given up; kept[i] tokens of run i stay. Tells @trace (NULL: none) and
+ * @supply of the layers that began.
  */
 void routed_commit(struct routed *r, const struct batch *b, uint64_t step, const uint32_t *kept,
 		   struct trace *trace, struct supply *supply);

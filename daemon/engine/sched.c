@@ -445,6 +445,7 @@ static int run(struct engine *e, const struct batch *b)
 	if (decoder_step(e->decoder, b, ++e->step, on_logits, e, e->token_error)) {
 		for (uint32_t i = 0; i < b->n_runs; i++)
 			e->active[e->run_owner[i]].spoilt = true;
+		spec_step_given_up(e, b);
 		return 0;
 	}
 	ns = now_ns() - start;

@@ -457,6 +457,17 @@ void spec_after_step(struct engine *e, const struct batch *b)
 		routed_commit(s->routed, b, e->step, s->kept, e->trace, e->supply);
 }
 
+void spec_step_given_up(struct engine *e, const struct batch *b)
+{
+	struct spec *s = e->spec;
+
+	if (!b->n_drafted || !s->routed)
+		return;
+	for (uint32_t i = 0; i < b->n_runs; i++) /* uses of these were counted as layers began */
+		s->kept[i] = b->runs[i].count - b->runs[i].drafted;
+	routed_commit(s->routed, b, e->step, s->kept, e->trace, e->supply);
+}
+
 void spec_read_prompts(struct engine *e, const struct batch *b, uint64_t step_ns)
 {
 	if (e->spec->mtp && b->n_tokens > e->n_decoding + b->n_drafted)

@@ -95,6 +95,9 @@ void spec_row(struct engine *e, struct active *a, uint32_t k, const float *row, 
 /* After the step, before tokens are handed out: positions that stay, counters, costs. */
 void spec_after_step(struct engine *e, const struct batch *b);
 
+/* Instead of it, where the step was given up: what has been counted of it comes into the trace. */
+void spec_step_given_up(struct engine *e, const struct batch *b);
+
 /* After a step that took so long, before its tokens are handed out: sources that have to compute read prompts. */
 void spec_read_prompts(struct engine *e, const struct batch *b, uint64_t step_ns);
 

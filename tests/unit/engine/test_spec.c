@@ -15,6 +15,7 @@
 #include "base/num.h"
 #include "engine/batch.h"
 #include "tests/unit/engine/engine_rig.h"
+#include "trace/read.h"
 
 #define PROMPT 40
 #define ANSWER 32
@@ -238,6 +239,81 @@ static void test_cancel(void **state)
 	}
 }
 
+/* From the third token on the disk does not answer. */
+static void token_then_hold(struct request *r, uint32_t id)
+{
+	rig_token(r, id);
+	if (atomic_load(&((struct ask *)r)->n_tokens) == 3)
+		reader_memory_hold(&rig.disk);
+}
+
+/* Distinct experts of each layer and step, as the daemon and the simulator count uses. */
+static uint64_t uses_in_trace(const char *path)
+{
+	struct err err = { { 0 } };
+	struct route_trace *t;
+	uint64_t n = 0;
+	bool *seen;
+
+	if (trace_read(path, &t, &err))
+		fail_msg("%s", err.text);
+	seen = calloc(t->n_expert, sizeof(*seen));
+	assert_non_null(seen);
+	for (size_t i = 0; i < t->n_rows; i++) {
+		const struct trace_row *row = &t->rows[i];
+
+		if (!i || row->step != row[-1].step || row->layer != row[-1].layer)
+			memset(seen, 0, t->n_expert * sizeof(*seen));
+		for (uint32_t u = 0; u < row->n; u++) {
+			bool *one = &seen[t->uses[row->first + u].expert];
+
+			n += !*one;
+			*one = true;
+		}
+	}
+	free(seen);
+	route_trace_destroy(t);
+	return n;
+}
+
+/* A step with drafts that was given up while it waited for the disk: its uses so far are in the trace. */
+static void test_trace_of_a_step_given_up(void **state)
+{
+	struct request_ops ops = rig_request_ops;
+	char path[] = "/tmp/sluice-test-spec.XXXXXX";
+	struct engine_status status;
+	uint32_t draft[ANSWER];
+	struct ask plain, other;
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	close(fd);
+	rig_least_budget(&rig);
+	rig_start(&rig);
+	run_plain(&plain, 9, false);
+	rig_stop(&rig);
+	rig.config.trace_path = path;
+	rig.config.trace_overwrite = true;
+	rig_start(&rig);
+	spoil(draft, &plain, UINT32_MAX); /* only the last token of each step is sure */
+	make(&other, 9, false);
+	other.request.draft = draft;
+	other.request.n_draft = ANSWER;
+	other.request.draft_length = 4;
+	ops.token = token_then_hold;
+	other.request.ops = &ops;
+	ask_submit(&other, &rig);
+	rig_wait_for_disk(&rig);
+	atomic_store(&other.request.cancel, true);
+	ask_wait(&other);
+	reader_memory_release(&rig.disk);
+	assert_int_equal(other.result.stop, STOP_CANCELLED);
+	engine_get_status(rig.engine, &status);
+	rig_stop(&rig);
+	assert_int_equal(uses_in_trace(path), status.hits + status.misses);
+	unlink(path);
+}
+
 /*
  * Reads that fail for good under drafts that are all wrong: a request ends with an error exactly where
  * it would have without them, after the same tokens.
@@ -397,6 +473,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_context_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_end_inside_a_draft, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_trace_of_a_step_given_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_counts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_control, setup, teardown),
