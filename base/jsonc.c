@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/jsonc.h"
+#include "base/jsonc_escape.h"
 #include "base/num.h"
 
 typedef struct json_object *hold_fn(struct json_object *o);
@@ -75,7 +76,8 @@ enum found { FOUND_END, FOUND_WIDE, FOUND_FAULT };
 
 /*
  * Moves *at behind the next integer beyond 64 bits that is not in a string, or onto something that json-c takes, strict
- * or not, and that is no JSON: quotes of the other kind, NaN and Infinity, 00, 1. Else to the end.
+ * or not, and that is no JSON: quotes of the other kind, NaN and Infinity, 00, 1. and control characters in strings.
+ * Else to the end.
  */
 static enum found next_wide(const char *text, size_t n, size_t *at, bool *string)
 {
@@ -89,6 +91,10 @@ static enum found next_wide(const char *text, size_t n, size_t *at, bool *string
 		}
 		if (c == '"')
 			*string = !*string;
+		if (*string && (unsigned char)c < ' ') { /* json-c takes it, 0.18 does not */
+			*at = from;
+			return FOUND_FAULT;
+		}
 		if (*string || (c != '-' && c != '\'' && c != 'N' && c != 'I' && !is_digit(c)))
 			continue;
 		first = end = from + (c == '-');
@@ -162,33 +168,57 @@ static enum json_tokener_error parse(struct json_tokener *t, const char *text, s
 	return e;
 }
 
+static bool is_ascii(const char *text, size_t n)
+{
+	char all = 0;
+
+	for (size_t i = 0; i < n; i++)
+		all |= text[i];
+	return !(all & 0x80);
+}
+
+/* parse() of a copy whose strings are ASCII: json-c is never asked what is a character. False: no memory for it. */
+static bool parse_escaped(struct json_tokener *t, const char *text, size_t n,
+			  struct json_object **ret, size_t *ret_at, enum json_tokener_error *ret_e)
+{
+	size_t bad, bytes;
+	char *copy = jsonc_escape(text, n, &bytes, &bad);
+
+	if (!copy)
+		return false;
+	*ret_e = parse(t, copy, bytes, ret, ret_at);
+	*ret_at = jsonc_escaped_at(text, n, *ret_at);
+	free(copy);
+	/* where something else is wrong too, that is told */
+	if (*ret_e == json_tokener_success && bad != SIZE_MAX) {
+		json_object_put(*ret);
+		*ret = NULL;
+		*ret_at = bad;
+		*ret_e = json_tokener_error_parse_utf8_string;
+	}
+	return true;
+}
+
 int jsonc_parse(const char *text, size_t n, int depth, struct json_object **ret, size_t *ret_at,
 		const char **ret_why)
 {
 	enum json_tokener_error e;
 	struct json_tokener *t = json_tokener_new_ex(depth);
-	struct json_object *o;
-	size_t at;
+	struct json_object *o = NULL;
+	bool done = true;
 
 	*ret_at = 0;
 	*ret_why = "out of memory";
 	if (!t)
 		return -ENOMEM;
-	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-	e = parse(t, text, n, &o, ret_at);
-	if (e == json_tokener_error_parse_utf8_string) {
-		/* said of any fault within a character too: where the bytes are no matter it is another */
-		json_tokener_reset(t);
-		json_tokener_set_flags(t, JSON_TOKENER_STRICT);
-		e = parse(t, text, n, &o, &at);
-		json_object_put(o);
-		o = NULL;
-		if (e == json_tokener_success)
-			e = json_tokener_error_parse_utf8_string;
-		else
-			*ret_at = at;
-	}
+	json_tokener_set_flags(t, JSON_TOKENER_STRICT);
+	if (is_ascii(text, n))
+		e = parse(t, text, n, &o, ret_at);
+	else
+		done = parse_escaped(t, text, n, &o, ret_at, &e);
 	json_tokener_free(t);
+	if (!done)
+		return -ENOMEM;
 	*ret_why = e != json_tokener_success ? json_tokener_error_desc(e)
 					     : "it goes on behind its end";
 	if (e == json_tokener_success && *ret_at >= n) {

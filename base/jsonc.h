@@ -29,7 +29,7 @@ size_t jsonc_values(const char *text, size_t n);
 
 /*
  * @text (@n bytes, a NUL behind them) as the one JSON value that it is, in UTF-8, arrays and objects @depth deep at
- * most. 0, or -EINVAL: *ret_why says what is wrong, near byte *ret_at. An integer beyond 64 bits, for which json-c
+ * most. 0, -ENOMEM, or -EINVAL: *ret_why says what is wrong, near byte *ret_at. An integer beyond 64 bits, for which json-c
  * alone gives the nearest that fits, is a double that is written with its digits (jsonc_digits()).
  */
 int jsonc_parse(const char *text, size_t n, int depth, struct json_object **ret, size_t *ret_at,

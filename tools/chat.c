@@ -16,7 +16,7 @@
 #include "base/clock.h"
 #include "base/num.h"
 #include "base/opts.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 #include "tools/chat.h"
 #include "tools/http_client.h"
 #include "tools/input.h"

@@ -13,7 +13,7 @@
 
 #include "base/jsonc.h"
 #include "chat/jinja_run.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 
 static bool is_utf8(const char *p, size_t n)
 {

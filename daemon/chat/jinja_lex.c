@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 #include "chat/jinja_syntax.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 
 struct lexer {
 	struct jinja *j;

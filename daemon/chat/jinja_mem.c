@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 #include "chat/jinja.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 
 #define CHUNK_BYTES (64u << 10)
 #define ALIGN	    16u

@@ -4,7 +4,7 @@
  * The tables are made from Python itself (scripts/make_unicode.py). See jinja.h.
  */
 #include "chat/jinja.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 
 struct case_run {
 	uint32_t first, last;

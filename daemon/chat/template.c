@@ -9,7 +9,7 @@
 
 #include "base/jsonc.h"
 #include "chat/jinja_run.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 
 #define MAX_SOURCE (4u << 20)
 

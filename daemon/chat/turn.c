@@ -8,7 +8,7 @@
 
 #include "base/jsonc.h"
 #include "chat/template.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 
 static bool is_utf8(const char *text, size_t len)
 {

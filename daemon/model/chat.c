@@ -18,7 +18,7 @@
 #include "model/chat_form.h"
 #include "model/gguf.h"
 #include "model/tokenizer_impl.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 
 struct chat {
 	const struct tokenizer *t;

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "model/tokenizer_impl.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 
 #define REPLACEMENT	  "\xef\xbf\xbd" /* U+FFFD */
 #define REPLACEMENT_BYTES 3

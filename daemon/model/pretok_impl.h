@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #include "model/pretok.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 
 #define N_CODE_POINTS 0x110000u
 

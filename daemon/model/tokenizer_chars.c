@@ -13,7 +13,7 @@
 
 #include "base/num.h"
 #include "model/tokenizer_impl.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 
 #define SPACE_CP 0x2581u /* stands for a space in texts of tokens */
 

@@ -19,7 +19,7 @@
 #include "model/arch/arch.h"
 #include "model/gguf_impl.h"
 #include "model/tokenizer_impl.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 
 #define KEY(name) "tokenizer.ggml." name
 

@@ -20,7 +20,7 @@
 #include "base/num.h"
 #include "model/gguf.h"
 #include "model/tokenizer_impl.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 
 #define KEY(name) "tokenizer.ggml." name
 

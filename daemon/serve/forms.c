@@ -20,7 +20,7 @@
 #include "grammar/grammar.h"
 #include "grammar/stop.h"
 #include "grammar/vocab.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 #include "serve/private.h"
 
 #define JSON_DEPTH 1000

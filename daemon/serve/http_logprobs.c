@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 #include "serve/http_private.h"
 
 #define NEVER -9999.0 /* what stands for minus infinity, which JSON does not have */

@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "base/ranges.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 #include "serve/http_private.h"
 #include "serve/prompt.h"
 

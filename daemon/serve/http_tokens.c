@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 #include "serve/http_private.h"
 #include "serve/prompt.h"
 

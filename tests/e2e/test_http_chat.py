@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Chats over HTTP: what the template and the parser of answers bring, beside what published clients check
 (test_http_clients.py). Shapes of whole answers with calls: tests/unit/serve/test_http_forms.c."""
+import json
+
 import pytest
 
 import gguf_file
@@ -118,6 +120,10 @@ def test_tokens(d):
     text = "Hello wörld \U0001f600"
     tokens = d.post("/tokenize", {"content": text})["tokens"]
     assert d.post("/detokenize", {"tokens": tokens})["content"] == text
+    # escapes are what Python sends; curl and OpenAI's client send the characters
+    body = json.dumps({"content": text}, ensure_ascii=False).encode()
+    status, _, answer = d.ask("POST", "/tokenize", body, {"Content-Type": "application/json"})
+    assert (status, answer) == (200, {"tokens": tokens})
     pieces = d.post("/tokenize", {"content": text, "with_pieces": True})["tokens"]
     assert [p["id"] for p in pieces] == tokens
     assert b"".join(bytes(p["piece"]) if isinstance(p["piece"], list) else p["piece"].encode() for p in pieces) == text.encode()

@@ -13,7 +13,7 @@
 
 #include "base/jsonc.h"
 #include "chat/template.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 

@@ -20,7 +20,7 @@
 
 #include "model/gguf.h"
 #include "model/tokenizer.h"
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 #include "tests/unit/model/split_oracle.h"
 
 #define MODEL	  "models/demo-moe-q4_k_m.gguf"

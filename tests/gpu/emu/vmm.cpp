@@ -19,6 +19,7 @@
 #include <cuda.h>
 #include <map>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -94,7 +95,10 @@ static void test_no_json(void **state)
 					   "[1.]",
 					   "[-1.e5]",
 					   "[18446744073709551616.]",
-					   "NaN" };
+					   "NaN",
+					   "\"a\nb\"",
+					   "{\"\x01\":1}",
+					   "\"\xc3\xa9\x1f\"" };
 	struct json_object *o;
 
 	for (size_t i = 0; i < ARRAY_LEN(all); i++)
@@ -116,6 +120,43 @@ static void test_why(void **state)
 	assert_non_null(strstr(why, "utf"));
 }
 
+/* What is no ASCII in strings, names too, whichever json-c is there (0.18 refuses it where it is strict). */
+static void test_characters(void **state)
+{
+	static const char text[] =
+		"{\"gr\xc3\xbc\xc3\x9f\x65\":[\"\\\"\xe2\x82\xac\\\\\",\"\xf0\x9f\x98\x80z\","
+		"18446744073709551616,\"\xf4\x8f\xbf\xbf\xed\x9f\xbf\"]}";
+	static const char *const bad[] = { "\xff",
+					   "\x80",
+					   "\xc3",
+					   "\xc0\xaf",
+					   "\xe0\x9f\xbf",
+					   "\xed\xa0\x80",
+					   "\xf4\x90\x80\x80",
+					   "\xf0\x9f\x98",
+					   "\xf8\x88\x80\x80\x80" };
+	struct json_object *o;
+	const char *why;
+	size_t at;
+
+	written(text, text);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		char one[64];
+		int n = snprintf(one, sizeof(one), "[\"\xc3\xa9%sx\"]", bad[i]);
+
+		assert_int_equal(jsonc_parse(one, (size_t)n, 8, &o, &at, &why), -EINVAL);
+		assert_int_equal(at, 4);
+		assert_non_null(strstr(why, "utf"));
+		/* another fault behind it is told, where it is in the text */
+		n = snprintf(one, sizeof(one), "[\"\xc3\xa9%sx\",]", bad[i]);
+		assert_int_equal(jsonc_parse(one, (size_t)n, 8, &o, &at, &why), -EINVAL);
+		assert_int_equal(at, n - 1);
+		assert_null(strstr(why, "utf"));
+	}
+	/* cut off within a character */
+	assert_int_equal(jsonc_parse("[\"\xc3", 3, 8, &o, &at, &why), -EINVAL);
+}
+
 static void test_counts(void **state)
 {
 	assert_int_equal(jsonc_values("[1,\"a,[{\",{}]", 13), 5);
@@ -126,7 +167,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_values),	cmocka_unit_test(test_wide_integers),
 		cmocka_unit_test(test_no_json), cmocka_unit_test(test_why),
-		cmocka_unit_test(test_counts),
+		cmocka_unit_test(test_counts),	cmocka_unit_test(test_characters),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,7 +5,7 @@
  */
 #include "test_tokenizer.h"
 
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 
 /* A vocabulary of the 256 bytes (ids 3..258), two pieces that cut characters, a control token. */
 static const char *const tokens[] = { "<|end|>", "\xc3\xa6\xc4\xb9", "<think>" };

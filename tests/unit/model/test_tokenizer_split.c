@@ -6,7 +6,7 @@
 #include "base/opts.h"
 #include "test_tokenizer.h"
 
-#include "model/tokenizer_utf8.h"
+#include "base/utf8.h"
 #include "tests/unit/model/split_oracle.h"
 
 #define TEXT_MOST 640

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * daemon/model/tokenizer_utf8.h: UTF-8 as the tokenizer needs it: one character at a time, invalid
- * bytes told apart from valid ones (no overlong forms, no surrogates, nothing above U+10FFFF).
- * Inline, no state, any thread.
+ * base/utf8.h: UTF-8, one character at a time, invalid bytes told apart from valid ones (RFC 3629: no overlong forms,
+ * no surrogates, nothing above U+10FFFF). Inline, no state, any thread.
  */
-#ifndef SLUICE_MODEL_TOKENIZER_UTF8_H
-#define SLUICE_MODEL_TOKENIZER_UTF8_H
+#ifndef SLUICE_BASE_UTF8_H
+#define SLUICE_BASE_UTF8_H
 
 #include <stdbool.h>
 #include <stddef.h>
