@@ -8,6 +8,7 @@
 #include <linux/compiler.h>
 #include <linux/fs.h>
 #include <linux/minmax.h>
+#include <linux/nospec.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
@@ -117,6 +118,18 @@ static void watch_pmu_undo(struct sampler *s, struct client *c, const union slui
 		pmu_watch_del(s, slot);
 }
 
+/*
+ * slot_check() for a number that came from outside: the processor must not look past the table
+ * either while it guesses how the bounds check ends.
+ */
+static int slot_check_user(const struct slot_table *table, const struct client *c, u32 *slot)
+{
+	if (*slot >= table->nr)
+		return -EINVAL;
+	*slot = array_index_nospec(*slot, SLOT_TABLE_MAX);
+	return slot_check(table, c, *slot);
+}
+
 static int unwatch(struct sampler *s, struct client *c, union sluice_arg *arg)
 {
 	u32 slot = arg->unwatch.slot;
@@ -124,13 +137,13 @@ static int unwatch(struct sampler *s, struct client *c, union sluice_arg *arg)
 
 	switch (arg->unwatch.what) {
 	case SLUICE_UNWATCH_PCI:
-		rc = slot_check(&s->pci_slots, c, slot);
+		rc = slot_check_user(&s->pci_slots, c, &slot);
 		if (rc)
 			return rc;
 		pci_watch_del(s, slot);
 		break;
 	case SLUICE_UNWATCH_PMU:
-		rc = slot_check(&s->pmu_slots, c, slot);
+		rc = slot_check_user(&s->pmu_slots, c, &slot);
 		if (rc)
 			return rc;
 		pmu_watch_del(s, slot);
@@ -197,7 +210,8 @@ static const struct sluice_op *find_op(unsigned int cmd)
 
 	if (cmd != _IO(SLUICE_IOC_TYPE, nr) || nr >= ARRAY_SIZE(ops))
 		return NULL;
-	return &ops[nr];
+	/* a guess past the table would jump through what lies behind it */
+	return &ops[array_index_nospec(nr, ARRAY_SIZE(ops))];
 }
 
 static int copy_in(const struct sluice_op *op, union sluice_arg *arg, const void __user *user,
