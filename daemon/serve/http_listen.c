@@ -24,7 +24,8 @@
 
 /*
  * Descriptors have run out: somebody idle gives his up, and who stands at the door is sent away, for
- * a listener that stays readable would turn the loop without end.
+ * a listener that stays readable would turn the loop without end. accept4() says so also where nobody
+ * stands there.
  */
 static void refuse_without_fd(struct http_listener *l)
 {
@@ -36,10 +37,11 @@ static void refuse_without_fd(struct http_listener *l)
 		return;
 	close(s->reserve_fd);
 	fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd >= 0)
-		close(fd);
+	if (fd >= 0) {
+		http_peer_refuse(fd);
+		serve_notice(s, "http client refused", NULL, "descriptors have run out");
+	}
 	s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	serve_notice(s, "http client refused", NULL, "descriptors have run out");
 }
 
 static void listener_event(struct source_fd *f, uint32_t events)

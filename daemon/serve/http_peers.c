@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -23,6 +24,30 @@
 #include "serve/http_private.h"
 
 #define PUT_AWAY_S 1u /* the library ends what is shut down and still there */
+
+/*
+ * Beside the library, which has not heard of this client. What he has sent already is read, for a socket
+ * that is closed with bytes unread resets, and a reset may overtake the answer; more than that nobody
+ * waits for.
+ */
+void http_peer_refuse(int fd)
+{
+	static const char body[] =
+		"{\"error\":{\"message\":\"too many connections: try again in a moment\","
+		"\"type\":\"unavailable_error\",\"code\":\"too_many_connections\",\"param\":null}}";
+	char text[512], unread[4096];
+	int n = snprintf(text, sizeof(text),
+			 "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+			 "Content-Length: %zu\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%s",
+			 sizeof(body) - 1, body);
+
+	if (send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) == n) {
+		shutdown(fd, SHUT_WR);
+		for (int i = 0; i < 16 && recv(fd, unread, sizeof(unread), MSG_DONTWAIT) > 0; i++)
+			;
+	}
+	close(fd);
+}
 
 void http_peer_drop(struct peer *p)
 {
@@ -143,7 +168,7 @@ static bool add_peer(struct http *h, struct peer *p, const struct sockaddr *addr
 	p->http = h;
 	p->since_ns = now_ns();
 	if (!make_room(h, p->client)) {
-		close(p->fd);
+		http_peer_refuse(p->fd);
 		free(p);
 		return false;
 	}
@@ -172,7 +197,7 @@ void http_peer_accept(struct http *h, int fd, const struct sockaddr_storage *add
 	int one = 1;
 
 	if (!p) {
-		close(fd);
+		http_peer_refuse(fd);
 		return;
 	}
 	p->fd = fd;

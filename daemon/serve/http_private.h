@@ -357,6 +357,7 @@ bool http_loopback_only(const struct http *h);
 void http_peer_accept(struct http *h, int fd, const struct sockaddr_storage *addr, socklen_t len);
 /* struct attachment's adopt() */
 int http_adopt(struct attachment *a, int fd, uid_t uid, struct err *err);
+void http_peer_refuse(int fd);	     /* closes it; its client is told that there is no room */
 void http_peer_drop(struct peer *p); /* the library sees its end next */
 void http_peers_yield(
 	struct http *h); /* one of whoever is missed least is dropped, if anybody may go */

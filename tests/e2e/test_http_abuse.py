@@ -5,6 +5,8 @@ import contextlib
 import json
 import os
 import random
+import select
+import signal
 import socket
 import threading
 import time
@@ -133,6 +135,42 @@ def test_ten_thousand_connections_with_two_thousand_held():
         for s in held:
             s.close()
         back_to(lambda: descriptors(d), before + 4)
+        good(d)
+
+
+def test_who_finds_no_descriptor_is_told():
+    """A limit of 40: who comes then has an answer that clients understand, not a connection that ends without a word."""
+    with HttpDaemon("--ctx", "512", prefix=["prlimit", "--nofile=40:40"]) as d:
+        d.process.send_signal(signal.SIGSTOP)  # or who came before gives way to each, one by one
+        held, answers, end = [connect(d) for _ in range(60)], [], time.monotonic() + 60
+        d.process.send_signal(signal.SIGCONT)
+        while not any(answers) and time.monotonic() < end:
+            for s in select.select(held, [], [], 1)[0]:
+                held.remove(s)
+                answers.append(read_all(s))
+                s.close()
+        head, _, body = next(a for a in answers if a).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ") and b"Retry-After: " in head and b"Connection: close" in head, head
+        assert f"Content-Length: {len(body)}".encode() in head
+        error = json.loads(body)["error"]
+        assert error["code"] == "too_many_connections" and "too many connections" in error["message"]
+        assert "descriptors have run out" in d.text()
+        for s in held:
+            s.close()
+        good(d)
+
+
+def test_the_last_descriptor_is_no_refusal():
+    """accept() without a free descriptor fails also where nobody stands at the door."""
+    with HttpDaemon("--ctx", "512", prefix=["prlimit", "--nofile=40:40"]) as d:
+        held, gone = [], []
+        while not gone:  # until one gives way: then the last descriptor has been used
+            held.append(connect(d))
+            gone = select.select(held, [], [], 0.05)[0]
+        assert read_all(gone[0]) == b""
+        assert "refused" not in d.text()
+        for s in held:
+            s.close()
         good(d)
 
 
