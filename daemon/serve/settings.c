@@ -27,6 +27,8 @@ struct reading {
 	int rc;
 };
 
+#define NO_SETTING "neither \"name = value\" nor a comment"
+
 static int fail(struct reading *r, const char *why)
 {
 	if (!r->rc)
@@ -68,6 +70,8 @@ static int take(void *user, const char *section, const char *name, const char *v
 
 	if (*section && strcmp(section, "sluiced") != 0)
 		fail(r, "only the section [sluiced] is known");
+	else if (!*name)
+		fail(r, NO_SETTING);
 	else if (r->s->n == SETTINGS_MAX)
 		fail(r, "too many settings");
 	if (r->rc)
@@ -104,7 +108,7 @@ static int read_file(struct settings *s, const char *path, struct err *err)
 		r.rc = err_set(err, -EIO, "%s: cannot be read", path);
 	if (!r.rc && bad > 0) {
 		r.line = (unsigned)bad;
-		fail(&r, "neither \"name = value\" nor a comment");
+		fail(&r, NO_SETTING);
 	}
 	fclose(r.f);
 	return r.rc;

@@ -72,6 +72,7 @@ def test_manual_names_what_is_reloaded():
     ("model = m\n\nthreads = two\n", "sluiced.conf:3: --threads: two is not a number"),
     ("model = m\nno-fill = perhaps\n", "sluiced.conf:2: no-fill: perhaps is neither yes nor no"),
     ("model = m\nthreads\n", "sluiced.conf:2: neither \"name = value\" nor a comment"),
+    ("model = m\n= 3\n", "sluiced.conf:2: neither \"name = value\" nor a comment"),
     ("[daemon]\nmodel = m\n", "sluiced.conf:2: only the section [sluiced] is known"),
     ("model = m\nhelp = yes\n", "sluiced.conf:2: unknown option help"),
     ("model = m\nalias = " + "x" * 300 + "\n", "sluiced.conf:2: the line is too long"),
