@@ -62,6 +62,16 @@ static void print_md_row(const struct bench_report *b, const struct bench_row *r
 	       r->n_gen ? memory : "", drafts);
 }
 
+/* A number of columns that no step had: -. */
+static void print_columns(const double values[SLUICE_COLUMNS])
+{
+	for (unsigned k = 0; k < SLUICE_COLUMNS; k++)
+		if (values[k] > 0)
+			printf(" %.2f", values[k]);
+		else
+			fputs(" -", stdout);
+}
+
 /* What drafts could give at most on these costs, and what was reached of it. */
 static void print_oracle(const struct bench_report *b)
 {
@@ -80,21 +90,19 @@ static void print_oracle(const struct bench_report *b)
 			printf("\ns (routed share of a token's bytes) %.3f; for 1 to %d columns, c (cost of "
 			       "all else)",
 			       c->routed_share, SLUICE_COLUMNS);
-			for (unsigned k = 0; k < SLUICE_COLUMNS; k++)
-				printf(" %.2f", c->cost[k]);
+			print_columns(c->cost);
 			printf(", u (distinct experts)");
-			for (unsigned k = 0; k < SLUICE_COLUMNS; k++)
-				printf(" %.2f", c->experts[k]);
+			print_columns(c->experts);
 			printf("; whole steps took");
-			for (unsigned k = 0; k < SLUICE_COLUMNS; k++)
-				printf(" %.2f", c->step[k]);
+			print_columns(c->step);
 			printf("\n");
 		}
 		most = bench_most(c, r->oracle, &length);
 		test_label(r, test, sizeof(test));
-		printf("%s: %.3f times the speed without drafts; possible %.3f (%u drafts); share "
+		printf("%s: %.3f times the speed without drafts; possible %.3f (%u draft%s); share "
 		       "reached %.1f %%\n",
-		       test, bench_reached(r), most, length, 100 * bench_reached(r) / most);
+		       test, bench_reached(r), most, length, length == 1 ? "" : "s",
+		       100 * bench_reached(r) / most);
 	}
 }
 

@@ -111,6 +111,9 @@ def test_bench_oracle():
         assert [c["columns"] for c in columns] == list(range(1, 9)) and all(0 < c["expert_ms"] < c["step_ms"] for c in columns)
         text = sluice("bench", "--socket", d.socket, "-p", "0", "-n", "20", "-r", "1", "--spec-oracle", "0.9").stdout
         assert "s (routed share" in text and "share reached" in text
+        few = sluice("bench", "--socket", d.socket, "-p", "0", "-n", "3", "-r", "1", "--spec-oracle", "1").stdout
+        line = next(l for l in few.splitlines() if l.startswith("s (routed share"))
+        assert " - -," in line and line.endswith(" -") and " 0.00" not in line  # columns that no step had
         for bad in ("2", "0.5,x", "", "-1"):
             assert "--spec-oracle" in sluice("bench", "--socket", d.socket, "--spec-oracle", bad, check=2).stderr
 
