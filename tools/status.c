@@ -364,6 +364,20 @@ static void print_lines(const char *name, const char *sentences)
 	}
 }
 
+/* Recall and gain are told where something was guessed and compared: reads for prompts are neither. */
+static void print_ahead(const struct sluice_predict_counts *p)
+{
+	printf("ahead      %s%s: %" PRIu64 " experts read before they were asked for, %" PRIu64
+	       " in time, %" PRIu64 " late, %" PRIu64 " not needed",
+	       predict_name(p->mode), p->on ? "" : " (not now)", p->reads, p->useful, p->late,
+	       p->wasted);
+	if (p->uses)
+		printf("; recall %.1f %%", 100.0 * (double)p->foreseen / (double)p->uses);
+	if (p->gain_ppm)
+		printf("; gain %.2f", (double)p->gain_ppm / 1e6);
+	putchar('\n');
+}
+
 static void print_text(const struct sluice_status_info *s, const char *fallbacks, const char *path)
 {
 	char a[32], b[32];
@@ -401,15 +415,7 @@ static void print_text(const struct sluice_status_info *s, const char *fallbacks
 	printf("machine    %u thread%s, cpu %s, io %s, arena %s, policy %s\n", s->threads,
 	       s->threads == 1 ? "" : "s", s->cpu, s->io, s->arena, s->policy);
 	if (s->predict.reads)
-		printf("ahead      %s%s: %" PRIu64
-		       " experts read before they were asked for, %" PRIu64 " in time, %" PRIu64
-		       " late, %" PRIu64 " not needed; recall %.1f %%, gain %.2f\n",
-		       predict_name(s->predict.mode), s->predict.on ? "" : " (not now)",
-		       s->predict.reads, s->predict.useful, s->predict.late, s->predict.wasted,
-		       s->predict.uses
-			       ? 100.0 * (double)s->predict.foreseen / (double)s->predict.uses
-			       : 0.0,
-		       s->predict.gain_ppm ? (double)s->predict.gain_ppm / 1e6 : 1.0);
+		print_ahead(&s->predict);
 	print_device(s);
 	print_warm(&s->warm);
 	print_limits(s);

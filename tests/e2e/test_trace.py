@@ -55,6 +55,16 @@ def test_sim_says_what_the_trace_does_not(tmp_path):
     assert sum(c["slots"] for c in out["slot_classes"]) == out["slots"] == 96
 
 
+def test_status_tells_no_recall_of_prompts():
+    """What is read ahead in a prompt is no guess: neither a recall nor a gain of them is known."""
+    with Daemon(DEMO, "--no-fill", "--host-budget", "60%", "--threads", "1") as d:
+        d.generate_ids(list(range(100, 400)), "--max-tokens", "0")
+        told = d.status()["prediction"]
+        assert told["reads"] > 0 and told["recall"] is None and told["gain"] is None
+        line = next(x for x in sluice("status", "--socket", d.socket).stdout.splitlines() if x.startswith("ahead "))
+        assert line.endswith(" not needed"), line
+
+
 def test_sim_names_lists_whole(tmp_path):
     lists = [tmp_path / "first", tmp_path / "second"]
     trace = need_shared("traces/gemma.route.csv")
