@@ -4,7 +4,8 @@
  *
  * The input is the header; a hole behind it stands for the weights, so that inputs stay small and
  * still reach the checks of tensors. What opens must keep its promises: every tensor, weight and
- * expert lies inside its file, every key can be shown. Built by make fuzz (clang).
+ * expert lies inside its file, every key can be shown. The input is tried as a whole model, as the file of its
+ * own prediction head, and as that of two seeds, which lie below the folder that this runs in. Built by make fuzz (clang).
  */
 #include <assert.h>
 #include <stdio.h>
@@ -16,7 +17,14 @@
 #include "model/model.h"
 
 #define HOLE_BYTES (32u << 20)
+#define SEEDS	   "tests/fuzz/seeds/gguf/"
 
+/* Of the families that have prediction heads: a file with a head alone is one only beside its model. */
+static const char *const main_seeds[] = { SEEDS "mtp", SEEDS "glm4moe" };
+#define N_MAINS (sizeof(main_seeds) / sizeof(main_seeds[0]))
+static struct model *mains[N_MAINS];
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 static void check_container(const struct gguf *g)
@@ -79,17 +87,75 @@ static void check_layer(const struct model *m, const struct layer *l)
 		       x->part[x->matrix[i].part].bytes);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+static void check_head(const struct model *m)
+{
+	const struct model *h = m->head;
+
+	if (!h)
+		return;
+	assert(h->n_layers == 1 && h->w[ROLE_MTP_PROJ].n_out == m->n_embd &&
+	       h->w[ROLE_MTP_EMBD_NORM].n_runs && h->w[ROLE_MTP_HIDDEN_NORM].n_runs);
+	check_layer(m, h->layers);
+	for (unsigned role = 0; role < ROLE_NR; role++)
+		check_weight(m, &h->w[role]);
+}
+
+/* A file in memory with the header @data and a hole behind it; its name goes to @path. */
+static int make_file(const void *data, size_t len, char path[64])
 {
 	int fd = memfd_create("fuzz", MFD_CLOEXEC);
+
+	if (fd < 0 || write(fd, data, len) != (ssize_t)len || ftruncate(fd, len + HOLE_BYTES))
+		abort();
+	snprintf(path, 64, "/proc/self/fd/%d", fd);
+	return fd;
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	static char data[1 << 16];
+	char path[64];
+	int fd;
+
+	for (unsigned i = 0; i < N_MAINS; i++) {
+		FILE *f = fopen(main_seeds[i], "rb");
+		size_t len = f ? fread(data, 1, sizeof(data), f) : 0;
+
+		if (!len || len == sizeof(data)) {
+			fprintf(stderr, "no whole seed in %s\n", main_seeds[i]);
+			abort();
+		}
+		fclose(f);
+		fd = make_file(data, len, path);
+		if (model_open(path, &mains[i], NULL) || !mains[i]->head)
+			abort();
+		close(fd);
+	}
+	return 0;
+}
+
+static void try_head(const char *path, const struct model *main)
+{
+	struct err err = { 0 };
+	struct model *m;
+
+	if (model_open_head(path, main, &m, &err)) {
+		assert(err.text[0]);
+		return;
+	}
+	assert(m->head && m->n_embd == main->n_embd && m->n_layers == main->n_layers);
+	check_head(m);
+	model_destroy(m);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
 	struct err err = { 0 };
 	struct model *m;
 	struct gguf *g;
 	char path[64];
+	int fd = make_file(data, len, path);
 
-	if (fd < 0 || write(fd, data, len) != (ssize_t)len || ftruncate(fd, len + HOLE_BYTES))
-		abort();
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	if (!gguf_open(path, &g, &err)) {
 		check_container(g);
 		gguf_destroy(g);
@@ -99,10 +165,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 			check_weight(m, &m->w[ROLE_OUTPUT]);
 			for (uint32_t i = 0; i < m->n_layers; i++)
 				check_layer(m, &m->layers[i]);
+			check_head(m);
+			try_head(path, m);
 			model_destroy(m);
 		} else {
 			assert(err.text[0]);
 		}
+		for (unsigned i = 0; i < N_MAINS; i++)
+			try_head(path, mains[i]);
 	} else {
 		assert(err.text[0]);
 	}

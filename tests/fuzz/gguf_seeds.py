@@ -27,6 +27,12 @@ def header(g):
     return head + b"".join(gf.pack_key(k, *v) for k, v in g.keys.items()) + b"".join(out)
 
 
+def head(g):
+    """The file that holds the prediction block alone."""
+    g.tensors = [t for t in g.tensors if t.name.startswith(f"blk.{g.value(g.value('general.architecture') + '.block_count') - 1}.")]
+    return g
+
+
 def every_type():
     g = gf.Gguf()
     for t in gf.SCALAR:
@@ -49,5 +55,7 @@ if __name__ == "__main__":
     for family, kind in (("glm4moe", "q4_k_m"), ("minimax-m2", "q4_k_m"), ("gpt-oss", "mxfp4"), ("gemma4", "q4_k_m"),
                          ("deepseek2", "q4_k_m")):
         seeds[family] = gf.read(FIXTURES / family / f"{family}-{kind}.gguf")
+    seeds["head"] = head(gf.read(FIXTURES / "moe" / "moe-mtp-q4_k_m.gguf"))
+    seeds["head-glm4moe"] = head(gf.read(FIXTURES / "glm4moe" / "glm4moe-q4_k_m.gguf"))
     for name, g in seeds.items():
         (HERE / "seeds" / "gguf" / name).write_bytes(header(g))
