@@ -213,6 +213,8 @@ int mtp_load(struct mtp *m, struct engine *e, struct err *err)
 {
 	int rc = weights_load(m->weights, &m->model, m->reader, e->config.ops, &e->stop, err);
 
+	if (!rc && !e->device_dense)
+		weights_narrow(m->weights, &m->model);
 	borrow(m, e->weights, ROLE_TOKEN_EMBD);
 	borrow(m, e->weights, ROLE_OUTPUT);
 	borrow(m, e->weights, ROLE_OUTPUT_NORM);

@@ -323,7 +323,10 @@ int engine_lose_device(struct engine *e)
 		vram_forget(e->vram);
 	decoder_drop_device(e->decoder);
 	rc = weights_load(e->weights, e->model, e->reader, e->config.ops, &e->stop, &e->failure);
-	return rc ? err_prefix(&e->failure, rc, "the device was lost") : 0;
+	if (rc)
+		return err_prefix(&e->failure, rc, "the device was lost");
+	weights_narrow(e->weights, e->model);
+	return 0;
 }
 
 bool engine_device_busy(const struct engine *e)

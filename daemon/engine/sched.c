@@ -401,6 +401,8 @@ static int load(struct engine *e)
 	int rc =
 		weights_load(e->weights, e->model, e->reader, e->config.ops, &e->stop, &e->failure);
 
+	if (!rc && !e->device_dense)
+		weights_narrow(e->weights, e->model);
 	if (!rc && e->device)
 		rc = engine_load_device(e);
 	if (!rc)

@@ -71,6 +71,15 @@ int weights_load(struct weights *w, const struct model *m, struct reader *reader
 		 const struct cpu_ops *ops, const _Atomic bool *cancel, struct err *err);
 
 /*
+ * Matrices in F32 whose values are all BF16's (converters write the routers of checkpoints in BF16 so) become BF16
+ * where they lie: products read half of the bytes and give the same bits, for both formats sum alike (quant.h). The
+ * memory stays taken. Such a matrix is no longer marked as whole, so the next process reads it from its file. Nothing
+ * is done where rows are bound to several nodes. After a weights_load() that went well, before the first product;
+ * engine thread. Returns the bytes by which a pass over the weights has become less.
+ */
+uint64_t weights_narrow(struct weights *w, const struct model *m);
+
+/*
  * Lets go of the matrices that nobody reads here any more: all but the embedding's rows (and the output
  * matrix where that is the same); vectors stay. After weights_load(). Returns the bytes given back.
  */

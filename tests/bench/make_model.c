@@ -2,7 +2,7 @@
 /*
  * tests/bench/make_model.c: writes a GGUF file shaped like a published model, with random weights.
  *
- *	make_model --shape qwen3-30b-a3b --layers 8 --vocab 32768 --out FILE [--seed N] [--routing TRACE]
+ *	make_model --shape qwen3-30b-a3b --layers 8 --vocab 32768 --out FILE [--seed N] [--routing TRACE] [--floats bf16]
  *	make_model --list
  *
  * For measuring speed where the real files cannot be had: architecture, sizes, the Q4_K_M mixture
@@ -11,7 +11,8 @@
  * scaled so that activations neither grow nor vanish, and the routers' rows differ in length, so
  * that some experts are chosen more often than others, as in trained models.
  * --routing: as many experts as the trace has, chosen as it says: greedy decoding goes through its tokens
- * (tests/bench/routing.h). The same arguments give the same bytes. Streams; several GB take seconds.
+ * (tests/bench/routing.h). --floats bf16: what is F32 (routers, norms) has values of BF16 alone, as where a checkpoint
+ * in BF16 was converted; f32: any, which every copy of the weights has to keep. The same arguments give the same bytes. Streams; several GB take seconds.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -413,6 +414,10 @@ int main(int argc, char **argv)
 			seed = number(argv[i], value, 0, UINT64_MAX);
 		} else if (strcmp(argv[i], "--routing") == 0) {
 			trace = value ? value : "";
+		} else if (strcmp(argv[i], "--floats") == 0) {
+			w.bf16 = value && strcmp(value, "bf16") == 0;
+			if (!w.bf16 && (!value || strcmp(value, "f32") != 0))
+				die("--floats takes f32 and bf16", value);
 		} else if (strcmp(argv[i], "--out") == 0) {
 			w.path = value;
 		} else {
@@ -421,7 +426,7 @@ int main(int argc, char **argv)
 	}
 	if (!s || !w.path)
 		die("usage: make_model --shape NAME --out FILE [--layers N] [--vocab N] [--seed N] "
-		    "[--routing TRACE]",
+		    "[--routing TRACE] [--floats f32|bf16]",
 		    NULL);
 	if (trace) {
 		s = shape_of_trace(s, trace, &routing, &shaped);

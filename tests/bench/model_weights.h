@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,6 +54,7 @@ struct writer {
 	struct tensor *tensors;
 	uint32_t n_tensors;
 	const struct routing *routing; /* NULL: random routers */
+	bool bf16;		       /* vectors and routers have values of BF16 alone */
 	uint32_t layers;
 };
 
@@ -258,6 +260,7 @@ static void write_floats(struct writer *w, const struct tensor *t)
 {
 	uint64_t rows = t->ne[1] ? t->ne[1] : 1;
 	float scale = t->gain / sqrtf((float)t->ne[0]);
+	const uint32_t keep = w->bf16 ? 0xffff0000u : 0xffffffffu; /* cut off, not rounded */
 
 	for (uint64_t r = 0; r < rows; r++) {
 		/* a longer row is chosen more often: exp(0.25 z) is 0.6 to 1.6 for most */
@@ -266,8 +269,10 @@ static void write_floats(struct writer *w, const struct tensor *t)
 		for (uint64_t i = 0; i < t->ne[0]; i++) {
 			float f = t->fill == FILL_ROUTER ? length * normal(w)
 							 : vector_value(w, t->fill);
+			uint32_t bits;
 
-			put(w, &f, sizeof(f));
+			memcpy(&bits, &f, sizeof(bits));
+			put_u32(w, bits & keep);
 		}
 	}
 }

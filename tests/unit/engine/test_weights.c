@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Description: dense weights arrive with the file's bytes, what a device has is let go and can be read again, a read
- * that fails is a sentence, and a load that nobody wants any more ends although the disk does not answer.
+ * Description: dense weights arrive with the file's bytes, what a device has is let go and can be read again, those in
+ * F32 that hold values of BF16 alone become that, a read that fails is a sentence, and a load that nobody wants any
+ * more ends although the disk does not answer.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,6 +15,7 @@
 
 #include "base/num.h"
 #include "engine/weights.h"
+#include "kernels/quant.h"
 #include "tests/unit/engine/engine_rig.h"
 
 static struct engine_rig rig;
@@ -145,6 +147,58 @@ static void test_drop(void **state)
 		check_matrices(rig.model->layers[i].w, &weights->layers[i]);
 }
 
+/* Every value of @w in the file is one of BF16 from now on. */
+static void make_bf16(const struct weight *w)
+{
+	assert_int_equal(w->type, QUANT_F32);
+	for (uint32_t i = 0; i < w->n_runs; i++) {
+		uint8_t *at = rig.content + w->runs[i].offset;
+
+		for (uint64_t k = 0; k < w->runs[i].rows * w->n_in; k++)
+			memset(at + 4 * k, 0, 2);
+	}
+}
+
+/* @loaded is BF16, with the values that @in_file has as F32 at @content. */
+static void is_narrow(const struct wmat *loaded, const struct weight *in_file)
+{
+	const uint8_t *at = rig.content + in_file->runs[0].offset;
+
+	assert_int_equal(loaded->type, QUANT_BF16);
+	assert_int_equal(loaded->row_bytes, 2 * loaded->n_in);
+	assert_int_equal(loaded->act, quant_format(QUANT_F32)->act);
+	for (uint64_t k = 0; k < loaded->n_in * loaded->n_out; k++)
+		assert_memory_equal(loaded->data + 2 * k, at + 4 * k + 2, 2);
+}
+
+static void test_narrow(void **state)
+{
+	const struct weight *router = &rig.model->layers[1].w[ROLE_ROUTER];
+	const struct wmat *loaded = &weights->layers[1].w[ROLE_ROUTER];
+	const struct wmat *other = &weights->layers[0].w[ROLE_ROUTER];
+
+	const uint64_t other_values = rig.model->layers[0].w[ROLE_ROUTER].n_in *
+				      rig.model->layers[0].w[ROLE_ROUTER].n_out;
+
+	/* one value that is none of BF16 keeps a whole matrix, wherever it lies */
+	make_bf16(router);
+	make_bf16(&rig.model->layers[0].w[ROLE_ROUTER]);
+	rig.content[rig.model->layers[0].w[ROLE_ROUTER].runs[0].offset + 4 * (other_values - 1)] =
+		1;
+	assert_int_equal(load(), 0);
+	assert_int_equal(weights_narrow(weights, rig.model), 2 * loaded->n_in * loaded->n_out);
+	is_narrow(loaded, router);
+	assert_int_equal(other->type, QUANT_F32);
+	check_matrices(rig.model->w, &weights->model);
+	check_matrices(rig.model->layers[0].w, &weights->layers[0]);
+	check_matrices(rig.model->layers[2].w, &weights->layers[2]);
+	/* once more, and from the file once more */
+	assert_int_equal(weights_narrow(weights, rig.model), 0);
+	is_narrow(loaded, router);
+	assert_int_equal(load(), 0);
+	check_matrices(rig.model->layers[1].w, &weights->layers[1]);
+}
+
 /* A read of @run fails: the sentence names its file, its offset and the tensor. */
 static void fails_at(const struct weight *w, uint32_t run)
 {
@@ -202,6 +256,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_load, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drop, setup_small, teardown),
+		cmocka_unit_test_setup_teardown(test_narrow, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_vector, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancelled, setup, teardown),
