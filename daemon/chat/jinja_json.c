@@ -12,8 +12,8 @@
 #include <string.h>
 
 #include "base/jsonc.h"
-#include "chat/jinja_run.h"
 #include "base/utf8.h"
+#include "chat/jinja_run.h"
 
 static bool is_utf8(const char *p, size_t n)
 {

@@ -10,8 +10,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "chat/jinja_syntax.h"
 #include "base/utf8.h"
+#include "chat/jinja_syntax.h"
 
 struct lexer {
 	struct jinja *j;

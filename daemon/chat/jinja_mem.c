@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "chat/jinja.h"
 #include "base/utf8.h"
+#include "chat/jinja.h"
 
 #define CHUNK_BYTES (64u << 10)
 #define ALIGN	    16u

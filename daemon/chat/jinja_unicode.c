@@ -3,8 +3,8 @@
  * daemon/chat/jinja_unicode.c: what Python's str knows of characters: classes, cases, white space.
  * The tables are made from Python itself (scripts/make_unicode.py). See jinja.h.
  */
-#include "chat/jinja.h"
 #include "base/utf8.h"
+#include "chat/jinja.h"
 
 struct case_run {
 	uint32_t first, last;

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 
 #include "base/jsonc.h"
-#include "chat/jinja_run.h"
 #include "base/utf8.h"
+#include "chat/jinja_run.h"
 
 #define MAX_SOURCE (4u << 20)
 

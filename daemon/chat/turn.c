@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "base/jsonc.h"
-#include "chat/template.h"
 #include "base/utf8.h"
+#include "chat/template.h"
 
 static bool is_utf8(const char *text, size_t len)
 {

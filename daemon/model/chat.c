@@ -14,11 +14,11 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/utf8.h"
 #include "model/arch/arch.h"
 #include "model/chat_form.h"
 #include "model/gguf.h"
 #include "model/tokenizer_impl.h"
-#include "base/utf8.h"
 
 struct chat {
 	const struct tokenizer *t;

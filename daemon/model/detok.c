@@ -10,8 +10,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "model/tokenizer_impl.h"
 #include "base/utf8.h"
+#include "model/tokenizer_impl.h"
 
 #define REPLACEMENT	  "\xef\xbf\xbd" /* U+FFFD */
 #define REPLACEMENT_BYTES 3

@@ -13,8 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "model/pretok.h"
 #include "base/utf8.h"
+#include "model/pretok.h"
 
 #define N_CODE_POINTS 0x110000u
 

@@ -12,8 +12,8 @@
 #include <string.h>
 
 #include "base/num.h"
-#include "model/tokenizer_impl.h"
 #include "base/utf8.h"
+#include "model/tokenizer_impl.h"
 
 #define SPACE_CP 0x2581u /* stands for a space in texts of tokens */
 

@@ -16,10 +16,10 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/utf8.h"
 #include "model/arch/arch.h"
 #include "model/gguf_impl.h"
 #include "model/tokenizer_impl.h"
-#include "base/utf8.h"
 
 #define KEY(name) "tokenizer.ggml." name
 

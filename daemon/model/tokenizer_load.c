@@ -18,9 +18,9 @@
 #include <sys/random.h>
 
 #include "base/num.h"
+#include "base/utf8.h"
 #include "model/gguf.h"
 #include "model/tokenizer_impl.h"
-#include "base/utf8.h"
 
 #define KEY(name) "tokenizer.ggml." name
 

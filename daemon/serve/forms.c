@@ -14,13 +14,13 @@
 
 #include "base/jsonc.h"
 #include "base/turns.h"
+#include "base/utf8.h"
 #include "chat/calls.h"
 #include "chat/template.h"
 #include "grammar/form_cache.h"
 #include "grammar/grammar.h"
 #include "grammar/stop.h"
 #include "grammar/vocab.h"
-#include "base/utf8.h"
 #include "serve/private.h"
 
 #define JSON_DEPTH 1000

@@ -12,8 +12,8 @@
 #include <string.h>
 
 #include "base/jsonc.h"
-#include "chat/template.h"
 #include "base/utf8.h"
+#include "chat/template.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 

@@ -18,9 +18,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
 #include "model/gguf.h"
 #include "model/tokenizer.h"
-#include "base/utf8.h"
 #include "tests/unit/model/split_oracle.h"
 
 #define MODEL	  "models/demo-moe-q4_k_m.gguf"
