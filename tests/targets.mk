@@ -163,7 +163,7 @@ $(O)/fuzz/fuzz_proto: $(FUZZ_PROTO_SRC) $(VERSION_OBJ) tests/unit/serve/fake_roo
 # make O=... $(O)/fuzz/fuzz_http, then: $(O)/fuzz/fuzz_http -max_len=4096 WORK_DIR tests/fuzz/seeds/http
 FUZZ_HTTP_SRC := tests/fuzz/fuzz_http.c \
 	$(filter-out daemon/serve/options.c daemon/serve/settings.c daemon/serve/serve.c daemon/serve/hello.c daemon/serve/http_work.c,$(wildcard daemon/serve/*.c)) \
-	$(filter-out daemon/chat/chat_load.c,$(wildcard daemon/chat/*.c)) base/err.c base/log.c base/logfmt.c base/jsonc.c base/turns.c
+	$(filter-out daemon/chat/chat_load.c,$(wildcard daemon/chat/*.c)) base/err.c base/log.c base/logfmt.c base/jsonc.c base/jsonc_escape.c base/turns.c
 FUZZ_CC ?= clang
 FUZZ_FLAGS = $(CFLAGS) -O1 -fno-sanitize-recover=undefined
 $(O)/fuzz/obj/%.o: %.c
@@ -189,7 +189,7 @@ $(O)/fuzz/fuzz_tokenizer: $(FUZZ_TOKENIZER_SRC) $(wildcard daemon/model/*.h base
 
 # ---- fuzzing: tool calls in a model's text
 # make O=... $(O)/fuzz/fuzz_calls, then: $(O)/fuzz/fuzz_calls -max_len=4096 WORK_DIR tests/fuzz/seeds/calls
-FUZZ_CALLS_SRC := tests/fuzz/fuzz_calls.c base/err.c base/jsonc.c $(wildcard daemon/chat/calls*.c)
+FUZZ_CALLS_SRC := tests/fuzz/fuzz_calls.c base/err.c base/jsonc.c base/jsonc_escape.c $(wildcard daemon/chat/calls*.c)
 $(O)/fuzz/fuzz_calls: $(FUZZ_CALLS_SRC) $(wildcard daemon/chat/calls*.h base/*.h)
 	@mkdir -p $(@D)
 	@echo "  FUZZ    $@"
@@ -198,7 +198,7 @@ $(O)/fuzz/fuzz_calls: $(FUZZ_CALLS_SRC) $(wildcard daemon/chat/calls*.h base/*.h
 
 # ---- fuzzing: schemas, grammars, regular expressions, and their masks
 # make O=... $(O)/fuzz/fuzz_grammar, then: $(O)/fuzz/fuzz_grammar -max_len=4096 WORK_DIR tests/fuzz/seeds/grammar
-FUZZ_GRAMMAR_SRC := tests/fuzz/fuzz_grammar.c base/err.c base/hash.c base/jsonc.c \
+FUZZ_GRAMMAR_SRC := tests/fuzz/fuzz_grammar.c base/err.c base/hash.c base/jsonc.c base/jsonc_escape.c \
 	$(filter-out daemon/grammar/vocab_tokenizer.c,$(wildcard daemon/grammar/*.c))
 $(O)/fuzz/fuzz_grammar: $(FUZZ_GRAMMAR_SRC) $(wildcard daemon/grammar/*.h base/*.h)
 	@mkdir -p $(@D)
@@ -208,7 +208,7 @@ $(O)/fuzz/fuzz_grammar: $(FUZZ_GRAMMAR_SRC) $(wildcard daemon/grammar/*.h base/*
 
 # ---- fuzzing: the interpreter of chat templates
 # make O=... $(O)/fuzz/fuzz_template, then: $(O)/fuzz/fuzz_template -max_len=4096 WORK_DIR tests/fuzz/seeds/template
-FUZZ_TEMPLATE_SRC := tests/fuzz/fuzz_template.c base/err.c base/jsonc.c \
+FUZZ_TEMPLATE_SRC := tests/fuzz/fuzz_template.c base/err.c base/jsonc.c base/jsonc_escape.c \
 	$(filter-out daemon/chat/calls% daemon/chat/chat_load.c daemon/chat/turn.c,$(wildcard daemon/chat/*.c))
 $(O)/fuzz/fuzz_template: $(FUZZ_TEMPLATE_SRC) $(wildcard daemon/chat/*.h base/*.h)
 	@mkdir -p $(@D)
