@@ -95,6 +95,7 @@ ifneq ($(SETUP),no)
 install: setup-build+install
 endif
 install:
+	@case '$(DESTDIR)$(PREFIX)' in *[[:space:]]*) echo "make $@: DESTDIR and PREFIX may have no white space" >&2; exit 1;; esac
 	@$(MAKE) --no-print-directory -j$$(nproc) all man completion $(O)/sluice.pc $(O)/sluiced.conf $(UNITS:%=$(O)/units/%)
 	@$(MAKE) --no-print-directory SETUP=no install-files
 
@@ -104,6 +105,7 @@ D = $(DESTDIR)
 DIR_LIST = $(DOCDIR)/directories
 .PHONY: install-files
 install-files:
+	@case '$(DESTDIR)$(PREFIX)' in *[[:space:]]*) echo "make $@: DESTDIR and PREFIX may have no white space" >&2; exit 1;; esac
 	@packaging/dirs.sh make '$(D)' '$(DIR_LIST)' $(DOCDIR)/examples $(DOCDIR)/docs $(BINDIR) $(LIBDIR)/pkgconfig \
 		$(INCLUDEDIR)/sluice $(BASHDIR) $(ZSHDIR) $(UNITDIR) $(SYSUSERSDIR) $(TMPFILESDIR) \
 		$(LIBEXECDIR) $(CONFDIR)/conf.d $(DATADIR)/grafana $(foreach p,$(PAGES),$(MANDIR)/man$(call section,$(p)))
@@ -133,6 +135,7 @@ install-files:
 # Files by name, then the directories that installing made. Needs nothing to be built. A configuration that was
 # changed stays.
 uninstall:
+	@case '$(DESTDIR)$(PREFIX)' in *[[:space:]]*) echo "make $@: DESTDIR and PREFIX may have no white space" >&2; exit 1;; esac
 	@cmp -s $(D)$(DOCDIR)/sluiced.conf $(D)$(CONFDIR)/sluiced.conf && rm $(D)$(CONFDIR)/sluiced.conf || \
 		[ ! -e $(D)$(CONFDIR)/sluiced.conf ] || echo "$(D)$(CONFDIR)/sluiced.conf was changed: it stays"
 	@rm -f $(PROGRAMS:%=$(D)$(BINDIR)/%) $(HEADERS:%=$(D)$(INCLUDEDIR)/sluice/%) \

@@ -58,6 +58,16 @@ def exports(library):
 
 # ---- for C programs ----
 
+def test_a_folder_with_a_blank_is_refused_before_anything_is_written(tmp_path):
+    top, near = tmp_path / "de st", tmp_path / "de"
+    near.write_text("somebody's")
+    for target in "install", "install-files", "uninstall":
+        with pytest.raises(subprocess.CalledProcessError) as failed:
+            make(target, f"DESTDIR={top}")
+        assert "no white space" in failed.value.stderr
+    assert not top.exists() and near.read_text() == "somebody's"
+
+
 @pytest.mark.parametrize("compiler", [
     ("gcc", "-std=c99"), ("gcc", "-std=c11"), ("gcc", "-std=c17"), ("g++", "-std=c++17", "-x", "c++"),
     ("clang", "-std=c99"), ("clang", "-std=c11"), ("clang++", "-std=c++17", "-x", "c++")])
