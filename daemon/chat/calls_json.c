@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
+
 enum state {
 	S_VALUE,
 	S_VALUE_OR_END, /* behind [ */
@@ -295,30 +297,6 @@ static uint32_t hex4(const char *p)
 	return v;
 }
 
-static size_t put_utf8(char *p, uint32_t c)
-{
-	if (c < 0x80) {
-		p[0] = (char)c;
-		return 1;
-	}
-	if (c < 0x800) {
-		p[0] = (char)(0xc0 | c >> 6);
-		p[1] = (char)(0x80 | (c & 63));
-		return 2;
-	}
-	if (c < 0x10000) {
-		p[0] = (char)(0xe0 | c >> 12);
-		p[1] = (char)(0x80 | (c >> 6 & 63));
-		p[2] = (char)(0x80 | (c & 63));
-		return 3;
-	}
-	p[0] = (char)(0xf0 | c >> 18);
-	p[1] = (char)(0x80 | (c >> 12 & 63));
-	p[2] = (char)(0x80 | (c >> 6 & 63));
-	p[3] = (char)(0x80 | (c & 63));
-	return 4;
-}
-
 size_t json_unescape(const char *s, size_t n, char *ret)
 {
 	static const char from[] = "bfnrt", into[] = "\b\f\n\r\t";
@@ -348,7 +326,7 @@ size_t json_unescape(const char *s, size_t n, char *ret)
 		} else if (c >> 11 == 0x1b) {
 			c = 0xfffd;
 		}
-		out += put_utf8(ret + out, c);
+		out += utf8_encode(c, (uint8_t *)ret + out);
 	}
 	return out;
 }

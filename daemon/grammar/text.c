@@ -6,46 +6,23 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "base/utf8.h"
 
 unsigned text_char(const char *text, size_t n, uint32_t *ret)
 {
-	const uint8_t *b = (const uint8_t *)text;
-	unsigned len = !n || (b[0] >= 0x80 && b[0] < 0xc2) || b[0] > 0xf4 ? 0
-		       : b[0] < 0x80					  ? 1
-		       : b[0] < 0xe0					  ? 2
-		       : b[0] < 0xf0					  ? 3
-									  : 4;
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
 	uint32_t c;
+	unsigned len = n ? utf8_decode((const uint8_t *)text, n, &c) : 0;
 
-	if (!len || len > n)
-		return 0;
-	c = len == 1 ? b[0] : b[0] & (0x7fu >> len);
-	for (unsigned i = 1; i < len; i++) {
-		if ((b[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (b[i] & 63);
-	}
-	if (c < least[len] || c > IR_MAX_CODE || (c >= 0xd800 && c <= 0xdfff))
-		return 0;
-	*ret = c;
+	if (len)
+		*ret = c;
 	return len;
 }
 
 unsigned text_utf8(uint32_t c, char b[4])
 {
-	unsigned len = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-
 	if (c > IR_MAX_CODE || (c >= 0xd800 && c <= 0xdfff))
 		return 0;
-	if (len == 1) {
-		b[0] = (char)c;
-		return 1;
-	}
-	for (unsigned i = len; i-- > 1; c >>= 6)
-		b[i] = (char)(0x80 | (c & 63));
-	b[0] = (char)((0xf00u >> len & 0xf0) | c);
-	return len;
+	return utf8_encode(c, (uint8_t *)b);
 }
 
 bool text_hex(const char *b, size_t n, uint32_t *ret)

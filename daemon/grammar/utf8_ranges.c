@@ -4,31 +4,8 @@
  * 3629). A range is cut until its first and last code point are encoded in the same number of bytes
  * and every byte but the first that differs runs through all of its values. See program.h.
  */
+#include "base/utf8.h"
 #include "grammar/program.h"
-
-static unsigned encode(uint32_t c, uint8_t *b)
-{
-	if (c < 0x80) {
-		b[0] = (uint8_t)c;
-		return 1;
-	}
-	if (c < 0x800) {
-		b[0] = (uint8_t)(0xc0 | c >> 6);
-		b[1] = (uint8_t)(0x80 | (c & 63));
-		return 2;
-	}
-	if (c < 0x10000) {
-		b[0] = (uint8_t)(0xe0 | c >> 12);
-		b[1] = (uint8_t)(0x80 | (c >> 6 & 63));
-		b[2] = (uint8_t)(0x80 | (c & 63));
-		return 3;
-	}
-	b[0] = (uint8_t)(0xf0 | c >> 18);
-	b[1] = (uint8_t)(0x80 | (c >> 12 & 63));
-	b[2] = (uint8_t)(0x80 | (c >> 6 & 63));
-	b[3] = (uint8_t)(0x80 | (c & 63));
-	return 4;
-}
 
 /* Where [lo, hi] has to be cut: the last code point of the first part. False: it is one sequence. */
 static bool cut(uint32_t lo, uint32_t hi, uint32_t *ret)
@@ -67,8 +44,8 @@ void utf8_split(uint32_t lo, uint32_t hi, utf8_seq_fn fn, void *arg)
 
 		while (cut(lo, end, &at))
 			end = at;
-		s.n = encode(lo, s.lo);
-		encode(end, s.hi);
+		s.n = utf8_encode(lo, s.lo);
+		utf8_encode(end, s.hi);
 		fn(arg, &s);
 		lo = end + 1;
 	}

@@ -13,6 +13,7 @@
 #include <sys/random.h>
 
 #include "base/num.h"
+#include "base/utf8.h"
 #include "model/gguf_impl.h"
 
 static inline uint64_t rotl(uint64_t x, unsigned n)
@@ -127,26 +128,9 @@ uint64_t gguf_index_find(const struct gguf_index *index, const char *name)
 /* Bytes of the UTF-8 character at @p (at most @len bytes), 0 where it is none. */
 static unsigned utf8_bytes(const uint8_t *p, uint64_t len)
 {
-	uint32_t c = p[0], low;
-	unsigned n;
+	uint32_t cp;
 
-	if (c < 0x80)
-		return 1;
-	if (c < 0xc2 || c > 0xf4)
-		return 0;
-	n = c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
-	if (len < n)
-		return 0;
-	c &= 0xff >> (n + 1);
-	for (unsigned i = 1; i < n; i++) {
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (p[i] & 0x3f);
-	}
-	low = n == 2 ? 0x80 : n == 3 ? 0x800 : 0x10000; /* shorter forms exist below */
-	if (c < low || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
-		return 0;
-	return n;
+	return utf8_decode(p, len, &cp);
 }
 
 bool gguf_utf8_ok(const void *data, uint64_t len)
